@@ -1,0 +1,31 @@
+"""Who may use the REST API: staff (or a token of theirs) with the model's permissions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rest_framework.permissions import BasePermission, DjangoModelPermissions
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+    from rest_framework.views import APIView
+
+
+class StaffOnly(BasePermission):
+    """Signed-in staff."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return bool(request.user and request.user.is_authenticated and request.user.is_staff)
+
+
+class StaffWithModelPermissions(DjangoModelPermissions):
+    """Signed-in staff whom Django's add, change, delete and view permissions allow the action."""
+
+    perms_map = {
+        **DjangoModelPermissions.perms_map,
+        "GET": ["%(app_label)s.view_%(model_name)s"],
+        "HEAD": ["%(app_label)s.view_%(model_name)s"],
+    }
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return StaffOnly().has_permission(request, view) and super().has_permission(request, view)

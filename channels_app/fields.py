@@ -1,0 +1,60 @@
+"""Text that is encrypted at rest.
+
+`EncryptedTextField` keeps a secret as a Fernet token made with the first key of
+`settings.ENCRYPTION_KEYS`; every key of that list can read. Put a new key in front, run
+`manage.py rotate_encryption`, then drop the old one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+from django.core.exceptions import FieldError, ImproperlyConfigured
+from django.db import models
+
+
+class UndecryptableError(Exception):
+    """A stored secret that none of the configured keys can read. Never carries the value."""
+
+
+def _cipher() -> MultiFernet:
+    keys = settings.ENCRYPTION_KEYS
+    if not keys:
+        raise ImproperlyConfigured("ENCRYPTION_KEYS is empty: secrets cannot be stored or read.")
+    return MultiFernet([Fernet(key) for key in keys])
+
+
+if TYPE_CHECKING:
+    _TextField = models.TextField[str, str]
+else:
+    _TextField = models.TextField
+
+
+class EncryptedTextField(_TextField):
+    """A text that the database only sees encrypted; the empty string stays empty.
+
+    Look-ups other than `isnull` and `exact ""` are refused: equal secrets have different tokens.
+    Raises UndecryptableError when a row is read whose key is not configured any more.
+    """
+
+    def from_db_value(self, value: str | None, expression: Any, connection: Any) -> str | None:
+        if not value:
+            return value
+        try:
+            return _cipher().decrypt(value.encode()).decode()
+        except InvalidToken:
+            raise UndecryptableError(
+                f"{self.model.__name__}.{self.name} was encrypted with a key that is not in "
+                "ENCRYPTION_KEYS."
+            ) from None
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = super().get_prep_value(value)
+        return _cipher().encrypt(value.encode()).decode() if value else value
+
+    def get_lookup(self, lookup_name: str) -> Any:
+        if lookup_name != "isnull":
+            raise FieldError(f"{self.name} is encrypted and cannot be searched.")
+        return super().get_lookup(lookup_name)

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.text import slugify
+from django.utils.translation import gettext_lazy as _
+
+from channels_app.fields import EncryptedTextField
+
+DEFAULT_GRAPH_URL = "https://graph.facebook.com"
+DEFAULT_GRAPH_VERSION = "v25.0"
+
+
+class Channel(models.Model):
+    """A way to reach customers: an official Cloud API number, or a Baileys instance.
+
+    An official channel may name a fallback: its own wwebjs-api session, or a Baileys channel.
+    Shapes and defaults are those of the REST contract; secrets are encrypted at rest.
+    """
+
+    class Kind(models.TextChoices):
+        OFFICIAL = "official", _("Official (Cloud API)")
+        BAILEYS = "baileys", _("Baileys (Evolution API)")
+
+    class Fallback(models.TextChoices):
+        NONE = "none", _("None")
+        WWEBJS = "wwebjs", _("wwebjs-api")
+        BAILEYS = "baileys", _("Baileys channel")
+
+    class OnUnconfirmed(models.TextChoices):
+        FALLBACK = "fallback", _("Send by the fallback")
+        HOLD = "hold", _("Hold for a person")
+
+    class Health(models.TextChoices):
+        UNKNOWN = "unknown", _("Not tested yet")
+        OK = "ok", _("Connection established")
+        FAILING = "failing", _("Not working")
+
+    SECRETS = (
+        "access_token",
+        "app_secret",
+        "verify_token",
+        "wwebjs_api_key",
+        "evolution_api_key",
+        "calls_api_key",
+    )
+
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind, default=Kind.OFFICIAL)
+    phone_number = models.CharField(_("phone number"), max_length=20, blank=True)
+    active = models.BooleanField(_("active"), default=True)
+
+    graph_url = models.URLField(_("Graph API address"), default=DEFAULT_GRAPH_URL, blank=True)
+    graph_version = models.CharField(
+        _("Graph API version"),
+        max_length=10,
+        default=DEFAULT_GRAPH_VERSION,
+        blank=True,
+        validators=[RegexValidator(r"^v\d+\.\d+$", _("Write it like v25.0."))],
+    )
+    phone_number_id = models.CharField(
+        _("phone number id"),
+        max_length=32,
+        blank=True,
+        validators=[RegexValidator(r"^\d+$", _("Digits only."))],
+    )
+    business_account_id = models.CharField(
+        _("WhatsApp business account id"),
+        max_length=32,
+        blank=True,
+        validators=[RegexValidator(r"^\d+$", _("Digits only."))],
+    )
+    access_token = EncryptedTextField(_("access token"), blank=True)
+    app_secret = EncryptedTextField(_("app secret"), blank=True)
+    verify_token = EncryptedTextField(_("webhook verification token"), blank=True)
+
+    fallback = models.CharField(
+        _("fallback"), max_length=10, choices=Fallback, default=Fallback.NONE
+    )
+    wwebjs_url = models.URLField(_("wwebjs-api address"), blank=True)
+    wwebjs_api_key = EncryptedTextField(_("wwebjs-api key"), blank=True)
+    wwebjs_session_id = models.CharField(
+        _("wwebjs-api session"),
+        max_length=64,
+        blank=True,
+        validators=[RegexValidator(r"^[A-Za-z0-9_-]+$", _("Letters, digits, - and _ only."))],
+    )
+    fallback_channel = models.ForeignKey(
+        "self",
+        verbose_name=_("Baileys connection for fallback"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="fallback_for",
+    )
+    ignore_messages_sent_outside = models.BooleanField(
+        _("ignore messages sent outside the app"), default=True
+    )
+
+    official_retries = models.PositiveSmallIntegerField(
+        _("official retries"), default=1, validators=[MaxValueValidator(10)]
+    )
+    request_timeout_seconds = models.PositiveSmallIntegerField(
+        _("request timeout (s)"),
+        default=15,
+        validators=[MinValueValidator(1), MaxValueValidator(120)],
+    )
+    confirm_seconds = models.PositiveSmallIntegerField(
+        _("wait for a confirmation (s)"), default=60, validators=[MaxValueValidator(3600)]
+    )
+    on_unconfirmed = models.CharField(
+        _("when nothing confirms a send"),
+        max_length=10,
+        choices=OnUnconfirmed,
+        default=OnUnconfirmed.FALLBACK,
+    )
+    fallback_max_age_minutes = models.PositiveIntegerField(
+        _("oldest message that still falls back (min)"),
+        default=60,
+        validators=[MinValueValidator(1), MaxValueValidator(7 * 24 * 60)],
+    )
+    fallback_per_minute = models.PositiveSmallIntegerField(
+        _("fallback messages a minute"),
+        default=20,
+        validators=[MinValueValidator(1), MaxValueValidator(600)],
+    )
+
+    evolution_url = models.URLField(_("Evolution API address"), blank=True)
+    evolution_api_key = EncryptedTextField(_("Evolution API key"), blank=True)
+    instance_name = models.CharField(
+        _("instance name"),
+        max_length=100,
+        blank=True,
+        validators=[RegexValidator(r"^[A-Za-z0-9_.-]+$", _("Letters, digits, -, _ and . only."))],
+    )
+    calls_api_key = EncryptedTextField(_("key for calls"), blank=True)
+
+    health = models.CharField(
+        _("state"), max_length=10, choices=Health, default=Health.UNKNOWN, editable=False
+    )
+    health_detail = models.CharField(max_length=300, blank=True, editable=False)
+    health_changed_at = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(_("last change"), auto_now=True)
+
+    class Meta:
+        verbose_name = _("channel")
+        verbose_name_plural = _("channels")
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                name="channel_is_not_its_own_fallback",
+                condition=~Q(fallback_channel=models.F("pk")),
+                violation_error_message=_("A channel cannot be its own fallback."),
+            ),
+            models.CheckConstraint(
+                name="channel_fallback_channel_when_baileys",
+                condition=~Q(fallback="baileys") | Q(fallback_channel__isnull=False),
+                violation_error_message=_("Choose the Baileys channel of the fallback."),
+            ),
+            models.CheckConstraint(
+                name="channel_only_official_has_fallback",
+                condition=Q(kind="official") | Q(fallback="none"),
+                violation_error_message=_("Only an official channel has a fallback."),
+            ),
+            models.UniqueConstraint(
+                name="channel_phone_number_id_once",
+                fields=["phone_number_id"],
+                condition=Q(kind="official") & ~Q(phone_number_id=""),
+                violation_error_message=_("Another channel already uses this phone number id."),
+            ),
+            models.UniqueConstraint(
+                name="channel_instance_name_once",
+                fields=["instance_name"],
+                condition=Q(kind="baileys") & ~Q(instance_name=""),
+                violation_error_message=_("Another channel already uses this instance."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """Check what one field alone cannot; errors are keyed by the field that is to be mended."""
+        super().clean()
+        errors: dict[str, Any] = {}
+        required = {
+            self.Kind.OFFICIAL: ("graph_url", "graph_version", "phone_number_id", "access_token"),
+            self.Kind.BAILEYS: ("evolution_url", "evolution_api_key", "instance_name"),
+        }[self.Kind(self.kind)]
+        wanted = list(required)
+        if self.fallback == self.Fallback.WWEBJS:
+            wanted += ["wwebjs_url", "wwebjs_api_key"]
+        for name in wanted:
+            if not getattr(self, name):
+                errors[name] = ValidationError(_("This field is required."), code="required")
+        if self.fallback == self.Fallback.BAILEYS:
+            other = self.fallback_channel
+            if other is None:
+                errors["fallback_channel"] = _("Choose the Baileys channel of the fallback.")
+            elif other.kind != self.Kind.BAILEYS or not other.active:
+                errors["fallback_channel"] = _("Choose an active Baileys channel.")
+        if errors:
+            raise ValidationError(errors)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.fallback == self.Fallback.WWEBJS and not self.wwebjs_session_id:
+            self.wwebjs_session_id = f"alterna-{self.phone_number_id or slugify(self.name)}"[:64]
+        super().save(*args, **kwargs)
+
+    def record_health(self, *, ok: bool, detail: str = "") -> bool:
+        """Store whether the channel works, and since when. Returns whether that is a change."""
+        health = self.Health.OK if ok else self.Health.FAILING
+        changed = Channel.objects.filter(pk=self.pk).exclude(
+            health=health, health_detail=detail[:300]
+        ).update(health=health, health_detail=detail[:300], health_changed_at=timezone.now())
+        return bool(changed)

@@ -1,0 +1,99 @@
+"""The contract of a provider: one message in, one of four endings out.
+
+`send` returns `Accepted`, or raises exactly one of `Rejected`, `Transient`, `Unknown`. What follows
+from each is decided in `messaging/policy.py`; a provider only says what is certain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundMessage:
+    """A message as every provider understands it.
+
+    `reference` is ours and comes back in the provider's events where it can. `to` is E.164 with
+    the plus sign. `content` is the object named after the type, in the Cloud API's own shape;
+    `text` is the body of a text message. `reply_to` is the provider's id of the quoted message.
+    """
+
+    reference: str
+    to: str
+    type: str = "text"
+    text: str = ""
+    content: Mapping[str, Any] = field(default_factory=dict)
+    reply_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took the message. This is not a delivery.
+
+    `provider_message_id` is None where the provider took it without telling an id
+    (contracts/wwebjs-api.md §3). `recipient_id` is the address that the provider really used.
+    """
+
+    provider_message_id: str | None
+    recipient_id: str | None = None
+
+
+class SendError(Exception):
+    """A send that did not end in `Accepted`.
+
+    `code` is stable and machine readable: the provider's own code where it has one ("131047"),
+    else a short word of ours ("timeout"). `title` is one line, `detail` what the provider said;
+    neither ever holds a secret. `http_status` is informative only.
+    """
+
+    outcome: ClassVar[str]
+
+    def __init__(
+        self, code: str, title: str, detail: str = "", *, http_status: int | None = None
+    ) -> None:
+        super().__init__(f"{code}: {title}")
+        self.code = code
+        self.title = title
+        self.detail = detail
+        self.http_status = http_status
+
+
+class Rejected(SendError):
+    """Certainly not sent, and the same request would be refused again."""
+
+    outcome = "rejected"
+
+
+class Transient(SendError):
+    """Certainly not sent, and the same request may succeed later."""
+
+    outcome = "transient"
+
+
+class Unknown(SendError):
+    """May have been sent: nothing that was seen proves either."""
+
+    outcome = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionReport:
+    """What a test of the connection found. `summary` is for people and already translated."""
+
+    ok: bool
+    summary: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+class Provider(Protocol):
+    """One way out. Instances are cheap, hold no connection and may be used by several threads."""
+
+    def send(self, message: OutboundMessage) -> Accepted:
+        """Hand the message over. Raises Rejected, Transient or Unknown."""
+        ...
+
+    def check(self) -> ConnectionReport:
+        """Ask the provider whether the credentials work now. Never raises."""
+        ...

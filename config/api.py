@@ -1,0 +1,54 @@
+"""The shape of an error in the REST API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db import InterfaceError, OperationalError
+from django.db.models import ProtectedError
+from django.utils.translation import gettext as _
+from psycopg_pool import PoolTimeout
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+from rest_framework.serializers import as_serializer_error
+from rest_framework.views import exception_handler as drf_exception_handler
+
+
+class Unavailable(exceptions.APIException):
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(_("The database is not reachable. Try again in a moment."))
+
+
+class Conflict(exceptions.APIException):
+    """The request is well formed, but the present state does not allow it."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "conflict"
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Field errors in DRF's own shape, everything else as `{"detail", "code"}`."""
+    if isinstance(exc, (OperationalError, InterfaceError, PoolTimeout)):
+        exc = Unavailable()
+    elif isinstance(exc, ProtectedError):
+        exc = Conflict(_("Other records depend on this one."), code="in_use")
+    elif isinstance(exc, DjangoValidationError):
+        exc = exceptions.ValidationError(as_serializer_error(exc))
+    response = drf_exception_handler(exc, context)
+    if response is None or not isinstance(exc, exceptions.APIException):
+        if response is not None and isinstance(response.data, dict) and "detail" in response.data:
+            response.data = {
+                "detail": response.data["detail"],
+                "code": getattr(response.data["detail"], "code", "error"),
+            }
+        return response
+    if not isinstance(exc, exceptions.ValidationError):
+        detail = exc.detail
+        response.data = {"detail": detail, "code": getattr(detail, "code", exc.default_code)}
+    if response.status_code == status.HTTP_503_SERVICE_UNAVAILABLE:
+        response["Retry-After"] = "5"
+    return response

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.utils import translation
+from django.utils.translation import gettext as _
+from psycopg_pool import PoolTimeout
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+
+class LanguageMiddleware:
+    """Pages speak Portuguese unless the person chose otherwise; programs say it in Accept-Language.
+
+    Django's own middleware would let a browser's setting decide, which for this product's users
+    is often English by accident.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path_info.startswith("/api/"):
+            language = translation.get_language_from_request(request)
+        else:
+            language = chosen_language(request.COOKIES)
+        with translation.override(language):
+            request.LANGUAGE_CODE = language
+            response = self.get_response(request)
+        response.headers.setdefault("Content-Language", language)
+        return response
+
+
+def chosen_language(cookies: dict[str, str]) -> str:
+    """Return the language of a person's cookie, or the default where it names none of ours."""
+    language = cookies.get(settings.LANGUAGE_COOKIE_NAME, "")
+    return language if language in dict(settings.LANGUAGES) else settings.LANGUAGE_CODE
+
+
+class DatabaseDownMiddleware:
+    """Answer 503 while PostgreSQL cannot be reached, so that callers try again."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, (OperationalError, InterfaceError, PoolTimeout)):
+            return database_down(request)
+        return None
+
+
+def database_down(request: HttpRequest) -> HttpResponse:
+    """The answer of every door while PostgreSQL is away."""
+    detail = _("The database is not reachable. Try again in a moment.")
+    headers = {"Retry-After": "5"}
+    if request.path_info.startswith(("/api/", "/readyz")):
+        return JsonResponse({"detail": detail, "code": "unavailable"}, status=503, headers=headers)
+    return HttpResponse(detail, status=503, headers=headers, content_type="text/plain; charset=utf-8")

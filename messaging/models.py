@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from channels_app.models import Channel
+from messaging import states
+
+
+class Contact(models.Model):
+    """A customer. Known by phone number, by Meta's business-scoped user id, or by both.
+
+    `phone_number` is E.164 with the plus sign. A contact with a username may have no phone number
+    (contracts/cloud-api.md §1.6), so neither is the key.
+    """
+
+    phone_number = models.CharField(_("phone number"), max_length=20, null=True, unique=True)
+    user_id = models.CharField(max_length=128, null=True, unique=True)
+    name = models.CharField(_("name"), max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("contact")
+        verbose_name_plural = _("contacts")
+        constraints = [
+            models.CheckConstraint(
+                name="contact_has_an_address",
+                condition=Q(phone_number__isnull=False) | Q(user_id__isnull=False),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.phone_number or self.user_id or ""
+
+
+class Conversation(models.Model):
+    """All messages between one channel and one contact."""
+
+    channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="conversations")
+    contact = models.ForeignKey(Contact, on_delete=models.PROTECT, related_name="conversations")
+    last_message_at = models.DateTimeField(null=True)
+    last_inbound_at = models.DateTimeField(null=True)
+    unread_count = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("conversation")
+        verbose_name_plural = _("conversations")
+        ordering = [models.F("last_message_at").desc(nulls_last=True), "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["channel", "contact"], name="conversation_once_per_channel_and_contact"
+            )
+        ]
+        indexes = [models.Index(fields=["-last_message_at", "-id"])]
+
+    def __str__(self) -> str:
+        return f"{self.contact} · {self.channel}"
+
+
+class Message(models.Model):
+    """One message, either way. Status and route of an outgoing one are derived from its attempts.
+
+    `version` grows with each change that a page must show. `round` counts the times that the
+    message was set going: 1 at first, one more for each retry by a person.
+    """
+
+    class Direction(models.TextChoices):
+        IN = "in", _("received")
+        OUT = "out", _("sent")
+
+    class Status(models.TextChoices):
+        QUEUED = states.Status.QUEUED, _("Waiting")
+        SENDING = states.Status.SENDING, _("Sending")
+        SENT = states.Status.SENT, _("Sent")
+        DELIVERED = states.Status.DELIVERED, _("Delivered")
+        READ = states.Status.READ, _("Read")
+        REJECTED = states.Status.REJECTED, _("Rejected")
+        UNCONFIRMED = states.Status.UNCONFIRMED, _("Not confirmed")
+
+    class Route(models.TextChoices):
+        OFFICIAL = states.Route.OFFICIAL, _("official API")
+        WWEBJS = states.Route.WWEBJS, "wwebjs"
+        BAILEYS = states.Route.BAILEYS, "Baileys"
+
+    class RoundRoute(models.TextChoices):
+        OFFICIAL = "official", _("official first")
+        FALLBACK = "fallback", _("fallback only")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    conversation = models.ForeignKey(
+        Conversation, on_delete=models.PROTECT, related_name="messages"
+    )
+    direction = models.CharField(max_length=3, choices=Direction)
+    type = models.CharField(max_length=20, default="text")
+    text = models.TextField(blank=True)
+    content = models.JSONField(default=dict, blank=True)
+    reply_to = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="replies"
+    )
+
+    status = models.CharField(max_length=12, choices=Status, blank=True)
+    route = models.CharField(max_length=10, choices=Route, null=True, blank=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    error_title = models.CharField(max_length=300, blank=True)
+    error_detail = models.TextField(blank=True)
+    # Why nothing more will be tried, or what is waited for: a key of policy.REASONS.
+    decision = models.CharField(max_length=40, blank=True)
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
+    round = models.PositiveSmallIntegerField(default=1)
+    round_route = models.CharField(
+        max_length=10, choices=RoundRoute, default=RoundRoute.OFFICIAL
+    )
+    round_started_at = models.DateTimeField(null=True, blank=True)
+    version = models.PositiveIntegerField(default=1)
+
+    # The provider's id of a received message, or of one that was sent outside Alterna.
+    provider_message_id = models.CharField(max_length=255, blank=True)
+    sent_outside = models.BooleanField(default=False)
+    client_reference = models.CharField(max_length=255, blank=True)
+    idempotency_key = models.CharField(max_length=255, blank=True)
+    request_digest = models.CharField(max_length=64, blank=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
+    )
+    created_at = models.DateTimeField(db_index=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = _("message")
+        verbose_name_plural = _("messages")
+        ordering = ["-created_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                name="message_idempotency_key_once_per_user",
+                fields=["created_by", "idempotency_key"],
+                condition=~Q(idempotency_key=""),
+            ),
+            models.UniqueConstraint(
+                name="message_provider_id_once_per_conversation",
+                fields=["conversation", "provider_message_id"],
+                condition=~Q(provider_message_id=""),
+            ),
+            models.CheckConstraint(
+                name="message_status_is_known_when_sent",
+                condition=Q(direction="in", status="")
+                | Q(direction="out", status__in=[status.value for status in states.Status]),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["conversation", "-created_at", "-id"]),
+            models.Index(fields=["conversation", "updated_at"]),
+            models.Index(fields=["client_reference"], condition=~Q(client_reference=""),
+                         name="message_client_reference"),
+            models.Index(fields=["status", "created_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.direction} {self.type} {self.id}"
+
+    @property
+    def icon(self) -> str:
+        """The icon of an outgoing message; empty for a received one."""
+        if self.direction == self.Direction.IN:
+            return ""
+        route = states.Route(self.route) if self.route else None
+        return states.icon_for(states.Status(self.status), route).value
+
+
+class DeliveryAttempt(models.Model):
+    """One try to send a message by one route. Committed as `started` before the provider is asked.
+
+    `rule` is the reason of the policy for making it. `channel` is the one whose credentials are
+    used: the message's own, or the Baileys channel of its fallback.
+    """
+
+    class Outcome(models.TextChoices):
+        STARTED = states.Outcome.STARTED, _("started")
+        ACCEPTED = states.Outcome.ACCEPTED, _("accepted")
+        REJECTED = states.Outcome.REJECTED, _("rejected")
+        TRANSIENT = states.Outcome.TRANSIENT, _("not sent, may be tried again")
+        UNKNOWN = states.Outcome.UNKNOWN, _("unknown")
+
+    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveSmallIntegerField()
+    round = models.PositiveSmallIntegerField(default=1)
+    route = models.CharField(max_length=10, choices=Message.Route)
+    channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="+")
+    rule = models.CharField(max_length=40, blank=True)
+    outcome = models.CharField(max_length=10, choices=Outcome, default=Outcome.STARTED)
+    receipt = models.CharField(max_length=10, blank=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    error_title = models.CharField(max_length=300, blank=True)
+    error_detail = models.TextField(blank=True)
+    provider_message_id = models.CharField(max_length=255, blank=True)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("delivery attempt")
+        verbose_name_plural = _("delivery attempts")
+        ordering = ["message", "number"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["message", "number"], name="attempt_number_once_per_message"
+            ),
+            models.UniqueConstraint(
+                fields=["message"],
+                condition=Q(outcome="started"),
+                name="attempt_one_started_per_message",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["provider_message_id"],
+                condition=~Q(provider_message_id=""),
+                name="attempt_provider_message_id",
+            ),
+            models.Index(fields=["channel", "route", "started_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.message_id}#{self.number} {self.route} {self.outcome}"
+
+
+class InboundEvent(models.Model):
+    """A raw event, exactly as a provider delivered it, stored once before it is answered.
+
+    `source` says which reader understands it, `source_key` which channel it came for. Events of
+    one source key are read in the order of their ids.
+    """
+
+    class Source(models.TextChoices):
+        CLOUD = "cloud", "Cloud API"
+        EVOLUTION = "evolution", "Evolution API"
+        WWEBJS = "wwebjs", "wwebjs-api"
+
+    class State(models.TextChoices):
+        PENDING = "pending", _("waiting")
+        DONE = "done", _("read")
+        SET_ASIDE = "set_aside", _("set aside")
+
+    id = models.BigAutoField(primary_key=True)
+    source = models.CharField(max_length=10, choices=Source)
+    source_key = models.CharField(max_length=100)
+    dedupe_key = models.CharField(max_length=200, unique=True)
+    payload = models.JSONField()
+    state = models.CharField(max_length=10, choices=State, default=State.PENDING)
+    error = models.TextField(blank=True)
+    received_at = models.DateTimeField(auto_now_add=True)
+    processed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("inbound event")
+        verbose_name_plural = _("inbound events")
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["source", "source_key", "id"],
+                condition=Q(state="pending"),
+                name="inbound_pending",
+            ),
+            models.Index(fields=["received_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.source_key} #{self.id}"
+
+
+class ParkedReceipt(models.Model):
+    """A receipt for a provider message id that no attempt has yet.
+
+    A status can arrive before our own send has returned (contracts/cloud-api.md §3.3): it waits
+    here and is applied when the attempt learns its id.
+    """
+
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+")
+    provider_message_id = models.CharField(max_length=255)
+    receipt = models.CharField(max_length=10)
+    error_code = models.CharField(max_length=64, blank=True)
+    error_title = models.CharField(max_length=300, blank=True)
+    error_detail = models.TextField(blank=True)
+    received_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["channel", "provider_message_id", "receipt"], name="parked_receipt_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider_message_id} {self.receipt}"
