@@ -14,6 +14,8 @@ from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 from rest_framework.views import exception_handler as drf_exception_handler
 
+from accounts.api_errors import Conflict
+
 
 class Unavailable(exceptions.APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
@@ -21,13 +23,6 @@ class Unavailable(exceptions.APIException):
 
     def __init__(self) -> None:
         super().__init__(_("The database is not reachable. Try again in a moment."))
-
-
-class Conflict(exceptions.APIException):
-    """The request is well formed, but the present state does not allow it."""
-
-    status_code = status.HTTP_409_CONFLICT
-    default_code = "conflict"
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils import translation
 from django.utils.translation import gettext as _
 from psycopg_pool import PoolTimeout
+
+from accounts.language import chosen_language
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -33,12 +33,6 @@ class LanguageMiddleware:
             response = self.get_response(request)
         response.headers.setdefault("Content-Language", language)
         return response
-
-
-def chosen_language(cookies: dict[str, str]) -> str:
-    """Return the language of a person's cookie, or the default where it names none of ours."""
-    language = cookies.get(settings.LANGUAGE_COOKIE_NAME, "")
-    return language if language in dict(settings.LANGUAGES) else settings.LANGUAGE_CODE
 
 
 class DatabaseDownMiddleware:

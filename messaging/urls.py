@@ -1,6 +1,17 @@
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import path
+
+from messaging import views
 
 app_name = "messaging"
-urlpatterns: list[URLPattern] = []
+
+urlpatterns = [
+    path("", views.DashboardView.as_view(), name="dashboard"),
+    path("conversations/", views.ConversationListView.as_view(), name="conversations"),
+    path("conversations/new/", views.NewMessageView.as_view(), name="new"),
+    path("conversations/<int:pk>/", views.ConversationView.as_view(), name="conversation"),
+    path("conversations/<int:pk>/older/", views.OlderMessagesView.as_view(), name="older"),
+    path("conversations/<int:pk>/seen/", views.SeenView.as_view(), name="seen"),
+    path("messages/<uuid:pk>/retry/", views.RetryView.as_view(), name="retry"),
+]

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from messaging.webhooks import CloudWebhook
+
+urlpatterns = [
+    path("cloud", CloudWebhook.as_view(), name="webhook-cloud"),
+    path("cloud/", CloudWebhook.as_view()),
+]

@@ -152,6 +152,7 @@ class Simulator:
         self._forever: dict[str, str] = {}
         self._by_digits = {scenario.digits: scenario for scenario in self.scenarios.values()}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._endless: set[asyncio.Task[None]] = set()
         self._client: aiohttp.ClientSession | None = None
 
     # -- the application ---------------------------------------------------------------------
@@ -182,16 +183,24 @@ class Simulator:
         self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15))
         await self.on_start()
         yield
-        for task in tuple(self._tasks):
+        tasks = self._tasks | self._endless
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.close()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let work go on after the answer to the request that caused it."""
+    def spawn(
+        self, work: Coroutine[Any, Any, None], *, endless: bool = False
+    ) -> asyncio.Task[None]:
+        """Let work go on after the answer to the request that caused it.
+
+        ``/_control/settle`` does not wait for ``endless`` work.
+        """
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        tasks = self._endless if endless else self._tasks
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
 
     @web.middleware
     async def _record(
@@ -225,12 +234,12 @@ class Simulator:
 
     # -- scenarios ---------------------------------------------------------------------------
 
-    def choose(self, recipient: str, digits: str) -> Scenario:
+    def choose(self, recipient: str, digits: str, *, consume: bool = True) -> Scenario:
         """The next outcome for a recipient: scripted for it, scripted for all, by its digits."""
-        for key in (only_digits(recipient), "*"):
+        for key in (whatsapp_id(recipient), "*"):
             queue = self._scripts.get(key)
             if queue:
-                return self.scenarios[queue.popleft()]
+                return self.scenarios[queue.popleft() if consume else queue[0]]
             if key in self._forever:
                 return self.scenarios[self._forever[key]]
         return self._by_digits.get(digits, self._by_digits["00"])
@@ -324,7 +333,7 @@ class Simulator:
         unknown = [name for name in names if name not in self.scenarios]
         if unknown:
             raise ControlError(f"unknown scenarios: {unknown}")
-        key = only_digits(str(order.get("recipient") or "")) or "*"
+        key = whatsapp_id(str(order.get("recipient") or "")) or "*"
         if order.get("forever"):
             *names, self._forever[key] = names
         self._scripts.setdefault(key, deque()).extend(names)
@@ -421,7 +430,8 @@ async def hang(request: web.Request, seconds: float) -> web.Response:
 async def wait_for_client(request: web.Request, seconds: float) -> None:
     """Wait ``seconds``, or less when the client closes the connection before."""
     deadline = time.monotonic() + seconds
-    while request.transport is not None and time.monotonic() < deadline:
+    # aiohttp tells a handler of a lost client only by cancelling it, which is off by default.
+    while request.transport is not None and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(min(0.05, max(0.0, deadline - time.monotonic())))
 
 

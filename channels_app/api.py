@@ -1,0 +1,66 @@
+"""REST: channels. Secrets are written, never read back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers, viewsets
+
+from channels_app.models import Channel
+
+_SET = "_set"
+
+
+class ChannelSerializer(serializers.ModelSerializer[Channel]):
+    """A channel. Each write-only secret has a boolean `<name>_set` in the answers."""
+
+    class Meta:
+        model = Channel
+        fields = [
+            "id", "name", "kind", "phone_number", "active",
+            "graph_url", "graph_version", "phone_number_id", "business_account_id",
+            "access_token", "app_secret", "verify_token",
+            "fallback", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id", "fallback_channel",
+            "ignore_messages_sent_outside",
+            "official_retries", "request_timeout_seconds", "confirm_seconds", "on_unconfirmed",
+            "fallback_max_age_minutes", "fallback_per_minute",
+            "evolution_url", "evolution_api_key", "instance_name", "calls_api_key",
+            "health", "health_detail", "health_changed_at", "created_at", "updated_at",
+        ]  # fmt: skip
+        read_only_fields = ["health", "health_detail", "health_changed_at"]
+        extra_kwargs = {name: {"write_only": True} for name in Channel.SECRETS}
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        fields = super().get_fields()
+        for name in Channel.SECRETS:
+            fields[name + _SET] = IsSetField(source=name)
+        return fields
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Run the model's own rules over what the channel would become."""
+        channel = Channel() if self.instance is None else Channel.objects.get(pk=self.instance.pk)
+        for name, value in attrs.items():
+            setattr(channel, name, value)
+        channel.full_clean(validate_unique=True)
+        return attrs
+
+
+@extend_schema_field(bool)
+class IsSetField(serializers.Field[bool, Any, bool, str]):
+    """Whether a secret is set."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(read_only=True, **kwargs)
+
+    def to_representation(self, value: str) -> bool:
+        return bool(value)
+
+
+class ChannelViewSet(viewsets.ModelViewSet[Channel]):
+    """The ways to reach customers, and what each does when the official API refuses."""
+
+    queryset = Channel.objects.select_related("fallback_channel").order_by("id")
+    serializer_class = ChannelSerializer
+    http_method_names = ["get", "post", "patch", "delete", "head", "options"]
+    filterset_fields = ["kind", "active"]

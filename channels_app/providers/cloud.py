@@ -1,0 +1,249 @@
+"""The official way out: Meta's WhatsApp Cloud API (contracts/cloud-api.md §1, §2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from django.utils.translation import gettext as _
+
+from channels_app.models import DEFAULT_GRAPH_URL, DEFAULT_GRAPH_VERSION, Channel
+from channels_app.providers import cloud_errors, http
+from channels_app.providers.base import (
+    Accepted,
+    ConnectionReport,
+    OutboundMessage,
+    Rejected,
+    SendError,
+    Transient,
+    Unknown,
+)
+from channels_app.providers.cloud_errors import failure
+
+OBJECT_TYPES: Final = frozenset(
+    {
+        "image",
+        "video",
+        "audio",
+        "document",
+        "sticker",
+        "location",
+        "contacts",
+        "reaction",
+        "template",
+        "interactive",
+    }
+)
+CHECK_SECONDS = 10.0
+_NUMBER_FIELDS = "display_phone_number,verified_name,quality_rating,is_on_biz_app,platform_type"
+
+
+class CloudProvider:
+    """Sends by the number of an official channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._base = channel.graph_url or DEFAULT_GRAPH_URL
+        self._version = channel.graph_version or DEFAULT_GRAPH_VERSION
+        self._number_id = channel.phone_number_id
+        self._token = channel.access_token
+        self._timeout = float(channel.request_timeout_seconds)
+
+    def send(self, message: OutboundMessage) -> Accepted:
+        """Hand the message to the Cloud API. Raises Rejected, Transient or Unknown."""
+        if not (self._number_id and self._token):
+            raise failure(Rejected, "not_configured")
+        body = request_body(message)
+        try:
+            answer = self._request(
+                "POST", "/{version}/{phone_number_id}/messages", json=body, timeout=self._timeout
+            )
+        except http.NotSent as error:
+            if error.reason == "invalid_address":
+                raise failure(Rejected, error.reason, error.detail) from None
+            raise failure(Transient, error.reason, error.detail) from None
+        except http.NoAnswer as error:
+            raise failure(Unknown, error.reason, error.detail) from None
+        return read_answer(answer, secrets=(self._token,))
+
+    def check(self) -> ConnectionReport:
+        """Ask Meta about the number: proves the token and the number's id. Never raises."""
+        if not (self._number_id and self._token):
+            return ConnectionReport(False, str(cloud_errors.title_for("not_configured")))
+        try:
+            answer = self._request(
+                "GET",
+                "/{version}/{phone_number_id}",
+                query={"fields": _NUMBER_FIELDS},
+                timeout=min(self._timeout, CHECK_SECONDS),
+            )
+        except http.RequestFailed as error:
+            return ConnectionReport(
+                False, str(cloud_errors.title_for(error.reason)), {"error": error.detail}
+            )
+        body = answer.json_object()
+        if answer.status == 200 and body is not None and "error" not in body:
+            return _number_report(body, secrets=(self._token,))
+        refusal = _refusal(answer, body, secrets=(self._token,))
+        summary = refusal.title
+        if refusal.detail and refusal.detail != refusal.title:
+            summary = f"{summary} ({refusal.detail})"
+        return ConnectionReport(False, summary, {"code": refusal.code})
+
+    def _request(self, method: str, path: str, **options: Any) -> http.Answer:
+        return http.request(
+            method,
+            self._base,
+            path,
+            params={"version": self._version, "phone_number_id": self._number_id},
+            headers={"Authorization": f"Bearer {self._token}"},
+            **options,
+        )
+
+
+def request_body(message: OutboundMessage) -> dict[str, Any]:
+    """Return the JSON of a send (contracts/cloud-api.md §1.2, §1.3). Pure.
+
+    Raises Rejected for what cannot be written in it.
+    """
+    digits = re.sub(r"\D", "", message.to)
+    if not digits:
+        raise failure(Rejected, "invalid_recipient")
+    body: dict[str, Any] = {
+        "messaging_product": "whatsapp",
+        "recipient_type": "individual",
+        # Without the plus sign Meta may put the business' own country code in front.
+        "to": f"+{digits}",
+        "type": message.type,
+        # Comes back in every status: the only thread to a send whose answer was lost.
+        "biz_opaque_callback_data": message.reference,
+    }
+    if message.type == "text":
+        if not message.text:
+            raise failure(Rejected, "invalid_content")
+        preview = isinstance(message.content, Mapping) and bool(message.content.get("preview_url"))
+        body["text"] = {"body": message.text, "preview_url": preview}
+    elif message.type in OBJECT_TYPES:
+        body[message.type] = _object(message)
+    else:
+        raise failure(Rejected, "unsupported_type", message.type)
+    if message.reply_to and message.type != "reaction":
+        body["context"] = {"message_id": message.reply_to}
+    return body
+
+
+def _object(message: OutboundMessage) -> Any:
+    content: Any = message.content
+    if message.type == "contacts":
+        # The one type whose object is a list in Meta's shape.
+        if isinstance(content, Mapping):
+            content = content.get("contacts")
+        content = list(content) if isinstance(content, list | tuple) else None
+    elif isinstance(content, Mapping):
+        content = dict(content)
+    else:
+        content = None
+    if not content:
+        raise failure(Rejected, "invalid_content")
+    return content
+
+
+def read_answer(answer: http.Answer, *, secrets: tuple[str, ...] = ()) -> Accepted:
+    """Tell what an answer to a send proves. Pure. Raises Rejected, Transient or Unknown."""
+    body = answer.json_object()
+    if 200 <= answer.status < 300 and body is not None:
+        accepted = _accepted(body)
+        if accepted is not None:
+            return accepted
+    raise _refusal(answer, body, secrets=secrets)
+
+
+def _accepted(body: Mapping[str, Any]) -> Accepted | None:
+    message = _first(body.get("messages"))
+    message_id = http.safe_id(message.get("id"))
+    if message_id is None:
+        return None
+    return Accepted(message_id, http.safe_id(_first(body.get("contacts")).get("wa_id")))
+
+
+def _refusal(
+    answer: http.Answer, body: Mapping[str, Any] | None, *, secrets: tuple[str, ...]
+) -> SendError:
+    status = answer.status
+    error = body.get("error") if body is not None else None
+    if isinstance(error, Mapping) and (code := _code(error.get("code"))) is not None:
+        return _graph_error(error, code, status, secrets)
+    if status < 300:
+        return failure(Unknown, "unreadable_answer", http_status=status)
+    if status >= 500:
+        return failure(Unknown, "server_error", f"HTTP {status}", http_status=status)
+    if status == 429:
+        return failure(Transient, "http_429", http_status=status)
+    return failure(Rejected, f"http_{status}", http_status=status)
+
+
+def _graph_error(
+    error: Mapping[str, Any], code: str, status: int, secrets: tuple[str, ...]
+) -> SendError:
+    is_transient = error.get("is_transient")
+    rule = cloud_errors.lookup(
+        code, is_transient if isinstance(is_transient, bool) else None, status
+    )
+    message = http.safe_text(error.get("message"), secrets=secrets)
+    data = error.get("error_data")
+    details = data.get("details") if isinstance(data, Mapping) else None
+    title = str(rule.title)
+    if not rule.known:
+        title = re.sub(r"^\(#\d+\)\s*", "", message) or title
+    return (Transient if rule.transient else Rejected)(
+        code,
+        title[:300],
+        http.safe_text(details, secrets=secrets) or message,
+        http_status=status,
+    )
+
+
+def _code(value: object) -> str | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return str(value)[:20]
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}", value):
+        return value
+    return None
+
+
+def _first(value: object) -> Mapping[str, Any]:
+    """The first object of a list; an empty one where there is none."""
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return value[0]
+    return {}
+
+
+def _number_report(body: Mapping[str, Any], *, secrets: tuple[str, ...]) -> ConnectionReport:
+    def text(name: str) -> str:
+        return http.safe_text(body.get(name), secrets=secrets, limit=100)
+
+    number = text("display_phone_number")
+    if not number:
+        return ConnectionReport(False, str(cloud_errors.title_for("wrong_address")))
+    coexistence = body.get("is_on_biz_app") is True
+    kind = (
+        _("coexistence with the app; the fallback can use the same number")
+        if coexistence
+        else _("Cloud API only; a fallback sends from another number")
+    )
+    name = text("verified_name")
+    summary = f"{number} · {name} · {kind}" if name else f"{number} · {kind}"
+    return ConnectionReport(
+        True,
+        summary,
+        {
+            "display_phone_number": number,
+            "verified_name": name,
+            "quality_rating": text("quality_rating"),
+            "platform_type": text("platform_type"),
+            "coexistence": "yes" if coexistence else "no",
+        },
+    )
+

@@ -1,0 +1,468 @@
+"""The only door to the network: one request, one answer, and certainty about what has left us.
+
+`request` returns an `Answer` for whatever status the server chose. Where there is no answer it
+says what is certain: `NotSent` (no byte of the request was written) or `NoAnswer` (the server may
+have acted on it). Nothing is ever sent twice, no redirect is followed, no cookie, `.netrc` or
+proxy variable is used, certificates are verified, and neither logs nor exceptions hold an address'
+query, a header or a body.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json as jsonlib
+import logging
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+import requests
+import structlog
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from requests.structures import CaseInsensitiveDict
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError
+
+log = structlog.get_logger(__name__)
+# Its warnings quote whole addresses; what they tell stands in our own line, without the query.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
+
+CONNECT_SECONDS = 5.0
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+# Below the 5 s after which Node closes an idle connection (contracts/wwebjs-api.md §1): a request
+# that meets the closing has an unknown outcome, so we close first.
+IDLE_SECONDS = 3.0
+_CHUNK_BYTES = 64 * 1024
+_POOL_SIZE = 32
+_USER_AGENT = "Alterna/1"
+
+
+class NoJson:
+    """What `Answer.json` returns for a body that is not JSON; it is false."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "NO_JSON"
+
+
+NO_JSON: Final = NoJson()
+
+
+class RequestFailed(Exception):
+    """There is no answer. `reason` is a stable word, `detail` one line without secrets."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class NotSent(RequestFailed):
+    """Nothing of the request has left us.
+
+    `reason` is one of dns_failed, connection_refused, connect_timeout, tls_failed, unreachable,
+    invalid_address.
+    """
+
+
+class NoAnswer(RequestFailed):
+    """The request may have reached the server; what it did with it is not known.
+
+    `reason` is one of timeout, connection_broken, not_http.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said. `truncated` when the body was longer than the caller allowed."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    truncated: bool = False
+
+    def json(self) -> Any:
+        """The decoded body, or `NO_JSON`. Never raises."""
+        if self.truncated:
+            return NO_JSON
+        try:
+            return jsonlib.loads(self.body)
+        except (ValueError, RecursionError):
+            return NO_JSON
+
+    def json_object(self) -> dict[str, Any] | None:
+        """The body if it is a JSON object, else None. Never raises."""
+        value = self.json()
+        return value if isinstance(value, dict) else None
+
+
+def request(
+    method: str,
+    base: str,
+    path: str = "",
+    *,
+    params: Mapping[str, str] | None = None,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    json: Any = None,
+    data: Any = None,
+    files: Any = None,
+    timeout: float,
+    connect_timeout: float = CONNECT_SECONDS,
+    max_bytes: int = MAX_ANSWER_BYTES,
+) -> Answer:
+    """Make one request and return the answer, whatever its status.
+
+    `path` is a template such as `/session/status/{session}`; `params` fill it, escaped, and only
+    the template is logged. `timeout` is seconds for all of it, connecting and the last byte of
+    the body included. A body longer than `max_bytes` is cut. Raises NotSent or NoAnswer.
+    """
+    exchange = _Exchange(time.monotonic() + timeout)
+    started = time.monotonic()
+    host = _host(base)
+    try:
+        answer = _exchange(
+            exchange,
+            method,
+            base.rstrip("/") + _fill(path, params or {}) if path else base,
+            query=query,
+            headers=headers,
+            json=json,
+            data=data,
+            files=files,
+            connect_timeout=min(connect_timeout, timeout),
+            max_bytes=max_bytes,
+        )
+        failure = None
+    except (requests.RequestException, HTTPError, http.client.HTTPException, OSError) as error:
+        failure = _failure(error, left=exchange.left)
+    except ValueError as error:  # a header or an address that cannot be written
+        failure = (
+            NoAnswer("not_http", type(error).__name__)
+            if exchange.left
+            else NotSent("invalid_address", type(error).__name__)
+        )
+    event = {
+        "method": method,
+        "host": host,
+        "path": path,
+        "ms": round((time.monotonic() - started) * 1000),
+    }
+    if failure is not None:
+        log.warning(
+            "http_request", **event, status=None, failure=failure.reason, sent=exchange.left
+        )
+        # Raised out here, so that no context with the library's own exception, which quotes the
+        # address, hangs on it.
+        raise failure
+    log.info("http_request", **event, status=answer.status)
+    return answer
+
+
+def safe_text(value: object, *, secrets: tuple[str, ...] = (), limit: int = 500) -> str:
+    """Return a provider's text as one printable line without the given secrets.
+
+    Providers quote what they were given: Meta answers "Malformed access token <token>".
+    """
+    if not isinstance(value, str):
+        return ""
+    text = value
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    text = "".join(character if character.isprintable() else " " for character in text)
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def safe_id(value: object) -> str | None:
+    """Return a provider's id if it is one that can be stored, else None."""
+    if not isinstance(value, str) or not 0 < len(value) <= 255:
+        return None
+    return value if value.isprintable() and " " not in value else None
+
+
+# -- the exchange ---------------------------------------------------------------------------------
+
+
+class _Exchange:
+    """What is known of one request while it runs: its deadline, and whether a byte was written."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.left = False
+
+    def remaining(self) -> float:
+        seconds = self.deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("timed out")
+        return seconds
+
+
+class _Current(threading.local):
+    """The exchange that this thread is in: the connection classes are made by the library."""
+
+    exchange: _Exchange = _Exchange(float("inf"))
+
+
+_current = _Current()
+
+
+def _exchange(
+    exchange: _Exchange,
+    method: str,
+    url: str,
+    *,
+    query: Mapping[str, str] | None,
+    headers: Mapping[str, str] | None,
+    json: Any,
+    data: Any,
+    files: Any,
+    connect_timeout: float,
+    max_bytes: int,
+) -> Answer:
+    prepared = requests.Request(
+        method,
+        url,
+        params=query,
+        headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **(headers or {})},
+        json=json,
+        data=data,
+        files=files,
+        # A name and password in the address may stand for a proxy in front of the server, but
+        # must not take the place of our own Authorization.
+        auth=_KeepHeaders() if headers and "Authorization" in headers else None,
+    ).prepare()
+    _current.exchange = exchange
+    try:
+        response = _adapter().send(
+            prepared, stream=True, timeout=(connect_timeout, exchange.remaining()), verify=True
+        )
+        try:
+            body, truncated = _read(response.raw, max_bytes)
+        except BaseException:
+            response.close()
+            raise
+        if truncated:
+            response.close()
+        return Answer(response.status_code, response.headers, body, truncated)
+    finally:
+        del _current.exchange
+
+
+def _read(raw: urllib3.BaseHTTPResponse, max_bytes: int) -> tuple[bytes, bool]:
+    parts: list[bytes] = []
+    size = 0
+    for part in _parts(raw):
+        parts.append(part)
+        size += len(part)
+        if size > max_bytes:
+            return b"".join(parts)[:max_bytes], True
+    return b"".join(parts), False
+
+
+def _parts(raw: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    yield from raw.stream(_CHUNK_BYTES, decode_content=True)
+
+
+class _KeepHeaders(AuthBase):
+    def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+        return prepared
+
+
+def _fill(template: str, params: Mapping[str, str]) -> str:
+    """The path with escaped values; raises ValueError for one that would change its meaning."""
+
+    def value(match: re.Match[str]) -> str:
+        text = params[match[1]]
+        # Dots alone are taken for "this folder" and "the one above", even escaped.
+        if not text.strip("."):
+            raise ValueError("empty or dots")
+        return quote(text, safe="")
+
+    return re.sub(r"\{(\w+)\}", value, template)
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or ""
+    except ValueError:
+        return ""
+
+
+# -- connections ----------------------------------------------------------------------------------
+
+
+class _TimedReader(io.RawIOBase):
+    """A socket's bytes, none of them later than the deadline of the exchange.
+
+    A socket's own timeout counts from each byte: a server that drips would hold us for ever.
+    """
+
+    def __init__(self, raw: socket.SocketIO, sock: socket.socket, exchange: _Exchange) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._exchange = exchange
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(self._exchange.remaining())
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+class _TimedSocket:
+    """The one method of a socket that `http.client.HTTPResponse` uses."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        raw = self._sock.makefile(mode, buffering=0)
+        return io.BufferedReader(_TimedReader(raw, self._sock, _current.exchange))
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(_TimedSocket(sock), *args, **kwargs)  # type: ignore[arg-type]
+
+
+class _Watched:
+    """Notes the first byte that leaves, bounds the writing, and drops what was idle too long."""
+
+    response_class = _TimedResponse
+    sock: socket.socket | None
+    _used_at = 0.0
+
+    def send(self, data: Any) -> None:
+        exchange = _current.exchange
+        if self.sock is None:
+            self.connect()  # type: ignore[attr-defined]
+        if self.sock is not None:
+            self.sock.settimeout(exchange.remaining())
+        exchange.left = True
+        super().send(data)  # type: ignore[misc]
+        self._used_at = time.monotonic()
+
+    def getresponse(self) -> Any:
+        response = super().getresponse()  # type: ignore[misc]
+        self._used_at = time.monotonic()
+        return response
+
+    @property
+    def is_connected(self) -> bool:
+        if time.monotonic() - self._used_at > IDLE_SECONDS:
+            return False
+        return bool(super().is_connected)  # type: ignore[misc]
+
+
+class _HTTPConnection(_Watched, HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_Watched, HTTPSConnection):
+    pass
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+class _Adapter(HTTPAdapter):
+    """The pool. Used without a `requests.Session`, which would add cookies, .netrc and redirects."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+@cache
+def _adapter() -> _Adapter:
+    return _Adapter(pool_connections=_POOL_SIZE, pool_maxsize=_POOL_SIZE, max_retries=0)
+
+
+# A child must not write into its parent's connections.
+os.register_at_fork(after_in_child=_adapter.cache_clear)
+
+
+# -- what went wrong ------------------------------------------------------------------------------
+
+
+def _failure(error: BaseException, *, left: bool) -> RequestFailed:
+    chain = list(_chain(error))
+    if left:
+        if _first(chain, TimeoutError, urllib3.exceptions.TimeoutError):
+            return NoAnswer("timeout", "no complete answer in time")
+        if isinstance(_first(chain, http.client.HTTPException), http.client.BadStatusLine) and (
+            not _first(chain, http.client.RemoteDisconnected)
+        ):
+            return NoAnswer("not_http", "the answer is not HTTP")
+        return NoAnswer("connection_broken", _describe(chain))
+    if found := _first(chain, socket.gaierror, NameResolutionError):
+        return NotSent("dns_failed", _describe([found]))
+    if found := _first(chain, ssl.SSLError, ssl.CertificateError, urllib3.exceptions.SSLError):
+        return NotSent("tls_failed", _describe(chain))
+    if _first(chain, TimeoutError, ConnectTimeoutError, requests.ConnectTimeout):
+        return NotSent("connect_timeout", "no connection in time")
+    if _first(chain, ConnectionRefusedError):
+        return NotSent("connection_refused", "connection refused")
+    if _first(chain, ValueError):
+        return NotSent("invalid_address", type(error).__name__)
+    return NotSent("unreachable", _describe(chain))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception and all that it wraps, each once: libraries use four different ways."""
+    seen: set[int] = set()
+    queue: list[object] = [error]
+    while queue:
+        item = queue.pop(0)
+        if isinstance(item, BaseException) and id(item) not in seen:
+            seen.add(id(item))
+            yield item
+            queue += [getattr(item, "reason", None), item.__cause__, item.__context__, *item.args]
+
+
+def _first(
+    chain: list[BaseException], *kinds: type[BaseException]
+) -> BaseException | None:
+    return next((item for item in chain if isinstance(item, kinds)), None)
+
+
+def _describe(chain: list[BaseException]) -> str:
+    """One line from the system's own words; never a library's text, which quotes the address."""
+    for item in chain:
+        if isinstance(item, ssl.SSLCertVerificationError):
+            return safe_text(f"certificate refused: {item.verify_message}")
+        if isinstance(item, ssl.SSLError) and item.reason:
+            return safe_text(f"TLS: {item.reason}")
+    for item in chain:
+        if isinstance(item, OSError) and item.strerror and item.filename is None:
+            return safe_text(item.strerror)
+    return type(chain[-1]).__name__

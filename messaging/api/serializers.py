@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from channels_app.models import Channel
+from messaging import content as contents
+from messaging import states
+from messaging.models import Contact, Conversation, DeliveryAttempt, Message
+
+
+class ErrorSerializer(serializers.Serializer[Message]):
+    """Why a message did not go by its first route: the provider's code and words."""
+
+    code = serializers.CharField(source="error_code")
+    title = serializers.CharField(source="error_title")
+    detail = serializers.CharField(source="error_detail")
+
+
+class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
+    class Meta:
+        model = DeliveryAttempt
+        fields = [
+            "number", "route", "outcome", "error_code", "error_title", "error_detail",
+            "provider_message_id", "receipt", "rule", "started_at", "finished_at",
+        ]  # fmt: skip
+
+
+class ContextSerializer(serializers.Serializer[Any]):
+    message = serializers.UUIDField(help_text="Our id of the quoted message.")
+
+
+class MessageSerializer(serializers.ModelSerializer[Message]):
+    """A message as programs see it."""
+
+    channel = serializers.IntegerField(source="conversation.channel_id")
+    to = serializers.SerializerMethodField()
+    route = serializers.ChoiceField(choices=list(states.Route), allow_null=True)
+    icon = serializers.ChoiceField(choices=[*states.Icon, ""])
+    error = serializers.SerializerMethodField()
+    context = serializers.SerializerMethodField()
+    attempts = AttemptSerializer(many=True)
+
+    class Meta:
+        model = Message
+        fields = [
+            "id", "channel", "conversation", "direction", "to", "type", "text", "content",
+            "context", "status", "route", "icon", "error", "client_reference", "sent_outside",
+            "decision", "next_attempt_at", "created_at", "updated_at", "attempts",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    def get_to(self, message: Message) -> str:
+        """The customer's number for a sent message, ours for a received one."""
+        if message.direction == Message.Direction.OUT:
+            contact = message.conversation.contact
+            return contact.phone_number or contact.user_id or ""
+        return message.conversation.channel.phone_number
+
+    @extend_schema_field(ErrorSerializer(allow_null=True))
+    def get_error(self, message: Message) -> Any:
+        return ErrorSerializer(message).data if message.error_code else None
+
+    @extend_schema_field(ContextSerializer(allow_null=True))
+    def get_context(self, message: Message) -> Any:
+        return {"message": str(message.reply_to_id)} if message.reply_to_id else None
+
+
+class NewMessageSerializer(serializers.Serializer[Any]):
+    """A message to send. Types other than text carry an object named after the type."""
+
+    channel = serializers.PrimaryKeyRelatedField(queryset=Channel.objects.all())
+    to = serializers.CharField(max_length=40)
+    type = serializers.CharField(default="text", max_length=40)
+    text = serializers.CharField(
+        default="", allow_blank=True, trim_whitespace=False, max_length=contents.MAX_TEXT
+    )
+    client_reference = serializers.CharField(default="", allow_blank=True, max_length=255)
+    context = ContextSerializer(required=False)
+    image = serializers.JSONField(required=False)
+    video = serializers.JSONField(required=False)
+    audio = serializers.JSONField(required=False)
+    document = serializers.JSONField(required=False)
+    sticker = serializers.JSONField(required=False)
+    location = serializers.JSONField(required=False)
+    contacts = serializers.JSONField(required=False)
+    reaction = serializers.JSONField(required=False)
+    template = serializers.JSONField(required=False)
+    interactive = serializers.JSONField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Pick the type's own object; the rules about it are those of every sender."""
+        context = attrs.get("context")
+        return {
+            "channel": attrs["channel"],
+            "to": attrs["to"],
+            "type": attrs["type"],
+            "text": attrs["text"],
+            "content": attrs.get(attrs["type"]) if attrs["type"] != "text" else None,
+            "reply_to": str(context["message"]) if context else None,
+            "client_reference": attrs["client_reference"],
+        }
+
+
+class RetrySerializer(serializers.Serializer[Any]):
+    route = serializers.ChoiceField(choices=["official", "fallback"], default="official")
+
+
+class ContactSerializer(serializers.ModelSerializer[Contact]):
+    class Meta:
+        model = Contact
+        fields = ["id", "name", "phone_number", "user_id"]
+
+
+class ConversationSerializer(serializers.ModelSerializer[Conversation]):
+    contact = ContactSerializer()
+
+    class Meta:
+        model = Conversation
+        fields = [
+            "id", "channel", "contact", "unread_count", "last_message_at", "last_inbound_at",
+            "created_at",
+        ]  # fmt: skip
+        read_only_fields = fields

@@ -1,0 +1,167 @@
+"""REST: messages and conversations. Each view makes one call inward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, inline_serializer
+from rest_framework import mixins, serializers, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from accounts.api_errors import Conflict
+from channels_app.models import Channel
+from messaging import phones, reading, sending, states
+from messaging.api.serializers import (
+    ConversationSerializer,
+    MessageSerializer,
+    NewMessageSerializer,
+    RetrySerializer,
+)
+from messaging.models import Conversation, Message
+
+PROBLEM = inline_serializer(
+    "Problem", {"detail": serializers.CharField(), "code": serializers.CharField()}
+)
+
+
+class NewestFirst(CursorPagination):
+    page_size = 50
+    page_size_query_param = "page_size"
+    max_page_size = 200
+    ordering = ("-created_at", "-id")
+
+
+class MessageFilter(django_filters.FilterSet):
+    channel = django_filters.ModelChoiceFilter(
+        field_name="conversation__channel", queryset=Channel.objects.all()
+    )
+    conversation = django_filters.ModelChoiceFilter(queryset=Conversation.objects.all())
+    status = django_filters.ChoiceFilter(choices=[(s.value, s.value) for s in states.Status])
+    route = django_filters.ChoiceFilter(choices=[(r.value, r.value) for r in states.Route])
+    direction = django_filters.ChoiceFilter(choices=Message.Direction.choices)
+    to = django_filters.CharFilter(method="with_customer")
+    client_reference = django_filters.CharFilter()
+
+    class Meta:
+        model = Message
+        fields: list[str] = []
+
+    def with_customer(self, found: QuerySet[Message], name: str, to: str) -> QuerySet[Message]:
+        try:
+            spellings = phones.spellings(phones.normalize(to))
+        except ValueError:
+            return found.none()
+        return found.filter(conversation__contact__phone_number__in=spellings)
+
+
+class MessageViewSet(
+    mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Message]
+):
+    """Messages, sent and received, newest first."""
+
+    serializer_class = MessageSerializer
+    pagination_class = NewestFirst
+    filterset_class = MessageFilter
+    queryset = reading.messages()
+    lookup_value_converter = "uuid"
+
+    @extend_schema(
+        request=NewMessageSerializer,
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                OpenApiTypes.STR,
+                OpenApiParameter.HEADER,
+                description="At most 255 characters. The same key and body give the same message.",
+            )
+        ],
+        responses={
+            202: MessageSerializer,
+            200: OpenApiResponse(MessageSerializer, "Replayed: the key was used before."),
+            400: OpenApiResponse(OpenApiTypes.OBJECT, "Invalid fields."),
+            409: OpenApiResponse(PROBLEM, "`idempotency_conflict`: same key, another body."),
+        },
+    )
+    def create(self, request: Request) -> Response:
+        """Accept a message for sending. Its further course is in the message itself."""
+        fields = NewMessageSerializer(data=request.data)
+        fields.is_valid(raise_exception=True)
+        try:
+            accepted = sending.accept_message(
+                **fields.validated_data,
+                user=request.user,  # type: ignore[arg-type]
+                idempotency_key=request.headers.get("Idempotency-Key", ""),
+            )
+        except sending.IdempotencyConflict:
+            raise Conflict(
+                _("This Idempotency-Key was used for another message."), "idempotency_conflict"
+            ) from None
+        return self._answer(request, accepted)
+
+    def _answer(self, request: Request, accepted: sending.Acceptance) -> Response:
+        message = reading.messages().get(pk=accepted.message.pk)
+        headers = {
+            "Location": reverse("message-detail", args=[message.pk], request=request),
+        }
+        if not accepted.created:
+            headers["Idempotent-Replay"] = "true"
+        return Response(
+            self.get_serializer(message).data,
+            status=status.HTTP_202_ACCEPTED if accepted.created else status.HTTP_200_OK,
+            headers=headers,
+        )
+
+    @extend_schema(
+        request=RetrySerializer,
+        responses={202: MessageSerializer, 409: OpenApiResponse(PROBLEM, "`not_retryable`")},
+    )
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, **kwargs: Any) -> Response:
+        """Send a rejected or unconfirmed message again, by the usual way or by the fallback."""
+        fields = RetrySerializer(data=request.data)
+        fields.is_valid(raise_exception=True)
+        try:
+            message = sending.retry_message(
+                self.get_object(),
+                route=fields.validated_data["route"],
+                user=request.user,  # type: ignore[arg-type]
+            )
+        except sending.NotRetryable as error:
+            raise Conflict(str(error), "not_retryable") from None
+        data = self.get_serializer(reading.messages().get(pk=message.pk)).data
+        return Response(data, status=status.HTTP_202_ACCEPTED)
+
+
+class ConversationFilter(django_filters.FilterSet):
+    channel = django_filters.ModelChoiceFilter(queryset=Channel.objects.all())
+    search = django_filters.CharFilter(method="matching")
+
+    class Meta:
+        model = Conversation
+        fields: list[str] = []
+
+    def matching(
+        self, found: QuerySet[Conversation], name: str, text: str
+    ) -> QuerySet[Conversation]:
+        return found.filter(pk__in=reading.conversation_list(search=text).values("pk"))
+
+
+class LatestFirst(NewestFirst):
+    ordering = ("-sort_at", "-id")
+
+
+class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
+    """Conversations, the one with the latest message first."""
+
+    serializer_class = ConversationSerializer
+    pagination_class = LatestFirst
+    filterset_class = ConversationFilter
+    queryset = reading.conversations_for_programs()

@@ -1,0 +1,40 @@
+"""Who a message is with: contacts and conversations, found or made."""
+
+from __future__ import annotations
+
+from channels_app.models import Channel
+from messaging import phones
+from messaging.models import Contact, Conversation
+
+
+def conversation_with(
+    channel: Channel, *, phone_number: str = "", user_id: str = "", name: str = ""
+) -> Conversation:
+    """Return the conversation of this channel with the customer, made where there is none.
+
+    `phone_number` is E.164; the Brazilian number with and without the ninth digit is one customer.
+    A name that the provider tells fills an empty one. Safe against two callers at once.
+    """
+    contact = _find(phone_number, user_id)
+    if contact is None:
+        key = {"phone_number": phone_number} if phone_number else {"user_id": user_id}
+        contact, _ = Contact.objects.get_or_create(
+            **key, defaults={"name": name, "user_id": user_id or None}
+        )
+    changes = {
+        field: value
+        for field, value in (("name", name), ("user_id", user_id), ("phone_number", phone_number))
+        if value and not getattr(contact, field)
+    }
+    if changes:
+        Contact.objects.filter(pk=contact.pk).update(**changes)
+    conversation, _ = Conversation.objects.get_or_create(channel=channel, contact=contact)
+    return conversation
+
+
+def _find(phone_number: str, user_id: str) -> Contact | None:
+    if phone_number:
+        found = Contact.objects.filter(phone_number__in=phones.spellings(phone_number))
+        if contact := found.order_by("pk").first():
+            return contact
+    return Contact.objects.filter(user_id=user_id).first() if user_id else None

@@ -1,0 +1,112 @@
+"""What may be sent: the types, and the check of the object that each carries. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import URLValidator
+from django.utils.translation import gettext_lazy as _
+
+# contracts/cloud-api.md §1.3
+MAX_TEXT = 4096
+MAX_CAPTION = 1024
+MEDIA_TYPES = ("image", "video", "audio", "document", "sticker")
+OBJECT_TYPES = ("location", "contacts", "reaction", "template", "interactive")
+TYPES = ("text", *MEDIA_TYPES, *OBJECT_TYPES)
+
+_check_url = URLValidator(schemes=["http", "https"])
+
+
+def validate(type_: str, text: str, content: Any) -> None:
+    """Check a message before it is stored.
+
+    `content` is the object named after the type, in the Cloud API's own shape. Raises
+    ValidationError keyed by the field of the request that is to be mended.
+    """
+    if type_ not in TYPES:
+        raise ValidationError(
+            {"type": _("Unknown type. Known are: %(types)s.") % {"types": ", ".join(TYPES)}}
+        )
+    if type_ == "text":
+        _validate_text(text)
+    elif type_ in MEDIA_TYPES:
+        _validate_media(type_, content)
+    else:
+        _validate_object(type_, content)
+
+
+def _validate_text(text: str) -> None:
+    if not text.strip():
+        raise ValidationError({"text": _("Write a text.")})
+    if len(text) > MAX_TEXT:
+        raise ValidationError(
+            {
+                "text": _("The text has %(length)d characters; at most %(max)d fit.")
+                % {"length": len(text), "max": MAX_TEXT}
+            }
+        )
+    if "\x00" in text:
+        raise ValidationError({"text": _("The text has a character that cannot be sent.")})
+
+
+def _validate_media(type_: str, content: Any) -> None:
+    if not isinstance(content, Mapping) or not isinstance(content.get("link"), str):
+        raise ValidationError({type_: _('Give an object with a public "link".')})
+    try:
+        _check_url(content["link"])
+    except ValidationError:
+        raise ValidationError({type_: _('"link" is not a web address.')}) from None
+    caption = content.get("caption", "")
+    if not isinstance(caption, str) or len(caption) > MAX_CAPTION:
+        raise ValidationError(
+            {type_: _('"caption" is a text of at most %(max)d characters.') % {"max": MAX_CAPTION}}
+        )
+
+
+def _is_location(content: Any) -> bool:
+    return isinstance(content, Mapping) and all(
+        isinstance(content.get(key), (int, float)) and abs(content[key]) <= limit
+        for key, limit in (("latitude", 90), ("longitude", 180))
+    )
+
+
+def _is_template(content: Any) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and isinstance(content.get("name"), str)
+        and isinstance(content.get("language"), Mapping)
+    )
+
+
+def _is_contacts(content: Any) -> bool:
+    return (
+        isinstance(content, list)
+        and bool(content)
+        and all(isinstance(item, Mapping) and "name" in item for item in content)
+    )
+
+
+_CHECKS = {
+    "location": _is_location,
+    "template": _is_template,
+    "contacts": _is_contacts,
+    "reaction": lambda c: isinstance(c, Mapping) and isinstance(c.get("emoji"), str),
+    "interactive": lambda c: isinstance(c, Mapping) and isinstance(c.get("type"), str),
+}
+
+
+def _validate_object(type_: str, content: Any) -> None:
+    if not _CHECKS[type_](content):
+        raise ValidationError(
+            {type_: _("The object is not in the shape that the Cloud API expects.")}
+        )
+
+
+def preview(type_: str, text: str, content: Any) -> str:
+    """Return one line that stands for the message in lists."""
+    if type_ == "text":
+        return " ".join(text.split())[:200]
+    caption = content.get("caption") or content.get("filename") if isinstance(content, Mapping) else ""
+    return f"[{type_}] {caption or ''}".strip()

@@ -1,0 +1,213 @@
+"""Carry out the policy for one message.
+
+An attempt is committed as `started` before its provider is asked, the provider is asked outside of
+any transaction, and the outcome is written in a second one. So a crash leaves either no attempt or
+one that is known to be unfinished; such an attempt counts as an unknown outcome, never as nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.utils import timezone
+from psycopg_pool import PoolTimeout
+
+from channels_app.models import Channel
+from channels_app.providers import provider_for
+from channels_app.providers.base import Accepted, OutboundMessage, SendError, Unknown
+from messaging import attempts as outcomes
+from messaging import policy, states
+from messaging.models import DeliveryAttempt, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = structlog.get_logger(__name__)
+
+# Seconds for which a worker that knows a provider's answer tries to write it down.
+WRITE_PATIENCE = 600
+_DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
+
+
+def deliver(message_id: str) -> dt.datetime | None:
+    """Take a message as far as it goes now. Returns when to come back, or None when it is over.
+
+    Must be called by one worker at a time for one conversation (the job's lock sees to that).
+    """
+    while True:
+        step, attempt = _decide(message_id)
+        if isinstance(step, policy.Wait):
+            return step.until
+        if attempt is None:
+            return None
+        result = _ask_provider(attempt)
+        _persistently(lambda: outcomes.finish(attempt.pk, result))  # noqa: B023 (called at once)
+        if isinstance(result, Accepted):
+            return None
+
+
+def _decide(message_id: str) -> tuple[policy.Step, DeliveryAttempt | None]:
+    """Ask the policy and write its answer down; for an attempt, return its committed row."""
+    with transaction.atomic():
+        message = (
+            Message.objects.select_for_update(of=("self",))
+            .select_related("conversation__channel__fallback_channel", "conversation__contact")
+            .get(pk=message_id)
+        )
+        channel = message.conversation.channel
+        outcomes.close_abandoned(message)
+        now = timezone.now()
+        step = policy.next_step(
+            _facts(message),
+            outcomes.facts(message),
+            rules_of(channel),
+            now=now,
+            fallback_free_at=_fallback_free_at(channel, now),
+        )
+        attempt = None
+        if isinstance(step, policy.Attempt):
+            attempt = _start(message, step, now)
+            outcomes.settle(message, next_attempt_at=None, decision="")
+        elif isinstance(step, policy.Wait):
+            outcomes.settle(message, next_attempt_at=step.until, decision=step.reason)
+        elif isinstance(step, policy.Done):
+            outcomes.settle(message, next_attempt_at=None, decision="")
+        else:
+            outcomes.settle(message, next_attempt_at=None, decision=step.reason)
+            log.info("message is given up", message=message_id, reason=step.reason)
+    return step, attempt
+
+
+def _start(message: Message, step: policy.Attempt, now: dt.datetime) -> DeliveryAttempt:
+    channel = message.conversation.channel
+    used = channel
+    if step.route == states.Route.BAILEYS and channel.kind == Channel.Kind.OFFICIAL:
+        assert channel.fallback_channel is not None
+        used = channel.fallback_channel
+    attempt = DeliveryAttempt(
+        message=message,
+        number=message.attempts.count() + 1,
+        round=message.round,
+        route=step.route,
+        channel=used,
+        rule=step.reason,
+        started_at=now,
+    )
+    attempt.save(force_insert=True)
+    return attempt
+
+
+def _ask_provider(attempt: DeliveryAttempt) -> Accepted | SendError:
+    message = attempt.message
+    channel = message.conversation.channel
+    started = time.monotonic()
+    result: Accepted | SendError
+    try:
+        result = provider_for(channel, route=attempt.route).send(_outbound(message, attempt))
+    except SendError as error:
+        result = error
+    except Exception as error:
+        # A fault of ours in the middle of a send proves nothing about the send.
+        log.exception("provider client failed", route=attempt.route, error=type(error).__name__)
+        result = Unknown("client_error", "The provider client failed", type(error).__name__)
+    log.info(
+        "attempt finished",
+        message=str(message.pk),
+        attempt=attempt.number,
+        route=attempt.route,
+        outcome=getattr(result, "outcome", "accepted"),
+        code=getattr(result, "code", ""),
+        ms=round((time.monotonic() - started) * 1000),
+    )
+    return result
+
+
+def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
+    return OutboundMessage(
+        reference=outcomes.reference(attempt),
+        to=message.conversation.contact.phone_number or "",
+        type=message.type,
+        text=message.text,
+        content=message.content,
+        reply_to=outcomes.quoted_id(message, attempt),
+    )
+
+
+def _persistently(write: Callable[[], Any]) -> None:
+    """Write what a provider answered, waiting for the database where it is away.
+
+    Giving up loses the answer: the attempt then counts as unknown.
+    """
+    deadline = time.monotonic() + WRITE_PATIENCE
+    pause = 0.1
+    while True:
+        try:
+            write()
+        except _DATABASE_AWAY:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("the database is away; the outcome waits to be written")
+            connection.close()
+            time.sleep(pause)
+            pause = min(pause * 2, 5)
+        else:
+            return
+
+
+def _facts(message: Message) -> policy.MessageFacts:
+    return policy.MessageFacts(
+        round=message.round,
+        round_route="fallback" if message.round_route == "fallback" else "official",
+        round_started_at=message.round_started_at or message.created_at,
+    )
+
+
+def rules_of(channel: Channel) -> policy.ChannelRules:
+    """Return what the policy needs to know of a channel."""
+    fallback: states.Route | None = None
+    if channel.fallback == Channel.Fallback.WWEBJS:
+        fallback = states.Route.WWEBJS
+    elif channel.fallback_channel is not None and channel.fallback_channel.active:
+        fallback = states.Route.BAILEYS
+    official = channel.kind == Channel.Kind.OFFICIAL
+    return policy.ChannelRules(
+        active=channel.active,
+        main_route=states.Route.OFFICIAL if official else states.Route.BAILEYS,
+        fallback=fallback if official else None,
+        official_retries=channel.official_retries,
+        confirm_seconds=channel.confirm_seconds,
+        on_unconfirmed="hold" if channel.on_unconfirmed == "hold" else "fallback",
+        fallback_max_age=dt.timedelta(minutes=channel.fallback_max_age_minutes),
+    )
+
+
+def _fallback_free_at(channel: Channel, now: dt.datetime) -> dt.datetime | None:
+    """Return when the channel's fallback may next be used, None when it may be now.
+
+    The count and the attempt that follows are kept together by a lock on the channel, so workers
+    that decide at the same moment do not share one place.
+    """
+    if channel.fallback == Channel.Fallback.NONE:
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_PACE_LOCK, channel.pk])
+    minute = dt.timedelta(minutes=1)
+    recent = (
+        DeliveryAttempt.objects.filter(
+            message__conversation__channel=channel, started_at__gt=now - minute
+        )
+        .exclude(route=states.Route.OFFICIAL)
+        .order_by("-started_at")
+        .values_list("started_at", flat=True)[: channel.fallback_per_minute]
+    )
+    taken = list(recent)
+    return taken[-1] + minute if len(taken) >= channel.fallback_per_minute else None
+
+
+# First half of an advisory lock's key; any number that no other lock of ours uses.
+_PACE_LOCK = 0x4641_4C4C
+

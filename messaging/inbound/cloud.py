@@ -1,0 +1,176 @@
+"""Meta's webhook payloads (contracts/cloud-api.md §3, §4.3) as neutral events. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from messaging.inbound.events import (
+    Failure,
+    MessageEvent,
+    NeutralEvent,
+    ReceiptEvent,
+    UnreadableEvent,
+)
+from messaging.states import Receipt
+
+_RECEIPTS = {
+    "sent": Receipt.SENT,
+    "delivered": Receipt.DELIVERED,
+    "read": Receipt.READ,
+    "played": Receipt.READ,
+    "failed": Receipt.FAILED,
+}
+_WAMID_KEY = re.compile(rb"\x15.\x00[\x11\x12]\x18(.)", re.DOTALL)
+
+
+def read(payload: Any) -> Iterator[NeutralEvent]:
+    """Yield every update of a POST: all entries, all changes, all statuses and messages.
+
+    What cannot be read is yielded as UnreadableEvent; nothing is raised for any JSON.
+    """
+    for entry in _dicts(payload, "entry"):
+        for change in _dicts(entry, "changes"):
+            value = change.get("value")
+            if isinstance(value, Mapping):
+                yield from _read_change(str(change.get("field", "")), value)
+
+
+def phone_number_ids(payload: Any) -> set[str]:
+    """Return the phone number ids that a payload speaks of."""
+    return {
+        key
+        for entry in _dicts(payload, "entry")
+        for change in _dicts(entry, "changes")
+        if isinstance(change.get("value"), Mapping) and (key := _channel_key(change["value"]))
+    }
+
+
+def _read_change(field: str, value: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+    key = _channel_key(value)
+    if field == "messages":
+        names = {
+            str(contact.get("wa_id", "")): str(_dict(contact, "profile").get("name", ""))
+            for contact in _dicts(value, "contacts")
+        }
+        for status in _dicts(value, "statuses"):
+            yield _status(key, status)
+        for message in _dicts(value, "messages"):
+            yield _message(key, message, address="from", names=names)
+    elif field == "smb_message_echoes":
+        for message in _dicts(value, "message_echoes"):
+            yield _message(key, message, address="to", names={}, outgoing=True)
+    else:
+        yield UnreadableEvent(key, f"field:{field}")
+
+
+def _status(key: str, status: Mapping[str, Any]) -> NeutralEvent:
+    receipt = _RECEIPTS.get(str(status.get("status")))
+    wamid = status.get("id")
+    if receipt is None or not isinstance(wamid, str):
+        return UnreadableEvent(key, f"status:{status.get('status')}")
+    errors = _dicts(status, "errors")
+    return ReceiptEvent(
+        channel_key=key,
+        provider_message_id=wamid,
+        receipt=receipt,
+        reference=str(status.get("biz_opaque_callback_data") or ""),
+        failure=_failure(errors[0]) if errors else None,
+    )
+
+
+def _failure(error: Mapping[str, Any]) -> Failure:
+    return Failure(
+        code=str(error.get("code", "")),
+        title=str(error.get("title") or error.get("message") or ""),
+        detail=str(_dict(error, "error_data").get("details") or error.get("message") or ""),
+    )
+
+
+def _message(
+    key: str,
+    message: Mapping[str, Any],
+    *,
+    address: str,
+    names: Mapping[str, str],
+    outgoing: bool = False,
+) -> NeutralEvent:
+    wamid, number = message.get("id"), str(message.get(address) or "")
+    user_id = str(message.get(f"{address}_user_id") or "")
+    at = _time(message.get("timestamp"))
+    type_ = str(message.get("type") or "unknown")
+    if not isinstance(wamid, str) or not wamid or at is None or not (number or user_id):
+        return UnreadableEvent(key, f"message:{type_}")
+    content = message.get(type_)
+    return MessageEvent(
+        channel_key=key,
+        provider_message_id=wamid,
+        phone_number=f"+{number.lstrip('+')}" if number else "",
+        user_id=user_id,
+        name=names.get(number, ""),
+        at=at,
+        type=type_[:20],
+        text=_text(type_, content),
+        content=content if isinstance(content, Mapping) and type_ != "text" else {},
+        reply_to=str(_dict(message, "context").get("id") or ""),
+        outgoing=outgoing,
+    )
+
+
+def _text(type_: str, content: Any) -> str:
+    if not isinstance(content, Mapping):
+        return ""
+    if type_ == "text":
+        return str(content.get("body") or "")
+    if type_ == "interactive":
+        chosen = _dict(content, str(content.get("type") or ""))
+        return str(chosen.get("title") or "")
+    if type_ == "reaction":
+        return str(content.get("emoji") or "")
+    return str(content.get("caption") or content.get("text") or "")
+
+
+def web_message_id(wamid: str) -> str | None:
+    """Return the WhatsApp Web id inside a wamid, or None where it cannot be read.
+
+    Undocumented by Meta, checked on its own samples (contracts/cloud-api.md §4.4); some samples
+    are scrambled, so not being readable is normal.
+    """
+    encoded = wamid.removeprefix("wamid.")
+    try:
+        raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    found = _WAMID_KEY.search(raw)
+    if found is None:
+        return None
+    start, length = found.end(), found.group(1)[0]
+    key = raw[start : start + length]
+    if len(key) != length or not re.fullmatch(rb"[0-9A-Za-z._-]+", key):
+        return None
+    return key.decode()
+
+
+def _channel_key(value: Mapping[str, Any]) -> str:
+    return str(_dict(value, "metadata").get("phone_number_id") or "")
+
+
+def _dicts(parent: Any, name: str) -> list[Mapping[str, Any]]:
+    found = parent.get(name) if isinstance(parent, Mapping) else None
+    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+
+
+def _dict(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = parent.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _time(seconds: Any) -> dt.datetime | None:
+    try:
+        return dt.datetime.fromtimestamp(int(seconds), tz=dt.UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None

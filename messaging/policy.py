@@ -1,0 +1,244 @@
+"""What happens next to an outgoing message. Pure: no database, no clock, no network.
+
+Every rule about retry, fallback, uncertainty, age and pacing is here and nowhere else. The caller
+gives facts and the time; `next_step` answers with one step and the reason for it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from channels_app.providers import cloud_errors
+from channels_app.providers.cloud_errors import FallbackRule
+from messaging.states import Outcome, Route
+
+# Seconds to wait before the second, third, … official try. The channel says how many there are.
+OFFICIAL_BACKOFF = (2, 8, 30, 120)
+# Seconds between the tries of a fallback that is certainly not sending (session down, refused).
+FALLBACK_BACKOFF = (3, 15, 60)
+# The limit of messages to one customer: Meta asks to wait 4^n seconds (contracts/cloud-api.md §5).
+PAIR_LIMIT_TRIES = 5
+
+# Reasons after which only a person sets the message going again.
+FINAL_REASONS = frozenset(
+    {
+        "no_fallback",
+        "never_fall_back",
+        "opt_in_only",
+        "too_old",
+        "pair_limit",
+        "fallback_refused",
+        "fallback_unavailable",
+        "fallback_unconfirmed",
+        "held",
+        "inactive",
+    }
+)
+
+REASONS: dict[str, str | Promise] = {
+    "first": _("The official API is tried first."),
+    "retry": _("The official API may accept it on another try."),
+    "asked": _("A person asked for it."),
+    "refused": _("The official API refused it for good."),
+    "retries_exhausted": _("The official API did not accept it on any try."),
+    "unconfirmed": _("Nothing confirmed the official send in time."),
+    "waiting_retry": _("Waiting to try the official API again."),
+    "waiting_confirmation": _("The provider did not answer; waiting for a proof of the send."),
+    "waiting_pace": _("Waiting for a free place in the fallback's limit per minute."),
+    "waiting_fallback": _("The fallback is not available; waiting to try it again."),
+    "fallback_retry": _("The fallback may be available again."),
+    "no_fallback": _("The channel has no working fallback."),
+    "never_fall_back": _("This refusal must not be gone around."),
+    "opt_in_only": _("Sending this by another way could harm the number."),
+    "pair_limit": _("WhatsApp limits how many messages this customer gets in a short time."),
+    "too_old": _("The message is too old for the fallback."),
+    "fallback_refused": _("The fallback refused it, too."),
+    "fallback_unavailable": _("The fallback was not available on any try."),
+    "fallback_unconfirmed": _("The fallback did not answer: a person must look."),
+    "held": _("Nothing confirmed the send: a person must look."),
+    "inactive": _("The channel is not active."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFacts:
+    """`round_started_at` is when the message, or its latest retry by a person, was asked for."""
+
+    round: int
+    round_route: Literal["official", "fallback"]
+    round_started_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFacts:
+    round: int
+    route: Route
+    outcome: Outcome
+    error_code: str
+    finished_at: dt.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRules:
+    """What the channel's owner decided. `fallback` is None where none is usable now."""
+
+    active: bool
+    fallback: Route | None
+    official_retries: int
+    confirm_seconds: int
+    on_unconfirmed: Literal["fallback", "hold"]
+    fallback_max_age: dt.timedelta
+    main_route: Route = Route.OFFICIAL
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Ask the provider of this route now."""
+
+    route: Route
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Do nothing before this time, then ask again."""
+
+    until: dt.datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Nothing more will be tried unless a person asks."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The message may have been sent: only a person may send it again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Some attempt was accepted."""
+
+
+Step = Attempt | Wait | GiveUp | Hold | Done
+
+
+def next_step(
+    message: MessageFacts,
+    attempts: Sequence[AttemptFacts],
+    rules: ChannelRules,
+    *,
+    now: dt.datetime,
+    fallback_free_at: dt.datetime | None = None,
+) -> Step:
+    """Return what to do with an outgoing message now.
+
+    `attempts` are all of its attempts in order, none of them still running: an attempt whose
+    worker died must have been closed as unknown before. `fallback_free_at` is when the channel's
+    limit per minute next has a place; None when it has one now. Raises ValueError on a running
+    attempt.
+    """
+    if any(attempt.outcome == Outcome.STARTED for attempt in attempts):
+        raise ValueError("an attempt is still running")
+    if any(attempt.outcome == Outcome.ACCEPTED for attempt in attempts):
+        return Done()
+    if not rules.active:
+        return GiveUp("inactive")
+    tried = [attempt for attempt in attempts if attempt.round == message.round]
+    by_fallback = [attempt for attempt in tried if attempt.route != rules.main_route]
+    if by_fallback:
+        return _after_fallback(by_fallback, now=now)
+    to_fallback = _Fallback(message, rules, now, fallback_free_at)
+    if message.round_route == "fallback":
+        return to_fallback("asked")
+    if not tried:
+        return Attempt(rules.main_route, "first" if message.round == 1 else "asked")
+    return _after_official(tried, rules, to_fallback, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fallback:
+    """The one gate that every way to the fallback passes."""
+
+    message: MessageFacts
+    rules: ChannelRules
+    now: dt.datetime
+    free_at: dt.datetime | None
+
+    def __call__(self, reason: str) -> Step:
+        if self.rules.fallback is None:
+            return GiveUp("no_fallback")
+        if self.now - self.message.round_started_at > self.rules.fallback_max_age:
+            return GiveUp("too_old")
+        if self.free_at is not None and self.free_at > self.now:
+            return Wait(self.free_at, "waiting_pace")
+        return Attempt(self.rules.fallback, reason)
+
+
+def _after_official(
+    tried: Sequence[AttemptFacts], rules: ChannelRules, to_fallback: _Fallback, *, now: dt.datetime
+) -> Step:
+    last = tried[-1]
+    ended = last.finished_at or now
+    if last.outcome == Outcome.UNKNOWN:
+        until = ended + dt.timedelta(seconds=rules.confirm_seconds)
+        if now < until:
+            return Wait(until, "waiting_confirmation")
+        if rules.on_unconfirmed == "hold" or rules.fallback is None:
+            return Hold("held")
+        return to_fallback("unconfirmed")
+
+    rule = cloud_errors.lookup(last.error_code).fallback
+    if rule == FallbackRule.NEVER:
+        return GiveUp("never_fall_back")
+    if rule == FallbackRule.OPT_IN:
+        return GiveUp("opt_in_only")
+    if last.outcome == Outcome.REJECTED and rule != FallbackRule.WAIT:
+        return to_fallback("refused")
+    if rule == FallbackRule.WAIT:
+        if len(tried) >= PAIR_LIMIT_TRIES:
+            return GiveUp("pair_limit")
+        return _again_after(4 ** (len(tried) - 1), ended, rules.main_route, now=now)
+    if len(tried) > rules.official_retries:
+        return to_fallback("retries_exhausted")
+    return _again_after(_backoff(OFFICIAL_BACKOFF, len(tried)), ended, rules.main_route, now=now)
+
+
+def _after_fallback(tried: Sequence[AttemptFacts], *, now: dt.datetime) -> Step:
+    last = tried[-1]
+    if last.outcome == Outcome.UNKNOWN:
+        return Hold("fallback_unconfirmed")
+    if last.outcome == Outcome.REJECTED:
+        return GiveUp("fallback_refused")
+    if len(tried) > len(FALLBACK_BACKOFF):
+        return GiveUp("fallback_unavailable")
+    until = (last.finished_at or now) + dt.timedelta(seconds=FALLBACK_BACKOFF[len(tried) - 1])
+    if now < until:
+        return Wait(until, "waiting_fallback")
+    return Attempt(last.route, "fallback_retry")
+
+
+def _again_after(seconds: int, ended: dt.datetime, route: Route, *, now: dt.datetime) -> Step:
+    until = ended + dt.timedelta(seconds=seconds)
+    return Wait(until, "waiting_retry") if now < until else Attempt(route, "retry")
+
+
+def _backoff(schedule: Sequence[int], tries: int) -> int:
+    return schedule[min(tries, len(schedule)) - 1]
+
+
+def reason_text(reason: str) -> Any:
+    """Return the sentence for a reason; the reason itself where it has none."""
+    return REASONS.get(reason, reason)

@@ -1,0 +1,136 @@
+"""What pages and programs read: lists, pages of messages, the day's figures."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db.models import Count, F, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from channels_app.models import Channel
+from messaging import states
+from messaging.models import Conversation, DeliveryAttempt, Message
+
+NEEDS_A_PERSON = (states.Status.REJECTED, states.Status.UNCONFIRMED)
+
+
+def messages() -> QuerySet[Message]:
+    """Messages with all that a bubble or a REST answer shows, in a fixed number of queries."""
+    return Message.objects.select_related(
+        "conversation__channel", "conversation__contact", "created_by", "reply_to"
+    ).prefetch_related(
+        Prefetch("attempts", DeliveryAttempt.objects.order_by("number").select_related("channel"))
+    )
+
+
+def conversation_list(
+    *, search: str = "", channel: int | None = None, attention: bool = False
+) -> QuerySet[Conversation]:
+    """Conversations, latest first; each has its last message's id as `latest_id`.
+
+    `attention` keeps those with a message that only a person can help. Call `with_latest` on the
+    page that is shown.
+    """
+    newest = Message.objects.filter(conversation=OuterRef("pk")).order_by("-created_at", "-id")
+    found = Conversation.objects.select_related("channel", "contact").annotate(
+        latest_id=Subquery(newest.values("id")[:1])
+    )
+    if search:
+        digits = "".join(filter(str.isdigit, search))
+        match = Q(contact__name__icontains=search)
+        if digits:
+            match |= Q(contact__phone_number__contains=digits)
+        found = found.filter(match)
+    if channel is not None:
+        found = found.filter(channel_id=channel)
+    if attention:
+        found = found.filter(pk__in=_attention().values("conversation_id"))
+    return found.order_by(F("last_message_at").desc(nulls_last=True), "-id")
+
+
+def conversations_for_programs() -> QuerySet[Conversation]:
+    """Conversations with `sort_at`, which is never empty, for cursor pages."""
+    return Conversation.objects.select_related("channel", "contact").annotate(
+        sort_at=Coalesce("last_message_at", "created_at")
+    )
+
+
+def with_latest(conversations: Sequence[Conversation]) -> list[Conversation]:
+    """Give each conversation its last message as `latest` (None where it has none)."""
+    ids = [conversation.latest_id for conversation in conversations]  # type: ignore[attr-defined]
+    latest = messages().in_bulk([id_ for id_ in ids if id_])
+    for conversation, id_ in zip(conversations, ids, strict=True):
+        conversation.latest = latest.get(id_)  # type: ignore[attr-defined]
+    return list(conversations)
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """Some messages, oldest first, and whether there are older ones."""
+
+    messages: list[Message]
+    has_older: bool
+
+
+def message_page(
+    conversation: Conversation, *, before: uuid.UUID | None = None, limit: int = 40
+) -> MessagePage:
+    """Return the messages just before the one with the id `before`, or the newest ones.
+
+    An unknown `before` gives an empty page.
+    """
+    found = messages().filter(conversation=conversation)
+    if before is not None:
+        anchor = conversation.messages.filter(pk=before).first()
+        if anchor is None:
+            return MessagePage([], has_older=False)
+        found = found.filter(
+            Q(created_at__lt=anchor.created_at) | Q(created_at=anchor.created_at, id__lt=before)
+        )
+    newest_first = list(found.order_by("-created_at", "-id")[: limit + 1])
+    return MessagePage(newest_first[:limit][::-1], has_older=len(newest_first) > limit)
+
+
+def mark_read(conversation: Conversation) -> None:
+    """Forget how many received messages nobody had seen."""
+    Conversation.objects.filter(pk=conversation.pk, unread_count__gt=0).update(unread_count=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    counts: dict[str, int]
+    by_fallback_today: int
+    attention: list[Message]
+    conversations: list[Conversation]
+    channels: list[Channel]
+
+
+def dashboard() -> Dashboard:
+    """Return the figures of the local day and what needs a person, newest first."""
+    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    today = Message.objects.filter(direction=Message.Direction.OUT, created_at__gte=midnight)
+    counted = {row["status"]: row["n"] for row in today.values("status").annotate(n=Count("id"))}
+    sent = (states.Status.SENT, states.Status.DELIVERED, states.Status.READ)
+    return Dashboard(
+        counts={status.value: counted.get(status.value, 0) for status in states.Status},
+        by_fallback_today=today.filter(
+            status__in=sent, route__in=(states.Route.WWEBJS, states.Route.BAILEYS)
+        ).count(),
+        attention=list(
+            messages().filter(pk__in=_attention().values("pk")).order_by("-created_at")[:10]
+        ),
+        conversations=with_latest(list(conversation_list()[:8])),
+        channels=list(Channel.objects.select_related("fallback_channel")),
+    )
+
+
+def _attention(days: int = 14) -> QuerySet[Message]:
+    """Recent messages that were not sent for certain and that nothing will be done about."""
+    since = timezone.now() - dt.timedelta(days=days)
+    return Message.objects.filter(
+        status__in=NEEDS_A_PERSON, next_attempt_at__isnull=True, created_at__gte=since
+    ).exclude(decision="")

@@ -1,0 +1,199 @@
+"""Use cases of a sender: accept a message, ask for it again."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from channels_app.models import Channel
+from messaging import content as contents
+from messaging import contacts, live, phones, states, tasks
+from messaging.models import Conversation, Message
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+MAX_KEY = 255
+
+
+class IdempotencyConflict(Exception):
+    """The idempotency key was used before, with another request."""
+
+
+class NotRetryable(Exception):
+    """The message's present state does not allow a retry. `str()` says why, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """`created` is False when the same request had been accepted before."""
+
+    message: Message
+    created: bool
+
+
+def accept_message(
+    *,
+    channel: Channel | None,
+    to: str,
+    user: User | None,
+    type: str = "text",
+    text: str = "",
+    content: Any = None,
+    reply_to: str | None = None,
+    client_reference: str = "",
+    idempotency_key: str = "",
+) -> Acceptance:
+    """Store an outgoing message and the job that sends it, in one transaction.
+
+    `reply_to` is the id of a message in the same conversation. Raises ValidationError keyed by
+    field, and IdempotencyConflict; nothing is stored then.
+    """
+    number = _validated(channel, to, type, text, content, client_reference, idempotency_key)
+    assert channel is not None
+    request = {
+        "channel": channel.pk,
+        "to": number,
+        "type": type,
+        "text": text,
+        "content": content,
+        "reply_to": reply_to,
+        "client_reference": client_reference,
+    }
+    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    if idempotency_key and (known := _known(user, idempotency_key, digest)):
+        return Acceptance(known, created=False)
+    try:
+        with transaction.atomic():
+            message = _store(
+                channel,
+                number,
+                Message(
+                    type=type,
+                    text=text,
+                    content={} if content is None else content,
+                    client_reference=client_reference,
+                    idempotency_key=idempotency_key,
+                    request_digest=digest if idempotency_key else "",
+                    created_by=user,
+                ),
+                reply_to,
+            )
+    except IntegrityError:
+        # The same key came twice at the same moment; the other request won.
+        if idempotency_key and (known := _known(user, idempotency_key, digest)):
+            return Acceptance(known, created=False)
+        raise
+    return Acceptance(message, created=True)
+
+
+def _validated(
+    channel: Channel | None,
+    to: str,
+    type_: str,
+    text: str,
+    content: Any,
+    client_reference: str,
+    idempotency_key: str,
+) -> str:
+    """Return the recipient's number in its one form. Raises ValidationError with every fault."""
+    errors: dict[str, Any] = {}
+    if channel is None:
+        errors["channel"] = _("There is no such channel.")
+    elif not channel.active:
+        errors["channel"] = _("This channel is not active.")
+    number = ""
+    try:
+        number = phones.normalize(to)
+    except ValueError:
+        errors["to"] = _("This is not a valid phone number.")
+    try:
+        contents.validate(type_, text, content)
+    except ValidationError as error:
+        errors.update(error.message_dict)
+    if len(client_reference) > MAX_KEY:
+        errors["client_reference"] = _("At most 255 characters.")
+    if len(idempotency_key) > MAX_KEY:
+        errors["Idempotency-Key"] = _("At most 255 characters.")
+    if "\x00" in client_reference + idempotency_key:
+        errors["client_reference"] = _("The text has a character that cannot be stored.")
+    if errors:
+        raise ValidationError(errors)
+    return number
+
+
+def _known(user: User | None, key: str, digest: str) -> Message | None:
+    message = Message.objects.filter(created_by=user, idempotency_key=key).first()
+    if message is not None and message.request_digest != digest:
+        raise IdempotencyConflict
+    return message
+
+
+def _store(channel: Channel, number: str, message: Message, reply_to: str | None) -> Message:
+    conversation = contacts.conversation_with(channel, phone_number=number)
+    # The row lock gives a conversation's messages one order, which their jobs keep.
+    conversation = Conversation.objects.select_for_update().get(pk=conversation.pk)
+    now = timezone.now()
+    message.conversation = conversation
+    message.direction = Message.Direction.OUT
+    message.status = states.Status.QUEUED
+    message.created_at = message.round_started_at = now
+    if reply_to:
+        message.reply_to = _quoted(conversation, reply_to)
+    message.save(force_insert=True)
+    _touch(conversation, now)
+    tasks.enqueue_delivery(message)
+    live.message_changed(message)
+    return message
+
+
+def _quoted(conversation: Conversation, reply_to: str) -> Message:
+    try:
+        return conversation.messages.get(pk=reply_to)
+    except (Message.DoesNotExist, ValidationError, ValueError):
+        raise ValidationError(
+            {"context": _("There is no such message in this conversation.")}
+        ) from None
+
+
+def _touch(conversation: Conversation, now: dt.datetime) -> None:
+    Conversation.objects.filter(pk=conversation.pk).update(last_message_at=now, unread_count=0)
+
+
+def retry_message(
+    message: Message, *, route: Literal["official", "fallback"], user: User | None
+) -> Message:
+    """Set a rejected or unconfirmed message going again: a new round of the same policy.
+
+    `route` "fallback" leaves the official API out. Raises NotRetryable when the message is in
+    another state, or when the channel has no fallback to use.
+    """
+    with transaction.atomic():
+        message = Message.objects.select_for_update().get(pk=message.pk)
+        channel = message.conversation.channel
+        if message.direction != Message.Direction.OUT or message.status not in (
+            states.Status.REJECTED,
+            states.Status.UNCONFIRMED,
+        ):
+            raise NotRetryable(_("Only a rejected or unconfirmed message can be sent again."))
+        if not message.decision or message.next_attempt_at is not None:
+            raise NotRetryable(_("This message is still being sent."))
+        if route == "fallback" and channel.fallback == Channel.Fallback.NONE:
+            raise NotRetryable(_("This channel has no fallback."))
+        message.round += 1
+        message.round_route = route
+        message.round_started_at = timezone.now()
+        message.decision = ""
+        message.version += 1
+        message.save()
+        tasks.enqueue_delivery(message)
+        live.message_changed(message)
+    return message

@@ -1,0 +1,141 @@
+"""The jobs, and the only module that knows the job queue. A job makes one call inward."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import procrastinate
+import structlog
+from django.conf import settings
+from django.db import connection
+from procrastinate import exceptions, jobs
+from procrastinate.contrib.django import app
+
+if TYPE_CHECKING:
+    from messaging.models import Message
+
+log = structlog.get_logger(__name__)
+
+DELIVER = "messaging.deliver"
+
+
+class NotYet(Exception):
+    """The message waits; the job is to run again at `until`."""
+
+    def __init__(self, until: dt.datetime) -> None:
+        super().__init__(f"not before {until.isoformat()}")
+        self.until = until
+
+
+class _RunAgainWhenDue(procrastinate.BaseRetryStrategy):
+    """Put a waiting job back at its time; after an error of ours, try again with a pause.
+
+    Either way the job keeps its place before the later messages of its conversation.
+    """
+
+    def get_retry_decision(
+        self, *, exception: BaseException, job: jobs.Job
+    ) -> procrastinate.RetryDecision | None:
+        if isinstance(exception, NotYet):
+            return procrastinate.RetryDecision(retry_at=exception.until)
+        pause = min(60, 2 ** min(job.attempts, 6))
+        log.error("delivery job failed; will run again", job=job.id, pause=pause)
+        return procrastinate.RetryDecision(retry_in={"seconds": pause})
+
+
+def _lock(conversation_id: int) -> str:
+    return f"conversation:{conversation_id}"
+
+
+def enqueue_delivery(message: Message) -> None:
+    """Have the message sent once the present transaction commits, after those before it."""
+    deliver.configure(lock=_lock(message.conversation_id)).defer(message_id=str(message.pk))
+
+
+def wake_conversation(conversation_id: int) -> None:
+    """Let a job that waits in this conversation run now: what it waited for is known."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE procrastinate_jobs SET scheduled_at = NULL"
+            " WHERE lock = %s AND status = 'todo' AND scheduled_at > now()",
+            [_lock(conversation_id)],
+        )
+        if cursor.rowcount:
+            # Workers sleep until the time they know of; this is the queue's own way to wake them.
+            cursor.execute("SELECT pg_notify('procrastinate_any_queue_v1', '{\"type\": \"job_inserted\"}')")
+
+
+def enqueue_reading(source: str, source_key: str) -> None:
+    """Have the pending events of one source read. Call it after their commit.
+
+    While a job for the source waits, a second one would find nothing: it is left out.
+    """
+    name = f"inbound:{source}:{source_key}"
+    try:
+        read_inbound.configure(lock=name, queueing_lock=name).defer(
+            source=source, source_key=source_key
+        )
+    except exceptions.AlreadyEnqueued:
+        pass
+
+
+@app.task(name=DELIVER, queue="delivery", retry=_RunAgainWhenDue())
+def deliver(message_id: str) -> None:
+    from messaging import delivery
+
+    until = delivery.deliver(message_id)
+    if until is not None:
+        raise NotYet(until)
+
+
+@app.task(name="messaging.read_inbound", queue="inbound")
+def read_inbound(source: str, source_key: str) -> None:
+    from messaging.inbound import journal
+
+    journal.read_pending(source, source_key)
+
+
+@app.periodic(cron="* * * * * */5")
+@app.task(name="messaging.rescue_stalled_jobs", queue="care", pass_context=True)
+async def rescue_stalled_jobs(context: procrastinate.JobContext, timestamp: int) -> None:
+    """Put back the deliveries of dead workers; end their other jobs, which a sweep makes anew."""
+    manager = context.app.job_manager
+    stalled = await manager.get_stalled_jobs(
+        seconds_since_heartbeat=settings.WORKER_STALLED_SECONDS
+    )
+    for job in stalled:
+        if job.task_name == DELIVER:
+            log.warning("delivery of a dead worker is put back", job=job.id)
+            await manager.retry_job(job)
+        else:
+            await manager.finish_job(job, jobs.Status.FAILED, delete_job=True)
+
+
+@app.periodic(cron="* * * * * */10")
+@app.task(name="messaging.sweep", queue="care", queueing_lock="sweep")
+def sweep(timestamp: int) -> None:
+    """Find what rests without a job: messages on their way and events that nobody reads."""
+    from messaging import care
+
+    care.sweep()
+
+
+@app.periodic(cron="17 4 * * *")
+@app.task(name="messaging.forget_old", queue="care", queueing_lock="forget_old")
+def forget_old(timestamp: int) -> None:
+    """Delete what is kept for a while only."""
+    from messaging import care
+
+    care.forget_old()
+
+
+def has_delivery_job(message_id: Any) -> bool:
+    """Return whether a job for this message waits or runs."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM procrastinate_jobs WHERE task_name = %s"
+            " AND status IN ('todo', 'doing') AND args->>'message_id' = %s LIMIT 1",
+            [DELIVER, str(message_id)],
+        )
+        return cursor.fetchone() is not None

@@ -1,0 +1,283 @@
+"""What the templates need to draw icons, times and messages. No query is made here."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+from django import template
+from django.conf import settings
+from django.templatetags.static import static
+from django.utils import formats, timezone
+from django.utils.html import format_html, json_script
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import to_locale
+
+from messaging import phones
+from messaging.models import Contact, Conversation, DeliveryAttempt, Message
+from messaging.policy import reason_text
+
+register = template.Library()
+
+SERVICE_WINDOW = dt.timedelta(hours=24)
+GLOBE_ROUTES = (Message.Route.WWEBJS, Message.Route.BAILEYS)
+
+
+# --- icons --------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+def glyph(name: str) -> SafeString:
+    """Draw a decorative icon of the sprite; its meaning must stand beside it in words."""
+    return format_html(
+        '<svg class="glyph" aria-hidden="true" focusable="false"><use href="{}#{}"/></svg>',
+        static("icons.svg"),
+        name,
+    )
+
+
+@register.inclusion_tag("icon.html")
+def status_icon(message: Message, brief: bool = False) -> dict[str, Any]:
+    """Draw the status of an outgoing message.
+
+    The tooltip tells every attempt's error, so `attempts` must be prefetched; a `brief` icon
+    tells the status only.
+    """
+    label = status_label(message)
+    lines = [label] if brief else [label, *_reasons(message)]
+    receipts = (Message.Status.DELIVERED, Message.Status.READ)
+    return {
+        "icon": message.icon,
+        "label": label,
+        "title": "\n".join(lines),
+        "ticks": message.status if message.icon == "globe" and message.status in receipts else "",
+    }
+
+
+@register.filter
+def status_label(message: Message) -> str:
+    """Say the status of an outgoing message in a few words."""
+    if message.status in (Message.Status.QUEUED, Message.Status.SENDING):
+        return _("Sending") if message.status == Message.Status.SENDING else _("Waiting to be sent")
+    if message.status == Message.Status.REJECTED:
+        return _("Rejected")
+    if message.status == Message.Status.UNCONFIRMED:
+        return _("Not confirmed: it may have been sent")
+    if message.route in GLOBE_ROUTES:
+        names = {"route": message.get_route_display()}
+        if message.status == Message.Status.DELIVERED:
+            return _("Sent through %(route)s, delivered") % names
+        if message.status == Message.Status.READ:
+            return _("Sent through %(route)s, read") % names
+        return _("Sent through %(route)s") % names
+    return str(message.get_status_display())
+
+
+def _reasons(message: Message) -> list[str]:
+    lines = [
+        f"{attempt.get_route_display()}: {problem(attempt)}"
+        for attempt in message.attempts.all()
+        if problem(attempt)
+    ]
+    if not lines and problem(message):
+        lines = [problem(message)]
+    if message.decision and message.status not in (
+        Message.Status.SENT,
+        Message.Status.DELIVERED,
+        Message.Status.READ,
+    ):
+        lines.append(str(reason_text(message.decision)))
+    return lines
+
+
+@register.filter
+def problem(of: Message | DeliveryAttempt) -> str:
+    """Return the error of a message or an attempt on one line; empty where there is none."""
+    said = " ".join(part for part in (of.error_code, of.error_title) if part)
+    return said or of.error_detail.split("\n", 1)[0]
+
+
+@register.filter
+def reason(key: str) -> str:
+    """Return the policy's sentence for its reason."""
+    return str(reason_text(key))
+
+
+# --- messages -----------------------------------------------------------------------------------
+
+
+@register.filter
+def preview(message: Message) -> str:
+    """Return one line that stands for the message in lists and announcements."""
+    text = " ".join(body(message).split())
+    label = type_label(message)
+    return f"[{label}] {text}".strip() if label else text
+
+
+@register.filter
+def body(message: Message) -> str:
+    """Return the words of a message: its text, or the caption of its file."""
+    return message.text or str(_content(message).get("caption") or "")
+
+
+@register.filter
+def type_label(message: Message) -> str:
+    """Name the kind of a message that is not plain text."""
+    return {
+        "text": "",
+        "image": _("Image"),
+        "video": _("Video"),
+        "audio": _("Audio"),
+        "document": _("Document"),
+        "sticker": _("Sticker"),
+        "location": _("Location"),
+        "contacts": _("Contact"),
+        "reaction": _("Reaction"),
+        "template": _("Template"),
+        "interactive": _("Buttons"),
+    }.get(message.type, message.type)
+
+
+@register.filter
+def file_name(message: Message) -> str:
+    """Return the name of the message's file, or what else tells it apart."""
+    content = _content(message)
+    for key in ("filename", "name", "address", "emoji"):
+        if content.get(key):
+            return str(content[key])
+    link = str(content.get("link") or "")
+    return link.rsplit("/", 1)[-1].split("?", 1)[0]
+
+
+def _content(message: Message) -> Mapping[str, Any]:
+    """The object of the message's type; a list of contacts counts as none."""
+    return message.content if isinstance(message.content, Mapping) else {}
+
+
+@register.filter
+def author(message: Message) -> str:
+    """Say who sent an outgoing message."""
+    if message.created_by is not None:
+        return message.created_by.get_full_name() or message.created_by.get_username()
+    return _("Sent outside Alterna") if message.sent_outside else _("Program")
+
+
+@register.filter
+def window_until(conversation: Conversation) -> dt.datetime | None:
+    """Return the end of the 24 hours in which free text is allowed, where it is still to come."""
+    if conversation.last_inbound_at is None:
+        return None
+    until = conversation.last_inbound_at + SERVICE_WINDOW
+    return until if until > timezone.now() else None
+
+
+@register.filter
+def pretty_number(contact: Contact) -> str:
+    """Return the contact's phone number as people write it."""
+    return phones.pretty(contact.phone_number) if contact.phone_number else ""
+
+
+@register.filter
+def contact_name(contact: Contact) -> str:
+    """Return the contact's name, else the number as people write it."""
+    return contact.name or pretty_number(contact) or str(contact)
+
+
+@register.filter
+def language_tag(code: str) -> str:
+    """Write a language code as HTML wants it: pt-br becomes pt-BR."""
+    return to_locale(code).replace("_", "-")
+
+
+# --- times --------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+def ago(moment: dt.datetime | None) -> str | SafeString:
+    """Draw a relative time with the exact one in the tooltip; app.js keeps it up to date."""
+    if moment is None:
+        return ""
+    return format_html(
+        '<time datetime="{}" title="{}" data-relative>{}</time>',
+        moment.isoformat(),
+        exact(moment),
+        relative(moment, timezone.now()),
+    )
+
+
+@register.simple_tag
+def clock_time(moment: dt.datetime) -> SafeString:
+    """Draw the time of day, with the date in the tooltip."""
+    local = timezone.localtime(moment)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        moment.isoformat(),
+        exact(moment),
+        local.strftime("%H:%M"),
+    )
+
+
+@register.filter
+def exact(moment: dt.datetime) -> str:
+    """Return date and time in the installation's time zone, to the second."""
+    local = timezone.localtime(moment)
+    return f"{formats.date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M:%S}"
+
+
+def relative(moment: dt.datetime, now: dt.datetime) -> str:
+    """Say how long ago it was; the same words as in app.js."""
+    seconds = (now - moment).total_seconds()
+    local, today = timezone.localtime(moment), timezone.localtime(now).date()
+    if seconds < 60:
+        return _("now")
+    if seconds < 3600:
+        return _("{n} min ago").replace("{n}", str(int(seconds // 60)))
+    if local.date() == today:
+        return _("{n} h ago").replace("{n}", str(int(seconds // 3600)))
+    if local.date() == today - dt.timedelta(days=1):
+        return _("yesterday")
+    return formats.date_format(local, "SHORT_DATE_FORMAT")
+
+
+@register.filter
+def day(moment: dt.datetime) -> dt.date:
+    """Return the calendar day in the installation's time zone."""
+    return timezone.localtime(moment).date()
+
+
+@register.filter
+def day_label(date: dt.date) -> str:
+    """Name a day as the separators between messages do."""
+    today = timezone.localdate()
+    if date == today:
+        return _("Today")
+    if date == today - dt.timedelta(days=1):
+        return _("Yesterday")
+    return formats.date_format(date, "DATE_FORMAT")
+
+
+# --- scripts ------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+def interface_texts() -> SafeString:
+    """Give the scripts their words, as a block of data (never executed)."""
+    return json_script(
+        {
+            "timeZone": settings.TIME_ZONE,
+            "now": _("now"),
+            "minutes": _("{n} min ago"),
+            "hours": _("{n} h ago"),
+            "yesterday": _("yesterday"),
+            "dayToday": _("Today"),
+            "dayYesterday": _("Yesterday"),
+            "copied": _("Copied"),
+            "copyFailed": _("Could not copy. Select the text and copy it by hand."),
+            "newMessage": _("New message: {text}"),
+            "requestFailed": _("That did not work. Try again."),
+            "offline": _("The server cannot be reached. Your text is kept; try again."),
+        },
+        "interface-texts",
+    )

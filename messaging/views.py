@@ -1,0 +1,270 @@
+"""The pages of conversations and the dashboard. Each view makes one call inward."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import TYPE_CHECKING, Any, cast
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.views.generic import View
+from django_htmx.http import trigger_client_event
+
+from accounts.access import StaffPermissionRequiredMixin
+from channels_app.models import Channel
+from messaging import reading, sending
+from messaging.models import Conversation, Message
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+MAX_TEXT = 4096
+CONVERSATIONS_PER_PAGE = 50
+
+
+class DashboardView(StaffPermissionRequiredMixin, View):
+    """What matters now."""
+
+    permissions = ("messaging.view_message",)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        since = timezone.now()
+        return render(
+            request, "messaging/dashboard.html", {"dashboard": reading.dashboard(), "since": since}
+        )
+
+
+class FilterForm(forms.Form):
+    """The filters of the list. A value that means nothing filters nothing."""
+
+    search = forms.CharField(
+        label=_("Search by name or number"),
+        required=False,
+        max_length=100,
+        widget=forms.TextInput(attrs={"type": "search", "placeholder": _("Name or number")}),
+    )
+    channel = forms.ModelChoiceField(
+        Channel.objects.all(), label=_("Channel"), required=False, empty_label=_("All channels")
+    )
+    attention = forms.BooleanField(label=_("Needs attention"), required=False)
+
+
+class NewMessageForm(forms.Form):
+    """Starts a conversation. What is valid is for `accept_message` to say."""
+
+    channel = forms.ModelChoiceField(
+        Channel.objects.filter(active=True), label=_("Channel"), empty_label=None
+    )
+    to = forms.CharField(
+        label=_("Phone number"),
+        max_length=40,
+        widget=forms.TextInput(
+            attrs={"type": "tel", "placeholder": "+55 11 99999-8888", "autocomplete": "off"}
+        ),
+        help_text=_("With country and area code."),
+    )
+    text = forms.CharField(
+        label=_("Message"),
+        max_length=MAX_TEXT,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 3, "data-counter": MAX_TEXT}),
+    )
+
+
+class ConversationListView(StaffPermissionRequiredMixin, View):
+    """All conversations, latest first."""
+
+    permissions = ("messaging.view_conversation", "messaging.view_message")
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        since = timezone.now()
+        filters = FilterForm(request.GET)
+        filters.is_valid()
+        wanted: dict[str, Any] = filters.cleaned_data
+        channel: Channel | None = wanted.get("channel")
+        found = reading.conversation_list(
+            search=wanted.get("search") or "",
+            channel=channel.pk if channel else None,
+            attention=wanted.get("attention", False),
+        )
+        page = Paginator(found, CONVERSATIONS_PER_PAGE).get_page(request.GET.get("page"))
+        filtered = any(wanted.values())
+        query = request.GET.copy()
+        query.pop("page", None)
+        context = {
+            "filters": filters,
+            "filtered": filtered,
+            "page": page,
+            "query": query.urlencode(),
+            "conversations": reading.with_latest(list(page.object_list)),
+            # Rows that arrive live belong on the first page of the whole list only.
+            "live": not filtered and page.number == 1,
+            "since": since,
+        }
+        return render(request, "messaging/conversations.html", context)
+
+
+class NewMessageView(StaffPermissionRequiredMixin, View):
+    """Write to a number, known or not."""
+
+    permissions = ("messaging.view_message", "messaging.add_message")
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        form = NewMessageForm(initial={"to": request.GET.get("to", "")})
+        return render(request, "messaging/new.html", {"form": form})
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        form = NewMessageForm(request.POST)
+        if form.is_valid():
+            try:
+                accepted = sending.accept_message(**form.cleaned_data, user=_user(request))
+            except ValidationError as error:
+                _add_errors(form, error)
+            else:
+                return redirect("messaging:conversation", pk=accepted.message.conversation_id)
+        return render(request, "messaging/new.html", {"form": form}, status=400)
+
+
+class ConversationView(StaffPermissionRequiredMixin, View):
+    """One conversation; a POST sends a message in it.
+
+    A script's POST is answered with the message's bubble, a plain form's with the page.
+    """
+
+    permissions = ("messaging.view_conversation", "messaging.view_message")
+    write_permissions = ("messaging.add_message",)
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return self._page(request, _conversation(pk))
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        conversation = _conversation(pk)
+        text = request.POST.get("text", "").strip()
+        try:
+            accepted = sending.accept_message(
+                channel=conversation.channel,
+                to=conversation.contact.phone_number or "",
+                user=_user(request),
+                text=text.replace("\r\n", "\n"),
+                idempotency_key=request.POST.get("key", "")[:255],
+            )
+        except sending.IdempotencyConflict:
+            return self._refused(request, conversation, text, [_("Send it again, please.")])
+        except ValidationError as error:
+            return self._refused(request, conversation, text, error.messages)
+        if not _is_htmx(request):
+            return HttpResponseRedirect(request.path)
+        return _bubble(request, accepted.message)
+
+    def _refused(
+        self, request: HttpRequest, conversation: Conversation, text: str, errors: list[Any]
+    ) -> HttpResponse:
+        if _is_htmx(request):
+            return HttpResponse("\n".join(map(str, errors)), status=400, content_type="text/plain")
+        return self._page(request, conversation, text=text, errors=errors, status=400)
+
+    def _page(
+        self,
+        request: HttpRequest,
+        conversation: Conversation,
+        *,
+        text: str = "",
+        errors: list[Any] | None = None,
+        status: int = 200,
+    ) -> HttpResponse:
+        since = timezone.now()
+        reading.mark_read(conversation)
+        page = reading.message_page(conversation)
+        context = {
+            "conversation": conversation,
+            "messages_page": page,
+            "may_send": request.user.has_perm("messaging.add_message"),
+            "may_retry": request.user.has_perm("messaging.change_message"),
+            "max_text": MAX_TEXT,
+            "text": text,
+            "errors": errors or [],
+            "key": uuid.uuid4(),
+            "since": since,
+        }
+        return render(request, "messaging/conversation.html", context, status=status)
+
+
+class OlderMessagesView(StaffPermissionRequiredMixin, View):
+    """The messages before a given one, as a fragment."""
+
+    permissions = ("messaging.view_conversation", "messaging.view_message")
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        conversation = _conversation(pk)
+        try:
+            before = uuid.UUID(request.GET.get("before", ""))
+        except ValueError:
+            return HttpResponse(status=400)
+        context = {
+            "conversation": conversation,
+            "messages_page": reading.message_page(conversation, before=before),
+            "may_retry": request.user.has_perm("messaging.change_message"),
+        }
+        return render(request, "messaging/_messages.html", context)
+
+
+class SeenView(StaffPermissionRequiredMixin, View):
+    """An open page has shown what arrived: count it as read and return the window's state."""
+
+    permissions = ("messaging.view_conversation", "messaging.view_message")
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        conversation = _conversation(pk)
+        reading.mark_read(conversation)
+        return render(request, "messaging/_window.html", {"conversation": conversation})
+
+
+class RetryView(StaffPermissionRequiredMixin, View):
+    """Send a rejected or unconfirmed message again; answers with its bubble."""
+
+    permissions = ("messaging.view_message", "messaging.change_message")
+
+    def post(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+        message = get_object_or_404(Message, pk=pk)
+        route = request.POST.get("route")
+        if route not in ("official", "fallback"):
+            return HttpResponse(status=400)
+        try:
+            message = sending.retry_message(
+                message, route="official" if route == "official" else "fallback", user=_user(request)
+            )
+        except sending.NotRetryable as error:
+            response = _bubble(request, message)
+            return trigger_client_event(response, "toast", {"text": str(error), "level": "error"})
+        return _bubble(request, message)
+
+
+def _conversation(pk: int) -> Conversation:
+    return get_object_or_404(Conversation.objects.select_related("channel", "contact"), pk=pk)
+
+
+def _bubble(request: HttpRequest, message: Message) -> HttpResponse:
+    context = {
+        "message": reading.messages().get(pk=message.pk),
+        "may_retry": request.user.has_perm("messaging.change_message"),
+    }
+    return render(request, "messaging/_message.html", context)
+
+
+def _add_errors(form: forms.Form, error: ValidationError) -> None:
+    for field, problems in error.message_dict.items():
+        form.add_error(field if field in form.fields else None, problems)
+
+
+def _user(request: HttpRequest) -> User:
+    return cast("User", request.user)
+
+
+def _is_htmx(request: HttpRequest) -> bool:
+    return bool(getattr(request, "htmx", False))

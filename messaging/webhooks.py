@@ -1,0 +1,57 @@
+"""The doors for providers' events. Each one stores, then answers."""
+
+from __future__ import annotations
+
+import structlog
+from asgiref.sync import sync_to_async
+from django.core.exceptions import RequestDataTooBig
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.request import UnreadablePostError
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
+from psycopg_pool import PoolTimeout
+
+from messaging.inbound import receiving
+
+log = structlog.get_logger(__name__)
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+class CloudWebhook(View):
+    """Meta's webhook: `hub.*` verification by GET, signed events by POST.
+
+    200 only after the event is committed; 503 when it cannot be, so that Meta sends it again.
+    """
+
+    async def get(self, request: HttpRequest) -> HttpResponse:
+        allowed = await _in_thread(receiving.is_verify_token)(
+            request.GET.get("hub.verify_token", "")
+        )
+        if request.GET.get("hub.mode") != "subscribe" or not allowed:
+            return _answer(403, "wrong_token")
+        return HttpResponse(request.GET.get("hub.challenge", ""), content_type="text/plain")
+
+    async def post(self, request: HttpRequest) -> HttpResponse:
+        try:
+            body = request.body
+        except RequestDataTooBig:
+            return _answer(413, "too_large")
+        except UnreadablePostError:
+            return _answer(400, "unreadable")
+        signature = request.headers.get("X-Hub-Signature-256", "")
+        try:
+            result = await _in_thread(receiving.receive_cloud)(body, signature)
+        except (DatabaseError, PoolTimeout) as error:
+            log.error("event not stored; the provider is asked to repeat", error=str(type(error)))
+            return _answer(503, "unavailable")
+        return _answer(*result.value)
+
+
+def _answer(status: int, code: str) -> JsonResponse:
+    return JsonResponse({"code": code}, status=status)
+
+
+def _in_thread(function):  # type: ignore[no-untyped-def]
+    return sync_to_async(function, thread_sensitive=False)

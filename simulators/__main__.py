@@ -1,0 +1,172 @@
+"""Run the simulated providers: ``python -m simulators --graph-port 9101 --wwebjs-port 9102``.
+
+A simulator without a port is not started. Every option may come from the environment instead:
+``--graph-token`` is ``SIMULATOR_GRAPH_TOKEN``, and so on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from simulators import graph, wwebjs
+from simulators.base import JsonObject, serve
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """One simulator with its address and what to say about it."""
+
+    title: str
+    app: web.Application
+    port: int
+    remark: str
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; each default comes from the environment."""
+    commands = argparse.ArgumentParser(prog="python -m simulators", description=__doc__)
+
+    def option(name: str, default: str, meaning: str, kind: type = str) -> None:
+        variable = "SIMULATOR_" + name.upper().replace("-", "_")
+        value = os.environ.get(variable) or default
+        commands.add_argument(f"--{name}", default=value, type=kind, help=meaning)
+
+    option("host", "127.0.0.1", "address to listen on")
+    option("graph-port", "0", "port of the Graph API; 0 leaves it out", int)
+    option("graph-phone-number-id", "", "the only known phone number id; empty knows every one")
+    option("graph-token", "", "the token it asks for; empty accepts any")
+    option("graph-app-secret", "demo-app-secret", "signs the webhooks")
+    option("graph-webhook-url", "", "where webhooks go; may contain {phone_number_id}")
+    option("wwebjs-port", "0", "port of wwebjs-api; 0 leaves it out", int)
+    option("wwebjs-api-key", "demo-wwebjs-key", "what x-api-key must say")
+    option("wwebjs-webhook-url", "", "where callbacks go; empty switches them off")
+    option("wwebjs-ready-sessions", "", "sessions paired and ready at once, by commas")
+    option("evolution-port", "0", "port of Evolution API; 0 leaves it out", int)
+    option("own-number", "5511900000001", "the business's own number")
+    option("status-delay", "1.0", "seconds between sent, delivered and read", float)
+    commands.add_argument(
+        "--coexistence",
+        action="store_true",
+        help="one number in both: what wwebjs-api sends comes back as an echo through Graph",
+    )
+    commands.add_argument(
+        "--numbers", action="store_true", help="print which number does what, and end"
+    )
+    return commands
+
+
+def stands(options: argparse.Namespace) -> list[Stand]:
+    """The simulators that the options ask for."""
+    chosen = []
+    if options.graph_port:
+        number = graph.GraphNumber(
+            phone_number_id=options.graph_phone_number_id or "106540352242922",
+            token=options.graph_token,
+            app_secret=options.graph_app_secret,
+            display_phone_number=f"+{options.own_number}",
+            is_on_biz_app=options.coexistence,
+        )
+        graph_settings = graph.GraphSettings(
+            numbers={number.phone_number_id: number} if options.graph_phone_number_id else {},
+            demo=number,
+            webhook_url=options.graph_webhook_url,
+            status_delay=options.status_delay,
+        )
+        chosen.append(
+            Stand(
+                "Graph API",
+                graph.create_app(graph_settings),
+                options.graph_port,
+                f"webhooks to {options.graph_webhook_url or 'nowhere'}",
+            )
+        )
+    if options.wwebjs_port:
+        echo_url = f"http://{options.host}:{options.graph_port}/_control/echo"
+        ready = tuple(name for name in options.wwebjs_ready_sessions.split(",") if name)
+        wwebjs_settings = wwebjs.WwebjsSettings(
+            api_key=options.wwebjs_api_key,
+            own_number=options.own_number,
+            ready_sessions=ready,
+            webhook_url=options.wwebjs_webhook_url,
+            ack_delay=options.status_delay,
+            echo_url=echo_url if options.coexistence and options.graph_port else "",
+        )
+        chosen.append(
+            Stand(
+                "wwebjs-api",
+                wwebjs.create_app(wwebjs_settings),
+                options.wwebjs_port,
+                f"ready sessions: {', '.join(ready) or 'none'}",
+            )
+        )
+    if options.evolution_port:
+        from simulators import evolution
+
+        chosen.append(
+            Stand("Evolution API", evolution.create_app(None), options.evolution_port, "")
+        )
+    return chosen
+
+
+async def run(host: str, chosen: Sequence[Stand]) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    runners: list[web.AppRunner] = []
+    try:
+        for stand in chosen:
+            try:
+                runners.append(await serve(stand.app, host, stand.port))
+            except OSError as error:
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                print(f"{stand.title}: cannot use {host}:{stand.port}: {reason}", file=sys.stderr)
+                return 1
+            remark = f" ({stand.remark})" if stand.remark else ""
+            print(f"{stand.title}: http://{host}:{stand.port}{remark}", flush=True)
+        await ended.wait()
+    finally:
+        for runner in runners:
+            await runner.cleanup()
+    return 0
+
+
+def number_table() -> str:
+    """Which number to try for what, as text."""
+    lines: list[str] = []
+    tables: tuple[tuple[str, list[JsonObject]], ...] = (
+        ("Graph API", graph.describe()),
+        ("wwebjs-api (Graph refuses these with 131047)", wwebjs.describe()),
+    )
+    for title, rows in tables:
+        lines.append(title)
+        lines += [f"  {row['example']}  {row['english']} | {row['portuguese']}" for row in rows]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the options, run, return the exit status."""
+    options = parser().parse_args(arguments)
+    if options.numbers:
+        print(number_table())
+        return 0
+    chosen = stands(options)
+    if not chosen:
+        print(
+            "nothing to run: give --graph-port, --wwebjs-port or --evolution-port", file=sys.stderr
+        )
+        return 2
+    return asyncio.run(run(options.host, chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

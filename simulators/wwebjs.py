@@ -1,0 +1,975 @@
+"""A simulated wwebjs-api (avoylenko/wwebjs-api v1.34.7), quirks included.
+
+Wire facts: ``contracts/wwebjs-api.md``, measured on the exchanges recorded in
+``contracts/captures/wwebjs``.
+
+The two digits before the last two of a recipient like +55 11 99999-FF47 choose what happens,
+by the table in ``simulators.wwebjs_tables``; ``simulators.base`` explains the numbering. A test
+may override it: ``POST /_control/script {"scenarios": ["ack_error"], "recipient": "5511…"}``.
+
+Control door, besides what ``simulators.base`` gives (requests, book, webhooks, scenarios,
+script, settings, settle):
+
+- ``GET /_control/sessions`` what every session is doing
+- ``POST /_control/sessions/{id}`` ``{"action": …}``, one of ``ACTIONS``
+- ``POST /_control/inbound`` a customer writes: ``{"session", "from", "text", "name"}``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import dataclasses
+import html
+import io
+import json
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import segno
+from aiohttp import web
+
+from simulators import wwebjs_page as page
+from simulators.base import (
+    BookEntry,
+    ControlError,
+    JsonObject,
+    Scenario,
+    Simulator,
+    control_body,
+    example_number,
+    fallback_digits,
+    only_digits,
+    reset_connection,
+    wait_for_client,
+    whatsapp_id,
+)
+from simulators.wwebjs_tables import (
+    BAD_PAIRING_NUMBER,
+    DETACHED,
+    DOLLAR_BUILD,
+    INVALID_WID,
+    NO_LID,
+    NO_QR,
+    NOT_BASE64,
+    NOT_READY,
+    PROTOCOL_TIMEOUT,
+    SCENARIOS,
+    WwebjsScenario,
+)
+
+ACTIONS = (
+    "make_ready",
+    "scan",
+    "rotate_qr",
+    "expire_qr",
+    "unlink",
+    "unlink_by_reload",
+    "conflict",
+    "kill_browser",
+    "crash_page",
+    "lose_link",
+    "regain_link",
+    "unready",
+)
+WEB_VERSION = "2.3000.1043280533-sim"
+_CHAT_ID = re.compile(r"\d+(-\d+)?@(c\.us|g\.us|lid|s\.whatsapp\.net|newsletter)")
+_SESSION_ID = re.compile(r"[\w-]+", re.ASCII)
+_BODY_SLACK = 1_000_000
+_HEADERS = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Credentials": "true"}
+_NO_CACHE = {"Cache-Control": "no-cache, no-store, must-revalidate", "Expires": "0"}
+_PAGE = (
+    '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Error</title>\n'
+    "</head>\n<body>\n<pre>{}</pre>\n</body>\n</html>\n"
+)
+
+
+@dataclasses.dataclass(slots=True)
+class WwebjsSettings:
+    """Seconds, texts and switches that shape the simulation.
+
+    ``ready_sessions`` exist, paired and ready, from the start. ``start_failure`` makes every
+    start fail: ``network``, ``blank`` (WhatsApp Web does not come up) or ``stuck``.
+    ``dollar_ids`` plays a WhatsApp Web build since July 2026 for all numbers. ``echo_url``, the
+    ``/_control/echo`` of a simulated Graph API, makes a coexistence number of the two.
+    """
+
+    api_key: str = "demo-wwebjs-key"
+    base_path: str = ""
+    own_number: str = "5511900000001"
+    pushname: str = "Clínica Demo"
+    ready_sessions: tuple[str, ...] = ()
+    webhook_url: str = ""
+    disabled_callbacks: tuple[str, ...] = ()
+    max_attachment_size: int = 10_000_000
+    start_seconds: float = 1.0
+    start_failure: str = ""
+    blank_seconds: float = 30.0
+    pairing_seconds: float = 0.5
+    sync_seconds: float = 1.0
+    qr_seconds: float = 20.0
+    qr_count: int = 6
+    send_seconds: float = 0.05
+    ack_delay: float = 0.3
+    protocol_timeout: float = 180.0
+    late_delivery_seconds: float = 20.0
+    dollar_ids: bool = False
+    recover_sessions: bool = False
+    echo_url: str = ""
+
+
+@dataclasses.dataclass(slots=True)
+class Session:
+    """One browser in the server's map; ``state`` is what WhatsApp Web's socket says."""
+
+    id: str
+    state: str = "OPENING"
+    ready: bool = False
+    qr: str | None = None
+    zombie: bool = False
+    crashed: bool = False
+    # Delayed transitions look whether this still is what it was when they began.
+    epoch: int = 0
+
+
+class Refusal(Exception):
+    """A JSON error answer: status and text."""
+
+    def __init__(self, status: int, error: str) -> None:
+        super().__init__(error)
+        self.status = status
+        self.error = error
+
+
+Handler = Callable[[web.Request, str, JsonObject], Awaitable[web.StreamResponse]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Route:
+    """One Express route; ``needs_session`` puts the session check before the handler."""
+
+    method: str
+    path: re.Pattern[str]
+    handler: Handler
+    needs_session: bool
+
+
+class WwebjsSimulator(Simulator):
+    """State and routes of the simulated server."""
+
+    name = "wwebjs"
+    scenarios = SCENARIOS
+
+    def __init__(self, settings: WwebjsSettings) -> None:
+        super().__init__(settings)
+        self.settings: WwebjsSettings = settings
+        self.sessions: dict[str, Session] = {}
+        self._starting: set[str] = set()
+        self._paired: set[str] = set(settings.ready_sessions)
+        self._chats: dict[str, dict[str, list[JsonObject]]] = {}
+        self._routes = self._route_table()
+
+    @classmethod
+    def example(cls, scenario: Scenario) -> str:
+        # Graph refuses these with 131047, so that the fallback gets its turn.
+        return example_number(graph="47", fallback=scenario.digits)
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/_control/sessions", self._control_sessions)
+        router.add_post("/_control/sessions/{id}", self._control_session)
+        router.add_post("/_control/inbound", self._control_inbound)
+        router.add_route("*", "/{tail:.*}", self._dispatch)
+
+    async def on_start(self) -> None:
+        for session_id in self.settings.ready_sessions:
+            self._make_ready(session_id)
+
+    # -- Express -----------------------------------------------------------------------------
+
+    def _route_table(self) -> list[Route]:
+        def route(method: str, path: str, handler: Handler, *, bare: bool = False) -> Route:
+            pattern = re.escape(path).replace(":id", "(?P<id>[^/]+)") + "/?"
+            needs_session = not bare and not path.startswith("/session/")
+            return Route(method, re.compile(pattern, re.IGNORECASE), handler, needs_session)
+
+        return [
+            route("GET", "/session/getSessions", self._get_sessions),
+            route("GET", "/session/terminateInactive", self._terminate_inactive),
+            route("GET", "/session/terminateAll", self._terminate_all),
+            route("GET", "/session/start/:id", self._start),
+            route("GET", "/session/stop/:id", self._stop),
+            route("GET", "/session/status/:id", self._status),
+            route("GET", "/session/qr/:id", self._qr),
+            route("GET", "/session/qr/:id/image", self._qr_image),
+            route("GET", "/session/restart/:id", self._restart),
+            route("GET", "/session/terminate/:id", self._terminate),
+            route("GET", "/session/getPageScreenshot/:id", self._screenshot),
+            route("POST", "/session/requestPairingCode/:id", self._pairing_code),
+            route("GET", "/client/getState/:id", self._get_state, bare=True),
+            route("GET", "/client/getClassInfo/:id", self._class_info),
+            route("GET", "/client/getWWebVersion/:id", self._web_version),
+            route("GET", "/client/getChats/:id", self._get_chats),
+            route("POST", "/client/sendMessage/:id", self._send_message),
+            route("POST", "/client/getNumberId/:id", self._get_number_id),
+            route("POST", "/client/isRegisteredUser/:id", self._is_registered),
+            route("POST", "/client/getContactLidAndPhone/:id", self._lid_and_phone),
+            route("POST", "/client/getFormattedNumber/:id", self._formatted_number),
+            route("POST", "/client/sendSeen/:id", self._done),
+            route("POST", "/client/sendPresenceAvailable/:id", self._done_quietly),
+            route("POST", "/client/sendPresenceUnavailable/:id", self._done_quietly),
+            route("POST", "/client/runMethod/:id", self._run_method),
+            route("POST", "/chat/fetchMessages/:id", self._fetch_messages),
+            route("POST", "/chat/sendStateTyping/:id", self._done),
+            route("POST", "/message/getClassInfo/:id", self._message_info),
+        ]
+
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        """The order of Express: body, key, route, session id, session (§1, §2)."""
+        raw = await request.read()
+        if len(raw) > self.settings.max_attachment_size + _BODY_SLACK:
+            return _page("Payload Too Large", 413)
+        try:
+            body = _parse_body(request, raw)
+        except ValueError:
+            return _page("Bad Request", 400)
+        path = request.path
+        base = self.settings.base_path.rstrip("/")
+        if not path.startswith(base):
+            return _not_found(request)
+        path = path[len(base) :]
+        if request.method == "GET" and re.fullmatch(r"(?i)/ping/?", path):
+            return _answer({"success": True, "message": "pong"})
+        if re.match(r"(?i)/(session|client|chat|message|contact|groupChat|channel)(/|$)", path):
+            key = self.settings.api_key
+            if key and request.headers.get("x-api-key") != key:
+                return _failure(403, "Invalid API key")
+        for route in self._routes:
+            match = route.path.fullmatch(path)
+            if match and route.method == request.method:
+                return await self._run(route, request, match.groupdict().get("id"), body)
+        return _not_found(request)
+
+    async def _run(
+        self, route: Route, request: web.Request, session_id: str | None, body: JsonObject
+    ) -> web.StreamResponse:
+        if session_id is not None and not _SESSION_ID.fullmatch(session_id):
+            return _failure(422, "Session should be alphanumerical or -")
+        try:
+            if route.needs_session:
+                valid, _, message = await self._validate(session_id or "")
+                if not valid:
+                    return _failure(404, message)
+            return await route.handler(request, session_id or "", body)
+        except Refusal as refusal:
+            return _failure(refusal.status, refusal.error)
+
+    async def _validate(self, session_id: str) -> tuple[bool, str | None, str]:
+        """Whether a session is usable, its state and the server's words for it (§2)."""
+        session = self.sessions.get(session_id)
+        if session is None:
+            return False, None, "session_not_found"
+        if session.zombie:
+            return False, None, "browser tab closed"
+        if session.crashed:
+            await asyncio.sleep(self.settings.protocol_timeout)
+            return False, None, PROTOCOL_TIMEOUT
+        if session.state != "CONNECTED":
+            return False, session.state, "session_not_connected"
+        return True, session.state, "session_connected"
+
+    # -- sessions ----------------------------------------------------------------------------
+
+    async def _start(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        if id in self.sessions:
+            return _failure(422, f"Session already exists for: {id}")
+        if id in self._starting:
+            folder = f"/usr/src/app/sessions/session-{id}"
+            raise Refusal(
+                422,
+                f"The browser is already running for {folder}. Use a different `userDataDir` or"
+                " stop the running browser first.",
+            )
+        self._starting.add(id)
+        try:
+            failure = self.settings.start_failure
+            if failure == "blank":
+                await asyncio.sleep(self.settings.blank_seconds)
+                return _answer({"success": False}, 422)
+            if failure == "stuck":
+                await asyncio.sleep(self.settings.protocol_timeout)
+                raise Refusal(422, PROTOCOL_TIMEOUT)
+            if failure:
+                raise Refusal(422, "net::ERR_NAME_NOT_RESOLVED at https://web.whatsapp.com/")
+            await self._open_browser(id)
+        finally:
+            self._starting.discard(id)
+        return _answer({"success": True, "message": "Session initiated successfully"})
+
+    async def _open_browser(self, session_id: str) -> None:
+        """Bring the page up; the map knows the session only when that is done (§2)."""
+        await asyncio.sleep(self.settings.start_seconds)
+        if session_id in self._paired:
+            self._make_ready(session_id)
+        else:
+            session = self.sessions[session_id] = Session(session_id)
+            self._show_qr(session)
+
+    def _make_ready(self, session_id: str) -> None:
+        self._paired.add(session_id)
+        session = self.sessions.setdefault(session_id, Session(session_id))
+        session.epoch += 1
+        session.state, session.ready, session.qr = "CONNECTED", True, None
+        session.zombie = session.crashed = False
+        self._announce_ready(session)
+
+    def _announce_ready(self, session: Session) -> None:
+        self._callback(session.id, "loading_screen", {"percent": 100, "message": "WhatsApp"})
+        self._callback(session.id, "authenticated")
+        self._callback(session.id, "ready")
+
+    def _show_qr(self, session: Session) -> None:
+        session.epoch += 1
+        session.state, session.ready = "UNPAIRED", False
+        self._new_qr(session)
+        self.spawn(self._rotate_qr(session, session.epoch), endless=True)
+
+    def _new_qr(self, session: Session) -> None:
+        session.qr = _qr_text()
+        self._callback(session.id, "qr", {"qr": session.qr})
+
+    async def _rotate_qr(self, session: Session, epoch: int) -> None:
+        """A new code every few seconds; after the last one the dead code stays on show (§2)."""
+        for _ in range(self.settings.qr_count - 1):
+            await asyncio.sleep(self.settings.qr_seconds)
+            if session.epoch != epoch:
+                return
+            self._new_qr(session)
+        await asyncio.sleep(self.settings.qr_seconds)
+        if session.epoch == epoch:
+            session.state = "UNPAIRED_IDLE"
+
+    async def _pair(self, session: Session) -> None:
+        """From the scanned code to a session that can send (captures 300-315)."""
+        session.epoch += 1
+        epoch = session.epoch
+        session.state = "PAIRING"
+        await asyncio.sleep(self.settings.pairing_seconds)
+        if session.epoch != epoch:
+            return
+        session.state = "CONNECTED"
+        # Connected is not ready: until the chats are there, even the old code is still served.
+        await asyncio.sleep(self.settings.sync_seconds)
+        if session.epoch != epoch:
+            return
+        self._paired.add(session.id)
+        session.qr, session.ready = None, True
+        self._announce_ready(session)
+
+    async def _stop(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        self._close(id)
+        return _answer({"success": True, "message": "Session stopped successfully"})
+
+    def _close(self, session_id: str) -> Session | None:
+        session = self.sessions.pop(session_id, None)
+        if session is not None:
+            session.epoch += 1
+        return session
+
+    async def _status(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        valid, state, message = await self._validate(id)
+        return _answer({"success": valid, "state": state, "message": message})
+
+    async def _qr(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        session = self.sessions.get(id)
+        if session is None or session.qr is None:
+            message = NO_QR if session else "session_not_found"
+            return _answer({"success": False, "message": message})
+        return _answer({"success": True, "qr": session.qr}, headers=_NO_CACHE)
+
+    async def _qr_image(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        session = self.sessions.get(id)
+        if session is None or session.qr is None:
+            return await self._qr(request, id, body)
+        return _png(session.qr, _NO_CACHE)
+
+    async def _screenshot(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        session = self.sessions.get(id)
+        if session is None:
+            return _answer({"success": False, "message": "session_not_found"})
+        if session.zombie:
+            raise Refusal(500, DETACHED)
+        return _png(session.qr or session.state)
+
+    async def _pairing_code(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        if id not in self.sessions:
+            return _answer({"success": False, "message": "session_not_found"})
+        number = body.get("phoneNumber")
+        if not isinstance(number, str) or not number.isdigit():
+            raise Refusal(500, BAD_PAIRING_NUMBER)
+        code = "ABCD" + secrets.token_hex(2).upper()
+        self._callback(id, "code", {"code": code})
+        return _answer({"success": True, "result": code})
+
+    async def _restart(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        if id not in self.sessions:
+            return await self._status(request, id, body)
+        self._close(id)
+        await self._open_browser(id)
+        return _answer({"success": True, "message": "Restarted successfully"})
+
+    async def _terminate(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        if id not in self.sessions:
+            return await self._status(request, id, body)
+        self._forget(id)
+        return _answer({"success": True, "message": "Logged out successfully"})
+
+    def _forget(self, session_id: str) -> None:
+        self._close(session_id)
+        self._paired.discard(session_id)
+        self._chats.pop(session_id, None)
+
+    async def _terminate_inactive(
+        self, request: web.Request, id: str, body: JsonObject
+    ) -> web.Response:
+        for session in tuple(self.sessions.values()):
+            if session.zombie or session.crashed or session.state != "CONNECTED":
+                self._forget(session.id)
+        return _answer({"success": True, "message": "Flush completed successfully"})
+
+    async def _terminate_all(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        for session_id in tuple(self.sessions):
+            self._forget(session_id)
+        return _answer({"success": True, "message": "Flush completed successfully"})
+
+    async def _get_sessions(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        return _answer({"success": True, "result": list(self.sessions)})
+
+    async def _get_state(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        session = self.sessions.get(id)
+        if session is None:
+            raise Refusal(500, "Cannot read properties of undefined (reading 'getState')")
+        if session.zombie:
+            raise Refusal(500, DETACHED)
+        return _answer({"success": True, "state": session.state})
+
+    async def _class_info(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        if not self.sessions[id].ready:
+            return _answer({"success": True})
+        me = page.wid(f"{self.settings.own_number}@c.us")
+        info = {"pushname": self.settings.pushname, "wid": me, "me": me, "platform": "android"}
+        return _answer({"success": True, "sessionInfo": info})
+
+    async def _web_version(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        return _answer({"success": True, "result": WEB_VERSION})
+
+    # -- sending -----------------------------------------------------------------------------
+
+    async def _send_message(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        session = self.sessions[id]
+        chat_id = body.get("chatId")
+        scenario = self._scenario(chat_id)
+        if scenario.answer == "session_error":
+            raise Refusal(404, scenario.error)
+        if scenario.answer == "session_timeout":
+            await wait_for_client(request, self.settings.protocol_timeout)
+            raise Refusal(404, PROTOCOL_TIMEOUT)
+
+        options: JsonObject = {"waitUntilMsgSent": True, **_object(body.get("options"))}
+        content = await self._content(body, options)
+        if not session.ready:
+            raise Refusal(500, NOT_READY)
+        if not isinstance(chat_id, str) or not _CHAT_ID.fullmatch(chat_id):
+            raise Refusal(500, INVALID_WID)
+        if not scenario.registered:
+            raise Refusal(500, NO_LID)
+        return await self._play(request, session, chat_id, content, options, scenario)
+
+    def _scenario(self, chat_id: Any, *, consume: bool = True) -> WwebjsScenario:
+        person = isinstance(chat_id, str) and not chat_id.endswith(("@g.us", "@lid"))
+        recipient = str(chat_id) if person else ""
+        scenario = self.choose(recipient, fallback_digits(recipient), consume=consume)
+        assert isinstance(scenario, WwebjsScenario)
+        return scenario
+
+    async def _content(self, body: JsonObject, options: JsonObject) -> page.Content:
+        """The controller's part: what is sent, or the error it ends in (§3)."""
+        kind, content = body.get("contentType"), body.get("content")
+        if kind == "string":
+            attached = options.get("media")
+            if attached:
+                file = _object(attached)
+                if not file.get("mimetype") or not file.get("data"):
+                    raise Refusal(400, "invalid media options")
+                _check_base64(file["data"])
+                return page.media(file["mimetype"], file.get("filename"), options, content)
+            return page.text(content)
+        if kind == "MessageMedia":
+            file = _object(content)
+            _check_base64(file.get("data"))
+            caption = options.get("caption")
+            return page.media(str(file.get("mimetype")), file.get("filename"), options, caption)
+        if kind == "MessageMediaFromURL":
+            mimetype, filename = await self._fetch(content)
+            return page.media(mimetype, filename, options, options.get("caption"))
+        if kind == "Location":
+            place = _properties(content, "latitude")
+            return page.location(
+                place.get("latitude"), place.get("longitude"), place.get("description")
+            )
+        if kind == "Contact":
+            contact_id = _properties(content, "contactId").get("contactId")
+            if not isinstance(contact_id, str):
+                raise Refusal(500, "Cannot read properties of undefined (reading 'endsWith')")
+            return page.contact(contact_id)
+        if kind == "Poll":
+            poll = _properties(content, "pollName")
+            many = bool(_object(poll.get("options")).get("allowMultipleAnswers"))
+            return page.poll(poll.get("pollName"), poll.get("pollOptions"), many)
+        raise Refusal(400, "invalid contentType")
+
+    async def _fetch(self, url: Any) -> tuple[str, str]:
+        """Type and name of the file behind a URL; the HTTP status is not looked at (§3)."""
+        parts = urlsplit(url) if isinstance(url, str) else None
+        if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise Refusal(500, "Invalid URL")
+        try:
+            async with self.client.get(url) as answer:
+                await answer.read()
+                mimetype = answer.headers.get("Content-Type", "application/octet-stream")
+        except aiohttp.ClientConnectorError:
+            reason = f"connect ECONNREFUSED {parts.hostname}:{parts.port or 443}"
+            raise Refusal(500, f"request to {url} failed, reason: {reason}") from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Refusal(500, f"request to {url} failed, reason: {error}") from None
+        return mimetype, parts.path.rpartition("/")[2]
+
+    async def _play(
+        self,
+        request: web.Request,
+        session: Session,
+        chat_id: str,
+        content: page.Content,
+        options: JsonObject,
+        scenario: WwebjsScenario,
+    ) -> web.Response:
+        if scenario.answer == "html_502":
+            return _page("502 Bad Gateway", 502)
+        if scenario.answer == "html_200":
+            return _page("Please sign in", 200)
+        if scenario.answer == "bare" and scenario.delivery == "no":
+            return _answer({"success": True})
+        if scenario.answer == "error" and scenario.delivery == "no":
+            raise Refusal(500, scenario.error)
+        if scenario.answer == "reset" and scenario.delivery == "no":
+            return reset_connection(request)
+
+        waits = bool(options["waitUntilMsgSent"])
+        dollar = scenario.dollar_id or self.settings.dollar_ids
+        message = page.new_message(
+            me=self.settings.own_number,
+            to=_remote(chat_id, scenario),
+            content=content,
+            options=options,
+            now=int(time.time()),
+            ack=0,
+            dollar=dollar,
+        )
+        entry = self._take(session, chat_id, message, scenario)
+        if isinstance(content.body, int | float | list | dict):
+            raise Refusal(500, '(t || "").match is not a function')
+        if scenario.answer == "protocol_timeout":
+            if scenario.delivery == "yes":
+                self._deliver(session, message, entry, scenario)
+            elif scenario.delivery == "late":
+                self.spawn(self._deliver_late(session, message, entry, scenario))
+            await wait_for_client(request, self.settings.protocol_timeout)
+            raise Refusal(500, PROTOCOL_TIMEOUT)
+        if waits:
+            await asyncio.sleep(self.settings.send_seconds)
+            page.set_ack(message, scenario.ack)
+        # Written before the acks go on changing the message.
+        answer = json.dumps({"success": True, "message": message}, ensure_ascii=False)
+        self._deliver(session, message, entry, scenario)
+
+        if scenario.answer == "error":
+            raise Refusal(500, scenario.error)
+        if scenario.answer == "reset":
+            return reset_connection(request)
+        if scenario.answer == "empty":
+            return _body(b"", "application/json; charset=utf-8")
+        if scenario.answer == "not_json":
+            return _body(answer[:40].encode(), "application/json; charset=utf-8")
+        # The library looks its message up by _serialized and finds nothing (capture 410).
+        if scenario.answer == "bare" or self.settings.dollar_ids:
+            return _answer({"success": True})
+        return _answer(json.loads(answer))
+
+    def _take(
+        self, session: Session, chat_id: str, message: JsonObject, scenario: WwebjsScenario
+    ) -> BookEntry:
+        self._chat(session.id, chat_id).append(message)
+        self._callback(session.id, "message_create", {"message": message})
+        return self.book.add(
+            BookEntry(
+                id=message["id"]["id"],
+                sender=session.id,
+                to=only_digits(chat_id),
+                type=message["type"],
+                text=str(message["body"]),
+                reference="",
+                scenario=scenario.name,
+                delivered=False,
+            )
+        )
+
+    def _deliver(
+        self, session: Session, message: JsonObject, entry: BookEntry, scenario: WwebjsScenario
+    ) -> None:
+        wrong_form = scenario.without_ninth_digit and len(entry.to) == 13
+        entry.delivered = scenario.delivery != "no" and not wrong_form
+        if scenario.ack < 0:
+            self._ack(session, message, scenario.ack)
+            return
+        last_ack = scenario.last_ack if entry.delivered else 1
+        self.spawn(self._acks(session, message, last_ack))
+        if entry.delivered and self.settings.echo_url:
+            self.spawn(self._echo(message))
+
+    async def _deliver_late(
+        self, session: Session, message: JsonObject, entry: BookEntry, scenario: WwebjsScenario
+    ) -> None:
+        await asyncio.sleep(self.settings.protocol_timeout + self.settings.late_delivery_seconds)
+        self._deliver(session, message, entry, scenario)
+
+    async def _acks(self, session: Session, message: JsonObject, last_ack: int) -> None:
+        for ack in range(1, last_ack + 1):
+            if ack > 1 or message["ack"] == 0:
+                await asyncio.sleep(self.settings.ack_delay)
+            self._ack(session, message, ack)
+
+    def _ack(self, session: Session, message: JsonObject, ack: int) -> None:
+        page.set_ack(message, ack)
+        self._callback(session.id, "message_ack", {"message": message, "ack": ack})
+
+    async def _echo(self, message: JsonObject) -> None:
+        order = {
+            "to": only_digits(message["to"]),
+            "text": message["body"],
+            "key_id": message["id"]["id"],
+        }
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with self.client.post(self.settings.echo_url, json=order):
+                pass
+
+    # -- numbers and messages ----------------------------------------------------------------
+
+    def _lookup(self, number: Any) -> JsonObject | None:
+        """The account behind a number, or None (§3, number checks)."""
+        if number is None:
+            raise Refusal(500, "Cannot read properties of undefined (reading 'endsWith')")
+        if not isinstance(number, str):
+            raise Refusal(500, "number.endsWith is not a function")
+        digits = number.removesuffix("@c.us")
+        if not digits.isdigit():
+            raise Refusal(500, INVALID_WID)
+        scenario = self._scenario(digits, consume=False)
+        if not scenario.registered:
+            return None
+        if scenario.without_ninth_digit and len(digits) == 13:
+            return page.wid(f"{digits[:4]}{digits[5:]}@c.us")
+        return page.wid(f"{whatsapp_id(digits)}@c.us")
+
+    async def _get_number_id(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        return _answer({"success": True, "result": self._lookup(body.get("number"))})
+
+    async def _is_registered(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        return _answer({"success": True, "result": self._lookup(body.get("number")) is not None})
+
+    async def _lid_and_phone(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        found: list[JsonObject] = []
+        for user_id in body.get("userIds") or []:
+            known = self._lookup(user_id)
+            user = str(user_id).removesuffix("@c.us")
+            found.append({"lid": f"20{user}@lid", "pn": f"{user}@c.us"} if known else {})
+        return _answer({"success": True, "data": found})
+
+    async def _formatted_number(
+        self, request: web.Request, id: str, body: JsonObject
+    ) -> web.Response:
+        return _answer({"success": True, "result": "+" + only_digits(str(body.get("number")))})
+
+    async def _done(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        return _answer({"success": True, "result": True})
+
+    async def _done_quietly(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        return _answer({"success": True})
+
+    def _chat(self, session_id: str, chat_id: str) -> list[JsonObject]:
+        return self._chats.setdefault(session_id, {}).setdefault(chat_id, [])
+
+    def _readable_chat(self, session_id: str, chat_id: str) -> list[JsonObject]:
+        """The messages of a chat; builds with $1 ids cannot read any (captures 411-415)."""
+        if not self.sessions[session_id].ready:
+            raise Refusal(500, NOT_READY)
+        messages = self._chats.get(session_id, {}).get(chat_id, [])
+        if messages and self.settings.dollar_ids:
+            raise Refusal(500, DOLLAR_BUILD)
+        return messages
+
+    async def _fetch_messages(
+        self, request: web.Request, id: str, body: JsonObject
+    ) -> web.Response:
+        wanted = _object(body.get("searchOptions"))
+        messages = self._readable_chat(id, str(body.get("chatId")))
+        if "fromMe" in wanted:
+            messages = [m for m in messages if m["fromMe"] is bool(wanted["fromMe"])]
+        if isinstance(wanted.get("since"), int | float):
+            messages = [m for m in messages if m["timestamp"] >= wanted["since"]]
+        limit = wanted.get("limit")
+        if isinstance(limit, int) and limit > 0:
+            messages = messages[-limit:]
+        return _answer({"success": True, "messages": messages})
+
+    async def _get_chats(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        chats = [
+            {
+                "id": page.wid(chat_id),
+                "name": chat_id.partition("@")[0],
+                "isGroup": chat_id.endswith("@g.us"),
+                "unreadCount": 0,
+                "timestamp": messages[-1]["timestamp"],
+                "archived": False,
+                "pinned": False,
+                "isMuted": False,
+                "muteExpiration": 0,
+            }
+            for chat_id in self._chats.get(id, {})
+            if (messages := self._readable_chat(id, chat_id))
+        ]
+        return _answer({"success": True, "chats": chats})
+
+    async def _message_info(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        for message in self._readable_chat(id, str(body.get("chatId"))):
+            if message["id"]["id"] == body.get("messageId"):
+                return _answer({"success": True, "message": message})
+        raise Refusal(500, "Message not found")
+
+    async def _run_method(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+        method, argument = body.get("method"), body.get("options")
+        if method == "getState":
+            return _answer({"success": True, "data": self.sessions[id].state})
+        if method == "getNumberId":
+            return _answer({"success": True, "data": self._lookup(argument)})
+        if method != "getMessageById":
+            raise Refusal(500, f"Method {method} is not implemented")
+        for messages in self._chats.get(id, {}).values():
+            for message in messages:
+                key = message["id"]
+                if argument in (key.get("_serialized"), key.get("$1")):
+                    return _answer({"success": True, "data": message})
+        return _answer({"success": True})
+
+    # -- callbacks ---------------------------------------------------------------------------
+
+    def _callback(self, session_id: str, kind: str, data: JsonObject | None = None) -> None:
+        """Post an event once, without retry or signature (§4)."""
+        if not self.settings.webhook_url or kind in self.settings.disabled_callbacks:
+            return
+        event: JsonObject = {"dataType": kind}
+        if data is not None:
+            event["data"] = data
+        event["sessionId"] = session_id
+        raw = json.dumps(event, ensure_ascii=False).encode()
+        headers = {"Content-Type": "application/json", "User-Agent": "axios/1.15.2"}
+        if self.settings.api_key:
+            headers["x-api-key"] = self.settings.api_key
+        self.spawn(self._post_callback(raw, headers))
+
+    async def _post_callback(self, raw: bytes, headers: dict[str, str]) -> None:
+        await self.post_webhook(self.settings.webhook_url, raw, headers)
+
+    # -- control door ------------------------------------------------------------------------
+
+    async def _control_sessions(self, request: web.Request) -> web.Response:
+        return _answer(
+            {
+                "sessions": [dataclasses.asdict(session) for session in self.sessions.values()],
+                "starting": sorted(self._starting),
+                "paired": sorted(self._paired),
+            }
+        )
+
+    async def _control_session(self, request: web.Request) -> web.Response:
+        action = str((await control_body(request)).get("action"))
+        session_id = request.match_info["id"]
+        if action not in ACTIONS:
+            raise ControlError(f"action must be one of {', '.join(ACTIONS)}")
+        if action == "make_ready":
+            self._make_ready(session_id)
+        elif session_id not in self.sessions:
+            raise ControlError(f"no such session: {session_id}")
+        else:
+            await self._steer(self.sessions[session_id], action)
+        return _answer(dataclasses.asdict(self.sessions[session_id]))
+
+    async def _steer(self, session: Session, action: str) -> None:
+        if action == "scan":
+            if session.state != "UNPAIRED" or session.zombie:
+                raise ControlError(f"no QR code to scan in state {session.state}")
+            self.spawn(self._pair(session))
+            # Lets the first step happen, so that the answer shows PAIRING.
+            await asyncio.sleep(0)
+            return
+        if action == "rotate_qr":
+            self._new_qr(session)
+            return
+        session.epoch += 1
+        if action == "expire_qr":
+            session.state = "UNPAIRED_IDLE"
+        elif action == "crash_page":
+            session.crashed = True
+        elif action == "lose_link":
+            session.state = "TIMEOUT"
+        elif action == "regain_link":
+            session.state = "CONNECTED"
+        elif action == "unready":
+            session.ready = False
+        elif action == "unlink_by_reload":
+            self._paired.discard(session.id)
+            session.state, session.ready = "OPENING", False
+            self.spawn(self._reload(session, session.epoch))
+        else:
+            self._leave_zombie(session, action)
+
+    def _leave_zombie(self, session: Session, action: str) -> None:
+        """The browser goes, its entry in the map stays (captures 622-632)."""
+        if action in {"unlink", "conflict"}:
+            reason = "UNPAIRED" if action == "unlink" else "CONFLICT"
+            self._callback(session.id, "change_state", {"state": reason})
+            self._callback(session.id, "disconnected", {"reason": reason})
+        if action == "unlink":
+            self._paired.discard(session.id)
+        session.zombie = True
+        if self.settings.recover_sessions:
+            self._close(session.id)
+            self.spawn(self._open_browser(session.id))
+
+    async def _reload(self, session: Session, epoch: int) -> None:
+        await asyncio.sleep(self.settings.pairing_seconds)
+        if session.epoch == epoch:
+            self._show_qr(session)
+
+    async def _control_inbound(self, request: web.Request) -> web.Response:
+        order = await control_body(request)
+        session_id = str(order.get("session") or next(iter(self.sessions), ""))
+        sender = whatsapp_id(str(order.get("from") or ""))
+        if session_id not in self.sessions or not sender:
+            raise ControlError("session must be known and from a customer's number")
+        message = page.new_inbound(
+            me=self.settings.own_number,
+            sender=sender,
+            name=str(order.get("name") or f"Cliente {sender[-4:]}"),
+            body=str(order.get("text", "")),
+            now=int(time.time()),
+        )
+        self._chat(session_id, f"{sender}@c.us").append(message)
+        self._callback(session_id, "message_create", {"message": message})
+        self._callback(session_id, "message", {"message": message})
+        return _answer({"message": message})
+
+
+# -- shapes ------------------------------------------------------------------------------------
+
+
+def _object(value: Any) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _properties(value: Any, name: str) -> JsonObject:
+    """What JavaScript sees when it reads a property of a value that may not be an object."""
+    if value is None:
+        raise Refusal(500, f"Cannot read properties of undefined (reading '{name}')")
+    return value if isinstance(value, dict) else {}
+
+
+def _check_base64(data: Any) -> None:
+    try:
+        base64.b64decode(str(data or "!"), validate=True)
+    except binascii.Error:
+        raise Refusal(500, NOT_BASE64) from None
+
+
+def _parse_body(request: web.Request, raw: bytes) -> JsonObject:
+    """What body-parser makes of a request body; raises ValueError as it would."""
+    if not raw or request.content_type != "application/json":
+        return {}
+    body = json.loads(raw)
+    if not isinstance(body, dict | list):
+        raise ValueError("only objects and arrays are accepted")
+    return body if isinstance(body, dict) else {}
+
+
+def _remote(chat_id: str, scenario: WwebjsScenario) -> str:
+    return f"1{only_digits(chat_id)}@lid" if scenario.lid_remote else chat_id
+
+
+def _qr_text() -> str:
+    """A pairing code of the page's form (capture 204)."""
+    reference = base64.b64encode(secrets.token_hex(33).upper().encode()).decode()
+    noise = base64.b64encode(b"\x07" * 32).decode()
+    identity = base64.b64encode(b"\x09" * 32).decode()
+    advertised = base64.b64encode(b"simulated-advertised-secret-key!").decode()
+    return f"2@{reference},{noise},{identity},{advertised},1"
+
+
+def _png(content: str, headers: dict[str, str] | None = None) -> web.Response:
+    picture = io.BytesIO()
+    segno.make(content, micro=False).save(picture, kind="png", scale=5, border=4)
+    return _body(picture.getvalue(), "image/png", headers=headers)
+
+
+def _answer(
+    data: JsonObject, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    raw = json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+    return _body(raw, "application/json; charset=utf-8", status, headers)
+
+
+def _failure(status: int, error: str) -> web.Response:
+    return _answer({"success": False, "error": error}, status)
+
+
+def _page(text: str, status: int) -> web.Response:
+    return _body(_PAGE.format(text).encode(), "text/html; charset=utf-8", status)
+
+
+def _not_found(request: web.Request) -> web.Response:
+    path = html.escape(request.rel_url.raw_path)
+    return _page(f"Cannot {request.method} {path}", 404)
+
+
+def _body(
+    raw: bytes, content_type: str, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    return web.Response(
+        body=raw,
+        status=status,
+        headers={**_HEADERS, **(headers or {}), "Content-Type": content_type},
+    )
+
+
+def create_app(settings: WwebjsSettings | None = None) -> web.Application:
+    """The simulated wwebjs-api as an aiohttp application."""
+    return WwebjsSimulator(settings or WwebjsSettings()).application()
+
+
+def describe() -> list[JsonObject]:
+    """The scenario table with an example number for each."""
+    return WwebjsSimulator(WwebjsSettings()).describe()

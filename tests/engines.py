@@ -1,0 +1,61 @@
+"""A pytest plugin: real engines of its own for each test run, in a temporary directory.
+
+It acts on import, which is before Django's settings are read. Where DATABASE_URL and REDIS_URL are
+given it uses those; the workers of pytest-xdist inherit them from the process that started them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from config.up.engines import Engines, new_encryption_key, wait_until
+
+
+def start() -> None:
+    """Start the engines and set the environment for the settings; all is gone at exit."""
+    directory = Path(tempfile.mkdtemp(prefix="alterna-test-"))
+    processes: list[tuple[subprocess.Popen[bytes], int]] = []
+    owner = os.getpid()
+
+    def stop() -> None:
+        if os.getpid() != owner:
+            return  # a fork of a test
+        for process, stop_signal in reversed(processes):
+            process.send_signal(stop_signal)
+        for process, _ in processes:
+            process.wait(30)
+        shutil.rmtree(directory, ignore_errors=True)
+
+    atexit.register(stop)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it reaches atexit, too
+    engines = Engines(directory, durable=False)
+    engines.prepare()
+    for command, is_ready, stop_signal in (
+        (engines.postgres_command, engines.postgres_is_ready, signal.SIGQUIT),
+        (engines.valkey_command, engines.valkey_is_ready, signal.SIGKILL),
+    ):
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, **engines.options(death_signal=stop_signal)
+        )
+        processes.append((process, stop_signal))
+        if not wait_until(is_ready, process):
+            raise SystemExit(f"{command[0]} ended with {process.returncode}")
+    found = engines.addresses()
+    os.environ["DATABASE_URL"] = found.database_url
+    os.environ["REDIS_URL"] = found.redis_url
+    os.environ["DATA_DIR"] = str(directory)
+    os.environ["SECRET_KEY"] = "for-tests-only"
+    os.environ["ENCRYPTION_KEYS"] = new_encryption_key()
+
+
+if not ("DATABASE_URL" in os.environ and "REDIS_URL" in os.environ):
+    start()
+os.environ.setdefault("SECRET_KEY", "for-tests-only")
+os.environ.setdefault("ENCRYPTION_KEYS", new_encryption_key())
