@@ -47,13 +47,13 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
 
 
 @extend_schema_field(bool)
-class IsSetField(serializers.Field[bool, Any, bool, str]):
+class IsSetField(serializers.Field[bool, Any, bool, Any]):
     """Whether a secret is set."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(read_only=True, **kwargs)
 
-    def to_representation(self, value: str) -> bool:
+    def to_representation(self, value: Any) -> bool:
         return bool(value)
 
 

@@ -7,8 +7,11 @@ into `DATA_DIR/engines.json`; every other command only reads that file.
 from __future__ import annotations
 
 import json
+import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,32 @@ def addresses(data_dir: Path) -> Addresses:
     except FileNotFoundError:
         return Addresses()
     return Addresses(database_url=found["database_url"], redis_url=found["redis_url"])
+
+
+def why_unreachable(data_dir: Path) -> str | None:
+    """Say in one line why the embedded engines cannot be reached, or return None.
+
+    With a DATABASE_URL of its own an installation does not need them: then the answer is None.
+    """
+    if os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE"):
+        return None
+    if engines_file(data_dir).exists() and _somebody_listens(addresses(data_dir).database_url):
+        return None
+    return (
+        f"No engines run for the data directory {data_dir}: start them with `make run` or "
+        "`manage.py up`, or set DATABASE_URL."
+    )
+
+
+def _somebody_listens(database_url: str) -> bool:
+    directory = parse_qs(urlsplit(database_url).query)["host"][0]
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(2)
+            client.connect(f"{directory}/.s.PGSQL.5432")
+    except OSError:
+        return False
+    return True
 
 
 def read_secrets(data_dir: Path) -> dict[str, str]:

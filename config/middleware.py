@@ -56,4 +56,6 @@ def database_down(request: HttpRequest) -> HttpResponse:
     headers = {"Retry-After": "5"}
     if request.path_info.startswith(("/api/", "/readyz")):
         return JsonResponse({"detail": detail, "code": "unavailable"}, status=503, headers=headers)
-    return HttpResponse(detail, status=503, headers=headers, content_type="text/plain; charset=utf-8")
+    return HttpResponse(
+        detail, status=503, headers=headers, content_type="text/plain; charset=utf-8"
+    )

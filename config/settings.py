@@ -216,6 +216,8 @@ REST_KNOX = {
     "TOKEN_PREFIX": "alt_",
 }
 KNOX_TOKEN_MODEL = "accounts.ApiToken"
+# knox's own migrations would make the table of the model that ours replaces.
+MIGRATION_MODULES = {"knox": None}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Alterna",
     "DESCRIPTION": "WhatsApp messages by the official Cloud API, with a fallback when it refuses.",

@@ -54,7 +54,10 @@ def quoted_id(message: Message, attempt: DeliveryAttempt) -> str | None:
     """Return the provider's id of the quoted message on this attempt's route, if it has one."""
     if message.reply_to is None:
         return None
-    if message.reply_to.provider_message_id and attempt.channel_id == message.conversation.channel_id:
+    if (
+        message.reply_to.provider_message_id
+        and attempt.channel_id == message.conversation.channel_id
+    ):
         return message.reply_to.provider_message_id
     same_route = message.reply_to.attempts.filter(route=attempt.route, outcome=Outcome.ACCEPTED)
     return same_route.values_list("provider_message_id", flat=True).first() or None
@@ -236,4 +239,3 @@ def _set_error(attempt: DeliveryAttempt, *, code: str, title: str, detail: str) 
 
 def _clear_error(attempt: DeliveryAttempt) -> None:
     attempt.error_code = attempt.error_title = attempt.error_detail = ""
-

@@ -23,8 +23,12 @@ def sweep() -> None:
     before = timezone.now() - LEFT_BEHIND
     on_the_way = Message.objects.filter(
         direction=Message.Direction.OUT,
-        status__in=(states.Status.QUEUED, states.Status.SENDING, states.Status.UNCONFIRMED,
-                    states.Status.REJECTED),
+        status__in=(
+            states.Status.QUEUED,
+            states.Status.SENDING,
+            states.Status.UNCONFIRMED,
+            states.Status.REJECTED,
+        ),
         updated_at__lt=before,
     ).exclude(decision__in=policy.FINAL_REASONS)
     for message in on_the_way.order_by("created_at")[:500]:
@@ -53,4 +57,3 @@ def forget_old() -> None:
         received_at__lt=now - dt.timedelta(days=PARKED_RECEIPT_DAYS)
     ).delete()
     log.info("old rows forgotten", events=events, receipts=receipts)
-

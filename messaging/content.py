@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -88,7 +88,7 @@ def _is_contacts(content: Any) -> bool:
     )
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[Any], bool]] = {
     "location": _is_location,
     "template": _is_template,
     "contacts": _is_contacts,
@@ -108,5 +108,7 @@ def preview(type_: str, text: str, content: Any) -> str:
     """Return one line that stands for the message in lists."""
     if type_ == "text":
         return " ".join(text.split())[:200]
-    caption = content.get("caption") or content.get("filename") if isinstance(content, Mapping) else ""
+    caption = (
+        content.get("caption") or content.get("filename") if isinstance(content, Mapping) else ""
+    )
     return f"[{type_}] {caption or ''}".strip()

@@ -17,7 +17,7 @@ from django.utils import timezone
 from psycopg_pool import PoolTimeout
 
 from channels_app.models import Channel
-from channels_app.providers import provider_for
+from channels_app.providers.registry import provider_for
 from channels_app.providers.base import Accepted, OutboundMessage, SendError, Unknown
 from messaging import attempts as outcomes
 from messaging import policy, states
@@ -210,4 +210,3 @@ def _fallback_free_at(channel: Channel, now: dt.datetime) -> dt.datetime | None:
 
 # First half of an advisory lock's key; any number that no other lock of ours uses.
 _PACE_LOCK = 0x4641_4C4C
-

@@ -51,7 +51,11 @@ class View:
 
     def allowed(self) -> bool:
         """Whether this person may watch this. Reads the database."""
-        app = "channels_app.view_channel" if live.CHANNELS in self.groups else "messaging.view_message"
+        app = (
+            "channels_app.view_channel"
+            if live.CHANNELS in self.groups
+            else "messaging.view_message"
+        )
         if not (self.user.is_active and self.user.is_staff and self.user.has_perm(app)):
             return False
         if self.conversation is not None:

@@ -112,9 +112,7 @@ class Message(models.Model):
     decision = models.CharField(max_length=40, blank=True)
     next_attempt_at = models.DateTimeField(null=True, blank=True)
     round = models.PositiveSmallIntegerField(default=1)
-    round_route = models.CharField(
-        max_length=10, choices=RoundRoute, default=RoundRoute.OFFICIAL
-    )
+    round_route = models.CharField(max_length=10, choices=RoundRoute, default=RoundRoute.OFFICIAL)
     round_started_at = models.DateTimeField(null=True, blank=True)
     version = models.PositiveIntegerField(default=1)
 
@@ -154,8 +152,11 @@ class Message(models.Model):
         indexes = [
             models.Index(fields=["conversation", "-created_at", "-id"]),
             models.Index(fields=["conversation", "updated_at"]),
-            models.Index(fields=["client_reference"], condition=~Q(client_reference=""),
-                         name="message_client_reference"),
+            models.Index(
+                fields=["client_reference"],
+                condition=~Q(client_reference=""),
+                name="message_client_reference",
+            ),
             models.Index(fields=["status", "created_at"]),
         ]
 

@@ -15,7 +15,9 @@ def normalize(raw: str) -> str:
     """
     raw = raw.strip()
     digits = "".join(filter(str.isdigit, raw))
-    readings = [(raw, None)] if raw.startswith("+") else [(raw, DEFAULT_REGION), (f"+{digits}", None)]
+    readings = (
+        [(raw, None)] if raw.startswith("+") else [(raw, DEFAULT_REGION), (f"+{digits}", None)]
+    )
     for text, region in readings:
         try:
             number = phonenumbers.parse(text, region)

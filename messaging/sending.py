@@ -14,8 +14,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel
-from messaging import content as contents
 from messaging import contacts, live, phones, states, tasks
+from messaging import content as contents
 from messaging.models import Conversation, Message
 
 if TYPE_CHECKING:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import procrastinate
 import structlog
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from procrastinate import exceptions, jobs
 from procrastinate.contrib.django import app
 
@@ -63,7 +64,9 @@ def wake_conversation(conversation_id: int) -> None:
         )
         if cursor.rowcount:
             # Workers sleep until the time they know of; this is the queue's own way to wake them.
-            cursor.execute("SELECT pg_notify('procrastinate_any_queue_v1', '{\"type\": \"job_inserted\"}')")
+            cursor.execute(
+                "SELECT pg_notify('procrastinate_any_queue_v1', '{\"type\": \"job_inserted\"}')"
+            )
 
 
 def enqueue_reading(source: str, source_key: str) -> None:
@@ -72,12 +75,11 @@ def enqueue_reading(source: str, source_key: str) -> None:
     While a job for the source waits, a second one would find nothing: it is left out.
     """
     name = f"inbound:{source}:{source_key}"
-    try:
+    # The savepoint keeps a transaction of the caller usable.
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         read_inbound.configure(lock=name, queueing_lock=name).defer(
             source=source, source_key=source_key
         )
-    except exceptions.AlreadyEnqueued:
-        pass
 
 
 @app.task(name=DELIVER, queue="delivery", retry=_RunAgainWhenDue())

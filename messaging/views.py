@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +11,8 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.generic import View
 from django_htmx.http import trigger_client_event
 
@@ -20,6 +20,7 @@ from accounts.access import StaffPermissionRequiredMixin
 from channels_app.models import Channel
 from messaging import reading, sending
 from messaging.models import Conversation, Message
+from messaging.states import Status
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -35,42 +36,71 @@ class DashboardView(StaffPermissionRequiredMixin, View):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         since = timezone.now()
-        return render(
-            request, "messaging/dashboard.html", {"dashboard": reading.dashboard(), "since": since}
-        )
+        dashboard = reading.dashboard()
+        context = {"dashboard": dashboard, "tiles": _tiles(dashboard), "since": since}
+        return render(request, "messaging/dashboard.html", context)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    key: str
+    glyph: str
+    label: str
+    number: int
+    trouble: bool = False
+
+
+def _tiles(dashboard: reading.Dashboard) -> list[Tile]:
+    counts = dashboard.counts
+    on_its_way = counts[Status.QUEUED] + counts[Status.SENDING]
+    return [
+        Tile("sent", "sent", _("Sent"), counts[Status.SENT]),
+        Tile("delivered", "delivered", _("Delivered"), counts[Status.DELIVERED]),
+        Tile("read", "read", _("Read"), counts[Status.READ]),
+        Tile("fallback", "globe", _("By the fallback"), dashboard.by_fallback_today),
+        Tile("waiting", "clock", _("On their way"), on_its_way),
+        Tile("rejected", "rejected", _("Rejected"), counts[Status.REJECTED], trouble=True),
+        Tile(
+            "unconfirmed",
+            "unconfirmed",
+            _("Not confirmed"),
+            counts[Status.UNCONFIRMED],
+            trouble=True,
+        ),
+    ]
 
 
 class FilterForm(forms.Form):
     """The filters of the list. A value that means nothing filters nothing."""
 
     search = forms.CharField(
-        label=_("Search by name or number"),
+        label=gettext_lazy("Search by name or number"),
         required=False,
         max_length=100,
-        widget=forms.TextInput(attrs={"type": "search", "placeholder": _("Name or number")}),
+        widget=forms.TextInput(attrs={"type": "search", "placeholder": gettext_lazy("Name or number")}),
     )
     channel = forms.ModelChoiceField(
-        Channel.objects.all(), label=_("Channel"), required=False, empty_label=_("All channels")
+        Channel.objects.all(), label=gettext_lazy("Channel"), required=False, empty_label=gettext_lazy("All channels")
     )
-    attention = forms.BooleanField(label=_("Needs attention"), required=False)
+    attention = forms.BooleanField(label=gettext_lazy("Needs attention"), required=False)
 
 
 class NewMessageForm(forms.Form):
     """Starts a conversation. What is valid is for `accept_message` to say."""
 
     channel = forms.ModelChoiceField(
-        Channel.objects.filter(active=True), label=_("Channel"), empty_label=None
+        Channel.objects.filter(active=True), label=gettext_lazy("Channel"), empty_label=None
     )
     to = forms.CharField(
-        label=_("Phone number"),
+        label=gettext_lazy("Phone number"),
         max_length=40,
         widget=forms.TextInput(
             attrs={"type": "tel", "placeholder": "+55 11 99999-8888", "autocomplete": "off"}
         ),
-        help_text=_("With country and area code."),
+        help_text=gettext_lazy("With country and area code."),
     )
     text = forms.CharField(
-        label=_("Message"),
+        label=gettext_lazy("Message"),
         max_length=MAX_TEXT,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 3, "data-counter": MAX_TEXT}),
@@ -237,7 +267,9 @@ class RetryView(StaffPermissionRequiredMixin, View):
             return HttpResponse(status=400)
         try:
             message = sending.retry_message(
-                message, route="official" if route == "official" else "fallback", user=_user(request)
+                message,
+                route="official" if route == "official" else "fallback",
+                user=_user(request),
             )
         except sending.NotRetryable as error:
             response = _bubble(request, message)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
 import structlog
 from asgiref.sync import sync_to_async
 from django.core.exceptions import RequestDataTooBig
@@ -14,6 +17,9 @@ from django.views.decorators.csrf import csrf_exempt
 from psycopg_pool import PoolTimeout
 
 from messaging.inbound import receiving
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 log = structlog.get_logger(__name__)
 
@@ -53,5 +59,6 @@ def _answer(status: int, code: str) -> JsonResponse:
     return JsonResponse({"code": code}, status=status)
 
 
-def _in_thread(function):  # type: ignore[no-untyped-def]
+def _in_thread(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Webhooks wait for the database beside each other, not behind the pages' one thread."""
     return sync_to_async(function, thread_sensitive=False)

@@ -122,8 +122,14 @@ class SendAnswer:
 class EvolutionEngine:
     """The state of the simulated server and everything that changes it."""
 
-    def __init__(self, settings: EvolutionSettings, spawn: Spawn) -> None:
+    def __init__(
+        self,
+        settings: EvolutionSettings,
+        spawn: Spawn,
+        on_sent: Callable[[SentMessage], None],
+    ) -> None:
         self.settings = settings
+        self._on_sent = on_sent
         self.books = Books(settings.book_size)
         self.instances: dict[str, Instance] = {}
         self.hub = EventHub(settings, self.books, spawn)
@@ -645,6 +651,7 @@ class EvolutionEngine:
         sent.remote_jid = answer["key"]["remoteJid"]
         row = self._store(instance, answer)
         self._note_chat(instance, sent.remote_jid or "")
+        self._on_sent(sent)
         return row
 
     def _schedule_acks(

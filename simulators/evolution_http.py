@@ -115,9 +115,11 @@ class Route:
 class EvolutionHttp:
     """Routes requests to the engine."""
 
-    def __init__(self, engine: EvolutionEngine, choose: Choose) -> None:
+    def __init__(self, engine: EvolutionEngine, *, choose: Choose, lookup: Choose) -> None:
         self._engine = engine
         self._choose = choose
+        self._lookup_scenario = lookup
+        self._in_flight: dict[int, web.Request] = {}
         self.faults: list[Fault] = []
         self.is_down = False
         self._routes = self._table()
@@ -161,6 +163,18 @@ class EvolutionHttp:
         """Any request that is not for the control door."""
         if self.is_down:
             return reset_connection(request)
+        self._in_flight[id(request)] = request
+        try:
+            return await self._handle(request)
+        finally:
+            del self._in_flight[id(request)]
+
+    def cut_all(self) -> None:
+        """Reset every connection that waits for an answer, as the end of the process does."""
+        for request in tuple(self._in_flight.values()):
+            reset_connection(request)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         fault = self._due_fault(request)
         if fault is not None and fault.mode == "slow":
             await asyncio.sleep(fault.seconds or self._engine.settings.slow_seconds)
@@ -541,7 +555,7 @@ class EvolutionHttp:
         return json_answer(rows)
 
     def _lookup(self, number: str) -> JsonObject:
-        scenario = self._choose(number)
+        scenario = self._lookup_scenario(number)
         jid = create_jid(number)
         exists = self._engine.exists(jid, scenario)
         if exists:

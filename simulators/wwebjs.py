@@ -51,6 +51,7 @@ from simulators.base import (
     wait_for_client,
     whatsapp_id,
 )
+from simulators.wwebjs_browsers import ACTIONS, Browsers, Session, WwebjsSettings
 from simulators.wwebjs_tables import (
     BAD_PAIRING_NUMBER,
     DETACHED,
@@ -65,20 +66,6 @@ from simulators.wwebjs_tables import (
     WwebjsScenario,
 )
 
-ACTIONS = (
-    "make_ready",
-    "scan",
-    "rotate_qr",
-    "expire_qr",
-    "unlink",
-    "unlink_by_reload",
-    "conflict",
-    "kill_browser",
-    "crash_page",
-    "lose_link",
-    "regain_link",
-    "unready",
-)
 WEB_VERSION = "2.3000.1043280533-sim"
 _CHAT_ID = re.compile(r"\d+(-\d+)?@(c\.us|g\.us|lid|s\.whatsapp\.net|newsletter)")
 _SESSION_ID = re.compile(r"[\w-]+", re.ASCII)
@@ -89,54 +76,6 @@ _PAGE = (
     '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Error</title>\n'
     "</head>\n<body>\n<pre>{}</pre>\n</body>\n</html>\n"
 )
-
-
-@dataclasses.dataclass(slots=True)
-class WwebjsSettings:
-    """Seconds, texts and switches that shape the simulation.
-
-    ``ready_sessions`` exist, paired and ready, from the start. ``start_failure`` makes every
-    start fail: ``network``, ``blank`` (WhatsApp Web does not come up) or ``stuck``.
-    ``dollar_ids`` plays a WhatsApp Web build since July 2026 for all numbers. ``echo_url``, the
-    ``/_control/echo`` of a simulated Graph API, makes a coexistence number of the two.
-    """
-
-    api_key: str = "demo-wwebjs-key"
-    base_path: str = ""
-    own_number: str = "5511900000001"
-    pushname: str = "Clínica Demo"
-    ready_sessions: tuple[str, ...] = ()
-    webhook_url: str = ""
-    disabled_callbacks: tuple[str, ...] = ()
-    max_attachment_size: int = 10_000_000
-    start_seconds: float = 1.0
-    start_failure: str = ""
-    blank_seconds: float = 30.0
-    pairing_seconds: float = 0.5
-    sync_seconds: float = 1.0
-    qr_seconds: float = 20.0
-    qr_count: int = 6
-    send_seconds: float = 0.05
-    ack_delay: float = 0.3
-    protocol_timeout: float = 180.0
-    late_delivery_seconds: float = 20.0
-    dollar_ids: bool = False
-    recover_sessions: bool = False
-    echo_url: str = ""
-
-
-@dataclasses.dataclass(slots=True)
-class Session:
-    """One browser in the server's map; ``state`` is what WhatsApp Web's socket says."""
-
-    id: str
-    state: str = "OPENING"
-    ready: bool = False
-    qr: str | None = None
-    zombie: bool = False
-    crashed: bool = False
-    # Delayed transitions look whether this still is what it was when they began.
-    epoch: int = 0
 
 
 class Refusal(Exception):
@@ -170,9 +109,7 @@ class WwebjsSimulator(Simulator):
     def __init__(self, settings: WwebjsSettings) -> None:
         super().__init__(settings)
         self.settings: WwebjsSettings = settings
-        self.sessions: dict[str, Session] = {}
-        self._starting: set[str] = set()
-        self._paired: set[str] = set(settings.ready_sessions)
+        self.browsers = Browsers(settings, self.spawn, self._callback)
         self._chats: dict[str, dict[str, list[JsonObject]]] = {}
         self._routes = self._route_table()
 
@@ -189,7 +126,7 @@ class WwebjsSimulator(Simulator):
 
     async def on_start(self) -> None:
         for session_id in self.settings.ready_sessions:
-            self._make_ready(session_id)
+            self.browsers.make_ready(session_id)
 
     # -- Express -----------------------------------------------------------------------------
 
@@ -263,40 +200,26 @@ class WwebjsSimulator(Simulator):
             return _failure(422, "Session should be alphanumerical or -")
         try:
             if route.needs_session:
-                valid, _, message = await self._validate(session_id or "")
+                valid, _, message = await self.browsers.validate(session_id or "")
                 if not valid:
                     return _failure(404, message)
             return await route.handler(request, session_id or "", body)
         except Refusal as refusal:
             return _failure(refusal.status, refusal.error)
 
-    async def _validate(self, session_id: str) -> tuple[bool, str | None, str]:
-        """Whether a session is usable, its state and the server's words for it (§2)."""
-        session = self.sessions.get(session_id)
-        if session is None:
-            return False, None, "session_not_found"
-        if session.zombie:
-            return False, None, "browser tab closed"
-        if session.crashed:
-            await asyncio.sleep(self.settings.protocol_timeout)
-            return False, None, PROTOCOL_TIMEOUT
-        if session.state != "CONNECTED":
-            return False, session.state, "session_not_connected"
-        return True, session.state, "session_connected"
-
     # -- sessions ----------------------------------------------------------------------------
 
     async def _start(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        if id in self.sessions:
+        if id in self.browsers.sessions:
             return _failure(422, f"Session already exists for: {id}")
-        if id in self._starting:
+        if id in self.browsers.starting:
             folder = f"/usr/src/app/sessions/session-{id}"
             raise Refusal(
                 422,
                 f"The browser is already running for {folder}. Use a different `userDataDir` or"
                 " stop the running browser first.",
             )
-        self._starting.add(id)
+        self.browsers.starting.add(id)
         try:
             failure = self.settings.start_failure
             if failure == "blank":
@@ -307,100 +230,34 @@ class WwebjsSimulator(Simulator):
                 raise Refusal(422, PROTOCOL_TIMEOUT)
             if failure:
                 raise Refusal(422, "net::ERR_NAME_NOT_RESOLVED at https://web.whatsapp.com/")
-            await self._open_browser(id)
+            await self.browsers.open(id)
         finally:
-            self._starting.discard(id)
+            self.browsers.starting.discard(id)
         return _answer({"success": True, "message": "Session initiated successfully"})
 
-    async def _open_browser(self, session_id: str) -> None:
-        """Bring the page up; the map knows the session only when that is done (§2)."""
-        await asyncio.sleep(self.settings.start_seconds)
-        if session_id in self._paired:
-            self._make_ready(session_id)
-        else:
-            session = self.sessions[session_id] = Session(session_id)
-            self._show_qr(session)
-
-    def _make_ready(self, session_id: str) -> None:
-        self._paired.add(session_id)
-        session = self.sessions.setdefault(session_id, Session(session_id))
-        session.epoch += 1
-        session.state, session.ready, session.qr = "CONNECTED", True, None
-        session.zombie = session.crashed = False
-        self._announce_ready(session)
-
-    def _announce_ready(self, session: Session) -> None:
-        self._callback(session.id, "loading_screen", {"percent": 100, "message": "WhatsApp"})
-        self._callback(session.id, "authenticated")
-        self._callback(session.id, "ready")
-
-    def _show_qr(self, session: Session) -> None:
-        session.epoch += 1
-        session.state, session.ready = "UNPAIRED", False
-        self._new_qr(session)
-        self.spawn(self._rotate_qr(session, session.epoch), endless=True)
-
-    def _new_qr(self, session: Session) -> None:
-        session.qr = _qr_text()
-        self._callback(session.id, "qr", {"qr": session.qr})
-
-    async def _rotate_qr(self, session: Session, epoch: int) -> None:
-        """A new code every few seconds; after the last one the dead code stays on show (§2)."""
-        for _ in range(self.settings.qr_count - 1):
-            await asyncio.sleep(self.settings.qr_seconds)
-            if session.epoch != epoch:
-                return
-            self._new_qr(session)
-        await asyncio.sleep(self.settings.qr_seconds)
-        if session.epoch == epoch:
-            session.state = "UNPAIRED_IDLE"
-
-    async def _pair(self, session: Session) -> None:
-        """From the scanned code to a session that can send (captures 300-315)."""
-        session.epoch += 1
-        epoch = session.epoch
-        session.state = "PAIRING"
-        await asyncio.sleep(self.settings.pairing_seconds)
-        if session.epoch != epoch:
-            return
-        session.state = "CONNECTED"
-        # Connected is not ready: until the chats are there, even the old code is still served.
-        await asyncio.sleep(self.settings.sync_seconds)
-        if session.epoch != epoch:
-            return
-        self._paired.add(session.id)
-        session.qr, session.ready = None, True
-        self._announce_ready(session)
-
     async def _stop(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        self._close(id)
+        self.browsers.close(id)
         return _answer({"success": True, "message": "Session stopped successfully"})
 
-    def _close(self, session_id: str) -> Session | None:
-        session = self.sessions.pop(session_id, None)
-        if session is not None:
-            session.epoch += 1
-        return session
-
     async def _status(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        valid, state, message = await self._validate(id)
+        valid, state, message = await self.browsers.validate(id)
         return _answer({"success": valid, "state": state, "message": message})
 
     async def _qr(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        session = self.sessions.get(id)
+        session = self.browsers.sessions.get(id)
         if session is None or session.qr is None:
             message = NO_QR if session else "session_not_found"
             return _answer({"success": False, "message": message})
         return _answer({"success": True, "qr": session.qr}, headers=_NO_CACHE)
 
     async def _qr_image(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        session = self.sessions.get(id)
+        session = self.browsers.sessions.get(id)
         if session is None or session.qr is None:
             return await self._qr(request, id, body)
         return _png(session.qr, _NO_CACHE)
 
     async def _screenshot(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        session = self.sessions.get(id)
+        session = self.browsers.sessions.get(id)
         if session is None:
             return _answer({"success": False, "message": "session_not_found"})
         if session.zombie:
@@ -408,7 +265,7 @@ class WwebjsSimulator(Simulator):
         return _png(session.qr or session.state)
 
     async def _pairing_code(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        if id not in self.sessions:
+        if id not in self.browsers.sessions:
             return _answer({"success": False, "message": "session_not_found"})
         number = body.get("phoneNumber")
         if not isinstance(number, str) or not number.isdigit():
@@ -418,41 +275,40 @@ class WwebjsSimulator(Simulator):
         return _answer({"success": True, "result": code})
 
     async def _restart(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        if id not in self.sessions:
+        if id not in self.browsers.sessions:
             return await self._status(request, id, body)
-        self._close(id)
-        await self._open_browser(id)
+        self.browsers.close(id)
+        await self.browsers.open(id)
         return _answer({"success": True, "message": "Restarted successfully"})
 
     async def _terminate(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        if id not in self.sessions:
+        if id not in self.browsers.sessions:
             return await self._status(request, id, body)
         self._forget(id)
         return _answer({"success": True, "message": "Logged out successfully"})
 
     def _forget(self, session_id: str) -> None:
-        self._close(session_id)
-        self._paired.discard(session_id)
+        self.browsers.forget(session_id)
         self._chats.pop(session_id, None)
 
     async def _terminate_inactive(
         self, request: web.Request, id: str, body: JsonObject
     ) -> web.Response:
-        for session in tuple(self.sessions.values()):
+        for session in tuple(self.browsers.sessions.values()):
             if session.zombie or session.crashed or session.state != "CONNECTED":
                 self._forget(session.id)
         return _answer({"success": True, "message": "Flush completed successfully"})
 
     async def _terminate_all(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        for session_id in tuple(self.sessions):
+        for session_id in tuple(self.browsers.sessions):
             self._forget(session_id)
         return _answer({"success": True, "message": "Flush completed successfully"})
 
     async def _get_sessions(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        return _answer({"success": True, "result": list(self.sessions)})
+        return _answer({"success": True, "result": list(self.browsers.sessions)})
 
     async def _get_state(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        session = self.sessions.get(id)
+        session = self.browsers.sessions.get(id)
         if session is None:
             raise Refusal(500, "Cannot read properties of undefined (reading 'getState')")
         if session.zombie:
@@ -460,7 +316,7 @@ class WwebjsSimulator(Simulator):
         return _answer({"success": True, "state": session.state})
 
     async def _class_info(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        if not self.sessions[id].ready:
+        if not self.browsers.sessions[id].ready:
             return _answer({"success": True})
         me = page.wid(f"{self.settings.own_number}@c.us")
         info = {"pushname": self.settings.pushname, "wid": me, "me": me, "platform": "android"}
@@ -472,7 +328,7 @@ class WwebjsSimulator(Simulator):
     # -- sending -----------------------------------------------------------------------------
 
     async def _send_message(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        session = self.sessions[id]
+        session = self.browsers.sessions[id]
         chat_id = body.get("chatId")
         scenario = self._scenario(chat_id)
         if scenario.answer == "session_error":
@@ -509,6 +365,9 @@ class WwebjsSimulator(Simulator):
                     raise Refusal(400, "invalid media options")
                 _check_base64(file["data"])
                 return page.media(file["mimetype"], file.get("filename"), options, content)
+            # The captures do not show what became of it; here nothing is sent (capture 330).
+            if content is not None and not isinstance(content, str):
+                raise Refusal(500, '(t || "").match is not a function')
             return page.text(content)
         if kind == "MessageMedia":
             file = _object(content)
@@ -582,8 +441,6 @@ class WwebjsSimulator(Simulator):
             dollar=dollar,
         )
         entry = self._take(session, chat_id, message, scenario)
-        if isinstance(content.body, int | float | list | dict):
-            raise Refusal(500, '(t || "").match is not a function')
         if scenario.answer == "protocol_timeout":
             if scenario.delivery == "yes":
                 self._deliver(session, message, entry, scenario)
@@ -716,7 +573,7 @@ class WwebjsSimulator(Simulator):
 
     def _readable_chat(self, session_id: str, chat_id: str) -> list[JsonObject]:
         """The messages of a chat; builds with $1 ids cannot read any (captures 411-415)."""
-        if not self.sessions[session_id].ready:
+        if not self.browsers.sessions[session_id].ready:
             raise Refusal(500, NOT_READY)
         messages = self._chats.get(session_id, {}).get(chat_id, [])
         if messages and self.settings.dollar_ids:
@@ -764,7 +621,7 @@ class WwebjsSimulator(Simulator):
     async def _run_method(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
         method, argument = body.get("method"), body.get("options")
         if method == "getState":
-            return _answer({"success": True, "data": self.sessions[id].state})
+            return _answer({"success": True, "data": self.browsers.sessions[id].state})
         if method == "getNumberId":
             return _answer({"success": True, "data": self._lookup(argument)})
         if method != "getMessageById":
@@ -800,9 +657,11 @@ class WwebjsSimulator(Simulator):
     async def _control_sessions(self, request: web.Request) -> web.Response:
         return _answer(
             {
-                "sessions": [dataclasses.asdict(session) for session in self.sessions.values()],
-                "starting": sorted(self._starting),
-                "paired": sorted(self._paired),
+                "sessions": [
+                    dataclasses.asdict(session) for session in self.browsers.sessions.values()
+                ],
+                "starting": sorted(self.browsers.starting),
+                "paired": sorted(self.browsers.paired),
             }
         )
 
@@ -812,65 +671,18 @@ class WwebjsSimulator(Simulator):
         if action not in ACTIONS:
             raise ControlError(f"action must be one of {', '.join(ACTIONS)}")
         if action == "make_ready":
-            self._make_ready(session_id)
-        elif session_id not in self.sessions:
+            self.browsers.make_ready(session_id)
+        elif session_id not in self.browsers.sessions:
             raise ControlError(f"no such session: {session_id}")
         else:
-            await self._steer(self.sessions[session_id], action)
-        return _answer(dataclasses.asdict(self.sessions[session_id]))
-
-    async def _steer(self, session: Session, action: str) -> None:
-        if action == "scan":
-            if session.state != "UNPAIRED" or session.zombie:
-                raise ControlError(f"no QR code to scan in state {session.state}")
-            self.spawn(self._pair(session))
-            # Lets the first step happen, so that the answer shows PAIRING.
-            await asyncio.sleep(0)
-            return
-        if action == "rotate_qr":
-            self._new_qr(session)
-            return
-        session.epoch += 1
-        if action == "expire_qr":
-            session.state = "UNPAIRED_IDLE"
-        elif action == "crash_page":
-            session.crashed = True
-        elif action == "lose_link":
-            session.state = "TIMEOUT"
-        elif action == "regain_link":
-            session.state = "CONNECTED"
-        elif action == "unready":
-            session.ready = False
-        elif action == "unlink_by_reload":
-            self._paired.discard(session.id)
-            session.state, session.ready = "OPENING", False
-            self.spawn(self._reload(session, session.epoch))
-        else:
-            self._leave_zombie(session, action)
-
-    def _leave_zombie(self, session: Session, action: str) -> None:
-        """The browser goes, its entry in the map stays (captures 622-632)."""
-        if action in {"unlink", "conflict"}:
-            reason = "UNPAIRED" if action == "unlink" else "CONFLICT"
-            self._callback(session.id, "change_state", {"state": reason})
-            self._callback(session.id, "disconnected", {"reason": reason})
-        if action == "unlink":
-            self._paired.discard(session.id)
-        session.zombie = True
-        if self.settings.recover_sessions:
-            self._close(session.id)
-            self.spawn(self._open_browser(session.id))
-
-    async def _reload(self, session: Session, epoch: int) -> None:
-        await asyncio.sleep(self.settings.pairing_seconds)
-        if session.epoch == epoch:
-            self._show_qr(session)
+            await self.browsers.steer(self.browsers.sessions[session_id], action)
+        return _answer(dataclasses.asdict(self.browsers.sessions[session_id]))
 
     async def _control_inbound(self, request: web.Request) -> web.Response:
         order = await control_body(request)
-        session_id = str(order.get("session") or next(iter(self.sessions), ""))
+        session_id = str(order.get("session") or next(iter(self.browsers.sessions), ""))
         sender = whatsapp_id(str(order.get("from") or ""))
-        if session_id not in self.sessions or not sender:
+        if session_id not in self.browsers.sessions or not sender:
             raise ControlError("session must be known and from a customer's number")
         message = page.new_inbound(
             me=self.settings.own_number,
@@ -918,15 +730,6 @@ def _parse_body(request: web.Request, raw: bytes) -> JsonObject:
 
 def _remote(chat_id: str, scenario: WwebjsScenario) -> str:
     return f"1{only_digits(chat_id)}@lid" if scenario.lid_remote else chat_id
-
-
-def _qr_text() -> str:
-    """A pairing code of the page's form (capture 204)."""
-    reference = base64.b64encode(secrets.token_hex(33).upper().encode()).decode()
-    noise = base64.b64encode(b"\x07" * 32).decode()
-    identity = base64.b64encode(b"\x09" * 32).decode()
-    advertised = base64.b64encode(b"simulated-advertised-secret-key!").decode()
-    return f"2@{reference},{noise},{identity},{advertised},1"
 
 
 def _png(content: str, headers: dict[str, str] | None = None) -> web.Response:

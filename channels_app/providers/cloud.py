@@ -85,8 +85,9 @@ class CloudProvider:
         if answer.status == 200 and body is not None and "error" not in body:
             return _number_report(body, secrets=(self._token,))
         refusal = _refusal(answer, body, secrets=(self._token,))
-        summary = refusal.title
-        if refusal.detail and refusal.detail != refusal.title:
+        rule = cloud_errors.lookup(refusal.code)
+        summary = str(rule.title) if rule.known else refusal.title
+        if refusal.detail and refusal.detail != summary:
             summary = f"{summary} ({refusal.detail})"
         return ConnectionReport(False, summary, {"code": refusal.code})
 
@@ -192,7 +193,7 @@ def _graph_error(
     message = http.safe_text(error.get("message"), secrets=secrets)
     data = error.get("error_data")
     details = data.get("details") if isinstance(data, Mapping) else None
-    title = str(rule.title)
+    title = cloud_errors.source_text(rule.title)
     if not rule.known:
         title = re.sub(r"^\(#\d+\)\s*", "", message) or title
     return (Transient if rule.transient else Rejected)(
@@ -246,4 +247,3 @@ def _number_report(body: Mapping[str, Any], *, secrets: tuple[str, ...]) -> Conn
             "coexistence": "yes" if coexistence else "no",
         },
     )
-

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from django.utils import translation
 from django.utils.functional import Promise
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
@@ -245,6 +246,7 @@ _WORDS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("not_http", _("The answer is not HTTP"), _P, _RETRY, _UNPROVEN),
     ("unreadable_answer", _("The provider's answer could not be read"), _P, _RETRY, _UNPROVEN),
     ("server_error", _("The provider failed in the middle of sending"), _P, _RETRY, _UNPROVEN),
+    ("client_error", _("The program that talks to the provider failed"), _P, _RETRY, _UNPROVEN),
     ("worker_lost", _("The process that was sending ended"), _P, _RETRY, _UNPROVEN),
     ("not_configured", _("The connection is not configured"), _C, _ALARM, _SETUP),
     ("wrong_key", _("The provider refused the key"), _C, _ALARM, _SETUP),
@@ -315,8 +317,18 @@ def title_for(code: str) -> Text:
 def failure(
     kind: type[_Kind], code: str, detail: str = "", *, http_status: int | None = None
 ) -> _Kind:
-    """Return an ending of a send with the sentence of its code, in the active language."""
-    return kind(code, str(title_for(code)), detail, http_status=http_status)
+    """Return an ending of a send with the sentence of its code.
+
+    The title is the English source text, whatever language the worker speaks: it is stored, and
+    the page that shows it asks `title_for` for the reader's language.
+    """
+    return kind(code, source_text(title_for(code)), detail, http_status=http_status)
+
+
+def source_text(text: Text) -> str:
+    """Return a translatable text as it is written in the source."""
+    with translation.override("en"):
+        return str(text)
 
 
 def all_rules() -> Iterator[ErrorRule]:

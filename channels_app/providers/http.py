@@ -30,7 +30,6 @@ import structlog
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError
@@ -340,7 +339,7 @@ class _TimedSocket:
         self._sock = sock
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        raw = self._sock.makefile(mode, buffering=0)
+        raw = self._sock.makefile("rb", buffering=0)
         return io.BufferedReader(_TimedReader(raw, self._sock, _current.exchange))
 
 
@@ -352,7 +351,7 @@ class _TimedResponse(http.client.HTTPResponse):
 class _Watched:
     """Notes the first byte that leaves, bounds the writing, and drops what was idle too long."""
 
-    response_class = _TimedResponse
+    response_class: Any = _TimedResponse
     sock: socket.socket | None
     _used_at = 0.0
 
@@ -395,7 +394,7 @@ class _HTTPSPool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """The pool. Used without a `requests.Session`, which would add cookies, .netrc and redirects."""
+    """The pool. Used without a Session, which would add cookies, .netrc and redirects."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -449,9 +448,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             queue += [getattr(item, "reason", None), item.__cause__, item.__context__, *item.args]
 
 
-def _first(
-    chain: list[BaseException], *kinds: type[BaseException]
-) -> BaseException | None:
+def _first(chain: list[BaseException], *kinds: type[BaseException]) -> BaseException | None:
     return next((item for item in chain if isinstance(item, kinds)), None)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from channels_app.models import Channel
 from channels_app.providers.base import (
     Accepted,
@@ -16,8 +14,6 @@ from channels_app.providers.cloud import CloudProvider
 from channels_app.providers.cloud_errors import failure, title_for
 from channels_app.providers.evolution import EvolutionProvider
 from channels_app.providers.wwebjs import WwebjsProvider
-
-RouteName = Literal["official", "wwebjs", "baileys"]
 
 
 class NotConfigured:
@@ -32,15 +28,18 @@ class NotConfigured:
         return ConnectionReport(False, str(title_for("not_configured")))
 
 
-def provider_for(channel: Channel, *, route: RouteName) -> Provider:
+def provider_for(channel: Channel, *, route: str) -> Provider:
     """Return the provider that sends by a route with the credentials that belong to it.
 
     `baileys` uses a Baileys channel itself, or the one that an official channel names as its
-    fallback. Never raises for a channel that lacks settings: such a provider refuses to send.
+    fallback. A channel that lacks settings gets a provider that refuses to send. Raises
+    ValueError for a route that does not exist.
     """
     if route == "official":
         return CloudProvider(channel)
     if route == "wwebjs":
         return WwebjsProvider(channel)
+    if route != "baileys":
+        raise ValueError(f"no such route: {route}")
     sender = channel if channel.kind == Channel.Kind.BAILEYS else channel.fallback_channel
     return EvolutionProvider(sender) if sender is not None else NotConfigured()

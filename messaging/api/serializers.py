@@ -40,7 +40,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     route = serializers.ChoiceField(choices=list(states.Route), allow_null=True)
     icon = serializers.ChoiceField(choices=[*states.Icon, ""])
     error = serializers.SerializerMethodField()
-    context = serializers.SerializerMethodField()
+    context = serializers.SerializerMethodField()  # type: ignore[assignment]
     attempts = AttemptSerializer(many=True)
 
     class Meta:
@@ -78,7 +78,7 @@ class NewMessageSerializer(serializers.Serializer[Any]):
         default="", allow_blank=True, trim_whitespace=False, max_length=contents.MAX_TEXT
     )
     client_reference = serializers.CharField(default="", allow_blank=True, max_length=255)
-    context = ContextSerializer(required=False)
+    context = ContextSerializer(required=False)  # type: ignore[assignment]
     image = serializers.JSONField(required=False)
     video = serializers.JSONField(required=False)
     audio = serializers.JSONField(required=False)

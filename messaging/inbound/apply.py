@@ -142,6 +142,7 @@ def _quoted(conversation: Conversation, provider_message_id: str) -> Message | N
     if not provider_message_id:
         return None
     found = conversation.messages.filter(provider_message_id=provider_message_id).first()
-    return found or conversation.messages.filter(
-        attempts__provider_message_id=provider_message_id
-    ).first()
+    return (
+        found
+        or conversation.messages.filter(attempts__provider_message_id=provider_message_id).first()
+    )

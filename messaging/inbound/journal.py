@@ -84,4 +84,3 @@ def read_one(event: InboundEvent) -> None:
         log.info("event read", event_id=event.pk, source=event.source, **counts)
     event.processed_at = timezone.now()
     event.save(update_fields=["state", "error", "processed_at"])
-

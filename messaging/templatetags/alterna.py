@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from django import template
+from django import forms, template
 from django.conf import settings
 from django.templatetags.static import static
 from django.utils import formats, timezone
@@ -191,6 +191,12 @@ def language_tag(code: str) -> str:
     return to_locale(code).replace("_", "-")
 
 
+@register.filter
+def is_checkbox(field: forms.BoundField) -> bool:
+    """Say whether the field is a single box, whose label stands behind it."""
+    return isinstance(field.field.widget, forms.CheckboxInput)
+
+
 # --- times --------------------------------------------------------------------------------------
 
 
@@ -217,6 +223,15 @@ def clock_time(moment: dt.datetime) -> SafeString:
         exact(moment),
         local.strftime("%H:%M"),
     )
+
+
+@register.filter
+def short_time(moment: dt.datetime) -> str:
+    """Return the time of day, with the date unless it is today."""
+    local = timezone.localtime(moment)
+    if local.date() == timezone.localdate():
+        return f"{local:%H:%M}"
+    return f"{formats.date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M}"
 
 
 @register.filter

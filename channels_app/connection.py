@@ -1,0 +1,52 @@
+"""Testing a channel: asks each provider that it uses, and keeps what was found."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext as _
+
+from channels_app.models import Channel
+from channels_app.providers.base import ConnectionReport
+from channels_app.providers.registry import provider_for
+
+
+def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
+    """Ask the channel's own provider and its fallback whether they work now. Never raises.
+
+    Returns one (label, report) each, the channel's own first, in the active language. The result
+    is stored as the channel's health: it says whether the channel's own way works, its detail
+    also names a fallback that does not. A Baileys channel that serves as the fallback gets its
+    own health stored on itself. It asks the network: not to be called inside of a transaction.
+    """
+    label, route = _own(channel)
+    report = provider_for(channel, route=route).check()
+    found = [(label, report)]
+    detail = report.summary
+    fallback = _fallback(channel)
+    if fallback is not None:
+        label, route = fallback
+        other = provider_for(channel, route=route).check()
+        found.append((label, other))
+        if not other.ok:
+            detail = f"{detail} · {label}: {other.summary}"
+        if route == "baileys" and channel.fallback_channel is not None:
+            channel.fallback_channel.record_health(ok=other.ok, detail=other.summary)
+    channel.record_health(ok=report.ok, detail=detail)
+    return found
+
+
+# The name is the service's; pytest must not take it for a test where it is imported.
+test_connection.__test__ = False  # type: ignore[attr-defined]
+
+
+def _own(channel: Channel) -> tuple[str, str]:
+    if channel.kind == Channel.Kind.BAILEYS:
+        return _("Baileys (Evolution API)"), "baileys"
+    return _("Official (Cloud API)"), "official"
+
+
+def _fallback(channel: Channel) -> tuple[str, str] | None:
+    if channel.fallback == Channel.Fallback.WWEBJS:
+        return _("Fallback: wwebjs-api"), "wwebjs"
+    if channel.fallback == Channel.Fallback.BAILEYS:
+        return _("Fallback: Baileys channel"), "baileys"
+    return None

@@ -1,0 +1,275 @@
+"""Forms of a channel. A stored secret is never put into a page: it can be replaced or cleared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import Q
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext_lazy as _
+
+from channels_app.models import Channel
+
+if TYPE_CHECKING:
+    _ChannelModelForm = forms.ModelForm[Channel]
+else:
+    _ChannelModelForm = forms.ModelForm
+
+# Secrets that a channel of some kind cannot be without, so that clearing them makes no sense.
+REQUIRED_SECRETS = ("access_token", "evolution_api_key")
+
+_CLEAR: Final = object()
+
+
+class SecretInput(forms.PasswordInput):
+    """A password box that never shows its value, and a box to clear it where one is stored."""
+
+    is_set = False
+    clearable = False
+
+    def __init__(self, attrs: Mapping[str, Any] | None = None) -> None:
+        # Password managers would otherwise offer to save, or to fill in, the person's own login.
+        super().__init__({"autocomplete": "new-password", "spellcheck": "false", **(attrs or {})})
+
+    def render(
+        self, name: str, value: Any, attrs: Any = None, renderer: Any = None
+    ) -> SafeString:
+        context = {
+            "input": super().render(name, None, attrs, renderer),
+            "is_set": self.is_set,
+            "clear_name": self._clear_name(name) if self.is_set and self.clearable else "",
+        }
+        # From the project's templates, which form renderers do not look into.
+        return mark_safe(render_to_string("channels_app/_secret.html", context))  # noqa: S308
+
+    def value_from_datadict(self, data: Mapping[str, Any], files: Any, name: str) -> Any:
+        if data.get(name):
+            return data[name]
+        return _CLEAR if self.clearable and data.get(self._clear_name(name)) else ""
+
+    def _clear_name(self, name: str) -> str:
+        return f"{name}-clear"
+
+
+class SecretField(forms.CharField):
+    """A secret to write. Cleaned to the new text, "" to leave it as it is, or _CLEAR."""
+
+    widget = SecretInput
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(required=False, **kwargs)
+
+    def clean(self, value: Any) -> Any:
+        return _CLEAR if value is _CLEAR else super().clean(value)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool(data)
+
+
+class SecretsForm(_ChannelModelForm):
+    """Base of every form of a channel: its secrets are write-only."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in Channel.SECRETS:
+            self.initial.pop(name, None)
+            if name not in self.fields:
+                continue
+            field = SecretField(
+                label=self.fields[name].label, help_text=self.fields[name].help_text
+            )
+            assert isinstance(field.widget, SecretInput)
+            field.widget.is_set = bool(getattr(self.instance, name))
+            field.widget.clearable = name not in REQUIRED_SECRETS
+            self.fields[name] = field
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        for name in Channel.SECRETS:
+            if name in cleaned:
+                typed = cleaned[name]
+                cleaned[name] = "" if typed is _CLEAR else typed or getattr(self.instance, name)
+        return cleaned
+
+
+class ChannelForm(SecretsForm):
+    """The page's form. The kind is chosen before and stays.
+
+    The WWebJS box and the Baileys choice are the two ways to set the one fallback; not both.
+    """
+
+    OFFICIAL = (
+        "phone_number_id",
+        "business_account_id",
+        "access_token",
+        "app_secret",
+        "verify_token",
+        "graph_url",
+        "graph_version",
+        "wwebjs_url",
+        "wwebjs_api_key",
+        "wwebjs_session_id",
+        "fallback_channel",
+        "official_retries",
+        "confirm_seconds",
+        "on_unconfirmed",
+        "fallback_max_age_minutes",
+        "fallback_per_minute",
+    )
+    BAILEYS = ("evolution_url", "evolution_api_key", "instance_name")
+
+    wwebjs_enabled = forms.BooleanField(label=_("Enable the unofficial WWebJS API"), required=False)
+
+    # Under these headings the template draws the fields.
+    POLICY: ClassVar = (
+        "official_retries",
+        "request_timeout_seconds",
+        "confirm_seconds",
+        "on_unconfirmed",
+        "fallback_max_age_minutes",
+        "fallback_per_minute",
+    )
+
+    class Meta:
+        model = Channel
+        fields = (
+            "name",
+            "phone_number",
+            "active",
+            "phone_number_id",
+            "business_account_id",
+            "access_token",
+            "app_secret",
+            "verify_token",
+            "graph_url",
+            "graph_version",
+            "wwebjs_url",
+            "wwebjs_api_key",
+            "wwebjs_session_id",
+            "fallback_channel",
+            "ignore_messages_sent_outside",
+            "official_retries",
+            "request_timeout_seconds",
+            "confirm_seconds",
+            "on_unconfirmed",
+            "fallback_max_age_minutes",
+            "fallback_per_minute",
+            "evolution_url",
+            "evolution_api_key",
+            "instance_name",
+            "calls_api_key",
+        )
+        labels = {
+            "name": _("Name"),
+            "phone_number": _("Phone number"),
+            "active": _("Active"),
+            "phone_number_id": _("Phone number ID"),
+            "business_account_id": _("WhatsApp Business account ID"),
+            "access_token": _("Access token"),
+            "app_secret": _("App secret"),
+            "verify_token": _("Webhook verification token"),
+            "graph_url": _("Graph API URL"),
+            "graph_version": _("Graph API version"),
+            "wwebjs_url": _("URL of the WWebJS API"),
+            "wwebjs_api_key": _("API_KEY of the WWebJS API"),
+            "wwebjs_session_id": _("WWebJS session name"),
+            "fallback_channel": _("Baileys connection that sends messages in fallback mode"),
+            "ignore_messages_sent_outside": _("Ignore messages sent outside the app"),
+            "official_retries": _("Tries after the first, on the official API"),
+            "request_timeout_seconds": _("Wait for a provider's answer (seconds)"),
+            "confirm_seconds": _("Wait for a proof of the send (seconds)"),
+            "on_unconfirmed": _("When nothing proves the send"),
+            "fallback_max_age_minutes": _("Oldest message that still falls back (minutes)"),
+            "fallback_per_minute": _("Fallback messages a minute, at most"),
+            "evolution_url": _("URL of the Evolution API"),
+            "evolution_api_key": _("API key of the Evolution API"),
+            "instance_name": _("Instance name"),
+            "calls_api_key": _("Wavoip key, for calls"),
+        }
+        help_texts = {
+            "phone_number": _("Only to tell channels apart."),
+            "active": _("A channel that is not active sends nothing."),
+            "phone_number_id": _("In the Meta app, under WhatsApp, API setup."),
+            "access_token": _("Of a system user, with whatsapp_business_messaging."),
+            "app_secret": _("Proves that webhooks come from Meta. Without it none is accepted."),
+            "verify_token": _("Any text of your choice; enter the same one at Meta."),
+            "wwebjs_url": _("On the same server http://127.0.0.1:port, else http://ip:port."),
+            "wwebjs_api_key": _("The one that the API was started with."),
+            "wwebjs_session_id": _("Left empty, Alterna chooses one."),
+            "fallback_channel": _("This channel's messages then go out by the number chosen here."),
+            "ignore_messages_sent_outside": _(
+                "Otherwise what is written on the phone, and what goes out by the fallback, "
+                "appears once more in the conversation."
+            ),
+            "fallback_per_minute": _("Protects the number from being banned."),
+        }
+        error_messages: ClassVar = {
+            "name": {"unique": _("Another channel already has this name.")},
+        }
+
+    def __init__(self, *args: Any, kind: str, may_change: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk is None:
+            self.instance.kind = kind
+        self.kind = self.instance.kind
+        official = self.kind == Channel.Kind.OFFICIAL
+        for name in self.BAILEYS if official else (*self.OFFICIAL, "wwebjs_enabled"):
+            del self.fields[name]
+        if official:
+            self._prepare_fallback()
+        for field in self.fields.values():
+            if isinstance(field.widget, forms.URLInput):
+                field.widget.attrs["inputmode"] = "url"
+            field.disabled = not may_change
+
+    def _prepare_fallback(self) -> None:
+        chosen = self.instance.fallback
+        self.initial["wwebjs_enabled"] = chosen == Channel.Fallback.WWEBJS
+        if chosen != Channel.Fallback.BAILEYS:
+            self.initial["fallback_channel"] = None
+        field = self.fields["fallback_channel"]
+        assert isinstance(field, forms.ModelChoiceField)
+        # The one that is chosen stays in the list when it is not active any more, or the page
+        # would drop it without a word.
+        field.queryset = Channel.objects.filter(
+            Q(kind=Channel.Kind.BAILEYS, active=True) | Q(pk=self.initial["fallback_channel"])
+        ).exclude(pk=self.instance.pk)
+        field.empty_label = str(_("None"))
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        if self.kind == Channel.Kind.OFFICIAL:
+            self._choose_fallback(cleaned)
+        return cleaned
+
+    def _choose_fallback(self, cleaned: dict[str, Any]) -> None:
+        wwebjs, baileys = cleaned.get("wwebjs_enabled"), cleaned.get("fallback_channel")
+        if wwebjs and baileys:
+            self.add_error(
+                "fallback_channel",
+                ValidationError(_("Choose one of the two: WWebJS or a Baileys connection.")),
+            )
+        if wwebjs:
+            self.instance.fallback = Channel.Fallback.WWEBJS
+        elif baileys:
+            self.instance.fallback = Channel.Fallback.BAILEYS
+        elif "fallback_channel" not in self.errors:
+            self.instance.fallback = Channel.Fallback.NONE
+
+    def _get_validation_exclusions(self) -> set[str]:
+        # `fallback` is no field of the form, but its rules are to be checked.
+        return super()._get_validation_exclusions() - {"fallback", "kind"}
+
+    def _update_errors(self, errors: ValidationError) -> None:
+        """Put the model's error about a field that this page calls otherwise beside that one."""
+        if hasattr(errors, "error_dict"):
+            unknown = [name for name in errors.error_dict if name not in self.fields]
+            for name in unknown:
+                target = "fallback_channel" if name == "fallback" else "__all__"
+                if name != "__all__":
+                    errors.error_dict.setdefault(target, []).extend(errors.error_dict.pop(name))
+        super()._update_errors(errors)  # type: ignore[misc]

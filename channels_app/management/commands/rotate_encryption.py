@@ -1,0 +1,73 @@
+"""Re-encrypt every stored secret with the first key of ENCRYPTION_KEYS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.apps import apps
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import models, transaction
+
+from channels_app.fields import EncryptedTextField, UndecryptableError
+
+
+class Command(BaseCommand):
+    """All or nothing: a secret that no key can read leaves every row as it was."""
+
+    help = (
+        "Re-encrypts every secret with the first key of ENCRYPTION_KEYS. Put the new key in "
+        "front, restart every process, run this, then drop the old key."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--batch-size", type=int, default=100)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        batch_size = max(1, options["batch_size"])
+        rows = secrets = 0
+        try:
+            with transaction.atomic():
+                for model, names in encrypted_models():
+                    for batch in _batches(model, names, batch_size):
+                        rows += len(batch)
+                        secrets += sum(_store(row, names) for row in batch)
+        except UndecryptableError as error:
+            raise CommandError(f"{error} Nothing was changed.") from None
+        self.stdout.write(f"Re-encrypted {secrets} secrets in {rows} rows.")
+
+
+def encrypted_models() -> Iterator[tuple[type[models.Model], list[str]]]:
+    """Yield every model that has encrypted fields, with their names."""
+    for model in apps.get_models():
+        names = [
+            field.attname
+            for field in model._meta.concrete_fields
+            if isinstance(field, EncryptedTextField)
+        ]
+        if names and not model._meta.proxy:
+            yield model, names
+
+
+def _batches(
+    model: type[models.Model], names: list[str], size: int
+) -> Iterator[list[models.Model]]:
+    """Rows by primary key, locked so that no edit of a secret is lost between read and write."""
+    last: Any = None
+    while True:
+        rows = model._default_manager.order_by("pk").only("pk", *names)
+        if last is not None:
+            rows = rows.filter(pk__gt=last)
+        batch = list(rows.select_for_update(of=("self",))[:size])
+        if not batch:
+            return
+        yield batch
+        last = batch[-1].pk
+
+
+def _store(row: models.Model, names: list[str]) -> int:
+    """Write the row's secrets anew and return how many there are; other columns stay untouched."""
+    values = {name: value for name in names if (value := getattr(row, name))}
+    if values:
+        type(row)._default_manager.filter(pk=row.pk).update(**values)
+    return len(values)

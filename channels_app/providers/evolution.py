@@ -1,0 +1,222 @@
+"""The way out through a Baileys instance of Evolution API (contracts/evolution-api.md §0, §5).
+
+HTTP status alone proves little here: 201 may carry a refusal, and 400 may follow a message that is
+already on its way, because the server turns any exception of its send routine into one, those of
+its own database after the send included. Only texts that stand before the send count as not sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from channels_app.models import Channel
+from channels_app.providers import http
+from channels_app.providers.base import (
+    Accepted,
+    ConnectionReport,
+    OutboundMessage,
+    Rejected,
+    SendError,
+    Transient,
+    Unknown,
+)
+from channels_app.providers.cloud_errors import failure, title_for
+
+CHECK_SECONDS = 5.0
+
+# The instance was never connected: it has no socket that could have sent (§5).
+_NO_SOCKET = re.compile(
+    r"Cannot read properties of (undefined|null) \(reading '(onWhatsApp|sendMessage)'\)"
+)
+# Baileys refuses to write on a closed socket, and gives up the questions that it asks before it
+# writes the message, with this very text; the message itself is written last and not waited for.
+# So it means "not sent", in the middle of a send, too.
+_CLOSED = re.compile(r"(Error: )?Connection Closed")
+# `error.toString()`: an exception of the send routine, from before or after the send.
+_EXCEPTION = re.compile(r"\w*(Error|Exception)\b")
+
+
+class EvolutionProvider:
+    """Sends by the instance of a Baileys channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._base = channel.evolution_url
+        self._key = channel.evolution_api_key
+        self._instance = channel.instance_name
+        self._timeout = float(channel.request_timeout_seconds)
+
+    def send(self, message: OutboundMessage) -> Accepted:
+        """Hand the message to the instance. Raises Rejected, Transient or Unknown."""
+        if not (self._base and self._key and self._instance):
+            raise failure(Rejected, "not_configured")
+        body = request_body(message)
+        try:
+            answer = self._request(
+                "POST", "/message/sendText/{instance}", json=body, timeout=self._timeout
+            )
+        except http.NotSent as error:
+            kind = Rejected if error.reason == "invalid_address" else Transient
+            raise failure(kind, error.reason, error.detail) from None
+        except http.NoAnswer as error:
+            raise failure(Unknown, error.reason, error.detail) from None
+        return read_answer(answer, secrets=(self._key,))
+
+    def check(self) -> ConnectionReport:
+        """Ask for the state of the instance: proves address, name and key. Never raises.
+
+        `details["state"]` is Evolution's own: open, connecting or close. An open state may still
+        hide a dead socket (§4).
+        """
+        if not (self._base and self._key and self._instance):
+            return ConnectionReport(False, str(title_for("not_configured")))
+        try:
+            answer = self._request(
+                "GET",
+                "/instance/connectionState/{instance}",
+                timeout=min(self._timeout, CHECK_SECONDS),
+            )
+        except http.RequestFailed as error:
+            return ConnectionReport(False, str(title_for(error.reason)), {"error": error.detail})
+        return _state_report(answer, secrets=(self._key,))
+
+    def _request(self, method: str, path: str, **options: Any) -> http.Answer:
+        return http.request(
+            method,
+            self._base,
+            path,
+            params={"instance": self._instance},
+            headers={"apikey": self._key},
+            **options,
+        )
+
+
+def request_body(message: OutboundMessage) -> dict[str, Any]:
+    """Return the JSON of `sendText` (§5). Pure. Raises Rejected for what it cannot say."""
+    # A string: the schema refuses an integer.
+    number = re.sub(r"\D", "", message.to)
+    if not number:
+        raise failure(Rejected, "invalid_recipient")
+    if message.type != "text":
+        raise failure(Rejected, "unsupported_type", message.type)
+    if not message.text:
+        raise failure(Rejected, "invalid_content")
+    body: dict[str, Any] = {"number": number, "text": message.text, "linkPreview": False}
+    # An id that the instance does not know is ignored; one of the official API never is known.
+    if message.reply_to and not message.reply_to.startswith("wamid."):
+        body["quoted"] = {"key": {"id": message.reply_to}}
+    return body
+
+
+def read_answer(answer: http.Answer, *, secrets: tuple[str, ...] = ()) -> Accepted:
+    """Tell what an answer to a send proves. Pure. Raises Rejected, Transient or Unknown."""
+    body = answer.json_object()
+    status = answer.status
+    if 200 <= status < 300:
+        key = body.get("key") if body is not None else None
+        if isinstance(key, Mapping) and (message_id := http.safe_id(key.get("id"))) is not None:
+            return Accepted(message_id, http.safe_id(key.get("remoteJid")))
+        code = body.get("code") if body is not None else None
+        if isinstance(code, int) and not isinstance(code, bool):
+            text = error_message(body, secrets=secrets)
+            raise failure(Rejected, str(code)[:20], text, http_status=status)
+        raise failure(Unknown, "unreadable_answer", http_status=status)
+    raise _refusal(answer, body, secrets=secrets)
+
+
+def error_message(body: object, *, secrets: tuple[str, ...] = ()) -> str:
+    """Return the text of an error in any of Evolution's shapes as one line; "" without one. Pure.
+
+    `response.message` is a text, a list of texts, a list of lists of texts or a list with the
+    result of a number's look-up; some routes answer without the `response` around it (§0).
+    """
+    if not isinstance(body, Mapping):
+        return ""
+    inner = body.get("response")
+    message = inner.get("message") if isinstance(inner, Mapping) else body.get("message")
+    texts = _texts(message)
+    if not texts and isinstance(body.get("error"), str):
+        texts = [body["error"]]
+    return http.safe_text("; ".join(texts), secrets=secrets)
+
+
+def _texts(message: object) -> list[str]:
+    if isinstance(message, str):
+        return [message]
+    if isinstance(message, list):
+        return [text for item in message[:20] for text in _texts(item)]
+    if isinstance(message, Mapping) and message.get("exists") is False:
+        return [f"{message.get('number') or message.get('jid')}: not on WhatsApp"]
+    return []
+
+
+def _is_unknown_number(body: Mapping[str, Any] | None) -> bool:
+    inner = body.get("response") if body is not None else None
+    message = inner.get("message") if isinstance(inner, Mapping) else None
+    first = message[0] if isinstance(message, list) and message else None
+    return isinstance(first, Mapping) and first.get("exists") is False
+
+
+def _refusal(
+    answer: http.Answer, body: Mapping[str, Any] | None, *, secrets: tuple[str, ...]
+) -> SendError:
+    status = answer.status
+    text = error_message(body, secrets=secrets)
+
+    def error(kind: type[SendError], code: str) -> SendError:
+        return failure(kind, code, text, http_status=status)
+
+    if status in (400, 500):
+        if _is_unknown_number(body):
+            return error(Rejected, "not_on_whatsapp")
+        if _NO_SOCKET.search(text) or _CLOSED.fullmatch(text):
+            return error(Transient, "instance_not_connected")
+    if status >= 500:
+        if status == 503 and body is not None and body.get("code") == "LICENSE_REQUIRED":
+            return error(Rejected, "license_required")
+        return error(Unknown, "server_error")
+    if status == 400:
+        if body is None:
+            return error(Rejected, "wrong_address")
+        if not text or _EXCEPTION.match(text):
+            return error(Unknown, "server_error")
+        return error(Rejected, "refused_request")
+    if status == 401:
+        return error(Rejected, "wrong_key")
+    if status == 404:
+        return error(Rejected, "instance_missing" if _names_instance(text) else "wrong_address")
+    if status == 413:
+        return error(Rejected, "too_large")
+    if status == 429:
+        return error(Transient, "http_429")
+    return error(Rejected, f"http_{status}" if status >= 400 else "wrong_address")
+
+
+def _names_instance(text: str) -> bool:
+    """An unknown route is a 404 of the same shape: `Cannot POST /message/…`."""
+    return text.endswith("does not exist")
+
+
+def _state_report(answer: http.Answer, *, secrets: tuple[str, ...]) -> ConnectionReport:
+    body = answer.json_object()
+    if answer.status >= 300:
+        refusal = _refusal(answer, body, secrets=secrets)
+        # Nothing was sent here: only the setting that is to be mended matters.
+        return ConnectionReport(False, str(title_for(refusal.code)), {"error": refusal.detail})
+    instance = body.get("instance") if body is not None else None
+    state = instance.get("state") if isinstance(instance, Mapping) else None
+    if not isinstance(state, str):
+        return ConnectionReport(False, str(title_for("wrong_address")))
+    summaries = {
+        "open": _("Connected to WhatsApp."),
+        "connecting": _("Connecting: waiting for the QR code or for WhatsApp."),
+        "close": _("Not connected: link the phone by QR code."),
+    }
+    return ConnectionReport(
+        state == "open",
+        summaries.get(state) or http.safe_text(state, secrets=secrets, limit=50),
+        {"state": http.safe_text(state, secrets=secrets, limit=50)},
+    )

@@ -1,0 +1,135 @@
+"""The pages of channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.db.models import ProtectedError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.generic import View
+
+from accounts.access import StaffPermissionRequiredMixin
+from channels_app import connection
+from channels_app.forms import ChannelForm
+from channels_app.models import Channel
+
+
+class ChannelListView(StaffPermissionRequiredMixin, View):
+    """A card for each channel."""
+
+    permissions = ("channels_app.view_channel",)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        context = {
+            "since": timezone.now(),
+            "channels": Channel.objects.select_related("fallback_channel"),
+            "may_change": request.user.has_perm("channels_app.change_channel"),
+        }
+        return render(request, "channels_app/list.html", context)
+
+
+class ChannelCreateView(StaffPermissionRequiredMixin, View):
+    """A new channel of the kind that `?kind=` names."""
+
+    permissions = ("channels_app.view_channel", "channels_app.add_channel")
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return _form_page(request, ChannelForm(kind=_kind(request)))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        form = ChannelForm(request.POST, kind=_kind(request))
+        if not form.is_valid():
+            return _form_page(request, form)
+        channel = form.save()
+        messages.success(request, _("The channel was created. Test its connection now."))
+        return redirect("channels_app:detail", pk=channel.pk)
+
+
+class ChannelUpdateView(StaffPermissionRequiredMixin, View):
+    """A channel's form; without the permission to change it, to read only."""
+
+    permissions = ("channels_app.view_channel",)
+    write_permissions = ("channels_app.change_channel",)
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return _form_page(request, _form(request, pk, None))
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        form = _form(request, pk, request.POST)
+        if not form.is_valid():
+            return _form_page(request, form)
+        form.save()
+        messages.success(request, _("The channel was saved."))
+        return redirect("channels_app:detail", pk=pk)
+
+
+class ChannelDeleteView(StaffPermissionRequiredMixin, View):
+    """Says what depends on the channel, then deletes it."""
+
+    permissions = ("channels_app.view_channel", "channels_app.delete_channel")
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return _delete_page(request, get_object_or_404(Channel, pk=pk))
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        channel = get_object_or_404(Channel, pk=pk)
+        try:
+            channel.delete()
+        except ProtectedError:
+            return _delete_page(request, channel, status=409)
+        messages.success(
+            request, _("The channel “%(name)s” was deleted.") % {"name": channel.name}
+        )
+        return redirect("channels_app:list")
+
+
+class ChannelTestView(StaffPermissionRequiredMixin, View):
+    """Asks the providers whether the stored credentials work; answers with a fragment."""
+
+    permissions = ("channels_app.view_channel", "channels_app.change_channel")
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        channel = get_object_or_404(Channel.objects.select_related("fallback_channel"), pk=pk)
+        reports = connection.test_connection(channel)
+        return render(request, "channels_app/_reports.html", {"reports": reports})
+
+
+def _kind(request: HttpRequest) -> str:
+    kind = request.GET.get("kind", "")
+    return kind if kind in Channel.Kind.values else Channel.Kind.OFFICIAL.value
+
+
+def _form(request: HttpRequest, pk: int, data: Any) -> ChannelForm:
+    channel = get_object_or_404(Channel, pk=pk)
+    may_change = request.user.has_perm("channels_app.change_channel")
+    return ChannelForm(data, instance=channel, kind=channel.kind, may_change=may_change)
+
+
+def _form_page(request: HttpRequest, form: ChannelForm) -> HttpResponse:
+    # A ModelForm writes what was typed into its instance, mistakes included.
+    stored = Channel.objects.filter(pk=form.instance.pk).first() if form.instance.pk else None
+    context = {
+        "form": form,
+        "channel": stored,
+        "kind": form.kind,
+        "kinds": Channel.Kind,
+        "policy_open": any(name in form.errors for name in form.POLICY),
+        "may_change": stored is None or request.user.has_perm("channels_app.change_channel"),
+        "webhook_url": f"{settings.PUBLIC_URL}/api/webhooks/cloud",
+    }
+    return render(request, "channels_app/form.html", context, status=400 if form.errors else 200)
+
+
+def _delete_page(request: HttpRequest, channel: Channel, *, status: int = 200) -> HttpResponse:
+    context = {
+        "channel": channel,
+        "fallback_for": channel.fallback_for.all(),
+        "obstacles": channel.obstacles_to_delete() if hasattr(channel, "obstacles_to_delete") else 0,
+        "refused": status != 200,
+    }
+    return render(request, "channels_app/delete.html", context, status=status)

@@ -1,0 +1,69 @@
+"""What must be done once the engines run and before the product serves: `python -m config.up.prepare`.
+
+One process for all of it, because each start of Django costs a second. Progress goes to stderr;
+stdout carries what the person at the terminal should read once the product is ready.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+from pathlib import Path
+
+import django
+from django.conf import settings
+from django.core.management import call_command, get_commands
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+BATCH_MARK = ".collected"
+
+
+def main(*, demo: bool) -> None:
+    """Bring tables, static files and, if wanted, the demo up to date."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    django.setup()
+    migrate()
+    collect_static()
+    if demo and "demo" in get_commands():
+        told = io.StringIO()
+        call_command("demo", stdout=told)
+        sys.stdout.write(told.getvalue())
+    connection.close()
+
+
+def migrate() -> None:
+    """Run the migrations that are missing; the command itself takes a second even for none."""
+    executor = MigrationExecutor(connection)
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if missing:
+        sys.stderr.write(f"{len(missing)} migrations\n")
+        call_command("migrate", interactive=False, verbosity=0)
+
+
+def collect_static() -> None:
+    """Collect and compress the static files, unless they are as they were the last time."""
+    mark = Path(settings.STATIC_ROOT) / BATCH_MARK
+    state = _state_of_static_files()
+    if mark.exists() and mark.read_text() == state:
+        return
+    sys.stderr.write("static files\n")
+    call_command("collectstatic", interactive=False, clear=True, verbosity=0)
+    mark.write_text(state)
+
+
+def _state_of_static_files() -> str:
+    from django.contrib.staticfiles.finders import get_finders
+
+    digest = hashlib.sha256(repr(settings.STORAGES["staticfiles"]).encode())
+    for finder in get_finders():
+        for path, storage in finder.list([]):
+            found = Path(storage.path(path)).stat()
+            digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    main(demo="--demo" in sys.argv)

@@ -1,0 +1,364 @@
+"""`manage.py up`: the one-machine product in the foreground.
+
+It starts the engines, prepares the database, then runs the simulators, the worker, the listener
+and the web process, restarts what dies, and stops all in order. It loads neither Django nor the
+settings: those read the addresses of the engines, which are not there before it has run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import environ
+
+from config.up.engines import EngineError, Engines, make_secrets
+from config.up.processes import Child, child_options, describe_end, forward
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+# The worker finishes what it has begun within its own limit; then it gets a little more.
+WORKER_SECONDS = 20.0
+# Two signals closer than this are one wish: a process group may deliver it twice.
+SAME_WISH = 0.5
+READY_PATIENCE = 60.0
+SIMULATORS = ("graph", "wwebjs", "evolution")
+# Scenarios of the simulated Graph API worth trying first, where the simulators know them.
+WORTH_TRYING = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the environment says about this run."""
+
+    host: str
+    port: int
+    public_url: str
+    data_dir: Path
+    demo: bool
+    own_postgres: bool
+    own_valkey: bool
+
+    @property
+    def url(self) -> str:
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def simulator_port(self, name: str) -> int:
+        return self.port + 1 + SIMULATORS.index(name)
+
+
+class StartError(Exception):
+    """The product cannot be started; the text is one line for a person."""
+
+
+def read_options() -> Options:
+    """Read the environment and `.env`. Raises StartError on a value that makes no sense."""
+    env = environ.FileAwareEnv()
+    environ.Env.read_env(BASE_DIR / ".env")
+    try:
+        port = env.int("PORT", default=8000)
+    except ValueError:
+        raise StartError(f"PORT is no number: {os.environ.get('PORT')!r}.") from None
+    if not 0 < port <= 65535 - len(SIMULATORS):
+        raise StartError(f"PORT must lie between 1 and {65535 - len(SIMULATORS)}, not at {port}.")
+    database_url = env.str("DATABASE_URL", default="")
+    return Options(
+        host=env.str("HOST", default="127.0.0.1"),
+        port=port,
+        public_url=env.str("PUBLIC_URL", default=f"http://127.0.0.1:{port}").rstrip("/"),
+        data_dir=Path(env.str("DATA_DIR", default="") or BASE_DIR / ".data").absolute(),
+        # Demo rows in somebody's own database only on demand.
+        demo=env.bool("DEMO", default=not database_url),
+        own_postgres=not database_url,
+        own_valkey=not env.str("REDIS_URL", default=""),
+    )
+
+
+def main() -> int:
+    """Run the product; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        supervisor = Supervisor(read_options())
+        with asyncio.Runner() as runner:
+            return runner.run(supervisor.run())
+    except (StartError, EngineError) as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+
+
+class Supervisor:
+    """All processes of one run. The order of `_children` is the order of starting."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.environment = {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            "DATA_DIR": str(options.data_dir),
+            "PORT": str(options.port),
+            "PUBLIC_URL": options.public_url,
+        }
+        for name in SIMULATORS if options.demo else ():
+            self.environment[f"{name.upper()}_SIMULATOR_URL"] = (
+                f"http://127.0.0.1:{options.simulator_port(name)}"
+            )
+        self._engines: Engines | None = None
+        self._children: list[Child] = []
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._wished_at: float | None = None
+        self._told: list[str] = []
+
+    async def run(self) -> int:
+        """Start, serve until a signal, stop; returns the exit status."""
+        started = time.monotonic()
+        if self.options.own_postgres or self.options.own_valkey:
+            self._engines = Engines(self.options.data_dir)
+            self._engines.lock()
+        await self._check_ports()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+                loop.add_signal_handler(number, self._wish_to_stop)
+        start = asyncio.create_task(self._start(started))
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if start.done():
+                start.result()
+                await stop
+            return 0
+        finally:
+            start.cancel()
+            stop.cancel()
+            await asyncio.wait({start})
+            await self._stop_all()
+
+    # --- starting -------------------------------------------------------------------------------
+
+    async def _start(self, started: float) -> None:
+        await self._start_engines()
+        if self.options.demo:
+            self._start_child(
+                "simulators", [sys.executable, "-m", "simulators", *self._simulator_options()]
+            )
+        await self._prepare()
+        self._start_child(
+            "worker", self._manage("worker"), stop_seconds=WORKER_SECONDS + 3
+        )
+        if (BASE_DIR / "instances/management/commands/listen_evolution.py").exists():
+            self._start_child("listener", self._manage("listen_evolution"))
+        self._start_child("web", self._web_command(), stop_seconds=12)
+        await self._wait_until_web_is_ready()
+        await self._welcome(time.monotonic() - started)
+
+    async def _start_engines(self) -> None:
+        engines = self._engines
+        if engines is None:
+            make_secrets(self.options.data_dir)
+            return
+        if engines.is_new:
+            self.say("up", f"making a database in {engines.postgres_dir}")
+        engines.prepare()
+        waits: list[tuple[Child, Callable[[], bool]]] = []
+        if self.options.own_postgres:
+            child = self._start_child(
+                "postgres",
+                engines.postgres_command,
+                options=engines.options(death_signal=signal.SIGINT),
+                stop_signal=signal.SIGINT,
+                kill_signal=signal.SIGQUIT,
+            )
+            waits.append((child, engines.postgres_is_ready))
+        if self.options.own_valkey:
+            child = self._start_child(
+                "valkey",
+                engines.valkey_command,
+                options=engines.options(death_signal=signal.SIGTERM),
+            )
+            waits.append((child, engines.valkey_is_ready))
+        for child, is_ready in waits:
+            if not await child.ready(is_ready):
+                raise StartError(f"{child.name} does not start; see its lines above.")
+        engines.announce()
+
+    async def _prepare(self) -> None:
+        command = [sys.executable, "-m", "config.up.prepare"]
+        if self.options.demo:
+            command.append("--demo")
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self.environment,
+            cwd=BASE_DIR,
+            **child_options(),
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            await asyncio.gather(
+                forward(process.stdout, "", lambda _, line: self._told.append(line)),
+                forward(process.stderr, "prepare", self.say),
+            )
+            status = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if status:
+            raise StartError(f"The preparation {describe_end(status)}; see its lines above.")
+
+    def _start_child(
+        self, name: str, command: list[str], *, options: dict[str, Any] | None = None, **more: Any
+    ) -> Child:
+        child = Child(
+            name,
+            command,
+            say=self.say,
+            environment=self.environment,
+            options={**child_options(), "cwd": BASE_DIR} if options is None else options,
+            **more,
+        )
+        self._children.append(child)
+        child.start()
+        return child
+
+    def _manage(self, command: str) -> list[str]:
+        return [sys.executable, str(BASE_DIR / "manage.py"), command]
+
+    def _web_command(self) -> list[str]:
+        return [
+            *(sys.executable, "-m", "uvicorn", "config.asgi:application"),
+            *("--host", self.options.host, "--port", str(self.options.port)),
+            # Django knows no lifespan, and nothing here may depend on one.
+            *("--lifespan", "off", "--timeout-graceful-shutdown", "8"),
+            *("--log-level", "warning", "--no-access-log", "--no-server-header"),
+        ]
+
+    def _simulator_options(self) -> list[str]:
+        options = ["--host", "127.0.0.1"]
+        for name in SIMULATORS:
+            options += [f"--{name}-port", str(self.options.simulator_port(name))]
+        return options
+
+    async def _check_ports(self) -> None:
+        wanted = [(self.options.host, self.options.port)]
+        if self.options.demo:
+            wanted += [("127.0.0.1", self.options.simulator_port(name)) for name in SIMULATORS]
+        for host, port in wanted:
+            # The children of an `up` that was just killed may need a moment to be gone.
+            for patience in range(10, -1, -1):
+                try:
+                    _try_port(host, port)
+                    break
+                except OSError as error:
+                    if not patience:
+                        raise self._port_error(host, port, error) from error
+                await asyncio.sleep(0.1)
+
+    def _port_error(self, host: str, port: int, error: OSError) -> StartError:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        if port != self.options.port:
+            reason += f" (PORT is {self.options.port}, the simulators use the next three)"
+        return StartError(f"Port {port} on {host} cannot be used: {reason}. Set PORT to another.")
+
+    # --- being there ----------------------------------------------------------------------------
+
+    async def _wait_until_web_is_ready(self) -> None:
+        complaint_at = time.monotonic() + READY_PATIENCE
+        while (await self._get(self.options.url + "/readyz"))[0] != 200:
+            if time.monotonic() > complaint_at:
+                self.say("up", "web does not answer yet; see its lines above")
+                complaint_at = float("inf")
+            await asyncio.sleep(0.05)
+
+    async def _get(self, url: str) -> tuple[int, bytes]:
+        """Ask one of our own processes; status 0 when it does not answer."""
+        parts = urlsplit(url)
+        try:
+            async with asyncio.timeout(5):
+                reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+                writer.write(
+                    f"GET {parts.path} HTTP/1.0\r\nHost: 127.0.0.1:{parts.port}\r\n\r\n".encode()
+                )
+                answer = await reader.read()
+                writer.close()
+            head, _, body = answer.partition(b"\r\n\r\n")
+            return int(head.split()[1]), body
+        except (OSError, TimeoutError, ValueError, IndexError):
+            return 0, b""
+
+    async def _welcome(self, seconds: float) -> None:
+        url = self.options.url
+        lines = ["", f"  Pages    {url}/", f"  API      {url}/api/docs/"]
+        if self.options.demo:
+            lines += [f"  {line}".rstrip() for line in self._told]
+            numbers = await self._numbers()
+            if numbers:
+                lines += ["", "  Send to one of these numbers and watch the icon:", *numbers]
+        else:
+            lines += ["", "  Make a login with: .venv/bin/python manage.py createsuperuser"]
+        if self.options.public_url != url:
+            lines += ["", f"  Providers and browsers reach it at {self.options.public_url}"]
+        for line in [*lines, ""]:
+            self.say("up", line)
+        self.say("up", f"ready after {seconds:.1f} s: {url}/ (Ctrl-C stops everything)")
+
+    async def _numbers(self) -> list[str]:
+        """What the simulated Graph API does for which number, as lines."""
+        address = self.environment["GRAPH_SIMULATOR_URL"] + "/_control/scenarios"
+        _, body = await self._get(address)
+        try:
+            rows = json.loads(body)[:WORTH_TRYING]
+            return [f"    {row['example']}  {row['english']}" for row in rows]
+        except (ValueError, KeyError, TypeError):
+            return []
+
+    def say(self, name: str, line: str) -> None:
+        """Print a line with the name of the process that it comes from."""
+        # The terminal may be gone; that must not stop the product from stopping in order.
+        with contextlib.suppress(OSError, ValueError):
+            print(f"{name:<10} | {line}".rstrip(), flush=True)  # noqa: T201
+
+    # --- stopping -------------------------------------------------------------------------------
+
+    def _wish_to_stop(self) -> None:
+        now = time.monotonic()
+        if self._wished_at is None:
+            self._wished_at = now
+            self.say("up", "stopping (once more to hurry)")
+            self._stop.set()
+        elif now - self._wished_at > SAME_WISH:
+            self._hurry.set()
+
+    async def _stop_all(self) -> None:
+        """Stop in the order that loses nothing: first who takes work, last who keeps it."""
+        for child in reversed(self._children):
+            await child.stop(self._hurry)
+        if self._engines is not None:
+            self._engines.withdraw()
+        if self._wished_at is not None:
+            self.say("up", "stopped")
+
+
+def _try_port(host: str, port: int) -> None:
+    """Raise OSError when nothing can listen there now."""
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        probe.listen()

@@ -1,0 +1,127 @@
+"""One worker process: runs the jobs of procrastinate, and outlives PostgreSQL.
+
+procrastinate's own worker ends when it loses the database, sometimes with an exception and
+sometimes without a word. Here it is started again, after a pause, until somebody asks for the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import structlog
+from django.conf import settings
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.utils import connector_params
+from procrastinate.exceptions import ConnectorException
+from procrastinate.psycopg_connector import PsycopgConnector
+
+SHUTDOWN_SECONDS = 20.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
+
+log = structlog.get_logger(__name__)
+
+
+async def run() -> None:
+    """Run jobs until SIGTERM or SIGINT.
+
+    Then no more are taken, and those that run have SHUTDOWN_SECONDS to finish. One that takes
+    longer is cut off, like by `kill -9`; a second signal does so at once.
+    """
+    _make_room(settings.WORKER_CONCURRENCY)
+    _calm_logs()
+    stopping = asyncio.Event()
+    _stop_on_signals(stopping)
+    stopped = asyncio.create_task(stopping.wait())
+    pause = FIRST_PAUSE
+    while not stopping.is_set():
+        working = asyncio.create_task(_work())
+        started = time.monotonic()
+        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.is_set():
+            working.cancel()  # which procrastinate takes as the wish for a graceful end
+        reason = await _how_it_ended(working)
+        if stopping.is_set():
+            return
+        if time.monotonic() - started > LONGEST_PAUSE:
+            pause = FIRST_PAUSE
+        log.warning("worker lost the database; tries again", reason=reason, seconds=pause)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+async def _work() -> None:
+    parameters = connector_params()
+    # The pool would try for half a minute, and complain all the while.
+    connection = await psycopg.AsyncConnection.connect(**parameters, connect_timeout=5)
+    await connection.close()
+    connector = PsycopgConnector(kwargs=parameters, min_size=1, max_size=4, timeout=10)
+    with app.replace_connector(connector):
+        async with app.open_async():
+            await app.run_worker_async(
+                concurrency=settings.WORKER_CONCURRENCY,
+                update_heartbeat_interval=settings.WORKER_HEARTBEAT_SECONDS,
+                stalled_worker_timeout=settings.WORKER_STALLED_SECONDS,
+                shutdown_graceful_timeout=SHUTDOWN_SECONDS,
+                install_signal_handlers=False,
+                delete_jobs="successful",
+            )
+
+
+async def _how_it_ended(working: asyncio.Task[None]) -> str:
+    try:
+        await working
+    except asyncio.CancelledError:
+        return "cancelled"
+    except (ConnectorException, psycopg.Error, OSError) as error:
+        cause = error.__cause__ or error
+        return " ".join(str(cause).split()) or type(cause).__name__
+    except Exception:
+        log.exception("worker failed")
+        return "see above"
+    return "the queue's connection was lost"
+
+
+def _make_room(concurrency: int) -> None:
+    """Give each job that runs at the same time a thread and a database connection."""
+    # Otherwise asyncio makes only four threads more than there are processors.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(concurrency + 2))
+    pool: dict[str, Any] = settings.DATABASES["default"]["OPTIONS"]["pool"]
+    pool["max_size"] = max(pool["max_size"], concurrency + 2)
+
+
+def _stop_on_signals(stopping: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        stopping.set()
+        loop.call_later(SHUTDOWN_SECONDS + 1, _cut_off)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
+def _cut_off() -> None:
+    log.warning("worker ends with jobs unfinished; they count as those of a dead worker")
+    os._exit(1)
+
+
+def _calm_logs() -> None:
+    """While the database is away one line a try is enough: ours."""
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    for name in ("procrastinate.worker", "procrastinate.worker.worker"):
+        logging.getLogger(name).addFilter(
+            lambda record: getattr(record, "action", "")
+            not in ("side_task_failed", "poll_jobs_to_abort_error")
+        )

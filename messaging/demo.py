@@ -1,0 +1,158 @@
+"""The rows of the demo: a login, channels that use the simulated providers, some history."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from django.utils import timezone
+
+from channels_app.models import Channel
+from messaging import contacts, states
+from messaging.models import Conversation, DeliveryAttempt, Message
+
+LOGIN = "demo"
+PASSWORD = "alterna-demo"  # noqa: S105 (printed at each start; the demo listens on this machine)
+
+# What the simulated providers are told to accept, too.
+PHONE_NUMBER_ID = "106540352242922"
+APP_SECRET = "demo-app-secret"  # noqa: S105
+ACCESS_TOKEN = "demo-access-token"  # noqa: S105
+VERIFY_TOKEN = "demo-verify-token"  # noqa: S105
+WWEBJS_API_KEY = "demo-wwebjs-key"
+WWEBJS_SESSION = "demo"
+OWN_NUMBER = "+5511900000001"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One message of the history; `ago` in minutes before now."""
+
+    ago: int
+    text: str
+    status: states.Status | None = None  # None: received
+    route: states.Route = states.Route.OFFICIAL
+    refused: str = ""
+
+
+_DAY = 24 * 60
+_OUTSIDE = "More than 24 hours since the customer's last message"
+HISTORY: dict[tuple[str, str], list[Line]] = {
+    ("+5511988880001", "Paciente das 14h"): [
+        Line(2 * _DAY + 50, "Bom dia! Queria remarcar a consulta de quinta."),
+        Line(
+            2 * _DAY + 44,
+            "Claro! Temos sexta às 14h ou segunda às 9h. Qual prefere?",
+            states.Status.READ,
+        ),
+        Line(2 * _DAY + 40, "Sexta às 14h, por favor."),
+        Line(2 * _DAY + 38, "Marcado: sexta-feira, 14h. Até lá!", states.Status.READ),
+        Line(
+            95,
+            "Lembrete: sua consulta é hoje às 14h. Pode confirmar?",
+            states.Status.DELIVERED,
+            states.Route.WWEBJS,
+            "131047",
+        ),
+        Line(61, "Confirmado, obrigado!"),
+    ],
+    ("+5511988880002", "Pedido 1042"): [
+        Line(_DAY + 300, "Oi, meu pedido já saiu?"),
+        Line(_DAY + 290, "Saiu agora! Chega amanhã até as 18h.", states.Status.READ),
+        Line(_DAY + 285, "Perfeito 👍"),
+        Line(180, "Seu pedido chegou bem?", states.Status.REJECTED, refused="131050"),
+    ],
+    ("+5531988880003", "Oficina, orçamento"): [
+        Line(400, "Vocês trocam pastilha de freio no sábado?"),
+        Line(390, "Trocamos sim, até as 12h. Quer que eu reserve?", states.Status.DELIVERED),
+    ],
+}
+
+
+def make(*, graph_url: str, wwebjs_url: str) -> None:
+    """Make the demo's rows, or bring their addresses up to date. Safe to call at every start."""
+    with transaction.atomic():
+        user_model = get_user_model()
+        user, created = user_model.objects.get_or_create(
+            username=LOGIN, defaults={"is_staff": True, "is_superuser": True}
+        )
+        if created:
+            user.set_password(PASSWORD)
+            user.save()
+        channel, created = Channel.objects.get_or_create(
+            phone_number_id=PHONE_NUMBER_ID,
+            kind=Channel.Kind.OFFICIAL,
+            defaults={
+                "name": "Oficial (demonstração)",
+                "phone_number": OWN_NUMBER,
+                "business_account_id": "102290129340398",
+                "access_token": ACCESS_TOKEN,
+                "app_secret": APP_SECRET,
+                "verify_token": VERIFY_TOKEN,
+                "graph_url": graph_url,
+                "fallback": Channel.Fallback.WWEBJS,
+                "wwebjs_url": wwebjs_url,
+                "wwebjs_api_key": WWEBJS_API_KEY,
+                "wwebjs_session_id": WWEBJS_SESSION,
+            },
+        )
+        Channel.objects.filter(pk=channel.pk).update(graph_url=graph_url, wwebjs_url=wwebjs_url)
+        if created:
+            _tell_history(channel)
+
+
+def _tell_history(channel: Channel) -> None:
+    now = timezone.now()
+    for (number, name), lines in HISTORY.items():
+        conversation = contacts.conversation_with(channel, phone_number=number, name=name)
+        for line in lines:
+            _tell(conversation, line, now - dt.timedelta(minutes=line.ago))
+        received = [line.ago for line in lines if line.status is None]
+        Conversation.objects.filter(pk=conversation.pk).update(
+            last_message_at=now - dt.timedelta(minutes=min(line.ago for line in lines)),
+            last_inbound_at=now - dt.timedelta(minutes=min(received)),
+            unread_count=1 if lines[-1].status is None else 0,
+        )
+
+
+def _tell(conversation: Conversation, line: Line, at: dt.datetime) -> None:
+    message = Message(
+        conversation=conversation,
+        direction=Message.Direction.IN if line.status is None else Message.Direction.OUT,
+        text=line.text,
+        status="" if line.status is None else line.status,
+        created_at=at,
+    )
+    if line.status is None:
+        message.provider_message_id = f"demo.{message.pk}"
+        message.save()
+        return
+    refused = line.status == states.Status.REJECTED
+    message.route = line.route
+    message.round_started_at = at
+    message.decision = "never_fall_back" if refused else ""
+    message.error_code = line.refused
+    message.error_title = _OUTSIDE if line.refused == "131047" else "The customer opted out"
+    if not line.refused:
+        message.error_title = ""
+    message.save()
+    attempts = [(states.Route.OFFICIAL, line.refused)] if line.refused else []
+    if not refused:
+        attempts.append((line.route, ""))
+    for number, (route, code) in enumerate(attempts, start=1):
+        DeliveryAttempt.objects.create(
+            message=message,
+            number=number,
+            route=route,
+            channel=conversation.channel,
+            rule="first" if number == 1 else "refused",
+            outcome=states.Outcome.REJECTED if code else states.Outcome.ACCEPTED,
+            receipt="" if code or line.status == states.Status.SENT else line.status,
+            error_code=code,
+            error_title=message.error_title if code else "",
+            provider_message_id="" if code else f"demo.{message.pk}",
+            started_at=at,
+            finished_at=at + dt.timedelta(seconds=1),
+        )
