@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -35,12 +35,11 @@ class SecretInput(forms.PasswordInput):
         # Password managers would otherwise offer to save, or to fill in, the person's own login.
         super().__init__({"autocomplete": "new-password", "spellcheck": "false", **(attrs or {})})
 
-    def render(
-        self, name: str, value: Any, attrs: Any = None, renderer: Any = None
-    ) -> SafeString:
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        if self.is_set:
+            attrs = {**(attrs or {}), "placeholder": _("Configured: leave empty to keep")}
         context = {
             "input": super().render(name, None, attrs, renderer),
-            "is_set": self.is_set,
             "clear_name": self._clear_name(name) if self.is_set and self.clearable else "",
         }
         # From the project's templates, which form renderers do not look into.
@@ -82,9 +81,9 @@ class SecretsForm(_ChannelModelForm):
             field = SecretField(
                 label=self.fields[name].label, help_text=self.fields[name].help_text
             )
-            assert isinstance(field.widget, SecretInput)
-            field.widget.is_set = bool(getattr(self.instance, name))
-            field.widget.clearable = name not in REQUIRED_SECRETS
+            widget = cast("SecretInput", field.widget)
+            widget.is_set = bool(getattr(self.instance, name))
+            widget.clearable = name not in REQUIRED_SECRETS
             self.fields[name] = field
 
     def clean(self) -> dict[str, Any]:
@@ -231,8 +230,7 @@ class ChannelForm(SecretsForm):
         self.initial["wwebjs_enabled"] = chosen == Channel.Fallback.WWEBJS
         if chosen != Channel.Fallback.BAILEYS:
             self.initial["fallback_channel"] = None
-        field = self.fields["fallback_channel"]
-        assert isinstance(field, forms.ModelChoiceField)
+        field = cast("forms.ModelChoiceField[Channel]", self.fields["fallback_channel"])
         # The one that is chosen stays in the list when it is not active any more, or the page
         # would drop it without a word.
         field.queryset = Channel.objects.filter(

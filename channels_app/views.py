@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.db.models import ProtectedError
+from django.db.models import PROTECT, ProtectedError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -82,9 +82,7 @@ class ChannelDeleteView(StaffPermissionRequiredMixin, View):
             channel.delete()
         except ProtectedError:
             return _delete_page(request, channel, status=409)
-        messages.success(
-            request, _("The channel “%(name)s” was deleted.") % {"name": channel.name}
-        )
+        messages.success(request, _("The channel “%(name)s” was deleted.") % {"name": channel.name})
         return redirect("channels_app:list")
 
 
@@ -120,6 +118,9 @@ def _form_page(request: HttpRequest, form: ChannelForm) -> HttpResponse:
         "kinds": Channel.Kind,
         "policy_open": any(name in form.errors for name in form.POLICY),
         "may_change": stored is None or request.user.has_perm("channels_app.change_channel"),
+        "fallback_for": ", ".join(other.name for other in stored.fallback_for.all())
+        if stored
+        else "",
         "webhook_url": f"{settings.PUBLIC_URL}/api/webhooks/cloud",
     }
     return render(request, "channels_app/form.html", context, status=400 if form.errors else 200)
@@ -128,8 +129,19 @@ def _form_page(request: HttpRequest, form: ChannelForm) -> HttpResponse:
 def _delete_page(request: HttpRequest, channel: Channel, *, status: int = 200) -> HttpResponse:
     context = {
         "channel": channel,
+        "dependents": _dependents(channel),
         "fallback_for": channel.fallback_for.all(),
-        "obstacles": channel.obstacles_to_delete() if hasattr(channel, "obstacles_to_delete") else 0,
-        "refused": status != 200,
     }
     return render(request, "channels_app/delete.html", context, status=status)
+
+
+def _dependents(channel: Channel) -> list[tuple[str, int]]:
+    """Count what keeps the channel from being deleted, whichever floor it belongs to."""
+    found = []
+    for relation in Channel._meta.related_objects:
+        if relation.on_delete is PROTECT:
+            model = relation.related_model
+            count = model._base_manager.filter(**{relation.field.name: channel}).count()
+            if count:
+                found.append((str(model._meta.verbose_name_plural), count))
+    return found

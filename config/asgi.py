@@ -12,7 +12,10 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.urls import path  # noqa: E402
 
+from config.checks import refuse_unsafe  # noqa: E402
 from messaging.consumers import LiveConsumer  # noqa: E402
+
+refuse_unsafe()  # uvicorn and daphne run no system checks
 
 application = ProtocolTypeRouter(
     {

@@ -39,9 +39,17 @@ def production_is_safe(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         )
     if not settings.DEBUG:
         if settings.SECRET_KEY == settings.INSECURE_SECRET_KEY:
-            problems.append(
-                Error("SECRET_KEY is the published default.", id="alterna.E004")
-            )
+            problems.append(Error("SECRET_KEY is the published default.", id="alterna.E004"))
         if not settings.ALLOWED_HOSTS:
             problems.append(Error("ALLOWED_HOSTS is empty.", id="alterna.E005"))
     return problems
+
+
+def refuse_unsafe() -> None:
+    """End this process with one line a problem where the settings are unsafe.
+
+    For the processes that do not start as a management command, or need no other check.
+    """
+    problems = [problem for problem in production_is_safe(None) if problem.is_serious()]
+    if problems:
+        raise SystemExit("\n".join(f"{problem.id}: {problem.msg}" for problem in problems))

@@ -16,5 +16,6 @@ urlpatterns = [
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/", include("messaging.api.urls")),
+    path("api/", include("instances.api_urls")),
     path("api/webhooks/", include("messaging.webhook_urls")),
 ]

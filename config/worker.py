@@ -122,6 +122,8 @@ def _calm_logs() -> None:
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     for name in ("procrastinate.worker", "procrastinate.worker.worker"):
         logging.getLogger(name).addFilter(
-            lambda record: getattr(record, "action", "")
-            not in ("side_task_failed", "poll_jobs_to_abort_error")
+            lambda record: (
+                getattr(record, "action", "")
+                not in ("side_task_failed", "poll_jobs_to_abort_error")
+            )
         )

@@ -1,7 +1,22 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.db.models.signals import post_save
+from django.utils.translation import gettext_lazy as _
 
 
 class InstancesConfig(AppConfig):
     name = "instances"
+    verbose_name = _("Instances")
+
+    def ready(self) -> None:
+        """Hear from the floors below: a saved channel, an event about a connection."""
+        from channels_app.models import Channel
+        from instances import sessions
+        from messaging.inbound import apply
+        from messaging.inbound.events import ConnectionEvent
+
+        post_save.connect(
+            sessions.channel_saved, sender=Channel, dispatch_uid="instances.channel_saved"
+        )
+        apply.HANDLERS[ConnectionEvent] = sessions.apply_connection

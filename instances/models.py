@@ -1,1 +1,184 @@
 from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from channels_app.fields import EncryptedTextField
+from channels_app.models import Channel
+
+
+class Mode(models.TextChoices):
+    WEBHOOK = "webhook", "Webhook"
+    WEBSOCKET = "websocket", "WebSocket"
+
+
+class WhatsAppSession(models.Model):
+    """How a Baileys channel's Evolution instance delivers its events: one way at a time.
+
+    The four fields of the receive mode say what is agreed with Evolution. A handover under way is
+    in `switching_to` and `switching_phase`; until it is over the agreed mode stays as it was.
+    """
+
+    class Connection(models.TextChoices):
+        OPEN = "open", _("connected")
+        CONNECTING = "connecting", _("connecting")
+        CLOSE = "close", _("disconnected")
+        UNKNOWN = "unknown", _("unknown")
+
+    class Phase(models.TextChoices):
+        """How far a handover is. Each phase may be run again after a crash."""
+
+        PREPARING = "preparing", _("setting up the new way")
+        JOINING = "joining", _("waiting for the socket to open")
+        CUTTING = "cutting", _("switching off the old way")
+        UNDOING = "undoing", _("going back to the old way")
+
+    channel = models.OneToOneField(Channel, on_delete=models.CASCADE, related_name="session")
+
+    webhook_enabled = models.BooleanField(default=False)
+    websocket_enabled = models.BooleanField(default=False)
+    webhook_url = models.URLField(null=True, blank=True)  # noqa: DJ001 (the mission's null)
+    webhook_base64 = models.BooleanField(null=True, blank=True)
+    # The checkbox as it was last left; `webhook_base64` is empty while WebSocket is active.
+    wants_base64 = models.BooleanField(default=True)
+    # Evolution sends it with each event; the digest finds the session without reading secrets.
+    webhook_secret = EncryptedTextField(editable=False)
+    webhook_secret_digest = models.CharField(max_length=64, unique=True, editable=False)
+
+    # The server runs with WEBSOCKET_GLOBAL_EVENTS: its root namespace carries every instance.
+    global_events = models.BooleanField(_("Evolution uses global events"), default=False)
+
+    switching_to = models.CharField(max_length=10, choices=Mode, blank=True)
+    switching_phase = models.CharField(max_length=10, choices=Phase, blank=True)
+    switching_since = models.DateTimeField(null=True, blank=True)
+    switching_change = models.ForeignKey(
+        "ReceiveModeChange", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+
+    connection = models.CharField(
+        max_length=10, choices=Connection, default=Connection.UNKNOWN, editable=False
+    )
+    connection_reason = models.CharField(max_length=200, blank=True, editable=False)
+    connection_changed_at = models.DateTimeField(null=True, editable=False)
+
+    listener_connected = models.BooleanField(default=False, editable=False)
+    listener_seen_at = models.DateTimeField(null=True, editable=False)
+    listener_note = models.CharField(max_length=200, blank=True, editable=False)
+    # Everything up to here was stored; after a gap the listener fetches what came later.
+    caught_up_at = models.DateTimeField(null=True, editable=False)
+
+    # What `find` said last: None where it never answered.
+    found_webhook = models.BooleanField(null=True, editable=False)
+    found_websocket = models.BooleanField(null=True, editable=False)
+    found_at = models.DateTimeField(null=True, editable=False)
+    found_error = models.CharField(max_length=300, blank=True, editable=False)
+    in_sync = models.BooleanField(null=True, editable=False)
+
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("WhatsApp session")
+        verbose_name_plural = _("WhatsApp sessions")
+        ordering = ["channel__instance_name"]
+        constraints = [
+            models.CheckConstraint(
+                name="session_one_receive_mode",
+                condition=~Q(webhook_enabled=True, websocket_enabled=True),
+            ),
+            models.CheckConstraint(
+                name="session_switching_has_a_phase",
+                condition=Q(switching_to="", switching_phase="")
+                | (~Q(switching_to="") & ~Q(switching_phase="")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self.webhook_secret:
+            self.webhook_secret = secrets.token_urlsafe(32)
+            self.webhook_secret_digest = digest_of(self.webhook_secret)
+        super().save(*args, **kwargs)
+
+    @property
+    def name(self) -> str:
+        """The Evolution instance's name."""
+        return self.channel.instance_name
+
+    @property
+    def mode(self) -> Mode | None:
+        """The agreed way in; None while neither is set."""
+        if self.webhook_enabled:
+            return Mode.WEBHOOK
+        return Mode.WEBSOCKET if self.websocket_enabled else None
+
+    @property
+    def secret_header(self) -> str:
+        """The Authorization header that Evolution is told to send."""
+        return f"Bearer {self.webhook_secret}"
+
+
+def digest_of(secret: str) -> str:
+    """Return what a webhook secret is found by."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class ReceiveModeChange(models.Model):
+    """One attempt to switch a session's receive mode: who, when, from where, with what result."""
+
+    class Result(models.TextChoices):
+        RUNNING = "running", _("under way")
+        DONE = "done", _("done")
+        UNDONE = "undone", _("undone")
+        CANCELLED = "cancelled", _("cancelled")
+
+    class Source(models.TextChoices):
+        PAGE = "page", _("page")
+        API = "api", "API"
+        REPAIR = "repair", _("repair")
+        COMMAND = "command", _("command")
+
+    session = models.ForeignKey(
+        WhatsAppSession, on_delete=models.CASCADE, related_name="mode_changes"
+    )
+    from_mode = models.CharField(max_length=10, choices=Mode, blank=True)
+    to_mode = models.CharField(max_length=10, choices=Mode)
+    source = models.CharField(max_length=10, choices=Source)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
+    )
+    result = models.CharField(max_length=10, choices=Result, default=Result.RUNNING)
+    detail = models.CharField(max_length=500, blank=True)
+    started_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("change of receive mode")
+        verbose_name_plural = _("changes of receive mode")
+        ordering = ["-started_at", "-id"]
+        indexes = [models.Index(fields=["session", "-started_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.session} {self.from_mode or '-'} → {self.to_mode} {self.result}"
+
+
+class ListenerProcess(models.Model):
+    """A running `listen_evolution`; one that has not been seen lately is dead."""
+
+    name = models.CharField(max_length=200, unique=True)
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("listener process")
+        verbose_name_plural = _("listener processes")
+
+    def __str__(self) -> str:
+        return self.name

@@ -171,8 +171,9 @@ def rules_of(channel: Channel) -> policy.ChannelRules:
     fallback: states.Route | None = None
     if channel.fallback == Channel.Fallback.WWEBJS:
         fallback = states.Route.WWEBJS
-    elif channel.fallback_channel is not None and channel.fallback_channel.active:
-        fallback = states.Route.BAILEYS
+    elif channel.fallback == Channel.Fallback.BAILEYS:
+        other = channel.fallback_channel
+        fallback = states.Route.BAILEYS if other is not None and other.active else None
     official = channel.kind == Channel.Kind.OFFICIAL
     return policy.ChannelRules(
         active=channel.active,

@@ -38,20 +38,21 @@ def message_changed(message: Message) -> None:
         "message": str(message.pk),
         "conversation": message.conversation_id,
     }
-    _after_commit([conversation_group(message.conversation_id), INBOX], change)
+    publish([conversation_group(message.conversation_id), INBOX], change)
 
 
 def conversation_changed(conversation_id: int) -> None:
     """Tell the list of conversations."""
-    _after_commit([INBOX], {"type": "live.change", "conversation": conversation_id})
+    publish([INBOX], {"type": "live.change", "conversation": conversation_id})
 
 
 def channel_changed(channel: Channel) -> None:
     """Tell the pages that show channels."""
-    _after_commit([CHANNELS], {"type": "live.change", "channel": channel.pk})
+    publish([CHANNELS], {"type": "live.change", "channel": channel.pk})
 
 
-def _after_commit(groups: list[str], change: dict[str, Any]) -> None:
+def publish(groups: list[str], change: dict[str, Any]) -> None:
+    """Send a change to the sockets of these groups, once the present transaction commits."""
     transaction.on_commit(lambda: _publish(groups, change))
 
 

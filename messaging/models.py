@@ -119,6 +119,8 @@ class Message(models.Model):
     # The provider's id of a received message, or of one that was sent outside Alterna.
     provider_message_id = models.CharField(max_length=255, blank=True)
     sent_outside = models.BooleanField(default=False)
+    edited_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
     client_reference = models.CharField(max_length=255, blank=True)
     idempotency_key = models.CharField(max_length=255, blank=True)
     request_digest = models.CharField(max_length=64, blank=True)

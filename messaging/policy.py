@@ -158,9 +158,9 @@ def next_step(
         return GiveUp("inactive")
     tried = [attempt for attempt in attempts if attempt.round == message.round]
     by_fallback = [attempt for attempt in tried if attempt.route != rules.main_route]
-    if by_fallback:
-        return _after_fallback(by_fallback, now=now)
     to_fallback = _Fallback(message, rules, now, fallback_free_at)
+    if by_fallback:
+        return _after_fallback(by_fallback, to_fallback, now=now)
     if message.round_route == "fallback":
         return to_fallback("asked")
     if not tried:
@@ -205,7 +205,9 @@ def _after_official(
         return GiveUp("never_fall_back")
     if rule == FallbackRule.OPT_IN:
         return GiveUp("opt_in_only")
-    if last.outcome == Outcome.REJECTED and rule != FallbackRule.WAIT:
+    # A late failure rejects with codes, too, that are worth another try.
+    may_pass = last.outcome == Outcome.TRANSIENT or rule == FallbackRule.RETRY_FIRST
+    if not may_pass and rule != FallbackRule.WAIT:
         return to_fallback("refused")
     if rule == FallbackRule.WAIT:
         if len(tried) >= PAIR_LIMIT_TRIES:
@@ -216,7 +218,9 @@ def _after_official(
     return _again_after(_backoff(OFFICIAL_BACKOFF, len(tried)), ended, rules.main_route, now=now)
 
 
-def _after_fallback(tried: Sequence[AttemptFacts], *, now: dt.datetime) -> Step:
+def _after_fallback(
+    tried: Sequence[AttemptFacts], to_fallback: _Fallback, *, now: dt.datetime
+) -> Step:
     last = tried[-1]
     if last.outcome == Outcome.UNKNOWN:
         return Hold("fallback_unconfirmed")
@@ -227,7 +231,7 @@ def _after_fallback(tried: Sequence[AttemptFacts], *, now: dt.datetime) -> Step:
     until = (last.finished_at or now) + dt.timedelta(seconds=FALLBACK_BACKOFF[len(tried) - 1])
     if now < until:
         return Wait(until, "waiting_fallback")
-    return Attempt(last.route, "fallback_retry")
+    return to_fallback("fallback_retry")
 
 
 def _again_after(seconds: int, ended: dt.datetime, route: Route, *, now: dt.datetime) -> Step:

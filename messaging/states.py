@@ -82,13 +82,11 @@ def merge_outcome(outcome: Outcome, receipt: Receipt) -> Outcome:
     """Return the outcome of an attempt once its receipt is known.
 
     A delivery proves an attempt whose answer never came, and one that was thought to have failed.
-    A late failure makes a rejection of what had been accepted or had not answered.
+    A late failure makes a rejection of anything else.
     """
     if receipt in (Receipt.SENT, Receipt.DELIVERED, Receipt.READ):
         return Outcome.ACCEPTED
-    if receipt == Receipt.FAILED and outcome != Outcome.TRANSIENT:
-        return Outcome.REJECTED
-    return outcome
+    return Outcome.REJECTED if receipt == Receipt.FAILED else outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,11 @@ def deliver(message_id: str) -> None:
         raise NotYet(until)
 
 
-@app.task(name="messaging.read_inbound", queue="inbound")
+@app.task(
+    name="messaging.read_inbound",
+    queue="inbound",
+    retry=procrastinate.RetryStrategy(max_attempts=8, exponential_wait=2),
+)
 def read_inbound(source: str, source_key: str) -> None:
     from messaging.inbound import journal
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
@@ -57,7 +58,7 @@ def _tiles(dashboard: reading.Dashboard) -> list[Tile]:
         Tile("sent", "sent", _("Sent"), counts[Status.SENT]),
         Tile("delivered", "delivered", _("Delivered"), counts[Status.DELIVERED]),
         Tile("read", "read", _("Read"), counts[Status.READ]),
-        Tile("fallback", "globe", _("By the fallback"), dashboard.by_fallback_today),
+        Tile("fallback", "globe", _("By fallback"), dashboard.by_fallback_today),
         Tile("waiting", "clock", _("On their way"), on_its_way),
         Tile("rejected", "rejected", _("Rejected"), counts[Status.REJECTED], trouble=True),
         Tile(
@@ -77,10 +78,15 @@ class FilterForm(forms.Form):
         label=gettext_lazy("Search by name or number"),
         required=False,
         max_length=100,
-        widget=forms.TextInput(attrs={"type": "search", "placeholder": gettext_lazy("Name or number")}),
+        widget=forms.TextInput(
+            attrs={"type": "search", "placeholder": gettext_lazy("Name or number")}
+        ),
     )
     channel = forms.ModelChoiceField(
-        Channel.objects.all(), label=gettext_lazy("Channel"), required=False, empty_label=gettext_lazy("All channels")
+        Channel.objects.all(),
+        label=gettext_lazy("Channel"),
+        required=False,
+        empty_label=gettext_lazy("All channels"),
     )
     attention = forms.BooleanField(label=gettext_lazy("Needs attention"), required=False)
 

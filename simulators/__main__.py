@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from simulators import graph, wwebjs
+from simulators import evolution, evolution_model, graph, wwebjs
 from simulators.base import JsonObject, serve
 
 
@@ -50,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     option("wwebjs-webhook-url", "", "where callbacks go; empty switches them off")
     option("wwebjs-ready-sessions", "", "sessions paired and ready at once, by commas")
     option("evolution-port", "0", "port of Evolution API; 0 leaves it out", int)
+    option("evolution-api-key", "demo-evolution-key", "what apikey must say")
+    option("evolution-ready-instances", "", "instances open at once, by commas")
     option("own-number", "5511900000001", "the business's own number")
     option("status-delay", "1.0", "seconds between sent, delivered and read", float)
     commands.add_argument(
@@ -90,7 +92,7 @@ def stands(options: argparse.Namespace) -> list[Stand]:
         )
     if options.wwebjs_port:
         echo_url = f"http://{options.host}:{options.graph_port}/_control/echo"
-        ready = tuple(name for name in options.wwebjs_ready_sessions.split(",") if name)
+        ready = _names(options.wwebjs_ready_sessions)
         wwebjs_settings = wwebjs.WwebjsSettings(
             api_key=options.wwebjs_api_key,
             own_number=options.own_number,
@@ -108,12 +110,27 @@ def stands(options: argparse.Namespace) -> list[Stand]:
             )
         )
     if options.evolution_port:
-        from simulators import evolution
-
+        instances = _names(options.evolution_ready_instances)
+        evolution_settings = evolution_model.EvolutionSettings(
+            api_key=options.evolution_api_key,
+            server_url=f"http://{options.host}:{options.evolution_port}",
+            instances=tuple(
+                evolution_model.InstanceSpec(name, number=options.own_number) for name in instances
+            ),
+        )
         chosen.append(
-            Stand("Evolution API", evolution.create_app(None), options.evolution_port, "")
+            Stand(
+                "Evolution API",
+                evolution.create_app(evolution_settings),
+                options.evolution_port,
+                f"open instances: {', '.join(instances) or 'none'}",
+            )
         )
     return chosen
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in listed.split(",") if name.strip())
 
 
 async def run(host: str, chosen: Sequence[Stand]) -> int:
@@ -146,6 +163,7 @@ def number_table() -> str:
     tables: tuple[tuple[str, list[JsonObject]], ...] = (
         ("Graph API", graph.describe()),
         ("wwebjs-api (Graph refuses these with 131047)", wwebjs.describe()),
+        ("Evolution API", evolution.describe()),
     )
     for title, rows in tables:
         lines.append(title)

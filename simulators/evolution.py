@@ -1,7 +1,8 @@
 """A simulated Evolution API 2.3.x (HTTP and Socket.IO), quirks included.
 
-Wire facts: `contracts/evolution-api.md`. `evolution_http` holds the routes, `evolution_engine` what
-they do, `evolution_hub` how events leave, `evolution_model` the settings and the scenario table.
+Wire facts: `contracts/evolution-api.md`. `evolution_http` holds the routes, `evolution_core`
+(instances) and `evolution_engine` (messages) what they do, `evolution_hub` how events leave,
+`evolution_model` the settings and the scenario table.
 
 The two digits before the last two of a recipient like +55 11 99999-FF00 choose what happens to a
 send; `simulators.base` explains the numbering. A test may override it for one or all recipients:

@@ -18,13 +18,8 @@ from urllib.parse import unquote
 from aiohttp import BodyPartReader, web
 
 from simulators.base import JsonObject, hang, only_digits, reset_connection
-from simulators.evolution_engine import (
-    ApiError,
-    Choose,
-    EvolutionEngine,
-    SendAnswer,
-    bad_request,
-)
+from simulators.evolution_core import ApiError, bad_request
+from simulators.evolution_engine import Choose, EvolutionEngine, SendAnswer
 from simulators.evolution_model import (
     BAILEYS,
     BUSINESS,
@@ -232,7 +227,7 @@ class EvolutionHttp:
         lowered = [segment.lower() for segment in segments]
         method = request.method
         if not segments and method == "GET":
-            return self._welcome(request)
+            return self._welcome()
         call = Call(request, "", "", body, upload)
         if lowered == ["verify-creds"] and method == "POST":
             self._require_key(request)
@@ -243,9 +238,14 @@ class EvolutionHttp:
             return self._fetch_instances(request)
         if lowered == ["webhook", "evolution"] and method == "POST":
             known = await self._engine.receive_evolution(body)
-            return json_answer({"status": "success"}) if known else _text("", 200, "text/html")
+            return (
+                json_answer({"status": "success"}) if known else _text("", 200, "application/json")
+            )
         if lowered == ["webhook", "meta"] and method == "GET":
             return self._verify_meta(request)
+        if lowered == ["webhook", "meta"] and method == "POST":
+            # Taken and dropped: BUSINESS inbound is not simulated.
+            return json_answer({"status": "success"})
         route = self._routes.get((method, "/".join(lowered[:2]))) if len(segments) == 3 else None
         if route is None:
             raise ApiError(404, [f"Cannot {method} {request.raw_path}"])
@@ -288,14 +288,14 @@ class EvolutionHttp:
 
     # -- server and instances ------------------------------------------------------------------
 
-    def _welcome(self, request: web.Request) -> web.Response:
+    def _welcome(self) -> web.Response:
         return json_answer(
             {
                 "status": 200,
                 "message": "Welcome to the Evolution API, it is working!",
                 "version": self._settings.version,
                 "clientName": "evolution",
-                "manager": f"http://{request.host}/manager",
+                "manager": f"{self._settings.server_url}/manager",
                 "documentation": "https://doc.evolution-api.com",
                 "whatsappWebVersion": "2.3000.1027934701",
             }
@@ -599,7 +599,7 @@ class EvolutionHttp:
         """Newest first; `offset` is the page size (§5)."""
         instance = self._instance(call)
         where = _object(call.body.get("where"))
-        found = [row for row in instance.messages.values() if _matches(row, where)]
+        found = [row for row in reversed(instance.messages.values()) if _matches(row, where)]
         found.sort(key=lambda row: row.timestamp, reverse=True)
         size = int(call.body.get("offset") or _DEFAULT_PAGE)
         page = int(call.body.get("page") or 1)

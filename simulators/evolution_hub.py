@@ -9,7 +9,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import json
 import random
 import time
 import weakref
@@ -60,6 +59,7 @@ class SocketHub:
         self._settings = settings
         self._transports: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
         self._namespaces: set[str] = set()
+        self._background: set[asyncio.Task[Any]] = set()
         self._server = self._new_server()
 
     def _new_server(self) -> Any:
@@ -71,9 +71,18 @@ class SocketHub:
             ping_timeout=self._settings.ping_timeout,
             max_http_buffer_size=1_000_000,
         )
+        # Engine.IO forgets its ping tasks; kept here they can be ended with the server.
+        server.eio.start_background_task = self._start_background
+        server.eio._async = _with_read_body(server.eio._async)
         server.on("connect", self._on_connect, namespace="*")
         server.on("connect", self._on_root_connect)
         return server
+
+    def _start_background(self, work: Callable[..., Any], *arguments: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work(*arguments))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
 
     async def _on_root_connect(self, sid: str, environ: JsonObject, auth: Any = None) -> None:
         """The root namespace is always there."""
@@ -111,9 +120,14 @@ class SocketHub:
         if query.get("transport") not in ("polling", "websocket"):
             return _engine_error(400, 0, "Transport unknown")
         if "sid" in query:
-            if query["sid"] not in self._server.eio.sockets:
+            connection = self._server.eio.sockets.get(query["sid"])
+            if connection is None:
                 return _engine_error(400, 1, "Session ID unknown")
-            return await self._server.eio.handle_request(request)
+            answer = await self._server.eio.handle_request(request)
+            if connection.closed:
+                # A client that left by POST has a GET open, which Engine.IO would forget.
+                connection.queue.put_nowait(None)
+            return answer
         if request.method != "GET":
             return _engine_error(400, 2, "Bad handshake method")
         refusal = self._refusal(request, known_key)
@@ -157,12 +171,38 @@ class SocketHub:
             # Wakes long polls that would otherwise wait for the next ping.
             await connection.close(wait=False)
         await server.shutdown()
+        tasks = tuple(self._background)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _ReadBody:
+    """The body of a request that was read before, once more."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def read(self, length: int = -1) -> bytes:
+        """All of it."""
+        return self._body
+
+
+def _with_read_body(driver: JsonObject) -> JsonObject:
+    """Engine.IO's driver for requests whose body the book of requests has read already."""
+
+    async def translate(request: web.Request) -> JsonObject:
+        environ: JsonObject = driver["translate_request"](request)
+        environ["wsgi.input"] = _ReadBody(await request.read())
+        return environ
+
+    return {**driver, "translate_request": translate}
 
 
 def _engine_error(status: int, code: int, message: str) -> web.Response:
     return web.Response(
         status=status,
-        text=json.dumps({"code": code, "message": message}, separators=(",", ":")),
+        body=dumps({"code": code, "message": message}).encode(),
         content_type="application/json",
     )
 

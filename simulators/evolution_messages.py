@@ -298,10 +298,8 @@ def baileys_body(built: Outgoing, *, jid: str, instance_id: str, now: int) -> Js
     }
 
 
-def evolution_body(
-    route: str, body: JsonObject, *, instance_id: str, now: int
-) -> tuple[JsonObject, str]:
-    """Answer and message type of a send on the EVOLUTION channel (capture 04)."""
+def evolution_body(route: str, body: JsonObject, *, instance_id: str, now: int) -> JsonObject:
+    """The answer of a send on the EVOLUTION channel (capture 04)."""
     if route == "sendtext":
         message: JsonObject = {"conversation": body["text"]}
         if isinstance(body.get("quoted"), dict) and "key" in body["quoted"]:
@@ -315,7 +313,7 @@ def evolution_body(
         source = body.get("media", body.get("audio"))
         message = {"mediaUrl": source if isinstance(source, str) and "://" in source else None}
         kind = "audioMessage" if route == "sendwhatsappaudio" else f"{body['mediatype']}Message"
-    answer = {
+    return {
         "key": {"fromMe": True, "id": str(uuid.uuid4()), "remoteJid": body["number"]},
         "message": message,
         "messageType": kind,
@@ -323,7 +321,6 @@ def evolution_body(
         "source": "unknown",
         "instanceId": instance_id,
     }
-    return answer, kind
 
 
 def business_body(route: str, body: JsonObject, *, instance_id: str, now: int) -> JsonObject:
@@ -489,7 +486,7 @@ def incoming(kind: str, order: JsonObject, *, now: int) -> Incoming:
                 "id": order["target"],
             },
             "text": order.get("emoji", "👍"),
-            "senderTimestampMs": long_number(now * 1000),
+            "senderTimestampMs": long_number(int(order.get("timestamp", now)) * 1000),
         }
         return Incoming({"reactionMessage": reaction}, "reactionMessage")
     if kind == "buttons_reply":

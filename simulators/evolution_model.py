@@ -23,15 +23,12 @@ from zoneinfo import ZoneInfo
 
 import segno
 
-from simulators.base import Scenario, only_digits
+from simulators.base import JsonObject, Scenario, only_digits
 from simulators.base import whatsapp_id as whatsapp_number
-
-Json = dict[str, Any]
 
 BAILEYS = "WHATSAPP-BAILEYS"
 BUSINESS = "WHATSAPP-BUSINESS"
 EVOLUTION = "EVOLUTION"
-INTEGRATIONS = (BAILEYS, BUSINESS, EVOLUTION)
 
 EVENTS: tuple[str, ...] = (
     "APPLICATION_STARTUP",
@@ -314,7 +311,7 @@ class EvolutionSettings:
     webhook_global_events: tuple[str, ...] = ()
 
     ack_delays: tuple[float, ...] = (0.15, 0.4, 2.0)
-    """Waits after the send for the first, second and third ack of the scenario."""
+    """Waits after the send for the first, second and third ack of the scenario; () = no acks."""
     connect_wait_seconds: float = 2.0
     create_wait_seconds: float = 5.0
     qr_seconds: float = 45.0
@@ -331,7 +328,7 @@ class EvolutionSettings:
     """Exact digits without WhatsApp, besides the scenario of that name."""
     on_whatsapp_cache: tuple[str, ...] = ()
     """Digits that Evolution has looked up before: they change its errors (§5)."""
-    business_errors: dict[str, Json] = field(default_factory=dict)
+    business_errors: dict[str, JsonObject] = field(default_factory=dict)
     """Graph error objects by exact digits, answered with 201 by BUSINESS instances (§5)."""
     book_size: int = 200_000
 
@@ -343,7 +340,7 @@ class WebhookRow:
     id: str
     instance_id: str
     url: str
-    headers: Json | None
+    headers: JsonObject | None
     enabled: bool
     events: list[str]
     by_events: bool
@@ -351,7 +348,7 @@ class WebhookRow:
     created_at: datetime
     updated_at: datetime
 
-    def as_json(self) -> Json:
+    def as_json(self) -> JsonObject:
         """Written as byEvents/base64, read back as webhookByEvents/webhookBase64 (§1)."""
         return {
             "id": self.id,
@@ -378,7 +375,7 @@ class WebsocketRow:
     created_at: datetime
     updated_at: datetime
 
-    def as_json(self) -> Json:
+    def as_json(self) -> JsonObject:
         """As `/websocket/find` shows it."""
         return {
             "id": self.id,
@@ -395,19 +392,19 @@ class StoredMessage:
     """A row of the table Message with its status updates and, for media, its bytes."""
 
     id: str
-    key: Json
+    key: JsonObject
     push_name: str | None
     message_type: str | None
-    message: Json
+    message: JsonObject
     timestamp: int
     instance_id: str
     source: str
-    context_info: Json | None = None
+    context_info: JsonObject | None = None
     status: str | None = None
-    updates: list[Json] = field(default_factory=list)
+    updates: list[JsonObject] = field(default_factory=list)
     media: bytes | None = None
 
-    def as_record(self) -> Json:
+    def as_record(self) -> JsonObject:
         """One of `messages.records` of `/chat/findMessages` (§5)."""
         return {
             "id": self.id,
@@ -432,7 +429,7 @@ class QrCode:
     base64: str | None = None
     pairing_code: str | None = None
 
-    def as_json(self) -> Json:
+    def as_json(self) -> JsonObject:
         """As `/instance/connect` answers it; a code not made yet is left out."""
         if self.code is None:
             return {"count": self.count}
@@ -454,7 +451,7 @@ class Instance:
     token: str
     number: str | None
     business_id: str | None
-    settings: Json
+    settings: JsonObject
     created_at: datetime
     updated_at: datetime
     setting_id: str
@@ -479,8 +476,8 @@ class Instance:
     phone_number: str = "5511900000777"
     phone_name: str = "Alterna Demo"
     messages: dict[str, StoredMessage] = field(default_factory=dict)
-    contacts: dict[str, Json] = field(default_factory=dict)
-    chats: dict[str, Json] = field(default_factory=dict)
+    contacts: dict[str, JsonObject] = field(default_factory=dict)
+    chats: dict[str, JsonObject] = field(default_factory=dict)
     seen_ids: dict[str, float] = field(default_factory=dict)
     queue: asyncio.Queue[Any] | None = None
 
@@ -500,9 +497,9 @@ class Delivery:
 
     url: str
     state: str = "pending"
-    attempts: list[Json] = field(default_factory=list)
+    attempts: list[JsonObject] = field(default_factory=list)
 
-    def as_json(self) -> Json:
+    def as_json(self) -> JsonObject:
         """For the control endpoint."""
         return {"url": self.url, "state": self.state, "attempts": self.attempts}
 
@@ -517,7 +514,7 @@ class EmittedEvent:
     event: str
     message_id: str | None
     data: Any
-    sockets: list[Json] = field(default_factory=list)
+    sockets: list[JsonObject] = field(default_factory=list)
     webhooks: list[Delivery] = field(default_factory=list)
 
     @property
@@ -530,9 +527,9 @@ class EmittedEvent:
             ways.append("webhook")
         return ways
 
-    def as_json(self, *, payload: bool) -> Json:
+    def as_json(self, *, payload: bool) -> JsonObject:
         """For the control endpoint; `payload` adds the event's data."""
-        entry: Json = {
+        entry: JsonObject = {
             "id": self.id,
             "at": self.at,
             "instance": self.instance,
@@ -558,12 +555,12 @@ class SentMessage:
     number: str
     scenario: str
     delivered: bool
-    body: Json
+    body: JsonObject
     message_id: str | None = None
     remote_jid: str | None = None
     acks: list[str] = field(default_factory=list)
 
-    def as_json(self) -> Json:
+    def as_json(self) -> JsonObject:
         """For the control endpoint."""
         return dict(self.__dict__)
 
@@ -597,7 +594,7 @@ class Fault:
             return False
         return self.instance is None or path.rstrip("/").endswith(f"/{self.instance}")
 
-    def as_json(self) -> Json:
+    def as_json(self) -> JsonObject:
         """For the control endpoint."""
         return dict(self.__dict__)
 

@@ -13,7 +13,8 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from simulators.evolution_model import EVENTS, Json
+from simulators.base import JsonObject
+from simulators.evolution_model import EVENTS
 
 Schema = dict[str, Any]
 
@@ -100,7 +101,7 @@ KEY: Schema = {
 }
 EVENT_LIST: Schema = {"type": "array", "items": {"type": "string", "enum": list(EVENTS)}}
 
-SEND_OPTIONS: Json = {
+SEND_OPTIONS: JsonObject = {
     "delay": {"type": "integer", "description": "Enter a value in milliseconds"},
     "quoted": {
         "properties": {
@@ -122,7 +123,7 @@ SEND_OPTIONS: Json = {
 }
 
 
-def _send(properties: Json, required: list[str]) -> Schema:
+def _send(properties: JsonObject, required: list[str]) -> Schema:
     return {
         "type": "object",
         "properties": {"number": NUMBER, **properties, **SEND_OPTIONS},

@@ -50,6 +50,17 @@ from simulators.base import (
 )
 from simulators.graph_tables import ERRORS, SCENARIOS, GraphScenario, http_status
 
+__all__ = [
+    "SCENARIOS",
+    "GraphNumber",
+    "GraphSettings",
+    "GraphSimulator",
+    "create_app",
+    "describe",
+    "make_wamid",
+    "sign",
+]
+
 VERSION = r"v\d+\.\d+"
 MAX_TEXT = 4096
 MAX_CAPTION = 1024

@@ -66,6 +66,8 @@ from simulators.wwebjs_tables import (
     WwebjsScenario,
 )
 
+__all__ = ["ACTIONS", "SCENARIOS", "WwebjsSettings", "WwebjsSimulator", "create_app", "describe"]
+
 WEB_VERSION = "2.3000.1043280533-sim"
 _CHAT_ID = re.compile(r"\d+(-\d+)?@(c\.us|g\.us|lid|s\.whatsapp\.net|newsletter)")
 _SESSION_ID = re.compile(r"[\w-]+", re.ASCII)
@@ -672,11 +674,12 @@ class WwebjsSimulator(Simulator):
             raise ControlError(f"action must be one of {', '.join(ACTIONS)}")
         if action == "make_ready":
             self.browsers.make_ready(session_id)
-        elif session_id not in self.browsers.sessions:
+        session = self.browsers.sessions.get(session_id)
+        if session is None:
             raise ControlError(f"no such session: {session_id}")
-        else:
-            await self.browsers.steer(self.browsers.sessions[session_id], action)
-        return _answer(dataclasses.asdict(self.browsers.sessions[session_id]))
+        if action != "make_ready":
+            await self.browsers.steer(session, action)
+        return _answer(dataclasses.asdict(session))
 
     async def _control_inbound(self, request: web.Request) -> web.Response:
         order = await control_body(request)

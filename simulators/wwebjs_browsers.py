@@ -128,6 +128,7 @@ class Browsers:
             self._show_qr(session)
 
     def make_ready(self, session_id: str) -> None:
+        """Make a session paired and able to send, whatever it was."""
         self.paired.add(session_id)
         session = self.sessions.setdefault(session_id, Session(session_id))
         session.epoch += 1
@@ -178,13 +179,14 @@ class Browsers:
         session.qr, session.ready = None, True
         self._announce_ready(session)
 
-    def close(self, session_id: str) -> Session | None:
+    def close(self, session_id: str) -> None:
+        """Close the browser; the login stays on disk."""
         session = self.sessions.pop(session_id, None)
         if session is not None:
             session.epoch += 1
-        return session
 
     def forget(self, session_id: str) -> None:
+        """Close the browser and delete its login."""
         self.close(session_id)
         self.paired.discard(session_id)
 

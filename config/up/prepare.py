@@ -1,4 +1,4 @@
-"""What must be done once the engines run and before the product serves: `python -m config.up.prepare`.
+"""What must be done before the product serves: `python -m config.up.prepare`.
 
 One process for all of it, because each start of Django costs a second. Progress goes to stderr;
 stdout carries what the person at the terminal should read once the product is ready.
@@ -18,15 +18,20 @@ from django.core.management import call_command, get_commands
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-BATCH_MARK = ".collected"
+MARK = ".collected"
+# Pages that this product does not have: ReDoc and the browsable API of REST framework.
+UNUSED = ["redoc", "rest_framework"]
 
 
 def main(*, demo: bool) -> None:
-    """Bring tables, static files and, if wanted, the demo up to date."""
+    """Bring static files, then tables and, if wanted, the demo up to date."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
-    migrate()
     collect_static()
+    # All until here needed no engine: the supervisor starts those meanwhile, and says when.
+    if not sys.stdin.readline():
+        return
+    migrate()
     if demo and "demo" in get_commands():
         told = io.StringIO()
         call_command("demo", stdout=told)
@@ -39,18 +44,20 @@ def migrate() -> None:
     executor = MigrationExecutor(connection)
     missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if missing:
-        sys.stderr.write(f"{len(missing)} migrations\n")
+        sys.stderr.write(f"running {len(missing)} migrations\n")
         call_command("migrate", interactive=False, verbosity=0)
 
 
 def collect_static() -> None:
     """Collect and compress the static files, unless they are as they were the last time."""
-    mark = Path(settings.STATIC_ROOT) / BATCH_MARK
+    mark = Path(settings.STATIC_ROOT) / MARK
     state = _state_of_static_files()
     if mark.exists() and mark.read_text() == state:
         return
-    sys.stderr.write("static files\n")
-    call_command("collectstatic", interactive=False, clear=True, verbosity=0)
+    sys.stderr.write("compressing static files\n")
+    call_command(
+        "collectstatic", interactive=False, clear=True, verbosity=0, ignore_patterns=UNUSED
+    )
     mark.write_text(state)
 
 
@@ -59,7 +66,7 @@ def _state_of_static_files() -> str:
 
     digest = hashlib.sha256(repr(settings.STORAGES["staticfiles"]).encode())
     for finder in get_finders():
-        for path, storage in finder.list([]):
+        for path, storage in finder.list(UNUSED):
             found = Path(storage.path(path)).stat()
             digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -147,7 +147,6 @@ class Child:
         self._process = process
         if self._stopping.is_set():  # asked while it was being started
             self._signal(self._stop_signal)
-        assert process.stdout is not None
         reading = asyncio.create_task(forward(process.stdout, self.name, self._say))
         status = await process.wait()
         # What it started in its own group goes with it; then nothing holds the pipe open.
@@ -163,10 +162,10 @@ class Child:
                 self._process.send_signal(number)
 
 
-async def forward(stream: asyncio.StreamReader, name: str, say: Say) -> None:
+async def forward(stream: asyncio.StreamReader | None, name: str, say: Say) -> None:
     """Say each line of the stream until it ends; an overlong line is said in pieces."""
     rest = b""
-    while chunk := await stream.read(LONGEST_LINE):
+    while stream and (chunk := await stream.read(LONGEST_LINE)):
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > LONGEST_LINE:
             lines.append(rest)

@@ -126,7 +126,9 @@ class Supervisor:
         started = time.monotonic()
         if self.options.own_postgres or self.options.own_valkey:
             self._engines = Engines(self.options.data_dir)
-            self._engines.lock()
+            self._engines.take()
+        else:
+            make_secrets(self.options.data_dir)
         await self._check_ports()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -137,7 +139,7 @@ class Supervisor:
         try:
             await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
             if start.done():
-                start.result()
+                _raise_first(start)
                 await stop
             return 0
         finally:
@@ -149,71 +151,73 @@ class Supervisor:
     # --- starting -------------------------------------------------------------------------------
 
     async def _start(self, started: float) -> None:
-        await self._start_engines()
-        if self.options.demo:
-            self._start_child(
-                "simulators", [sys.executable, "-m", "simulators", *self._simulator_options()]
-            )
-        await self._prepare()
-        self._start_child(
-            "worker", self._manage("worker"), stop_seconds=WORKER_SECONDS + 3
-        )
+        engines_run = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._prepare(engines_run))
+            group.create_task(self._start_engines(engines_run))
+        self._start_child("worker", self._manage("worker"), stop_seconds=WORKER_SECONDS + 3)
         if (BASE_DIR / "instances/management/commands/listen_evolution.py").exists():
             self._start_child("listener", self._manage("listen_evolution"))
         self._start_child("web", self._web_command(), stop_seconds=12)
         await self._wait_until_web_is_ready()
         await self._welcome(time.monotonic() - started)
 
-    async def _start_engines(self) -> None:
+    async def _start_engines(self, engines_run: asyncio.Event) -> None:
         engines = self._engines
-        if engines is None:
-            make_secrets(self.options.data_dir)
-            return
-        if engines.is_new:
-            self.say("up", f"making a database in {engines.postgres_dir}")
-        engines.prepare()
-        waits: list[tuple[Child, Callable[[], bool]]] = []
-        if self.options.own_postgres:
-            child = self._start_child(
-                "postgres",
-                engines.postgres_command,
-                options=engines.options(death_signal=signal.SIGINT),
-                stop_signal=signal.SIGINT,
-                kill_signal=signal.SIGQUIT,
+        if engines is not None:
+            await asyncio.sleep(0)  # the preparation goes first, it has more to do
+            if self.options.own_postgres and not engines.has_database:
+                self.say("up", f"making a database in {engines.postgres_dir}")
+                engines.make_database()
+            waits: list[tuple[Child, Callable[[], bool]]] = []
+            if self.options.own_postgres:
+                child = self._start_child(
+                    "postgres",
+                    engines.postgres_command,
+                    options=engines.options(death_signal=signal.SIGINT),
+                    stop_signal=signal.SIGINT,
+                    kill_signal=signal.SIGQUIT,
+                )
+                waits.append((child, engines.postgres_is_ready))
+            if self.options.own_valkey:
+                child = self._start_child(
+                    "valkey",
+                    engines.valkey_command,
+                    options=engines.options(death_signal=signal.SIGTERM),
+                )
+                waits.append((child, engines.valkey_is_ready))
+            for child, is_ready in waits:
+                if not await child.ready(is_ready):
+                    raise StartError(f"{child.name} does not start; see its lines above.")
+            engines.announce()
+        if self.options.demo:
+            self._start_child(
+                "simulators", [sys.executable, "-m", "simulators", *self._simulator_options()]
             )
-            waits.append((child, engines.postgres_is_ready))
-        if self.options.own_valkey:
-            child = self._start_child(
-                "valkey",
-                engines.valkey_command,
-                options=engines.options(death_signal=signal.SIGTERM),
-            )
-            waits.append((child, engines.valkey_is_ready))
-        for child, is_ready in waits:
-            if not await child.ready(is_ready):
-                raise StartError(f"{child.name} does not start; see its lines above.")
-        engines.announce()
+        engines_run.set()
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, engines_run: asyncio.Event) -> None:
         command = [sys.executable, "-m", "config.up.prepare"]
         if self.options.demo:
             command.append("--demo")
         process = await asyncio.create_subprocess_exec(
             *command,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=self.environment,
+            env=self.environment | self._engine_addresses(),
             cwd=BASE_DIR,
             **child_options(),
         )
-        assert process.stdout is not None
-        assert process.stderr is not None
         try:
-            await asyncio.gather(
+            output = asyncio.gather(
                 forward(process.stdout, "", lambda _, line: self._told.append(line)),
                 forward(process.stderr, "prepare", self.say),
             )
+            await engines_run.wait()
+            if process.stdin:
+                process.stdin.write(b"go\n")
+            await output
             status = await process.wait()
         finally:
             if process.returncode is None:
@@ -221,6 +225,17 @@ class Supervisor:
                 await process.wait()
         if status:
             raise StartError(f"The preparation {describe_end(status)}; see its lines above.")
+
+    def _engine_addresses(self) -> dict[str, str]:
+        """What engines.json will say; the preparation starts before it is there."""
+        found = {}
+        if self._engines is not None:
+            addresses = self._engines.addresses()
+            if self.options.own_postgres:
+                found["DATABASE_URL"] = addresses.database_url
+            if self.options.own_valkey:
+                found["REDIS_URL"] = addresses.redis_url
+        return found
 
     def _start_child(
         self, name: str, command: list[str], *, options: dict[str, Any] | None = None, **more: Any
@@ -280,11 +295,12 @@ class Supervisor:
 
     async def _wait_until_web_is_ready(self) -> None:
         complaint_at = time.monotonic() + READY_PATIENCE
-        while (await self._get(self.options.url + "/readyz"))[0] != 200:
+        while (status := (await self._get(self.options.url + "/readyz"))[0]) != 200:
             if time.monotonic() > complaint_at:
-                self.say("up", "web does not answer yet; see its lines above")
+                self.say("up", "web is not ready yet; see its lines above")
                 complaint_at = float("inf")
-            await asyncio.sleep(0.05)
+            # Each answer that is an error costs web a line or many: ask seldom.
+            await asyncio.sleep(1 if status else 0.05)
 
     async def _get(self, url: str) -> tuple[int, bytes]:
         """Ask one of our own processes; status 0 when it does not answer."""
@@ -362,3 +378,12 @@ def _try_port(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
         probe.listen()
+
+
+def _raise_first(task: asyncio.Task[None]) -> None:
+    """Raise what the task failed with; out of a group of errors, the first."""
+    error = task.exception()
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if error is not None:
+        raise error

@@ -6,22 +6,27 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import structlog
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 
 from channels_app.models import Channel
 from channels_app.providers.base import Rejected
-from messaging import attempts, contacts, live
-from messaging.inbound import cloud
-from messaging.inbound.events import MessageEvent, NeutralEvent, ReceiptEvent
-from messaging.models import Conversation, DeliveryAttempt, InboundEvent, Message
+from messaging import attempts, contacts, live, phones
+from messaging.inbound import cloud, evolution
+from messaging.inbound.events import (
+    ContactEvent,
+    EditEvent,
+    MessageEvent,
+    NeutralEvent,
+    ReceiptEvent,
+    RevokeEvent,
+)
+from messaging.models import Contact, Conversation, DeliveryAttempt, InboundEvent, Message
 from messaging.states import Route, Status
-
-log = structlog.get_logger(__name__)
 
 READERS: dict[str, Callable[[Any], Iterable[NeutralEvent]]] = {
     InboundEvent.Source.CLOUD: cloud.read,
+    InboundEvent.Source.EVOLUTION: evolution.read,
 }
 
 
@@ -33,35 +38,34 @@ def apply(event: InboundEvent) -> dict[str, int]:
     counts: Counter[str] = Counter()
     channels = _channels(event)
     for neutral in READERS[event.source](event.payload):
+        kind = type(neutral).__name__
         channel = channels.get(neutral.channel_key)
         if channel is None:
             counts["unknown_channel"] += 1
-        elif isinstance(neutral, ReceiptEvent):
-            counts["receipts"] += 1
-            _apply_receipt(channel, neutral)
-        elif isinstance(neutral, MessageEvent):
-            counts["messages"] += 1
-            _apply_message(channel, neutral)
+        elif handler := HANDLERS.get(type(neutral)):
+            counts[kind] += 1
+            handler(channel, neutral)
         else:
-            counts["unreadable"] += 1
-            log.info("unknown kind of event", kind=neutral.kind, event_id=event.pk)
+            counts[getattr(neutral, "kind", kind)] += 1
     return dict(counts)
 
 
 def _channels(event: InboundEvent) -> dict[str, Channel]:
     """Return the channels that this event may speak of, by the provider's key.
 
-    A Cloud event was signed with the app secret of the channel in its source key: it says nothing
-    about channels of another app.
+    The source key is the channel whose secret came with the event. A Cloud event speaks of every
+    channel of the same app, for it was signed with the app's secret; others of themselves only.
     """
     signer = Channel.objects.filter(pk=event.source_key).first()
     if signer is None:
         return {}
-    return {
-        channel.phone_number_id: channel
-        for channel in Channel.objects.filter(kind=Channel.Kind.OFFICIAL)
-        if channel.app_secret == signer.app_secret
-    }
+    if event.source == InboundEvent.Source.CLOUD:
+        return {
+            channel.phone_number_id: channel
+            for channel in Channel.objects.filter(kind=Channel.Kind.OFFICIAL)
+            if channel.app_secret == signer.app_secret
+        }
+    return {signer.instance_name: signer}
 
 
 def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
@@ -94,7 +98,9 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
 
 
 def _apply_message(channel: Channel, event: MessageEvent) -> None:
-    if event.outgoing and channel.ignore_messages_sent_outside:
+    if event.outgoing and (
+        channel.ignore_messages_sent_outside or _is_our_own(channel, event.provider_message_id)
+    ):
         return
     conversation = contacts.conversation_with(
         channel, phone_number=event.phone_number, user_id=event.user_id, name=event.name
@@ -134,6 +140,57 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
     live.message_changed(message)
 
 
+def _is_our_own(channel: Channel, provider_message_id: str) -> bool:
+    """Whether a message that went out is one of our attempts, told again as an event."""
+    return DeliveryAttempt.objects.filter(
+        channel=channel, provider_message_id=provider_message_id
+    ).exists()
+
+
+def _apply_edit(channel: Channel, event: EditEvent) -> None:
+    for message in _named(channel, event.provider_message_id):
+        if message.text != event.text:
+            _change(message, text=event.text, edited_at=event.at or timezone.now())
+
+
+def _apply_revoke(channel: Channel, event: RevokeEvent) -> None:
+    for message in _named(channel, event.provider_message_id):
+        if message.revoked_at is None:
+            _change(message, revoked_at=event.at or timezone.now())
+
+
+def _apply_contact(channel: Channel, event: ContactEvent) -> None:
+    """Fill the name of a known customer; an address book is not a list of conversations."""
+    known = Contact.objects.filter(phone_number__in=phones.spellings(event.phone_number), name="")
+    known.update(name=event.name[:200])
+
+
+def _named(channel: Channel, provider_message_id: str) -> list[Message]:
+    """The messages of this channel that a provider's id names, locked."""
+    named = Q(provider_message_id=provider_message_id) | Q(
+        pk__in=DeliveryAttempt.objects.filter(
+            channel=channel, provider_message_id=provider_message_id
+        ).values("message_id")
+    )
+    found = Message.objects.select_for_update().filter(named)
+    return [message for message in found if _belongs(message, channel)]
+
+
+def _belongs(message: Message, channel: Channel) -> bool:
+    return (
+        message.conversation.channel_id == channel.pk
+        or message.attempts.filter(channel=channel).exists()
+    )
+
+
+def _change(message: Message, **values: Any) -> None:
+    for name, value in values.items():
+        setattr(message, name, value)
+    message.version += 1
+    message.save(update_fields=[*values, "version", "updated_at"])
+    live.message_changed(message)
+
+
 def _outside_route(channel: Channel) -> Route | None:
     return Route.BAILEYS if channel.kind == Channel.Kind.BAILEYS else None
 
@@ -146,3 +203,13 @@ def _quoted(conversation: Conversation, provider_message_id: str) -> Message | N
         found
         or conversation.messages.filter(attempts__provider_message_id=provider_message_id).first()
     )
+
+
+# What each kind of event does; floors above add their own. What has no handler is only counted.
+HANDLERS: dict[type, Callable[[Channel, Any], None]] = {
+    ReceiptEvent: _apply_receipt,
+    MessageEvent: _apply_message,
+    EditEvent: _apply_edit,
+    RevokeEvent: _apply_revoke,
+    ContactEvent: _apply_contact,
+}

@@ -55,6 +55,69 @@ class MessageEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class EditEvent:
+    """A message got another text."""
+
+    channel_key: str
+    provider_message_id: str
+    text: str
+    at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeEvent:
+    """A message was deleted for everyone."""
+
+    channel_key: str
+    provider_message_id: str
+    at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContactEvent:
+    """The provider told a customer's name. `phone_number` is E.164."""
+
+    channel_key: str
+    phone_number: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEvent:
+    """The state of the session itself: "open", "connecting", "close" or "refused".
+
+    `reason` is the provider's number for it; `own_number` is E.164, told when it opens.
+    """
+
+    channel_key: str
+    state: str
+    reason: str = ""
+    own_number: str = ""
+    profile_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QrEvent:
+    """A new code to link the phone with. An empty `code` says that there will be no more."""
+
+    channel_key: str
+    code: str
+    pairing_code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallEvent:
+    """Somebody calls, or a call ended: "offer", "accept", "reject", "timeout", "terminate"…"""
+
+    channel_key: str
+    call_id: str
+    phone_number: str
+    status: str
+    at: dt.datetime | None = None
+    video: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class UnreadableEvent:
     """A part of a payload that this reader does not know; counted, never an error."""
 
@@ -62,4 +125,14 @@ class UnreadableEvent:
     kind: str
 
 
-NeutralEvent = ReceiptEvent | MessageEvent | UnreadableEvent
+NeutralEvent = (
+    ReceiptEvent
+    | MessageEvent
+    | EditEvent
+    | RevokeEvent
+    | ContactEvent
+    | ConnectionEvent
+    | QrEvent
+    | CallEvent
+    | UnreadableEvent
+)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from messaging import tasks
@@ -17,24 +19,40 @@ log = structlog.get_logger(__name__)
 BATCH = 100
 
 
-def store(*, source: str, source_key: str, dedupe_key: str, payload: Any) -> None:
-    """Store a raw event and have it read; one that is known already changes nothing.
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An event as it came. `dedupe_key` is the same whenever and however it comes again."""
 
-    The event is committed before the reader is asked for, so a waiting reader finds it; where the
-    process ends in between, the sweep asks again. Raises a database error when it is not stored.
+    source_key: str
+    dedupe_key: str
+    payload: Any
+
+
+def store(*, source: str, source_key: str, dedupe_key: str, payload: Any) -> None:
+    """Store one raw event and have it read; see `store_all`."""
+    store_all(source, [Raw(source_key, dedupe_key, payload)])
+
+
+def store_all(source: str, events: Sequence[Raw]) -> None:
+    """Store raw events in this order and have them read; known ones change nothing.
+
+    They are committed before the reader is asked for, so a waiting reader finds them; where the
+    process ends in between, the sweep asks again. Raises a database error when nothing is stored.
     """
     InboundEvent.objects.bulk_create(
         [
             InboundEvent(
                 source=source,
-                source_key=source_key,
-                dedupe_key=dedupe_key[:200],
-                payload=without_nul(payload),
+                source_key=event.source_key,
+                dedupe_key=event.dedupe_key[:200],
+                payload=without_nul(event.payload),
             )
+            for event in events
         ],
         ignore_conflicts=True,
     )
-    tasks.enqueue_reading(source, source_key)
+    for source_key in dict.fromkeys(event.source_key for event in events):
+        tasks.enqueue_reading(source, source_key)
 
 
 def without_nul(value: Any) -> Any:
@@ -74,6 +92,9 @@ def read_one(event: InboundEvent) -> None:
     try:
         with transaction.atomic():
             counts = apply.apply(event)
+    except OperationalError:
+        # A deadlock or a lost connection says nothing about the event: the batch is read again.
+        raise
     except Exception as error:
         log.exception("event set aside", event_id=event.pk, source=event.source)
         event.state = InboundEvent.State.SET_ASIDE

@@ -29,7 +29,7 @@ def is_verify_token(token: str) -> bool:
     """Return whether an active official channel has this verification token."""
     try:
         channels = Channel.objects.filter(kind=Channel.Kind.OFFICIAL, active=True)
-        return any([_same(channel.verify_token, token) for channel in channels])
+        return any(_same(channel.verify_token, token) for channel in channels)
     finally:
         close_old_connections()
 

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import to_locale
 
+from channels_app.providers import cloud_errors
 from messaging import phones
 from messaging.models import Contact, Conversation, DeliveryAttempt, Message
 from messaging.policy import reason_text
@@ -95,8 +96,11 @@ def _reasons(message: Message) -> list[str]:
 @register.filter
 def problem(of: Message | DeliveryAttempt) -> str:
     """Return the error of a message or an attempt on one line; empty where there is none."""
-    said = " ".join(part for part in (of.error_code, of.error_title) if part)
-    return said or of.error_detail.split("\n", 1)[0]
+    if not of.error_code:
+        return of.error_title
+    rule = cloud_errors.lookup(of.error_code)
+    title = str(rule.title) if rule.known else of.error_title
+    return f"{title} ({of.error_code})" if title else of.error_code
 
 
 @register.filter
@@ -223,15 +227,6 @@ def clock_time(moment: dt.datetime) -> SafeString:
         exact(moment),
         local.strftime("%H:%M"),
     )
-
-
-@register.filter
-def short_time(moment: dt.datetime) -> str:
-    """Return the time of day, with the date unless it is today."""
-    local = timezone.localtime(moment)
-    if local.date() == timezone.localdate():
-        return f"{local:%H:%M}"
-    return f"{formats.date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M}"
 
 
 @register.filter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import queue
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -20,6 +21,13 @@ TOKEN = "EAAtest"
 SECRET = "test_app_secret"
 NUMBER_ID = "106540352242922"
 ORDINARY = "+5511988887777"
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+    """Ask until the condition holds; fails when it does not within ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never held"
 
 
 @dataclasses.dataclass

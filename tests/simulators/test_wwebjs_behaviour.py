@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from simulators.wwebjs_tables import PROTOCOL_TIMEOUT, SCENARIOS
-from tests.simulators.conftest import API_KEY, ORDINARY, Graph, Receiver, Wwebjs
+from tests.simulators.conftest import API_KEY, ORDINARY, Graph, Receiver, Wwebjs, wait_until
 
 EXAMPLES = {name: f"+551199999{scenario.digits}47" for name, scenario in SCENARIOS.items()}
 
@@ -181,8 +181,7 @@ def test_a_send_before_the_page_is_ready_is_500_and_not_delivered(web_js: Wwebjs
 def test_codes_change_and_then_die(start_wwebjs: Callable[..., Wwebjs]) -> None:
     server = start_wwebjs(qr_seconds=0.01, qr_count=2)
     server.get("/session/start/TESTE")
-    while server.status()["state"] != "UNPAIRED_IDLE":
-        pass
+    wait_until(lambda: server.status()["state"] == "UNPAIRED_IDLE")
     dead = server.get("/session/qr/TESTE").json()["qr"]
     server.get("/session/restart/TESTE")
 
@@ -222,7 +221,7 @@ def test_a_killed_browser_comes_back_when_sessions_recover(
     start_wwebjs: Callable[..., Wwebjs],
 ) -> None:
     server = start_wwebjs(ready_sessions=("TESTE",), recover_sessions=True, start_seconds=0.1)
-    server.post("/_control/sessions/TESTE", {"action": "kill_browser"})
+    server.act("kill_browser")
     gone = server.status()
     server.settle()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from tests.simulators.conftest import API_KEY, Wwebjs
+from tests.simulators.conftest import API_KEY, Wwebjs, wait_until
 from tests.simulators.recorded import Exchange, stripped
 
 NO_SESSION = [
@@ -189,8 +189,7 @@ def test_connected_but_not_ready_it_answers_as_recorded(
     server = start_wwebjs(sync_seconds=30.0)
     server.get("/session/start/TESTE")
     server.act("scan")
-    while not server.status()["success"]:
-        pass
+    wait_until(lambda: server.status()["success"])
 
     Exchange.read(name).check(server.url)
 
@@ -295,8 +294,7 @@ def test_while_a_start_runs_there_is_no_session_and_no_second_start(
         target=Exchange.read("540_concurrent_start_a").check, args=[server.url]
     )
     first.start()
-    while not server.look("sessions")["starting"]:
-        pass
+    wait_until(lambda: server.look("sessions")["starting"])
 
     Exchange.read("541_concurrent_start_b").check(server.url)
     during = dataclasses.replace(

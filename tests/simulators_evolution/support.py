@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,7 +47,6 @@ class Receiver:
         self.url = ""
         self.status = 200
         self.answers: list[int] = []
-        self.hang = threading.Event()
         self.got: list[dict[str, Any]] = []
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -66,6 +64,10 @@ class Receiver:
         """The payloads received, of one event or all."""
         found = [entry["body"] for entry in self.got]
         return [body for body in found if event is None or body["event"] == event]
+
+    def wait_for(self, count: int) -> None:
+        """Wait until at least `count` requests came."""
+        wait_until(lambda: len(self.got) >= count)
 
     def ids(self) -> list[str]:
         """The message ids received."""
@@ -110,9 +112,9 @@ class Server:
         assert answer.ok, answer.text
         return answer.json()
 
-    def control(self, name: str, **order: Any) -> Any:
+    def control(self, door: str, /, **order: Any) -> Any:
         """An order to the control door."""
-        return self.post(f"/_control/{name}", order)
+        return self.post(f"/_control/{door}", order)
 
     def books(self, name: str, **query: str) -> Any:
         """A book of the control door."""
@@ -155,9 +157,7 @@ class Listener:
         self.client.on("connect_error", self._refused, namespace=namespace)
         options.setdefault("transports", ["websocket"])
         query = options.pop("query", "")
-        self.client.connect(
-            server.url + query, namespaces=[namespace], wait_timeout=5, **options
-        )
+        self.client.connect(server.url + query, namespaces=[namespace], wait_timeout=5, **options)
 
     def _keep(self, event: str, data: Any) -> None:
         self.got.append((event, data))
@@ -267,24 +267,50 @@ def body_of(answer: requests.Response) -> Any:
         return answer.text
 
 
-def replay(server: Server, entry: Any, hook_url: str) -> list[str]:
-    """Send a recorded request; the differences between the two answers."""
-    request, recorded = entry["request"], entry["response"]
-    headers = dict(request["headers"])
-    options: dict[str, Any] = {"timeout": 10}
-    body = request["body"]
-    if isinstance(body, str):
-        options["data"] = body
-    elif "multipart" in entry["label"]:
-        options |= {"data": body, "files": {"file": ("a.png", b"png", "image/png")}}
-    elif body is not None:
-        options["data"] = json.dumps(body).replace("http://127.0.0.1:8099", hook_url)
-        headers.setdefault("Content-Type", "application/json")
-    answer = server.http.request(
-        request["method"], server.url + request["path"], headers=headers, **options
-    )
-    text = json.dumps(recorded["body"]).replace("http://127.0.0.1:8099", hook_url)
-    found = differences(json.loads(text), body_of(answer))
-    if answer.status_code != recorded["status"]:
-        found.insert(0, f"status: recorded {recorded['status']}, simulated {answer.status_code}")
-    return [f"{entry['label']}: {text}" for text in found]
+class Replay:
+    """Sends the recorded requests of one capture, translating the ids the server gave."""
+
+    def __init__(self, server: Server, hook_url: str, *, recorded_hook: str) -> None:
+        self._server = server
+        self._hook_url = hook_url
+        self._recorded_hook = recorded_hook
+        self._ids: dict[str, str] = {}
+
+    def translated(self, value: Any) -> Any:
+        """A recorded value with this run's receiver and ids."""
+        text = json.dumps(value).replace(self._recorded_hook, self._hook_url)
+        for recorded, simulated in self._ids.items():
+            text = text.replace(recorded, simulated)
+        return json.loads(text)
+
+    def differences(self, entry: Any) -> list[str]:
+        """Send the request of an entry; where the answer differs from the recorded one."""
+        request, recorded = entry["request"], entry["response"]
+        headers = dict(request["headers"])
+        options: dict[str, Any] = {"timeout": 10}
+        body = request["body"]
+        if isinstance(body, str):
+            options["data"] = body
+        elif "multipart" in entry["label"]:
+            options |= {"data": body, "files": {"file": ("a.png", b"png", "image/png")}}
+        elif body is not None:
+            options["data"] = json.dumps(self.translated(body))
+            headers.setdefault("Content-Type", "application/json")
+        answer = self._server.http.request(
+            request["method"], self._server.url + request["path"], headers=headers, **options
+        )
+        simulated = body_of(answer)
+        self._learn(recorded["body"], simulated)
+        found = differences(self.translated(recorded["body"]), simulated)
+        if answer.status_code != recorded["status"]:
+            found.insert(0, f"status {recorded['status']} recorded, {answer.status_code} now")
+        kind = answer.headers["Content-Type"].lower()
+        if recorded["content_type"] and kind != recorded["content_type"].lower():
+            found.append(f"content type {recorded['content_type']} recorded, {kind} now")
+        return [f"{entry['label']}: {text}" for text in found]
+
+    def _learn(self, recorded: Any, simulated: Any) -> None:
+        try:
+            self._ids[recorded["key"]["id"]] = simulated["key"]["id"]
+        except (KeyError, TypeError):
+            return

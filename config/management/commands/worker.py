@@ -6,10 +6,13 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from config import worker
+from config.checks import refuse_unsafe
 
 
 class Command(BaseCommand):
     help = "Run the jobs until SIGTERM or Ctrl-C; what has begun is finished first (20 s at most)."
+    requires_system_checks = []  # all of them would load every page of the web process
 
     def handle(self, *args: Any, **options: Any) -> None:
+        refuse_unsafe()
         asyncio.run(worker.run())

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from accounts.models import ApiToken
+
+if TYPE_CHECKING:
+    _ApiTokenAdmin = admin.ModelAdmin[ApiToken]
+else:
+    _ApiTokenAdmin = admin.ModelAdmin
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(_ApiTokenAdmin):
+    """Whose keys there are; one can be revoked. They are made by `manage.py create_token`."""
+
+    list_display = ("token_key", "name", "user", "created", "expiry")
+    list_filter = ("created",)
+    list_select_related = ("user",)
+    search_fields = ("name", "token_key", "user__username")
+    fields = ("token_key", "name", "user", "created", "expiry")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from channels_app import connection
+from channels_app.forms import SecretsForm
+from channels_app.models import Channel
+
+if TYPE_CHECKING:
+    _ChannelAdmin = admin.ModelAdmin[Channel]
+else:
+    _ChannelAdmin = admin.ModelAdmin
+
+
+class ChannelAdminForm(SecretsForm):
+    class Meta:
+        model = Channel
+        exclude = ()
+
+
+@admin.register(Channel)
+class ChannelAdmin(_ChannelAdmin):
+    """All settings of a channel. Secrets can be replaced or cleared, never read."""
+
+    form = ChannelAdminForm
+    list_display = ("name", "kind", "phone_number", "active", "fallback", "health", "updated_at")
+    list_filter = ("kind", "active", "fallback", "health")
+    search_fields = ("name", "phone_number", "phone_number_id", "instance_name")
+    readonly_fields = ("health", "health_detail", "health_changed_at", "created_at", "updated_at")
+    actions = ("test_connection",)
+    fieldsets = (
+        (None, {"fields": ("name", "kind", "phone_number", "active")}),
+        (
+            _("Official credentials"),
+            {
+                "fields": (
+                    "phone_number_id",
+                    "business_account_id",
+                    "access_token",
+                    "app_secret",
+                    "verify_token",
+                    "graph_url",
+                    "graph_version",
+                )
+            },
+        ),
+        (
+            _("Fallback"),
+            {
+                "fields": (
+                    "fallback",
+                    "wwebjs_url",
+                    "wwebjs_api_key",
+                    "wwebjs_session_id",
+                    "fallback_channel",
+                    "ignore_messages_sent_outside",
+                )
+            },
+        ),
+        (
+            _("When and how to fall back"),
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    "official_retries",
+                    "request_timeout_seconds",
+                    "confirm_seconds",
+                    "on_unconfirmed",
+                    "fallback_max_age_minutes",
+                    "fallback_per_minute",
+                ),
+            },
+        ),
+        (
+            _("Evolution API"),
+            {"fields": ("evolution_url", "evolution_api_key", "instance_name", "calls_api_key")},
+        ),
+        (
+            _("State"),
+            {
+                "fields": (
+                    "health",
+                    "health_detail",
+                    "health_changed_at",
+                    "created_at",
+                    "updated_at",
+                )
+            },
+        ),
+    )
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "fallback_channel":
+            kwargs["queryset"] = Channel.objects.filter(kind=Channel.Kind.BAILEYS)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def has_view_permission(self, request: HttpRequest, obj: Channel | None = None) -> bool:
+        # Without the form, Django's read-only page would print the stored secrets.
+        return self.has_change_permission(request, obj)
+
+    @admin.action(description=_("Test connection"), permissions=["change"])
+    def test_connection(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
+        """Ask the providers of each chosen channel."""
+        for channel in queryset.select_related("fallback_channel"):
+            for label, report in connection.test_connection(channel):
+                level = messages.SUCCESS if report.ok else messages.ERROR
+                text = f"{channel.name}, {label}: {report.summary}"
+                self.message_user(request, text, level)

@@ -1,0 +1,193 @@
+"""How an Evolution instance delivers its events: read and set (contracts/evolution-api.md §1, §2).
+
+What is written and what is read back have different names there: `byEvents`/`base64` go in,
+`webhookByEvents`/`webhookBase64` come out. Events must be sent with every enabling, because
+disabling empties the stored list and an empty list then means all 31 of them.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from channels_app.models import Channel
+from channels_app.providers import http
+from channels_app.providers.cloud_errors import title_for
+from channels_app.providers.evolution import error_message
+
+CALL_SECONDS = 8.0
+
+
+class EvolutionFailed(Exception):
+    """Evolution did not do what was asked. `str()` is for people and holds no secret.
+
+    `code` is "unreachable", "no_answer", "wrong_key", "instance_missing", "websocket_off",
+    "refused" or "unreadable_answer".
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookConfig:
+    """The webhook as Evolution stores it; `headers` hold our secret and are not shown."""
+
+    enabled: bool = False
+    url: str = ""
+    base64: bool = False
+    by_events: bool = False
+    events: frozenset[str] = frozenset()
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def delivers_to(self, url: str, *, secret_header: str, events: Sequence[str]) -> bool:
+        """Whether events reach this address, with this Authorization, and none is left out."""
+        told = str(self.headers.get("Authorization", ""))
+        return (
+            self.enabled
+            and self.url == url
+            and not self.by_events
+            and hmac.compare_digest(told.encode(), secret_header.encode())
+            and self.events >= set(events)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WebsocketConfig:
+    enabled: bool = False
+    events: frozenset[str] = frozenset()
+
+
+class EvolutionInstance:
+    """The receive mode of one instance, as Evolution keeps it. Every call is one request."""
+
+    def __init__(self, channel: Channel, *, timeout: float = CALL_SECONDS) -> None:
+        self._base = channel.evolution_url
+        self._key = channel.evolution_api_key
+        self._name = channel.instance_name
+        self._timeout = timeout
+
+    def webhook(self) -> WebhookConfig:
+        """What `find` says; one that was never set is disabled. Raises EvolutionFailed."""
+        return _webhook(self._call("GET", "/webhook/find/{instance}", may_be_null=True))
+
+    def set_webhook(
+        self, *, url: str, secret_header: str, base64: bool, events: Sequence[str]
+    ) -> WebhookConfig:
+        """Enable the webhook with all that it needs. Raises EvolutionFailed."""
+        body = {
+            "enabled": True,
+            "url": url,
+            "headers": {"Authorization": secret_header},
+            "byEvents": False,
+            "base64": base64,
+            "events": list(events),
+        }
+        return _webhook(self._call("POST", "/webhook/set/{instance}", {"webhook": body}))
+
+    def disable_webhook(self) -> WebhookConfig:
+        """Disable the webhook and forget its address. Raises EvolutionFailed."""
+        body = {"enabled": False, "url": "", "events": []}
+        return _webhook(self._call("POST", "/webhook/set/{instance}", {"webhook": body}))
+
+    def websocket(self) -> WebsocketConfig:
+        """What `find` says; one that was never set is disabled. Raises EvolutionFailed.
+
+        A server without WebSocket answers with an empty body: that is disabled, too.
+        """
+        answer = self._call(
+            "GET", "/websocket/find/{instance}", may_be_null=True, may_be_empty=True
+        )
+        return _websocket(answer)
+
+    def set_websocket(self, *, enabled: bool, events: Sequence[str] = ()) -> WebsocketConfig:
+        """Enable or disable the socket. Raises EvolutionFailed ("websocket_off" where the server
+        has none: it answers 201 with an empty body then)."""
+        body = {"enabled": enabled, "events": list(events) if enabled else []}
+        answer = self._call(
+            "POST", "/websocket/set/{instance}", {"websocket": body}, may_be_empty=True
+        )
+        if answer is None and enabled:
+            raise EvolutionFailed("websocket_off", str(title_for("websocket_off")))
+        return _websocket(answer)
+
+    def messages(self, *, page: int, size: int) -> list[dict[str, Any]]:
+        """One page of the stored messages, newest first (§5). Raises EvolutionFailed."""
+        answer = self._call(
+            "POST", "/chat/findMessages/{instance}", {"where": {}, "page": page, "offset": size}
+        )
+        found = answer.get("messages") if isinstance(answer, dict) else None
+        records = found.get("records") if isinstance(found, dict) else None
+        if not isinstance(records, list):
+            raise EvolutionFailed("unreadable_answer", str(title_for("unreadable_answer")))
+        return [record for record in records if isinstance(record, dict)]
+
+    def state(self) -> str:
+        """The instance's own word: open, connecting or close. Raises EvolutionFailed."""
+        answer = self._call("GET", "/instance/connectionState/{instance}")
+        instance = answer.get("instance") if isinstance(answer, dict) else None
+        state = instance.get("state") if isinstance(instance, dict) else None
+        return state if state in ("open", "connecting", "close") else "unknown"
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        may_be_null: bool = False,
+        may_be_empty: bool = False,
+    ) -> Any:
+        try:
+            answer = http.request(
+                method,
+                self._base,
+                path,
+                params={"instance": self._name},
+                headers={"apikey": self._key},
+                json=body,
+                timeout=self._timeout,
+            )
+        except http.NotSent as error:
+            raise EvolutionFailed("unreachable", str(title_for(error.reason))) from None
+        except http.NoAnswer as error:
+            raise EvolutionFailed("no_answer", str(title_for(error.reason))) from None
+        found = answer.json()
+        if answer.status in (200, 201):
+            if not answer.body.strip() and may_be_empty:
+                return None
+            if isinstance(found, dict) or (found is None and may_be_null):
+                return found
+            raise EvolutionFailed("unreadable_answer", str(title_for("unreadable_answer")))
+        code = {401: "wrong_key", 404: "instance_missing"}.get(answer.status, "refused")
+        told = error_message(found, secrets=(self._key,))
+        title = str(title_for(code)) if code != "refused" else f"HTTP {answer.status}"
+        raise EvolutionFailed(code, f"{title}: {told}" if told else title)
+
+
+def _webhook(row: Any) -> WebhookConfig:
+    if not isinstance(row, dict):
+        return WebhookConfig()
+    headers = row.get("headers")
+    return WebhookConfig(
+        enabled=row.get("enabled") is True,
+        url=str(row.get("url") or ""),
+        base64=row.get("webhookBase64") is True,
+        by_events=row.get("webhookByEvents") is True,
+        events=_events(row),
+        headers=headers if isinstance(headers, dict) else {},
+    )
+
+
+def _websocket(row: Any) -> WebsocketConfig:
+    if not isinstance(row, dict):
+        return WebsocketConfig()
+    return WebsocketConfig(enabled=row.get("enabled") is True, events=_events(row))
+
+
+def _events(row: Mapping[str, Any]) -> frozenset[str]:
+    events = row.get("events")
+    return frozenset(map(str, events)) if isinstance(events, list) else frozenset()

@@ -1,0 +1,235 @@
+"""REST: sessions and their receive mode. Shapes and words are the mission's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins, serializers, status, viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.permissions import StaffWithModelPermissions
+from instances import listeners, receive_mode
+from instances.models import Mode, ReceiveModeChange, WhatsAppSession
+
+
+def sessions() -> QuerySet[WhatsAppSession]:
+    return WhatsAppSession.objects.select_related("channel")
+
+
+class SessionSerializer(serializers.ModelSerializer[WhatsAppSession]):
+    webhookEnabled = serializers.BooleanField(source="webhook_enabled")
+    websocketEnabled = serializers.BooleanField(source="websocket_enabled")
+
+    class Meta:
+        model = WhatsAppSession
+        fields = ["id", "name", "channel", "connection", "webhookEnabled", "websocketEnabled"]
+        read_only_fields = fields
+
+
+class SessionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[WhatsAppSession]):
+    """The Evolution instances."""
+
+    queryset = sessions()
+    serializer_class = SessionSerializer
+    pagination_class = None
+
+
+class StateSerializer(serializers.Serializer[Any]):
+    """What the database has agreed, and what Evolution really does."""
+
+    webhookEnabled = serializers.BooleanField()
+    websocketEnabled = serializers.BooleanField()
+    webhookConfig = serializers.DictField()
+    inSync = serializers.BooleanField(allow_null=True)
+    switching = serializers.DictField(allow_null=True)
+    listener = serializers.DictField()
+    evolution = serializers.DictField()
+
+
+class SwitchSerializer(serializers.Serializer[Any]):
+    success = serializers.BooleanField()
+    message = serializers.CharField()
+    pending = serializers.BooleanField(required=False)
+
+
+# 202: pending. 409: another switch runs. 502: Evolution. 503: no listener.
+ANSWERS = dict.fromkeys((200, 202, 409, 502, 503), SwitchSerializer)
+
+
+class Base64Serializer(serializers.Serializer[Any]):
+    webhook_base64 = serializers.BooleanField(default=True)
+
+
+class RepairSerializer(serializers.Serializer[Any]):
+    keep = serializers.ChoiceField(choices=["database", "evolution"], default="database")
+
+
+class _SessionView(APIView):
+    permission_classes = (StaffWithModelPermissions,)
+    queryset = WhatsAppSession.objects.all()
+    # A switch changes a session: DRF would ask for the right to add one.
+    perms_map_post = "instances.change_whatsappsession"
+
+    def find(self, **key: Any) -> WhatsAppSession:
+        return get_object_or_404(sessions(), **key)
+
+    def check_permissions(self, request: Request) -> None:
+        if request.method != "POST":
+            super().check_permissions(request)
+            return
+        user = request.user
+        if not (user.is_authenticated and user.is_staff and user.has_perm(self.perms_map_post)):
+            self.permission_denied(request)
+
+
+class ConnectionStateView(_SessionView):
+    @extend_schema(responses=StateSerializer)
+    def get(self, request: Request, instance_name: str) -> Response:
+        """The agreed mode, the mode that Evolution has, and whether both are the same."""
+        return Response(connection_state(self.find(channel__instance_name=instance_name)))
+
+
+class EnableWebhookView(_SessionView):
+    @extend_schema(
+        request=Base64Serializer, responses={200: SwitchSerializer, 502: SwitchSerializer}
+    )
+    def post(self, request: Request, instance_name: str) -> Response:
+        """Deliver by webhook; WebSocket is switched off."""
+        session = self.find(channel__instance_name=instance_name)
+        return _enable_webhook(request, session)
+
+
+class ConfigureWebhookView(_SessionView):
+    @extend_schema(
+        request=Base64Serializer, responses={200: SwitchSerializer, 502: SwitchSerializer}
+    )
+    def post(self, request: Request, session_id: int) -> Response:
+        """Webhook as the first mode of a session."""
+        return _enable_webhook(request, self.find(pk=session_id))
+
+
+class EnableWebsocketView(_SessionView):
+    @extend_schema(request=None, responses=ANSWERS)
+    def post(self, request: Request, instance_name: str) -> Response:
+        """Deliver by WebSocket; the webhook is switched off once the socket is open."""
+        session = self.find(channel__instance_name=instance_name)
+        return answer_switch(
+            lambda: receive_mode.enable_websocket(
+                session,
+                source=ReceiveModeChange.Source.API,
+                user=request.user,  # type: ignore[arg-type]
+            )
+        )
+
+
+class RepairView(_SessionView):
+    @extend_schema(
+        request=RepairSerializer, responses={200: SwitchSerializer, 502: SwitchSerializer}
+    )
+    def post(self, request: Request, instance_name: str) -> Response:
+        """Make the database and Evolution agree again."""
+        session = self.find(channel__instance_name=instance_name)
+        fields = RepairSerializer(data=request.data)
+        fields.is_valid(raise_exception=True)
+        return answer_switch(
+            lambda: receive_mode.repair(
+                session,
+                keep=fields.validated_data["keep"],
+                user=request.user,  # type: ignore[arg-type]
+            )
+        )
+
+
+class CancelView(_SessionView):
+    @extend_schema(request=None, responses=ANSWERS)
+    def post(self, request: Request, instance_name: str) -> Response:
+        """Give up a handover that waits for its socket."""
+        session = self.find(channel__instance_name=instance_name)
+        try:
+            receive_mode.cancel(session)
+        except receive_mode.SwitchRefused as error:
+            return _failed(error)
+        return Response({"success": True, "message": _("The switch was cancelled.")})
+
+
+def _enable_webhook(request: Request, session: WhatsAppSession) -> Response:
+    fields = Base64Serializer(data=request.data)
+    fields.is_valid(raise_exception=True)
+    return answer_switch(
+        lambda: receive_mode.enable_webhook(
+            session,
+            base64=fields.validated_data["webhook_base64"],
+            source=ReceiveModeChange.Source.API,
+            user=request.user,  # type: ignore[arg-type]
+        )
+    )
+
+
+def answer_switch(switch: Any) -> Response:
+    """Run a switch and tell its end in the words of the contract."""
+    try:
+        switched = switch()
+    except receive_mode.SwitchRefused as error:
+        return _failed(error)
+    if switched.pending:
+        data = {"success": True, "pending": True, "message": message_of(switched)}
+        return Response(data, status=status.HTTP_202_ACCEPTED)
+    return Response({"success": True, "message": message_of(switched)})
+
+
+def message_of(switched: receive_mode.Switched) -> str:
+    """The sentence about a switch, for programs and for people."""
+    if switched.pending:
+        return _("WebSocket is waiting for its socket to open. The webhook stays on meanwhile.")
+    if switched.mode == Mode.WEBHOOK:
+        return _("Webhook enabled successfully. WebSocket was disabled.")
+    return _("WebSocket enabled successfully. Webhook was disabled.")
+
+
+def _failed(error: receive_mode.SwitchRefused) -> Response:
+    return Response({"success": False, "message": str(error)}, status=error.status)
+
+
+def connection_state(session: WhatsAppSession) -> dict[str, Any]:
+    """Ask Evolution, compare, and tell both sides."""
+    found = None
+    try:
+        found = receive_mode.find(session)
+    except receive_mode.SwitchRefused as error:
+        trouble: str | None = str(error)
+    else:
+        trouble = None
+    return {
+        "webhookEnabled": session.webhook_enabled,
+        "websocketEnabled": session.websocket_enabled,
+        "webhookConfig": {
+            "url": session.webhook_url,
+            "webhook_base64": session.webhook_base64,
+            "events": list(receive_mode.EVENTS) if session.webhook_enabled else [],
+        },
+        "inSync": found.in_sync if found else None,
+        "switching": {
+            "to": session.switching_to,
+            "phase": session.switching_phase,
+            "since": session.switching_since,
+        }
+        if session.switching_to
+        else None,
+        "listener": {
+            "connected": session.listener_connected
+            and listeners.is_fresh(session.listener_seen_at),
+            "lastSeenAt": session.listener_seen_at,
+        },
+        "evolution": {
+            "reachable": found is not None,
+            "webhookEnabled": found.webhook.enabled if found else None,
+            "websocketEnabled": found.websocket.enabled if found else None,
+            "error": trouble,
+        },
+    }

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from django.urls import re_path
+from rest_framework.routers import SimpleRouter
+
+from instances import api
+from instances.webhooks import EvolutionWebhook
+
+router = SimpleRouter()
+router.register("instances", api.SessionViewSet, basename="instance")
+
+# The mission's routes answer with and without a trailing slash.
+_NAME = r"(?P<instance_name>[^/]+)/?$"
+_MANAGE = "^instance-management"
+urlpatterns = [
+    re_path(rf"{_MANAGE}/connection-state/{_NAME}", api.ConnectionStateView.as_view()),
+    re_path(rf"{_MANAGE}/enable-webhook/{_NAME}", api.EnableWebhookView.as_view()),
+    re_path(rf"{_MANAGE}/enable-websocket/{_NAME}", api.EnableWebsocketView.as_view()),
+    re_path(rf"{_MANAGE}/repair/{_NAME}", api.RepairView.as_view()),
+    re_path(rf"{_MANAGE}/cancel/{_NAME}", api.CancelView.as_view()),
+    re_path(
+        r"^webhook-management/configure/(?P<session_id>\d+)/?$", api.ConfigureWebhookView.as_view()
+    ),
+    re_path(r"^webhooks/evolution/?$", EvolutionWebhook.as_view(), name="webhook-evolution"),
+    *router.urls,
+]

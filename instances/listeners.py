@@ -1,0 +1,31 @@
+"""Which listener processes run, and how to wake them."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.db import connection
+from django.utils import timezone
+
+from instances.models import ListenerProcess
+
+# PostgreSQL notification: sessions changed, look at them now.
+WAKE_CHANNEL = "alterna_sessions"
+HEARTBEAT_SECONDS = 2.0
+FRESH = dt.timedelta(seconds=8)
+
+
+def is_fresh(seen_at: dt.datetime | None) -> bool:
+    """Whether a sign of life is recent enough to be believed."""
+    return seen_at is not None and timezone.now() - seen_at < FRESH
+
+
+def is_running() -> bool:
+    """Whether at least one listener process gave a sign of life lately."""
+    return ListenerProcess.objects.filter(seen_at__gt=timezone.now() - FRESH).exists()
+
+
+def wake() -> None:
+    """Have every listener look at the sessions at once, after the present transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '')", [WAKE_CHANNEL])

@@ -1,0 +1,17 @@
+"""Tell open pages that a session changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from messaging import live
+
+if TYPE_CHECKING:
+    from instances.models import WhatsAppSession
+
+GROUP = "instances"
+
+
+def session_changed(session: WhatsAppSession) -> None:
+    """Push the session to the pages that show it, once this is committed."""
+    live.publish([GROUP], {"type": "live.change", "session": session.pk})

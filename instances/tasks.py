@@ -1,0 +1,41 @@
+"""The jobs of the receive mode. A job makes one call inward."""
+
+from __future__ import annotations
+
+import contextlib
+
+from django.db import transaction
+from procrastinate import exceptions
+from procrastinate.contrib.django import app
+
+
+def enqueue_resume(session_id: int) -> None:
+    """Have a waiting handover looked at, once."""
+    name = f"handover:{session_id}"
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        resume_handover.configure(queueing_lock=name).defer(session_id=session_id)
+
+
+@app.task(name="instances.resume_handover", queue="care")
+def resume_handover(session_id: int) -> None:
+    from instances import receive_mode
+
+    receive_mode.resume(session_id)
+
+
+@app.periodic(cron="* * * * * */2")
+@app.task(name="instances.resume_handovers", queue="care", queueing_lock="resume_handovers")
+def resume_handovers(timestamp: int) -> None:
+    """Take up the handovers that wait, or whose process died."""
+    from instances import care
+
+    care.resume_handovers()
+
+
+@app.periodic(cron="* * * * * 30")
+@app.task(name="instances.check_receive_modes", queue="care", queueing_lock="check_receive_modes")
+def check_receive_modes(timestamp: int) -> None:
+    """Compare every session with what Evolution has."""
+    from instances import care
+
+    care.check_receive_modes()

@@ -1,0 +1,111 @@
+"""What happened, to look at. Nothing here can be changed: messages change by being sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+
+from messaging.models import Contact, Conversation, DeliveryAttempt, InboundEvent, Message
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+    _Inline = admin.TabularInline[Any, Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+    _Inline = admin.TabularInline
+
+
+class ReadOnly:
+    """To look at only."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class AttemptInline(ReadOnly, _Inline):
+    model = DeliveryAttempt
+    fields = (
+        "number",
+        "round",
+        "route",
+        "channel",
+        "rule",
+        "outcome",
+        "receipt",
+        "error_code",
+        "error_title",
+        "provider_message_id",
+        "started_at",
+        "finished_at",
+    )
+    extra = 0
+
+
+@admin.register(Contact)
+class ContactAdmin(ReadOnly, _ModelAdmin):
+    list_display = ("name", "phone_number", "user_id", "created_at")
+    search_fields = ("name", "phone_number", "user_id")
+
+
+@admin.register(Conversation)
+class ConversationAdmin(ReadOnly, _ModelAdmin):
+    list_display = ("contact", "channel", "last_message_at", "last_inbound_at", "unread_count")
+    list_filter = ("channel",)
+    list_select_related = ("contact", "channel")
+    search_fields = ("contact__name", "contact__phone_number")
+
+
+@admin.register(Message)
+class MessageAdmin(ReadOnly, _ModelAdmin):
+    list_display = (
+        "created_at",
+        "direction",
+        "conversation",
+        "type",
+        "status",
+        "route",
+        "error_code",
+        "decision",
+    )
+    list_filter = ("direction", "status", "route", "type", "conversation__channel", "created_at")
+    list_select_related = ("conversation__contact", "conversation__channel")
+    search_fields = ("id", "client_reference", "conversation__contact__phone_number")
+    date_hierarchy = "created_at"
+    show_full_result_count = False
+    inlines = (AttemptInline,)
+
+
+@admin.register(DeliveryAttempt)
+class DeliveryAttemptAdmin(ReadOnly, _ModelAdmin):
+    list_display = (
+        "started_at",
+        "message",
+        "number",
+        "route",
+        "channel",
+        "outcome",
+        "receipt",
+        "error_code",
+        "error_title",
+    )
+    list_filter = ("route", "outcome", "receipt", "channel", "started_at")
+    list_select_related = ("message", "channel")
+    search_fields = ("provider_message_id", "message__id", "error_code")
+    show_full_result_count = False
+
+
+@admin.register(InboundEvent)
+class InboundEventAdmin(ReadOnly, _ModelAdmin):
+    list_display = ("id", "received_at", "source", "source_key", "state", "processed_at")
+    list_filter = ("source", "state", "received_at")
+    search_fields = ("source_key", "dedupe_key")
+    show_full_result_count = False

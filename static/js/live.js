@@ -1,0 +1,296 @@
+// Keeps a page up to date: one socket, whose frames replace or insert elements by their key.
+//
+// An element carries data-live="message:<id>" and data-version; a list carries data-live-list with
+// the kind of its elements, data-order ("asc" or "desc", by data-sort) and maybe data-max.
+// What was missed while the socket was down comes after the reconnect: the server is told until
+// when the page is up to date.
+
+const texts = JSON.parse(document.getElementById("interface-texts").textContent);
+const RETRY_FIRST_MS = 500;
+const RETRY_MOST_MS = 10_000;
+const SILENCE_MS = 60_000; // the server pings every 25 s
+const HINT_AFTER_MS = 400;
+const AT_BOTTOM_PX = 60;
+
+// --- elements --------------------------------------------------------------------------------------
+
+const find = (key) => document.querySelector(`[data-live="${CSS.escape(key)}"]`);
+
+/** Show an element unless the page has it in this version or a newer one. */
+function show(html, version, { mine = false } = {}) {
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  const fresh = template.content.firstElementChild;
+  if (!fresh?.dataset.live) return;
+  fresh.dataset.version = version ?? fresh.dataset.version;
+  const known = find(fresh.dataset.live);
+  if (known && Number(known.dataset.version) >= Number(fresh.dataset.version)) return;
+  const kind = fresh.dataset.live.split(":", 1)[0];
+  const placed = known ? replace(known, fresh) : insert(kind, fresh);
+  if (!placed) return;
+  htmx.process(fresh);
+  if (kind === "message") messageShown(known, fresh, mine);
+}
+
+function replace(known, fresh) {
+  const details = fresh.querySelector("details");
+  if (details) details.open = known.querySelector("details")?.open ?? false;
+  const result = fresh.querySelector(".test-result");
+  if (result) result.replaceChildren(...(known.querySelector(".test-result")?.childNodes ?? []));
+  const focused = known.contains(document.activeElement) ? document.activeElement : null;
+  if (known.dataset.sort === fresh.dataset.sort) {
+    known.replaceWith(fresh);
+  } else {
+    const list = known.parentElement;
+    known.remove();
+    place(list, fresh);
+  }
+  if (focused) {
+    const key = focused.dataset.focus;
+    ((key && fresh.querySelector(`[data-focus="${key}"]`)) || fresh).focus({ preventScroll: true });
+  }
+  return true;
+}
+
+function insert(kind, fresh) {
+  const list = document.querySelector(`[data-live-list="${kind}"]`);
+  if (!list) return false;
+  const first = list.querySelector(":scope > [data-sort]");
+  // Older than all that is shown, and the page knows of older ones: it comes with those.
+  if (list.querySelector("[data-older]") && first && fresh.dataset.sort < first.dataset.sort) {
+    return false;
+  }
+  list.querySelectorAll(".list-empty, [data-empty]").forEach((element) => element.remove());
+  fresh.classList.add("is-new");
+  place(list, fresh);
+  return fresh.isConnected;
+}
+
+function place(list, fresh) {
+  const descending = list.dataset.order === "desc";
+  const comesBefore = (element) =>
+    descending ? element.dataset.sort > fresh.dataset.sort : element.dataset.sort <= fresh.dataset.sort;
+  const items = [...list.querySelectorAll(":scope > [data-sort]")];
+  // Nearly always at one end, so look from the end where it will be.
+  let before = descending ? items.filter(comesBefore).at(-1) : items.findLast(comesBefore);
+  if (before) before.after(fresh);
+  else if (items.length) items[0].before(fresh);
+  else list.append(fresh);
+  const most = Number(list.dataset.max || Infinity);
+  [...list.querySelectorAll(":scope > [data-sort]")].slice(most).forEach((element) => element.remove());
+}
+
+// --- the thread of a conversation ------------------------------------------------------------------
+
+const thread = document.querySelector("[data-thread]");
+const toBottom = document.querySelector("[data-to-bottom]");
+const announcer = document.querySelector("[data-announcer]");
+let atBottom = true;
+let unseen = false;
+
+function messageShown(known, fresh, mine) {
+  if (!known) tidyDays();
+  if (thread) {
+    if (atBottom || mine) scrollDown();
+    else if (!known) toBottom.hidden = false;
+  }
+  const received = fresh.classList.contains("message-in");
+  if (!known && received) {
+    announce(texts.newMessage.replace("{text}", fresh.dataset.preview));
+    unseen = true;
+    markSeen();
+  } else if (!received && known?.dataset.status !== fresh.dataset.status) {
+    announce(`${fresh.querySelector("[data-icon]").textContent.trim()}: ${fresh.dataset.preview}`);
+  }
+}
+
+function announce(words) {
+  announcer.textContent = words;
+}
+
+function markSeen() {
+  const target = document.querySelector("[data-window]");
+  if (!unseen || document.hidden || !target) return;
+  unseen = false;
+  htmx.trigger(target, "alterna:seen");
+}
+
+function scrollDown() {
+  thread.scrollTop = thread.scrollHeight;
+  atBottom = true;
+  toBottom.hidden = true;
+}
+
+/** Let each day have one separator, before its first message. */
+function tidyDays() {
+  const list = document.querySelector('[data-live-list="message"]');
+  let day = null;
+  for (const node of [...(list?.children ?? [])]) {
+    const label = node.dataset.dayLabel;
+    if (label) {
+      if (label === day || node.nextElementSibling?.dataset.day !== label) node.remove();
+    } else if (node.dataset.day && node.dataset.day !== day) {
+      day = node.dataset.day;
+      if (node.previousElementSibling?.dataset.dayLabel !== day) node.before(separator(day));
+    }
+  }
+  document.dispatchEvent(new Event("alterna:times"));
+}
+
+function separator(day) {
+  const element = document.createElement("p");
+  element.className = "day";
+  element.dataset.dayLabel = day;
+  return element;
+}
+
+if (thread) {
+  const target = location.hash && document.getElementById(location.hash.slice(1));
+  if (target) target.focus();
+  else scrollDown();
+  thread.addEventListener("scroll", () => {
+    atBottom = thread.scrollHeight - thread.scrollTop - thread.clientHeight < AT_BOTTOM_PX;
+    if (atBottom) toBottom.hidden = true;
+  }, { passive: true });
+  // The composer grows, a phone's keyboard opens: the last message stays in sight.
+  new ResizeObserver(() => atBottom && scrollDown()).observe(thread);
+  toBottom.addEventListener("click", scrollDown);
+
+  let fromEnd = 0;
+  thread.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.target.matches("[data-older]")) fromEnd = thread.scrollHeight - thread.scrollTop;
+  });
+  thread.addEventListener("htmx:afterSettle", () => {
+    if (!fromEnd) return;
+    tidyDays();
+    thread.scrollTop = thread.scrollHeight - fromEnd;
+    fromEnd = 0;
+    thread.focus({ preventScroll: true });
+  });
+}
+
+document.addEventListener("visibilitychange", markSeen);
+
+// The answer to a form is an element like those of the socket, and may come after a newer one.
+document.addEventListener("htmx:afterRequest", (event) => {
+  const { elt, successful, xhr } = event.detail;
+  if (successful && elt.closest("[data-live-response]")) {
+    show(xhr.responseText, undefined, { mine: elt.matches("form") });
+  }
+});
+
+// --- the socket ------------------------------------------------------------------------------------
+
+class Socket {
+  constructor(path, since) {
+    this.path = path;
+    this.since = since;
+    this.tries = 0;
+    this.open();
+  }
+
+  open() {
+    clearTimeout(this.timer);
+    this.drop();
+    const url = new URL(this.path, location.href);
+    url.protocol = url.protocol.replace("http", "ws");
+    url.searchParams.set("since", this.since);
+    const socket = new WebSocket(url);
+    this.socket = socket;
+    this.heard = Date.now();
+    socket.onmessage = (event) => this.frame(JSON.parse(event.data));
+    socket.onclose = () => socket === this.socket && this.later();
+  }
+
+  frame(frame) {
+    this.heard = Date.now();
+    if (frame.kind === "reload") {
+      location.reload();
+      return;
+    }
+    if (frame.html) {
+      show(frame.html, frame.version);
+      refreshSoon();
+    }
+    if (frame.kind === "ready") {
+      if (this.lost) refreshSoon();
+      this.lost = false;
+      this.tries = 0;
+      this.hint(false);
+      document.dispatchEvent(new Event("alterna:times"));
+    }
+    if (frame.at) this.since = frame.at;
+  }
+
+  later() {
+    this.socket = null;
+    this.lost = true;
+    this.hint(true);
+    const most = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** this.tries);
+    this.tries += 1;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.open(), most * (0.5 + Math.random() / 2));
+  }
+
+  /** Something says that it may work again, or that it has silently stopped to. */
+  check() {
+    const silent = Date.now() - this.heard > SILENCE_MS;
+    if (!this.socket) {
+      this.tries = 0;
+      this.open();
+    } else if (silent) {
+      this.drop();
+      this.later();
+    }
+  }
+
+  drop() {
+    const socket = this.socket;
+    this.socket = null;
+    socket?.close();
+  }
+
+  stop() {
+    clearTimeout(this.timer);
+    this.drop();
+    this.hint(false);
+  }
+
+  hint(lost) {
+    clearTimeout(this.hintTimer);
+    const element = document.querySelector("[data-connection]");
+    if (lost) this.hintTimer = setTimeout(() => (element.hidden = false), HINT_AFTER_MS);
+    else element.hidden = true;
+  }
+}
+
+let refreshTimer = null;
+
+/** Let the figures that no frame carries be read anew, at most every two seconds. */
+function refreshSoon() {
+  refreshTimer ??= setTimeout(() => {
+    refreshTimer = null;
+    htmx.trigger(document.body, "alterna:refresh");
+  }, 2000);
+}
+
+let socket = null;
+let watched = null;
+
+/** Open the socket that the page asks for; a list that was filtered asks for none. */
+function connect() {
+  const element = document.querySelector("[data-live-url]");
+  if (element === watched) return;
+  watched = element;
+  socket?.stop();
+  socket = element && new Socket(element.dataset.liveUrl, element.dataset.liveSince);
+}
+
+connect();
+document.addEventListener("htmx:afterSettle", connect);
+document.addEventListener("visibilitychange", () => document.hidden || socket?.check());
+addEventListener("online", () => socket?.check());
+addEventListener("offline", () => socket?.socket && (socket.drop(), socket.later()));
+addEventListener("pagehide", () => socket?.stop());
+addEventListener("pageshow", (event) => event.persisted && socket?.open());
+setInterval(() => socket?.socket && socket.check(), SILENCE_MS / 6);

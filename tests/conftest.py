@@ -1,0 +1,216 @@
+"""What tests of several rooms share. Nothing of Django is imported before a fixture is used."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from aiohttp import web
+
+from simulators import graph as graph_simulator
+from simulators import wwebjs as wwebjs_simulator
+from simulators.base import Simulator, run_in_thread
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from rest_framework.test import APIClient
+
+    from channels_app.models import Channel
+
+GRAPH_TOKEN = "EAAtest-token"
+APP_SECRET = "test_app_secret"
+NUMBER_ID = "106540352242922"
+WWEBJS_KEY = "test-wwebjs-key"
+WWEBJS_SESSION = "TESTE"
+
+Body = dict[str, Any]
+
+
+@dataclass
+class Provider:
+    """A simulator on a real socket."""
+
+    url: str
+    simulator: Simulator
+
+    def plays(self, *scenarios: str, forever: bool = False) -> None:
+        """Answer the next sends like this, whatever the recipient."""
+        body = {"scenarios": scenarios, "forever": forever}
+        answer = requests.post(f"{self.url}/_control/script", json=body, timeout=5)
+        assert answer.ok, answer.text
+
+    def sends(self) -> list[Body]:
+        """The bodies of the sends that arrived, refused ones included."""
+        return [
+            request["body"]
+            for request in list(self.simulator.requests)
+            if request["method"] == "POST"
+            and ("/messages" in request["path"] or "/sendMessage/" in request["path"])
+        ]
+
+    def settle(self) -> None:
+        """Wait until every status and webhook of the simulator is out."""
+        answer = requests.post(f"{self.url}/_control/settle", timeout=15)
+        assert answer.json() == {"settled": True}
+
+
+@dataclass
+class Webhooks:
+    """Stands where our receiver stands and keeps what Meta posts, with its signature."""
+
+    url: str = ""
+    arrived: queue.Queue[tuple[bytes, str]] = field(default_factory=queue.Queue)
+
+    def application(self) -> web.Application:
+        async def receive(request: web.Request) -> web.Response:
+            self.arrived.put((await request.read(), request.headers["X-Hub-Signature-256"]))
+            return web.Response()
+
+        app = web.Application()
+        app.router.add_post("/{tail:.*}", receive)
+        return app
+
+    def take(self) -> list[tuple[bytes, str]]:
+        """All that arrived so far."""
+        return [self.arrived.get_nowait() for _ in range(self.arrived.qsize())]
+
+
+@pytest.fixture
+def servers() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def webhooks(servers: ExitStack) -> Webhooks:
+    webhooks = Webhooks()
+    webhooks.url = servers.enter_context(run_in_thread(webhooks.application())).url
+    return webhooks
+
+
+@pytest.fixture
+def graph(servers: ExitStack, webhooks: Webhooks) -> Provider:
+    """Meta's Graph API. Its webhooks arrive in `webhooks`."""
+    number = graph_simulator.GraphNumber(NUMBER_ID, token=GRAPH_TOKEN, app_secret=APP_SECRET)
+    simulator = graph_simulator.GraphSimulator(
+        graph_simulator.GraphSettings(
+            numbers={NUMBER_ID: number},
+            webhook_url=webhooks.url,
+            status_delay=0.0,
+            late_failure_delay=0.0,
+            slow_seconds=0.1,
+        )
+    )
+    running = servers.enter_context(run_in_thread(simulator.application()))
+    return Provider(running.url, simulator)
+
+
+@pytest.fixture
+def wwebjs(servers: ExitStack) -> Provider:
+    """A wwebjs-api with one session that is ready."""
+    simulator = wwebjs_simulator.WwebjsSimulator(
+        wwebjs_simulator.WwebjsSettings(
+            api_key=WWEBJS_KEY,
+            ready_sessions=(WWEBJS_SESSION,),
+            send_seconds=0.0,
+            ack_delay=0.0,
+            protocol_timeout=0.2,
+            late_delivery_seconds=0.0,
+        )
+    )
+    running = servers.enter_context(run_in_thread(simulator.application()))
+    return Provider(running.url, simulator)
+
+
+@pytest.fixture
+def make_channel() -> Callable[..., Channel]:
+    """Make official channels; changes are fields of the model."""
+    from channels_app.models import Channel
+
+    def make(**changes: Any) -> Channel:
+        count = Channel.objects.count()
+        fields = {
+            "name": f"Oficial {count}" if count else "Oficial",
+            "phone_number": "+5511900000001",
+            "phone_number_id": str(int(NUMBER_ID) + count),
+            "access_token": GRAPH_TOKEN,
+            "app_secret": APP_SECRET,
+            "verify_token": "let-me-in",
+            # Nobody listens there: a test that sends names its simulator.
+            "graph_url": "http://127.0.0.1:9",
+            **changes,
+        }
+        return Channel.objects.create(**fields)
+
+    return make
+
+
+@pytest.fixture
+def channel(make_channel: Callable[..., Channel]) -> Channel:
+    """An official channel without a fallback, whose provider is not asked."""
+    return make_channel()
+
+
+@pytest.fixture
+def wired(
+    make_channel: Callable[..., Channel], graph: Provider, wwebjs: Provider
+) -> Channel:
+    """An official channel with wwebjs for its fallback, both simulated."""
+    return make_channel(
+        graph_url=graph.url,
+        fallback="wwebjs",
+        wwebjs_url=wwebjs.url,
+        wwebjs_api_key=WWEBJS_KEY,
+        wwebjs_session_id=WWEBJS_SESSION,
+        request_timeout_seconds=1,
+    )
+
+
+@pytest.fixture
+def make_user() -> Callable[..., User]:
+    """Make active staff with the named permissions ("messaging.view_message")."""
+    from django.contrib.auth.models import Permission, User
+
+    def make(username: str, *permissions: str, **changes: Any) -> User:
+        user = User.objects.create_user(username, password="pw", **{"is_staff": True, **changes})
+        for name in permissions:
+            app, codename = name.split(".")
+            user.user_permissions.add(
+                Permission.objects.get(content_type__app_label=app, codename=codename)
+            )
+        return user
+
+    return make
+
+
+@pytest.fixture
+def staff(make_user: Callable[..., User]) -> User:
+    """Staff who may do everything."""
+    return make_user("ana", is_superuser=True)
+
+
+@pytest.fixture
+def client_of() -> Callable[[User], APIClient]:
+    """Make REST clients that hold a token of a user."""
+    from rest_framework.test import APIClient
+
+    from accounts.models import ApiToken
+
+    def make(user: User) -> APIClient:
+        _, key = ApiToken.objects.create(user=user)
+        client = APIClient()
+        client.credentials(HTTP_AUTHORIZATION=f"Token {key}", HTTP_ACCEPT_LANGUAGE="en")
+        return client
+
+    return make
+
+
+@pytest.fixture
+def api(staff: User, client_of: Callable[[User], APIClient]) -> APIClient:
+    """A REST client that may do everything, in English."""
+    return client_of(staff)

@@ -1,0 +1,303 @@
+"""Delivery to webhooks: retries, what is never retried, the stall, base64, restarts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import itertools
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from .support import Receiver, Server, receiver, running, wait_until
+
+
+def inject(server: Server, text: str, *, number: str = "5511900000101") -> None:
+    """A customer's text on the EVOLUTION channel, with the text as its id."""
+    server.post(
+        "/webhook/evolution",
+        {
+            "numberId": number,
+            "key": {"id": text, "remoteJid": "5511988887777@s.whatsapp.net", "fromMe": False},
+            "pushName": "Ana",
+            "message": {"conversation": text},
+            "messageType": "conversation",
+        },
+    )
+
+
+def subscribe(server: Server, url: str, **more: Any) -> None:
+    server.create("wh1", number="5511900000101")
+    server.set_webhook("wh1", url, ["MESSAGES_UPSERT"], **more)
+
+
+def delivery(server: Server, message_id: str) -> Any:
+    """What became of the webhook of a message, once it ended."""
+
+    def ended() -> Any:
+        [event] = server.books("events", message_id=message_id, event="messages.upsert")
+        [only] = event["webhooks"]
+        return only if only["state"] not in ("pending", "retrying") else None
+
+    return wait_until(ended)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_some_answers_are_never_retried(server: Server, hook: Receiver, status: int) -> None:
+    hook.status = status
+    subscribe(server, hook.url)
+    inject(server, "lost")
+    ended = delivery(server, "lost")
+    assert ended["state"] == "gone"
+    assert [attempt["status"] for attempt in ended["attempts"]] == [status]
+
+
+@pytest.mark.parametrize("status", [301, 405, 408, 409, 410, 429, 500, 503])
+def test_all_other_failures_are_retried_with_the_same_body(
+    server: Server, hook: Receiver, status: int
+) -> None:
+    hook.answers = [status, status]
+    subscribe(server, hook.url)
+    inject(server, "late")
+    ended = delivery(server, "late")
+    assert ended["state"] == "delivered"
+    assert len(ended["attempts"]) == 3
+    assert len({json.dumps(body) for body in hook.bodies()}) == 1
+
+
+def test_the_waits_double_and_never_fall_below_the_first(hook: Receiver) -> None:
+    hook.status = 500
+    with running(webhook_initial_seconds=0.1, webhook_jitter=0.2) as server:
+        subscribe(server, hook.url)
+        inject(server, "gone")
+        ended = delivery(server, "gone")
+    times = [attempt["at"] for attempt in ended["attempts"]]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert len(gaps) == 3
+    assert gaps[0] >= 0.1
+    assert 0.15 <= gaps[1] <= 0.3
+    assert 0.3 <= gaps[2] <= 0.6
+
+
+def test_a_receiver_that_is_down_is_retried_until_the_last_attempt(server: Server) -> None:
+    subscribe(server, "http://127.0.0.1:9/nobody")
+    inject(server, "nobody")
+    ended = delivery(server, "nobody")
+    assert ended["state"] == "gone"
+    assert [attempt["status"] for attempt in ended["attempts"]] == [None] * 4
+
+
+def test_a_slow_receiver_gets_the_event_again() -> None:
+    # A receiver that takes the request and never answers: another simulator's hanging fault.
+    with (
+        running(webhook_timeout_seconds=0.05, webhook_max_attempts=2) as server,
+        running(hang_seconds=1.0) as silent,
+    ):
+        silent.control("faults", path="/hook", mode="hang", times=5)
+        subscribe(server, f"{silent.url}/hook")
+        inject(server, "slow")
+        ended = delivery(server, "slow")
+        bodies = [request["body"] for request in silent.books("requests")]
+    assert [attempt["error"] for attempt in ended["attempts"]] == ["TimeoutError"] * 2
+    assert bodies[0] == bodies[1]
+
+
+def test_running_retries_keep_their_url_when_the_webhook_is_changed_or_disabled(
+    hook: Receiver,
+) -> None:
+    with running(webhook_initial_seconds=0.1) as server:
+        hook.answers = [500, 500]
+        subscribe(server, f"{hook.url}/old")
+        inject(server, "kept")
+        wait_until(lambda: hook.got)
+        server.post("/webhook/set/wh1", {"webhook": {"enabled": False, "url": "", "events": []}})
+        inject(server, "unheard")
+        assert delivery(server, "kept")["state"] == "delivered"
+    assert [entry["path"] for entry in hook.got] == ["/old"] * 3
+    assert hook.ids() == ["kept"] * 3
+
+
+def test_a_later_event_overtakes_one_in_retry(hook: Receiver) -> None:
+    with running(webhook_initial_seconds=0.1) as server:
+        hook.answers = [503]
+        subscribe(server, hook.url)
+        inject(server, "first")
+        wait_until(lambda: hook.got)
+        inject(server, "second")
+        wait_until(lambda: len(hook.got) == 3)
+    assert hook.ids() == ["first", "second", "first"]
+
+
+def test_a_restart_forgets_the_retries(hook: Receiver) -> None:
+    with running(webhook_initial_seconds=5.0) as server:
+        hook.status = 503
+        subscribe(server, hook.url)
+        inject(server, "forgotten")
+        wait_until(lambda: hook.got)
+        server.control("restart")
+        assert delivery(server, "forgotten")["state"] == "dropped"
+        [event] = server.books("events", message_id="forgotten", lost="1")
+        assert event["reached"] == []
+
+
+def test_headers_of_the_webhook_win_and_jwt_key_becomes_a_signed_token(
+    server: Server, hook: Receiver
+) -> None:
+    headers = {"User-Agent": "mine", "X-Secret": "s", "jwt_key": "signing-secret"}
+    hook.answers = [500]
+    subscribe(server, hook.url, headers=headers)
+    inject(server, "signed")
+    wait_until(lambda: len(hook.got) == 2)
+    first, retry = hook.got
+    assert first["headers"]["user-agent"] == "mine"
+    assert "jwt_key" not in first["headers"]
+    assert first["headers"]["authorization"] == retry["headers"]["authorization"]
+    head, claims, signature = first["headers"]["authorization"].removeprefix("Bearer ").split(".")
+    expected = hmac.digest(b"signing-secret", f"{head}.{claims}".encode(), hashlib.sha256)
+    assert base64.urlsafe_b64decode(signature + "=") == expected
+    decoded = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+    assert decoded["exp"] - decoded["iat"] == 600
+    assert decoded["action"] == "webhook"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "path"),
+    [
+        ("/hook", "/hook/messages-upsert"),
+        ("/hook/", "/hook//messages-upsert"),
+        ("/hook?t=1", "/hook?t=1/messages-upsert"),
+    ],
+)
+def test_by_events_appends_blindly(server: Server, hook: Receiver, suffix: str, path: str) -> None:
+    subscribe(server, hook.url + suffix, byEvents=True)
+    inject(server, "one")
+    [got] = wait_until(lambda: hook.got)
+    assert got["path"] == path
+    assert got["body"]["destination"] == hook.url + suffix
+
+
+def test_user_and_password_of_the_url_become_basic_auth(server: Server, hook: Receiver) -> None:
+    subscribe(server, hook.url.replace("http://", "http://u:p@"))
+    inject(server, "one")
+    [got] = wait_until(lambda: hook.got)
+    assert got["headers"]["authorization"] == "Basic dTpw"
+
+
+def test_a_url_that_is_none_is_stored_and_nothing_is_delivered(server: Server) -> None:
+    subscribe(server, "not-a-url")
+    inject(server, "nowhere")
+    [event] = server.books("events", message_id="nowhere", event="messages.upsert")
+    assert event["webhooks"] == []
+
+
+def test_date_time_is_local_time_with_a_false_z(hook: Receiver) -> None:
+    with running(timezone="America/Sao_Paulo") as server:
+        subscribe(server, hook.url)
+        inject(server, "when")
+        [body] = wait_until(hook.bodies)
+    told = datetime.fromisoformat(body["date_time"])
+    behind = datetime.now(UTC) - told
+    assert timedelta(hours=2, minutes=59) < behind < timedelta(hours=3, minutes=1)
+    assert abs(body["data"]["messageTimestamp"] - time.time()) < 10
+
+
+def test_the_token_is_hidden_when_it_is_not_exposed(hook: Receiver) -> None:
+    with running(expose_token=False) as server:
+        subscribe(server, hook.url)
+        inject(server, "secret")
+        [body] = wait_until(hook.bodies)
+    assert body["apikey"] is None
+
+
+def test_sender_is_told_only_once_the_phone_was_open(server: Server, hook: Receiver) -> None:
+    webhook = {"url": hook.url, "events": ["CONNECTION_UPDATE"]}
+    server.create("b1", "WHATSAPP-BAILEYS", webhook=webhook)
+    server.get("/instance/connect/b1")
+    server.control("scan", instance="b1", number="5511900000777")
+    wait_until(lambda: len(hook.got) == 2)
+    connecting, opened = sorted(hook.bodies(), key=lambda body: body["date_time"])
+    assert "sender" not in connecting
+    assert opened["sender"] == "5511900000777@s.whatsapp.net"
+
+
+def test_the_global_webhook_gets_the_event_too_even_of_a_disabled_instance(
+    hook: Receiver,
+) -> None:
+    settings = {
+        "webhook_global_url": f"{hook.url}/global",
+        "webhook_global_by_events": True,
+        "webhook_global_events": ("MESSAGES_UPSERT",),
+    }
+    with running(**settings) as server:
+        subscribe(server, f"{hook.url}/own")
+        inject(server, "both")
+        wait_until(lambda: len(hook.got) == 2)
+        server.post("/webhook/set/wh1", {"webhook": {"enabled": False, "url": "", "events": []}})
+        inject(server, "global only")
+        wait_until(lambda: len(hook.got) == 3)
+    paths = ["/own", "/global/messages-upsert", "/global/messages-upsert"]
+    assert [entry["path"] for entry in hook.got] == paths
+    assert hook.got[1]["body"]["destination"] == f"{hook.url}/own"
+
+
+def test_an_edit_stalls_a_baileys_instance_while_its_webhook_fails() -> None:
+    with running(webhook_initial_seconds=30.0) as server, receiver() as hook:
+        server.open_baileys("b1")
+        server.set_webhook("b1", hook.url, ["MESSAGES_UPSERT", "MESSAGES_EDITED"])
+        server.control("inbound", instance="b1", id="S1", text="one")
+        wait_until(lambda: hook.ids() == ["S1"])
+        hook.status = 500
+        server.control("inbound", instance="b1", kind="edit", target="S1", text="changed")
+        wait_until(lambda: hook.bodies("messages.edited"))
+        hook.status = 200
+        for number in range(5):
+            server.control("inbound", instance="b1", id=f"S{number + 2}")
+        instances = server.books("instances")["instances"]
+        assert instances["b1"]["queued"] == 5
+        assert hook.ids().count("S2") == 0
+        # Repairing the webhook does not help, sending still works.
+        server.set_webhook("b1", hook.url, ["MESSAGES_UPSERT", "MESSAGES_EDITED"])
+        sent = server.post("/message/sendText/b1", {"number": "5511988887777", "text": "x"})
+        assert sent["status"] == "PENDING"
+        assert server.books("instances")["instances"]["b1"]["queued"] >= 5
+
+
+def test_an_edit_that_is_answered_does_not_stall(server: Server, hook: Receiver) -> None:
+    server.open_baileys("b1")
+    server.set_webhook("b1", hook.url, ["MESSAGES_UPSERT", "MESSAGES_EDITED"])
+    hook.status = 404
+    server.control("inbound", instance="b1", kind="revoke", target="S1")
+    server.control("inbound", instance="b1", id="S2")
+    wait_until(lambda: "S2" in hook.ids())
+
+
+def test_base64_comes_only_after_the_next_dial(server: Server, hook: Receiver) -> None:
+    server.open_baileys("b1")
+    server.set_webhook("b1", hook.url, ["MESSAGES_UPSERT"], base64=True)
+    picture = base64.b64encode(b"a picture").decode()
+    order = {"instance": "b1", "kind": "image", "base64": picture}
+    server.control("inbound", id="I1", **order)
+    server.post("/instance/restart/b1")
+    wait_until(lambda: server.get("/instance/connectionState/b1")["instance"]["state"] == "open")
+    server.control("inbound", id="I2", **order)
+    wait_until(lambda: len(hook.got) == 2)
+    first, second = hook.bodies()
+    assert "base64" not in first["data"]["message"]
+    assert second["data"]["message"]["base64"] == picture
+    assert isinstance(second["data"]["message"]["imageMessage"]["mediaKey"], dict)
+
+
+def test_2_3_6_swallows_a_repeated_id_and_2_3_7_does_not(hook: Receiver) -> None:
+    for version, expected in (("2.3.6", 1), ("2.3.7", 2)):
+        hook.got.clear()
+        with running(version=version) as server:
+            server.open_baileys("b1")
+            server.set_webhook("b1", hook.url, ["MESSAGES_UPSERT"])
+            for message_id in ("SAME", "SAME", "END"):
+                server.control("inbound", instance="b1", id=message_id)
+            wait_until(lambda: "END" in hook.ids())
+        assert hook.ids().count("SAME") == expected
