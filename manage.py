@@ -7,8 +7,8 @@ import sys
 # These do without a database; everything else says so in one line when there is none.
 WITHOUT_DATABASE = {
     "check", "collectstatic", "compilemessages", "diffsettings", "findstatic", "help",
-    "makemessages", "makemigrations", "new_encryption_key", "sendtestemail", "spectacular",
-    "startapp", "startproject", "up", "version",
+    "makemessages", "makemigrations", "new_encryption_key", "spectacular", "startapp",
+    "startproject", "up", "version",
 }  # fmt: skip
 
 
@@ -19,19 +19,25 @@ def main() -> None:
         from config.up import supervisor
 
         sys.exit(supervisor.main())
-    command = sys.argv[1] if len(sys.argv) > 1 else "help"
-    informs_only = command.startswith("-") or {"-h", "--help"} & set(sys.argv)
-    if command not in WITHOUT_DATABASE and not informs_only:
-        from django.conf import settings
-
-        from config.engines import why_unreachable
-
-        problem = why_unreachable(settings.DATA_DIR)
-        if problem:
-            sys.exit(problem)
+    check_database(sys.argv[1] if len(sys.argv) > 1 else "help")
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)
+
+
+def check_database(command: str) -> None:
+    """End with one line where the command needs the embedded engines and none run."""
+    from django.conf import settings
+
+    from config.engines import why_unreachable
+
+    if command.startswith("-") or {"-h", "--help"} & set(sys.argv):
+        return
+    if command not in WITHOUT_DATABASE and (problem := why_unreachable(settings.DATA_DIR)):
+        sys.exit(problem)
+    if command == "makemigrations" and why_unreachable(settings.DATA_DIR):
+        # It would wait for the database, complain, and go on without it.
+        settings.DATABASES = {"default": {"ENGINE": "django.db.backends.dummy"}}
 
 
 if __name__ == "__main__":

@@ -120,10 +120,10 @@ def _cut_off() -> None:
 def _calm_logs() -> None:
     """While the database is away one line a try is enough: ours."""
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    logging.getLogger("procrastinate.utils").setLevel(logging.CRITICAL)
     for name in ("procrastinate.worker", "procrastinate.worker.worker"):
-        logging.getLogger(name).addFilter(
-            lambda record: (
-                getattr(record, "action", "")
-                not in ("side_task_failed", "poll_jobs_to_abort_error")
-            )
-        )
+        logging.getLogger(name).addFilter(_says_more_than_we_do)
+
+
+def _says_more_than_we_do(record: logging.LogRecord) -> bool:
+    return getattr(record, "action", "") not in ("side_task_failed", "poll_jobs_to_abort_error")

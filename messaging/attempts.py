@@ -7,16 +7,20 @@ receipt by webhook, a worker that died. The message's row is locked first, alway
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
-from channels_app.providers.base import Accepted, SendError
+from channels_app.providers.base import Accepted, Rejected, SendError
 from messaging import live, policy, states, tasks
 from messaging.models import DeliveryAttempt, Message, ParkedReceipt
 from messaging.states import Outcome, Receipt, Route
+
+# Some provider has the message: nothing is decided or waited for any more.
+_TAKEN = (states.Status.SENT, states.Status.DELIVERED, states.Status.READ)
 
 
 def reference(attempt: DeliveryAttempt) -> str:
@@ -24,8 +28,22 @@ def reference(attempt: DeliveryAttempt) -> str:
     return f"{attempt.message_id}.{attempt.number}"
 
 
-def find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
-    """Return the attempt of this channel that a reference names; None for anything else."""
+def find(*, channel_id: int, reference: str, provider_message_id: str) -> DeliveryAttempt | None:
+    """Return the attempt of this channel that a provider's event names, by reference or by id.
+
+    The caller holds a transaction. Where None is returned, no worker can learn the id before it
+    ends: a receipt that is parked in it will be found.
+    """
+    if attempt := _find_by_reference(reference, channel_id=channel_id):
+        return attempt
+    _lock_id(channel_id, provider_message_id)
+    named = DeliveryAttempt.objects.filter(
+        channel_id=channel_id, provider_message_id=provider_message_id
+    )
+    return named.order_by("-id").first()
+
+
+def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
     message, _, number = text.partition(".")
     try:
         found = DeliveryAttempt.objects.filter(
@@ -63,30 +81,29 @@ def quoted_id(message: Message, attempt: DeliveryAttempt) -> str | None:
     return same_route.values_list("provider_message_id", flat=True).first() or None
 
 
-def finish(attempt_id: int, result: Accepted | SendError) -> None:
-    """Write the provider's answer to an attempt, and what the message is now."""
+def finish(attempt_id: int, result: Accepted | SendError) -> Outcome:
+    """Write the provider's answer to an attempt, and what the message is now.
+
+    Returns the attempt's outcome, which receipts that were faster than the answer have a part in.
+    Doing it again changes nothing.
+    """
     with transaction.atomic():
         attempt = _locked(attempt_id)
-        if attempt.outcome not in (Outcome.STARTED, Outcome.UNKNOWN):
-            # A receipt was faster than the answer: only the id may still be missing.
-            if isinstance(result, Accepted):
-                _take_id(attempt, result)
-                attempt.save()
-            return
-        was_unknown = attempt.outcome == Outcome.UNKNOWN
-        attempt.finished_at = timezone.now()
+        before = _known(attempt)
         if isinstance(result, Accepted):
-            attempt.outcome = Outcome.ACCEPTED
-            _clear_error(attempt)
-            _take_id(attempt, result)
+            answer = Outcome.ACCEPTED
         else:
-            attempt.outcome = result.outcome
-            _set_error(attempt, code=result.code, title=result.title, detail=result.detail)
-        _apply_parked(attempt)
-        attempt.save()
-        settle(attempt.message)
-        if was_unknown:
-            tasks.wake_conversation(attempt.message.conversation_id)
+            answer = Outcome(result.outcome)
+            if not (attempt.receipt == Receipt.FAILED and attempt.error_code):
+                _set_error(attempt, code=result.code, title=result.title, detail=result.detail)
+        if before.outcome in (Outcome.STARTED, Outcome.UNKNOWN):
+            attempt.finished_at = timezone.now()
+        attempt.outcome = answer
+        _merge(attempt, Receipt.NONE, None)
+        if isinstance(result, Accepted):
+            _learn_id(attempt, result.provider_message_id or "")
+        _save(attempt, before)
+        return Outcome(attempt.outcome)
 
 
 def close_abandoned(message: Message) -> None:
@@ -116,19 +133,13 @@ def tell_receipt(
     """Add what a provider told about an attempt. Telling it again, or late, changes nothing."""
     with transaction.atomic():
         attempt = _locked(attempt.pk)
-        before = (attempt.outcome, attempt.receipt, attempt.provider_message_id)
-        if provider_message_id and not attempt.provider_message_id:
-            attempt.provider_message_id = provider_message_id
+        before = _known(attempt)
         _merge(attempt, receipt, error)
-        if (attempt.outcome, attempt.receipt, attempt.provider_message_id) == before:
-            return
-        attempt.save()
-        settle(attempt.message)
-        if attempt.outcome == Outcome.REJECTED != before[0]:
+        _learn_id(attempt, provider_message_id)
+        _save(attempt, before)
+        if attempt.outcome == Outcome.REJECTED != before.outcome:
             # A late failure: the policy decides again, as for a refusal at once.
             tasks.enqueue_delivery(attempt.message)
-        if before[0] == Outcome.UNKNOWN != attempt.outcome:
-            tasks.wake_conversation(attempt.message.conversation_id)
 
 
 def park_receipt(
@@ -140,7 +151,7 @@ def park_receipt(
         provider_message_id=provider_message_id,
         receipt=receipt,
         defaults={
-            "error_code": error.code if error else "",
+            "error_code": error.code[:64] if error else "",
             "error_title": error.title[:300] if error else "",
             "error_detail": error.detail if error else "",
         },
@@ -163,6 +174,8 @@ def settle(message: Message, **decided: Any) -> None:
         final=bool(decision) and waiting is None,
     )
     told = _error_to_tell(attempts, summary)
+    if summary.status in _TAKEN:
+        decided = {"next_attempt_at": None, "decision": ""}
     values = {
         "status": summary.status.value,
         "route": summary.route.value if summary.route else None,
@@ -186,7 +199,7 @@ def _error_to_tell(
 
     A message that its first route took after all has nothing to explain.
     """
-    took = summary.status in (states.Status.SENT, states.Status.DELIVERED, states.Status.READ)
+    took = summary.status in _TAKEN
     if not attempts or (took and summary.route == attempts[0].route):
         return None
     return next((a for a in attempts if a.error_code and a.outcome != Outcome.ACCEPTED), None)
@@ -200,14 +213,47 @@ def _locked(attempt_id: int) -> DeliveryAttempt:
     return attempt
 
 
-def _take_id(attempt: DeliveryAttempt, result: Accepted) -> None:
-    if result.provider_message_id and not attempt.provider_message_id:
-        attempt.provider_message_id = result.provider_message_id
+@dataclass(frozen=True, slots=True)
+class _Known:
+    outcome: str
+    receipt: str
+    error_code: str
+    provider_message_id: str
+
+
+def _known(attempt: DeliveryAttempt) -> _Known:
+    return _Known(attempt.outcome, attempt.receipt, attempt.error_code, attempt.provider_message_id)
+
+
+def _save(attempt: DeliveryAttempt, before: _Known) -> None:
+    """Write an attempt, and what its message is now, where there is something new."""
+    if _known(attempt) == before:
+        return
+    attempt.save()
+    settle(attempt.message)
+    if before.outcome == Outcome.UNKNOWN != attempt.outcome:
+        tasks.wake_conversation(attempt.message.conversation_id)
+
+
+def _learn_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:
+    """Take the provider's id where there was none, and the receipts that wait for it."""
+    if not provider_message_id or attempt.provider_message_id:
+        return
+    _lock_id(attempt.channel_id, provider_message_id)
+    attempt.provider_message_id = provider_message_id
+    _apply_parked(attempt)
+
+
+def _lock_id(channel_id: int, provider_message_id: str) -> None:
+    """Let only one transaction at a time link this id to an attempt, or find that none has it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
+            [f"{channel_id}:{provider_message_id}"],
+        )
 
 
 def _apply_parked(attempt: DeliveryAttempt) -> None:
-    if not attempt.provider_message_id:
-        return
     parked = ParkedReceipt.objects.filter(
         channel_id=attempt.channel_id, provider_message_id=attempt.provider_message_id
     )
@@ -220,9 +266,12 @@ def _apply_parked(attempt: DeliveryAttempt) -> None:
 
 
 def _merge(attempt: DeliveryAttempt, told: Receipt, error: SendError | None) -> None:
-    receipt = states.merge_receipt(Receipt(attempt.receipt), told)
+    before = Receipt(attempt.receipt)
+    receipt = states.merge_receipt(before, told)
     outcome = states.merge_outcome(Outcome(attempt.outcome), receipt)
-    if receipt == Receipt.FAILED and error is not None and attempt.outcome != Outcome.REJECTED:
+    if receipt == Receipt.FAILED != before:
+        # The late word stands, whichever answer came before it or comes after it.
+        error = error or Rejected("failed", gettext_noop("The provider gave no reason"))
         _set_error(attempt, code=error.code, title=error.title, detail=error.detail)
     if outcome == Outcome.ACCEPTED:
         _clear_error(attempt)

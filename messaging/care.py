@@ -21,6 +21,7 @@ PARKED_RECEIPT_DAYS = 7
 def sweep() -> None:
     """Give a job to each message on its way and each source with events, where one is missing."""
     before = timezone.now() - LEFT_BEHIND
+    with_job = tasks.messages_with_job()
     on_the_way = Message.objects.filter(
         direction=Message.Direction.OUT,
         status__in=(
@@ -31,8 +32,8 @@ def sweep() -> None:
         ),
         updated_at__lt=before,
     ).exclude(decision__in=policy.FINAL_REASONS)
-    for message in on_the_way.order_by("created_at")[:500]:
-        if not tasks.has_delivery_job(message.pk):
+    for message in on_the_way.order_by("created_at").iterator():
+        if str(message.pk) not in with_job:
             log.warning("message without a job found", message=str(message.pk))
             tasks.enqueue_delivery(message)
     waiting = (

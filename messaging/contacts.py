@@ -13,8 +13,10 @@ def conversation_with(
     """Return the conversation of this channel with the customer, made where there is none.
 
     `phone_number` is E.164; the Brazilian number with and without the ninth digit is one customer.
-    A name that the provider tells fills an empty one. Safe against two callers at once.
+    What the provider tells fills what is empty; an address that belongs to another customer stays
+    there. Safe against two callers at once.
     """
+    name = name[:200]
     contact = _find(phone_number, user_id)
     if contact is None:
         key = {"phone_number": phone_number} if phone_number else {"user_id": user_id}
@@ -24,12 +26,16 @@ def conversation_with(
     changes = {
         field: value
         for field, value in (("name", name), ("user_id", user_id), ("phone_number", phone_number))
-        if value and not getattr(contact, field)
+        if value and not getattr(contact, field) and not _is_taken(field, value)
     }
     if changes:
         Contact.objects.filter(pk=contact.pk).update(**changes)
     conversation, _ = Conversation.objects.get_or_create(channel=channel, contact=contact)
     return conversation
+
+
+def _is_taken(field: str, value: str) -> bool:
+    return field != "name" and Contact.objects.filter(**{field: value}).exists()
 
 
 def _find(phone_number: str, user_id: str) -> Contact | None:

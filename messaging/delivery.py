@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
@@ -17,14 +18,16 @@ from django.utils import timezone
 from psycopg_pool import PoolTimeout
 
 from channels_app.models import Channel
-from channels_app.providers.registry import provider_for
 from channels_app.providers.base import Accepted, OutboundMessage, SendError, Unknown
+from channels_app.providers.registry import provider_for
 from messaging import attempts as outcomes
 from messaging import policy, states
 from messaging.models import DeliveryAttempt, Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -36,17 +39,22 @@ _DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 def deliver(message_id: str) -> dt.datetime | None:
     """Take a message as far as it goes now. Returns when to come back, or None when it is over.
 
-    Must be called by one worker at a time for one conversation (the job's lock sees to that).
+    Must be called by one worker at a time for one conversation (the job's lock sees to that). A
+    message that was deleted is over.
     """
     while True:
-        step, attempt = _decide(message_id)
+        try:
+            step, attempt = _decide(message_id)
+        except Message.DoesNotExist:
+            log.warning("message is gone", message=message_id)
+            return None
         if isinstance(step, policy.Wait):
             return step.until
         if attempt is None:
             return None
         result = _ask_provider(attempt)
-        _persistently(lambda: outcomes.finish(attempt.pk, result))  # noqa: B023 (called at once)
-        if isinstance(result, Accepted):
+        outcome = _persistently(partial(outcomes.finish, attempt.pk, result))
+        if outcome == states.Outcome.ACCEPTED:
             return None
 
 
@@ -74,9 +82,7 @@ def _decide(message_id: str) -> tuple[policy.Step, DeliveryAttempt | None]:
             outcomes.settle(message, next_attempt_at=None, decision="")
         elif isinstance(step, policy.Wait):
             outcomes.settle(message, next_attempt_at=step.until, decision=step.reason)
-        elif isinstance(step, policy.Done):
-            outcomes.settle(message, next_attempt_at=None, decision="")
-        else:
+        elif not isinstance(step, policy.Done):
             outcomes.settle(message, next_attempt_at=None, decision=step.reason)
             log.info("message is given up", message=message_id, reason=step.reason)
     return step, attempt
@@ -137,7 +143,7 @@ def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
     )
 
 
-def _persistently(write: Callable[[], Any]) -> None:
+def _persistently(write: Callable[[], T]) -> T:
     """Write what a provider answered, waiting for the database where it is away.
 
     Giving up loses the answer: the attempt then counts as unknown.
@@ -146,7 +152,7 @@ def _persistently(write: Callable[[], Any]) -> None:
     pause = 0.1
     while True:
         try:
-            write()
+            return write()
         except _DATABASE_AWAY:
             if time.monotonic() > deadline:
                 raise
@@ -154,8 +160,6 @@ def _persistently(write: Callable[[], Any]) -> None:
             connection.close()
             time.sleep(pause)
             pause = min(pause * 2, 5)
-        else:
-            return
 
 
 def _facts(message: Message) -> policy.MessageFacts:

@@ -10,8 +10,9 @@ DEFAULT_REGION = "BR"
 def normalize(raw: str) -> str:
     """Return the number as E.164 with the plus sign.
 
-    A number without a plus is read as a Brazilian one, else as an international one. Raises
-    ValueError when it is no possible number of any country.
+    A number without a plus is read as a Brazilian one, else as an international one. A Brazilian
+    mobile number may lack the ninth digit, as WhatsApp writes it. Raises ValueError when it is no
+    number of any country.
     """
     raw = raw.strip()
     digits = "".join(filter(str.isdigit, raw))
@@ -23,9 +24,14 @@ def normalize(raw: str) -> str:
             number = phonenumbers.parse(text, region)
         except phonenumbers.NumberParseException:
             continue
-        if phonenumbers.is_valid_number(number):
-            return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+        written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+        if any(map(_is_valid, spellings(written))):
+            return written
     raise ValueError("not a phone number")
+
+
+def _is_valid(number: str) -> bool:
+    return phonenumbers.is_valid_number(phonenumbers.parse(number))
 
 
 def spellings(number: str) -> list[str]:

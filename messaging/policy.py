@@ -57,7 +57,7 @@ REASONS: dict[str, str | Promise] = {
     "never_fall_back": _("This refusal must not be gone around."),
     "opt_in_only": _("Sending this by another way could harm the number."),
     "pair_limit": _("WhatsApp limits how many messages this customer gets in a short time."),
-    "too_old": _("The message is too old for the fallback."),
+    "too_old": _("The message is too old to be sent again."),
     "fallback_refused": _("The fallback refused it, too."),
     "fallback_unavailable": _("The fallback was not available on any try."),
     "fallback_unconfirmed": _("The fallback did not answer: a person must look."),
@@ -158,7 +158,7 @@ def next_step(
         return GiveUp("inactive")
     tried = [attempt for attempt in attempts if attempt.round == message.round]
     by_fallback = [attempt for attempt in tried if attempt.route != rules.main_route]
-    to_fallback = _Fallback(message, rules, now, fallback_free_at)
+    to_fallback = _Fallback(message, rules, now, fallback_free_at, _forbidden(tried, rules))
     if by_fallback:
         return _after_fallback(by_fallback, to_fallback, now=now)
     if message.round_route == "fallback":
@@ -176,15 +176,35 @@ class _Fallback:
     rules: ChannelRules
     now: dt.datetime
     free_at: dt.datetime | None
+    # The reason why it must not be used for this message, where there is one.
+    forbidden: str | None
+
+    @property
+    def too_late(self) -> bool:
+        return self.now - self.message.round_started_at > self.rules.fallback_max_age
 
     def __call__(self, reason: str) -> Step:
+        if self.forbidden is not None:
+            return GiveUp(self.forbidden)
         if self.rules.fallback is None:
             return GiveUp("no_fallback")
-        if self.now - self.message.round_started_at > self.rules.fallback_max_age:
+        if self.too_late:
             return GiveUp("too_old")
         if self.free_at is not None and self.free_at > self.now:
             return Wait(self.free_at, "waiting_pace")
         return Attempt(self.rules.fallback, reason)
+
+
+def _forbidden(tried: Sequence[AttemptFacts], rules: ChannelRules) -> str | None:
+    """Return why what the main route said forbids the fallback, whenever it was said."""
+    said = {
+        cloud_errors.lookup(attempt.error_code).fallback
+        for attempt in tried
+        if attempt.route == rules.main_route
+    }
+    if FallbackRule.NEVER in said:
+        return "never_fall_back"
+    return "opt_in_only" if FallbackRule.OPT_IN in said else None
 
 
 def _after_official(
@@ -200,15 +220,15 @@ def _after_official(
             return Hold("held")
         return to_fallback("unconfirmed")
 
+    if to_fallback.forbidden is not None:
+        return GiveUp(to_fallback.forbidden)
     rule = cloud_errors.lookup(last.error_code).fallback
-    if rule == FallbackRule.NEVER:
-        return GiveUp("never_fall_back")
-    if rule == FallbackRule.OPT_IN:
-        return GiveUp("opt_in_only")
-    # A late failure rejects with codes, too, that are worth another try.
-    may_pass = last.outcome == Outcome.TRANSIENT or rule == FallbackRule.RETRY_FIRST
-    if not may_pass and rule != FallbackRule.WAIT:
-        return to_fallback("refused")
+    if last.outcome == Outcome.REJECTED:
+        if rule not in (FallbackRule.RETRY_FIRST, FallbackRule.WAIT):
+            return to_fallback("refused")
+        # A late failure with a code that is worth another try, if the message still is.
+        if to_fallback.too_late:
+            return GiveUp("too_old")
     if rule == FallbackRule.WAIT:
         if len(tried) >= PAIR_LIMIT_TRIES:
             return GiveUp("pair_limit")

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel
-from messaging import contacts, live, phones, states, tasks
+from messaging import contacts, delivery, live, phones, states, tasks
 from messaging import content as contents
 from messaging.models import Conversation, Message
 
@@ -71,6 +71,8 @@ def accept_message(
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
     if idempotency_key and (known := _known(user, idempotency_key, digest)):
         return Acceptance(known, created=False)
+    if not channel.active:
+        raise ValidationError({"channel": _("This channel is not active.")})
     try:
         with transaction.atomic():
             message = _store(
@@ -108,8 +110,6 @@ def _validated(
     errors: dict[str, Any] = {}
     if channel is None:
         errors["channel"] = _("There is no such channel.")
-    elif not channel.active:
-        errors["channel"] = _("This channel is not active.")
     number = ""
     try:
         number = phones.normalize(to)
@@ -174,7 +174,7 @@ def retry_message(
     """Set a rejected or unconfirmed message going again: a new round of the same policy.
 
     `route` "fallback" leaves the official API out. Raises NotRetryable when the message is in
-    another state, or when the channel has no fallback to use.
+    another state, when its channel is not active, or has no fallback to use.
     """
     with transaction.atomic():
         message = Message.objects.select_for_update().get(pk=message.pk)
@@ -186,8 +186,11 @@ def retry_message(
             raise NotRetryable(_("Only a rejected or unconfirmed message can be sent again."))
         if not message.decision or message.next_attempt_at is not None:
             raise NotRetryable(_("This message is still being sent."))
-        if route == "fallback" and channel.fallback == Channel.Fallback.NONE:
-            raise NotRetryable(_("This channel has no fallback."))
+        rules = delivery.rules_of(channel)
+        if not rules.active:
+            raise NotRetryable(_("This channel is not active."))
+        if route == "fallback" and rules.fallback is None:
+            raise NotRetryable(_("This channel has no working fallback."))
         message.round += 1
         message.round_route = route
         message.round_started_at = timezone.now()

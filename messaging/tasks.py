@@ -91,11 +91,9 @@ def deliver(message_id: str) -> None:
         raise NotYet(until)
 
 
-@app.task(
-    name="messaging.read_inbound",
-    queue="inbound",
-    retry=procrastinate.RetryStrategy(max_attempts=8, exponential_wait=2),
-)
+# No retry: putting a job back collides with another that waits under the same queueing lock, and
+# would leave it running for ever. The sweep asks again for events that were left.
+@app.task(name="messaging.read_inbound", queue="inbound")
 def read_inbound(source: str, source_key: str) -> None:
     from messaging.inbound import journal
 
@@ -136,12 +134,12 @@ def forget_old(timestamp: int) -> None:
     care.forget_old()
 
 
-def has_delivery_job(message_id: Any) -> bool:
-    """Return whether a job for this message waits or runs."""
+def messages_with_job() -> set[str]:
+    """Return the ids of the messages for which a job waits or runs."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT 1 FROM procrastinate_jobs WHERE task_name = %s"
-            " AND status IN ('todo', 'doing') AND args->>'message_id' = %s LIMIT 1",
-            [DELIVER, str(message_id)],
+            "SELECT args->>'message_id' FROM procrastinate_jobs"
+            " WHERE task_name = %s AND status IN ('todo', 'doing')",
+            [DELIVER],
         )
-        return cursor.fetchone() is not None
+        return {message_id for (message_id,) in cursor.fetchall()}

@@ -48,6 +48,7 @@ class Options:
     demo: bool
     own_postgres: bool
     own_valkey: bool
+    allowed_hosts: list[str]
 
     @property
     def url(self) -> str:
@@ -73,16 +74,25 @@ def read_options() -> Options:
     if not 0 < port <= 65535 - len(SIMULATORS):
         raise StartError(f"PORT must lie between 1 and {65535 - len(SIMULATORS)}, not at {port}.")
     database_url = env.str("DATABASE_URL", default="")
+    host = env.str("HOST", default="127.0.0.1")
+    public_url = env.str("PUBLIC_URL", default=f"http://127.0.0.1:{port}").rstrip("/")
     return Options(
-        host=env.str("HOST", default="127.0.0.1"),
+        host=host,
         port=port,
-        public_url=env.str("PUBLIC_URL", default=f"http://127.0.0.1:{port}").rstrip("/"),
+        public_url=public_url,
         data_dir=Path(env.str("DATA_DIR", default="") or BASE_DIR / ".data").absolute(),
         # Demo rows in somebody's own database only on demand.
         demo=env.bool("DEMO", default=not database_url),
         own_postgres=not database_url,
         own_valkey=not env.str("REDIS_URL", default=""),
+        allowed_hosts=env.list("ALLOWED_HOSTS", default=[]) or _own_hosts(host, public_url),
     )
+
+
+def _own_hosts(host: str, public_url: str) -> list[str]:
+    """The names that this installation surely answers to, for when nobody said which."""
+    wanted = ["127.0.0.1", "localhost", "[::1]", host, urlsplit(public_url).hostname or ""]
+    return [name for name in dict.fromkeys(wanted) if name not in ("", "0.0.0.0", "::", "::1")]  # noqa: S104
 
 
 def main() -> int:
@@ -109,6 +119,7 @@ class Supervisor:
             "DATA_DIR": str(options.data_dir),
             "PORT": str(options.port),
             "PUBLIC_URL": options.public_url,
+            "ALLOWED_HOSTS": ",".join(options.allowed_hosts),
         }
         for name in SIMULATORS if options.demo else ():
             self.environment[f"{name.upper()}_SIMULATOR_URL"] = (
@@ -305,12 +316,11 @@ class Supervisor:
     async def _get(self, url: str) -> tuple[int, bytes]:
         """Ask one of our own processes; status 0 when it does not answer."""
         parts = urlsplit(url)
+        host = self.options.allowed_hosts[0].lstrip(".*") or "127.0.0.1"
         try:
             async with asyncio.timeout(5):
                 reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-                writer.write(
-                    f"GET {parts.path} HTTP/1.0\r\nHost: 127.0.0.1:{parts.port}\r\n\r\n".encode()
-                )
+                writer.write(f"GET {parts.path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
                 answer = await reader.read()
                 writer.close()
             head, _, body = answer.partition(b"\r\n\r\n")

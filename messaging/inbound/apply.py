@@ -72,15 +72,11 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
     error = None
     if event.failure is not None:
         error = Rejected(event.failure.code, event.failure.title, event.failure.detail)
-    attempt = attempts.find_by_reference(event.reference, channel_id=channel.pk)
-    if attempt is None:
-        attempt = (
-            DeliveryAttempt.objects.filter(
-                channel=channel, provider_message_id=event.provider_message_id
-            )
-            .order_by("-id")
-            .first()
-        )
+    attempt = attempts.find(
+        channel_id=channel.pk,
+        reference=event.reference,
+        provider_message_id=event.provider_message_id,
+    )
     if attempt is None:
         attempts.park_receipt(
             channel_id=channel.pk,

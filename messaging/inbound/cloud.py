@@ -25,6 +25,7 @@ _RECEIPTS = {
     "played": Receipt.READ,
     "failed": Receipt.FAILED,
 }
+_DIGITS = re.compile(r"[0-9]{4,19}")
 _WAMID_KEY = re.compile(rb"\x15.\x00[\x11\x12]\x18(.)", re.DOTALL)
 
 
@@ -54,8 +55,10 @@ def _read_change(field: str, value: Mapping[str, Any]) -> Iterator[NeutralEvent]
     key = _channel_key(value)
     if field == "messages":
         names = {
-            str(contact.get("wa_id", "")): str(_dict(contact, "profile").get("name", ""))
+            address: str(_dict(contact, "profile").get("name") or "")
             for contact in _dicts(value, "contacts")
+            for address in (_number(contact.get("wa_id")), _id(contact.get("user_id")))
+            if address
         }
         for status in _dicts(value, "statuses"):
             yield _status(key, status)
@@ -70,9 +73,9 @@ def _read_change(field: str, value: Mapping[str, Any]) -> Iterator[NeutralEvent]
 
 def _status(key: str, status: Mapping[str, Any]) -> NeutralEvent:
     receipt = _RECEIPTS.get(str(status.get("status")))
-    wamid = status.get("id")
-    if receipt is None or not isinstance(wamid, str):
-        return UnreadableEvent(key, f"status:{status.get('status')}")
+    wamid = _id(status.get("id"))
+    if receipt is None or wamid is None:
+        return UnreadableEvent(key, f"status:{status.get('status')}"[:100])
     errors = _dicts(status, "errors")
     return ReceiptEvent(
         channel_key=key,
@@ -99,21 +102,21 @@ def _message(
     names: Mapping[str, str],
     outgoing: bool = False,
 ) -> NeutralEvent:
-    wamid, number = message.get("id"), str(message.get(address) or "")
-    user_id = str(message.get(f"{address}_user_id") or "")
+    wamid, number = _id(message.get("id")), _number(message.get(address))
+    user_id = _id(message.get(f"{address}_user_id"), longest=128) or ""
     at = _time(message.get("timestamp"))
-    type_ = str(message.get("type") or "unknown")
-    if not isinstance(wamid, str) or not wamid or at is None or not (number or user_id):
+    type_ = str(message.get("type") or "unknown")[:20]
+    if wamid is None or at is None or not (number or user_id):
         return UnreadableEvent(key, f"message:{type_}")
     content = message.get(type_)
     return MessageEvent(
         channel_key=key,
         provider_message_id=wamid,
-        phone_number=f"+{number.lstrip('+')}" if number else "",
+        phone_number=f"+{number}" if number else "",
         user_id=user_id,
-        name=names.get(number, ""),
+        name=names.get(number) or names.get(user_id, ""),
         at=at,
-        type=type_[:20],
+        type=type_,
         text=_text(type_, content),
         content=content if isinstance(content, Mapping) and type_ != "text" else {},
         reply_to=str(_dict(message, "context").get("id") or ""),
@@ -169,8 +172,20 @@ def _dict(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def _id(value: Any, *, longest: int = 255) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= longest else None
+
+
+def _number(value: Any) -> str:
+    """The digits of a phone number; empty for anything else."""
+    digits = str(value).removeprefix("+")
+    return digits if _DIGITS.fullmatch(digits) else ""
+
+
 def _time(seconds: Any) -> dt.datetime | None:
     try:
-        return dt.datetime.fromtimestamp(int(seconds), tz=dt.UTC)
+        time = dt.datetime.fromtimestamp(int(seconds), tz=dt.UTC)
     except (TypeError, ValueError, OverflowError, OSError):
         return None
+    # A year that no local time can be made of would break every page that shows it.
+    return time if 1970 <= time.year < 9999 else None

@@ -293,7 +293,7 @@ def _name_of(message: Mapping[str, Any], declared: str) -> str:
     for name in message:
         if name in _TYPES and message[name]:
             return name
-    if declared in _TYPES:
+    if message and declared in _TYPES:
         return declared
     if isinstance(message.get("conversation"), str):
         return "conversation"
@@ -390,7 +390,8 @@ def _interactive(body: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any
     if name == "listResponseMessage":
         title = _text(body, "title")
         id_ = _text(_dict(body, "singleSelectReply"), "selectedRowId")
-        reply = {"id": id_, "title": title, "description": _text(body, "description")}
+        told = {"id": id_, "title": title, "description": _text(body, "description")}
+        reply = {part: told[part] for part in told if told[part]}
         return title, {"type": "list_reply", "list_reply": reply}
     if name == "interactiveResponseMessage":
         flow = _dict(body, "nativeFlowResponseMessage")
@@ -632,7 +633,9 @@ def _person_name(value: Any, who: _Who) -> str:
 def _time(value: Any, *, per_second: int = 1) -> dt.datetime | None:
     seconds = _seconds(value)
     try:
-        return None if seconds is None else dt.datetime.fromtimestamp(seconds / per_second, tz=dt.UTC)
+        return (
+            None if seconds is None else dt.datetime.fromtimestamp(seconds / per_second, tz=dt.UTC)
+        )
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from messaging import tasks
@@ -17,6 +18,8 @@ from messaging.models import InboundEvent
 log = structlog.get_logger(__name__)
 
 BATCH = 100
+# Against deadlocks. While the database is away the sweep asks again.
+READ_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ def store_all(source: str, events: Sequence[Raw]) -> None:
                 source=source,
                 source_key=event.source_key,
                 dedupe_key=event.dedupe_key[:200],
-                payload=without_nul(event.payload),
+                payload=storable(event.payload),
             )
             for event in events
         ],
@@ -55,14 +58,19 @@ def store_all(source: str, events: Sequence[Raw]) -> None:
         tasks.enqueue_reading(source, source_key)
 
 
-def without_nul(value: Any) -> Any:
-    """Return JSON data without the NUL characters that PostgreSQL cannot keep."""
+def storable(value: Any) -> Any:
+    """Return JSON data without what PostgreSQL cannot keep in it.
+
+    That is NUL characters, halves of surrogate pairs, and numbers that are none.
+    """
     if isinstance(value, str):
-        return value.replace("\x00", "")
+        return value.replace("\x00", "").encode(errors="replace").decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, list):
-        return [without_nul(item) for item in value]
+        return [storable(item) for item in value]
     if isinstance(value, dict):
-        return {without_nul(key): without_nul(item) for key, item in value.items()}
+        return {storable(key): storable(item) for key, item in value.items()}
     return value
 
 
@@ -71,8 +79,18 @@ def read_pending(source: str, source_key: str) -> None:
 
     An event whose reader fails is set aside with its error, and the next one is read.
     """
-    while _read_batch(source, source_key):
+    while _read_batch_patiently(source, source_key):
         pass
+
+
+def _read_batch_patiently(source: str, source_key: str) -> bool:
+    for _ in range(READ_TRIES - 1):
+        try:
+            return _read_batch(source, source_key)
+        except OperationalError as error:
+            log.warning("events are read again", source=source, error=type(error).__name__)
+            connection.close()
+    return _read_batch(source, source_key)
 
 
 def _read_batch(source: str, source_key: str) -> bool:

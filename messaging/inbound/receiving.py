@@ -46,12 +46,13 @@ def receive_cloud(body: bytes, signature: str) -> Received:
             return Received.BAD_SIGNATURE
         try:
             payload = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return Received.NOT_JSON
         journal.store(
             source=InboundEvent.Source.CLOUD,
             source_key=str(signer.pk),
-            dedupe_key=f"cloud:{hashlib.sha256(body).hexdigest()}",
+            # Two apps may get the same event; what one app may tell, another may not.
+            dedupe_key=f"cloud:{signer.pk}:{hashlib.sha256(body).hexdigest()}",
             payload=payload,
         )
         return Received.STORED

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.utils import translation
 
-from channels_app.providers import cloud, http
+from channels_app.providers import cloud_errors, http
 from channels_app.providers.base import Accepted, Rejected, SendError, Transient, Unknown
 from channels_app.providers.cloud import CloudProvider, read_answer, request_body
 from simulators.base import RunningApp, run_in_thread
@@ -299,7 +299,7 @@ def test_every_refusal_of_the_simulated_graph_is_classified_by_its_code(
     code = name.removeprefix("refused_")
     with pytest.raises(SendError) as caught:
         graph.send(name)
-    transient = cloud.cloud_errors.lookup(code, None, caught.value.http_status).transient
+    transient = cloud_errors.lookup(code, None, caught.value.http_status).transient
     assert type(caught.value) is (Transient if transient else Rejected)
     assert caught.value.code == code
     assert not graph.simulator.book.entries

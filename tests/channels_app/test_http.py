@@ -186,6 +186,16 @@ def test_a_header_that_cannot_be_written_is_not_sent_and_not_told(
     assert server.requests == []
 
 
+def test_a_network_that_cannot_be_reached_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_route(*args: Any, **kwargs: Any) -> None:
+        raise OSError(113, "No route to host")
+
+    monkeypatch.setattr("urllib3.util.connection.create_connection", no_route)
+    with pytest.raises(http.NotSent) as caught:
+        get("http://127.0.0.1:9")
+    assert (caught.value.reason, caught.value.detail) == ("unreachable", "No route to host")
+
+
 def test_a_server_that_does_not_take_connections_is_not_sent() -> None:
     # A full backlog: the kernel drops further SYNs, as a packet filter does.
     listener = socket.socket()

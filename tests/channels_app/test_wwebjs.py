@@ -414,6 +414,13 @@ def test_a_number_unknown_in_both_forms_is_not_on_whatsapp_and_nothing_is_sent(
     assert [path for path, _ in server.asked()] == [f"/client/getNumberId/{SESSION}"] * 2
 
 
+def test_a_number_without_another_form_is_looked_up_once(raw_server: Start) -> None:
+    http_server = raw_server(lambda conn, n: respond(conn, b'{"success":true,"result":null}'))
+    with pytest.raises(Rejected) as caught:
+        WwebjsProvider(with_wwebjs(http_server.url)).send(text_message("+16505551234"))
+    assert (caught.value.code, len(http_server.requests)) == ("not_on_whatsapp", 1)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -485,24 +492,14 @@ def test_a_server_that_refuses_the_connection_is_transient(dead_url: str) -> Non
     assert caught.value.code == "connection_refused"
 
 
-def test_a_server_that_dies_between_look_up_and_send_is_transient(raw_server: Start) -> None:
-    def script(conn: Any, number: int) -> str:
-        listeners.append(number)
-        respond(
-            conn,
-            b'{"success":true,"result":{"_serialized":"5511988887777@c.us"}}',
-            headers="Connection: close\r\n",
-        )
-        stop()
-        return "close"
+def test_a_server_that_dies_between_look_up_and_send_is_transient(
+    raw_server: Start, dead_url: str
+) -> None:
+    def script(conn: Any, number: int) -> None:
+        provider._base = dead_url
+        respond(conn, b'{"success":true,"result":{"_serialized":"5511988887777@c.us"}}')
 
-    listeners: list[int] = []
-    http_server = raw_server(script)
-
-    def stop() -> None:
-        provider._base = "http://127.0.0.1:1"
-
-    provider = WwebjsProvider(with_wwebjs(http_server.url))
+    provider = WwebjsProvider(with_wwebjs(raw_server(script).url))
     with pytest.raises(Transient) as caught:
         provider.send(text_message())
     assert caught.value.code == "connection_refused"

@@ -1,0 +1,53 @@
+# Two commands are enough: `make run` and `make test`. `make help` lists the others.
+PYTHON ?= $(shell for v in 3.13 3.12 3.11; do command -v python$$v && exit; done; command -v python3)
+PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
+SOURCES = accounts bench channels_app config instances messaging simulators tests scripts manage.py
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format lock messages bench clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
+		while IFS='|' read -r name does; do printf '  make %-9s %s\n' "$$name" "$$does"; done
+
+run: .venv/.run ## Run everything on this machine (PORT, DATA_DIR, PUBLIC_URL, DEMO=0)
+	@exec .venv/bin/python manage.py up
+
+test: .venv/.dev ## Run all tests (ARGS="-k name" for some)
+	@scripts/chromium
+	@exec .venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/.dev ## Check style, types and import floors
+	@scripts/lint
+
+format: .venv/.dev ## Format Python and templates
+	@.venv/bin/ruff check --fix --quiet $(wildcard $(SOURCES)) || true
+	@.venv/bin/ruff format $(wildcard $(SOURCES))
+	@find . -path ./.venv -prune -o -name '*.html' -print | xargs .venv/bin/djade
+
+lock: .venv/.dev ## Write requirements/*.txt anew (UPGRADE=1 takes newer releases)
+	@scripts/lock $(if $(UPGRADE),--upgrade)
+
+messages: .venv/.dev ## Bring the translation catalogues up to date
+	@.venv/bin/python scripts/messages.py update
+
+bench: .venv/.dev ## Measure speed and size on this machine
+	@exec .venv/bin/python -m bench $(ARGS)
+
+clean: ## Remove the virtual environment and caches; data stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# pip comes last into a virtual environment: where it is, nothing was broken off.
+.venv/bin/pip:
+	@scripts/make-venv "$(PYTHON)"
+
+.venv/.run: requirements/run.txt | .venv/bin/pip
+	@echo "Installing what Alterna needs; this is done once and may take a minute."
+	@$(PIP_INSTALL) -r $<
+	@touch $@
+
+.venv/.dev: requirements/dev.txt | .venv/bin/pip
+	@echo "Installing what the tests need; this is done once and may take a minute."
+	@$(PIP_INSTALL) -r $<
+	@touch $@

@@ -1,0 +1,138 @@
+"""A whole product of its own for a measurement: `manage.py up` in a temporary directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import requests
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Addresses and data directory of a running product."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    data_dir: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def graph(self) -> str:
+        return f"http://127.0.0.1:{self.port + 1}"
+
+    @property
+    def wwebjs(self) -> str:
+        return f"http://127.0.0.1:{self.port + 2}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What another `manage.py` command needs to work on this product."""
+        kept = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
+        return {**kept, "PORT": str(self.port), "DATA_DIR": str(self.data_dir)}
+
+    def manage(self, *arguments: str) -> str:
+        """Run a management command and return what it printed."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT, env=self.environment, check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+
+    def token(self) -> str:
+        """A key of the demo's login."""
+        return self.manage("create_token", "demo", "--name", "bench").strip().splitlines()[-1]
+
+
+@contextlib.contextmanager
+def running(**environment: str) -> Iterator[Product]:
+    """Start a product with the demo and stop it afterwards. Raises RuntimeError when it ends."""
+    with tempfile.TemporaryDirectory(prefix="alterna-bench-") as directory:
+        port = _free_port()
+        data_dir = Path(directory) / "data"
+        log = Path(directory) / "log"
+        kept = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "manage.py", "up"],
+                cwd=ROOT,
+                env={**kept, "PORT": str(port), "DATA_DIR": str(data_dir), **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        product = Product(process, port, data_dir)
+        try:
+            _wait_until_ready(product, log)
+            yield product
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _wait_until_ready(product: Product, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if product.process.poll() is not None:
+            raise RuntimeError(f"the product ended: {log.read_text()[-2000:]}")
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(f"{product.url}/readyz", timeout=2).ok:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"the product did not start: {log.read_text()[-2000:]}")
+
+
+def _free_port() -> int:
+    """A port with the next three free, as the simulators need them."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port > 65000:
+            continue
+        with contextlib.ExitStack() as stack:
+            try:
+                for number in range(port, port + 4):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", number))
+            except OSError:
+                continue
+        return port
+
+
+def percentiles(title: str, seconds: Sequence[float]) -> None:
+    """Print the median, the 99th percentile and the maximum in milliseconds."""
+    ordered = sorted(seconds)
+    p50 = statistics.median(ordered)
+    p99 = ordered[min(len(ordered) - 1, round(len(ordered) * 0.99))]
+    print(
+        f"{title:<58} p50 {p50 * 1000:7.1f} ms   p99 {p99 * 1000:7.1f} ms"
+        f"   max {ordered[-1] * 1000:7.1f} ms   n {len(ordered)}"
+    )
+
+
+def memory(product: Product) -> None:
+    """Print the resident memory of each process."""
+    for process in psutil.Process(product.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            command = " ".join(process.cmdline())
+            if "postgres:" in command:
+                continue
+            name = next((word for word in _PROCESSES if word in command), command[:40])
+            print(f"memory of {name:<48} {process.memory_info().rss / 2**20:7.1f} MB")
+
+
+_PROCESSES = ("uvicorn", "worker", "listen_evolution", "simulators", "valkey", "postgres")

@@ -1,0 +1,141 @@
+"""How quickly a message leaves, and how quickly a refusal becomes a globe in an open page."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import requests
+import websocket
+
+from bench.product import Product, memory, percentiles, running
+
+PER_SECOND = 20
+SECONDS = 15
+REJECTIONS = 30
+
+
+def main() -> None:
+    with running() as product:
+        session = _login(product)
+        headers = {"Authorization": f"Token {product.token()}"}
+        _settings(product.graph, {"status_delay": 0.2})
+        wwebjs_seconds = 0.05
+        _settings(product.wwebjs, {"send_seconds": wwebjs_seconds})
+        channel = requests.get(f"{product.url}/api/channels/", headers=headers, timeout=10).json()
+        channel_id = channel[0]["id"]
+        requests.patch(
+            f"{product.url}/api/channels/{channel_id}/",
+            json={"fallback_per_minute": 600}, headers=headers, timeout=10,
+        ).raise_for_status()  # fmt: skip
+        accept_to_provider(product, headers, channel_id)
+        rejection_to_globe(product, headers, session, channel_id, wwebjs_seconds)
+        memory(product)
+
+
+def accept_to_provider(product: Product, headers: dict[str, str], channel_id: int) -> None:
+    """20 messages a second to as many customers, for a while."""
+    requests.delete(f"{product.graph}/_control/requests", timeout=10)
+    answers: dict[str, tuple[float, float]] = {}
+    http = threading.local()
+
+    def send(number: int) -> None:
+        if not hasattr(http, "session"):
+            http.session = requests.Session()
+        body = {"channel": channel_id, "to": f"+55119{80000000 + number}", "text": f"bench {number}"}
+        began = time.time()
+        answer = http.session.post(
+            f"{product.url}/api/messages/", json=body, headers=headers, timeout=30
+        )
+        answer.raise_for_status()
+        accepted = dt.datetime.fromisoformat(answer.json()["created_at"]).timestamp()
+        answers[answer.json()["id"]] = (began, accepted)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(PER_SECOND * SECONDS):
+            time.sleep(max(0, began + number / PER_SECOND - time.monotonic()))
+            pool.submit(send, number)
+    received = _received(product, len(answers))
+    print(f"{PER_SECOND} messages a second for {SECONDS} s:")
+    percentiles(
+        "  REST request sent -> provider request received",
+        [received[id_] - sent for id_, (sent, _) in answers.items()],
+    )
+    percentiles(
+        "  REST accept -> provider request received",
+        [received[id_] - accepted for id_, (_, accepted) in answers.items()],
+    )
+
+
+def _received(product: Product, wanted: int) -> dict[str, float]:
+    """When the simulated Graph API got each message, by our id."""
+    deadline = time.monotonic() + 30
+    while True:
+        found = {}
+        for record in requests.get(f"{product.graph}/_control/requests", timeout=10).json():
+            body = record.get("body")
+            if isinstance(body, dict) and "biz_opaque_callback_data" in body:
+                found[body["biz_opaque_callback_data"].partition(".")[0]] = record["at"]
+        if len(found) >= wanted or time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)
+
+
+def rejection_to_globe(
+    product: Product,
+    headers: dict[str, str],
+    cookies: str,
+    channel_id: int,
+    wwebjs_seconds: float,
+) -> None:
+    """From Meta's refusal to the frame with the globe on a connected socket."""
+    body = {"channel": channel_id, "to": "+5511999990047", "text": "bench"}
+    seconds = []
+    for number in range(REJECTIONS):
+        sent = requests.post(
+            f"{product.url}/api/messages/", json={**body, "text": f"globe {number}"},
+            headers=headers, timeout=10,
+        ).json()  # fmt: skip
+        if number == 0:
+            socket = websocket.create_connection(
+                f"ws://127.0.0.1:{product.port}/ws/live/?conversation={sent['conversation']}",
+                cookie=cookies, origin=product.url, timeout=20,
+            )  # fmt: skip
+            _wait_for(socket, "ready", "")
+            time.sleep(1)
+            continue
+        arrived = _wait_for(socket, f"message:{sent['id']}", 'data-icon="globe"')
+        message = requests.get(
+            f"{product.url}/api/messages/{sent['id']}/", headers=headers, timeout=10
+        ).json()
+        refused = dt.datetime.fromisoformat(message["attempts"][0]["finished_at"]).timestamp()
+        seconds.append(arrived - refused - wwebjs_seconds)
+    percentiles("rejection received -> globe in a connected page's socket", seconds)
+
+
+def _wait_for(socket: websocket.WebSocket, key: str, text: str) -> float:
+    while True:
+        frame = json.loads(socket.recv())
+        if key in (frame.get("key"), frame["kind"]) and text in frame.get("html", ""):
+            return time.time()
+
+
+def _settings(simulator: str, values: dict[str, float]) -> None:
+    requests.post(f"{simulator}/_control/settings", json=values, timeout=10).raise_for_status()
+
+
+def _login(product: Product) -> str:
+    """Log the demo's person in and return the cookies as a header."""
+    http = requests.Session()
+    http.get(f"{product.url}/accounts/login/", timeout=20)
+    form = {
+        "username": "demo",
+        "password": "alterna-demo",
+        "csrfmiddlewaretoken": http.cookies["csrftoken"],
+    }
+    http.post(f"{product.url}/accounts/login/", data=form, timeout=20).raise_for_status()
+    return "; ".join(f"{cookie.name}={cookie.value}" for cookie in http.cookies)

@@ -1,0 +1,19 @@
+// Starts Swagger UI. Requests tried out in the page act as the person who is logged in.
+
+const root = document.getElementById("swagger-ui");
+const token = document.querySelector("meta[name=csrf-token]").content;
+
+SwaggerUIBundle({
+  url: root.dataset.schemaUrl,
+  domNode: root,
+  presets: [SwaggerUIBundle.presets.apis],
+  plugins: [SwaggerUIBundle.plugins.DownloadUrl],
+  layout: "BaseLayout",
+  deepLinking: true,
+  validatorUrl: null,
+  requestInterceptor(request) {
+    const same = new URL(request.url, location.href).origin === location.origin;
+    if (same && !request.headers.Authorization) request.headers[root.dataset.csrfHeader] = token;
+    return request;
+  },
+});
