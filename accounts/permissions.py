@@ -29,3 +29,12 @@ class StaffWithModelPermissions(DjangoModelPermissions):
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         return StaffOnly().has_permission(request, view) and super().has_permission(request, view)
+
+
+class StaffMayChange(StaffWithModelPermissions):
+    """For actions whose POST changes something that is there."""
+
+    perms_map = {
+        **StaffWithModelPermissions.perms_map,
+        "POST": ["%(app_label)s.change_%(model_name)s"],
+    }

@@ -22,6 +22,12 @@ class ChannelAdminForm(SecretsForm):
         model = Channel
         exclude = ()
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in Channel.SECRETS:
+            if name in self.fields:
+                self.fields[name].widget.attrs["class"] = "vTextField"
+
 
 @admin.register(Channel)
 class ChannelAdmin(_ChannelAdmin):

@@ -87,14 +87,26 @@ class ChannelDeleteView(StaffPermissionRequiredMixin, View):
 
 
 class ChannelTestView(StaffPermissionRequiredMixin, View):
-    """Asks the providers whether the stored credentials work; answers with a fragment."""
+    """Asks the providers whether the stored credentials work.
+
+    Answers with the card where a card asked, else with the reports alone.
+    """
 
     permissions = ("channels_app.view_channel", "channels_app.change_channel")
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         channel = get_object_or_404(Channel.objects.select_related("fallback_channel"), pk=pk)
         reports = connection.test_connection(channel)
-        return render(request, "channels_app/_reports.html", {"reports": reports})
+        if "card" not in request.POST:
+            return render(request, "channels_app/_reports.html", {"reports": reports})
+        channel.refresh_from_db()
+        context = {
+            "channel": channel,
+            "reports": reports,
+            "may_change": True,
+            "version": int(timezone.now().timestamp() * 1000),
+        }
+        return render(request, "channels_app/_card.html", context)
 
 
 def _kind(request: HttpRequest) -> str:

@@ -7,7 +7,9 @@ from typing import Any
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import InterfaceError, OperationalError
 from django.db.models import ProtectedError
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils.translation import gettext as _
+from django.views import defaults
 from psycopg_pool import PoolTimeout
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -47,3 +49,27 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     if response.status_code == status.HTTP_503_SERVICE_UNAVAILABLE:
         response["Retry-After"] = "5"
     return response
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Django's handler for what it refuses before any view."""
+    answer = _problem(request, 400, _("The request cannot be read."), "bad_request")
+    return answer or defaults.bad_request(request, exception)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Django's handler for an address that leads nowhere."""
+    answer = _problem(request, 404, _("Not found."), "not_found")
+    return answer or defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    """Django's handler for an error of ours."""
+    answer = _problem(request, 500, _("The server failed. The error was logged."), "server_error")
+    return answer or defaults.server_error(request)
+
+
+def _problem(request: HttpRequest, status: int, detail: str, code: str) -> HttpResponse | None:
+    if not request.path_info.startswith("/api/"):
+        return None
+    return JsonResponse({"detail": detail, "code": code}, status=status)

@@ -12,6 +12,7 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from redis.exceptions import RedisError
 
 from accounts.language import chosen_language
 from messaging import live_frames
@@ -32,13 +33,26 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
     Reads run outside of the one thread that all sockets would otherwise share.
     """
 
-    async def connect(self) -> None:
+    async def __call__(self, *arguments: Any) -> None:
         self._view: live_frames.View | None = None
         self._changes: dict[str, set[Any]] = {}
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        query = parse_qs(self.scope["query_string"].decode())
         try:
+            await super().__call__(*arguments)
+        except RedisError as error:
+            log.warning("channel layer lost; the page comes again", error=type(error).__name__)
+            # The page may have gone in the same moment.
+            with contextlib.suppress(Exception):
+                await self.close(CLOSE_NO_LAYER)
+        finally:
+            # `disconnect` is not called where the channel layer failed.
+            for task in self._tasks:
+                task.cancel()
+
+    async def connect(self) -> None:
+        try:
+            query = parse_qs(self.scope["query_string"].decode())
             self._view = live_frames.View(
                 user=self.scope["user"],
                 language=chosen_language(self.scope.get("cookies", {})),
@@ -47,7 +61,11 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
                 channels="channels" in query,
             )
             since = parse_datetime(query.get("since", [""])[0])
-        except ValueError:
+            if since is not None and timezone.is_naive(since):
+                since = timezone.make_aware(since)
+            if since is not None and since.year < 2000:
+                raise ValueError("no page is that old")
+        except (ValueError, OverflowError):
             await self.close()
             return
         if not await _read(self._view.allowed)():
@@ -68,8 +86,6 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         self._tasks = [asyncio.create_task(self._send_changes()), asyncio.create_task(self._ping())]
 
     async def disconnect(self, code: int) -> None:
-        for task in self._tasks:
-            task.cancel()
         with contextlib.suppress(Exception):
             for group in self._view.groups if self._view else []:
                 await self.channel_layer.group_discard(group, self.channel_name)

@@ -9,6 +9,8 @@ from django.core.exceptions import ValidationError
 from django.core.validators import URLValidator
 from django.utils.translation import gettext_lazy as _
 
+from messaging.storable import is_storable
+
 # contracts/cloud-api.md §1.3
 MAX_TEXT = 4096
 MAX_CAPTION = 1024
@@ -29,12 +31,16 @@ def validate(type_: str, text: str, content: Any) -> None:
         raise ValidationError(
             {"type": _("Unknown type. Known are: %(types)s.") % {"types": ", ".join(TYPES)}}
         )
+    if not is_storable(text):
+        raise ValidationError({"text": _("The text has a character that cannot be sent.")})
     if type_ == "text":
         _validate_text(text)
     elif type_ in MEDIA_TYPES:
         _validate_media(type_, content)
     else:
         _validate_object(type_, content)
+    if not is_storable(content):
+        raise ValidationError({type_: _("The object has something that cannot be sent.")})
 
 
 def _validate_text(text: str) -> None:
@@ -47,8 +53,6 @@ def _validate_text(text: str) -> None:
                 % {"length": len(text), "max": MAX_TEXT}
             }
         )
-    if "\x00" in text:
-        raise ValidationError({"text": _("The text has a character that cannot be sent.")})
 
 
 def _validate_media(type_: str, content: Any) -> None:

@@ -10,21 +10,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from channels_app.models import Channel
-from messaging import contacts, states
+from messaging import contacts, demo_settings, states
 from messaging.models import Conversation, DeliveryAttempt, Message
-
-LOGIN = "demo"
-PASSWORD = "alterna-demo"  # noqa: S105 (printed at each start; the demo listens on this machine)
-
-# What the simulated providers are told to accept, too.
-PHONE_NUMBER_ID = "106540352242922"
-APP_SECRET = "demo-app-secret"  # noqa: S105
-ACCESS_TOKEN = "demo-access-token"  # noqa: S105
-VERIFY_TOKEN = "demo-verify-token"  # noqa: S105
-WWEBJS_API_KEY = "demo-wwebjs-key"
-WWEBJS_SESSION = "demo"
-OWN_NUMBER = "+5511900000001"
-
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -76,26 +63,26 @@ def make(*, graph_url: str, wwebjs_url: str) -> None:
     with transaction.atomic():
         user_model = get_user_model()
         user, created = user_model.objects.get_or_create(
-            username=LOGIN, defaults={"is_staff": True, "is_superuser": True}
+            username=demo_settings.LOGIN, defaults={"is_staff": True, "is_superuser": True}
         )
         if created:
-            user.set_password(PASSWORD)
+            user.set_password(demo_settings.PASSWORD)
             user.save()
         channel, created = Channel.objects.get_or_create(
-            phone_number_id=PHONE_NUMBER_ID,
+            phone_number_id=demo_settings.PHONE_NUMBER_ID,
             kind=Channel.Kind.OFFICIAL,
             defaults={
                 "name": "Oficial (demonstração)",
-                "phone_number": OWN_NUMBER,
+                "phone_number": demo_settings.OWN_NUMBER,
                 "business_account_id": "102290129340398",
-                "access_token": ACCESS_TOKEN,
-                "app_secret": APP_SECRET,
-                "verify_token": VERIFY_TOKEN,
+                "access_token": demo_settings.ACCESS_TOKEN,
+                "app_secret": demo_settings.APP_SECRET,
+                "verify_token": demo_settings.VERIFY_TOKEN,
                 "graph_url": graph_url,
                 "fallback": Channel.Fallback.WWEBJS,
                 "wwebjs_url": wwebjs_url,
-                "wwebjs_api_key": WWEBJS_API_KEY,
-                "wwebjs_session_id": WWEBJS_SESSION,
+                "wwebjs_api_key": demo_settings.WWEBJS_API_KEY,
+                "wwebjs_session_id": demo_settings.WWEBJS_SESSION,
             },
         )
         Channel.objects.filter(pk=channel.pk).update(graph_url=graph_url, wwebjs_url=wwebjs_url)

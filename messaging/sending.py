@@ -17,6 +17,7 @@ from channels_app.models import Channel
 from messaging import contacts, delivery, live, phones, states, tasks
 from messaging import content as contents
 from messaging.models import Conversation, Message
+from messaging.storable import is_storable
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -123,8 +124,10 @@ def _validated(
         errors["client_reference"] = _("At most 255 characters.")
     if len(idempotency_key) > MAX_KEY:
         errors["Idempotency-Key"] = _("At most 255 characters.")
-    if "\x00" in client_reference + idempotency_key:
+    if not is_storable(client_reference):
         errors["client_reference"] = _("The text has a character that cannot be stored.")
+    if not is_storable(idempotency_key):
+        errors["Idempotency-Key"] = _("The text has a character that cannot be stored.")
     if errors:
         raise ValidationError(errors)
     return number

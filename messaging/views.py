@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 4096
 CONVERSATIONS_PER_PAGE = 50
+CONVERSATIONS_BESIDE = 30
 
 
 class DashboardView(StaffPermissionRequiredMixin, View):
@@ -220,6 +221,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
         context = {
             "conversation": conversation,
             "messages_page": page,
+            "beside": reading.with_latest(list(reading.conversation_list()[:CONVERSATIONS_BESIDE])),
             "may_send": request.user.has_perm("messaging.add_message"),
             "may_retry": request.user.has_perm("messaging.change_message"),
             "max_text": MAX_TEXT,

@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     option("wwebjs-api-key", "demo-wwebjs-key", "what x-api-key must say")
     option("wwebjs-webhook-url", "", "where callbacks go; empty switches them off")
     option("wwebjs-ready-sessions", "", "sessions paired and ready at once, by commas")
+    option("wwebjs-send-seconds", "0.05", "how long a send takes", float)
     option("evolution-port", "0", "port of Evolution API; 0 leaves it out", int)
     option("evolution-api-key", "demo-evolution-key", "what apikey must say")
     option("evolution-ready-instances", "", "instances open at once, by commas")
@@ -98,6 +99,7 @@ def stands(options: argparse.Namespace) -> list[Stand]:
             own_number=options.own_number,
             ready_sessions=ready,
             webhook_url=options.wwebjs_webhook_url,
+            send_seconds=options.wwebjs_send_seconds,
             ack_delay=options.status_delay,
             echo_url=echo_url if options.coexistence and options.graph_port else "",
         )

@@ -242,7 +242,9 @@ class Engines:
             raise EngineError(f"PostgreSQL could not be initialised: {said[-1].strip()}")
 
     def _make_run_dir(self) -> None:
-        if len(os.fsencode(self.run_dir / ".s.PGSQL.5432.lock")) > SOCKET_PATH_LIMIT:
+        too_long = len(os.fsencode(self.run_dir / ".s.PGSQL.5432")) > SOCKET_PATH_LIMIT
+        # In a host name of PostgreSQL a comma stands between two of them.
+        if too_long or "," in str(self.run_dir):
             self.run_dir = Path(tempfile.mkdtemp(prefix="alterna-"))
         self.run_dir.mkdir(exist_ok=True)
         self.run_dir.chmod(0o700)

@@ -25,6 +25,7 @@ import environ
 
 from config.up.engines import EngineError, Engines, make_secrets
 from config.up.processes import Child, child_options, describe_end, forward
+from messaging import demo_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 # The worker finishes what it has begun within its own limit; then it gets a little more.
@@ -33,8 +34,8 @@ WORKER_SECONDS = 20.0
 SAME_WISH = 0.5
 READY_PATIENCE = 60.0
 SIMULATORS = ("graph", "wwebjs", "evolution")
-# Scenarios of the simulated Graph API worth trying first, where the simulators know them.
-WORTH_TRYING = 8
+# Of the simulated Graph API's scenarios that many are shown at the start.
+NUMBERS_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +122,8 @@ class Supervisor:
             "PUBLIC_URL": options.public_url,
             "ALLOWED_HOSTS": ",".join(options.allowed_hosts),
         }
-        for name in SIMULATORS if options.demo else ():
-            self.environment[f"{name.upper()}_SIMULATOR_URL"] = (
-                f"http://127.0.0.1:{options.simulator_port(name)}"
-            )
+        if options.demo:
+            self.environment = self._simulator_environment() | self.environment
         self._engines: Engines | None = None
         self._children: list[Child] = []
         self._stop = asyncio.Event()
@@ -138,9 +137,9 @@ class Supervisor:
         if self.options.own_postgres or self.options.own_valkey:
             self._engines = Engines(self.options.data_dir)
             self._engines.take()
+            self.environment |= self._engine_addresses(self._engines)
         else:
             make_secrets(self.options.data_dir)
-        await self._check_ports()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
@@ -162,6 +161,7 @@ class Supervisor:
     # --- starting -------------------------------------------------------------------------------
 
     async def _start(self, started: float) -> None:
+        await self._check_ports()
         engines_run = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._prepare(engines_run))
@@ -216,7 +216,7 @@ class Supervisor:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=self.environment | self._engine_addresses(),
+            env=self.environment,
             cwd=BASE_DIR,
             **child_options(),
         )
@@ -237,15 +237,14 @@ class Supervisor:
         if status:
             raise StartError(f"The preparation {describe_end(status)}; see its lines above.")
 
-    def _engine_addresses(self) -> dict[str, str]:
-        """What engines.json will say; the preparation starts before it is there."""
+    def _engine_addresses(self, engines: Engines) -> dict[str, str]:
+        """What engines.json will say to others; our own children start before it is there."""
+        addresses = engines.addresses()
         found = {}
-        if self._engines is not None:
-            addresses = self._engines.addresses()
-            if self.options.own_postgres:
-                found["DATABASE_URL"] = addresses.database_url
-            if self.options.own_valkey:
-                found["REDIS_URL"] = addresses.redis_url
+        if self.options.own_postgres:
+            found["DATABASE_URL"] = addresses.database_url
+        if self.options.own_valkey:
+            found["REDIS_URL"] = addresses.redis_url
         return found
 
     def _start_child(
@@ -275,11 +274,37 @@ class Supervisor:
             *("--log-level", "warning", "--no-access-log", "--no-server-header"),
         ]
 
+    def _simulator_environment(self) -> dict[str, str]:
+        """Where the demo finds the simulators, and what these must know of messaging/demo.py."""
+        return {
+            **{
+                f"{name.upper()}_SIMULATOR_URL": (
+                    f"http://127.0.0.1:{self.options.simulator_port(name)}"
+                )
+                for name in SIMULATORS
+            },
+            "SIMULATOR_GRAPH_WEBHOOK_URL": f"{self.options.url}/api/webhooks/cloud",
+            "SIMULATOR_WWEBJS_READY_SESSIONS": "demo",
+        }
+
     def _simulator_options(self) -> list[str]:
-        options = ["--host", "127.0.0.1"]
+        options = {
+            "host": "127.0.0.1",
+            "own-number": demo_settings.OWN_NUMBER.lstrip("+"),
+            "graph-phone-number-id": demo_settings.PHONE_NUMBER_ID,
+            "graph-token": demo_settings.ACCESS_TOKEN,
+            "graph-app-secret": demo_settings.APP_SECRET,
+            "graph-webhook-url": f"{self.options.url}/api/webhooks/cloud",
+            "wwebjs-api-key": demo_settings.WWEBJS_API_KEY,
+            "wwebjs-ready-sessions": demo_settings.WWEBJS_SESSION,
+            # Real ones take seconds; a person should see the X before the globe.
+            "wwebjs-send-seconds": "0.8",
+            "evolution-api-key": demo_settings.EVOLUTION_API_KEY,
+            "evolution-ready-instances": demo_settings.INSTANCE,
+        }
         for name in SIMULATORS:
-            options += [f"--{name}-port", str(self.options.simulator_port(name))]
-        return options
+            options[f"{name}-port"] = str(self.options.simulator_port(name))
+        return [word for name, value in options.items() for word in (f"--{name}", value)]
 
     async def _check_ports(self) -> None:
         wanted = [(self.options.host, self.options.port)]
@@ -349,7 +374,7 @@ class Supervisor:
         address = self.environment["GRAPH_SIMULATOR_URL"] + "/_control/scenarios"
         _, body = await self._get(address)
         try:
-            rows = json.loads(body)[:WORTH_TRYING]
+            rows = json.loads(body)[:NUMBERS_SHOWN]
             return [f"    {row['example']}  {row['english']}" for row in rows]
         except (ValueError, KeyError, TypeError):
             return []

@@ -22,6 +22,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from accounts.api_errors import Conflict
+from accounts.permissions import StaffMayChange
 from channels_app.models import Channel
 from messaging import phones, reading, sending, states
 from messaging.api.serializers import (
@@ -128,7 +129,7 @@ class MessageViewSet(
         request=RetrySerializer,
         responses={202: MessageSerializer, 409: OpenApiResponse(PROBLEM, "`not_retryable`")},
     )
-    @action(detail=True, methods=["post"])
+    @action(detail=True, methods=["post"], permission_classes=[StaffMayChange])
     def retry(self, request: Request, **kwargs: Any) -> Response:
         """Send a rejected or unconfirmed message again, by the usual way or by the fallback."""
         fields = RetrySerializer(data=request.data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from django.utils import timezone
 from messaging import tasks
 from messaging.inbound import apply
 from messaging.models import InboundEvent
+from messaging.storable import storable
 
 log = structlog.get_logger(__name__)
 
@@ -56,22 +56,6 @@ def store_all(source: str, events: Sequence[Raw]) -> None:
     )
     for source_key in dict.fromkeys(event.source_key for event in events):
         tasks.enqueue_reading(source, source_key)
-
-
-def storable(value: Any) -> Any:
-    """Return JSON data without what PostgreSQL cannot keep in it.
-
-    That is NUL characters, halves of surrogate pairs, and numbers that are none.
-    """
-    if isinstance(value, str):
-        return value.replace("\x00", "").encode(errors="replace").decode()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, list):
-        return [storable(item) for item in value]
-    if isinstance(value, dict):
-        return {storable(key): storable(item) for key, item in value.items()}
-    return value
 
 
 def read_pending(source: str, source_key: str) -> None:

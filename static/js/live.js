@@ -28,6 +28,7 @@ function show(html, version, { mine = false } = {}) {
   const kind = fresh.dataset.live.split(":", 1)[0];
   const placed = known ? replace(known, fresh) : insert(kind, fresh);
   if (!placed) return;
+  if (fresh.matches(`a[href="${location.pathname}"]`)) fresh.ariaCurrent = "page";
   htmx.process(fresh);
   if (kind === "message") messageShown(known, fresh, mine);
 }
@@ -35,7 +36,7 @@ function show(html, version, { mine = false } = {}) {
 function replace(known, fresh) {
   const details = fresh.querySelector("details");
   if (details) details.open = known.querySelector("details")?.open ?? false;
-  const result = fresh.querySelector(".test-result");
+  const result = fresh.querySelector(".test-result:empty");
   if (result) result.replaceChildren(...(known.querySelector(".test-result")?.childNodes ?? []));
   const focused = known.contains(document.activeElement) ? document.activeElement : null;
   if (known.dataset.sort === fresh.dataset.sort) {
@@ -258,11 +259,34 @@ class Socket {
 
   hint(lost) {
     clearTimeout(this.hintTimer);
-    const element = document.querySelector("[data-connection]");
-    if (lost) this.hintTimer = setTimeout(() => (element.hidden = false), HINT_AFTER_MS);
-    else element.hidden = true;
+    if (lost) {
+      this.hintTimer = setTimeout(() => (hint.hidden = false), HINT_AFTER_MS);
+    } else {
+      hint.hidden = ![...sockets.values()].some((socket) => socket !== this && socket.lost);
+    }
   }
 }
+
+const hint = document.querySelector("[data-connection]");
+const sockets = new Map();
+
+/** Open a socket for each part of the page that asks for one; a filtered list asks for none. */
+function connect() {
+  const wanted = new Set(document.querySelectorAll("[data-live-url]"));
+  for (const [element, socket] of sockets) {
+    if (!wanted.has(element)) {
+      socket.stop();
+      sockets.delete(element);
+    }
+  }
+  for (const element of wanted) {
+    if (!sockets.has(element)) {
+      sockets.set(element, new Socket(element.dataset.liveUrl, element.dataset.liveSince));
+    }
+  }
+}
+
+const each = (act) => () => sockets.forEach(act);
 
 let refreshTimer = null;
 
@@ -274,23 +298,11 @@ function refreshSoon() {
   }, 2000);
 }
 
-let socket = null;
-let watched = null;
-
-/** Open the socket that the page asks for; a list that was filtered asks for none. */
-function connect() {
-  const element = document.querySelector("[data-live-url]");
-  if (element === watched) return;
-  watched = element;
-  socket?.stop();
-  socket = element && new Socket(element.dataset.liveUrl, element.dataset.liveSince);
-}
-
 connect();
 document.addEventListener("htmx:afterSettle", connect);
-document.addEventListener("visibilitychange", () => document.hidden || socket?.check());
-addEventListener("online", () => socket?.check());
-addEventListener("offline", () => socket?.socket && (socket.drop(), socket.later()));
-addEventListener("pagehide", () => socket?.stop());
-addEventListener("pageshow", (event) => event.persisted && socket?.open());
-setInterval(() => socket?.socket && socket.check(), SILENCE_MS / 6);
+document.addEventListener("visibilitychange", each((socket) => document.hidden || socket.check()));
+addEventListener("online", each((socket) => socket.check()));
+addEventListener("offline", each((socket) => socket.socket && (socket.drop(), socket.later())));
+addEventListener("pagehide", each((socket) => socket.stop()));
+addEventListener("pageshow", (event) => event.persisted && each((socket) => socket.open())());
+setInterval(each((socket) => socket.socket && socket.check()), SILENCE_MS / 6);

@@ -38,7 +38,7 @@ def samples() -> dict[str, dict[str, Any]]:
 def as_json(event: NeutralEvent) -> dict[str, Any]:
     """Return an event as its class and those fields that say something."""
     fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-    told = {
+    told: dict[str, Any] = {
         name: str(value) if isinstance(value, dt.datetime) else value
         for name, value in fields.items()
         if value not in ("", None, False, {})

@@ -73,9 +73,9 @@ def test_the_key_fits_and_is_plain() -> None:
 
 
 def test_the_file_that_only_some_deliveries_carry_does_not_count() -> None:
-    for changes in ({}, {"key": {}}):
-        plain = upsert({"imageMessage": {}}, **changes)
-        assert same(plain, upsert({"imageMessage": {}, "base64": "AAAA"}, **changes))
+    for whose in (key(), {}):
+        plain = upsert({"imageMessage": {}}, key=whose)
+        assert same(plain, upsert({"imageMessage": {}, "base64": "AAAA"}, key=whose))
 
 
 def test_a_message_given_twice_by_whatsapp_is_one() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import environ
 from django.core.management.base import BaseCommand, CommandError
 
-from messaging import demo
+from messaging import demo, demo_settings
 
 
 class Command(BaseCommand):
@@ -19,4 +19,4 @@ class Command(BaseCommand):
         if not all(addresses):
             raise CommandError("The demo needs the simulators; `manage.py up` starts both.")
         demo.make(graph_url=addresses[0], wwebjs_url=addresses[1])
-        self.stdout.write(f"Demo login: {demo.LOGIN} / {demo.PASSWORD}")
+        self.stdout.write(f"Demo login: {demo_settings.LOGIN} / {demo_settings.PASSWORD}")

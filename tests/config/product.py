@@ -1,0 +1,160 @@
+"""`manage.py up` as a test starts it: in a directory of its own, on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import requests
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
+# Set for the tests themselves; an installation has its own. Empty, not absent, so that a
+# developer's .env does not fill them in.
+ABSENT = ["DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS"]
+OF_THE_TESTS = ["SECRET_KEY", "ENCRYPTION_KEYS", "DATA_DIR", "STATIC_ROOT", "PUBLIC_URL", "DEBUG"]
+PATIENCE = 90.0
+
+T = TypeVar("T")
+
+
+def environment(data_dir: Path, **more: str) -> dict[str, str]:
+    """The environment of a person who set nothing but DATA_DIR, DEMO=0 and `more`."""
+    base = {name: value for name, value in os.environ.items() if name not in OF_THE_TESTS}
+    return base | dict.fromkeys(ABSENT, "") | {"DATA_DIR": str(data_dir), "DEMO": "0"} | more
+
+
+def free_port() -> int:
+    """A port that nobody uses now, with three free ones after it most likely."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return min(int(probe.getsockname()[1]), 65000)
+
+
+def eventually(what: str, condition: Callable[[], T], seconds: float = PATIENCE) -> T:
+    """Return the first true answer of the condition; fail when none comes in time."""
+    limit = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < limit, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+    return answer
+
+
+def manage(*command: str, data_dir: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a management command as a person would, with that data directory."""
+    names = environment(data_dir, **more)
+    names = {name: value for name, value in names.items() if value or name not in ABSENT}
+    return subprocess.run(
+        [*MANAGE, *command],
+        env=names,
+        cwd=BASE_DIR,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+class Product:
+    """One running `manage.py up`."""
+
+    def __init__(self, data_dir: Path, **more: str) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [*MANAGE, "up"],
+            env=environment(data_dir, PORT=str(self.port), **more),
+            cwd=BASE_DIR,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, *, times: int = 1) -> None:
+        """Wait until the output holds the pattern that often."""
+
+        def there() -> bool:
+            assert self.process.poll() is None or self._reader.is_alive(), self.output
+            return len(re.findall(pattern, self.output)) >= times
+
+        try:
+            eventually(f"{pattern!r} in the output", there)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.output}") from None
+
+    def wait_until_ready(self) -> None:
+        self.wait_for(r"ready after")
+
+    def is_ready(self) -> bool:
+        """Say whether the product can serve now."""
+        try:
+            return requests.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes below the supervisor."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def child(self, word: str) -> psutil.Process:
+        """The child of the supervisor with that word in its command line."""
+        for process in psutil.Process(self.process.pid).children():
+            if any(word in part for part in process.cmdline()):
+                return process
+        raise AssertionError(f"no {word} among {self.processes()}")
+
+    def addresses(self) -> dict[str, Any]:
+        return dict(json.loads((self.data_dir / "engines.json").read_text()))
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal and return the exit status once all output is read."""
+        self.process.send_signal(number)
+        status = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return status
+
+    def clean_up(self) -> None:
+        """Leave nothing behind, whatever the test has done."""
+        if self.process.poll() is None:
+            below = self.processes()
+            self.process.kill()
+            self.process.wait()
+            for process in below:
+                if process.is_running():
+                    process.kill()
+
+
+@contextmanager
+def running(data_dir: Path, **more: str) -> Iterator[Product]:
+    """A product that is ready, and gone afterwards."""
+    product = Product(data_dir, **more)
+    try:
+        product.wait_until_ready()
+        yield product
+    finally:
+        product.clean_up()

@@ -1,0 +1,157 @@
+"""The one-machine product, as one person uses it from the first start to the last."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+import requests
+
+from tests.config.product import Product, eventually, manage, running
+
+pytestmark = pytest.mark.product
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("product")
+
+
+@pytest.fixture(scope="module")
+def product(directory: Path) -> Iterator[Product]:
+    with running(directory / "first", STATIC_ROOT=str(directory / "static")) as product:
+        yield product
+
+
+def defer_a_job(database_url: str) -> int:
+    """Put a job into the queue, past the product, as any process could."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT procrastinate_defer_jobs_v1(ARRAY[ROW('builtin',"
+            " 'builtin:procrastinate.builtin_tasks.remove_old_jobs', 0, NULL, NULL,"
+            """ '{"max_hours": 1000}', NULL)::procrastinate_job_to_defer_v1])"""
+        ).fetchone()
+    assert row
+    return int(row[0][0])
+
+
+def is_done(database_url: str, job: int) -> bool:
+    """Say whether the worker has done the job; it then deletes it."""
+    with psycopg.connect(database_url) as connection:
+        query = "SELECT count(*) FROM procrastinate_jobs WHERE id = %s"
+        row = connection.execute(query, [job]).fetchone()
+    return row == (0,)
+
+
+def test_it_serves_and_says_where(product: Product) -> None:
+    assert requests.get(f"{product.url}/readyz", timeout=5).json()["database"] == "up"
+    assert "createsuperuser" in product.output
+    assert product.lines[-1].startswith("up         | ready after")
+    assert product.url in product.lines[-1]
+    assert "simulators" not in product.output
+
+
+def test_other_commands_find_its_engines_by_the_data_directory(product: Product) -> None:
+    answer = manage("migrate", "--check", data_dir=product.data_dir)
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_nobody_else_on_the_machine_reaches_its_engines_or_keys(product: Product) -> None:
+    assert (product.data_dir / "run").stat().st_mode & 0o777 == 0o700
+    for name in ("secrets.json", "engines.json"):
+        assert (product.data_dir / name).stat().st_mode & 0o777 == 0o600
+    listening = [
+        connection
+        for name in ("bin/postgres", "valkey-server")
+        for connection in product.child(name).net_connections("inet")
+    ]
+    assert listening == []
+
+
+def test_a_second_up_for_the_same_directory_says_so_in_one_line(product: Product) -> None:
+    answer = manage("up", data_dir=product.data_dir)
+    assert answer.returncode == 1
+    assert answer.stdout == ""
+    assert answer.stderr == (
+        f"Another `up` is already running for the data directory {product.data_dir}.\n"
+    )
+    assert product.is_ready()
+
+
+def test_a_port_in_use_says_so_in_one_line(product: Product, directory: Path) -> None:
+    port = str(product.port)
+    answer = manage("up", data_dir=directory / "none", PORT=port)
+    assert answer.returncode == 1
+    assert answer.stderr == (
+        f"Port {port} on 127.0.0.1 cannot be used: Address already in use. Set PORT to another.\n"
+    )
+
+
+def test_a_killed_web_process_is_started_again(product: Product) -> None:
+    product.child("uvicorn").kill()
+    product.wait_for(r"up +\| web was ended by SIGKILL; it is started again in 0.5 s")
+    eventually("web serves again", product.is_ready)
+
+
+def test_the_worker_outlives_postgresql_and_is_not_deaf_afterwards(product: Product) -> None:
+    worker = product.child("worker")
+    url = product.addresses()["database_url"]
+    product.child("bin/postgres").kill()
+    product.wait_for(r"up +\| postgres was ended by SIGKILL; it is started again in 0.5 s")
+    eventually("web serves again", product.is_ready)
+    # As soon as it listens again: its own polling alone would take five seconds.
+    eventually("a job is done", lambda: is_done(url, defer_a_job(url)) or None)
+
+    def is_done_at_once() -> bool:
+        job, started = defer_a_job(url), time.monotonic()
+        eventually("the job is done", lambda: is_done(url, job))
+        return time.monotonic() - started < 2
+
+    eventually("jobs are done at once", is_done_at_once)
+    assert worker.is_running()
+
+
+def test_a_killed_valkey_is_started_again_at_the_same_address(product: Product) -> None:
+    product.child("valkey-server").kill()
+    product.wait_for(r"up +\| valkey was ended by SIGKILL")
+    eventually("a new one runs", lambda: product.child("valkey-server"))
+    assert product.is_ready()
+
+
+def test_killed_with_9_it_takes_all_processes_along_and_starts_again(
+    product: Product, directory: Path
+) -> None:
+    with running(directory / "second", STATIC_ROOT=str(directory / "static")) as second:
+        assert product.is_ready()  # two copies side by side
+        below = second.processes()
+        assert len(below) > 4
+        secrets = (second.data_dir / "secrets.json").read_text()
+        second.stop(signal.SIGKILL)
+        _, alive = psutil.wait_procs(below, timeout=30)
+        assert alive == []
+    assert (second.data_dir / "engines.json").exists()
+    answer = manage("migrate", "--check", data_dir=second.data_dir)
+    assert answer.returncode == 1
+    assert answer.stderr == (
+        f"No engines run for the data directory {second.data_dir}: start them with `make run` or"
+        " `manage.py up`, or set DATABASE_URL.\n"
+    )
+    with running(second.data_dir, STATIC_ROOT=str(directory / "static")) as again:
+        assert "making a database" not in again.output
+        assert (again.data_dir / "secrets.json").read_text() == secrets
+        again.process.send_signal(signal.SIGINT)
+        assert again.process.wait(60) == 0
+
+
+def test_sigterm_stops_all_in_order_and_leaves_nothing(product: Product) -> None:
+    below = product.processes()
+    assert product.stop(signal.SIGTERM) == 0
+    assert product.lines[-1] == "up         | stopped"
+    assert [process for process in below if process.is_running()] == []
+    assert not (product.data_dir / "engines.json").exists()
+    assert not (product.data_dir / "postgres" / "postmaster.pid").exists()

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from messaging import content
+from messaging.storable import DEEPEST, is_storable, storable
+
+LINK = {"link": "https://example.com/a.png"}
+DEEP: Any = {}
+for _ in range(DEEPEST + 10):
+    DEEP = {"name": "x", "language": DEEP}
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=10,
+)
+
+
+@pytest.mark.parametrize(
+    ("type_", "text", "value"),
+    [
+        ("text", "Olá", None),
+        ("text", "x" * 4096, None),
+        ("image", "", LINK),
+        ("video", "", {**LINK, "caption": "x" * 1024}),
+        ("audio", "", LINK),
+        ("document", "", {**LINK, "filename": "a.pdf"}),
+        ("sticker", "", LINK),
+        ("location", "", {"latitude": -23.5, "longitude": 180, "name": "META"}),
+        ("contacts", "", [{"name": {"formatted_name": "John"}}]),
+        ("reaction", "", {"message_id": "wamid.1", "emoji": ""}),
+        ("template", "", {"name": "hello", "language": {"code": "pt_BR"}}),
+        ("interactive", "", {"type": "button"}),
+    ],
+)
+def test_every_type_can_be_sent(type_: str, text: str, value: Any) -> None:
+    content.validate(type_, text, value)
+
+
+def test_every_type_has_its_check() -> None:
+    for type_ in content.TYPES:
+        with pytest.raises(ValidationError):
+            content.validate(type_, "", None)
+
+
+@pytest.mark.parametrize(
+    ("type_", "text", "value", "field"),
+    [
+        ("poll", "", {}, "type"),
+        ("", "", {}, "type"),
+        ("text", "", None, "text"),
+        ("text", " \n\t", None, "text"),
+        ("text", "x" * 4097, None, "text"),
+        ("text", "a\x00b", None, "text"),
+        ("text", "\ud800", None, "text"),
+        ("image", "a\x00b", LINK, "text"),
+        ("image", "", "https://example.com/a.png", "image"),
+        ("image", "", {"link": 7}, "image"),
+        ("image", "", {"link": "ftp://example.com/a.png"}, "image"),
+        ("image", "", {"link": "javascript:alert(1)"}, "image"),
+        ("image", "", {"link": "not an address"}, "image"),
+        ("image", "", {**LINK, "caption": "x" * 1025}, "image"),
+        ("image", "", {**LINK, "caption": 7}, "image"),
+        ("image", "", {**LINK, "caption": "a\x00b"}, "image"),
+        ("location", "", {"latitude": 91, "longitude": 0}, "location"),
+        ("location", "", {"latitude": 0, "longitude": -181}, "location"),
+        ("location", "", {"latitude": "0", "longitude": 0}, "location"),
+        ("location", "", {"latitude": float("nan"), "longitude": 0}, "location"),
+        ("location", "", {"latitude": 1, "longitude": 1, "a": float("inf")}, "location"),
+        ("location", "", {"latitude": 1}, "location"),
+        ("location", "", [1, 2], "location"),
+        ("contacts", "", [], "contacts"),
+        ("contacts", "", [{}], "contacts"),
+        ("contacts", "", {"name": "x"}, "contacts"),
+        ("reaction", "", {"emoji": 1}, "reaction"),
+        ("template", "", {"name": "x"}, "template"),
+        ("template", "", {"name": 1, "language": {}}, "template"),
+        ("template", "", DEEP, "template"),
+        ("interactive", "", {"type": 1}, "interactive"),
+    ],
+)
+def test_a_fault_names_the_field_to_mend(type_: str, text: str, value: Any, field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        content.validate(type_, text, value)
+    assert list(caught.value.message_dict) == [field]
+
+
+@given(st.sampled_from(content.TYPES) | st.text(), st.text(), JSON)
+def test_whatever_is_given_is_valid_or_a_validation_error(
+    type_: str, text: str, value: Any
+) -> None:
+    try:
+        content.validate(type_, text, value)
+    except ValidationError:
+        return
+    assert is_storable(text)
+    assert is_storable(value)
+
+
+@pytest.mark.parametrize(
+    ("type_", "text", "value", "preview"),
+    [
+        ("text", " a \n b ", {}, "a b"),
+        ("text", "x" * 300, {}, "x" * 200),
+        ("image", "", {**LINK, "caption": "Praia"}, "[image] Praia"),
+        ("document", "", {**LINK, "filename": "a.pdf"}, "[document] a.pdf"),
+        ("sticker", "", LINK, "[sticker]"),
+        ("contacts", "", [{}], "[contacts]"),
+    ],
+)
+def test_one_line_stands_for_a_message(type_: str, text: str, value: Any, preview: str) -> None:
+    assert content.preview(type_, text, value) == preview
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ({"a\x00": ["b\x00", "\ud83d"]}, {"a": ["b", "?"]}),
+        ({"a": float("inf")}, {"a": "inf"}),
+        ({"a": [1, 1.5, None, True, "😀"]}, {"a": [1, 1.5, None, True, "😀"]}),
+    ],
+)
+def test_what_postgresql_cannot_keep_is_taken_out(value: Any, kept: Any) -> None:
+    assert storable(value) == kept
+    assert is_storable(value) == (value == kept)
+
+
+@given(JSON)
+def test_what_is_storable_stays_as_it_is(value: Any) -> None:
+    assert is_storable(storable(value))

@@ -1,0 +1,134 @@
+"""The whole product, started as its users start it, and Chromium to look at it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import requests
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from bench.product import Product, running
+
+CHROMIUM = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
+LONG = 60.0
+
+
+@dataclass(frozen=True)
+class Api:
+    """The REST API as a program with a key uses it."""
+
+    product: Product
+    headers: dict[str, str]
+
+    def get(self, path: str, **params: Any) -> Any:
+        answer = requests.get(
+            self.product.url + path, params=params, headers=self.headers, timeout=20
+        )
+        answer.raise_for_status()
+        return answer.json()
+
+    def send(self, to: str, text: str, **fields: Any) -> Any:
+        body = {"channel": self.channel, "to": to, "text": text, **fields}
+        answer = requests.post(
+            f"{self.product.url}/api/messages/", json=body, headers=self.headers, timeout=20
+        )
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    @property
+    def channel(self) -> int:
+        return int(self.get("/api/channels/", kind="official")[0]["id"])
+
+    def message(self, message: Any) -> Any:
+        return self.get(f"/api/messages/{message['id']}/")
+
+    def wait_for(self, message: Any, reached: Callable[[Any], bool]) -> Any:
+        """Return the message once it is so, or fail with what it is."""
+        return wait_until(lambda: self.message(message), reached)
+
+
+def wait_until(look: Callable[[], Any], reached: Callable[[Any], bool], seconds: float = LONG) -> Any:
+    """Return what is seen once it is as wanted; fail with the last sight after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if reached(seen):
+            return seen
+        assert time.monotonic() < deadline, f"not reached, last seen: {seen}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def product() -> Iterator[Product]:
+    """One product with the demo for all tests that do it no harm."""
+    with running() as product:
+        yield product
+
+
+@pytest.fixture(scope="session")
+def api(product: Product) -> Api:
+    return Api(product, {"Authorization": f"Token {product.token()}"})
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_window(chromium: Browser, product: Product) -> Iterator[Callable[..., Page]]:
+    """Open a window of its own, signed in; console errors fail the test."""
+    contexts: list[BrowserContext] = []
+    troubles: list[str] = []
+
+    def open_window(username: str = "demo", password: str = "alterna-demo", **options: Any) -> Page:
+        context = chromium.new_context(base_url=product.url, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on(
+            "console",
+            lambda line: troubles.append(line.text)
+            if line.type == "error" and "Content Security Policy" in line.text
+            else None,
+        )
+        page.goto("/accounts/login/")
+        page.fill("[name=username]", username)
+        page.fill("[name=password]", password)
+        page.press("[name=password]", "Enter")
+        page.wait_for_url(f"{product.url}/")
+        return page
+
+    yield open_window
+    for context in contexts:
+        context.close()
+    assert not troubles
+
+
+@pytest.fixture
+def slow_fallback(product: Product) -> Iterator[None]:
+    """A fallback slow enough for a person to see the X before the globe."""
+    url = f"{product.wwebjs}/_control/settings"
+    requests.post(url, json={"send_seconds": 0.5}, timeout=10).raise_for_status()
+    yield
+    requests.post(url, json={"send_seconds": 0.05}, timeout=10).raise_for_status()

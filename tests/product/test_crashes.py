@@ -1,0 +1,167 @@
+"""Processes are killed in the middle of a send; every message ends in a truthful state."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from bench.product import Product, running
+from tests.product.conftest import Api, wait_until
+
+pytestmark = [pytest.mark.product]
+
+
+@pytest.fixture(scope="module")
+def product() -> Iterator[Product]:
+    """A product of its own, quick to notice a dead worker."""
+    with running(WORKER_HEARTBEAT_SECONDS="0.5", WORKER_STALLED_SECONDS="3") as product:
+        yield product
+
+
+@pytest.fixture(scope="module")
+def api(product: Product) -> Api:
+    api = Api(product, {"Authorization": f"Token {product.token()}"})
+    change = {"confirm_seconds": 2, "fallback_per_minute": 600}
+    answer = requests.patch(
+        f"{product.url}/api/channels/{api.channel}/", json=change, headers=api.headers, timeout=20
+    )
+    assert answer.ok, answer.text
+    return api
+
+
+def kill(product: Product, word: str) -> None:
+    """Kill -9 the product's process with this word in its command line."""
+    found = [
+        process
+        for process in psutil.Process(product.process.pid).children(recursive=True)
+        if word in " ".join(_command(process)) and "up" not in _command(process)
+    ]
+    assert found, f"no process with {word!r}"
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def delivered(simulator: str, text: str) -> int:
+    """How often a text reached the customer, by the provider's own book."""
+    book = requests.get(f"{simulator}/_control/book", timeout=10).json()
+    return int(book["delivered_by_text"].get(text, 0))
+
+
+def requested(product: Product, text: str) -> bool:
+    """Whether the Graph API got a request with this text."""
+    requests_ = requests.get(f"{product.graph}/_control/requests", timeout=10).json()
+    return any(text in str(request.get("body")) for request in requests_)
+
+
+def final(message: Any) -> bool:
+    return message["status"] in ("sent", "delivered", "read") or bool(
+        message["decision"] and not message["next_attempt_at"]
+    )
+
+
+def test_a_worker_killed_while_the_provider_answers_leaves_a_truthful_message(
+    product: Product, api: Api
+) -> None:
+    text = "O worker cai durante o envio"
+    sent = api.send("+5511999990082", text)  # accepted by Graph after some seconds
+    wait_until(lambda: requested(product, text), bool)
+    kill(product, "worker")
+
+    message = api.wait_for(sent, lambda m: m["status"] in ("delivered", "read") and final(m))
+
+    # Meta's statuses carry our reference: they prove the send whose answer nobody heard.
+    assert message["attempts"][0]["outcome"] == "accepted"
+    assert delivered(product.graph, text) == 1
+    assert delivered(product.wwebjs, text) == 0
+
+
+def test_a_worker_killed_before_the_provider_got_it_ends_unconfirmed_then_falls_back(
+    product: Product, api: Api
+) -> None:
+    text = "Ninguém sabe se foi"
+    sent = api.send("+5511999990080", text)  # hangs, never taken
+    wait_until(lambda: requested(product, text), bool)
+    kill(product, "worker")
+
+    unconfirmed = api.wait_for(sent, lambda m: m["attempts"][0]["outcome"] == "unknown")
+    assert unconfirmed["attempts"][0]["error_code"] == "worker_lost"
+    message = api.wait_for(sent, lambda m: m["icon"] == "globe")
+    assert [attempt["route"] for attempt in message["attempts"]] == ["official", "wwebjs"]
+    assert delivered(product.graph, text) == 0
+    assert delivered(product.wwebjs, text) == 1
+
+
+def test_messages_in_order_survive_a_killed_worker(product: Product, api: Api) -> None:
+    number = "+5511955550001"
+    sent = [api.send(number, f"Em ordem {position}") for position in range(10)]
+    kill(product, "worker")
+    for message in sent:
+        api.wait_for(message, final)
+
+    book = requests.get(f"{product.graph}/_control/book", timeout=10).json()
+    order = [m["text"] for m in book["messages"] if m["text"].startswith("Em ordem")]
+    assert order == [f"Em ordem {position}" for position in range(10)]
+
+
+def test_web_killed_right_after_accepting_loses_nothing(product: Product, api: Api) -> None:
+    sent = api.send("+5511955550002", "O web cai")
+    kill(product, "uvicorn")
+    wait_until(
+        lambda: _answers(f"{product.url}/readyz"),
+        bool,
+    )
+    message = api.wait_for(sent, final)
+    assert message["attempts"][0]["outcome"] == "accepted"
+    assert delivered(product.graph, "O web cai") == 1
+
+
+def test_without_valkey_messages_still_go_out(product: Product, api: Api) -> None:
+    kill(product, "valkey")
+    sent = api.send("+5511999990047", "Sem Valkey")
+    message = api.wait_for(sent, lambda m: m["icon"] == "globe")
+    assert delivered(product.wwebjs, "Sem Valkey") == 1
+    assert len(message["attempts"]) == 2
+
+
+def test_a_killed_postgresql_gives_503_at_worst_and_all_comes_back(
+    product: Product, api: Api
+) -> None:
+    postgres = next(
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(product.data_dir) in " ".join(process.info["cmdline"] or [])
+        and "bin/postgres" in " ".join(process.info["cmdline"] or [])
+    )
+    os.kill(postgres.pid, signal.SIGKILL)
+
+    def status() -> int:
+        url = f"{product.url}/api/channels/"
+        return requests.get(url, headers=api.headers, timeout=60).status_code
+
+    seen = {wait_until(status, lambda code: code != 0)}
+    wait_until(lambda: seen.add(code := status()) or code, lambda code: code == 200)
+    assert seen <= {200, 503}
+    message = api.wait_for(api.send("+5511955550003", "PostgreSQL voltou"), final)
+    assert message["status"] in ("sent", "delivered", "read")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False
