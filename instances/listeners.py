@@ -7,6 +7,7 @@ import datetime as dt
 from django.db import connection
 from django.utils import timezone
 
+from instances import locks
 from instances.models import ListenerProcess
 
 # PostgreSQL notification: sessions changed, look at them now.
@@ -20,9 +21,18 @@ def is_fresh(seen_at: dt.datetime | None) -> bool:
     return seen_at is not None and timezone.now() - seen_at < FRESH
 
 
+def running() -> int:
+    """Return how many listener processes live.
+
+    Each holds a lock, which ends with it; one that holds it and gives no sign of life hangs.
+    """
+    fresh = ListenerProcess.objects.filter(seen_at__gt=timezone.now() - FRESH)
+    return len(locks.holders(locks.PROCESS).intersection(fresh.values_list("pk", flat=True)))
+
+
 def is_running() -> bool:
-    """Whether at least one listener process gave a sign of life lately."""
-    return ListenerProcess.objects.filter(seen_at__gt=timezone.now() - FRESH).exists()
+    """Whether at least one listener process lives."""
+    return running() > 0
 
 
 def wake() -> None:

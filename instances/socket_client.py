@@ -6,24 +6,40 @@ arrival, and tells `on_change` when it joins and leaves. It never gives up befor
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import random
+import ssl
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import engineio
 import requests
 import socketio
 import structlog
-from socketio.exceptions import ConnectionError as JoinFailed
+from socketio import packet
+from socketio.exceptions import ConnectionError as NotConnected
 from socketio.exceptions import SocketIOError
+from websocket import WebSocketBadStatusException
 
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 15.0
-JOIN_SECONDS = 8.0
+# A connection that lasted as long as this was a good one: the next try may come at once.
+GOOD_SECONDS = 10.0
+ANSWER_SECONDS = 8.0
+# While the namespace is not open yet one connection asks for it again and again; Socket.IO's
+# server closes those that joined nothing for 45 s.
+KNOCK_SECONDS = 1.0
+KNOCKING_SECONDS = 40.0
+
+NOT_OPEN = "namespace not open yet"
+LOST = "connection lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +57,79 @@ class Address:
         return "/" if self.shared else f"/{self.instance}"
 
 
-class _OrderedEngine(engineio.Client):
+class _Engine(engineio.Client):
     """Handles a message in the thread that read it: a thread a message would lose their order."""
 
     def _trigger_event(self, event: str, *args: Any, **kwargs: Any) -> Any:
         return super()._trigger_event(event, *args, **{**kwargs, "run_async": False})
 
 
-class _OrderedClient(socketio.Client):
+class _Client(socketio.Client):
+    """One try: tells its words ("joined", "refused", "left") to a queue, from its own threads."""
+
+    def __init__(self, address: Address, words: queue.SimpleQueue[str]) -> None:
+        options: dict[str, Any] = {"skip_utf8_validation": True}  # in Python, a letter at a time
+        if address.url.startswith("https:"):
+            options["sslopt"] = {"context": _certificates()}
+        super().__init__(
+            reconnection=False,
+            logger=_silent,
+            engineio_logger=_silent,
+            websocket_extra_options=options,
+        )
+        self._words = words
+
     def _engineio_client_class(self) -> type[engineio.Client]:
-        return _OrderedEngine
+        return _Engine
+
+    def _handle_disconnect(self, namespace: str) -> None:
+        """The server put us out. The library would wait here for the thread that it is in."""
+        self._words.put("left")
+
+    def _handle_eio_disconnect(self, *args: Any) -> None:
+        super()._handle_eio_disconnect(*args)
+        self._words.put("left")
+
+    def knock(self, namespace: str) -> None:
+        """Ask again to be let into a namespace."""
+        self._send_packet(self.packet_class(packet.CONNECT, data={}, namespace=namespace))
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self.eio.disconnect(abort=True)
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """One for all connections: each would hold a megabyte of its own."""
+    return ssl.create_default_context()
+
+
+class _Silent:
+    """Stands for a logger. What matters is told by us, without addresses; errors are kept."""
+
+    level = 50
+
+    def info(self, *args: Any, **kwargs: Any) -> None: ...
+
+    debug = warning = info
+
+    def error(self, text: str, *args: Any, **kwargs: Any) -> None:
+        log.debug("socket library", text=text)
+
+    def exception(self, text: str, *args: Any, **kwargs: Any) -> None:
+        log.exception("socket handler failed", text=text)
+
+
+_silent = _Silent()
 
 
 class SocketClient:
     """Stays joined until it is stopped, with growing pauses between tries that fail.
 
-    `on_event(payload)`, `on_change(joined, note)` and `on_join()` are called from threads of this
-    object. `on_join` runs before the join is told: it fetches what was missed.
+    `on_event(payload)` and `on_change(True, "")` are called in the thread that reads the socket, in
+    order: what comes after the join is handed over after it was told. They must not wait.
+    `on_change(False, why)` is called from another one.
     """
 
     def __init__(
@@ -70,9 +142,9 @@ class SocketClient:
         self.address = address
         self._on_event = on_event
         self._on_change = on_change
-        self._stopped = threading.Event()
-        self._left = threading.Event()
-        self._client: socketio.Client | None = None
+        self._stopped = False
+        self._joined = False
+        self._words: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._thread = threading.Thread(
             target=self._run, name=f"socket-{address.instance}", daemon=True
         )
@@ -80,56 +152,99 @@ class SocketClient:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, timeout: float = 5.0) -> None:
-        """Leave and end. Waits at most `timeout` seconds."""
-        self._stopped.set()
-        self._left.set()
+    def stop(self) -> None:
+        """Leave and end, without waiting for it."""
+        self._stopped = True
+        self._words.put("stop")
+
+    def wait(self, timeout: float) -> None:
+        """Wait for the end after `stop`, at most `timeout` seconds."""
         self._thread.join(timeout)
 
     @property
     def joined(self) -> bool:
-        client = self._client
-        return client is not None and self.address.namespace in client.namespaces
+        return self._joined
 
     def _run(self) -> None:
         pause = FIRST_PAUSE
-        while not self._stopped.is_set():
-            note = self._join_once()
-            if note is None:
-                pause = FIRST_PAUSE
-                continue
+        while not self._stopped:
+            started = time.monotonic()
+            note = self._try()
+            if self._stopped:
+                return
             self._on_change(False, note)
-            self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spread, not secrecy)
+            if time.monotonic() - started > GOOD_SECONDS:
+                pause = FIRST_PAUSE
+            self._rest(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spread, not secrecy)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _join_once(self) -> str | None:
-        """Join and stay until it ends. Returns why joining failed, None when it had succeeded."""
-        self._left.clear()
-        client = _OrderedClient(reconnection=False, logger=False, engineio_logger=False)
+    def _rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._stopped and (left := until - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                self._words.get(timeout=left)
+
+    def _try(self) -> str:
+        """Join, and stay until it ends. Returns why it ended."""
+        words: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._words = words
+        client = _Client(self.address, words)
         namespace = self.address.namespace
+        refusal: list[str] = []
+
+        def on_connect() -> None:
+            self._joined = True
+            self._on_change(True, "")
+            words.put("joined")
+
+        def on_refusal(data: Any = None, *_: Any) -> None:
+            refusal[:] = [_told(data)]
+            words.put("refused")
+
         client.on("*", self._receive, namespace=namespace)
-        client.on("disconnect", lambda *_: self._left.set(), namespace=namespace)
-        self._client = client
+        client.on("connect", on_connect, namespace=namespace)
+        client.on("connect_error", on_refusal, namespace=namespace)
         try:
             client.connect(
                 self.address.url,
                 headers={"apikey": self.address.key},
                 transports=["websocket"],
                 namespaces=[namespace],
-                wait_timeout=JOIN_SECONDS,
+                wait=False,
             )
+            return self._stay(client, words, refusal)
         except (SocketIOError, requests.RequestException, OSError, ValueError) as error:
-            self._close(client)
             return _reason(error)
-        if self._stopped.is_set():
-            self._close(client)
-            return None
-        self._on_change(True, "")
-        self._left.wait()
-        self._close(client)
-        if not self._stopped.is_set():
-            self._on_change(False, "connection lost")
-        return None
+        finally:
+            self._joined = False
+            client.close()
+
+    def _stay(self, client: _Client, words: queue.SimpleQueue[str], refusal: list[str]) -> str:
+        started = asked = time.monotonic()
+        joined = waiting = False
+        while not self._stopped:
+            try:
+                word = words.get(timeout=KNOCK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
+            except queue.Empty:
+                word = "" if client.eio.state == "connected" else "left"
+            now = time.monotonic()
+            if word == "left":
+                return LOST
+            if word == "joined":
+                joined = True
+            elif word == "refused" and not joined:
+                if refusal[0] != NOT_OPEN:
+                    return refusal[0]
+                if not waiting:
+                    self._on_change(False, NOT_OPEN)
+                waiting = True
+            elif not word and not joined:
+                if waiting and now - started < KNOCKING_SECONDS:
+                    asked = now
+                    client.knock(self.address.namespace)
+                elif waiting or now - asked > ANSWER_SECONDS:
+                    return NOT_OPEN if waiting else "no answer"
+        return ""
 
     def _receive(self, event: str, payload: Any = None, *_: Any) -> None:
         if not isinstance(payload, dict):
@@ -138,23 +253,20 @@ class SocketClient:
         if payload.get("instance") == self.address.instance:
             self._on_event(payload)
 
-    @staticmethod
-    def _close(client: socketio.Client) -> None:
-        try:
-            client.disconnect()
-        except Exception as error:
-            log.debug("closing a dead socket", error=type(error).__name__)
+
+def _told(data: Any) -> str:
+    """Return why the server refused the namespace."""
+    text = data.get("message") if isinstance(data, dict) else data
+    return NOT_OPEN if "nvalid namespace" in str(text) else f"refused: {str(text)[:80]}"
 
 
-def _reason(error: Exception) -> str:
-    """Return why joining failed, in a few words without addresses or keys."""
-    text = str(error)
-    if "nvalid namespace" in text or (
-        isinstance(error, JoinFailed) and "namespaces failed" in text
-    ):
-        return "namespace not open yet"
-    if "403" in text or "orbidden" in text:
-        return "refused: wrong key"
-    if isinstance(error, JoinFailed):
-        return "not reachable"
-    return type(error).__name__
+def _reason(error: BaseException | None) -> str:
+    """Return why connecting failed, in a few words without addresses or keys."""
+    found = error
+    while found is not None:
+        if isinstance(found, WebSocketBadStatusException):
+            if found.status_code in (401, 403):
+                return "refused: wrong key"
+            return f"refused: HTTP {found.status_code}"
+        found = found.__cause__ or found.__context__
+    return "not reachable" if isinstance(error, NotConnected) else type(error).__name__

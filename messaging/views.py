@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext
 from django.views.generic import View
 from django_htmx.http import trigger_client_event
 
@@ -56,16 +56,22 @@ def _tiles(dashboard: reading.Dashboard) -> list[Tile]:
     counts = dashboard.counts
     on_its_way = counts[Status.QUEUED] + counts[Status.SENDING]
     return [
-        Tile("sent", "sent", _("Sent"), counts[Status.SENT]),
-        Tile("delivered", "delivered", _("Delivered"), counts[Status.DELIVERED]),
-        Tile("read", "read", _("Read"), counts[Status.READ]),
-        Tile("fallback", "globe", _("By fallback"), dashboard.by_fallback_today),
-        Tile("waiting", "clock", _("On their way"), on_its_way),
-        Tile("rejected", "rejected", _("Rejected"), counts[Status.REJECTED], trouble=True),
+        Tile("sent", "sent", pgettext("count", "Sent"), counts[Status.SENT]),
+        Tile("delivered", "delivered", pgettext("count", "Delivered"), counts[Status.DELIVERED]),
+        Tile("read", "read", pgettext("count", "Read"), counts[Status.READ]),
+        Tile("fallback", "globe", pgettext("count", "By fallback"), dashboard.by_fallback_today),
+        Tile("waiting", "clock", pgettext("count", "On their way"), on_its_way),
+        Tile(
+            "rejected",
+            "rejected",
+            pgettext("count", "Rejected"),
+            counts[Status.REJECTED],
+            trouble=True,
+        ),
         Tile(
             "unconfirmed",
             "unconfirmed",
-            _("Not confirmed"),
+            pgettext("count", "Not confirmed"),
             counts[Status.UNCONFIRMED],
             trouble=True,
         ),

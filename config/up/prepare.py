@@ -20,7 +20,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 MARK = ".collected"
 # Pages that this product does not have: ReDoc and the browsable API of REST framework.
-UNUSED = ["redoc", "rest_framework"]
+UNUSED = ("redoc", "rest_framework")
 
 
 def main(*, demo: bool) -> None:
@@ -56,7 +56,7 @@ def collect_static() -> None:
         return
     sys.stderr.write("compressing static files\n")
     call_command(
-        "collectstatic", interactive=False, clear=True, verbosity=0, ignore_patterns=UNUSED
+        "collectstatic", interactive=False, clear=True, verbosity=0, ignore_patterns=list(UNUSED)
     )
     mark.write_text(state)
 
@@ -66,7 +66,7 @@ def _state_of_static_files() -> str:
 
     digest = hashlib.sha256(repr(settings.STORAGES["staticfiles"]).encode())
     for finder in get_finders():
-        for path, storage in finder.list(UNUSED):
+        for path, storage in finder.list(list(UNUSED)):
             found = Path(storage.path(path)).stat()
             digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -1,0 +1,161 @@
+"""Short words for what most tests of this room do."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import hmac
+import json
+from typing import TYPE_CHECKING, Any
+
+import procrastinate
+import time_machine
+from procrastinate.contrib.django import app
+
+from channels_app.models import Channel
+from messaging import delivery, sending
+from messaging.inbound import journal, receiving
+from messaging.models import DeliveryAttempt, InboundEvent, Message
+from simulators.base import example_number
+from tests.conftest import APP_SECRET, Webhooks
+
+if TYPE_CHECKING:
+    from messaging.states import Outcome, Route
+
+
+def customer(*, graph: str = "00", fallback: str = "00") -> str:
+    """A number that plays the two scenarios (simulators/base.py)."""
+    return example_number(graph=graph, fallback=fallback)
+
+
+def accept(channel: Channel, to: str = "+5511988887777", **changes: Any) -> Message:
+    """Store an outgoing text."""
+    return sending.accept_message(
+        channel=channel, to=to, user=None, **{"text": "Olá", **changes}
+    ).message
+
+
+def deliver(message: Message) -> dt.datetime | None:
+    """Take the message as far as it goes now; returns when it is to be looked at again."""
+    until = delivery.deliver(str(message.pk))
+    message.refresh_from_db()
+    return until
+
+
+def deliver_to_the_end(message: Message, clock: time_machine.TimeMachineFixture) -> list[str]:
+    """Deliver and travel to the end of each wait. Returns what was waited for."""
+    waits = []
+    while until := deliver(message):
+        waits.append(message.decision)
+        assert len(waits) < 20
+        clock.move_to(until)
+    return waits
+
+
+def attempts(message: Message) -> list[DeliveryAttempt]:
+    return list(message.attempts.order_by("number"))
+
+
+def trail(message: Message) -> list[tuple[str, str, str]]:
+    """Route, outcome and error code of each attempt."""
+    return [(a.route, a.outcome, a.error_code) for a in attempts(message)]
+
+
+def attempt_of(
+    message: Message,
+    *,
+    outcome: Outcome,
+    route: Route,
+    number: int = 1,
+    finished_at: dt.datetime | None = None,
+    **changes: Any,
+) -> DeliveryAttempt:
+    """Write an attempt down as some worker left it."""
+    return DeliveryAttempt.objects.create(
+        message=message,
+        number=number,
+        route=route,
+        channel=changes.pop("channel", message.conversation.channel),
+        outcome=outcome,
+        started_at=changes.pop("started_at", message.created_at),
+        finished_at=finished_at,
+        **changes,
+    )
+
+
+def sign(body: bytes, secret: str = APP_SECRET) -> str:
+    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def post(payload: Any, secret: str = APP_SECRET) -> receiving.Received:
+    """Hand a payload to Meta's receiver, signed."""
+    body = json.dumps(payload).encode()
+    return receiving.receive_cloud(body, sign(body, secret))
+
+
+def read_events() -> None:
+    """Read all that waits in the journal."""
+    waiting = InboundEvent.objects.filter(state="pending").order_by()
+    for source, key in waiting.values_list("source", "source_key").distinct():
+        journal.read_pending(source, key)
+
+
+def receive(webhooks: Webhooks) -> int:
+    """Receive and read what the simulator has posted. Returns how many posts there were."""
+    arrived = webhooks.take()
+    for body, signature in arrived:
+        assert receiving.receive_cloud(body, signature) == receiving.Received.STORED
+    read_events()
+    return len(arrived)
+
+
+def status(
+    message: Message,
+    told: str,
+    *,
+    channel: Channel,
+    number: int = 1,
+    id: str = "wamid.1",
+    errors: list[Any] | None = None,
+    with_reference: bool = True,
+) -> dict[str, Any]:
+    """Meta's payload that tells one status of an attempt."""
+    update: dict[str, Any] = {"id": id, "status": told, "timestamp": "1751142888"}
+    if with_reference:
+        update["biz_opaque_callback_data"] = f"{message.pk}.{number}"
+    if errors is not None:
+        update["errors"] = errors
+    return envelope({"statuses": [update]}, channel)
+
+
+def envelope(
+    value: dict[str, Any], channel: Channel | None, field: str = "messages"
+) -> dict[str, Any]:
+    """Meta's payload around one change."""
+    metadata = {"phone_number_id": channel.phone_number_id} if channel else {}
+    return {
+        "object": "whatsapp_business_account",
+        "entry": [
+            {"id": "1", "changes": [{"field": field, "value": {"metadata": metadata, **value}}]}
+        ],
+    }
+
+
+def run_jobs(*queues: str, concurrency: int = 1) -> None:
+    """Run the jobs that are due, in a real worker of this process, until none is left."""
+    with app.replace_connector(app.connector.get_worker_connector()):  # type: ignore[attr-defined]
+        app.run_worker(
+            queues=queues or ("delivery", "inbound"),
+            wait=False,
+            concurrency=concurrency,
+            listen_notify=False,
+            install_signal_handlers=False,
+            delete_jobs=procrastinate.jobs.DeleteJobCondition.SUCCESSFUL,
+        )
+
+
+def jobs(**filters: Any) -> list[Any]:
+    """The jobs in the queue, in order."""
+    from procrastinate.contrib.django.models import ProcrastinateJob
+
+    return list(ProcrastinateJob.objects.filter(**filters).order_by("id"))
