@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -23,6 +24,11 @@ def _cipher() -> MultiFernet:
     keys = settings.ENCRYPTION_KEYS
     if not keys:
         raise ImproperlyConfigured("ENCRYPTION_KEYS is empty: secrets cannot be stored or read.")
+    return _cipher_of(tuple(keys))
+
+
+@lru_cache(maxsize=4)
+def _cipher_of(keys: tuple[str, ...]) -> MultiFernet:
     return MultiFernet([Fernet(key) for key in keys])
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db import models
 from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
@@ -67,6 +68,13 @@ class SecretField(forms.CharField):
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return bool(data)
+
+
+def formfield(field: models.Field[Any, Any], **kwargs: Any) -> forms.Field | None:
+    """Make a model field's form field; an address without a scheme is taken for https."""
+    if isinstance(field, models.URLField):
+        kwargs["assume_scheme"] = "https"
+    return field.formfield(**kwargs)
 
 
 class SecretsForm(_ChannelModelForm):
@@ -135,6 +143,7 @@ class ChannelForm(SecretsForm):
 
     class Meta:
         model = Channel
+        formfield_callback = formfield
         fields = (
             "name",
             "phone_number",
@@ -260,7 +269,8 @@ class ChannelForm(SecretsForm):
 
     def _get_validation_exclusions(self) -> set[str]:
         # `fallback` is no field of the form, but its rules are to be checked.
-        return super()._get_validation_exclusions() - {"fallback", "kind"}
+        excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
+        return excluded - {"fallback", "kind"}
 
     def _update_errors(self, errors: ValidationError) -> None:
         """Put the model's error about a field that this page calls otherwise beside that one."""

@@ -11,6 +11,7 @@ from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.fields import EncryptedTextField
+from channels_app.session_states import State
 
 DEFAULT_GRAPH_URL = "https://graph.facebook.com"
 DEFAULT_GRAPH_VERSION = "v25.0"
@@ -41,6 +42,17 @@ class Channel(models.Model):
         OK = "ok", _("Connection established")
         FAILING = "failing", _("Not working")
 
+    # What the care of the wwebjs session writes; a form that was open meanwhile must not undo it.
+    TOLD = (
+        "wwebjs_state",
+        "wwebjs_state_code",
+        "wwebjs_state_detail",
+        "wwebjs_state_changed_at",
+        "wwebjs_checked_at",
+        "wwebjs_own_number",
+        "wwebjs_last_drop_at",
+        "wwebjs_last_drop_reason",
+    )
     SECRETS = (
         "access_token",
         "app_secret",
@@ -145,6 +157,23 @@ class Channel(models.Model):
     )
     health_detail = models.CharField(max_length=300, blank=True, editable=False)
     health_changed_at = models.DateTimeField(null=True, editable=False)
+
+    # The fallback session as it was last seen; `wwebjs_session.stored_state` puts it into words.
+    wwebjs_state = models.CharField(
+        _("wwebjs session"),
+        max_length=16,
+        choices=State,
+        default=State.NOT_CONFIGURED,
+        editable=False,
+    )
+    wwebjs_state_code = models.CharField(max_length=40, blank=True, editable=False)
+    wwebjs_state_detail = models.CharField(max_length=300, blank=True, editable=False)
+    wwebjs_state_changed_at = models.DateTimeField(null=True, editable=False)
+    wwebjs_checked_at = models.DateTimeField(null=True, editable=False)
+    wwebjs_own_number = models.CharField(max_length=20, blank=True, editable=False)
+    wwebjs_last_drop_at = models.DateTimeField(null=True, editable=False)
+    wwebjs_last_drop_reason = models.CharField(max_length=40, blank=True, editable=False)
+
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(_("last change"), auto_now=True)
 
@@ -211,7 +240,19 @@ class Channel(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         if self.fallback == self.Fallback.WWEBJS and not self.wwebjs_session_id:
             self.wwebjs_session_id = f"alterna-{self.phone_number_id or slugify(self.name)}"[:64]
+        if not self._state.adding and not args and kwargs.get("update_fields") is None:
+            names = [field.name for field in self._meta.concrete_fields if not field.primary_key]
+            kwargs["update_fields"] = [name for name in names if name not in self.TOLD]
         super().save(*args, **kwargs)
+
+    @property
+    def has_wwebjs(self) -> bool:
+        """Whether the settings of an attached wwebjs session are there."""
+        return (
+            self.kind == self.Kind.OFFICIAL
+            and self.fallback == self.Fallback.WWEBJS
+            and bool(self.wwebjs_url and self.wwebjs_session_id)
+        )
 
     def record_health(self, *, ok: bool, detail: str = "") -> bool:
         """Store whether the channel works, and since when. Returns whether that is a change."""
@@ -220,3 +261,105 @@ class Channel(models.Model):
             health=health, health_detail=detail[:300]
         ).update(health=health, health_detail=detail[:300], health_changed_at=timezone.now())
         return bool(changed)
+
+
+class WwebjsSession(models.Model):
+    """How the attached wwebjs session of a channel is cared for. What people see is on the channel.
+
+    Whoever writes here holds the lock of the channel's row; the network is asked without it.
+    """
+
+    channel = models.OneToOneField(Channel, on_delete=models.CASCADE, related_name="wwebjs_session")
+    # Server and session name; with other ones all that is known here is about something else.
+    address = models.CharField(max_length=300, blank=True)
+    # A person connected it, or it was ready: then it is started again when it goes away.
+    wanted = models.BooleanField(default=False)
+    # None: to be asked at once.
+    probe_at = models.DateTimeField(null=True, db_index=True)
+    # What was asked of the server before this moment was told of a time that is over.
+    commanded_at = models.DateTimeField(null=True)
+    # A start or restart that has not shown its end yet.
+    start_asked_at = models.DateTimeField(null=True)
+    # Since it was last ready.
+    tries = models.PositiveSmallIntegerField(default=0)
+    tried_at = models.DateTimeField(null=True)
+    hangs = models.PositiveSmallIntegerField(default=0)
+    missing_since = models.DateTimeField(null=True)
+    # Why it is not started, where more is known than the server's "session_not_found".
+    note = models.CharField(max_length=40, blank=True)
+    note_detail = models.CharField(max_length=300, blank=True)
+    # The reason that the library announced by callback, and when.
+    announced = models.CharField(max_length=40, blank=True)
+    announced_at = models.DateTimeField(null=True)
+    # The code itself is not kept: who holds it can link a phone.
+    qr_digest = models.CharField(max_length=64, blank=True)
+    qr_seen_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = _("wwebjs session")
+        verbose_name_plural = _("wwebjs sessions")
+
+    def __str__(self) -> str:
+        return f"{self.channel_id} {self.address}"
+
+
+class Incident(models.Model):
+    """A connection that served and does not any more, from the drop until it is back for good.
+
+    Drops that follow each other closely are one incident. `recovered_at` is set while it serves
+    again, `closed_at` once that has lasted. Staff are told once of the drop and once of the end;
+    one that healed before anybody was told is closed without a word.
+    """
+
+    class Route(models.TextChoices):
+        WWEBJS = "wwebjs", "wwebjs"
+        BAILEYS = "baileys", "Baileys"
+
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="incidents")
+    route = models.CharField(max_length=10, choices=Route)
+    reason = models.CharField(max_length=40)
+    detail = models.CharField(max_length=300, blank=True)
+    drops = models.PositiveIntegerField(default=1)
+    opened_at = models.DateTimeField()
+    recovered_at = models.DateTimeField(null=True, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+    told_at = models.DateTimeField(null=True, blank=True)
+    told_end_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("incident")
+        verbose_name_plural = _("incidents")
+        ordering = ["-opened_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                name="incident_one_open_per_connection",
+                fields=["channel", "route"],
+                condition=Q(closed_at__isnull=True),
+            )
+        ]
+        indexes = [models.Index(fields=["channel", "-opened_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.channel_id} {self.route} {self.reason}"
+
+
+class KnownNumber(models.Model):
+    """The chat id under which WhatsApp knows a number, as a session's look-up told it.
+
+    `number` is what was asked for, digits only; `chat_id` may have the other Brazilian form.
+    """
+
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+")
+    number = models.CharField(max_length=20)
+    chat_id = models.CharField(max_length=255)
+    found_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="known_number_once_per_channel", fields=["channel", "number"]
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.chat_id}"

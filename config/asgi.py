@@ -1,25 +1,46 @@
+"""The web process: pages and REST with all middleware, webhooks with none, live sockets."""
+
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from django.core.asgi import get_asgi_application
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.exception import convert_exception_to_response
+
+from config.checks import refuse_unsafe
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-django_application = get_asgi_application()
+refuse_unsafe()  # uvicorn and daphne run no system checks
+pages = get_asgi_application()
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402  (needs the apps to be loaded)
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
-from django.urls import path  # noqa: E402
+from django.urls import path, re_path  # noqa: E402
 
-from config.checks import refuse_unsafe  # noqa: E402
 from messaging.consumers import LiveConsumer  # noqa: E402
 
-refuse_unsafe()  # uvicorn and daphne run no system checks
+
+class WebhookHandler(ASGIHandler):
+    """Django without middleware: receivers are native async and prove their callers themselves.
+
+    Sessions, languages and the rest would cost a provider's event several changes of thread.
+    """
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        self._view_middleware: list[Any] = []
+        self._template_response_middleware: list[Any] = []
+        self._exception_middleware: list[Any] = []
+        self._middleware_chain = convert_exception_to_response(self._get_response_async)
+
 
 application = ProtocolTypeRouter(
     {
-        "http": django_application,
+        "http": URLRouter(
+            [re_path(r"^api/webhooks/", WebhookHandler()), re_path(r"", pages)]  # type: ignore[list-item]
+        ),
         "websocket": AllowedHostsOriginValidator(
             AuthMiddlewareStack(URLRouter([path("ws/live/", LiveConsumer.as_asgi())]))
         ),

@@ -96,7 +96,6 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "config.middleware.DatabaseDownMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -109,6 +108,9 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
+    # Last, because it is synchronous only: so all of the above run in one thread with the view,
+    # and not each in a change of threads of its own.
+    "config.middleware.DatabaseDownMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -241,6 +243,24 @@ WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=8)
 WORKER_HEARTBEAT_SECONDS = env.float("WORKER_HEARTBEAT_SECONDS", default=5)
 WORKER_STALLED_SECONDS = env.float("WORKER_STALLED_SECONDS", default=15)
 INBOUND_RETENTION_DAYS = env.int("INBOUND_RETENTION_DAYS", default=30)
+
+# --- alerts -------------------------------------------------------------------------------------
+
+# Who is told of a connection that dropped, besides the pages; see channels_app/incidents.py.
+ALERT_EMAILS = env.list("ALERT_EMAILS", default=[])
+ALERT_WEBHOOK_URL = env.str("ALERT_WEBHOOK_URL", default="")
+# Seconds that a drop may heal by itself before anybody is told.
+ALERT_AFTER_SECONDS = env.float("ALERT_AFTER_SECONDS", default=30)
+_email: dict[str, Any] = env.email_url("EMAIL_URL", default="smtp://localhost:25")
+EMAIL_BACKEND = _email["EMAIL_BACKEND"]
+EMAIL_HOST = _email["EMAIL_HOST"] or ""
+EMAIL_PORT = _email["EMAIL_PORT"] or 25
+EMAIL_HOST_USER = _email["EMAIL_HOST_USER"] or ""
+EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_PASSWORD"] or ""
+EMAIL_USE_TLS = _email.get("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL = _email.get("EMAIL_USE_SSL", False)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="alterna@localhost")
 
 # --- logs ---------------------------------------------------------------------------------------
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
-from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, status, viewsets
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.permissions import StaffWithModelPermissions
+from accounts.permissions import StaffMayChange
+from channels_app.models import Channel
 from instances import listeners, receive_mode
 from instances.models import Mode, ReceiveModeChange, WhatsAppSession
 
 
 def sessions() -> QuerySet[WhatsAppSession]:
-    return WhatsAppSession.objects.select_related("channel")
+    return WhatsAppSession.objects.select_related("channel").filter(
+        channel__kind=Channel.Kind.BAILEYS
+    )
 
 
 class SessionSerializer(serializers.ModelSerializer[WhatsAppSession]):
@@ -59,7 +62,7 @@ class SwitchSerializer(serializers.Serializer[Any]):
 
 
 # 202: pending. 409: another switch runs. 502: Evolution. 503: no listener.
-ANSWERS = dict.fromkeys((200, 202, 409, 502, 503), SwitchSerializer)
+ANSWERS = dict.fromkeys((200, 202, 404, 409, 502, 503), SwitchSerializer)
 
 
 class Base64Serializer(serializers.Serializer[Any]):
@@ -71,21 +74,23 @@ class RepairSerializer(serializers.Serializer[Any]):
 
 
 class _SessionView(APIView):
-    permission_classes = (StaffWithModelPermissions,)
+    """A failure has the mission's `success` and `message` beside the `detail` of all others."""
+
+    permission_classes = (StaffMayChange,)
     queryset = WhatsAppSession.objects.all()
-    # A switch changes a session: DRF would ask for the right to add one.
-    perms_map_post = "instances.change_whatsappsession"
 
     def find(self, **key: Any) -> WhatsAppSession:
-        return get_object_or_404(sessions(), **key)
+        session = sessions().filter(**key).first()
+        if session is None:
+            raise NotFound(_("There is no such instance."))
+        return session
 
-    def check_permissions(self, request: Request) -> None:
-        if request.method != "POST":
-            super().check_permissions(request)
-            return
-        user = request.user
-        if not (user.is_authenticated and user.is_staff and user.has_perm(self.perms_map_post)):
-            self.permission_denied(request)
+    def handle_exception(self, exc: Exception) -> Response:
+        response = super().handle_exception(exc)
+        if isinstance(response.data, dict):
+            message = response.data.get("detail") or _("The request cannot be read.")
+            response.data = {"success": False, "message": message, **response.data}
+        return response
 
 
 class ConnectionStateView(_SessionView):
@@ -96,9 +101,7 @@ class ConnectionStateView(_SessionView):
 
 
 class EnableWebhookView(_SessionView):
-    @extend_schema(
-        request=Base64Serializer, responses={200: SwitchSerializer, 502: SwitchSerializer}
-    )
+    @extend_schema(request=Base64Serializer, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
         """Deliver by webhook; WebSocket is switched off."""
         session = self.find(channel__instance_name=instance_name)
@@ -106,9 +109,7 @@ class EnableWebhookView(_SessionView):
 
 
 class ConfigureWebhookView(_SessionView):
-    @extend_schema(
-        request=Base64Serializer, responses={200: SwitchSerializer, 502: SwitchSerializer}
-    )
+    @extend_schema(request=Base64Serializer, responses=ANSWERS)
     def post(self, request: Request, session_id: int) -> Response:
         """Webhook as the first mode of a session."""
         return _enable_webhook(request, self.find(pk=session_id))
@@ -129,9 +130,7 @@ class EnableWebsocketView(_SessionView):
 
 
 class RepairView(_SessionView):
-    @extend_schema(
-        request=RepairSerializer, responses={200: SwitchSerializer, 502: SwitchSerializer}
-    )
+    @extend_schema(request=RepairSerializer, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
         """Make the database and Evolution agree again."""
         session = self.find(channel__instance_name=instance_name)
@@ -185,8 +184,10 @@ def answer_switch(switch: Any) -> Response:
 
 def message_of(switched: receive_mode.Switched) -> str:
     """The sentence about a switch, for programs and for people."""
-    if switched.pending:
+    if switched.pending and switched.previous == Mode.WEBHOOK:
         return _("WebSocket is waiting for its socket to open. The webhook stays on meanwhile.")
+    if switched.pending:
+        return _("WebSocket is waiting for its socket to open.")
     if switched.mode == Mode.WEBHOOK:
         return _("Webhook enabled successfully. WebSocket was disabled.")
     return _("WebSocket enabled successfully. Webhook was disabled.")
@@ -225,6 +226,7 @@ def connection_state(session: WhatsAppSession) -> dict[str, Any]:
             "connected": session.listener_connected
             and listeners.is_fresh(session.listener_seen_at),
             "lastSeenAt": session.listener_seen_at,
+            "note": session.listener_note,
         },
         "evolution": {
             "reachable": found is not None,

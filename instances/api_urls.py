@@ -21,6 +21,11 @@ urlpatterns = [
     re_path(
         r"^webhook-management/configure/(?P<session_id>\d+)/?$", api.ConfigureWebhookView.as_view()
     ),
-    re_path(r"^webhooks/evolution/?$", EvolutionWebhook.as_view(), name="webhook-evolution"),
+    # With "byEvents", which we never set but somebody may, Evolution adds the event's name.
+    re_path(
+        r"^webhooks/evolution/?(?:/[a-z-]+/?)?$",
+        EvolutionWebhook.as_view(),
+        name="webhook-evolution",
+    ),
     *router.urls,
 ]

@@ -10,13 +10,14 @@ class InstancesConfig(AppConfig):
     verbose_name = _("Instances")
 
     def ready(self) -> None:
-        """Hear from the floors below: a saved channel, an event about a connection."""
+        """Hear from the floors below: a saved channel, events about a connection."""
         from channels_app.models import Channel
         from instances import sessions
         from messaging.inbound import apply
-        from messaging.inbound.events import ConnectionEvent
+        from messaging.inbound.events import ConnectionEvent, QrEvent
 
         post_save.connect(
             sessions.channel_saved, sender=Channel, dispatch_uid="instances.channel_saved"
         )
         apply.HANDLERS[ConnectionEvent] = sessions.apply_connection
+        apply.HANDLERS[QrEvent] = sessions.apply_qr

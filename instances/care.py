@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import structlog
 from django.db import connection
 
-from instances import receive_mode
+from channels_app.providers.evolution_instance import EvolutionFailed
+from instances import receive_mode, sessions
 from instances.models import WhatsAppSession
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 4
 
 
 def resume_handovers() -> None:
@@ -19,25 +26,31 @@ def resume_handovers() -> None:
 
 def check_receive_modes() -> None:
     """Ask Evolution for every session's modes; what drifted is stored, shown and logged."""
-    sessions = WhatsAppSession.objects.filter(channel__active=True)
-    _for_each(_check, list(sessions.values_list("pk", flat=True)))
+    active = WhatsAppSession.objects.filter(channel__active=True)
+    _for_each(_check, list(active.values_list("pk", flat=True)))
 
 
 def _check(session_id: int) -> None:
     session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
-    if session is not None and (session.mode is not None or session.switching_to):
-        with contextlib.suppress(receive_mode.SwitchRefused):
+    if session is None:
+        return
+    with contextlib.suppress(receive_mode.SwitchRefused, EvolutionFailed):
+        if session.mode is not None or session.switching_to:
             receive_mode.find(session)
+        if session.channel.evolution_url:
+            sessions.refresh_connection(session)
 
 
-def _for_each(function, ids: list[int]) -> None:  # type: ignore[no-untyped-def]
+def _for_each(function: Callable[[int], None], ids: list[int]) -> None:
     """Call it for each session, a few at a time: one slow Evolution must not hold up the rest."""
 
     def call(session_id: int) -> None:
         try:
             function(session_id)
+        except Exception:
+            log.exception("care of a session failed", session=session_id)
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         list(pool.map(call, ids))

@@ -72,7 +72,12 @@ def held(kind: int, key: int) -> Iterator[Lock]:
         with connection.wrap_database_errors:
             if not try_lock(holder, kind, key):
                 raise Taken
-        yield Lock(holder)
+        try:
+            yield Lock(holder)
+        finally:
+            # The server notices the end of a connection a little later, too late for the next one.
+            with contextlib.suppress(psycopg.Error):
+                unlock(holder, kind, key)
     finally:
         holder.close()
 

@@ -3,7 +3,7 @@
 Make before break: the new way is set up and proven before the old one is switched off, and what
 comes by both ways in between is stored once by the journal. Each phase is written down before it
 is run and may be run again, so a process that dies leaves a handover that `resume` completes or
-undoes. An advisory lock of PostgreSQL, which dies with its process, keeps two processes apart.
+undoes. A lock of PostgreSQL, which dies with its process, keeps two processes apart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -26,7 +26,7 @@ from channels_app.providers.evolution_instance import (
     WebhookConfig,
     WebsocketConfig,
 )
-from instances import listeners, live
+from instances import listeners, live, locks, tasks
 from instances.models import Mode, ReceiveModeChange, WhatsAppSession
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ EVENTS = (
 # Seconds that a caller waits for the socket to open before the answer is "pending".
 JOIN_PATIENCE = 3.0
 _POLL = 0.02
-_LOCK_CLASS = 0x4D4F_4445
 
 
 class SwitchRefused(Exception):
@@ -87,9 +86,9 @@ def enable_webhook(
     session: WhatsAppSession, *, base64: bool, source: str, user: User | None
 ) -> Switched:
     """Deliver by webhook from now on. Raises SwitchRefused."""
-    with _locked(session):
-        session = _claim(session, Mode.WEBHOOK, source=source, user=user, base64=base64)
-        return _advance(session, patience=0)
+    with _locked(session) as lock:
+        session, is_new = _claim(session, Mode.WEBHOOK, source=source, user=user, base64=base64)
+        return _advance(session, lock, patience=0, is_new=is_new)
 
 
 def enable_websocket(session: WhatsAppSession, *, source: str, user: User | None) -> Switched:
@@ -97,20 +96,26 @@ def enable_websocket(session: WhatsAppSession, *, source: str, user: User | None
 
     Raises SwitchRefused.
     """
+    if not session.channel.active:
+        raise SwitchRefused(409, _("The channel is switched off, so nobody listens for it."))
     if not listeners.is_running():
         raise SwitchRefused(503, _("No listener is running, so the WebSocket would not be heard."))
-    with _locked(session):
-        session = _claim(session, Mode.WEBSOCKET, source=source, user=user)
-        return _advance(session, patience=JOIN_PATIENCE)
+    with _locked(session) as lock:
+        session, is_new = _claim(session, Mode.WEBSOCKET, source=source, user=user)
+        # Those who listen join while Evolution is being told.
+        listeners.wake()
+        return _advance(session, lock, patience=JOIN_PATIENCE, is_new=is_new)
 
 
 def cancel(session: WhatsAppSession) -> None:
     """End a pending handover and go back. Raises SwitchRefused when none is pending."""
-    with _locked(session):
+    with _locked(session) as lock:
         session.refresh_from_db()
         if session.switching_phase != Phase.JOINING:
             raise SwitchRefused(409, _("No switch is waiting."))
-        _undo(session, Result.CANCELLED, _("Cancelled by a person."))
+        failure = _undo(session, lock, result=Result.CANCELLED, why=_("Cancelled by a person."))
+        if failure is not None:
+            raise SwitchRefused(502, str(failure))
 
 
 def resume(session_id: int) -> None:
@@ -119,12 +124,12 @@ def resume(session_id: int) -> None:
     Does nothing where another process is at it, or where none is under way.
     """
     session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
-    if session is None:
+    if session is None or not session.switching_to:
         return
-    with contextlib.suppress(SwitchRefused), _locked(session):
+    with contextlib.suppress(SwitchRefused), _locked(session) as lock:
         session.refresh_from_db()
         if session.switching_to:
-            _advance(session, patience=0)
+            _advance(session, lock, patience=0, is_new=False)
 
 
 def repair(session: WhatsAppSession, *, keep: str, user: User | None) -> Switched:
@@ -132,15 +137,15 @@ def repair(session: WhatsAppSession, *, keep: str, user: User | None) -> Switche
 
     Raises SwitchRefused, also where Evolution has both or neither and so cannot be kept.
     """
-    if keep == "database":
-        wanted = session.mode or Mode.WEBHOOK
-    else:
+    wanted, base64 = session.mode or Mode.WEBHOOK, session.wants_base64
+    if keep == "evolution":
         found = find(session)
         if found.webhook.enabled == found.websocket.enabled:
             raise SwitchRefused(409, _("Evolution has both ways on, or none: keep ours instead."))
         wanted = Mode.WEBHOOK if found.webhook.enabled else Mode.WEBSOCKET
+        base64 = found.webhook.base64
     if wanted == Mode.WEBHOOK:
-        return enable_webhook(session, base64=session.wants_base64, source=Source.REPAIR, user=user)
+        return enable_webhook(session, base64=base64, source=Source.REPAIR, user=user)
     return enable_websocket(session, source=Source.REPAIR, user=user)
 
 
@@ -157,22 +162,39 @@ class Found:
 
 
 def find(session: WhatsAppSession, *, timeout: float = 4.0) -> Found:
-    """Ask Evolution for both ways and store the answer. Raises SwitchRefused (502)."""
-    instance = EvolutionInstance(session.channel, timeout=timeout)
-    try:
-        webhook, websocket = instance.webhook(), instance.websocket()
-    except EvolutionFailed as error:
-        _note_found(session, found_error=str(error)[:300])
-        raise SwitchRefused(502, str(error)) from None
-    found = Found(webhook, websocket, _agrees(session, webhook, websocket))
-    _note_found(
-        session,
-        found_webhook=webhook.enabled,
-        found_websocket=websocket.enabled,
-        found_error="",
-        in_sync=found.in_sync,
-    )
+    """Ask Evolution for both ways and store the answer. Raises SwitchRefused (502).
+
+    `session` is brought up to date where a handover changed it meanwhile.
+    """
+    for _again in range(3):
+        before = _agreement(session)
+        instance = EvolutionInstance(session.channel, timeout=timeout)
+        try:
+            webhook, websocket = instance.webhook(), instance.websocket()
+        except EvolutionFailed as error:
+            _note_found(session, before, found_error=str(error)[:300])
+            raise SwitchRefused(502, str(error)) from None
+        found = Found(webhook, websocket, _agrees(session, webhook, websocket))
+        if _note_found(
+            session,
+            before,
+            found_webhook=webhook.enabled,
+            found_websocket=websocket.enabled,
+            found_error="",
+            in_sync=found.in_sync,
+        ):
+            break
+        session.refresh_from_db()
     return found
+
+
+def _agreement(session: WhatsAppSession) -> tuple[Any, ...]:
+    """Return what changes with every step of a handover."""
+    newest = session.mode_changes.order_by("-pk").values_list("pk", flat=True).first()
+    return (
+        *(session.webhook_enabled, session.websocket_enabled, session.webhook_url),
+        *(session.webhook_base64, session.switching_to, session.switching_phase, newest),
+    )
 
 
 def _agrees(session: WhatsAppSession, webhook: WebhookConfig, websocket: WebsocketConfig) -> bool:
@@ -187,42 +209,46 @@ def _agrees(session: WhatsAppSession, webhook: WebhookConfig, websocket: Websock
 
 
 def _webhook_is_ours(session: WhatsAppSession, webhook: WebhookConfig) -> bool:
+    """Whether events reach us: our address may have become another one meanwhile."""
     return webhook.delivers_to(
-        session.webhook_url or "", secret_header=session.secret_header, events=EVENTS
+        webhook_address(), secret_header=session.secret_header, events=EVENTS
     ) and webhook.base64 == bool(session.webhook_base64)
 
 
-def _note_found(session: WhatsAppSession, **values: Any) -> None:
-    before = (session.in_sync, session.found_error)
+def _note_found(session: WhatsAppSession, before: tuple[Any, ...], **values: Any) -> bool:
+    """Store what was found, unless a handover went on meanwhile: then it proves nothing."""
     values["found_at"] = timezone.now()
+    with transaction.atomic():
+        stored = WhatsAppSession.objects.select_for_update().get(pk=session.pk)
+        if _agreement(stored) != before:
+            return False
+        WhatsAppSession.objects.filter(pk=session.pk).update(**values)
     for name, value in values.items():
         setattr(session, name, value)
-    WhatsAppSession.objects.filter(pk=session.pk).update(**values)
-    if (session.in_sync, session.found_error) != before:
-        if session.in_sync is False:
-            log.warning("receive mode drifted", instance=session.name, mode=session.mode)
+    if (session.in_sync, session.found_error) != (stored.in_sync, stored.found_error):
+        if session.in_sync is False and stored.in_sync is not False:
+            log.warning(
+                "receive mode drifted",
+                instance=session.name,
+                mode=session.mode,
+                webhook=session.found_webhook,
+                websocket=session.found_websocket,
+            )
         live.session_changed(session)
+    return True
 
 
 # --- the handover ---------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _locked(session: WhatsAppSession) -> Iterator[None]:
-    """Hold the handover of this session. Raises SwitchRefused (409) where another process does.
-
-    The lock belongs to the database connection, and so ends with the process.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [_LOCK_CLASS, session.pk])
-        (held,) = cursor.fetchone()
-    if not held:
-        raise SwitchRefused(409, _("This session is being switched already."))
+def _locked(session: WhatsAppSession) -> Iterator[locks.Lock]:
+    """Hold the handover of this session. Raises SwitchRefused (409) where another process does."""
     try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [_LOCK_CLASS, session.pk])
+        with locks.held(locks.HANDOVER, session.pk) as lock:
+            yield lock
+    except locks.Taken:
+        raise SwitchRefused(409, _("This session is being switched already.")) from None
 
 
 def _claim(
@@ -232,16 +258,22 @@ def _claim(
     source: str,
     user: User | None,
     base64: bool | None = None,
-) -> WhatsAppSession:
-    """Write down that a handover begins. Raises SwitchRefused (409) while one is under way."""
+) -> tuple[WhatsAppSession, bool]:
+    """Write down that a handover begins. Raises SwitchRefused (409) while one is under way.
+
+    One that goes back and cannot, now, is no hindrance: the new one sets all that it would set.
+    Returns also whether there was no such one, and so nothing at Evolution to be undone.
+    """
     with transaction.atomic():
         session = (
             WhatsAppSession.objects.select_for_update(of=("self",))
             .select_related("channel")
             .get(pk=session.pk)
         )
-        if session.switching_to:
+        if session.switching_to and session.switching_phase != Phase.UNDOING:
             raise SwitchRefused(409, _("This session is being switched already."))
+        is_new = not session.switching_to
+        _end_change(session)
         change = ReceiveModeChange.objects.create(
             session=session,
             from_mode=session.mode or "",
@@ -259,52 +291,66 @@ def _claim(
             values["wants_base64"] = base64
         if to == Mode.WEBSOCKET and session.mode != Mode.WEBSOCKET:
             values["listener_connected"] = False
+            # Whatever came before the webhook was switched off came by it.
+            values["caught_up_at"] = timezone.now()
         _write(session, **values)
-    return session
+    return session, is_new
 
 
-def _advance(session: WhatsAppSession, *, patience: float) -> Switched:
+def _advance(
+    session: WhatsAppSession, lock: locks.Lock, *, patience: float, is_new: bool
+) -> Switched:
     """Run the phases from the present one on. Raises SwitchRefused once all was undone.
 
-    `patience` is how long to wait for the socket (seconds).
+    `patience` is how long to wait for the socket (seconds). `is_new`: no step was taken yet.
     """
     previous = session.mode
     to = Mode(session.switching_to)
     if session.switching_phase == Phase.UNDOING:
-        _undo(session, Result.UNDONE, "")
+        _undo(session, lock)
         raise SwitchRefused(502, _("The switch failed and was undone."))
     try:
         if session.switching_phase == Phase.PREPARING:
-            _PREPARE[to](session)
-        if session.switching_phase == Phase.JOINING and not _joined(session, patience):
-            return Switched(to, previous, pending=True)
-        _write(session, switching_phase=Phase.CUTTING)
+            try:
+                _PREPARE[to](session)
+            except EvolutionFailed as error:
+                if is_new and error.changed_nothing:
+                    _begin_undo(session, Result.UNDONE, str(error))
+                    _end_undo(session)
+                    raise SwitchRefused(502, str(error)) from None
+                raise
+            _write(
+                session, switching_phase=Phase.JOINING if to == Mode.WEBSOCKET else Phase.CUTTING
+            )
+        if to == Mode.WEBSOCKET and not _joined(session, patience):
+            if session.switching_phase == Phase.JOINING:
+                return Switched(to, previous, pending=True)
+            # Its process died while switching the webhook off, and nobody listens now.
+            raise EvolutionFailed("not_joined", _("The socket was lost during the switch."))
+        if session.switching_phase == Phase.JOINING:
+            _write(session, switching_phase=Phase.CUTTING)
+        lock.check()
         _CUT[to](session)
+        lock.check()
     except EvolutionFailed as error:
         text = str(error)
-        _undo(session, Result.UNDONE, text)
+        _undo(session, lock, result=Result.UNDONE, why=text)
         raise SwitchRefused(502, text) from None
     _finish(session, to)
     return Switched(to, previous)
 
 
 def _prepare_webhook(session: WhatsAppSession) -> None:
-    instance = EvolutionInstance(session.channel)
-    instance.set_webhook(
+    EvolutionInstance(session.channel).set_webhook(
         url=webhook_address(),
         secret_header=session.secret_header,
         base64=session.wants_base64,
         events=EVENTS,
     )
-    found = instance.webhook()
-    if not found.delivers_to(webhook_address(), secret_header=session.secret_header, events=EVENTS):
-        raise EvolutionFailed("refused", _("Evolution did not keep the webhook that was set."))
 
 
 def _prepare_websocket(session: WhatsAppSession) -> None:
     EvolutionInstance(session.channel).set_websocket(enabled=True, events=EVENTS)
-    _write(session, switching_phase=Phase.JOINING)
-    listeners.wake()
 
 
 def _joined(session: WhatsAppSession, patience: float) -> bool:
@@ -320,15 +366,27 @@ def _joined(session: WhatsAppSession, patience: float) -> bool:
 
 
 def _cut_webhook(session: WhatsAppSession) -> None:
-    """WebSocket is proven: switch the webhook off and look that this is what Evolution has."""
+    """Switch the webhook off, after a look that the WebSocket is on; then look at both."""
     instance = EvolutionInstance(session.channel)
+    websocket = instance.websocket()
+    if not websocket.enabled or not websocket.events >= set(EVENTS):
+        raise EvolutionFailed("refused", _("Evolution did not keep the WebSocket that was set."))
     instance.disable_webhook()
-    if instance.webhook().enabled or not instance.websocket().enabled:
+    if instance.webhook().enabled:
         raise EvolutionFailed("refused", _("Evolution did not switch the webhook off."))
 
 
 def _cut_websocket(session: WhatsAppSession) -> None:
+    """Switch the WebSocket off, after a look that the webhook is on; then look at it."""
     instance = EvolutionInstance(session.channel)
+    webhook = instance.webhook()
+    if (
+        not webhook.delivers_to(
+            webhook_address(), secret_header=session.secret_header, events=EVENTS
+        )
+        or webhook.base64 != session.wants_base64
+    ):
+        raise EvolutionFailed("refused", _("Evolution did not keep the webhook that was set."))
     instance.set_websocket(enabled=False)
     if instance.websocket().enabled:
         raise EvolutionFailed("refused", _("Evolution did not switch the WebSocket off."))
@@ -346,8 +404,9 @@ _CUT: dict[Mode, Callable[[WhatsAppSession], None]] = {
 
 def _finish(session: WhatsAppSession, mode: Mode) -> None:
     by_webhook = mode == Mode.WEBHOOK
+    unheard = session.caught_up_at if by_webhook and session.websocket_enabled else None
     with transaction.atomic():
-        _close_change(session, Result.DONE, "")
+        _end_change(session, Result.DONE)
         _write(
             session,
             webhook_enabled=by_webhook,
@@ -361,18 +420,28 @@ def _finish(session: WhatsAppSession, mode: Mode) -> None:
             in_sync=True,
             **_NO_SWITCH,
         )
+        if unheard is not None and not listeners.is_fresh(unheard):
+            # The listener that would have fetched it is not needed any more.
+            tasks.enqueue_fetch_missed(session.pk, since=unheard)
     log.info("receive mode switched", instance=session.name, mode=mode.value)
     listeners.wake()
 
 
-def _undo(session: WhatsAppSession, result: str, why: str) -> None:
-    """Bring Evolution back to the agreed mode. What cannot be undone now is tried again later."""
-    _write(session, switching_phase=Phase.UNDOING)
+def _undo(
+    session: WhatsAppSession, lock: locks.Lock, *, result: str = "", why: str = ""
+) -> EvolutionFailed | None:
+    """Bring Evolution back to the agreed mode.
+
+    What cannot be undone now is tried again later: then the reason is returned.
+    """
+    if session.switching_phase != Phase.UNDOING:
+        _begin_undo(session, result, why)
     instance = EvolutionInstance(session.channel)
     try:
+        lock.check()
         if session.mode == Mode.WEBHOOK:
             instance.set_webhook(
-                url=session.webhook_url or webhook_address(),
+                url=webhook_address(),
                 secret_header=session.secret_header,
                 base64=bool(session.webhook_base64),
                 events=EVENTS,
@@ -383,15 +452,34 @@ def _undo(session: WhatsAppSession, result: str, why: str) -> None:
             instance.disable_webhook()
         if session.mode != Mode.WEBSOCKET:
             instance.set_websocket(enabled=False)
+        webhook, websocket = instance.webhook(), instance.websocket()
+        on = (webhook.enabled, websocket.enabled)
+        if on != (session.webhook_enabled, session.websocket_enabled):
+            raise EvolutionFailed("refused", _("Evolution did not go back to the old way."))
     except EvolutionFailed as error:
-        log.warning("switch not undone yet", instance=session.name, error=str(error))
-        _close_change(session, Result.RUNNING, why or str(error))
-        live.session_changed(session)
-        return
+        if error.code != "instance_missing":
+            log.warning("switch not undone yet", instance=session.name, error=str(error))
+            return error
+        # With the instance its settings are gone: there is nothing to undo.
+    _end_undo(session, webhook_url=webhook_address() if session.webhook_enabled else None)
+    return None
+
+
+def _begin_undo(session: WhatsAppSession, result: str, why: str) -> None:
     with transaction.atomic():
-        _close_change(session, result, why)
-        _write(session, **_NO_SWITCH)
-    log.info("switch undone", instance=session.name, why=why)
+        if session.switching_change is not None:
+            session.switching_change.result = result
+            session.switching_change.detail = why[:500]
+            session.switching_change.save(update_fields=["result", "detail"])
+        _write(session, switching_phase=Phase.UNDOING)
+
+
+def _end_undo(session: WhatsAppSession, **values: Any) -> None:
+    change = session.switching_change
+    with transaction.atomic():
+        _end_change(session)
+        _write(session, **values, **_NO_SWITCH)
+    log.info("switch undone", instance=session.name, why=change.detail if change else "")
     listeners.wake()
 
 
@@ -403,14 +491,13 @@ _NO_SWITCH: dict[str, Any] = {
 }
 
 
-def _close_change(session: WhatsAppSession, result: str, detail: str) -> None:
+def _end_change(session: WhatsAppSession, result: str = "") -> None:
+    """Close the recorded change of this session, if one is open."""
     change = session.switching_change
-    if change is None:
-        return
-    change.result = result
-    change.detail = (detail or change.detail)[:500]
-    change.finished_at = None if result == Result.RUNNING else timezone.now()
-    change.save()
+    if change is not None:
+        change.result = result or change.result
+        change.finished_at = timezone.now()
+        change.save(update_fields=["result", "finished_at"])
 
 
 def _write(session: WhatsAppSession, **values: Any) -> None:

@@ -75,6 +75,6 @@ def find_session(authorization: str) -> WhatsAppSession | None:
     return (
         WhatsAppSession.objects.filter(webhook_secret_digest=digest_of(secret.strip()))
         .select_related("channel")
-        .only("channel__instance_name")
+        .only("channel", "channel__instance_name")
         .first()
     )

@@ -7,16 +7,21 @@ from typing import Any
 from django.utils import timezone
 
 from channels_app.models import Channel
+from channels_app.providers.evolution_instance import EvolutionInstance
 from instances import live
 from instances.models import WhatsAppSession
-from messaging.inbound.events import ConnectionEvent
+from messaging.inbound.events import ConnectionEvent, QrEvent
+
+Connection = WhatsAppSession.Connection
 
 _STATES = {
-    "open": WhatsAppSession.Connection.OPEN,
-    "connecting": WhatsAppSession.Connection.CONNECTING,
-    "close": WhatsAppSession.Connection.CLOSE,
-    "refused": WhatsAppSession.Connection.CLOSE,
+    "open": Connection.OPEN,
+    "connecting": Connection.CONNECTING,
+    "close": Connection.CLOSE,
+    "refused": Connection.CLOSE,
 }
+# Reasons of ours, beside WhatsApp's numbers.
+QR_SHOWN, QR_LIMIT = "qr", "qr_limit"
 
 
 def ensure(channel: Channel) -> None:
@@ -32,20 +37,34 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
 
 def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     """Store what an event said of the instance's connection to WhatsApp."""
-    state = _STATES.get(event.state, WhatsAppSession.Connection.UNKNOWN)
-    session = WhatsAppSession.objects.filter(channel=channel).first()
-    if session is None:
-        return
-    changed = (
-        WhatsAppSession.objects.filter(pk=session.pk)
-        .exclude(connection=state, connection_reason=event.reason[:200])
-        .update(
-            connection=state,
-            connection_reason=event.reason[:200],
-            connection_changed_at=timezone.now(),
-        )
-    )
-    if changed:
-        live.session_changed(session)
+    _set_connection(channel, _STATES.get(event.state, Connection.UNKNOWN), event.reason)
     if event.own_number and not channel.phone_number:
         Channel.objects.filter(pk=channel.pk).update(phone_number=event.own_number)
+
+
+def apply_qr(channel: Channel, event: QrEvent) -> None:
+    """Store that the instance waits for its QR code to be scanned, or waits no more."""
+    if event.code:
+        _set_connection(channel, Connection.CONNECTING, QR_SHOWN)
+    else:
+        _set_connection(channel, Connection.CLOSE, QR_LIMIT)
+
+
+def refresh_connection(session: WhatsAppSession) -> None:
+    """Ask Evolution for the state: events come late, or were missed. Raises EvolutionFailed."""
+    state = EvolutionInstance(session.channel, timeout=4.0).state()
+    if state in _STATES and _STATES[state] != session.connection:
+        _set_connection(session.channel, _STATES[state], "")
+
+
+def _set_connection(channel: Channel, state: str, reason: str) -> None:
+    session = WhatsAppSession.objects.select_related("channel").filter(channel=channel).first()
+    if session is None:
+        return
+    values = {"connection": state, "connection_reason": reason[:200]}
+    if all(getattr(session, name) == value for name, value in values.items()):
+        return
+    WhatsAppSession.objects.filter(pk=session.pk).update(
+        **values, connection_changed_at=timezone.now()
+    )
+    live.session_changed(session)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 
+import procrastinate
 from django.db import transaction
 from procrastinate import exceptions
 from procrastinate.contrib.django import app
@@ -16,11 +18,27 @@ def enqueue_resume(session_id: int) -> None:
         resume_handover.configure(queueing_lock=name).defer(session_id=session_id)
 
 
+def enqueue_fetch_missed(session_id: int, *, since: dt.datetime) -> None:
+    """Have the messages since a time fetched, once the present transaction commits."""
+    fetch_missed.defer(session_id=session_id, since=since.isoformat())
+
+
 @app.task(name="instances.resume_handover", queue="care")
 def resume_handover(session_id: int) -> None:
     from instances import receive_mode
 
     receive_mode.resume(session_id)
+
+
+@app.task(
+    name="instances.fetch_missed",
+    queue="care",
+    retry=procrastinate.RetryStrategy(max_attempts=12, exponential_wait=2),
+)
+def fetch_missed(session_id: int, since: str) -> None:
+    from instances import missed
+
+    missed.fetch_and_store(session_id, since=dt.datetime.fromisoformat(since))
 
 
 @app.periodic(cron="* * * * * */2")
@@ -33,7 +51,12 @@ def resume_handovers(timestamp: int) -> None:
 
 
 @app.periodic(cron="* * * * * 30")
-@app.task(name="instances.check_receive_modes", queue="care", queueing_lock="check_receive_modes")
+@app.task(
+    name="instances.check_receive_modes",
+    queue="care",
+    lock="check_receive_modes",
+    queueing_lock="check_receive_modes",
+)
 def check_receive_modes(timestamp: int) -> None:
     """Compare every session with what Evolution has."""
     from instances import care

@@ -1,7 +1,21 @@
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig
 
 
 class MessagingConfig(AppConfig):
     name = "messaging"
+
+    def ready(self) -> None:
+        """Hear from the floor below: a channel's session changed, and pages are to show it."""
+        from channels_app.signals import session_changed
+
+        session_changed.connect(_push_channel, dispatch_uid="messaging.push_channel")
+
+
+def _push_channel(channel: Any, **kwargs: Any) -> None:
+    from messaging import live
+
+    live.channel_changed(channel)

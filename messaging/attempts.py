@@ -271,7 +271,8 @@ def _merge(attempt: DeliveryAttempt, told: Receipt, error: SendError | None) -> 
     outcome = states.merge_outcome(Outcome(attempt.outcome), receipt)
     if receipt == Receipt.FAILED != before:
         # The late word stands, whichever answer came before it or comes after it.
-        error = error or Rejected("failed", gettext_noop("The provider gave no reason"))
+        if error is None or not error.code:
+            error = Rejected("failed", gettext_noop("The provider gave no reason"))
         _set_error(attempt, code=error.code, title=error.title, detail=error.detail)
     if outcome == Outcome.ACCEPTED:
         _clear_error(attempt)

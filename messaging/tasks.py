@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import procrastinate
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from procrastinate import exceptions, jobs
+from procrastinate import exceptions, jobs, manager
 from procrastinate.contrib.django import app
+from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate.tasks import Task, configure_task
 
 if TYPE_CHECKING:
     from messaging.models import Message
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DELIVER = "messaging.deliver"
+
+# In a worker the app itself has connections of its own: what it defers there is not in the
+# caller's transaction.
+_queue = manager.JobManager(DjangoConnector())
 
 
 class NotYet(Exception):
@@ -45,13 +51,33 @@ class _RunAgainWhenDue(procrastinate.BaseRetryStrategy):
         return procrastinate.RetryDecision(retry_in={"seconds": pause})
 
 
+def defer(
+    task: Task[..., Any, ...],
+    *,
+    lock: str | None = None,
+    queueing_lock: str | None = None,
+    **arguments: Any,
+) -> None:
+    """Make a job in the present transaction, in whichever process this is.
+
+    Raises AlreadyEnqueued where one waits with the same queueing lock.
+    """
+    configure_task(
+        name=task.name,
+        queue=task.queue,
+        job_manager=_queue,
+        lock=lock,
+        queueing_lock=queueing_lock,
+    ).defer(**arguments)
+
+
 def _lock(conversation_id: int) -> str:
     return f"conversation:{conversation_id}"
 
 
 def enqueue_delivery(message: Message) -> None:
     """Have the message sent once the present transaction commits, after those before it."""
-    deliver.configure(lock=_lock(message.conversation_id)).defer(message_id=str(message.pk))
+    defer(deliver, lock=_lock(message.conversation_id), message_id=str(message.pk))
 
 
 def wake_conversation(conversation_id: int) -> None:
@@ -77,9 +103,7 @@ def enqueue_reading(source: str, source_key: str) -> None:
     name = f"inbound:{source}:{source_key}"
     # The savepoint keeps a transaction of the caller usable.
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
-        read_inbound.configure(lock=name, queueing_lock=name).defer(
-            source=source, source_key=source_key
-        )
+        defer(read_inbound, lock=name, queueing_lock=name, source=source, source_key=source_key)
 
 
 @app.task(name=DELIVER, queue="delivery", retry=_RunAgainWhenDue())

@@ -108,9 +108,9 @@ def is_stale(catalog: Catalog) -> bool:
     return _pairs(stored) != _pairs(catalog)
 
 
-def _pairs(catalog: Catalog) -> set[tuple[str | None, tuple[str, ...], tuple[str, ...]]]:
+def _pairs(catalog: Catalog) -> set[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     return {
-        (message.context, _ids(message), _all(message.string))
+        (_context(message), _ids(message), _all(message.string))
         for message in catalog
         if message.id and any(_all(message.string))
     }
@@ -160,6 +160,12 @@ def _ids(message: Message) -> tuple[str, ...]:
 def _all(text: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the singular and plurals of a text."""
     return (text or "",) if isinstance(text, str) or text is None else tuple(text)
+
+
+def _context(message: Message) -> str:
+    context: str | bytes | None = message.context
+    # Babel does not decode it in a compiled catalogue.
+    return context.decode() if isinstance(context, bytes) else context or ""
 
 
 def _short(message: Message) -> str:

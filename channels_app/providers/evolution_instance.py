@@ -12,24 +12,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from channels_app.models import Channel
 from channels_app.providers import http
 from channels_app.providers.cloud_errors import title_for
 from channels_app.providers.evolution import error_message
 
 CALL_SECONDS = 8.0
+# A page of messages may hold thumbnails, written as an object with a key for each byte (§3).
+MOST_PAGE_BYTES = 64 * 1024 * 1024
 
 
 class EvolutionFailed(Exception):
     """Evolution did not do what was asked. `str()` is for people and holds no secret.
 
-    `code` is "unreachable", "no_answer", "wrong_key", "instance_missing", "websocket_off",
-    "refused" or "unreadable_answer".
+    `code` is "unreachable", "no_answer", "wrong_key", "wrong_address", "instance_missing",
+    "websocket_off", "refused" or "unreadable_answer".
     """
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+    @property
+    def changed_nothing(self) -> bool:
+        """Whether the request certainly did nothing."""
+        return self.code in ("unreachable", "wrong_key", "wrong_address", "instance_missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +120,18 @@ class EvolutionInstance:
             "POST", "/websocket/set/{instance}", {"websocket": body}, may_be_empty=True
         )
         if answer is None and enabled:
-            raise EvolutionFailed("websocket_off", str(title_for("websocket_off")))
+            raise EvolutionFailed(
+                "websocket_off", _("The Evolution server runs with WEBSOCKET_ENABLED=false.")
+            )
         return _websocket(answer)
 
     def messages(self, *, page: int, size: int) -> list[dict[str, Any]]:
         """One page of the stored messages, newest first (§5). Raises EvolutionFailed."""
         answer = self._call(
-            "POST", "/chat/findMessages/{instance}", {"where": {}, "page": page, "offset": size}
+            "POST",
+            "/chat/findMessages/{instance}",
+            {"where": {}, "page": page, "offset": size},
+            most_bytes=MOST_PAGE_BYTES,
         )
         found = answer.get("messages") if isinstance(answer, dict) else None
         records = found.get("records") if isinstance(found, dict) else None
@@ -140,6 +154,7 @@ class EvolutionInstance:
         *,
         may_be_null: bool = False,
         may_be_empty: bool = False,
+        most_bytes: int = http.MAX_ANSWER_BYTES,
     ) -> Any:
         try:
             answer = http.request(
@@ -150,6 +165,7 @@ class EvolutionInstance:
                 headers={"apikey": self._key},
                 json=body,
                 timeout=self._timeout,
+                max_bytes=most_bytes,
             )
         except http.NotSent as error:
             raise EvolutionFailed("unreachable", str(title_for(error.reason))) from None
@@ -162,8 +178,11 @@ class EvolutionInstance:
             if isinstance(found, dict) or (found is None and may_be_null):
                 return found
             raise EvolutionFailed("unreadable_answer", str(title_for("unreadable_answer")))
-        code = {401: "wrong_key", 404: "instance_missing"}.get(answer.status, "refused")
         told = error_message(found, secrets=(self._key,))
+        code = {401: "wrong_key", 404: "wrong_address"}.get(answer.status, "refused")
+        if answer.status == 404 and told.endswith("does not exist"):
+            # An unknown route is a 404 of the same shape (§0).
+            code = "instance_missing"
         title = str(title_for(code)) if code != "refused" else f"HTTP {answer.status}"
         raise EvolutionFailed(code, f"{title}: {told}" if told else title)
 

@@ -1,8 +1,8 @@
 """The way out through an attached wwebjs-api session (contracts/wwebjs-api.md).
 
 The heart is §0 of the contract: a JSON 404 proves that nothing was sent, a 500 or a silence proves
-nothing. The number is looked up before each send; that call cannot send, so its failure is never
-an unknown outcome.
+nothing. The number is looked up before the first send to it, and the answer is remembered; that
+call cannot send, so its failure is never an unknown outcome.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from channels_app.models import Channel
+from channels_app import known_numbers, session_states
+from channels_app.models import Channel, WwebjsSession
 from channels_app.providers import http
 from channels_app.providers.base import (
     Accepted,
@@ -32,6 +33,8 @@ CHECK_SECONDS = 5.0
 # sendSeen would mark the customer's chat as read, linkPreview fetches the link before sending.
 SEND_OPTIONS: Mapping[str, Any] = {"sendSeen": False, "linkPreview": False}
 
+# After these the remembered form of a number is not trusted any more.
+_WRONG_FORM = ("not_on_whatsapp", "invalid_recipient")
 # The word for what a session check said (§0, second row). Any other text proves as much.
 _SESSION_ERRORS = {
     "session_not_found": "session_not_found",
@@ -39,6 +42,7 @@ _SESSION_ERRORS = {
     "browser tab closed": "session_closed",
     "session closed": "session_closed",
 }
+_SESSION_TROUBLE = frozenset({*_SESSION_ERRORS.values(), "session_check_failed"})
 # The texts of a 500 that stand before the send in the server's source (§0, fifth row).
 _BEFORE_THE_SEND: dict[str, tuple[type[SendError], str]] = {
     "No LID for user": (Rejected, "not_on_whatsapp"),
@@ -52,13 +56,14 @@ class WwebjsProvider:
     """Sends by the wwebjs-api session of an official channel."""
 
     def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self._base = channel.wwebjs_url
         self._key = channel.wwebjs_api_key
         self._session = channel.wwebjs_session_id
         self._timeout = float(channel.request_timeout_seconds)
 
     def send(self, message: OutboundMessage) -> Accepted:
-        """Look the number up, then send. Raises Rejected, Transient or Unknown.
+        """Look the number up where it is not known, then send. Raises Rejected, Transient or Unknown.
 
         The look-up and the send have `request_timeout_seconds` each: a slow look-up must not
         shorten the send, whose running out of time would leave the outcome unknown.
@@ -66,7 +71,37 @@ class WwebjsProvider:
         if not (self._base and self._session):
             raise failure(Rejected, "not_configured")
         payload = request_body(message)
-        chat_id = self._chat_id(message.to)
+        digits = re.sub(r"\D", "", message.to)
+        if not digits:
+            raise failure(Rejected, "invalid_recipient")
+        try:
+            return self._send(digits, payload)
+        except Transient as error:
+            if error.code in _SESSION_TROUBLE and self._channel.pk is not None:
+                # Whoever cares for the session need not wait for its next turn to find out.
+                WwebjsSession.objects.filter(channel=self._channel.pk).update(probe_at=None)
+            raise
+
+    def _send(self, digits: str, payload: Mapping[str, Any]) -> Accepted:
+        """Send to the form of the number that is remembered, else to the one that is looked up."""
+        known = known_numbers.recall(self._channel, digits)
+        if known is not None:
+            try:
+                return self._send_to(known, payload)
+            except Rejected as error:
+                known_numbers.forget(self._channel, digits)
+                # Certainly not sent: the number may have another form by now.
+                if error.code not in _WRONG_FORM:
+                    raise
+            except SendError:
+                known_numbers.forget(self._channel, digits)
+                raise
+        chat_id = self._chat_id(digits)
+        accepted = self._send_to(chat_id, payload)
+        known_numbers.remember(self._channel, digits, chat_id)
+        return accepted
+
+    def _send_to(self, chat_id: str, payload: Mapping[str, Any]) -> Accepted:
         try:
             answer = self._request(
                 "POST",
@@ -80,11 +115,8 @@ class WwebjsProvider:
             raise failure(Unknown, error.reason, error.detail) from None
         return read_answer(answer, chat_id, secrets=(self._key,))
 
-    def _chat_id(self, to: str) -> str:
+    def _chat_id(self, digits: str) -> str:
         """The chat id under which WhatsApp knows the number, in either Brazilian form (§3)."""
-        digits = re.sub(r"\D", "", to)
-        if not digits:
-            raise failure(Rejected, "invalid_recipient")
         deadline = time.monotonic() + min(self._timeout, LOOKUP_SECONDS)
         for number in (digits, other_brazilian_form(digits)):
             if number is None:
@@ -325,20 +357,13 @@ def _not_sent(error: http.NotSent) -> SendError:
 
 
 def _waiting_report(status: Mapping[str, Any], *, secrets: tuple[str, ...]) -> ConnectionReport:
-    state = status.get("state")
-    if state == "UNPAIRED":
-        return _report("qr", _("Waiting for the QR code to be scanned."))
-    if state == "PAIRING":
-        return _report("pairing", _("The phone is being linked."))
-    if state == "UNPAIRED_IDLE":
-        return _report("error", _("The QR code has run out; start the session again."))
-    if state in ("OPENING", "TIMEOUT"):
-        return _report("starting", _("The session has no connection to WhatsApp yet."))
     message = http.safe_text(status.get("message"), secrets=secrets)
-    if message == "session_not_found":
-        return _report("disconnected", _("The session is not started; connect it."))
-    word = _SESSION_ERRORS.get(message, "session_check_failed")
-    return _report("error", str(title_for(word)), error=message)
+    socket = http.safe_text(status.get("state"), limit=40)
+    seen = session_states.derive(session_states.Told(socket=socket, message=message))
+    summary = str(session_states.SENTENCES.get(seen.code) or title_for(seen.code))
+    if seen.state == session_states.State.ERROR:
+        return _report(seen.state.value, summary, error=message)
+    return _report(seen.state.value, summary)
 
 
 def _report(state: str, summary: str, *, ok: bool = False, **details: str) -> ConnectionReport:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -133,33 +133,52 @@ class Child:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _run_once(self) -> str:
+        # A pipe of our own: with one of asyncio's, wait() would await grandchildren that hold it.
+        output, input_of_child = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stdout=input_of_child,
+                stderr=input_of_child,
                 env=self._environment,
                 **self._options,
             )
         except OSError as error:
+            os.close(output)
             return f"could not be started: {error}"
+        finally:
+            os.close(input_of_child)
         self._process = process
         if self._stopping.is_set():  # asked while it was being started
             self._signal(self._stop_signal)
-        reading = asyncio.create_task(forward(process.stdout, self.name, self._say))
-        status = await process.wait()
-        # What it started in its own group goes with it; then nothing holds the pipe open.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(reading, 1)
+        async with reading(output) as stream:
+            forwarding = asyncio.create_task(forward(stream, self.name, self._say))
+            status = await process.wait()
+            # What it started in its own group goes with it.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(forwarding, 1)
         return describe_end(status)
 
     def _signal(self, number: int) -> None:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
+
+
+@contextlib.asynccontextmanager
+async def reading(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
+    """Read a pipe without blocking; it is closed at the end."""
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb")
+    )
+    try:
+        yield stream
+    finally:
+        transport.close()
 
 
 async def forward(stream: asyncio.StreamReader | None, name: str, say: Say) -> None:

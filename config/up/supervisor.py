@@ -123,7 +123,7 @@ class Supervisor:
             "ALLOWED_HOSTS": ",".join(options.allowed_hosts),
         }
         if options.demo:
-            self.environment = self._simulator_environment() | self.environment
+            self.environment = self._simulator_addresses() | self.environment
         self._engines: Engines | None = None
         self._children: list[Child] = []
         self._stop = asyncio.Event()
@@ -142,7 +142,8 @@ class Supervisor:
             make_secrets(self.options.data_dir)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            # Under nohup it shall outlive the terminal.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 loop.add_signal_handler(number, self._wish_to_stop)
         start = asyncio.create_task(self._start(started))
         stop = asyncio.create_task(self._stop.wait())
@@ -274,17 +275,11 @@ class Supervisor:
             *("--log-level", "warning", "--no-access-log", "--no-server-header"),
         ]
 
-    def _simulator_environment(self) -> dict[str, str]:
-        """Where the demo finds the simulators, and what these must know of messaging/demo.py."""
+    def _simulator_addresses(self) -> dict[str, str]:
+        """Where `manage.py demo` finds the simulators."""
         return {
-            **{
-                f"{name.upper()}_SIMULATOR_URL": (
-                    f"http://127.0.0.1:{self.options.simulator_port(name)}"
-                )
-                for name in SIMULATORS
-            },
-            "SIMULATOR_GRAPH_WEBHOOK_URL": f"{self.options.url}/api/webhooks/cloud",
-            "SIMULATOR_WWEBJS_READY_SESSIONS": "demo",
+            f"{name.upper()}_SIMULATOR_URL": f"http://127.0.0.1:{self.options.simulator_port(name)}"
+            for name in SIMULATORS
         }
 
     def _simulator_options(self) -> list[str]:

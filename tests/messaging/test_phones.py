@@ -66,7 +66,11 @@ def test_brazilian_mobiles_have_two_spellings(number: str, spellings: list[str])
 
 @pytest.mark.parametrize(
     ("number", "pretty"),
-    [("+5511999990047", "+55 11 99999-0047"), ("+14155552671", "+1 415-555-2671"), ("BR.1", "BR.1")],
+    [
+        ("+5511999990047", "+55 11 99999-0047"),
+        ("+14155552671", "+1 415-555-2671"),
+        ("BR.1", "BR.1"),
+    ],
 )
 def test_people_read_a_number_as_they_write_it(number: str, pretty: str) -> None:
     assert phones.pretty(number) == pretty

@@ -1,0 +1,153 @@
+"""Drops of a connection that served, and who is told of them: once at the drop, once at its end.
+
+A drop is written down at once and shown in the pages at once. E-mail and webhook wait for
+`ALERT_AFTER_SECONDS`, in which many a drop heals by itself.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.conf import settings
+from django.core.mail import send_mail
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from channels_app import tasks
+from channels_app.models import Channel, Incident
+from channels_app.providers import http
+from channels_app.session_words import sentence
+from channels_app.signals import session_changed
+
+# A connection that serves for so long is back; one that drops sooner is the same incident.
+CALM = dt.timedelta(seconds=60)
+WEBHOOK_SECONDS = 10.0
+
+
+class AlertFailed(Exception):
+    """The alert's receiver did not take it; it may be sent again."""
+
+
+def dropped(channel: Channel, *, route: str, reason: str, detail: str, at: dt.datetime) -> None:
+    """Open an incident, or count one more drop of the one that is open. In a transaction."""
+    open_now = _open(channel, route)
+    known = open_now.update(
+        recovered_at=None, drops=F("drops") + 1, reason=reason[:40], detail=detail[:300]
+    )
+    if not known:
+        Incident.objects.create(
+            channel=channel, route=route, reason=reason[:40], detail=detail[:300], opened_at=at
+        )
+
+
+def recovered(channel: Channel, *, route: str, at: dt.datetime) -> None:
+    """Note that the connection serves again; `settle` closes the incident when that lasts."""
+    _open(channel, route).filter(recovered_at=None).update(recovered_at=at)
+
+
+def end_quietly(channel: Channel, *, route: str) -> None:
+    """Close an open incident without a word: a person has ended the connection, or changed it."""
+    _open(channel, route).update(closed_at=timezone.now())
+
+
+def current(channel: Channel | None = None) -> QuerySet[Incident]:
+    """The connections that should serve now and do not: of one channel, or all."""
+    found = Incident.objects.filter(closed_at=None, recovered_at=None).select_related("channel")
+    return found.filter(channel=channel) if channel is not None else found
+
+
+def settle() -> None:
+    """Close what has been calm, and have staff told of what is due."""
+    now = timezone.now()
+    patience = dt.timedelta(seconds=settings.ALERT_AFTER_SECONDS)
+    with transaction.atomic():
+        waiting = Incident.objects.select_for_update(skip_locked=True).filter(closed_at=None)
+        for incident in waiting.select_related(None):
+            if incident.recovered_at is not None:
+                if incident.recovered_at <= now - CALM:
+                    _close(incident, now)
+            elif incident.told_at is None and incident.opened_at <= now - patience:
+                incident.told_at = now
+                incident.save(update_fields=["told_at"])
+                _tell(incident, "down")
+
+
+def _close(incident: Incident, now: dt.datetime) -> None:
+    incident.closed_at = now
+    if incident.told_at is not None:
+        incident.told_end_at = now
+        _tell(incident, "recovered")
+    incident.save(update_fields=["closed_at", "told_end_at"])
+    session_changed.send(sender=Incident, channel=incident.channel)
+
+
+def _tell(incident: Incident, what: str) -> None:
+    """Each receiver has a job of its own: the failure of one must not repeat the other's."""
+    if not incident.channel.active:
+        return
+    if settings.ALERT_EMAILS:
+        tasks.enqueue_alert(incident.pk, what=what, by="email")
+    if settings.ALERT_WEBHOOK_URL:
+        tasks.enqueue_alert(incident.pk, what=what, by="webhook")
+
+
+def send_alert(incident_id: int, *, what: str, by: str) -> None:
+    """Tell staff "down" or "recovered", by "email" or "webhook". Raises AlertFailed or OSError."""
+    incident = Incident.objects.select_related("channel").filter(pk=incident_id).first()
+    if incident is None:
+        return
+    if by == "email":
+        subject, text = _words(incident, what)
+        send_mail(subject, text, None, settings.ALERT_EMAILS)
+    else:
+        _post(incident, what)
+
+
+def _post(incident: Incident, what: str) -> None:
+    subject, text = _words(incident, what)
+    body = {
+        "event": f"fallback.{what}",
+        "incident": incident.pk,
+        "channel": {"id": incident.channel_id, "name": incident.channel.name},
+        "route": incident.route,
+        "reason": incident.reason,
+        "summary": subject,
+        "text": text,
+        "drops": incident.drops,
+        "opened_at": incident.opened_at.isoformat(),
+        "recovered_at": incident.recovered_at.isoformat() if what == "recovered" else None,
+        "url": _page(incident),
+    }
+    try:
+        answer = http.request(
+            "POST", settings.ALERT_WEBHOOK_URL, json=body, timeout=WEBHOOK_SECONDS
+        )
+    except http.RequestFailed as error:
+        raise AlertFailed(error.reason) from None
+    if answer.status >= 300:
+        raise AlertFailed(f"HTTP {answer.status}")
+
+
+def _words(incident: Incident, what: str) -> tuple[str, str]:
+    names = {"name": incident.channel.name, "route": incident.get_route_display()}
+    if what == "recovered":
+        subject = _("Alterna: the fallback of “%(name)s” works again") % names
+        first = _("%(route)s is ready to send again.") % names
+    else:
+        subject = _("Alterna: the fallback of “%(name)s” does not work") % names
+        first = _(
+            "What the official API refuses cannot go out through %(route)s now. Reason: %(reason)s"
+        ) % {**names, "reason": sentence(incident.reason, incident.detail)}
+    since = timezone.localtime(incident.opened_at).strftime("%Y-%m-%d %H:%M:%S %Z")
+    lines = [first, _("Since: %(time)s") % {"time": since}, _page(incident)]
+    return subject, "\n\n".join(lines)
+
+
+def _page(incident: Incident) -> str:
+    return f"{settings.PUBLIC_URL}/channels/{incident.channel_id}/"
+
+
+def _open(channel: Channel, route: str) -> QuerySet[Incident]:
+    return Incident.objects.filter(channel=channel, route=route, closed_at=None)

@@ -1,0 +1,206 @@
+"""What a wwebjs-api session is doing, and what follows from it. Pure.
+
+The server tells little and some of it misleads (contracts/wwebjs-api.md §2): a session that starts
+is as unknown to it as one that does not exist, CONNECTED comes before a message can be sent, and a
+dead QR code goes on being served. `derive` is the one place that knows.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from dataclasses import dataclass
+
+from django.db.models import TextChoices
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+
+class State(TextChoices):
+    """The states of the REST contract, with words for a badge."""
+
+    NOT_CONFIGURED = "not_configured", _("Not configured")
+    DISCONNECTED = "disconnected", _("Disconnected")
+    STARTING = "starting", _("Starting")
+    QR = "qr", _("Waiting for the QR code")
+    PAIRING = "pairing", _("Linking the phone")
+    CONNECTED = "connected", _("Loading")
+    READY = "ready", _("Ready")
+    ERROR = "error", _("Not working")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a server said of a session.
+
+    `trouble` is a word of `cloud_errors` where it said nothing usable. `socket` is the state of
+    WhatsApp Web's socket, `message` the server's word where there is none. `own_number` (digits)
+    and `name` are only known once the session can send (`ready`). `qr` is the text of the code,
+    asked for only while one is due.
+    """
+
+    trouble: str = ""
+    detail: str = ""
+    connected: bool = False
+    socket: str = ""
+    message: str = ""
+    ready: bool = False
+    own_number: str = ""
+    name: str = ""
+    qr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A state and the reason for it: a key of SENTENCES, or a word of `cloud_errors`.
+
+    `detail` is the server's own words, where they say more.
+    """
+
+    state: State
+    code: str
+    detail: str = ""
+
+
+SENTENCES: dict[str, str | Promise] = {
+    "unchecked": _("The connection is being checked."),
+    "not_started": _("The session is not started; connect it."),
+    "starting": _("The session is starting; this can take a few minutes."),
+    "restarting": _("The session is being started again."),
+    "opening": _("The session has no connection to WhatsApp yet."),
+    "waiting_for_scan": _("Waiting for the QR code to be scanned."),
+    "pairing": _("The phone is being linked."),
+    "syncing": _("Connected, but WhatsApp is still loading."),
+    "ready": _("Ready to send."),
+    "qr_expired": _("The QR code has run out; start the session again."),
+    "unlinked_on_phone": _("The session was unlinked on the phone."),
+    "conflict": _("WhatsApp Web was opened somewhere else with this session."),
+    "refused_by_whatsapp": _("WhatsApp does not let this session in."),
+    "start_failed": _("The session could not be started."),
+    "start_no_answer": _("The session did not come up in time."),
+    "unlinked": _("Disconnected here; the phone was unlinked."),
+    "stopped": _("Stopped here; the phone stays linked."),
+    "not_running": _(
+        "The session was not running, so nothing was unlinked. If the phone still lists it under "
+        "linked devices, remove it there."
+    ),
+}
+
+_SOCKETS = {
+    "UNPAIRED": Seen(State.QR, "waiting_for_scan"),
+    "PAIRING": Seen(State.PAIRING, "pairing"),
+    "OPENING": Seen(State.STARTING, "opening"),
+    "TIMEOUT": Seen(State.STARTING, "opening"),
+    "UNPAIRED_IDLE": Seen(State.ERROR, "qr_expired"),
+    "CONFLICT": Seen(State.ERROR, "conflict"),
+}
+_CLOSED = frozenset({"browser tab closed", "session closed"})
+# Reasons that the library gives with `disconnected` and `change_state` (§2, §4).
+_DROPS = {
+    "UNPAIRED": "unlinked_on_phone",
+    "LOGOUT": "unlinked_on_phone",
+    "CONFLICT": "conflict",
+}
+# In these the session may be the cause, so that starting it anew is a cure.
+_CURED_BY_RESTART = frozenset(
+    {"session_closed", "session_check_failed", "qr_expired", "conflict", "refused_by_whatsapp"}
+)
+
+
+def derive(told: Told, *, starting: bool = False) -> Seen:
+    """Return what the session is doing. `starting`: we asked for a start that is still running."""
+    if told.trouble:
+        return Seen(State.ERROR, told.trouble, told.detail)
+    if told.connected:
+        ready = Seen(State.READY, "ready")
+        return ready if told.ready else Seen(State.CONNECTED, "syncing")
+    if told.socket:
+        seen = _SOCKETS.get(told.socket, Seen(State.ERROR, "refused_by_whatsapp", told.socket))
+        begun_anew = starting and seen.code in _CURED_BY_RESTART
+        return Seen(State.STARTING, "restarting") if begun_anew else seen
+    if told.message == "session_not_found":
+        starts = Seen(State.STARTING, "starting")
+        return starts if starting else Seen(State.DISCONNECTED, "not_started")
+    if starting:
+        return Seen(State.STARTING, "restarting")
+    if told.message in _CLOSED:
+        return Seen(State.ERROR, "session_closed")
+    return Seen(State.ERROR, "session_check_failed", told.message)
+
+
+def drop_reason(seen: Seen, announced: str = "") -> str:
+    """Return why a session is not ready any more: what the library announced says more."""
+    return _DROPS.get(announced.upper()) or seen.code
+
+
+def is_cured_by_restart(code: str) -> bool:
+    return code in _CURED_BY_RESTART
+
+
+# -- when to ask again -----------------------------------------------------------------------------
+
+ORDINARY = 60.0
+AFTER_TROUBLE = 10.0
+QUICK = 1.5
+# A state that should pass does not for ever deserve the quick pace.
+QUICK_FOR = dt.timedelta(minutes=10)
+TROUBLED_FOR = dt.timedelta(minutes=10)
+_PASSING = (State.STARTING, State.QR, State.PAIRING, State.CONNECTED)
+
+
+def pause_before_next(state: State, *, wanted: bool, lasting: dt.timedelta, chance: float) -> float:
+    """Return the seconds until the session is asked again.
+
+    `lasting` is how long the state has lasted; `chance` (0 to 1) spreads channels over time.
+    """
+    if state in _PASSING and lasting < QUICK_FOR:
+        return QUICK
+    if state in (State.ERROR, State.DISCONNECTED) and wanted and lasting < TROUBLED_FOR:
+        return AFTER_TROUBLE * (0.8 + 0.4 * chance)
+    return ORDINARY * (0.8 + 0.4 * chance)
+
+
+# -- what to do about it ---------------------------------------------------------------------------
+
+
+class Cure(enum.StrEnum):
+    NONE = "none"
+    START = "start"
+    RESTART = "restart"
+
+
+# Seconds between the starts that are made by themselves. A start that fails leaves a whole browser
+# behind (§2), so there are few, and then only a person may.
+PAUSES = (0, 300, 1800, 7200)
+# A server that has just come up restores its sessions itself, unknown to all meanwhile.
+MISSING_FOR = dt.timedelta(seconds=60)
+# One slow answer is no hanging page.
+HANGS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """What a cure depends on. `tries` and `tried_at` count the starts since it was last ready."""
+
+    wanted: bool
+    tries: int = 0
+    tried_at: dt.datetime | None = None
+    hangs: int = 0
+    missing_since: dt.datetime | None = None
+
+
+def cure_for(seen: Seen, care: Care, *, now: dt.datetime) -> Cure:
+    """Return what would bring a session back that a person wants connected.
+
+    A dead QR code is left alone: it is replaced when somebody looks at it.
+    """
+    if not care.wanted or care.tries >= len(PAUSES):
+        return Cure.NONE
+    if care.tried_at and now < care.tried_at + dt.timedelta(seconds=PAUSES[care.tries]):
+        return Cure.NONE
+    if seen.code in ("session_closed", "conflict", "refused_by_whatsapp"):
+        return Cure.RESTART
+    if seen.code == "session_check_failed":
+        return Cure.RESTART if care.hangs >= HANGS else Cure.NONE
+    missing = care.missing_since is not None and now >= care.missing_since + MISSING_FOR
+    return Cure.START if missing else Cure.NONE

@@ -1,0 +1,9 @@
+"""What this floor says to those above. It may not import them, so they connect themselves."""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+# The state of a channel's attached session, its QR code or an incident changed. Sent inside of the
+# transaction that writes it, with the argument `channel` (a Channel).
+session_changed = Signal()

@@ -1,0 +1,78 @@
+"""The jobs of this floor. A job makes one call inward.
+
+They stand here and not in `messaging.tasks`, because what asks for them does: a session is started
+by a page of this floor, and a job of a floor above could not be named from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import procrastinate
+from django.db import transaction
+from procrastinate import exceptions
+from procrastinate.contrib.django import app
+
+
+def enqueue_begin(channel_id: int, *, restart: bool) -> None:
+    """Have a session started, once the present transaction commits. One start at a time."""
+    name = f"wwebjs-begin:{channel_id}"
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        begin_session.configure(lock=name, queueing_lock=name).defer(
+            channel_id=channel_id, restart=restart
+        )
+
+
+def enqueue_probe(channel_id: int) -> None:
+    """Have a session asked for its state now, once the present transaction commits."""
+    name = f"wwebjs-probe:{channel_id}"
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        probe_session.configure(lock=name, queueing_lock=name).defer(channel_id=channel_id)
+
+
+def enqueue_alert(incident_id: int, *, what: str, by: str) -> None:
+    """Have staff told of an incident, once the present transaction commits."""
+    send_alert.defer(incident_id=incident_id, what=what, by=by)
+
+
+@app.task(name="channels_app.begin_session", queue="care")
+def begin_session(channel_id: int, restart: bool) -> None:
+    from channels_app import wwebjs_session
+
+    wwebjs_session.begin(channel_id, restart=restart)
+
+
+@app.task(name="channels_app.probe_session", queue="care")
+def probe_session(channel_id: int) -> None:
+    from channels_app import wwebjs_session
+
+    wwebjs_session.probe(channel_id)
+
+
+@app.periodic(cron="* * * * * */2")
+@app.task(name="channels_app.probe_due_sessions", queue="care", queueing_lock="probe_due_sessions")
+def probe_due_sessions(timestamp: int) -> None:
+    """Ask the sessions whose time has come."""
+    from channels_app import wwebjs_session
+
+    wwebjs_session.probe_due()
+
+
+@app.periodic(cron="* * * * * */5")
+@app.task(name="channels_app.settle_incidents", queue="care", queueing_lock="settle_incidents")
+def settle_incidents(timestamp: int) -> None:
+    """Tell staff of drops that last, and of their end."""
+    from channels_app import incidents
+
+    incidents.settle()
+
+
+@app.task(
+    name="channels_app.send_alert",
+    queue="care",
+    retry=procrastinate.RetryStrategy(max_attempts=6, exponential_wait=4),
+)
+def send_alert(incident_id: int, what: str, by: str) -> None:
+    from channels_app import incidents
+
+    incidents.send_alert(incident_id, what=what, by=by)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvicorn
+
+from simulators.base import run_in_thread
+from simulators.evolution import InstanceSpec, create_app
+from tests.instances.support import (
+    KEY,
+    NAME,
+    OTHER,
+    Evolution,
+    listening,
+    switch,
+    wait_until,
+)
+from tests.simulators_evolution.support import quick_settings
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+    from channels_app.models import Channel
+    from instances.models import WhatsAppSession
+
+
+@pytest.fixture(autouse=True)
+def _database(transactional_db: None) -> None:
+    """Threads and processes must see what a test writes."""
+
+
+@pytest.fixture(scope="session")
+def web() -> Iterator[str]:
+    """The product's ASGI application on a real port."""
+    from config.asgi import application
+
+    config = uvicorn.Config(
+        application, host="127.0.0.1", port=0, log_level="warning", lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="web")
+    thread.start()
+    wait_until(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def evolution_settings() -> dict[str, Any]:
+    """Changes to the simulator's settings; a test module may override it."""
+    return {}
+
+
+@pytest.fixture
+def evolution(evolution_settings: dict[str, Any]) -> Iterator[Evolution]:
+    specs = (InstanceSpec(NAME), InstanceSpec(OTHER, number="5511900000778"))
+    with run_in_thread(
+        create_app(quick_settings(instances=specs, **evolution_settings))
+    ) as running:
+        yield Evolution(running.url)
+
+
+@pytest.fixture
+def channel(evolution: Evolution, web: str, settings: Any, tmp_path: Any) -> Channel:
+    from channels_app.models import Channel
+
+    settings.PUBLIC_URL = web
+    settings.MEDIA_ROOT = tmp_path
+    return Channel.objects.create(
+        name="Oficina",
+        kind=Channel.Kind.BAILEYS,
+        evolution_url=evolution.url,
+        evolution_api_key=KEY,
+        instance_name=NAME,
+    )
+
+
+@pytest.fixture
+def session(channel: Channel) -> WhatsAppSession:
+    """The channel's session, which has no mode yet."""
+    from instances.models import WhatsAppSession
+
+    return WhatsAppSession.objects.select_related("channel").get(channel=channel)
+
+
+@pytest.fixture
+def by_webhook(session: WhatsAppSession, api: APIClient) -> WhatsAppSession:
+    """A session in webhook mode."""
+    answer = api.post(f"/api/webhook-management/configure/{session.pk}", {}, format="json")
+    assert answer.status_code == 200, answer.data
+    session.refresh_from_db()
+    return session
+
+
+@pytest.fixture
+def listener(session: WhatsAppSession) -> Iterator[Any]:
+    """A running listener."""
+    with listening() as [made]:
+        yield made
+
+
+@pytest.fixture
+def by_websocket(
+    session: WhatsAppSession, listener: Any, api: APIClient, evolution: Evolution
+) -> WhatsAppSession:
+    """A session in WebSocket mode, joined."""
+    evolution.open_namespace()
+    answer = switch(api, "websocket")
+    assert answer.status_code == 200, answer.data
+    session.refresh_from_db()
+    return session
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evolution has half a second for an answer, and the socket a third."""
+    from channels_app.providers.evolution_instance import EvolutionInstance
+    from instances import receive_mode
+
+    defaults = EvolutionInstance.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "timeout", 0.5)
+    monkeypatch.setattr(receive_mode, "JOIN_PATIENCE", 0.3)

@@ -1,0 +1,220 @@
+"""What the tests of the receive mode do over and over: wait, switch, listen, kill, look."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from django.db import connection, connections
+
+from tests.simulators_evolution.support import KEY, Server
+
+if TYPE_CHECKING:
+    from rest_framework.response import Response
+    from rest_framework.test import APIClient
+
+    from instances.models import WhatsAppSession
+
+ROOT = Path(__file__).parent.parent.parent
+NAME = "oficina_e9f2ed4d"
+OTHER = "filial_0001"
+CUSTOMER = "5511988887777"
+WAIT_SECONDS = 15.0
+
+__all__ = ["KEY", "NAME", "Evolution", "Server"]
+
+
+def wait_until(condition: Callable[[], Any], what: str = "", seconds: float = WAIT_SECONDS) -> Any:
+    """Return the first true value of the condition."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"waited in vain: {what or condition}")
+
+
+class Evolution(Server):
+    """The simulated server, with the words of these tests."""
+
+    def found(self, name: str = NAME) -> tuple[bool, bool]:
+        """Return what is on: webhook, WebSocket."""
+        webhook = self.get(f"/webhook/find/{name}") or {}
+        websocket = self.call("GET", f"/websocket/find/{name}")
+        row = websocket.json() if websocket.text else None
+        return webhook.get("enabled", False), (row or {}).get("enabled", False)
+
+    def fault(self, path: str, mode: str = "status", **more: Any) -> None:
+        self.control("faults", path=path, mode=mode, **more)
+
+    def heal(self) -> None:
+        self.call("DELETE", "/_control/faults")
+
+    def writes(self, text: str, name: str = NAME, **more: Any) -> str:
+        """A customer writes; returns the message's id."""
+        order = {"instance": name, "from": CUSTOMER, "text": text, **more}
+        return str(self.control("inbound", **order)["id"])
+
+    def open_namespace(self, name: str = NAME) -> None:
+        """Let the instance emit an event by socket, which makes its namespace exist."""
+        events = (self.get(f"/websocket/find/{name}") or {}).get("events", [])
+        if not events:
+            self.set_websocket(name, ["CALL"])
+        self.control("event", instance=name, event="call", data={}, socket_only=True)
+        wait_until(lambda: f"/{name}" in self.books("instances")["namespaces"])
+        if not events:
+            self.set_websocket(name, [], enabled=False)
+
+    def clients(self, name: str = NAME) -> int:
+        return int(self.books("instances")["instances"][name]["clients"])
+
+    def lost(self, event: str = "messages.upsert") -> list[str]:
+        """The ids of the messages that reached nobody."""
+        return [entry["message_id"] for entry in self.books("events", lost="1", event=event)]
+
+    def restarts(self, downtime: float = 0.0) -> None:
+        self.control("restart", downtime_seconds=downtime)
+
+
+def switch(api: APIClient, to: str, name: str = NAME, **body: Any) -> Response:
+    """Ask for a mode by REST."""
+    return api.post(f"/api/instance-management/enable-{to}/{name}", body, format="json")  # type: ignore[return-value]
+
+
+def state(api: APIClient, name: str = NAME) -> dict[str, Any]:
+    answer = api.get(f"/api/instance-management/connection-state/{name}")
+    assert answer.status_code == 200, answer.data
+    return answer.json()  # type: ignore[no-any-return]
+
+
+def agreed(api: APIClient, evolution: Evolution) -> str:
+    """Return the one active mode, after a look that database, Evolution and API say the same."""
+    found = state(api)
+    assert found["switching"] is None, found
+    assert found["inSync"] is True, found
+    both = (found["webhookEnabled"], found["websocketEnabled"])
+    theirs = (found["evolution"]["webhookEnabled"], found["evolution"]["websocketEnabled"])
+    assert both == theirs == evolution.found()
+    assert sum(both) == 1
+    return "webhook" if found["webhookEnabled"] else "websocket"
+
+
+def read() -> None:
+    """Read all that is in the journal, as a worker would."""
+    from messaging.inbound import journal
+    from messaging.models import InboundEvent
+
+    pending = InboundEvent.objects.filter(state=InboundEvent.State.PENDING).order_by()
+    for source, key in set(pending.values_list("source", "source_key")):
+        journal.read_pending(source, key)
+
+
+def texts() -> list[str]:
+    """Read, and return the customers' messages in the order in which they were stored."""
+    from messaging.models import InboundEvent, Message
+
+    read()
+    aside = InboundEvent.objects.filter(state=InboundEvent.State.SET_ASIDE)
+    assert list(aside.values_list("error", flat=True)) == []
+    # Message ids are random; created_at has only seconds. The journal's order is the true one.
+    ids = [
+        payload["data"]["key"]["id"]
+        for payload in InboundEvent.objects.order_by("pk").values_list("payload", flat=True)
+        if payload["event"] == "messages.upsert"
+    ]
+    by_id = dict(Message.objects.values_list("provider_message_id", "text"))
+    return [by_id[id_] for id_ in dict.fromkeys(ids) if id_ in by_id]
+
+
+@contextlib.contextmanager
+def listening(count: int = 1) -> Iterator[list[Any]]:
+    """Listeners in threads of this process; they end, and all their threads with them."""
+    from instances.listener import Listener
+
+    before = set(threading.enumerate())
+    made = [Listener() for _ in range(count)]
+    threads = [threading.Thread(target=one.run, name=f"listener-{i}") for i, one in enumerate(made)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for_listeners(count)
+        yield made
+    finally:
+        for one in made:
+            one.stop()
+        for thread in threads:
+            thread.join(20)
+            assert not thread.is_alive()
+        wait_until(lambda: not _sockets(before), "the sockets' threads end")
+
+
+def _sockets(before: set[threading.Thread]) -> list[threading.Thread]:
+    named = ("socket-", "journal-writer", "listener-")
+    new = [thread for thread in threading.enumerate() if thread not in before]
+    return [thread for thread in new if thread.name.startswith(named)]
+
+
+def wait_for_listeners(count: int) -> None:
+    from instances import listeners
+
+    wait_until(lambda: listeners.running() == count, f"{count} listeners run")
+
+
+def joined(session: WhatsAppSession) -> Any:
+    """A condition: the session is told to be joined, and has caught up."""
+
+    def condition() -> bool:
+        session.refresh_from_db()
+        return session.listener_connected
+
+    return condition
+
+
+@contextlib.contextmanager
+def listener_process() -> Iterator[subprocess.Popen[bytes]]:
+    """`manage.py listen_evolution` on the test database."""
+    parts = urlsplit(os.environ["DATABASE_URL"])
+    url = urlunsplit(parts._replace(path=f"/{connection.settings_dict['NAME']}"))
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "listen_evolution"],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": url, "LOG_LEVEL": "WARNING"},
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+        process.wait(10)
+
+
+@contextlib.contextmanager
+def no_database() -> Iterator[None]:
+    """PostgreSQL takes nobody in, and has put everybody out."""
+    settings = connection.settings_dict
+    name = settings["NAME"]
+    parts = urlsplit(os.environ["DATABASE_URL"])
+    connections.close_all()
+    with psycopg.connect(urlunsplit(parts._replace(path="/postgres")), autocommit=True) as admin:
+        admin.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
+        try:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+            )
+            yield
+        finally:
+            admin.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
+    connections.close_all()
+
+

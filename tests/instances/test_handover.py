@@ -1,0 +1,483 @@
+"""Whatever fails, and whenever: one mode is on, and database, Evolution and API say which."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from channels_app.models import Channel
+from instances import care, listeners, locks, missed, receive_mode
+from instances.models import ReceiveModeChange, WhatsAppSession
+from tests.instances.support import (
+    NAME,
+    Evolution,
+    agreed,
+    joined,
+    listening,
+    state,
+    switch,
+    texts,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+# What a switch asks of Evolution, in this order: path prefix, method, how often it is asked before.
+STEPS = {
+    "websocket": [
+        ("/websocket/set", "POST"),
+        ("/websocket/find", "GET"),
+        ("/webhook/set", "POST"),
+        ("/webhook/find", "GET"),
+    ],
+    "webhook": [
+        ("/webhook/set", "POST"),
+        ("/webhook/find", "GET"),
+        ("/websocket/set", "POST"),
+        ("/websocket/find", "GET"),
+    ],
+}
+FAULTS: dict[str, dict[str, Any]] = {
+    "401": {"mode": "status", "status": 401},
+    "404": {"mode": "status", "status": 404},
+    "500": {"mode": "status", "status": 500},
+    "500 after doing it": {"mode": "status", "status": 500, "after": True},
+    "a reset": {"mode": "reset"},
+    "a reset after doing it": {"mode": "reset", "after": True},
+    "no answer": {"mode": "hang"},
+    "half a JSON": {"mode": "garbage"},
+    "a page": {"mode": "html"},
+    "half a JSON after doing it": {"mode": "garbage", "after": True},
+}
+
+
+def other(mode: str) -> str:
+    return "webhook" if mode == "websocket" else "websocket"
+
+
+def receives(evolution: Evolution, text: str) -> None:
+    """A message that comes now is stored, once."""
+    evolution.writes(text)
+    wait_until(lambda: text in texts(), f"{text} is stored")
+    assert texts().count(text) == 1
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_any_step_leaves_the_old_mode_working(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, fault: str
+) -> None:
+    for to in ("webhook", "websocket"):
+        for path, method in STEPS[to]:
+            evolution.fault(path, method=method, **FAULTS[fault])
+            answer = switch(api, to)
+            assert answer.status_code == 502, (to, path, answer.data)
+            assert answer.json()["success"] is False
+            assert answer.json()["message"]
+            evolution.heal()
+            care.resume_handovers()
+            assert agreed(api, evolution) == other(to), (to, path)
+            change = ReceiveModeChange.objects.first()
+            assert change is not None
+            assert change.result == "undone"
+            assert change.detail == answer.json()["message"]
+            assert change.finished_at is not None
+            receives(evolution, f"{fault} at {method} {path} to {to}")
+        assert switch(api, to).status_code == 200
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("to", ["webhook", "websocket"])
+def test_an_undo_that_cannot_be_done_now_is_tried_until_it_is(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, to: str
+) -> None:
+    if to == "websocket":
+        assert switch(api, "webhook").status_code == 200
+    # The first step is done, then Evolution is gone for good.
+    path, method = STEPS[to][0]
+    evolution.fault(path, mode="reset", method=method, after=True)
+    evolution.fault("/w", mode="reset", times=1000)
+    assert switch(api, to).status_code == 502
+    for _ in range(2):
+        care.resume_handovers()
+        told = state(api)
+        assert told["switching"]["phase"] == "undoing"
+        assert told["evolution"]["reachable"] is False
+        assert told["inSync"] is None
+        assert told[f"{other(to)}Enabled"] is True
+    evolution.heal()
+    receives(evolution, "na espera")
+    care.resume_handovers()
+    assert agreed(api, evolution) == other(to)
+    assert ReceiveModeChange.objects.latest("pk").result == "undone"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_new_switch_need_not_wait_for_an_undo(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.fault("/websocket/set", mode="status", times=3)
+    assert switch(api, "webhook").status_code == 502
+    assert state(api)["switching"]["phase"] == "undoing"
+    evolution.heal()
+    assert switch(api, "webhook").status_code == 200
+    assert agreed(api, evolution) == "webhook"
+    results = list(ReceiveModeChange.objects.values_list("result", flat=True))[:2]
+    assert results == ["done", "undone"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_slow_evolution_is_waited_for(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    for to in ("webhook", "websocket"):
+        for path, method in STEPS[to]:
+            evolution.fault(path, mode="slow", method=method, seconds=0.15)
+        assert switch(api, to).status_code == 200
+        assert agreed(api, evolution) == to
+
+
+def test_an_evolution_that_is_down_leaves_the_old_mode(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, listener: Any
+) -> None:
+    Channel.objects.update(evolution_url="http://127.0.0.1:9")
+    for to in ("websocket", "webhook"):
+        answer = switch(api, to)
+        assert answer.status_code == 502
+        assert answer.json()["success"] is False
+        told = state(api)
+        # Nothing was changed there, so nothing has to be undone.
+        assert (told["webhookEnabled"], told["switching"]) == (True, None)
+    Channel.objects.update(evolution_url=evolution.url)
+    assert agreed(api, evolution) == "webhook"
+    receives(evolution, "de volta")
+
+
+def test_a_wrong_key_and_a_missing_instance_leave_no_mode_and_no_debt(
+    api: APIClient, session: WhatsAppSession, evolution: Evolution
+) -> None:
+    Channel.objects.update(evolution_api_key="wrong")
+    assert switch(api, "webhook").status_code == 502
+    Channel.objects.update(evolution_api_key="evolution-api-key", instance_name="ghost")
+    assert switch(api, "webhook", "ghost").status_code == 502
+    told = state(api, "ghost")
+    assert (told["webhookEnabled"], told["websocketEnabled"]) == (False, False)
+    assert told["switching"] is None
+    assert evolution.found() == (False, False)
+
+
+@pytest.mark.usefixtures("listener")
+def test_a_server_without_websocket_is_told_from_the_empty_answer(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("settings", websocket_enabled=False)
+    answer = switch(api, "websocket")
+    assert answer.status_code == 502
+    assert "WEBSOCKET_ENABLED" in answer.json()["message"]
+    assert agreed(api, evolution) == "webhook"
+    receives(evolution, "ainda")
+
+
+def test_websocket_switched_off_at_the_server_can_be_left(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("settings", websocket_enabled=False)
+    assert state(api)["inSync"] is False
+    assert switch(api, "webhook").status_code == 200
+    assert agreed(api, evolution) == "webhook"
+    receives(evolution, "por aqui")
+
+
+def test_what_evolution_says_it_did_is_looked_at(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    # 201, and nothing done.
+    row = {"id": "x", "enabled": True, "events": [], "url": "http://elsewhere"}
+    evolution.fault("/webhook/set", method="POST", mode="status", status=201, body=row)
+    assert switch(api, "webhook").status_code == 502
+    assert agreed(api, evolution) == "websocket"
+    evolution.fault("/websocket/set", method="POST", mode="status", status=201, body=row)
+    assert switch(api, "webhook").status_code == 502
+    assert agreed(api, evolution) == "websocket"
+
+
+# -- the namespace is not there yet ---------------------------------------------------------------
+
+
+@pytest.fixture
+def pending(
+    api: APIClient, by_webhook: WhatsAppSession, listener: Any, impatient: None
+) -> WhatsAppSession:
+    """A handover to WebSocket that waits for its namespace."""
+    answer = switch(api, "websocket")
+    assert answer.status_code == 202, answer.data
+    assert answer.json()["success"] is True
+    assert answer.json()["pending"] is True
+    assert "webhook stays on" in answer.json()["message"]
+    return by_webhook
+
+
+def test_a_missing_namespace_leaves_the_handover_pending_with_the_webhook_on(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    care.resume_handovers()
+    told = state(api)
+    assert (told["webhookEnabled"], told["websocketEnabled"]) == (True, False)
+    assert (told["switching"]["to"], told["switching"]["phase"]) == ("websocket", "joining")
+    assert told["inSync"] is True
+    assert evolution.found() == (True, True)
+    wait_until(lambda: state(api)["listener"]["note"] == "namespace not open yet")
+    assert switch(api, "websocket").status_code == 409
+    assert switch(api, "webhook").status_code == 409
+
+
+def test_a_pending_handover_finishes_by_itself_after_the_first_event(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    # This one makes the namespace: no socket gets it, the webhook does.
+    evolution.writes("a primeira")
+    wait_until(joined(pending), "the listener joins")
+    care.resume_handovers()
+    assert agreed(api, evolution) == "websocket"
+    evolution.writes("a segunda")
+    wait_until(lambda: texts() == ["a primeira", "a segunda"])
+    assert ReceiveModeChange.objects.latest("pk").result == "done"
+
+
+def test_the_join_of_a_pending_handover_asks_for_its_end(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.open_namespace()
+
+    def asked() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT 1 FROM procrastinate_jobs WHERE task_name = 'instances.resume_handover'"
+                " AND status = 'todo' AND (args->>'session_id')::int = %s",
+                [pending.pk],
+            )
+            return cursor.fetchone() is not None
+
+    wait_until(asked, "a job to go on")
+
+
+def test_a_pending_handover_can_be_cancelled(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    address = f"/api/instance-management/cancel/{NAME}"
+    assert api.post(address).json()["success"] is True
+    assert agreed(api, evolution) == "webhook"
+    change = ReceiveModeChange.objects.latest("pk")
+    assert (change.result, change.finished_at is not None) == ("cancelled", True)
+    assert api.post(address).status_code == 409
+    receives(evolution, "ainda aqui")
+
+
+def test_a_cancel_that_evolution_does_not_hear_is_still_a_cancel_later(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.fault("/w", mode="reset", times=1000)
+    assert api.post(f"/api/instance-management/cancel/{NAME}").status_code == 502
+    evolution.heal()
+    care.resume_handovers()
+    assert agreed(api, evolution) == "webhook"
+    assert ReceiveModeChange.objects.latest("pk").result == "cancelled"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_websocket_that_is_switched_off_while_pending_does_not_cost_the_webhook(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.open_namespace()
+    evolution.set_websocket(NAME, [], enabled=False)
+    wait_until(joined(pending), "the listener joins")
+    care.resume_handovers()
+    assert agreed(api, evolution) == "webhook"
+    posts = [
+        request["body"]["webhook"]["enabled"]
+        for request in evolution.books("requests")
+        if request["path"].startswith("/webhook/set")
+    ]
+    assert False not in posts, "the webhook was off for a moment"
+
+
+# -- two at once, and processes that die -----------------------------------------------------------
+
+
+def test_of_two_at_once_one_wins_and_the_other_gets_409(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.fault("/webhook/set", mode="slow", seconds=0.5, times=1)
+    codes: list[int] = []
+
+    def click() -> None:
+        try:
+            codes.append(switch(api, "webhook").status_code)
+        finally:
+            connection.close()
+
+    clicks = [threading.Thread(target=click) for _ in range(4)]
+    for thread in clicks:
+        thread.start()
+    for thread in clicks:
+        thread.join()
+    assert sorted(codes) == [200, 409, 409, 409]
+    assert agreed(api, evolution) == "webhook"
+    assert list(ReceiveModeChange.objects.values_list("result", flat=True)) == ["done", "done"]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def _dies_before(name: str) -> Callable[[pytest.MonkeyPatch], None]:
+    def arrange(monkeypatch: pytest.MonkeyPatch) -> None:
+        def die(*_: Any, **__: Any) -> None:
+            raise Killed
+
+        monkeypatch.setattr(receive_mode, name, die)
+
+    return arrange
+
+
+def _dies_at_write(number: int) -> Callable[[pytest.MonkeyPatch], None]:
+    """Die before the n-th time that a phase is written down."""
+
+    def arrange(monkeypatch: pytest.MonkeyPatch) -> None:
+        write, count = receive_mode._write, [0]
+
+        def counted(session: WhatsAppSession, **values: Any) -> None:
+            count[0] += 1
+            if count[0] == number:
+                raise Killed
+            write(session, **values)
+
+        monkeypatch.setattr(receive_mode, "_write", counted)
+
+    return arrange
+
+
+def _dies_at_request(number: int, *, after: bool) -> Callable[[pytest.MonkeyPatch], None]:
+    """Die before or after the n-th request to Evolution."""
+
+    def arrange(monkeypatch: pytest.MonkeyPatch) -> None:
+        instance, here = receive_mode.EvolutionInstance, threading.current_thread()
+        call, count = instance._call, [0]
+
+        def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if threading.current_thread() is not here:
+                return call(self, *args, **kwargs)  # the listener's
+            count[0] += 1
+            if count[0] == number and not after:
+                raise Killed
+            answer = call(self, *args, **kwargs)
+            if count[0] == number:
+                raise Killed
+            return answer
+
+        monkeypatch.setattr(instance, "_call", counted)
+
+    return arrange
+
+
+DEATHS = {
+    **{f"before write {n}": _dies_at_write(n) for n in (1, 2, 3)},
+    **{f"before request {n}": _dies_at_request(n, after=False) for n in (1, 2, 3, 4)},
+    **{f"after request {n}": _dies_at_request(n, after=True) for n in (1, 2, 3, 4)},
+    "before the end": _dies_before("_finish"),
+}
+
+
+def test_a_process_killed_between_any_two_steps_leaves_what_the_next_completes(
+    api: APIClient,
+    by_websocket: WhatsAppSession,
+    evolution: Evolution,
+) -> None:
+    for to in ("webhook", "websocket"):
+        for death, arrange in DEATHS.items():
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                arrange(monkeypatch)
+                session = WhatsAppSession.objects.select_related("channel").get()
+                with pytest.raises(Killed):
+                    if to == "webhook":
+                        receive_mode.enable_webhook(session, base64=True, source="api", user=None)
+                    else:
+                        receive_mode.enable_websocket(session, source="api", user=None)
+            receives(evolution, f"{to}, killed {death}")
+            session.refresh_from_db()
+            if session.switching_to:
+                # Nobody holds it: the next start takes it up.
+                care.resume_handovers()
+                session.refresh_from_db()
+                if session.switching_phase == "joining":
+                    wait_until(joined(session))
+                    care.resume_handovers()
+            mode = agreed(api, evolution)
+            receives(evolution, f"{to}, after {death}")
+            change = ReceiveModeChange.objects.latest("pk")
+            assert change.finished_at is not None, (to, death)
+            if mode == to:
+                assert switch(api, other(to)).status_code == 200
+        assert switch(api, to).status_code == 200
+
+
+def test_a_handover_whose_listener_and_process_died_goes_back(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: Any
+) -> None:
+    evolution.open_namespace()
+    with listening(), pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        _dies_at_request(4, after=False)(patch)  # the webhook is off, and nobody has looked
+        receive_mode.enable_websocket(by_webhook, source="api", user=None)
+    assert evolution.found() == (False, True)
+    WhatsAppSession.objects.update(listener_connected=False)
+    care.resume_handovers()
+    assert agreed(api, evolution) == "webhook"
+    receives(evolution, "pelo webhook")
+
+
+def test_the_lock_is_free_after_any_failure(
+    api: APIClient, by_webhook: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        _dies_before("_advance")(patch)
+        with pytest.raises(Killed):
+            receive_mode.enable_webhook(by_webhook, base64=True, source="api", user=None)
+    assert locks.holders(locks.HANDOVER) == set()
+    care.resume_handovers()
+    assert switch(api, "webhook").status_code == 200
+
+
+def test_a_listener_that_is_gone_counts_as_none_at_once(by_websocket: WhatsAppSession, listener: Any) -> None:
+    assert listeners.is_running()
+    listener.stop()
+    wait_until(lambda: not listeners.is_running())
+
+
+def test_messages_of_an_unheard_time_are_fetched_when_the_webhook_takes_over(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.open_namespace()
+    with listening():
+        assert switch(api, "websocket").status_code == 200
+    evolution.writes("ninguém ouviu")
+    heard = timezone.now() - dt.timedelta(minutes=5)
+    WhatsAppSession.objects.update(caught_up_at=heard)
+    assert switch(api, "webhook").status_code == 200
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT args FROM procrastinate_jobs WHERE task_name = 'instances.fetch_missed'"
+            " AND (args->>'session_id')::int = %s",
+            [by_webhook.pk],
+        )
+        [(args,)] = cursor.fetchall()
+    assert texts() == []
+    missed.fetch_and_store(by_webhook.pk, since=dt.datetime.fromisoformat(json.loads(args)["since"]))
+    assert texts() == ["ninguém ouviu"]

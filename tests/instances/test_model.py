@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from channels_app.models import Channel
+from instances.models import WhatsAppSession, digest_of
+
+
+def test_the_database_refuses_both_modes_at_once(session: WhatsAppSession) -> None:
+    rows = WhatsAppSession.objects.filter(pk=session.pk)
+    rows.update(webhook_enabled=True)
+    with pytest.raises(IntegrityError, match="one_receive_mode"), transaction.atomic():
+        rows.update(websocket_enabled=True)
+
+
+def test_the_database_refuses_a_switch_without_a_phase(session: WhatsAppSession) -> None:
+    with pytest.raises(IntegrityError, match="has_a_phase"):
+        WhatsAppSession.objects.filter(pk=session.pk).update(switching_to="webhook")
+
+
+def test_a_session_is_made_with_its_channel_and_only_once(channel: Channel) -> None:
+    channel.name = "Outro nome"
+    channel.save()
+    session = WhatsAppSession.objects.get()
+    assert (session.channel, session.name) == (channel, channel.instance_name)
+    assert (session.webhook_enabled, session.websocket_enabled) == (False, False)
+    assert (session.webhook_url, session.webhook_base64) == (None, None)
+
+
+def test_an_official_channel_has_no_session() -> None:
+    Channel.objects.create(name="Oficial", phone_number_id="1")
+    assert not WhatsAppSession.objects.exists()
+
+
+def test_each_session_has_a_secret_of_its_own(channel: Channel) -> None:
+    Channel.objects.create(name="Filial", kind="baileys", instance_name="filial")
+    secrets = {session.webhook_secret for session in WhatsAppSession.objects.all()}
+    digests = {session.webhook_secret_digest for session in WhatsAppSession.objects.all()}
+    assert len(secrets) == 2
+    assert digests == {digest_of(secret) for secret in secrets}

@@ -1,0 +1,297 @@
+"""The mission's routes, fields, words and three tests, by REST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from instances import receive_mode
+from instances.models import ReceiveModeChange, WhatsAppSession
+from tests.instances.support import (
+    NAME,
+    Evolution,
+    agreed,
+    state,
+    switch,
+    texts,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from rest_framework.test import APIClient
+
+VIEW, CHANGE = "instances.view_whatsappsession", "instances.change_whatsappsession"
+STATE = f"/api/instance-management/connection-state/{NAME}"
+
+
+@pytest.fixture
+def programs(staff: User) -> APIClient:
+    """A program that names no language."""
+    from rest_framework.test import APIClient
+
+    from accounts.models import ApiToken
+
+    _, key = ApiToken.objects.create(user=staff)
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {key}")
+    return client
+
+
+def four_fields(session: WhatsAppSession) -> dict[str, Any]:
+    session.refresh_from_db()
+    names = ("webhook_enabled", "websocket_enabled", "webhook_url", "webhook_base64")
+    return {name: getattr(session, name) for name in names}
+
+
+def test_mission_1_the_first_configuration_makes_webhook_the_default(
+    programs: APIClient, session: WhatsAppSession, evolution: Evolution, web: str
+) -> None:
+    before = programs.get(STATE).json()
+    assert (before["webhookEnabled"], before["websocketEnabled"]) == (False, False)
+
+    answer = programs.post(f"/api/webhook-management/configure/{session.pk}")
+
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "success": True,
+        "message": "Webhook ativado com sucesso. WebSocket foi desativado.",
+    }
+    assert four_fields(session) == {
+        "webhook_enabled": True,
+        "websocket_enabled": False,
+        "webhook_url": f"{web}/api/webhooks/evolution",
+        "webhook_base64": True,
+    }
+    assert programs.get(STATE).json() == {
+        "webhookEnabled": True,
+        "websocketEnabled": False,
+        "webhookConfig": {
+            "url": f"{web}/api/webhooks/evolution",
+            "webhook_base64": True,
+            "events": list(receive_mode.EVENTS),
+        },
+        "inSync": True,
+        "switching": None,
+        "listener": {"connected": False, "lastSeenAt": None, "note": ""},
+        "evolution": {
+            "reachable": True,
+            "webhookEnabled": True,
+            "websocketEnabled": False,
+            "error": None,
+        },
+    }
+    assert evolution.found() == (True, False)
+
+
+@pytest.mark.usefixtures("listener")
+def test_mission_2_from_webhook_to_websocket(
+    programs: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.open_namespace()
+    answer = programs.post(f"/api/instance-management/enable-websocket/{NAME}")
+
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "success": True,
+        "message": "WebSocket ativado com sucesso. Webhook foi desativado.",
+    }
+    assert four_fields(by_webhook) == {
+        "webhook_enabled": False,
+        "websocket_enabled": True,
+        "webhook_url": None,
+        "webhook_base64": None,
+    }
+    told = programs.get(STATE).json()
+    assert told["webhookConfig"] == {"url": None, "webhook_base64": None, "events": []}
+    assert told["listener"]["connected"]
+    assert agreed(programs, evolution) == "websocket"
+    evolution.writes("pelo socket")
+    wait_until(lambda: texts() == ["pelo socket"])
+
+
+def test_mission_3_from_websocket_to_webhook(
+    programs: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, web: str
+) -> None:
+    answer = programs.post(
+        f"/api/instance-management/enable-webhook/{NAME}", {"webhook_base64": True}, format="json"
+    )
+
+    assert answer.status_code == 200
+    assert answer.json()["message"] == "Webhook ativado com sucesso. WebSocket foi desativado."
+    assert four_fields(by_websocket) == {
+        "webhook_enabled": True,
+        "websocket_enabled": False,
+        "webhook_url": f"{web}/api/webhooks/evolution",
+        "webhook_base64": True,
+    }
+    assert agreed(programs, evolution) == "webhook"
+    wait_until(lambda: evolution.clients() == 0, "the listener leaves")
+    evolution.writes("pelo webhook")
+    wait_until(lambda: texts() == ["pelo webhook"])
+
+
+@pytest.mark.usefixtures("by_websocket")
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_routes_answer_with_and_without_trailing_slash(
+    api: APIClient, session: WhatsAppSession, slash: str
+) -> None:
+    base = "/api/instance-management"
+    assert api.get(f"{base}/connection-state/{NAME}{slash}").status_code == 200
+    assert api.post(f"{base}/enable-webhook/{NAME}{slash}").status_code == 200
+    assert api.post(f"{base}/enable-websocket/{NAME}{slash}").status_code == 200
+    assert api.post(f"/api/webhook-management/configure/{session.pk}{slash}").status_code == 200
+
+
+def test_the_list_names_every_session(api: APIClient, by_webhook: WhatsAppSession) -> None:
+    assert api.get("/api/instances/").json() == [
+        {
+            "id": by_webhook.pk,
+            "name": NAME,
+            "channel": by_webhook.channel_id,
+            "connection": "unknown",
+            "webhookEnabled": True,
+            "websocketEnabled": False,
+        }
+    ]
+
+
+def test_base64_may_be_left_out_and_is_kept_for_the_next_time(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    assert switch(api, "webhook", webhook_base64=False).status_code == 200
+    assert four_fields(by_webhook)["webhook_base64"] is False
+    assert by_webhook.wants_base64 is False
+    assert evolution.get(f"/webhook/find/{NAME}")["webhookBase64"] is False
+    assert switch(api, "webhook").status_code == 200
+    assert four_fields(by_webhook)["webhook_base64"] is True
+
+
+def test_evolution_is_told_address_events_and_a_secret(
+    by_webhook: WhatsAppSession, evolution: Evolution, web: str
+) -> None:
+    row = evolution.get(f"/webhook/find/{NAME}")
+    assert row["url"] == f"{web}/api/webhooks/evolution"
+    assert row["headers"] == {"Authorization": f"Bearer {by_webhook.webhook_secret}"}
+    assert row["events"] == list(receive_mode.EVENTS)
+    assert (row["webhookByEvents"], row["webhookBase64"]) == (False, True)
+
+
+def test_no_answer_holds_the_secret_or_the_key(
+    api: APIClient, by_webhook: WhatsAppSession
+) -> None:
+    told = api.get(STATE).content.decode() + api.get("/api/instances/").content.decode()
+    assert by_webhook.webhook_secret not in told
+    assert by_webhook.channel.evolution_api_key not in told
+
+
+def test_who_may_look_and_who_may_switch(
+    by_webhook: WhatsAppSession,
+    make_user: Callable[..., User],
+    client_of: Callable[[User], APIClient],
+    web: str,
+) -> None:
+    looks = client_of(make_user("looks", VIEW))
+    changes = client_of(make_user("changes", VIEW, CHANGE))
+    nobody = client_of(make_user("nobody"))
+    guest = client_of(make_user("guest", VIEW, CHANGE, is_staff=False))
+    assert looks.get(STATE).status_code == 200
+    assert switch(looks, "webhook").status_code == 403
+    assert switch(looks, "webhook").json()["success"] is False
+    assert looks.post(f"/api/webhook-management/configure/{by_webhook.pk}").status_code == 403
+    assert switch(changes, "webhook").status_code == 200
+    for client in (nobody, guest):
+        assert client.get(STATE).status_code == 403
+        assert switch(client, "websocket").status_code == 403
+    assert requests.get(web + STATE, timeout=5).status_code == 401
+    address = f"{web}/api/instance-management/enable-webhook/{NAME}"
+    assert requests.post(address, timeout=5).status_code == 401
+
+
+def test_staff_switch_with_their_session_and_csrf(
+    by_webhook: WhatsAppSession, staff: User
+) -> None:
+    from django.test import Client
+
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(staff)
+    address = f"/api/instance-management/enable-webhook/{NAME}"
+    assert browser.post(address, content_type="application/json").status_code == 403
+    browser.cookies["csrftoken"] = token = "x" * 32
+    answer = browser.post(
+        address, content_type="application/json", headers={"X-CSRFToken": token}
+    )
+    assert answer.status_code == 200
+
+
+def test_an_unknown_instance_is_404_with_success_false(api: APIClient) -> None:
+    for answer in (
+        switch(api, "webhook", "ghost"),
+        switch(api, "websocket", "ghost"),
+        api.post("/api/webhook-management/configure/999999"),
+        api.get("/api/instance-management/connection-state/ghost"),
+    ):
+        assert answer.status_code == 404
+        assert answer.json()["success"] is False
+        assert answer.json()["message"]
+
+
+def test_a_wrong_field_is_400_in_the_shape_of_the_others(
+    api: APIClient, by_webhook: WhatsAppSession
+) -> None:
+    answer = switch(api, "webhook", webhook_base64="perhaps")
+    assert answer.status_code == 400
+    assert answer.json()["webhook_base64"]
+    assert answer.json()["success"] is False
+
+
+def test_enabling_what_is_enabled_changes_nothing(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    for _ in range(2):
+        assert switch(api, "websocket").status_code == 200
+        assert agreed(api, evolution) == "websocket"
+    for _ in range(2):
+        assert switch(api, "webhook").status_code == 200
+        assert agreed(api, evolution) == "webhook"
+
+
+def test_each_switch_is_recorded_with_who_when_whence_and_result(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, staff: User
+) -> None:
+    evolution.fault("/webhook/set", status=500, method="POST")
+    assert switch(api, "webhook").status_code == 502
+    failed, done = ReceiveModeChange.objects.all()
+    assert (done.from_mode, done.to_mode) == ("", "webhook")
+    assert (failed.from_mode, failed.to_mode) == ("webhook", "webhook")
+    for change, result in ((done, "done"), (failed, "undone")):
+        assert (change.session, change.user, change.source) == (by_webhook, staff, "api")
+        assert change.result == result
+        assert change.finished_at is not None
+        assert change.finished_at >= change.started_at
+    assert "500" in failed.detail
+
+
+def test_websocket_needs_a_listener(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    answer = switch(api, "websocket")
+    assert answer.status_code == 503
+    assert answer.json() == {
+        "success": False,
+        "message": "No listener is running, so the WebSocket would not be heard.",
+    }
+    assert agreed(api, evolution) == "webhook"
+
+
+@pytest.mark.usefixtures("listener")
+def test_websocket_of_a_channel_that_is_off_is_refused(
+    api: APIClient, by_webhook: WhatsAppSession
+) -> None:
+    by_webhook.channel.active = False
+    by_webhook.channel.save()
+    assert switch(api, "websocket").status_code == 409
+    assert state(api)["webhookEnabled"]

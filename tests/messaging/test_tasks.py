@@ -1,0 +1,467 @@
+"""The jobs, run by a real worker on the real queue."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import OperationalError, connection, transaction
+from django.utils import timezone
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateWorker
+
+from messaging import care, delivery, sending, tasks
+from messaging.inbound import journal
+from messaging.models import DeliveryAttempt, InboundEvent, Message, ParkedReceipt
+from messaging.states import Outcome, Route
+from tests.messaging.support import (
+    accept,
+    attempt_of,
+    attempts,
+    customer,
+    envelope,
+    jobs,
+    post,
+    run_jobs,
+    running_worker,
+    status,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from channels_app.models import Channel
+    from tests.conftest import Provider
+
+pytestmark = pytest.mark.django_db
+# Where a worker runs: it has connections of its own.
+with_worker = pytest.mark.django_db(transaction=True)
+
+LONG_AGO = dt.timedelta(seconds=60)
+
+
+def make_due() -> None:
+    """Let the waiting time of every message and its job be over."""
+    DeliveryAttempt.objects.update(finished_at=timezone.now() - LONG_AGO)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = now() - interval '1 s'")
+
+
+def age(queryset: Any, **fields: dt.timedelta) -> None:
+    queryset.update(**{name: timezone.now() - ago for name, ago in fields.items()})
+
+
+# -- delivery --------------------------------------------------------------------------------------
+
+
+@with_worker
+def test_accepting_a_message_makes_a_job_that_sends_it(wired: Channel, graph: Provider) -> None:
+    message = accept(wired)
+    [job] = jobs()
+    assert (job.task_name, job.queue_name) == ("messaging.deliver", "delivery")
+    assert job.lock == f"conversation:{message.conversation_id}"
+
+    run_jobs()
+
+    message.refresh_from_db()
+    assert message.status == "sent"
+    assert jobs() == []
+
+
+def test_a_message_that_is_rolled_back_leaves_no_job(channel: Channel) -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        accept(channel)
+        raise ZeroDivisionError
+    assert jobs() == []
+    assert not Message.objects.exists()
+
+
+@with_worker
+def test_a_job_that_is_rolled_back_leaves_no_job_either(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(source: str, source_key: str) -> None:
+        with transaction.atomic():
+            tasks.enqueue_delivery(Message.objects.get())
+            raise ZeroDivisionError
+
+    accept(channel)
+    clear_jobs()
+    tasks.enqueue_reading("cloud", "1")
+    monkeypatch.setattr(journal, "read_pending", fail)
+    run_jobs("inbound")
+    assert [(job.task_name, job.status) for job in jobs()] == [("messaging.read_inbound", "failed")]
+
+
+@with_worker
+def test_a_message_that_waits_puts_its_job_back_at_its_time(
+    wired: Channel, graph: Provider
+) -> None:
+    graph.plays("refused_131016", forever=True)
+    message = accept(wired)
+
+    run_jobs()
+
+    message.refresh_from_db()
+    [job] = jobs()
+    assert (job.status, job.scheduled_at) == ("todo", message.next_attempt_at)
+    assert len(graph.sends()) == 1
+
+
+@with_worker
+def test_a_conversation_keeps_its_order_while_its_first_message_waits(
+    wired: Channel, graph: Provider
+) -> None:
+    graph.plays("refused_131016")
+    first, second = accept(wired, text="1"), accept(wired, text="2")
+    elsewhere = accept(wired, to="+5511977776666", text="3")
+
+    run_jobs(concurrency=4)
+
+    elsewhere.refresh_from_db()
+    second.refresh_from_db()
+    assert elsewhere.status == "sent"
+    assert (second.status, second.next_attempt_at) == ("queued", None)
+    make_due()
+    run_jobs()
+    assert [sent["text"]["body"] for sent in graph.sends()] == ["1", "3", "1", "2"]
+    for message in (first, second):
+        message.refresh_from_db()
+        assert message.status == "sent"
+
+
+@with_worker
+def test_the_next_message_of_a_conversation_follows_at_once(
+    wired: Channel, graph: Provider
+) -> None:
+    """A worker is told that a lock is free; by itself it would look some seconds later."""
+    graph.plays("slow", forever=True)
+    first, second = accept(wired), accept(wired)
+    with running_worker():
+        wait_until(lambda: Message.objects.filter(status="sent").count() == 2)
+    done = attempts(first)[0].finished_at
+    assert attempts(second)[0].started_at - done < dt.timedelta(seconds=1)
+
+
+@with_worker
+def test_what_proves_a_send_wakes_the_job_that_waits_for_it(
+    wired: Channel, graph: Provider
+) -> None:
+    graph.plays("reset_after", "ok")
+    first, second = accept(wired, text="1"), accept(wired, text="2")
+    run_jobs()
+    first.refresh_from_db()
+    assert first.status == "unconfirmed"
+
+    post(status(first, "delivered", channel=wired))
+    run_jobs()
+
+    for message in (first, second):
+        message.refresh_from_db()
+    assert (first.status, second.status) == ("delivered", "sent")
+    assert jobs() == []
+    assert len(graph.sends()) == 2
+
+
+def test_waking_a_conversation_leaves_the_others_asleep(channel: Channel) -> None:
+    mine, other = accept(channel), accept(channel, to="+5511977776666")
+    later = timezone.now() + dt.timedelta(hours=1)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = %s", [later])
+    tasks.wake_conversation(mine.conversation_id)
+    assert [job.scheduled_at for job in jobs()] == [None, later]
+    tasks.wake_conversation(other.conversation_id)
+    tasks.wake_conversation(other.conversation_id)
+    assert [job.scheduled_at for job in jobs()] == [None, None]
+
+
+@with_worker
+def test_a_job_that_fails_by_an_error_of_ours_runs_again(
+    wired: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(message_id: str) -> None:
+        raise ZeroDivisionError
+
+    message = accept(wired)
+    monkeypatch.setattr(delivery, "deliver", broken)
+    before = timezone.now()
+    run_jobs()
+    [job] = jobs()
+    assert (job.status, job.attempts) == ("todo", 1)
+    assert before < job.scheduled_at < before + dt.timedelta(seconds=10)
+    monkeypatch.undo()
+    make_due()
+    run_jobs()
+    message.refresh_from_db()
+    assert message.status == "sent"
+
+
+@pytest.mark.parametrize(("attempts", "seconds"), [(0, 1), (3, 8), (6, 60), (100, 60)])
+def test_the_pause_after_an_error_of_ours_has_a_limit(attempts: int, seconds: int) -> None:
+    from procrastinate import jobs as procrastinate_jobs
+
+    job = procrastinate_jobs.Job(
+        id=1, queue="delivery", lock=None, queueing_lock=None, task_name="x", attempts=attempts
+    )
+    strategy = tasks._RunAgainWhenDue()
+    before = timezone.now()
+    decision = strategy.get_retry_decision(exception=ZeroDivisionError(), job=job)
+    assert decision is not None
+    assert decision.retry_at is not None
+    assert abs((decision.retry_at - before).total_seconds() - seconds) < 5
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+@with_worker
+def test_events_are_read_by_a_job_one_source_at_a_time(channel: Channel) -> None:
+    message = accept(channel)
+    attempt_of(message, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL)
+    post(status(message, "sent", channel=channel))
+    post(status(message, "read", channel=channel))
+    [job] = jobs(task_name="messaging.read_inbound")
+    assert job.lock == job.queueing_lock == f"inbound:cloud:{channel.pk}"
+
+    run_jobs("inbound")
+
+    message.refresh_from_db()
+    assert message.status == "read"
+    assert not InboundEvent.objects.filter(state="pending").exists()
+
+
+def test_asking_twice_for_a_reading_asks_once(db: None) -> None:
+    with transaction.atomic():
+        tasks.enqueue_reading("cloud", "1")
+        tasks.enqueue_reading("cloud", "1")
+        tasks.enqueue_reading("cloud", "2")
+        # The transaction of the caller is still usable.
+        assert len(jobs()) == 2
+    assert len(jobs()) == 2
+
+
+def test_a_reading_is_asked_for_again_while_one_runs(db: None) -> None:
+    tasks.enqueue_reading("cloud", "1")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing'")
+    tasks.enqueue_reading("cloud", "1")
+    assert [job.status for job in jobs()] == ["doing", "todo"]
+
+
+@with_worker
+def test_a_reading_that_fails_does_not_block_the_next(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(source: str, source_key: str) -> None:
+        # Another event arrives meanwhile.
+        tasks.enqueue_reading(source, source_key)
+        monkeypatch.undo()
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(journal, "read_pending", away)
+    post(envelope({}, channel))
+    run_jobs("inbound")
+    assert not InboundEvent.objects.filter(state="pending").exists()
+    assert [job.status for job in jobs()] == ["failed"]
+
+
+# -- workers that died -----------------------------------------------------------------------------
+
+
+def a_worker_took(*task_names: str, heartbeat: dt.timedelta) -> None:
+    """Leave the jobs of these tasks as a worker does that has them in hand."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (%s) RETURNING id",
+            [timezone.now() - heartbeat],
+        )
+        [worker] = cursor.fetchone()
+        cursor.execute(
+            "UPDATE procrastinate_jobs SET status = 'doing', worker_id = %s"
+            " WHERE task_name = ANY(%s)",
+            [worker, list(task_names)],
+        )
+
+
+def rescue() -> None:
+    tasks.rescue_stalled_jobs.defer(timestamp=0)
+    run_jobs("care")
+
+
+@with_worker
+def test_the_delivery_of_a_dead_worker_is_taken_up_as_an_unknown_outcome(
+    wired: Channel, graph: Provider
+) -> None:
+    message = accept(wired)
+    delivery._decide(str(message.pk))
+    a_worker_took(tasks.DELIVER, heartbeat=dt.timedelta(seconds=16))
+
+    rescue()
+
+    [job] = jobs(task_name=tasks.DELIVER)
+    assert job.status == "todo"
+    run_jobs("delivery")
+    message.refresh_from_db()
+    assert (message.status, message.decision) == ("unconfirmed", "waiting_confirmation")
+    assert [attempt.error_code for attempt in attempts(message)] == ["worker_lost"]
+    assert graph.sends() == []
+
+
+@with_worker
+def test_the_jobs_of_a_living_worker_are_left_to_it(wired: Channel) -> None:
+    accept(wired)
+    a_worker_took(tasks.DELIVER, heartbeat=dt.timedelta(seconds=5))
+    rescue()
+    [job] = jobs(task_name=tasks.DELIVER)
+    assert job.status == "doing"
+
+
+@with_worker
+def test_the_other_jobs_of_a_dead_worker_are_ended(channel: Channel) -> None:
+    post(envelope({}, channel))
+    a_worker_took("messaging.read_inbound", heartbeat=dt.timedelta(seconds=60))
+    rescue()
+    assert jobs() == []
+    age(InboundEvent.objects.all(), received_at=LONG_AGO)
+    care.sweep()
+    run_jobs("inbound")
+    assert InboundEvent.objects.get().state == "done"
+
+
+# -- the sweep -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"status": "queued"}, True),
+        ({"status": "sending"}, True),
+        ({"status": "unconfirmed", "decision": "waiting_confirmation"}, True),
+        ({"status": "rejected", "decision": ""}, True),
+        ({"status": "rejected", "decision": "no_fallback"}, False),
+        ({"status": "unconfirmed", "decision": "held"}, False),
+        ({"status": "sent"}, False),
+        ({"status": "delivered"}, False),
+        ({"direction": "in", "status": ""}, False),
+    ],
+)
+def test_a_message_on_its_way_never_rests_without_a_job(
+    channel: Channel, fields: dict[str, str], found: bool
+) -> None:
+    message = accept(channel)
+    clear_jobs()
+    Message.objects.filter(pk=message.pk).update(**fields)
+    care.sweep()
+    assert jobs() == []
+    age(Message.objects.all(), updated_at=LONG_AGO)
+    care.sweep()
+    care.sweep()
+    assert len(jobs()) == found
+
+
+def clear_jobs() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs")
+
+
+def test_a_message_whose_job_waits_or_runs_needs_no_other(channel: Channel) -> None:
+    accept(channel)
+    accept(channel, to="+5511977776666")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE procrastinate_jobs SET status = 'doing' WHERE id ="
+            " (SELECT min(id) FROM procrastinate_jobs)"
+        )
+    age(Message.objects.all(), updated_at=LONG_AGO)
+    care.sweep()
+    assert len(jobs()) == 2
+
+
+def test_the_sweep_finds_one_among_many_that_wait(channel: Channel) -> None:
+    """A long outage must not hide a message that was left behind."""
+    first = accept(channel)
+    Message.objects.bulk_create(
+        Message(
+            conversation=first.conversation,
+            direction="out",
+            status="queued",
+            created_at=first.created_at - dt.timedelta(minutes=1),
+        )
+        for _ in range(600)
+    )
+    waiting = Message.objects.exclude(pk=first.pk).values_list("pk", flat=True)
+    clear_jobs()
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, lock, args)"
+            " VALUES ('delivery', %s, 'x', %s)",
+            [[tasks.DELIVER, json.dumps({"message_id": str(pk)})] for pk in waiting],
+        )
+    age(Message.objects.all(), updated_at=LONG_AGO)
+    care.sweep()
+    assert len(jobs()) == 601
+
+
+@with_worker
+def test_events_that_nobody_reads_are_found(channel: Channel) -> None:
+    post(envelope({}, channel))
+    clear_jobs()
+    care.sweep()
+    assert jobs() == []
+    age(InboundEvent.objects.all(), received_at=LONG_AGO)
+    care.sweep()
+    run_jobs("inbound")
+    assert InboundEvent.objects.get().state == "done"
+
+
+@with_worker
+def test_the_sweep_and_the_forgetting_run_as_jobs(
+    channel: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    accept(channel)
+    clear_jobs()
+    age(Message.objects.all(), updated_at=LONG_AGO)
+    tasks.sweep.defer(timestamp=0)
+    tasks.forget_old.defer(timestamp=0)
+    run_jobs("care")
+    assert [job.task_name for job in jobs()] == [tasks.DELIVER]
+
+
+def test_what_is_old_is_forgotten(channel: Channel) -> None:
+    for number in range(4):
+        post({"number": number})
+    _done, young, pending, set_aside = InboundEvent.objects.order_by("id")
+    InboundEvent.objects.exclude(pk=pending.pk).update(state="done")
+    InboundEvent.objects.filter(pk=set_aside.pk).update(state="set_aside")
+    age(InboundEvent.objects.exclude(pk=young.pk), received_at=dt.timedelta(days=31))
+    for name in ("old", "new"):
+        ParkedReceipt.objects.create(channel=channel, provider_message_id=name, receipt="sent")
+    age(ParkedReceipt.objects.filter(provider_message_id="old"), received_at=dt.timedelta(days=8))
+
+    care.forget_old()
+
+    assert set(InboundEvent.objects.all()) == {young, pending, set_aside}
+    assert ParkedReceipt.objects.get().provider_message_id == "new"
+
+
+def test_periodic_tasks_are_registered() -> None:
+    periodic = {task.task.name: task.cron for task in app.periodic_registry.periodic_tasks.values()}
+    assert periodic["messaging.rescue_stalled_jobs"] == "* * * * * */5"
+    assert periodic["messaging.sweep"] == "* * * * * */10"
+    assert "messaging.forget_old" in periodic
+
+
+@with_worker
+def test_a_retry_by_a_person_makes_a_job(wired: Channel) -> None:
+    message = accept(wired, customer(graph="50"))
+    run_jobs()
+    message.refresh_from_db()
+    assert (message.status, jobs()) == ("rejected", [])
+    sending.retry_message(message, route="fallback", user=None)
+    run_jobs()
+    message.refresh_from_db()
+    assert message.icon == "globe"
+    assert ProcrastinateWorker.objects.count() == 0

@@ -1,0 +1,80 @@
+"""Reading pages in tests: elements by attribute, with the text inside of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "use", "wbr"}
+
+
+@dataclass
+class Element:
+    tag: str
+    attributes: dict[str, str]
+    children: list[Element | str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """All the text inside, spaces collapsed."""
+        parts = (child if isinstance(child, str) else child.text for child in self.children)
+        return " ".join(" ".join(parts).split())
+
+    def all(self, tag: str = "", **wanted: str | None) -> list[Element]:
+        """Descendants with these attributes; None stands for any value, `_` for a hyphen."""
+        names = {name.rstrip("_").replace("_", "-"): value for name, value in wanted.items()}
+        found: list[Element] = []
+        for child in self.children:
+            if isinstance(child, str):
+                continue
+            if (not tag or child.tag == tag) and all(
+                name in child.attributes and value in (None, child.attributes[name])
+                for name, value in names.items()
+            ):
+                found.append(child)
+            found += child.all(tag, **wanted)
+        return found
+
+    def one(self, tag: str = "", **wanted: str | None) -> Element:
+        """The only such descendant."""
+        found = self.all(tag, **wanted)
+        assert len(found) == 1, f"{len(found)} elements with {tag} {wanted}"
+        return found[0]
+
+    def error_of(self, name: str) -> str:
+        """The error beside a field, which the field must point to."""
+        box = next(element for element in self.all(name=name) if element.tag != "meta")
+        described = box.attributes.get("aria-describedby", "").split()
+        errors = [element for id_ in described for element in self.all("ul", id=id_)]
+        assert len(errors) == 1, f"{name} has {len(errors)} errors"
+        assert box.attributes.get("aria-invalid") == "true"
+        return errors[0].text
+
+
+class _Parser(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = [Element("", {})]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = Element(tag, {name: value or "" for name, value in attrs})
+        self.open[-1].children.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open[-1].children.append(Element(tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in [element.tag for element in self.open]:
+            while self.open.pop().tag != tag:
+                pass
+
+    def handle_data(self, data: str) -> None:
+        self.open[-1].children.append(data)
+
+
+def parse(html: str | bytes) -> Element:
+    parser = _Parser()
+    parser.feed(html.decode() if isinstance(html, bytes) else html)
+    return parser.open[0]

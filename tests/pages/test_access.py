@@ -1,0 +1,195 @@
+"""Every page is for signed-in staff whom Django's permissions allow it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client, RequestFactory
+from django.views.defaults import server_error
+
+from channels_app.urls import urlpatterns as channel_urls
+from messaging.models import Conversation, Message
+from messaging.urls import urlpatterns as messaging_urls
+from tests.pages.html import parse
+
+pytestmark = pytest.mark.django_db
+
+PAGES = {
+    "/": ("messaging.view_message",),
+    "/conversations/": ("messaging.view_conversation", "messaging.view_message"),
+    "/conversations/new/": ("messaging.view_message", "messaging.add_message"),
+    "/conversations/{conversation}/": ("messaging.view_conversation", "messaging.view_message"),
+    "/conversations/{conversation}/older/?before={message}": (
+        "messaging.view_conversation",
+        "messaging.view_message",
+    ),
+    "/channels/": ("channels_app.view_channel",),
+    "/channels/new/": ("channels_app.view_channel", "channels_app.add_channel"),
+    "/channels/{channel}/": ("channels_app.view_channel",),
+    "/channels/{channel}/delete/": ("channels_app.view_channel", "channels_app.delete_channel"),
+}
+READ_MESSAGES = ("messaging.view_conversation", "messaging.view_message")
+ACTIONS = {
+    "/conversations/new/": ("messaging.view_message", "messaging.add_message"),
+    "/conversations/{conversation}/": (*READ_MESSAGES, "messaging.add_message"),
+    "/conversations/{conversation}/seen/": READ_MESSAGES,
+    "/messages/{message}/retry/": ("messaging.view_message", "messaging.change_message"),
+    "/channels/new/": ("channels_app.view_channel", "channels_app.add_channel"),
+    "/channels/{channel}/": ("channels_app.view_channel", "channels_app.change_channel"),
+    "/channels/{channel}/delete/": ("channels_app.view_channel", "channels_app.delete_channel"),
+    "/channels/{channel}/test/": ("channels_app.view_channel", "channels_app.change_channel"),
+}
+
+
+@pytest.fixture
+def address(
+    conversation: Conversation, make_message: Callable[..., Message]
+) -> Callable[[str], str]:
+    """Fill a page's address with what exists."""
+    message = make_message(conversation)
+
+    def fill(path: str) -> str:
+        return path.format(
+            conversation=conversation.pk, channel=conversation.channel_id, message=message.pk
+        )
+
+    return fill
+
+
+def test_no_page_is_left_out_of_these_tests() -> None:
+    names = {pattern.name for pattern in [*messaging_urls, *channel_urls]}
+
+    assert names == {
+        "dashboard", "conversations", "new", "conversation", "older", "seen", "retry",
+        "list", "detail", "delete", "test",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_an_anonymous_visitor_is_sent_to_the_login_and_back(
+    page: str, address: Callable[[str], str], client: Client
+) -> None:
+    answer = client.get(address(page))
+
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("/accounts/login/?next=/")
+
+
+def test_a_fragment_of_a_session_that_ended_takes_the_whole_page_to_the_login(
+    address: Callable[[str], str], client: Client
+) -> None:
+    answer = client.get(
+        address("/conversations/{conversation}/older/"),
+        headers={
+            "HX-Request": "true",
+            "HX-Current-URL": f"http://testserver{address('/conversations/{conversation}/')}",
+        },
+    )
+
+    assert answer.status_code == 401
+    assert answer["HX-Redirect"] == address("/accounts/login/?next=/conversations/{conversation}/")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_staff_without_permission_get_a_page_that_says_so(
+    page: str,
+    address: Callable[[str], str],
+    make_user: Callable[..., User],
+    client_for: Callable[[User], Client],
+) -> None:
+    answer = client_for(make_user("leo")).get(address(page))
+
+    assert answer.status_code == 403
+    assert "Ask an administrator" in parse(answer.content).text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_permissions_without_being_staff_are_not_enough(
+    page: str,
+    address: Callable[[str], str],
+    make_user: Callable[..., User],
+    client_for: Callable[[User], Client],
+) -> None:
+    visitor = make_user("leo", *PAGES[page], is_staff=False)
+
+    assert client_for(visitor).get(address(page)).status_code == 403
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_permissions_of_a_page_open_it(
+    page: str,
+    address: Callable[[str], str],
+    make_user: Callable[..., User],
+    client_for: Callable[[User], Client],
+) -> None:
+    answer = client_for(make_user("leo", *PAGES[page])).get(address(page))
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("page", ACTIONS)
+def test_each_permission_of_an_action_is_needed(
+    page: str,
+    address: Callable[[str], str],
+    make_user: Callable[..., User],
+    client_for: Callable[[User], Client],
+) -> None:
+    for missing in ACTIONS[page]:
+        some = [permission for permission in ACTIONS[page] if permission != missing]
+        staff_client = client_for(make_user(uuid.uuid4().hex, *some))
+
+        assert staff_client.post(address(page)).status_code == 403, missing
+
+
+@pytest.mark.parametrize("page", ACTIONS)
+def test_no_action_works_without_the_csrf_token(
+    page: str, address: Callable[[str], str], staff: User
+) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.cookies["django_language"] = "en"
+    client.force_login(staff)
+
+    answer = client.post(address(page))
+
+    assert answer.status_code == 403
+    assert "open too long" in parse(answer.content).text
+
+
+def test_what_one_may_not_do_is_not_offered(
+    reader: Client,
+    address: Callable[[str], str],
+    make_message: Callable[..., Message],
+    conversation: Conversation,
+) -> None:
+    make_message(conversation, status="rejected", decision="no_fallback")
+    text = "".join(
+        reader.get(address(page)).content.decode()
+        for page in ("/", "/channels/", "/conversations/", "/conversations/{conversation}/")
+    )
+    page = reader.get(address("/channels/{channel}/")).content
+    form = parse(page)
+
+    for offer in ("/conversations/new/", "/channels/new/", "/retry/", "/test/", "<textarea"):
+        assert offer not in text
+    assert b"/delete/" not in page
+    assert not form.all("button", class_="button button-primary")
+    assert all("disabled" in box.attributes for box in form.all("input", name="name"))
+
+
+def test_an_unknown_address_gets_a_page_of_ours(client: Client) -> None:
+    client.cookies["django_language"] = "en"
+
+    answer = client.get("/nowhere/")
+
+    assert answer.status_code == 404
+    assert "Page not found" in parse(answer.content).text
+
+
+def test_the_page_for_our_own_faults_needs_no_database(rf: RequestFactory) -> None:
+    answer = server_error(rf.get("/"))
+
+    assert answer.status_code == 500
+    assert b"data-toasts" in answer.content

@@ -1,0 +1,467 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.template.loader import render_to_string
+from django.test import Client
+
+from channels_app import connection
+from channels_app.models import Channel
+from channels_app.providers.base import ConnectionReport
+from messaging.models import Conversation, Message
+from tests.pages.html import parse
+
+pytestmark = pytest.mark.django_db
+MakeChannel = Callable[..., Channel]
+
+SECRETS = {name: f"s3cret-{name}" for name in Channel.SECRETS}
+
+
+@pytest.fixture
+def baileys(make_channel: MakeChannel) -> Channel:
+    return make_channel(
+        name="Celular",
+        kind="baileys",
+        evolution_url="http://127.0.0.1:9",
+        evolution_api_key="evo-key",
+        instance_name="oficina",
+    )
+
+
+def filled(channel: Channel | None = None, **changes: Any) -> dict[str, Any]:
+    """What a browser would post for an official channel."""
+    return {
+        "name": channel.name if channel else "Novo",
+        "active": "on",
+        "phone_number_id": channel.phone_number_id if channel else "123",
+        "graph_url": "https://graph.facebook.com",
+        "graph_version": "v25.0",
+        "official_retries": "1",
+        "request_timeout_seconds": "15",
+        "confirm_seconds": "60",
+        "on_unconfirmed": "fallback",
+        "fallback_max_age_minutes": "60",
+        "fallback_per_minute": "20",
+        **({} if channel else {"access_token": "EAAnew"}),
+        **changes,
+    }
+
+
+# --- cards --------------------------------------------------------------------------------------
+
+
+def test_a_card_tells_name_kind_state_fallback_and_leads_to_the_form(
+    staff_client: Client, baileys: Channel, make_channel: MakeChannel
+) -> None:
+    channel = make_channel(fallback="baileys", fallback_channel=baileys)
+    channel.record_health(ok=False, detail="The access token has expired")
+
+    card = parse(staff_client.get("/channels/").content).one(data_channel=str(channel.pk))
+
+    for words in ("Oficial", "Official (Cloud API)", "Not working", "token has expired",
+                  "Fallback: Baileys, by “Celular”", "Last change now"):  # fmt: skip
+        assert words in card.text
+    assert card.one("a", title="Edit").attributes["href"] == f"/channels/{channel.pk}/"
+
+
+@pytest.mark.parametrize(
+    ("fallback", "state"), [("none", "not_configured"), ("wwebjs", "disconnected")]
+)
+def test_the_card_carries_the_state_of_the_wwebjs_session(
+    staff_client: Client, make_channel: MakeChannel, fallback: str, state: str
+) -> None:
+    channel = make_channel(fallback=fallback, wwebjs_url="http://127.0.0.1:9", wwebjs_api_key="k")
+
+    card = parse(staff_client.get("/channels/").content).one(data_channel=str(channel.pk))
+
+    assert card.attributes["data-wwebjs-state"] == state
+
+
+def test_the_socket_draws_the_same_card_without_a_request(channel: Channel) -> None:
+    html = render_to_string("channels_app/_card.html", {"channel": channel, "may_change": True})
+
+    assert parse(html).one("article", data_live=f"channel:{channel.pk}")
+
+
+def test_a_newcomer_is_led_to_the_first_channel(staff_client: Client) -> None:
+    for page in ("/", "/channels/"):
+        links = parse(staff_client.get(page).content).all("a", href="/channels/new/")
+        assert "Create the first channel" in [link.text for link in links]
+
+
+def test_the_cards_need_as_many_queries_for_ten_as_for_two(
+    staff_client: Client,
+    baileys: Channel,
+    make_channel: MakeChannel,
+    django_assert_max_num_queries: Any,
+) -> None:
+    counts = []
+    for _ in range(2):
+        make_channel(fallback="baileys", fallback_channel=baileys)
+        with django_assert_max_num_queries(8) as queries:
+            staff_client.get("/channels/")
+        counts.append(len(queries))
+
+    assert counts[0] == counts[1]
+
+
+# --- the form -----------------------------------------------------------------------------------
+
+
+def test_an_official_channel_is_created(staff_client: Client) -> None:
+    answer = staff_client.post("/channels/new/", filled(verify_token=" abre-te "))
+
+    channel = Channel.objects.get()
+    assert answer["Location"] == f"/channels/{channel.pk}/"
+    assert (channel.kind, channel.name, channel.access_token) == ("official", "Novo", "EAAnew")
+    assert channel.verify_token == "abre-te"
+    assert channel.fallback == "none"
+
+
+def test_a_baileys_channel_is_created(staff_client: Client) -> None:
+    data = {
+        "name": "Celular",
+        "active": "on",
+        "evolution_url": "http://evolution.example:8080",
+        "evolution_api_key": "evo",
+        "instance_name": "oficina",
+        "request_timeout_seconds": "15",
+    }
+
+    staff_client.post("/channels/new/?kind=baileys", data)
+
+    channel = Channel.objects.get()
+    assert (channel.kind, channel.instance_name, channel.evolution_api_key) == (
+        "baileys", "oficina", "evo",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"name": ""}, "name", "This field is required."),
+        ({"name": "Outro"}, "name", "Another channel already has this name."),
+        ({"phone_number_id": "12x"}, "phone_number_id", "Digits only."),
+        ({"phone_number_id": "777"}, "phone_number_id", "Another channel already uses"),
+        ({"access_token": ""}, "access_token", "This field is required."),
+        ({"graph_url": "not a url"}, "graph_url", "valid URL"),
+        ({"graph_version": "25"}, "graph_version", "Write it like v25.0."),
+        ({"wwebjs_enabled": "on"}, "wwebjs_url", "This field is required."),
+        ({"wwebjs_enabled": "on"}, "wwebjs_api_key", "This field is required."),
+        ({"wwebjs_session_id": "a b"}, "wwebjs_session_id", "Letters, digits, - and _ only."),
+        ({"fallback_channel": "999"}, "fallback_channel", "Select a valid choice"),
+        ({"official_retries": "99"}, "official_retries", "less than or equal to 10"),
+        ({"confirm_seconds": "x"}, "confirm_seconds", "Enter a whole number."),
+        ({"fallback_per_minute": "0"}, "fallback_per_minute", "greater than or equal to 1"),
+    ],
+)
+def test_errors_stand_beside_their_field(
+    staff_client: Client, make_channel: MakeChannel, change: dict[str, Any], field: str, said: str
+) -> None:
+    make_channel(name="Outro", phone_number_id="777")
+
+    answer = staff_client.post("/channels/new/", filled(**change))
+
+    assert answer.status_code == 400
+    page = parse(answer.content)
+    assert said in page.text
+    if field == "phone_number_id" and change[field] == "777":
+        return  # the database's rule spans fields: it is told above the form
+    assert said in page.error_of(field)
+    assert Channel.objects.count() == 1
+
+
+def test_a_fault_in_the_advanced_part_opens_it(staff_client: Client) -> None:
+    page = parse(staff_client.post("/channels/new/", filled(official_retries="99")).content)
+
+    assert "open" in page.one("details", class_="fieldset").attributes
+
+
+def test_the_two_fallbacks_exclude_each_other(staff_client: Client, baileys: Channel) -> None:
+    both = filled(
+        wwebjs_enabled="on",
+        wwebjs_url="http://127.0.0.1:3500",
+        wwebjs_api_key="suaapikey",
+        fallback_channel=baileys.pk,
+    )
+
+    page = parse(staff_client.post("/channels/new/", both).content)
+
+    assert "Choose one of the two" in page.error_of("fallback_channel")
+    assert Channel.objects.count() == 1
+
+
+def test_the_choice_of_the_fallback_is_saved_shown_and_taken_back(
+    staff_client: Client, channel: Channel, baileys: Channel
+) -> None:
+    url = f"/channels/{channel.pk}/"
+    wwebjs = {
+        "wwebjs_enabled": "on",
+        "wwebjs_url": "http://127.0.0.1:3500",
+        "wwebjs_api_key": "suaapikey",
+    }
+
+    staff_client.post(url, filled(channel, **wwebjs))
+    channel.refresh_from_db()
+    assert (channel.fallback, channel.wwebjs_api_key) == ("wwebjs", "suaapikey")
+    assert channel.wwebjs_session_id
+    box = parse(staff_client.get(url).content).one("input", name="wwebjs_enabled")
+    assert "checked" in box.attributes
+
+    staff_client.post(
+        url, filled(channel, wwebjs_url=wwebjs["wwebjs_url"], fallback_channel=baileys.pk)
+    )
+    channel.refresh_from_db()
+    assert (channel.fallback, channel.fallback_channel) == ("baileys", baileys)
+    chosen = parse(staff_client.get(url).content).one("select", name="fallback_channel")
+    assert [option.text for option in chosen.all("option", selected=None)] == ["Celular"]
+
+    staff_client.post(url, filled(channel))
+    channel.refresh_from_db()
+    assert (channel.fallback, channel.fallback_channel) == ("none", None)
+
+
+def test_only_active_baileys_channels_can_be_chosen(
+    staff_client: Client, channel: Channel, baileys: Channel, make_channel: MakeChannel
+) -> None:
+    make_channel(name="Parado", kind="baileys", active=False)
+
+    select = parse(staff_client.get(f"/channels/{channel.pk}/").content).one(
+        "select", name="fallback_channel"
+    )
+
+    assert [option.text for option in select.all("option")] == ["None", "Celular"]
+
+
+def test_a_chosen_fallback_that_was_deactivated_is_told_instead_of_dropped(
+    staff_client: Client, make_channel: MakeChannel, baileys: Channel
+) -> None:
+    channel = make_channel(fallback="baileys", fallback_channel=baileys)
+    Channel.objects.filter(pk=baileys.pk).update(active=False)
+
+    answer = staff_client.post(
+        f"/channels/{channel.pk}/", filled(channel, fallback_channel=baileys.pk)
+    )
+
+    page = parse(answer.content)
+    assert page.error_of("fallback_channel") == "Choose an active Baileys channel."
+
+
+def test_the_webhook_address_stands_ready_to_be_copied(
+    staff_client: Client, channel: Channel, settings: Any
+) -> None:
+    settings.PUBLIC_URL = "https://alterna.example"
+
+    page = parse(staff_client.get(f"/channels/{channel.pk}/").content)
+
+    box = page.one("input", id="webhook-url")
+    assert box.attributes["value"] == "https://alterna.example/api/webhooks/cloud"
+    page.one("button", data_copy="#webhook-url")
+
+
+def test_the_kind_of_a_channel_stays(staff_client: Client, channel: Channel) -> None:
+    staff_client.post(f"/channels/{channel.pk}/?kind=baileys", filled(channel, kind="baileys"))
+
+    channel.refresh_from_db()
+    assert channel.kind == "official"
+
+
+# --- secrets ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full(make_channel: MakeChannel) -> Channel:
+    """A channel with every secret."""
+    return make_channel(fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", **SECRETS)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "/", "/channels/", "/channels/{}/", "/channels/{}/delete/", "/conversations/",
+        "/conversations/new/", "/admin/channels_app/channel/",
+        "/admin/channels_app/channel/{}/change/", "/admin/channels_app/channel/{}/delete/",
+        "/admin/channels_app/channel/{}/history/",
+    ],
+)  # fmt: skip
+def test_no_page_shows_a_secret(staff_client: Client, full: Channel, page: str) -> None:
+    answer = staff_client.get(page.format(full.pk))
+
+    assert answer.status_code == 200
+    assert b"s3cret" not in answer.content
+
+
+def test_a_refused_form_does_not_show_the_secret_that_was_typed(
+    staff_client: Client, full: Channel
+) -> None:
+    answer = staff_client.post(
+        f"/channels/{full.pk}/", filled(full, name="", access_token="typed-just-now")
+    )
+
+    assert answer.status_code == 400
+    assert b"typed-just-now" not in answer.content
+    assert b"s3cret" not in answer.content
+
+
+def test_a_secret_left_empty_stays_and_a_new_one_replaces_it(
+    staff_client: Client, full: Channel
+) -> None:
+    page = parse(staff_client.get(f"/channels/{full.pk}/").content)
+    box = page.one("input", name="access_token")
+    assert box.attributes["placeholder"] == "Configured: leave empty to keep"
+    assert "value" not in box.attributes
+
+    staff_client.post(f"/channels/{full.pk}/", filled(full, app_secret="changed"))
+
+    full.refresh_from_db()
+    assert (full.access_token, full.app_secret) == (SECRETS["access_token"], "changed")
+    assert full.evolution_api_key == SECRETS["evolution_api_key"]
+
+
+def test_an_optional_secret_can_be_cleared_a_required_one_cannot(
+    staff_client: Client, full: Channel
+) -> None:
+    clear = {"app_secret-clear": "1", "access_token-clear": "1"}
+
+    staff_client.post(f"/channels/{full.pk}/", filled(full, **clear))
+
+    full.refresh_from_db()
+    assert (full.access_token, full.app_secret) == (SECRETS["access_token"], "")
+
+
+def test_clearing_a_key_that_the_fallback_needs_is_an_error(
+    staff_client: Client, full: Channel
+) -> None:
+    data = filled(
+        full, wwebjs_enabled="on", wwebjs_url="http://127.0.0.1:9", **{"wwebjs_api_key-clear": "1"}
+    )
+
+    page = parse(staff_client.post(f"/channels/{full.pk}/", data).content)
+
+    assert page.error_of("wwebjs_api_key") == "This field is required."
+
+
+def test_the_admin_keeps_and_replaces_secrets_as_the_page_does(
+    staff_client: Client, full: Channel
+) -> None:
+    form = (
+        staff_client.get(f"/admin/channels_app/channel/{full.pk}/change/").context["adminform"].form
+    )
+    data = {name: value for name, value in form.initial.items() if value is not None}
+    assert not set(SECRETS) & set(data)
+
+    answer = staff_client.post(
+        f"/admin/channels_app/channel/{full.pk}/change/",
+        {**data, "app_secret": "changed", "calls_api_key-clear": "1", "active": "on"},
+    )
+
+    assert answer.status_code == 302
+    full.refresh_from_db()
+    assert (full.access_token, full.app_secret, full.calls_api_key) == (
+        SECRETS["access_token"], "changed", "",
+    )  # fmt: skip
+
+
+def test_the_admin_does_not_print_secrets_for_those_who_may_only_look(
+    full: Channel, make_user: Callable[..., User], client_for: Callable[[User], Client]
+) -> None:
+    staff_client = client_for(make_user("leo", "channels_app.view_channel"))
+
+    answer = staff_client.get(f"/admin/channels_app/channel/{full.pk}/change/", follow=True)
+
+    assert b"s3cret" not in answer.content
+    assert answer.status_code == 403
+
+
+# --- the test of a connection -------------------------------------------------------------------
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
+        channel.record_health(ok=True)
+        return [
+            ("Official", ConnectionReport(True, "Works", {"quality": "GREEN"})),
+            ("Fallback", ConnectionReport(False, "The session is not started")),
+        ]
+
+    monkeypatch.setattr(connection, "test_connection", test_connection)
+
+
+def test_the_test_of_a_connection_shows_each_report(
+    staff_client: Client, channel: Channel, found: None
+) -> None:
+    answer = parse(staff_client.post(f"/channels/{channel.pk}/test/").content)
+
+    assert answer.one(class_="report report-ok").text == "Official : Works quality GREEN"
+    assert "not started" in answer.one(class_="report report-failed").text
+
+
+def test_a_card_that_asks_for_the_test_gets_itself_back_with_the_new_state(
+    staff_client: Client, channel: Channel, found: None
+) -> None:
+    answer = staff_client.post(f"/channels/{channel.pk}/test/", {"card": "yes"})
+
+    card = parse(answer.content).one(data_channel=str(channel.pk))
+    assert "Connection established" in card.text
+    assert "not started" in card.text
+    assert int(card.attributes["data-version"]) > 0
+
+
+def test_the_admin_tests_the_chosen_channels(
+    staff_client: Client, channel: Channel, found: None
+) -> None:
+    answer = staff_client.post(
+        "/admin/channels_app/channel/",
+        {"action": "test_connection", "_selected_action": [channel.pk]},
+        follow=True,
+    )
+
+    assert "Oficial, Official: Works" in answer.content.decode()
+
+
+# --- deleting -----------------------------------------------------------------------------------
+
+
+def test_a_channel_that_nothing_depends_on_is_deleted_after_a_question(
+    staff_client: Client, channel: Channel
+) -> None:
+    url = f"/channels/{channel.pk}/delete/"
+    assert parse(staff_client.get(url).content).all("button", class_="button button-danger")
+    assert Channel.objects.exists()
+
+    answer = staff_client.post(url, follow=True)
+
+    assert not Channel.objects.exists()
+    assert "The channel “Oficial” was deleted." in answer.content.decode()
+
+
+def test_a_channel_with_conversations_stays_and_deactivating_is_suggested(
+    staff_client: Client, conversation: Conversation, make_message: Callable[..., Message]
+) -> None:
+    make_message(conversation, attempts=[{"outcome": "accepted"}])
+    url = f"/channels/{conversation.channel_id}/delete/"
+
+    for answer in (staff_client.get(url), staff_client.post(url)):
+        page = parse(answer.content)
+        assert "Conversations: 1" in page.text
+        assert "deactivate it" in page.text
+        assert not page.all("button", class_="button button-danger")
+    assert answer.status_code == 409
+    assert Channel.objects.exists()
+
+
+def test_a_fallback_of_another_channel_stays_and_the_other_is_named(
+    staff_client: Client, baileys: Channel, make_channel: MakeChannel
+) -> None:
+    other = make_channel(fallback="baileys", fallback_channel=baileys)
+
+    page = parse(staff_client.post(f"/channels/{baileys.pk}/delete/").content)
+
+    assert page.one("main").one("a", href=f"/channels/{other.pk}/").text == other.name
+    assert (
+        "Fallback of: Oficial 1" in parse(staff_client.get(f"/channels/{baileys.pk}/").content).text
+    )

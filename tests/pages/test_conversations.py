@@ -1,0 +1,418 @@
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import time_machine
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from channels_app.models import Channel
+from messaging.models import Conversation, Message
+from tests.pages.html import parse
+
+pytestmark = pytest.mark.django_db
+MakeMessage = Callable[..., Message]
+MakeConversation = Callable[..., Conversation]
+HTMX = {"HX-Request": "true"}
+
+
+def url(conversation: Conversation) -> str:
+    return f"/conversations/{conversation.pk}/"
+
+
+# --- the list -----------------------------------------------------------------------------------
+
+
+def test_a_row_tells_who_where_what_and_when(
+    staff_client: Client, conversation: Conversation, make_message: MakeMessage
+) -> None:
+    make_message(conversation, minutes_ago=5, text="Até amanhã!", status="read")
+    Conversation.objects.update(unread_count=3)
+
+    row = parse(staff_client.get("/conversations/").content).one(
+        data_live=f"conversation:{conversation.pk}"
+    )
+
+    assert row.attributes["href"] == url(conversation)
+    for words in ("Mariana Alves", "Oficial", "Até amanhã!", "3 unread"):
+        assert words in row.text
+    row.one(data_icon="read")
+
+
+def test_a_contact_without_a_name_is_its_number_as_people_write_it(
+    staff_client: Client, channel: Channel, make_conversation: MakeConversation
+) -> None:
+    make_conversation(channel, "+5511999990042")
+
+    assert "+55 11 99999-0042" in parse(staff_client.get("/conversations/").content).text
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", {"Ana", "Bia"}),
+        ("search=bia", {"Bia"}),
+        ("search=99999-0001", {"Ana"}),
+        ("search=nobody", set()),
+        ("attention=on", {"Bia"}),
+        ("channel={other}", {"Bia"}),
+        ("channel=999999", {"Ana", "Bia"}),
+        ("channel=x&page=-7", {"Ana", "Bia"}),
+    ],
+)
+def test_the_list_is_searched_and_filtered(
+    staff_client: Client,
+    make_channel: Callable[..., Channel],
+    make_conversation: MakeConversation,
+    make_message: MakeMessage,
+    query: str,
+    found: set[str],
+) -> None:
+    other = make_channel(name="Vendas")
+    make_message(make_conversation(make_channel(), "+5511999990001", "Ana"))
+    bia = make_conversation(other, "+5511999990002", "Bia")
+    make_message(bia, status="rejected", decision="no_fallback")
+
+    page = parse(staff_client.get("/conversations/?" + query.format(other=other.pk)).content)
+
+    assert {row.text for row in page.all(class_="row-title")} == found
+
+
+def test_a_search_for_a_null_byte_finds_nothing_and_breaks_nothing(staff_client: Client) -> None:
+    assert staff_client.get("/conversations/", {"search": "a\x00b"}).status_code == 200
+
+
+def test_only_the_whole_list_is_live(staff_client: Client, conversation: Conversation) -> None:
+    assert parse(staff_client.get("/conversations/").content).all(data_live_url="/ws/live/")
+    assert not parse(staff_client.get("/conversations/?search=ma").content).all(data_live_url=None)
+
+
+def test_the_list_has_pages_that_keep_the_filters(
+    staff_client: Client, channel: Channel, make_conversation: MakeConversation
+) -> None:
+    for number in range(51):
+        make_conversation(channel, f"+55119999900{number:02}", "Zé")
+
+    page = parse(staff_client.get("/conversations/?search=z").content)
+
+    links = [link.attributes["href"] for link in page.one("nav", class_="pager").all("a")]
+    assert links == ["?search=z&page=2"]
+    assert len(page.all(class_="row")) == 50
+
+
+def test_a_newcomer_is_told_what_to_do(staff_client: Client) -> None:
+    assert "No conversation yet" in parse(staff_client.get("/conversations/").content).text
+
+
+# --- one conversation ---------------------------------------------------------------------------
+
+
+def test_messages_stand_in_order_with_a_separator_for_each_day(
+    staff_client: Client, conversation: Conversation, make_message: MakeMessage
+) -> None:
+    with time_machine.travel(dt.datetime(2026, 3, 10, 15, 0, tzinfo=dt.UTC), tick=False):
+        make_message(conversation, minutes_ago=3 * 24 * 60, text="um")
+        make_message(conversation, minutes_ago=24 * 60, text="dois")
+        make_message(conversation, minutes_ago=24 * 60 - 1, text="três", direction="in")
+        make_message(conversation, minutes_ago=1, text="quatro")
+
+        page = parse(staff_client.get(url(conversation)).content)
+
+    words = [element.text for element in page.all(class_="bubble-text")]
+    assert words == ["um", "dois", "três", "quatro"]
+    days = [element.text for element in page.all(class_="day")]
+    assert days == ["March 7, 2026", "Yesterday", "Today"]
+
+
+def test_the_day_is_that_of_the_installation_not_of_utc(
+    staff_client: Client, conversation: Conversation, make_message: MakeMessage
+) -> None:
+    # Half past ten in the evening of the 9th in São Paulo.
+    with time_machine.travel(dt.datetime(2026, 3, 10, 1, 30, tzinfo=dt.UTC), tick=False):
+        message = make_message(conversation)
+        page = parse(staff_client.get(url(conversation)).content)
+
+    article = page.one("article", data_message=str(message.pk))
+    assert article.attributes["data-day"] == "2026-03-09"
+    assert "22:30" in article.text
+
+
+def test_the_sender_stands_above_the_text(
+    staff_client: Client, conversation: Conversation, make_message: MakeMessage, staff: User
+) -> None:
+    User.objects.update(first_name="Cleiton", last_name="Meurer")
+    make_message(conversation, created_by=staff)
+    make_message(conversation, sent_outside=True)
+    make_message(conversation)
+
+    page = parse(staff_client.get(url(conversation)).content)
+
+    authors = [element.text for element in page.all(class_="bubble-author")]
+    assert authors == ["Cleiton Meurer", "Sent outside Alterna", "Program"]
+
+
+def test_older_messages_come_on_demand(
+    staff_client: Client, conversation: Conversation, make_message: MakeMessage
+) -> None:
+    for number in range(90, 0, -1):
+        make_message(conversation, minutes_ago=number, text=f"nº {number}")
+
+    page = parse(staff_client.get(url(conversation)).content)
+    seen = [element.text for element in page.all(class_="bubble-text")]
+    while older := page.all(data_older=None):
+        page = parse(staff_client.get(older[0].attributes["hx-get"], headers=HTMX).content)
+        assert not page.all("html")
+        seen = [element.text for element in page.all(class_="bubble-text")] + seen
+
+    assert seen == [f"nº {number}" for number in range(90, 0, -1)]
+
+
+@pytest.mark.parametrize(("before", "status"), [("x", 400), ("", 400), (str(uuid.uuid4()), 200)])
+def test_older_than_nothing_is_no_fault_of_ours(
+    staff_client: Client, conversation: Conversation, before: str, status: int
+) -> None:
+    answer = staff_client.get(f"{url(conversation)}older/?before={before}")
+
+    assert answer.status_code == status
+    assert b"<article" not in answer.content
+
+
+def test_looking_at_a_conversation_marks_it_as_read(
+    staff_client: Client, conversation: Conversation
+) -> None:
+    Conversation.objects.update(unread_count=2)
+    staff_client.get(url(conversation))
+    assert Conversation.objects.get().unread_count == 0
+
+    Conversation.objects.update(unread_count=1)
+    staff_client.post(f"{url(conversation)}seen/", headers=HTMX)
+    assert Conversation.objects.get().unread_count == 0
+
+
+@pytest.mark.parametrize(
+    ("hours_ago", "said"),
+    [
+        (None, "The customer has not written yet"),
+        (23, "24-hour window open until"),
+        (25, "24-hour window closed"),
+    ],
+)
+def test_the_state_of_the_24_hour_window_is_shown(
+    staff_client: Client, conversation: Conversation, hours_ago: int | None, said: str
+) -> None:
+    if hours_ago is not None:
+        Conversation.objects.update(last_inbound_at=timezone.now() - dt.timedelta(hours=hours_ago))
+
+    page = parse(staff_client.get(url(conversation)).content)
+
+    assert said in page.one(data_window=None).text
+
+
+def test_the_row_of_the_open_conversation_is_marked(
+    staff_client: Client, conversation: Conversation, make_conversation: MakeConversation
+) -> None:
+    make_conversation(conversation.channel, "+5511999990001")
+
+    pane = parse(staff_client.get(url(conversation)).content).one("aside", class_="pane")
+
+    assert len(pane.all("a", class_="row")) == 2
+    assert pane.one("a", aria_current="page").attributes["href"] == url(conversation)
+
+
+# --- sending ------------------------------------------------------------------------------------
+
+
+def test_the_composer_stores_the_message_and_answers_with_its_bubble(
+    staff_client: Client, conversation: Conversation, staff: User
+) -> None:
+    answer = staff_client.post(
+        url(conversation), {"text": "  Olá!\r\nTudo bem? ", "key": "k1"}, headers=HTMX
+    )
+
+    message = Message.objects.get()
+    assert (message.text, message.created_by) == ("Olá!\nTudo bem?", staff)
+    article = parse(answer.content).one("article", data_message=str(message.pk))
+    assert article.one(data_icon=None).attributes["data-icon"] == "clock"
+
+
+def test_the_same_key_does_not_send_twice(staff_client: Client, conversation: Conversation) -> None:
+    for _ in range(2):
+        answer = staff_client.post(url(conversation), {"text": "Olá", "key": "k1"}, headers=HTMX)
+        assert answer.status_code == 200
+
+    assert Message.objects.count() == 1
+
+
+def test_the_same_key_with_another_text_is_told(
+    staff_client: Client, conversation: Conversation
+) -> None:
+    staff_client.post(url(conversation), {"text": "Olá", "key": "k1"}, headers=HTMX)
+
+    answer = staff_client.post(url(conversation), {"text": "Oi", "key": "k1"}, headers=HTMX)
+
+    assert answer.status_code == 400
+    assert Message.objects.count() == 1
+
+
+def test_without_scripts_the_form_works_as_a_form(
+    staff_client: Client, conversation: Conversation
+) -> None:
+    answer = staff_client.post(url(conversation), {"text": "Olá"})
+
+    assert (answer.status_code, answer["Location"]) == (302, url(conversation))
+    assert Message.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "Write a text."), ("   ", "Write a text."), ("x" * 4097, "at most 4096 fit"),
+     ("a\x00b", "cannot be sent")],
+)  # fmt: skip
+def test_a_text_that_cannot_be_sent_is_kept_and_told(
+    staff_client: Client, conversation: Conversation, text: str, said: str
+) -> None:
+    for headers in (HTMX, {}):
+        answer = staff_client.post(url(conversation), {"text": text}, headers=headers)
+        assert answer.status_code == 400
+        assert said in answer.content.decode()
+    assert parse(answer.content).one("textarea").text == text.strip()
+    assert not Message.objects.exists()
+
+
+def test_nothing_can_be_written_to_an_inactive_channel(
+    staff_client: Client, conversation: Conversation
+) -> None:
+    Channel.objects.update(active=False)
+
+    assert (
+        "disabled" in parse(staff_client.get(url(conversation)).content).one("textarea").attributes
+    )
+    answer = staff_client.post(url(conversation), {"text": "Olá"}, headers=HTMX)
+    assert answer.status_code == 400
+    assert "not active" in answer.content.decode()
+
+
+def test_a_message_to_a_new_number_opens_its_conversation(
+    staff_client: Client, channel: Channel
+) -> None:
+    answer = staff_client.post(
+        "/conversations/new/", {"channel": channel.pk, "to": "(11) 99999-0047", "text": "Oi"}
+    )
+
+    conversation = Conversation.objects.get()
+    assert conversation.contact.phone_number == "+5511999990047"
+    assert answer["Location"] == url(conversation)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"to": "123"}, "to", "This is not a valid phone number."),
+        ({"to": ""}, "to", "This field is required."),
+        ({"text": ""}, "text", "This field is required."),
+        ({"text": "x" * 4097}, "text", "4096"),
+        ({"channel": "999"}, "channel", "Select a valid choice"),
+    ],
+)
+def test_errors_of_a_new_message_stand_beside_their_field(
+    staff_client: Client, channel: Channel, change: dict[str, Any], field: str, said: str
+) -> None:
+    data = {"channel": channel.pk, "to": "+5511999990000", "text": "Oi", **change}
+
+    answer = staff_client.post("/conversations/new/", data)
+
+    assert answer.status_code == 400
+    assert said in parse(answer.content).error_of(field)
+    assert not Conversation.objects.exists()
+
+
+def test_without_an_active_channel_there_is_nothing_to_fill_in(
+    staff_client: Client, channel: Channel
+) -> None:
+    Channel.objects.update(active=False)
+
+    page = parse(staff_client.get("/conversations/new/").content)
+
+    assert "There is no active channel" in page.text
+    assert not page.all("textarea")
+
+
+# --- retry --------------------------------------------------------------------------------------
+
+
+def test_a_retry_answers_with_the_bubble_as_it_is_now(
+    staff_client: Client, conversation: Conversation, make_message: MakeMessage
+) -> None:
+    message = make_message(conversation, status="rejected", decision="no_fallback")
+
+    answer = staff_client.post(
+        f"/messages/{message.pk}/retry/", {"route": "official"}, headers=HTMX
+    )
+
+    article = parse(answer.content).one("article", data_message=str(message.pk))
+    assert int(article.attributes["data-version"]) > message.version
+    assert not article.all("button")
+
+
+def test_a_retry_that_is_not_possible_says_why(
+    staff_client: Client, conversation: Conversation, make_message: MakeMessage
+) -> None:
+    message = make_message(conversation, status="delivered")
+
+    answer = staff_client.post(
+        f"/messages/{message.pk}/retry/", {"route": "official"}, headers=HTMX
+    )
+
+    assert "Only a rejected or unconfirmed message" in answer["HX-Trigger"]
+
+
+@pytest.mark.parametrize("route", ["", "pigeon"])
+def test_a_retry_by_an_unknown_route_is_refused(
+    staff_client: Client, conversation: Conversation, make_message: MakeMessage, route: str
+) -> None:
+    message = make_message(conversation, status="rejected", decision="no_fallback")
+
+    answer = staff_client.post(f"/messages/{message.pk}/retry/", {"route": route})
+
+    assert answer.status_code == 400
+    message.refresh_from_db()
+    assert message.round == 1
+
+
+# --- the number of queries ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("page", "most"), [("/", 16), ("/conversations/", 10), ("{}", 14)])
+def test_queries_do_not_grow_with_the_rows(
+    staff_client: Client,
+    channel: Channel,
+    make_conversation: MakeConversation,
+    make_message: MakeMessage,
+    staff: User,
+    django_assert_max_num_queries: Any,
+    page: str,
+    most: int,
+) -> None:
+    first = make_conversation(channel)
+    counts = []
+    for start in (0, 10):
+        for number in range(start, start + 10):
+            conversation = make_conversation(channel, f"+55119999901{number:02}")
+            for at in (conversation, first):
+                make_message(
+                    at,
+                    status="rejected",
+                    decision="no_fallback",
+                    created_by=staff,
+                    attempts=[{"outcome": "rejected", "error_code": "131047"}],
+                )
+        with django_assert_max_num_queries(most) as queries:
+            assert staff_client.get(page.format(url(first))).status_code == 200
+        counts.append(len(queries))
+
+    assert counts[0] == counts[1]

@@ -1,0 +1,202 @@
+"""The status of a message: one icon, with words for those who do not see it or its colour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.template.loader import render_to_string
+from django.utils import translation
+
+from messaging import reading, states
+from messaging.models import Conversation, Message
+from tests.pages.html import Element, parse
+
+pytestmark = pytest.mark.django_db
+SPRITE = Path(__file__).parents[2] / "static" / "icons.svg"
+
+REFUSED = {
+    "outcome": "rejected",
+    "error_code": "131047",
+    "error_title": "More than 24 hours since the customer's last message",
+}
+
+
+@pytest.fixture
+def bubble(
+    conversation: Conversation, make_message: Callable[..., Message]
+) -> Callable[..., Element]:
+    """Draw a message as the page and the socket do."""
+
+    def draw(may_retry: bool = True, **fields: Any) -> Element:
+        message = make_message(conversation, **fields)
+        with translation.override("en"):
+            html = render_to_string(
+                "messaging/_message.html",
+                {"message": reading.messages().get(pk=message.pk), "may_retry": may_retry},
+            )
+        return parse(html).one("article")
+
+    return draw
+
+
+@pytest.mark.parametrize("icon", states.Icon)
+def test_the_sprite_has_every_icon(icon: str) -> None:
+    assert f'<symbol id="{icon}"' in SPRITE.read_text()
+
+
+@pytest.mark.parametrize(
+    ("status", "route", "icon", "label"),
+    [
+        ("queued", None, "clock", "Waiting to be sent"),
+        ("sending", "official", "clock", "Sending"),
+        ("sent", "official", "sent", "Sent"),
+        ("delivered", "official", "delivered", "Delivered"),
+        ("read", "official", "read", "Read"),
+        ("rejected", "official", "rejected", "Rejected"),
+        ("unconfirmed", "official", "unconfirmed", "Not confirmed: it may have been sent"),
+        ("sent", "wwebjs", "globe", "Sent through wwebjs"),
+        ("delivered", "wwebjs", "globe", "Sent through wwebjs, delivered"),
+        ("read", "baileys", "globe", "Sent through Baileys, read"),
+    ],
+)
+def test_each_status_has_one_icon_with_words(
+    bubble: Callable[..., Element], status: str, route: str | None, icon: str, label: str
+) -> None:
+    drawn = bubble(status=status, route=route).one(data_icon=None)
+
+    assert drawn.attributes["data-icon"] == icon
+    assert drawn.attributes["title"].startswith(label)
+    assert drawn.one(class_="visually-hidden").text == label
+
+
+@pytest.mark.parametrize(("status", "ticks"), [("sent", []), ("delivered", ["delivered"]),
+                                               ("read", ["read"])])  # fmt: skip
+def test_the_globe_has_small_ticks_once_a_receipt_is_known(
+    bubble: Callable[..., Element], status: str, ticks: list[str]
+) -> None:
+    globe = bubble(status=status, route="wwebjs").one(data_icon="globe")
+
+    assert [tick.attributes["data-ticks"] for tick in globe.all(data_ticks=None)] == ticks
+
+
+def test_a_received_message_has_no_icon(bubble: Callable[..., Element]) -> None:
+    assert not bubble(direction="in", route=None).all(data_icon=None)
+
+
+def test_the_tooltip_tells_the_errors_of_all_attempts_and_the_decision(
+    bubble: Callable[..., Element],
+) -> None:
+    article = bubble(
+        status="rejected",
+        decision="fallback_refused",
+        attempts=[
+            REFUSED,
+            {"route": "wwebjs", "outcome": "rejected", "error_code": "not_on_whatsapp"},
+        ],
+    )
+
+    assert article.one(data_icon="rejected").attributes["title"].split("\n") == [
+        "Rejected",
+        "official API: More than 24 hours since the customer's last message (131047)",
+        "wwebjs: The number is not on WhatsApp (not_on_whatsapp)",
+        "The fallback refused it, too.",
+    ]
+
+
+def test_the_globe_still_tells_why_the_official_api_refused(
+    bubble: Callable[..., Element],
+) -> None:
+    article = bubble(route="wwebjs", attempts=[REFUSED, {"route": "wwebjs", "outcome": "accepted"}])
+
+    lines = article.one(data_icon="globe").attributes["title"].split("\n")
+    assert lines[0] == "Sent through wwebjs"
+    assert "131047" in lines[1]
+
+
+def test_an_error_that_we_do_not_know_is_shown_as_the_provider_put_it(
+    bubble: Callable[..., Element],
+) -> None:
+    article = bubble(
+        status="rejected",
+        decision="no_fallback",
+        error_code="999999",
+        error_title="Something very new",
+    )
+
+    assert "Something very new (999999)" in article.one(data_icon=None).attributes["title"]
+
+
+def test_the_trail_lists_the_attempts_without_a_second_icon(
+    bubble: Callable[..., Element],
+) -> None:
+    article = bubble(
+        status="delivered",
+        route="wwebjs",
+        attempts=[
+            {**REFUSED, "rule": "first", "error_detail": "Message failed to send because…"},
+            {"route": "wwebjs", "outcome": "accepted", "rule": "refused",
+             "provider_message_id": "true_55@c.us_3EB0"},
+        ],
+    )  # fmt: skip
+
+    trail = article.one("details")
+    assert trail.one("summary").text == "2 attempts"
+    first, second = trail.all("li")
+    assert "Message failed to send because…" in first.text
+    assert "The official API refused it for good." in second.text
+    assert "true_55@c.us_3EB0" in second.text
+    article.one(data_icon=None)
+
+
+def test_retry_is_offered_once_nothing_more_will_happen_by_itself(
+    bubble: Callable[..., Element], conversation: Conversation
+) -> None:
+    def offers(**fields: Any) -> list[str]:
+        return [button.text for button in bubble(**fields).all("button")]
+
+    conversation.channel.fallback = "wwebjs"
+    conversation.channel.save()
+
+    both = ["Try again", "Send by the fallback"]
+    assert offers(status="rejected", decision="fallback_refused") == both
+    assert offers(status="unconfirmed", decision="held") == both
+    assert offers(status="rejected", decision="") == []
+    assert offers(status="sent") == []
+    assert offers(status="rejected", decision="fallback_refused", may_retry=False) == []
+
+
+def test_a_channel_without_fallback_offers_no_way_by_it(bubble: Callable[..., Element]) -> None:
+    article = bubble(status="rejected", decision="no_fallback")
+
+    assert [button.text for button in article.all("button")] == ["Try again"]
+
+
+@pytest.mark.parametrize(
+    ("type_", "content", "shown"),
+    [
+        ("image", {"filename": "carro.png", "caption": "Pronto!"}, "Image carro.png Pronto!"),
+        ("document", {"link": "https://example.com/a/nota.pdf?x=1"}, "Document nota.pdf"),
+        ("template", {"name": "lembrete", "language": {"code": "pt_BR"}}, "Template lembrete"),
+        ("contacts", [{"name": {"formatted_name": "Ana"}}], "Contact"),
+        ("reaction", {"emoji": "👍"}, "Reaction 👍"),
+        ("hologram", {}, "hologram"),
+    ],
+)
+def test_other_types_are_named(
+    bubble: Callable[..., Element], type_: str, content: Any, shown: str
+) -> None:
+    article = bubble(type=type_, content=content, text="", direction="in", route=None)
+
+    assert article.one(class_="bubble").text.startswith(shown)
+
+
+def test_text_is_escaped_and_keeps_its_lines(bubble: Callable[..., Element]) -> None:
+    article = bubble(text="<script>alert(1)</script>\nsegunda")
+
+    words = article.one(class_="bubble-text")
+    assert words.text == "<script>alert(1)</script> segunda"
+    assert words.all("br")
+    assert not article.all("script")

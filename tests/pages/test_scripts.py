@@ -1,0 +1,341 @@
+"""What the pages' scripts do, in a real Chromium; the socket is played by the test."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.template.loader import render_to_string
+from django.utils import timezone, translation
+from playwright.sync_api import Page, WebSocketRoute, expect, sync_playwright
+from pytest_django.live_server_helper import LiveServer
+
+from channels_app.models import Channel
+from messaging import reading
+from messaging.models import Conversation, Message
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+MakeMessage = Callable[..., Message]
+
+
+class Sockets:
+    """The server's side of every socket that the page opens."""
+
+    def __init__(self) -> None:
+        self.opened: list[WebSocketRoute] = []
+        self.accepts = True
+
+    def __call__(self, socket: WebSocketRoute) -> None:
+        self.opened.append(socket)
+        if self.accepts:
+            socket.send(json.dumps({"kind": "ready", "at": "2026-01-01T00:00:00+00:00"}))
+        else:
+            socket.close(code=4000)
+
+    def send(self, frame: dict[str, Any]) -> None:
+        """Send a frame on the socket of the conversation that was opened last."""
+        [*_, socket] = [socket for socket in self.opened if "conversation=" in socket.url]
+        socket.send(json.dumps(frame))
+
+    def show(self, message: Message, version: int) -> None:
+        """Send a message as the consumer does."""
+        with translation.override("en"):
+            html = render_to_string(
+                "messaging/_message.html",
+                {"message": reading.messages().get(pk=message.pk), "may_retry": True},
+            )
+        self.send(
+            {"kind": "message", "key": f"message:{message.pk}", "version": version, "html": html}
+        )
+
+
+@pytest.fixture
+def sockets() -> Sockets:
+    return Sockets()
+
+
+@pytest.fixture
+def page(
+    live_server: LiveServer,
+    staff: User,
+    sockets: Sockets,
+    client_for: Callable[[User], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Page]:
+    """A page of staff, in English. Fails when the browser complained about anything."""
+    session = client_for(staff).cookies["sessionid"].value
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # Playwright brings a loop
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = chromium.new_context(base_url=live_server.url)
+        context.add_cookies(
+            [
+                {"name": "sessionid", "value": session, "url": live_server.url},
+                {"name": "django_language", "value": "en", "url": live_server.url},
+            ]
+        )
+        context.route_web_socket(re.compile("/ws/live/"), sockets)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        complaints: list[str] = []
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        yield page
+        chromium.close()
+    network = re.compile("Failed to load resource|^htmx:|WebSocket connection")
+    assert not [text for text in complaints if not network.search(text)]
+
+
+@pytest.fixture
+def opened(page: Page, conversation: Conversation, make_message: MakeMessage) -> Page:
+    """The page of a conversation with some messages."""
+    for number in range(30, 0, -1):
+        make_message(conversation, minutes_ago=number, text=f"nº {number}")
+    page.goto(f"/conversations/{conversation.pk}/")
+    expect(page.get_by_text("nº 1", exact=True)).to_be_in_viewport()
+    return page
+
+
+def icon(page: Page, message: Message) -> Any:
+    return page.locator(f'[data-message="{message.pk}"] [data-icon]')
+
+
+def test_a_newer_version_replaces_the_bubble_and_an_older_one_does_not(
+    opened: Page, sockets: Sockets, conversation: Conversation
+) -> None:
+    message = Message.objects.get(text="nº 1")
+    Message.objects.filter(pk=message.pk).update(status="read", version=5)
+    sockets.show(message, 5)
+    expect(icon(opened, message)).to_have_attribute("data-icon", "read")
+
+    Message.objects.filter(pk=message.pk).update(status="delivered", version=4)
+    sockets.show(message, 4)
+    Message.objects.filter(text="nº 2").update(status="read", version=2)
+    sockets.show(Message.objects.get(text="nº 2"), 2)
+
+    expect(icon(opened, Message.objects.get(text="nº 2"))).to_have_attribute("data-icon", "read")
+    expect(icon(opened, message)).to_have_attribute("data-icon", "read")
+
+
+def test_a_message_that_arrives_takes_its_place_and_is_announced(
+    opened: Page, sockets: Sockets, conversation: Conversation, make_message: MakeMessage
+) -> None:
+    late = make_message(conversation, minutes_ago=4.5, text="atrasada", direction="in", route=None)
+    new = make_message(conversation, text="chegou agora", direction="in", route=None)
+    sockets.show(late, 1)
+    sockets.show(new, 1)
+
+    expect(opened.locator("article .bubble-text").last).to_have_text("chegou agora")
+    expect(opened.locator("article").last).to_be_in_viewport()
+    before = opened.locator(f"#message-{late.pk} + article .bubble-text")
+    expect(before).to_have_text("nº 4")
+    expect(opened.locator("[data-announcer]")).to_have_text("New message: chegou agora")
+
+
+def test_who_reads_further_up_is_not_pulled_down_but_told(
+    opened: Page, sockets: Sockets, conversation: Conversation, make_message: MakeMessage
+) -> None:
+    opened.locator("[data-thread]").evaluate("thread => thread.scrollTop = 0")
+    expect(opened.get_by_text("nº 30", exact=True)).to_be_in_viewport()
+
+    sockets.show(make_message(conversation, text="nova", direction="in", route=None), 1)
+
+    hint = opened.get_by_role("button", name="New messages")
+    expect(hint).to_be_visible()
+    expect(opened.get_by_text("nº 30", exact=True)).to_be_in_viewport()
+    hint.click()
+    expect(opened.locator("article").last).to_be_in_viewport()
+    expect(hint).to_be_hidden()
+
+
+def test_the_first_message_of_another_day_gets_a_separator(
+    opened: Page, sockets: Sockets, conversation: Conversation, make_message: MakeMessage
+) -> None:
+    count = opened.locator(".day").count()
+
+    two_days_ago = make_message(conversation, minutes_ago=2 * 24 * 60, text="anteontem")
+    sockets.show(two_days_ago, 1)
+
+    expect(opened.locator(".day")).to_have_count(count + 1)
+    expect(opened.locator("[data-live-list=message] > *").first).to_have_class("day")
+
+
+def test_a_lost_connection_is_shown_and_the_catch_up_asks_from_where_it_was(
+    opened: Page, sockets: Sockets
+) -> None:
+    at = "2026-05-05T05:05:05+00:00"
+    sockets.send({"kind": "ping", "at": at})
+    opened.wait_for_timeout(100)
+    sockets.accepts = False
+    for socket in list(sockets.opened):
+        socket.close(code=1011)
+    hint = opened.get_by_text("Reconnecting…")
+    expect(hint).to_be_visible()
+
+    sockets.accepts = True
+    expect(hint).to_be_hidden(timeout=15_000)
+    last = next(s for s in reversed(sockets.opened) if "conversation=" in s.url)
+    assert "since=2026-05-05T05%3A05%3A05%2B00%3A00" in last.url
+
+
+def test_older_messages_come_in_above_what_is_read(
+    page: Page, conversation: Conversation, make_message: MakeMessage
+) -> None:
+    for number in range(100, 0, -1):
+        make_message(conversation, minutes_ago=number * 30, text=f"nº {number}")
+    page.goto(f"/conversations/{conversation.pk}/")
+    page.locator("[data-thread]").evaluate("thread => thread.scrollTop = 0")
+    first = page.get_by_text("nº 40", exact=True)
+    top = first.bounding_box()
+
+    page.get_by_role("button", name="Older messages").click()
+
+    expect(page.locator("article")).to_have_count(80)
+    expect(first).to_be_in_viewport()
+    now = first.bounding_box()
+    assert top
+    assert now
+    assert abs(now["y"] - top["y"]) < 60
+    labels = page.locator(".day").all_inner_texts()
+    assert len(labels) == len(set(labels))
+
+
+def test_enter_sends_and_shift_enter_makes_a_line(opened: Page) -> None:
+    box = opened.get_by_role("textbox", name="Message")
+    box.press_sequentially("uma")
+    box.press("Shift+Enter")
+    box.press_sequentially("duas")
+    box.press("Enter")
+
+    expect(opened.locator("article .bubble-text").last).to_contain_text("uma")
+    expect(box).to_have_value("")
+    expect(box).to_be_focused()
+    assert Message.objects.get(text__startswith="uma").text == "uma\nduas"
+
+
+def test_a_send_that_got_no_answer_keeps_the_text_and_does_not_send_twice(opened: Page) -> None:
+    box = opened.get_by_role("textbox", name="Message")
+
+    def lose_the_answer(route: Any) -> None:
+        route.fetch()
+        route.abort()
+
+    opened.route(re.compile(r"/conversations/\d+/$"), lose_the_answer, times=1)
+    box.fill("Seu pedido saiu")
+    box.press("Enter")
+    expect(opened.get_by_text("The server cannot be reached.")).to_be_visible()
+    expect(box).to_have_value("Seu pedido saiu")
+
+    box.press("Enter")
+    expect(box).to_have_value("")
+    assert Message.objects.filter(text="Seu pedido saiu").count() == 1
+
+
+def test_a_refusal_stands_beside_the_text_which_is_kept(opened: Page) -> None:
+    Channel.objects.update(active=False)
+    box = opened.get_by_role("textbox", name="Message")
+    box.fill("Oi")
+    opened.get_by_role("button", name="Send", exact=True).click()
+
+    expect(opened.get_by_role("alert").get_by_text("This channel is not active.")).to_be_visible()
+    expect(box).to_have_value("Oi")
+    expect(box).to_be_focused()
+
+
+def test_a_text_that_is_too_long_is_counted_and_not_sent(opened: Page) -> None:
+    box = opened.get_by_role("textbox", name="Message")
+    box.fill("x" * 3000)
+    expect(opened.locator("[data-count]")).to_be_hidden()
+    box.fill("x" * 4097)
+    expect(opened.locator("[data-count]")).to_have_text("4097 / 4096")
+    box.press("Enter")
+
+    expect(box).to_have_value("x" * 4097)
+    assert not Message.objects.filter(text__startswith="x").exists()
+
+
+def test_a_draft_survives_a_reload(opened: Page) -> None:
+    opened.get_by_role("textbox", name="Message").fill("quase pronto")
+    opened.reload()
+
+    expect(opened.get_by_role("textbox", name="Message")).to_have_value("quase pronto")
+
+
+def test_a_retry_is_one_click_and_its_bubble_changes(
+    page: Page, conversation: Conversation, make_message: MakeMessage
+) -> None:
+    make_message(conversation, status="rejected", decision="no_fallback")
+    page.goto(f"/conversations/{conversation.pk}/")
+
+    page.get_by_role("button", name="Try again").click()
+
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    assert Message.objects.get().round == 2
+
+
+def test_the_list_follows_the_search_while_it_is_typed(
+    page: Page, conversation: Conversation, make_conversation: Callable[..., Conversation]
+) -> None:
+    make_conversation(conversation.channel, "+5511999990001", "Bruno")
+    page.goto("/conversations/")
+    expect(page.locator("#results .row")).to_have_count(2)
+
+    page.get_by_placeholder("Name or number").press_sequentially("brun", delay=20)
+
+    expect(page.locator("#results .row")).to_have_count(1)
+    expect(page.get_by_placeholder("Name or number")).to_be_focused()
+    expect(page).to_have_url(re.compile("search=brun"))
+
+
+def test_a_row_moves_up_when_something_happens_in_it(
+    page: Page,
+    sockets: Sockets,
+    conversation: Conversation,
+    make_conversation: Callable[..., Conversation],
+) -> None:
+    Conversation.objects.update(last_message_at=timezone.now() - dt.timedelta(hours=1))
+    make_conversation(conversation.channel, "+5511999990001", "Bruno")
+    page.goto("/conversations/")
+    expect(page.locator(".row-title").first).to_have_text("Bruno")
+
+    Conversation.objects.filter(pk=conversation.pk).update(
+        last_message_at=timezone.now() + dt.timedelta(seconds=5), unread_count=1
+    )
+    [row] = reading.with_latest(reading.conversation_list(search="Mariana"))
+    html = render_to_string("messaging/_conversation_row.html", {"conversation": row})
+    frame = {"kind": "conversation", "version": 1, "html": html}
+    sockets.opened[-1].send(json.dumps(frame))
+
+    expect(page.locator(".row-title").first).to_have_text("Mariana Alves")
+    expect(page.locator(".row")).to_have_count(2)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/conversations/", "/conversations/new/", "/conversations/{}/", "/channels/",
+     "/channels/new/", "/admin/", "/api/docs/"],
+)  # fmt: skip
+def test_no_page_breaks_the_policy_or_is_wider_than_the_window(
+    page: Page, conversation: Conversation, make_message: MakeMessage, path: str, width: int
+) -> None:
+    make_message(conversation, text="palavra" * 60)
+    page.set_viewport_size({"width": width, "height": 800})
+
+    page.goto(path.format(conversation.pk), wait_until="networkidle")
+
+    if path not in ("/admin/", "/api/docs/"):
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

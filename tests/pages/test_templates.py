@@ -1,0 +1,91 @@
+"""What holds for all templates, scripts and texts."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.template import engines
+from django.test import Client
+
+from messaging.models import Conversation, Message
+from tests.pages.html import parse
+
+ROOT = Path(__file__).parents[2]
+TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
+SCRIPTS = ROOT / "static" / "js"
+
+
+def test_every_text_is_translated_and_the_compiled_catalogue_is_fresh() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/messages.py", "check"], cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_templates_are_formatted() -> None:
+    djade = shutil.which("djade", path=str(Path(sys.executable).parent))
+    assert djade
+
+    done = subprocess.run(
+        [djade, "--check", "--target-version", "5.2", *map(str, TEMPLATES)],
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_a_template_compiles_and_keeps_to_the_content_security_policy(path: Path) -> None:
+    source = path.read_text()
+
+    engines["django"].from_string(source)
+    assert not re.search(r"\sstyle=|<style|\son\w+=|javascript:|https?://", source)
+    for tag, attributes in re.findall(r"<(script)\b([^>]*)>", source):
+        assert "src=" in attributes, tag
+
+
+@pytest.mark.django_db
+def test_scripts_name_only_what_the_templates_have(
+    staff_client: Client, conversation: Conversation, make_message: Callable[..., Message]
+) -> None:
+    make_message(conversation)
+    pages = "".join(
+        staff_client.get(page).content.decode()
+        for page in ("/", f"/conversations/{conversation.pk}/", "/channels/new/")
+    )
+    pages += "".join(template.read_text() for template in TEMPLATES)
+
+    used = set()
+    for script in SCRIPTS.glob("*.js"):
+        text = re.sub(r"//.*|/\*.*?\*/", "", script.read_text())
+        used |= set(re.findall(r"\[(data-[a-z-]+)", text))
+        texts = set(re.findall(r"\btexts\.(\w+)", text))
+        data = parse(staff_client.get("/").content).one("script", id="interface-texts").text
+        assert all(f'"{name}"' in data for name in texts), texts
+    assert used
+    # The names that a script itself sets.
+    assert {name for name in used if name not in pages} <= {"data-day-label"}
+
+
+def test_the_scripts_are_free_of_what_the_policy_forbids() -> None:
+    for script in SCRIPTS.glob("*.js"):
+        assert not re.search(r"\beval\(|new Function|document\.write|https?://", script.read_text())
+
+
+@pytest.mark.django_db
+def test_the_page_of_the_api_has_no_inline_script(staff_client: Client) -> None:
+    answer = staff_client.get("/api/docs/")
+
+    page = parse(answer.content)
+    assert answer.status_code == 200
+    assert all(script.attributes.get("src") for script in page.all("script"))
+    assert not page.all("style")
+    assert page.one(id="swagger-ui").attributes["data-schema-url"] == "/api/schema/"
