@@ -26,9 +26,12 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             "official_retries", "request_timeout_seconds", "confirm_seconds", "on_unconfirmed",
             "fallback_max_age_minutes", "fallback_per_minute",
             "evolution_url", "evolution_api_key", "instance_name", "calls_api_key",
-            "health", "health_detail", "health_changed_at", "created_at", "updated_at",
+            "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
+            "created_at", "updated_at",
         ]  # fmt: skip
-        read_only_fields = ["health", "health_detail", "health_changed_at"]
+        read_only_fields = [
+            "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
+        ]  # fmt: skip
         extra_kwargs = {name: {"write_only": True} for name in Channel.SECRETS}
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:

@@ -117,7 +117,7 @@ def _post(incident: Incident, what: str) -> None:
         "text": text,
         "drops": incident.drops,
         "opened_at": incident.opened_at.isoformat(),
-        "recovered_at": incident.recovered_at.isoformat() if what == "recovered" else None,
+        "recovered_at": _iso(incident.recovered_at) if what == "recovered" else None,
         "url": _page(incident),
     }
     try:
@@ -143,6 +143,10 @@ def _words(incident: Incident, what: str) -> tuple[str, str]:
     since = timezone.localtime(incident.opened_at).strftime("%Y-%m-%d %H:%M:%S %Z")
     lines = [first, _("Since: %(time)s") % {"time": since}, _page(incident)]
     return subject, "\n\n".join(lines)
+
+
+def _iso(moment: dt.datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
 
 
 def _page(incident: Incident) -> str:

@@ -214,6 +214,15 @@ class Channel(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.fallback == self.Fallback.WWEBJS and not self.wwebjs_session_id:
+            self.wwebjs_session_id = f"alterna-{self.phone_number_id or slugify(self.name)}"[:64]
+        if not self._state.adding and not args and kwargs.get("update_fields") is None:
+            kept = {*self.TOLD, *self.get_deferred_fields()}
+            fields = [field for field in self._meta.concrete_fields if not field.primary_key]
+            kwargs["update_fields"] = [f.name for f in fields if f.attname not in kept]
+        super().save(*args, **kwargs)
+
     def clean(self) -> None:
         """Check what one field alone cannot; errors are keyed by the field that is to be mended."""
         super().clean()
@@ -237,14 +246,6 @@ class Channel(models.Model):
         if errors:
             raise ValidationError(errors)
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        if self.fallback == self.Fallback.WWEBJS and not self.wwebjs_session_id:
-            self.wwebjs_session_id = f"alterna-{self.phone_number_id or slugify(self.name)}"[:64]
-        if not self._state.adding and not args and kwargs.get("update_fields") is None:
-            names = [field.name for field in self._meta.concrete_fields if not field.primary_key]
-            kwargs["update_fields"] = [name for name in names if name not in self.TOLD]
-        super().save(*args, **kwargs)
-
     @property
     def has_wwebjs(self) -> bool:
         """Whether the settings of an attached wwebjs session are there."""
@@ -257,9 +258,11 @@ class Channel(models.Model):
     def record_health(self, *, ok: bool, detail: str = "") -> bool:
         """Store whether the channel works, and since when. Returns whether that is a change."""
         health = self.Health.OK if ok else self.Health.FAILING
-        changed = Channel.objects.filter(pk=self.pk).exclude(
-            health=health, health_detail=detail[:300]
-        ).update(health=health, health_detail=detail[:300], health_changed_at=timezone.now())
+        changed = (
+            Channel.objects.filter(pk=self.pk)
+            .exclude(health=health, health_detail=detail[:300])
+            .update(health=health, health_detail=detail[:300], health_changed_at=timezone.now())
+        )
         return bool(changed)
 
 

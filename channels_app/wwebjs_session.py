@@ -152,7 +152,7 @@ def connect(channel: Channel) -> SessionState:
     asked, with the field that is to be mended).
     """
     _require_settings(channel)
-    _, seen = _ask(channel)
+    seen = _ask(channel)[1]
     with transaction.atomic():
         row, session = _locked(channel)
         now = timezone.now()
@@ -177,7 +177,7 @@ def disconnect(channel: Channel, *, unlink: bool = True) -> SessionState:
     _require_settings(channel)
     with transaction.atomic():
         # Whatever comes of the call, nothing is to start it again.
-        _, session = _locked(channel)
+        session = _locked(channel)[1]
         session.wanted = False
         session.start_asked_at = None
         session.commanded_at = timezone.now()
@@ -241,7 +241,7 @@ def pairing_code(channel: Channel, phone_number: str) -> str:
     digits = re.sub(r"[\s().+-]", "", phone_number)
     if not re.fullmatch(r"[1-9]\d{7,14}", digits):
         raise _invalid_number()
-    _, seen = _ask(channel)
+    seen = _ask(channel)[1]
     if seen.state != State.QR:
         if field_of(seen.code):
             raise SessionRefused(seen.code, seen.detail, status=502, field=seen.field)
@@ -256,17 +256,15 @@ def pairing_code(channel: Channel, phone_number: str) -> str:
 
 KEY_PLACEHOLDER = "********"
 # The line of the mission, word by word.
-_NO_CALLBACKS = (
+_DOCUMENTED = (
     "auth_failure|authenticated|call|change_state|disconnected|group_join|group_leave|group_update"
     "|loading_screen|media_uploaded|message|message_ack|message_create|message_reaction"
     "|message_revoke_everyone|qr|ready|contact_changed"
-).split("|")
-# All that the server can send (contracts/wwebjs-api.md §4). `status` is how auth_failure is sent.
-_CALLBACKS = (
-    *_NO_CALLBACKS,
-    *("chat_archived", "chat_removed", "code", "group_admin_changed", "group_membership_request"),
-    *("media", "message_ciphertext", "message_edit", "message_revoke_me", "unread_count"),
-    "vote_update",
+)
+# What the server can send besides (contracts/wwebjs-api.md §4).
+_UNDOCUMENTED = (
+    "chat_archived|chat_removed|code|group_admin_changed|group_membership_request|media"
+    "|message_ciphertext|message_edit|message_revoke_me|unread_count|vote_update"
 )
 _NEEDED = ("auth_failure", "change_state", "disconnected", "message_ack", "qr", "ready")
 
@@ -280,9 +278,11 @@ def docker_command(channel: Channel, *, callbacks: bool, reveal: bool = False) -
     number the Cloud API tells. The key stands in it only with `reveal`, which is for those who
     may change the channel, on their explicit wish.
     """
-    enabled = _wanted_callbacks(channel) if callbacks else set()
-    known = _CALLBACKS if callbacks else _NO_CALLBACKS
-    disabled = "|".join(name for name in known if name not in enabled)
+    disabled = _DOCUMENTED
+    if callbacks:
+        wanted = _wanted_callbacks(channel)
+        known = f"{_DOCUMENTED}|{_UNDOCUMENTED}".split("|")
+        disabled = "|".join(name for name in known if name not in wanted)
     key = channel.wwebjs_api_key if reveal and channel.wwebjs_api_key else KEY_PLACEHOLDER
     variables = [
         "ENABLE_LOCAL_CALLBACK_EXAMPLE=FALSE",
@@ -370,7 +370,7 @@ def begin(channel_id: int, *, restart: bool) -> None:
 def announce(channel: Channel, *, reason: str) -> None:
     """A callback said that something changed: ask at once. `reason` explains a drop, or is ""."""
     with transaction.atomic():
-        _, session = _locked(channel)
+        session = _locked(channel)[1]
         if reason:
             session.announced, session.announced_at = reason[:40], timezone.now()
         session.probe_at = None
@@ -575,7 +575,7 @@ def _replace_dead_qr(channel: Channel) -> None:
 def _forget_session(channel: Channel) -> None:
     """The channel has no wwebjs session any more."""
     with transaction.atomic():
-        known, _counts = WwebjsSession.objects.filter(channel=channel).delete()
+        known, _by_model = WwebjsSession.objects.filter(channel=channel).delete()
         if known:
             incidents.end_quietly(channel, route=ROUTE)
             row = Channel.objects.get(pk=channel.pk)

@@ -35,10 +35,15 @@ async def run() -> None:
     Then no more are taken, and those that run have SHUTDOWN_SECONDS to finish. One that takes
     longer is cut off, like by `kill -9`; a second signal does so at once.
     """
-    _make_room(settings.WORKER_CONCURRENCY)
     _calm_logs()
     stopping = asyncio.Event()
     _stop_on_signals(stopping)
+    await work_until(stopping)
+
+
+async def work_until(stopping: asyncio.Event) -> None:
+    """Run jobs until the event; wait for the database whenever it is away."""
+    _make_room(settings.WORKER_CONCURRENCY)
     stopped = asyncio.create_task(stopping.wait())
     pause = FIRST_PAUSE
     while not stopping.is_set():
@@ -49,7 +54,7 @@ async def run() -> None:
             working.cancel()  # which procrastinate takes as the wish for a graceful end
         reason = await _how_it_ended(working)
         if stopping.is_set():
-            return
+            break
         if time.monotonic() - started > LONGEST_PAUSE:
             pause = FIRST_PAUSE
         log.warning("worker lost the database; tries again", reason=reason, seconds=pause)

@@ -14,4 +14,4 @@ GROUP = "instances"
 
 def session_changed(session: WhatsAppSession) -> None:
     """Push the session to the pages that show it, once this is committed."""
-    live.publish([GROUP], {"type": "live.change", "session": session.pk})
+    live.publish(GROUP, sessions=session.pk)

@@ -6,7 +6,9 @@ receipt by webhook, a worker that died. The message's row is locked first, alway
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +17,14 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop
 
 from channels_app.providers.base import Accepted, Rejected, SendError
-from messaging import live, policy, states, tasks
+from messaging import live, phones, policy, states, tasks
 from messaging.models import DeliveryAttempt, Message, ParkedReceipt
 from messaging.states import Outcome, Receipt, Route
 
 # Some provider has the message: nothing is decided or waited for any more.
 _TAKEN = (states.Status.SENT, states.Status.DELIVERED, states.Status.READ)
+# How far the send may lie from the time that the ack's message tells.
+_UNNAMED_BEFORE, _UNNAMED_AFTER = dt.timedelta(minutes=10), dt.timedelta(seconds=10)
 
 
 def reference(attempt: DeliveryAttempt) -> str:
@@ -43,6 +47,32 @@ def find(*, channel_id: int, reference: str, provider_message_id: str) -> Delive
     return named.order_by("-id").first()
 
 
+def find_unnamed(
+    *, channel_id: int, phone_number: str, text: str, at: dt.datetime
+) -> DeliveryAttempt | None:
+    """Return the attempt that a wwebjs ack speaks of although its answer told no id.
+
+    That is the server's normal answer on today's WhatsApp Web (contracts/wwebjs-api.md §3), and
+    what is left of an answer that never came. The oldest with this text to this number is meant;
+    where the number is hidden, the only one with this text.
+    """
+    candidates = DeliveryAttempt.objects.filter(
+        channel_id=channel_id,
+        route=Route.WWEBJS,
+        provider_message_id="",
+        outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN),
+        message__type="text",
+        message__text=text,
+        started_at__range=(at - _UNNAMED_BEFORE, at + _UNNAMED_AFTER),
+    ).order_by("started_at")
+    if phone_number:
+        spellings = phones.spellings(phone_number)
+        sent_there = candidates.filter(message__conversation__contact__phone_number__in=spellings)
+        return sent_there.first()
+    found = list(candidates[:2])
+    return found[0] if len(found) == 1 else None
+
+
 def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
     message, _, number = text.partition(".")
     try:
@@ -54,8 +84,8 @@ def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
     return found.first()
 
 
-def facts(message: Message) -> list[policy.AttemptFacts]:
-    """Return the message's attempts as the policy sees them."""
+def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
+    """Return a message's attempts as the policy sees them."""
     return [
         policy.AttemptFacts(
             round=attempt.round,
@@ -64,7 +94,7 @@ def facts(message: Message) -> list[policy.AttemptFacts]:
             error_code=attempt.error_code,
             finished_at=attempt.finished_at,
         )
-        for attempt in message.attempts.order_by("number")
+        for attempt in attempts
     ]
 
 
@@ -88,7 +118,7 @@ def finish(attempt_id: int, result: Accepted | SendError) -> Outcome:
     Doing it again changes nothing.
     """
     with transaction.atomic():
-        attempt = _locked(attempt_id)
+        attempts, attempt = _locked(attempt_id)
         before = _known(attempt)
         if isinstance(result, Accepted):
             answer = Outcome.ACCEPTED
@@ -102,16 +132,18 @@ def finish(attempt_id: int, result: Accepted | SendError) -> Outcome:
         _merge(attempt, Receipt.NONE, None)
         if isinstance(result, Accepted):
             _learn_id(attempt, result.provider_message_id or "")
-        _save(attempt, before)
+        _save(attempt, before, attempts)
         return Outcome(attempt.outcome)
 
 
-def close_abandoned(message: Message) -> None:
+def close_abandoned(attempts: Sequence[DeliveryAttempt]) -> None:
     """End an attempt whose worker died: whether it was sent is not known.
 
     The caller holds the message's row, and the job's lock proves that no worker is at it.
     """
-    for attempt in message.attempts.filter(outcome=Outcome.STARTED):
+    for attempt in attempts:
+        if attempt.outcome != Outcome.STARTED:
+            continue
         attempt.outcome = Outcome.UNKNOWN
         attempt.finished_at = timezone.now()
         _set_error(
@@ -132,11 +164,11 @@ def tell_receipt(
 ) -> None:
     """Add what a provider told about an attempt. Telling it again, or late, changes nothing."""
     with transaction.atomic():
-        attempt = _locked(attempt.pk)
+        attempts, attempt = _locked(attempt.pk)
         before = _known(attempt)
         _merge(attempt, receipt, error)
         _learn_id(attempt, provider_message_id)
-        _save(attempt, before)
+        _save(attempt, before, attempts)
         if attempt.outcome == Outcome.REJECTED != before.outcome:
             # A late failure: the policy decides again, as for a refusal at once.
             tasks.enqueue_delivery(attempt.message)
@@ -158,12 +190,12 @@ def park_receipt(
     )
 
 
-def settle(message: Message, **decided: Any) -> None:
-    """Derive the message's status, route and error from its attempts, and push if they changed.
+def settle(message: Message, attempts: Sequence[DeliveryAttempt], **decided: Any) -> None:
+    """Derive the message's status, route and error from its attempts, store and push them.
 
-    `decided` are the policy's own fields (`next_attempt_at`, `decision`), where it was asked.
+    `decided` are the policy's own fields (`next_attempt_at`, `decision`), where it was asked. The
+    caller holds the message's row.
     """
-    attempts = list(message.attempts.order_by("number"))
     decision = decided.get("decision", message.decision)
     waiting = decided.get("next_attempt_at", message.next_attempt_at)
     summary = states.summarize(
@@ -193,7 +225,7 @@ def settle(message: Message, **decided: Any) -> None:
 
 
 def _error_to_tell(
-    attempts: list[DeliveryAttempt], summary: states.Summary
+    attempts: Sequence[DeliveryAttempt], summary: states.Summary
 ) -> DeliveryAttempt | None:
     """The error that explains the icon: the first one, as it is why all else followed.
 
@@ -205,12 +237,16 @@ def _error_to_tell(
     return next((a for a in attempts if a.error_code and a.outcome != Outcome.ACCEPTED), None)
 
 
-def _locked(attempt_id: int) -> DeliveryAttempt:
-    message_id = DeliveryAttempt.objects.values_list("message_id", flat=True).get(pk=attempt_id)
-    message = Message.objects.select_for_update().get(pk=message_id)
-    attempt = DeliveryAttempt.objects.get(pk=attempt_id)
-    attempt.message = message
-    return attempt
+def of(message: Message) -> list[DeliveryAttempt]:
+    """Return the message's attempts in order."""
+    return list(message.attempts.order_by("number"))
+
+
+def _locked(attempt_id: int) -> tuple[list[DeliveryAttempt], DeliveryAttempt]:
+    """Lock the attempt's message; return all of its attempts, and this one."""
+    message = Message.objects.select_for_update(of=("self",)).get(attempts=attempt_id)
+    attempts = of(message)
+    return attempts, next(attempt for attempt in attempts if attempt.pk == attempt_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +261,12 @@ def _known(attempt: DeliveryAttempt) -> _Known:
     return _Known(attempt.outcome, attempt.receipt, attempt.error_code, attempt.provider_message_id)
 
 
-def _save(attempt: DeliveryAttempt, before: _Known) -> None:
+def _save(attempt: DeliveryAttempt, before: _Known, attempts: Sequence[DeliveryAttempt]) -> None:
     """Write an attempt, and what its message is now, where there is something new."""
     if _known(attempt) == before:
         return
     attempt.save()
-    settle(attempt.message)
+    settle(attempt.message, attempts)
     if before.outcome == Outcome.UNKNOWN != attempt.outcome:
         tasks.wake_conversation(attempt.message.conversation_id)
 
@@ -257,12 +293,14 @@ def _apply_parked(attempt: DeliveryAttempt) -> None:
     parked = ParkedReceipt.objects.filter(
         channel_id=attempt.channel_id, provider_message_id=attempt.provider_message_id
     )
-    for receipt in parked:
+    waiting = list(parked)
+    for receipt in waiting:
         error = None
         if receipt.error_code:
             error = SendError(receipt.error_code, receipt.error_title, receipt.error_detail)
         _merge(attempt, Receipt(receipt.receipt), error)
-    parked.delete()
+    if waiting:
+        parked.delete()
 
 
 def _merge(attempt: DeliveryAttempt, told: Receipt, error: SendError | None) -> None:

@@ -92,9 +92,8 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
 
     async def live_change(self, event: dict[str, Any]) -> None:
         """A row changed. What it is now is read when the change is sent."""
-        for kind in ("message", "conversation", "channel"):
-            if kind in event:
-                self._changes.setdefault(f"{kind}s", set()).add(event[kind])
+        for kind, ids in event["changed"].items():
+            self._changes.setdefault(kind, set()).update(ids)
         self._wake.set()
 
     async def _send_changes(self) -> None:

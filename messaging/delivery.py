@@ -67,28 +67,33 @@ def _decide(message_id: str) -> tuple[policy.Step, DeliveryAttempt | None]:
             .get(pk=message_id)
         )
         channel = message.conversation.channel
-        outcomes.close_abandoned(message)
+        attempts = outcomes.of(message)
+        outcomes.close_abandoned(attempts)
         now = timezone.now()
+        # A message that was not tried yet goes by its main route: no need to count the fallbacks.
+        may_fall_back = bool(attempts) or message.round_route == Message.RoundRoute.FALLBACK
         step = policy.next_step(
             _facts(message),
-            outcomes.facts(message),
+            outcomes.facts(attempts),
             rules_of(channel),
             now=now,
-            fallback_free_at=_fallback_free_at(channel, now),
+            fallback_free_at=_fallback_free_at(channel, now) if may_fall_back else None,
         )
         attempt = None
         if isinstance(step, policy.Attempt):
-            attempt = _start(message, step, now)
-            outcomes.settle(message, next_attempt_at=None, decision="")
+            attempt = _start(message, step, now, number=len(attempts) + 1)
+            outcomes.settle(message, [*attempts, attempt], next_attempt_at=None, decision="")
         elif isinstance(step, policy.Wait):
-            outcomes.settle(message, next_attempt_at=step.until, decision=step.reason)
+            outcomes.settle(message, attempts, next_attempt_at=step.until, decision=step.reason)
         elif not isinstance(step, policy.Done):
-            outcomes.settle(message, next_attempt_at=None, decision=step.reason)
+            outcomes.settle(message, attempts, next_attempt_at=None, decision=step.reason)
             log.info("message is given up", message=message_id, reason=step.reason)
     return step, attempt
 
 
-def _start(message: Message, step: policy.Attempt, now: dt.datetime) -> DeliveryAttempt:
+def _start(
+    message: Message, step: policy.Attempt, now: dt.datetime, *, number: int
+) -> DeliveryAttempt:
     channel = message.conversation.channel
     used = channel
     if step.route == states.Route.BAILEYS and channel.kind == Channel.Kind.OFFICIAL:
@@ -96,7 +101,7 @@ def _start(message: Message, step: policy.Attempt, now: dt.datetime) -> Delivery
         used = channel.fallback_channel
     attempt = DeliveryAttempt(
         message=message,
-        number=message.attempts.count() + 1,
+        number=number,
         round=message.round,
         route=step.route,
         channel=used,

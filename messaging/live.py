@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 from channels.layers import get_channel_layer
@@ -33,43 +32,64 @@ def conversation_group(conversation_id: int) -> str:
 
 def message_changed(message: Message) -> None:
     """Tell the message's conversation and the list of conversations, once this is committed."""
-    change = {
-        "type": "live.change",
-        "message": str(message.pk),
-        "conversation": message.conversation_id,
-    }
-    publish([conversation_group(message.conversation_id), INBOX], change)
-
-
-def conversation_changed(conversation_id: int) -> None:
-    """Tell the list of conversations."""
-    publish([INBOX], {"type": "live.change", "conversation": conversation_id})
+    publish(conversation_group(message.conversation_id), messages=str(message.pk))
+    publish(INBOX, conversations=message.conversation_id)
 
 
 def channel_changed(channel: Channel) -> None:
     """Tell the pages that show channels."""
-    publish([CHANNELS], {"type": "live.change", "channel": channel.pk})
+    publish(CHANNELS, channels=channel.pk)
 
 
-def publish(groups: list[str], change: dict[str, Any]) -> None:
-    """Send a change to the sockets of these groups, once the present transaction commits."""
-    transaction.on_commit(lambda: _publish(groups, change))
+def publish(group: str, **changed: str | int) -> None:
+    """Tell the sockets of a group which row changed, once the present transaction commits."""
+    transaction.on_commit(lambda: _pushes.add(group, changed))
 
 
-def _publish(groups: list[str], change: dict[str, Any]) -> None:
-    future = asyncio.run_coroutine_threadsafe(_send(groups, change), _loop())
-    future.add_done_callback(_note_failure)
+class _Pushes:
+    """Changes on their way to the channel layer.
+
+    While some are being sent, later ones gather and go together: a burst costs a few messages, and
+    a single change waits for nothing.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, dict[str, set[str | int]]] = {}
+        self._sending: Future[None] | None = None
+
+    def add(self, group: str, changed: dict[str, str | int]) -> None:
+        with self._lock:
+            waiting = self._waiting.setdefault(group, {})
+            for kind, id_ in changed.items():
+                waiting.setdefault(kind, set()).add(id_)
+            if self._sending is None:
+                self._sending = asyncio.run_coroutine_threadsafe(self._send_all(), _loop())
+
+    async def _send_all(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._sending = None
+                    return
+                batch, self._waiting = self._waiting, {}
+            await _send(batch)
+
+    def flush(self, timeout: float) -> None:
+        with self._lock:
+            sending = self._sending
+        if sending is not None:
+            sending.result(timeout)
 
 
-async def _send(groups: list[str], change: dict[str, Any]) -> None:
+async def _send(batch: dict[str, dict[str, set[str | int]]]) -> None:
     layer = get_channel_layer()
-    async with asyncio.timeout(PUSH_TIMEOUT_SECONDS):
-        for group in groups:
-            await layer.group_send(group, change)
-
-
-def _note_failure(future: Future[None]) -> None:
-    if error := future.exception():
+    try:
+        async with asyncio.timeout(PUSH_TIMEOUT_SECONDS):
+            for group, changed in batch.items():
+                ids = {kind: list(found) for kind, found in changed.items()}
+                await layer.group_send(group, {"type": "live.change", "changed": ids})
+    except Exception as error:
         log.warning("live push lost; pages catch up later", error=type(error).__name__)
 
 
@@ -96,16 +116,12 @@ class _LoopThread:
 _loop = _LoopThread()
 
 
+_pushes = _Pushes()
+
+
 def flush(timeout: float = PUSH_TIMEOUT_SECONDS) -> None:
     """Wait until the pushes made so far have gone out, or the time (seconds) is over.
 
     For a process that is about to end, and for tests.
     """
-    asyncio.run_coroutine_threadsafe(_settled(), _loop()).result(timeout)
-
-
-async def _settled() -> None:
-    pending: list[Coroutine[Any, Any, Any] | asyncio.Task[Any]] = [
-        task for task in asyncio.all_tasks() if task is not asyncio.current_task()
-    ]
-    await asyncio.gather(*pending, return_exceptions=True)
+    _pushes.flush(timeout)

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 # contracts/cloud-api.md §3.3
 MOST_BYTES = 3 * 1024 * 1024
+# MAX_ATTACHMENT_SIZE of the mission as base64, with room around it.
+MOST_WWEBJS_BYTES = 16 * 1024 * 1024
 
 
 @method_decorator(csrf_exempt, name="dispatch")
@@ -54,6 +56,26 @@ class CloudWebhook(View):
             result = await _in_thread(receiving.receive_cloud)(body, signature)
         except (DatabaseError, PoolTimeout) as error:
             log.error("event not stored; the provider is asked to repeat", error=str(type(error)))
+            return _answer(503, "unavailable")
+        return _answer(*result.value)
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+class WwebjsWebhook(View):
+    """wwebjs-api's callbacks. It posts each once: what is not stored now is never told again."""
+
+    async def post(self, request: HttpRequest, channel_id: int) -> HttpResponse:
+        try:
+            body = request.read(MOST_WWEBJS_BYTES + 1)
+        except UnreadablePostError:
+            return _answer(400, "unreadable")
+        if len(body) > MOST_WWEBJS_BYTES:
+            return _answer(413, "too_large")
+        key = request.headers.get("x-api-key", "")
+        try:
+            result = await _in_thread(receiving.receive_wwebjs)(channel_id, body, key)
+        except (DatabaseError, PoolTimeout) as error:
+            log.error("callback not stored", error=type(error).__name__)
             return _answer(503, "unavailable")
         return _answer(*result.value)
 

@@ -12,6 +12,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
+from django.db import Error as DatabaseProblem
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from channels_app import known_numbers, session_states
@@ -27,6 +30,8 @@ from channels_app.providers.base import (
     Unknown,
 )
 from channels_app.providers.cloud_errors import failure, title_for
+
+log = structlog.get_logger(__name__)
 
 LOOKUP_SECONDS = 10.0
 CHECK_SECONDS = 5.0
@@ -63,8 +68,9 @@ class WwebjsProvider:
         self._timeout = float(channel.request_timeout_seconds)
 
     def send(self, message: OutboundMessage) -> Accepted:
-        """Look the number up where it is not known, then send. Raises Rejected, Transient or Unknown.
+        """Look the number up where it is not known, then send.
 
+        Raises Rejected, Transient or Unknown.
         The look-up and the send have `request_timeout_seconds` each: a slow look-up must not
         shorten the send, whose running out of time would leave the outcome unknown.
         """
@@ -77,10 +83,19 @@ class WwebjsProvider:
         try:
             return self._send(digits, payload)
         except Transient as error:
-            if error.code in _SESSION_TROUBLE and self._channel.pk is not None:
-                # Whoever cares for the session need not wait for its next turn to find out.
-                WwebjsSession.objects.filter(channel=self._channel.pk).update(probe_at=None)
+            if error.code in _SESSION_TROUBLE:
+                self._have_session_asked()
             raise
+
+    def _have_session_asked(self) -> None:
+        """Whoever cares for the session need not wait for its next turn to find out."""
+        if self._channel.pk is None:
+            return
+        try:
+            with transaction.atomic():
+                WwebjsSession.objects.filter(channel=self._channel.pk).update(probe_at=None)
+        except DatabaseProblem as error:
+            log.warning("the session is asked at its next turn", error=type(error).__name__)
 
     def _send(self, digits: str, payload: Mapping[str, Any]) -> Accepted:
         """Send to the form of the number that is remembered, else to the one that is looked up."""
@@ -93,7 +108,7 @@ class WwebjsProvider:
                 # Certainly not sent: the number may have another form by now.
                 if error.code not in _WRONG_FORM:
                     raise
-            except SendError:
+            except Unknown:
                 known_numbers.forget(self._channel, digits)
                 raise
         chat_id = self._chat_id(digits)
@@ -274,7 +289,7 @@ def read_answer(answer: http.Answer, chat_id: str, *, secrets: tuple[str, ...] =
     The id is the short one (`3EB0…`): acks carry it, the server's look-ups want it, and it is the
     one inside of the wamid of a coexistence echo (contracts/cloud-api.md §4.4). It is None where
     the server tells none, which is its normal answer on today's WhatsApp Web and counts as
-    accepted because the number has just been looked up.
+    accepted because the number was looked up, now or lately (`known_numbers.GOOD_FOR`).
     """
     body = answer.json_object()
     if answer.status == 200 and body is not None and body.get("success") is True:

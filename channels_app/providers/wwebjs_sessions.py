@@ -80,7 +80,9 @@ class WwebjsSessions:
                 answer = self._get("/client/getClassInfo/{session}", _left(deadline))
                 return read_class_info(answer, told, self._key)
             if told.socket == "UNPAIRED":
-                return replace(told, qr=read_qr(self._get("/session/qr/{session}", _left(deadline))))
+                return replace(
+                    told, qr=read_qr(self._get("/session/qr/{session}", _left(deadline)))
+                )
         except SessionTrouble as trouble:
             if told.connected:
                 return Told(message=trouble.detail or "timed out")
@@ -199,10 +201,9 @@ def read_beginning(answer: http.Answer, key: str = "") -> Beginning:
 
     Raises SessionTrouble where the request did not come as far as a start.
     """
-    body = answer.json_object()
-    refused = answer.status in (422, 500) and body is not None and body.get("success") is False
-    if body is not None and refused:
-        error = _first_line(body.get("error"), key)
+    found = answer.json_object()
+    if answer.status in (422, 500) and found is not None and found.get("success") is False:
+        error = _first_line(found.get("error"), key)
         if error.startswith("Session already exists"):
             return Beginning(Begun.EXISTS)
         if error.startswith("Session should be alphanumerical"):
@@ -236,11 +237,12 @@ def read_end(answer: http.Answer, key: str = "") -> bool:
 
 def read_pairing_code(answer: http.Answer, key: str = "") -> str:
     """Read an answer of /session/requestPairingCode. Raises SessionTrouble."""
-    body = answer.json_object()
-    if answer.status == 500 and body is not None:
-        error = _first_line(body.get("error"), key)
-        code = "invalid_recipient" if "phone number" in error else "session_check_failed"
-        raise SessionTrouble(code, error)
+    found = answer.json_object()
+    if answer.status == 500 and found is not None:
+        error = _first_line(found.get("error"), key)
+        raise SessionTrouble(
+            "invalid_recipient" if "phone number" in error else "session_check_failed", error
+        )
     body = _json_of(answer, key)
     code = http.safe_id(body.get("result"))
     if body.get("success") is True and code:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
 from channels_app.api import ChannelViewSet
@@ -12,4 +13,4 @@ router.register("channels", ChannelViewSet, basename="channel")
 router.register("messages", MessageViewSet, basename="message")
 router.register("conversations", ConversationViewSet, basename="conversation")
 
-urlpatterns = router.urls
+urlpatterns = [*router.urls, path("", include("channels_app.api_urls"))]

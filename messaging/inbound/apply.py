@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.db.models import F, Q
 from django.utils import timezone
 
+from channels_app import wwebjs_session
 from channels_app.models import Channel
 from channels_app.providers.base import Rejected
 from messaging import attempts, contacts, live, phones
-from messaging.inbound import cloud, evolution
+from messaging.inbound import cloud, evolution, wwebjs
 from messaging.inbound.events import (
     ContactEvent,
     EditEvent,
@@ -20,6 +21,7 @@ from messaging.inbound.events import (
     NeutralEvent,
     ReceiptEvent,
     RevokeEvent,
+    SessionEvent,
 )
 from messaging.models import Contact, Conversation, DeliveryAttempt, InboundEvent, Message
 from messaging.states import Route, Status
@@ -27,16 +29,17 @@ from messaging.states import Route, Status
 READERS: dict[str, Callable[[Any], Iterable[NeutralEvent]]] = {
     InboundEvent.Source.CLOUD: cloud.read,
     InboundEvent.Source.EVOLUTION: evolution.read,
+    InboundEvent.Source.WWEBJS: wwebjs.read,
 }
 
 
-def apply(event: InboundEvent) -> dict[str, int]:
+def apply(event: InboundEvent, channels: Mapping[str, Channel]) -> dict[str, int]:
     """Apply all that a stored event says. Returns what it held, counted by kind.
 
-    Applying it again changes nothing. The caller holds a transaction.
+    `channels` are those of `channels_of`. Applying it again changes nothing. The caller holds a
+    transaction.
     """
     counts: Counter[str] = Counter()
-    channels = _channels(event)
     for neutral in READERS[event.source](event.payload):
         kind = type(neutral).__name__
         channel = channels.get(neutral.channel_key)
@@ -50,21 +53,23 @@ def apply(event: InboundEvent) -> dict[str, int]:
     return dict(counts)
 
 
-def _channels(event: InboundEvent) -> dict[str, Channel]:
-    """Return the channels that this event may speak of, by the provider's key.
+def channels_of(source: str, source_key: str) -> dict[str, Channel]:
+    """Return the channels that a source's events may speak of, by the provider's key.
 
     The source key is the channel whose secret came with the event. A Cloud event speaks of every
     channel of the same app, for it was signed with the app's secret; others of themselves only.
     """
-    signer = Channel.objects.filter(pk=event.source_key).first()
+    signer = Channel.objects.filter(pk=source_key).first()
     if signer is None:
         return {}
-    if event.source == InboundEvent.Source.CLOUD:
+    if source == InboundEvent.Source.CLOUD:
         return {
             channel.phone_number_id: channel
             for channel in Channel.objects.filter(kind=Channel.Kind.OFFICIAL)
             if channel.app_secret == signer.app_secret
         }
+    if source == InboundEvent.Source.WWEBJS:
+        return {signer.wwebjs_session_id: signer}
     return {signer.instance_name: signer}
 
 
@@ -77,6 +82,10 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
         reference=event.reference,
         provider_message_id=event.provider_message_id,
     )
+    if attempt is None and event.text and event.at is not None:
+        attempt = attempts.find_unnamed(
+            channel_id=channel.pk, phone_number=event.phone_number, text=event.text, at=event.at
+        )
     if attempt is None:
         attempts.park_receipt(
             channel_id=channel.pk,
@@ -161,6 +170,10 @@ def _apply_contact(channel: Channel, event: ContactEvent) -> None:
     known.update(name=event.name[:200])
 
 
+def _apply_session(channel: Channel, event: SessionEvent) -> None:
+    wwebjs_session.announce(channel, reason=event.reason)
+
+
 def _named(channel: Channel, provider_message_id: str) -> list[Message]:
     """The messages of this channel that a provider's id names, locked."""
     named = Q(provider_message_id=provider_message_id) | Q(
@@ -208,4 +221,5 @@ HANDLERS: dict[type, Callable[[Channel, Any], None]] = {
     EditEvent: _apply_edit,
     RevokeEvent: _apply_revoke,
     ContactEvent: _apply_contact,
+    SessionEvent: _apply_session,
 }

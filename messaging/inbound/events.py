@@ -24,7 +24,8 @@ class ReceiptEvent:
     """A provider told what became of a message that we sent.
 
     `channel_key` is the provider's name for our number. `reference` is ours, where the provider
-    gives it back.
+    gives it back. A provider that did not tell the id when it took the message is matched by
+    recipient (E.164, may be empty), text and time, where the event tells them.
     """
 
     channel_key: str
@@ -32,6 +33,9 @@ class ReceiptEvent:
     receipt: Receipt
     reference: str = ""
     failure: Failure | None = None
+    phone_number: str = ""
+    text: str = ""
+    at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,18 @@ class ConnectionEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionEvent:
+    """An attached wwebjs session changed; what it is now must be asked. `reason` is the library's.
+
+    `kind` is the callback's name: "ready", "disconnected", "change_state", "status" or "qr".
+    """
+
+    channel_key: str
+    kind: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class QrEvent:
     """A new code to link the phone with. An empty `code` says that there will be no more."""
 
@@ -132,6 +148,7 @@ NeutralEvent = (
     | RevokeEvent
     | ContactEvent
     | ConnectionEvent
+    | SessionEvent
     | QrEvent
     | CallEvent
     | UnreadableEvent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import structlog
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
+from channels_app.models import Channel
 from messaging import tasks
 from messaging.inbound import apply
 from messaging.models import InboundEvent
@@ -18,6 +19,7 @@ from messaging.storable import storable
 log = structlog.get_logger(__name__)
 
 BATCH = 100
+READ_FIELDS = ["state", "error", "processed_at"]
 # Against deadlocks. While the database is away the sweep asks again.
 READ_TRIES = 3
 
@@ -84,16 +86,21 @@ def _read_batch(source: str, source_key: str) -> bool:
             .filter(source=source, source_key=source_key, state=InboundEvent.State.PENDING)
             .order_by("id")[:BATCH]
         )
+        channels = apply.channels_of(source, source_key) if batch else {}
         for event in batch:
-            read_one(event)
+            read_one(event, channels)
+        InboundEvent.objects.bulk_update(batch, READ_FIELDS)
     return bool(batch)
 
 
-def read_one(event: InboundEvent) -> None:
-    """Apply one stored event and write down that it was read, or why it could not be."""
+def read_one(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
+    """Apply one stored event and note in it that it was read, or why it could not be.
+
+    The caller holds a transaction and saves the event.
+    """
     try:
         with transaction.atomic():
-            counts = apply.apply(event)
+            counts = apply.apply(event, channels)
     except OperationalError:
         # A deadlock or a lost connection says nothing about the event: the batch is read again.
         raise
@@ -104,6 +111,5 @@ def read_one(event: InboundEvent) -> None:
     else:
         event.state = InboundEvent.State.DONE
         event.error = ""
-        log.info("event read", event_id=event.pk, source=event.source, **counts)
+        log.debug("event read", event_id=event.pk, source=event.source, **counts)
     event.processed_at = timezone.now()
-    event.save(update_fields=["state", "error", "processed_at"])

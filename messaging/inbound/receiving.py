@@ -6,12 +6,13 @@ import enum
 import hashlib
 import hmac
 import json
+import uuid
 
 import structlog
 from django.db import close_old_connections
 
 from channels_app.models import Channel
-from messaging.inbound import journal
+from messaging.inbound import journal, wwebjs
 from messaging.models import InboundEvent
 
 log = structlog.get_logger(__name__)
@@ -23,6 +24,8 @@ class Received(enum.Enum):
     STORED = (200, "stored")
     BAD_SIGNATURE = (401, "bad_signature")
     NOT_JSON = (400, "not_json")
+    BAD_KEY = (401, "bad_key")
+    OTHER_SESSION = (200, "other_session")
 
 
 def is_verify_token(token: str) -> bool:
@@ -60,10 +63,57 @@ def receive_cloud(body: bytes, signature: str) -> Received:
         close_old_connections()
 
 
+def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
+    """Check the key of the channel's wwebjs-api (contracts/wwebjs-api.md §4) and store the event.
+
+    One server posts for all of its sessions to one address: an event goes to the channel of its
+    session, if that has the same server and key. One that belongs to no channel is not kept.
+    """
+    try:
+        channel = Channel.objects.filter(pk=channel_id).first()
+        # Compared in any case, so that the time does not tell which channels there are.
+        allowed = _same(channel.wwebjs_api_key if channel else "no channel has this key", key)
+        if channel is None or not channel.has_wwebjs or not allowed:
+            return Received.BAD_KEY
+        try:
+            payload = json.loads(body)
+        except (ValueError, RecursionError):
+            return Received.NOT_JSON
+        if not isinstance(payload, dict):
+            return Received.NOT_JSON
+        speaker = _speaker(channel, wwebjs.session_of(payload))
+        if speaker is None:
+            return Received.OTHER_SESSION
+        fact = wwebjs.dedupe_key(payload, arrival=uuid.uuid4().hex)
+        journal.store(
+            source=InboundEvent.Source.WWEBJS,
+            source_key=str(speaker.pk),
+            dedupe_key=f"wwebjs:{speaker.pk}:{fact}",
+            payload=payload,
+        )
+        return Received.STORED
+    finally:
+        close_old_connections()
+
+
+def _speaker(channel: Channel, session_id: str) -> Channel | None:
+    if session_id == channel.wwebjs_session_id:
+        return channel
+    others = Channel.objects.filter(
+        fallback=Channel.Fallback.WWEBJS,
+        wwebjs_url=channel.wwebjs_url,
+        wwebjs_session_id=session_id,
+    ).order_by("pk")
+    own = [other for other in others if _same(other.wwebjs_api_key, channel.wwebjs_api_key)]
+    return own[0] if own else None
+
+
 def _signer(body: bytes, signature: str) -> Channel | None:
     """Return the first channel whose app secret made this signature; every secret is compared."""
     made = signature.removeprefix("sha256=")
-    channels = Channel.objects.filter(kind=Channel.Kind.OFFICIAL).order_by("pk")
+    channels = (
+        Channel.objects.filter(kind=Channel.Kind.OFFICIAL).order_by("pk").only("pk", "app_secret")
+    )
     matching = [
         channel
         for channel in channels

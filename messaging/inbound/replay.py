@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from django.db import transaction
 
-from messaging.inbound import journal
+from messaging.inbound import apply, journal
 from messaging.models import InboundEvent
 
 
@@ -26,7 +26,9 @@ def replay(*, source: str = "", ids: Sequence[int] = ()) -> tuple[int, int]:
             event = aside.select_for_update().filter(pk=event_id).first()
             if event is None:
                 continue  # somebody else replays them, too
-            journal.read_one(event)
+            channels = apply.channels_of(event.source, event.source_key)
+            journal.read_one(event, channels)
+            event.save(update_fields=journal.READ_FIELDS)
         if event.state == InboundEvent.State.DONE:
             done += 1
         else:

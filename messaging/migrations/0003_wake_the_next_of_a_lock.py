@@ -9,6 +9,9 @@ CREATE FUNCTION alterna_notify_lock_is_free() RETURNS trigger LANGUAGE plpgsql A
 BEGIN
     IF EXISTS (SELECT FROM procrastinate_jobs WHERE lock = OLD.lock AND status = 'todo') THEN
         PERFORM pg_notify('procrastinate_any_queue_v1', '{"type": "job_inserted"}');
+        PERFORM pg_notify(
+            'procrastinate_queue_v1#' || OLD.queue_name, '{"type": "job_inserted"}'
+        );
     END IF;
     RETURN NULL;
 END;

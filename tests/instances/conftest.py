@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _database(transactional_db: None) -> None:
+def _database(settings: Any, transactional_db: None) -> None:
     """Threads and processes must see what a test writes."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,14 @@ from django.utils import timezone
 from channels_app.models import Channel
 from instances import care, listeners, locks, missed, receive_mode
 from instances.models import ReceiveModeChange, WhatsAppSession
+from messaging.models import Message
 from tests.instances.support import (
     NAME,
     Evolution,
     agreed,
     joined,
     listening,
+    read,
     state,
     switch,
     texts,
@@ -66,8 +68,13 @@ def other(mode: str) -> str:
 def receives(evolution: Evolution, text: str) -> None:
     """A message that comes now is stored, once."""
     evolution.writes(text)
-    wait_until(lambda: text in texts(), f"{text} is stored")
-    assert texts().count(text) == 1
+
+    def stored() -> int:
+        read()
+        return Message.objects.filter(text=text).count()
+
+    wait_until(stored, f"{text} is stored")
+    assert stored() == 1
 
 
 @pytest.mark.usefixtures("impatient")
@@ -455,7 +462,8 @@ def test_the_lock_is_free_after_any_failure(
     assert switch(api, "webhook").status_code == 200
 
 
-def test_a_listener_that_is_gone_counts_as_none_at_once(by_websocket: WhatsAppSession, listener: Any) -> None:
+@pytest.mark.usefixtures("by_websocket")
+def test_a_listener_that_is_gone_counts_as_none_at_once(listener: Any) -> None:
     assert listeners.is_running()
     listener.stop()
     wait_until(lambda: not listeners.is_running())

@@ -169,7 +169,12 @@ def running_worker() -> Iterator[None]:
         with app.replace_connector(app.connector.get_worker_connector()):  # type: ignore[attr-defined]
             async with app.open_async():
                 worker = asyncio.create_task(
-                    app.run_worker_async(concurrency=4, install_signal_handlers=False)
+                    app.run_worker_async(
+                        # Not its own care, whose jobs wake it every few seconds.
+                        queues=["delivery", "inbound"],
+                        concurrency=4,
+                        install_signal_handlers=False,
+                    )
                 )
                 await enough.wait()
                 worker.cancel()

@@ -260,8 +260,8 @@ def test_an_event_that_cannot_be_read_is_set_aside_and_the_next_one_is_read(
 ) -> None:
     real = apply.apply
 
-    def broken(event: InboundEvent) -> dict[str, int]:
-        counts = real(event)
+    def broken(event: InboundEvent, channels: Any) -> dict[str, int]:
+        counts = real(event, channels)
         if "poison" in json.dumps(event.payload):
             raise ZeroDivisionError("no way")
         return counts
@@ -277,8 +277,9 @@ def test_an_event_that_cannot_be_read_is_set_aside_and_the_next_one_is_read(
     assert Message.objects.get().text == "fine"
 
     monkeypatch.undo()
-    journal.read_one(first)
-    journal.read_one(first)
+    channels = apply.channels_of(first.source, first.source_key)
+    journal.read_one(first, channels)
+    journal.read_one(first, channels)
     assert (first.state, first.error) == ("done", "")
     assert Message.objects.count() == 2
 
@@ -294,9 +295,9 @@ def test_events_of_a_source_are_read_in_their_order_in_batches(
     read: list[int] = []
     real = journal.read_one
 
-    def note(event: InboundEvent) -> None:
+    def note(event: InboundEvent, channels: Any) -> None:
         read.append(event.pk)
-        real(event)
+        real(event, channels)
 
     monkeypatch.setattr(journal, "read_one", note)
     journal.read_pending("cloud", str(channel.pk))
@@ -311,10 +312,10 @@ def test_a_deadlock_says_nothing_about_the_event(
     failures = [OperationalError("deadlock detected")] * 2
     real = apply.apply
 
-    def unlucky(event: InboundEvent) -> dict[str, int]:
+    def unlucky(event: InboundEvent, channels: Any) -> dict[str, int]:
         if failures:
             raise failures.pop()
-        return real(event)
+        return real(event, channels)
 
     monkeypatch.setattr(apply, "apply", unlucky)
     monkeypatch.setattr(journal.connection, "close", lambda: None)
@@ -324,7 +325,7 @@ def test_a_deadlock_says_nothing_about_the_event(
 def test_a_database_that_stays_away_leaves_the_event_for_later(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(event: InboundEvent) -> dict[str, int]:
+    def away(event: InboundEvent, channels: Any) -> dict[str, int]:
         raise OperationalError("gone")
 
     monkeypatch.setattr(apply, "apply", away)

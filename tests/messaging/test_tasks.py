@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -144,6 +145,20 @@ def test_the_next_message_of_a_conversation_follows_at_once(
         wait_until(lambda: Message.objects.filter(status="sent").count() == 2)
     done = attempts(first)[0].finished_at
     assert attempts(second)[0].started_at - done < dt.timedelta(seconds=1)
+
+
+@with_worker
+def test_a_worker_is_woken_by_what_proves_a_send(wired: Channel, graph: Provider) -> None:
+    graph.plays("reset_after", "ok")
+    first = accept(wired)
+    accept(wired)
+    with running_worker():
+        wait_until(lambda: Message.objects.filter(decision="waiting_confirmation").exists())
+        wait_until(lambda: jobs(status="todo", attempts=1))
+        began = time.monotonic()
+        post(status(first, "delivered", channel=wired))
+        wait_until(lambda: Message.objects.filter(status="sent").exists())
+    assert time.monotonic() - began < 2
 
 
 @with_worker

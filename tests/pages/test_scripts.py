@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
-from playwright.sync_api import Page, WebSocketRoute, expect, sync_playwright
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
 from channels_app.models import Channel
@@ -67,36 +67,45 @@ def sockets() -> Sockets:
     return Sockets()
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # Playwright keeps a loop in this thread, in which the tests use the database.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
 @pytest.fixture
 def page(
+    chromium: Browser,
     live_server: LiveServer,
     staff: User,
     sockets: Sockets,
     client_for: Callable[[User], Any],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Page]:
-    """A page of staff, in English. Fails when the browser complained about anything."""
-    session = client_for(staff).cookies["sessionid"].value
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # Playwright brings a loop
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = chromium.new_context(base_url=live_server.url)
-        context.add_cookies(
-            [
-                {"name": "sessionid", "value": session, "url": live_server.url},
-                {"name": "django_language", "value": "en", "url": live_server.url},
-            ]
-        )
-        context.route_web_socket(re.compile("/ws/live/"), sockets)
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        complaints: list[str] = []
-        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        yield page
-        chromium.close()
-    network = re.compile("Failed to load resource|^htmx:|WebSocket connection")
-    assert not [text for text in complaints if not network.search(text)]
+    """A page of staff, in English. The test fails when the browser complained about anything."""
+    cookies = {
+        "sessionid": client_for(staff).cookies["sessionid"].value,
+        "django_language": "en",
+    }
+    context = chromium.new_context(base_url=live_server.url)
+    context.add_cookies(
+        [{"name": name, "value": value, "url": live_server.url} for name, value in cookies.items()]
+    )
+    context.route_web_socket(re.compile("/ws/live/"), sockets)
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    complaints: list[str] = []
+    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()
+    answers = re.compile(
+        "Failed to load resource|^htmx:|Response Status Error|WebSocket connection"
+    )
+    assert not [text for text in complaints if not answers.search(text)]
 
 
 @pytest.fixture

@@ -1,0 +1,313 @@
+"""Meta's door: who may come in, and what is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import OperationalError
+from django.test import AsyncClient
+from django.test.client import FakePayload
+from psycopg_pool import PoolTimeout
+
+from channels_app.fields import UndecryptableError
+from messaging import webhooks
+from messaging.inbound import journal, receiving
+from messaging.models import InboundEvent, Message
+from messaging.states import Outcome, Route
+from tests.messaging.support import accept, attempt_of, envelope, read_events, sign, status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpResponse
+
+    from channels_app.models import Channel
+
+pytestmark = pytest.mark.django_db
+
+URL = "/api/webhooks/cloud"
+EMPTY = b'{"object":"whatsapp_business_account","entry":[]}'
+
+
+@pytest.fixture(autouse=True)
+def one_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read and write in the test's own transaction."""
+    if not request.node.get_closest_marker("django_db").kwargs.get("transaction"):
+        monkeypatch.setattr(webhooks, "_in_thread", sync_to_async)
+
+
+def get(**query: str) -> HttpResponse:
+    params = {name.replace("_", ".", 1): value for name, value in query.items()}
+    return async_to_sync(AsyncClient().get)(URL, params)
+
+
+def post(body: bytes, *, signature: str | None = None, path: str = URL) -> HttpResponse:
+    headers = {"X-Hub-Signature-256": sign(body) if signature is None else signature}
+    return async_to_sync(AsyncClient().post)(
+        path, body, content_type="application/json", headers=headers
+    )
+
+
+# -- verification ----------------------------------------------------------------------------------
+
+
+def test_meta_gets_its_challenge_back_for_the_right_token(channel: Channel) -> None:
+    answer = get(hub_mode="subscribe", hub_challenge="1158201444", hub_verify_token="let-me-in")
+    assert (answer.status_code, answer.content) == (200, b"1158201444")
+    assert answer["Content-Type"] == "text/plain"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"hub_mode": "subscribe", "hub_challenge": "1"},
+        {"hub_mode": "subscribe", "hub_challenge": "1", "hub_verify_token": ""},
+        {"hub_mode": "subscribe", "hub_challenge": "1", "hub_verify_token": "let-me-out"},
+        {"hub_mode": "subscribe", "hub_challenge": "1", "hub_verify_token": "olá"},
+        {"hub_mode": "unsubscribe", "hub_challenge": "1", "hub_verify_token": "let-me-in"},
+        {"hub_challenge": "1", "hub_verify_token": "let-me-in"},
+    ],
+)
+def test_nobody_else_gets_it(channel: Channel, query: dict[str, str]) -> None:
+    assert get(**query).status_code == 403
+
+
+def test_a_channel_without_a_token_lets_nobody_in(make_channel: Callable[..., Channel]) -> None:
+    make_channel(verify_token="")
+    assert get(hub_mode="subscribe", hub_verify_token="").status_code == 403
+
+
+def test_the_token_of_a_channel_that_is_off_does_not_count(
+    make_channel: Callable[..., Channel],
+) -> None:
+    make_channel(active=False)
+    assert get(hub_mode="subscribe", hub_verify_token="let-me-in").status_code == 403
+
+
+def test_any_of_several_channels_may_be_verified(make_channel: Callable[..., Channel]) -> None:
+    for token in ("one", "two", "three"):
+        make_channel(verify_token=token)
+    assert get(hub_mode="subscribe", hub_verify_token="three").status_code == 200
+
+
+# -- signatures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("secret", "body", "signature"),
+    [
+        (
+            "test_app_secret",
+            EMPTY,
+            "dec6a680679a968e7e0319355b23599cbfc54502c0784668e9618baa0c633756",
+        ),
+        (
+            "test_app_secret",
+            b'{"object": "whatsapp_business_account", "entry": []}',
+            "56cbbaf4961c6cfdae48b7f116c047e5eb513d2c931baae63a2bc1afd26f803a",
+        ),
+        (
+            "otro_secreto",
+            EMPTY,
+            "769b03d8c2ae6498f2d1e1f7299c0ba55448c69d741e7b0bb243d852d8a8d8c7",
+        ),
+    ],
+)
+def test_the_signature_is_that_of_the_contract(
+    make_channel: Callable[..., Channel], secret: str, body: bytes, signature: str
+) -> None:
+    make_channel(app_secret=secret)
+    answer = post(body, signature=f"sha256={signature}")
+    assert (answer.status_code, answer.json()) == (200, {"code": "stored"})
+    assert InboundEvent.objects.get().payload["object"] == "whatsapp_business_account"
+
+
+@pytest.mark.parametrize(
+    "signature",
+    ["", "sha256=", "sha256=00", "sha1=" + sign(EMPTY)[7:], sign(EMPTY, "wrong"), "sha256=é"],
+)
+def test_a_wrong_signature_is_401_and_nothing_is_stored(channel: Channel, signature: str) -> None:
+    answer = post(EMPTY, signature=signature)
+    assert (answer.status_code, answer.json()) == (401, {"code": "bad_signature"})
+    assert not InboundEvent.objects.exists()
+
+
+def test_the_signature_of_another_body_is_401(channel: Channel) -> None:
+    assert post(EMPTY + b" ", signature=sign(EMPTY)).status_code == 401
+
+
+def test_a_channel_without_a_secret_signs_nothing(make_channel: Callable[..., Channel]) -> None:
+    make_channel(app_secret="")
+    assert post(EMPTY, signature=sign(EMPTY, "")).status_code == 401
+
+
+def test_a_channel_that_is_off_still_hears(make_channel: Callable[..., Channel]) -> None:
+    make_channel(active=False)
+    assert post(EMPTY).status_code == 200
+
+
+# -- bodies ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"not json", b"{", b"\xff\xfe", b'{"a":' * 100_000, b"9" * 5000]
+)
+def test_what_is_not_json_is_400_for_those_who_may_come_in_only(
+    channel: Channel, body: bytes
+) -> None:
+    assert (post(body).status_code, post(body).json()) == (400, {"code": "not_json"})
+    assert post(body, signature="sha256=00").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"null",
+        b'"text"',
+        b'{"a":"\\u0000","b":"\\ud800","c":1e999,"d":NaN,"\\u0000":1}',
+        b'{"a":' * 300 + b"1" + b"}" * 300,
+    ],
+)
+def test_any_json_is_stored(channel: Channel, body: bytes) -> None:
+    assert post(body).status_code == 200
+    read_events()
+    assert InboundEvent.objects.get().state == "done"
+
+
+def test_the_address_may_end_with_a_slash(channel: Channel) -> None:
+    assert post(EMPTY, path=URL + "/").status_code == 200
+
+
+def test_three_megabytes_are_taken_and_more_are_not(channel: Channel) -> None:
+    largest = b'{"a":"' + b"x" * (webhooks.MOST_BYTES - 8) + b'"}'
+    assert len(largest) == webhooks.MOST_BYTES
+    assert post(largest).status_code == 200
+    answer = post(largest + b" ")
+    assert (answer.status_code, answer.json()) == (413, {"code": "too_large"})
+
+
+def test_too_much_is_refused_where_its_length_is_not_told(channel: Channel) -> None:
+    body = b" " * (webhooks.MOST_BYTES + 1)
+    answer = async_to_sync(AsyncClient().request)(
+        method="POST",
+        path=URL,
+        server=("127.0.0.1", "80"),
+        scheme="http",
+        headers=[(b"host", b"127.0.0.1"), (b"x-hub-signature-256", sign(body).encode())],
+        _body_file=FakePayload(body),
+    )
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("method", ["put", "patch", "delete"])
+def test_other_methods_are_405(channel: Channel, method: str) -> None:
+    assert async_to_sync(getattr(AsyncClient(), method))(URL).status_code == 405
+
+
+def test_an_event_for_a_number_that_is_no_channel_is_200(channel: Channel) -> None:
+    channel.phone_number_id = "999"
+    payload = envelope({"messages": [{"id": "wamid.1"}]}, channel)
+    assert post(json.dumps(payload).encode()).status_code == 200
+
+
+def test_a_thousand_updates_in_one_post(channel: Channel) -> None:
+    message = accept(channel)
+    attempt_of(message, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL)
+    statuses = [
+        status(message, told, channel=channel, id="wamid.1")["entry"][0]["changes"][0]["value"][
+            "statuses"
+        ][0]
+        for told in ("sent", "delivered", "read", "sent") * 250
+    ]
+    body = json.dumps(envelope({"statuses": statuses}, channel)).encode()
+    began = time.monotonic()
+    assert post(body).status_code == 200
+    assert time.monotonic() - began < 1
+    read_events()
+    message.refresh_from_db()
+    assert message.status == "read"
+    assert InboundEvent.objects.get().state == "done"
+
+
+# -- trouble ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [OperationalError("gone"), PoolTimeout("no connection")])
+def test_an_event_that_cannot_be_stored_is_503_so_that_meta_repeats_it(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def away(**event: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(journal, "store", away)
+    answer = post(EMPTY)
+    assert (answer.status_code, answer.json()) == (503, {"code": "unavailable"})
+
+
+def test_a_verification_while_the_database_is_away_is_503(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(token: str) -> bool:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(receiving, "is_verify_token", away)
+    answer = get(hub_mode="subscribe", hub_verify_token="let-me-in")
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+
+
+def test_a_body_that_breaks_off_is_400(channel: Channel) -> None:
+    class Broken(FakePayload):
+        def read(self, size: int | None = None) -> bytes:
+            raise OSError("gone")
+
+    answer = async_to_sync(AsyncClient().request)(
+        method="POST",
+        path=URL,
+        server=("127.0.0.1", "80"),
+        scheme="http",
+        headers=[(b"host", b"127.0.0.1")],
+        _body_file=Broken(b"x"),
+    )
+    assert answer.status_code == 400
+
+
+def test_a_secret_that_cannot_be_read_lets_nobody_in(
+    channel: Channel, settings: Any, client: Any
+) -> None:
+    from cryptography.fernet import Fernet
+
+    settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    with pytest.raises(UndecryptableError):
+        post(EMPTY)
+    assert not InboundEvent.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_events_are_taken_beside_each_other(
+    make_channel: Callable[..., Channel],
+) -> None:
+    """In threads of their own, with connections of their own."""
+    channel = await sync_to_async(make_channel)()
+    bodies = [json.dumps(envelope({"n": n}, channel)).encode() for n in range(20)]
+    client = AsyncClient()
+    answers = await asyncio.gather(
+        *[
+            client.post(
+                URL,
+                body,
+                content_type="application/json",
+                headers={"X-Hub-Signature-256": sign(body)},
+            )
+            for body in [*bodies, *bodies]
+        ]
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    assert await InboundEvent.objects.acount() == 20
+    assert not await Message.objects.aexists()
