@@ -45,7 +45,11 @@ def accept_to_provider(product: Product, headers: dict[str, str], channel_id: in
     def send(number: int) -> None:
         if not hasattr(http, "session"):
             http.session = requests.Session()
-        body = {"channel": channel_id, "to": f"+55119{80000000 + number}", "text": f"bench {number}"}
+        body = {
+            "channel": channel_id,
+            "to": f"+55119{80000000 + number}",
+            "text": f"bench {number}",
+        }
         began = time.time()
         answer = http.session.post(
             f"{product.url}/api/messages/", json=body, headers=headers, timeout=30

@@ -123,6 +123,9 @@ def derive(told: Told, *, starting: bool = False) -> Seen:
         return starts if starting else Seen(State.DISCONNECTED, "not_started")
     if starting:
         return Seen(State.STARTING, "restarting")
+    if told.message == "session_not_connected":
+        # Lost between two questions, so there is no word yet of what it is now.
+        return Seen(State.STARTING, "opening")
     if told.message in _CLOSED:
         return Seen(State.ERROR, "session_closed")
     return Seen(State.ERROR, "session_check_failed", told.message)

@@ -33,13 +33,17 @@ class WebhookHandler(ASGIHandler):
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
-        self._middleware_chain = convert_exception_to_response(self._get_response_async)
+        answer = self._get_response_async  # type: ignore[attr-defined]
+        self._middleware_chain = convert_exception_to_response(answer)
 
 
 application = ProtocolTypeRouter(
     {
         "http": URLRouter(
-            [re_path(r"^api/webhooks/", WebhookHandler()), re_path(r"", pages)]  # type: ignore[list-item]
+            [
+                re_path(r"^api/webhooks/", WebhookHandler()),  # type: ignore[arg-type]
+                re_path(r"", pages),  # type: ignore[arg-type]
+            ]
         ),
         "websocket": AllowedHostsOriginValidator(
             AuthMiddlewareStack(URLRouter([path("ws/live/", LiveConsumer.as_asgi())]))

@@ -12,12 +12,15 @@ class InstancesConfig(AppConfig):
     def ready(self) -> None:
         """Hear from the floors below: a saved channel, events about a connection."""
         from channels_app.models import Channel
-        from instances import sessions
+        from instances import cards, sessions
+        from messaging import live_frames
         from messaging.inbound import apply
         from messaging.inbound.events import ConnectionEvent, QrEvent
 
         post_save.connect(
             sessions.channel_saved, sender=Channel, dispatch_uid="instances.channel_saved"
         )
+        live_frames.VIEWS |= {"instance": cards.InstanceView, "instances": cards.InstancesView}
         apply.HANDLERS[ConnectionEvent] = sessions.apply_connection
+        live_frames.VIEWS |= {"instance": cards.InstanceView, "instances": cards.InstancesView}
         apply.HANDLERS[QrEvent] = sessions.apply_qr

@@ -107,6 +107,13 @@ def enable_websocket(session: WhatsAppSession, *, source: str, user: User | None
         return _advance(session, lock, patience=JOIN_PATIENCE, is_new=is_new)
 
 
+def configure_first(session_id: int) -> None:
+    """Make webhook the mode of a session that has none. Raises SwitchRefused."""
+    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
+    if session is not None and session.mode is None:
+        enable_webhook(session, base64=session.wants_base64, source=Source.COMMAND, user=None)
+
+
 def cancel(session: WhatsAppSession) -> None:
     """End a pending handover and go back. Raises SwitchRefused when none is pending."""
     with _locked(session) as lock:

@@ -10,17 +10,35 @@ from django.db import transaction
 from procrastinate import exceptions
 from procrastinate.contrib.django import app
 
+from messaging.tasks import defer
+
 
 def enqueue_resume(session_id: int) -> None:
     """Have a waiting handover looked at, once."""
     name = f"handover:{session_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
-        resume_handover.configure(queueing_lock=name).defer(session_id=session_id)
+        defer(resume_handover, queueing_lock=name, session_id=session_id)
+
+
+def enqueue_configure(session_id: int) -> None:
+    """Have the webhook of a session without a mode set, once the present transaction commits."""
+    defer(configure, session_id=session_id)
 
 
 def enqueue_fetch_missed(session_id: int, *, since: dt.datetime) -> None:
     """Have the messages since a time fetched, once the present transaction commits."""
-    fetch_missed.defer(session_id=session_id, since=since.isoformat())
+    defer(fetch_missed, session_id=session_id, since=since.isoformat())
+
+
+@app.task(
+    name="instances.configure",
+    queue="care",
+    retry=procrastinate.RetryStrategy(max_attempts=10, wait=1),
+)
+def configure(session_id: int) -> None:
+    from instances import receive_mode
+
+    receive_mode.configure_first(session_id)
 
 
 @app.task(name="instances.resume_handover", queue="care")

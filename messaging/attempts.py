@@ -163,6 +163,8 @@ def tell_receipt(
     error: SendError | None = None,
 ) -> None:
     """Add what a provider told about an attempt. Telling it again, or late, changes nothing."""
+    if _is_known(attempt, receipt, provider_message_id):
+        return
     with transaction.atomic():
         attempts, attempt = _locked(attempt.pk)
         before = _known(attempt)
@@ -259,6 +261,16 @@ class _Known:
 
 def _known(attempt: DeliveryAttempt) -> _Known:
     return _Known(attempt.outcome, attempt.receipt, attempt.error_code, attempt.provider_message_id)
+
+
+def _is_known(attempt: DeliveryAttempt, told: Receipt, provider_message_id: str) -> bool:
+    """Whether this was told before: receipts only climb, so an unlocked row is proof enough."""
+    receipt = Receipt(attempt.receipt)
+    return (
+        receipt != Receipt.NONE
+        and states.merge_receipt(receipt, told) == receipt
+        and bool(attempt.provider_message_id or not provider_message_id)
+    )
 
 
 def _save(attempt: DeliveryAttempt, before: _Known, attempts: Sequence[DeliveryAttempt]) -> None:

@@ -53,12 +53,10 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
     async def connect(self) -> None:
         try:
             query = parse_qs(self.scope["query_string"].decode())
-            self._view = live_frames.View(
+            self._view = live_frames.view_of(
+                query,
                 user=self.scope["user"],
                 language=chosen_language(self.scope.get("cookies", {})),
-                conversation=_number(query, "conversation"),
-                channel=_number(query, "channel"),
-                channels="channels" in query,
             )
             since = parse_datetime(query.get("since", [""])[0])
             if since is not None and timezone.is_naive(since):
@@ -73,8 +71,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
             return
         await self.accept()
         try:
-            for group in self._view.groups:
-                await self.channel_layer.group_add(group, self.channel_name)
+            await self.channel_layer.group_add(self._view.group, self.channel_name)
         except Exception as error:
             log.warning("no channel layer; the page will come again", error=type(error).__name__)
             await self.close(CLOSE_NO_LAYER)
@@ -87,8 +84,8 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
 
     async def disconnect(self, code: int) -> None:
         with contextlib.suppress(Exception):
-            for group in self._view.groups if self._view else []:
-                await self.channel_layer.group_discard(group, self.channel_name)
+            if self._view is not None:
+                await self.channel_layer.group_discard(self._view.group, self.channel_name)
 
     async def live_change(self, event: dict[str, Any]) -> None:
         """A row changed. What it is now is read when the change is sent."""
@@ -103,7 +100,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
             changes, self._changes = self._changes, {}
             began = timezone.now()
             try:
-                for frame in await _read(live_frames.frames)(self._view, **changes):
+                for frame in await _read(live_frames.frames)(self._view, changes):
                     await self.send_json({**frame, "at": began.isoformat()})
             except Exception as error:
                 # The page comes again and catches up; there is nothing to mend here.
@@ -117,11 +114,6 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
             await asyncio.sleep(PING_SECONDS)
             await self.send_json({"kind": "ping", "at": timezone.now().isoformat()})
         await self.close(CLOSE_COME_AGAIN)
-
-
-def _number(query: dict[str, list[str]], name: str) -> int | None:
-    values = query.get(name)
-    return int(values[0]) if values else None
 
 
 def _read(function: Any) -> Any:

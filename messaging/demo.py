@@ -13,6 +13,7 @@ from channels_app.models import Channel
 from messaging import contacts, demo_settings, states
 from messaging.models import Conversation, DeliveryAttempt, Message
 
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One message of the history; `ago` in minutes before now."""

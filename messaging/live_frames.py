@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
@@ -31,78 +31,145 @@ OVERLAP = dt.timedelta(seconds=30)
 MOST_CHANGES = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class View:
-    """What one socket watches, and for whom."""
+    """What one socket watches, and for whom. Its methods read the database.
+
+    `value` is that of the query parameter which chose the view.
+    """
 
     user: User | AnonymousUser
     language: str
-    conversation: int | None = None
-    channel: int | None = None
-    channels: bool = False
+    value: str
+
+    permission: ClassVar[str]
 
     @property
-    def groups(self) -> list[str]:
-        if self.conversation is not None:
-            return [live.conversation_group(self.conversation)]
-        if self.channels or self.channel is not None:
-            return [live.CHANNELS]
-        return [live.INBOX]
+    def group(self) -> str:
+        """The group of the channel layer that tells this view's changes."""
+        raise NotImplementedError
+
+    def exists(self) -> bool:
+        """Whether there is what is to be watched."""
+        return True
+
+    def catch_up(self, since: dt.datetime) -> list[Frame]:
+        """Return frames for all that changed since then."""
+        raise NotImplementedError
+
+    def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
+        """Return frames of the rows that changed, by kind, as they are now."""
+        raise NotImplementedError
 
     def allowed(self) -> bool:
-        """Whether this person may watch this. Reads the database."""
-        app = (
-            "channels_app.view_channel"
-            if live.CHANNELS in self.groups
-            else "messaging.view_message"
+        """Whether this person may watch this."""
+        user = self.user
+        may = user.is_active and user.is_staff and user.has_perm(self.permission)
+        return may and self.exists()
+
+
+class InboxView(View):
+    """The list of conversations."""
+
+    permission = "messaging.view_message"
+    group = live.INBOX
+
+    def catch_up(self, since: dt.datetime) -> list[Frame]:
+        touched = Conversation.objects.filter(messages__updated_at__gte=since).distinct()
+        return self.frames({"conversations": touched.values_list("pk", flat=True)[:MOST_CHANGES]})
+
+    def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
+        rows = reading.conversation_list().filter(pk__in=list(changed.get("conversations", ())))
+        return [_conversation_frame(row) for row in reading.with_latest(list(rows))]
+
+
+class ConversationView(View):
+    """The messages of one conversation."""
+
+    permission = "messaging.view_message"
+
+    @property
+    def group(self) -> str:
+        return live.conversation_group(int(self.value))
+
+    def exists(self) -> bool:
+        return Conversation.objects.filter(pk=int(self.value)).exists()
+
+    def catch_up(self, since: dt.datetime) -> list[Frame]:
+        found = Message.objects.filter(conversation=int(self.value), updated_at__gte=since)
+        ids = list(found.order_by("created_at").values_list("pk", flat=True)[: MOST_CHANGES + 1])
+        if len(ids) > MOST_CHANGES:
+            return [{"kind": "reload"}]
+        return self.frames({"messages": ids})
+
+    def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
+        found = reading.messages().filter(pk__in=list(changed.get("messages", ())))
+        may_retry = self.user.has_perm("messaging.change_message")
+        return [
+            _message_frame(message, may_retry) for message in found.order_by("created_at", "id")
+        ]
+
+
+class ChannelsView(View):
+    """The cards of all channels, or of the one that the parameter names."""
+
+    permission = "channels_app.view_channel"
+    group = live.CHANNELS
+
+    def catch_up(self, since: dt.datetime) -> list[Frame]:
+        return self.frames({"channels": Channel.objects.values_list("pk", flat=True)})
+
+    def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
+        found = Channel.objects.select_related("fallback_channel").filter(
+            pk__in=list(changed.get("channels", ()))
         )
-        if not (self.user.is_active and self.user.is_staff and self.user.has_perm(app)):
-            return False
-        if self.conversation is not None:
-            return Conversation.objects.filter(pk=self.conversation).exists()
-        return self.channel is None or Channel.objects.filter(pk=self.channel).exists()
+        may_change = self.user.has_perm("channels_app.change_channel")
+        return [_channel_frame(channel, may_change) for channel in found]
+
+
+class ChannelView(ChannelsView):
+    def exists(self) -> bool:
+        return Channel.objects.filter(pk=int(self.value)).exists()
+
+    def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
+        return super().frames({"channels": {int(self.value)} & set(changed.get("channels", ()))})
+
+
+# The query parameter that asks for each view; floors above add theirs.
+VIEWS: dict[str, type[View]] = {
+    "conversation": ConversationView,
+    "channel": ChannelView,
+    "channels": ChannelsView,
+}
+
+
+def view_of(query: Mapping[str, Sequence[str]], **who: Any) -> View:
+    """Return the view that a socket's query asks for; the list of conversations by default.
+
+    Raises ValueError for a value that cannot be.
+    """
+    for parameter, view in VIEWS.items():
+        if parameter in query:
+            found = view(value=query[parameter][0], **who)
+            found.group  # noqa: B018 (raises ValueError where the value is no number)
+            return found
+    return InboxView(value="", **who)
 
 
 def catch_up(view: View, since: dt.datetime | None) -> list[Frame]:
     """Return frames for all that changed since the page was made, or was last told something."""
-    since = (since or timezone.now()) - OVERLAP
-    if view.conversation is not None:
-        changed = Message.objects.filter(conversation=view.conversation, updated_at__gte=since)
-        ids = list(changed.order_by("created_at").values_list("pk", flat=True)[: MOST_CHANGES + 1])
-        if len(ids) > MOST_CHANGES:
-            return [{"kind": "reload"}]
-        return frames(view, messages={str(pk) for pk in ids})
-    if live.CHANNELS in view.groups:
-        return frames(view, channels=set(Channel.objects.values_list("pk", flat=True)))
-    touched = Conversation.objects.filter(messages__updated_at__gte=since).distinct()
-    return frames(view, conversations=set(touched.values_list("pk", flat=True)[:MOST_CHANGES]))
+    with translation.override(view.language):
+        return view.catch_up((since or timezone.now()) - OVERLAP)
 
 
-def frames(
-    view: View,
-    *,
-    messages: Iterable[str] = (),
-    conversations: Iterable[int] = (),
-    channels: Iterable[int] = (),
-) -> list[Frame]:
+def frames(view: View, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
     """Return the frames of these rows as they are now, in the language of the view."""
     with translation.override(view.language):
-        if view.conversation is not None:
-            return [_message_frame(view, message) for message in _messages(messages)]
-        if live.CHANNELS in view.groups:
-            wanted = set(channels) if view.channel is None else {view.channel} & set(channels)
-            found = Channel.objects.select_related("fallback_channel").filter(pk__in=wanted)
-            return [_channel_frame(view, channel) for channel in found]
-        rows = reading.conversation_list().filter(pk__in=list(conversations))
-        return [_conversation_frame(row) for row in reading.with_latest(list(rows))]
+        return view.frames(changed)
 
 
-def _messages(ids: Iterable[str]) -> list[Message]:
-    return list(reading.messages().filter(pk__in=list(ids)).order_by("created_at", "id"))
-
-
-def _message_frame(view: View, message: Message) -> Frame:
-    context = {"message": message, "may_retry": view.user.has_perm("messaging.change_message")}
+def _message_frame(message: Message, may_retry: bool) -> Frame:
+    context = {"message": message, "may_retry": may_retry}
     return {
         "kind": "message",
         "key": f"message:{message.pk}",
@@ -117,7 +184,7 @@ def _conversation_frame(conversation: Conversation) -> Frame:
     return {
         "kind": "conversation",
         "key": f"conversation:{conversation.pk}",
-        "version": _now_ms(),
+        "version": now_ms(),
         "sort": moved.isoformat(),
         "html": render_to_string(
             "messaging/_conversation_row.html", {"conversation": conversation}
@@ -125,16 +192,17 @@ def _conversation_frame(conversation: Conversation) -> Frame:
     }
 
 
-def _channel_frame(view: View, channel: Channel) -> Frame:
-    context = {"channel": channel, "may_change": view.user.has_perm("channels_app.change_channel")}
+def _channel_frame(channel: Channel, may_change: bool) -> Frame:
+    context = {"channel": channel, "may_change": may_change}
     return {
         "kind": "channel",
         "key": f"channel:{channel.pk}",
-        "version": _now_ms(),
+        "version": now_ms(),
         "sort": channel.name,
         "html": render_to_string("channels_app/_card.html", context),
     }
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """A version for what has none of its own: later frames win."""
     return int(time.time() * 1000)

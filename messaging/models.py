@@ -18,8 +18,11 @@ class Contact(models.Model):
     (contracts/cloud-api.md §1.6), so neither is the key.
     """
 
-    phone_number = models.CharField(_("phone number"), max_length=20, null=True, unique=True)
-    user_id = models.CharField(max_length=128, null=True, unique=True)
+    # Null and not empty where unknown: so that each is unique among the known ones.
+    phone_number = models.CharField(  # noqa: DJ001
+        _("phone number"), max_length=20, null=True, unique=True
+    )
+    user_id = models.CharField(max_length=128, null=True, unique=True)  # noqa: DJ001
     name = models.CharField(_("name"), max_length=200, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -104,7 +107,9 @@ class Message(models.Model):
     )
 
     status = models.CharField(max_length=12, choices=Status, blank=True)
-    route = models.CharField(max_length=10, choices=Route, null=True, blank=True)
+    route = models.CharField(  # noqa: DJ001 (null in the API, too)
+        max_length=10, choices=Route, null=True, blank=True
+    )
     error_code = models.CharField(max_length=64, blank=True)
     error_title = models.CharField(max_length=300, blank=True)
     error_detail = models.TextField(blank=True)

@@ -91,7 +91,7 @@ def wake_conversation(conversation_id: int) -> None:
         if cursor.rowcount:
             # Workers sleep until the time they know of; this is the queue's own way to wake them.
             cursor.execute(
-                "SELECT pg_notify(channel, '{\"type\": \"job_inserted\"}')"
+                'SELECT pg_notify(channel, \'{"type": "job_inserted"}\')'
                 " FROM unnest(ARRAY['procrastinate_any_queue_v1',"
                 " 'procrastinate_queue_v1#delivery']) AS channel"
             )

@@ -36,9 +36,11 @@ class CloudWebhook(View):
     """
 
     async def get(self, request: HttpRequest) -> HttpResponse:
-        allowed = await _in_thread(receiving.is_verify_token)(
-            request.GET.get("hub.verify_token", "")
-        )
+        token = request.GET.get("hub.verify_token", "")
+        try:
+            allowed = await _in_thread(receiving.is_verify_token)(token)
+        except (DatabaseError, PoolTimeout):
+            return _answer(503, "unavailable")
         if request.GET.get("hub.mode") != "subscribe" or not allowed:
             return _answer(403, "wrong_token")
         return HttpResponse(request.GET.get("hub.challenge", ""), content_type="text/plain")

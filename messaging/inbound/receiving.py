@@ -51,6 +51,8 @@ def receive_cloud(body: bytes, signature: str) -> Received:
             payload = json.loads(body)
         except (ValueError, RecursionError):
             return Received.NOT_JSON
+        if not isinstance(payload, dict):
+            return Received.NOT_JSON
         journal.store(
             source=InboundEvent.Source.CLOUD,
             source_key=str(signer.pk),

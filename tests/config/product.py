@@ -47,7 +47,7 @@ def eventually(what: str, condition: Callable[[], T], seconds: float = PATIENCE)
     """Return the first true answer of the condition; fail when none comes in time."""
     limit = time.monotonic() + seconds
     while not (answer := condition()):
-        assert time.monotonic() < limit, f"not within {seconds} s: {what}"
+        assert time.monotonic() < limit, f"not within {seconds:g} s: {what}"
         time.sleep(0.05)
     return answer
 

@@ -131,7 +131,7 @@ def test_the_worker_outlives_postgresql_and_is_not_deaf_afterwards(product: Prod
 def test_a_killed_valkey_is_started_again_at_the_same_address(product: Product) -> None:
     product.child("valkey-server").kill()
     product.wait_for(r"up +\| valkey was ended by SIGKILL")
-    eventually("a new one listens", lambda: answers_ping(product.data_dir / "run/valkey.sock"))
+    eventually("a new one listens", lambda: answers_ping(product.data_dir / "run/valkey.sock"), 30)
     assert product.is_ready()
 
 

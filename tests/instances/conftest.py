@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 
 from simulators.base import run_in_thread
-from simulators.evolution import InstanceSpec, create_app
+from simulators.evolution import SIMULATOR, InstanceSpec, create_app
 from tests.instances.support import (
     KEY,
     NAME,
@@ -60,10 +60,9 @@ def evolution_settings() -> dict[str, Any]:
 @pytest.fixture
 def evolution(evolution_settings: dict[str, Any]) -> Iterator[Evolution]:
     specs = (InstanceSpec(NAME), InstanceSpec(OTHER, number="5511900000778"))
-    with run_in_thread(
-        create_app(quick_settings(instances=specs, **evolution_settings))
-    ) as running:
-        yield Evolution(running.url)
+    app = create_app(quick_settings(instances=specs, **evolution_settings))
+    with run_in_thread(app) as running:
+        yield Evolution(running.url, app[SIMULATOR])
 
 
 @pytest.fixture

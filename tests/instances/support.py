@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
     from instances.models import WhatsAppSession
+    from simulators.evolution import EvolutionSimulator
 
 ROOT = Path(__file__).parent.parent.parent
 NAME = "oficina_e9f2ed4d"
@@ -46,6 +48,22 @@ def wait_until(condition: Callable[[], Any], what: str = "", seconds: float = WA
 
 class Evolution(Server):
     """The simulated server, with the words of these tests."""
+
+    def __init__(self, url: str, simulator: EvolutionSimulator) -> None:
+        super().__init__(url)
+        self._simulator = simulator
+
+    def puts_out(self, name: str = NAME) -> None:
+        """Disconnect the clients of an instance's namespace; their connections stay."""
+        sockets = self._simulator.engine.hub.sockets._server
+        namespace = f"/{name}"
+        loop = self._simulator.client._loop
+
+        async def put_out() -> None:
+            for client in list(sockets.manager.rooms.get(namespace, {}).get(None, {})):
+                await sockets.disconnect(client, namespace=namespace)
+
+        asyncio.run_coroutine_threadsafe(put_out(), loop).result(5)
 
     def found(self, name: str = NAME) -> tuple[bool, bool]:
         """Return what is on: webhook, WebSocket."""
@@ -137,8 +155,12 @@ def texts() -> list[str]:
 
 
 @contextlib.contextmanager
-def listening(count: int = 1) -> Iterator[list[Any]]:
-    """Listeners in threads of this process; they end, and all their threads with them."""
+def listening(count: int = 1, *, beside: int = 0) -> Iterator[list[Any]]:
+    """Listeners in threads of this process; they end, and all their threads with them.
+
+    `beside`: how many others run already.
+    """
+    from instances import listeners
     from instances.listener import Listener
 
     before = set(threading.enumerate())
@@ -147,11 +169,12 @@ def listening(count: int = 1) -> Iterator[list[Any]]:
     for thread in threads:
         thread.start()
     try:
-        wait_for_listeners(count)
+        wait_for_listeners(count + beside)
         yield made
     finally:
         for one in made:
             one.stop()
+        listeners.wake()
         for thread in threads:
             thread.join(20)
             assert not thread.is_alive()

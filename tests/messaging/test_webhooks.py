@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.testing import ApplicationCommunicator
 from django.db import OperationalError
 from django.test import AsyncClient
 from django.test.client import FakePayload
@@ -156,7 +157,8 @@ def test_a_channel_that_is_off_still_hears(make_channel: Callable[..., Channel])
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"not json", b"{", b"\xff\xfe", b'{"a":' * 100_000, b"9" * 5000]
+    "body",
+    [b"", b"not json", b"{", b"\xff\xfe", b'{"a":' * 100_000, b"9" * 5000, b"null", b"[]", b'"a"'],
 )
 def test_what_is_not_json_is_400_for_those_who_may_come_in_only(
     channel: Channel, body: bytes
@@ -168,9 +170,7 @@ def test_what_is_not_json_is_400_for_those_who_may_come_in_only(
 @pytest.mark.parametrize(
     "body",
     [
-        b"[]",
-        b"null",
-        b'"text"',
+        b"{}",
         b'{"a":"\\u0000","b":"\\ud800","c":1e999,"d":NaN,"\\u0000":1}',
         b'{"a":' * 300 + b"1" + b"}" * 300,
     ],
@@ -290,15 +290,13 @@ def test_a_secret_that_cannot_be_read_lets_nobody_in(
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_events_are_taken_beside_each_other(
-    make_channel: Callable[..., Channel],
-) -> None:
+def test_events_are_taken_beside_each_other(channel: Channel) -> None:
     """In threads of their own, with connections of their own."""
-    channel = await sync_to_async(make_channel)()
     bodies = [json.dumps(envelope({"n": n}, channel)).encode() for n in range(20)]
-    client = AsyncClient()
-    answers = await asyncio.gather(
-        *[
+
+    async def post_all() -> set[int]:
+        client = AsyncClient()
+        posts = [
             client.post(
                 URL,
                 body,
@@ -307,7 +305,42 @@ async def test_events_are_taken_beside_each_other(
             )
             for body in [*bodies, *bodies]
         ]
-    )
-    assert {answer.status_code for answer in answers} == {200}
-    assert await InboundEvent.objects.acount() == 20
-    assert not await Message.objects.aexists()
+        return {answer.status_code for answer in await asyncio.gather(*posts)}
+
+    assert async_to_sync(post_all)() == {200}
+    assert InboundEvent.objects.count() == 20
+    read_events()
+    assert not Message.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_door_of_the_web_process_needs_no_session_and_no_host_of_ours(
+    channel: Channel,
+) -> None:
+    """As uvicorn calls it, body in pieces and without a length."""
+    from config.asgi import application
+
+    async def call(signature: str) -> tuple[int, Any]:
+        communicator = ApplicationCommunicator(
+            application,
+            {
+                "type": "http",
+                "http_version": "1.1",
+                "method": "POST",
+                "path": URL,
+                "query_string": b"",
+                "headers": [(b"host", b"127.0.0.1"), (b"x-hub-signature-256", signature.encode())],
+            },
+        )
+        for more, piece in ((True, EMPTY[:9]), (False, EMPTY[9:])):
+            await communicator.send_input(
+                {"type": "http.request", "body": piece, "more_body": more}
+            )
+        start = await communicator.receive_output(5)
+        answer = await communicator.receive_output(5)
+        await communicator.wait()
+        return start["status"], json.loads(answer["body"])
+
+    assert async_to_sync(call)(sign(EMPTY)) == (200, {"code": "stored"})
+    assert async_to_sync(call)("sha256=00") == (401, {"code": "bad_signature"})
+    assert InboundEvent.objects.count() == 1

@@ -323,7 +323,7 @@ def test_a_row_moves_up_when_something_happens_in_it(
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=timezone.now() + dt.timedelta(seconds=5), unread_count=1
     )
-    [row] = reading.with_latest(reading.conversation_list(search="Mariana"))
+    [row] = reading.with_latest(list(reading.conversation_list(search="Mariana")))
     html = render_to_string("messaging/_conversation_row.html", {"conversation": row})
     frame = {"kind": "conversation", "version": 1, "html": html}
     sockets.opened[-1].send(json.dumps(frame))

@@ -59,7 +59,9 @@ class Api:
         return wait_until(lambda: self.message(message), reached)
 
 
-def wait_until(look: Callable[[], Any], reached: Callable[[Any], bool], seconds: float = LONG) -> Any:
+def wait_until(
+    look: Callable[[], Any], reached: Callable[[Any], bool], seconds: float = LONG
+) -> Any:
     """Return what is seen once it is as wanted; fail with the last sight after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -108,9 +110,11 @@ def new_window(chromium: Browser, product: Product) -> Iterator[Callable[..., Pa
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on(
             "console",
-            lambda line: troubles.append(line.text)
-            if line.type == "error" and "Content Security Policy" in line.text
-            else None,
+            lambda line: (
+                troubles.append(line.text)
+                if line.type == "error" and "Content Security Policy" in line.text
+                else None
+            ),
         )
         page.goto("/accounts/login/")
         page.fill("[name=username]", username)

@@ -137,6 +137,6 @@ def test_an_incoming_message_appears_without_a_reload(
         json={"from": "5511977776666", "text": "Olá, ainda tem vaga?", "name": "Cliente novo"},
         timeout=10,
     ).raise_for_status()
-    expect(
-        page.locator("article[data-message]", has_text="Olá, ainda tem vaga?")
-    ).to_be_visible(timeout=20_000)
+    expect(page.locator("article[data-message]", has_text="Olá, ainda tem vaga?")).to_be_visible(
+        timeout=20_000
+    )

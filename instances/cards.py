@@ -1,0 +1,106 @@
+"""The receive-mode card, for pages and for their live frames."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from instances import listeners
+from instances.api import sessions
+from instances.live import GROUP
+from instances.models import Mode, WhatsAppSession
+from messaging import live_frames
+
+
+@dataclass(frozen=True, slots=True)
+class ModeRow:
+    """One of the two ways, as the card shows it. A click on the active one leads to the other."""
+
+    name: str
+    label: str
+    explanation: str
+    question: str
+    active: bool
+    click_leads_to: str
+
+
+def rows(session: WhatsAppSession) -> list[ModeRow]:
+    """Return both ways of a session, in the present language."""
+    texts = {
+        Mode.WEBHOOK: (
+            _("Receives messages by HTTP POST"),
+            _("Deactivate the webhook? WebSocket will be activated."),
+            Mode.WEBSOCKET,
+        ),
+        Mode.WEBSOCKET: (
+            _("Receives messages in real time by WS"),
+            _("Deactivate WebSocket? The webhook will be activated."),
+            Mode.WEBHOOK,
+        ),
+    }
+    return [
+        ModeRow(
+            name=mode.value,
+            label=mode.label,
+            explanation=explanation,
+            question=question,
+            active=session.mode == mode,
+            click_leads_to=(other if session.mode == mode else mode).value,
+        )
+        for mode, (explanation, question, other) in texts.items()
+    ]
+
+
+def card(session: WhatsAppSession, *, may_change: bool) -> SafeString:
+    """Return the card's HTML. Later calls make newer versions."""
+    context = {
+        "session": session,
+        "modes": rows(session),
+        "may_change": may_change,
+        "listening": session.listener_connected and listeners.is_fresh(session.listener_seen_at),
+        "on_off": f"{_('on')},{_('off')},{_('unknown')}",
+        "version": live_frames.now_ms(),
+    }
+    return render_to_string("instances/_card.html", context)
+
+
+class InstancesView(live_frames.View):
+    """The cards of all sessions."""
+
+    permission = "instances.view_whatsappsession"
+    group = GROUP
+
+    def catch_up(self, since: dt.datetime) -> list[live_frames.Frame]:
+        return self.frames({"sessions": sessions().values_list("pk", flat=True)})
+
+    def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[live_frames.Frame]:
+        may_change = self.user.has_perm("instances.change_whatsappsession")
+        found = sessions().filter(pk__in=list(changed.get("sessions", ())))
+        return [_frame(session, may_change) for session in found]
+
+
+class InstanceView(InstancesView):
+    """The card of the session that the parameter names."""
+
+    def exists(self) -> bool:
+        return sessions().filter(channel__instance_name=self.value).exists()
+
+    def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[live_frames.Frame]:
+        mine = sessions().filter(channel__instance_name=self.value).values_list("pk", flat=True)
+        return super().frames({"sessions": set(mine) & set(changed.get("sessions", ()))})
+
+
+def _frame(session: WhatsAppSession, may_change: bool) -> live_frames.Frame:
+    return {
+        "kind": "session",
+        "key": f"session:{session.pk}",
+        "version": live_frames.now_ms(),
+        "sort": session.name,
+        "html": card(session, may_change=may_change),
+    }

@@ -1,0 +1,36 @@
+"""The demo's Baileys channel, on the simulated Evolution API."""
+
+from __future__ import annotations
+
+from channels_app.models import Channel
+from instances import tasks
+from instances.models import WhatsAppSession
+from messaging import demo_settings
+
+
+def make(*, evolution_url: str) -> None:
+    """Make the channel, or bring its address up to date, and have its webhook set.
+
+    The simulated server forgets everything when it ends, so each start is a first configuration.
+    """
+    channel, _ = Channel.objects.update_or_create(
+        instance_name=demo_settings.INSTANCE,
+        kind=Channel.Kind.BAILEYS,
+        defaults={"evolution_url": evolution_url},
+        create_defaults={
+            "name": "Baileys (demonstração)",
+            "evolution_url": evolution_url,
+            "evolution_api_key": demo_settings.EVOLUTION_API_KEY,
+        },
+    )
+    session = WhatsAppSession.objects.get(channel=channel)
+    WhatsAppSession.objects.filter(pk=session.pk).update(
+        webhook_enabled=False,
+        websocket_enabled=False,
+        webhook_url=None,
+        webhook_base64=None,
+        switching_to="",
+        switching_phase="",
+        switching_change=None,
+    )
+    tasks.enqueue_configure(session.pk)

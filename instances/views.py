@@ -1,0 +1,123 @@
+"""The pages of Evolution instances."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.generic import View
+from django_htmx.http import trigger_client_event
+
+from accounts.access import StaffPermissionRequiredMixin
+from instances import receive_mode
+from instances.api import message_of, sessions
+from instances.cards import card
+from instances.models import Mode, ReceiveModeChange, WhatsAppSession
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+SHOWN_CHANGES = 30
+
+
+class InstanceListView(StaffPermissionRequiredMixin, View):
+    """A receive-mode card for each instance."""
+
+    permissions = ("instances.view_whatsappsession",)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        since = timezone.now()
+        cards = [card(session, may_change=_may_change(request)) for session in sessions()]
+        return render(request, "instances/list.html", {"cards": cards, "since": since})
+
+
+class InstanceView(StaffPermissionRequiredMixin, View):
+    """One instance: its card, and who switched what."""
+
+    permissions = ("instances.view_whatsappsession",)
+
+    def get(self, request: HttpRequest, instance_name: str) -> HttpResponse:
+        since = timezone.now()
+        session = get_object_or_404(sessions(), channel__instance_name=instance_name)
+        context = {
+            "session": session,
+            "since": since,
+            "card": card(session, may_change=_may_change(request)),
+            "changes": session.mode_changes.select_related("user")[:SHOWN_CHANGES],
+        }
+        return render(request, "instances/detail.html", context)
+
+
+class _Action(StaffPermissionRequiredMixin, View):
+    """A click on the card: answers with the card as it is then, and a toast that says the end."""
+
+    permissions: ClassVar[tuple[str, ...]] = (
+        "instances.view_whatsappsession",
+        "instances.change_whatsappsession",
+    )
+
+    def post(self, request: HttpRequest, instance_name: str) -> HttpResponse:
+        session = get_object_or_404(sessions(), channel__instance_name=instance_name)
+        try:
+            text, level = self.act(session, request), "success"
+        except receive_mode.SwitchRefused as error:
+            text, level = str(error), "error"
+        session = sessions().get(pk=session.pk)
+        response = HttpResponse(card(session, may_change=_may_change(request)))
+        if not text:
+            return response
+        return trigger_client_event(response, "toast", {"text": text, "level": level})
+
+    def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
+        """Do it; return what to tell. Raises SwitchRefused."""
+        raise NotImplementedError
+
+
+class SwitchView(_Action):
+    """`to`: webhook or websocket; `base64`: the checkbox as it is."""
+
+    def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
+        user, source = _user(request), ReceiveModeChange.Source.PAGE
+        if request.POST.get("to") == Mode.WEBSOCKET:
+            return message_of(receive_mode.enable_websocket(session, source=source, user=user))
+        return message_of(
+            receive_mode.enable_webhook(
+                session, base64="base64" in request.POST, source=source, user=user
+            )
+        )
+
+
+class RepairView(_Action):
+    """`keep`: database or evolution."""
+
+    def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
+        keep = "evolution" if request.POST.get("keep") == "evolution" else "database"
+        receive_mode.repair(session, keep=keep, user=_user(request))
+        return _("Alterna and Evolution agree again.")
+
+
+class CancelView(_Action):
+    def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
+        receive_mode.cancel(session)
+        return _("The switch was cancelled.")
+
+
+class CheckView(_Action):
+    """Ask Evolution now."""
+
+    permissions = ("instances.view_whatsappsession",)
+
+    def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
+        found = receive_mode.find(session)
+        return _("Evolution does what is shown here.") if found.in_sync else ""
+
+
+def _may_change(request: HttpRequest) -> bool:
+    return request.user.has_perm("instances.change_whatsappsession")
+
+
+def _user(request: HttpRequest) -> User:
+    return cast("User", request.user)  # staff only: never anonymous

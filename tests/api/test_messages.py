@@ -1,0 +1,577 @@
+"""REST: sending a message and watching what becomes of it."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from channels_app.models import Channel
+from messaging import contacts
+from messaging.models import Conversation, DeliveryAttempt, Message
+from tests.messaging.support import attempt_of, customer, deliver, jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.contrib.auth.models import User
+    from rest_framework.test import APIClient
+
+    from tests.conftest import Provider
+
+pytestmark = pytest.mark.django_db
+
+URL = "/api/messages/"
+TO = "+5511988887777"
+
+
+@pytest.fixture
+def send(api: APIClient, channel: Channel) -> Callable[..., Any]:
+    """POST a message; an idempotency key goes into its header."""
+
+    def post(key: str | None = None, **body: Any) -> Any:
+        headers = {"Idempotency-Key": key} if key is not None else {}
+        fields = {"channel": channel.pk, "to": TO, "type": "text", "text": "Olá", **body}
+        return api.post(URL, fields, format="json", headers=headers)
+
+    return post
+
+
+def nothing_is_stored() -> bool:
+    stored = (Message.objects, Conversation.objects, DeliveryAttempt.objects)
+    return not any(manager.exists() for manager in stored) and jobs() == []
+
+
+# -- sending ---------------------------------------------------------------------------------------
+
+
+def test_a_message_is_accepted_and_can_be_watched(
+    send: Callable[..., Any], api: APIClient, channel: Channel, staff: User
+) -> None:
+    answer = send(client_reference="order-17")
+
+    assert answer.status_code == 202
+    body = answer.json()
+    assert answer["Location"] == f"http://testserver{URL}{body['id']}/"
+    assert "Idempotent-Replay" not in answer
+    message = Message.objects.get()
+    assert body == {
+        "id": str(message.pk),
+        "channel": channel.pk,
+        "conversation": message.conversation_id,
+        "direction": "out",
+        "to": TO,
+        "type": "text",
+        "text": "Olá",
+        "content": {},
+        "context": None,
+        "status": "queued",
+        "route": None,
+        "icon": "clock",
+        "error": None,
+        "client_reference": "order-17",
+        "sent_outside": False,
+        "decision": "",
+        "next_attempt_at": None,
+        "created_at": body["created_at"],
+        "updated_at": body["updated_at"],
+        "attempts": [],
+    }
+    assert message.created_by == staff
+    assert [job.args for job in jobs()] == [{"message_id": str(message.pk)}]
+    assert api.get(answer["Location"]).json() == body
+
+
+def test_a_rejected_message_shows_both_attempts_and_metas_words(
+    api: APIClient, wired: Channel, wwebjs: Provider
+) -> None:
+    body = {"channel": wired.pk, "to": customer(graph="47"), "text": "Olá"}
+    location = api.post(URL, body, format="json")["Location"]
+    deliver(Message.objects.get())
+
+    found = api.get(location).json()
+
+    assert (found["status"], found["route"], found["icon"]) == ("sent", "wwebjs", "globe")
+    assert found["error"]["code"] == "131047"
+    assert found["error"]["title"]
+    assert "24 hours" in found["error"]["detail"]
+    first, second = found["attempts"]
+    assert (first["number"], first["route"], first["outcome"]) == (1, "official", "rejected")
+    assert (first["error_code"], first["provider_message_id"]) == ("131047", "")
+    assert first["error_detail"] == found["error"]["detail"]
+    assert first["started_at"] <= first["finished_at"]
+    assert (second["number"], second["route"], second["outcome"]) == (2, "wwebjs", "accepted")
+    assert second["provider_message_id"]
+
+
+@pytest.mark.parametrize(
+    ("type_", "content"),
+    [
+        ("image", {"link": "https://example.com/a.png", "caption": "Praia"}),
+        ("document", {"link": "https://example.com/a.pdf", "filename": "a.pdf"}),
+        ("location", {"latitude": -23.5, "longitude": -46.6}),
+        ("contacts", [{"name": {"formatted_name": "John"}}]),
+        ("reaction", {"message_id": "wamid.1", "emoji": "😀"}),
+        ("template", {"name": "hello_world", "language": {"code": "en_US"}}),
+        ("interactive", {"type": "button", "body": {"text": "?"}}),
+    ],
+)
+def test_other_types_carry_an_object_named_after_them(
+    send: Callable[..., Any], type_: str, content: Any
+) -> None:
+    answer = send(type=type_, text="", **{type_: content, "video": {"link": "ignored"}})
+    assert answer.status_code == 202
+    assert (answer.json()["type"], answer.json()["content"]) == (type_, content)
+    assert Message.objects.get().content == content
+
+
+def test_a_message_may_reply_to_another_of_its_conversation(send: Callable[..., Any]) -> None:
+    first = send().json()["id"]
+    answer = send(context={"message": first})
+    assert answer.status_code == 202
+    assert answer.json()["context"] == {"message": first}
+
+
+def test_spaces_in_a_text_are_kept(send: Callable[..., Any]) -> None:
+    assert send(text="  a\n b ").json()["text"] == "  a\n b "
+
+
+def test_a_number_without_the_ninth_digit_is_the_same_customer(send: Callable[..., Any]) -> None:
+    first, second = send(to="+5531987654321").json(), send(to="553187654321").json()
+    assert first["conversation"] == second["conversation"]
+
+
+# -- the idempotency key ---------------------------------------------------------------------------
+
+
+def test_the_same_key_and_body_give_the_same_message(send: Callable[..., Any]) -> None:
+    first, second = send("k", to="11988887777"), send("k")
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert second["Idempotent-Replay"] == "true"
+    assert second["Location"] == first["Location"]
+    assert second.json() == first.json()
+    assert Message.objects.count() == len(jobs()) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"text": "other"}, {"to": "+5511977776666"}, {"client_reference": "x"}]
+)
+def test_the_same_key_with_another_body_is_a_conflict(
+    send: Callable[..., Any], change: dict[str, str]
+) -> None:
+    send("k")
+    answer = send("k", **change)
+    assert answer.status_code == 409
+    assert answer.json()["code"] == "idempotency_conflict"
+    assert answer.json()["detail"]
+    assert Message.objects.count() == 1
+
+
+def test_a_replay_does_not_depend_on_what_became_of_the_channel(
+    send: Callable[..., Any], channel: Channel
+) -> None:
+    send("k")
+    Channel.objects.update(active=False)
+    assert send("k").status_code == 200
+
+
+def test_a_key_belongs_to_its_user(
+    send: Callable[..., Any],
+    channel: Channel,
+    make_user: Callable[..., User],
+    client_of: Callable[..., APIClient],
+) -> None:
+    send("k")
+    other = client_of(make_user("bia", is_superuser=True))
+    body = {"channel": channel.pk, "to": TO, "text": "another"}
+    answer = other.post(URL, body, format="json", headers={"Idempotency-Key": "k"})
+    assert answer.status_code == 202
+
+
+def test_without_a_key_the_same_body_is_another_message(send: Callable[..., Any]) -> None:
+    send()
+    send("")
+    assert send("").status_code == 202
+    assert Message.objects.count() == 3
+
+
+def test_a_key_has_at_most_255_characters(send: Callable[..., Any]) -> None:
+    assert send("k" * 255).status_code == 202
+    answer = send("k" * 256)
+    assert answer.status_code == 400
+    assert list(answer.json()) == ["Idempotency-Key"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_key_at_the_same_moment_makes_one_message(
+    channel: Channel, staff: User, client_of: Callable[..., APIClient]
+) -> None:
+    clients = [client_of(staff) for _ in range(4)]
+    start = threading.Barrier(len(clients))
+    answers: list[Any] = []
+
+    def post(client: APIClient) -> None:
+        try:
+            start.wait(5)
+            body = {"channel": channel.pk, "to": TO, "text": "Olá"}
+            answers.append(client.post(URL, body, format="json", headers={"Idempotency-Key": "k"}))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=post, args=[client]) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 202]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert Message.objects.count() == len(jobs()) == 1
+
+
+# -- bad input -------------------------------------------------------------------------------------
+
+LINK = {"link": "https://example.com/a.png"}
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"to": ""}, "to"),
+        ({"to": None}, "to"),
+        ({"to": "123"}, "to"),
+        ({"to": "abc"}, "to"),
+        ({"to": "+99912345678"}, "to"),
+        ({"to": "1" * 41}, "to"),
+        ({"to": {}}, "to"),
+        ({"to": "\x00"}, "to"),
+        ({"channel": None}, "channel"),
+        ({"channel": 0}, "channel"),
+        ({"channel": 10**30}, "channel"),
+        ({"channel": -1}, "channel"),
+        ({"channel": "x"}, "channel"),
+        ({"channel": True}, "channel"),
+        ({"channel": []}, "channel"),
+        ({"text": ""}, "text"),
+        ({"text": " \n"}, "text"),
+        ({"text": "x" * 4097}, "text"),
+        ({"text": "a\x00b"}, "text"),
+        ({"text": ["a"]}, "text"),
+        ({"type": "poll"}, "type"),
+        ({"type": ""}, "type"),
+        ({"type": "x" * 41}, "type"),
+        ({"type": "image"}, "image"),
+        ({"type": "image", "image": {"link": "nowhere"}}, "image"),
+        ({"type": "image", "image": {**LINK, "caption": "x" * 1025}}, "image"),
+        ({"type": "image", "image": {**LINK, "a": "\x00"}}, "image"),
+        ({"type": "location", "location": {"latitude": 99, "longitude": 1}}, "location"),
+        ({"type": "template", "template": {"name": "x"}}, "template"),
+        ({"client_reference": "x" * 256}, "client_reference"),
+        ({"client_reference": "\x00"}, "client_reference"),
+        ({"context": {"message": "x"}}, "context"),
+        ({"context": {}}, "context"),
+        ({"context": "x"}, "context"),
+        ({"context": {"message": str(uuid.uuid4())}}, "context"),
+    ],
+)
+def test_a_fault_is_400_with_the_field_to_mend(
+    send: Callable[..., Any], change: dict[str, Any], field: str
+) -> None:
+    answer = send(**change)
+    assert answer.status_code == 400, answer.content
+    assert list(answer.json()) == [field]
+    assert nothing_is_stored()
+
+
+def test_the_text_may_fill_its_4096_characters(send: Callable[..., Any]) -> None:
+    assert send(text="é" * 4096).status_code == 202
+
+
+def test_fields_that_are_missing_are_named(api: APIClient, channel: Channel) -> None:
+    answer = api.post(URL, {}, format="json")
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"channel", "to"}
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [("{", 400), ("", 400), ("[]", 400), ('"x"', 400), ("null", 400), ('{"to": "\\ud800"}', 400),
+     ('{"channel": 1e999}', 400), ('{"channel": NaN}', 400), ("{" * 100_000, 400)],
+)  # fmt: skip
+def test_a_body_that_is_no_message_is_400(api: APIClient, body: str, code: int) -> None:
+    answer = api.post(URL, body, content_type="application/json")
+    assert answer.status_code == code, answer.content
+    assert nothing_is_stored()
+
+
+def test_broken_json_has_the_shape_of_an_error(api: APIClient) -> None:
+    answer = api.post(URL, "{", content_type="application/json")
+    assert set(answer.json()) == {"detail", "code"}
+    assert answer.json()["code"] == "parse_error"
+
+
+def test_another_content_type_is_415(api: APIClient) -> None:
+    answer = api.post(URL, "to=1", content_type="application/x-www-form-urlencoded")
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+
+
+def test_a_channel_that_is_off_sends_nothing(send: Callable[..., Any]) -> None:
+    Channel.objects.update(active=False)
+    answer = send()
+    assert (answer.status_code, list(answer.json())) == (400, ["channel"])
+    assert nothing_is_stored()
+
+
+def test_a_reply_to_another_conversation_is_400(send: Callable[..., Any]) -> None:
+    other = send(to="+5511977776666").json()["id"]
+    answer = send(context={"message": other})
+    assert (answer.status_code, list(answer.json())) == (400, ["context"])
+    assert Message.objects.count() == Conversation.objects.count() == 1
+
+
+@pytest.mark.parametrize("method", ["put", "patch", "delete"])
+@pytest.mark.parametrize("path", [URL, f"{URL}{uuid.uuid4()}/"])
+def test_a_message_is_not_changed(api: APIClient, method: str, path: str) -> None:
+    answer = getattr(api, method)(path, {}, format="json")
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+
+
+@pytest.mark.parametrize("id_", [str(uuid.uuid4()), "x", "0", "%00", "a" * 300])
+def test_a_message_that_is_not_there_is_404(api: APIClient, id_: str) -> None:
+    for answer in (api.get(f"{URL}{id_}/"), api.post(f"{URL}{id_}/retry/")):
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        assert set(answer.json()) == {"detail", "code"}
+
+
+# -- asking again ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("body", "route"), [({}, "official"), ({"route": "fallback"}, "wwebjs")])
+def test_a_rejected_message_can_be_sent_again(
+    api: APIClient, wired: Channel, graph: Provider, body: dict[str, str], route: str
+) -> None:
+    graph.plays("refused_131050")
+    message = Message.objects.get(
+        pk=api.post(URL, {"channel": wired.pk, "to": TO, "text": "x"}, format="json").json()["id"]
+    )
+    deliver(message)
+
+    answer = api.post(f"{URL}{message.pk}/retry/", body, format="json")
+
+    assert answer.status_code == 202
+    assert answer.json()["id"] == str(message.pk)
+    deliver(message)
+    assert (message.status, message.route) == ("sent", route)
+    again = api.post(f"{URL}{message.pk}/retry/", body, format="json")
+    assert (again.status_code, again.json()["code"]) == (409, "not_retryable")
+    assert again.json()["detail"]
+
+
+def test_a_retry_by_an_unknown_route_is_400(api: APIClient, send: Callable[..., Any]) -> None:
+    path = f"{URL}{send().json()['id']}/retry/"
+    answer = api.post(path, {"route": "pigeon"}, format="json")
+    assert (answer.status_code, list(answer.json())) == (400, ["route"])
+    assert api.get(path).status_code == 405
+
+
+# -- finding ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowd(make_channel: Callable[..., Channel]) -> list[Message]:
+    """Six messages of two channels and two customers, oldest first."""
+    one, two = make_channel(), make_channel()
+    made = []
+    for number, (channel, to, fields) in enumerate(
+        [
+            (one, TO, {"status": "queued", "client_reference": "r-1"}),
+            (one, TO, {"status": "sent", "route": "official"}),
+            (one, TO, {"direction": "in"}),
+            (one, "+5531987654321", {"status": "read", "route": "wwebjs"}),
+            (two, TO, {"status": "rejected", "route": "official"}),
+            (two, TO, {"status": "unconfirmed", "client_reference": "r-1"}),
+        ]
+    ):
+        conversation = contacts.conversation_with(channel, phone_number=to)
+        defaults = {"direction": "out", "status": "", "text": str(number)}
+        made.append(
+            Message.objects.create(
+                conversation=conversation, created_at=timezone.now(), **{**defaults, **fields}
+            )
+        )
+    return made
+
+
+def texts(answer: Any) -> str:
+    assert answer.status_code == 200, answer.content
+    return "".join(message["text"] for message in answer.json()["results"])
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", "543210"),
+        ("channel={one}", "3210"),
+        ("channel={two}", "54"),
+        ("conversation={conversation}", "210"),
+        ("status=sent", "1"),
+        ("status=unconfirmed", "5"),
+        ("route=official", "41"),
+        ("route=wwebjs", "3"),
+        ("direction=in", "2"),
+        ("direction=out", "54310"),
+        ("to=%2B5511988887777", "54210"),
+        ("to=11 98888-7777", "54210"),
+        ("to=%2B553187654321", "3"),
+        ("to=nobody", ""),
+        ("client_reference=r-1", "50"),
+        ("client_reference=r-2", ""),
+        ("channel={one}&direction=out&route=wwebjs", "3"),
+    ],
+)
+def test_messages_are_found_newest_first(
+    api: APIClient, crowd: list[Message], query: str, found: str
+) -> None:
+    query = query.format(
+        one=crowd[0].conversation.channel_id,
+        two=crowd[5].conversation.channel_id,
+        conversation=crowd[0].conversation_id,
+    )
+    assert texts(api.get(f"{URL}?{query}")) == found
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["channel=x", "channel=0", "channel=99999999999999999999", "conversation=x", "status=lost",
+     "route=pigeon", "direction=sideways", "to=%00", "client_reference=%00"],
+)  # fmt: skip
+def test_a_filter_that_means_nothing_is_400(
+    api: APIClient, crowd: list[Message], query: str
+) -> None:
+    answer = api.get(f"{URL}?{query}")
+    assert answer.status_code == 400
+    assert list(answer.json()) == [query.partition("=")[0]]
+
+
+def test_pages_are_walked_by_cursor_while_new_messages_arrive(
+    api: APIClient, crowd: list[Message]
+) -> None:
+    page = api.get(f"{URL}?page_size=4").json()
+    assert [message["text"] for message in page["results"]] == list("5432")
+    assert page["previous"] is None
+    Message.objects.create(
+        conversation=crowd[0].conversation, direction="in", text="6", created_at=timezone.now()
+    )
+    second = api.get(page["next"]).json()
+    assert [message["text"] for message in second["results"]] == list("10")
+    assert second["next"] is None
+    assert texts(api.get(second["previous"])) == "5432"
+
+
+def test_messages_of_the_same_moment_are_all_seen(api: APIClient, crowd: list[Message]) -> None:
+    Message.objects.update(created_at=timezone.now())
+    seen, url = "", f"{URL}?page_size=1"
+    while url:
+        page = api.get(url).json()
+        seen += page["results"][0]["text"]
+        url = page["next"]
+    assert sorted(seen) == list("012345")
+
+
+@pytest.mark.parametrize("cursor", ["x", "cD0lMDA=", "cD14", "bz05OTk5OTk5OTk5OQ==", "%00", "é"])
+def test_a_cursor_that_was_made_up_is_no_error_of_ours(
+    api: APIClient, crowd: list[Message], cursor: str
+) -> None:
+    assert api.get(f"{URL}?cursor={cursor}").status_code in (200, 400, 404)
+
+
+@pytest.mark.parametrize(("size", "shown"), [("2", 2), ("0", 6), ("-1", 6), ("x", 6), ("999", 6)])
+def test_a_page_has_a_sensible_size(
+    api: APIClient, crowd: list[Message], size: str, shown: int
+) -> None:
+    assert len(texts(api.get(f"{URL}?page_size={size}"))) == shown
+
+
+def test_a_received_message_was_sent_to_us(api: APIClient, crowd: list[Message]) -> None:
+    [found] = api.get(f"{URL}?direction=in").json()["results"]
+    assert (found["to"], found["status"], found["icon"]) == ("+5511900000001", "", "")
+
+
+def test_a_list_costs_the_same_whatever_its_length(
+    api: APIClient,
+    crowd: list[Message],
+    django_assert_num_queries: Callable[..., Any],
+    django_assert_max_num_queries: Callable[..., Any],
+) -> None:
+    with django_assert_max_num_queries(6) as few:
+        api.get(f"{URL}?page_size=1")
+    for message in crowd:
+        for number in (1, 2):
+            attempt_of(message, outcome="rejected", route="official", number=number)
+    with django_assert_num_queries(len(few)):
+        api.get(URL)
+
+
+# -- conversations ---------------------------------------------------------------------------------
+
+
+def test_conversations_are_listed_latest_first(
+    api: APIClient, crowd: list[Message], django_assert_max_num_queries: Callable[..., Any]
+) -> None:
+    latest = crowd[3].conversation
+    Conversation.objects.filter(pk=latest.pk).update(last_message_at=timezone.now(), unread_count=2)
+    with django_assert_max_num_queries(5):
+        answer = api.get("/api/conversations/")
+    results = answer.json()["results"]
+    assert len(results) == 3
+    assert set(answer.json()) == {"next", "previous", "results"}
+    assert results[0] == {
+        "id": latest.pk,
+        "channel": latest.channel_id,
+        "contact": {
+            "id": latest.contact_id,
+            "name": "",
+            "phone_number": "+5531987654321",
+            "user_id": None,
+        },
+        "unread_count": 2,
+        "last_message_at": results[0]["last_message_at"],
+        "last_inbound_at": None,
+        "created_at": results[0]["created_at"],
+    }
+    assert api.get(f"/api/conversations/{latest.pk}/").json() == results[0]
+
+
+def test_conversations_are_walked_by_cursor(api: APIClient, crowd: list[Message]) -> None:
+    seen, url = [], "/api/conversations/?page_size=2"
+    while url:
+        page = api.get(url).json()
+        seen += [conversation["id"] for conversation in page["results"]]
+        url = page["next"]
+    assert len(seen) == len(set(seen)) == 3
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [("search=31 98765", 1), ("search=9888", 2), ("search=Ana", 0), ("channel={one}", 2)],
+)
+def test_conversations_are_found(
+    api: APIClient, crowd: list[Message], query: str, count: int
+) -> None:
+    query = query.format(one=crowd[0].conversation.channel_id)
+    assert len(api.get(f"/api/conversations/?{query}").json()["results"]) == count
+
+
+@pytest.mark.parametrize("id_", ["0", "x", "99999999999999999999", "%00"])
+def test_a_conversation_that_is_not_there_is_404(api: APIClient, id_: str) -> None:
+    answer = api.get(f"/api/conversations/{id_}/")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_conversations_are_only_read(api: APIClient, crowd: list[Message]) -> None:
+    for method in ("post", "put", "patch", "delete"):
+        for path in ("/api/conversations/", f"/api/conversations/{crowd[0].conversation_id}/"):
+            assert getattr(api, method)(path, {}, format="json").status_code == 405

@@ -1,0 +1,565 @@
+"""The listener over real sockets: it joins, keeps the order, comes back, and loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import signal
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from channels_app.models import Channel
+from instances import listener as listener_module
+from instances import listeners
+from instances.models import ListenerProcess, WhatsAppSession
+from messaging.inbound import journal
+from messaging.models import InboundEvent, Message
+from tests.instances.support import (
+    KEY,
+    NAME,
+    OTHER,
+    Evolution,
+    agreed,
+    joined,
+    listener_process,
+    listening,
+    no_database,
+    read,
+    state,
+    switch,
+    texts,
+    wait_for_listeners,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+
+@pytest.fixture
+def evolution_settings() -> dict[str, Any]:
+    return {"ping_interval": 0.5, "ping_timeout": 0.5}
+
+
+@pytest.fixture
+def in_websocket_mode(session: WhatsAppSession, evolution: Evolution) -> WhatsAppSession:
+    """A session that was in WebSocket mode before any listener started."""
+    from instances.receive_mode import EVENTS
+
+    evolution.set_websocket(NAME, list(EVENTS))
+    WhatsAppSession.objects.filter(pk=session.pk).update(websocket_enabled=True)
+    session.refresh_from_db()
+    return session
+
+
+def note(session: WhatsAppSession) -> str:
+    session.refresh_from_db()
+    return session.listener_note
+
+
+def heartbeat(session: WhatsAppSession) -> dt.datetime:
+    session.refresh_from_db()
+    assert session.listener_seen_at is not None
+    return session.listener_seen_at
+
+
+def is_left(session: WhatsAppSession) -> bool:
+    session.refresh_from_db()
+    return not session.listener_connected
+
+
+def caught_up_after(session: WhatsAppSession, moment: dt.datetime) -> bool:
+    session.refresh_from_db()
+    return session.caught_up_at is not None and session.caught_up_at > moment
+
+
+@pytest.fixture
+def quick_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listeners, "HEARTBEAT_SECONDS", 0.1)
+
+
+# -- joining, order, leaving -----------------------------------------------------------------------
+
+
+def test_it_stores_events_in_the_order_of_their_arrival(
+    by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("flood", instance=NAME, count=300, per_second=3000, prefix="ORDER")
+    wait_until(lambda: InboundEvent.objects.count() >= 300, "all are stored")
+    ids = [
+        payload["data"]["key"]["id"]
+        for payload in InboundEvent.objects.order_by("pk").values_list("payload", flat=True)
+    ]
+    assert ids == [f"ORDER{number:06d}" for number in range(1, 301)]
+
+
+def test_it_notices_a_change_of_mode_within_a_second(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    assert switch(api, "webhook").status_code == 200
+    wait_until(lambda: evolution.clients() == 0, "it leaves", seconds=1)
+    assert is_left(by_websocket)
+    # By somebody who forgets to wake it.
+    WhatsAppSession.objects.update(webhook_enabled=False, websocket_enabled=True)
+    wait_until(lambda: evolution.clients() == 1, "it joins", seconds=1)
+    WhatsAppSession.objects.update(websocket_enabled=False)
+    wait_until(lambda: evolution.clients() == 0, "it leaves", seconds=1)
+
+
+def test_a_changed_address_or_key_is_taken_up(
+    by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    Channel.objects.update(evolution_url="http://127.0.0.1:9")
+    wait_until(lambda: note(by_websocket) == "not reachable")
+    assert evolution.clients() == 0
+    Channel.objects.update(evolution_url=evolution.url)
+    wait_until(joined(by_websocket))
+
+
+def test_a_channel_that_is_switched_off_or_deleted_is_left(
+    by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    Channel.objects.update(active=False)
+    wait_until(lambda: evolution.clients() == 0)
+    Channel.objects.update(active=True)
+    wait_until(lambda: evolution.clients() == 1)
+    by_websocket.channel.delete()
+    wait_until(lambda: evolution.clients() == 0)
+
+
+@pytest.mark.usefixtures("quick_beat")
+def test_it_shows_a_heartbeat_for_each_session_and_for_itself(
+    by_websocket: WhatsAppSession, listener: Any
+) -> None:
+    first = heartbeat(by_websocket)
+    wait_until(lambda: heartbeat(by_websocket) > first)
+    process = ListenerProcess.objects.get()
+    assert process.name == listener.name
+    wait_until(lambda: ListenerProcess.objects.get().seen_at > process.seen_at)
+
+
+@pytest.mark.usefixtures("listener")
+def test_it_holds_several_sessions(session: WhatsAppSession, evolution: Evolution) -> None:
+    from instances.receive_mode import EVENTS
+
+    Channel.objects.create(
+        name="Filial",
+        kind="baileys",
+        evolution_url=evolution.url,
+        evolution_api_key=KEY,
+        instance_name=OTHER,
+    )
+    for name in (NAME, OTHER):
+        evolution.set_websocket(name, list(EVENTS))
+        evolution.open_namespace(name)
+    WhatsAppSession.objects.update(websocket_enabled=True)
+    wait_until(lambda: evolution.clients() == evolution.clients(OTHER) == 1)
+    evolution.writes("para a oficina")
+    evolution.control("inbound", instance=OTHER, text="para a filial")
+    wait_until(lambda: sorted(texts()) == ["para a filial", "para a oficina"])
+    channels = Message.objects.values_list("conversation__channel__instance_name", "text")
+    assert set(channels) == {(NAME, "para a oficina"), (OTHER, "para a filial")}
+
+
+# -- what keeps it out -----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("listener")
+def test_it_knocks_until_the_namespace_is_there(
+    in_websocket_mode: WhatsAppSession, evolution: Evolution
+) -> None:
+    wait_until(lambda: note(in_websocket_mode) == "namespace not open yet")
+    before = len([r for r in evolution.books("requests") if r["path"].startswith("/socket.io")])
+    time.sleep(1.5)  # knocks happen meanwhile, on one and the same connection
+    after = len([r for r in evolution.books("requests") if r["path"].startswith("/socket.io")])
+    assert after == before
+    evolution.open_namespace()
+    wait_until(joined(in_websocket_mode), seconds=2)
+    assert note(in_websocket_mode) == ""
+
+
+@pytest.mark.usefixtures("listener")
+def test_a_wrong_key_is_told_and_tried_again(
+    in_websocket_mode: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.open_namespace()
+    wait_until(joined(in_websocket_mode))
+    evolution.control("settings", websocket_allowed_hosts="10.0.0.1")
+    Channel.objects.update(evolution_api_key="wrong")
+    wait_until(lambda: note(in_websocket_mode) == "refused: wrong key")
+    evolution.control("settings", api_key="wrong")
+    wait_until(joined(in_websocket_mode))
+
+
+@pytest.mark.usefixtures("listener")
+def test_it_comes_back_when_evolution_restarts_with_what_was_missed(
+    in_websocket_mode: WhatsAppSession, evolution: Evolution, quick_beat: None
+) -> None:
+    evolution.open_namespace()
+    wait_until(joined(in_websocket_mode))
+    evolution.writes("antes")
+    wait_until(lambda: texts() == ["antes"])
+    wait_until(lambda: caught_up_after(in_websocket_mode, timezone.now()))
+    evolution.restarts(0.3)
+    wait_until(lambda: is_left(in_websocket_mode))
+    wait_until(lambda: note(in_websocket_mode) == "namespace not open yet")
+    # The first event makes the namespace, and reaches nobody.
+    first = evolution.writes("durante")
+    assert first in evolution.lost()
+    wait_until(joined(in_websocket_mode))
+    evolution.writes("depois")
+    wait_until(lambda: texts() == ["antes", "durante", "depois"])
+    assert Message.objects.count() == 3
+
+
+@pytest.mark.usefixtures("listener")
+def test_after_a_gap_it_stores_what_was_missed_once_in_order_and_before_what_comes_now(
+    in_websocket_mode: WhatsAppSession, evolution: Evolution, quick_beat: None
+) -> None:
+    evolution.open_namespace()
+    wait_until(joined(in_websocket_mode))
+    wait_until(lambda: caught_up_after(in_websocket_mode, timezone.now()))
+    evolution.fault("/socket.io", mode="status", status=502, times=1000)
+    evolution.fault("/chat/findMessages", mode="slow", seconds=0.5)
+    evolution.restarts()
+    wait_until(lambda: is_left(in_websocket_mode))
+    now = int(time.time())
+    missed = [f"perdida {n:03d}" for n in range(120)]  # more than one page
+    for n, text in enumerate(missed):
+        evolution.writes(text, timestamp=now - 300 + n if n < 3 else now)
+    WhatsAppSession.objects.update(caught_up_at=timezone.now() - dt.timedelta(minutes=6))
+    id_ = evolution.writes("lida")
+    evolution.control("ack", instance=NAME, id=id_, status="READ")
+    evolution.call("DELETE", "/_control/faults")
+    evolution.fault("/chat/findMessages", mode="slow", seconds=0.5)
+    wait_until(lambda: evolution.clients() == 1)
+    evolution.writes("ao vivo")
+    wait_until(lambda: texts()[-1:] == ["ao vivo"])
+    assert texts() == [*missed, "lida", "ao vivo"]
+    assert Message.objects.count() == 122
+    kinds = [event["event"] for event in InboundEvent.objects.values_list("payload", flat=True)]
+    assert "messages.update" in kinds
+
+
+@pytest.mark.usefixtures("listener")
+def test_a_fetch_that_fails_is_tried_again_and_holds_nothing_back(
+    in_websocket_mode: WhatsAppSession,
+    evolution: Evolution,
+    quick_beat: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener_module, "FETCH_AGAIN_SECONDS", 0.2)
+    evolution.open_namespace()
+    wait_until(joined(in_websocket_mode))
+    wait_until(lambda: caught_up_after(in_websocket_mode, timezone.now()))
+    evolution.restarts()
+    wait_until(lambda: is_left(in_websocket_mode))
+    evolution.fault("/chat/findMessages", times=1000)
+    evolution.writes("perdida")
+    wait_until(joined(in_websocket_mode))
+    in_websocket_mode.refresh_from_db()
+    heard_until = in_websocket_mode.caught_up_at
+    evolution.writes("ao vivo")
+    wait_until(lambda: texts() == ["ao vivo"])
+    time.sleep(0.3)
+    in_websocket_mode.refresh_from_db()
+    assert in_websocket_mode.caught_up_at == heard_until, "what was missed would be forgotten"
+    evolution.heal()
+    wait_until(lambda: sorted(texts()) == ["ao vivo", "perdida"])
+
+
+def test_a_server_that_puts_it_out_of_the_namespace_sees_it_again(
+    by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.puts_out()
+    wait_until(lambda: evolution.clients() == 0)
+    wait_until(lambda: evolution.clients() == 1)
+    evolution.writes("de volta")
+    wait_until(lambda: texts() == ["de volta"])
+
+
+class Proxy:
+    """Forwards TCP until it freezes: then connections stay open and silent."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._target = (parts.hostname, parts.port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._frozen: set[int] = set()
+        self.connections = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def freeze(self) -> None:
+        """Freeze what is open; new connections flow."""
+        self._frozen = set(range(1, self.connections + 1))
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.connections += 1
+                server = socket.create_connection(self._target)
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(
+                        target=self._forward, args=(*pair, self.connections), daemon=True
+                    ).start()
+
+    def _forward(self, source: socket.socket, target: socket.socket, number: int) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if number not in self._frozen:
+                    target.sendall(data)
+        if number not in self._frozen:
+            with contextlib.suppress(OSError):
+                target.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_peer_that_freezes_is_left_after_its_ping_is_late(
+    by_websocket: WhatsAppSession, evolution: Evolution, quick_beat: None
+) -> None:
+    proxy = Proxy(evolution.url)
+    Channel.objects.update(evolution_url=proxy.url)
+    wait_until(lambda: proxy.connections >= 1)
+    wait_until(joined(by_websocket))
+    wait_until(lambda: caught_up_after(by_websocket, timezone.now()))
+    proxy.freeze()
+    evolution.writes("no gelo")
+    wait_until(lambda: texts() == ["no gelo"], "it is missed, and fetched", seconds=5)
+    proxy.close()
+
+
+# -- several processes ------------------------------------------------------------------------------
+
+
+def many(evolution: Evolution, count: int) -> list[str]:
+    """That many sessions in WebSocket mode, with their namespaces open."""
+    from instances.receive_mode import EVENTS
+
+    names = [f"loja_{n}" for n in range(count)]
+    for name in names:
+        evolution.create(name)
+        evolution.set_websocket(name, list(EVENTS))
+        evolution.open_namespace(name)
+        Channel.objects.create(
+            name=name,
+            kind="baileys",
+            evolution_url=evolution.url,
+            evolution_api_key=KEY,
+            instance_name=name,
+        )
+    WhatsAppSession.objects.filter(channel__instance_name__in=names).update(websocket_enabled=True)
+    return names
+
+
+def all_joined(evolution: Evolution, names: list[str]) -> bool:
+    instances = evolution.books("instances")["instances"]
+    return all(instances[name]["clients"] == 1 for name in names)
+
+
+@pytest.mark.usefixtures("session")
+def test_two_processes_share_the_sessions(evolution: Evolution) -> None:
+    names = many(evolution, 6)
+    with listening(1) as [first]:
+        wait_until(lambda: all_joined(evolution, names))
+        assert len(first._held) == 6
+        with listening(1, beside=1) as [second]:
+            wait_until(lambda: len(first._held) == len(second._held) == 3)
+            wait_until(lambda: all_joined(evolution, names))
+            told = WhatsAppSession.objects.filter(listener_connected=True)
+            wait_until(lambda: told.count() == 6)
+        wait_until(lambda: len(first._held) == 6)
+        wait_until(lambda: all_joined(evolution, names))
+
+
+def test_a_session_that_changes_hands_loses_and_doubles_nothing(
+    by_websocket: WhatsAppSession, evolution: Evolution, listener: Any
+) -> None:
+    evolution.control("flood", instance=NAME, count=200, per_second=100, prefix="HANDS")
+    with listening(1, beside=1) as [second]:
+        wait_until(lambda: InboundEvent.objects.count() >= 40)
+        listener.stop()
+        wait_until(lambda: second._held, "the other one has it")
+        wait_until(lambda: evolution.books("floods")[-1]["done"])
+        wait_until(lambda: len(stored()) == 200)
+    assert Message.objects.count() == 200
+
+
+def test_kill_9_of_a_process_gives_its_sessions_to_the_other_within_5_s(
+    session: WhatsAppSession, evolution: Evolution, quick_beat: None
+) -> None:
+    names = many(evolution, 4)
+    with listener_process() as process:
+        wait_for_listeners(1)
+        wait_until(lambda: all_joined(evolution, names))
+        with listening(1, beside=1) as [survivor]:
+            wait_until(lambda: len(survivor._held) == 2)
+            wait_until(lambda: all_joined(evolution, names))
+            told = WhatsAppSession.objects.filter(listener_connected=True)
+            wait_until(lambda: told.count() == 4)
+            process.kill()
+            process.wait()
+            for name in names:
+                evolution.control("inbound", instance=name, text=f"para {name}")
+            started = time.monotonic()
+            wait_until(lambda: len(survivor._held) == 4, seconds=5)
+            wait_until(lambda: all_joined(evolution, names), seconds=5)
+            assert time.monotonic() - started < 5
+            evolution.control("inbound", instance=names[0], text="depois")
+            wanted = sorted([*(f"para {name}" for name in names), "depois"])
+            wait_until(lambda: sorted(stored()) == wanted)
+
+
+def stored() -> list[str]:
+    read()
+    return list(Message.objects.values_list("text", flat=True))
+
+
+def test_sigterm_drains_what_was_received(
+    in_websocket_mode: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.open_namespace()
+    with listener_process() as process:
+        wait_until(joined(in_websocket_mode))
+        evolution.control("flood", instance=NAME, count=400, per_second=4000, prefix="DRAIN")
+        wait_until(lambda: InboundEvent.objects.exists())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert is_left(in_websocket_mode)
+    assert ListenerProcess.objects.count() == 0
+    reached = [e for e in evolution.books("events") if "socket" in e["reached"]]
+    ids = {
+        payload["data"]["key"]["id"]
+        for payload in InboundEvent.objects.values_list("payload", flat=True)
+        if payload["event"] == "messages.upsert"
+    }
+    sent = {e["message_id"] for e in reached if e["event"] == "messages.upsert"}
+    # What was sent to a socket that was just closing nobody received: it is fetched at the start.
+    with listening():
+        wait_until(lambda: stored_ids() >= sent)
+    assert ids
+
+
+def stored_ids() -> set[str]:
+    return {
+        payload["data"]["key"]["id"]
+        for payload in InboundEvent.objects.values_list("payload", flat=True)
+        if payload["event"] == "messages.upsert"
+    }
+
+
+def test_killed_while_switching_it_leaves_one_mode_or_a_pending_switch(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, impatient: None
+) -> None:
+    from instances import care
+
+    with listener_process() as process:
+        wait_for_listeners(1)
+        assert switch(api, "websocket").status_code == 202
+        process.kill()
+        process.wait()
+    evolution.open_namespace()
+    care.resume_handovers()
+    told = state(api)
+    assert told["switching"]["phase"] == "joining"
+    assert told["webhookEnabled"] is True
+    evolution.writes("pelo webhook")
+    wait_until(lambda: texts() == ["pelo webhook"])
+    with listening():
+        wait_until(joined(by_webhook))
+        care.resume_handovers()
+        assert agreed(api, evolution) == "websocket"
+
+
+# -- the database goes away -------------------------------------------------------------------------
+
+
+def test_while_postgresql_is_away_events_wait_and_none_is_lost(
+    by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("flood", instance=NAME, count=100, per_second=100, prefix="AWAY")
+    with no_database():
+        time.sleep(0.7)  # events arrive meanwhile
+        assert evolution.clients() == 1, "it stays joined"
+        evolution.control("event", instance=NAME, event="call", data={"id": "C1"})
+    wait_until(lambda: InboundEvent.objects.count() >= 101)
+    assert Message.objects.count() == 0
+    assert len(texts()) == 100
+    wait_until(lambda: listeners.running() == 1)
+    wait_until(joined(by_websocket))
+
+
+def test_an_event_that_can_never_be_stored_does_not_hold_up_the_others(
+    by_websocket: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_all = journal.store_all
+
+    def picky(source: str, events: Any) -> None:
+        if any("veneno" in str(event.payload) for event in events):
+            raise ValueError("not this one")
+        store_all(source, events)
+
+    monkeypatch.setattr(journal, "store_all", picky)
+    for text in ("um", "veneno", "dois"):
+        evolution.writes(text)
+    wait_until(lambda: texts() == ["um", "dois"])
+
+
+def test_the_writer_tries_again_until_the_database_takes_it(
+    by_websocket: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_all, failures = journal.store_all, [3]
+
+    def flaky(source: str, events: Any) -> None:
+        if failures[0]:
+            failures[0] -= 1
+            raise OperationalError("away")
+        store_all(source, events)
+
+    monkeypatch.setattr(journal, "store_all", flaky)
+    evolution.writes("insistente")
+    wait_until(lambda: texts() == ["insistente"])
+
+
+def test_its_threads_give_their_connections_back(
+    by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    for n in range(5):
+        evolution.writes(f"mensagem {n}")
+    wait_until(lambda: len(texts()) == 5)
+    pool = connection.pool
+    assert pool is not None
+    wait_until(
+        lambda: pool.get_stats()["pool_size"] - pool.get_stats()["pool_available"] <= 3,
+        "only the test, the writer and the loop keep one",
+    )
+
+
+# -- global mode ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("listener")
+def test_in_global_mode_it_hears_its_own_instance_at_the_root(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("settings", websocket_global_events=True)
+    WhatsAppSession.objects.update(global_events=True)
+    # The root namespace is always there: nothing has to be waited for.
+    assert switch(api, "websocket").status_code == 200
+    assert agreed(api, evolution) == "websocket"
+    evolution.control("inbound", instance=OTHER, text="de outra")
+    evolution.writes("nossa")
+    wait_until(lambda: texts() == ["nossa"])
+    assert all(e["instance"] == NAME for e in InboundEvent.objects.values_list("payload", flat=True))
