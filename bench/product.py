@@ -42,6 +42,10 @@ class Product:
         return f"http://127.0.0.1:{self.port + 2}"
 
     @property
+    def evolution(self) -> str:
+        return f"http://127.0.0.1:{self.port + 3}"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What another `manage.py` command needs to work on this product."""
         kept = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}

@@ -69,7 +69,9 @@ class _Action(StaffPermissionRequiredMixin, View):
         response = HttpResponse(card(session, may_change=_may_change(request)))
         if not text:
             return response
-        return trigger_client_event(response, "toast", {"text": text, "level": level})
+        # To the body: by now a live frame may have taken the clicked button off the page.
+        toast = {"text": text, "level": level, "target": "body"}
+        return trigger_client_event(response, "toast", toast)
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         """Do it; return what to tell. Raises SwitchRefused."""

@@ -299,7 +299,8 @@ def test_fields_that_are_missing_are_named(api: APIClient, channel: Channel) -> 
 @pytest.mark.parametrize(
     ("body", "code"),
     [("{", 400), ("", 400), ("[]", 400), ('"x"', 400), ("null", 400), ('{"to": "\\ud800"}', 400),
-     ('{"channel": 1e999}', 400), ('{"channel": NaN}', 400), ("{" * 100_000, 400)],
+     ('{"channel": 1e999}', 400), ('{"channel": NaN}', 400), ("{" * 100_000, 400),
+     ("[" * 100_000, 400)],
 )  # fmt: skip
 def test_a_body_that_is_no_message_is_400(api: APIClient, body: str, code: int) -> None:
     answer = api.post(URL, body, content_type="application/json")

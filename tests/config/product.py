@@ -102,8 +102,12 @@ class Product:
             assert self.process.poll() is None or self._reader.is_alive(), self.output
             return len(re.findall(pattern, self.output)) >= times
 
+        self.eventually(f"{pattern!r} in the output", there)
+
+    def eventually(self, what: str, condition: Callable[[], T], seconds: float = PATIENCE) -> T:
+        """Like the function, but a failure shows what the product said."""
         try:
-            eventually(f"{pattern!r} in the output", there)
+            return eventually(what, condition, seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.output}") from None
 

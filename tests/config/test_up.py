@@ -13,14 +13,9 @@ import psycopg
 import pytest
 import requests
 
-from tests.config.product import Product, eventually, manage, running
+from tests.config.product import Product, manage, running
 
 pytestmark = pytest.mark.product
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("product")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +102,7 @@ def test_a_port_in_use_says_so_in_one_line(product: Product, directory: Path) ->
 def test_a_killed_web_process_is_started_again(product: Product) -> None:
     product.child("uvicorn").kill()
     product.wait_for(r"up +\| web was ended by SIGKILL; it is started again in 0.5 s")
-    eventually("web serves again", product.is_ready)
+    product.eventually("web serves again", product.is_ready)
 
 
 def test_the_worker_outlives_postgresql_and_is_not_deaf_afterwards(product: Product) -> None:
@@ -115,23 +110,25 @@ def test_the_worker_outlives_postgresql_and_is_not_deaf_afterwards(product: Prod
     url = product.addresses()["database_url"]
     product.child("bin/postgres").kill()
     product.wait_for(r"up +\| postgres was ended by SIGKILL; it is started again in 0.5 s")
-    eventually("web serves again", product.is_ready)
+    product.eventually("web serves again", product.is_ready)
     # As soon as it listens again: its own polling alone would take five seconds.
-    eventually("a job is done", lambda: is_done(url, defer_a_job(url)) or None)
+    product.eventually("a job is done", lambda: is_done(url, defer_a_job(url)) or None)
 
     def is_done_at_once() -> bool:
         job, started = defer_a_job(url), time.monotonic()
-        eventually("the job is done", lambda: is_done(url, job))
+        product.eventually("the job is done", lambda: is_done(url, job))
         return time.monotonic() - started < 2
 
-    eventually("jobs are done at once", is_done_at_once)
+    product.eventually("jobs are done at once", is_done_at_once)
     assert worker.is_running()
 
 
 def test_a_killed_valkey_is_started_again_at_the_same_address(product: Product) -> None:
     product.child("valkey-server").kill()
     product.wait_for(r"up +\| valkey was ended by SIGKILL")
-    eventually("a new one listens", lambda: answers_ping(product.data_dir / "run/valkey.sock"), 30)
+    product.eventually(
+        "a new one listens", lambda: answers_ping(product.data_dir / "run/valkey.sock"), 30
+    )
     assert product.is_ready()
 
 

@@ -13,18 +13,21 @@ from django.conf import settings
 from django.db import connection, connections
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.contrib.django.utils import connector_params
 
 from config import worker
+
+MakeTask = Callable[[Callable[[], None]], Any]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def task() -> Iterator[Callable[[Callable[[], Any]], Any]]:
+def task() -> Iterator[MakeTask]:
     """Make a task of a function for the time of a test."""
     made = []
 
-    def make(function: Callable[[], Any]) -> Any:
+    def make(function: Callable[[], None]) -> Any:
         made.append(f"tests.{function.__name__}")
         return app.task(name=made[-1])(function)
 
@@ -66,7 +69,7 @@ def statuses() -> list[str]:
     return [job.status for job in ProcrastinateJob.objects.all()]
 
 
-async def test_as_many_jobs_run_in_parallel_as_settings_say(task: Any) -> None:
+async def test_as_many_jobs_run_in_parallel_as_settings_say(task: MakeTask) -> None:
     """Each with a thread and a database connection of its own; none is kept afterwards."""
     together = threading.Barrier(settings.WORKER_CONCURRENCY)
     done: list[int] = []
@@ -88,7 +91,7 @@ async def test_as_many_jobs_run_in_parallel_as_settings_say(task: Any) -> None:
     assert pool["pool_size"] - pool["pool_available"] <= 2  # this test's and asgiref's
 
 
-async def test_a_job_is_run_as_soon_as_it_is_deferred(task: Any) -> None:
+async def test_a_job_is_run_as_soon_as_it_is_deferred(task: MakeTask) -> None:
     done = threading.Event()
     first = threading.Event()
 
@@ -106,7 +109,7 @@ async def test_a_job_is_run_as_soon_as_it_is_deferred(task: Any) -> None:
         assert time.monotonic() - started < 2
 
 
-async def test_what_runs_is_finished_when_the_worker_is_asked_to_stop(task: Any) -> None:
+async def test_what_runs_is_finished_when_the_worker_is_asked_to_stop(task: MakeTask) -> None:
     begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     @task
@@ -125,16 +128,15 @@ async def test_what_runs_is_finished_when_the_worker_is_asked_to_stop(task: Any)
 
 
 async def test_it_waits_for_a_database_that_is_away(
-    task: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    task: MakeTask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parameters = worker.connector_params
     asked: list[int] = []
 
     def away_at_first() -> dict[str, Any]:
         asked.append(1)
-        return {"host": "/nowhere", "dbname": "x"} if len(asked) == 1 else parameters()
+        return {"host": "/nowhere", "dbname": "x"} if len(asked) == 1 else connector_params()
 
-    monkeypatch.setattr(worker, "connector_params", away_at_first)
+    monkeypatch.setattr("config.worker.connector_params", away_at_first)
     done = threading.Event()
 
     @task
@@ -150,7 +152,7 @@ async def test_it_waits_for_a_database_that_is_away(
 
 
 async def test_a_worker_that_ends_by_itself_is_started_again(
-    task: Any, monkeypatch: pytest.MonkeyPatch
+    task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """procrastinate's returns, without an exception, when its LISTEN connection is lost."""
     work = worker._work

@@ -341,6 +341,13 @@ def test_of_two_at_once_one_wins_and_the_other_gets_409(
     assert list(ReceiveModeChange.objects.values_list("result", flat=True)) == ["done", "done"]
 
 
+def enable(session: WhatsAppSession, mode: str) -> None:
+    if mode == "webhook":
+        receive_mode.enable_webhook(session, base64=True, source="api", user=None)
+    else:
+        receive_mode.enable_websocket(session, source="api", user=None)
+
+
 class Killed(BaseException):
     """Stands for the end of the process."""
 
@@ -414,10 +421,7 @@ def test_a_process_killed_between_any_two_steps_leaves_what_the_next_completes(
                 arrange(monkeypatch)
                 session = WhatsAppSession.objects.select_related("channel").get()
                 with pytest.raises(Killed):
-                    if to == "webhook":
-                        receive_mode.enable_webhook(session, base64=True, source="api", user=None)
-                    else:
-                        receive_mode.enable_websocket(session, source="api", user=None)
+                    enable(session, to)
             receives(evolution, f"{to}, killed {death}")
             session.refresh_from_db()
             if session.switching_to:
@@ -440,9 +444,10 @@ def test_a_handover_whose_listener_and_process_died_goes_back(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: Any
 ) -> None:
     evolution.open_namespace()
-    with listening(), pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+    with listening(), pytest.MonkeyPatch.context() as patch:
         _dies_at_request(4, after=False)(patch)  # the webhook is off, and nobody has looked
-        receive_mode.enable_websocket(by_webhook, source="api", user=None)
+        with pytest.raises(Killed):
+            enable(by_webhook, "websocket")
     assert evolution.found() == (False, True)
     WhatsAppSession.objects.update(listener_connected=False)
     care.resume_handovers()
@@ -487,5 +492,7 @@ def test_messages_of_an_unheard_time_are_fetched_when_the_webhook_takes_over(
         )
         [(args,)] = cursor.fetchall()
     assert texts() == []
-    missed.fetch_and_store(by_webhook.pk, since=dt.datetime.fromisoformat(json.loads(args)["since"]))
+    missed.fetch_and_store(
+        by_webhook.pk, since=dt.datetime.fromisoformat(json.loads(args)["since"])
+    )
     assert texts() == ["ninguém ouviu"]

@@ -75,9 +75,15 @@ def is_left(session: WhatsAppSession) -> bool:
     return not session.listener_connected
 
 
-def caught_up_after(session: WhatsAppSession, moment: dt.datetime) -> bool:
-    session.refresh_from_db()
-    return session.caught_up_at is not None and session.caught_up_at > moment
+def wait_to_catch_up(session: WhatsAppSession) -> None:
+    """All that came until now is stored, and known to be."""
+    now = timezone.now()
+
+    def caught_up() -> bool:
+        session.refresh_from_db()
+        return session.caught_up_at is not None and session.caught_up_at > now
+
+    wait_until(caught_up)
 
 
 @pytest.fixture
@@ -206,7 +212,7 @@ def test_it_comes_back_when_evolution_restarts_with_what_was_missed(
     wait_until(joined(in_websocket_mode))
     evolution.writes("antes")
     wait_until(lambda: texts() == ["antes"])
-    wait_until(lambda: caught_up_after(in_websocket_mode, timezone.now()))
+    wait_to_catch_up(in_websocket_mode)
     evolution.restarts(0.3)
     wait_until(lambda: is_left(in_websocket_mode))
     wait_until(lambda: note(in_websocket_mode) == "namespace not open yet")
@@ -225,7 +231,7 @@ def test_after_a_gap_it_stores_what_was_missed_once_in_order_and_before_what_com
 ) -> None:
     evolution.open_namespace()
     wait_until(joined(in_websocket_mode))
-    wait_until(lambda: caught_up_after(in_websocket_mode, timezone.now()))
+    wait_to_catch_up(in_websocket_mode)
     evolution.fault("/socket.io", mode="status", status=502, times=1000)
     evolution.fault("/chat/findMessages", mode="slow", seconds=0.5)
     evolution.restarts()
@@ -258,7 +264,7 @@ def test_a_fetch_that_fails_is_tried_again_and_holds_nothing_back(
     monkeypatch.setattr(listener_module, "FETCH_AGAIN_SECONDS", 0.2)
     evolution.open_namespace()
     wait_until(joined(in_websocket_mode))
-    wait_until(lambda: caught_up_after(in_websocket_mode, timezone.now()))
+    wait_to_catch_up(in_websocket_mode)
     evolution.restarts()
     wait_until(lambda: is_left(in_websocket_mode))
     evolution.fault("/chat/findMessages", times=1000)
@@ -334,14 +340,14 @@ def test_a_peer_that_freezes_is_left_after_its_ping_is_late(
     Channel.objects.update(evolution_url=proxy.url)
     wait_until(lambda: proxy.connections >= 1)
     wait_until(joined(by_websocket))
-    wait_until(lambda: caught_up_after(by_websocket, timezone.now()))
+    wait_to_catch_up(by_websocket)
     proxy.freeze()
     evolution.writes("no gelo")
     wait_until(lambda: texts() == ["no gelo"], "it is missed, and fetched", seconds=5)
     proxy.close()
 
 
-# -- several processes ------------------------------------------------------------------------------
+# -- several processes -----------------------------------------------------------------------------
 
 
 def many(evolution: Evolution, count: int) -> list[str]:
@@ -483,7 +489,7 @@ def test_killed_while_switching_it_leaves_one_mode_or_a_pending_switch(
         assert agreed(api, evolution) == "websocket"
 
 
-# -- the database goes away -------------------------------------------------------------------------
+# -- the database goes away ------------------------------------------------------------------------
 
 
 def test_while_postgresql_is_away_events_wait_and_none_is_lost(
@@ -547,7 +553,7 @@ def test_its_threads_give_their_connections_back(
     )
 
 
-# -- global mode ------------------------------------------------------------------------------------
+# -- global mode -----------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("listener")
@@ -562,4 +568,5 @@ def test_in_global_mode_it_hears_its_own_instance_at_the_root(
     evolution.control("inbound", instance=OTHER, text="de outra")
     evolution.writes("nossa")
     wait_until(lambda: texts() == ["nossa"])
-    assert all(e["instance"] == NAME for e in InboundEvent.objects.values_list("payload", flat=True))
+    names = {event["instance"] for event in InboundEvent.objects.values_list("payload", flat=True)}
+    assert names == {NAME}

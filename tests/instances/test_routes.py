@@ -180,9 +180,7 @@ def test_evolution_is_told_address_events_and_a_secret(
     assert (row["webhookByEvents"], row["webhookBase64"]) == (False, True)
 
 
-def test_no_answer_holds_the_secret_or_the_key(
-    api: APIClient, by_webhook: WhatsAppSession
-) -> None:
+def test_no_answer_holds_the_secret_or_the_key(api: APIClient, by_webhook: WhatsAppSession) -> None:
     told = api.get(STATE).content.decode() + api.get("/api/instances/").content.decode()
     assert by_webhook.webhook_secret not in told
     assert by_webhook.channel.evolution_api_key not in told
@@ -211,9 +209,7 @@ def test_who_may_look_and_who_may_switch(
     assert requests.post(address, timeout=5).status_code == 401
 
 
-def test_staff_switch_with_their_session_and_csrf(
-    by_webhook: WhatsAppSession, staff: User
-) -> None:
+def test_staff_switch_with_their_session_and_csrf(by_webhook: WhatsAppSession, staff: User) -> None:
     from django.test import Client
 
     browser = Client(enforce_csrf_checks=True)
@@ -221,9 +217,7 @@ def test_staff_switch_with_their_session_and_csrf(
     address = f"/api/instance-management/enable-webhook/{NAME}"
     assert browser.post(address, content_type="application/json").status_code == 403
     browser.cookies["csrftoken"] = token = "x" * 32
-    answer = browser.post(
-        address, content_type="application/json", headers={"X-CSRFToken": token}
-    )
+    answer = browser.post(address, content_type="application/json", headers={"X-CSRFToken": token})
     assert answer.status_code == 200
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 import requests
 from aiohttp import web
-from django.utils import translation
+from django.utils import timezone, translation
+from time_machine import TimeMachineFixture
 
 from channels_app import wwebjs_session
 from channels_app.models import Channel, WwebjsSession
@@ -25,6 +27,16 @@ from tests.simulators.recorded import Exchange
 def in_english() -> Iterator[None]:
     with translation.override("en"):
         yield
+
+
+@pytest.fixture
+def later(time_machine: TimeMachineFixture) -> Callable[[float], None]:
+    """Let so many seconds pass; the clock goes on from there."""
+
+    def travel(seconds: float) -> None:
+        time_machine.move_to(timezone.now() + dt.timedelta(seconds=seconds), tick=True)
+
+    return travel
 
 
 @pytest.fixture

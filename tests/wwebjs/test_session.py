@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -228,12 +229,12 @@ def test_a_start_that_somebody_else_began_is_waited_for(
 
 
 def test_a_start_that_never_shows_its_end_is_given_up(
-    attached: Channel, server: Server, time_machine: Any
+    attached: Channel, server: Server, later: Callable[[float], None]
 ) -> None:
     server.simulator.browsers.starting.add(WWEBJS_SESSION)
     wwebjs_session.connect(attached)
     run_starts()
-    time_machine.shift(wwebjs_session.START_WINDOW.total_seconds() + 1)
+    later(wwebjs_session.START_WINDOW.total_seconds() + 1)
     found = wwebjs_session.state(attached)
     assert (found.state, found.code) == ("error", "start_no_answer")
     assert wwebjs_session.state(attached).code == "start_no_answer"
@@ -301,12 +302,12 @@ def test_restarting_what_has_gone_meanwhile_starts_it(ready: Channel, server: Se
 
 
 def test_a_long_missing_link_is_a_reason_to_restart_for_a_person(
-    ready: Channel, server: Server, time_machine: Any
+    ready: Channel, server: Server, later: Callable[[float], None]
 ) -> None:
     server.steer("lose_link")
     assert wwebjs_session.connect(ready).code == "opening"
     assert run_starts() == 0
-    time_machine.shift(61)
+    later(61)
     wwebjs_session.connect(ready)
     assert run_starts() == 1
     assert wwebjs_session.state(ready).state == "ready"
@@ -337,11 +338,11 @@ def test_the_code_that_is_served_on_after_the_scan_is_not_shown(
     assert refusal(lambda: wwebjs_session.qr(attached)).code == "qr_not_ready"
 
 
-def test_a_new_code_has_a_new_age(attached: Channel, server: Server, time_machine: Any) -> None:
+def test_a_new_code_has_a_new_age(attached: Channel, server: Server, later: Callable[[float], None]) -> None:
     wwebjs_session.connect(attached)
     run_starts()
     first = wwebjs_session.qr(attached)
-    time_machine.shift(15)
+    later(15)
     assert wwebjs_session.qr(attached).age_seconds >= 15
     server.steer("rotate_qr")
     second = wwebjs_session.qr(attached)

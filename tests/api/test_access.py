@@ -1,0 +1,234 @@
+"""REST: who may do what, and how that is said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import OperationalError, connection
+from django.test import Client
+from psycopg_pool import PoolTimeout
+from rest_framework.test import APIClient
+
+from accounts.models import ApiToken
+from messaging import sending
+from messaging.models import Message
+from tests.messaging.support import accept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.contrib.auth.models import User
+
+    from channels_app.models import Channel
+
+pytestmark = pytest.mark.django_db
+
+ROUTES = [
+    ("get", "/api/channels/"),
+    ("post", "/api/channels/"),
+    ("get", "/api/channels/{channel}/"),
+    ("patch", "/api/channels/{channel}/"),
+    ("delete", "/api/channels/{channel}/"),
+    ("get", "/api/messages/"),
+    ("post", "/api/messages/"),
+    ("get", "/api/messages/{message}/"),
+    ("post", "/api/messages/{message}/retry/"),
+    ("get", "/api/conversations/"),
+    ("get", "/api/conversations/{conversation}/"),
+]
+PERMISSIONS = {
+    ("get", "/api/channels/"): "channels_app.view_channel",
+    ("post", "/api/channels/"): "channels_app.add_channel",
+    ("get", "/api/channels/{channel}/"): "channels_app.view_channel",
+    ("patch", "/api/channels/{channel}/"): "channels_app.change_channel",
+    ("delete", "/api/channels/{channel}/"): "channels_app.delete_channel",
+    ("get", "/api/messages/"): "messaging.view_message",
+    ("post", "/api/messages/"): "messaging.add_message",
+    ("get", "/api/messages/{message}/"): "messaging.view_message",
+    ("post", "/api/messages/{message}/retry/"): "messaging.change_message",
+    ("get", "/api/conversations/"): "messaging.view_conversation",
+    ("get", "/api/conversations/{conversation}/"): "messaging.view_conversation",
+}
+EVERY_ROUTE = pytest.mark.parametrize(("method", "path"), ROUTES)
+
+
+@pytest.fixture
+def call(channel: Channel) -> Callable[..., Any]:
+    """Call a route with ids that exist."""
+    message = accept(channel)
+
+    def do(client: Any, method: str, path: str, **options: Any) -> Any:
+        path = path.format(
+            channel=channel.pk, message=message.pk, conversation=message.conversation_id
+        )
+        return getattr(client, method)(path, {}, format="json", **options)
+
+    return do
+
+
+def assert_problem(answer: Any, status: int, code: str) -> None:
+    assert answer.status_code == status, answer.content
+    assert answer["Content-Type"] == "application/json"
+    assert set(answer.json()) == {"detail", "code"}
+    assert answer.json()["code"] == code
+    assert answer.json()["detail"]
+
+
+@EVERY_ROUTE
+def test_nobody_enters_without_a_login(call: Callable[..., Any], method: str, path: str) -> None:
+    answer = call(APIClient(), method, path)
+    assert_problem(answer, 401, "not_authenticated")
+    assert answer["WWW-Authenticate"] == "Token"
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Token", "Token x", "Token a b", "Token alt_" + "0" * 60, "Token é", "Bearer x", "Basic eDp5"],
+)
+def test_a_bad_token_is_401(call: Callable[..., Any], header: str) -> None:
+    answer = call(APIClient(), "get", "/api/messages/", headers={"Authorization": header})
+    assert answer.status_code == 401
+    assert set(answer.json()) == {"detail", "code"}
+
+
+@EVERY_ROUTE
+def test_people_who_are_not_staff_are_refused(
+    call: Callable[..., Any],
+    make_user: Callable[..., User],
+    client_of: Callable[..., APIClient],
+    method: str,
+    path: str,
+) -> None:
+    client = client_of(make_user("caio", is_staff=False, is_superuser=True))
+    assert_problem(call(client, method, path), 403, "permission_denied")
+
+
+@EVERY_ROUTE
+def test_each_route_asks_for_the_permission_of_its_action(
+    call: Callable[..., Any],
+    make_user: Callable[..., User],
+    client_of: Callable[..., APIClient],
+    method: str,
+    path: str,
+) -> None:
+    wanted = PERMISSIONS[method, path]
+    others = sorted(set(PERMISSIONS.values()) - {wanted})
+    assert_problem(
+        call(client_of(make_user("dani", *others)), method, path), 403, "permission_denied"
+    )
+    assert call(client_of(make_user("eva", wanted)), method, path).status_code not in (401, 403)
+
+
+def test_somebody_who_left_is_refused(
+    call: Callable[..., Any], staff: User, api: APIClient
+) -> None:
+    staff.is_active = False
+    staff.save()
+    assert call(api, "get", "/api/messages/").status_code == 401
+
+
+def test_a_token_is_kept_as_a_digest_only(staff: User, client_of: Callable[..., APIClient]) -> None:
+    _, key = ApiToken.objects.create(user=staff, name="CRM")
+    assert key.startswith("alt_")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT row_to_json(t)::text FROM accounts_apitoken t")
+        [(row,)] = cursor.fetchall()
+    assert key not in row
+    assert key[-40:] not in row
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {key}")
+    assert client.get("/api/messages/").status_code == 200
+
+
+def test_a_revoked_token_opens_nothing(api: APIClient) -> None:
+    assert api.get("/api/messages/").status_code == 200
+    ApiToken.objects.all().delete()
+    assert api.get("/api/messages/").status_code == 401
+
+
+# -- the session of a page -------------------------------------------------------------------------
+
+
+def test_a_signed_in_page_may_read_and_needs_its_csrf_token_to_write(
+    staff: User, channel: Channel
+) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(staff)
+    assert client.get("/api/messages/").status_code == 200
+    body = {"channel": channel.pk, "to": "+5511988887777", "text": "Olá"}
+    answer = client.post("/api/messages/", body, content_type="application/json")
+    assert_problem(answer, 403, "permission_denied")
+    assert not Message.objects.exists()
+
+    client.get("/")
+    token = client.cookies["csrftoken"].value
+    answer = client.post(
+        "/api/messages/", body, content_type="application/json", headers={"X-CSRFToken": token}
+    )
+    assert answer.status_code == 202
+    assert Message.objects.get().created_by == staff
+
+
+# -- how errors look -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/api/nothing/", "/api/", "/api/messages/x/y/"])
+def test_an_address_that_leads_nowhere_is_404(api: APIClient, path: str) -> None:
+    assert_problem(api.get(path), 404, "not_found")
+
+
+def test_an_error_of_ours_is_500_without_a_word_of_what_it_was(
+    api: APIClient, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**request: Any) -> None:
+        raise ZeroDivisionError("SECRET")
+
+    monkeypatch.setattr(sending, "accept_message", broken)
+    api.raise_request_exception = False
+    body = {"channel": channel.pk, "to": "+5511988887777", "text": "x"}
+    answer = api.post("/api/messages/", body, format="json")
+    assert_problem(answer, 500, "server_error")
+    assert b"SECRET" not in answer.content
+
+
+def test_a_host_that_is_not_ours_is_400(api: APIClient) -> None:
+    assert_problem(api.get("/api/messages/", headers={"Host": "evil.example"}), 400, "bad_request")
+
+
+@pytest.mark.parametrize("error", [OperationalError("gone"), PoolTimeout("no connection in 5 s")])
+def test_while_the_database_is_away_the_answer_is_503(
+    api: APIClient, channel: Channel, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def away(**request: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(sending, "accept_message", away)
+    body = {"channel": channel.pk, "to": "+5511988887777", "text": "x"}
+    answer = api.post("/api/messages/", body, format="json")
+    assert_problem(answer, 503, "unavailable")
+    assert answer["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize("client", [APIClient(), APIClient(HTTP_AUTHORIZATION="Token alt_x")])
+def test_a_login_that_cannot_be_looked_up_is_503(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: Any, **options: Any) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr("django.db.backends.base.base.BaseDatabaseWrapper.cursor", away)
+    client.cookies["sessionid"] = "x" * 32
+    assert_problem(client.get("/api/messages/"), 503, "unavailable")
+
+
+def test_programs_choose_their_language_by_header(api: APIClient, channel: Channel) -> None:
+    body = {"channel": channel.pk, "to": "+5511988887777", "text": ""}
+    said = {
+        language: api.post(
+            "/api/messages/", body, format="json", headers={"Accept-Language": language}
+        ).json()["text"]
+        for language in ("en", "pt-BR", "fr")
+    }
+    assert said["en"] == ["Write a text."]
+    assert said["pt-BR"] == said["fr"] != said["en"]

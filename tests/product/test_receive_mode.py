@@ -1,0 +1,117 @@
+"""Staff switch an instance between webhook and WebSocket with one click."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+import requests
+from playwright.sync_api import Locator, Page, expect
+
+from bench.product import Product
+from messaging import demo_settings
+from tests.product.conftest import Api, wait_until
+
+pytestmark = [pytest.mark.product]
+
+NAME = demo_settings.INSTANCE
+
+
+def card(page: Page) -> Locator:
+    return page.locator(f'[data-session="{NAME}"]')
+
+
+def button(page: Page, mode: str) -> Locator:
+    return card(page).locator(f'[data-mode="{mode}"] button')
+
+
+def expect_active(page: Page, mode: str) -> None:
+    for name in ("webhook", "websocket"):
+        row = card(page).locator(f'[data-mode="{name}"]')
+        expect(row).to_have_attribute("data-active", str(name == mode).lower(), timeout=30_000)
+        expect(row.get_by_text("Ativo", exact=True)).to_have_count(int(name == mode))
+        expect(row.locator("button")).to_have_count(1)
+        expect(row.locator("button")).to_have_text("Desativar" if name == mode else "Ativar")
+
+
+def write(product: Product, text: str) -> None:
+    """A customer writes to the simulated instance."""
+    body = {
+        "instance": NAME,
+        "kind": "text",
+        "from": "5511944440001",
+        "text": text,
+        "id": uuid.uuid4().hex[:20].upper(),
+    }
+    requests.post(f"{product.evolution}/_control/inbound", json=body, timeout=10).raise_for_status()
+
+
+def received(api: Api, text: str) -> int:
+    found = api.get("/api/messages/", direction="in", page_size=200)["results"]
+    return sum(message["text"] == text for message in found)
+
+
+@pytest.mark.browser
+def test_one_click_switches_live_in_every_window_and_no_message_is_lost_or_doubled(
+    new_window: Callable[..., Page], api: Api, product: Product
+) -> None:
+    mine, other = new_window(), new_window()
+    mine.goto("/instances/")
+    other.goto(f"/instances/{NAME}/")
+    for page in (mine, other):
+        expect_active(page, "webhook")
+
+    # Evolution opens a namespace only with the instance's first event: pending until then.
+    button(mine, "websocket").click()
+    for page in (mine, other):
+        expect(card(page).get_by_text("Esperando a Evolution abrir o socket")).to_be_visible(
+            timeout=30_000
+        )
+        expect(button(page, "websocket")).to_be_disabled()
+    expect_active(mine, "webhook")
+    write(product, "abre o socket")
+    for page in (mine, other):
+        expect_active(page, "websocket")
+    write(product, "pelo socket")
+    wait_until(lambda: received(api, "pelo socket"), bool)
+
+    # Turning one off turns the other on, after asking.
+    mine.once("dialog", lambda dialog: dialog.dismiss())
+    button(mine, "websocket").click()
+    expect_active(mine, "websocket")
+    other.once("dialog", lambda dialog: dialog.accept())
+    button(other, "websocket").click()
+    for page in (mine, other):
+        expect_active(page, "webhook")
+    expect(other.get_by_text("Webhook ativado com sucesso. WebSocket foi desativado.")).to_be_visible()
+    write(product, "pelo webhook")
+    wait_until(lambda: received(api, "pelo webhook"), bool)
+
+    state = api.get(f"/api/instance-management/connection-state/{NAME}")
+    assert state["inSync"] is True
+    assert (state["webhookEnabled"], state["websocketEnabled"]) == (True, False)
+    for text in ("abre o socket", "pelo socket", "pelo webhook"):
+        assert received(api, text) == 1
+
+
+@pytest.mark.browser
+def test_a_change_in_evolutions_own_manager_is_shown_and_one_click_repairs_it(
+    new_window: Callable[..., Page], product: Product
+) -> None:
+    page = new_window()
+    page.goto(f"/instances/{NAME}/")
+    expect_active(page, "webhook")
+    requests.post(
+        f"{product.evolution}/webhook/set/{NAME}",
+        json={"webhook": {"enabled": False, "url": "", "events": []}},
+        headers={"apikey": demo_settings.EVOLUTION_API_KEY},
+        timeout=10,
+    ).raise_for_status()
+
+    card(page).get_by_role("button", name="Comparar agora").click()
+    expect(card(page).get_by_text("Fora de sincronia")).to_be_visible()
+    card(page).get_by_role("button", name="Deixar a Evolution como está aqui").click()
+
+    expect(card(page).get_by_text("Fora de sincronia")).to_have_count(0, timeout=30_000)
+    expect_active(page, "webhook")

@@ -1,0 +1,83 @@
+"""Probes as the workers make them: in threads of their own, beside each other."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+from aiohttp import web
+from django.db import connection
+
+from channels_app import wwebjs_session
+from channels_app.models import Channel
+from simulators.base import run_in_thread
+from tests.conftest import WWEBJS_KEY
+from tests.wwebjs.conftest import Server
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def work() -> None:
+    """What the periodic job does, in a thread of a worker."""
+    wwebjs_session.probe_due()
+    connection.close()
+
+
+def test_a_slow_server_holds_up_no_other(
+    make_channel: Callable[..., Channel], server: Server, servers: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    release = threading.Event()
+
+    async def hang(request: web.Request) -> web.Response:
+        await asyncio.to_thread(release.wait, 10)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", hang)
+    slow_url = servers.enter_context(run_in_thread(app)).url
+    monkeypatch.setattr("channels_app.providers.wwebjs_sessions.STATUS_SECONDS", 3.0)
+    fields = {"fallback": "wwebjs", "wwebjs_api_key": WWEBJS_KEY}
+    slow = make_channel(wwebjs_url=slow_url, wwebjs_session_id="slow", **fields)
+    quick = [
+        make_channel(wwebjs_url=server.url, wwebjs_session_id=f"quick-{number}", **fields)
+        for number in range(3)
+    ]
+    probing = threading.Thread(target=work)
+    probing.start()
+    try:
+        deadline = time.monotonic() + 2.5
+        wanted = [channel.pk for channel in quick]
+        done = Channel.objects.filter(pk__in=wanted, wwebjs_state_code="not_started")
+        while done.count() < len(quick):
+            assert time.monotonic() < deadline
+        slow.refresh_from_db()
+        assert slow.wwebjs_state_code == "unchecked"
+    finally:
+        release.set()
+        probing.join(10)
+    slow.refresh_from_db()
+    assert slow.wwebjs_state == "error"
+
+
+def test_two_workers_do_not_ask_the_same_session(
+    attached: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: queue.Queue[int] = queue.Queue()
+    monkeypatch.setattr(
+        wwebjs_session, "_for_each", lambda function, ids: [asked.put(pk) for pk in ids]
+    )
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(10)
+    assert asked.qsize() == 1
+
+
