@@ -3,12 +3,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet, URLField
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from channels_app import connection
-from channels_app.forms import SecretsForm, formfield
+from channels_app.forms import SecretsForm
 from channels_app.models import Channel
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ else:
 class ChannelAdminForm(SecretsForm):
     class Meta:
         model = Channel
-        formfield_callback = formfield
         exclude = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -100,11 +99,6 @@ class ChannelAdmin(_ChannelAdmin):
             },
         ),
     )
-
-    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if isinstance(db_field, URLField):
-            kwargs["assume_scheme"] = "https"
-        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "fallback_channel":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers, viewsets
+from rest_framework.settings import api_settings
 
 from channels_app.models import Channel
 
@@ -45,7 +47,13 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
         channel = Channel() if self.instance is None else Channel.objects.get(pk=self.instance.pk)
         for name, value in attrs.items():
             setattr(channel, name, value)
-        channel.full_clean(validate_unique=True)
+        try:
+            channel.full_clean()
+        except ValidationError as error:
+            problems = error.message_dict
+            if NON_FIELD_ERRORS in problems:
+                problems[api_settings.NON_FIELD_ERRORS_KEY] = problems.pop(NON_FIELD_ERRORS)
+            raise serializers.ValidationError(problems) from None
         return attrs
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db import models
 from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
@@ -68,13 +67,6 @@ class SecretField(forms.CharField):
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return bool(data)
-
-
-def formfield(field: models.Field[Any, Any], **kwargs: Any) -> forms.Field | None:
-    """Make a model field's form field; an address without a scheme is taken for https."""
-    if isinstance(field, models.URLField):
-        kwargs["assume_scheme"] = "https"
-    return field.formfield(**kwargs)
 
 
 class SecretsForm(_ChannelModelForm):
@@ -143,7 +135,6 @@ class ChannelForm(SecretsForm):
 
     class Meta:
         model = Channel
-        formfield_callback = formfield
         fields = (
             "name",
             "phone_number",

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from channels_app.fields import EncryptedTextField
 from channels_app.session_states import State
+from channels_app.validators import validate_http_address
 
 DEFAULT_GRAPH_URL = "https://graph.facebook.com"
 DEFAULT_GRAPH_VERSION = "v25.0"
@@ -67,7 +68,13 @@ class Channel(models.Model):
     phone_number = models.CharField(_("phone number"), max_length=20, blank=True)
     active = models.BooleanField(_("active"), default=True)
 
-    graph_url = models.URLField(_("Graph API address"), default=DEFAULT_GRAPH_URL, blank=True)
+    graph_url = models.CharField(
+        _("Graph API address"),
+        max_length=200,
+        validators=[validate_http_address],
+        default=DEFAULT_GRAPH_URL,
+        blank=True,
+    )
     graph_version = models.CharField(
         _("Graph API version"),
         max_length=10,
@@ -94,7 +101,9 @@ class Channel(models.Model):
     fallback = models.CharField(
         _("fallback"), max_length=10, choices=Fallback, default=Fallback.NONE
     )
-    wwebjs_url = models.URLField(_("wwebjs-api address"), blank=True)
+    wwebjs_url = models.CharField(
+        _("wwebjs-api address"), max_length=200, validators=[validate_http_address], blank=True
+    )
     wwebjs_api_key = EncryptedTextField(_("wwebjs-api key"), blank=True)
     wwebjs_session_id = models.CharField(
         _("wwebjs-api session"),
@@ -142,7 +151,9 @@ class Channel(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(600)],
     )
 
-    evolution_url = models.URLField(_("Evolution API address"), blank=True)
+    evolution_url = models.CharField(
+        _("Evolution API address"), max_length=200, validators=[validate_http_address], blank=True
+    )
     evolution_api_key = EncryptedTextField(_("Evolution API key"), blank=True)
     instance_name = models.CharField(
         _("instance name"),

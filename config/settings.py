@@ -33,7 +33,7 @@ PUBLIC_URL = env.str("PUBLIC_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/
 # --- safety -------------------------------------------------------------------------------------
 
 DEBUG = env.bool("DEBUG", default=False)
-INSECURE_SECRET_KEY = "insecure-key-for-development-and-tests-only"
+INSECURE_SECRET_KEY = "insecure-key-for-development-and-tests-only"  # noqa: S105
 # `manage.py up` writes its own keys into DATA_DIR; anything else must be given in the environment.
 _own_secrets = engines.read_secrets(DATA_DIR)
 SECRET_KEY = env.str("SECRET_KEY", default=_own_secrets.get("SECRET_KEY", INSECURE_SECRET_KEY))
@@ -202,7 +202,7 @@ MEDIA_ROOT = Path(env.path("MEDIA_ROOT", default=str(DATA_DIR / "media")).root)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",
+        "accounts.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.StaffWithModelPermissions"],
@@ -217,7 +217,7 @@ REST_KNOX = {
     "TOKEN_MODEL": "accounts.ApiToken",
     "TOKEN_PREFIX": "alt_",
 }
-KNOX_TOKEN_MODEL = "accounts.ApiToken"
+KNOX_TOKEN_MODEL = "accounts.ApiToken"  # noqa: S105
 # knox's own migrations would make the table of the model that ours replaces.
 MIGRATION_MODULES = {"knox": None}
 SPECTACULAR_SETTINGS = {
@@ -230,7 +230,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "config.schema.document_errors",
+    ],
 }
 
 # --- webhooks and workers -----------------------------------------------------------------------

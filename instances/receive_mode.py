@@ -58,6 +58,7 @@ EVENTS = (
 
 # Seconds that a caller waits for the socket to open before the answer is "pending".
 JOIN_PATIENCE = 3.0
+LOCK_PATIENCE = 1.0
 _POLL = 0.02
 
 
@@ -86,7 +87,7 @@ def enable_webhook(
     session: WhatsAppSession, *, base64: bool, source: str, user: User | None
 ) -> Switched:
     """Deliver by webhook from now on. Raises SwitchRefused."""
-    with _locked(session) as lock:
+    with _locked(session, patience=LOCK_PATIENCE) as lock:
         session, is_new = _claim(session, Mode.WEBHOOK, source=source, user=user, base64=base64)
         return _advance(session, lock, patience=0, is_new=is_new)
 
@@ -100,7 +101,7 @@ def enable_websocket(session: WhatsAppSession, *, source: str, user: User | None
         raise SwitchRefused(409, _("The channel is switched off, so nobody listens for it."))
     if not listeners.is_running():
         raise SwitchRefused(503, _("No listener is running, so the WebSocket would not be heard."))
-    with _locked(session) as lock:
+    with _locked(session, patience=LOCK_PATIENCE) as lock:
         session, is_new = _claim(session, Mode.WEBSOCKET, source=source, user=user)
         # Those who listen join while Evolution is being told.
         listeners.wake()
@@ -116,7 +117,7 @@ def configure_first(session_id: int) -> None:
 
 def cancel(session: WhatsAppSession) -> None:
     """End a pending handover and go back. Raises SwitchRefused when none is pending."""
-    with _locked(session) as lock:
+    with _locked(session, patience=LOCK_PATIENCE) as lock:
         session.refresh_from_db()
         if session.switching_phase != Phase.JOINING:
             raise SwitchRefused(409, _("No switch is waiting."))
@@ -249,13 +250,29 @@ def _note_found(session: WhatsAppSession, before: tuple[Any, ...], **values: Any
 
 
 @contextlib.contextmanager
-def _locked(session: WhatsAppSession) -> Iterator[locks.Lock]:
-    """Hold the handover of this session. Raises SwitchRefused (409) where another process does."""
-    try:
-        with locks.held(locks.HANDOVER, session.pk) as lock:
-            yield lock
-    except locks.Taken:
-        raise SwitchRefused(409, _("This session is being switched already.")) from None
+def _locked(session: WhatsAppSession, *, patience: float = 0.0) -> Iterator[locks.Lock]:
+    """Hold the handover of this session. Raises SwitchRefused (409) where another process does.
+
+    `patience`: how many seconds to wait for one that only looks, since care looks often.
+    """
+    deadline = time.monotonic() + patience
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                lock = stack.enter_context(locks.held(locks.HANDOVER, session.pk))
+                break
+            except locks.Taken:
+                if time.monotonic() > deadline or _is_at_work(session):
+                    text = _("This session is being switched already.")
+                    raise SwitchRefused(409, text) from None
+                time.sleep(_POLL)
+        yield lock
+
+
+def _is_at_work(session: WhatsAppSession) -> bool:
+    """Whether the process that has the lock does more than to look."""
+    under_way = WhatsAppSession.objects.filter(pk=session.pk).exclude(switching_to="")
+    return under_way.exclude(switching_phase=Phase.JOINING).exists()
 
 
 def _claim(

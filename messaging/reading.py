@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from channels_app.models import Channel
-from messaging import states
+from messaging import live, states
 from messaging.models import Conversation, DeliveryAttempt, Message
 
 NEEDS_A_PERSON = (states.Status.REJECTED, states.Status.UNCONFIRMED)
@@ -97,7 +97,9 @@ def message_page(
 
 def mark_read(conversation: Conversation) -> None:
     """Forget how many received messages nobody had seen."""
-    Conversation.objects.filter(pk=conversation.pk, unread_count__gt=0).update(unread_count=0)
+    unread = Conversation.objects.filter(pk=conversation.pk, unread_count__gt=0)
+    if unread.update(unread_count=0):
+        live.publish(live.INBOX, conversations=conversation.pk)
 
 
 @dataclass(frozen=True, slots=True)

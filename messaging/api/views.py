@@ -92,7 +92,6 @@ class MessageViewSet(
         responses={
             202: MessageSerializer,
             200: OpenApiResponse(MessageSerializer, "Replayed: the key was used before."),
-            400: OpenApiResponse(OpenApiTypes.OBJECT, "Invalid fields."),
             409: OpenApiResponse(PROBLEM, "`idempotency_conflict`: same key, another body."),
         },
     )

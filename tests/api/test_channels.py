@@ -110,7 +110,9 @@ def test_secrets_are_in_no_answer(api: APIClient) -> None:
     channel = Channel.objects.get(pk=official.json()["id"])
     conversation = contacts.conversation_with(channel, phone_number="+5511988887777")
     message = api.post(
-        "/api/messages/", {"channel": channel.pk, "to": "+5511988887777", "text": "x"}
+        "/api/messages/",
+        {"channel": channel.pk, "to": "+5511988887777", "text": "x"},
+        format="json",
     ).json()
     answers = [
         official,

@@ -303,6 +303,7 @@ class Proxy:
         self._flowing.set()
         self._frozen: set[int] = set()
         self.connections = 0
+        self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def freeze(self) -> None:
@@ -310,7 +311,10 @@ class Proxy:
         self._frozen = set(range(1, self.connections + 1))
 
     def close(self) -> None:
-        self._listener.close()
+        for one in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -318,6 +322,7 @@ class Proxy:
                 client, _ = self._listener.accept()
                 self.connections += 1
                 server = socket.create_connection(self._target)
+                self._open += [client, server]
                 for pair in ((client, server), (server, client)):
                     threading.Thread(
                         target=self._forward, args=(*pair, self.connections), daemon=True

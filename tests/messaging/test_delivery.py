@@ -87,7 +87,7 @@ def _one_step(message: Message) -> bool | None:
     """Decide, or ask the provider: one of the two transactions of an attempt."""
     running = message.attempts.filter(outcome="started").first()
     if running is None:
-        step, attempt = delivery._decide(str(message.pk))
+        _step, attempt = delivery._decide(str(message.pk))
         more = attempt is not None
     else:
         running = DeliveryAttempt.objects.select_related(

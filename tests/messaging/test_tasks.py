@@ -73,9 +73,9 @@ def test_accepting_a_message_makes_a_job_that_sends_it(wired: Channel, graph: Pr
 
 
 def test_a_message_that_is_rolled_back_leaves_no_job(channel: Channel) -> None:
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with transaction.atomic():
         accept(channel)
-        raise ZeroDivisionError
+        transaction.set_rollback(True)
     assert jobs() == []
     assert not Message.objects.exists()
 

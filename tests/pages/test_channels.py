@@ -147,7 +147,7 @@ def test_a_baileys_channel_is_created(staff_client: Client) -> None:
         ({"phone_number_id": "12x"}, "phone_number_id", "Digits only."),
         ({"phone_number_id": "777"}, "phone_number_id", "Another channel already uses"),
         ({"access_token": ""}, "access_token", "This field is required."),
-        ({"graph_url": "not a url"}, "graph_url", "valid URL"),
+        ({"graph_url": "not a url"}, "graph_url", "Write it like"),
         ({"graph_version": "25"}, "graph_version", "Write it like v25.0."),
         ({"wwebjs_enabled": "on"}, "wwebjs_url", "This field is required."),
         ({"wwebjs_enabled": "on"}, "wwebjs_api_key", "This field is required."),

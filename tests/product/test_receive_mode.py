@@ -84,7 +84,8 @@ def test_one_click_switches_live_in_every_window_and_no_message_is_lost_or_doubl
     button(other, "websocket").click()
     for page in (mine, other):
         expect_active(page, "webhook")
-    expect(other.get_by_text("Webhook ativado com sucesso. WebSocket foi desativado.")).to_be_visible()
+    done = other.get_by_text("Webhook ativado com sucesso. WebSocket foi desativado.")
+    expect(done).to_be_visible()
     write(product, "pelo webhook")
     wait_until(lambda: received(api, "pelo webhook"), bool)
 

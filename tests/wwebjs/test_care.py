@@ -145,9 +145,7 @@ def test_a_session_that_lost_its_browser_comes_back_by_itself(
     assert ready.wwebjs_state == "ready"
 
 
-def test_an_unlinked_phone_shows_a_new_code_and_the_reason(
-    ready: Channel, server: Server
-) -> None:
+def test_an_unlinked_phone_shows_a_new_code_and_the_reason(ready: Channel, server: Server) -> None:
     server.steer("unlink")
     wwebjs_session.announce(ready, reason="UNPAIRED")
     wwebjs_session.state(ready)
@@ -227,7 +225,7 @@ def test_what_nobody_ever_connected_is_not_started(
 
 
 @pytest.fixture
-def alerts(settings: Any, servers: ExitStack) -> Iterator[list[dict[str, Any]]]:
+def alerts(settings: Any, servers: ExitStack) -> list[dict[str, Any]]:
     """What the webhook got; mails are in Django's outbox."""
     got: list[dict[str, Any]] = []
 
@@ -239,7 +237,7 @@ def alerts(settings: Any, servers: ExitStack) -> Iterator[list[dict[str, Any]]]:
     app.router.add_post("/alerts", receive)
     settings.ALERT_WEBHOOK_URL = servers.enter_context(run_in_thread(app)).url + "/alerts"
     settings.ALERT_EMAILS = ["staff@example.com"]
-    yield got
+    return got
 
 
 def tell() -> None:
@@ -377,9 +375,7 @@ def test_only_one_incident_is_open_for_a_connection(ready: Channel) -> None:
         Incident.objects.create(**values)
 
 
-def test_a_send_that_meets_a_dead_session_has_it_looked_at(
-    ready: Channel, server: Server
-) -> None:
+def test_a_send_that_meets_a_dead_session_has_it_looked_at(ready: Channel, server: Server) -> None:
     from channels_app.providers.base import OutboundMessage, Transient
     from channels_app.providers.wwebjs import WwebjsProvider
 

@@ -10,7 +10,7 @@ from channels_app import known_numbers
 from channels_app.models import Channel, KnownNumber
 from channels_app.providers.base import OutboundMessage, Rejected, Transient, Unknown
 from channels_app.providers.wwebjs import WwebjsProvider
-from simulators.base import example_number
+from simulators.base import example_number, only_digits
 from simulators.wwebjs_tables import SCENARIOS
 from tests.wwebjs.conftest import Server
 
@@ -75,7 +75,7 @@ def test_a_form_that_does_not_hold_any_more_is_looked_up_in_the_same_send(
 
 def test_a_number_that_left_whatsapp_is_forgotten(ready: Channel, server: Server) -> None:
     to = playing("not_on_whatsapp")
-    digits = to.removeprefix("+")
+    digits = only_digits(to)
     known_numbers.remember(ready, digits, f"{digits}@c.us")
     with pytest.raises(Rejected) as caught:
         send(ready, to)
@@ -90,7 +90,7 @@ def test_a_failed_send_forgets_and_is_not_repeated(
     ready: Channel, server: Server, scenario: str, kind: type[Exception]
 ) -> None:
     to = playing(scenario)
-    digits = to.removeprefix("+")
+    digits = only_digits(to)
     known_numbers.remember(ready, digits, f"{digits}@c.us")
     with pytest.raises(kind):
         send(ready, to)

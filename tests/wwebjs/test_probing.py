@@ -79,5 +79,3 @@ def test_two_workers_do_not_ask_the_same_session(
     for worker in workers:
         worker.join(10)
     assert asked.qsize() == 1
-
-

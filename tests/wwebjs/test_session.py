@@ -217,9 +217,7 @@ def test_a_failed_start_is_remembered_and_only_a_person_repeats_it(
     assert wwebjs_session.state(attached).state == "qr"
 
 
-def test_a_start_that_somebody_else_began_is_waited_for(
-    attached: Channel, server: Server
-) -> None:
+def test_a_start_that_somebody_else_began_is_waited_for(attached: Channel, server: Server) -> None:
     server.simulator.browsers.starting.add(WWEBJS_SESSION)
     wwebjs_session.connect(attached)
     run_starts()
@@ -338,7 +336,9 @@ def test_the_code_that_is_served_on_after_the_scan_is_not_shown(
     assert refusal(lambda: wwebjs_session.qr(attached)).code == "qr_not_ready"
 
 
-def test_a_new_code_has_a_new_age(attached: Channel, server: Server, later: Callable[[float], None]) -> None:
+def test_a_new_code_has_a_new_age(
+    attached: Channel, server: Server, later: Callable[[float], None]
+) -> None:
     wwebjs_session.connect(attached)
     run_starts()
     first = wwebjs_session.qr(attached)

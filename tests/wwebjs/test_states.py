@@ -163,9 +163,7 @@ def test_a_start_that_was_asked_for_does_not_hide_a_wrong_key() -> None:
 
 
 def test_a_state_that_nobody_knows_is_told_as_it_is() -> None:
-    assert derive(Told(socket="TOS_BLOCK")) == Seen(
-        State.ERROR, "refused_by_whatsapp", "TOS_BLOCK"
-    )
+    assert derive(Told(socket="TOS_BLOCK")) == Seen(State.ERROR, "refused_by_whatsapp", "TOS_BLOCK")
     assert sentence("refused_by_whatsapp", "TOS_BLOCK").endswith("session in: TOS_BLOCK")
 
 

@@ -1,0 +1,245 @@
+"""Webhook and WebSocket: how fast they are switched, how fast events show, and whether any is lost.
+
+Against the simulated Evolution, in a whole product of its own: web, worker, one listener,
+PostgreSQL and Valkey share the machine with the simulator and with this script.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import psycopg
+import requests
+
+from bench.product import Product, percentiles, running
+
+NAME = "bench"
+SWITCHES = 50
+VISIBLE = 200
+SESSIONS = 200
+RATE, SECONDS = 300, 60
+BUSY_SWITCHES, BUSY_RATE, BUSY_SECONDS = 100, 100, 40
+DRAIN_SECONDS = 180
+
+
+@dataclass
+class Bench:
+    """A product, the simulator behind it, and its database."""
+
+    product: Product
+    api: requests.Session
+    database: psycopg.Connection[Any]
+
+    @property
+    def evolution(self) -> str:
+        return self.product.evolution
+
+    def control(self, door: str, **order: Any) -> Any:
+        answer = requests.post(f"{self.evolution}/_control/{door}", json=order, timeout=10)
+        answer.raise_for_status()
+        return answer.json()
+
+    def add(self, name: str) -> None:
+        """A Baileys channel with an instance whose namespace exists."""
+        headers = {"apikey": self.key}
+        body = {"instanceName": name, "integration": "WHATSAPP-BAILEYS"}
+        made = requests.post(
+            f"{self.evolution}/instance/create", json=body, headers=headers, timeout=10
+        )
+        made.raise_for_status()
+        socket = {"websocket": {"enabled": True, "events": ["CALL"]}}
+        address = f"{self.evolution}/websocket/set/{name}"
+        requests.post(address, json=socket, headers=headers, timeout=10).raise_for_status()
+        self.control("event", instance=name, event="call", data={}, socket_only=True)
+        channel = {
+            "name": name,
+            "kind": "baileys",
+            "evolution_url": self.evolution,
+            "evolution_api_key": self.key,
+            "instance_name": name,
+        }
+        answer = self.api.post(f"{self.product.url}/api/channels/", json=channel, timeout=10)
+        answer.raise_for_status()
+
+    @property
+    def key(self) -> str:
+        settings = requests.get(f"{self.evolution}/_control/settings", timeout=10).json()
+        return str(settings["api_key"])
+
+    def switch(self, to: str, name: str = NAME) -> int:
+        address = f"{self.product.url}/api/instance-management/enable-{to}/{name}"
+        return self.api.post(address, timeout=30).status_code
+
+    def ask(self, sql: str, *values: Any) -> Any:
+        row = self.database.execute(sql, values).fetchone()
+        return row[0] if row else None
+
+    def shown(self, prefix: str) -> int:
+        """How many messages of a flood are rows by now."""
+        sql = "SELECT count(*) FROM messaging_message WHERE provider_message_id LIKE %s"
+        return int(self.ask(sql, f"{prefix}%"))
+
+    def flood(self, prefix: str, *, count: int, rate: float) -> None:
+        # Its own sender: other floods' rows must not slow this one's conversation.
+        self.control(
+            "flood",
+            instance=NAME,
+            count=count,
+            per_second=rate,
+            prefix=prefix,
+            **{"from": f"55119{abs(hash(prefix)) % 10**8:08d}"},
+        )
+
+    def emitted(self) -> dict[str, Any]:
+        floods = requests.get(f"{self.evolution}/_control/floods", timeout=10).json()
+        return dict(floods[-1])
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def main() -> None:
+    """Run all measurements and print their figures."""
+    with running() as product, contextlib.ExitStack() as stack:
+        found = json.loads((product.data_dir / "engines.json").read_text())
+        database = psycopg.connect(found["database_url"], autocommit=True)
+        stack.callback(database.close)
+        api = requests.Session()
+        api.headers["Authorization"] = f"Token {product.token()}"
+        bench = Bench(product, api, database)
+        bench.add(NAME)
+        ok = wait_for(lambda: bench.switch("websocket") == 200, 20)
+        assert ok, "the first switch"
+        chosen = sys.argv[2:] if sys.argv[1:2] == ["receive_mode"] else []
+        for measure in (switches, visible, steady, busy, sessions):
+            if not chosen or measure.__name__ in chosen:
+                measure(bench)
+
+
+def switches(bench: Bench) -> None:
+    """Time of the whole call, there and back again."""
+    times: dict[str, list[float]] = {"webhook": [], "websocket": []}
+    for number in range(SWITCHES):
+        to = "webhook" if number % 2 == 0 else "websocket"
+        started = time.perf_counter()
+        status = bench.switch(to)
+        times[to].append(time.perf_counter() - started)
+        assert status == 200, (to, status)
+    percentiles("switch to webhook", times["webhook"])
+    percentiles("switch to WebSocket", times["websocket"])
+    percentiles(
+        "switch, both ways (wanted: p50 <= 500 ms)", [*times["webhook"], *times["websocket"]]
+    )
+
+
+def visible(bench: Bench) -> None:
+    """From the emission to the message's row, seen from another connection."""
+    for mode in ("webhook", "websocket"):
+        assert bench.switch(mode) == 200
+        time.sleep(1)
+        times = []
+        for number in range(VISIBLE):
+            id_ = f"VIS{mode}{number}"
+            started = time.perf_counter()
+            bench.control("inbound", instance=NAME, id=id_, text="oi", **{"from": "5511955550000"})
+            while not bench.ask(
+                "SELECT 1 FROM messaging_message WHERE provider_message_id = %s", id_
+            ):
+                time.sleep(0.001)
+            times.append(time.perf_counter() - started)
+            time.sleep(0.02)
+        wanted = " (wanted: p50 <= 100 ms)" if mode == "websocket" else ""
+        percentiles(f"event by {mode} to visible row{wanted}", times)
+
+
+def steady(bench: Bench) -> None:
+    """A steady stream in each mode."""
+    for mode in ("websocket", "webhook"):
+        assert bench.switch(mode) == 200
+        time.sleep(1)
+        prefix, count = f"STEADY{mode.upper()}", RATE * SECONDS
+        started = time.perf_counter()
+        bench.flood(prefix, count=count, rate=RATE)
+        assert wait_for(lambda: bool(bench.emitted()["done"]), SECONDS * 3)
+        emitted = time.perf_counter() - started
+        wait_for(lambda prefix=prefix, count=count: bench.shown(prefix) >= count, DRAIN_SECONDS)  # type: ignore[misc]
+        shown = bench.shown(prefix)
+        print(
+            f"{RATE}/s by {mode}: {count} emitted in {emitted:.1f} s, {count - shown} lost,"
+            f" all shown {time.perf_counter() - started - emitted:.1f} s later",
+            flush=True,
+        )
+
+
+def busy(bench: Bench) -> None:
+    """Switching to and fro while events arrive."""
+    prefix, count = "BUSY", BUSY_RATE * BUSY_SECONDS
+    bench.flood(prefix, count=count, rate=BUSY_RATE)
+    results: dict[int, int] = {}
+    times = []
+    began = time.perf_counter()
+    for number in range(BUSY_SWITCHES):
+        started = time.perf_counter()
+        status = bench.switch("webhook" if number % 2 == 0 else "websocket")
+        times.append(time.perf_counter() - started)
+        results[status] = results.get(status, 0) + 1
+        due = began + (number + 1) * BUSY_SECONDS / BUSY_SWITCHES
+        time.sleep(max(0.0, due - time.perf_counter()))
+    meanwhile = int(bench.emitted()["emitted"])
+    assert wait_for(lambda: bool(bench.emitted()["done"]), BUSY_SECONDS * 3)
+    wait_for(lambda: bench.shown(prefix) >= count, DRAIN_SECONDS)
+    sql = "SELECT count(*) FROM (SELECT {} FROM messaging_message WHERE text LIKE 'flood %%' AND"
+    sql += " provider_message_id LIKE %s) AS found"
+    rows = int(bench.ask(sql.format("1"), f"{prefix}%"))
+    texts = int(bench.ask(sql.format("DISTINCT text"), f"{prefix}%"))
+    percentiles(f"switch while {BUSY_RATE} events/s arrive", times)
+    print(
+        f"{BUSY_SWITCHES} switches {results} while {meanwhile} of {count} events came:"
+        f" {count - texts} lost, {rows - texts} doubled",
+        flush=True,
+    )
+
+
+def sessions(bench: Bench) -> None:
+    """Many sessions in one listener process."""
+    for number in range(SESSIONS):
+        bench.add(f"many_{number:03d}")
+    bench.database.execute("UPDATE instances_whatsappsession SET webhook_enabled = false")
+    events = bench.ask("SELECT 1")
+    assert events == 1
+    started = time.perf_counter()
+    bench.database.execute(
+        "UPDATE instances_whatsappsession SET websocket_enabled = true, webhook_url = NULL,"
+        " webhook_base64 = NULL"
+    )
+    told = "SELECT count(*) FROM instances_whatsappsession WHERE listener_connected"
+    ok = wait_for(lambda: int(bench.ask(told)) >= SESSIONS, 60)
+    joined = time.perf_counter() - started
+    time.sleep(10)
+    for process in psutil.Process(bench.product.process.pid).children(recursive=True):
+        if "listen_evolution" in " ".join(process.cmdline()):
+            memory = process.memory_info().rss / 2**20
+            share = process.cpu_percent(interval=5)
+            print(
+                f"{SESSIONS} sessions in one listener: joined {ok} in {joined:.1f} s,"
+                f" {memory:.0f} MB (wanted: <= 300), {process.num_threads()} threads,"
+                f" {share:.1f} % of a processor while idle",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The OpenAPI schema: kept as it is, true, and to be looked at without the internet."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import schemathesis
+import yaml
+from django.core.management import call_command
+from django.core.signals import request_finished, request_started
+from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
+from drf_spectacular.validation import validate_schema
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import checks
+
+from accounts.models import ApiToken
+from tests.messaging.support import accept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.contrib.auth.models import User
+    from rest_framework.test import APIClient
+
+    from channels_app.models import Channel
+
+pytestmark = pytest.mark.django_db
+
+SNAPSHOT = Path(__file__).parent / "openapi.yaml"
+REMAKE = "manage.py spectacular --lang en --file tests/api/openapi.yaml"
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Any:
+    return yaml.safe_load(generated(tmp_path))
+
+
+def generated(directory: Path) -> str:
+    file = directory / "openapi.yaml"
+    call_command("spectacular", lang="en", file=str(file))
+    return file.read_text()
+
+
+def test_the_schema_changes_only_on_purpose(tmp_path: Path) -> None:
+    assert generated(tmp_path) == SNAPSHOT.read_text(), f"If it should have changed: {REMAKE}"
+
+
+def test_the_schema_is_openapi_3_1(schema: Any) -> None:
+    assert schema["openapi"].startswith("3.1.")
+    validate_schema(schema)
+
+
+def test_every_operation_tells_its_errors(schema: Any) -> None:
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            told = set(operation["responses"])
+            assert {"401", "403", "503"} <= told, (method, path)
+            assert ("404" in told) >= ("{" in path), (method, path)
+            assert ("400" in told) >= ("requestBody" in operation), (method, path)
+
+
+def test_secrets_are_written_only(schema: Any) -> None:
+    answers = schema["components"]["schemas"]["Channel"]["properties"]
+    requests = schema["components"]["schemas"]["ChannelRequest"]["properties"]
+    for name in ("access_token", "app_secret", "verify_token", "wwebjs_api_key"):
+        assert name not in answers
+        assert answers[f"{name}_set"]["type"] == "boolean"
+        assert name in requests
+        assert f"{name}_set" not in requests
+
+
+def test_the_schema_is_for_staff(
+    api: APIClient, make_user: Callable[..., User], client_of: Callable[..., APIClient]
+) -> None:
+    assert api.get("/api/schema/").status_code == 200
+    assert client_of(make_user("bia")).get("/api/schema/").status_code == 200
+    stranger = client_of(make_user("caio", is_staff=False))
+    assert stranger.get("/api/schema/").status_code == 403
+    api.credentials()
+    assert api.get("/api/schema/").status_code == 401
+    assert api.get("/api/docs/").status_code == 401
+
+
+def test_the_page_about_it_needs_no_internet_and_no_script_inside(
+    api: APIClient, settings: Any
+) -> None:
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+    for path in ("/api/docs/", "/api/docs/?script"):
+        answer = api.get(path)
+        assert answer.status_code == 200
+        page = answer.content.decode()
+        assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", page)
+        assert "cdn" not in page.lower()
+        assert not re.findall(r"<script(?![^>]*\bsrc=)", page)
+
+
+# -- the schema against the product ----------------------------------------------------------------
+
+
+described = schemathesis.openapi.from_path(SNAPSHOT)
+OPERATIONS = [
+    (path, method)
+    for path, operations in yaml.safe_load(SNAPSHOT.read_text())["paths"].items()
+    for method in operations
+    if re.match(r"/api/(channels|messages|conversations)/(?!.*wwebjs)", path)
+]
+
+
+@pytest.fixture
+def one_connection() -> Iterator[None]:
+    """Let requests run in the test's own transaction."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
+@pytest.mark.usefixtures("one_connection")
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_the_product_answers_as_the_schema_says(
+    staff: User, channel: Channel, path: str, method: str
+) -> None:
+    described.app = get_wsgi_application()
+    _, key = ApiToken.objects.create(user=staff)
+    message = accept(channel)
+    known = {
+        "channels": channel.pk,
+        "messages": str(message.pk),
+        "conversations": message.conversation_id,
+    }
+
+    @given(case=described[path][method].as_strategy(), known_ones=st.booleans())
+    @settings(
+        max_examples=8,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def answers(case: schemathesis.Case, known_ones: bool) -> None:
+        # Ids and numbers that are made up lead nowhere: let some lead to what is there.
+        if known_ones and case.path_parameters:
+            case.path_parameters["id"] = known[path.split("/")[2]]
+        if known_ones and isinstance(case.body, dict) and "to" in case.body:
+            case.body |= {"channel": channel.pk, "to": "+5511988887777"}
+        case.call_and_validate(headers={"Authorization": f"Token {key}"}, checks=CHECKS)
+
+    answers()
+
+
+CHECKS = [
+    checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+]

@@ -1,0 +1,157 @@
+"""Every kind of event goes from the door to the rows that it changes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.management import call_command
+
+from channels_app.models import Channel
+from instances import receiving
+from instances.models import WhatsAppSession
+from messaging.inbound import apply, journal
+from messaging.inbound.events import MessageEvent
+from messaging.models import Contact, InboundEvent, Message
+from tests.inbound_evolution.recordings import samples
+from tests.instances.support import CUSTOMER, NAME, Evolution, read, state, texts, wait_until
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+
+def store(session: WhatsAppSession, *payloads: dict[str, Any]) -> None:
+    raws = [receiving.raw_event(session.channel_id, payload) for payload in payloads]
+    journal.store_all(receiving.SOURCE, raws)
+
+
+def test_every_recorded_event_is_stored_read_and_not_set_aside(session: WhatsAppSession) -> None:
+    recorded = samples()
+    assert len(recorded) > 90
+    for payload in recorded.values():
+        payload["instance"] = NAME
+    Channel.objects.update(ignore_messages_sent_outside=False)
+    store(session, *recorded.values())
+    read()
+    events = InboundEvent.objects.all()
+    assert events.count() > 80
+    assert list(events.exclude(state="done").values_list("payload__event", "error")) == []
+    assert Message.objects.exists()
+    # Read again, nothing changes.
+    before = Message.objects.count()
+    InboundEvent.objects.update(state="pending")
+    read()
+    assert Message.objects.count() == before
+
+
+def test_an_unknown_event_is_kept_and_counted(
+    session: WhatsAppSession,
+) -> None:
+    payload = {"event": "something.new", "instance": NAME, "data": {"a": 1}, "date_time": "x"}
+    store(session, payload)
+    event = InboundEvent.objects.get()
+    counts = apply.apply(event, apply.channels_of(event.source, event.source_key))
+    assert counts == {"event:something.new": 1}
+    read()
+    event.refresh_from_db()
+    assert (event.state, event.payload) == ("done", payload)
+
+
+@pytest.mark.usefixtures("by_webhook")
+def test_an_edit_changes_the_text_and_a_revoke_marks_the_message(evolution: Evolution) -> None:
+    id_ = evolution.writes("primeiro")
+    wait_until(lambda: texts() == ["primeiro"])
+    evolution.control("inbound", instance=NAME, kind="edit", target=id_, text="segundo")
+    wait_until(lambda: texts() == ["segundo"])
+    assert Message.objects.get().edited_at is not None
+    evolution.control("inbound", instance=NAME, kind="revoke", target=id_)
+    wait_until(lambda: (read(), Message.objects.get().revoked_at)[1])
+    other = evolution.writes("apagada")
+    wait_until(lambda: len(texts()) == 2)
+    evolution.control("inbound", instance=NAME, kind="delete", target=other)
+    deleted = Message.objects.filter(provider_message_id=other, revoked_at__isnull=False)
+    wait_until(lambda: (read(), deleted.exists())[1])
+
+
+@pytest.mark.usefixtures("by_webhook")
+def test_a_contact_event_names_a_known_customer(evolution: Evolution) -> None:
+    # Evolution writes the number where it knows no name.
+    evolution.writes("oi", push_name=CUSTOMER)
+    wait_until(lambda: texts() == ["oi"])
+    assert Contact.objects.get().name == ""
+    data = [{"remoteJid": f"{CUSTOMER}@s.whatsapp.net", "pushName": "Ana Souza"}]
+    evolution.control("event", instance=NAME, event="contacts.upsert", data=data)
+    wait_until(lambda: (read(), Contact.objects.get().name == "Ana Souza")[1])
+
+
+def _connection(session: WhatsAppSession) -> tuple[str, str]:
+    read()
+    session.refresh_from_db()
+    return session.connection, session.connection_reason
+
+
+def test_the_state_of_the_connection_follows_the_events(
+    by_webhook: WhatsAppSession, evolution: Evolution, api: APIClient
+) -> None:
+    def tells(event: str, data: Any) -> None:
+        evolution.control("event", instance=NAME, event=event, data=data)
+
+    tells("qrcode.updated", {"qrcode": {"instance": NAME, "code": "2@x", "base64": "data:"}})
+    wait_until(lambda: _connection(by_webhook) == ("connecting", "qr"))
+    opened = {"state": "open", "statusReason": 200, "wuid": "5511900000777@s.whatsapp.net"}
+    tells("connection.update", opened)
+    wait_until(lambda: _connection(by_webhook) == ("open", "200"))
+    assert by_webhook.connection_changed_at is not None
+    assert Channel.objects.get().phone_number == "+5511900000777"
+    assert api.get("/api/instances/").json()[0]["connection"] == "open"
+    tells("connection.update", {"state": "close", "statusReason": 401})
+    wait_until(lambda: _connection(by_webhook) == ("close", "401"))
+    tells("qrcode.updated", {"message": "QR code limit reached", "statusCode": 500})
+    wait_until(lambda: _connection(by_webhook) == ("close", "qr_limit"))
+    assert state(api)["inSync"] is True
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """The handler of messages fails on one text, until the returned function mends it."""
+    handler = apply.HANDLERS[MessageEvent]
+
+    def picky(channel: Channel, event: Any) -> None:
+        if event.text == "ruim":
+            raise KeyError("what the reader did not expect")
+        handler(channel, event)
+
+    monkeypatch.setitem(apply.HANDLERS, MessageEvent, picky)
+    return lambda: monkeypatch.setitem(apply.HANDLERS, MessageEvent, handler)
+
+
+@pytest.mark.usefixtures("by_webhook")
+def test_an_event_that_fails_is_set_aside_with_its_error_and_replayed_later(
+    evolution: Evolution, broken: Callable[[], None]
+) -> None:
+    for text in ("um", "ruim", "dois"):
+        evolution.writes(text)
+    aside = InboundEvent.objects.filter(state="set_aside")
+    wait_until(lambda: (read(), Message.objects.count() == 2 and aside.exists())[1])
+    assert "KeyError" in aside.get().error
+    assert "did not expect" in aside.get().error
+
+    assert replay() == "1 set aside: 0 read now, 1 set aside again"
+    broken()
+    assert replay("--source", "cloud") == "0 set aside: 0 read now, 0 set aside again"
+    assert replay("--id", "999999999") == "0 set aside: 0 read now, 0 set aside again"
+    name = str(aside.get().pk)
+    assert replay("--source", "evolution", "--id", name) == (
+        "1 set aside: 1 read now, 0 set aside again"
+    )
+    assert sorted(texts()) == ["dois", "ruim", "um"]
+    assert InboundEvent.objects.get(pk=name).error == ""
+    assert replay() == "0 set aside: 0 read now, 0 set aside again"
+
+
+def replay(*arguments: str) -> str:
+    output = io.StringIO()
+    call_command("replay_events", *arguments, stdout=output)
+    return output.getvalue().strip()

@@ -1,0 +1,247 @@
+"""The webhook receiver, on a real port."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from django.core.files.storage import default_storage
+from django.db import OperationalError, connection
+
+from channels_app.models import Channel
+from instances.models import WhatsAppSession
+from messaging.inbound import journal, media
+from messaging.models import InboundEvent, Message
+from tests.instances.support import (
+    CUSTOMER,
+    NAME,
+    OTHER,
+    Evolution,
+    no_database,
+    read,
+    switch,
+    texts,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+
+def event(id_: str = "3A01", text: str = "oi", **changes: Any) -> dict[str, Any]:
+    data = {
+        "key": {"remoteJid": f"{CUSTOMER}@s.whatsapp.net", "fromMe": False, "id": id_},
+        "pushName": "Ana",
+        "message": {"conversation": text},
+        "messageType": "conversation",
+        "messageTimestamp": 1795300000,
+    }
+    return {
+        "event": "messages.upsert",
+        "instance": NAME,
+        "data": data,
+        "destination": "http://here",
+        "date_time": "2026-11-21T22:51:19.223Z",
+        "server_url": "http://127.0.0.1:8080",
+        "apikey": None,
+        **changes,
+    }
+
+
+@pytest.fixture
+def post(web: str, session: WhatsAppSession) -> Any:
+    """Post to the receiver as Evolution would."""
+
+    def send(
+        body: Any, *, secret: str | None = session.webhook_secret, path: str = ""
+    ) -> requests.Response:
+        headers = {"Content-Type": "application/json"}
+        if secret is not None:
+            headers["Authorization"] = f"Bearer {secret}"
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        address = f"{web}/api/webhooks/evolution{path}"
+        return requests.post(address, data=raw, headers=headers, timeout=60)
+
+    return send
+
+
+def test_it_stores_the_event_as_it_came_and_then_answers_200(post: Any) -> None:
+    assert post(event()).status_code == 200
+    stored = InboundEvent.objects.get()
+    assert stored.payload == event()
+    assert stored.source == "evolution"
+    assert texts() == ["oi"]
+
+
+def test_it_asks_for_the_secret_of_the_session(post: Any, session: WhatsAppSession) -> None:
+    for secret in (None, "", "wrong", session.webhook_secret[:-1], session.webhook_secret_digest):
+        answer = post(event(), secret=secret)
+        assert (answer.status_code, answer.json()["code"]) == (401, "bad_secret")
+    assert not InboundEvent.objects.exists()
+
+
+def test_one_session_cannot_speak_for_another(post: Any, session: WhatsAppSession) -> None:
+    Channel.objects.create(name="Filial", kind="baileys", instance_name=OTHER)
+    answer = post(event(instance=OTHER))
+    assert (answer.status_code, answer.json()["code"]) == (401, "wrong_instance")
+    assert not InboundEvent.objects.exists()
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"text"', b"[" * 100_000])
+def test_what_is_no_event_is_400(post: Any, body: bytes) -> None:
+    assert post(body).status_code == 400
+
+
+def test_only_post_is_taken(web: str) -> None:
+    assert requests.get(f"{web}/api/webhooks/evolution", timeout=5).status_code == 405
+
+
+def test_it_answers_with_slash_and_by_event_addresses(post: Any) -> None:
+    for n, path in enumerate(["/", "/messages-upsert", "/messages-upsert/"]):
+        assert post(event(f"3A{n}"), path=path).status_code == 200
+    assert InboundEvent.objects.count() == 3
+
+
+def test_it_answers_503_when_it_cannot_store(post: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OperationalError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "store_all", fail)
+        assert post(event()).status_code == 503
+    with monkeypatch.context() as patch:
+        patch.setattr(media, "set_aside", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+        assert post(event()).status_code == 503
+    assert post(event()).status_code == 200
+
+
+def test_it_answers_503_while_postgresql_is_away(post: Any) -> None:
+    with no_database():
+        assert post(event()).status_code == 503
+    wait_until(lambda: post(event()).status_code == 200)
+    assert texts() == ["oi"]
+
+
+def test_evolution_repeats_what_could_not_be_stored(
+    by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_all, failures = journal.store_all, [2]
+
+    def flaky(source: str, events: Any) -> None:
+        if failures[0]:
+            failures[0] -= 1
+            raise OperationalError("away")
+        store_all(source, events)
+
+    monkeypatch.setattr(journal, "store_all", flaky)
+    evolution.writes("repetida")
+    wait_until(lambda: texts() == ["repetida"])
+
+
+def test_a_repeated_event_is_stored_once(post: Any) -> None:
+    for _ in range(3):
+        assert post(event()).status_code == 200
+    # The repeat of a slow delivery may differ in everything but the message.
+    assert post(event(date_time="2026-11-21T22:59:59.000Z")).status_code == 200
+    assert InboundEvent.objects.count() == 1
+
+
+@pytest.mark.usefixtures("listener")
+def test_what_comes_both_ways_is_stored_once(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    from instances.receive_mode import EVENTS
+
+    evolution.open_namespace()
+    assert switch(api, "websocket").status_code == 200
+    row = {"enabled": True, "url": by_webhook.webhook_url, "events": list(EVENTS)}
+    headers = {"Authorization": by_webhook.secret_header}
+    evolution.post(f"/webhook/set/{NAME}", {"webhook": {**row, "headers": headers}})
+    id_ = evolution.writes("duas vezes")
+    evolution.control("ack", instance=NAME, id=id_, status="READ")
+    evolution.control("event", instance=NAME, event="connection.update", data={"state": "open"})
+
+    def both() -> bool:
+        entries = evolution.books("events")
+        return len(entries) >= 4 and all(
+            set(entry["reached"]) == {"socket", "webhook"}
+            for entry in entries
+            if entry["event"] in ("messages.upsert", "messages.update", "connection.update")
+        )
+
+    wait_until(both)
+    wait_until(lambda: texts() == ["duas vezes"])
+    kinds = [payload["event"] for payload in InboundEvent.objects.values_list("payload", flat=True)]
+    for kind in ("messages.upsert", "messages.update", "connection.update"):
+        assert kinds.count(kind) == 1
+
+
+def picture(size: int) -> tuple[bytes, dict[str, Any]]:
+    content = hashlib.sha256(b"x").digest() * (size // 32)
+    body = event("3APIC")
+    body["data"]["message"] = {
+        "imageMessage": {"mimetype": "image/jpeg", "caption": "foto"},
+        "base64": base64.b64encode(content).decode(),
+    }
+    body["data"]["messageType"] = "imageMessage"
+    return content, body
+
+
+def test_big_media_are_kept_as_a_file_and_not_in_the_row(post: Any) -> None:
+    content, body = picture(20 * 1024 * 1024)
+    assert post(body).status_code == 200
+    stored = InboundEvent.objects.get()
+    kept = stored.payload["data"]["message"]["base64"]
+    assert kept["size"] == len(content)
+    with default_storage.open(kept["stored"]) as file:
+        assert file.read() == content
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_column_size(payload) FROM messaging_inboundevent")
+        assert cursor.fetchone()[0] < 4096
+    assert texts() == ["foto"]
+    # A repeat makes no second file.
+    assert post(body).status_code == 200
+    assert len(list(Path(default_storage.path(kept["stored"])).parent.iterdir())) == 1
+
+
+def test_media_by_socket_are_kept_as_a_file_too(
+    by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    content, body = picture(320_000)
+    evolution.control(
+        "event", instance=NAME, event="messages.upsert", data=body["data"], socket_only=True
+    )
+    wait_until(lambda: texts() == ["foto"])
+    kept = InboundEvent.objects.get().payload["data"]["message"]["base64"]
+    assert kept["size"] == len(content)
+
+
+def test_more_than_64_mb_is_413(post: Any) -> None:
+    assert post(b"x" * (64 * 1024 * 1024 + 1)).status_code == 413
+    assert not InboundEvent.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [r'"\u0000"', r'"\ud83d"', "NaN", "1e400", '{"a":' * 150 + "1" + "}" * 150],
+)
+def test_what_postgresql_cannot_keep_does_not_lose_the_event(post: Any, raw: str) -> None:
+    body = json.dumps(event()).replace('"pushName": "Ana"', f'"pushName": {raw}')
+    assert post(body.encode()).status_code == 200
+    assert texts() == ["oi"]
+
+
+def test_the_secret_stands_in_no_log(
+    post: Any, session: WhatsAppSession, capfd: pytest.CaptureFixture[str]
+) -> None:
+    post(event())
+    post(event(instance=OTHER))
+    read()
+    told = "".join(capfd.readouterr())
+    assert session.webhook_secret not in told
+    assert Message.objects.count() == 1
