@@ -1,10 +1,12 @@
 # Two commands are enough: `make run` and `make test`. `make help` lists the others.
-PYTHON ?= $(shell for v in 3.13 3.12 3.11; do command -v python$$v && exit; done; command -v python3)
+# The newest that starts: a shim of a version manager may stand for one that is not there.
+PYTHON ?= $(shell for v in 3.14 3.13 3.12 3.11 3; do \
+	python$$v -c "" 2>/dev/null && command -v python$$v && exit; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
-SOURCES = accounts bench channels_app config instances messaging simulators tests scripts manage.py
+SOURCES = accounts bench channels_app config faults instances messaging simulators tests scripts manage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock messages bench clean
+.PHONY: help run test lint format lock messages bench faults clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -33,6 +35,9 @@ messages: .venv/.dev ## Bring the translation catalogues up to date
 
 bench: .venv/.dev ## Measure speed and size on this machine
 	@exec .venv/bin/python -m bench $(ARGS)
+
+faults: .venv/.dev ## Send under fire and compare with the providers' books (COUNT, SEED, EVERY, KILLS)
+	@exec .venv/bin/python -m faults
 
 clean: ## Remove the virtual environment and caches; data stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -26,13 +26,18 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             "fallback", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id", "fallback_channel",
             "ignore_messages_sent_outside",
             "official_retries", "request_timeout_seconds", "confirm_seconds", "on_unconfirmed",
-            "fallback_max_age_minutes", "fallback_per_minute",
+            "fallback_max_age_minutes", "fallback_per_minute", "fallback_new_chats_per_day",
+            "fallback_despite_limits", "messages_per_second",
             "evolution_url", "evolution_api_key", "instance_name", "calls_api_key",
             "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
+            "breaker_opened_at", "breaker_code", "wwebjs_breaker_opened_at", "wwebjs_breaker_code",
+            "new_chats_stopped_until",
             "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = [
             "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
+            "breaker_opened_at", "breaker_code", "wwebjs_breaker_opened_at", "wwebjs_breaker_code",
+            "new_chats_stopped_until",
         ]  # fmt: skip
         extra_kwargs = {name: {"write_only": True} for name in Channel.SECRETS}
 

@@ -118,6 +118,9 @@ class ChannelForm(SecretsForm):
         "on_unconfirmed",
         "fallback_max_age_minutes",
         "fallback_per_minute",
+        "fallback_new_chats_per_day",
+        "fallback_despite_limits",
+        "messages_per_second",
     )
     BAILEYS = ("evolution_url", "evolution_api_key", "instance_name")
 
@@ -131,6 +134,9 @@ class ChannelForm(SecretsForm):
         "on_unconfirmed",
         "fallback_max_age_minutes",
         "fallback_per_minute",
+        "fallback_new_chats_per_day",
+        "fallback_despite_limits",
+        "messages_per_second",
     )
 
     class Meta:
@@ -157,6 +163,9 @@ class ChannelForm(SecretsForm):
             "on_unconfirmed",
             "fallback_max_age_minutes",
             "fallback_per_minute",
+            "fallback_new_chats_per_day",
+            "fallback_despite_limits",
+            "messages_per_second",
             "evolution_url",
             "evolution_api_key",
             "instance_name",
@@ -184,6 +193,9 @@ class ChannelForm(SecretsForm):
             "on_unconfirmed": _("When nothing proves the send"),
             "fallback_max_age_minutes": _("Oldest message that still falls back (minutes)"),
             "fallback_per_minute": _("Fallback messages a minute, at most"),
+            "fallback_new_chats_per_day": _("New customers a day by the fallback, at most"),
+            "fallback_despite_limits": _("Fall back in spite of Meta's limits on this number"),
+            "messages_per_second": _("Official messages a second, at most"),
             "evolution_url": _("URL of the Evolution API"),
             "evolution_api_key": _("API key of the Evolution API"),
             "instance_name": _("Instance name"),
@@ -205,6 +217,14 @@ class ChannelForm(SecretsForm):
                 "appears once more in the conversation."
             ),
             "fallback_per_minute": _("Protects the number from being banned."),
+            "fallback_new_chats_per_day": _(
+                "Those who never wrote to you. WhatsApp bans numbers that write to many strangers."
+            ),
+            "fallback_despite_limits": _(
+                "Marketing limits, low quality, a restricted account: what Meta holds back for "
+                "these then goes out by the fallback. It can cost you the number."
+            ),
+            "messages_per_second": _("80; a number that the WhatsApp app uses as well has 20."),
         }
         error_messages: ClassVar = {
             "name": {"unique": _("Another channel already has this name.")},

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from channels_app import tasks
 from channels_app.models import Channel, Incident
@@ -24,6 +25,27 @@ from channels_app.signals import session_changed
 # A connection that serves for so long is back; one that drops sooner is the same incident.
 CALM = dt.timedelta(seconds=60)
 WEBHOOK_SECONDS = 10.0
+
+# What is not about the fallback's connection: the words when it begins and when it ends.
+_OTHER_WORDS = {
+    Incident.Route.OFFICIAL: (
+        gettext_lazy("Alterna: the official API refuses all messages of “%(name)s”"),
+        gettext_lazy("Alterna: the official API takes messages of “%(name)s” again"),
+    ),
+    Incident.Route.NEW_CHATS: (
+        gettext_lazy("Alterna: WhatsApp stopped first messages by the fallback of “%(name)s”"),
+        gettext_lazy("Alterna: the fallback of “%(name)s” may write to new customers again"),
+    ),
+    Incident.Route.FALLBACKS: (
+        gettext_lazy("Alterna: unusually much of “%(name)s” goes out by the fallback"),
+        gettext_lazy("Alterna: “%(name)s” sends as usual again"),
+    ),
+}
+_EVENTS = {
+    Incident.Route.OFFICIAL: "official",
+    Incident.Route.NEW_CHATS: "new_chats",
+    Incident.Route.FALLBACKS: "fallbacks",
+}
 
 
 class AlertFailed(Exception):
@@ -108,7 +130,7 @@ def send_alert(incident_id: int, *, what: str, by: str) -> None:
 def _post(incident: Incident, what: str) -> None:
     subject, text = _words(incident, what)
     body = {
-        "event": f"fallback.{what}",
+        "event": f"{_EVENTS.get(incident.route, 'fallback')}.{what}",
         "incident": incident.pk,
         "channel": {"id": incident.channel_id, "name": incident.channel.name},
         "route": incident.route,
@@ -132,6 +154,13 @@ def _post(incident: Incident, what: str) -> None:
 
 def _words(incident: Incident, what: str) -> tuple[str, str]:
     names = {"name": incident.channel.name, "route": incident.get_route_display()}
+    if incident.route in _OTHER_WORDS:
+        subject = _OTHER_WORDS[incident.route][what == "recovered"] % names
+        reason = sentence(incident.reason, incident.detail)
+        since = timezone.localtime(incident.opened_at).strftime("%Y-%m-%d %H:%M:%S %Z")
+        return subject, "\n\n".join(
+            [reason, _("Since: %(time)s") % {"time": since}, _page(incident)]
+        )
     if what == "recovered":
         subject = _("Alterna: the fallback of “%(name)s” works again") % names
         first = _("%(route)s is ready to send again.") % names

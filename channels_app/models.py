@@ -53,6 +53,18 @@ class Channel(models.Model):
         "wwebjs_own_number",
         "wwebjs_last_drop_at",
         "wwebjs_last_drop_reason",
+        # What sending found out; see breakers.py.
+        "breaker_opened_at",
+        "breaker_code",
+        "breaker_late",
+        "breaker_probe_at",
+        "breaker_probes",
+        "wwebjs_breaker_opened_at",
+        "wwebjs_breaker_code",
+        "wwebjs_breaker_late",
+        "wwebjs_breaker_probe_at",
+        "wwebjs_breaker_probes",
+        "new_chats_stopped_until",
     )
     SECRETS = (
         "access_token",
@@ -150,6 +162,19 @@ class Channel(models.Model):
         default=20,
         validators=[MinValueValidator(1), MaxValueValidator(600)],
     )
+    fallback_new_chats_per_day = models.PositiveIntegerField(
+        _("first messages by the fallback a day"),
+        default=100,
+        validators=[MaxValueValidator(100_000)],
+    )
+    fallback_despite_limits = models.BooleanField(
+        _("fall back in spite of Meta's limits on the number"), default=False
+    )
+    messages_per_second = models.PositiveSmallIntegerField(
+        _("official messages a second"),
+        default=80,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+    )
 
     evolution_url = models.CharField(
         _("Evolution API address"), max_length=200, validators=[validate_http_address], blank=True
@@ -184,6 +209,21 @@ class Channel(models.Model):
     wwebjs_own_number = models.CharField(max_length=20, blank=True, editable=False)
     wwebjs_last_drop_at = models.DateTimeField(null=True, editable=False)
     wwebjs_last_drop_reason = models.CharField(max_length=40, blank=True, editable=False)
+
+    # Circuit breakers of the channel's own way and of its wwebjs session: breakers.py.
+    breaker_opened_at = models.DateTimeField(null=True, editable=False)
+    breaker_code = models.CharField(max_length=64, blank=True, editable=False)
+    # It was a late failure that opened it: being accepted proves nothing then.
+    breaker_late = models.BooleanField(default=False, editable=False)
+    breaker_probe_at = models.DateTimeField(null=True, editable=False)
+    breaker_probes = models.PositiveSmallIntegerField(default=0, editable=False)
+    wwebjs_breaker_opened_at = models.DateTimeField(null=True, editable=False)
+    wwebjs_breaker_code = models.CharField(max_length=64, blank=True, editable=False)
+    wwebjs_breaker_late = models.BooleanField(default=False, editable=False)
+    wwebjs_breaker_probe_at = models.DateTimeField(null=True, editable=False)
+    wwebjs_breaker_probes = models.PositiveSmallIntegerField(default=0, editable=False)
+    # WhatsApp refuses first messages of the number that the fallback sends from.
+    new_chats_stopped_until = models.DateTimeField(null=True, editable=False)
 
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(_("last change"), auto_now=True)
@@ -233,6 +273,11 @@ class Channel(models.Model):
             fields = [field for field in self._meta.concrete_fields if not field.primary_key]
             kwargs["update_fields"] = [f.name for f in fields if f.attname not in kept]
         super().save(*args, **kwargs)
+        if self.breaker_opened_at or self.wwebjs_breaker_opened_at:
+            # The change may have mended it: the next message tries.
+            Channel.objects.filter(pk=self.pk).update(
+                breaker_probe_at=timezone.now(), wwebjs_breaker_probe_at=timezone.now()
+            )
 
     def clean(self) -> None:
         """Check what one field alone cannot; errors are keyed by the field that is to be mended."""
@@ -328,6 +373,10 @@ class Incident(models.Model):
     class Route(models.TextChoices):
         WWEBJS = "wwebjs", "wwebjs"
         BAILEYS = "baileys", "Baileys"
+        OFFICIAL = "official", _("official API")
+        # Not connections: WhatsApp stopped first messages; the share of fallbacks jumped.
+        NEW_CHATS = "new_chats", _("first messages by the fallback")
+        FALLBACKS = "fallbacks", _("share of fallbacks")
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="incidents")
     route = models.CharField(max_length=10, choices=Route)

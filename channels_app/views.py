@@ -124,6 +124,7 @@ def _form_page(request: HttpRequest, form: ChannelForm) -> HttpResponse:
     # A ModelForm writes what was typed into its instance, mistakes included.
     stored = Channel.objects.filter(pk=form.instance.pk).first() if form.instance.pk else None
     context = {
+        "since": timezone.now(),
         "form": form,
         "channel": stored,
         "kind": form.kind,

@@ -8,6 +8,7 @@ are those of the embedded engines that `manage.py up` started for the same `DATA
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ environ.Env.read_env(BASE_DIR / ".env")
 
 # --- where things are ---------------------------------------------------------------------------
 
-DATA_DIR = Path(env.path("DATA_DIR", default=".data").root)
+DATA_DIR = Path(env.path("DATA_DIR", default=str(BASE_DIR / ".data")).root)
 PORT = env.int("PORT", default=8000)
 # Where providers and browsers reach this installation; the webhook addresses are made from it.
 PUBLIC_URL = env.str("PUBLIC_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")
@@ -71,7 +72,8 @@ CONTENT_SECURITY_POLICY = {
 
 INSTALLED_APPS = [
     "config.apps.ConfigConfig",
-    "daphne",
+    # Only `runserver` is Daphne's; to load it costs every process a third of a second.
+    *(["daphne"] if "runserver" in sys.argv else []),
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -143,6 +145,8 @@ DATABASES["default"]["OPTIONS"] = {
     **DATABASES["default"].get("OPTIONS", {}),
     "pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL_SIZE", default=10), "timeout": 5},
 }
+# Connections of the pool that a restart of PostgreSQL broke are found before they are used.
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 REDIS_URL = env.str("REDIS_URL", default=_embedded.redis_url)
 CHANNEL_LAYERS = {
     "default": {
@@ -230,6 +234,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {"WwebjsStateEnum": "channels_app.session_states.State"},
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "config.schema.document_errors",
@@ -307,6 +312,7 @@ LOGGING: dict[str, Any] = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "procrastinate": {"level": "WARNING"},
+        "psycopg.pool": {"level": "ERROR"},  # who needs a connection says that it got none
         "axes": {"level": "WARNING"},
         "urllib3": {"level": "WARNING"},
         "asyncio": {"level": "WARNING"},

@@ -26,10 +26,9 @@ from typing import Any
 
 import psycopg
 import structlog
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import close_old_connections, connection
 from django.db.models import Q
 from django.utils import timezone
-from psycopg_pool import PoolTimeout
 
 from channels_app.providers.evolution_instance import EvolutionFailed
 from instances import listeners, live, locks, missed, receiving, tasks
@@ -50,14 +49,7 @@ TELLERS, FETCHERS = 2, 4
 ORDER_SECONDS = 5.0
 FETCH_AGAIN_SECONDS = 5.0
 # The database, or the place of the files, cannot be reached now.
-_AWAY = (
-    OperationalError,
-    InterfaceError,
-    PoolTimeout,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    OSError,
-)
+_AWAY = (*receiving.AWAY, psycopg.OperationalError, psycopg.InterfaceError)
 
 
 @dataclass(frozen=True, slots=True)

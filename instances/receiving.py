@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import enum
 import json
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import structlog
-from django.db import close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections
+from psycopg_pool import PoolTimeout
 
 from instances.models import WhatsAppSession, digest_of
 from messaging.inbound import evolution, journal, media
@@ -18,6 +20,8 @@ log = structlog.get_logger(__name__)
 # Evolution puts media into the event as base64.
 MOST_BYTES = 64 * 1024 * 1024
 SOURCE = InboundEvent.Source.EVOLUTION
+# The database, or the place of the files, cannot be reached now.
+AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
 
 
 class Received(enum.Enum):
@@ -29,29 +33,66 @@ class Received(enum.Enum):
     WRONG_INSTANCE = (401, "wrong_instance")
 
 
-def receive(body: bytes, authorization: str) -> Received:
+class Delivery(NamedTuple):
+    """What came to the receiver: the body, and its Authorization header."""
+
+    body: bytes
+    authorization: str
+
+
+def receive(delivery: Delivery) -> Received:
     """Check the session's secret and store the event.
 
     The secret says which session it is; the name in the body is only compared, so one session
     cannot speak for another. Raises a database error or OSError when the event is not stored.
     """
+    [result] = receive_all([delivery])
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def receive_all(deliveries: Sequence[Delivery]) -> list[Received | Exception]:
+    """Receive many at once: see `receive`. What that would raise stands in place of an answer."""
     try:
-        session = find_session(authorization)
-        if session is None:
-            return Received.BAD_SECRET
-        try:
-            payload = json.loads(body)
-        except (ValueError, RecursionError):
-            return Received.NOT_JSON
-        if not isinstance(payload, dict):
-            return Received.NOT_JSON
-        if payload.get("instance") != session.name:
-            log.warning("event for another instance refused", instance=session.name)
-            return Received.WRONG_INSTANCE
-        journal.store_all(SOURCE, [raw_event(session.channel_id, payload)])
-        return Received.STORED
+        return _receive_all(deliveries)
+    except Exception as error:
+        if len(deliveries) > 1 and not isinstance(error, AWAY):
+            # One of them cannot be stored, ever: the others must not fail with it.
+            return [result for delivery in deliveries for result in receive_all([delivery])]
+        return [error] * len(deliveries)
     finally:
         close_old_connections()
+
+
+def _receive_all(deliveries: Sequence[Delivery]) -> list[Received | Exception]:
+    sessions = _find_sessions(delivery.authorization for delivery in deliveries)
+    results: list[Received | Exception] = []
+    raws: list[journal.Raw] = []
+    for delivery in deliveries:
+        session = sessions.get(delivery.authorization)
+        payload = _parse(delivery.body) if session else None
+        if session is None:
+            results.append(Received.BAD_SECRET)
+        elif payload is None:
+            results.append(Received.NOT_JSON)
+        elif payload.get("instance") != session.name:
+            log.warning("event for another instance refused", instance=session.name)
+            results.append(Received.WRONG_INSTANCE)
+        else:
+            raws.append(raw_event(session.channel_id, payload))
+            results.append(Received.STORED)
+    if raws:
+        journal.store_all(SOURCE, raws)
+    return results
+
+
+def _parse(body: bytes) -> dict[str, Any] | None:
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return payload if isinstance(payload, dict) else None
 
 
 def raw_event(channel_id: int, payload: dict[str, Any]) -> journal.Raw:
@@ -67,14 +108,22 @@ def raw_event(channel_id: int, payload: dict[str, Any]) -> journal.Raw:
     )
 
 
-def find_session(authorization: str) -> WhatsAppSession | None:
-    """Return the session whose secret this header carries. Found by digest: nothing to time."""
-    scheme, _, secret = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not secret:
-        return None
-    return (
-        WhatsAppSession.objects.filter(webhook_secret_digest=digest_of(secret.strip()))
+def _find_sessions(headers: Iterable[str]) -> dict[str, WhatsAppSession]:
+    """Return the sessions whose secrets these headers carry, by header.
+
+    Found by digest: nothing to time.
+    """
+    digests = {header: _digest(header) for header in headers}
+    wanted = set(filter(None, digests.values()))
+    found = (
+        WhatsAppSession.objects.filter(webhook_secret_digest__in=wanted)
         .select_related("channel")
-        .only("channel", "channel__instance_name")
-        .first()
+        .only("webhook_secret_digest", "channel", "channel__instance_name")
     )
+    by_digest = {session.webhook_secret_digest: session for session in found}
+    return {header: by_digest[digest] for header, digest in digests.items() if digest in by_digest}
+
+
+def _digest(header: str) -> str:
+    scheme, _, secret = header.partition(" ")
+    return digest_of(secret.strip()) if scheme.lower() == "bearer" and secret.strip() else ""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import structlog
 from asgiref.sync import sync_to_async
@@ -15,8 +18,53 @@ from django.views.decorators.csrf import csrf_exempt
 from psycopg_pool import PoolTimeout
 
 from instances import receiving
+from instances.receiving import Delivery, Received
 
 log = structlog.get_logger(__name__)
+
+# What is larger is read and stored by itself, so that the others need not wait for it.
+SMALL_BYTES = 256 * 1024
+BATCH = 100
+
+
+class Gatherer:
+    """Stores together what arrived while others were being stored: one commit for all of them.
+
+    At rest an event waits for nothing; in a burst a few commits a second are enough, and events
+    are stored in the order of their arrival.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Delivery, asyncio.Future[Received]]] = deque()
+        self._storing: asyncio.Task[None] | None = None
+
+    async def receive(self, delivery: Delivery) -> Received:
+        """As `receiving.receive`."""
+        future: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
+        self._waiting.append((delivery, future))
+        if self._storing is None:
+            self._storing = asyncio.create_task(self._store())
+        return await future
+
+    async def _store(self) -> None:
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                results = await _receive_all([delivery for delivery, _ in batch])
+                for (_, future), result in zip(batch, results, strict=True):
+                    if future.done():
+                        continue  # its caller has gone
+                    if isinstance(result, Exception):
+                        future.set_exception(result)
+                    else:
+                        future.set_result(result)
+        finally:
+            self._storing = None
+
+
+_gatherers: WeakKeyDictionary[asyncio.AbstractEventLoop, Gatherer] = WeakKeyDictionary()
+# In a thread of its own, not behind the pages' one thread.
+_receive_all = sync_to_async(receiving.receive_all, thread_sensitive=False)
 
 
 @method_decorator(csrf_exempt, name="dispatch")
@@ -28,24 +76,29 @@ class EvolutionWebhook(View):
     """
 
     async def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        # Beside each other, not behind the pages' one thread.
-        return await sync_to_async(_receive, thread_sensitive=False)(request)
-
-
-def _receive(request: HttpRequest) -> HttpResponse:
-    try:
-        # Not `request.body`: that has the limit of the other pages.
-        body = request.read(receiving.MOST_BYTES + 1)
-    except UnreadablePostError:
-        return _answer(503, "unreadable")
-    if len(body) > receiving.MOST_BYTES:
-        return _answer(413, "too_large")
-    try:
-        result = receiving.receive(body, request.headers.get("Authorization", ""))
-    except (DatabaseError, PoolTimeout, OSError) as error:
-        log.error("event not stored; Evolution is asked to repeat", error=type(error).__name__)
-        return _answer(503, "unavailable")
-    return _answer(*result.value)
+        try:
+            # Not `request.body`: that has the limit of the other pages.
+            body = request.read(SMALL_BYTES + 1)
+            is_small = len(body) <= SMALL_BYTES
+            if not is_small:
+                body += await sync_to_async(request.read, thread_sensitive=False)(
+                    receiving.MOST_BYTES + 1 - len(body)
+                )
+        except UnreadablePostError:
+            return _answer(503, "unreadable")
+        if len(body) > receiving.MOST_BYTES:
+            return _answer(413, "too_large")
+        delivery = Delivery(body, request.headers.get("Authorization", ""))
+        gatherer = _gatherers.setdefault(asyncio.get_running_loop(), Gatherer())
+        try:
+            if is_small:
+                result = await gatherer.receive(delivery)
+            else:
+                result = await sync_to_async(receiving.receive, thread_sensitive=False)(delivery)
+        except (DatabaseError, PoolTimeout, OSError) as error:
+            log.error("event not stored; Evolution is asked to repeat", error=type(error).__name__)
+            return _answer(503, "unavailable")
+        return _answer(*result.value)
 
 
 def _answer(status: int, code: str) -> JsonResponse:

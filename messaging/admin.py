@@ -44,6 +44,7 @@ class AttemptInline(ReadOnly, _Inline):
         "error_code",
         "error_title",
         "provider_message_id",
+        "confirmed_by",
         "started_at",
         "finished_at",
     )

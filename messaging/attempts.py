@@ -10,16 +10,20 @@ import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
 from channels_app.providers.base import Accepted, Rejected, SendError
-from messaging import live, phones, policy, states, tasks
+from messaging import live, phones, policy, states, tasks, ways
+from messaging.inbound.cloud import web_message_id
 from messaging.models import DeliveryAttempt, Message, ParkedReceipt
 from messaging.states import Outcome, Receipt, Route
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
 # Some provider has the message: nothing is decided or waited for any more.
 _TAKEN = (states.Status.SENT, states.Status.DELIVERED, states.Status.READ)
@@ -174,6 +178,16 @@ def tell_receipt(
         if attempt.outcome == Outcome.REJECTED != before.outcome:
             # A late failure: the policy decides again, as for a refusal at once.
             tasks.enqueue_delivery(attempt.message)
+        if attempt.outcome != before.outcome or attempt.rule in ("probe", "asked"):
+            ways.note_receipt(attempt)
+
+
+def confirm(message: Message, *, user: User | None) -> None:
+    """Let a person's word prove the latest unknown attempt. The caller holds the message's row."""
+    unknown = message.attempts.filter(outcome=Outcome.UNKNOWN).latest("number")
+    unknown.confirmed_by = user
+    unknown.save(update_fields=["confirmed_by"])
+    tell_receipt(unknown, Receipt.SENT)
 
 
 def park_receipt(
@@ -290,6 +304,8 @@ def _learn_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:
     _lock_id(attempt.channel_id, provider_message_id)
     attempt.provider_message_id = provider_message_id
     _apply_parked(attempt)
+    if attempt.route != Route.OFFICIAL:
+        _link_echoes(attempt)
 
 
 def _lock_id(channel_id: int, provider_message_id: str) -> None:
@@ -313,6 +329,23 @@ def _apply_parked(attempt: DeliveryAttempt) -> None:
         _merge(attempt, Receipt(receipt.receipt), error)
     if waiting:
         parked.delete()
+
+
+def _link_echoes(attempt: DeliveryAttempt) -> None:
+    """An echo that was faster than our own send learns whose it is."""
+    message = attempt.message
+    unlinked = Message.objects.filter(
+        conversation=message.conversation_id,
+        sent_outside=True,
+        echo_of=None,
+        created_at__gte=attempt.started_at - _UNNAMED_BEFORE,
+    )
+    for echo in unlinked:
+        if web_message_id(echo.provider_message_id) == attempt.provider_message_id:
+            echo.echo_of = message
+            echo.version += 1
+            echo.save(update_fields=["echo_of", "version", "updated_at"])
+            live.message_changed(echo)
 
 
 def _merge(attempt: DeliveryAttempt, told: Receipt, error: SendError | None) -> None:

@@ -8,6 +8,7 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
+from channels_app import breakers
 from messaging import policy, states, tasks
 from messaging.models import InboundEvent, Message, ParkedReceipt
 
@@ -44,6 +45,7 @@ def sweep() -> None:
     )
     for source, source_key in waiting:
         tasks.enqueue_reading(source, source_key)
+    breakers.end_stops()
 
 
 def forget_old() -> None:

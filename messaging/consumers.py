@@ -52,7 +52,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
 
     async def connect(self) -> None:
         try:
-            query = parse_qs(self.scope["query_string"].decode())
+            query = parse_qs(self.scope["query_string"].decode(), keep_blank_values=True)
             self._view = live_frames.view_of(
                 query,
                 user=self.scope["user"],
@@ -63,10 +63,10 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
                 since = timezone.make_aware(since)
             if since is not None and since.year < 2000:
                 raise ValueError("no page is that old")
+            allowed = await _read(self._view.allowed)()
         except (ValueError, OverflowError):
-            await self.close()
-            return
-        if not await _read(self._view.allowed)():
+            allowed = False
+        if self._view is None or not allowed:
             await self.close()
             return
         await self.accept()

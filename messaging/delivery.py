@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,11 +18,12 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 from psycopg_pool import PoolTimeout
 
+from channels_app import breakers
 from channels_app.models import Channel
 from channels_app.providers.base import Accepted, OutboundMessage, SendError, Unknown
 from channels_app.providers.registry import provider_for
 from messaging import attempts as outcomes
-from messaging import policy, states
+from messaging import pacing, policy, states, ways
 from messaging.models import DeliveryAttempt, Message
 
 if TYPE_CHECKING:
@@ -49,11 +51,16 @@ def deliver(message_id: str) -> dt.datetime | None:
             log.warning("message is gone", message=message_id)
             return None
         if isinstance(step, policy.Wait):
-            return step.until
+            if step.reason != "waiting_throughput":
+                return step.until
+            # It is less than a second: to put the job back would cost more than to wait.
+            time.sleep(max(0.0, (step.until - timezone.now()).total_seconds()))
+            continue
         if attempt is None:
             return None
         result = _ask_provider(attempt)
         outcome = _persistently(partial(outcomes.finish, attempt.pk, result))
+        _persistently(partial(ways.note, attempt, result))
         if outcome == states.Outcome.ACCEPTED:
             return None
 
@@ -66,23 +73,17 @@ def _decide(message_id: str) -> tuple[policy.Step, DeliveryAttempt | None]:
             .select_related("conversation__channel__fallback_channel", "conversation__contact")
             .get(pk=message_id)
         )
-        channel = message.conversation.channel
         attempts = outcomes.of(message)
         outcomes.close_abandoned(attempts)
         now = timezone.now()
-        # A message that was not tried yet goes by its main route: no need to count the fallbacks.
-        may_fall_back = bool(attempts) or message.round_route == Message.RoundRoute.FALLBACK
-        step = policy.next_step(
-            _facts(message),
-            outcomes.facts(attempts),
-            rules_of(channel),
-            now=now,
-            fallback_free_at=_fallback_free_at(channel, now) if may_fall_back else None,
-        )
+        step = _next_step(message, attempts, now)
         attempt = None
         if isinstance(step, policy.Attempt):
             attempt = _start(message, step, now, number=len(attempts) + 1)
+            pacing.note_start(attempt)
             outcomes.settle(message, [*attempts, attempt], next_attempt_at=None, decision="")
+        elif isinstance(step, policy.Wait) and step.reason == "waiting_throughput":
+            pass
         elif isinstance(step, policy.Wait):
             outcomes.settle(message, attempts, next_attempt_at=step.until, decision=step.reason)
         elif not isinstance(step, policy.Done):
@@ -91,20 +92,53 @@ def _decide(message_id: str) -> tuple[policy.Step, DeliveryAttempt | None]:
     return step, attempt
 
 
+def _next_step(message: Message, attempts: list[DeliveryAttempt], now: dt.datetime) -> policy.Step:
+    """Gather what the policy must know, and ask it. The caller holds the message's row."""
+    channel = message.conversation.channel
+    facts, tried = _facts(message), outcomes.facts(attempts)
+    rules = rules_of(channel)
+    # A message that was not tried yet goes by its main route: no need to count the fallbacks.
+    may_fall_back = (
+        bool(attempts) or rules.main_open or message.round_route == Message.RoundRoute.FALLBACK
+    )
+    limits = pacing.limits_of(message, rules, now=now, may_fall_back=may_fall_back)
+
+    def ask(rules: policy.ChannelRules) -> policy.Step:
+        return policy.next_step(facts, tried, rules, now=now, limits=limits)
+
+    for route, closed in (
+        (rules.main_route, replace(rules, main_open=False, probing=True)),
+        (rules.fallback, replace(rules, fallback_open=False)),
+    ):
+        if route is None:
+            continue
+        owner = _sends_by(channel, route)
+        if not breakers.probe_is_due(owner, route, now):
+            continue
+        step = ask(closed)
+        would_try = isinstance(step, policy.Attempt) and step.route == route
+        if would_try and breakers.claim_probe(owner, route, now):
+            return step
+    return ask(rules)
+
+
+def _sends_by(channel: Channel, route: states.Route) -> Channel:
+    """Return the channel whose credentials a route uses: the Baileys channel of a fallback's."""
+    if route == states.Route.BAILEYS and channel.kind == Channel.Kind.OFFICIAL:
+        assert channel.fallback_channel is not None
+        return channel.fallback_channel
+    return channel
+
+
 def _start(
     message: Message, step: policy.Attempt, now: dt.datetime, *, number: int
 ) -> DeliveryAttempt:
-    channel = message.conversation.channel
-    used = channel
-    if step.route == states.Route.BAILEYS and channel.kind == Channel.Kind.OFFICIAL:
-        assert channel.fallback_channel is not None
-        used = channel.fallback_channel
     attempt = DeliveryAttempt(
         message=message,
         number=number,
         round=message.round,
         route=step.route,
-        channel=used,
+        channel=_sends_by(message.conversation.channel, step.route),
         rule=step.reason,
         started_at=now,
     )
@@ -184,39 +218,18 @@ def rules_of(channel: Channel) -> policy.ChannelRules:
         other = channel.fallback_channel
         fallback = states.Route.BAILEYS if other is not None and other.active else None
     official = channel.kind == Channel.Kind.OFFICIAL
+    main = states.Route.OFFICIAL if official else states.Route.BAILEYS
     return policy.ChannelRules(
         active=channel.active,
-        main_route=states.Route.OFFICIAL if official else states.Route.BAILEYS,
+        main_route=main,
         fallback=fallback if official else None,
         official_retries=channel.official_retries,
         confirm_seconds=channel.confirm_seconds,
         on_unconfirmed="hold" if channel.on_unconfirmed == "hold" else "fallback",
         fallback_max_age=dt.timedelta(minutes=channel.fallback_max_age_minutes),
+        fallback_despite_limits=channel.fallback_despite_limits,
+        main_open=breakers.is_open(channel, main),
+        fallback_open=official
+        and fallback is not None
+        and breakers.is_open(_sends_by(channel, fallback), fallback),
     )
-
-
-def _fallback_free_at(channel: Channel, now: dt.datetime) -> dt.datetime | None:
-    """Return when the channel's fallback may next be used, None when it may be now.
-
-    The count and the attempt that follows are kept together by a lock on the channel, so workers
-    that decide at the same moment do not share one place.
-    """
-    if channel.fallback == Channel.Fallback.NONE:
-        return None
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_PACE_LOCK, channel.pk])
-    minute = dt.timedelta(minutes=1)
-    recent = (
-        DeliveryAttempt.objects.filter(
-            message__conversation__channel=channel, started_at__gt=now - minute
-        )
-        .exclude(route=states.Route.OFFICIAL)
-        .order_by("-started_at")
-        .values_list("started_at", flat=True)[: channel.fallback_per_minute]
-    )
-    taken = list(recent)
-    return taken[-1] + minute if len(taken) >= channel.fallback_per_minute else None
-
-
-# First half of an advisory lock's key; any number that no other lock of ours uses.
-_PACE_LOCK = 0x4641_4C4C

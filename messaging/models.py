@@ -124,6 +124,10 @@ class Message(models.Model):
     # The provider's id of a received message, or of one that was sent outside Alterna.
     provider_message_id = models.CharField(max_length=255, blank=True)
     sent_outside = models.BooleanField(default=False)
+    # Of a message that a provider told again: the one of ours that it is.
+    echo_of = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="echoes"
+    )
     edited_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     client_reference = models.CharField(max_length=255, blank=True)
@@ -205,6 +209,10 @@ class DeliveryAttempt(models.Model):
     error_title = models.CharField(max_length=300, blank=True)
     error_detail = models.TextField(blank=True)
     provider_message_id = models.CharField(max_length=255, blank=True)
+    # Who said that it arrived, where no provider did.
+    confirmed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
 

@@ -24,6 +24,13 @@ OFFICIAL_BACKOFF = (2, 8, 30, 120)
 FALLBACK_BACKOFF = (3, 15, 60)
 # The limit of messages to one customer: Meta asks to wait 4^n seconds (contracts/cloud-api.md §5).
 PAIR_LIMIT_TRIES = 5
+# What one customer may get: a burst, and from then on one message in so many seconds (ibid.).
+RECIPIENT_BURST, RECIPIENT_SECONDS = 45, 6
+RECIPIENT_WINDOW = dt.timedelta(seconds=RECIPIENT_BURST * RECIPIENT_SECONDS)
+# WhatsApp stops first messages of a number with error 463. No provider passes the number on, so
+# this many refusals of first messages within the time are taken for it.
+NEW_CHAT_REFUSALS, NEW_CHAT_REFUSALS_WITHIN = 2, dt.timedelta(hours=1)
+_NEW_CHATS_STOPPED, _REFUSED_BY_WHATSAPP = "463", frozenset({"ack_error", "error"})
 
 # Reasons after which only a person sets the message going again.
 FINAL_REASONS = frozenset(
@@ -36,6 +43,9 @@ FINAL_REASONS = frozenset(
         "fallback_refused",
         "fallback_unavailable",
         "fallback_unconfirmed",
+        "fallback_broken",
+        "new_chats_stopped",
+        "new_chat_limit",
         "held",
         "inactive",
     }
@@ -45,6 +55,9 @@ REASONS: dict[str, str | Promise] = {
     "first": _("The official API is tried first."),
     "retry": _("The official API may accept it on another try."),
     "asked": _("A person asked for it."),
+    "probe": _("The official API refused everything; this message finds out if it still does."),
+    "breaker_open": _("The official API refuses everything until somebody acts."),
+    "opted_in": _("The official API limits it; the channel's owner allows the other way."),
     "refused": _("The official API refused it for good."),
     "retries_exhausted": _("The official API did not accept it on any try."),
     "unconfirmed": _("Nothing confirmed the official send in time."),
@@ -52,6 +65,9 @@ REASONS: dict[str, str | Promise] = {
     "waiting_confirmation": _("The provider did not answer; waiting for a proof of the send."),
     "waiting_pace": _("Waiting for a free place in the fallback's limit per minute."),
     "waiting_fallback": _("The fallback is not available; waiting to try it again."),
+    "waiting_throughput": _("Waiting for a free place in the number's limit per second."),
+    "waiting_recipient": _("WhatsApp limits how much one customer gets; waiting for a free place."),
+    "waiting_new_chat": _("Waiting for a free place in the day's limit of new customers."),
     "fallback_retry": _("The fallback may be available again."),
     "no_fallback": _("The channel has no working fallback."),
     "never_fall_back": _("This refusal must not be gone around."),
@@ -61,6 +77,9 @@ REASONS: dict[str, str | Promise] = {
     "fallback_refused": _("The fallback refused it, too."),
     "fallback_unavailable": _("The fallback was not available on any try."),
     "fallback_unconfirmed": _("The fallback did not answer: a person must look."),
+    "fallback_broken": _("The fallback refuses everything until somebody acts."),
+    "new_chats_stopped": _("WhatsApp stopped first messages by the fallback's number."),
+    "new_chat_limit": _("The fallback has written to enough new customers for today."),
     "held": _("Nothing confirmed the send: a person must look."),
     "inactive": _("The channel is not active."),
 }
@@ -95,6 +114,26 @@ class ChannelRules:
     on_unconfirmed: Literal["fallback", "hold"]
     fallback_max_age: dt.timedelta
     main_route: Route = Route.OFFICIAL
+    fallback_despite_limits: bool = False
+    # The circuit breakers; `probing` says that this message was chosen to try the main route.
+    main_open: bool = False
+    probing: bool = False
+    fallback_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When each limit next has a place for this message; None where it has one now.
+
+    `new_chat` and `new_chats_stopped` are told for a customer to whom the fallback's number has
+    not written yet and who never wrote to us.
+    """
+
+    throughput: dt.datetime | None = None
+    recipient: dt.datetime | None = None
+    fallback: dt.datetime | None = None
+    new_chat: dt.datetime | None = None
+    new_chats_stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +180,12 @@ def next_step(
     rules: ChannelRules,
     *,
     now: dt.datetime,
-    fallback_free_at: dt.datetime | None = None,
+    limits: Limits = Limits(),
 ) -> Step:
     """Return what to do with an outgoing message now.
 
     `attempts` are all of its attempts in order, none of them still running: an attempt whose
-    worker died must have been closed as unknown before. `fallback_free_at` is when the channel's
-    limit per minute next has a place; None when it has one now. Raises ValueError on a running
-    attempt.
+    worker died must have been closed as unknown before. Raises ValueError on a running attempt.
     """
     if any(attempt.outcome == Outcome.STARTED for attempt in attempts):
         raise ValueError("an attempt is still running")
@@ -158,14 +195,69 @@ def next_step(
         return GiveUp("inactive")
     tried = [attempt for attempt in attempts if attempt.round == message.round]
     by_fallback = [attempt for attempt in tried if attempt.route != rules.main_route]
-    to_fallback = _Fallback(message, rules, now, fallback_free_at, _forbidden(tried, rules))
+    to_fallback = _Fallback(message, rules, now, limits, _forbidden(tried, rules))
     if by_fallback:
         return _after_fallback(by_fallback, to_fallback, now=now)
     if message.round_route == "fallback":
         return to_fallback("asked")
     if not tried:
-        return Attempt(rules.main_route, "first" if message.round == 1 else "asked")
-    return _after_official(tried, rules, to_fallback, now=now)
+        reason = "probe" if rules.probing else "first"
+        step: Step = Attempt(rules.main_route, reason if message.round == 1 else "asked")
+    else:
+        step = _after_official(tried, rules, to_fallback, now=now)
+    return _by_main_route(step, message, rules, limits, to_fallback, now=now)
+
+
+def _by_main_route(
+    step: Step,
+    message: MessageFacts,
+    rules: ChannelRules,
+    limits: Limits,
+    to_fallback: _Fallback,
+    *,
+    now: dt.datetime,
+) -> Step:
+    """Return the step unless it asks the main route while that is broken or has no place."""
+    by_main = isinstance(step, Attempt) and step.route == rules.main_route
+    retries = isinstance(step, Wait) and step.reason == "waiting_retry"
+    asked = isinstance(step, Attempt) and step.reason == "asked"
+    if rules.main_open and (by_main or retries) and not asked:
+        around = to_fallback("breaker_open")
+        # Where nothing else can carry it, being refused once more is the truth about it.
+        if not isinstance(around, GiveUp):
+            return around
+    if not by_main:
+        return step
+    if limits.recipient is not None and limits.recipient > now:
+        return Wait(limits.recipient, "waiting_recipient")
+    if limits.throughput is not None and limits.throughput > now:
+        return Wait(limits.throughput, "waiting_throughput")
+    return step
+
+
+def recipient_free_at(sent: Sequence[dt.datetime], *, now: dt.datetime) -> dt.datetime | None:
+    """Return when a customer may next get a message, given those of RECIPIENT_WINDOW.
+
+    The burst is borrowed from the time that follows: each message takes RECIPIENT_SECONDS of it.
+    """
+    each = dt.timedelta(seconds=RECIPIENT_SECONDS)
+    paid_until: dt.datetime | None = None
+    for at in sorted(sent):
+        paid_until = max(paid_until or at, at) + each
+    if paid_until is None:
+        return None
+    free_at = paid_until - (RECIPIENT_BURST - 1) * each
+    return free_at if free_at > now else None
+
+
+def new_chats_are_stopped(code: str, *, refusals: int) -> bool:
+    """Whether a fallback's refusal of a first message says that WhatsApp stops all of them.
+
+    `refusals` are those of NEW_CHAT_REFUSALS_WITHIN, this one included.
+    """
+    if code == _NEW_CHATS_STOPPED:
+        return True
+    return code in _REFUSED_BY_WHATSAPP and refusals >= NEW_CHAT_REFUSALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +267,7 @@ class _Fallback:
     message: MessageFacts
     rules: ChannelRules
     now: dt.datetime
-    free_at: dt.datetime | None
+    limits: Limits
     # The reason why it must not be used for this message, where there is one.
     forbidden: str | None
 
@@ -190,8 +282,17 @@ class _Fallback:
             return GiveUp("no_fallback")
         if self.too_late:
             return GiveUp("too_old")
-        if self.free_at is not None and self.free_at > self.now:
-            return Wait(self.free_at, "waiting_pace")
+        if self.rules.fallback_open and reason != "asked":
+            return GiveUp("fallback_broken")
+        limits = self.limits
+        if limits.new_chats_stopped:
+            return GiveUp("new_chats_stopped")
+        if limits.new_chat is not None and limits.new_chat > self.now:
+            if limits.new_chat - self.message.round_started_at > self.rules.fallback_max_age:
+                return GiveUp("new_chat_limit")
+            return Wait(limits.new_chat, "waiting_new_chat")
+        if limits.fallback is not None and limits.fallback > self.now:
+            return Wait(limits.fallback, "waiting_pace")
         return Attempt(self.rules.fallback, reason)
 
 
@@ -204,7 +305,8 @@ def _forbidden(tried: Sequence[AttemptFacts], rules: ChannelRules) -> str | None
     }
     if FallbackRule.NEVER in said:
         return "never_fall_back"
-    return "opt_in_only" if FallbackRule.OPT_IN in said else None
+    opted_in = rules.fallback_despite_limits or FallbackRule.OPT_IN not in said
+    return None if opted_in else "opt_in_only"
 
 
 def _after_official(
@@ -223,6 +325,9 @@ def _after_official(
     if to_fallback.forbidden is not None:
         return GiveUp(to_fallback.forbidden)
     rule = cloud_errors.lookup(last.error_code).fallback
+    if rule == FallbackRule.OPT_IN:
+        # Such a limit lasts for hours: trying again would only ask for trouble.
+        return to_fallback("opted_in")
     if last.outcome == Outcome.REJECTED:
         if rule not in (FallbackRule.RETRY_FIRST, FallbackRule.WAIT):
             return to_fallback("refused")

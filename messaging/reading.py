@@ -11,8 +11,9 @@ from django.db.models import Count, F, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from channels_app.models import Channel
-from messaging import live, states
+from channels_app import incidents
+from channels_app.models import Channel, Incident
+from messaging import live, rates, states
 from messaging.models import Conversation, DeliveryAttempt, Message
 
 NEEDS_A_PERSON = (states.Status.REJECTED, states.Status.UNCONFIRMED)
@@ -21,9 +22,22 @@ NEEDS_A_PERSON = (states.Status.REJECTED, states.Status.UNCONFIRMED)
 def messages() -> QuerySet[Message]:
     """Messages with all that a bubble or a REST answer shows, in a fixed number of queries."""
     return Message.objects.select_related(
-        "conversation__channel", "conversation__contact", "created_by", "reply_to"
+        "conversation__channel", "conversation__contact", "created_by", "reply_to", "echo_of"
     ).prefetch_related(
-        Prefetch("attempts", DeliveryAttempt.objects.order_by("number").select_related("channel"))
+        Prefetch(
+            "attempts",
+            DeliveryAttempt.objects.order_by("number").select_related("channel", "confirmed_by"),
+        )
+    )
+
+
+def held() -> QuerySet[Message]:
+    """Messages that may have been sent and of which only a person can say more, oldest first."""
+    return (
+        messages()
+        .filter(status=states.Status.UNCONFIRMED, next_attempt_at__isnull=True)
+        .exclude(decision="")
+        .order_by("created_at", "id")
     )
 
 
@@ -109,6 +123,9 @@ class Dashboard:
     attention: list[Message]
     conversations: list[Conversation]
     channels: list[Channel]
+    held: int
+    alarms: list[Incident]
+    fallbacks: list[rates.Row]
 
 
 def dashboard() -> Dashboard:
@@ -127,6 +144,9 @@ def dashboard() -> Dashboard:
         ),
         conversations=with_latest(list(conversation_list()[:8])),
         channels=list(Channel.objects.select_related("fallback_channel")),
+        held=held().count(),
+        alarms=list(incidents.current()),
+        fallbacks=rates.by_code()[:10],
     )
 
 

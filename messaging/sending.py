@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel
-from messaging import contacts, delivery, live, phones, states, tasks
+from messaging import attempts, contacts, delivery, live, phones, states, tasks
 from messaging import content as contents
 from messaging.models import Conversation, Message
 from messaging.storable import is_storable
@@ -203,3 +203,18 @@ def retry_message(
         tasks.enqueue_delivery(message)
         live.message_changed(message)
     return message
+
+
+def confirm_arrival(message: Message, *, user: User | None) -> Message:
+    """A person has seen that an unconfirmed message arrived: it counts as sent.
+
+    Raises NotRetryable when the message is not one that is held.
+    """
+    with transaction.atomic():
+        message = Message.objects.select_for_update().get(pk=message.pk)
+        if message.status != states.Status.UNCONFIRMED:
+            raise NotRetryable(_("Only an unconfirmed message can be confirmed."))
+        if not message.decision or message.next_attempt_at is not None:
+            raise NotRetryable(_("This message is still being sent."))
+        attempts.confirm(message, user=user)
+    return Message.objects.get(pk=message.pk)

@@ -151,6 +151,24 @@ def sweep(timestamp: int) -> None:
     care.sweep()
 
 
+@app.periodic(cron="* * * * * */15")
+@app.task(name="messaging.look_up_unknown", queue="care", queueing_lock="look_up_unknown")
+def look_up_unknown(timestamp: int) -> None:
+    """Ask providers that can tell for sends whose end nobody heard."""
+    from messaging import lookups
+
+    lookups.look_up_unknown()
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="messaging.watch_rates", queue="care", queueing_lock="watch_rates")
+def watch_rates(timestamp: int) -> None:
+    """Raise the alarm when the share of fallbacks jumps, and end it."""
+    from messaging import rates
+
+    rates.watch()
+
+
 @app.periodic(cron="17 4 * * *")
 @app.task(name="messaging.forget_old", queue="care", queueing_lock="forget_old")
 def forget_old(timestamp: int) -> None:

@@ -13,5 +13,9 @@ urlpatterns = [
     path("conversations/<int:pk>/", views.ConversationView.as_view(), name="conversation"),
     path("conversations/<int:pk>/older/", views.OlderMessagesView.as_view(), name="older"),
     path("conversations/<int:pk>/seen/", views.SeenView.as_view(), name="seen"),
+    path("messages/held/", views.HeldView.as_view(), name="held"),
+    path("messages/<uuid:pk>/", views.MessageView.as_view(), name="message"),
+    path("messages/<uuid:pk>/confirm/", views.ConfirmView.as_view(), name="confirm"),
+    path("help/errors/", views.ErrorTableView.as_view(), name="errors"),
     path("messages/<uuid:pk>/retry/", views.RetryView.as_view(), name="retry"),
 ]

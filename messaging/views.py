@@ -19,6 +19,7 @@ from django_htmx.http import trigger_client_event
 
 from accounts.access import StaffPermissionRequiredMixin
 from channels_app.models import Channel
+from channels_app.providers import cloud_errors
 from messaging import reading, sending
 from messaging.models import Conversation, Message
 from messaging.states import Status
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 4096
 CONVERSATIONS_PER_PAGE = 50
+HELD_PER_PAGE = 50
 CONVERSATIONS_BESIDE = 30
 
 
@@ -289,6 +291,61 @@ class RetryView(StaffPermissionRequiredMixin, View):
             response = _bubble(request, message)
             return trigger_client_event(response, "toast", {"text": str(error), "level": "error"})
         return _bubble(request, message)
+
+
+class HeldView(StaffPermissionRequiredMixin, View):
+    """What may have been sent and only a person can say."""
+
+    permissions = ("messaging.view_message",)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        since = timezone.now()
+        page = Paginator(reading.held(), HELD_PER_PAGE).get_page(request.GET.get("page"))
+        context = {
+            "page": page,
+            "since": since,
+            "may_change": request.user.has_perm("messaging.change_message"),
+        }
+        return render(request, "messaging/held.html", context)
+
+
+class ConfirmView(StaffPermissionRequiredMixin, View):
+    """A person says that an unconfirmed message arrived; answers with its bubble."""
+
+    permissions = ("messaging.view_message", "messaging.change_message")
+
+    def post(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+        message = get_object_or_404(Message, pk=pk)
+        try:
+            message = sending.confirm_arrival(message, user=_user(request))
+        except sending.NotRetryable as error:
+            response = _bubble(request, message)
+            return trigger_client_event(response, "toast", {"text": str(error), "level": "error"})
+        return _bubble(request, message)
+
+
+class MessageView(StaffPermissionRequiredMixin, View):
+    """The trail of one message: each attempt, what was answered, and which rule followed."""
+
+    permissions = ("messaging.view_message",)
+
+    def get(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+        message = get_object_or_404(reading.messages(), pk=pk)
+        context = {
+            "message": message,
+            "may_retry": request.user.has_perm("messaging.change_message"),
+            "since": timezone.now(),
+        }
+        return render(request, "messaging/message.html", context)
+
+
+class ErrorTableView(StaffPermissionRequiredMixin, View):
+    """Meta's error codes, and what is done about each."""
+
+    permissions = ("messaging.view_message",)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return render(request, "messaging/errors.html", {"rules": list(cloud_errors.all_rules())})
 
 
 def _conversation(pk: int) -> Conversation:

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
     from channels_app.models import Channel
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first; and a browser's event loop, once open, is in the way of other loops."""
+    items.sort(
+        key=lambda item: bool(
+            item.get_closest_marker("product") or item.get_closest_marker("browser")
+        )
+    )
+
+
 GRAPH_TOKEN = "EAAtest-token"
 APP_SECRET = "test_app_secret"
 NUMBER_ID = "106540352242922"
@@ -185,6 +195,15 @@ def wired(make_channel: Callable[..., Channel], graph: Provider, wwebjs: Provide
         wwebjs_session_id=WWEBJS_SESSION,
         request_timeout_seconds=1,
     )
+
+
+@pytest.fixture
+def plain_static(settings: Any) -> None:
+    """Static files under their own names: the manifest is made by `collectstatic`."""
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
 
 
 @pytest.fixture

@@ -36,8 +36,9 @@ from urllib3.exceptions import HTTPError, NameResolutionError
 
 log = structlog.get_logger(__name__)
 # Its warnings quote whole addresses; what they tell stands in our own line, without the query.
-logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
+# A filter and not a level: that is anybody's to change.
+for _name in ("urllib3.connectionpool", "urllib3.connection"):
+    logging.getLogger(_name).addFilter(lambda record: record.levelno >= logging.ERROR)
 
 CONNECT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 4 * 1024 * 1024

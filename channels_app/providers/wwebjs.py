@@ -7,6 +7,7 @@ call cannot send, so its failure is never an unknown outcome.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import time
 from collections.abc import Mapping
@@ -153,6 +154,37 @@ class WwebjsProvider:
             if chat_id is not None:
                 return chat_id
         raise failure(Rejected, "not_on_whatsapp")
+
+    def sent_texts(self, to: str, text: str, *, since: dt.datetime) -> list[str]:
+        """Return the ids of the messages with this text that WhatsApp took from us since then.
+
+        Oldest first. On builds that cannot list a chat, and on any other trouble, raises SendError
+        or http.RequestFailed (contracts/wwebjs-api.md §3).
+        """
+        chat_id = self._chat_id(re.sub(r"\D", "", to))
+        options = {"fromMe": True, "since": int(since.timestamp()), "limit": 50}
+        answer = self._request(
+            "POST",
+            "/chat/fetchMessages/{session}",
+            json={"chatId": chat_id, "searchOptions": options},
+            timeout=self._timeout,
+        )
+        body = answer.json_object()
+        messages = body.get("messages") if body is not None else None
+        if answer.status != 200 or not isinstance(messages, list):
+            raise _read_refusal(answer, body, secrets=(self._key,))
+        found = (
+            short_id(message.get("id"))
+            for message in messages
+            if isinstance(message, Mapping)
+            and message.get("fromMe") is True
+            and message.get("body") == text
+            and isinstance(message.get("timestamp"), int | float)
+            and message["timestamp"] >= int(since.timestamp())
+            and isinstance(message.get("ack"), int)
+            and message["ack"] >= 1
+        )
+        return [id_ for id_ in found if id_ is not None]
 
     def check(self) -> ConnectionReport:
         """Ask for key, session and readiness, in that order. Never raises.

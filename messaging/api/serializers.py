@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -24,7 +25,7 @@ class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
         model = DeliveryAttempt
         fields = [
             "number", "route", "outcome", "error_code", "error_title", "error_detail",
-            "provider_message_id", "receipt", "rule", "started_at", "finished_at",
+            "provider_message_id", "receipt", "rule", "started_at", "finished_at", "confirmed_by",
         ]  # fmt: skip
 
 
@@ -48,7 +49,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
         fields = [
             "id", "channel", "conversation", "direction", "to", "type", "text", "content",
             "context", "status", "route", "icon", "error", "client_reference", "sent_outside",
-            "decision", "next_attempt_at", "created_at", "updated_at", "attempts",
+            "echo_of", "decision", "next_attempt_at", "created_at", "updated_at", "attempts",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -106,6 +107,17 @@ class NewMessageSerializer(serializers.Serializer[Any]):
 
 class RetrySerializer(serializers.Serializer[Any]):
     route = serializers.ChoiceField(choices=["official", "fallback"], default="official")
+
+
+class ConfirmSerializer(serializers.Serializer[Any]):
+    arrived = serializers.BooleanField(help_text="Only true: what did not arrive is sent again.")
+
+    def validate_arrived(self, arrived: bool) -> bool:
+        if not arrived:
+            raise serializers.ValidationError(
+                _("Only true is possible; to send it again, use retry.")
+            )
+        return arrived
 
 
 class ContactSerializer(serializers.ModelSerializer[Contact]):

@@ -26,6 +26,7 @@ from accounts.permissions import StaffMayChange
 from channels_app.models import Channel
 from messaging import phones, reading, sending, states
 from messaging.api.serializers import (
+    ConfirmSerializer,
     ConversationSerializer,
     MessageSerializer,
     NewMessageSerializer,
@@ -143,6 +144,25 @@ class MessageViewSet(
             raise Conflict(str(error), "not_retryable") from None
         data = self.get_serializer(reading.messages().get(pk=message.pk)).data
         return Response(data, status=status.HTTP_202_ACCEPTED)
+
+
+    @extend_schema(
+        request=ConfirmSerializer,
+        responses={200: MessageSerializer, 409: OpenApiResponse(PROBLEM, "`not_confirmable`")},
+    )
+    @action(detail=True, methods=["post"], permission_classes=[StaffMayChange])
+    def confirm(self, request: Request, **kwargs: Any) -> Response:
+        """Say that an unconfirmed message arrived: it counts as sent from then on."""
+        fields = ConfirmSerializer(data=request.data)
+        fields.is_valid(raise_exception=True)
+        try:
+            message = sending.confirm_arrival(
+                self.get_object(),
+                user=request.user,  # type: ignore[arg-type]
+            )
+        except sending.NotRetryable as error:
+            raise Conflict(str(error), "not_confirmable") from None
+        return Response(self.get_serializer(reading.messages().get(pk=message.pk)).data)
 
 
 class ConversationFilter(django_filters.FilterSet):

@@ -13,7 +13,7 @@ from channels_app import wwebjs_session
 from channels_app.models import Channel
 from channels_app.providers.base import Rejected
 from messaging import attempts, contacts, live, phones
-from messaging.inbound import cloud, evolution, wwebjs
+from messaging.inbound import cloud, echoes, evolution, wwebjs
 from messaging.inbound.events import (
     ContactEvent,
     EditEvent,
@@ -103,14 +103,15 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
 
 
 def _apply_message(channel: Channel, event: MessageEvent) -> None:
-    if event.outgoing and (
-        channel.ignore_messages_sent_outside or _is_our_own(channel, event.provider_message_id)
-    ):
-        return
-    conversation = contacts.conversation_with(
+    original = None
+    if event.outgoing:
+        echo = echoes.settle(channel, event)
+        if channel.ignore_messages_sent_outside or echo.own_event:
+            return
+        original = echo.attempt.message if echo.attempt is not None else None
+    conversation = contacts.lock_conversation_with(
         channel, phone_number=event.phone_number, user_id=event.user_id, name=event.name
     )
-    conversation = Conversation.objects.select_for_update().get(pk=conversation.pk)
     if conversation.messages.filter(provider_message_id=event.provider_message_id).exists():
         return
     message = Message(
@@ -121,6 +122,7 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         content=dict(event.content),
         provider_message_id=event.provider_message_id,
         sent_outside=event.outgoing,
+        echo_of=original,
         # A clock that runs ahead would keep the message at the end of the conversation.
         created_at=min(event.at, timezone.now()),
         reply_to=_quoted(conversation, event.reply_to),
@@ -143,13 +145,6 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         ),
     )
     live.message_changed(message)
-
-
-def _is_our_own(channel: Channel, provider_message_id: str) -> bool:
-    """Whether a message that went out is one of our attempts, told again as an event."""
-    return DeliveryAttempt.objects.filter(
-        channel=channel, provider_message_id=provider_message_id
-    ).exists()
 
 
 def _apply_edit(channel: Channel, event: EditEvent) -> None:

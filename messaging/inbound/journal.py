@@ -87,10 +87,27 @@ def _read_batch(source: str, source_key: str) -> bool:
             .order_by("id")[:BATCH]
         )
         channels = apply.channels_of(source, source_key) if batch else {}
-        for event in batch:
-            read_one(event, channels)
-        InboundEvent.objects.bulk_update(batch, READ_FIELDS)
+        if batch and not _read_together(batch, channels):
+            for event in batch:
+                read_one(event, channels)
+                event.save(update_fields=READ_FIELDS)
     return bool(batch)
+
+
+def _read_together(batch: Sequence[InboundEvent], channels: Mapping[str, Channel]) -> bool:
+    """Read a batch as if none of its events could fail; nothing is done where one does."""
+    try:
+        with transaction.atomic():
+            for event in batch:
+                apply.apply(event, channels)
+            InboundEvent.objects.filter(pk__in=[event.pk for event in batch]).update(
+                state=InboundEvent.State.DONE, error="", processed_at=timezone.now()
+            )
+    except OperationalError:
+        raise
+    except Exception:
+        return False
+    return True
 
 
 def read_one(event: InboundEvent, channels: Mapping[str, Channel]) -> None:

@@ -90,6 +90,8 @@ def _reasons(message: Message) -> list[str]:
         Message.Status.READ,
     ):
         lines.append(str(reason_text(message.decision)))
+        if message.next_attempt_at is not None:
+            lines.append(_("Expected at {time}").replace("{time}", exact(message.next_attempt_at)))
     return lines
 
 
@@ -101,6 +103,19 @@ def problem(of: Message | DeliveryAttempt) -> str:
     rule = cloud_errors.lookup(of.error_code)
     title = str(rule.title) if rule.known else of.error_title
     return f"{title} ({of.error_code})" if title else of.error_code
+
+
+@register.filter
+def what_to_do(code: str) -> str:
+    """Say what the rules make of an error code: whether the fallback may go around it, and why."""
+    rule = cloud_errors.lookup(code)
+    return f"{rule.fallback.label}: {rule.why}"
+
+
+@register.filter
+def code_title(code: str) -> str:
+    """Return the sentence for an error code or a word of ours."""
+    return str(cloud_errors.title_for(code))
 
 
 @register.filter

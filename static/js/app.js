@@ -13,11 +13,12 @@ document.addEventListener("htmx:configRequest", (event) => {
 
 document.addEventListener("htmx:responseError", (event) => {
   if (event.target.closest("[data-composer]")) return; // says it beside the text
+  if (event.target.closest("[data-polls]")) return; // tries again by itself
   if (event.detail.xhr.status !== 401) toast(texts.requestFailed, "error");
 });
 
 document.addEventListener("htmx:sendError", (event) => {
-  if (!event.target.closest("[data-composer], #summary, [data-window]")) {
+  if (!event.target.closest("[data-composer], [data-polls], #summary, [data-window]")) {
     toast(texts.requestFailed, "error");
   }
 });
@@ -90,6 +91,24 @@ document.addEventListener("submit", (event) => {
 addEventListener("pageshow", () => {
   document.querySelectorAll("[data-once] button").forEach((b) => (b.disabled = false));
 });
+
+// --- the dialog ------------------------------------------------------------------------------------
+
+// What is fetched into it opens it; closed, it is empty, so that nothing in it asks on.
+document.addEventListener("htmx:afterSwap", (event) => {
+  const { target } = event.detail;
+  if (target.matches?.("[data-dialog]") && !target.open) target.showModal();
+});
+document.addEventListener("dialog:close", () => document.querySelector("[data-dialog]")?.close());
+document.addEventListener("click", (event) => {
+  const dialog = event.target.closest("[data-dialog]");
+  if (dialog && (event.target === dialog || event.target.closest("[data-close-dialog]"))) {
+    dialog.close();
+  }
+});
+document.addEventListener("close", (event) => {
+  if (event.target.matches("[data-dialog]")) event.target.replaceChildren();
+}, true); // does not bubble
 
 // --- times -----------------------------------------------------------------------------------------
 

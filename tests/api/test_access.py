@@ -221,8 +221,11 @@ def test_a_login_that_cannot_be_looked_up_is_503(
     assert_problem(client.get("/api/messages/"), 503, "unavailable")
 
 
-def test_programs_choose_their_language_by_header(api: APIClient, channel: Channel) -> None:
-    api.credentials(HTTP_AUTHORIZATION=api._credentials["HTTP_AUTHORIZATION"])
+def test_programs_choose_their_language_by_header(
+    api: APIClient, staff: User, channel: Channel
+) -> None:
+    _, key = ApiToken.objects.create(user=staff)
+    api.credentials(HTTP_AUTHORIZATION=f"Token {key}")
     body = {"channel": channel.pk, "to": "+5511988887777", "text": ""}
     said = {
         language: api.post(

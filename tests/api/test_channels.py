@@ -79,6 +79,9 @@ def test_a_channel_is_made_with_the_defaults_of_the_contract(api: APIClient) -> 
         "on_unconfirmed": "fallback",
         "fallback_max_age_minutes": 60,
         "fallback_per_minute": 20,
+        "fallback_new_chats_per_day": 100,
+        "fallback_despite_limits": False,
+        "messages_per_second": 80,
         "evolution_url": "",
         "evolution_api_key_set": False,
         "instance_name": "",
@@ -86,6 +89,9 @@ def test_a_channel_is_made_with_the_defaults_of_the_contract(api: APIClient) -> 
         "health": "unknown",
         "health_detail": "",
         "health_changed_at": None,
+        "breaker_opened_at": None,
+        "breaker_code": "",
+        "new_chats_stopped_until": None,
     }
     assert body["wwebjs_api_key_set"] is False
 

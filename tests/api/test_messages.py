@@ -13,6 +13,7 @@ from django.utils import timezone
 from channels_app.models import Channel
 from messaging import contacts
 from messaging.models import Conversation, DeliveryAttempt, Message
+from messaging.states import Outcome, Route
 from tests.messaging.support import attempt_of, customer, deliver, jobs
 
 if TYPE_CHECKING:
@@ -511,7 +512,7 @@ def test_a_list_costs_the_same_whatever_its_length(
         api.get(f"{URL}?page_size=1")
     for message in crowd:
         for number in (1, 2):
-            attempt_of(message, outcome="rejected", route="official", number=number)
+            attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, number=number)
     with django_assert_num_queries(len(few)):
         api.get(URL)
 

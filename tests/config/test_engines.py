@@ -85,6 +85,19 @@ def test_a_path_with_unusual_characters_works(tmp_path: Path) -> None:
         process.wait()
 
 
+def test_after_a_crash_postgresql_is_ready_once_it_is_and_not_before(tmp_path: Path) -> None:
+    engines = Engines(tmp_path, durable=False)
+    engines.take()
+    engines.make_database()
+    options = engines.options(death_signal=signal.SIGQUIT)
+    for end in (signal.SIGKILL, signal.SIGINT):
+        process = subprocess.Popen(engines.postgres_command, **options)
+        assert owner.wait_until(engines.postgres_is_ready, process)
+        process.send_signal(end)
+        process.wait()
+        assert not engines.postgres_is_ready()
+
+
 def test_data_of_another_postgresql_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "PG_VERSION").write_text("16\n")
@@ -110,6 +123,18 @@ def test_a_read_only_data_directory_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(EngineError, match="is not writable: Permission denied"):
         Engines(tmp_path).lock()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another user for the engines")
+def test_as_root_the_way_to_the_data_is_opened_no_further_than_needed(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    engines = Engines(private / "data")
+    engines.take()
+    assert private in engines.opened
+    assert private.stat().st_mode & 0o777 == 0o701
+    assert (private / "data" / "secrets.json").stat().st_mode & 0o777 == 0o600
+    assert engines.options(death_signal=signal.SIGTERM)["user"] != 0
 
 
 def test_a_data_directory_has_one_owner(tmp_path: Path) -> None:

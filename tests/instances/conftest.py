@@ -118,10 +118,10 @@ def by_websocket(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evolution has half a second for an answer, and the socket a third."""
+    """Evolution and the socket have a third of a second."""
     from channels_app.providers.evolution_instance import EvolutionInstance
     from instances import receive_mode
 
     defaults = EvolutionInstance.__init__.__kwdefaults__
-    monkeypatch.setitem(defaults, "timeout", 0.5)
+    monkeypatch.setitem(defaults, "timeout", 0.3)
     monkeypatch.setattr(receive_mode, "JOIN_PATIENCE", 0.3)

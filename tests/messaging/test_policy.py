@@ -36,6 +36,7 @@ RULES = ChannelRules(
     on_unconfirmed="fallback",
     fallback_max_age=dt.timedelta(minutes=60),
 )
+LIMITS = {"throughput", "recipient", "new_chat", "new_chats_stopped"}
 ACCEPTED, REJECTED, TRANSIENT = Outcome.ACCEPTED, Outcome.REJECTED, Outcome.TRANSIENT
 STARTED, UNKNOWN = Outcome.STARTED, Outcome.UNKNOWN
 
@@ -57,13 +58,16 @@ def fallback(
 def step(
     *attempts: AttemptFacts, at: float = 0, message: MessageFacts = MESSAGE, **rules: Any
 ) -> Step:
-    free_at = rules.pop("free_at", None)
+    limits = policy.Limits(
+        fallback=rules.pop("free_at", None),
+        **{name: rules.pop(name) for name in LIMITS & rules.keys()},
+    )
     return policy.next_step(
         message,
         attempts,
         dataclasses.replace(RULES, **rules),
         now=later(at),
-        fallback_free_at=free_at,
+        limits=limits,
     )
 
 
@@ -283,6 +287,113 @@ def test_the_customers_will_stops_a_fallback_that_waits_for_its_next_try() -> No
     assert step(opted_out, down, at=5) == GiveUp("never_fall_back")
 
 
+# -- limits that the channel's owner may ignore ----------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["131049", "130472", "131048", "368", "131031", "132015"])
+def test_a_limit_on_the_number_falls_back_only_where_the_channel_opts_in(code: str) -> None:
+    rule = cloud_errors.lookup(code)
+    outcome = TRANSIENT if rule.transient else REJECTED
+    assert step(official(outcome, code)) == GiveUp("opt_in_only")
+    assert step(official(outcome, code), fallback_despite_limits=True) == Attempt(
+        Route.WWEBJS, "opted_in"
+    )
+
+
+@pytest.mark.parametrize("code", ["131050", "130403", "130497", "137000", "131021"])
+def test_no_opting_in_goes_around_a_person_s_will_or_the_law(code: str) -> None:
+    found = step(official(REJECTED, code), fallback_despite_limits=True)
+    assert found == GiveUp("never_fall_back")
+
+
+# -- circuit breakers ------------------------------------------------------------------------------
+
+
+def test_while_the_official_api_is_broken_messages_go_straight_to_the_fallback() -> None:
+    assert step(main_open=True) == Attempt(Route.WWEBJS, "breaker_open")
+    assert step(main_open=True, free_at=later(9)) == Wait(later(9), "waiting_pace")
+
+
+def test_a_retry_does_not_wait_for_a_way_that_broke_meanwhile() -> None:
+    tried = official(TRANSIENT, "131000")
+    assert step(tried, at=1) == Wait(later(2), "waiting_retry")
+    assert step(tried, at=1, main_open=True) == Attempt(Route.WWEBJS, "breaker_open")
+
+
+def test_the_chosen_message_tries_the_official_api() -> None:
+    assert step(probing=True) == Attempt(Route.OFFICIAL, "probe")
+
+
+@pytest.mark.parametrize(
+    "without", [{"fallback": None}, {"fallback_open": True}, {"new_chats_stopped": True}]
+)
+def test_where_nothing_else_can_carry_it_the_broken_way_is_asked(without: Any) -> None:
+    assert step(main_open=True, **without) == Attempt(Route.OFFICIAL, "first")
+
+
+def test_a_person_s_wish_goes_past_an_open_breaker() -> None:
+    again = MessageFacts(2, "official", later(500))
+    assert step(at=500, message=again, main_open=True) == Attempt(Route.OFFICIAL, "asked")
+    again = MessageFacts(2, "fallback", later(500))
+    assert step(at=500, message=again, fallback_open=True) == Attempt(Route.WWEBJS, "asked")
+
+
+def test_a_broken_fallback_is_left_alone() -> None:
+    assert step(REFUSED, fallback_open=True) == GiveUp("fallback_broken")
+
+
+def test_an_open_breaker_never_hurries_an_unknown_outcome() -> None:
+    assert step(official(UNKNOWN), at=59, main_open=True) == Wait(later(60), "waiting_confirmation")
+
+
+# -- limits of the ways ----------------------------------------------------------------------------
+
+
+def test_a_full_limit_is_waited_for_with_its_reason() -> None:
+    assert step(throughput=later(0.3)) == Wait(later(0.3), "waiting_throughput")
+    assert step(recipient=later(6), throughput=later(1)) == Wait(later(6), "waiting_recipient")
+    assert step(recipient=later(6), throughput=later(1), at=6) == Attempt(Route.OFFICIAL, "first")
+    assert step(REFUSED, throughput=later(9), recipient=later(9)) == Attempt(
+        Route.WWEBJS, "refused"
+    )
+
+
+def test_a_customer_gets_a_burst_and_then_one_message_in_six_seconds() -> None:
+    burst = [NOW] * 44
+    assert policy.recipient_free_at([], now=NOW) is None
+    assert policy.recipient_free_at(burst, now=NOW) is None
+    assert policy.recipient_free_at([*burst, NOW], now=NOW) == later(6)
+    assert policy.recipient_free_at([*burst, NOW, later(6)], now=later(6)) == later(12)
+    assert policy.recipient_free_at([*burst, NOW], now=later(6)) is None
+
+
+@given(st.lists(st.integers(0, 600), max_size=120))
+def test_the_recipient_s_limit_is_never_passed(asked: list[int]) -> None:
+    sent: list[dt.datetime] = []
+    for second in sorted(asked):
+        at = max(later(second), sent[-1] if sent else NOW)
+        sent.append(policy.recipient_free_at(sent, now=at) or at)
+    for first, begun in enumerate(sent):
+        for count, ended in enumerate(sent[first:], start=1):
+            passed = (ended - begun).total_seconds()
+            assert count <= policy.RECIPIENT_BURST + passed / policy.RECIPIENT_SECONDS + 1e-6
+
+
+def test_the_day_s_limit_of_new_customers_is_waited_for_only_as_long_as_a_fallback_makes_sense() -> (
+    None
+):
+    assert step(REFUSED, new_chat=later(60)) == Wait(later(60), "waiting_new_chat")
+    assert step(REFUSED, new_chat=later(4000)) == GiveUp("new_chat_limit")
+    assert step(REFUSED, new_chats_stopped=True) == GiveUp("new_chats_stopped")
+
+
+def test_whatsapp_s_stop_of_new_chats_is_known_by_its_number_or_by_repetition() -> None:
+    assert policy.new_chats_are_stopped("463", refusals=1)
+    assert not policy.new_chats_are_stopped("ack_error", refusals=1)
+    assert policy.new_chats_are_stopped("ack_error", refusals=2)
+    assert not policy.new_chats_are_stopped("not_on_whatsapp", refusals=9)
+
+
 # -- a person asked --------------------------------------------------------------------------------
 
 
@@ -342,84 +453,97 @@ CHANNELS = st.builds(
     confirm_seconds=st.integers(1, 3600),
     on_unconfirmed=st.sampled_from(["fallback", "hold"]),
     fallback_max_age=st.integers(1, 10**4).map(lambda minutes: dt.timedelta(minutes=minutes)),
+    fallback_despite_limits=st.booleans(),
+    main_open=st.booleans(),
+    probing=st.booleans(),
+    fallback_open=st.booleans(),
 )
 FREE_AT = st.none() | st.floats(-100, 100).map(later)
+LIMITS_OF_ALL_KINDS = st.builds(
+    policy.Limits,
+    throughput=FREE_AT,
+    recipient=FREE_AT,
+    fallback=FREE_AT,
+    new_chat=FREE_AT,
+    new_chats_stopped=st.booleans(),
+)
 
 
 def decided(
     message: MessageFacts,
     attempts: list[AttemptFacts],
     rules: ChannelRules,
-    free_at: dt.datetime | None,
+    limits: policy.Limits,
 ) -> Step:
-    found = policy.next_step(message, attempts, rules, now=NOW, fallback_free_at=free_at)
+    found = policy.next_step(message, attempts, rules, now=NOW, limits=limits)
     if isinstance(found, Attempt | Wait | GiveUp | Hold):
         assert found.reason in policy.REASONS
     return found
 
 
-@given(MESSAGES, ATTEMPTS, CHANNELS, FREE_AT)
+@given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
 def test_what_was_accepted_is_never_sent_again(
     message: MessageFacts,
     attempts: list[AttemptFacts],
     rules: ChannelRules,
-    free_at: dt.datetime | None,
+    limits: policy.Limits,
 ) -> None:
-    found = decided(message, attempts, rules, free_at)
+    found = decided(message, attempts, rules, limits)
     accepted = any(attempt.outcome == ACCEPTED for attempt in attempts)
     assert accepted == isinstance(found, Done)
 
 
-@given(MESSAGES, ATTEMPTS, CHANNELS, FREE_AT)
+@given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
 def test_no_fallback_follows_a_code_that_forbids_it(
     message: MessageFacts,
     attempts: list[AttemptFacts],
     rules: ChannelRules,
-    free_at: dt.datetime | None,
+    limits: policy.Limits,
 ) -> None:
-    found = decided(message, attempts, rules, free_at)
+    found = decided(message, attempts, rules, limits)
     if isinstance(found, Attempt) and found.route != Route.OFFICIAL:
         for attempt in attempts:
             if attempt.round == message.round and attempt.route == Route.OFFICIAL:
                 rule = cloud_errors.lookup(attempt.error_code).fallback
-                assert rule not in (FallbackRule.NEVER, FallbackRule.OPT_IN)
+                assert rule != FallbackRule.NEVER
+                assert rule != FallbackRule.OPT_IN or rules.fallback_despite_limits
 
 
-@given(MESSAGES, ATTEMPTS, CHANNELS, FREE_AT)
+@given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
 def test_an_unknown_outcome_is_never_followed_at_once_by_an_attempt(
     message: MessageFacts,
     attempts: list[AttemptFacts],
     rules: ChannelRules,
-    free_at: dt.datetime | None,
+    limits: policy.Limits,
 ) -> None:
     tried = [attempt for attempt in attempts if attempt.round == message.round]
     if not tried or tried[-1].outcome != UNKNOWN:
         return
     last = dataclasses.replace(tried[-1], finished_at=NOW)
-    found = decided(message, [*attempts, last], rules, free_at)
+    found = decided(message, [*attempts, last], rules, limits)
     assert not isinstance(found, Attempt)
 
 
-@given(MESSAGES, ATTEMPTS, CHANNELS, FREE_AT)
+@given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
 def test_an_unknown_outcome_of_the_official_api_is_never_repeated_there(
     message: MessageFacts,
     attempts: list[AttemptFacts],
     rules: ChannelRules,
-    free_at: dt.datetime | None,
+    limits: policy.Limits,
 ) -> None:
     tried = [attempt for attempt in attempts if attempt.round == message.round]
-    found = decided(message, attempts, rules, free_at)
+    found = decided(message, attempts, rules, limits)
     if tried and tried[-1].outcome == UNKNOWN and isinstance(found, Attempt):
         assert found.route != tried[-1].route
 
 
-@given(MESSAGES, ATTEMPTS, CHANNELS, FREE_AT)
+@given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
 def test_waiting_always_ends(
     message: MessageFacts,
     attempts: list[AttemptFacts],
     rules: ChannelRules,
-    free_at: dt.datetime | None,
+    limits: policy.Limits,
 ) -> None:
-    found = decided(message, attempts, rules, free_at)
+    found = decided(message, attempts, rules, limits)
     if isinstance(found, Wait):
         assert found.until > NOW

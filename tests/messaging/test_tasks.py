@@ -144,6 +144,7 @@ def test_the_next_message_of_a_conversation_follows_at_once(
     with running_worker():
         wait_until(lambda: Message.objects.filter(status="sent").count() == 2)
     done = attempts(first)[0].finished_at
+    assert done is not None
     assert attempts(second)[0].started_at - done < dt.timedelta(seconds=1)
 
 
@@ -302,7 +303,7 @@ def a_worker_took(*task_names: str, heartbeat: dt.timedelta) -> None:
 
 
 def rescue() -> None:
-    tasks.rescue_stalled_jobs.defer(timestamp=0)
+    tasks.defer(tasks.rescue_stalled_jobs, timestamp=0)
     run_jobs("care")
 
 
@@ -439,8 +440,8 @@ def test_the_sweep_and_the_forgetting_run_as_jobs(
     accept(channel)
     clear_jobs()
     age(Message.objects.all(), updated_at=LONG_AGO)
-    tasks.sweep.defer(timestamp=0)
-    tasks.forget_old.defer(timestamp=0)
+    tasks.defer(tasks.sweep, timestamp=0)
+    tasks.defer(tasks.forget_old, timestamp=0)
     run_jobs("care")
     assert [job.task_name for job in jobs()] == [tasks.DELIVER]
 

@@ -17,6 +17,7 @@ from tests.pages.html import parse
 
 pytestmark = pytest.mark.django_db
 
+CHANGE_CHANNEL = ("channels_app.view_channel", "channels_app.change_channel")
 PAGES = {
     "/": ("messaging.view_message",),
     "/conversations/": ("messaging.view_conversation", "messaging.view_message"),
@@ -26,10 +27,16 @@ PAGES = {
         "messaging.view_conversation",
         "messaging.view_message",
     ),
+    "/messages/held/": ("messaging.view_message",),
+    "/messages/{message}/": ("messaging.view_message",),
+    "/help/errors/": ("messaging.view_message",),
     "/channels/": ("channels_app.view_channel",),
     "/channels/new/": ("channels_app.view_channel", "channels_app.add_channel"),
     "/channels/{channel}/": ("channels_app.view_channel",),
     "/channels/{channel}/delete/": ("channels_app.view_channel", "channels_app.delete_channel"),
+    "/channels/{channel}/session/dialog/": CHANGE_CHANNEL,
+    "/channels/{channel}/session/disconnect/": CHANGE_CHANNEL,
+    "/channels/{channel}/session/qr/": CHANGE_CHANNEL,
 }
 READ_MESSAGES = ("messaging.view_conversation", "messaging.view_message")
 ACTIONS = {
@@ -37,10 +44,16 @@ ACTIONS = {
     "/conversations/{conversation}/": (*READ_MESSAGES, "messaging.add_message"),
     "/conversations/{conversation}/seen/": READ_MESSAGES,
     "/messages/{message}/retry/": ("messaging.view_message", "messaging.change_message"),
+    "/messages/{message}/confirm/": ("messaging.view_message", "messaging.change_message"),
     "/channels/new/": ("channels_app.view_channel", "channels_app.add_channel"),
     "/channels/{channel}/": ("channels_app.view_channel", "channels_app.change_channel"),
     "/channels/{channel}/delete/": ("channels_app.view_channel", "channels_app.delete_channel"),
     "/channels/{channel}/test/": ("channels_app.view_channel", "channels_app.change_channel"),
+    "/channels/{channel}/session/connect/": CHANGE_CHANNEL,
+    "/channels/{channel}/session/check/": CHANGE_CHANNEL,
+    "/channels/{channel}/session/disconnect/": CHANGE_CHANNEL,
+    "/channels/{channel}/session/qr/": CHANGE_CHANNEL,
+    "/channels/{channel}/session/pairing/": CHANGE_CHANNEL,
 }
 
 
@@ -64,7 +77,9 @@ def test_no_page_is_left_out_of_these_tests() -> None:
 
     assert names == {
         "dashboard", "conversations", "new", "conversation", "older", "seen", "retry",
+        "held", "message", "confirm", "errors",
         "list", "detail", "delete", "test",
+        "connect", "check", "disconnect", "qr_dialog", "qr", "pairing",
     }  # fmt: skip
 
 

@@ -45,6 +45,8 @@ def filled(channel: Channel | None = None, **changes: Any) -> dict[str, Any]:
         "on_unconfirmed": "fallback",
         "fallback_max_age_minutes": "60",
         "fallback_per_minute": "20",
+        "fallback_new_chats_per_day": "100",
+        "messages_per_second": "80",
         **({} if channel else {"access_token": "EAAnew"}),
         **changes,
     }

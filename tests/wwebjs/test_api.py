@@ -59,9 +59,9 @@ def test_disconnect_may_keep_the_login(api: APIClient, base: str, server: Server
     assert "unlink" in refused.json()
 
 
-def test_no_code_is_the_sentence_of_the_mission(api: APIClient, base: str) -> None:
-    api.credentials(**{**api._credentials, "HTTP_ACCEPT_LANGUAGE": "pt-br"})
-    refused = api.get(f"{base}qr/")
+def test_no_code_is_the_sentence_of_the_mission(client: Any, staff: User, base: str) -> None:
+    client.force_login(staff)
+    refused = client.get(f"{base}qr/", headers={"accept-language": "pt-br"})
     assert refused.status_code == 409
     assert refused.json() == {
         "code": "qr_not_ready",

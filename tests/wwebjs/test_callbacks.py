@@ -475,11 +475,12 @@ def test_an_ack_of_somebody_elses_text_proves_nothing(
     server.settings.dollar_ids = True
     sent = sent_by_fallback(ready, graph, server)
     at = sent.created_at.timestamp()
-    for changes in (
+    differing: tuple[dict[str, Any], ...] = (
         {"body": "Outro texto"},
         {"to": "5511955554444@c.us"},
         {"timestamp": int(at) + 3600},
-    ):
+    )
+    for changes in differing:
         other = message(**{"body": "Olá", "timestamp": int(at), **changes})
         hand_in(ready, callback("message_ack", {"message": other, "ack": 3}))
         InboundEvent.objects.update(dedupe_key="read")

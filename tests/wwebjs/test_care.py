@@ -280,7 +280,7 @@ def test_a_drop_is_told_once_and_its_end_once(
     assert [alert["event"] for alert in alerts] == ["fallback.down", "fallback.recovered"]
     assert len(mail.outbox) == 2
     assert not incidents.current().exists()
-    assert WWEBJS_KEY not in json.dumps(alerts) + "".join(m.body for m in mail.outbox)
+    assert WWEBJS_KEY not in json.dumps(alerts) + "".join(str(m.body) for m in mail.outbox)
 
 
 def test_a_drop_that_heals_at_once_is_written_down_and_not_told(

@@ -69,9 +69,12 @@ def test_two_workers_do_not_ask_the_same_session(
     attached: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: queue.Queue[int] = queue.Queue()
-    monkeypatch.setattr(
-        wwebjs_session, "_for_each", lambda function, ids: [asked.put(pk) for pk in ids]
-    )
+
+    def note(function: object, ids: list[int]) -> None:
+        for channel_id in ids:
+            asked.put(channel_id)
+
+    monkeypatch.setattr(wwebjs_session, "_for_each", note)
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:

@@ -1,0 +1,163 @@
+"""Circuit breakers: a way that refuses everything until somebody acts is left alone meanwhile.
+
+A channel has one for its own way and one for its attached wwebjs session. A refusal for reasons of
+account or configuration opens it. While it is open one message at a time tries again, after 1, 2,
+4, 8 and then every 15 minutes; the first that is taken closes it. Staff hear of it once. Each step
+is one conditional UPDATE, so any number of workers agree.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from channels_app import incidents
+from channels_app.models import Channel, Incident
+from channels_app.providers.cloud_errors import ErrorClass, ErrorRule, FallbackRule
+from channels_app.signals import session_changed
+
+FIRST_PROBE, LAST_PROBE = dt.timedelta(minutes=1), dt.timedelta(minutes=15)
+# WhatsApp does not say how long it refuses first messages (error 463); a day is what people report.
+NEW_CHATS_STOP = dt.timedelta(hours=24)
+
+log = structlog.get_logger(__name__)
+
+
+def opens(rule: ErrorRule) -> bool:
+    """Whether an error says that the way refuses every message until somebody acts."""
+    return rule.kind == ErrorClass.CONFIG and rule.fallback == FallbackRule.ALARM
+
+
+def is_open(channel: Channel, route: str) -> bool:
+    """Whether the breaker of this channel's route was open when the channel was read."""
+    return getattr(channel, f"{_prefix(route)}_opened_at") is not None
+
+
+def probe_is_due(channel: Channel, route: str, now: dt.datetime) -> bool:
+    """Whether a message may ask to be the next try of an open route."""
+    due = getattr(channel, f"{_prefix(route)}_probe_at")
+    return is_open(channel, route) and (due is None or due <= now)
+
+
+def claim_probe(channel: Channel, route: str, now: dt.datetime) -> bool:
+    """Take the one try that is due; False where another message was faster."""
+    prefix = _prefix(route)
+    tries = getattr(channel, f"{prefix}_probes") + 1
+    claimed = _rows(channel, prefix).filter(**{f"{prefix}_probe_at__lte": now})
+    return bool(
+        claimed.update(
+            **{
+                f"{prefix}_probe_at": now + min(FIRST_PROBE * 2 ** min(tries, 10), LAST_PROBE),
+                f"{prefix}_probes": tries,
+            }
+        )
+    )
+
+
+def open_(channel: Channel, route: str, *, code: str, late: bool = False) -> None:
+    """Open the breaker, where it is closed, and have staff told."""
+    prefix, now = _prefix(route), timezone.now()
+    with transaction.atomic():
+        opened = Channel.objects.filter(pk=channel.pk, **{f"{prefix}_opened_at": None}).update(
+            **{
+                f"{prefix}_opened_at": now,
+                f"{prefix}_code": code[:64],
+                f"{prefix}_late": late,
+                f"{prefix}_probe_at": now + FIRST_PROBE,
+                f"{prefix}_probes": 0,
+            }
+        )
+        if opened:
+            log.error("circuit breaker opened", channel=channel.pk, route=route, code=code)
+            _alarm(channel, _incident_route(channel, route), code, now)
+
+
+def close(channel: Channel, route: str) -> None:
+    """Close the breaker, where it is open: the way took a message."""
+    prefix = _prefix(route)
+    closed: dict[str, Any] = {
+        f"{prefix}_opened_at": None,
+        f"{prefix}_code": "",
+        f"{prefix}_late": False,
+        f"{prefix}_probe_at": None,
+        f"{prefix}_probes": 0,
+    }
+    with transaction.atomic():
+        if _rows(channel, prefix).update(**closed):
+            log.info("circuit breaker closed", channel=channel.pk, route=route)
+            incidents.recovered(channel, route=_incident_route(channel, route), at=timezone.now())
+            session_changed.send(sender=Channel, channel=channel)
+
+
+def warn(channel: Channel, route: str, *, code: str) -> None:
+    """Have staff told of a limit that Meta set on the number, once until a message is taken."""
+    with transaction.atomic():
+        # The row's lock lets one alone find that nobody has said it.
+        Channel.objects.select_for_update().filter(pk=channel.pk).first()
+        incident_route = _incident_route(channel, route)
+        if not incidents.current(channel).filter(route=incident_route).exists():
+            _alarm(channel, incident_route, code, timezone.now())
+
+
+def calm(channel: Channel, route: str) -> None:
+    """A way that had failed took a message again."""
+    incidents.recovered(channel, route=_incident_route(channel, route), at=timezone.now())
+
+
+def stop_new_chats(channel: Channel, *, code: str) -> None:
+    """Send no first messages by this number's web session for a while, and have staff told."""
+    now = timezone.now()
+    with transaction.atomic():
+        stopped = Channel.objects.filter(pk=channel.pk, new_chats_stopped_until=None)
+        if stopped.update(new_chats_stopped_until=now + NEW_CHATS_STOP):
+            log.error("first messages by the fallback stopped", channel=channel.pk, code=code)
+            _alarm(channel, Incident.Route.NEW_CHATS, code, now)
+
+
+def end_stops() -> None:
+    """Let first messages go out again where their stop is over."""
+    over = Channel.objects.filter(new_chats_stopped_until__lte=timezone.now())
+    for channel in over:
+        with transaction.atomic():
+            Channel.objects.filter(pk=channel.pk).update(new_chats_stopped_until=None)
+            incidents.recovered(channel, route=Incident.Route.NEW_CHATS, at=timezone.now())
+            session_changed.send(sender=Channel, channel=channel)
+
+
+def note_share(channel: Channel, *, jumped: bool, detail: str) -> None:
+    """Raise or end the alarm that too much goes by the fallback."""
+    route, now = Incident.Route.FALLBACKS, timezone.now()
+    known = incidents.current(channel).filter(route=route).exists()
+    with transaction.atomic():
+        if jumped and not known:
+            log.error("the share of fallbacks jumped", channel=channel.pk, detail=detail)
+            _alarm(channel, route, "fallbacks_jumped", now, detail)
+        elif known and not jumped:
+            incidents.recovered(channel, route=route, at=now)
+            session_changed.send(sender=Channel, channel=channel)
+
+
+def _alarm(channel: Channel, route: str, code: str, now: dt.datetime, detail: str = "") -> None:
+    incidents.dropped(channel, route=route, reason=code, detail=detail, at=now)
+    session_changed.send(sender=Channel, channel=channel)
+
+
+def _rows(channel: Channel, prefix: str) -> Any:
+    return Channel.objects.filter(pk=channel.pk, **{f"{prefix}_opened_at__isnull": False})
+
+
+def _prefix(route: str) -> str:
+    """An attached session has columns of its own; any other route is the channel's own way."""
+    return "wwebjs_breaker" if route == Incident.Route.WWEBJS else "breaker"
+
+
+def _incident_route(channel: Channel, route: str) -> str:
+    """The connection that an incident of this route is about."""
+    if route == Incident.Route.WWEBJS:
+        return Incident.Route.WWEBJS
+    official = channel.kind == Channel.Kind.OFFICIAL
+    return Incident.Route.OFFICIAL if official else Incident.Route.BAILEYS

@@ -1,0 +1,72 @@
+"""The wwebjs session of a channel, drawn on its card. Neither query nor network."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django import template
+
+from channels_app.models import Channel
+from channels_app.providers.wwebjs import other_brazilian_form
+from channels_app.session_states import State, is_cured_by_restart
+from channels_app.wwebjs_session import SessionState, stored_state
+
+register = template.Library()
+
+_START_FAILED = ("start_failed", "start_no_answer")
+
+
+@register.inclusion_tag("channels_app/_session.html")
+def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
+    """Draw state, trouble and buttons; nothing where the channel has no such session."""
+    session = stored_state(channel)
+    unchecked = not session.code or session.code in ("unchecked", "not_configured")
+    return {
+        "channel": channel,
+        "configured": channel.has_wwebjs,
+        "session": session,
+        "unchecked": unchecked,
+        "label": State(session.state or State.NOT_CONFIGURED).label,
+        "field_label": _field_label(session.field),
+        "tone": _tone(session),
+        "linked": session.state in (State.CONNECTED, State.READY),
+        "same_number": _same_number(channel, session),
+        "may_change": may_change,
+        "buttons": _buttons(session, unchecked=unchecked) if may_change else (),
+    }
+
+
+def _field_label(name: str) -> str:
+    return str(getattr(Channel._meta.get_field(name), "verbose_name", name)) if name else ""
+
+
+def _same_number(channel: Channel, session: SessionState) -> bool | None:
+    """Whether the linked number is the official one; None where one of them is not known."""
+    own, ours = session.own_number, re.sub(r"\D", "", channel.phone_number)
+    return own in (ours, other_brazilian_form(ours)) if own and ours else None
+
+
+def _tone(session: SessionState) -> str:
+    if session.state == State.READY:
+        return "ok"
+    return "failing" if session.state == State.ERROR else "waiting"
+
+
+def _buttons(session: SessionState, *, unchecked: bool) -> tuple[str, ...]:
+    """What a person can do now, the likeliest first."""
+    match session.state:
+        case State.STARTING | State.QR:
+            return ("qr", "disconnect")
+        case State.PAIRING | State.CONNECTED | State.READY:
+            return ("disconnect",)
+    if unchecked:
+        return ("check",)
+    if session.state == State.DISCONNECTED:
+        return ("connect",)
+    if session.code == "qr_expired":
+        return ("qr", "disconnect")
+    if is_cured_by_restart(session.code):
+        return ("connect", "disconnect")
+    # What is wrong with address or key is mended first.
+    return ("connect",) if session.code in _START_FAILED else ("check",)

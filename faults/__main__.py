@@ -1,0 +1,25 @@
+"""`python -m faults`: COUNT messages (10000), SEED (1), KILLS=0 for none, EVERY seconds a kill."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from faults.run import Plan, run
+
+
+def main() -> int:
+    count = int(os.environ.get("COUNT", "10000"))
+    plan = Plan(
+        count=count,
+        seed=int(os.environ.get("SEED", "1")),
+        kill_every=float(os.environ.get("EVERY", "8")),
+        kills=None if "KILLS" not in os.environ else int(os.environ["KILLS"]),
+    )
+    verdict = run(plan, say=print)
+    print(verdict.report())
+    return 1 if verdict.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Kills processes of a product at random, by a seed, and keeps a second worker running."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import psutil
+
+from bench.product import ROOT, Product
+
+TARGETS = ("worker", "second worker", "uvicorn", "postgres", "valkey")
+
+
+class SecondWorker:
+    """A worker beside the product's own, started again whenever it ends."""
+
+    def __init__(self, product: Product) -> None:
+        self._product = product
+        self._ended = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _keep(self) -> None:
+        environment = {**self._product.environment, **PACE}
+        while not self._ended.is_set():
+            self._process = subprocess.Popen(
+                [sys.executable, "manage.py", "worker"],
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            self._process.wait()
+            self._ended.wait(0.5)
+
+    def kill(self, number: int) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.kill(signal.SIGTERM)
+        self._thread.join(40)
+        self.kill(signal.SIGKILL)
+
+
+# The settings under which a dead worker is noticed quickly.
+PACE = {"WORKER_HEARTBEAT_SECONDS": "0.5", "WORKER_STALLED_SECONDS": "3"}
+
+
+class Chaos:
+    """Kills one process after the other until it is stopped; `kills` counts them."""
+
+    def __init__(
+        self, product: Product, second: SecondWorker, *, seed: int, every: float,
+        most: int | None, say: Callable[[str], object],
+    ) -> None:  # fmt: skip
+        self.kills: Counter[str] = Counter()
+        self._product, self._second, self._say = product, second, say
+        self._rng = random.Random(seed * 7919)
+        self._every, self._most = every, most
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._go, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; where the number of kills was told, once all are done."""
+        if self._most is None:
+            self._ended.set()
+        self._thread.join(30 + 2 * self._every * (self._most or 0))
+
+    def _go(self) -> None:
+        order: list[str] = []
+        began = time.monotonic()
+        while self._most is None or sum(self.kills.values()) < self._most:
+            # Each kind once before any comes again, so that short runs have them all.
+            order = order or self._rng.sample(TARGETS, len(TARGETS))
+            if self._ended.wait(self._every * self._rng.uniform(0.5, 1.5)):
+                return
+            target = order.pop()
+            softly = self._rng.random() < 0.25
+            if self._kill(target, signal.SIGTERM if softly and "worker" in target else None):
+                self.kills[target] += 1
+                self._say(f"{time.monotonic() - began:6.1f} s  killed: {target}")
+
+    def _kill(self, target: str, number: int | None) -> bool:
+        number = number or signal.SIGKILL
+        if target == "second worker":
+            self._second.kill(number)
+            return True
+        found = postmasters(self._product) if target == "postgres" else _children(
+            self._product, {"valkey": "valkey.sock"}.get(target, target)
+        )  # fmt: skip
+        for process in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+        return bool(found)
+
+
+def _children(product: Product, word: str) -> list[psutil.Process]:
+    """The supervisor's own children with this word at the end of an argument."""
+    try:
+        running = psutil.Process(product.process.pid).children(recursive=True)
+    except psutil.Error:
+        return []
+    return [p for p in running if any(part.endswith(word) for part in _command(p)[:4])]
+
+
+def postmasters(product: Product) -> list[psutil.Process]:
+    """The product's PostgreSQL, by the data directory in its command line."""
+    return [
+        process
+        for process in psutil.process_iter()
+        if str(product.data_dir) in (line := " ".join(_command(process))) and "bin/postgres" in line
+    ]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

@@ -1,0 +1,223 @@
+"""One run: start a product and a second worker, send, kill, wait for quiet, judge."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from bench.product import ROOT, Product, running
+from faults.chaos import PACE, Chaos, SecondWorker
+from faults.traffic import Letter, letters
+from faults.verdict import Verdict, judge
+
+SENDERS = 4
+QUIET_PATIENCE = 600.0
+CHANNEL = {
+    "request_timeout_seconds": 2,
+    "confirm_seconds": 6,
+    "fallback_per_minute": 600,
+    "fallback_new_chats_per_day": 100_000,
+    "on_unconfirmed": "fallback",
+}
+GRAPH = {
+    "status_delay": 0.1,
+    "late_failure_delay": 1.0,
+    "slow_seconds": 1.0,
+    "hang_seconds": 10.0,
+    # Meta goes on for days; here it is long enough for every restart.
+    "webhook_attempts": 12,
+}
+WWEBJS = {
+    "send_seconds": 0.02,
+    "ack_delay": 0.1,
+    "protocol_timeout": 4.0,
+    "late_delivery_seconds": 1.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`kill_every`: seconds between kills, on average; `kills`: at most so many."""
+
+    count: int
+    seed: int
+    kill_every: float
+    kills: int | None = None
+
+
+def run(plan: Plan, *, say: Callable[[str], object] = lambda line: None) -> Verdict:
+    """Carry the plan out and return the verdict."""
+    began = time.monotonic()
+    with running(**PACE) as product, _second_worker(product) as second:
+        headers = {"Authorization": f"Token {product.token()}"}
+        channels = _prepare(product, headers)
+        to_send = letters(plan.count, plan.seed)
+        chaos = Chaos(
+            product, second, seed=plan.seed, every=plan.kill_every, most=plan.kills, say=say
+        )
+        chaos.start()
+        accepted = _send_all(product, headers, channels, to_send, say)
+        sent_after = time.monotonic() - began
+        chaos.stop()
+        say(f"{sent_after:6.1f} s  all {len(accepted)} are accepted; waiting for quiet")
+        _wait_for_quiet(product, say)
+        verdict = judge(
+            to_send,
+            accepted,
+            _snapshot(product, "all"),
+            _book(product.graph),
+            _book(product.wwebjs),
+        )
+    kills = ", ".join(f"{name} {n}" for name, n in sorted(chaos.kills.items())) or "none"
+    verdict.heading = (
+        f"{plan.count} messages, seed {plan.seed}, in {time.monotonic() - began:.0f} s;"
+        f" killed: {kills}"
+    )
+    return verdict
+
+
+@contextlib.contextmanager
+def _second_worker(product: Product) -> Iterator[SecondWorker]:
+    second = SecondWorker(product)
+    second.start()
+    try:
+        yield second
+    finally:
+        second.stop()
+
+
+def _prepare(product: Product, headers: dict[str, str]) -> dict[bool, int]:
+    """Set channels and simulators up; returns the channels' ids, by `Letter.account`."""
+    for simulator, values in ((product.graph, GRAPH), (product.wwebjs, WWEBJS)):
+        _post(f"{simulator}/_control/settings", values)
+    url = f"{product.url}/api/channels/"
+    [main, *_] = requests.get(f"{url}?kind=official", headers=headers, timeout=20).json()
+    requests.patch(
+        f"{url}{main['id']}/", json=CHANNEL, headers=headers, timeout=20
+    ).raise_for_status()
+    _post(
+        f"{product.wwebjs}/_control/settings",
+        {"webhook_url": f"{product.url}/api/webhooks/wwebjs/{main['id']}"},
+    )
+    from messaging import demo_settings
+
+    other = {
+        **CHANNEL,
+        "name": "Refused account",
+        "kind": "official",
+        "graph_url": product.graph,
+        "phone_number_id": "106540352242999",
+        "access_token": demo_settings.ACCESS_TOKEN,
+        "app_secret": demo_settings.APP_SECRET,
+        "fallback": "wwebjs",
+        "wwebjs_url": product.wwebjs,
+        "wwebjs_api_key": demo_settings.WWEBJS_API_KEY,
+        "wwebjs_session_id": demo_settings.WWEBJS_SESSION,
+    }
+    made = requests.post(url, json=other, headers=headers, timeout=20)
+    made.raise_for_status()
+    number = {
+        "phone_number_id": other["phone_number_id"],
+        "token": other["access_token"],
+        "app_secret": other["app_secret"],
+    }
+    _post(f"{product.graph}/_control/numbers", number)
+    return {False: int(main["id"]), True: int(made.json()["id"])}
+
+
+def _send_all(
+    product: Product,
+    headers: dict[str, str],
+    channels: dict[bool, int],
+    to_send: list[Letter],
+    say: Callable[[str], object],
+) -> dict[int, str]:
+    """Hand every message to REST until it answers; returns our ids by number.
+
+    One customer's messages go one after the other, for their order is to be judged.
+    """
+    by_customer: defaultdict[str, list[Letter]] = defaultdict(list)
+    for letter in to_send:
+        by_customer[letter.to].append(letter)
+    accepted: dict[int, str] = {}
+    turns = {to: threading.Lock() for to in by_customer}
+    waiting = {to: iter(own) for to, own in by_customer.items()}
+
+    def send(to: str) -> None:
+        with turns[to]:
+            letter = next(waiting[to])
+            body = {"channel": channels[letter.account], "to": letter.to, "text": letter.text}
+            key = {"Idempotency-Key": letter.text}
+            while True:
+                try:
+                    answer = requests.post(
+                        f"{product.url}/api/messages/",
+                        json=body,
+                        headers={**headers, **key},
+                        timeout=20,
+                    )
+                except requests.RequestException:
+                    time.sleep(0.2)
+                    continue
+                if answer.status_code in (200, 202):
+                    break
+                if answer.status_code < 500:
+                    raise RuntimeError(f"REST refused {letter}: {answer.text}")
+                time.sleep(0.2)
+        accepted[letter.number] = answer.json()["id"]
+        if len(accepted) % 1000 == 0:
+            say(f"          {len(accepted)} accepted")
+
+    with ThreadPoolExecutor(SENDERS) as pool:
+        for done in [pool.submit(send, letter.to) for letter in to_send]:
+            done.result()
+    return accepted
+
+
+def _wait_for_quiet(product: Product, say: Callable[[str], object]) -> None:
+    """Wait until nothing is under way, twice in a row."""
+    deadline = time.monotonic() + QUIET_PATIENCE
+    quiet = 0
+    while quiet < 2:
+        for simulator in (product.graph, product.wwebjs):
+            requests.post(f"{simulator}/_control/settle?timeout=30", timeout=60)
+        unfinished = _snapshot(product)
+        quiet = 0 if any(unfinished.values()) else quiet + 1
+        if time.monotonic() > deadline:
+            say(f"never quiet: {unfinished}")
+            return
+        time.sleep(1)
+
+
+def _snapshot(product: Product, *arguments: str) -> Any:
+    for patience in range(5, -1, -1):
+        told = subprocess.run(
+            [sys.executable, "-m", "faults.snapshot", *arguments],
+            cwd=ROOT, env=product.environment, capture_output=True, text=True,
+        )  # fmt: skip
+        if told.returncode == 0:
+            return json.loads(told.stdout.strip().splitlines()[-1])
+        if not patience:
+            raise RuntimeError(told.stderr[-2000:])
+        time.sleep(2)
+    return None
+
+
+def _book(simulator: str) -> list[dict[str, Any]]:
+    book = requests.get(f"{simulator}/_control/book", timeout=60).json()
+    return list(book["messages"])
+
+
+def _post(url: str, body: dict[str, Any]) -> None:
+    requests.post(url, json=body, timeout=20).raise_for_status()

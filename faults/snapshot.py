@@ -1,0 +1,70 @@
+"""What the database says, as JSON on stdout: `python -m faults.snapshot [all]`.
+
+A process of its own, because it needs the settings of the product under fire.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import django
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    django.setup()
+    print(json.dumps(_everything() if "all" in sys.argv[1:] else _unfinished()))
+
+
+def _unfinished() -> dict[str, int]:
+    from procrastinate.contrib.django.models import ProcrastinateJob
+
+    from messaging.models import InboundEvent, Message
+
+    out = Message.objects.filter(direction="out", sent_outside=False)
+    taken = ("sent", "delivered", "read")
+    return {
+        "messages": out.exclude(status__in=taken).filter(decision="").count()
+        + out.exclude(status__in=taken).filter(next_attempt_at__isnull=False).count(),
+        "events": InboundEvent.objects.filter(state="pending").count(),
+        "jobs": ProcrastinateJob.objects.filter(
+            queue_name="delivery", status__in=("todo", "doing")
+        ).count(),
+    }
+
+
+def _everything() -> dict[str, object]:
+    from messaging.models import InboundEvent, Message
+
+    found = Message.objects.filter(direction="out", sent_outside=False).prefetch_related("attempts")
+    return {
+        "set_aside": InboundEvent.objects.filter(state="set_aside").count(),
+        "messages": {
+            str(message.pk): {
+                "text": message.text,
+                "conversation": message.conversation_id,
+                "status": message.status,
+                "icon": message.icon,
+                "route": message.route,
+                "decision": message.decision,
+                "waiting": message.next_attempt_at is not None,
+                "attempts": [
+                    {
+                        "route": attempt.route,
+                        "outcome": attempt.outcome,
+                        "receipt": attempt.receipt,
+                        "code": attempt.error_code,
+                        "rule": attempt.rule,
+                    }
+                    for attempt in sorted(message.attempts.all(), key=lambda a: a.number)
+                ],
+            }
+            for message in found
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()

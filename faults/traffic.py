@@ -1,0 +1,69 @@
+"""What is sent to whom, decided by the seed alone."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+# Brazilian area codes: each gives every scenario one more customer.
+AREAS = (
+    *range(11, 20), 21, 22, 24, 27, 28, *range(31, 36), 37, 38, *range(41, 50), 51, 53, 54, 55,
+    *range(61, 70), 71, 73, 74, 75, 77, 79, *range(81, 90), *range(91, 100),
+)  # fmt: skip
+# Digits of simulators/graph_tables.py. Refusals at once, late ones, unknown ones, disorder.
+REFUSED = ("47", "26", "30", "29", "49", "50", "03", "48", "04", "51", "53", "01", "17", "99")
+PASSING = ("16", "02")
+LATE = ("67", "66", "69", "63", "60", "68", "65")
+UNKNOWN = ("80", "81", "82", "83", "84", "85", "86", "87", "88", "89")
+DISORDER = ("91", "92", "93", "94", "95", "96")
+# It waits 1, 4, 16 and 64 s: for long runs only.
+SLOW = ("56",)
+# Refusals of the whole account, on a channel of their own: they open its circuit breaker.
+ACCOUNT = ("90", "42", "10")
+# Digits of simulators/wwebjs_tables.py. Left out: 02, a success that is none (nothing tells it from
+# a true one, contracts/wwebjs-api.md §0), and 03, which stops all first messages for a day.
+FALLBACK = (
+    "00", "00", "00", "00", "01", "04", "05", "06", "07", "08", "10", "11", "15", "20", "21", "22",
+    "23", "24", "25", "27", "28",
+)  # fmt: skip
+# Certainly not sent: tried again after 3, 15 and 60 s.
+SLOW_FALLBACK = ("13", "31", "32")
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message to send. `account` says that it goes out by the channel that Meta refuses."""
+
+    number: int
+    to: str
+    text: str
+    graph: str
+    fallback: str
+    account: bool = False
+
+
+def letters(count: int, seed: int) -> list[Letter]:
+    """Return the messages of a run: about two thirds without trouble, the rest with all kinds."""
+    rng = random.Random(seed)
+    calm = max(10, count // 4)
+    kinds = [REFUSED, PASSING, LATE, UNKNOWN, DISORDER]
+    weights: list[float] = [8, 2, 5, 6, 5]
+    fallbacks = FALLBACK
+    if count >= 1000:
+        kinds.append(SLOW)
+        weights.append(0.2)
+        fallbacks += SLOW_FALLBACK
+    found = []
+    for number in range(count):
+        text = f"faults {seed} {number}"
+        chance = rng.random()
+        if chance < 0.64:
+            to = f"+55119{70_000_000 + rng.randrange(calm)}"
+            found.append(Letter(number, to, text, "00", "00"))
+            continue
+        account = chance > 0.98
+        graph = rng.choice(ACCOUNT if account else rng.choices(kinds, weights)[0])
+        fallback = rng.choice(fallbacks)
+        to = f"+55{rng.choice(AREAS)}99999{fallback}{graph}"
+        found.append(Letter(number, to, text, graph, fallback, account))
+    return found

@@ -1,0 +1,114 @@
+"""Echoes: a message that left our number, told as an event. Was it one of ours?
+
+What goes out through a companion of the number (an attached session) comes back on the official
+webhook under another id, which carries the companion's own (contracts/cloud-api.md §4.4).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db.models import Q, QuerySet
+
+from channels_app.models import Channel
+from messaging import attempts as outcomes
+from messaging import phones
+from messaging.inbound.cloud import web_message_id
+from messaging.inbound.events import MessageEvent
+from messaging.models import DeliveryAttempt
+from messaging.states import Outcome, Receipt, Route
+
+# How far an echo's time may lie from the send that caused it: clocks differ, phones sleep.
+_BEFORE, _AFTER = dt.timedelta(minutes=10), dt.timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """The attempt that caused an echo, if one is known.
+
+    `own_event` says that it is told by the very way that sent it: nothing new for anybody.
+    """
+
+    attempt: DeliveryAttempt | None
+    own_event: bool = False
+
+
+def settle(channel: Channel, event: MessageEvent) -> Echo:
+    """Find the attempt that an echo shows, and let it prove what it proves. In a transaction.
+
+    The official webhook tells what WhatsApp's server has: that proves the send. What a session
+    tells of its own send names it, and its acks prove it later. An echo that no attempt claims yet
+    waits for one.
+    """
+    official = event.provider_message_id.startswith("wamid.")
+    own = outcomes.find(
+        channel_id=channel.pk, reference="", provider_message_id=event.provider_message_id
+    )
+    if own is not None:
+        return Echo(own, own_event=True)
+    web_id = web_message_id(event.provider_message_id) if official else event.provider_message_id
+    found = _by_web_id(channel, event, web_id, official=official) if web_id else None
+    found = found or _by_text(channel, event, official=official)
+    if not official:
+        if found is not None and found.route != Route.OFFICIAL:
+            outcomes.tell_receipt(found, Receipt.NONE, provider_message_id=web_id or "")
+            return Echo(found, own_event=True)
+        return Echo(found)
+    if found is not None:
+        outcomes.tell_receipt(found, Receipt.SENT, provider_message_id=web_id or "")
+    elif web_id and _unfinished(channel, event).exists():
+        outcomes.park_receipt(
+            channel_id=channel.pk, provider_message_id=web_id, receipt=Receipt.SENT, error=None
+        )
+    return Echo(found)
+
+
+def _by_web_id(
+    channel: Channel, event: MessageEvent, web_id: str, *, official: bool
+) -> DeliveryAttempt | None:
+    if official:
+        return outcomes.find(channel_id=channel.pk, reference="", provider_message_id=web_id)
+    sent = _around(channel, event).filter(route=Route.OFFICIAL).exclude(provider_message_id="")
+    return _first(a for a in sent if web_message_id(a.provider_message_id) == web_id)
+
+
+def _by_text(channel: Channel, event: MessageEvent, *, official: bool) -> DeliveryAttempt | None:
+    """The oldest attempt with this text to this customer that has no id yet.
+
+    Only the session itself shows what the official API sends: in flight with the same words to
+    the same customer, it is that.
+    """
+    if event.type != "text" or not event.text:
+        return None
+    unnamed = _around(channel, event).filter(
+        provider_message_id="", message__type="text", message__text=event.text
+    )
+    by_session = unnamed.filter(
+        channel=channel, outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN)
+    ).exclude(route=Route.OFFICIAL)
+    found = by_session.first()
+    if found is None and not official:
+        found = unnamed.filter(route=Route.OFFICIAL, outcome=Outcome.STARTED).first()
+    return found
+
+
+def _unfinished(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttempt]:
+    return _around(channel, event).filter(outcome__in=(Outcome.STARTED, Outcome.UNKNOWN))
+
+
+def _around(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttempt]:
+    who = Q(message__conversation__contact__phone_number__in=phones.spellings(event.phone_number))
+    if not event.phone_number:
+        who = Q(message__conversation__contact__user_id=event.user_id)
+    return DeliveryAttempt.objects.filter(
+        who,
+        # A Baileys channel that serves as the fallback sends for conversations of another one.
+        Q(message__conversation__channel=channel) | Q(channel=channel),
+        started_at__range=(event.at - _BEFORE, event.at + _AFTER),
+    ).order_by("started_at")
+
+
+def _first(found: Iterable[DeliveryAttempt]) -> DeliveryAttempt | None:
+    return next(iter(found), None)

@@ -1,0 +1,65 @@
+"""Unknown sends of the fallback, looked up at the provider that can tell.
+
+wwebjs-api lists a chat's messages: what stands there with an ack of WhatsApp's server was sent.
+What does not stand there proves nothing, so the message goes on being held for a person.
+(Meta's `message_history` would be the like for the official API; what it answers is not verified,
+contracts/cloud-api.md §3, so nothing is built on it.)
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import structlog
+from django.utils import timezone
+
+from channels_app.providers import http
+from channels_app.providers.base import SendError
+from channels_app.providers.wwebjs import WwebjsProvider
+from messaging import attempts as outcomes
+from messaging.models import DeliveryAttempt
+from messaging.states import Outcome, Receipt, Route
+
+# Meanwhile the send may still be under way; after that nobody expects it any more.
+FIRST_AFTER, LAST_AFTER = dt.timedelta(seconds=5), dt.timedelta(minutes=15)
+AT_ONCE = 20
+# The server counts whole seconds, by its own clock.
+CLOCKS_DIFFER = dt.timedelta(seconds=5)
+
+log = structlog.get_logger(__name__)
+
+
+def look_up_unknown() -> None:
+    """Ask wwebjs-api for the texts whose send nobody heard the end of."""
+    now = timezone.now()
+    unknown = DeliveryAttempt.objects.filter(
+        outcome=Outcome.UNKNOWN,
+        route=Route.WWEBJS,
+        message__type="text",
+        started_at__range=(now - LAST_AFTER, now - FIRST_AFTER),
+    ).select_related("channel", "message__conversation__contact")
+    for attempt in unknown.order_by("started_at")[:AT_ONCE]:
+        _look_up(attempt)
+
+
+def _look_up(attempt: DeliveryAttempt) -> None:
+    message = attempt.message
+    try:
+        found = WwebjsProvider(attempt.channel).sent_texts(
+            message.conversation.contact.phone_number or "",
+            message.text,
+            since=attempt.started_at - CLOCKS_DIFFER,
+        )
+    except (SendError, http.RequestFailed) as error:
+        log.info("look-up of an unknown send failed", error=type(error).__name__)
+        return
+    taken = set(
+        DeliveryAttempt.objects.filter(
+            channel=attempt.channel_id, provider_message_id__in=found
+        ).values_list("provider_message_id", flat=True)
+    )
+    for provider_message_id in found:
+        if provider_message_id not in taken:
+            log.info("look-up found an unknown send", message=str(message.pk))
+            outcomes.tell_receipt(attempt, Receipt.SENT, provider_message_id=provider_message_id)
+            return

@@ -1,0 +1,164 @@
+"""What the limits leave room for: counted for the policy, by as few queries as can be.
+
+The limits of the official API are looked up only where this process alone comes near them; with
+many workers they may be passed by a little, and then Meta's refusal (130429, 131056) is waited out.
+Those of the fallback protect a number from being banned and are kept exactly, under a lock.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from django.db import connection
+from django.db.models import Max, Min, QuerySet
+
+from channels_app.models import Channel
+from messaging import policy
+from messaging.models import DeliveryAttempt, Message
+from messaging.states import Outcome, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+# First half of an advisory lock's key; any number that no other lock of ours uses.
+_PACE_LOCK = 0x4641_4C4C
+_MINUTE, _DAY = dt.timedelta(minutes=1), dt.timedelta(days=1)
+# A process that has used less than this part of a limit does not ask the database about it.
+_SHARE = 3
+
+
+class _Starts:
+    """When this process began its latest sends, by key."""
+
+    MOST_KEYS = 20_000
+
+    def __init__(self) -> None:
+        self._times: dict[Hashable, deque[float]] = {}
+
+    def add(self, key: Hashable, *, kept: int) -> None:
+        if len(self._times) > self.MOST_KEYS:
+            self._times.clear()
+        times = self._times.get(key)
+        if times is None or times.maxlen != kept:
+            times = self._times[key] = deque(times or (), maxlen=kept)
+        times.append(time.monotonic())
+
+    def full_within(self, key: Hashable, seconds: float) -> bool:
+        """Whether the last `kept` sends all began within so many seconds."""
+        times = self._times.get(key)
+        return (
+            times is not None
+            and len(times) == times.maxlen
+            and times[0] > time.monotonic() - seconds
+        )
+
+
+_by_channel, _by_conversation = _Starts(), _Starts()
+
+
+def note_start(attempt: DeliveryAttempt) -> None:
+    """Remember that this process begins a send now."""
+    if attempt.route != Route.OFFICIAL:
+        return
+    limit = attempt.channel.messages_per_second
+    _by_channel.add(attempt.channel_id, kept=max(1, limit // _SHARE))
+    _by_conversation.add(
+        attempt.message.conversation_id, kept=max(1, policy.RECIPIENT_BURST // _SHARE)
+    )
+
+
+def limits_of(
+    message: Message, rules: policy.ChannelRules, *, now: dt.datetime, may_fall_back: bool
+) -> policy.Limits:
+    """Return when each limit next has a place for this message. In a transaction.
+
+    The lock that is taken for a fallback keeps its count and the attempt that follows together.
+    """
+    channel = message.conversation.channel
+    facts: dict[str, Any] = {}
+    if rules.main_route == Route.OFFICIAL:
+        facts["throughput"] = _throughput_free_at(channel, now)
+        facts["recipient"] = _recipient_free_at(message, now)
+    if may_fall_back and rules.fallback is not None:
+        facts["fallback"] = _fallback_free_at(channel, now)
+        facts |= _new_chat(message, rules.fallback, now)
+    return policy.Limits(**facts)
+
+
+def _throughput_free_at(channel: Channel, now: dt.datetime) -> dt.datetime | None:
+    if not _by_channel.full_within(channel.pk, 1.0):
+        return None
+    second, limit = dt.timedelta(seconds=1), channel.messages_per_second
+    recent = DeliveryAttempt.objects.filter(
+        channel=channel, route=Route.OFFICIAL, started_at__gt=now - second
+    )
+    taken = list(recent.order_by("-started_at").values_list("started_at", flat=True)[:limit])
+    return taken[-1] + second if len(taken) >= limit else None
+
+
+def _recipient_free_at(message: Message, now: dt.datetime) -> dt.datetime | None:
+    window = policy.RECIPIENT_WINDOW
+    if not _by_conversation.full_within(message.conversation_id, window.total_seconds()):
+        return None
+    sent = DeliveryAttempt.objects.filter(
+        message__conversation=message.conversation_id,
+        route=Route.OFFICIAL,
+        started_at__gt=now - window,
+    )
+    return policy.recipient_free_at(list(sent.values_list("started_at", flat=True)), now=now)
+
+
+def _fallback_free_at(channel: Channel, now: dt.datetime) -> dt.datetime | None:
+    """Return when the channel's fallback may next be used, None when it may be now.
+
+    A wait gets a random part, so that a number which always sends at its limit has no rhythm.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_PACE_LOCK, channel.pk])
+    limit = channel.fallback_per_minute
+    recent = _by_fallback(channel, since=now - _MINUTE).order_by("-started_at")
+    taken = list(recent.values_list("started_at", flat=True)[:limit])
+    if len(taken) < limit:
+        return None
+    return taken[-1] + _MINUTE + random.random() * _MINUTE / limit  # noqa: S311
+
+
+def _new_chat(message: Message, route: Route, now: dt.datetime) -> dict[str, Any]:
+    """What the limits of first messages say, where this one would be one."""
+    conversation = message.conversation
+    channel = conversation.channel
+    if conversation.last_inbound_at is not None or not is_first_by_fallback(message):
+        return {}
+    used = channel.fallback_channel if route == Route.BAILEYS else channel
+    if used is not None and used.new_chats_stopped_until is not None:
+        return {"new_chats_stopped": used.new_chats_stopped_until > now}
+    limit = channel.fallback_new_chats_per_day
+    if limit == 0:
+        return {"new_chat": dt.datetime.max.replace(tzinfo=dt.UTC)}
+    begun = list(
+        _by_fallback(channel, since=now - _DAY)
+        .filter(message__conversation__last_inbound_at__isnull=True)
+        .values("message__conversation")
+        .annotate(first=Min("started_at"), latest=Max("started_at"))
+        .order_by("-latest")
+        .values_list("latest", flat=True)[:limit]
+    )
+    return {"new_chat": begun[-1] + _DAY} if len(begun) >= limit else {}
+
+
+def is_first_by_fallback(message: Message) -> bool:
+    """Whether no earlier message of this conversation went out by another way than the official."""
+    earlier = DeliveryAttempt.objects.filter(
+        message__conversation=message.conversation_id, outcome=Outcome.ACCEPTED
+    )
+    return not earlier.exclude(route=Route.OFFICIAL).exclude(message=message).exists()
+
+
+def _by_fallback(channel: Channel, *, since: dt.datetime) -> QuerySet[DeliveryAttempt]:
+    return DeliveryAttempt.objects.filter(
+        message__conversation__channel=channel, started_at__gt=since
+    ).exclude(route=Route.OFFICIAL)

@@ -1,0 +1,108 @@
+"""What the ending of an attempt says about the way it went: health, circuit breaker, stop.
+
+Nothing is written while a healthy way takes what it is given.
+"""
+
+from __future__ import annotations
+
+import structlog
+from django.utils import timezone
+
+from channels_app import breakers
+from channels_app.models import Channel
+from channels_app.providers import cloud_errors
+from channels_app.providers.base import Accepted, SendError
+from channels_app.providers.cloud_errors import ErrorClass
+from messaging import live, pacing, policy
+from messaging.models import DeliveryAttempt
+from messaging.states import Outcome, Receipt, Route
+
+# Nobody is there, or not who should be: the channel does not work, whatever the message.
+_UNREACHABLE = frozenset(
+    {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "tls_failed"}
+)
+
+log = structlog.get_logger(__name__)
+
+
+def note(attempt: DeliveryAttempt, result: Accepted | SendError) -> None:
+    """Draw the conclusions from a provider's answer.
+
+    `attempt.channel` is as it was when the attempt began: what it already says costs no query.
+    """
+    if isinstance(result, Accepted):
+        _note_accepted(attempt)
+    else:
+        _note_failure(attempt, result.code, late=False)
+
+
+def note_receipt(attempt: DeliveryAttempt) -> None:
+    """Draw the conclusions from a receipt that changed the attempt. In a transaction."""
+    if attempt.outcome == Outcome.REJECTED and attempt.receipt == Receipt.FAILED:
+        _note_failure(attempt, attempt.error_code, late=True)
+    elif attempt.outcome == Outcome.ACCEPTED and attempt.rule in ("probe", "asked"):
+        # A way whose refusals come late is proved by this only.
+        breakers.close(attempt.channel, attempt.route)
+
+
+def _note_accepted(attempt: DeliveryAttempt) -> None:
+    channel, route = attempt.channel, attempt.route
+    if breakers.is_open(channel, route):
+        late = channel.wwebjs_breaker_late if route == Route.WWEBJS else channel.breaker_late
+        if late:
+            return
+        breakers.close(channel, route)
+    if route != Route.WWEBJS and channel.health != Channel.Health.OK:
+        if channel.record_health(ok=True):
+            live.channel_changed(channel)
+        breakers.calm(channel, route)
+
+
+def _note_failure(attempt: DeliveryAttempt, code: str, *, late: bool) -> None:
+    channel, route = attempt.channel, attempt.route
+    rule = cloud_errors.lookup(code)
+    if not rule.known:
+        log.warning("unknown error code", code=code, route=route, attempt=str(attempt))
+    if route != Route.OFFICIAL and route != _own_route(attempt):
+        _note_refused_first_message(attempt, code)
+    if breakers.opens(rule):
+        breakers.open_(channel, route, code=code, late=late)
+    elif rule.alarm and rule.fallback == cloud_errors.FallbackRule.OPT_IN:
+        breakers.warn(channel, route, code=code)
+    elif code not in _UNREACHABLE:
+        return
+    if route != Route.WWEBJS and _concerns_all(rule, code):
+        detail = f"{rule.title} ({code})"
+        if channel.record_health(ok=False, detail=detail):
+            live.channel_changed(channel)
+
+
+def _concerns_all(rule: cloud_errors.ErrorRule, code: str) -> bool:
+    return rule.kind == ErrorClass.CONFIG or code in _UNREACHABLE
+
+
+def _own_route(attempt: DeliveryAttempt) -> str:
+    official = attempt.message.conversation.channel.kind == Channel.Kind.OFFICIAL
+    return Route.OFFICIAL if official else Route.BAILEYS
+
+
+def _note_refused_first_message(attempt: DeliveryAttempt, code: str) -> None:
+    """Stop first messages where WhatsApp refuses them to the fallback's number (error 463)."""
+    message = attempt.message
+    if message.conversation.last_inbound_at is not None:
+        return
+    if not policy.new_chats_are_stopped(code, refusals=policy.NEW_CHAT_REFUSALS):
+        return
+    if not pacing.is_first_by_fallback(message):
+        return
+    refused = DeliveryAttempt.objects.filter(
+        channel=attempt.channel_id,
+        route=attempt.route,
+        outcome=Outcome.REJECTED,
+        error_code=code,
+        started_at__gt=timezone.now() - policy.NEW_CHAT_REFUSALS_WITHIN,
+        message__conversation__last_inbound_at__isnull=True,
+    )
+    conversations = refused.values("message__conversation").distinct().count()
+    if policy.new_chats_are_stopped(code, refusals=conversations):
+        breakers.stop_new_chats(attempt.channel, code=code)

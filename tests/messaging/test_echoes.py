@@ -1,0 +1,245 @@
+"""Unknown sends that are found out, and echoes that find their original."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels_app.models import Channel
+from channels_app.providers.base import Accepted
+from messaging import attempts as outcomes
+from messaging import lookups
+from messaging.inbound import apply
+from messaging.inbound.cloud import web_message_id
+from messaging.inbound.events import MessageEvent
+from messaging.models import DeliveryAttempt, Message, ParkedReceipt
+from messaging.states import Outcome, Route
+from simulators.graph import make_wamid
+from tests.messaging.support import (
+    accept,
+    attempt_of,
+    attempts,
+    customer,
+    deliver,
+    envelope,
+    post,
+    read_events,
+)
+
+if TYPE_CHECKING:
+    from tests.conftest import Provider
+
+pytestmark = pytest.mark.django_db
+
+NUMBER = "+5511988887777"
+KEY = "3EB0C767D26A1D8F4A2B"
+
+
+def official_echo(channel: Channel, *, text: str = "Olá", key: str = KEY) -> str:
+    """Meta tells a message that the app or a companion sent; returns its id."""
+    wamid = make_wamid(NUMBER.removeprefix("+"), key)
+    echo = {
+        "from": "5511900000001",
+        "to": NUMBER.removeprefix("+"),
+        "id": wamid,
+        "timestamp": str(int(timezone.now().timestamp())),
+        "type": "text",
+        "text": {"body": text},
+    }
+    post(envelope({"message_echoes": [echo]}, channel, field="smb_message_echoes"))
+    read_events()
+    return wamid
+
+
+def session_tells(channel: Channel, id: str, *, text: str = "Olá") -> None:
+    """The attached session tells a message that left the number."""
+    event = MessageEvent(
+        channel_key=channel.wwebjs_session_id,
+        provider_message_id=id,
+        phone_number=NUMBER,
+        at=timezone.now(),
+        type="text",
+        text=text,
+        outgoing=True,
+    )
+    apply.HANDLERS[MessageEvent](channel, event)
+
+
+def fallback_attempt(channel: Channel, outcome: Outcome, **changes: Any) -> DeliveryAttempt:
+    message = accept(channel, NUMBER)
+    return attempt_of(message, outcome=outcome, route=Route.WWEBJS, **changes)
+
+
+def showing_all(channel: Channel) -> Channel:
+    channel.ignore_messages_sent_outside = False
+    channel.save()
+    return channel
+
+
+def outside() -> list[Message]:
+    return list(Message.objects.filter(sent_outside=True))
+
+
+# -- proofs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_official_echo_of_a_fallback_send_proves_it(channel: Channel, known: bool) -> None:
+    unknown = fallback_attempt(
+        channel,
+        Outcome.UNKNOWN,
+        provider_message_id=KEY if known else "",
+        finished_at=timezone.now(),
+    )
+    official_echo(channel)
+    unknown.refresh_from_db()
+    assert (unknown.outcome, unknown.provider_message_id) == (Outcome.ACCEPTED, KEY)
+    assert (unknown.message.status, unknown.message.route) == ("sent", "wwebjs")
+    assert not outside()
+
+
+def test_an_echo_with_other_words_proves_nothing(channel: Channel) -> None:
+    unknown = fallback_attempt(channel, Outcome.UNKNOWN)
+    official_echo(channel, text="Tchau")
+    unknown.refresh_from_db()
+    assert unknown.outcome == Outcome.UNKNOWN
+
+
+def test_a_scrambled_id_is_no_error(channel: Channel) -> None:
+    echo = {"from": "1", "to": "5511988887777", "id": "wamid.!!", "type": "text"}
+    echo |= {"timestamp": "1751142888", "text": {"body": "x"}}  # type: ignore[dict-item]
+    post(envelope({"message_echoes": [echo]}, channel, field="smb_message_echoes"))
+    read_events()
+
+
+@given(st.text(max_size=80) | st.binary(max_size=60).map(lambda raw: f"wamid.{raw.hex()}"))
+def test_the_decoder_says_unknown_and_never_raises(text: str) -> None:
+    assert web_message_id(text) is None or web_message_id(text)
+
+
+def test_an_echo_that_is_faster_than_our_send_waits_for_it(channel: Channel) -> None:
+    started = fallback_attempt(channel, Outcome.STARTED)
+    started.message.text = "Com outras palavras"
+    started.message.save()
+    official_echo(channel)
+    assert ParkedReceipt.objects.get().provider_message_id == KEY
+
+    outcomes.finish(started.pk, Accepted(KEY))
+
+    started.refresh_from_db()
+    assert (started.outcome, started.receipt) == (Outcome.ACCEPTED, "sent")
+    assert not ParkedReceipt.objects.exists()
+
+
+def test_an_echo_of_the_phone_is_not_kept_waiting_for_nobody(channel: Channel) -> None:
+    official_echo(channel)
+    assert not ParkedReceipt.objects.exists()
+
+
+def test_a_session_s_own_word_names_its_send_but_does_not_prove_it(channel: Channel) -> None:
+    unknown = fallback_attempt(channel, Outcome.UNKNOWN)
+    session_tells(channel, KEY)
+    unknown.refresh_from_db()
+    assert (unknown.outcome, unknown.provider_message_id) == (Outcome.UNKNOWN, KEY)
+
+
+# -- what is shown ---------------------------------------------------------------------------------
+
+
+def test_with_echoes_shown_the_echo_is_linked_to_its_original(channel: Channel) -> None:
+    sent = fallback_attempt(showing_all(channel), Outcome.ACCEPTED, provider_message_id=KEY)
+    official_echo(channel)
+    [echo] = outside()
+    assert echo.echo_of == sent.message
+
+
+def test_an_echo_shown_before_our_send_returned_is_linked_then(channel: Channel) -> None:
+    started = fallback_attempt(showing_all(channel), Outcome.STARTED)
+    started.message.text = "Com outras palavras"
+    started.message.save()
+    official_echo(channel)
+    assert outside()[0].echo_of is None
+    outcomes.finish(started.pk, Accepted(KEY))
+    assert outside()[0].echo_of == started.message
+
+
+def test_a_companion_s_sight_of_an_official_send_is_linked_by_the_id_inside(
+    channel: Channel,
+) -> None:
+    message = accept(showing_all(channel), NUMBER)
+    attempt_of(
+        message,
+        outcome=Outcome.ACCEPTED,
+        route=Route.OFFICIAL,
+        provider_message_id=make_wamid(NUMBER.removeprefix("+"), KEY),
+    )
+    session_tells(channel, KEY)
+    assert [echo.echo_of for echo in outside()] == [message]
+
+
+def test_what_a_session_sent_for_us_is_not_shown_again(channel: Channel) -> None:
+    sent = fallback_attempt(showing_all(channel), Outcome.STARTED)
+    session_tells(channel, KEY)
+    outcomes.finish(sent.pk, Accepted(None))
+    session_tells(channel, KEY)
+    assert not outside()
+    session_tells(channel, "3EB0FFFFFFFFFFFFFFFF", text="Digitada no celular")
+    assert [echo.echo_of for echo in outside()] == [None]
+
+
+# -- look-ups --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scenario", "found"),
+    [("11", True), ("21", True), ("24", True), ("20", False), ("15", False), ("23", False)],
+)
+def test_an_unknown_fallback_is_looked_up_at_the_server(
+    wired: Channel, wwebjs: Provider, scenario: str, found: bool
+) -> None:
+    message = accept(wired, customer(graph="47", fallback=scenario))
+    deliver(message)
+    assert message.decision == "fallback_unconfirmed"
+    wwebjs.settle()
+    [*_, unknown] = attempts(message)
+    unknown.started_at -= dt.timedelta(seconds=6)
+    unknown.save()
+
+    lookups.look_up_unknown()
+
+    message.refresh_from_db()
+    assert (message.icon == "globe") is found
+    assert (message.decision == "") is found
+
+
+def test_two_unknown_sends_of_the_same_words_are_not_proved_by_one_message(
+    wired: Channel, wwebjs: Provider
+) -> None:
+    for scenario in ("reset_after", "reset_before"):
+        wwebjs.plays(scenario)
+        deliver(accept(wired, customer(graph="47")))
+    wwebjs.settle()
+    DeliveryAttempt.objects.filter(outcome=Outcome.UNKNOWN).update(
+        started_at=timezone.now() - dt.timedelta(seconds=6)
+    )
+    lookups.look_up_unknown()
+    assert DeliveryAttempt.objects.filter(outcome=Outcome.UNKNOWN).count() == 1
+
+
+def test_a_server_that_cannot_list_the_chat_leaves_it_held(
+    wired: Channel, wwebjs: Provider
+) -> None:
+    message = accept(wired, customer(graph="47", fallback="24"))
+    deliver(message)
+    DeliveryAttempt.objects.filter(outcome=Outcome.UNKNOWN).update(
+        started_at=timezone.now() - dt.timedelta(seconds=6)
+    )
+    wwebjs.simulator.settings.dollar_ids = True
+    lookups.look_up_unknown()
+    message.refresh_from_db()
+    assert message.decision == "fallback_unconfirmed"

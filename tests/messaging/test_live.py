@@ -1,0 +1,515 @@
+"""The live socket, on the real Valkey: who may watch, what is sent, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import socket
+from contextlib import asynccontextmanager
+from http.cookies import SimpleCookie
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.testing import ApplicationCommunicator
+from channels.layers import channel_layers
+from channels.testing import WebsocketCommunicator
+from django.db import OperationalError, transaction
+from django.test import Client
+from django.utils import timezone
+
+from messaging import attempts as outcomes
+from messaging import consumers, live, live_frames, sending
+from messaging.models import Message
+from messaging.states import Outcome, Receipt, Route
+from tests.messaging.support import accept, attempt_of, customer, deliver
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from django.contrib.auth.models import User
+
+    from channels_app.models import Channel
+    from tests.conftest import Provider
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("plain_static")]
+
+HOST = "127.0.0.1"
+
+
+class Socket(WebsocketCommunicator):
+    """channels' own keeps the database connections of the consumer's threads from being closed."""
+
+    send_input = ApplicationCommunicator.send_input
+    receive_output = ApplicationCommunicator.receive_output
+
+
+class Page:
+    """A browser's socket."""
+
+    def __init__(self, communicator: Socket) -> None:
+        self.communicator = communicator
+
+    async def next(self) -> Any:
+        return json.loads(await self.communicator.receive_from(5))
+
+    async def until(self, kind: str) -> list[Any]:
+        """The frames up to the first of this kind."""
+        frames = [await self.next()]
+        while frames[-1]["kind"] != kind:
+            frames.append(await self.next())
+        return frames
+
+    async def closed(self) -> int | None:
+        """The code with which the server closes; frames before it do not matter."""
+        while (event := await self.communicator.receive_output(5))["type"] != "websocket.close":
+            pass
+        code: int | None = event.get("code")
+        return code
+
+    async def nothing(self) -> bool:
+        return bool(await self.communicator.receive_nothing(0.1))
+
+
+@pytest.fixture(autouse=True)
+def a_layer_of_its_own() -> Iterator[None]:
+    """The layer keeps a lock of the event loop it was used in, and each test has its own."""
+    yield
+    channel_layers.backends.clear()
+
+
+def cookies_of(user: User | None, **more: str) -> bytes:
+    client = Client()
+    if user is not None:
+        client.force_login(user)
+    cookies: SimpleCookie = client.cookies
+    for name, value in more.items():
+        cookies[name] = value
+    return "; ".join(f"{name}={morsel.value}" for name, morsel in cookies.items()).encode()
+
+
+def communicator(cookies: bytes, query: str = "", origin: str = HOST) -> Socket:
+    from config.asgi import application
+
+    headers = [
+        (b"host", HOST.encode()),
+        (b"origin", f"http://{origin}".encode()),
+        (b"cookie", cookies),
+    ]
+    return Socket(application, f"/ws/live/?{query}", headers=headers)
+
+
+@asynccontextmanager
+async def opened(cookies: bytes, **query: Any) -> AsyncIterator[Page]:
+    """A page that has caught up."""
+    page = Page(communicator(cookies, urlencode(query)))
+    connected, _ = await page.communicator.connect(5)
+    assert connected
+    try:
+        await page.until("ready")
+        yield page
+    finally:
+        await page.communicator.disconnect()
+
+
+def is_refused(cookies: bytes, query: str = "", origin: str = HOST) -> bool:
+    async def knock() -> bool:
+        door = communicator(cookies, query, origin)
+        connected, _ = await door.connect(5)
+        await door.disconnect(timeout=0.1)
+        return not connected
+
+    return async_to_sync(knock)()
+
+
+def changed(message: Message, receipt: Receipt = Receipt.DELIVERED) -> None:
+    """Let a message be delivered, as a webhook tells it."""
+    outcomes.tell_receipt(message.attempts.get(), receipt)
+
+
+@pytest.fixture
+def sent(channel: Channel) -> Message:
+    """A message that went out an hour ago."""
+    message = accept(channel, to="+5511988887777", text="Olá")
+    attempt_of(message, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL)
+    Message.objects.update(
+        status="sent", route="official", updated_at=timezone.now() - dt.timedelta(hours=1)
+    )
+    message.refresh_from_db()
+    live.flush()
+    return message
+
+
+# -- who may watch ---------------------------------------------------------------------------------
+
+
+def test_only_staff_with_the_permission_may_watch(
+    sent: Message, channel: Channel, make_user: Callable[..., User]
+) -> None:
+    conversation = f"conversation={sent.conversation_id}"
+    nobody, stranger = cookies_of(None), cookies_of(make_user("x", is_staff=False))
+    of_messages = cookies_of(make_user("m", "messaging.view_message"))
+    of_channels = cookies_of(make_user("c", "channels_app.view_channel"))
+    for query in ("", conversation, "channels", f"channel={channel.pk}"):
+        assert is_refused(nobody, query)
+        assert is_refused(stranger, query)
+        assert is_refused(of_messages, query) == query.startswith("channel")
+        assert is_refused(of_channels, query) != query.startswith("channel")
+
+
+def test_another_sites_page_may_not_watch(staff: User) -> None:
+    assert is_refused(cookies_of(staff), origin="evil.example")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "conversation=0",
+        "conversation=x",
+        "conversation=99999999999999999999",
+        "conversation=",
+        "channel=0",
+        "channel=x",
+        "since=2026-13-45T00:00:00Z",
+        "since=0001-01-01T00:00:00Z",
+        "since=0001-01-01T00:00:00",
+        "%ff=%ff&channel=%ff",
+    ],
+)
+def test_a_query_that_leads_nowhere_is_refused(staff: User, query: str) -> None:
+    assert is_refused(cookies_of(staff), query)
+
+
+# -- catching up -----------------------------------------------------------------------------------
+
+
+def test_a_page_is_brought_up_to_date_first(staff: User, sent: Message) -> None:
+    since = timezone.now()
+    changed(sent)
+    later = accept(sent.conversation.channel, to="+5511988887777", text="depois")
+
+    async def scenario(cookies: bytes) -> None:
+        page = Page(communicator(cookies, query))
+        await page.communicator.connect(5)
+        frames = await page.until("ready")
+        assert [frame["key"] for frame in frames[:-1]] == [
+            f"message:{sent.pk}",
+            f"message:{later.pk}",
+        ]
+        await sent.arefresh_from_db()
+        first = frames[0]
+        assert (first["kind"], first["version"]) == ("message", sent.version)
+        assert first["sort"] == sent.created_at.isoformat()
+        assert 'data-icon="delivered"' in first["html"]
+        assert f'data-message="{sent.pk}"' in first["html"]
+        assert dt.datetime.fromisoformat(frames[-1]["at"]) <= timezone.now()
+        await page.communicator.disconnect()
+
+    query = urlencode({"conversation": sent.conversation_id, "since": since.isoformat()})
+    async_to_sync(scenario)(cookies_of(staff))
+
+
+def test_what_did_not_change_is_not_sent_again(staff: User, sent: Message) -> None:
+    view = live_frames.view_of(
+        {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
+    )
+    assert live_frames.catch_up(view, timezone.now()) == []
+    assert live_frames.catch_up(view, None) == []
+    [frame] = live_frames.catch_up(view, timezone.now() - dt.timedelta(hours=2))
+    assert frame["key"] == f"message:{sent.pk}"
+
+
+def test_a_change_that_was_committed_late_is_not_missed(staff: User, sent: Message) -> None:
+    """It was made before the page, by a transaction that ended after it."""
+    Message.objects.update(updated_at=timezone.now() - dt.timedelta(seconds=20))
+    view = live_frames.view_of(
+        {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
+    )
+    assert len(live_frames.catch_up(view, timezone.now())) == 1
+
+
+def test_a_page_that_missed_too_much_loads_itself_anew(
+    staff: User, sent: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_frames, "MOST_CHANGES", 2)
+    for number in range(3):
+        accept(sent.conversation.channel, to="+5511988887777", text=str(number))
+    view = live_frames.view_of(
+        {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
+    )
+    assert live_frames.catch_up(view, timezone.now()) == [{"kind": "reload"}]
+
+
+# -- changes ---------------------------------------------------------------------------------------
+
+
+def test_a_change_is_sent_as_it_is_when_it_is_sent(staff: User, sent: Message) -> None:
+    async def scenario(cookies: bytes) -> None:
+        async with opened(cookies, conversation=sent.conversation_id) as page:
+            await sync_to_async(changed)(sent)
+            [frame] = await page.until("message")
+            await sent.arefresh_from_db()
+            assert frame["version"] == sent.version
+            assert 'data-icon="delivered"' in frame["html"]
+            assert dt.datetime.fromisoformat(frame["at"]) <= timezone.now()
+            # Telling it again changes nothing, so nothing is sent.
+            await sync_to_async(changed)(sent)
+            assert await page.nothing()
+
+    async_to_sync(scenario)(cookies_of(staff))
+
+
+def test_nothing_is_sent_before_the_commit_or_after_a_rollback(staff: User, sent: Message) -> None:
+    def change(*, roll_back: bool) -> None:
+        with transaction.atomic():
+            live.message_changed(sent)
+            live.flush()
+            transaction.set_rollback(roll_back)
+
+    async def scenario(cookies: bytes) -> None:
+        async with opened(cookies, conversation=sent.conversation_id) as page:
+            await sync_to_async(change)(roll_back=True)
+            assert await page.nothing()
+            await sync_to_async(change)(roll_back=False)
+            assert (await page.next())["key"] == f"message:{sent.pk}"
+
+    async_to_sync(scenario)(cookies_of(staff))
+
+
+def test_many_changes_at_once_are_read_together(
+    staff: User, sent: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    real = live_frames.frames
+
+    def count(view: Any, changes: Any) -> Any:
+        reads.append(changes)
+        return real(view, changes)
+
+    monkeypatch.setattr(live_frames, "frames", count)
+
+    def change() -> None:
+        with transaction.atomic():
+            for _ in range(50):
+                live.message_changed(sent)
+
+    async def scenario(cookies: bytes) -> None:
+        async with opened(cookies, conversation=sent.conversation_id) as page:
+            await sync_to_async(change)()
+            await page.next()
+            await sync_to_async(changed)(sent)
+            while (await page.next())["version"] == sent.version:
+                pass
+        assert len(reads) < 10
+
+    async_to_sync(scenario)(cookies_of(staff))
+
+
+def test_a_rejected_message_goes_through_its_icons_in_the_page(
+    staff: User, wired: Channel, wwebjs: Provider
+) -> None:
+    message = accept(wired, customer(graph="47"))
+    live.flush()
+
+    async def scenario(cookies: bytes) -> None:
+        async with opened(cookies, conversation=message.conversation_id) as page:
+            await sync_to_async(deliver)(message)
+            versions, html = [], ""
+            while 'data-icon="globe"' not in html:
+                frame = await page.next()
+                versions.append(frame["version"])
+                html = frame["html"]
+            assert versions == sorted(set(versions))
+
+    async_to_sync(scenario)(cookies_of(staff))
+    assert message.icon == "globe"
+
+
+def test_two_people_see_the_same_and_others_see_nothing(
+    staff: User, sent: Message, make_user: Callable[..., User], channel: Channel
+) -> None:
+    elsewhere = accept(channel, to="+5511977776666")
+    live.flush()
+    other = make_user("bia", "messaging.view_message")
+
+    async def scenario(mine: bytes, theirs: bytes) -> None:
+        async with (
+            opened(mine, conversation=sent.conversation_id) as one,
+            opened(theirs, conversation=sent.conversation_id) as two,
+            opened(mine, conversation=elsewhere.conversation_id) as three,
+        ):
+            await sync_to_async(changed)(sent)
+            assert (await one.next())["version"] == (await two.next())["version"]
+            assert await three.nothing()
+
+    async_to_sync(scenario)(cookies_of(staff), cookies_of(other))
+
+
+def test_what_a_frame_offers_depends_on_the_permission(
+    staff: User, sent: Message, make_user: Callable[..., User]
+) -> None:
+    Message.objects.update(status="rejected", decision="no_fallback")
+    reader = make_user("bia", "messaging.view_message")
+    query = {"conversation": [str(sent.conversation_id)]}
+    pages = []
+    for user in (staff, reader):
+        view = live_frames.view_of(query, user=user, language="en")
+        [frame] = live_frames.frames(view, {"messages": [sent.pk]})
+        pages.append("/retry/" in frame["html"])
+    assert pages == [True, False]
+
+
+def test_the_list_of_conversations_follows(staff: User, sent: Message, channel: Channel) -> None:
+    async def scenario(cookies: bytes) -> None:
+        async with opened(cookies) as page:
+            await sync_to_async(accept)(channel, to="+5511988887777", text="mais uma")
+            frame = await page.next()
+            assert (frame["kind"], frame["key"]) == (
+                "conversation",
+                f"conversation:{sent.conversation_id}",
+            )
+            assert "mais uma" in frame["html"]
+
+    async_to_sync(scenario)(cookies_of(staff))
+
+
+def test_the_channels_follow(
+    staff: User, channel: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    other = make_channel()
+
+    async def scenario(cookies: bytes) -> None:
+        async with opened(cookies, channels="1") as all_, opened(cookies, channel=other.pk) as one:
+            await sync_to_async(live.channel_changed)(channel)
+            frame = await all_.next()
+            assert (frame["kind"], frame["key"]) == ("channel", f"channel:{channel.pk}")
+            assert f'data-channel="{channel.pk}"' in frame["html"]
+            assert await one.nothing()
+            await sync_to_async(live.channel_changed)(other)
+            assert (await one.next())["key"] == f"channel:{other.pk}"
+
+    async_to_sync(scenario)(cookies_of(staff))
+
+
+def test_a_page_is_spoken_to_in_its_language(staff: User, sent: Message) -> None:
+    async def scenario(cookies: bytes) -> str:
+        since = (timezone.now() - dt.timedelta(hours=2)).isoformat()
+        page = Page(
+            communicator(cookies, urlencode({"conversation": sent.conversation_id, "since": since}))
+        )
+        await page.communicator.connect(5)
+        html: str = (await page.next())["html"]
+        await page.communicator.disconnect()
+        return html
+
+    english = async_to_sync(scenario)(cookies_of(staff, django_language="en"))
+    portuguese = async_to_sync(scenario)(cookies_of(staff, django_language="xx"))
+    assert "official" in english
+    assert "oficial" in portuguese
+
+
+# -- trouble ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_valkey(settings: Any) -> None:
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+    config = {"hosts": [{"address": f"redis://{HOST}:{port}/0", "socket_connect_timeout": 1}]}
+    settings.CHANNEL_LAYERS = {
+        "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}
+    }
+
+
+@pytest.mark.usefixtures("no_valkey")
+def test_without_valkey_messages_go_on(wired: Channel, graph: Provider) -> None:
+    message = accept(wired)
+    assert deliver(message) is None
+    assert message.status == "sent"
+    live.flush()
+
+
+@pytest.mark.usefixtures("no_valkey")
+def test_without_valkey_a_page_is_told_to_come_again(staff: User) -> None:
+    async def scenario(cookies: bytes) -> None:
+        page = Page(communicator(cookies))
+        assert (await page.communicator.connect(5))[0]
+        assert await page.closed() == consumers.CLOSE_NO_LAYER
+        await page.communicator.wait(5)
+
+    async_to_sync(scenario)(cookies_of(staff))
+
+
+def test_a_page_whose_valkey_goes_away_is_told_to_come_again(
+    staff: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from channels_redis.core import RedisChannelLayer
+    from redis.exceptions import ConnectionError as Lost
+
+    gone = asyncio.Event()
+    real = RedisChannelLayer.receive
+
+    async def receive(self: Any, channel: str) -> Any:
+        waiting = asyncio.ensure_future(real(self, channel))
+        await asyncio.wait(
+            [waiting, asyncio.ensure_future(gone.wait())], return_when=asyncio.FIRST_COMPLETED
+        )
+        waiting.cancel()
+        raise Lost("gone")
+
+    monkeypatch.setattr(RedisChannelLayer, "receive", receive)
+
+    async def scenario(cookies: bytes) -> None:
+        page = Page(communicator(cookies))
+        await page.communicator.connect(5)
+        await page.until("ready")
+        gone.set()
+        assert await page.closed() == consumers.CLOSE_NO_LAYER
+        await page.communicator.wait(5)
+
+    async_to_sync(scenario)(cookies_of(staff))
+
+
+def test_a_page_that_cannot_be_read_for_is_told_to_come_again(
+    staff: User, sent: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(view: Any, changes: Any) -> Any:
+        raise OperationalError("gone")
+
+    async def scenario(cookies: bytes) -> None:
+        async with opened(cookies, conversation=sent.conversation_id) as page:
+            monkeypatch.setattr(live_frames, "frames", away)
+            await sync_to_async(changed)(sent)
+            assert await page.closed() == consumers.CLOSE_COME_AGAIN
+
+    async_to_sync(scenario)(cookies_of(staff))
+
+
+def test_a_page_is_pinged_and_after_some_hours_told_to_come_again(
+    staff: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "PING_SECONDS", 0.01)
+    monkeypatch.setattr(consumers, "LIFETIME_SECONDS", 0.05)
+
+    async def scenario(cookies: bytes) -> None:
+        page = Page(communicator(cookies))
+        await page.communicator.connect(5)
+        frames = await page.until("ping")
+        assert dt.datetime.fromisoformat(frames[-1]["at"]) <= timezone.now()
+        assert await page.closed() == consumers.CLOSE_COME_AGAIN
+        await page.communicator.disconnect()
+
+    async_to_sync(scenario)(cookies_of(staff))
+
+
+def test_a_retry_is_seen_at_once(staff: User, sent: Message) -> None:
+    Message.objects.update(status="rejected", decision="no_fallback")
+
+    async def scenario(cookies: bytes) -> None:
+        async with opened(cookies, conversation=sent.conversation_id) as page:
+            await sync_to_async(sending.retry_message)(sent, route="official", user=None)
+            assert (await page.next())["version"] == sent.version + 1
+
+    async_to_sync(scenario)(cookies_of(staff))

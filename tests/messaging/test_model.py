@@ -1,0 +1,275 @@
+"""Attempts, receipts and policy together, as a model: whatever happens in whatever order.
+
+No database: the model does what `delivery` and `attempts` do with the pure parts.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from dataclasses import dataclass, replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from channels_app.providers import cloud_errors
+from channels_app.providers.cloud_errors import FallbackRule
+from messaging import policy, states
+from messaging.states import Icon, Outcome, Receipt, Route, Status
+
+NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
+OFFICIAL_CODES = ["131047", "131000", "131056", "131049", "131050", "190", "131031", "131999"]
+FALLBACK_CODES = ["ack_error", "not_on_whatsapp", "session_not_connected", "wrong_key"]
+TAKEN = (Status.SENT, Status.DELIVERED, Status.READ)
+
+
+@dataclass
+class Try:
+    """An attempt as its row would be."""
+
+    round: int
+    route: Route
+    reason: str
+    outcome: Outcome = Outcome.STARTED
+    receipt: Receipt = Receipt.NONE
+    code: str = ""
+    finished_at: dt.datetime | None = None
+    # What really happened, which nobody may know.
+    was_unknown: bool = False
+
+
+def take(attempt: Try, told: Receipt, code: str, now: dt.datetime) -> None:
+    """What `attempts._merge` does."""
+    before = attempt.receipt
+    attempt.receipt = states.merge_receipt(before, told)
+    attempt.outcome = states.merge_outcome(attempt.outcome, attempt.receipt)
+    if attempt.receipt == Receipt.FAILED != before:
+        attempt.code = code
+    if attempt.outcome == Outcome.ACCEPTED:
+        attempt.code = ""
+    if attempt.outcome != Outcome.STARTED and attempt.finished_at is None:
+        attempt.finished_at = now
+
+
+class Delivery(RuleBasedStateMachine):
+    """One message on its way; the world does what it likes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.round = 1
+        self.round_route = "official"
+        self.round_started_at = NOW
+        self.tries: list[Try] = []
+        self.decision = ""
+        self.waiting: dt.datetime | None = None
+        self.rules = policy.ChannelRules(
+            active=True,
+            fallback=Route.WWEBJS,
+            official_retries=1,
+            confirm_seconds=60,
+            on_unconfirmed="fallback",
+            fallback_max_age=dt.timedelta(minutes=60),
+        )
+
+    # -- what the house does -----------------------------------------------------------------------
+
+    @property
+    def running(self) -> Try | None:
+        return next((a for a in self.tries if a.outcome == Outcome.STARTED), None)
+
+    @property
+    def summary(self) -> states.Summary:
+        final = bool(self.decision) and self.waiting is None
+        return states.summarize(
+            [states.AttemptState(a.route, a.outcome, a.receipt) for a in self.tries], final=final
+        )
+
+    def ask(self) -> policy.Step:
+        return policy.next_step(
+            policy.MessageFacts(
+                self.round,
+                "fallback" if self.round_route == "fallback" else "official",
+                self.round_started_at,
+            ),
+            [
+                policy.AttemptFacts(a.round, a.route, a.outcome, a.code, a.finished_at)
+                for a in self.tries
+            ],
+            self.rules,
+            now=self.now,
+        )
+
+    @precondition(lambda self: self.running is None)
+    @rule()
+    def job_runs(self) -> None:
+        """A job, a late failure's job or the sweep's: any number of them."""
+        accepted = any(a.outcome == Outcome.ACCEPTED for a in self.tries)
+        unknown_before = self.tries[-1] if self.tries else None
+        step = self.ask()
+        self.waiting, self.decision = None, ""
+        if isinstance(step, policy.Attempt):
+            assert not accepted, "sent although some provider has it"
+            if (
+                unknown_before is not None
+                and unknown_before.round == self.round
+                and unknown_before.outcome == Outcome.UNKNOWN
+            ):
+                assert step.reason == "unconfirmed"
+                assert unknown_before.route == Route.OFFICIAL
+                assert unknown_before.finished_at is not None
+                waited = self.now - unknown_before.finished_at
+                assert waited >= dt.timedelta(seconds=self.rules.confirm_seconds)
+            if step.route != Route.OFFICIAL:
+                age = self.now - self.round_started_at
+                assert age <= self.rules.fallback_max_age
+            self.tries.append(Try(self.round, step.route, step.reason))
+        elif isinstance(step, policy.Wait):
+            assert step.until > self.now
+            self.waiting, self.decision = step.until, step.reason
+        elif not isinstance(step, policy.Done):
+            assert step.reason in policy.FINAL_REASONS
+            self.decision = step.reason
+
+    # -- what the world does -----------------------------------------------------------------------
+
+    @precondition(lambda self: self.running is not None)
+    @rule(ending=st.sampled_from(["accepted", "refused", "unknown", "worker_lost"]), data=st.data())
+    def provider_answers(self, ending: str, data: st.DataObject) -> None:
+        attempt = self.running
+        assert attempt is not None
+        official = attempt.route == Route.OFFICIAL
+        if ending == "accepted":
+            attempt.outcome = Outcome.ACCEPTED
+        elif ending == "refused":
+            codes = OFFICIAL_CODES if official else FALLBACK_CODES
+            attempt.code = data.draw(st.sampled_from(codes))
+            transient = cloud_errors.lookup(attempt.code).transient
+            attempt.outcome = Outcome.TRANSIENT if transient else Outcome.REJECTED
+        else:
+            attempt.outcome, attempt.was_unknown = Outcome.UNKNOWN, True
+            attempt.code = "timeout" if ending == "unknown" else "worker_lost"
+        attempt.finished_at = self.now
+        take(attempt, Receipt.NONE, "", self.now)
+
+    @precondition(lambda self: bool(self.tries))
+    @rule(
+        which=st.integers(0, 20),
+        told=st.sampled_from([Receipt.SENT, Receipt.DELIVERED, Receipt.READ, Receipt.FAILED]),
+        code=st.sampled_from(OFFICIAL_CODES),
+        times=st.integers(1, 3),
+    )
+    def receipt_comes(self, which: int, told: Receipt, code: str, times: int) -> None:
+        """For any attempt, at any time, also while it runs, also twice."""
+        attempt = self.tries[which % len(self.tries)]
+        once = replace(attempt)
+        take(once, told, code, self.now)
+        for _ in range(times):
+            take(attempt, told, code, self.now)
+        assert attempt == once
+        if self.summary.status in TAKEN:
+            self.waiting, self.decision = None, ""
+
+    @rule(seconds=st.sampled_from([1, 3, 30, 61, 600, 4000]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += dt.timedelta(seconds=seconds)
+
+    @precondition(
+        lambda self: (
+            self.running is None
+            and self.decision
+            and self.waiting is None
+            and self.summary.status in (Status.REJECTED, Status.UNCONFIRMED)
+        )
+    )
+    @rule(route=st.sampled_from(["official", "fallback"]))
+    def person_asks_again(self, route: str) -> None:
+        self.round += 1
+        self.round_route, self.round_started_at, self.decision = route, self.now, ""
+
+    @rule(open_=st.booleans(), opted=st.booleans())
+    def channel_changes(self, open_: bool, opted: bool) -> None:
+        self.rules = replace(self.rules, main_open=open_, fallback_despite_limits=opted)
+
+    # -- what always holds -------------------------------------------------------------------------
+
+    @invariant()
+    def one_attempt_runs_at_most(self) -> None:
+        assert sum(a.outcome == Outcome.STARTED for a in self.tries) <= 1
+
+    @invariant()
+    def the_icon_is_true(self) -> None:
+        summary = self.summary
+        icon = states.icon_for(summary.status, summary.route)
+        accepted = [a for a in self.tries if a.outcome == Outcome.ACCEPTED]
+        assert (summary.status in TAKEN) == bool(accepted)
+        if icon == Icon.GLOBE:
+            assert any(a.route != Route.OFFICIAL for a in accepted)
+        if icon in (Icon.SENT, Icon.DELIVERED, Icon.READ):
+            assert any(a.route == Route.OFFICIAL for a in accepted)
+        if icon == Icon.REJECTED:
+            assert not any(a.outcome == Outcome.UNKNOWN for a in self.tries)
+        if any(a.outcome == Outcome.UNKNOWN for a in self.tries) and not accepted:
+            assert icon == Icon.UNCONFIRMED
+
+    @invariant()
+    def a_round_tries_each_way_a_few_times_only(self) -> None:
+        for number, tries in itertools.groupby(self.tries, key=lambda a: a.round):
+            own = list(tries)
+            by_fallback = [a for a in own if a.route != Route.OFFICIAL]
+            assert number <= self.round
+            assert len(by_fallback) <= len(policy.FALLBACK_BACKOFF) + 1
+            assert len(own) - len(by_fallback) <= policy.PAIR_LIMIT_TRIES
+            first_fallback = next((i for i, a in enumerate(own) if a in by_fallback), len(own))
+            assert all(a.route != Route.OFFICIAL for a in own[first_fallback:])
+
+    @invariant()
+    def a_person_s_will_is_never_gone_around(self) -> None:
+        for earlier, later in itertools.pairwise(self.tries):
+            if earlier.round == later.round and later.route != Route.OFFICIAL:
+                forbidden = cloud_errors.lookup(earlier.code).fallback == FallbackRule.NEVER
+                # A refusal that came after the fallback had gone out could not stop it.
+                assert not forbidden or earlier.receipt == Receipt.FAILED
+
+
+TestDelivery = Delivery.TestCase
+TestDelivery.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from([Receipt.SENT, Receipt.DELIVERED, Receipt.READ, Receipt.FAILED]),
+        st.just("131026"),
+    ),
+    max_size=5,
+)
+
+
+@given(
+    EVENTS,
+    st.sampled_from([Outcome.ACCEPTED, Outcome.REJECTED, Outcome.TRANSIENT, Outcome.UNKNOWN]),
+    st.randoms(),
+    st.integers(0, 5),
+)
+def test_whatever_the_order_and_repetition_the_end_is_the_same(
+    events: list[tuple[Receipt, str]],
+    answer: Outcome,
+    shuffled: object,
+    again: int,
+) -> None:
+    """The answer of the provider is one more event: receipts may be faster than it."""
+
+    def end(order: list[tuple[Receipt, str] | None]) -> tuple[str, str]:
+        attempt = Try(1, Route.OFFICIAL, "first")
+        for event in order:
+            if event is None:
+                attempt.outcome = answer
+                take(attempt, Receipt.NONE, "", NOW)
+            else:
+                take(attempt, *event, NOW)
+        return attempt.outcome, attempt.receipt
+
+    order: list[tuple[Receipt, str] | None] = [None, *events]
+    other = [*order, *events[:again]]
+    shuffled.shuffle(other)  # type: ignore[attr-defined]
+    assert end(order) == end(other)

@@ -1,0 +1,324 @@
+"""What sending finds out about a way: circuit breaker, health, limits, the stop of new chats."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.utils import timezone
+from structlog.testing import capture_logs
+
+from channels_app import breakers, incidents
+from channels_app.models import Channel
+from channels_app.providers.base import Accepted, Rejected
+from messaging import attempts as outcomes
+from messaging import care, pacing, ways
+from messaging.models import Message
+from messaging.states import Outcome, Receipt, Route
+from tests.messaging.support import (
+    accept,
+    attempt_of,
+    attempts,
+    customer,
+    deliver,
+    post,
+    read_events,
+    status,
+    trail,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from time_machine import TimeMachineFixture
+
+    from tests.conftest import Provider
+
+pytestmark = pytest.mark.django_db
+
+EXPIRED = [("official", "rejected", "190"), ("wwebjs", "accepted", "")]
+
+
+def alarms(channel: Channel) -> list[tuple[str, str, int]]:
+    return list(incidents.current(channel).values_list("route", "reason", "drops"))
+
+
+def sent(channel: Channel, **customers: str) -> Message:
+    message = accept(Channel.objects.get(pk=channel.pk), customer(**customers))
+    deliver(message)
+    return message
+
+
+@pytest.fixture
+def broken(wired: Channel, graph: Provider) -> Channel:
+    """A channel whose token has expired, found out by a first message."""
+    graph.plays("refused_190", forever=True)
+    assert trail(sent(wired)) == EXPIRED
+    wired.refresh_from_db()
+    return wired
+
+
+# -- the circuit breaker ---------------------------------------------------------------------------
+
+
+def test_a_config_error_opens_the_breaker_and_later_messages_spare_the_official_api(
+    broken: Channel, graph: Provider
+) -> None:
+    for _ in range(3):
+        message = sent(broken)
+        assert trail(message) == [("wwebjs", "accepted", "")]
+        assert (message.icon, attempts(message)[0].rule) == ("globe", "breaker_open")
+
+    assert len(graph.sends()) == 1
+    assert (broken.breaker_code, broken.health) == ("190", "failing")
+    assert "190" in broken.health_detail
+    assert alarms(broken) == [("official", "190", 1)]
+
+
+def test_one_probe_at_a_time_with_growing_pauses(
+    broken: Channel, graph: Provider, time_machine: TimeMachineFixture
+) -> None:
+    start = timezone.now()
+    for minutes, after in ((1, 3), (3, 7), (7, 15), (15, 30), (30, 45)):
+        broken.refresh_from_db()
+        assert broken.breaker_probe_at is not None
+        due = start + dt.timedelta(minutes=minutes)
+        assert abs(broken.breaker_probe_at - due) < dt.timedelta(seconds=20)
+        time_machine.move_to(broken.breaker_probe_at)
+        before = len(graph.sends())
+        probe, other = sent(broken), sent(broken)
+        assert trail(probe) == EXPIRED
+        assert attempts(probe)[0].rule == "probe"
+        assert trail(other) == [("wwebjs", "accepted", "")]
+        assert len(graph.sends()) == before + 1
+        broken.refresh_from_db()
+        later = start + dt.timedelta(minutes=after)
+        assert abs(broken.breaker_probe_at - later) < dt.timedelta(seconds=20)
+    assert len(alarms(broken)) == 1
+
+
+def test_a_probe_that_is_taken_closes_the_breaker(
+    broken: Channel, graph: Provider, time_machine: TimeMachineFixture
+) -> None:
+    graph.plays("ok", forever=True)
+    time_machine.move_to(timezone.now() + dt.timedelta(seconds=61))
+
+    assert trail(sent(broken)) == [("official", "accepted", "")]
+
+    broken.refresh_from_db()
+    assert (broken.breaker_opened_at, broken.breaker_code) == (None, "")
+    assert broken.health == "ok"
+    assert alarms(broken) == []
+    assert attempts(sent(broken))[0].rule == "first"
+
+
+def test_only_one_message_claims_a_probe(broken: Channel) -> None:
+    later = timezone.now() + dt.timedelta(minutes=5)
+    assert breakers.probe_is_due(broken, Route.OFFICIAL, later)
+    claims = [breakers.claim_probe(broken, Route.OFFICIAL, later) for _ in range(3)]
+    assert claims == [True, False, False]
+
+
+def test_saving_the_channel_lets_the_next_message_try(broken: Channel, graph: Provider) -> None:
+    graph.plays("ok", forever=True)
+    broken.access_token = "EAAnew"
+    broken.access_token = "EAAtest-token"
+    broken.save()
+    assert attempts(sent(broken))[0].rule == "probe"
+
+
+def test_without_a_fallback_every_message_hears_the_refusal_itself(
+    channel: Channel, graph: Provider
+) -> None:
+    channel.graph_url = graph.url
+    channel.save()
+    graph.plays("refused_190", forever=True)
+    assert [sent(channel).error_code for _ in range(2)] == ["190", "190"]
+    assert len(alarms(channel)) == 1
+
+
+def test_a_late_config_error_opens_it_and_being_accepted_does_not_close_it(
+    wired: Channel, time_machine: TimeMachineFixture
+) -> None:
+    message = sent(wired)
+    payment = [{"code": 131042, "title": "Business eligibility payment issue"}]
+    told = status(message, "failed", channel=wired, errors=payment)
+    post(told)
+    read_events()
+    wired.refresh_from_db()
+    assert (wired.breaker_code, wired.breaker_late, wired.health) == ("131042", True, "failing")
+
+    time_machine.move_to(timezone.now() + dt.timedelta(seconds=61))
+    probe = sent(wired)
+    assert trail(probe) == [("official", "accepted", "")]
+    wired.refresh_from_db()
+    assert wired.breaker_opened_at is not None
+
+    post(status(probe, "delivered", channel=wired, id=attempts(probe)[0].provider_message_id))
+    read_events()
+    wired.refresh_from_db()
+    assert wired.breaker_opened_at is None
+
+
+def test_a_fallback_that_refuses_its_key_is_left_alone(wired: Channel, wwebjs: Provider) -> None:
+    wired.wwebjs_api_key = "wrong"
+    wired.save()
+    assert trail(sent(wired, graph="47"))[1] == ("wwebjs", "rejected", "wrong_key")
+    asked = len(wwebjs.simulator.requests)
+
+    message = sent(wired, graph="47")
+
+    assert (message.icon, message.decision) == ("rejected", "fallback_broken")
+    assert len(wwebjs.simulator.requests) == asked
+    assert alarms(wired) == [("wwebjs", "wrong_key", 1)]
+
+
+def test_an_error_of_one_message_opens_nothing(wired: Channel) -> None:
+    sent(wired, graph="47")
+    wired.refresh_from_db()
+    assert (wired.breaker_opened_at, alarms(wired)) == (None, [])
+
+
+def test_an_account_that_meta_restricts_is_told_but_opens_nothing(wired: Channel) -> None:
+    assert sent(wired, graph="31").decision == "opt_in_only"
+    assert sent(wired, graph="31").decision == "opt_in_only"
+    wired.refresh_from_db()
+    assert (wired.breaker_opened_at, wired.health) == (None, "failing")
+    assert alarms(wired) == [("official", "131031", 1)]
+    sent(wired)
+    assert alarms(wired) == []
+
+
+# -- health ----------------------------------------------------------------------------------------
+
+
+def test_health_follows_what_sending_finds_out(wired: Channel, graph: Provider) -> None:
+    wired.graph_url = "http://127.0.0.1:9"
+    wired.official_retries = 0
+    wired.save()
+    sent(wired)
+    wired.refresh_from_db()
+    assert (wired.health, "connection_refused" in wired.health_detail) == ("failing", True)
+
+    wired.graph_url = graph.url
+    wired.save()
+    sent(wired)
+    wired.refresh_from_db()
+    assert (wired.health, wired.health_detail) == ("ok", "")
+
+
+def test_a_healthy_way_is_told_only_once(wired: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr("messaging.live.channel_changed", lambda channel: told.append(channel.pk))
+    for _ in range(3):
+        sent(wired)
+    assert told == [wired.pk]
+
+
+def test_a_way_without_news_costs_no_query(wired: Channel, django_assert_num_queries: Any) -> None:
+    sent(wired)
+    message = sent(wired)
+    attempt = attempts(message)[0]
+    attempt.channel = Channel.objects.get(pk=wired.pk)
+    with django_assert_num_queries(0):
+        ways.note(attempt, Accepted("wamid.1"))
+
+
+def test_an_unknown_code_is_reported(wired: Channel) -> None:
+    with capture_logs() as logs:
+        sent(wired, graph="99")
+    [line] = [line for line in logs if line["event"] == "unknown error code"]
+    assert line["code"] == "131999"
+
+
+# -- opting in -------------------------------------------------------------------------------------
+
+
+def test_a_channel_that_opts_in_falls_back_on_a_marketing_limit(wired: Channel) -> None:
+    assert sent(wired, graph="49").decision == "opt_in_only"
+    wired.refresh_from_db()
+    wired.fallback_despite_limits = True
+    wired.save()
+    message = sent(wired, graph="49")
+    assert (message.icon, attempts(message)[1].rule) == ("globe", "opted_in")
+    assert sent(wired, graph="50").decision == "never_fall_back"
+
+
+# -- limits ----------------------------------------------------------------------------------------
+
+
+def test_the_channel_s_throughput_is_kept(wired: Channel, graph: Provider) -> None:
+    wired.messages_per_second = 3
+    wired.save()
+    for number in range(9):
+        message = accept(Channel.objects.get(pk=wired.pk), f"+55119888800{number:02}")
+        assert deliver(message) is None
+    times = [request["at"] for request in graph.simulator.requests if request["method"] == "POST"]
+    assert len(times) == 9
+    assert all(later - first > 0.9 for first, later in zip(times, times[3:], strict=False))
+
+
+def test_one_customer_gets_45_messages_and_the_next_waits_with_its_reason(wired: Channel) -> None:
+    now = timezone.now()
+    for _ in range(45):
+        earlier = accept(wired)
+        pacing.note_start(
+            attempt_of(earlier, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL, started_at=now)
+        )
+    message = accept(wired)
+
+    until = deliver(message)
+
+    assert until is not None
+    assert dt.timedelta(seconds=3) < until - now <= dt.timedelta(seconds=6)
+    assert (message.icon, message.decision) == ("clock", "waiting_recipient")
+    assert message.next_attempt_at == until
+
+
+def test_new_customers_have_a_ceiling_a_day(wired: Channel) -> None:
+    wired.fallback_new_chats_per_day = 1
+    wired.save()
+    first, second = (f"+55 11 98{digit}99-9947" for digit in "12")
+    for number in (first, first):
+        message = accept(wired, number)
+        attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
+        deliver(message)
+        assert message.icon == "globe"
+    message = accept(wired, second)
+    attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
+    deliver(message)
+    assert (message.icon, message.decision) == ("rejected", "new_chat_limit")
+
+    message.conversation.last_inbound_at = timezone.now()
+    message.conversation.save()
+    message = accept(wired, second)
+    attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
+    deliver(message)
+    assert message.icon == "globe"
+
+
+def test_refused_first_messages_stop_all_first_messages_for_a_day(
+    wired: Channel, time_machine: TimeMachineFixture, make_channel: Callable[..., Channel]
+) -> None:
+    numbers = [f"+55 11 9{digit}111-2222" for digit in (7, 8, 9)]
+    for number in numbers[:2]:
+        message = accept(wired, number)
+        attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
+        deliver(message)
+        outcomes.tell_receipt(
+            attempts(message)[1], Receipt.FAILED, error=Rejected("ack_error", "refused")
+        )
+    wired.refresh_from_db()
+    assert wired.new_chats_stopped_until is not None
+    assert alarms(wired) == [("new_chats", "ack_error", 1)]
+
+    message = accept(wired, numbers[2])
+    attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
+    deliver(message)
+    assert message.decision == "new_chats_stopped"
+
+    time_machine.move_to(timezone.now() + dt.timedelta(hours=25))
+    care.sweep()
+    wired.refresh_from_db()
+    assert (wired.new_chats_stopped_until, alarms(wired)) == (None, [])

@@ -1,0 +1,214 @@
+"""Held messages, the trail of a message, the table of errors, alarms on the dashboard."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone, translation
+
+from channels_app import incidents
+from channels_app.models import Channel
+from channels_app.providers import cloud_errors
+from messaging import rates
+from messaging.models import Conversation, Message
+from messaging.rates import Share, jumped
+from messaging.states import Outcome, Route
+from scripts import error_table
+from tests.messaging.support import accept, attempt_of
+from tests.pages.html import parse
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def held(channel: Channel) -> Message:
+    """An official refusal, and a fallback whose answer nobody heard."""
+    message = accept(channel, text="Chegou?")
+    attempt_of(
+        message,
+        outcome=Outcome.REJECTED,
+        route=Route.OFFICIAL,
+        error_code="131047",
+        error_detail="More than 24 hours",
+        rule="first",
+        finished_at=timezone.now(),
+    )
+    attempt_of(
+        message,
+        outcome=Outcome.UNKNOWN,
+        route=Route.WWEBJS,
+        number=2,
+        error_code="timeout",
+        rule="refused",
+        finished_at=timezone.now(),
+    )
+    Message.objects.filter(pk=message.pk).update(
+        status="unconfirmed", route="wwebjs", error_code="131047", decision="fallback_unconfirmed"
+    )
+    message.refresh_from_db()
+    return message
+
+
+# -- held ------------------------------------------------------------------------------------------
+
+
+def test_held_messages_are_listed_with_what_a_person_can_do(
+    staff_client: Client, held: Message, channel: Channel
+) -> None:
+    Channel.objects.filter(pk=channel.pk).update(
+        fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A"
+    )
+    page = parse(staff_client.get("/messages/held/").content)
+    row = page.one(data_held=str(held.pk))
+    assert "Chegou?" in row.text
+    assert [button.attributes["data-action"] for button in row.all("button")] == [
+        "confirm", "again", "fallback",
+    ]  # fmt: skip
+    link = parse(staff_client.get("/").content).one("a", data_held="1")
+    assert link.attributes["href"] == "/messages/held/"
+
+
+def test_who_may_only_look_gets_no_buttons(reader: Client, held: Message) -> None:
+    page = parse(reader.get("/messages/held/").content)
+    assert page.one(data_held=str(held.pk))
+    assert not page.one(data_held=str(held.pk)).all("button")
+
+
+def test_what_a_rule_still_waits_for_is_not_held(staff_client: Client, held: Message) -> None:
+    Message.objects.filter(pk=held.pk).update(next_attempt_at=timezone.now())
+    assert "No message is held" in parse(staff_client.get("/messages/held/").content).text
+
+
+def test_a_person_s_word_makes_it_sent_and_says_whose_it_was(
+    staff_client: Client, staff: User, held: Message
+) -> None:
+    answer = staff_client.post(f"/messages/{held.pk}/confirm/")
+    assert parse(answer.content).one("article").attributes["data-status"] == "sent"
+    held.refresh_from_db()
+    assert (held.status, held.route, held.icon, held.decision) == ("sent", "wwebjs", "globe", "")
+    assert held.attempts.get(number=2).confirmed_by == staff
+
+    trail = parse(staff_client.get(f"/messages/{held.pk}/").content)
+    assert "confirmed by ana" in trail.text
+
+
+def test_what_is_not_held_cannot_be_confirmed(staff_client: Client, held: Message) -> None:
+    Message.objects.filter(pk=held.pk).update(status="rejected")
+    answer = staff_client.post(f"/messages/{held.pk}/confirm/")
+    assert "toast" in answer.headers["HX-Trigger"]
+
+
+def test_rest_confirms_too(api: Any, held: Message) -> None:
+    path = f"/api/messages/{held.pk}/confirm/"
+    assert api.post(path, {"arrived": False}, format="json").status_code == 400
+    answer = api.post(path, {"arrived": True}, format="json")
+    assert (answer.status_code, answer.json()["status"]) == (200, "sent")
+    again = api.post(path, {"arrived": True}, format="json")
+    assert (again.status_code, again.json()["code"]) == (409, "not_confirmable")
+
+
+def test_rest_confirms_for_those_who_may_change(
+    make_user: Callable[..., User], client_of: Callable[[User], Any], held: Message
+) -> None:
+    client = client_of(make_user("leo", "messaging.view_message", "messaging.add_message"))
+    answer = client.post(f"/api/messages/{held.pk}/confirm/", {"arrived": True}, format="json")
+    assert answer.status_code == 403
+
+
+# -- the trail -------------------------------------------------------------------------------------
+
+
+def test_the_trail_shows_each_attempt_its_answer_and_the_rule(
+    staff_client: Client, held: Message
+) -> None:
+    page = parse(staff_client.get(f"/messages/{held.pk}/").content)
+    first, second = page.one(data_attempt="1"), page.one(data_attempt="2")
+    for words in ("official API", "The official API is tried first", "rejected", "131047",
+                  "More than 24 hours", "fall back at once"):  # fmt: skip
+        assert words in first.text
+    assert "wwebjs" in second.text
+    assert "The official API refused it for good" in second.text
+    bubbles = parse(staff_client.get(f"/conversations/{held.conversation_id}/").content)
+    assert bubbles.all("a", href=f"/messages/{held.pk}/")
+
+
+def test_a_waiting_message_says_why_and_until_when(
+    staff_client: Client, conversation: Conversation, make_message: Callable[..., Message]
+) -> None:
+    message = make_message(conversation, status="queued", route=None)
+    until = timezone.now() + dt.timedelta(seconds=30)
+    Message.objects.filter(pk=message.pk).update(
+        decision="waiting_recipient", next_attempt_at=until
+    )
+    page = parse(staff_client.get(f"/conversations/{conversation.pk}/").content)
+    bubble = page.one(data_message=str(message.pk))
+    assert "WhatsApp limits how much one customer gets" in bubble.text
+    assert "Expected at" in bubble.text
+    assert bubble.one("p", class_="message-reason").one("time").attributes["datetime"] == (
+        until.isoformat()
+    )
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+
+def test_the_table_of_errors_has_every_rule_in_the_page_and_in_the_docs(
+    staff_client: Client,
+) -> None:
+    page = parse(staff_client.get("/help/errors/").content)
+    for rule in cloud_errors.all_rules():
+        row = page.one("tr", id=f"code-{rule.code}")
+        with translation.override("en"):
+            assert str(rule.title) in row.text
+    assert error_table.PAGE.read_text() == error_table.page(), "run scripts/error_table.py"
+
+
+# -- how much goes by the fallback -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("recent", "before", "alarmed", "wanted"),
+    [
+        (Share(9, 9), Share(0, 0), False, False),
+        (Share(10, 10), Share(0, 0), False, True),
+        (Share(10, 40), Share(0, 0), False, False),
+        (Share(15, 40), Share(50, 400), False, True),
+        (Share(15, 40), Share(60, 400), False, False),
+        (Share(8, 40), Share(0, 0), True, True),
+        (Share(5, 40), Share(0, 0), True, False),
+        (Share(4, 4), Share(0, 0), True, False),
+    ],
+)
+def test_when_the_share_of_fallbacks_has_jumped(
+    recent: Share, before: Share, alarmed: bool, wanted: bool
+) -> None:
+    assert jumped(recent, before, alarmed=alarmed) is wanted
+
+
+def test_a_jump_raises_one_alarm_that_ends_by_itself(
+    channel: Channel, conversation: Conversation, make_message: Callable[..., Message],
+    staff_client: Client,
+) -> None:  # fmt: skip
+    Channel.objects.filter(pk=conversation.channel_id).update(
+        fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A"
+    )
+    for _ in range(12):
+        make_message(conversation, status="sent", route="wwebjs", error_code="131000")
+    rates.watch()
+    rates.watch()
+
+    [alarm] = incidents.current()
+    assert (alarm.route, alarm.reason, alarm.detail) == ("fallbacks", "fallbacks_jumped", "12/12")
+    page = parse(staff_client.get("/").content)
+    assert page.one(data_alarm="fallbacks")
+    row = page.one("tr", data_fallback_code="131000")
+    assert "12" in row.text
+
+    Message.objects.update(created_at=timezone.now() - dt.timedelta(hours=1))
+    rates.watch()
+    assert not incidents.current().exists()

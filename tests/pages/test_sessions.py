@@ -1,0 +1,253 @@
+"""The wwebjs session on a channel's card: who sees which button when, and what a click does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone, translation
+
+from channels_app import wwebjs_session
+from channels_app.models import Channel
+from channels_app.wwebjs_session import QrCode, SessionRefused
+from tests.pages.html import Element, parse
+
+pytestmark = pytest.mark.django_db
+
+ACTIONS = ("connect", "check", "disconnect", "qr", "pairing")
+
+
+@pytest.fixture
+def attached(make_channel: Callable[..., Channel]) -> Channel:
+    return make_channel(
+        fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_api_key="k",
+        wwebjs_session_id="demo",
+    )  # fmt: skip
+
+
+def put(channel: Channel, state: str, code: str, **changes: Any) -> None:
+    Channel.objects.filter(pk=channel.pk).update(
+        wwebjs_state=state,
+        wwebjs_state_code=code,
+        wwebjs_state_changed_at=timezone.now(),
+        **changes,
+    )
+
+
+def section(client: Client, channel: Channel, page: str = "/channels/") -> Element:
+    card = parse(client.get(page).content).one(data_channel=str(channel.pk))
+    return card.one("section", class_="wwebjs")
+
+
+def triggers(answer: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(answer["HX-Trigger"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "buttons"),
+    [
+        ("not_configured", "", ["Check now"]),
+        ("disconnected", "unchecked", ["Check now"]),
+        ("disconnected", "not_started", ["Connect"]),
+        ("disconnected", "stopped", ["Connect"]),
+        ("starting", "starting", ["Show QR", "Disconnect wwebjs"]),
+        ("qr", "waiting_for_scan", ["Show QR", "Disconnect wwebjs"]),
+        ("pairing", "pairing", ["Disconnect wwebjs"]),
+        ("connected", "syncing", ["Disconnect wwebjs"]),
+        ("ready", "ready", ["Disconnect wwebjs"]),
+        ("error", "qr_expired", ["Show QR", "Disconnect wwebjs"]),
+        ("error", "conflict", ["Connect", "Disconnect wwebjs"]),
+        ("error", "start_failed", ["Connect"]),
+        ("error", "wrong_key", ["Check now"]),
+        ("error", "connection_refused", ["Check now"]),
+    ],
+)
+def test_each_state_has_its_buttons(
+    staff_client: Client, reader: Client, attached: Channel, state: str, code: str, buttons: Any
+) -> None:
+    put(attached, state, code)
+
+    for page in ("/channels/", f"/channels/{attached.pk}/"):
+        shown = section(staff_client, attached, page)
+        assert [button.text for button in shown.all("button")] == buttons
+        assert not section(reader, attached, page).all("button")
+
+
+@pytest.mark.parametrize(
+    ("code", "field"), [("wrong_key", "wwebjs_api_key"), ("connection_refused", "wwebjs_url")]
+)
+def test_a_trouble_of_the_settings_names_its_field(
+    staff_client: Client, attached: Channel, code: str, field: str
+) -> None:
+    put(attached, "error", code)
+
+    trouble = section(staff_client, attached).one("p", class_="wwebjs-trouble")
+
+    assert trouble.one("a").attributes["href"] == f"/channels/{attached.pk}/#id_{field}"
+    attached.refresh_from_db()
+    with translation.override("en"):
+        assert wwebjs_session.stored_state(attached).detail in trouble.text
+    form = parse(staff_client.get(f"/channels/{attached.pk}/").content)
+    assert form.one(id=f"id_{field}")
+
+
+def test_the_card_tells_since_when_and_why_it_last_dropped(
+    staff_client: Client, attached: Channel
+) -> None:
+    put(
+        attached, "ready", "ready", wwebjs_own_number="5511900000001",
+        wwebjs_last_drop_at=timezone.now(), wwebjs_last_drop_reason="conflict",
+    )  # fmt: skip
+
+    text = section(staff_client, attached).text
+
+    for words in ("Ready now", "+5511900000001", "Last drop now", "opened somewhere else"):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("state", "number", "words"),
+    [
+        ("ready", "5511900000001", "The same as the official channel's"),
+        ("ready", "5511955550000", "Another number than the official channel's"),
+        ("disconnected", "5511955550000", "Last linked number: +5511955550000"),
+    ],
+)
+def test_the_card_tells_which_number_customers_see(
+    staff_client: Client, attached: Channel, state: str, number: str, words: str
+) -> None:
+    put(attached, state, "ready" if state == "ready" else "stopped", wwebjs_own_number=number)
+
+    assert words in section(staff_client, attached).text
+
+
+def test_a_channel_without_wwebjs_shows_no_session(staff_client: Client, channel: Channel) -> None:
+    page = parse(staff_client.get("/channels/").content)
+
+    assert not page.all("section", class_="wwebjs")
+
+
+def test_only_who_may_change_a_channel_gets_at_its_session(
+    reader: Client, make_user: Callable[..., User], client_for: Any, attached: Channel
+) -> None:
+    nobody = client_for(make_user("nina"))
+    for client in (reader, nobody):
+        for name in ACTIONS:
+            assert client.post(f"/channels/{attached.pk}/session/{name}/").status_code == 403
+        for name in ("dialog", "qr", "disconnect"):
+            assert client.get(f"/channels/{attached.pk}/session/{name}/").status_code == 403
+
+
+def test_connect_answers_with_the_card_and_a_refusal_with_its_reason(
+    staff_client: Client, attached: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(channel: Channel) -> Any:
+        put(channel, "starting", "starting")
+        channel.refresh_from_db()
+        return wwebjs_session.stored_state(channel)
+
+    monkeypatch.setattr(wwebjs_session, "connect", connect)
+    answer = staff_client.post(f"/channels/{attached.pk}/session/connect/")
+
+    card = parse(answer.content).one("article", data_live=f"channel:{attached.pk}")
+    assert card.attributes["data-wwebjs-state"] == "starting"
+    assert triggers(answer)["toast"]["level"] == "success"
+
+    def refuse(channel: Channel) -> Any:
+        raise SessionRefused("wrong_key", "The key is wrong", status=502, field="wwebjs_api_key")
+
+    monkeypatch.setattr(wwebjs_session, "connect", refuse)
+    answer = staff_client.post(f"/channels/{attached.pk}/session/connect/")
+
+    assert answer.status_code == 200
+    assert triggers(answer)["toast"] == {
+        "text": "The key is wrong", "level": "error", "target": "body",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("choice", "unlink"), [("yes", True), ("no", False)])
+def test_disconnecting_asks_first_and_can_keep_the_phone_linked(
+    staff_client: Client,
+    attached: Channel,
+    monkeypatch: pytest.MonkeyPatch,
+    choice: str,
+    unlink: bool,
+) -> None:
+    asked: list[bool] = []
+
+    def disconnect(channel: Channel, *, unlink: bool) -> Any:
+        asked.append(unlink)
+        return wwebjs_session.stored_state(channel)
+
+    monkeypatch.setattr(wwebjs_session, "disconnect", disconnect)
+    path = f"/channels/{attached.pk}/session/disconnect/"
+
+    question = parse(staff_client.get(path).content)
+    assert "The phone will be unlinked" in question.text
+    assert not asked
+    answer = staff_client.post(path, {"unlink": choice})
+
+    assert asked == [unlink]
+    assert "dialog:close" in triggers(answer)
+
+
+def test_the_dialog_draws_the_code_with_its_age(
+    staff_client: Client, attached: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = QrCode("2@abc", wwebjs_session.draw("2@abc"), timezone.now(), 12.4)
+    monkeypatch.setattr(wwebjs_session, "qr", lambda channel: code)
+    put(attached, "qr", "waiting_for_scan")
+
+    answer = staff_client.get(f"/channels/{attached.pk}/session/qr/")
+
+    page = parse(answer.content)
+    assert page.one("svg", class_="qr")
+    assert "12 seconds ago" in page.text
+    assert page.one(class_="qr-box").attributes["hx-trigger"].startswith("every ")
+    assert "no-store" in answer.headers.get("Cache-Control", "")
+
+
+def test_without_a_code_the_dialog_says_so_and_can_refresh_and_closes_once_ready(
+    staff_client: Client, attached: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def none_yet(channel: Channel) -> Any:
+        raise SessionRefused("qr_not_ready", "The QR code is not ready")
+
+    monkeypatch.setattr(wwebjs_session, "qr", none_yet)
+    monkeypatch.setattr(wwebjs_session, "connect", lambda channel: started.append(channel.pk))
+    put(attached, "starting", "starting")
+    path = f"/channels/{attached.pk}/session/qr/"
+
+    page = parse(staff_client.get(path).content)
+    assert "The QR code is not ready" in page.text
+    assert page.one("button").text == "Refresh QR"
+    assert not started
+    staff_client.post(path)
+    assert started == [attached.pk]
+
+    put(attached, "connected", "syncing")
+    assert not parse(staff_client.get(path).content).all("button")
+    put(attached, "ready", "ready")
+    answer = staff_client.get(path)
+    assert not answer.content
+    assert "dialog:close" in triggers(answer)
+
+
+def test_a_pairing_code_or_why_there_is_none(
+    staff_client: Client, attached: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/channels/{attached.pk}/session/pairing/"
+
+    answer = parse(staff_client.post(path, {"phone_number": "abc"}).content)
+    assert "country and area code" in answer.text
+
+    monkeypatch.setattr(wwebjs_session, "pairing_code", lambda channel, number: "ABCD1234")
+    answer = parse(staff_client.post(path, {"phone_number": "+5511900000001"}).content)
+    assert answer.one(class_="pairing-code").text == "ABCD1234"

@@ -1,0 +1,57 @@
+"""A short part of the fault suite (`make faults`): every kind of process dies once."""
+
+from __future__ import annotations
+
+import pytest
+
+from faults.run import Plan, run
+from faults.traffic import letters
+from faults.verdict import judge
+
+
+@pytest.mark.product
+def test_under_fire_nothing_is_lost_or_doubled_and_every_icon_is_true() -> None:
+    verdict = run(Plan(count=150, seed=5, kill_every=4, kills=5), say=print)
+    print(verdict.report())
+    assert verdict.faults == []
+    assert verdict.counts["reached the customer"] > 100
+
+
+def test_the_seed_alone_decides_what_is_sent() -> None:
+    assert letters(500, 3) == letters(500, 3)
+    assert letters(500, 3) != letters(500, 4)
+
+
+def test_the_verdict_finds_each_kind_of_fault() -> None:
+    [letter] = letters(1, 1)
+    taken = {"text": letter.text, "delivered": True}
+
+    def faults(
+        message: dict[str, object], *, graph: int = 0, web: int = 0, rule: str = "first"
+    ) -> list[str]:
+        row = {
+            "text": letter.text, "status": "read", "icon": "read", "route": "official",
+            "decision": "", "waiting": False,
+            "attempts": [{"outcome": "accepted", "code": "", "rule": rule, "route": "official"}],
+            **message,
+        }  # fmt: skip
+        database = {"set_aside": 0, "messages": {"a": row}}
+        found = judge([letter], {0: "a"}, database, [taken] * graph, [taken] * web).faults
+        return [fault.partition(":")[0] for fault in found]
+
+    assert faults({}, graph=1) == []
+    assert faults({}) == [
+        "ticks for what Graph never took",
+        "two ticks for what did not arrive",
+    ]
+    assert faults({"status": "sent"}, graph=1) == ["one tick for what was delivered"]
+    globe = {"icon": "globe", "route": "wwebjs"}
+    assert faults(globe, web=1) == []
+    assert faults(globe, web=1, graph=1) == ["arrived 1 + 1 times"]
+    assert faults(globe, web=1, graph=1, rule="unconfirmed") == []
+    assert faults({}, graph=2) == ["arrived 2 + 0 times", "one way sent it twice"]
+    rejected = {"status": "rejected", "icon": "rejected", "route": "official"}
+    assert faults({**rejected, "decision": "no_fallback"}) == []
+    assert faults({**rejected, "decision": "no_fallback"}, graph=1) == ["an X for what arrived"]
+    assert faults(rejected) == ["not finished"]
+    assert judge([letter], {}, {"set_aside": 0, "messages": {}}, [], []).faults
