@@ -7,6 +7,7 @@ A drop is written down at once and shown in the pages at once. E-mail and webhoo
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 from django.conf import settings
 from django.core.mail import send_mail
@@ -27,7 +28,7 @@ CALM = dt.timedelta(seconds=60)
 WEBHOOK_SECONDS = 10.0
 
 # What is not about the fallback's connection: the words when it begins and when it ends.
-_OTHER_WORDS = {
+_OTHER_WORDS: dict[str, tuple[Any, Any]] = {
     Incident.Route.OFFICIAL: (
         gettext_lazy("Alterna: the official API refuses all messages of “%(name)s”"),
         gettext_lazy("Alterna: the official API takes messages of “%(name)s” again"),
@@ -41,7 +42,7 @@ _OTHER_WORDS = {
         gettext_lazy("Alterna: “%(name)s” sends as usual again"),
     ),
 }
-_EVENTS = {
+_EVENTS: dict[str, str] = {
     Incident.Route.OFFICIAL: "official",
     Incident.Route.NEW_CHATS: "new_chats",
     Incident.Route.FALLBACKS: "fallbacks",

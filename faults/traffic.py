@@ -48,7 +48,7 @@ def letters(count: int, seed: int) -> list[Letter]:
     calm = max(10, count // 4)
     kinds = [REFUSED, PASSING, LATE, UNKNOWN, DISORDER]
     weights: list[float] = [8, 2, 5, 6, 5]
-    fallbacks = FALLBACK
+    fallbacks: tuple[str, ...] = FALLBACK
     if count >= 1000:
         kinds.append(SLOW)
         weights.append(0.2)

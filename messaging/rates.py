@@ -6,7 +6,9 @@ A fallback that works well would otherwise hide an official API that does not.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
@@ -72,7 +74,7 @@ def watch() -> None:
     )
     channels = Channel.objects.filter(kind=Channel.Kind.OFFICIAL).exclude(fallback="none")
     for channel in channels | Channel.objects.filter(pk__in=alarmed):
-        row = found.get(channel.pk, {})
+        row: Mapping[str, Any] = found.get(channel.pk, {})
         latest = Share(row.get("recent_fallback", 0), row.get("recent", 0))
         earlier = Share(row.get("before_fallback", 0), row.get("before", 0))
         known = channel.pk in alarmed

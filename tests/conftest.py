@@ -48,9 +48,9 @@ class Provider:
     url: str
     simulator: Simulator
 
-    def plays(self, *scenarios: str, forever: bool = False) -> None:
-        """Answer the next sends like this, whatever the recipient."""
-        body = {"scenarios": scenarios, "forever": forever}
+    def plays(self, *scenarios: str, forever: bool = False, to: str = "") -> None:
+        """Answer the next sends like this, whoever the recipient or to this one."""
+        body = {"scenarios": scenarios, "forever": forever, "recipient": to}
         answer = requests.post(f"{self.url}/_control/script", json=body, timeout=5)
         assert answer.ok, answer.text
 

@@ -145,7 +145,6 @@ class MessageViewSet(
         data = self.get_serializer(reading.messages().get(pk=message.pk)).data
         return Response(data, status=status.HTTP_202_ACCEPTED)
 
-
     @extend_schema(
         request=ConfirmSerializer,
         responses={200: MessageSerializer, 409: OpenApiResponse(PROBLEM, "`not_confirmable`")},

@@ -64,7 +64,7 @@ class Delivery(RuleBasedStateMachine):
         self.tries: list[Try] = []
         self.decision = ""
         self.waiting: dt.datetime | None = None
-        self.rules = policy.ChannelRules(
+        self.channel = policy.ChannelRules(
             active=True,
             fallback=Route.WWEBJS,
             official_retries=1,
@@ -97,7 +97,7 @@ class Delivery(RuleBasedStateMachine):
                 policy.AttemptFacts(a.round, a.route, a.outcome, a.code, a.finished_at)
                 for a in self.tries
             ],
-            self.rules,
+            self.channel,
             now=self.now,
         )
 
@@ -120,10 +120,10 @@ class Delivery(RuleBasedStateMachine):
                 assert unknown_before.route == Route.OFFICIAL
                 assert unknown_before.finished_at is not None
                 waited = self.now - unknown_before.finished_at
-                assert waited >= dt.timedelta(seconds=self.rules.confirm_seconds)
+                assert waited >= dt.timedelta(seconds=self.channel.confirm_seconds)
             if step.route != Route.OFFICIAL:
                 age = self.now - self.round_started_at
-                assert age <= self.rules.fallback_max_age
+                assert age <= self.channel.fallback_max_age
             self.tries.append(Try(self.round, step.route, step.reason))
         elif isinstance(step, policy.Wait):
             assert step.until > self.now
@@ -190,7 +190,7 @@ class Delivery(RuleBasedStateMachine):
 
     @rule(open_=st.booleans(), opted=st.booleans())
     def channel_changes(self, open_: bool, opted: bool) -> None:
-        self.rules = replace(self.rules, main_open=open_, fallback_despite_limits=opted)
+        self.channel = replace(self.channel, main_open=open_, fallback_despite_limits=opted)
 
     # -- what always holds -------------------------------------------------------------------------
 

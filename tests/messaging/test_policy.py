@@ -379,9 +379,7 @@ def test_the_recipient_s_limit_is_never_passed(asked: list[int]) -> None:
             assert count <= policy.RECIPIENT_BURST + passed / policy.RECIPIENT_SECONDS + 1e-6
 
 
-def test_the_day_s_limit_of_new_customers_is_waited_for_only_as_long_as_a_fallback_makes_sense() -> (
-    None
-):
+def test_the_day_s_limit_of_new_customers_is_waited_for_while_a_fallback_makes_sense() -> None:
     assert step(REFUSED, new_chat=later(60)) == Wait(later(60), "waiting_new_chat")
     assert step(REFUSED, new_chat=later(4000)) == GiveUp("new_chat_limit")
     assert step(REFUSED, new_chats_stopped=True) == GiveUp("new_chats_stopped")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def staff(make_user: Callable[..., User]) -> User:
     """Staff with a password, as only these tests need one."""
-    return make_user("ana", is_superuser=True, password="pw")  # noqa: S106
+    return make_user("ana", is_superuser=True, password="pw")
 
 
 # --- login --------------------------------------------------------------------------------------

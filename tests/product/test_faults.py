@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from faults.run import Plan, run
@@ -27,7 +29,7 @@ def test_the_verdict_finds_each_kind_of_fault() -> None:
     taken = {"text": letter.text, "delivered": True}
 
     def faults(
-        message: dict[str, object], *, graph: int = 0, web: int = 0, rule: str = "first"
+        message: Mapping[str, object], *, graph: int = 0, web: int = 0, rule: str = "first"
     ) -> list[str]:
         row = {
             "text": letter.text, "status": "read", "icon": "read", "route": "official",
