@@ -6,8 +6,10 @@ import os
 from typing import Any
 
 from django.core.asgi import get_asgi_application
-from django.core.handlers.asgi import ASGIHandler
+from django.core.exceptions import RequestAborted
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.exception import convert_exception_to_response
+from django.urls import set_script_prefix
 
 from config.checks import refuse_unsafe
 
@@ -28,6 +30,22 @@ class WebhookHandler(ASGIHandler):
 
     Sessions, languages and the rest would cost a provider's event several changes of thread.
     """
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Without the two threads that Django starts for a request's signals and its close.
+
+        What these would do, give back connections, the receivers do in their own threads. A caller
+        that has gone is not looked for: its event is stored all the same.
+        """
+        try:
+            body = await self.read_body(receive)
+        except RequestAborted:
+            return
+        set_script_prefix(get_script_prefix(scope))
+        request, error = self.create_request(scope, body)
+        response = error if request is None else await self.run_get_response(request)
+        await self.send_response(response, send)
+        body.close()
 
     def load_middleware(self, is_async: bool = False) -> None:
         self._view_middleware: list[Any] = []

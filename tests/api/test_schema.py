@@ -135,7 +135,7 @@ def test_the_product_answers_as_the_schema_says(
 
     @given(case=described[path][method].as_strategy(), known_ones=st.booleans())
     @settings(
-        max_examples=8,
+        max_examples=5,
         derandomize=True,
         deadline=None,
         database=None,

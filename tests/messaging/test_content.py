@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from messaging import content
@@ -91,6 +91,7 @@ def test_a_fault_names_the_field_to_mend(type_: str, text: str, value: Any, fiel
     assert list(caught.value.message_dict) == [field]
 
 
+@settings(max_examples=40)
 @given(st.sampled_from(content.TYPES) | st.text(), st.text(), JSON)
 def test_whatever_is_given_is_valid_or_a_validation_error(
     type_: str, text: str, value: Any
@@ -131,6 +132,7 @@ def test_what_postgresql_cannot_keep_is_taken_out(value: Any, kept: Any) -> None
     assert is_storable(value) == (value == kept)
 
 
+@settings(max_examples=40)
 @given(JSON)
 def test_what_is_storable_stays_as_it_is(value: Any) -> None:
     assert is_storable(storable(value))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from messaging.inbound import cloud
@@ -179,6 +179,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(JSON)
 def test_nothing_is_raised_for_any_json(payload: Any) -> None:
     assert list(cloud.read(payload)) == []
@@ -196,6 +197,7 @@ ALMOST = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(
     st.fixed_dictionaries(
         {},
@@ -242,11 +244,13 @@ def test_the_web_id_inside_of_a_wamid(wamid: str, key: str | None) -> None:
     assert cloud.web_message_id(wamid) == key
 
 
+@settings(max_examples=40)
 @given(st.from_regex(r"[0-9A-Z]{1,40}", fullmatch=True), st.from_regex(r"\d{5,15}", fullmatch=True))
 def test_every_web_id_is_found_again(key: str, remote: str) -> None:
     assert cloud.web_message_id(make_wamid(remote, key)) == key
 
 
+@settings(max_examples=40)
 @given(st.text() | st.binary().map(lambda raw: "wamid." + raw.hex()))
 def test_an_id_that_cannot_be_read_is_no_error(wamid: str) -> None:
     found = cloud.web_message_id(wamid)
