@@ -98,7 +98,8 @@ class Bench:
         )
 
     def emitted(self) -> dict[str, Any]:
-        floods = requests.get(f"{self.evolution}/_control/floods", timeout=10).json()
+        # A simulator that waits for hundreds of receivers takes its time.
+        floods = requests.get(f"{self.evolution}/_control/floods", timeout=120).json()
         return dict(floods[-1])
 
 

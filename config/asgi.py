@@ -43,8 +43,8 @@ class WebhookHandler(ASGIHandler):
             return
         set_script_prefix(get_script_prefix(scope))
         request, error = self.create_request(scope, body)
-        response = error if request is None else await self.run_get_response(request)
-        await self.send_response(response, send)
+        answer = error or await self.run_get_response(request)
+        await self.send_response(answer, send)
         body.close()
 
     def load_middleware(self, is_async: bool = False) -> None:

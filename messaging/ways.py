@@ -12,7 +12,7 @@ from channels_app import breakers
 from channels_app.models import Channel
 from channels_app.providers import cloud_errors
 from channels_app.providers.base import Accepted, SendError
-from channels_app.providers.cloud_errors import ErrorClass
+from channels_app.providers.cloud_errors import ErrorClass, FallbackRule
 from messaging import live, pacing, policy
 from messaging.models import DeliveryAttempt
 from messaging.states import Outcome, Receipt, Route
@@ -67,7 +67,7 @@ def _note_failure(attempt: DeliveryAttempt, code: str, *, late: bool) -> None:
         _note_refused_first_message(attempt, code)
     if breakers.opens(rule):
         breakers.open_(channel, route, code=code, late=late)
-    elif rule.alarm and rule.fallback == cloud_errors.FallbackRule.OPT_IN:
+    elif rule.alarm and rule.fallback == FallbackRule.OPT_IN:
         breakers.warn(channel, route, code=code)
     elif code not in _UNREACHABLE:
         return
@@ -78,7 +78,8 @@ def _note_failure(attempt: DeliveryAttempt, code: str, *, late: bool) -> None:
 
 
 def _concerns_all(rule: cloud_errors.ErrorRule, code: str) -> bool:
-    return rule.kind == ErrorClass.CONFIG or code in _UNREACHABLE
+    limited = rule.alarm and rule.fallback == FallbackRule.OPT_IN
+    return rule.kind == ErrorClass.CONFIG or limited or code in _UNREACHABLE
 
 
 def _own_route(attempt: DeliveryAttempt) -> str:

@@ -180,12 +180,15 @@ def test_an_error_of_one_message_opens_nothing(wired: Channel) -> None:
     assert (wired.breaker_opened_at, alarms(wired)) == (None, [])
 
 
-def test_an_account_that_meta_restricts_is_told_but_opens_nothing(wired: Channel) -> None:
-    assert sent(wired, graph="31").decision == "opt_in_only"
-    assert sent(wired, graph="31").decision == "opt_in_only"
+@pytest.mark.parametrize(("digits", "code"), [("31", "131031"), ("48", "131048")])
+def test_an_account_that_meta_restricts_is_told_but_opens_nothing(
+    wired: Channel, digits: str, code: str
+) -> None:
+    assert sent(wired, graph=digits).decision == "opt_in_only"
+    assert sent(wired, graph=digits).decision == "opt_in_only"
     wired.refresh_from_db()
     assert (wired.breaker_opened_at, wired.health) == (None, "failing")
-    assert alarms(wired) == [("official", "131031", 1)]
+    assert alarms(wired) == [("official", code, 1)]
     sent(wired)
     assert alarms(wired) == []
 
