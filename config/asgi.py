@@ -42,8 +42,10 @@ class WebhookHandler(ASGIHandler):
         except RequestAborted:
             return
         set_script_prefix(get_script_prefix(scope))
-        request, error = self.create_request(scope, body)
-        answer = error or await self.run_get_response(request)
+        request, answer = self.create_request(scope, body)
+        if request is not None:
+            answer = await self.run_get_response(request)
+        assert answer is not None
         await self.send_response(answer, send)
         body.close()
 

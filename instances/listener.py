@@ -256,7 +256,8 @@ class Held:
                 session, since=session.caught_up_at, abandoned=lambda: self.leaving
             )
         except EvolutionFailed as error:
-            log.warning("missed messages not fetched", instance=session.name, error=str(error))
+            if not self.leaving:
+                log.warning("missed messages not fetched", instance=session.name, error=str(error))
             return False
         for event in events:
             self._writer.put(self.wanted.channel_id, event)
