@@ -144,7 +144,8 @@ def test_the_trail_lists_the_attempts_without_a_second_icon(
 
     trail = article.one("details")
     assert trail.one("summary").text == "2 attempts"
-    first, second = trail.all("li")
+    first, second, more = trail.all("li")
+    assert more.one("a").attributes["href"].startswith("/messages/")
     assert "Message failed to send because…" in first.text
     assert "The official API refused it for good." in second.text
     assert "true_55@c.us_3EB0" in second.text
@@ -162,7 +163,7 @@ def test_retry_is_offered_once_nothing_more_will_happen_by_itself(
 
     both = ["Try again", "Send by the fallback"]
     assert offers(status="rejected", decision="fallback_refused") == both
-    assert offers(status="unconfirmed", decision="held") == both
+    assert offers(status="unconfirmed", decision="held") == ["It arrived", *both]
     assert offers(status="rejected", decision="") == []
     assert offers(status="sent") == []
     assert offers(status="rejected", decision="fallback_refused", may_retry=False) == []
