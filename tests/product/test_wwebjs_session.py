@@ -16,11 +16,16 @@ from tests.product.conftest import Api, wait_until
 pytestmark = [pytest.mark.product]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def product() -> Iterator[Product]:
     """A product of its own: its fallback is down for most of the time."""
     with running() as product:
         yield product
+
+
+@pytest.fixture(scope="module")
+def api(product: Product) -> Api:
+    return Api(product, {"Authorization": f"Token {product.token()}"})
 
 
 def card(page: Page) -> Locator:
