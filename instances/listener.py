@@ -250,6 +250,9 @@ class Held:
     def _fetch_missed(self) -> bool:
         session = WhatsAppSession.objects.select_related("channel").get(pk=self.wanted.session_id)
         if session.caught_up_at is None:
+            # Heard for the first time; whoever comes after us fetches from here.
+            never = WhatsAppSession.objects.filter(pk=session.pk, caught_up_at=None)
+            never.update(caught_up_at=timezone.now())
             return True
         try:
             events = missed.fetch(

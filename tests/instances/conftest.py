@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
+from django.db import connection
+from django.test import TransactionTestCase
 
 from simulators.base import run_in_thread
 from simulators.evolution import SIMULATOR, InstanceSpec, create_app
@@ -27,10 +29,22 @@ if TYPE_CHECKING:
     from instances.models import WhatsAppSession
 
 
+# What migrations put in; all else goes after each test.
+KEPT = ("auth_permission", "django_content_type", "django_migrations")
+
+
 @pytest.fixture(autouse=True)
-def _database(settings: Any, transactional_db: None) -> None:
+def _database(monkeypatch: pytest.MonkeyPatch, settings: Any, transactional_db: None) -> None:
     """Threads and processes must see what a test writes."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    # Django would also make all permissions anew, after each test.
+    monkeypatch.setattr(TransactionTestCase, "_fixture_teardown", _empty_tables)
+
+
+def _empty_tables(case: TransactionTestCase) -> None:
+    names = set(connection.introspection.table_names()).difference(KEPT)
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {', '.join(sorted(names))}")
 
 
 @pytest.fixture(scope="session")

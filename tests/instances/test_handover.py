@@ -53,10 +53,8 @@ FAULTS: dict[str, dict[str, Any]] = {
     "500": {"mode": "status", "status": 500},
     "500 after doing it": {"mode": "status", "status": 500, "after": True},
     "a reset": {"mode": "reset"},
-    "a reset after doing it": {"mode": "reset", "after": True},
     "no answer": {"mode": "hang"},
     "half a JSON": {"mode": "garbage"},
-    "a page": {"mode": "html"},
     "half a JSON after doing it": {"mode": "garbage", "after": True},
 }
 

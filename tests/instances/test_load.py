@@ -15,7 +15,7 @@ from tests.instances.support import NAME, Evolution, agreed, read, switch, wait_
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
-COUNT = 300
+COUNT = 200
 
 
 def arrived() -> bool:
