@@ -205,12 +205,17 @@ class Engines:
     def postgres_is_ready(self) -> bool:
         """Say whether PostgreSQL takes connections, crash recovery included.
 
-        The file is what `pg_ctl -w` looks at; one that was killed has left it behind, and so it is
-        believed only when somebody listens.
+        The file is what `pg_ctl -w` looks at. One that was killed has left it behind, and its
+        children may hold the socket a moment longer: it is believed only while its writer lives
+        and somebody listens.
         """
         lines = _lines(self.postgres_dir / "postmaster.pid")
         says_so = len(lines) >= 8 and lines[7].strip() == "ready"
-        return says_so and _ask(self.run_dir / ".s.PGSQL.5432") is not None
+        return (
+            says_so
+            and _is_alive(lines[0].strip())
+            and _ask(self.run_dir / ".s.PGSQL.5432") is not None
+        )
 
     def valkey_is_ready(self) -> bool:
         """Say whether Valkey answers."""
@@ -334,6 +339,16 @@ def _ask(path: Path, question: bytes = b"") -> bytes | None:
             return client.recv(64) if question else b""
     except OSError:
         return None
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _lines(path: Path) -> list[str]:
