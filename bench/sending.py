@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import requests
 import websocket
 
-from bench.product import Product, memory, percentiles, running
+from bench.product import Product, cpu_seconds, memory, percentiles, running
 
 PER_SECOND = 20
 SECONDS = 15
@@ -58,6 +58,7 @@ def accept_to_provider(product: Product, headers: dict[str, str], channel_id: in
         accepted = dt.datetime.fromisoformat(answer.json()["created_at"]).timestamp()
         answers[answer.json()["id"]] = (began, accepted)
 
+    before = cpu_seconds(product)
     began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         for number in range(PER_SECOND * SECONDS):
@@ -73,6 +74,10 @@ def accept_to_provider(product: Product, headers: dict[str, str], channel_id: in
         "  REST accept -> provider request received",
         [received[id_] - accepted for id_, (_, accepted) in answers.items()],
     )
+    time.sleep(2)  # the last statuses
+    for name, seconds in cpu_seconds(product).items():
+        used = (seconds - before.get(name, 0.0)) / len(answers) * 1000
+        print(f"  processor time of {name:<24} {used:6.1f} ms a message, statuses included")
 
 
 def _received(product: Product, wanted: int) -> dict[str, float]:

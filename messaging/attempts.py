@@ -85,7 +85,7 @@ def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
         )
     except ValueError:
         return None
-    return found.first()
+    return found.order_by().first()
 
 
 def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
@@ -115,14 +115,14 @@ def quoted_id(message: Message, attempt: DeliveryAttempt) -> str | None:
     return same_route.values_list("provider_message_id", flat=True).first() or None
 
 
-def finish(attempt_id: int, result: Accepted | SendError) -> Outcome:
+def finish(attempt: DeliveryAttempt, result: Accepted | SendError) -> Outcome:
     """Write the provider's answer to an attempt, and what the message is now.
 
     Returns the attempt's outcome, which receipts that were faster than the answer have a part in.
     Doing it again changes nothing.
     """
     with transaction.atomic():
-        attempts, attempt = _locked(attempt_id)
+        attempts, attempt = _locked(attempt)
         before = _known(attempt)
         if isinstance(result, Accepted):
             answer = Outcome.ACCEPTED
@@ -169,8 +169,9 @@ def tell_receipt(
     """Add what a provider told about an attempt. Telling it again, or late, changes nothing."""
     if _is_known(attempt, receipt, provider_message_id):
         return
-    with transaction.atomic():
-        attempts, attempt = _locked(attempt.pk)
+    # What fails here fails the caller's transaction as well, which reads many receipts.
+    with transaction.atomic(savepoint=False):
+        attempts, attempt = _locked(attempt)
         before = _known(attempt)
         _merge(attempt, receipt, error)
         _learn_id(attempt, provider_message_id)
@@ -258,11 +259,11 @@ def of(message: Message) -> list[DeliveryAttempt]:
     return list(message.attempts.order_by("number"))
 
 
-def _locked(attempt_id: int) -> tuple[list[DeliveryAttempt], DeliveryAttempt]:
-    """Lock the attempt's message; return all of its attempts, and this one."""
-    message = Message.objects.select_for_update(of=("self",)).get(attempts=attempt_id)
+def _locked(attempt: DeliveryAttempt) -> tuple[list[DeliveryAttempt], DeliveryAttempt]:
+    """Lock the attempt's message; return all of its attempts, and this one, as they are now."""
+    message = Message.objects.select_for_update().get(pk=attempt.message_id)
     attempts = of(message)
-    return attempts, next(attempt for attempt in attempts if attempt.pk == attempt_id)
+    return attempts, next(a for a in attempts if a.pk == attempt.pk)
 
 
 @dataclass(frozen=True, slots=True)

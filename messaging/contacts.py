@@ -41,18 +41,18 @@ def lock_conversation_with(
 
     Most messages come from customers that are known by all that is told of them: one query.
     """
-    known = Conversation.objects.select_related("contact").select_for_update(of=("self",))
+    locked = Conversation.objects.select_related("contact").select_for_update(of=("self",))
     if phone_number:
-        known = known.filter(contact__phone_number__in=phones.spellings(phone_number))
+        known = locked.filter(contact__phone_number__in=phones.spellings(phone_number))
     else:
-        known = known.filter(contact__user_id=user_id)
+        known = locked.filter(contact__user_id=user_id)
     found = known.filter(channel=channel).order_by("contact_id").first()
     if found is not None and not (
         (name and not found.contact.name) or (user_id and not found.contact.user_id)
     ):
         return found
     conversation = conversation_with(channel, phone_number=phone_number, user_id=user_id, name=name)
-    return Conversation.objects.select_for_update().get(pk=conversation.pk)
+    return locked.get(pk=conversation.pk)
 
 
 def _is_taken(field: str, value: str) -> bool:

@@ -59,7 +59,7 @@ def deliver(message_id: str) -> dt.datetime | None:
         if attempt is None:
             return None
         result = _ask_provider(attempt)
-        outcome = _persistently(partial(outcomes.finish, attempt.pk, result))
+        outcome = _persistently(partial(outcomes.finish, attempt, result))
         _persistently(partial(ways.note, attempt, result))
         if outcome == states.Outcome.ACCEPTED:
             return None

@@ -7,7 +7,16 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.db.models import Count, F, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models import (
+    Count,
+    F,
+    OuterRef,
+    Prefetch,
+    Q,
+    QuerySet,
+    Subquery,
+    prefetch_related_objects,
+)
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -29,6 +38,15 @@ def messages() -> QuerySet[Message]:
             DeliveryAttempt.objects.order_by("number").select_related("channel", "confirmed_by"),
         )
     )
+
+
+def as_accepted(message: Message) -> Message:
+    """Return a message that was accepted just now as `messages()` would, without asking again.
+
+    It had no attempts when it was stored; what a worker has begun since is for the next reader.
+    """
+    prefetch_related_objects([message], Prefetch("attempts", DeliveryAttempt.objects.none()))
+    return message
 
 
 def held() -> QuerySet[Message]:

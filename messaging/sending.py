@@ -141,9 +141,8 @@ def _known(user: User | None, key: str, digest: str) -> Message | None:
 
 
 def _store(channel: Channel, number: str, message: Message, reply_to: str | None) -> Message:
-    conversation = contacts.conversation_with(channel, phone_number=number)
     # The row lock gives a conversation's messages one order, which their jobs keep.
-    conversation = Conversation.objects.select_for_update().get(pk=conversation.pk)
+    conversation = contacts.lock_conversation_with(channel, phone_number=number)
     now = timezone.now()
     message.conversation = conversation
     message.direction = Message.Direction.OUT

@@ -103,9 +103,21 @@ def enqueue_reading(source: str, source_key: str) -> None:
     While a job for the source waits, a second one would find nothing: it is left out.
     """
     name = f"inbound:{source}:{source_key}"
+    if _waits(name):
+        return
     # The savepoint keeps a transaction of the caller usable.
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(read_inbound, lock=name, queueing_lock=name, source=source, source_key=source_key)
+
+
+def _waits(queueing_lock: str) -> bool:
+    """Whether a job with this queueing lock waits: cheaper to ask than to be refused."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM procrastinate_jobs WHERE queueing_lock = %s AND status = 'todo'",
+            [queueing_lock],
+        )
+        return cursor.fetchone() is not None
 
 
 @app.task(name=DELIVER, queue="delivery", retry=_RunAgainWhenDue())

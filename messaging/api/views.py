@@ -113,7 +113,10 @@ class MessageViewSet(
         return self._answer(request, accepted)
 
     def _answer(self, request: Request, accepted: sending.Acceptance) -> Response:
-        message = reading.messages().get(pk=accepted.message.pk)
+        if accepted.created:
+            message = reading.as_accepted(accepted.message)
+        else:
+            message = reading.messages().get(pk=accepted.message.pk)
         headers = {
             "Location": reverse("message-detail", args=[message.pk], request=request),
         }

@@ -61,15 +61,16 @@ def store_all(source: str, events: Sequence[Raw]) -> None:
 
 
 def read_pending(source: str, source_key: str) -> None:
-    """Read the pending events of one source, in their order, until there are none.
+    """Read the pending events of one source, in their order.
 
-    An event whose reader fails is set aside with its error, and the next one is read.
+    An event whose reader fails is set aside with its error, and the next one is read. One that is
+    committed meanwhile may be left: a job for it is asked for after its commit.
     """
-    while _read_batch_patiently(source, source_key):
+    while _read_batch_patiently(source, source_key) == BATCH:
         pass
 
 
-def _read_batch_patiently(source: str, source_key: str) -> bool:
+def _read_batch_patiently(source: str, source_key: str) -> int:
     for _ in range(READ_TRIES - 1):
         try:
             return _read_batch(source, source_key)
@@ -79,7 +80,8 @@ def _read_batch_patiently(source: str, source_key: str) -> bool:
     return _read_batch(source, source_key)
 
 
-def _read_batch(source: str, source_key: str) -> bool:
+def _read_batch(source: str, source_key: str) -> int:
+    """Read the oldest pending events; return how many."""
     with transaction.atomic():
         batch = list(
             InboundEvent.objects.select_for_update()
@@ -91,7 +93,7 @@ def _read_batch(source: str, source_key: str) -> bool:
             for event in batch:
                 read_one(event, channels)
                 event.save(update_fields=READ_FIELDS)
-    return bool(batch)
+    return len(batch)
 
 
 def _read_together(batch: Sequence[InboundEvent], channels: Mapping[str, Channel]) -> bool:

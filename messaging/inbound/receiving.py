@@ -55,9 +55,9 @@ def receive_cloud(body: bytes, signature: str) -> Received:
             return Received.NOT_JSON
         journal.store(
             source=InboundEvent.Source.CLOUD,
-            source_key=str(signer.pk),
+            source_key=str(signer),
             # Two apps may get the same event; what one app may tell, another may not.
-            dedupe_key=f"cloud:{signer.pk}:{hashlib.sha256(body).hexdigest()}",
+            dedupe_key=f"cloud:{signer}:{hashlib.sha256(body).hexdigest()}",
             payload=payload,
         )
         return Received.STORED
@@ -110,17 +110,14 @@ def _speaker(channel: Channel, session_id: str) -> Channel | None:
     return own[0] if own else None
 
 
-def _signer(body: bytes, signature: str) -> Channel | None:
-    """Return the first channel whose app secret made this signature; every secret is compared."""
+def _signer(body: bytes, signature: str) -> int | None:
+    """Return the id of the first channel whose secret made this signature; all are compared."""
     made = signature.removeprefix("sha256=")
-    channels = (
-        Channel.objects.filter(kind=Channel.Kind.OFFICIAL).order_by("pk").only("pk", "app_secret")
-    )
+    officials = Channel.objects.filter(kind=Channel.Kind.OFFICIAL).order_by("pk")
     matching = [
-        channel
-        for channel in channels
-        if channel.app_secret
-        and _same(hmac.new(channel.app_secret.encode(), body, hashlib.sha256).hexdigest(), made)
+        pk
+        for pk, secret in officials.values_list("pk", "app_secret")
+        if secret and _same(hmac.new(secret.encode(), body, hashlib.sha256).hexdigest(), made)
     ]
     return matching[0] if matching else None
 

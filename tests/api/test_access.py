@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -148,6 +149,14 @@ def test_a_revoked_token_opens_nothing(api: APIClient) -> None:
 
 
 # -- the session of a page -------------------------------------------------------------------------
+
+
+def test_a_token_that_has_run_out_opens_nothing(staff: User) -> None:
+    client = APIClient()
+    for hours, status in ((1, 200), (-1, 401)):
+        _, key = ApiToken.objects.create(user=staff, expiry=dt.timedelta(hours=hours))
+        client.credentials(HTTP_AUTHORIZATION=f"Token {key}")
+        assert client.get("/api/channels/").status_code == status
 
 
 def test_a_signed_in_page_may_read_and_needs_its_csrf_token_to_write(

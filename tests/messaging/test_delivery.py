@@ -94,7 +94,7 @@ def _one_step(message: Message) -> bool | None:
         running = DeliveryAttempt.objects.select_related(
             "message__conversation__channel", "message__conversation__contact"
         ).get(pk=running.pk)
-        outcomes.finish(running.pk, delivery._ask_provider(running))
+        outcomes.finish(running, delivery._ask_provider(running))
         more = True
     message.refresh_from_db()
     return True if more else None
@@ -606,7 +606,7 @@ def test_a_fallback_attempt_whose_worker_died_is_held(wired: Channel, wwebjs: Pr
     message = accept(wired, customer(graph="47"))
     _, attempt = delivery._decide(str(message.pk))
     assert attempt is not None
-    outcomes.finish(attempt.pk, delivery._ask_provider(attempt))
+    outcomes.finish(attempt, delivery._ask_provider(attempt))
     delivery._decide(str(message.pk))
 
     assert deliver(message) is None
@@ -625,7 +625,7 @@ def test_the_answer_of_a_worker_that_was_thought_dead_still_counts(
     deliver(message)
     assert message.status == "unconfirmed"
 
-    outcomes.finish(attempt.pk, answer)
+    outcomes.finish(attempt, answer)
 
     message.refresh_from_db()
     assert (message.status, message.decision, message.error_code) == ("sent", "", "")
@@ -868,7 +868,7 @@ def test_a_status_that_is_faster_than_the_answer_finds_its_attempt_by_reference(
     message.refresh_from_db()
     assert message.status == "delivered"
 
-    outcomes.finish(attempt.pk, Accepted("wamid.early"))
+    outcomes.finish(attempt, Accepted("wamid.early"))
 
     message.refresh_from_db()
     assert message.status == "delivered"
@@ -889,7 +889,7 @@ def test_a_status_that_is_faster_than_the_answer_waits_for_the_id(
     assert message.status == "sending"
     assert ParkedReceipt.objects.count() == 2
 
-    outcomes.finish(attempt.pk, Accepted("wamid.early"))
+    outcomes.finish(attempt, Accepted("wamid.early"))
 
     message.refresh_from_db()
     assert message.status == "delivered"
@@ -968,7 +968,7 @@ def test_telling_again_changes_nothing(wired: Channel, graph: Provider) -> None:
         version = message.version
     post({**status(message, "delivered", channel=wired, id=id_), "once": "more"})
     [attempt] = attempts(message)
-    outcomes.finish(attempt.pk, Accepted(id_))
+    outcomes.finish(attempt, Accepted(id_))
     read_events()
     assert deliver(message) is None
     assert message.version == version
@@ -979,7 +979,7 @@ def test_an_answer_after_a_delivery_changes_nothing_but_the_id(wired: Channel) -
     message = accept(wired)
     attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
     outcomes.tell_receipt(attempt, Receipt.DELIVERED)
-    outcomes.finish(attempt.pk, Rejected("131047", "no"))
+    outcomes.finish(attempt, Rejected("131047", "no"))
     message.refresh_from_db()
     assert (message.status, message.error_code) == ("delivered", "")
 
@@ -1000,7 +1000,7 @@ def test_answer_and_receipt_end_the_same_in_either_order(
     def tell() -> None:
         outcomes.tell_receipt(attempt, receipt, provider_message_id="wamid.1", error=late)
 
-    steps = [lambda: outcomes.finish(attempt.pk, answer), tell]
+    steps = [lambda: outcomes.finish(attempt, answer), tell]
     for step in steps if answer_first else reversed(steps):
         step()
 
@@ -1028,7 +1028,7 @@ def test_a_receipt_and_the_answer_at_the_same_moment_find_each_other(channel: Ch
         ) -> None:
             try:
                 start.wait(5)
-                outcomes.finish(attempt.pk, Accepted(id_))
+                outcomes.finish(attempt, Accepted(id_))
             finally:
                 connection.close()
 

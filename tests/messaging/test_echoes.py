@@ -129,7 +129,7 @@ def test_an_echo_that_is_faster_than_our_send_waits_for_it(channel: Channel) -> 
     official_echo(channel)
     assert ParkedReceipt.objects.get().provider_message_id == KEY
 
-    outcomes.finish(started.pk, Accepted(KEY))
+    outcomes.finish(started, Accepted(KEY))
 
     started.refresh_from_db()
     assert (started.outcome, started.receipt) == (Outcome.ACCEPTED, "sent")
@@ -164,7 +164,7 @@ def test_an_echo_shown_before_our_send_returned_is_linked_then(channel: Channel)
     started.message.save()
     official_echo(channel)
     assert outside()[0].echo_of is None
-    outcomes.finish(started.pk, Accepted(KEY))
+    outcomes.finish(started, Accepted(KEY))
     assert outside()[0].echo_of == started.message
 
 
@@ -185,7 +185,7 @@ def test_a_companion_s_sight_of_an_official_send_is_linked_by_the_id_inside(
 def test_what_a_session_sent_for_us_is_not_shown_again(channel: Channel) -> None:
     sent = fallback_attempt(showing_all(channel), Outcome.STARTED)
     session_tells(channel, KEY)
-    outcomes.finish(sent.pk, Accepted(None))
+    outcomes.finish(sent, Accepted(None))
     session_tells(channel, KEY)
     assert not outside()
     session_tells(channel, "3EB0FFFFFFFFFFFFFFFF", text="Digitada no celular")
