@@ -13,13 +13,19 @@ from django.db import transaction
 from procrastinate import exceptions
 from procrastinate.contrib.django import app
 
+from channels_app.jobs import defer
+
 
 def enqueue_begin(channel_id: int, *, restart: bool) -> None:
     """Have a session started, once the present transaction commits. One start at a time."""
     name = f"wwebjs-begin:{channel_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
-        begin_session.configure(lock=name, queueing_lock=name).defer(
-            channel_id=channel_id, restart=restart
+        defer(
+            begin_session,
+            lock=name,
+            queueing_lock=name,
+            channel_id=channel_id,
+            restart=restart,
         )
 
 
@@ -27,12 +33,12 @@ def enqueue_probe(channel_id: int) -> None:
     """Have a session asked for its state now, once the present transaction commits."""
     name = f"wwebjs-probe:{channel_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
-        probe_session.configure(lock=name, queueing_lock=name).defer(channel_id=channel_id)
+        defer(probe_session, lock=name, queueing_lock=name, channel_id=channel_id)
 
 
 def enqueue_alert(incident_id: int, *, what: str, by: str) -> None:
     """Have staff told of an incident, once the present transaction commits."""
-    send_alert.defer(incident_id=incident_id, what=what, by=by)
+    defer(send_alert, incident_id=incident_id, what=what, by=by)
 
 
 @app.task(name="channels_app.begin_session", queue="care")

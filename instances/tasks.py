@@ -10,7 +10,7 @@ from django.db import transaction
 from procrastinate import exceptions
 from procrastinate.contrib.django import app
 
-from messaging.tasks import defer
+from channels_app.jobs import defer
 
 
 def enqueue_resume(session_id: int) -> None:

@@ -1,19 +1,19 @@
-"""The jobs, and the only module that knows the job queue. A job makes one call inward."""
+"""The jobs: the only room of this floor that knows the queue. A job makes one call inward."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import procrastinate
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from procrastinate import exceptions, jobs, manager
+from procrastinate import exceptions, jobs
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.django_connector import DjangoConnector
-from procrastinate.tasks import Task, configure_task
+
+from channels_app.jobs import defer
 
 if TYPE_CHECKING:
     from messaging.models import Message
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DELIVER = "messaging.deliver"
-
-# In a worker the app itself has connections of its own: what it defers there is not in the
-# caller's transaction.
-_queue = manager.JobManager(DjangoConnector())
 
 
 class NotYet(Exception):
@@ -49,26 +45,6 @@ class _RunAgainWhenDue(procrastinate.BaseRetryStrategy):
         pause = min(60, 2 ** min(job.attempts, 6))
         log.error("delivery job failed; will run again", job=job.id, pause=pause)
         return procrastinate.RetryDecision(retry_in={"seconds": pause})
-
-
-def defer(
-    task: Task[..., Any, ...],
-    *,
-    lock: str | None = None,
-    queueing_lock: str | None = None,
-    **arguments: Any,
-) -> None:
-    """Make a job in the present transaction, in whichever process this is.
-
-    Raises AlreadyEnqueued where one waits with the same queueing lock.
-    """
-    configure_task(
-        name=task.name,
-        queue=task.queue,
-        job_manager=_queue,
-        lock=lock,
-        queueing_lock=queueing_lock,
-    ).defer(**arguments)
 
 
 def _lock(conversation_id: int) -> str:

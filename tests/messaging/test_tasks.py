@@ -11,8 +11,10 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.models import ProcrastinateWorker
+from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 
+from channels_app import tasks as channel_tasks
+from channels_app.jobs import defer
 from messaging import care, delivery, sending, tasks
 from messaging.inbound import journal
 from messaging.models import DeliveryAttempt, InboundEvent, Message, ParkedReceipt
@@ -95,6 +97,28 @@ def test_a_job_that_is_rolled_back_leaves_no_job_either(
     monkeypatch.setattr(journal, "read_pending", fail)
     run_jobs("inbound")
     assert [(job.task_name, job.status) for job in jobs()] == [("messaging.read_inbound", "failed")]
+
+
+@with_worker
+def test_what_the_floor_below_asks_for_in_a_worker_is_rolled_back_as_well(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(source: str, source_key: str) -> None:
+        with transaction.atomic():
+            channel_tasks.enqueue_alert(1, what="dropped", by="email")
+            channel_tasks.enqueue_probe(channel.pk)
+            channel_tasks.enqueue_begin(channel.pk, restart=False)
+            raise ZeroDivisionError
+
+    tasks.enqueue_reading("cloud", "1")
+    monkeypatch.setattr(journal, "read_pending", fail)
+    run_jobs("inbound")
+    made = ProcrastinateJob.objects.filter(task_name__startswith="channels_app.")
+    assert (
+        not made.exclude(queueing_lock="probe_due_sessions")
+        .exclude(queueing_lock="settle_incidents")
+        .exists()
+    )
 
 
 @with_worker
@@ -304,7 +328,7 @@ def a_worker_took(*task_names: str, heartbeat: dt.timedelta) -> None:
 
 
 def rescue() -> None:
-    tasks.defer(tasks.rescue_stalled_jobs, timestamp=0)
+    defer(tasks.rescue_stalled_jobs, timestamp=0)
     run_jobs("care")
 
 
@@ -441,8 +465,8 @@ def test_the_sweep_and_the_forgetting_run_as_jobs(
     accept(channel)
     clear_jobs()
     age(Message.objects.all(), updated_at=LONG_AGO)
-    tasks.defer(tasks.sweep, timestamp=0)
-    tasks.defer(tasks.forget_old, timestamp=0)
+    defer(tasks.sweep, timestamp=0)
+    defer(tasks.forget_old, timestamp=0)
     run_jobs("care")
     assert [job.task_name for job in jobs()] == [tasks.DELIVER]
 

@@ -1,0 +1,33 @@
+"""Making a job in the caller's own transaction. Which jobs there are, each floor's `tasks` says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from procrastinate import manager
+from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate.tasks import Task, configure_task
+
+# In a worker the app itself has connections of its own: what it defers there is not in the
+# caller's transaction.
+_queue = manager.JobManager(DjangoConnector())
+
+
+def defer(
+    task: Task[..., Any, ...],
+    *,
+    lock: str | None = None,
+    queueing_lock: str | None = None,
+    **arguments: Any,
+) -> None:
+    """Make a job in the present transaction, in whichever process this is.
+
+    Raises AlreadyEnqueued where one waits with the same queueing lock.
+    """
+    configure_task(
+        name=task.name,
+        queue=task.queue,
+        job_manager=_queue,
+        lock=lock,
+        queueing_lock=queueing_lock,
+    ).defer(**arguments)
