@@ -11,14 +11,15 @@ import datetime as dt
 import random
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.db import connection
-from django.db.models import Max, Min, QuerySet
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 
 from channels_app.models import Channel
 from messaging import policy
-from messaging.models import DeliveryAttempt, Message
+from messaging.models import Conversation, DeliveryAttempt, Message
 from messaging.states import Outcome, Route
 
 if TYPE_CHECKING:
@@ -84,9 +85,41 @@ def limits_of(
         facts["throughput"] = _throughput_free_at(channel, now)
         facts["recipient"] = _recipient_free_at(message, now)
     if may_fall_back and rules.fallback is not None:
-        facts["fallback"] = _fallback_free_at(channel, now)
-        facts |= _new_chat(message, rules.fallback, now)
+        session = _Session.of(channel, rules.fallback)
+        facts["fallback"] = _fallback_free_at(session, channel.fallback_per_minute, now)
+        facts |= _new_chat(message, session, now)
     return policy.Limits(**facts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """The WhatsApp session that a fallback sends by, however many channels share it.
+
+    `channels` are those whose attempts it carries, `owner` the one whose number it is.
+    """
+
+    route: Route
+    owner: Channel
+    channels: tuple[int, ...]
+
+    @classmethod
+    def of(cls, channel: Channel, route: Route) -> _Session:
+        if route == Route.BAILEYS:
+            assert channel.fallback_channel is not None
+            return cls(route, channel.fallback_channel, (channel.fallback_channel.pk,))
+        same = Channel.objects.filter(
+            wwebjs_url=channel.wwebjs_url, wwebjs_session_id=channel.wwebjs_session_id
+        )
+        return cls(route, channel, tuple(sorted({channel.pk, *same.values_list("pk", flat=True)})))
+
+    def fallbacks(self, *, since: dt.datetime) -> QuerySet[DeliveryAttempt]:
+        """What went out by it instead of by the official API."""
+        return DeliveryAttempt.objects.filter(
+            channel__in=self.channels,
+            route=self.route,
+            started_at__gt=since,
+            message__conversation__channel__kind=Channel.Kind.OFFICIAL,
+        )
 
 
 def _throughput_free_at(channel: Channel, now: dt.datetime) -> dt.datetime | None:
@@ -112,53 +145,68 @@ def _recipient_free_at(message: Message, now: dt.datetime) -> dt.datetime | None
     return policy.recipient_free_at(list(sent.values_list("started_at", flat=True)), now=now)
 
 
-def _fallback_free_at(channel: Channel, now: dt.datetime) -> dt.datetime | None:
-    """Return when the channel's fallback may next be used, None when it may be now.
+def _fallback_free_at(session: _Session, limit: int, now: dt.datetime) -> dt.datetime | None:
+    """Return when the session may next be used for a fallback, None when it may be now.
 
     A wait gets a random part, so that a number which always sends at its limit has no rhythm.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_PACE_LOCK, channel.pk])
-    limit = channel.fallback_per_minute
-    recent = _by_fallback(channel, since=now - _MINUTE).order_by("-started_at")
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_PACE_LOCK, session.channels[0]])
+    recent = session.fallbacks(since=now - _MINUTE).order_by("-started_at")
     taken = list(recent.values_list("started_at", flat=True)[:limit])
     if len(taken) < limit:
         return None
     return taken[-1] + _MINUTE + random.random() * _MINUTE / limit  # noqa: S311
 
 
-def _new_chat(message: Message, route: Route, now: dt.datetime) -> dict[str, Any]:
+def _new_chat(message: Message, session: _Session, now: dt.datetime) -> dict[str, Any]:
     """What the limits of first messages say, where this one would be one."""
-    conversation = message.conversation
-    channel = conversation.channel
-    if conversation.last_inbound_at is not None or not is_first_by_fallback(message):
+    channel = message.conversation.channel
+    if not is_first_contact(message, session.owner, session.route):
         return {}
-    used = channel.fallback_channel if route == Route.BAILEYS else channel
-    if used is not None and used.new_chats_stopped_until is not None:
-        return {"new_chats_stopped": used.new_chats_stopped_until > now}
+    sharing = Channel.objects.filter(pk__in=session.channels)
+    if sharing.filter(new_chats_stopped_until__gt=now).exists():
+        return {"new_chats_stopped": True}
     limit = channel.fallback_new_chats_per_day
     if limit == 0:
         return {"new_chat": dt.datetime.max.replace(tzinfo=dt.UTC)}
     begun = list(
-        _by_fallback(channel, since=now - _DAY)
-        .filter(message__conversation__last_inbound_at__isnull=True)
-        .values("message__conversation")
-        .annotate(first=Min("started_at"), latest=Max("started_at"))
+        to_strangers(session.fallbacks(since=now - _DAY), session.owner, session.route)
+        .values("message__conversation__contact")
+        .annotate(latest=Max("started_at"))
         .order_by("-latest")
         .values_list("latest", flat=True)[:limit]
     )
     return {"new_chat": begun[-1] + _DAY} if len(begun) >= limit else {}
 
 
-def is_first_by_fallback(message: Message) -> bool:
-    """Whether no earlier message of this conversation went out by another way than the official."""
+def is_first_contact(message: Message, owner: Channel, route: str) -> bool:
+    """Whether the session's number and this customer have not written to each other yet.
+
+    `owner` is the channel whose number the session of this route has. A Baileys channel has its
+    own conversations; what a customer wrote to the official number was not written to it.
+    """
+    of_number = Q(pk=message.conversation_id)
+    if route == Route.BAILEYS:
+        of_number = Q(channel=owner, contact=message.conversation.contact_id)
+    if Conversation.objects.filter(of_number, last_inbound_at__isnull=False).exists():
+        return False
+    contact = message.conversation.contact_id
     earlier = DeliveryAttempt.objects.filter(
-        message__conversation=message.conversation_id, outcome=Outcome.ACCEPTED
+        message__conversation__contact=contact, channel=owner, outcome=Outcome.ACCEPTED, route=route
     )
-    return not earlier.exclude(route=Route.OFFICIAL).exclude(message=message).exists()
+    return not earlier.exclude(message=message).exists()
 
 
-def _by_fallback(channel: Channel, *, since: dt.datetime) -> QuerySet[DeliveryAttempt]:
-    return DeliveryAttempt.objects.filter(
-        message__conversation__channel=channel, started_at__gt=since
-    ).exclude(route=Route.OFFICIAL)
+def to_strangers(
+    attempts: QuerySet[DeliveryAttempt], owner: Channel, route: str
+) -> QuerySet[DeliveryAttempt]:
+    """Those of the attempts whose customer never wrote to the session's number."""
+    if route != Route.BAILEYS:
+        return attempts.filter(message__conversation__last_inbound_at__isnull=True)
+    wrote = Conversation.objects.filter(
+        channel=owner,
+        contact=OuterRef("message__conversation__contact"),
+        last_inbound_at__isnull=False,
+    )
+    return attempts.exclude(Exists(wrote))

@@ -89,12 +89,9 @@ def _own_route(attempt: DeliveryAttempt) -> str:
 
 def _note_refused_first_message(attempt: DeliveryAttempt, code: str) -> None:
     """Stop first messages where WhatsApp refuses them to the fallback's number (error 463)."""
-    message = attempt.message
-    if message.conversation.last_inbound_at is not None:
-        return
     if not policy.new_chats_are_stopped(code, refusals=policy.NEW_CHAT_REFUSALS):
         return
-    if not pacing.is_first_by_fallback(message):
+    if not pacing.is_first_contact(attempt.message, attempt.channel, attempt.route):
         return
     refused = DeliveryAttempt.objects.filter(
         channel=attempt.channel_id,
@@ -102,8 +99,8 @@ def _note_refused_first_message(attempt: DeliveryAttempt, code: str) -> None:
         outcome=Outcome.REJECTED,
         error_code=code,
         started_at__gt=timezone.now() - policy.NEW_CHAT_REFUSALS_WITHIN,
-        message__conversation__last_inbound_at__isnull=True,
     )
-    conversations = refused.values("message__conversation").distinct().count()
-    if policy.new_chats_are_stopped(code, refusals=conversations):
+    strangers = pacing.to_strangers(refused, attempt.channel, attempt.route)
+    contacts = strangers.values("message__conversation__contact").distinct().count()
+    if policy.new_chats_are_stopped(code, refusals=contacts):
         breakers.stop_new_chats(attempt.channel, code=code)

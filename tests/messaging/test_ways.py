@@ -14,7 +14,7 @@ from channels_app.models import Channel
 from channels_app.providers.base import Accepted, Rejected
 from messaging import attempts as outcomes
 from messaging import care, pacing, ways
-from messaging.models import Message
+from messaging.models import Conversation, Message
 from messaging.states import Outcome, Receipt, Route
 from tests.messaging.support import (
     accept,
@@ -299,6 +299,66 @@ def test_new_customers_have_a_ceiling_a_day(wired: Channel) -> None:
     attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
     deliver(message)
     assert message.icon == "globe"
+
+
+def test_two_channels_that_share_a_session_share_its_limits(
+    wired: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    shared = {
+        name: getattr(wired, name)
+        for name in ("fallback", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id")
+    }
+    other = make_channel(fallback_per_minute=2, fallback_new_chats_per_day=3, **shared)
+    elsewhere = make_channel(**{**shared, "wwebjs_session_id": "another"})
+    now = timezone.now()
+
+    def used(channel: Channel, number: str) -> None:
+        attempt_of(
+            accept(channel, number), outcome=Outcome.ACCEPTED, route=Route.WWEBJS, started_at=now
+        )
+
+    def refused() -> Message:
+        message = accept(other, "+5511977776666")
+        attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
+        deliver(message)
+        return message
+
+    for number in ("+5511988880001", "+5511988880002", "+5511988880003"):
+        used(elsewhere, number)
+    used(wired, "+5511988880001")
+    assert refused().icon == "globe"
+    assert refused().decision == "waiting_pace"
+    other.fallback_per_minute = 20
+    other.save()
+    used(wired, "+5511988880002")
+    message = accept(other, "+5511977775555")
+    attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
+    deliver(message)
+    assert message.decision == "new_chat_limit"
+
+
+@pytest.mark.parametrize("wrote_to", ["official", "baileys", ""])
+def test_a_baileys_number_knows_only_who_wrote_to_it(
+    make_channel: Callable[..., Channel], wrote_to: str
+) -> None:
+    baileys = make_channel(kind="baileys", instance_name="vendas", phone_number_id="")
+    official = make_channel(
+        fallback="baileys", fallback_channel=baileys, fallback_new_chats_per_day=0
+    )
+    message = accept(official)
+    contact = message.conversation.contact
+    if wrote_to:
+        channel = baileys if wrote_to == "baileys" else official
+        Conversation.objects.update_or_create(
+            channel=channel, contact=contact, defaults={"last_inbound_at": timezone.now()}
+        )
+    attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
+
+    deliver(message)
+
+    known = wrote_to == "baileys"
+    assert [a.route for a in attempts(message)[1:]] == (["baileys"] if known else [])
+    assert (message.decision == "new_chat_limit") is not known
 
 
 def test_refused_first_messages_stop_all_first_messages_for_a_day(
