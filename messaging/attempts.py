@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.db import connection, transaction
+from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 _TAKEN = (states.Status.SENT, states.Status.DELIVERED, states.Status.READ)
 # How far the send may lie from the time that the ack's message tells.
 _UNNAMED_BEFORE, _UNNAMED_AFTER = dt.timedelta(minutes=10), dt.timedelta(seconds=10)
+
+
+# Of several sends of the same words, a sign of one says nothing yet of one that may never have left.
+TAKEN_FIRST = (ExpressionWrapper(Q(outcome=Outcome.UNKNOWN), BooleanField()), "started_at")
 
 
 def reference(attempt: DeliveryAttempt) -> str:
@@ -57,8 +62,9 @@ def find_unnamed(
     """Return the attempt that a wwebjs ack speaks of although its answer told no id.
 
     That is the server's normal answer on today's WhatsApp Web (contracts/wwebjs-api.md §3), and
-    what is left of an answer that never came. The oldest with this text to this number is meant;
-    where the number is hidden, the only one with this text.
+    what is left of an answer that never came. The oldest with this text to this number is meant,
+    of those that were not taken for certain the last; where the number is hidden, the only one
+    with this text.
     """
     candidates = DeliveryAttempt.objects.filter(
         channel_id=channel_id,
@@ -68,7 +74,7 @@ def find_unnamed(
         message__type="text",
         message__text=text,
         started_at__range=(at - _UNNAMED_BEFORE, at + _UNNAMED_AFTER),
-    ).order_by("started_at")
+    ).order_by(*TAKEN_FIRST)
     if phone_number:
         spellings = phones.spellings(phone_number)
         sent_there = candidates.filter(message__conversation__contact__phone_number__in=spellings)

@@ -58,8 +58,27 @@ def _look_up(attempt: DeliveryAttempt) -> None:
             channel=attempt.channel_id, provider_message_id__in=found
         ).values_list("provider_message_id", flat=True)
     )
-    for provider_message_id in found:
-        if provider_message_id not in taken:
-            log.info("look-up found an unknown send", message=str(message.pk))
-            outcomes.tell_receipt(attempt, Receipt.SENT, provider_message_id=provider_message_id)
-            return
+    free = [id_ for id_ in found if id_ not in taken]
+    if len(free) > _others_without_id(attempt):
+        log.info("look-up found an unknown send", message=str(message.pk))
+        outcomes.tell_receipt(attempt, Receipt.SENT, provider_message_id=free[0])
+
+
+def _others_without_id(attempt: DeliveryAttempt) -> int:
+    """How many sends of the same words were taken, or may be, whose ids are not known either.
+
+    As many of the messages that were found are theirs.
+    """
+    return (
+        DeliveryAttempt.objects.filter(
+            channel=attempt.channel_id,
+            route=attempt.route,
+            provider_message_id="",
+            outcome__in=(Outcome.STARTED, Outcome.ACCEPTED),
+            message__text=attempt.message.text,
+            message__conversation=attempt.message.conversation_id,
+            started_at__gte=attempt.started_at,
+        )
+        .exclude(pk=attempt.pk)
+        .count()
+    )

@@ -219,7 +219,7 @@ def _by_main_route(
 ) -> Step:
     """Return the step unless it asks the main route while that is broken or has no place."""
     by_main = isinstance(step, Attempt) and step.route == rules.main_route
-    retries = isinstance(step, Wait) and step.reason == "waiting_retry"
+    retries = isinstance(step, Wait) and step.reason in ("waiting_retry", "waiting_recipient")
     asked = isinstance(step, Attempt) and step.reason == "asked"
     if rules.main_open and (by_main or retries) and not asked:
         around = to_fallback("breaker_open")
@@ -337,10 +337,12 @@ def _after_official(
     if rule == FallbackRule.WAIT:
         if len(tried) >= PAIR_LIMIT_TRIES:
             return GiveUp("pair_limit")
-        return _again_after(4 ** (len(tried) - 1), ended, rules.main_route, now=now)
+        seconds = 4 ** (len(tried) - 1)
+        return _again_after(seconds, ended, rules.main_route, "waiting_recipient", now=now)
     if len(tried) > rules.official_retries:
         return to_fallback("retries_exhausted")
-    return _again_after(_backoff(OFFICIAL_BACKOFF, len(tried)), ended, rules.main_route, now=now)
+    seconds = _backoff(OFFICIAL_BACKOFF, len(tried))
+    return _again_after(seconds, ended, rules.main_route, "waiting_retry", now=now)
 
 
 def _after_fallback(
@@ -359,9 +361,11 @@ def _after_fallback(
     return to_fallback("fallback_retry")
 
 
-def _again_after(seconds: int, ended: dt.datetime, route: Route, *, now: dt.datetime) -> Step:
+def _again_after(
+    seconds: int, ended: dt.datetime, route: Route, waiting: str, *, now: dt.datetime
+) -> Step:
     until = ended + dt.timedelta(seconds=seconds)
-    return Wait(until, "waiting_retry") if now < until else Attempt(route, "retry")
+    return Wait(until, waiting) if now < until else Attempt(route, "retry")
 
 
 def _backoff(schedule: Sequence[int], tries: int) -> int:

@@ -75,7 +75,7 @@ def _by_web_id(
 
 
 def _by_text(channel: Channel, event: MessageEvent, *, official: bool) -> DeliveryAttempt | None:
-    """The oldest attempt with this text to this customer that has no id yet.
+    """The oldest attempt with this text to this customer that has no id yet, unknown ones last.
 
     Only the session itself shows what the official API sends: in flight with the same words to
     the same customer, it is that.
@@ -88,7 +88,7 @@ def _by_text(channel: Channel, event: MessageEvent, *, official: bool) -> Delive
     by_session = unnamed.filter(
         channel=channel, outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN)
     ).exclude(route=Route.OFFICIAL)
-    found = by_session.first()
+    found = by_session.order_by(*outcomes.TAKEN_FIRST).first()
     if found is None and not official:
         found = unnamed.filter(route=Route.OFFICIAL, outcome=Outcome.STARTED).first()
     return found

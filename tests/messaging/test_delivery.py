@@ -184,7 +184,7 @@ def test_the_limit_per_customer_waits_and_never_falls_back(
     graph.plays("refused_131056", forever=True)
     message = accept(wired)
 
-    assert deliver_to_the_end(message, time_machine) == ["waiting_retry"] * 4
+    assert deliver_to_the_end(message, time_machine) == ["waiting_recipient"] * 4
 
     assert (message.status, message.decision) == ("rejected", "pair_limit")
     assert wwebjs.sends() == []

@@ -18,7 +18,7 @@ from messaging.inbound import apply
 from messaging.inbound.cloud import web_message_id
 from messaging.inbound.events import MessageEvent
 from messaging.models import DeliveryAttempt, Message, ParkedReceipt
-from messaging.states import Outcome, Route
+from messaging.states import Outcome, Receipt, Route
 from simulators.graph import make_wamid
 from tests.messaging.support import (
     accept,
@@ -229,6 +229,52 @@ def test_two_unknown_sends_of_the_same_words_are_not_proved_by_one_message(
     )
     lookups.look_up_unknown()
     assert DeliveryAttempt.objects.filter(outcome=Outcome.UNKNOWN).count() == 1
+
+
+def test_a_later_send_of_the_same_words_does_not_prove_the_unknown_one(
+    wired: Channel, wwebjs: Provider
+) -> None:
+    wwebjs.plays("reset_before")
+    lost = accept(wired, customer(graph="47"))
+    deliver(lost)
+    wwebjs.plays("bare_delivered")
+    arrived = accept(wired, customer(graph="47"))
+    deliver(arrived)
+    assert arrived.icon == "globe"
+    [*_, unknown] = attempts(lost)
+    unknown.started_at -= dt.timedelta(seconds=6)
+    unknown.save()
+
+    lookups.look_up_unknown()
+
+    lost.refresh_from_db()
+    assert lost.decision == "fallback_unconfirmed"
+
+
+@pytest.mark.parametrize("by_echo", [True, False])
+def test_a_sign_of_the_same_words_goes_to_what_was_taken_for_certain(
+    channel: Channel, by_echo: bool
+) -> None:
+    unknown = fallback_attempt(channel, Outcome.UNKNOWN)
+    taken = fallback_attempt(channel, Outcome.ACCEPTED)
+
+    def sign(key: str) -> None:
+        if by_echo:
+            official_echo(channel, key=key)
+            return
+        found = outcomes.find_unnamed(
+            channel_id=channel.pk, phone_number=NUMBER, text="Olá", at=timezone.now()
+        )
+        assert found is not None
+        outcomes.tell_receipt(found, Receipt.DELIVERED, provider_message_id=key)
+
+    sign(KEY)
+    taken.refresh_from_db()
+    unknown.refresh_from_db()
+    assert (taken.provider_message_id, unknown.outcome) == (KEY, "unknown")
+    sign(KEY.replace("C", "D"))
+    unknown.refresh_from_db()
+    assert unknown.outcome == "accepted"
 
 
 def test_a_server_that_cannot_list_the_chat_leaves_it_held(

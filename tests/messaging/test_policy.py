@@ -188,7 +188,7 @@ def test_the_limit_per_customer_waits_longer_each_time(
     outcome: Outcome, tries: int, seconds: int
 ) -> None:
     failed = [official(outcome, "131056")] * tries
-    assert step(*failed, at=0.5, official_retries=0) == Wait(later(seconds), "waiting_retry")
+    assert step(*failed, at=0.5, official_retries=0) == Wait(later(seconds), "waiting_recipient")
     assert step(*failed, at=seconds) == Attempt(Route.OFFICIAL, "retry")
 
 
