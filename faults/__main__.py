@@ -1,4 +1,4 @@
-"""`python -m faults`: COUNT messages (10000), SEED (1), KILLS=0 for none, EVERY seconds a kill."""
+"""`python -m faults`: COUNT messages (10000), SEED (1), KILLS=0 for none, EVERY (12) seconds a kill."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def main() -> int:
     plan = Plan(
         count=count,
         seed=int(os.environ.get("SEED", "1")),
-        kill_every=float(os.environ.get("EVERY", "8")),
+        kill_every=float(os.environ.get("EVERY", "12")),
         kills=None if "KILLS" not in os.environ else int(os.environ["KILLS"]),
     )
     verdict = run(plan, say=print)

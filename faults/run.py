@@ -21,7 +21,7 @@ from faults.chaos import PACE, Chaos, SecondWorker
 from faults.traffic import Letter, letters
 from faults.verdict import Verdict, judge
 
-SENDERS = 4
+SENDERS = 6
 QUIET_PATIENCE = 600.0
 CHANNEL = {
     "request_timeout_seconds": 2,
@@ -151,17 +151,22 @@ def _send_all(
     for letter in to_send:
         by_customer[letter.to].append(letter)
     accepted: dict[int, str] = {}
+    began = time.monotonic()
     turns = {to: threading.Lock() for to in by_customer}
     waiting = {to: iter(own) for to, own in by_customer.items()}
 
+    here = threading.local()
+
     def send(to: str) -> None:
+        if not hasattr(here, "session"):
+            here.session = requests.Session()
         with turns[to]:
             letter = next(waiting[to])
             body = {"channel": channels[letter.account], "to": letter.to, "text": letter.text}
             key = {"Idempotency-Key": letter.text}
             while True:
                 try:
-                    answer = requests.post(
+                    answer = here.session.post(
                         f"{product.url}/api/messages/",
                         json=body,
                         headers={**headers, **key},
@@ -177,7 +182,7 @@ def _send_all(
                 time.sleep(0.2)
         accepted[letter.number] = answer.json()["id"]
         if len(accepted) % 1000 == 0:
-            say(f"          {len(accepted)} accepted")
+            say(f"          {len(accepted)} accepted after {time.monotonic() - began:.0f} s")
 
     with ThreadPoolExecutor(SENDERS) as pool:
         for done in [pool.submit(send, letter.to) for letter in to_send]:
@@ -188,6 +193,7 @@ def _send_all(
 def _wait_for_quiet(product: Product, say: Callable[[str], object]) -> None:
     """Wait until nothing is under way, twice in a row."""
     deadline = time.monotonic() + QUIET_PATIENCE
+    told_at = time.monotonic()
     quiet = 0
     while quiet < 2:
         for simulator in (product.graph, product.wwebjs):
@@ -197,7 +203,10 @@ def _wait_for_quiet(product: Product, say: Callable[[str], object]) -> None:
         if time.monotonic() > deadline:
             say(f"never quiet: {unfinished}")
             return
-        time.sleep(1)
+        if time.monotonic() - told_at > 20:
+            told_at = time.monotonic()
+            say(f"          unfinished: {unfinished}")
+        time.sleep(2)
 
 
 def _snapshot(product: Product, *arguments: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 PR_SET_PDEATHSIG = 1
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 # Seconds. A child that lived this long was well: its next death starts with the first pause again.
-WELL_AFTER = 60.0
+WELL_AFTER = 20.0
 LONGEST_LINE = 64 * 1024
 
 Say = Callable[[str, str], None]
