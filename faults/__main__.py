@@ -1,4 +1,4 @@
-"""`python -m faults`: COUNT messages (10000), SEED (1), KILLS=0 for none, EVERY (12) seconds a kill."""
+"""`python -m faults`: COUNT messages (10000), SEED (1), a kill every EVERY s (12), KILLS=0: none."""
 
 from __future__ import annotations
 

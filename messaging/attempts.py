@@ -32,7 +32,7 @@ _TAKEN = (states.Status.SENT, states.Status.DELIVERED, states.Status.READ)
 _UNNAMED_BEFORE, _UNNAMED_AFTER = dt.timedelta(minutes=10), dt.timedelta(seconds=10)
 
 
-# Of several sends of the same words, a sign of one says nothing yet of one that may never have left.
+# Of several sends of the same words, a sign of one says nothing yet of one that may not have left.
 TAKEN_FIRST = (ExpressionWrapper(Q(outcome=Outcome.UNKNOWN), BooleanField()), "started_at")
 
 
