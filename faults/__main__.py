@@ -1,4 +1,4 @@
-"""`python -m faults`: COUNT messages (10000), SEED (1), a kill every EVERY s (12), KILLS=0: none."""
+"""`python -m faults`: COUNT messages (10000), SEED (1), EVERY s a kill (12), KILLS=0 for none."""
 
 from __future__ import annotations
 
