@@ -1,8 +1,13 @@
-"""What the OpenAPI schema says beyond what each view says of itself."""
+"""What the OpenAPI schema says beyond what each view says of itself, and the page that shows it."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpResponse
+from drf_spectacular.views import SpectacularSwaggerSplitView
+from rest_framework import exceptions
 
 PROBLEM = {
     "type": "object",
@@ -16,6 +21,16 @@ FIELD_ERRORS = {
     "additionalProperties": {},
 }
 _METHODS = ("get", "post", "put", "patch", "delete")
+
+
+class DocsView(SpectacularSwaggerSplitView):  # type: ignore[misc]
+    """The browsable page, which people open: who is not signed in is led to the login."""
+
+    def handle_exception(self, exc: Exception) -> HttpResponse:
+        """Answer with the login instead of the 401 that programs get elsewhere."""
+        if isinstance(exc, exceptions.NotAuthenticated):
+            return redirect_to_login(self.request.get_full_path())
+        return super().handle_exception(exc)  # type: ignore[no-any-return]
 
 
 def document_errors(

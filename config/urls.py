@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularAPIView
 
 from config import health
+from config.schema import DocsView
 
 handler400 = "config.api.bad_request"
 handler404 = "config.api.not_found"
@@ -20,7 +21,7 @@ urlpatterns = [
     path("", include("messaging.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     # Split: the policy about contents allows no script inside of a page.
-    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path("api/docs/", DocsView.as_view(url_name="schema"), name="docs"),
     path("api/", include("messaging.api.urls")),
     path("api/", include("instances.api_urls")),
     path("api/webhooks/", include("messaging.webhook_urls")),

@@ -14,3 +14,13 @@ WWEBJS_SESSION = "demo"
 OWN_NUMBER = "+5511900000001"
 INSTANCE = "oficina_demo"
 EVOLUTION_API_KEY = "demo-evolution-key"
+
+# What to try, as README.md says it too; the last digits play the scenarios of `simulators/`.
+NUMBERS = (
+    ("+55 11 99999-0000", "clock, sent, delivered, read"),
+    ("+55 11 99999-0047", "the API refuses (24-hour window): ✕, then the globe"),
+    ("+55 11 99999-0050", "the customer opted out: ✕, and no fallback goes around that"),
+    ("+55 11 99999-0647", "the API refuses, and the fallback does not know the number: ✕ stays"),
+    ("+55 11 99999-0080", "the API does not answer: `?`, and no blind second send"),
+    ("+55 11 99999-0067", "accepted, then refused two seconds later: the fallback goes out, once"),
+)

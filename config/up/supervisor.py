@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -34,8 +34,6 @@ WORKER_SECONDS = 20.0
 SAME_WISH = 0.5
 READY_PATIENCE = 60.0
 SIMULATORS = ("graph", "wwebjs", "evolution")
-# Of the simulated Graph API's scenarios that many are shown at the start.
-NUMBERS_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +81,22 @@ def read_options() -> Options:
         public_url=public_url,
         data_dir=Path(env.str("DATA_DIR", default="") or BASE_DIR / ".data").absolute(),
         # Demo rows in somebody's own database only on demand.
-        demo=env.bool("DEMO", default=not database_url),
+        demo=_demo_wanted(env.str("DEMO", default=""), default=not database_url),
         own_postgres=not database_url,
         own_valkey=not env.str("REDIS_URL", default=""),
         allowed_hosts=env.list("ALLOWED_HOSTS", default=[]) or _own_hosts(host, public_url),
     )
+
+
+def _demo_wanted(word: str, *, default: bool) -> bool:
+    """Read DEMO. Raises StartError on a word that may mean either: a typing error is no answer."""
+    if not word:
+        return default
+    if word.lower() in environ.Env.BOOLEAN_TRUE_STRINGS:
+        return True
+    if word.lower() in ("0", "false", "no", "off", "n"):
+        return False
+    raise StartError(f"DEMO is neither 1 nor 0: {word!r}.")
 
 
 def _own_hosts(host: str, public_url: str) -> list[str]:
@@ -355,26 +364,23 @@ class Supervisor:
         lines = ["", f"  Pages    {url}/", f"  API      {url}/api/docs/"]
         if self.options.demo:
             lines += [f"  {line}".rstrip() for line in self._told]
-            numbers = await self._numbers()
-            if numbers:
-                lines += ["", "  Send to one of these numbers and watch the icon:", *numbers]
+            lines += ["", "  Send to one of these numbers and watch the icon:"]
+            lines += [f"    {number}  {words}" for number, words in demo_settings.NUMBERS]
+            lines += [f"    more of them: {self.environment['GRAPH_SIMULATOR_URL']}/_control/scenarios"]
         else:
-            lines += ["", "  Make a login with: .venv/bin/python manage.py createsuperuser"]
+            lines += ["", f"  Make a login with: {self._for_people('createsuperuser')}"]
         if self.options.public_url != url:
             lines += ["", f"  Providers and browsers reach it at {self.options.public_url}"]
         for line in [*lines, ""]:
             self.say("up", line)
         self.say("up", f"ready after {seconds:.1f} s: {url}/ (Ctrl-C stops everything)")
 
-    async def _numbers(self) -> list[str]:
-        """What the simulated Graph API does for which number, as lines."""
-        address = self.environment["GRAPH_SIMULATOR_URL"] + "/_control/scenarios"
-        _, body = await self._get(address)
-        try:
-            rows = json.loads(body)[:NUMBERS_SHOWN]
-            return [f"    {row['example']}  {row['english']}" for row in rows]
-        except (ValueError, KeyError, TypeError):
-            return []
+    def _for_people(self, command: str) -> str:
+        """A command as it is to be typed: it finds this installation by its DATA_DIR."""
+        where = ""
+        if self.options.data_dir != BASE_DIR / ".data":
+            where = f"DATA_DIR={shlex.quote(str(self.options.data_dir))} "
+        return f"{where}.venv/bin/python manage.py {command}"
 
     def say(self, name: str, line: str) -> None:
         """Print a line with the name of the process that it comes from."""

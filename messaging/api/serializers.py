@@ -72,7 +72,13 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 class NewMessageSerializer(serializers.Serializer[Any]):
     """A message to send. Types other than text carry an object named after the type."""
 
-    channel = serializers.PrimaryKeyRelatedField(queryset=Channel.objects.all())
+    channel = serializers.PrimaryKeyRelatedField(
+        queryset=Channel.objects.all(),
+        error_messages={
+            "does_not_exist": _("There is no such channel."),
+            "incorrect_type": _("The id of a channel is wanted."),
+        },
+    )
     to = serializers.CharField(max_length=40)
     type = serializers.CharField(default="text", max_length=40)
     text = serializers.CharField(

@@ -148,6 +148,25 @@ def test_a_number_without_the_ninth_digit_is_the_same_customer(send: Callable[..
     assert first["conversation"] == second["conversation"]
 
 
+@pytest.mark.parametrize("channel_id", [999, 10**30, "x", True])
+def test_an_unknown_channel_is_told_in_plain_words(
+    send: Callable[..., Any], channel_id: object
+) -> None:
+    answer = send(channel=channel_id)
+    assert answer.status_code == 400
+    (words,) = answer.json()["channel"]
+    assert "pk" not in words.lower()
+    assert not Message.objects.exists()
+
+
+def test_what_is_not_there_is_told_in_the_readers_language(api: APIClient) -> None:
+    api.cookies["django_language"] = "pt-br"
+    for path in (f"messages/{uuid.uuid4()}", "channels/99", "conversations/99"):
+        answer = api.get(f"/api/{path}/")
+        assert answer.status_code == 404
+        assert answer.json() == {"detail": "Não encontrado.", "code": "not_found"}
+
+
 # -- the idempotency key ---------------------------------------------------------------------------
 
 

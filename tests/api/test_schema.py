@@ -83,7 +83,13 @@ def test_the_schema_is_for_staff(
     assert stranger.get("/api/schema/").status_code == 403
     api.credentials()
     assert api.get("/api/schema/").status_code == 401
-    assert api.get("/api/docs/").status_code == 401
+
+
+@pytest.mark.usefixtures("plain_static")
+def test_the_page_about_it_leads_people_to_the_login(api: APIClient) -> None:
+    api.credentials()
+    answer = api.get("/api/docs/")
+    assert (answer.status_code, answer["Location"]) == (302, "/accounts/login/?next=/api/docs/")
 
 
 @pytest.mark.usefixtures("plain_static")

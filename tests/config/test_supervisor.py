@@ -50,6 +50,16 @@ def test_in_somebodys_own_database_no_demo_is_made_unasked(clean: Callable[..., 
     assert clean(DATABASE_URL="postgres://db/alterna", DEMO="1").demo
 
 
+def test_a_demo_wish_that_is_neither_yes_nor_no_is_not_guessed(
+    clean: Callable[..., Options],
+) -> None:
+    assert [clean(DEMO=word).demo for word in ("1", "yes", "True", "0", "no", "FALSE")] == [
+        True, True, True, False, False, False,
+    ]  # fmt: skip
+    with pytest.raises(StartError, match=r"DEMO is neither 1 nor 0: 'maybe'\."):
+        clean(DEMO="maybe")
+
+
 def test_it_answers_to_its_public_name(clean: Callable[..., Options]) -> None:
     options = clean(PUBLIC_URL="https://alterna.example.com/", HOST="0.0.0.0")
     assert options.public_url == "https://alterna.example.com"

@@ -57,7 +57,8 @@ def answers_ping(path: Path) -> bool:
 
 def test_it_serves_and_says_where(product: Product) -> None:
     assert requests.get(f"{product.url}/readyz", timeout=5).json()["database"] == "up"
-    assert "createsuperuser" in product.output
+    login = f"DATA_DIR={product.data_dir} .venv/bin/python manage.py createsuperuser"
+    assert login in product.output
     assert product.lines[-1].startswith("up         | ready after")
     assert product.url in product.lines[-1]
     assert "simulators" not in product.output
