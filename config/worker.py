@@ -18,12 +18,17 @@ from typing import Any
 import psycopg
 import structlog
 from django.conf import settings
+from procrastinate.app import WorkerOptions
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Notification
 from procrastinate.psycopg_connector import PsycopgConnector
+from procrastinate.worker import Worker
 
 SHUTDOWN_SECONDS = 20.0
+# For jobs of which no notification told.
+POLL_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 
 log = structlog.get_logger(__name__)
@@ -71,14 +76,37 @@ async def _work() -> None:
     connector = PsycopgConnector(kwargs=parameters, min_size=1, max_size=4, timeout=10)
     with app.replace_connector(connector):
         async with app.open_async():
-            await app.run_worker_async(
-                concurrency=settings.WORKER_CONCURRENCY,
-                update_heartbeat_interval=settings.WORKER_HEARTBEAT_SECONDS,
-                stalled_worker_timeout=settings.WORKER_STALLED_SECONDS,
-                shutdown_graceful_timeout=SHUTDOWN_SECONDS,
-                install_signal_handlers=False,
-                delete_jobs="successful",
-            )
+            app.perform_import_paths()  # type: ignore[no-untyped-call]
+            options: WorkerOptions = {
+                **app.worker_defaults,
+                "concurrency": settings.WORKER_CONCURRENCY,
+                "fetch_job_polling_interval": POLL_SECONDS,
+                "update_heartbeat_interval": settings.WORKER_HEARTBEAT_SECONDS,
+                "stalled_worker_timeout": settings.WORKER_STALLED_SECONDS,
+                "shutdown_graceful_timeout": SHUTDOWN_SECONDS,
+                "install_signal_handlers": False,
+                "delete_jobs": "successful",
+            }
+            await _Worker(app, **options).run()  # type: ignore[no-untyped-call]
+
+
+class _Worker(Worker):
+    """procrastinate's own forgets a notification that comes while it looks for jobs.
+
+    The job that it told of would then wait for the next one, or for the next poll.
+    """
+
+    _told = 0
+
+    async def _handle_notification(self, *, channel: str, notification: Notification) -> None:
+        self._told += 1
+        await super()._handle_notification(channel=channel, notification=notification)
+
+    async def _fetch_and_process_jobs(self) -> None:
+        known = None
+        while known != self._told:
+            known = self._told
+            await super()._fetch_and_process_jobs()  # type: ignore[no-untyped-call]
 
 
 async def _how_it_ended(working: asyncio.Task[None]) -> str:

@@ -366,7 +366,9 @@ class Supervisor:
             lines += [f"  {line}".rstrip() for line in self._told]
             lines += ["", "  Send to one of these numbers and watch the icon:"]
             lines += [f"    {number}  {words}" for number, words in demo_settings.NUMBERS]
-            lines += [f"    more of them: {self.environment['GRAPH_SIMULATOR_URL']}/_control/scenarios"]
+            lines += [
+                f"    more of them: {self.environment['GRAPH_SIMULATOR_URL']}/_control/scenarios"
+            ]
         else:
             lines += ["", f"  Make a login with: {self._for_people('createsuperuser')}"]
         if self.options.public_url != url:
