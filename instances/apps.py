@@ -22,5 +22,4 @@ class InstancesConfig(AppConfig):
         )
         live_frames.VIEWS |= {"instance": cards.InstanceView, "instances": cards.InstancesView}
         apply.HANDLERS[ConnectionEvent] = sessions.apply_connection
-        live_frames.VIEWS |= {"instance": cards.InstanceView, "instances": cards.InstancesView}
         apply.HANDLERS[QrEvent] = sessions.apply_qr

@@ -10,12 +10,32 @@ import structlog
 from django.db import connection
 
 from channels_app.providers.evolution_instance import EvolutionFailed
-from instances import receive_mode, sessions
+from instances import listeners, live, receive_mode, sessions
 from instances.models import WhatsAppSession
 
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 4
+
+
+def look_around() -> None:
+    """Do what must not wait for long: see `resume_handovers` and `notice_dead_listeners`."""
+    notice_dead_listeners()
+    resume_handovers()
+
+
+def notice_dead_listeners() -> None:
+    """Tell, also in open pages, that nobody listens to a session any more.
+
+    A listener that ends tells so itself; one that was killed cannot.
+    """
+    joined = WhatsAppSession.objects.filter(listener_connected=True)
+    silent = joined.filter(listeners.stale("listener_seen_at")).select_related("channel")
+    for session in silent:
+        still = silent.filter(pk=session.pk)
+        if still.update(listener_connected=False, listener_note=""):
+            log.warning("nobody listens any more", instance=session.name)
+            live.session_changed(session)
 
 
 def resume_handovers() -> None:

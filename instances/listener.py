@@ -48,6 +48,8 @@ TELLERS, FETCHERS = 2, 4
 # How long events wait for the fetching of what came before them.
 ORDER_SECONDS = 5.0
 FETCH_AGAIN_SECONDS = 5.0
+# How often open pages show a new sign of life; they tell minutes.
+SHOW_SECONDS = 30.0
 # The database, or the place of the files, cannot be reached now.
 _AWAY = (*receiving.AWAY, psycopg.OperationalError, psycopg.InterfaceError)
 
@@ -306,7 +308,7 @@ class Listener:
         self._tellers = ThreadPoolExecutor(TELLERS, thread_name_prefix="listener-tells")
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="listener-fetches")
         self._process_id = 0
-        self._beat_at = -math.inf
+        self._beat_at = self._shown_at = -math.inf
         self._stopping = False
 
     def stop(self) -> None:
@@ -428,6 +430,10 @@ class Listener:
         sessions = WhatsAppSession.objects
         sessions.filter(pk__in=joined).update(listener_seen_at=now)
         sessions.filter(pk__in=whole).update(caught_up_at=stored)
+        if time.monotonic() - self._shown_at > SHOW_SECONDS:
+            self._shown_at = time.monotonic()
+            for session_id in joined:
+                live.session_beat(session_id)
 
     def _hand_over(self, holder: psycopg.Connection[Any]) -> None:
         """Give the sessions to the other processes, if there are any, and listen until they do."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 
 from instances import locks
@@ -19,6 +20,11 @@ FRESH = dt.timedelta(seconds=8)
 def is_fresh(seen_at: dt.datetime | None) -> bool:
     """Whether a sign of life is recent enough to be believed."""
     return seen_at is not None and timezone.now() - seen_at < FRESH
+
+
+def stale(field: str) -> Q:
+    """The opposite of `is_fresh`, for a query."""
+    return Q(**{f"{field}__isnull": True}) | Q(**{f"{field}__lte": timezone.now() - FRESH})
 
 
 def running() -> int:

@@ -15,3 +15,8 @@ GROUP = "instances"
 def session_changed(session: WhatsAppSession) -> None:
     """Push the session to the pages that show it, once this is committed."""
     live.publish(GROUP, sessions=session.pk)
+
+
+def session_beat(session_id: int) -> None:
+    """Push a session whose listener has given a sign of life."""
+    live.publish(GROUP, sessions=session_id)

@@ -88,8 +88,14 @@ def enable_webhook(
 ) -> Switched:
     """Deliver by webhook from now on. Raises SwitchRefused."""
     with _locked(session, patience=LOCK_PATIENCE) as lock:
-        session, is_new = _claim(session, Mode.WEBHOOK, source=source, user=user, base64=base64)
-        return _advance(session, lock, patience=0, is_new=is_new)
+        return _enable_webhook(session, lock, base64=base64, source=source, user=user)
+
+
+def _enable_webhook(
+    session: WhatsAppSession, lock: locks.Lock, *, base64: bool, source: str, user: User | None
+) -> Switched:
+    session, is_new = _claim(session, Mode.WEBHOOK, source=source, user=user, base64=base64)
+    return _advance(session, lock, patience=0, is_new=is_new)
 
 
 def enable_websocket(session: WhatsAppSession, *, source: str, user: User | None) -> Switched:
@@ -109,10 +115,19 @@ def enable_websocket(session: WhatsAppSession, *, source: str, user: User | None
 
 
 def configure_first(session_id: int) -> None:
-    """Make webhook the mode of a session that has none. Raises SwitchRefused."""
+    """Make webhook the mode of a session that has none. Raises SwitchRefused.
+
+    What somebody chose meanwhile is left as it is.
+    """
     session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
-    if session is not None and session.mode is None:
-        enable_webhook(session, base64=session.wants_base64, source=Source.COMMAND, user=None)
+    if session is None:
+        return
+    with _locked(session, patience=LOCK_PATIENCE) as lock:
+        session.refresh_from_db()
+        if session.mode is None:
+            _enable_webhook(
+                session, lock, base64=session.wants_base64, source=Source.COMMAND, user=None
+            )
 
 
 def cancel(session: WhatsAppSession) -> None:

@@ -21,7 +21,10 @@ def enqueue_resume(session_id: int) -> None:
 
 
 def enqueue_configure(session_id: int) -> None:
-    """Have the webhook of a session without a mode set, once the present transaction commits."""
+    """Have the webhook of a session without a mode set, once the present transaction commits.
+
+    Where Evolution cannot do it now it is tried again, with growing pauses, for some hours.
+    """
     defer(configure, session_id=session_id)
 
 
@@ -33,7 +36,7 @@ def enqueue_fetch_missed(session_id: int, *, since: dt.datetime) -> None:
 @app.task(
     name="instances.configure",
     queue="care",
-    retry=procrastinate.RetryStrategy(max_attempts=10, wait=1),
+    retry=procrastinate.RetryStrategy(max_attempts=13, exponential_wait=2),
 )
 def configure(session_id: int) -> None:
     from instances import receive_mode
@@ -62,10 +65,10 @@ def fetch_missed(session_id: int, since: str) -> None:
 @app.periodic(cron="* * * * * */2")
 @app.task(name="instances.resume_handovers", queue="care", queueing_lock="resume_handovers")
 def resume_handovers(timestamp: int) -> None:
-    """Take up the handovers that wait, or whose process died."""
+    """Take up the handovers that wait, or whose process died, and notice dead listeners."""
     from instances import care
 
-    care.resume_handovers()
+    care.look_around()
 
 
 @app.periodic(cron="* * * * * 30")

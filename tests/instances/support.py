@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+import requests
 from django.db import connection, connections
 
 from tests.simulators_evolution.support import KEY, Server
@@ -103,6 +104,13 @@ class Evolution(Server):
     def restarts(self, downtime: float = 0.0) -> None:
         """Start anew. Its instances stay closed, for their dialling would make the namespaces."""
         self.control("restart", downtime_seconds=downtime, redial=False)
+
+    def is_up(self) -> bool:
+        """Whether it answers."""
+        try:
+            return self.call("GET", "/").ok
+        except requests.RequestException:
+            return False
 
 
 def switch(api: APIClient, to: str, name: str = NAME, **body: Any) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +16,7 @@ from channels_app.models import Channel
 from instances import care, listeners, locks, missed, receive_mode
 from instances.models import ReceiveModeChange, WhatsAppSession
 from messaging.models import Message
+from tests.instances.dying import killer
 from tests.instances.support import (
     NAME,
     Evolution,
@@ -32,6 +33,7 @@ from tests.instances.support import (
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
+OFF = {"webhook": {"enabled": False, "url": "", "events": []}}
 # What a switch asks of Evolution, in this order: path prefix, method, how often it is asked before.
 STEPS = {
     "websocket": [
@@ -257,6 +259,40 @@ def test_a_pending_handover_finishes_by_itself_after_the_first_event(
     assert ReceiveModeChange.objects.latest("pk").result == "done"
 
 
+def test_a_pending_handover_survives_a_restart_of_evolution(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.restarts(0.2)
+    wait_until(evolution.is_up)
+    care.resume_handovers()
+    assert state(api)["switching"]["phase"] == "joining"
+    evolution.writes("depois do reinício")
+    wait_until(joined(pending), "the listener joins")
+    care.resume_handovers()
+    assert agreed(api, evolution) == "websocket"
+    wait_until(lambda: texts() == ["depois do reinício"])
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_evolution_that_restarts_in_the_middle_of_a_switch_leaves_one_mode(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    # It is slow at the second step, and gone before the third.
+    evolution.fault("/webhook/find", mode="slow", seconds=0.25)
+    threading.Timer(0.1, evolution.restarts, [0.5]).start()
+    assert switch(api, "webhook").status_code == 502
+
+    def is_undone() -> bool:
+        care.resume_handovers()
+        return state(api)["switching"] is None
+
+    wait_until(evolution.is_up)
+    wait_until(is_undone)
+    assert agreed(api, evolution) == "websocket"
+    evolution.writes("abre o socket de novo")
+    wait_until(lambda: texts() == ["abre o socket de novo"])
+
+
 def test_the_join_of_a_pending_handover_asks_for_its_end(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
@@ -339,113 +375,121 @@ def test_of_two_at_once_one_wins_and_the_other_gets_409(
     assert list(ReceiveModeChange.objects.values_list("result", flat=True)) == ["done", "done"]
 
 
-def enable(session: WhatsAppSession, mode: str) -> None:
-    if mode == "webhook":
-        receive_mode.enable_webhook(session, base64=True, source="api", user=None)
-    else:
-        receive_mode.enable_websocket(session, source="api", user=None)
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-def _dies_before(name: str) -> Callable[[pytest.MonkeyPatch], None]:
-    def arrange(monkeypatch: pytest.MonkeyPatch) -> None:
-        def die(*_: Any, **__: Any) -> None:
-            raise Killed
-
-        monkeypatch.setattr(receive_mode, name, die)
-
-    return arrange
-
-
-def _dies_at_write(number: int) -> Callable[[pytest.MonkeyPatch], None]:
-    """Die before the n-th time that a phase is written down."""
-
-    def arrange(monkeypatch: pytest.MonkeyPatch) -> None:
-        write, count = receive_mode._write, [0]
-
-        def counted(session: WhatsAppSession, **values: Any) -> None:
-            count[0] += 1
-            if count[0] == number:
-                raise Killed
-            write(session, **values)
-
-        monkeypatch.setattr(receive_mode, "_write", counted)
-
-    return arrange
-
-
-def _dies_at_request(number: int, *, after: bool) -> Callable[[pytest.MonkeyPatch], None]:
-    """Die before or after the n-th request to Evolution."""
-
-    def arrange(monkeypatch: pytest.MonkeyPatch) -> None:
-        instance, here = receive_mode.EvolutionInstance, threading.current_thread()
-        call, count = instance._call, [0]
-
-        def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if threading.current_thread() is not here:
-                return call(self, *args, **kwargs)  # the listener's
-            count[0] += 1
-            if count[0] == number and not after:
-                raise Killed
-            answer = call(self, *args, **kwargs)
-            if count[0] == number:
-                raise Killed
-            return answer
-
-        monkeypatch.setattr(instance, "_call", counted)
-
-    return arrange
-
-
-DEATHS = {
-    **{f"before write {n}": _dies_at_write(n) for n in (1, 2, 3)},
-    **{f"before request {n}": _dies_at_request(n, after=False) for n in (1, 2, 3, 4)},
-    **{f"after request {n}": _dies_at_request(n, after=True) for n in (1, 2, 3, 4)},
-    "before the end": _dies_before("_finish"),
-}
-
-
-def test_a_process_killed_between_any_two_steps_leaves_what_the_next_completes(
-    api: APIClient,
-    by_websocket: WhatsAppSession,
-    evolution: Evolution,
+def test_two_who_want_opposite_ways_end_in_one(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
-    for to in ("webhook", "websocket"):
-        for death, arrange in DEATHS.items():
-            with pytest.MonkeyPatch.context() as monkeypatch:
-                arrange(monkeypatch)
-                session = WhatsAppSession.objects.select_related("channel").get()
-                with pytest.raises(Killed):
-                    enable(session, to)
-            receives(evolution, f"{to}, killed {death}")
-            session.refresh_from_db()
-            if session.switching_to:
-                # Nobody holds it: the next start takes it up.
-                care.resume_handovers()
-                session.refresh_from_db()
-                if session.switching_phase == "joining":
-                    wait_until(joined(session))
-                    care.resume_handovers()
-            mode = agreed(api, evolution)
-            receives(evolution, f"{to}, after {death}")
-            change = ReceiveModeChange.objects.latest("pk")
-            assert change.finished_at is not None, (to, death)
-            if mode == to:
-                assert switch(api, other(to)).status_code == 200
-        assert switch(api, to).status_code == 200
+    evolution.fault("/webhook/set", mode="slow", seconds=0.3, times=1)
+    codes: dict[str, int] = {}
+
+    def click(to: str) -> None:
+        try:
+            codes[to] = switch(api, to).status_code
+        finally:
+            connection.close()
+
+    first = threading.Thread(target=click, args=["webhook"])
+    first.start()
+    wait_until(lambda: WhatsAppSession.objects.filter(switching_to="webhook").exists())
+    click("websocket")
+    first.join()
+    assert codes == {"webhook": 200, "websocket": 409}
+    assert agreed(api, evolution) == "webhook"
+
+
+# Phases are written down, Evolution is asked, and the end is stored: each may be the last thing.
+MOMENTS = [
+    *(("before-write", n) for n in (1, 2, 3)),
+    *(("after-write", n) for n in (1, 2, 3)),
+    *(("before-request", n) for n in (1, 2, 3, 4)),
+    *(("after-request", n) for n in (1, 2, 3, 4)),
+    ("before-end", 1),
+]
+
+
+@pytest.fixture(scope="module")
+def kill(web: str, django_db_setup: None) -> Iterator[Callable[[int, str, str, int], str]]:
+    """Do a switch in a process that is killed with SIGKILL in the middle."""
+    with killer(web) as function:
+        yield function
+
+
+def goes_on(session: WhatsAppSession) -> None:
+    """Do what the next start does: every two seconds, care looks for handovers."""
+    wait_until(lambda: locks.holders(locks.HANDOVER) == set(), "the dead process' lock is free")
+    care.resume_handovers()
+    session.refresh_from_db()
+    if session.switching_phase == "joining":
+        wait_until(joined(session))
+        care.resume_handovers()
+
+
+@pytest.mark.parametrize("to", ["webhook", "websocket"])
+def test_a_process_killed_between_any_two_steps_leaves_what_the_next_completes(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, kill: Any, to: str
+) -> None:
+    session = by_websocket
+    if to == "websocket":
+        assert switch(api, "webhook").status_code == 200
+    for moment, number in MOMENTS:
+        told = f"{to}, killed {moment} {number}"
+        ended = kill(session.pk, to, moment, number)
+        # A switch to the webhook writes three times; the third is its end.
+        assert ended == "killed", told
+        assert any(evolution.found()), f"{told}: no way is on"
+        receives(evolution, told)
+        goes_on(session)
+        mode = agreed(api, evolution)
+        receives(evolution, f"{told}, then went on")
+        change = ReceiveModeChange.objects.latest("pk")
+        assert change.finished_at is not None, told
+        if mode == to:
+            assert switch(api, other(to)).status_code == 200
+    assert switch(api, to).status_code == 200
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("to", ["webhook", "websocket"])
+def test_a_process_killed_while_it_goes_back_leaves_what_the_next_completes(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, kill: Any, to: str
+) -> None:
+    if to == "websocket":
+        assert switch(api, "webhook").status_code == 200
+    path, method = STEPS[to][-1]
+    going_back = [(f"{when}-request", n) for n in (5, 6, 7, 8) for when in ("before", "after")]
+    for moment, number in going_back:
+        # The last step of the switch fails, so all of it is undone.
+        evolution.fault(path, method=method, times=1)
+        told = f"back from {to}, killed {moment} {number}"
+        assert kill(by_websocket.pk, to, moment, number) == "killed", told
+        assert any(evolution.found()), f"{told}: no way is on"
+        receives(evolution, told)
+        goes_on(by_websocket)
+        assert agreed(api, evolution) == other(to), told
+        assert ReceiveModeChange.objects.latest("pk").result == "undone", told
+
+
+def test_a_first_configuration_that_is_killed_is_completed(
+    api: APIClient, session: WhatsAppSession, evolution: Evolution, kill: Any
+) -> None:
+    for moment, number in [("before-request", 1), ("after-request", 1), ("after-write", 2)]:
+        assert kill(session.pk, "first", moment, number) == "killed"
+        goes_on(session)
+        assert agreed(api, evolution) == "webhook", (moment, number)
+        evolution.post(f"/webhook/set/{NAME}", OFF)
+        WhatsAppSession.objects.update(webhook_enabled=False, webhook_url=None)
+    # Whoever has a mode keeps it.
+    WhatsAppSession.objects.update(websocket_enabled=True)
+    assert kill(session.pk, "first", "before-request", 1) == "done"
+    assert evolution.found() == (False, False)
 
 
 def test_a_handover_whose_listener_and_process_died_goes_back(
-    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: Any
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, kill: Any
 ) -> None:
     evolution.open_namespace()
-    with listening(), pytest.MonkeyPatch.context() as patch:
-        _dies_at_request(4, after=False)(patch)  # the webhook is off, and nobody has looked
-        with pytest.raises(Killed):
-            enable(by_webhook, "websocket")
+    with listening():
+        # The webhook is off, and nobody has looked.
+        assert kill(by_webhook.pk, "websocket", "before-request", 4) == "killed"
     assert evolution.found() == (False, True)
     WhatsAppSession.objects.update(listener_connected=False)
     care.resume_handovers()
@@ -456,9 +500,12 @@ def test_a_handover_whose_listener_and_process_died_goes_back(
 def test_the_lock_is_free_after_any_failure(
     api: APIClient, by_webhook: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        _dies_before("_advance")(patch)
-        with pytest.raises(Killed):
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(receive_mode, "_advance", fail)
+        with pytest.raises(RuntimeError):
             receive_mode.enable_webhook(by_webhook, base64=True, source="api", user=None)
     assert locks.holders(locks.HANDOVER) == set()
     care.resume_handovers()

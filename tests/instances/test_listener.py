@@ -16,9 +16,10 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from channels_app.models import Channel
+from instances import care, listeners
 from instances import listener as listener_module
-from instances import listeners
 from instances.models import ListenerProcess, WhatsAppSession
+from messaging import live as messaging_live
 from messaging.inbound import journal
 from messaging.models import InboundEvent, Message
 from tests.instances.support import (
@@ -150,6 +151,48 @@ def test_it_shows_a_heartbeat_for_each_session_and_for_itself(
     process = ListenerProcess.objects.get()
     assert process.name == listener.name
     wait_until(lambda: ListenerProcess.objects.get().seen_at > process.seen_at)
+
+
+@pytest.fixture
+def pushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """What open pages are told."""
+    told: list[tuple[str, Any]] = []
+    publish = messaging_live.publish
+
+    def listen(group: str, **changed: Any) -> None:
+        told.append((group, changed.get("sessions")))
+        publish(group, **changed)
+
+    monkeypatch.setattr(messaging_live, "publish", listen)
+    return told
+
+
+@pytest.mark.usefixtures("quick_beat")
+def test_open_pages_are_told_of_the_heartbeat(
+    by_websocket: WhatsAppSession, pushed: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "SHOW_SECONDS", 0.1)
+    wait_until(lambda: pushed.count(("instances", by_websocket.pk)) >= 2)
+
+
+@pytest.mark.usefixtures("by_websocket")
+def test_open_pages_are_told_that_a_killed_listener_is_gone(
+    session: WhatsAppSession, listener: Any, pushed: list[Any]
+) -> None:
+    listener.stop()
+    wait_until(lambda: is_left(session))
+    # One that was killed could not tell so.
+    seen = timezone.now() - listeners.FRESH
+    WhatsAppSession.objects.update(listener_connected=True, listener_seen_at=seen)
+    pushed.clear()
+    care.look_around()
+    assert is_left(session)
+    assert pushed == [("instances", session.pk)]
+    # One that lives is left alone.
+    WhatsAppSession.objects.update(listener_connected=True, listener_seen_at=timezone.now())
+    care.look_around()
+    assert not is_left(session)
+    assert len(pushed) == 1
 
 
 @pytest.mark.usefixtures("listener")
@@ -473,8 +516,6 @@ def stored_ids() -> set[str]:
 def test_killed_while_switching_it_leaves_one_mode_or_a_pending_switch(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, impatient: None
 ) -> None:
-    from instances import care
-
     with listener_process() as process:
         wait_for_listeners(1)
         assert switch(api, "websocket").status_code == 202
