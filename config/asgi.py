@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import tempfile
+from typing import IO, Any
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
@@ -22,6 +24,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
 
+from instances.receiving import MOST_BYTES  # noqa: E402
 from messaging.consumers import LiveConsumer  # noqa: E402
 
 
@@ -48,6 +51,29 @@ class WebhookHandler(ASGIHandler):
         assert answer is not None
         await self.send_response(answer, send)
         body.close()
+
+    async def read_body(self, receive: Any) -> IO[bytes]:
+        """Read the body, but keep no more than the largest event and a byte.
+
+        The rest is read and thrown away: one who is cut off in the middle hears no answer, and
+        would only try again.
+        """
+        body = tempfile.SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE, "w+b")  # noqa: SIM115
+        try:
+            left, more = MOST_BYTES + 1, True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise RequestAborted
+                chunk = message.get("body", b"")[:left]
+                body.write(chunk)
+                left -= len(chunk)
+                more = message.get("more_body", False)
+        except BaseException:
+            body.close()
+            raise
+        body.seek(0)
+        return body
 
     def load_middleware(self, is_async: bool = False) -> None:
         self._view_middleware: list[Any] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
@@ -83,7 +84,10 @@ class SwitchView(_Action):
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         user, source = _user(request), ReceiveModeChange.Source.PAGE
-        if request.POST.get("to") == Mode.WEBSOCKET:
+        to = request.POST.get("to")
+        if to not in Mode.values:
+            raise BadRequest
+        if to == Mode.WEBSOCKET:
             return message_of(receive_mode.enable_websocket(session, source=source, user=user))
         return message_of(
             receive_mode.enable_webhook(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,10 +99,11 @@ def _read_batch(source: str, source_key: str) -> int:
 
 def _read_together(batch: Sequence[InboundEvent], channels: Mapping[str, Channel]) -> bool:
     """Read a batch as if none of its events could fail; nothing is done where one does."""
+    counts: Counter[str] = Counter()
     try:
         with transaction.atomic():
             for event in batch:
-                apply.apply(event, channels)
+                counts.update(apply.apply(event, channels))
             InboundEvent.objects.filter(pk__in=[event.pk for event in batch]).update(
                 state=InboundEvent.State.DONE, error="", processed_at=timezone.now()
             )
@@ -109,7 +111,14 @@ def _read_together(batch: Sequence[InboundEvent], channels: Mapping[str, Channel
         raise
     except Exception:
         return False
+    _tell_unknown(batch[0].source, counts)
     return True
+
+
+def _tell_unknown(source: str, counts: Mapping[str, int]) -> None:
+    """Log how many events of which unknown kinds there were: they change nothing, but are kept."""
+    if unknown := {kind: n for kind, n in counts.items() if kind.startswith("event:")}:
+        log.info("events of unknown kinds", source=source, counts=unknown)
 
 
 def read_one(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
@@ -131,4 +140,5 @@ def read_one(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
         event.state = InboundEvent.State.DONE
         event.error = ""
         log.debug("event read", event_id=event.pk, source=event.source, **counts)
+        _tell_unknown(event.source, counts)
     event.processed_at = timezone.now()

@@ -132,10 +132,7 @@ def by_websocket(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evolution and the socket have a third of a second."""
-    from channels_app.providers.evolution_instance import EvolutionInstance
+    """The socket has a third of a second before a switch is told to be pending."""
     from instances import receive_mode
 
-    defaults = EvolutionInstance.__init__.__kwdefaults__
-    monkeypatch.setitem(defaults, "timeout", 0.3)
     monkeypatch.setattr(receive_mode, "JOIN_PATIENCE", 0.3)

@@ -44,9 +44,6 @@ def switch(session_id: int, to: str, moment: str, number: int) -> None:
     from instances import receive_mode
     from instances.models import WhatsAppSession
 
-    defaults = EvolutionInstance.__init__.__kwdefaults__
-    assert defaults is not None
-    defaults["timeout"] = 2.0
     after, _, what = moment.partition("-")
     place: Any = {"write": receive_mode, "request": EvolutionInstance, "end": receive_mode}[what]
     name = {"write": "_write", "request": "_call", "end": "_finish"}[what]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog.testing
 from django.core.management import call_command
 
 from channels_app.models import Channel
@@ -54,7 +55,11 @@ def test_an_unknown_event_is_kept_and_counted(
     event = InboundEvent.objects.get()
     counts = apply.apply(event, apply.channels_of(event.source, event.source_key))
     assert counts == {"event:something.new": 1}
-    read()
+    store(session, {**payload, "date_time": "y"})
+    with structlog.testing.capture_logs() as logs:
+        read()
+    [told] = [line for line in logs if line["event"] == "events of unknown kinds"]
+    assert told["counts"] == {"event:something.new": 2}
     event.refresh_from_db()
     assert (event.state, event.payload) == ("done", payload)
 

@@ -13,6 +13,7 @@ from django.db import connection
 from django.utils import timezone
 
 from channels_app.models import Channel
+from channels_app.providers.evolution_instance import EvolutionInstance
 from instances import care, listeners, locks, missed, receive_mode
 from instances.models import ReceiveModeChange, WhatsAppSession
 from messaging.models import Message
@@ -77,13 +78,39 @@ def receives(evolution: Evolution, text: str) -> None:
     assert stored() == 1
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Let the next request of this kind, which is never answered, wait only a moment."""
+    call = EvolutionInstance._call
+    hurried: list[tuple[str, str]] = []
+
+    def called(self: Any, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+        patience = self._timeout
+        for kind in list(hurried):
+            if method == kind[0] and path.startswith(kind[1]):
+                hurried.remove(kind)
+                self._timeout = 0.3
+        try:
+            return call(self, method, path, *args, **kwargs)
+        finally:
+            self._timeout = patience
+
+    monkeypatch.setattr(EvolutionInstance, "_call", called)
+    return lambda method, path: hurried.append((method, path))
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_any_step_leaves_the_old_mode_working(
-    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, fault: str
+    api: APIClient,
+    by_websocket: WhatsAppSession,
+    evolution: Evolution,
+    fault: str,
+    hurry: Callable[[str, str], None],
 ) -> None:
     for to in ("webhook", "websocket"):
         for path, method in STEPS[to]:
+            if FAULTS[fault]["mode"] == "hang":
+                hurry(method, path)
             evolution.fault(path, method=method, **FAULTS[fault])
             answer = switch(api, to)
             assert answer.status_code == 502, (to, path, answer.data)
@@ -101,7 +128,6 @@ def test_a_fault_at_any_step_leaves_the_old_mode_working(
         assert switch(api, to).status_code == 200
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("to", ["webhook", "websocket"])
 def test_an_undo_that_cannot_be_done_now_is_tried_until_it_is(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, to: str
@@ -127,7 +153,6 @@ def test_an_undo_that_cannot_be_done_now_is_tried_until_it_is(
     assert ReceiveModeChange.objects.latest("pk").result == "undone"
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_new_switch_need_not_wait_for_an_undo(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
@@ -141,7 +166,6 @@ def test_a_new_switch_need_not_wait_for_an_undo(
     assert results == ["done", "undone"]
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_slow_evolution_is_waited_for(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
@@ -273,14 +297,20 @@ def test_a_pending_handover_survives_a_restart_of_evolution(
     wait_until(lambda: texts() == ["depois do reinício"])
 
 
-@pytest.mark.usefixtures("impatient")
 def test_an_evolution_that_restarts_in_the_middle_of_a_switch_leaves_one_mode(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     # It is slow at the second step, and gone before the third.
-    evolution.fault("/webhook/find", mode="slow", seconds=0.25)
-    threading.Timer(0.1, evolution.restarts, [0.5]).start()
+    evolution.fault("/webhook/find", method="GET", mode="hang")
+
+    def restart() -> None:
+        wait_until(lambda: evolution.books("faults")[0]["times"] == 0)
+        evolution.restarts(0.5)
+
+    restarting = threading.Thread(target=restart)
+    restarting.start()
     assert switch(api, "webhook").status_code == 502
+    restarting.join()
 
     def is_undone() -> bool:
         care.resume_handovers()
@@ -447,7 +477,6 @@ def test_a_process_killed_between_any_two_steps_leaves_what_the_next_completes(
     assert switch(api, to).status_code == 200
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("to", ["webhook", "websocket"])
 def test_a_process_killed_while_it_goes_back_leaves_what_the_next_completes(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, kill: Any, to: str

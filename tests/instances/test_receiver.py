@@ -193,7 +193,7 @@ def picture(size: int) -> tuple[bytes, dict[str, Any]]:
 
 
 def test_big_media_are_kept_as_a_file_and_not_in_the_row(post: Any) -> None:
-    content, body = picture(20 * 1024 * 1024)
+    content, body = picture(4 * 1024 * 1024)
     assert post(body).status_code == 200
     stored = InboundEvent.objects.get()
     kept = stored.payload["data"]["message"]["base64"]
@@ -221,9 +221,58 @@ def test_media_by_socket_are_kept_as_a_file_too(
     assert kept["size"] == len(content)
 
 
-def test_more_than_64_mb_is_413(post: Any) -> None:
-    assert post(b"x" * (64 * 1024 * 1024 + 1)).status_code == 413
-    assert not InboundEvent.objects.exists()
+def test_media_up_to_64_mb_are_taken_and_more_is_413(post: Any) -> None:
+    _, body = picture(47 * 1024 * 1024)
+    raw = json.dumps(body).encode()
+    assert 62 * 1024 * 1024 < len(raw) < 64 * 1024 * 1024
+    raw += b" " * (64 * 1024 * 1024 - len(raw))
+    assert post(raw).status_code == 200
+    assert texts() == ["foto"]
+    answer = post(raw + b" ")
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_of_an_endless_body_no_more_than_that_is_kept(
+    post: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from config import asgi
+
+    kept: list[int] = []
+    read_body = asgi.WebhookHandler.read_body
+
+    async def looked_at(self: Any, receive: Any) -> Any:
+        body = await read_body(self, receive)
+        kept.append(body.seek(0, 2))
+        body.seek(0)
+        return body
+
+    monkeypatch.setattr(asgi.WebhookHandler, "read_body", looked_at)
+    assert post(b"x" * (80 * 1024 * 1024)).status_code == 413
+    assert kept == [64 * 1024 * 1024 + 1]
+
+
+def test_a_channel_that_is_switched_off_still_receives_what_evolution_sends(post: Any) -> None:
+    Channel.objects.update(active=False)
+    assert post(event()).status_code == 200
+    assert texts() == ["oi"]
+
+
+def test_of_a_deleted_channel_evolution_hears_at_once_that_repeating_is_useless(
+    by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    id_ = evolution.writes("antes")
+    wait_until(InboundEvent.objects.exists)
+    by_webhook.channel.delete()
+    # An answer that is repeated would stall the whole instance at the first edit.
+    evolution.control("inbound", instance=NAME, kind="edit", target=id_, text="mudado")
+    last = evolution.writes("depois")
+
+    def all_given_up() -> bool:
+        entries = evolution.books("events")
+        return any(entry["message_id"] == last for entry in entries)
+
+    wait_until(all_given_up, "the instance goes on")
+    assert not InboundEvent.objects.filter(payload__data__key__id=last).exists()
 
 
 @pytest.mark.parametrize(

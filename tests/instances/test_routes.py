@@ -209,6 +209,50 @@ def test_who_may_look_and_who_may_switch(
     assert requests.post(address, timeout=5).status_code == 401
 
 
+def test_every_route_asks_for_the_right_to_change(
+    by_webhook: WhatsAppSession,
+    evolution: Evolution,
+    make_user: Callable[..., User],
+    client_of: Callable[[User], APIClient],
+    web: str,
+) -> None:
+    base = "/api/instance-management"
+    routes = [
+        *(f"{base}/{word}/{NAME}" for word in ("enable-webhook", "enable-websocket")),
+        *(f"{base}/{word}/{NAME}" for word in ("repair", "cancel")),
+        f"/api/webhook-management/configure/{by_webhook.pk}",
+    ]
+    before = ReceiveModeChange.objects.count()
+    without = [make_user("looks", VIEW), make_user("nobody"), make_user("other", CHANGE)]
+    without[2].is_staff = False
+    without[2].save()
+    for path in routes:
+        for user in without:
+            for slash in ("", "/"):
+                answer = client_of(user).post(path + slash)
+                assert answer.status_code == 403, (path, user)
+                assert answer.json()["success"] is False
+        assert requests.post(web + path, timeout=5).status_code == 401
+        wrong = {"Authorization": "Token wrong"}
+        assert requests.post(web + path, headers=wrong, timeout=5).status_code == 401
+        assert client_of(without[0]).get(path).status_code in (403, 405)
+    assert ReceiveModeChange.objects.count() == before
+    assert evolution.found() == (True, False)
+
+
+def test_a_channel_without_an_address_is_told_so_and_owes_nothing(
+    api: APIClient, session: WhatsAppSession
+) -> None:
+    session.channel.evolution_url = ""
+    session.channel.save()
+    answer = switch(api, "webhook")
+    assert answer.status_code == 502
+    assert answer.json()["message"]
+    told = state(api)
+    assert (told["webhookEnabled"], told["switching"]) == (False, None)
+    assert told["evolution"]["reachable"] is False
+
+
 def test_staff_switch_with_their_session_and_csrf(by_webhook: WhatsAppSession, staff: User) -> None:
     from django.test import Client
 

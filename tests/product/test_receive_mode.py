@@ -18,12 +18,12 @@ pytestmark = [pytest.mark.product]
 NAME = demo_settings.INSTANCE
 
 
-def card(page: Page) -> Locator:
-    return page.locator(f'[data-session="{NAME}"]')
+def card(page: Page, name: str = NAME) -> Locator:
+    return page.locator(f'[data-session="{name}"]')
 
 
-def button(page: Page, mode: str) -> Locator:
-    return card(page).locator(f'[data-mode="{mode}"] button')
+def button(page: Page, mode: str, name: str = NAME) -> Locator:
+    return card(page, name).locator(f'[data-mode="{mode}"] button')
 
 
 def expect_active(page: Page, mode: str) -> None:
@@ -116,3 +116,47 @@ def test_a_change_in_evolutions_own_manager_is_shown_and_one_click_repairs_it(
 
     expect(card(page).get_by_text("Fora de sincronia")).to_have_count(0, timeout=30_000)
     expect_active(page, "webhook")
+
+
+@pytest.mark.browser
+def test_an_instance_without_a_mode_warns_until_its_first_configuration(
+    new_window: Callable[..., Page], api: Api, product: Product
+) -> None:
+    name = f"nova_{uuid.uuid4().hex[:8]}"
+    key = {"apikey": demo_settings.EVOLUTION_API_KEY}
+    body = {"instanceName": name, "integration": "WHATSAPP-BAILEYS"}
+    made = requests.post(f"{product.evolution}/instance/create", json=body, headers=key, timeout=10)
+    made.raise_for_status()
+    fields = {
+        "name": name,
+        "kind": "baileys",
+        "evolution_url": product.evolution,
+        "evolution_api_key": demo_settings.EVOLUTION_API_KEY,
+        "instance_name": name,
+    }
+    address = f"{product.url}/api/channels/"
+    requests.post(address, json=fields, headers=api.headers, timeout=20).raise_for_status()
+    page, other = new_window(), new_window()
+    page.goto("/instances/")
+    other.goto(f"/instances/{name}/")
+    for window in (page, other):
+        expect(
+            card(window, name).get_by_text("Nenhum modo ativo - mensagens não serão recebidas!")
+        ).to_be_visible()
+        expect(card(window, name).get_by_text("Ativo", exact=True)).to_have_count(0)
+
+    # The checkbox goes with the click.
+    card(page, name).get_by_label("Receber mídias em Base64").uncheck()
+    button(page, "webhook", name).click()
+
+    for window in (page, other):
+        row = card(window, name).locator('[data-mode="webhook"]')
+        expect(row).to_have_attribute("data-active", "true", timeout=30_000)
+        expect(row.get_by_text("Ativo", exact=True)).to_be_visible()
+        expect(card(window, name).get_by_text("Nenhum modo ativo")).to_have_count(0)
+        expect(card(window, name).get_by_label("Receber mídias em Base64")).not_to_be_checked()
+    found = requests.get(f"{product.evolution}/webhook/find/{name}", headers=key, timeout=10).json()
+    assert (found["enabled"], found["webhookBase64"]) == (True, False)
+    state = api.get(f"/api/instance-management/connection-state/{name}")
+    assert (state["webhookEnabled"], state["inSync"]) == (True, True)
+    assert state["webhookConfig"]["webhook_base64"] is False

@@ -19,7 +19,7 @@ from simulators.evolution import EvolutionSettings, create_app
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "evolution"
 KEY = "testkey"
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 
 
 def capture(number: str) -> list[Any]:
