@@ -42,6 +42,7 @@ from tests.instances.support import (
 )
 
 if TYPE_CHECKING:
+    from django.test import Client
     from rest_framework.test import APIClient
 
 
@@ -622,3 +623,21 @@ def test_in_global_mode_it_hears_its_own_instance_at_the_root(
     wait_until(lambda: texts() == ["nossa"])
     names = {event["instance"] for event in InboundEvent.objects.values_list("payload", flat=True)}
     assert names == {NAME}
+
+
+def test_staff_tell_that_a_server_is_in_global_mode(
+    by_websocket: WhatsAppSession, evolution: Evolution, admin_client: Client, plain_static: None
+) -> None:
+    evolution.control("settings", websocket_global_events=True)
+    address = f"/admin/instances/whatsappsession/{by_websocket.pk}/change/"
+    page = admin_client.get(address).content.decode()
+    assert by_websocket.webhook_secret not in page
+    answer = admin_client.post(address, {"global_events": "on", "websocket_enabled": ""})
+    assert answer.status_code == 302
+    by_websocket.refresh_from_db()
+    assert (by_websocket.global_events, by_websocket.websocket_enabled) == (True, True)
+    # It leaves the instance's own namespace for the root.
+    wait_until(lambda: evolution.clients() == 0)
+    wait_until(joined(by_websocket))
+    evolution.writes("pela raiz")
+    wait_until(lambda: texts() == ["pela raiz"])

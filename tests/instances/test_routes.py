@@ -265,6 +265,21 @@ def test_staff_switch_with_their_session_and_csrf(by_webhook: WhatsAppSession, s
     assert answer.status_code == 200
 
 
+@pytest.mark.parametrize("to", ["", "both", None])
+def test_a_click_that_names_no_mode_switches_nothing(
+    by_webhook: WhatsAppSession, staff: User, evolution: Evolution, to: str | None
+) -> None:
+    from django.test import Client
+
+    browser = Client()
+    browser.force_login(staff)
+    before = ReceiveModeChange.objects.count()
+    answer = browser.post(f"/instances/{NAME}/switch/", {} if to is None else {"to": to})
+    assert answer.status_code == 400
+    assert ReceiveModeChange.objects.count() == before
+    assert evolution.found() == (True, False)
+
+
 def test_an_unknown_instance_is_404_with_success_false(api: APIClient) -> None:
     for answer in (
         switch(api, "webhook", "ghost"),

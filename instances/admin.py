@@ -1,0 +1,42 @@
+"""Sessions and their history, to look at; only what Evolution cannot tell is set here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from instances import listeners
+from instances.models import WhatsAppSession
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[WhatsAppSession]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+
+@admin.register(WhatsAppSession)
+class SessionAdmin(_ModelAdmin):
+    """The receive mode itself is switched on its card, together with Evolution."""
+
+    list_display = ("name", "webhook_enabled", "websocket_enabled", "global_events", "connection")
+    list_select_related = ("channel",)
+    search_fields = ("channel__instance_name", "channel__name")
+    fields = ("channel", "webhook_enabled", "websocket_enabled", "webhook_url", "global_events")
+    readonly_fields = ("channel", "webhook_enabled", "websocket_enabled", "webhook_url")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(
+        self, request: HttpRequest, obj: WhatsAppSession | None = None
+    ) -> bool:
+        return False
+
+    def save_model(
+        self, request: HttpRequest, obj: WhatsAppSession, form: Any, change: bool
+    ) -> None:
+        """Store that one field: a handover may have changed the others meanwhile."""
+        obj.save(update_fields=["global_events"])
+        listeners.wake()
