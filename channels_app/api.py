@@ -27,7 +27,7 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             "ignore_messages_sent_outside",
             "official_retries", "request_timeout_seconds", "confirm_seconds", "on_unconfirmed",
             "fallback_max_age_minutes", "fallback_per_minute", "fallback_new_chats_per_day",
-            "fallback_despite_limits", "messages_per_second",
+            "fallback_despite_limits", "messages_per_second", "coexistence",
             "evolution_url", "evolution_api_key", "instance_name", "calls_api_key",
             "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
             "breaker_opened_at", "breaker_code", "wwebjs_breaker_opened_at", "wwebjs_breaker_code",
@@ -35,6 +35,7 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = [
+            "coexistence",
             "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
             "breaker_opened_at", "breaker_code", "wwebjs_breaker_opened_at", "wwebjs_breaker_code",
             "new_chats_stopped_until",

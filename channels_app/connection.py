@@ -15,10 +15,13 @@ def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
     Returns one (label, report) each, the channel's own first, in the active language. The result
     is stored as the channel's health: it says whether the channel's own way works, its detail
     also names a fallback that does not. A Baileys channel that serves as the fallback gets its
-    own health stored on itself. It asks the network: not to be called inside of a transaction.
+    own health stored on itself. Whether the number is in coexistence is kept as well, as that limits
+    its throughput. It asks the network: not to be called inside of a transaction.
     """
     label, route = _own(channel)
     report = provider_for(channel, route=route).check()
+    if report.ok and (told := report.details.get("coexistence")):
+        Channel.objects.filter(pk=channel.pk).update(coexistence=told == "yes")
     found = [(label, report)]
     detail = report.summary
     fallback = _fallback(channel)

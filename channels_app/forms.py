@@ -224,7 +224,9 @@ class ChannelForm(SecretsForm):
                 "Marketing limits, low quality, a restricted account: what Meta holds back for "
                 "these then goes out by the fallback. It can cost you the number."
             ),
-            "messages_per_second": _("80; a number that the WhatsApp app uses as well has 20."),
+            "messages_per_second": _(
+                "80; a number that the WhatsApp app uses as well never gets more than 20."
+            ),
         }
         error_messages: ClassVar = {
             "name": {"unique": _("Another channel already has this name.")},

@@ -53,6 +53,8 @@ class Channel(models.Model):
         "wwebjs_own_number",
         "wwebjs_last_drop_at",
         "wwebjs_last_drop_reason",
+        # What the test of the connection found out.
+        "coexistence",
         # What sending found out; see breakers.py.
         "breaker_opened_at",
         "breaker_code",
@@ -66,6 +68,7 @@ class Channel(models.Model):
         "wwebjs_breaker_probes",
         "new_chats_stopped_until",
     )
+    COEXISTENCE_PER_SECOND = 20
     SECRETS = (
         "access_token",
         "app_secret",
@@ -175,6 +178,8 @@ class Channel(models.Model):
         default=80,
         validators=[MinValueValidator(1), MaxValueValidator(1000)],
     )
+    # The WhatsApp app uses the number as well, as Meta told at the last test of the connection.
+    coexistence = models.BooleanField(default=False, editable=False)
 
     evolution_url = models.CharField(
         _("Evolution API address"), max_length=200, validators=[validate_http_address], blank=True
@@ -310,6 +315,12 @@ class Channel(models.Model):
             and self.fallback == self.Fallback.WWEBJS
             and bool(self.wwebjs_url and self.wwebjs_session_id)
         )
+
+    @property
+    def throughput(self) -> int:
+        """Official messages a second: a number in coexistence has 20 (contracts/cloud-api.md §5)."""
+        limit = self.messages_per_second
+        return min(limit, self.COEXISTENCE_PER_SECOND) if self.coexistence else limit
 
     def record_health(self, *, ok: bool, detail: str = "") -> bool:
         """Store whether the channel works, and since when. Returns whether that is a change."""

@@ -65,7 +65,7 @@ def note_start(attempt: DeliveryAttempt) -> None:
     """Remember that this process begins a send now."""
     if attempt.route != Route.OFFICIAL:
         return
-    limit = attempt.channel.messages_per_second
+    limit = attempt.channel.throughput
     _by_channel.add(attempt.channel_id, kept=max(1, limit // _SHARE))
     _by_conversation.add(
         attempt.message.conversation_id, kept=max(1, policy.RECIPIENT_BURST // _SHARE)
@@ -125,7 +125,7 @@ class _Session:
 def _throughput_free_at(channel: Channel, now: dt.datetime) -> dt.datetime | None:
     if not _by_channel.full_within(channel.pk, 1.0):
         return None
-    second, limit = dt.timedelta(seconds=1), channel.messages_per_second
+    second, limit = dt.timedelta(seconds=1), channel.throughput
     recent = DeliveryAttempt.objects.filter(
         channel=channel, route=Route.OFFICIAL, started_at__gt=now - second
     )

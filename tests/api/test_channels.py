@@ -82,6 +82,7 @@ def test_a_channel_is_made_with_the_defaults_of_the_contract(api: APIClient) -> 
         "fallback_new_chats_per_day": 100,
         "fallback_despite_limits": False,
         "messages_per_second": 80,
+        "coexistence": False,
         "evolution_url": "",
         "evolution_api_key_set": False,
         "instance_name": "",

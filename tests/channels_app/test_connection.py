@@ -86,6 +86,20 @@ def test_both_sides_are_asked_and_the_result_is_kept(raw_server: Start) -> None:
 
 
 @pytest.mark.django_db
+def test_a_number_in_coexistence_sends_twenty_a_second_at_most(raw_server: Start) -> None:
+    both = NUMBER.replace(b"}", b',"is_on_biz_app":true}')
+    server = raw_server(lambda conn, n: respond(conn, both))
+    channel = official(server.url, messages_per_second=80)
+    channel.save()
+    assert channel.throughput == 80
+    run_test(channel)
+    channel.refresh_from_db()
+    assert (channel.coexistence, channel.throughput) == (True, 20)
+    channel.messages_per_second = 5
+    assert channel.throughput == 5
+
+
+@pytest.mark.django_db
 def test_a_fallback_that_does_not_work_is_named_but_does_not_condemn_the_channel(
     raw_server: Start,
 ) -> None:
