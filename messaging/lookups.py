@@ -1,7 +1,8 @@
-"""Unknown sends of the fallback, looked up at the provider that can tell.
+"""Unknown sends by a session, looked up at the provider that can tell.
 
-wwebjs-api lists a chat's messages: what stands there with an ack of WhatsApp's server was sent.
-What does not stand there proves nothing, so the message goes on being held for a person.
+wwebjs-api lists a chat's messages, Evolution those of an instance: what stands there with an ack of
+WhatsApp's server was sent. What does not stand there proves nothing, so the message goes on being
+held for a person.
 (Meta's `message_history` would be the like for the official API; what it answers is not verified,
 contracts/cloud-api.md §3, so nothing is built on it.)
 """
@@ -9,20 +10,27 @@ contracts/cloud-api.md §3, so nothing is built on it.)
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 
 import structlog
 from django.utils import timezone
 
 from channels_app.providers import http
 from channels_app.providers.base import SendError
+from channels_app.providers.evolution_instance import EvolutionFailed, EvolutionInstance
 from channels_app.providers.wwebjs import WwebjsProvider
 from messaging import attempts as outcomes
+from messaging import phones
+from messaging.inbound import evolution
+from messaging.inbound.events import MessageEvent, ReceiptEvent
 from messaging.models import DeliveryAttempt
 from messaging.states import Outcome, Receipt, Route
 
 # Meanwhile the send may still be under way; after that nobody expects it any more.
 FIRST_AFTER, LAST_AFTER = dt.timedelta(seconds=5), dt.timedelta(minutes=15)
 AT_ONCE = 20
+# Messages of an instance that one look-up reads.
+LATEST = 50
 # The server counts whole seconds, by its own clock.
 CLOCKS_DIFFER = dt.timedelta(seconds=5)
 
@@ -30,11 +38,11 @@ log = structlog.get_logger(__name__)
 
 
 def look_up_unknown() -> None:
-    """Ask wwebjs-api for the texts whose send nobody heard the end of."""
+    """Ask wwebjs-api and Evolution for the texts whose send nobody heard the end of."""
     now = timezone.now()
     unknown = DeliveryAttempt.objects.filter(
         outcome=Outcome.UNKNOWN,
-        route=Route.WWEBJS,
+        route__in=_FINDERS,
         message__type="text",
         started_at__range=(now - LAST_AFTER, now - FIRST_AFTER),
     ).select_related("channel", "message__conversation__contact")
@@ -45,13 +53,14 @@ def look_up_unknown() -> None:
 def _look_up(attempt: DeliveryAttempt) -> None:
     message = attempt.message
     try:
-        found = WwebjsProvider(attempt.channel).sent_texts(
-            message.conversation.contact.phone_number or "",
-            message.text,
-            since=attempt.started_at - CLOCKS_DIFFER,
-        )
-    except (SendError, http.RequestFailed) as error:
+        found = _FINDERS[Route(attempt.route)](attempt, attempt.started_at - CLOCKS_DIFFER)
+    except (SendError, http.RequestFailed, EvolutionFailed) as error:
         log.info("look-up of an unknown send failed", error=type(error).__name__)
+        return
+    if attempt.provider_message_id:
+        # Named by the session's own event: it stands there by that name or not at all.
+        if attempt.provider_message_id in found:
+            outcomes.tell_receipt(attempt, Receipt.SENT)
         return
     taken = set(
         DeliveryAttempt.objects.filter(
@@ -82,3 +91,37 @@ def _others_without_id(attempt: DeliveryAttempt) -> int:
         .exclude(pk=attempt.pk)
         .count()
     )
+
+
+def _by_wwebjs(attempt: DeliveryAttempt, since: dt.datetime) -> list[str]:
+    message = attempt.message
+    number = message.conversation.contact.phone_number or ""
+    return WwebjsProvider(attempt.channel).sent_texts(number, message.text, since=since)
+
+
+def _by_evolution(attempt: DeliveryAttempt, since: dt.datetime) -> list[str]:
+    """The ids, oldest first, of the latest messages that are this one and that WhatsApp took."""
+    message, name = attempt.message, attempt.channel.instance_name
+    number = phones.spellings(message.conversation.contact.phone_number or "")
+    found = []
+    for record in EvolutionInstance(attempt.channel).messages(page=1, size=LATEST):
+        sent = next(iter(evolution.read(evolution.as_event(name, record))), None)
+        if (
+            isinstance(sent, MessageEvent)
+            and sent.outgoing
+            and sent.text == message.text
+            and sent.phone_number in number
+            and sent.at >= since
+        ):
+            told = [e for word in evolution.statuses_of(record, name) for e in evolution.read(word)]
+            receipts = {event.receipt for event in told if isinstance(event, ReceiptEvent)}
+            if receipts & _TAKEN and Receipt.FAILED not in receipts:
+                found.append(sent.provider_message_id)
+    return found[::-1]
+
+
+_TAKEN = {Receipt.SENT, Receipt.DELIVERED, Receipt.READ}
+_FINDERS: dict[Route, Callable[[DeliveryAttempt, dt.datetime], list[str]]] = {
+    Route.WWEBJS: _by_wwebjs,
+    Route.BAILEYS: _by_evolution,
+}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import procrastinate
 import time_machine
+from django.db.models import F, QuerySet
 from procrastinate.contrib.django import app
 
 from channels_app.models import Channel
@@ -208,3 +209,8 @@ def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.005)
+
+
+def make_older(rows: QuerySet[DeliveryAttempt], by: dt.timedelta) -> None:
+    """Let attempts have begun so much earlier."""
+    rows.update(started_at=F("started_at") - by)

@@ -1,0 +1,78 @@
+"""Unknown sends by an instance that nobody told us of, looked up in Evolution's own store."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import pytest
+
+from messaging import lookups
+from messaging.models import DeliveryAttempt, Message
+from messaging.states import Outcome
+from tests.instances.support import wait_until
+from tests.messaging.support import accept, deliver, make_older
+
+if TYPE_CHECKING:
+    from channels_app.models import Channel
+    from tests.instances.support import Evolution
+
+
+def held(channel: Channel, evolution: Evolution, scenario: str) -> Message:
+    """A message whose send has no answer and of which no event came."""
+    channel.request_timeout_seconds, channel.confirm_seconds = 1, 0
+    channel.save()
+    evolution.control("script", scenarios=[scenario])
+    message = accept(channel)
+    deliver(message)
+    assert message.icon == "unconfirmed"
+    make_older(message.attempts.all(), dt.timedelta(seconds=6))
+    return message
+
+
+@pytest.mark.parametrize("scenario", ["hang_delivered", "reset_after", "error_delivered"])
+def test_what_whatsapp_took_of_an_unknown_send_is_found(
+    channel: Channel, evolution: Evolution, scenario: str
+) -> None:
+    message = held(channel, evolution, scenario)
+
+    def proved() -> bool:
+        lookups.look_up_unknown()
+        message.refresh_from_db()
+        return message.icon == "globe"
+
+    wait_until(proved)
+    [attempt] = message.attempts.all()
+    assert (attempt.outcome, message.decision) == ("accepted", "")
+    assert attempt.provider_message_id
+
+
+def test_what_the_store_shows_without_an_ack_proves_nothing(
+    channel: Channel, evolution: Evolution
+) -> None:
+    message = held(channel, evolution, "reset_after")
+    lost = accept(channel, text="Outra")
+    evolution.control("script", scenarios=["pending_lost"])
+    deliver(lost)
+    DeliveryAttempt.objects.filter(message=lost).update(
+        outcome=Outcome.UNKNOWN, provider_message_id=""
+    )
+    make_older(lost.attempts.all(), dt.timedelta(seconds=6))
+
+    def proved() -> bool:
+        lookups.look_up_unknown()
+        message.refresh_from_db()
+        return message.icon == "globe"
+
+    wait_until(proved)
+    assert DeliveryAttempt.objects.get(message=lost).outcome == "unknown"
+
+
+def test_a_server_that_does_not_answer_leaves_it_held(
+    channel: Channel, evolution: Evolution
+) -> None:
+    message = held(channel, evolution, "reset_after")
+    evolution.fault("/chat/findMessages")
+    lookups.look_up_unknown()
+    message.refresh_from_db()
+    assert (message.icon, message.decision) == ("unconfirmed", "held")
