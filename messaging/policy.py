@@ -195,7 +195,7 @@ def next_step(
         return GiveUp("inactive")
     tried = [attempt for attempt in attempts if attempt.round == message.round]
     by_fallback = [attempt for attempt in tried if attempt.route != rules.main_route]
-    to_fallback = _Fallback(message, rules, now, limits, _forbidden(tried, rules))
+    to_fallback = _Fallback(message, rules, now, limits, _forbidden(attempts, tried, rules))
     if by_fallback:
         return _after_fallback(by_fallback, to_fallback, now=now)
     if message.round_route == "fallback":
@@ -296,17 +296,33 @@ class _Fallback:
         return Attempt(self.rules.fallback, reason)
 
 
-def _forbidden(tried: Sequence[AttemptFacts], rules: ChannelRules) -> str | None:
-    """Return why what the main route said forbids the fallback, whenever it was said."""
-    said = {
-        cloud_errors.lookup(attempt.error_code).fallback
+def never_by_another_way(attempts: Sequence[AttemptFacts], rules: ChannelRules) -> bool:
+    """Whether the main route ever refused this message in a way that not even a person goes around.
+
+    The customer blocked or stopped us, or the law or WhatsApp's safety forbids it.
+    """
+    return any(
+        cloud_errors.lookup(attempt.error_code).fallback == FallbackRule.NEVER
+        for attempt in attempts
+        if attempt.route == rules.main_route
+    )
+
+
+def _forbidden(
+    attempts: Sequence[AttemptFacts], tried: Sequence[AttemptFacts], rules: ChannelRules
+) -> str | None:
+    """Return why what the main route said forbids the fallback, whenever it was said.
+
+    A limit of this round (`tried`) does unless the channel opts in; a person may decide otherwise.
+    """
+    if never_by_another_way(attempts, rules):
+        return "never_fall_back"
+    limited = any(
+        cloud_errors.lookup(attempt.error_code).fallback == FallbackRule.OPT_IN
         for attempt in tried
         if attempt.route == rules.main_route
-    }
-    if FallbackRule.NEVER in said:
-        return "never_fall_back"
-    opted_in = rules.fallback_despite_limits or FallbackRule.OPT_IN not in said
-    return None if opted_in else "opt_in_only"
+    )
+    return "opt_in_only" if limited and not rules.fallback_despite_limits else None
 
 
 def _after_official(

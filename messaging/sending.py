@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel
-from messaging import attempts, contacts, delivery, live, phones, states, tasks
+from messaging import attempts, contacts, delivery, live, phones, policy, states, tasks
 from messaging import content as contents
 from messaging.models import Conversation, Message
 from messaging.storable import is_storable
@@ -176,7 +176,8 @@ def retry_message(
     """Set a rejected or unconfirmed message going again: a new round of the same policy.
 
     `route` "fallback" leaves the official API out. Raises NotRetryable when the message is in
-    another state, when its channel is not active, or has no fallback to use.
+    another state, when its channel is not active, or has no fallback to use, and when the official
+    API's refusal must not be gone around.
     """
     with transaction.atomic():
         message = Message.objects.select_for_update().get(pk=message.pk)
@@ -193,6 +194,9 @@ def retry_message(
             raise NotRetryable(_("This channel is not active."))
         if route == "fallback" and rules.fallback is None:
             raise NotRetryable(_("This channel has no working fallback."))
+        tried = attempts.facts(attempts.of(message))
+        if route == "fallback" and policy.never_by_another_way(tried, rules):
+            raise NotRetryable(policy.reason_text("never_fall_back"))
         message.round += 1
         message.round_route = route
         message.round_started_at = timezone.now()

@@ -376,7 +376,7 @@ def test_a_message_that_is_not_there_is_404(api: APIClient, id_: str) -> None:
 def test_a_rejected_message_can_be_sent_again(
     api: APIClient, wired: Channel, graph: Provider, body: dict[str, str], route: str
 ) -> None:
-    graph.plays("refused_131050")
+    graph.plays("refused_131049")
     message = Message.objects.get(
         pk=api.post(URL, {"channel": wired.pk, "to": TO, "text": "x"}, format="json").json()["id"]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from django.utils import timezone
 from channels_app.models import Channel
 from channels_app.providers.base import Accepted, Rejected, Transient
 from messaging import attempts as outcomes
-from messaging import delivery, sending
+from messaging import delivery, policy, sending
 from messaging.models import DeliveryAttempt, InboundEvent, Message, ParkedReceipt
 from messaging.states import Outcome, Receipt, Route
 from tests.messaging.support import (
@@ -572,7 +573,7 @@ def test_a_second_click_does_not_send_a_second_time(wired: Channel, graph: Provi
 def test_a_retry_needs_a_way_that_is_open(
     wired: Channel, make_channel: Callable[..., Channel], changes: dict[str, Any]
 ) -> None:
-    message = accept(wired, customer(graph="50"))
+    message = accept(wired, customer(graph="49"))
     deliver(message)
     wired.fallback_channel = make_channel(kind="baileys", instance_name="x", active=False)
     for name, value in changes.items():
@@ -580,6 +581,22 @@ def test_a_retry_needs_a_way_that_is_open(
     wired.save()
     with pytest.raises(sending.NotRetryable):
         sending.retry_message(message, route="fallback", user=None)
+
+
+def test_not_even_a_person_goes_around_a_customer_who_stopped_us(
+    wired: Channel, graph: Provider, wwebjs: Provider
+) -> None:
+    message = accept(wired, customer(graph="50"))
+    deliver(message)
+    assert message.decision == "never_fall_back"
+    with pytest.raises(sending.NotRetryable, match=str(policy.reason_text("never_fall_back"))):
+        sending.retry_message(message, route="fallback", user=None)
+    # Another try by the official API is another question to Meta; whatever comes of it stays there.
+    sending.retry_message(message, route="official", user=None)
+    graph.plays("refused_131047")
+    deliver(message)
+    assert message.decision == "never_fall_back"
+    assert wwebjs.sends() == []
 
 
 # -- a worker died ---------------------------------------------------------------------------------
@@ -1012,6 +1029,51 @@ def test_answer_and_receipt_end_the_same_in_either_order(
         "131026" if failed else "",
         "wamid.1",
     )
+
+
+def test_answer_and_statuses_in_any_order_and_number_leave_the_same_rows(channel: Channel) -> None:
+    """By the journal, as Meta posts them: with our reference, with the id alone, and again."""
+    failed = [{"code": 131026, "title": "Message undeliverable"}]
+
+    def end(order: tuple[str, ...], repeated: int) -> tuple[object, ...]:
+        message = accept(channel)
+        attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
+        id_ = f"wamid.{message.pk}"
+        for place, told in enumerate([*order, *order[:repeated]]):
+            if told == "answer":
+                outcomes.finish(attempt, Accepted(id_))
+                continue
+            post(
+                status(
+                    message,
+                    told,
+                    channel=channel,
+                    id=id_,
+                    errors=failed if told == "failed" else None,
+                    with_reference=place % 2 == 0,
+                )
+            )
+            read_events()
+        message.refresh_from_db()
+        attempt.refresh_from_db()
+        return (
+            message.status, message.route, message.icon, message.error_code, message.decision,
+            attempt.outcome, attempt.receipt, attempt.error_code,
+            attempt.provider_message_id == id_,
+        )  # fmt: skip
+
+    for events, expected in (
+        (("answer", "sent", "failed"), "rejected"),
+        (("answer", "failed", "delivered"), "delivered"),
+        (("answer", "sent", "read"), "read"),
+    ):
+        ends = {
+            end(order, repeated)
+            for order in itertools.permutations(events)
+            for repeated in range(len(events) + 1)
+        }
+        assert len(ends) == 1
+        assert next(iter(ends))[0] == expected
 
 
 @pytest.mark.django_db(transaction=True)

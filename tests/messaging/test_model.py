@@ -226,8 +226,8 @@ class Delivery(RuleBasedStateMachine):
 
     @invariant()
     def a_person_s_will_is_never_gone_around(self) -> None:
-        for earlier, later in itertools.pairwise(self.tries):
-            if earlier.round == later.round and later.route != Route.OFFICIAL:
+        for earlier, later in itertools.combinations(self.tries, 2):
+            if earlier.route == Route.OFFICIAL != later.route:
                 forbidden = cloud_errors.lookup(earlier.code).fallback == FallbackRule.NEVER
                 # A refusal that came after the fallback had gone out could not stop it.
                 assert not forbidden or earlier.receipt == Receipt.FAILED

@@ -408,6 +408,21 @@ def test_a_person_sends_by_the_fallback_alone() -> None:
     assert step(REFUSED, at=5000, message=again, fallback=None) == GiveUp("no_fallback")
 
 
+@pytest.mark.parametrize("asked", ["official", "fallback"])
+def test_a_customer_s_will_outlives_a_retry_by_a_person(asked: Any) -> None:
+    again = MessageFacts(2, asked, later(5000))
+    stopped = official(REJECTED, "131050")
+    refused = official(REJECTED, "131047", at=5001, round=2)
+    tried = [stopped, refused] if asked == "official" else [stopped]
+    assert step(*tried, at=5002, message=again) == GiveUp("never_fall_back")
+
+
+def test_a_person_may_send_by_the_other_way_what_a_limit_held_back() -> None:
+    again = MessageFacts(2, "fallback", later(5000))
+    limited = official(REJECTED, "131049")
+    assert step(limited, at=5001, message=again) == Attempt(Route.WWEBJS, "asked")
+
+
 def test_a_new_round_follows_the_same_policy() -> None:
     again = MessageFacts(2, "official", later(5000))
     refused = official(REJECTED, "131047", at=5001, round=2)
