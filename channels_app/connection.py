@@ -15,7 +15,7 @@ def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
     Returns one (label, report) each, the channel's own first, in the active language. The result
     is stored as the channel's health: it says whether the channel's own way works, its detail
     also names a fallback that does not. A Baileys channel that serves as the fallback gets its
-    own health stored on itself. Whether the number is in coexistence is kept as well, as that limits
+    own health stored on itself. Whether the number is in coexistence is kept as well: that limits
     its throughput. It asks the network: not to be called inside of a transaction.
     """
     label, route = _own(channel)

@@ -318,7 +318,7 @@ class Channel(models.Model):
 
     @property
     def throughput(self) -> int:
-        """Official messages a second: a number in coexistence has 20 (contracts/cloud-api.md §5)."""
+        """Official messages a second; 20 at most in coexistence (contracts/cloud-api.md §5)."""
         limit = self.messages_per_second
         return min(limit, self.COEXISTENCE_PER_SECOND) if self.coexistence else limit
 
