@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -367,6 +368,24 @@ def test_a_message_that_is_not_there_is_404(api: APIClient, id_: str) -> None:
     for answer in (api.get(f"{URL}{id_}/"), api.post(f"{URL}{id_}/retry/")):
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
         assert set(answer.json()) == {"detail", "code"}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [("refused_131000", "waiting_retry"), ("refused_131056", "waiting_recipient")],
+)
+def test_a_program_sees_why_and_until_when_a_message_waits(
+    api: APIClient, wired: Channel, graph: Provider, refusal: str, reason: str
+) -> None:
+    graph.plays(refusal)
+    id_ = api.post(URL, {"channel": wired.pk, "to": TO, "text": "x"}, format="json").json()["id"]
+    until = deliver(Message.objects.get(pk=id_))
+
+    told = api.get(f"{URL}{id_}/").json()
+
+    assert (told["status"], told["icon"], told["decision"]) == ("queued", "clock", reason)
+    assert until is not None
+    assert dt.datetime.fromisoformat(told["next_attempt_at"]) == until
 
 
 # -- asking again ----------------------------------------------------------------------------------
