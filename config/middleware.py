@@ -24,7 +24,8 @@ class LanguageMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if request.path_info.startswith("/api/"):
+        path = request.path_info
+        if path.startswith("/api/") and not path.startswith("/api/docs/"):
             language = translation.get_language_from_request(request)
         else:
             language = chosen_language(request.COOKIES)

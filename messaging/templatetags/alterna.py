@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import to_locale
 
 from channels_app.providers import cloud_errors
-from messaging import phones
+from messaging import phones, states
 from messaging.models import Contact, Conversation, DeliveryAttempt, Message
 from messaging.policy import reason_text
 
@@ -110,6 +110,18 @@ def what_to_do(code: str) -> str:
     """Say what the rules make of an error code: whether the fallback may go around it, and why."""
     rule = cloud_errors.lookup(code)
     return f"{rule.fallback.label}: {rule.why}"
+
+
+@register.filter
+def receipt_label(receipt: str) -> str:
+    """Say in words what the provider told later about an attempt."""
+    words: dict[str, str] = {
+        states.Receipt.SENT: _("sent"),
+        states.Receipt.DELIVERED: _("delivered"),
+        states.Receipt.READ: _("read"),
+        states.Receipt.FAILED: _("failed"),
+    }
+    return words.get(receipt, receipt)
 
 
 @register.filter
@@ -302,6 +314,7 @@ def interface_texts() -> SafeString:
             "copyFailed": _("Could not copy. Select the text and copy it by hand."),
             "newMessage": _("New message: {text}"),
             "requestFailed": _("That did not work. Try again."),
+            "tooLong": _("At most {max} characters."),
             "offline": _("The server cannot be reached. Your text is kept; try again."),
         },
         "interface-texts",

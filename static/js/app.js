@@ -92,6 +92,9 @@ addEventListener("pageshow", () => {
   document.querySelectorAll("[data-once] button").forEach((b) => (b.disabled = false));
 });
 
+// What the server refused is where the person goes on.
+document.querySelector(".field [aria-invalid=true]")?.focus();
+
 // --- the dialog ------------------------------------------------------------------------------------
 
 // What is fetched into it opens it; closed, it is empty, so that nothing in it asks on.
@@ -203,9 +206,10 @@ class Composer {
 
   before(event) {
     if (event.target !== this.form) return;
-    const empty = !this.text.value.trim();
-    if (empty || count(this.text, this.counter, this.max) > this.max) {
+    const tooLong = count(this.text, this.counter, this.max) > this.max;
+    if (tooLong || !this.text.value.trim()) {
       event.preventDefault();
+      if (tooLong) this.say(texts.tooLong.replace("{max}", this.max));
       this.text.focus();
       return;
     }

@@ -5,107 +5,25 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.template.loader import render_to_string
-from django.utils import timezone, translation
-from playwright.sync_api import Browser, Page, WebSocketRoute, expect, sync_playwright
-from pytest_django.live_server_helper import LiveServer
+from django.utils import timezone
+from playwright.sync_api import Page, expect
 
 from channels_app.models import Channel
 from messaging import reading
 from messaging.models import Conversation, Message
+from tests.pages.conftest import NO_CHROMIUM, Sockets
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+    NO_CHROMIUM,
 ]
 MakeMessage = Callable[..., Message]
-
-
-class Sockets:
-    """The server's side of every socket that the page opens."""
-
-    def __init__(self) -> None:
-        self.opened: list[WebSocketRoute] = []
-        self.accepts = True
-
-    def __call__(self, socket: WebSocketRoute) -> None:
-        self.opened.append(socket)
-        if self.accepts:
-            socket.send(json.dumps({"kind": "ready", "at": "2026-01-01T00:00:00+00:00"}))
-        else:
-            socket.close(code=4000)
-
-    def send(self, frame: dict[str, Any]) -> None:
-        """Send a frame on the socket of the conversation that was opened last."""
-        [*_, socket] = [socket for socket in self.opened if "conversation=" in socket.url]
-        socket.send(json.dumps(frame))
-
-    def show(self, message: Message, version: int) -> None:
-        """Send a message as the consumer does."""
-        with translation.override("en"):
-            html = render_to_string(
-                "messaging/_message.html",
-                {"message": reading.messages().get(pk=message.pk), "may_retry": True},
-            )
-        self.send(
-            {"kind": "message", "key": f"message:{message.pk}", "version": version, "html": html}
-        )
-
-
-@pytest.fixture
-def sockets() -> Sockets:
-    return Sockets()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
-        # Playwright keeps a loop in this thread, in which the tests use the database.
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(
-    chromium: Browser,
-    live_server: LiveServer,
-    staff: User,
-    sockets: Sockets,
-    client_for: Callable[[User], Any],
-) -> Iterator[Page]:
-    """A page of staff, in English. The test fails when the browser complained about anything."""
-    cookies = {
-        "sessionid": client_for(staff).cookies["sessionid"].value,
-        "django_language": "en",
-    }
-    context = chromium.new_context(base_url=live_server.url)
-    context.add_cookies(
-        [{"name": name, "value": value, "url": live_server.url} for name, value in cookies.items()]
-    )
-    context.route_web_socket(re.compile("/ws/live/"), sockets)
-    page = context.new_page()
-    page.set_default_timeout(10_000)
-    complaints: list[str] = []
-    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    context.close()
-    answers = re.compile(
-        "Failed to load resource|^htmx:|Response Status Error|WebSocket connection"
-    )
-    assert not [text for text in complaints if not answers.search(text)]
 
 
 @pytest.fixture
@@ -272,6 +190,7 @@ def test_a_text_that_is_too_long_is_counted_and_not_sent(opened: Page) -> None:
     expect(opened.locator("[data-count]")).to_have_text("4097 / 4096")
     box.press("Enter")
 
+    expect(opened.get_by_role("alert").get_by_text("At most 4096 characters.")).to_be_visible()
     expect(box).to_have_value("x" * 4097)
     assert not Message.objects.filter(text__startswith="x").exists()
 

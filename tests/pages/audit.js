@@ -1,0 +1,77 @@
+// Returns what is wrong with the page as it is now, one line for each fault.
+() => {
+  const faults = [];
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const shown = (element) => element.checkVisibility({ visibilityProperty: true }) && element.getBoundingClientRect().width > 0;
+  const name = (element) => `${element.tagName.toLowerCase()}.${element.className.baseVal ?? element.className}`;
+  const once = (fault) => faults.includes(fault) || faults.push(fault);
+
+  // Nothing is cut off or needs a scroll to the side; a bar that is fixed does not widen the page.
+  const width = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth > width) once(`wider than the window: ${document.documentElement.scrollWidth}`);
+  for (const element of all("main *, .sidebar, .sidebar *")) {
+    if (!shown(element) || element.closest(".visually-hidden, .table-scroll, .skip, thead")) continue;
+    if (element.getBoundingClientRect().right > width + 1) once(`stands out to the right: ${name(element)}`);
+  }
+
+  // Structure: one h1, one main, no id twice, references that lead somewhere.
+  if (all("h1").filter(shown).length !== 1) once(`headings of the first level: ${all("h1").filter(shown).length}`);
+  if (all("main").length !== 1) once(`main landmarks: ${all("main").length}`);
+  if (!document.documentElement.lang) once("no language");
+  const ids = all("[id]").map((element) => element.id);
+  for (const id of ids) if (ids.indexOf(id) !== ids.lastIndexOf(id)) once(`id twice: ${id}`);
+  for (const attribute of ["aria-describedby", "aria-labelledby"]) {
+    for (const element of all(`[${attribute}]`).filter(shown)) {
+      for (const id of element.getAttribute(attribute).split(" ")) if (!ids.includes(id)) once(`${attribute} leads nowhere: ${id}`);
+    }
+  }
+
+  // Everything that can be used has a name, and is no smaller than a finger can meet.
+  for (const field of all("input:not([type=hidden]), select, textarea").filter(shown)) {
+    if (!field.labels.length && !field.ariaLabel) once(`no label: ${field.name || field.id}`);
+  }
+  for (const control of all("a, button, summary").filter(shown)) {
+    if (!control.textContent.trim() && !control.ariaLabel) once(`no name: ${name(control)}`);
+  }
+  for (const control of all("button, summary, select").filter(shown)) {
+    const box = control.getBoundingClientRect();
+    if (box.width < 23.5 || box.height < 23.5) once(`small: ${name(control)} ${Math.round(box.width)}x${Math.round(box.height)}`);
+  }
+
+  // Contrast: 4.5 for text, 3 for large text and for the icons that tell a status (WCAG AA).
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = (top, below) => below.map((value, i) => value * (1 - top[3]) + top[i] * top[3]);
+  const ground = (element) => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) layers.unshift(rgba(getComputedStyle(e).backgroundColor));
+    return layers.reduce((below, layer) => over(layer, below), [255, 255, 255]);
+  };
+  const light = (colour) => {
+    const [r, g, b] = colour.map((v) => (v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const contrast = (element) => {
+    const below = ground(element);
+    const [a, b] = [light(over(rgba(getComputedStyle(element).color), below)), light(below)];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  };
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+    const element = node.parentElement;
+    if (!node.textContent.trim() || !shown(element) || element.closest(".visually-hidden, .skip, :disabled")) continue;
+    const style = getComputedStyle(element);
+    const large = parseFloat(style.fontSize) >= (Number(style.fontWeight) >= 700 ? 18.66 : 24);
+    if (contrast(element) < (large ? 3 : 4.5)) once(`contrast ${contrast(element).toFixed(1)}: ${name(element)}`);
+  }
+  for (const icon of all("[data-icon] svg").filter(shown)) {
+    if (contrast(icon) < 3) once(`contrast ${contrast(icon).toFixed(1)}: icon ${icon.closest("[data-icon]").dataset.icon}`);
+  }
+  return faults;
+}
