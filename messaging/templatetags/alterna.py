@@ -115,13 +115,9 @@ def what_to_do(code: str) -> str:
 @register.filter
 def receipt_label(receipt: str) -> str:
     """Say in words what the provider told later about an attempt."""
-    words: dict[str, str] = {
-        states.Receipt.SENT: _("sent"),
-        states.Receipt.DELIVERED: _("delivered"),
-        states.Receipt.READ: _("read"),
-        states.Receipt.FAILED: _("failed"),
-    }
-    return words.get(receipt, receipt)
+    if receipt == states.Receipt.FAILED:
+        return _("failed")
+    return str(Message.Status(receipt).label).lower()
 
 
 @register.filter

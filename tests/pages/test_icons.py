@@ -12,6 +12,7 @@ from django.utils import translation
 
 from messaging import reading, states
 from messaging.models import Conversation, Message
+from messaging.templatetags.alterna import receipt_label
 from tests.pages.html import Element, parse
 
 pytestmark = pytest.mark.django_db
@@ -201,3 +202,11 @@ def test_text_is_escaped_and_keeps_its_lines(bubble: Callable[..., Element]) -> 
     assert words.text == "<script>alert(1)</script> segunda"
     assert words.all("br")
     assert not article.all("script")
+
+
+@pytest.mark.parametrize("receipt", [it for it in states.Receipt if it])
+def test_every_receipt_is_told_in_words_of_the_language(
+    receipt: states.Receipt,
+) -> None:
+    with translation.override("pt-br"):
+        assert receipt_label(receipt) in {"enviada", "entregue", "lida", "falhou"}
