@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import defaultdict
 
 import django
 
@@ -39,6 +40,7 @@ def _everything() -> dict[str, object]:
     from messaging.models import InboundEvent, Message
 
     found = Message.objects.filter(direction="out", sent_outside=False).prefetch_related("attempts")
+    told = _told()
     return {
         "set_aside": InboundEvent.objects.filter(state="set_aside").count(),
         "messages": {
@@ -57,6 +59,7 @@ def _everything() -> dict[str, object]:
                         "receipt": attempt.receipt,
                         "code": attempt.error_code,
                         "rule": attempt.rule,
+                        "told": told[f"{message.pk}.{attempt.number}"],
                     }
                     for attempt in sorted(message.attempts.all(), key=lambda a: a.number)
                 ],
@@ -64,6 +67,20 @@ def _everything() -> dict[str, object]:
             for message in found
         },
     }
+
+
+def _told() -> defaultdict[str, list[str]]:
+    """Meta's statuses of each attempt, by our reference, in the order in which they were read."""
+    from messaging.models import InboundEvent
+
+    told: defaultdict[str, list[str]] = defaultdict(list)
+    events = InboundEvent.objects.filter(source="cloud", state="done")
+    for payload in events.order_by("processed_at", "id").values_list("payload", flat=True):
+        for entry in payload["entry"]:
+            for change in entry["changes"]:
+                for status in change["value"].get("statuses", []):
+                    told[status.get("biz_opaque_callback_data", "")].append(status["status"])
+    return told
 
 
 if __name__ == "__main__":

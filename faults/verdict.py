@@ -98,12 +98,21 @@ def _judge_one(
 
     # The rule of the channel lets the fallback follow an official send that nothing proved.
     by_rule = any(attempt["rule"] == "unconfirmed" for attempt in attempts)
+    # Meta says of some that they failed and that they arrived; what it says first is acted on.
+    misled = any(_failed_first(attempt["told"]) for attempt in attempts)
     if by_graph + by_web > 1:
         verdict.counts["arrived twice, first answer unknown"] += by_rule
-        if not by_rule:
+        verdict.counts["arrived twice, Meta told the failure first"] += misled and not by_rule
+        if not (by_rule or misled):
             verdict.faults.append(f"arrived {by_graph} + {by_web} times: {what}")
     if by_graph > 1 or by_web > 1:
         verdict.faults.append(f"one way sent it twice: {what}")
+
+
+def _failed_first(told: Sequence[str]) -> bool:
+    """Whether a failure was read while nothing that had been read said that it arrived."""
+    failed = told.index("failed") if "failed" in told else None
+    return failed is not None and not {"delivered", "read"} & set(told[:failed])
 
 
 def _judge_order(

@@ -29,12 +29,19 @@ def test_the_verdict_finds_each_kind_of_fault() -> None:
     taken = {"text": letter.text, "delivered": True}
 
     def faults(
-        message: Mapping[str, object], *, graph: int = 0, web: int = 0, rule: str = "first"
+        message: Mapping[str, object],
+        *,
+        graph: int = 0,
+        web: int = 0,
+        rule: str = "first",
+        told: tuple[str, ...] = (),
     ) -> list[str]:
         row = {
             "text": letter.text, "status": "read", "icon": "read", "route": "official",
             "decision": "", "waiting": False,
-            "attempts": [{"outcome": "accepted", "code": "", "rule": rule, "route": "official"}],
+            "attempts": [
+                {"outcome": "accepted", "code": "", "rule": rule, "route": "official", "told": told}
+            ],
             **message,
         }  # fmt: skip
         database = {"set_aside": 0, "messages": {"a": row}}
@@ -51,6 +58,8 @@ def test_the_verdict_finds_each_kind_of_fault() -> None:
     assert faults(globe, web=1) == []
     assert faults(globe, web=1, graph=1) == ["arrived 1 + 1 times"]
     assert faults(globe, web=1, graph=1, rule="unconfirmed") == []
+    assert faults(globe, web=1, graph=1, told=("sent", "failed", "delivered")) == []
+    assert faults(globe, web=1, graph=1, told=("delivered", "failed")) == ["arrived 1 + 1 times"]
     assert faults({}, graph=2) == ["arrived 2 + 0 times", "one way sent it twice"]
     rejected = {"status": "rejected", "icon": "rejected", "route": "official"}
     assert faults({**rejected, "decision": "no_fallback"}) == []
