@@ -8,7 +8,14 @@ from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
 
-from messaging.models import Contact, Conversation, DeliveryAttempt, InboundEvent, Message
+from messaging.models import (
+    CallAttempt,
+    Contact,
+    Conversation,
+    DeliveryAttempt,
+    InboundEvent,
+    Message,
+)
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -102,6 +109,14 @@ class DeliveryAttemptAdmin(ReadOnly, _ModelAdmin):
     list_select_related = ("message", "channel")
     search_fields = ("provider_message_id", "message__id", "error_code")
     show_full_result_count = False
+
+
+@admin.register(CallAttempt)
+class CallAttemptAdmin(ReadOnly, _ModelAdmin):
+    list_display = ("created_at", "created_by", "conversation", "channel", "phone_number")
+    list_filter = ("channel", "created_at")
+    list_select_related = ("created_by", "conversation__contact", "conversation__channel")
+    search_fields = ("phone_number",)
 
 
 @admin.register(InboundEvent)

@@ -17,7 +17,7 @@ from django.db import transaction
 
 if TYPE_CHECKING:
     from channels_app.models import Channel
-    from messaging.models import Message
+    from messaging.models import CallAttempt, Message
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +34,11 @@ def message_changed(message: Message) -> None:
     """Tell the message's conversation and the list of conversations, once this is committed."""
     publish(conversation_group(message.conversation_id), messages=str(message.pk))
     publish(INBOX, conversations=message.conversation_id)
+
+
+def call_noted(call: CallAttempt) -> None:
+    """Tell the conversation that somebody called its contact."""
+    publish(conversation_group(call.conversation_id), calls=call.pk)
 
 
 def channel_changed(channel: Channel) -> None:

@@ -17,7 +17,7 @@ from django.utils import timezone, translation
 
 from channels_app.models import Channel
 from messaging import live, reading
-from messaging.models import Conversation, Message
+from messaging.models import CallAttempt, Conversation, Message
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -84,7 +84,7 @@ class InboxView(View):
 
 
 class ConversationView(View):
-    """The messages of one conversation."""
+    """The messages of one conversation, and the calls."""
 
     permission = "messaging.view_message"
 
@@ -100,14 +100,18 @@ class ConversationView(View):
         ids = list(found.order_by("created_at").values_list("pk", flat=True)[: MOST_CHANGES + 1])
         if len(ids) > MOST_CHANGES:
             return [{"kind": "reload"}]
-        return self.frames({"messages": ids})
+        calls = CallAttempt.objects.filter(conversation=int(self.value), created_at__gte=since)
+        return self.frames({"messages": ids, "calls": calls.values_list("pk", flat=True)})
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
         found = reading.messages().filter(pk__in=list(changed.get("messages", ())))
         may_retry = self.user.has_perm("messaging.change_message")
-        return [
+        frames = [
             _message_frame(message, may_retry) for message in found.order_by("created_at", "id")
         ]
+        if calls := list(changed.get("calls", ())):
+            frames += map(_call_frame, reading.calls().filter(pk__in=calls))
+        return frames
 
 
 class ChannelsView(View):
@@ -176,6 +180,16 @@ def _message_frame(message: Message, may_retry: bool) -> Frame:
         "version": message.version,
         "sort": message.created_at.isoformat(),
         "html": render_to_string("messaging/_message.html", context),
+    }
+
+
+def _call_frame(call: CallAttempt) -> Frame:
+    return {
+        "kind": "call",
+        "key": f"call:{call.pk}",
+        "version": 1,
+        "sort": call.created_at.isoformat(),
+        "html": render_to_string("messaging/_call.html", {"call": call}),
     }
 
 

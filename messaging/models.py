@@ -5,6 +5,7 @@ import uuid
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel
@@ -241,6 +242,34 @@ class DeliveryAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.message_id}#{self.number} {self.route} {self.outcome}"
+
+
+class CallAttempt(models.Model):
+    """A click on the phone of a conversation: somebody opened the page that calls the contact.
+
+    Whether anybody was reached, that page alone knows. `channel` is the one whose key was used,
+    `phone_number` the number that was called, E.164.
+    """
+
+    conversation = models.ForeignKey(Conversation, on_delete=models.PROTECT, related_name="calls")
+    channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="+")
+    phone_number = models.CharField(_("phone number"), max_length=20)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        verbose_name = _("call attempt")
+        verbose_name_plural = _("call attempts")
+        ordering = ["-created_at", "-id"]
+        # Calls are made with the key of the business: a permission of its own.
+        default_permissions = ("view",)
+        permissions = [("call_contact", "Can call contacts")]
+        indexes = [models.Index(fields=["conversation", "-created_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.phone_number} {self.created_at:%Y-%m-%d %H:%M}"
 
 
 class InboundEvent(models.Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.db.models import (
     Count,
@@ -23,7 +23,7 @@ from django.utils import timezone
 from channels_app import incidents
 from channels_app.models import Channel, Incident
 from messaging import live, rates, states
-from messaging.models import Conversation, DeliveryAttempt, Message
+from messaging.models import CallAttempt, Conversation, DeliveryAttempt, Message
 
 NEEDS_A_PERSON = (states.Status.REJECTED, states.Status.UNCONFIRMED)
 
@@ -47,6 +47,11 @@ def as_accepted(message: Message) -> Message:
     """
     prefetch_related_objects([message], Prefetch("attempts", DeliveryAttempt.objects.none()))
     return message
+
+
+def calls() -> QuerySet[CallAttempt]:
+    """Calls with all that is shown of them, latest first."""
+    return CallAttempt.objects.select_related("channel", "created_by")
 
 
 def held() -> QuerySet[Message]:
@@ -102,10 +107,17 @@ def with_latest(conversations: Sequence[Conversation]) -> list[Conversation]:
 
 @dataclass(frozen=True, slots=True)
 class MessagePage:
-    """Some messages, oldest first, and whether there are older ones."""
+    """Some messages, oldest first, whether there are older ones, and the calls among them."""
 
     messages: list[Message]
     has_older: bool
+    calls: list[CallAttempt] = field(default_factory=list)
+
+    @property
+    def entries(self) -> list[Message | CallAttempt]:
+        """Messages and calls, oldest first."""
+        entries: list[Message | CallAttempt] = [*self.messages, *self.calls]
+        return sorted(entries, key=lambda entry: entry.created_at)
 
 
 def message_page(
@@ -116,6 +128,7 @@ def message_page(
     An unknown `before` gives an empty page.
     """
     found = messages().filter(conversation=conversation)
+    called = calls().filter(conversation=conversation)
     if before is not None:
         anchor = conversation.messages.filter(pk=before).first()
         if anchor is None:
@@ -123,8 +136,13 @@ def message_page(
         found = found.filter(
             Q(created_at__lt=anchor.created_at) | Q(created_at=anchor.created_at, id__lt=before)
         )
+        called = called.filter(created_at__lt=anchor.created_at)
     newest_first = list(found.order_by("-created_at", "-id")[: limit + 1])
-    return MessagePage(newest_first[:limit][::-1], has_older=len(newest_first) > limit)
+    has_older = len(newest_first) > limit
+    shown = newest_first[:limit][::-1]
+    if has_older:
+        called = called.filter(created_at__gte=shown[0].created_at)
+    return MessagePage(shown, has_older, list(called))
 
 
 def mark_read(conversation: Conversation) -> None:

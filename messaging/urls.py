@@ -13,6 +13,7 @@ urlpatterns = [
     path("conversations/<int:pk>/", views.ConversationView.as_view(), name="conversation"),
     path("conversations/<int:pk>/older/", views.OlderMessagesView.as_view(), name="older"),
     path("conversations/<int:pk>/seen/", views.SeenView.as_view(), name="seen"),
+    path("conversations/<int:pk>/call/", views.CallView.as_view(), name="call"),
     path("messages/held/", views.HeldView.as_view(), name="held"),
     path("messages/<uuid:pk>/", views.MessageView.as_view(), name="message"),
     path("messages/<uuid:pk>/confirm/", views.ConfirmView.as_view(), name="confirm"),

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from csp.decorators import csp_update
 from django import forms
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
@@ -18,9 +19,10 @@ from django.views.generic import View
 from django_htmx.http import trigger_client_event
 
 from accounts.access import StaffPermissionRequiredMixin
+from channels_app import wavoip
 from channels_app.models import Channel
 from channels_app.providers import cloud_errors
-from messaging import reading, sending
+from messaging import calls, reading, sending
 from messaging.models import Conversation, Message
 from messaging.states import Status
 
@@ -226,19 +228,44 @@ class ConversationView(StaffPermissionRequiredMixin, View):
         since = timezone.now()
         reading.mark_read(conversation)
         page = reading.message_page(conversation)
+        may_call = request.user.has_perm("messaging.call_contact") and calls.is_possible(
+            conversation
+        )
         context = {
             "conversation": conversation,
             "messages_page": page,
             "beside": reading.with_latest(list(reading.conversation_list()[:CONVERSATIONS_BESIDE])),
             "may_send": request.user.has_perm("messaging.add_message"),
             "may_retry": request.user.has_perm("messaging.change_message"),
+            "may_call": may_call,
             "max_text": MAX_TEXT,
             "text": text,
             "errors": errors or [],
             "key": uuid.uuid4(),
             "since": since,
         }
-        return render(request, "messaging/conversation.html", context, status=status)
+        response = render(request, "messaging/conversation.html", context, status=status)
+        return _forms_lead_to(wavoip.ORIGIN, response) if may_call else response
+
+
+class CallView(StaffPermissionRequiredMixin, View):
+    """Notes the call and leads to the page that makes it. Only by a click: never in a page."""
+
+    permissions = (
+        "messaging.view_conversation",
+        "messaging.view_message",
+        "messaging.call_contact",
+    )
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        try:
+            address = calls.begin(_conversation(pk), user=_user(request))
+        except calls.CallRefused as error:
+            return render(request, "messaging/call_refused.html", {"words": str(error)}, status=409)
+        response = HttpResponse(status=303, headers={"Location": address})
+        response["Cache-Control"] = "no-store"
+        response["Referrer-Policy"] = "no-referrer"
+        return response
 
 
 class OlderMessagesView(StaffPermissionRequiredMixin, View):
@@ -349,7 +376,14 @@ class ErrorTableView(StaffPermissionRequiredMixin, View):
 
 
 def _conversation(pk: int) -> Conversation:
-    return get_object_or_404(Conversation.objects.select_related("channel", "contact"), pk=pk)
+    found = Conversation.objects.select_related("channel__fallback_channel", "contact")
+    return get_object_or_404(found, pk=pk)
+
+
+def _forms_lead_to(origin: str, response: HttpResponse) -> HttpResponse:
+    """Chromium follows a form's redirect only to where the page allows forms to go."""
+    allowing = csp_update({"form-action": [origin]})
+    return cast("HttpResponse", allowing(lambda: response)())
 
 
 def _bubble(request: HttpRequest, message: Message) -> HttpResponse:

@@ -9,7 +9,7 @@ from rest_framework import serializers
 from channels_app.models import Channel
 from messaging import content as contents
 from messaging import states
-from messaging.models import Contact, Conversation, DeliveryAttempt, Message
+from messaging.models import CallAttempt, Contact, Conversation, DeliveryAttempt, Message
 
 
 class ErrorSerializer(serializers.Serializer[Message]):
@@ -141,4 +141,13 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
             "id", "channel", "contact", "unread_count", "last_message_at", "last_inbound_at",
             "created_at",
         ]  # fmt: skip
+        read_only_fields = fields
+
+
+class CallSerializer(serializers.ModelSerializer[CallAttempt]):
+    """Somebody opened the page that calls the contact, by the key of `channel`."""
+
+    class Meta:
+        model = CallAttempt
+        fields = ["id", "channel", "phone_number", "created_by", "created_at"]
         read_only_fields = fields

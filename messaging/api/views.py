@@ -26,6 +26,7 @@ from accounts.permissions import StaffMayChange
 from channels_app.models import Channel
 from messaging import phones, reading, sending, states
 from messaging.api.serializers import (
+    CallSerializer,
     ConfirmSerializer,
     ConversationSerializer,
     MessageSerializer,
@@ -192,3 +193,10 @@ class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
     pagination_class = LatestFirst
     filterset_class = ConversationFilter
     queryset = reading.conversations_for_programs()
+
+    @extend_schema(responses=CallSerializer(many=True), filters=False)
+    @action(detail=True, pagination_class=NewestFirst)
+    def calls(self, request: Request, **kwargs: Any) -> Response:
+        """The calls to the contact that were begun here, newest first."""
+        page = self.paginate_queryset(reading.calls().filter(conversation=self.get_object()))
+        return self.get_paginated_response(CallSerializer(page, many=True).data)

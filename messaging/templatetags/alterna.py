@@ -17,7 +17,7 @@ from django.utils.translation import to_locale
 
 from channels_app.providers import cloud_errors
 from messaging import phones, states
-from messaging.models import Contact, Conversation, DeliveryAttempt, Message
+from messaging.models import CallAttempt, Contact, Conversation, DeliveryAttempt, Message
 from messaging.policy import reason_text
 
 register = template.Library()
@@ -189,6 +189,17 @@ def author(message: Message) -> str:
     if message.created_by is not None:
         return message.created_by.get_full_name() or message.created_by.get_username()
     return _("Sent outside Alterna") if message.sent_outside else _("Program")
+
+
+@register.filter
+def call_words(call: CallAttempt) -> str:
+    """Say who called, and by which channel; whether anybody answered is not known."""
+    who = call.created_by
+    names = {
+        "name": (who.get_full_name() or who.get_username()) if who else _("Somebody"),
+        "channel": call.channel.name,
+    }
+    return _("%(name)s opened a call through Wavoip, by “%(channel)s”") % names
 
 
 @register.filter

@@ -94,6 +94,17 @@ addEventListener("pageshow", () => {
 
 // What the server refused is where the person goes on.
 document.querySelector(".field [aria-invalid=true]")?.focus();
+// --- a small window --------------------------------------------------------------------------------
+
+// The answer to such a form opens in a window of its own beside the page. Without this script, or
+// where it may open none, in a new tab.
+document.addEventListener("submit", (event) => {
+  const name = event.target.dataset.smallWindow;
+  if (!name) return;
+  const small = window.open("", name, "popup,width=500,height=700");
+  event.target.target = small ? name : "_blank";
+  if (small) small.opener = null; // what opens there is no page of ours
+});
 
 // --- the dialog ------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 // Keeps a page up to date: one socket, whose frames replace or insert elements by their key.
 //
 // An element carries data-live="message:<id>" and data-version; a list carries data-live-list with
-// the kind of its elements, data-order ("asc" or "desc", by data-sort) and maybe data-max.
+// the kinds of its elements, data-order ("asc" or "desc", by data-sort) and maybe data-max.
 // What was missed while the socket was down comes after the reconnect: the server is told until
 // when the page is up to date.
 
@@ -31,6 +31,7 @@ function show(html, version, { mine = false } = {}) {
   if (fresh.matches(`a[href="${location.pathname}"]`)) fresh.ariaCurrent = "page";
   htmx.process(fresh);
   if (kind === "message") messageShown(known, fresh, mine);
+  if (kind === "call") entryShown(known, false);
 }
 
 function replace(known, fresh) {
@@ -54,7 +55,7 @@ function replace(known, fresh) {
 }
 
 function insert(kind, fresh) {
-  const list = document.querySelector(`[data-live-list="${kind}"]`);
+  const list = document.querySelector(`[data-live-list~="${kind}"]`);
   if (!list) return false;
   const first = list.querySelector(":scope > [data-sort]");
   // Older than all that is shown, and the page knows of older ones: it comes with those.
@@ -89,12 +90,16 @@ const announcer = document.querySelector("[data-announcer]");
 let atBottom = true;
 let unseen = false;
 
-function messageShown(known, fresh, mine) {
+function entryShown(known, mine) {
   if (!known) tidyDays();
   if (thread) {
     if (atBottom || mine) scrollDown();
     else if (!known) toBottom.hidden = false;
   }
+}
+
+function messageShown(known, fresh, mine) {
+  entryShown(known, mine);
   const received = fresh.classList.contains("message-in");
   if (!known && received) {
     announce(texts.newMessage.replace("{text}", fresh.dataset.preview));
@@ -124,7 +129,7 @@ function scrollDown() {
 
 /** Let each day have one separator, before its first message. */
 function tidyDays() {
-  const list = document.querySelector('[data-live-list="message"]');
+  const list = document.querySelector('[data-live-list~="message"]');
   let day = null;
   for (const node of [...(list?.children ?? [])]) {
     const label = node.dataset.dayLabel;

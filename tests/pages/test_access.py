@@ -43,6 +43,7 @@ ACTIONS = {
     "/conversations/new/": ("messaging.view_message", "messaging.add_message"),
     "/conversations/{conversation}/": (*READ_MESSAGES, "messaging.add_message"),
     "/conversations/{conversation}/seen/": READ_MESSAGES,
+    "/conversations/{conversation}/call/": (*READ_MESSAGES, "messaging.call_contact"),
     "/messages/{message}/retry/": ("messaging.view_message", "messaging.change_message"),
     "/messages/{message}/confirm/": ("messaging.view_message", "messaging.change_message"),
     "/channels/new/": ("channels_app.view_channel", "channels_app.add_channel"),
@@ -77,7 +78,7 @@ def test_no_page_is_left_out_of_these_tests() -> None:
 
     assert names == {
         "dashboard", "conversations", "new", "conversation", "older", "seen", "retry",
-        "held", "message", "confirm", "errors",
+        "held", "message", "confirm", "errors", "call",
         "list", "detail", "delete", "test",
         "connect", "check", "disconnect", "qr_dialog", "qr", "pairing",
     }  # fmt: skip

@@ -5,17 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 from django.template.loader import render_to_string
-from django.utils import timezone
-from playwright.sync_api import Page, expect
+from django.utils import timezone, translation
+from playwright.sync_api import Browser, Page, expect
+from pytest_django.live_server_helper import LiveServer
 
 from channels_app.models import Channel
 from messaging import reading
-from messaging.models import Conversation, Message
+from messaging.models import CallAttempt, Conversation, Message
+from simulators.base import run_in_thread
 from tests.pages.conftest import NO_CHROMIUM, Sockets
 
 pytestmark = [
@@ -97,7 +100,7 @@ def test_the_first_message_of_another_day_gets_a_separator(
     sockets.show(two_days_ago, 1)
 
     expect(opened.locator(".day")).to_have_count(count + 1)
-    expect(opened.locator("[data-live-list=message] > *").first).to_have_class("day")
+    expect(opened.locator("[data-live-list~=message] > *").first).to_have_class("day")
 
 
 def test_a_lost_connection_is_shown_and_the_catch_up_asks_from_where_it_was(
@@ -267,3 +270,76 @@ def test_no_page_breaks_the_policy_or_is_wider_than_the_window(
 
     if path not in ("/admin/", "/api/docs/"):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+class Wavoip:
+    """Stands where Wavoip's page stands, on another origin, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, str]]] = []
+
+    def application(self) -> web.Application:
+        async def answer(request: web.Request) -> web.Response:
+            if request.path == "/call":
+                self.asked.append((str(request.rel_url), dict(request.headers)))
+            return web.Response(text="<title>Wavoip</title>", content_type="text/html")
+
+        app = web.Application()
+        app.router.add_get("/{tail:.*}", answer)
+        return app
+
+
+@pytest.fixture
+def wavoip(monkeypatch: pytest.MonkeyPatch, conversation: Conversation) -> Iterator[Wavoip]:
+    """Wavoip's page, and a key for the conversation's channel."""
+    Channel.objects.update(calls_api_key="wavoip-token")
+    wavoip = Wavoip()
+    with run_in_thread(wavoip.application()) as running:
+        monkeypatch.setattr(
+            "channels_app.wavoip.ORIGIN", running.url.replace("127.0.0.1", "localhost")
+        )
+        yield wavoip
+
+
+def test_a_call_opens_in_a_small_window_of_its_own(
+    page: Page, sockets: Sockets, conversation: Conversation, wavoip: Wavoip
+) -> None:
+    page.goto(f"/conversations/{conversation.pk}/")
+    with page.expect_popup() as popup:
+        page.get_by_role("button", name="Call through Wavoip").click()
+    expect(popup.value).to_have_title("Wavoip")
+
+    [(url, headers)] = wavoip.asked
+    assert url.startswith("/call?token=wavoip-token&phone=5511")
+    assert "Referer" not in headers
+    assert popup.value.evaluate("window.opener") is None
+    assert popup.value.evaluate("window.outerWidth") <= 600
+    call = CallAttempt.objects.get()
+    with translation.override("en"):
+        html = render_to_string("messaging/_call.html", {"call": call})
+    frame = {"kind": "call", "key": f"call:{call.pk}", "version": 1, "html": html}
+    for _ in range(2):
+        sockets.send(frame)
+    expect(page.locator(".call-note")).to_have_count(1)
+    expect(page.locator(".call-note")).to_be_in_viewport()
+    expect(page.locator("[data-empty]")).to_have_count(0)
+
+
+def test_without_scripts_a_call_opens_in_a_tab(
+    chromium: Browser,
+    page: Page,
+    live_server: LiveServer,
+    conversation: Conversation,
+    wavoip: Wavoip,
+) -> None:
+    context = chromium.new_context(base_url=live_server.url, java_script_enabled=False)
+    context.add_cookies(page.context.cookies())  # type: ignore[arg-type]
+    plain = context.new_page()
+    plain.goto(f"/conversations/{conversation.pk}/")
+    with context.expect_page() as tab:
+        plain.get_by_role("button", name="Call through Wavoip").click()
+    expect(tab.value).to_have_title("Wavoip")
+    [(_, headers)] = wavoip.asked
+    assert "Referer" not in headers
+    assert CallAttempt.objects.count() == 1
+    context.close()
