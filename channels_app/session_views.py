@@ -121,6 +121,30 @@ class QrView(_SessionView):
         return render(request, "channels_app/_qr.html", context)
 
 
+class InstallView(_SessionView):
+    """The commands that install the server. Only a POST, a wish of its own, puts the key in."""
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return self._answer(request, reveal=False)
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return self._answer(request, reveal=True)
+
+    def _answer(self, request: HttpRequest, *, reveal: bool) -> HttpResponse:
+        channel = self.channel()
+        context = {
+            "channel": channel,
+            "revealed": reveal and bool(channel.wwebjs_api_key),
+            "update": wwebjs_session.UPDATE_COMMANDS,
+            "local": wwebjs_session.is_webhook_local(),
+        }
+        for name, callbacks in (("plain", False), ("callbacks", True)):
+            context[name] = wwebjs_session.docker_command(
+                channel, callbacks=callbacks, reveal=reveal
+            )
+        return render(request, "channels_app/_install.html", context)
+
+
 class PairingView(_SessionView):
     """A code to type on the phone with `phone_number`, instead of scanning."""
 

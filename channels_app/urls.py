@@ -17,5 +17,6 @@ urlpatterns = [
     path("<int:pk>/session/disconnect/", session_views.DisconnectView.as_view(), name="disconnect"),
     path("<int:pk>/session/dialog/", session_views.QrDialogView.as_view(), name="qr_dialog"),
     path("<int:pk>/session/qr/", session_views.QrView.as_view(), name="qr"),
+    path("<int:pk>/session/install/", session_views.InstallView.as_view(), name="install"),
     path("<int:pk>/session/pairing/", session_views.PairingView.as_view(), name="pairing"),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib import messages
@@ -10,11 +10,12 @@ from django.db.models import PROTECT, ProtectedError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin
-from channels_app import connection
+from channels_app import connection, wwebjs_session
 from channels_app.forms import ChannelForm
 from channels_app.models import Channel
 
@@ -107,6 +108,29 @@ class ChannelTestView(StaffPermissionRequiredMixin, View):
             "version": int(timezone.now().timestamp() * 1000),
         }
         return render(request, "channels_app/_card.html", context)
+
+
+class FallbackHelpView(StaffPermissionRequiredMixin, View):
+    """How the fallback works and how it is set up, in the reader's language; for all staff."""
+
+    # A template each: prose in whole sentences is easier to keep than pieces of it.
+    TEXTS: ClassVar = {"pt-br": "fallback_pt_br.html", "en": "fallback_en.html"}
+    KEYS: ClassVar = {"pt-br": "suaapikey", "en": "yourapikey"}
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        language = get_language() or settings.LANGUAGE_CODE
+        key = self.KEYS[language]
+        example = Channel(wwebjs_url="http://127.0.0.1:3500", wwebjs_api_key=key)
+        context = {
+            "text": f"channels_app/help/{self.TEXTS[language]}",
+            "command": wwebjs_session.docker_command(example, callbacks=False, reveal=True),
+            "update": wwebjs_session.UPDATE_COMMANDS,
+            "key": key,
+            "same_server": "http://127.0.0.1:3500",
+            "other_server": "http://ip:3500",
+            "webhook": f"{settings.PUBLIC_URL}/api/webhooks/wwebjs/1",
+        }
+        return render(request, "channels_app/help/fallback.html", context)
 
 
 def _kind(request: HttpRequest) -> str:

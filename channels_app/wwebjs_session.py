@@ -311,6 +311,16 @@ def _wanted_callbacks(channel: Channel) -> set[str]:
     return wanted
 
 
+# As the mission has them; the command above follows.
+UPDATE_COMMANDS = "docker pull avoylenko/wwebjs-api\ndocker rm -f wwebjs_api"
+
+
+def is_webhook_local() -> bool:
+    """Say whether callbacks would go to this machine only, which no container can reach."""
+    host = urlsplit(settings.PUBLIC_URL).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
 def webhook_url(channel: Channel) -> str:
     """Return the address that the server is to post its callbacks to."""
     return f"{settings.PUBLIC_URL}/api/webhooks/wwebjs/{channel.pk}"

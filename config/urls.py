@@ -18,6 +18,7 @@ urlpatterns = [
     path("accounts/", include("accounts.urls")),
     path("channels/", include("channels_app.urls")),
     path("instances/", include("instances.urls")),
+    path("help/", include("channels_app.help_urls")),
     path("", include("messaging.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     # Split: the policy about contents allows no script inside of a page.

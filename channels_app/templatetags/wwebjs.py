@@ -33,7 +33,9 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
         "linked": session.state in (State.CONNECTED, State.READY),
         "same_number": _same_number(channel, session),
         "may_change": may_change,
-        "buttons": _buttons(session, unchecked=unchecked) if may_change else (),
+        "buttons": _buttons(session, unchecked=unchecked)
+        if may_change and channel.has_wwebjs
+        else (),
     }
 
 

@@ -37,6 +37,7 @@ PAGES = {
     "/channels/{channel}/session/dialog/": CHANGE_CHANNEL,
     "/channels/{channel}/session/disconnect/": CHANGE_CHANNEL,
     "/channels/{channel}/session/qr/": CHANGE_CHANNEL,
+    "/channels/{channel}/session/install/": CHANGE_CHANNEL,
 }
 READ_MESSAGES = ("messaging.view_conversation", "messaging.view_message")
 ACTIONS = {
@@ -55,6 +56,7 @@ ACTIONS = {
     "/channels/{channel}/session/disconnect/": CHANGE_CHANNEL,
     "/channels/{channel}/session/qr/": CHANGE_CHANNEL,
     "/channels/{channel}/session/pairing/": CHANGE_CHANNEL,
+    "/channels/{channel}/session/install/": CHANGE_CHANNEL,
 }
 
 
@@ -80,7 +82,7 @@ def test_no_page_is_left_out_of_these_tests() -> None:
         "dashboard", "conversations", "new", "conversation", "older", "seen", "retry",
         "held", "message", "confirm", "errors", "call",
         "list", "detail", "delete", "test",
-        "connect", "check", "disconnect", "qr_dialog", "qr", "pairing",
+        "connect", "check", "disconnect", "qr_dialog", "qr", "pairing", "install",
     }  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def test_each_state_has_its_buttons(
 
     for page in ("/channels/", f"/channels/{attached.pk}/"):
         shown = section(staff_client, attached, page)
-        assert [button.text for button in shown.all("button")] == buttons
+        assert [button.text for button in shown.all("button")] == [*buttons, "Docker command"]
         assert not section(reader, attached, page).all("button")
 
 
@@ -251,3 +251,57 @@ def test_a_pairing_code_or_why_there_is_none(
     monkeypatch.setattr(wwebjs_session, "pairing_code", lambda channel, number: "ABCD1234")
     answer = parse(staff_client.post(path, {"phone_number": "+5511900000001"}).content)
     assert answer.one(class_="pairing-code").text == "ABCD1234"
+
+
+# -- the docker command ----------------------------------------------------------------------------
+
+
+KEY = "chave-do-canal"
+
+
+def test_the_commands_are_shown_without_the_key_until_somebody_asks(
+    staff_client: Client, attached: Channel
+) -> None:
+    Channel.objects.filter(pk=attached.pk).update(wwebjs_api_key=KEY)
+    path = f"/channels/{attached.pk}/session/install/"
+
+    for page in ("/channels/", f"/channels/{attached.pk}/", path):
+        assert KEY not in staff_client.get(page).content.decode()
+
+    answer = staff_client.post(path)
+    assert answer["Cache-Control"] == "no-store"
+    attached.refresh_from_db()
+    page = parse(answer.content)
+    for name, callbacks in (("plain", False), ("callbacks", True)):
+        shown = page.one("textarea", id=f"install-{name}")
+        command = wwebjs_session.docker_command(attached, callbacks=callbacks, reveal=True)
+        assert shown.text == " ".join(command.split())
+        assert f"API_KEY={KEY}" in shown.text
+        assert page.one("button", data_copy=f"#install-{name}")
+    assert "docker pull avoylenko/wwebjs-api" in page.one("textarea", id="install-update").text
+    # The next look hides it again.
+    answer = staff_client.get(path)
+    assert KEY not in answer.content.decode()
+    assert answer["Cache-Control"] == "no-store"
+
+
+def test_nobody_else_gets_the_key(reader: Client, attached: Channel) -> None:
+    Channel.objects.filter(pk=attached.pk).update(wwebjs_api_key=KEY)
+    for ask in (reader.get, reader.post):
+        answer = ask(f"/channels/{attached.pk}/session/install/")
+        assert answer.status_code == 403
+        assert KEY not in answer.content.decode()
+
+
+def test_an_address_that_no_container_reaches_is_warned_of(
+    staff_client: Client, attached: Channel, settings: Any
+) -> None:
+    path = f"/channels/{attached.pk}/session/install/"
+    for url, local in (
+        ("http://127.0.0.1:8000", True),
+        ("http://localhost:8000", True),
+        ("https://chat.example.com", False),
+    ):
+        settings.PUBLIC_URL = url
+        text = parse(staff_client.get(path).content).text
+        assert ("names this machine only" in text) is local

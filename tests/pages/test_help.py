@@ -1,0 +1,180 @@
+"""The help about the fallback: the mission's page, inside the product and in both languages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from channels_app.models import Channel
+from tests.pages.html import Element, parse
+from tests.wwebjs.test_docker_command import MISSION
+
+pytestmark = pytest.mark.django_db
+
+PAGE = "/help/fallback/"
+# Each line of the mission's page, by the words that it stands or falls with.
+PORTUGUESE = {
+    "how": [
+        "Se a mensagem falhar na API oficial",
+        "A Alterna tenta o envio pela API oficial",
+        "o ícone muda para um “X”, que indica a rejeição da mensagem",
+        "a Alterna tenta o reenvio por ele",
+        "o ícone é atualizado para um globo, que indica o envio via wwebjs ou Baileys",
+        "Ignorar mensagens enviadas fora do aplicativo desativada",
+        "aparece novamente",
+    ],
+    "install": [
+        "Execute o comando abaixo",
+        "container Docker",
+        "na porta 3500 com a chave de acesso suaapikey",
+        "Altere conforme necessário",
+        "Puxe a versão mais recente e remova o container antigo",
+        "recrie-o",
+        "navegador em segundo plano, então o consumo de recursos da VPS é maior",
+        "considere rodá-la em uma VPS separada",
+        "BASE_WEBHOOK_URL",
+    ],
+    "wwebjs": [
+        "Vá até Canais e clique no ícone de edição",
+        "No mesmo servidor, use http://127.0.0.1:",
+        "servidor externo, use http://ip:",
+        "a porta precisa estar aberta no firewall",
+        "Insira a mesma API_KEY configurada na API",
+        "o botão Conectar aparece sozinho",
+        "sem F5",
+        "Clique em Conectar para iniciar a conexão",
+        "aparece o botão Exibir QR",
+        "“QR Code não está pronto ou já foi escaneado”, clique em Atualizar QR",
+        "Conectar ao WhatsApp Web",
+        "o botão muda para Desconectar wwebjs",
+    ],
+    "baileys": [
+        "Conexão Baileys para enviar mensagem em modo fallback",
+        "selecione o canal pelo qual a mensagem deve sair",
+        "usado para enviar mensagens e também para chamadas pelo Wavoip",
+    ],
+    "numbers": ["mesmo número", "outro número", "Aguardando mensagem"],
+    "warning": [
+        "Não utilize essa funcionalidade para envio em massa (spam)",
+        "Seu número pode ser banido permanentemente pelo WhatsApp",
+    ],
+}
+ENGLISH = {
+    "how": [
+        "When a message fails on the official API",
+        "Alterna tries to send by the official API",
+        "the icon changes to an “X”, which says that the message was rejected",
+        "Alterna tries to send again through it",
+        "the icon changes to a globe, which says that it was sent through wwebjs or Baileys",
+        "Ignore messages sent outside the app off",
+        "appears once more",
+    ],
+    "install": [
+        "Run the command below",
+        "Docker container",
+        "on port 3500 with the access key yourapikey",
+        "Change them as you need",
+        "Pull the newest version and remove the old container",
+        "make it anew",
+        "runs a browser in the background, so it takes more of the server's resources",
+        "run it on a server of its own",
+        "BASE_WEBHOOK_URL",
+    ],
+    "wwebjs": [
+        "Go to Channels and click on the channel's edit icon",
+        "on the same server, use http://127.0.0.1:",
+        "another server use http://ip:",
+        "the port must be open in its firewall",
+        "Enter the same API_KEY that the API was configured with",
+        "the button Connect appears on the card by itself",
+        "without F5",
+        "Click on Connect to begin the connection",
+        "the button Show QR appears",
+        "“The QR code is not ready or has been scanned already”, click on Refresh QR",
+        "connect to WhatsApp Web",
+        "the button reads Disconnect wwebjs",
+    ],
+    "baileys": [
+        "Baileys connection that sends messages in fallback mode",
+        "the channel that the message is to go out by",
+        "used to send messages, and for calls through Wavoip",
+    ],
+    "numbers": ["same number", "another number", "Waiting for this message"],
+    "warning": ["Do not use this for mass messages (spam)", "WhatsApp may ban your number"],
+}
+
+
+@pytest.fixture
+def help_in(
+    make_user: Callable[..., User], client_for: Callable[..., Client]
+) -> Callable[[str], Element]:
+    """Open the help as staff without any permission do."""
+
+    def open_it(language: str) -> Element:
+        user = make_user(f"nina-{language}")
+        answer = client_for(user, language).get(PAGE)
+        assert answer.status_code == 200
+        return parse(answer.content)
+
+    return open_it
+
+
+@pytest.mark.parametrize(
+    ("language", "lines"), [("pt-br", PORTUGUESE), ("en", ENGLISH)], ids=["pt-br", "en"]
+)
+def test_each_line_of_the_mission_has_its_place(
+    help_in: Callable[[str], Element], language: str, lines: dict[str, list[str]]
+) -> None:
+    page = help_in(language)
+    sections = [s.attributes.get("aria-labelledby") for s in page.all("section")]
+    assert sections == list(lines)
+    for name, wanted in lines.items():
+        text = page.one("section", aria_labelledby=name).text.casefold()
+        for words in wanted:
+            assert words.casefold() in text, words
+
+
+@pytest.mark.parametrize(("language", "key"), [("pt-br", "suaapikey"), ("en", "yourapikey")])
+def test_the_commands_are_those_of_the_mission_and_can_be_copied(
+    help_in: Callable[[str], Element], language: str, key: str
+) -> None:
+    page = help_in(language)
+    assert page.one("textarea", id="help-run").text == " ".join(
+        MISSION.replace("suaapikey", key).split()
+    )
+    update = page.one("textarea", id="help-update").text
+    assert update == "docker pull avoylenko/wwebjs-api docker rm -f wwebjs_api"
+    copied = {button.attributes["data-copy"] for button in page.all("button", data_copy=None)}
+    assert copied == {"#help-run", "#help-update"}
+
+
+@pytest.mark.parametrize("language", ["pt-br", "en"])
+def test_the_icons_are_drawn_as_they_are_in_a_conversation(
+    help_in: Callable[[str], Element], language: str
+) -> None:
+    section = help_in(language).one("section", aria_labelledby="how")
+    drawn = {icon.attributes["data-icon"] for icon in section.all("span", data_icon=None)}
+    assert drawn == {"clock", "sent", "delivered", "read", "rejected", "globe", "unconfirmed"}
+    ticks = {icon.attributes["data-ticks"] for icon in section.all("span", data_ticks=None)}
+    assert ticks == {"delivered", "read"}
+    first = section.all("ol")[0]
+    order = [icon.attributes["data-icon"] for icon in first.all("span", data_icon=None)]
+    assert order[:3] == ["clock", "rejected", "globe"]
+
+
+def test_the_help_is_linked_from_the_navigation_and_the_form(
+    staff_client: Client, channel: Channel
+) -> None:
+    for path in ("/", f"/channels/{channel.pk}/", "/channels/new/"):
+        main = parse(staff_client.get(path).content)
+        assert main.all("nav", class_="nav nav-second")[0].all("a", href=PAGE)
+        assert bool(main.one("main").all("a", href=PAGE)) is (path != "/")
+
+
+def test_the_help_is_for_staff(client: Client, make_user: Callable[..., User]) -> None:
+    assert client.get(PAGE).status_code == 302
+    client.force_login(make_user("vera", is_staff=False))
+    assert client.get(PAGE).status_code == 403
