@@ -21,7 +21,7 @@ from channels_app import tasks
 from channels_app.models import Channel, Incident
 from channels_app.providers import http
 from channels_app.session_words import sentence
-from channels_app.signals import session_changed
+from channels_app.signals import incident_opened, session_changed
 
 # A connection that serves for so long is back; one that drops sooner is the same incident.
 CALM = dt.timedelta(seconds=60)
@@ -60,9 +60,10 @@ def dropped(channel: Channel, *, route: str, reason: str, detail: str, at: dt.da
         recovered_at=None, drops=F("drops") + 1, reason=reason[:40], detail=detail[:300]
     )
     if not known:
-        Incident.objects.create(
+        incident = Incident.objects.create(
             channel=channel, route=route, reason=reason[:40], detail=detail[:300], opened_at=at
         )
+        incident_opened.send(sender=Incident, incident=incident)
 
 
 def recovered(channel: Channel, *, route: str, at: dt.datetime) -> None:
@@ -79,6 +80,12 @@ def current(channel: Channel | None = None) -> QuerySet[Incident]:
     """The connections that should serve now and do not: of one channel, or all."""
     found = Incident.objects.filter(closed_at=None, recovered_at=None).select_related("channel")
     return found.filter(channel=channel) if channel is not None else found
+
+
+def headline(incident: Incident) -> str:
+    """Say in one line what dropped and why, in the active language."""
+    reason = sentence(incident.reason, incident.detail)
+    return f"{incident.channel.name} · {incident.get_route_display()}: {reason}"
 
 
 def settle() -> None:

@@ -7,3 +7,7 @@ from django.dispatch import Signal
 # The state of a channel's attached session, its QR code or an incident changed. Sent inside of the
 # transaction that writes it, with the argument `channel` (a Channel).
 session_changed = Signal()
+
+# A connection that served does not any more; staff are to be told in the page. Sent once an
+# incident, inside of the transaction that opens it, with the argument `incident`.
+incident_opened = Signal()

@@ -12,12 +12,19 @@ class MessagingConfig(AppConfig):
 
     def ready(self) -> None:
         """Hear from the floor below: a channel's session changed, and pages are to show it."""
-        from channels_app.signals import session_changed
+        from channels_app.signals import incident_opened, session_changed
 
         session_changed.connect(_push_channel, dispatch_uid="messaging.push_channel")
+        incident_opened.connect(_push_incident, dispatch_uid="messaging.push_incident")
 
 
 def _push_channel(channel: Any, **kwargs: Any) -> None:
     from messaging import live
 
     live.channel_changed(channel)
+
+
+def _push_incident(incident: Any, **kwargs: Any) -> None:
+    from messaging import live
+
+    live.incident_opened(incident)

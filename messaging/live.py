@@ -16,7 +16,7 @@ from channels.layers import get_channel_layer
 from django.db import transaction
 
 if TYPE_CHECKING:
-    from channels_app.models import Channel
+    from channels_app.models import Channel, Incident
     from messaging.models import CallAttempt, Message
 
 log = structlog.get_logger(__name__)
@@ -42,8 +42,15 @@ def call_noted(call: CallAttempt) -> None:
 
 
 def channel_changed(channel: Channel) -> None:
-    """Tell the pages that show channels."""
+    """Tell the pages that show channels, and those that show how many are well."""
     publish(CHANNELS, channels=channel.pk)
+    publish(INBOX, channels=channel.pk)
+
+
+def incident_opened(incident: Incident) -> None:
+    """Tell staff, on whatever page they are, that a connection dropped."""
+    publish(CHANNELS, incidents=incident.pk)
+    publish(INBOX, incidents=incident.pk)
 
 
 def publish(group: str, **changed: str | int) -> None:

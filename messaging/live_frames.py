@@ -1,7 +1,8 @@
 """What a live socket sends: one frame for each thing that a page shows and that changed.
 
 A frame is `{"kind", "key", "version", "html", "sort"}`: the page puts `html` in the place of the
-element that carries the key, unless it already shows that version or a newer one.
+element that carries the key, unless it already shows that version or a newer one. Others have a
+kind only: `reload`, `refresh` (read the figures anew), `alarm` (say its `text`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
-from channels_app.models import Channel
+from channels_app import incidents
+from channels_app.models import Channel, Incident
 from messaging import live, reading
 from messaging.models import CallAttempt, Conversation, Message
 
@@ -80,7 +82,10 @@ class InboxView(View):
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
         rows = reading.conversation_list().filter(pk__in=list(changed.get("conversations", ())))
-        return [_conversation_frame(row) for row in reading.with_latest(list(rows))]
+        frames = [_conversation_frame(row) for row in reading.with_latest(list(rows))]
+        if changed.get("channels"):
+            frames.append({"kind": "refresh"})
+        return frames + _alarm_frames(changed)
 
 
 class ConversationView(View):
@@ -128,7 +133,8 @@ class ChannelsView(View):
             pk__in=list(changed.get("channels", ()))
         )
         may_change = self.user.has_perm("channels_app.change_channel")
-        return [_channel_frame(channel, may_change) for channel in found]
+        frames = [_channel_frame(channel, may_change) for channel in found]
+        return frames + _alarm_frames(changed)
 
 
 class ChannelView(ChannelsView):
@@ -136,7 +142,8 @@ class ChannelView(ChannelsView):
         return Channel.objects.filter(pk=int(self.value)).exists()
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
-        return super().frames({"channels": {int(self.value)} & set(changed.get("channels", ()))})
+        own = {int(self.value)} & set(changed.get("channels", ()))
+        return super().frames({**changed, "channels": own})
 
 
 # The query parameter that asks for each view; floors above add theirs.
@@ -181,6 +188,15 @@ def _message_frame(message: Message, may_retry: bool) -> Frame:
         "sort": message.created_at.isoformat(),
         "html": render_to_string("messaging/_message.html", context),
     }
+
+
+def _alarm_frames(changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
+    """What a page says aloud once; one that was away finds it on the dashboard."""
+    opened = list(changed.get("incidents", ()))
+    if not opened:
+        return []
+    found = Incident.objects.filter(pk__in=opened, channel__active=True).select_related("channel")
+    return [{"kind": "alarm", "text": incidents.headline(incident)} for incident in found]
 
 
 def _call_frame(call: CallAttempt) -> Frame:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django import template
 
+from channels_app import readiness
 from channels_app.models import Channel
 from channels_app.providers.wwebjs import other_brazilian_form
 from channels_app.session_states import State, is_cured_by_restart
@@ -37,6 +38,12 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
         if may_change and channel.has_wwebjs
         else (),
     }
+
+
+@register.simple_tag
+def fallback_trouble(channel: Channel) -> str:
+    """Say why the channel's fallback would not work now, "" where it would."""
+    return readiness.fallback_trouble(channel)
 
 
 def _field_label(name: str) -> str:

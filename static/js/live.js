@@ -218,6 +218,12 @@ class Socket {
       show(frame.html, frame.version);
       refreshSoon();
     }
+    if (frame.kind === "refresh") refreshSoon();
+    if (frame.kind === "alarm") {
+      const detail = { text: frame.text, level: "error" };
+      document.dispatchEvent(new CustomEvent("toast", { detail }));
+      refreshSoon();
+    }
     if (frame.kind === "ready") {
       if (this.lost) refreshSoon();
       this.lost = false;

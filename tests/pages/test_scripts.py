@@ -343,3 +343,11 @@ def test_without_scripts_a_call_opens_in_a_tab(
     assert "Referer" not in headers
     assert CallAttempt.objects.count() == 1
     context.close()
+
+
+def test_an_alarm_is_said_and_stays_until_it_is_closed(opened: Page, sockets: Sockets) -> None:
+    sockets.send({"kind": "alarm", "text": "Oficial · wwebjs: unlinked <b>"})
+    toast = opened.locator(".toast-error")
+    expect(toast).to_contain_text("Oficial · wwebjs: unlinked <b>")
+    toast.get_by_role("button", name="Close").click()
+    expect(toast).to_have_count(0)

@@ -1,0 +1,46 @@
+"""Whether the fallback of a channel would work now, known before it is needed. No network."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext as _
+
+from channels_app.models import Channel
+from channels_app.session_states import State
+from channels_app.session_words import sentence
+from channels_app.wwebjs_session import stored_state
+
+
+def fallback_trouble(channel: Channel) -> str:
+    """Say why the fallback of `channel` would not work now; "" where it would, or there is none.
+
+    What has not been looked at yet is no trouble. Reads `fallback_channel`.
+    """
+    if not channel.active:
+        return ""
+    if channel.fallback == Channel.Fallback.WWEBJS:
+        return _of_session(channel)
+    other = channel.fallback_channel
+    if channel.fallback == Channel.Fallback.BAILEYS and other is not None:
+        return _of_other(other)
+    return ""
+
+
+def _of_session(channel: Channel) -> str:
+    session = stored_state(channel)
+    if session.state == State.READY:
+        return _left_alone(channel.wwebjs_breaker_code) if channel.wwebjs_breaker_opened_at else ""
+    return "" if session.code in ("", "unchecked") else session.detail
+
+
+def _of_other(other: Channel) -> str:
+    if not other.active:
+        return _("The channel “%(name)s” is not active.") % {"name": other.name}
+    if other.breaker_opened_at:
+        return _left_alone(other.breaker_code)
+    if other.health == Channel.Health.FAILING:
+        return other.health_detail or str(other.get_health_display())
+    return ""
+
+
+def _left_alone(code: str) -> str:
+    return _("Left alone for now after a refusal: %(reason)s") % {"reason": sentence(code)}

@@ -1,0 +1,160 @@
+"""A fallback that would not work now is shown before it is needed; a drop is said in the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from channels_app import incidents
+from channels_app.models import Channel, Incident
+from messaging import live, live_frames
+from tests.pages.html import Element, parse
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def attached(make_channel: Callable[..., Channel]) -> Channel:
+    return make_channel(
+        fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_api_key="k",
+        wwebjs_session_id="demo",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def by_baileys(make_channel: Callable[..., Channel]) -> Channel:
+    other = make_channel(name="Oficina", kind="baileys", phone_number_id="", instance_name="x")
+    return make_channel(fallback="baileys", fallback_channel=other)
+
+
+def warnings(client: Client) -> tuple[str, str]:
+    """What dashboard and card say about the fallback, "" each where they warn of nothing."""
+    dashboard = parse(client.get("/").content).all("span", data_fallback_trouble=None)
+    fallback = parse(client.get("/channels/").content).all("p", class_="channel-fallback")
+    cards = [p for p in fallback if p.all("span", data_fallback_trouble=None)]
+    return _words(dashboard), _words(cards)
+
+
+def _words(found: list[Element]) -> str:
+    return found[0].text if found else ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"wwebjs_state": "disconnected", "wwebjs_state_code": "stopped"}, "Stopped here"),
+        ({"wwebjs_state": "error", "wwebjs_state_code": "conflict"}, "opened somewhere else"),
+        ({"wwebjs_state": "qr", "wwebjs_state_code": "waiting_for_scan"}, "Waiting for the QR"),
+        ({"wwebjs_state": "connected", "wwebjs_state_code": "syncing"}, "still loading"),
+        (
+            {
+                "wwebjs_state": "ready",
+                "wwebjs_state_code": "ready",
+                "wwebjs_breaker_opened_at": timezone.now(),
+                "wwebjs_breaker_code": "wrong_key",
+            },
+            "Left alone for now",
+        ),
+    ],
+)
+def test_a_session_that_could_not_send_is_warned_of(
+    staff_client: Client, attached: Channel, fields: dict[str, Any], words: str
+) -> None:
+    Channel.objects.filter(pk=attached.pk).update(**fields)
+    dashboard, card = warnings(staff_client)
+    assert "The fallback would not work now:" in dashboard
+    assert words in dashboard
+    assert "Would not work now" in card
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"wwebjs_state": "ready", "wwebjs_state_code": "ready"},
+        {"wwebjs_state": "disconnected", "wwebjs_state_code": "unchecked"},
+        {"wwebjs_state": "error", "wwebjs_state_code": "conflict", "active": False},
+        {"wwebjs_state": "error", "wwebjs_state_code": "conflict", "fallback": "none"},
+    ],
+)
+def test_what_is_ready_not_looked_at_or_not_used_is_no_trouble(
+    staff_client: Client, attached: Channel, fields: dict[str, Any]
+) -> None:
+    Channel.objects.filter(pk=attached.pk).update(**fields)
+    assert warnings(staff_client) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"active": False}, "The channel “Oficina” is not active."),
+        ({"health": "failing", "health_detail": "401 Unauthorized"}, "401 Unauthorized"),
+        (
+            {"breaker_opened_at": timezone.now(), "breaker_code": "wrong_key"},
+            "Left alone for now after a refusal",
+        ),
+    ],
+)
+def test_a_baileys_channel_that_could_not_send_is_warned_of(
+    staff_client: Client, by_baileys: Channel, fields: dict[str, Any], words: str
+) -> None:
+    assert warnings(staff_client) == ("", "")
+    Channel.objects.filter(pk=by_baileys.fallback_channel_id).update(**fields)
+    dashboard, card = warnings(staff_client)
+    assert words in dashboard
+    assert words in card
+
+
+# -- drops -----------------------------------------------------------------------------------------
+
+
+def drop(channel: Channel) -> None:
+    incidents.dropped(
+        channel, route="wwebjs", reason="unlinked_on_phone", detail="", at=timezone.now()
+    )
+
+
+@pytest.mark.parametrize(
+    ("view", "group"),
+    [
+        (live_frames.InboxView, live.INBOX),
+        (live_frames.ChannelsView, live.CHANNELS),
+        (live_frames.ChannelView, live.CHANNELS),
+    ],
+)
+def test_a_drop_is_said_once_on_every_page_that_hears(
+    staff: User,
+    attached: Channel,
+    monkeypatch: pytest.MonkeyPatch,
+    view: type[live_frames.View],
+    group: str,
+) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        live, "publish", lambda to, **changed: told.append(changed) if to == group else None
+    )
+    drop(attached)
+    drop(attached)
+    [changed] = [changed for changed in told if "incidents" in changed]
+
+    page = view(user=staff, language="pt-br", value=str(attached.pk))
+    frames = live_frames.frames(page, {"incidents": [changed["incidents"]]})
+    assert frames == [
+        {"kind": "alarm", "text": "Oficial · wwebjs: A sessão foi desvinculada no celular."}
+    ]
+    assert Incident.objects.get().drops == 2
+    Channel.objects.filter(pk=attached.pk).update(active=False)
+    assert not live_frames.frames(page, {"incidents": [changed["incidents"]]})
+    # Who comes later finds it on the dashboard and is not startled again.
+    assert "alarm" not in {f["kind"] for f in live_frames.catch_up(page, timezone.now())}
+
+
+def test_the_dashboard_reads_its_figures_anew_when_a_session_changes(
+    staff: User, attached: Channel
+) -> None:
+    page = live_frames.InboxView(user=staff, language="en", value="")
+    assert live_frames.frames(page, {"channels": [attached.pk]}) == [{"kind": "refresh"}]
