@@ -20,7 +20,7 @@ from django.utils.translation import gettext_noop
 from channels_app.providers.base import Accepted, Rejected, SendError
 from messaging import live, phones, policy, states, tasks, ways
 from messaging.inbound.cloud import web_message_id
-from messaging.models import DeliveryAttempt, Message, ParkedReceipt
+from messaging.models import Conversation, DeliveryAttempt, Message, ParkedReceipt
 from messaging.states import Outcome, Receipt, Route
 
 if TYPE_CHECKING:
@@ -341,14 +341,20 @@ def _apply_parked(attempt: DeliveryAttempt) -> None:
 def _link_echoes(attempt: DeliveryAttempt) -> None:
     """An echo that was faster than our own send learns whose it is."""
     message = attempt.message
+    # A Baileys channel that is the fallback tells it in its own conversation with the customer.
+    places = Conversation.objects.filter(
+        contact=message.conversation.contact_id,
+        channel__in={message.conversation.channel_id, attempt.channel_id},
+    )
     unlinked = Message.objects.filter(
-        conversation=message.conversation_id,
+        conversation__in=places.values("pk"),
         sent_outside=True,
         echo_of=None,
         created_at__gte=attempt.started_at - _UNNAMED_BEFORE,
     )
     for echo in unlinked:
-        if web_message_id(echo.provider_message_id) == attempt.provider_message_id:
+        told = echo.provider_message_id
+        if attempt.provider_message_id in (told, web_message_id(told)):
             echo.echo_of = message
             echo.version += 1
             echo.save(update_fields=["echo_of", "version", "updated_at"])

@@ -28,7 +28,8 @@ _BEFORE, _AFTER = dt.timedelta(minutes=10), dt.timedelta(seconds=30)
 class Echo:
     """The attempt that caused an echo, if one is known.
 
-    `own_event` says that it is told by the very way that sent it: nothing new for anybody.
+    `own_event` says that it is told by the very channel whose conversation has the original:
+    nothing new for anybody. A Baileys channel that is another one's fallback has it not.
     """
 
     attempt: DeliveryAttempt | None
@@ -47,14 +48,14 @@ def settle(channel: Channel, event: MessageEvent) -> Echo:
         channel_id=channel.pk, reference="", provider_message_id=event.provider_message_id
     )
     if own is not None:
-        return Echo(own, own_event=True)
+        return Echo(own, own_event=_has_original(channel, own))
     web_id = web_message_id(event.provider_message_id) if official else event.provider_message_id
     found = _by_web_id(channel, event, web_id, official=official) if web_id else None
     found = found or _by_text(channel, event, official=official)
     if not official:
         if found is not None and found.route != Route.OFFICIAL:
             outcomes.tell_receipt(found, Receipt.NONE, provider_message_id=web_id or "")
-            return Echo(found, own_event=True)
+            return Echo(found, own_event=_has_original(channel, found))
         return Echo(found)
     if found is not None:
         outcomes.tell_receipt(found, Receipt.SENT, provider_message_id=web_id or "")
@@ -63,6 +64,10 @@ def settle(channel: Channel, event: MessageEvent) -> Echo:
             channel_id=channel.pk, provider_message_id=web_id, receipt=Receipt.SENT, error=None
         )
     return Echo(found)
+
+
+def _has_original(channel: Channel, attempt: DeliveryAttempt) -> bool:
+    return attempt.message.conversation.channel_id == channel.pk
 
 
 def _by_web_id(

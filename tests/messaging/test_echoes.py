@@ -14,7 +14,7 @@ from channels_app.models import Channel
 from channels_app.providers.base import Accepted
 from messaging import attempts as outcomes
 from messaging import lookups
-from messaging.inbound import apply
+from messaging.inbound import apply, evolution
 from messaging.inbound.cloud import web_message_id
 from messaging.inbound.events import MessageEvent
 from messaging.models import DeliveryAttempt, Message, ParkedReceipt
@@ -190,6 +190,122 @@ def test_what_a_session_sent_for_us_is_not_shown_again(channel: Channel) -> None
     assert not outside()
     session_tells(channel, "3EB0FFFFFFFFFFFFFFFF", text="Digitada no celular")
     assert [echo.echo_of for echo in outside()] == [None]
+
+
+# -- a Baileys channel that is the fallback --------------------------------------------------------
+
+
+@pytest.fixture
+def by_baileys(make_channel: Any) -> Channel:
+    """An official channel whose fallback is a Baileys one."""
+    other = make_channel(name="Oficina", kind="baileys", phone_number_id="", instance_name="of")
+    return make_channel(fallback="baileys", fallback_channel=other)  # type: ignore[no-any-return]
+
+
+def instance_tells(
+    channel: Channel, id: str, *, text: str = "Olá", kind: str = "send.message"
+) -> None:
+    """Evolution tells a message that left the instance: by the API, or typed on the phone."""
+    [event] = evolution.read(
+        {
+            "event": kind,
+            "instance": channel.instance_name,
+            "data": {
+                "key": {"remoteJid": "5511988887777@s.whatsapp.net", "fromMe": True, "id": id},
+                "pushName": "Você",
+                "status": "PENDING",
+                "message": {"conversation": text},
+                "messageType": "conversation",
+                "messageTimestamp": int(timezone.now().timestamp()),
+            },
+        }
+    )
+    apply.HANDLERS[type(event)](channel, event)
+
+
+@pytest.mark.parametrize("kind", ["send.message", "messages.upsert"])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_fallback_send_told_by_its_instance_follows_the_option(
+    by_baileys: Channel, ignored: bool, known: bool, kind: str
+) -> None:
+    other = by_baileys.fallback_channel
+    assert other is not None
+    if not ignored:
+        showing_all(other)
+    message = accept(by_baileys, NUMBER)
+    sent = attempt_of(
+        message,
+        outcome=Outcome.ACCEPTED if known else Outcome.STARTED,
+        route=Route.BAILEYS,
+        channel=other,
+        provider_message_id=KEY if known else "",
+    )
+    for _ in range(2):
+        instance_tells(other, KEY, kind=kind)
+    sent.refresh_from_db()
+    assert sent.provider_message_id == KEY
+    assert [echo.echo_of for echo in outside()] == ([] if ignored else [message])
+    assert all(echo.conversation.channel == other for echo in outside())
+
+
+def test_an_instance_that_is_faster_than_our_send_is_linked_then(by_baileys: Channel) -> None:
+    other = by_baileys.fallback_channel
+    assert other is not None
+    showing_all(other)
+    message = accept(by_baileys, NUMBER)
+    started = attempt_of(message, outcome=Outcome.STARTED, route=Route.BAILEYS, channel=other)
+    instance_tells(other, KEY, text="Com outras palavras")
+    assert [echo.echo_of for echo in outside()] == [None]
+    outcomes.finish(started, Accepted(KEY))
+    assert [echo.echo_of for echo in outside()] == [message]
+
+
+def test_what_a_baileys_channel_sent_in_its_own_conversation_is_not_shown_again(
+    by_baileys: Channel,
+) -> None:
+    other = by_baileys.fallback_channel
+    assert other is not None
+    message = accept(showing_all(other), NUMBER)
+    attempt_of(
+        message,
+        outcome=Outcome.ACCEPTED,
+        route=Route.BAILEYS,
+        channel=other,
+        provider_message_id=KEY,
+    )
+    instance_tells(other, KEY)
+    assert not outside()
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+@pytest.mark.parametrize("told_by", ["meta", "instance"])
+def test_what_is_typed_on_the_phone_follows_the_option(
+    by_baileys: Channel, told_by: str, ignored: bool
+) -> None:
+    channel = by_baileys if told_by == "meta" else by_baileys.fallback_channel
+    assert channel is not None
+    if not ignored:
+        showing_all(channel)
+    if told_by == "meta":
+        official_echo(channel, text="Digitada")
+    else:
+        instance_tells(channel, KEY, text="Digitada", kind="messages.upsert")
+    assert [(m.text, m.echo_of, m.status) for m in outside()] == (
+        [] if ignored else [("Digitada", None, "sent")]
+    )
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_the_official_echo_of_a_fallback_send_follows_the_option(
+    channel: Channel, ignored: bool
+) -> None:
+    if not ignored:
+        showing_all(channel)
+    sent = fallback_attempt(channel, Outcome.ACCEPTED, provider_message_id=KEY)
+    for _ in range(2):
+        official_echo(channel)
+    assert [echo.echo_of for echo in outside()] == ([] if ignored else [sent.message])
 
 
 # -- look-ups --------------------------------------------------------------------------------------

@@ -28,21 +28,95 @@ def api(product: Product) -> Api:
     return Api(product, {"Authorization": f"Token {product.token()}"})
 
 
-def card(page: Page) -> Locator:
-    return page.get_by_role("article", name="Oficial")
+def card(page: Page, channel: str = "Oficial") -> Locator:
+    return page.get_by_role("article", name=channel)
 
 
-def button(page: Page, name: str) -> Locator:
-    return card(page).get_by_role("button", name=name, exact=True)
+def button(page: Page, name: str, channel: str = "Oficial") -> Locator:
+    return card(page, channel).get_by_role("button", name=name, exact=True)
 
 
-def steer(product: Product, action: str) -> None:
-    url = f"{product.wwebjs}/_control/sessions/{demo_settings.WWEBJS_SESSION}"
+def steer(product: Product, action: str, session: str = demo_settings.WWEBJS_SESSION) -> None:
+    url = f"{product.wwebjs}/_control/sessions/{session}"
     requests.post(url, json={"action": action}, timeout=10).raise_for_status()
 
 
-def expect_state(page: Page, state: str) -> None:
-    expect(card(page)).to_have_attribute("data-wwebjs-state", state, timeout=30_000)
+def expect_state(page: Page, state: str, channel: str = "Oficial") -> None:
+    expect(card(page, channel)).to_have_attribute("data-wwebjs-state", state, timeout=30_000)
+
+
+@pytest.mark.browser
+@pytest.mark.usefixtures("slow_fallback")
+def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_globe(
+    new_window: Callable[..., Page], product: Product
+) -> None:
+    name, session = "Clínica nova", "clinica-nova"
+    number = {"phone_number_id": "209988776655443", "token": "nova-token", "app_secret": "s3"}
+    url = f"{product.graph}/_control/numbers"
+    requests.post(url, json=number, timeout=10).raise_for_status()
+    page = new_window()
+
+    page.goto("/channels/")
+    page.get_by_role("link", name="Novo canal").click()
+    page.get_by_label("Nome", exact=True).fill(name)
+    page.fill("[name=phone_number_id]", number["phone_number_id"])
+    page.fill("[name=access_token]", number["token"])
+    page.fill("[name=app_secret]", number["app_secret"])
+    page.fill("[name=graph_url]", product.graph)
+    page.get_by_label("Habilitar API não oficial WWebJS").check()
+    page.get_by_label("URL da API WWebJS").fill(product.wwebjs)
+    page.get_by_label("API_KEY da API WWebJS").fill("not-the-key")
+    page.fill("[name=wwebjs_session_id]", session)
+    page.get_by_role("button", name="Criar canal").click()
+    page.wait_for_url(re.compile(r"/channels/\d+/$"))
+
+    # A key that is wrong is said at its field, and mended in place.
+    expect_state(page, "error", name)
+    expect(card(page, name).locator(".wwebjs-trouble")).to_contain_text("Chave da wwebjs-api")
+    expect(button(page, "Conectar", name)).to_have_count(0)
+    expect(card(page, name).get_by_text("Não funcionaria agora")).to_be_visible()
+    page.get_by_label("API_KEY da API WWebJS").fill(demo_settings.WWEBJS_API_KEY)
+    page.get_by_role("button", name="Salvar").click()
+    expect(page.get_by_text("O canal foi salvo.")).to_be_visible()
+
+    # From here on nothing is loaded anew: what appears appears by itself.
+    page.evaluate("window.untouched = true")
+    expect(button(page, "Conectar", name)).to_be_visible(timeout=30_000)
+    button(page, "Conectar", name).click()
+    button(page, "Exibir QR", name).click(timeout=30_000)
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator("svg.qr")).to_be_visible(timeout=30_000)
+    steer(product, "scan", session)
+    expect(dialog).to_be_hidden(timeout=30_000)
+    expect_state(page, "ready", name)
+    expect(button(page, "Desconectar wwebjs", name)).to_be_visible()
+    expect(card(page, name).get_by_text("Não funcionaria agora")).to_have_count(0)
+    assert page.evaluate("window.untouched") is True
+
+    chat = new_window()
+    chat.goto("/conversations/new/")
+    chat.get_by_label("Canal").select_option(name)
+    chat.get_by_label("Número de telefone").fill("+55 11 99999-0047")
+    chat.get_by_label("Mensagem", exact=True).fill("Da clínica nova")
+    chat.get_by_role("button", name="Enviar").click()
+    bubble = chat.locator("article[data-message]", has_text="Da clínica nova")
+    expect(bubble.locator('[data-icon="rejected"]')).to_be_visible(timeout=30_000)
+    expect(bubble.locator('[data-icon="globe"]')).to_be_visible(timeout=30_000)
+
+    # A second rejection while the phone has let go of the session: it waits or fails, and says
+    # why; the drop is said on whatever page is open.
+    steer(product, "unlink", session)
+    chat.get_by_label("Mensagem", exact=True).fill("Sem sessão")
+    chat.get_by_role("button", name="Enviar").click()
+    second = chat.locator("article[data-message]", has_text="Sem sessão")
+    expect(second.locator(".message-reason").first).to_be_visible(timeout=30_000)
+    expect(chat.locator(".toast-error", has_text=f"{name} · wwebjs")).to_be_visible(timeout=30_000)
+    expect(card(page, name).get_by_text("Última queda")).to_be_visible(timeout=30_000)
+    button(page, "Desconectar wwebjs", name).click()
+    dialog.get_by_role("button", name="Desconectar e desvincular o celular").click()
+    expect_state(page, "disconnected", name)
+    expect(button(page, "Conectar", name)).to_be_visible()
+    assert page.evaluate("window.untouched") is True
 
 
 @pytest.mark.browser
