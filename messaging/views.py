@@ -245,7 +245,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             "since": since,
         }
         response = render(request, "messaging/conversation.html", context, status=status)
-        return _forms_lead_to(wavoip.ORIGIN, response) if may_call else response
+        return _forms_lead_to(wavoip.ORIGIN, request, response) if may_call else response
 
 
 class CallView(StaffPermissionRequiredMixin, View):
@@ -380,10 +380,10 @@ def _conversation(pk: int) -> Conversation:
     return get_object_or_404(found, pk=pk)
 
 
-def _forms_lead_to(origin: str, response: HttpResponse) -> HttpResponse:
+def _forms_lead_to(origin: str, request: HttpRequest, response: HttpResponse) -> HttpResponse:
     """Chromium follows a form's redirect only to where the page allows forms to go."""
     allowing = csp_update({"form-action": [origin]})
-    return cast("HttpResponse", allowing(lambda: response)())
+    return cast("HttpResponse", allowing(lambda _request: response)(request))
 
 
 def _bubble(request: HttpRequest, message: Message) -> HttpResponse:

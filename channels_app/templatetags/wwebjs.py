@@ -40,6 +40,17 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
     }
 
 
+@register.inclusion_tag("channels_app/_session_line.html")
+def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
+    """Draw the session's state, since when, and its last drop, on one line."""
+    session = stored_state(channel)
+    return {
+        "session": session,
+        "label": State(session.state or State.NOT_CONFIGURED).label,
+        "tone": _tone(session),
+    }
+
+
 @register.simple_tag
 def fallback_trouble(channel: Channel) -> str:
     """Say why the channel's fallback would not work now, "" where it would."""

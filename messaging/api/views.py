@@ -198,5 +198,7 @@ class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
     @action(detail=True, pagination_class=NewestFirst)
     def calls(self, request: Request, **kwargs: Any) -> Response:
         """The calls to the contact that were begun here, newest first."""
-        page = self.paginate_queryset(reading.calls().filter(conversation=self.get_object()))
-        return self.get_paginated_response(CallSerializer(page, many=True).data)
+        found = reading.calls().filter(conversation=self.get_object())
+        pages = NewestFirst()
+        page = pages.paginate_queryset(found, request, view=self)
+        return pages.get_paginated_response(CallSerializer(page, many=True).data)

@@ -109,6 +109,20 @@ def test_a_baileys_channel_that_could_not_send_is_warned_of(
     assert words in card
 
 
+def test_the_dashboard_tells_a_session_s_state_since_when_and_its_last_drop(
+    staff_client: Client, attached: Channel
+) -> None:
+    Channel.objects.filter(pk=attached.pk).update(
+        wwebjs_state="ready",
+        wwebjs_state_code="ready",
+        wwebjs_state_changed_at=timezone.now(),
+        wwebjs_last_drop_at=timezone.now(),
+        wwebjs_last_drop_reason="conflict",
+    )
+    line = parse(staff_client.get("/").content).one("span", class_="row-session").text
+    assert line.startswith("Ready now · Last drop now : WhatsApp Web was opened somewhere else")
+
+
 # -- drops -----------------------------------------------------------------------------------------
 
 

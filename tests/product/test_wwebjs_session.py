@@ -74,10 +74,10 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     expect_state(page, "error", name)
     expect(card(page, name).locator(".wwebjs-trouble")).to_contain_text("Chave da wwebjs-api")
     expect(button(page, "Conectar", name)).to_have_count(0)
-    expect(card(page, name).get_by_text("Não funcionaria agora")).to_be_visible()
+    expect(card(page, name).get_by_text("Não funcionaria agora")).to_be_visible(timeout=30_000)
     page.get_by_label("API_KEY da API WWebJS").fill(demo_settings.WWEBJS_API_KEY)
     page.get_by_role("button", name="Salvar").click()
-    expect(page.get_by_text("O canal foi salvo.")).to_be_visible()
+    expect(page.get_by_text("Canal salvo.")).to_be_visible(timeout=30_000)
 
     # From here on nothing is loaded anew: what appears appears by itself.
     page.evaluate("window.untouched = true")
@@ -115,7 +115,7 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     button(page, "Desconectar wwebjs", name).click()
     dialog.get_by_role("button", name="Desconectar e desvincular o celular").click()
     expect_state(page, "disconnected", name)
-    expect(button(page, "Conectar", name)).to_be_visible()
+    expect(button(page, "Conectar", name)).to_be_visible(timeout=30_000)
     assert page.evaluate("window.untouched") is True
 
 
