@@ -216,6 +216,10 @@ class ChannelForm(SecretsForm):
                 "Otherwise what is written on the phone, and what goes out by the fallback, "
                 "appears once more in the conversation."
             ),
+            "calls_api_key": _(
+                "The token of a Wavoip device; several are separated by commas. Staff with the "
+                "permission to call then see a phone at the top of a conversation."
+            ),
             "fallback_per_minute": _("Protects the number from being banned."),
             "fallback_new_chats_per_day": _(
                 "Those who never wrote to you. WhatsApp bans numbers that write to many strangers."
