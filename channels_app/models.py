@@ -304,6 +304,10 @@ class Channel(models.Model):
                 errors["fallback_channel"] = _("Choose the Baileys channel of the fallback.")
             elif other.kind != self.Kind.BAILEYS or not other.active:
                 errors["fallback_channel"] = _("Choose an active Baileys channel.")
+            elif not other.has_evolution:
+                errors["fallback_channel"] = _(
+                    "“%(name)s” lacks address, key or instance name: complete it first."
+                ) % {"name": other.name}
         if errors:
             raise ValidationError(errors)
 
@@ -321,6 +325,11 @@ class Channel(models.Model):
         """Official messages a second; 20 at most in coexistence (contracts/cloud-api.md §5)."""
         limit = self.messages_per_second
         return min(limit, self.COEXISTENCE_PER_SECOND) if self.coexistence else limit
+
+    @property
+    def has_evolution(self) -> bool:
+        """Whether the settings of an Evolution instance are there."""
+        return bool(self.evolution_url and self.evolution_api_key and self.instance_name)
 
     def record_health(self, *, ok: bool, detail: str = "") -> bool:
         """Store whether the channel works, and since when. Returns whether that is a change."""

@@ -75,12 +75,11 @@ class MayShowQr(StaffMayChange):
     perms_map = {**StaffMayChange.perms_map, "GET": StaffMayChange.perms_map["POST"]}
 
 
-class _SessionView(APIView):
+class SessionApiView(APIView):
+    """For those who may change the channel; what a session refuses has the contract's shape."""
+
     permission_classes = (StaffMayChange,)
     queryset = Channel.objects.all()
-
-    def channel(self) -> Channel:
-        return get_object_or_404(Channel, pk=self.kwargs["pk"])
 
     def handle_exception(self, exc: Exception) -> Response:
         if not isinstance(exc, SessionRefused):
@@ -89,6 +88,11 @@ class _SessionView(APIView):
             return super().handle_exception(serializers.ValidationError({exc.field: [str(exc)]}))
         body = {"detail": str(exc), "code": exc.code}
         return Response(body | ({"field": exc.field} if exc.field else {}), status=exc.status)
+
+
+class _SessionView(SessionApiView):
+    def channel(self) -> Channel:
+        return get_object_or_404(Channel, pk=self.kwargs["pk"])
 
 
 class SessionView(_SessionView):

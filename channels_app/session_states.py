@@ -80,6 +80,32 @@ SENTENCES: dict[str, str | Promise] = {
     "start_no_answer": _("The session did not come up in time."),
     "unlinked": _("Disconnected here; the phone was unlinked."),
     "stopped": _("Stopped here; the phone stays linked."),
+    # Of an Evolution instance.
+    "not_linked": _("No phone is linked; connect it by QR code."),
+    "dialling": _("Evolution is connecting to WhatsApp."),
+    "dialling_long": _(
+        "Evolution has been connecting for minutes without success; reconnect, or log out and "
+        "link the phone anew."
+    ),
+    "reconnecting": _("The instance is being connected anew."),
+    "qr_limit": _("Nobody scanned the QR code in time; ask for a new one."),
+    "connection_lost": _("The connection to WhatsApp was lost."),
+    "dead_socket": _(
+        "Evolution says that it is connected, but refuses to send: its connection is dead."
+    ),
+    "no_instance": _("Evolution has no instance of this name yet; create it here."),
+    "instance_gone": _("Evolution does not have this instance any more; create it again."),
+    "instance_deleted": _("The instance was deleted here."),
+    "deleting": _("Evolution has not finished deleting the instance yet."),
+    "name_taken": _(
+        "Evolution holds another instance of this name, or has not finished deleting it. Try "
+        "again in a moment."
+    ),
+    "key_cannot_create": _(
+        "This key may not create instances: enter the server's own key "
+        "(AUTHENTICATION_API_KEY), or create the instance in Evolution."
+    ),
+    "other_integration": _("This Evolution instance is not a Baileys one; choose another name."),
     "not_running": _(
         "The session was not running, so nothing was unlinked. If the phone still lists it under "
         "linked devices, remove it there."

@@ -6,13 +6,14 @@ from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import View
 from django_htmx.http import trigger_client_event
 
 from accounts.access import StaffPermissionRequiredMixin
-from channels_app import wwebjs_session
+from channels_app import card_parts, wwebjs_session
 from channels_app.models import Channel
 from channels_app.session_states import State
 from channels_app.wwebjs_session import SessionRefused
@@ -32,8 +33,16 @@ class _SessionView(StaffPermissionRequiredMixin, View):
         return response
 
     def channel(self) -> Channel:
-        channels = Channel.objects.select_related("fallback_channel")
-        return get_object_or_404(channels, pk=self.kwargs["pk"])
+        return get_object_or_404(card_parts.channels(), pk=self.kwargs["pk"])
+
+    def about(self, channel: Channel) -> dict[str, Any]:
+        """What the dialog says, and asks."""
+        return {
+            "channel": channel,
+            "session": wwebjs_session.stored_state(channel),
+            "qr_url": reverse("channels_app:qr", args=[channel.pk]),
+            "pairing_url": reverse("channels_app:pairing", args=[channel.pk]),
+        }
 
 
 class _Action(_SessionView):
@@ -51,7 +60,7 @@ class _Action(_SessionView):
             "version": int(timezone.now().timestamp() * 1000),
         }
         response = render(request, "channels_app/_card.html", context)
-        return _close(response, text, level)
+        return close_dialog(response, text, level)
 
     def act(self, channel: Channel, request: HttpRequest) -> str:
         """Do it; return what to tell. Raises SessionRefused."""
@@ -88,9 +97,7 @@ class QrDialogView(_SessionView):
     """The dialog's frame, at once; it fetches the code itself."""
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
-        channel = self.channel()
-        context = {"channel": channel, "session": wwebjs_session.stored_state(channel)}
-        return render(request, "channels_app/_qr_dialog.html", context)
+        return render(request, "channels_app/_qr_dialog.html", self.about(self.channel()))
 
 
 class QrView(_SessionView):
@@ -104,19 +111,19 @@ class QrView(_SessionView):
 
     def _answer(self, request: HttpRequest, *, start: bool) -> HttpResponse:
         channel = self.channel()
-        context: dict[str, Any] = {"channel": channel}
+        context: dict[str, Any] = {}
         try:
             if start:
                 wwebjs_session.connect(channel)
             code = wwebjs_session.qr(channel)
-            context |= {"code": code, "age": int(code.age_seconds)}
+            context = {"code": code, "age": int(code.age_seconds)}
         except SessionRefused as error:
-            context["refused"] = str(error)
+            context = {"refused": str(error)}
         # What was asked just now is stored.
-        session = wwebjs_session.stored_state(self.channel())
+        context = self.about(self.channel()) | context
+        session = context["session"]
         if session.state == State.READY:
-            return _close(HttpResponse(), _("WhatsApp is connected: the fallback is ready."))
-        context["session"] = session
+            return close_dialog(HttpResponse(), _("WhatsApp is connected: the fallback is ready."))
         context["linking"] = session.state in (State.PAIRING, State.CONNECTED)
         return render(request, "channels_app/_qr.html", context)
 
@@ -158,7 +165,7 @@ class PairingView(_SessionView):
         return render(request, "channels_app/_pairing.html", context)
 
 
-def _close(response: HttpResponse, text: str, level: str = "success") -> HttpResponse:
+def close_dialog(response: HttpResponse, text: str, level: str = "success") -> HttpResponse:
     """Close the dialog and say `text`."""
     # To the body: by now a live frame may have taken the clicked button off the page.
     trigger_client_event(response, "dialog:close", {"target": "body"})

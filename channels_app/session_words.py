@@ -26,6 +26,14 @@ _FIELDS = {
 }
 
 
+_EVOLUTION_FIELDS = {
+    **dict.fromkeys((name for name in _FIELDS if _FIELDS[name] == "wwebjs_url"), "evolution_url"),
+    "wrong_key": "evolution_api_key",
+    "key_cannot_create": "evolution_api_key",
+    "other_integration": "instance_name",
+}
+
+
 def sentence(code: str, detail: str = "") -> str:
     """Return the sentence for a reason in the active language, with the server's own words."""
     if not code:
@@ -34,6 +42,9 @@ def sentence(code: str, detail: str = "") -> str:
     return f"{text.removesuffix('.')}: {detail}" if detail else text
 
 
-def field_of(code: str) -> str:
-    """Return the name of the setting that is to be mended, "" where it is none of them."""
-    return _FIELDS.get(code, "")
+def field_of(code: str, *, evolution: bool = False) -> str:
+    """Return the name of the setting that is to be mended, "" where it is none of them.
+
+    `evolution`: of a Baileys channel, not of a wwebjs session.
+    """
+    return (_EVOLUTION_FIELDS if evolution else _FIELDS).get(code, "")

@@ -11,3 +11,8 @@ session_changed = Signal()
 # A connection that served does not any more; staff are to be told in the page. Sent once an
 # incident, inside of the transaction that opens it, with the argument `incident`.
 incident_opened = Signal()
+
+# Sending by a channel's own way or as a fallback: refused with `code`, or taken after trouble. The
+# argument `channel` is the one that sends.
+send_refused = Signal()
+send_taken = Signal()

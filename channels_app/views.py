@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin
-from channels_app import connection, wwebjs_session
+from channels_app import card_parts, connection, wwebjs_session
 from channels_app.forms import ChannelForm
 from channels_app.models import Channel
 
@@ -28,7 +28,7 @@ class ChannelListView(StaffPermissionRequiredMixin, View):
     def get(self, request: HttpRequest) -> HttpResponse:
         context = {
             "since": timezone.now(),
-            "channels": Channel.objects.select_related("fallback_channel"),
+            "channels": card_parts.channels(),
             "may_change": request.user.has_perm("channels_app.change_channel"),
         }
         return render(request, "channels_app/list.html", context)
@@ -64,8 +64,12 @@ class ChannelUpdateView(StaffPermissionRequiredMixin, View):
         form = _form(request, pk, request.POST)
         if not form.is_valid():
             return _form_page(request, form)
-        form.save()
+        channel = form.save()
         messages.success(request, _("The channel was saved."))
+        others = ", ".join(other.name for other in channel.fallback_for.all())
+        if others and not channel.active:
+            text = _("It is the fallback of %(names)s: that fallback does not work any more.")
+            messages.warning(request, text % {"names": others})
         return redirect("channels_app:detail", pk=pk)
 
 
@@ -96,11 +100,11 @@ class ChannelTestView(StaffPermissionRequiredMixin, View):
     permissions = ("channels_app.view_channel", "channels_app.change_channel")
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
-        channel = get_object_or_404(Channel.objects.select_related("fallback_channel"), pk=pk)
+        channel = get_object_or_404(card_parts.channels(), pk=pk)
         reports = connection.test_connection(channel)
         if "card" not in request.POST:
             return render(request, "channels_app/_reports.html", {"reports": reports})
-        channel.refresh_from_db()
+        channel = card_parts.channels().get(pk=pk)
         context = {
             "channel": channel,
             "reports": reports,
@@ -146,7 +150,7 @@ def _form(request: HttpRequest, pk: int, data: Any) -> ChannelForm:
 
 def _form_page(request: HttpRequest, form: ChannelForm) -> HttpResponse:
     # A ModelForm writes what was typed into its instance, mistakes included.
-    stored = Channel.objects.filter(pk=form.instance.pk).first() if form.instance.pk else None
+    stored = card_parts.channels().filter(pk=form.instance.pk).first()
     context = {
         "since": timezone.now(),
         "form": form,

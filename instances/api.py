@@ -31,7 +31,11 @@ class SessionSerializer(serializers.ModelSerializer[WhatsAppSession]):
 
     class Meta:
         model = WhatsAppSession
-        fields = ["id", "name", "channel", "connection", "webhookEnabled", "websocketEnabled"]
+        fields = [
+            "id", "name", "channel", "connection", "webhookEnabled", "websocketEnabled",
+            "state", "state_code", "state_changed_at", "checked_at", "own_number", "profile_name",
+            "last_drop_at",
+        ]  # fmt: skip
         read_only_fields = fields
 
 

@@ -4,6 +4,7 @@ from django.urls import re_path
 from rest_framework.routers import SimpleRouter
 
 from instances import api
+from instances import connection_api as connection
 from instances.webhooks import EvolutionWebhook
 
 router = SimpleRouter()
@@ -11,8 +12,16 @@ router.register("instances", api.SessionViewSet, basename="instance")
 
 # The mission's routes answer with and without a trailing slash.
 _NAME = r"(?P<instance_name>[^/]+)/?$"
+_CONNECTION = r"^instances/(?P<instance_name>[^/]+)"
 _MANAGE = "^instance-management"
 urlpatterns = [
+    re_path(rf"{_CONNECTION}/connection/?$", connection.ConnectionView.as_view()),
+    re_path(rf"{_CONNECTION}/connect/?$", connection.ConnectView.as_view()),
+    re_path(rf"{_CONNECTION}/qr/?$", connection.QrView.as_view()),
+    re_path(rf"{_CONNECTION}/pairing-code/?$", connection.PairingCodeView.as_view()),
+    re_path(rf"{_CONNECTION}/reconnect/?$", connection.ReconnectView.as_view()),
+    re_path(rf"{_CONNECTION}/logout/?$", connection.LogOutView.as_view()),
+    re_path(rf"{_CONNECTION}/?$", connection.InstanceView.as_view()),
     re_path(rf"{_MANAGE}/connection-state/{_NAME}", api.ConnectionStateView.as_view()),
     re_path(rf"{_MANAGE}/enable-webhook/{_NAME}", api.EnableWebhookView.as_view()),
     re_path(rf"{_MANAGE}/enable-websocket/{_NAME}", api.EnableWebsocketView.as_view()),

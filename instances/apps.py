@@ -11,8 +11,9 @@ class InstancesConfig(AppConfig):
 
     def ready(self) -> None:
         """Hear from the floors below: a saved channel, events about a connection."""
+        from channels_app import card_parts, signals
         from channels_app.models import Channel
-        from instances import cards, sessions
+        from instances import cards, connection_cards, connections, sessions
         from messaging import live_frames
         from messaging.inbound import apply
         from messaging.inbound.events import ConnectionEvent, QrEvent
@@ -20,6 +21,15 @@ class InstancesConfig(AppConfig):
         post_save.connect(
             sessions.channel_saved, sender=Channel, dispatch_uid="instances.channel_saved"
         )
-        live_frames.VIEWS |= {"instance": cards.InstanceView, "instances": cards.InstancesView}
+        signals.send_refused.connect(connections.note_refusal, dispatch_uid="instances.refused")
+        signals.send_taken.connect(connections.note_taken, dispatch_uid="instances.taken")
+        card_parts.PARTS["card"] += [connection_cards.section, connection_cards.fallback]
+        card_parts.PARTS["page"] += [connection_cards.beside]
+        card_parts.RELATED += ["session", "fallback_channel__session"]
+        live_frames.VIEWS |= {
+            "instance": connection_cards.InstanceView,
+            "instances": cards.InstancesView,
+            "channel": connection_cards.ChannelView,
+        }
         apply.HANDLERS[ConnectionEvent] = sessions.apply_connection
         apply.HANDLERS[QrEvent] = sessions.apply_qr

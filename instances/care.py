@@ -10,7 +10,7 @@ import structlog
 from django.db import connection
 
 from channels_app.providers.evolution_instance import EvolutionFailed
-from instances import listeners, live, receive_mode, sessions
+from instances import listeners, live, receive_mode
 from instances.models import WhatsAppSession
 
 log = structlog.get_logger(__name__)
@@ -57,8 +57,6 @@ def _check(session_id: int) -> None:
     with contextlib.suppress(receive_mode.SwitchRefused, EvolutionFailed):
         if session.mode is not None or session.switching_to:
             receive_mode.find(session)
-        if session.channel.evolution_url:
-            sessions.refresh_connection(session)
 
 
 def _for_each(function: Callable[[int], None], ids: list[int]) -> None:

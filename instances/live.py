@@ -15,6 +15,8 @@ GROUP = "instances"
 def session_changed(session: WhatsAppSession) -> None:
     """Push the session to the pages that show it, once this is committed."""
     live.publish(GROUP, sessions=session.pk)
+    # The channel's page has the same cards.
+    live.publish(live.CHANNELS, channels=session.channel_id)
 
 
 def session_beat(session_id: int) -> None:

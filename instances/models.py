@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from channels_app.fields import EncryptedTextField
 from channels_app.models import Channel
+from channels_app.session_states import State
 
 
 class Mode(models.TextChoices):
@@ -66,6 +67,46 @@ class WhatsAppSession(models.Model):
     )
     connection_reason = models.CharField(max_length=200, blank=True, editable=False)
     connection_changed_at = models.DateTimeField(null=True, editable=False)
+
+    # What follows from all that was told; `connections.stored` puts it into words.
+    state = models.CharField(
+        _("state"), max_length=16, choices=State, default=State.DISCONNECTED, editable=False
+    )
+    state_code = models.CharField(max_length=40, default="unchecked", editable=False)
+    state_detail = models.CharField(max_length=300, blank=True, editable=False)
+    state_changed_at = models.DateTimeField(null=True, editable=False)
+    checked_at = models.DateTimeField(null=True, editable=False)
+    # None: to be asked at once.
+    probe_at = models.DateTimeField(null=True, db_index=True, editable=False)
+    # What was asked of the server before this moment was told of a time that is over.
+    commanded_at = models.DateTimeField(null=True, editable=False)
+    # Server and instance name; with other ones all that is known here is about something else.
+    address = models.CharField(max_length=310, blank=True, editable=False)
+    # A person connected it, or it was open: then it is to stay so.
+    wanted = models.BooleanField(default=False, editable=False)
+    # It was open and has not dropped since.
+    serving = models.BooleanField(default=False, editable=False)
+    last_open_at = models.DateTimeField(null=True, editable=False)
+    # A person asked for a code, and no phone was linked since.
+    linking_since = models.DateTimeField(null=True, editable=False)
+    # Until then a closing is our own doing.
+    quiet_until = models.DateTimeField(null=True, editable=False)
+    # It says open and refuses to send, since then.
+    dead_since = models.DateTimeField(null=True, editable=False)
+    # Reconnections that nobody asked for, since it was last open.
+    tries = models.PositiveSmallIntegerField(default=0, editable=False)
+    tried_at = models.DateTimeField(null=True, editable=False)
+    closed_since = models.DateTimeField(null=True, editable=False)
+    # Why it is closed, where a command of ours knows more than the server tells.
+    note = models.CharField(max_length=40, blank=True, editable=False)
+    own_number = models.CharField(max_length=20, blank=True, editable=False)
+    profile_name = models.CharField(max_length=100, blank=True, editable=False)
+    has_picture = models.BooleanField(default=False, editable=False)
+    last_drop_at = models.DateTimeField(null=True, editable=False)
+    last_drop_reason = models.CharField(max_length=40, blank=True, editable=False)
+    # The code itself is not kept: who holds it can link a phone.
+    qr_digest = models.CharField(max_length=64, blank=True, editable=False)
+    qr_seen_at = models.DateTimeField(null=True, editable=False)
 
     listener_connected = models.BooleanField(default=False, editable=False)
     listener_seen_at = models.DateTimeField(null=True, editable=False)
@@ -128,6 +169,26 @@ class WhatsAppSession(models.Model):
 def digest_of(secret: str) -> str:
     """Return what a webhook secret is found by."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class ProfilePicture(models.Model):
+    """The picture of the linked account, kept here: pages load nothing from other servers."""
+
+    session = models.OneToOneField(
+        WhatsAppSession, on_delete=models.CASCADE, related_name="picture"
+    )
+    url = models.CharField(max_length=500)
+    # Empty where it could not be fetched.
+    content = models.BinaryField(default=bytes)
+    content_type = models.CharField(max_length=20, blank=True)
+    fetched_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("profile picture")
+        verbose_name_plural = _("profile pictures")
+
+    def __str__(self) -> str:
+        return f"{self.session_id}"
 
 
 class ReceiveModeChange(models.Model):

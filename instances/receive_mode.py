@@ -141,6 +141,24 @@ def cancel(session: WhatsAppSession) -> None:
             raise SwitchRefused(502, str(failure))
 
 
+def forget(session: WhatsAppSession) -> None:
+    """The instance was deleted, and its settings with it: nothing is agreed any more."""
+    WhatsAppSession.objects.filter(pk=session.pk).update(
+        webhook_enabled=False,
+        websocket_enabled=False,
+        webhook_url=None,
+        webhook_base64=None,
+        found_webhook=None,
+        found_websocket=None,
+        found_at=None,
+        found_error="",
+        in_sync=None,
+        listener_connected=False,
+        **_NO_SWITCH,
+    )
+    listeners.wake()
+
+
 def resume(session_id: int) -> None:
     """Go on with a handover that no process is at: one that waits, or whose process died.
 

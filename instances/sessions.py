@@ -7,8 +7,7 @@ from typing import Any
 from django.utils import timezone
 
 from channels_app.models import Channel
-from channels_app.providers.evolution_instance import EvolutionInstance
-from instances import live
+from instances import connections, live
 from instances.models import WhatsAppSession
 from messaging.inbound.events import ConnectionEvent, QrEvent
 
@@ -33,6 +32,7 @@ def ensure(channel: Channel) -> None:
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
     """Signal receiver: a channel was saved."""
     ensure(instance)
+    connections.channel_saved(sender, instance, **kwargs)
 
 
 def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
@@ -40,6 +40,7 @@ def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     _set_connection(channel, _STATES.get(event.state, Connection.UNKNOWN), event.reason)
     if event.own_number and not channel.phone_number:
         Channel.objects.filter(pk=channel.pk).update(phone_number=event.own_number)
+    connections.heard(channel)
 
 
 def apply_qr(channel: Channel, event: QrEvent) -> None:
@@ -48,13 +49,7 @@ def apply_qr(channel: Channel, event: QrEvent) -> None:
         _set_connection(channel, Connection.CONNECTING, QR_SHOWN)
     else:
         _set_connection(channel, Connection.CLOSE, QR_LIMIT)
-
-
-def refresh_connection(session: WhatsAppSession) -> None:
-    """Ask Evolution for the state: events come late, or were missed. Raises EvolutionFailed."""
-    state = EvolutionInstance(session.channel, timeout=4.0).state()
-    if state in _STATES and _STATES[state] != session.connection:
-        _set_connection(session.channel, _STATES[state], "")
+    connections.heard(channel, code=event.code)
 
 
 def _set_connection(channel: Channel, state: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The jobs of the receive mode. A job makes one call inward."""
+"""The jobs of the receive mode and of connections. A job makes one call inward."""
 
 from __future__ import annotations
 
@@ -31,6 +31,31 @@ def enqueue_configure(session_id: int) -> None:
 def enqueue_fetch_missed(session_id: int, *, since: dt.datetime) -> None:
     """Have the messages since a time fetched, once the present transaction commits."""
     defer(fetch_missed, session_id=session_id, since=since.isoformat())
+
+
+def enqueue_probe(session_id: int) -> None:
+    """Have an instance asked for its state now, once the present transaction commits."""
+    name = f"instance-probe:{session_id}"
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        probe_connection.configure(lock=name, queueing_lock=name).defer(session_id=session_id)
+
+
+@app.task(name="instances.probe_connection", queue="care")
+def probe_connection(session_id: int) -> None:
+    from instances import connections
+
+    connections.probe(session_id)
+
+
+@app.periodic(cron="* * * * * */2")
+@app.task(
+    name="instances.probe_due_connections", queue="care", queueing_lock="probe_due_connections"
+)
+def probe_due_connections(timestamp: int) -> None:
+    """Ask the instances whose time has come."""
+    from instances import connections
+
+    connections.probe_due()
 
 
 @app.task(

@@ -16,6 +16,7 @@ from accounts.access import StaffPermissionRequiredMixin
 from instances import receive_mode
 from instances.api import message_of, sessions
 from instances.cards import card
+from instances.connection_cards import page_card
 from instances.models import Mode, ReceiveModeChange, WhatsAppSession
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class InstanceView(StaffPermissionRequiredMixin, View):
             "session": session,
             "since": since,
             "card": card(session, may_change=_may_change(request)),
+            "connection": page_card(
+                session, may_change=request.user.has_perm("channels_app.change_channel")
+            ),
             "changes": session.mode_changes.select_related("user")[:SHOWN_CHANGES],
         }
         return render(request, "instances/detail.html", context)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
-from channels_app import incidents
+from channels_app import card_parts, incidents
 from channels_app.models import Channel, Incident
 from messaging import live, reading
 from messaging.models import CallAttempt, Conversation, Message
@@ -129,9 +129,7 @@ class ChannelsView(View):
         return self.frames({"channels": Channel.objects.values_list("pk", flat=True)})
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
-        found = Channel.objects.select_related("fallback_channel").filter(
-            pk__in=list(changed.get("channels", ()))
-        )
+        found = card_parts.channels().filter(pk__in=list(changed.get("channels", ())))
         may_change = self.user.has_perm("channels_app.change_channel")
         frames = [_channel_frame(channel, may_change) for channel in found]
         return frames + _alarm_frames(changed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import structlog
 from django.utils import timezone
 
-from channels_app import breakers
+from channels_app import breakers, signals
 from channels_app.models import Channel
 from channels_app.providers import cloud_errors
 from channels_app.providers.base import Accepted, SendError
@@ -21,6 +21,8 @@ from messaging.states import Outcome, Receipt, Route
 _UNREACHABLE = frozenset(
     {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "tls_failed"}
 )
+# The provider is there, its link to WhatsApp is not: who cares for the link wants to know at once.
+_NOT_CONNECTED = frozenset({"instance_not_connected"})
 
 log = structlog.get_logger(__name__)
 
@@ -56,11 +58,14 @@ def _note_accepted(attempt: DeliveryAttempt) -> None:
         if channel.record_health(ok=True):
             live.channel_changed(channel)
         breakers.calm(channel, route)
+        signals.send_taken.send(sender=Channel, channel=channel)
 
 
 def _note_failure(attempt: DeliveryAttempt, code: str, *, late: bool) -> None:
     channel, route = attempt.channel, attempt.route
     rule = cloud_errors.lookup(code)
+    if code in _NOT_CONNECTED:
+        signals.send_refused.send(sender=Channel, channel=channel, code=code)
     if not rule.known:
         log.warning("unknown error code", code=code, route=route, attempt=str(attempt))
     if route != Route.OFFICIAL and route != _own_route(attempt):

@@ -28,12 +28,18 @@ class EvolutionFailed(Exception):
     """Evolution did not do what was asked. `str()` is for people and holds no secret.
 
     `code` is "unreachable", "no_answer", "wrong_key", "wrong_address", "instance_missing",
-    "websocket_off", "refused" or "unreadable_answer".
+    "websocket_off", "refused" or "unreadable_answer". `reason` is the finer word of `cloud_errors`
+    behind it, `told` what the server said, `status` its HTTP status (0 without an answer).
     """
 
-    def __init__(self, code: str, text: str) -> None:
+    def __init__(
+        self, code: str, text: str, *, reason: str = "", told: str = "", status: int = 0
+    ) -> None:
         super().__init__(text)
         self.code = code
+        self.reason = reason or code
+        self.told = told
+        self.status = status
 
     @property
     def changed_nothing(self) -> bool:
@@ -152,8 +158,11 @@ class EvolutionInstance:
         path: str,
         body: Any = None,
         *,
+        query: Mapping[str, str] | None = None,
+        timeout: float | None = None,
         may_be_null: bool = False,
         may_be_empty: bool = False,
+        may_be_list: bool = False,
         most_bytes: int = http.MAX_ANSWER_BYTES,
     ) -> Any:
         try:
@@ -162,29 +171,41 @@ class EvolutionInstance:
                 self._base,
                 path,
                 params={"instance": self._name},
+                query=query,
                 headers={"apikey": self._key},
                 json=body,
-                timeout=self._timeout,
+                timeout=timeout or self._timeout,
                 max_bytes=most_bytes,
             )
         except http.NotSent as error:
-            raise EvolutionFailed("unreachable", str(title_for(error.reason))) from None
+            title = str(title_for(error.reason))
+            raise EvolutionFailed("unreachable", title, reason=error.reason) from None
         except http.NoAnswer as error:
-            raise EvolutionFailed("no_answer", str(title_for(error.reason))) from None
+            title = str(title_for(error.reason))
+            raise EvolutionFailed("no_answer", title, reason=error.reason) from None
         found = answer.json()
         if answer.status in (200, 201):
             if not answer.body.strip() and may_be_empty:
                 return None
             if isinstance(found, dict) or (found is None and may_be_null):
                 return found
+            if isinstance(found, list) and may_be_list:
+                return found
             raise EvolutionFailed("unreadable_answer", str(title_for("unreadable_answer")))
         told = error_message(found, secrets=(self._key,))
         code = {401: "wrong_key", 404: "wrong_address"}.get(answer.status, "refused")
-        if answer.status == 404 and told.endswith("does not exist"):
+        if answer.status == 404 and told.endswith(("does not exist", "not found")):
             # An unknown route is a 404 of the same shape (§0).
             code = "instance_missing"
         title = str(title_for(code)) if code != "refused" else f"HTTP {answer.status}"
-        raise EvolutionFailed(code, f"{title}: {told}" if told else title)
+        licence = isinstance(found, dict) and found.get("code") == "LICENSE_REQUIRED"
+        raise EvolutionFailed(
+            code,
+            f"{title}: {told}" if told else title,
+            reason="license_required" if licence else code,
+            told=told,
+            status=answer.status,
+        )
 
 
 def _webhook(row: Any) -> WebhookConfig:

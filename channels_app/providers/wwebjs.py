@@ -281,6 +281,11 @@ def _only_contact(content: Any) -> str | None:
     return re.sub(r"\D", "", str(phones[0].get("wa_id") or phones[0].get("phone") or "")) or None
 
 
+def is_same_number(one: str, other: str) -> bool | None:
+    """Whether two numbers (digits) are one WhatsApp account; None where one is not known."""
+    return one in (other, other_brazilian_form(other)) if one and other else None
+
+
 def other_brazilian_form(digits: str) -> str | None:
     """Return a Brazilian mobile number with the ninth digit taken off or put in, else None.
 

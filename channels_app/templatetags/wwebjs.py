@@ -9,7 +9,7 @@ from django import template
 
 from channels_app import readiness
 from channels_app.models import Channel
-from channels_app.providers.wwebjs import other_brazilian_form
+from channels_app.providers.wwebjs import is_same_number
 from channels_app.session_states import State, is_cured_by_restart
 from channels_app.wwebjs_session import SessionState, stored_state
 
@@ -32,7 +32,7 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
         "field_label": _field_label(session.field),
         "tone": _tone(session),
         "linked": session.state in (State.CONNECTED, State.READY),
-        "same_number": _same_number(channel, session),
+        "same_number": is_same_number(session.own_number, re.sub(r"\D", "", channel.phone_number)),
         "may_change": may_change,
         "buttons": _buttons(session, unchecked=unchecked)
         if may_change and channel.has_wwebjs
@@ -59,12 +59,6 @@ def fallback_trouble(channel: Channel) -> str:
 
 def _field_label(name: str) -> str:
     return str(getattr(Channel._meta.get_field(name), "verbose_name", name)) if name else ""
-
-
-def _same_number(channel: Channel, session: SessionState) -> bool | None:
-    """Whether the linked number is the official one; None where one of them is not known."""
-    own, ours = session.own_number, re.sub(r"\D", "", channel.phone_number)
-    return own in (ours, other_brazilian_form(ours)) if own and ours else None
 
 
 def _tone(session: SessionState) -> str:

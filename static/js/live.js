@@ -181,7 +181,11 @@ document.addEventListener("visibilitychange", markSeen);
 document.addEventListener("htmx:afterRequest", (event) => {
   const { elt, successful, xhr } = event.detail;
   if (successful && elt.closest("[data-live-response]")) {
-    show(xhr.responseText, undefined, { mine: elt.matches("form") });
+    const answer = document.createElement("template");
+    answer.innerHTML = xhr.responseText;
+    for (const element of answer.content.children) {
+      show(element.outerHTML, undefined, { mine: elt.matches("form") });
+    }
   }
 });
 

@@ -1,0 +1,696 @@
+"""The connection of an Evolution instance to WhatsApp: create, link, reconnect, log out, delete.
+
+For doors: `stored` (no network), `state`, `connect`, `qr`, `pairing_code`, `reconnect`, `log_out`,
+`delete`. For jobs: `probe_due`, `probe`. For what happens elsewhere: `heard` (an event came),
+`note_refusal` (a send was refused), `channel_saved`.
+
+The server is asked without a lock; what it told is then written under the lock of the session's
+row, unless a command or a change of settings has made it a thing of the past. Events only say that
+it is time to ask: they come late, twice and in any order (contracts/evolution-api.md §1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import random
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+import structlog
+from django.db import connection as database
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from channels_app import incidents, signals
+from channels_app.models import Channel, Incident
+from channels_app.providers.evolution_instance import EvolutionFailed
+from channels_app.providers.evolution_lifecycle import ASK_SECONDS, EvolutionLifecycle, Link, Row
+from channels_app.session_states import Seen, State, pause_before_next
+from channels_app.session_words import field_of, sentence
+from channels_app.wwebjs_session import QrCode, SessionRefused, SessionState, draw
+from instances import live, pictures, receive_mode, tasks
+from instances.connection_states import Care, Cure, Known, Told, cure_for, derive, drop_reason
+from instances.models import WhatsAppSession
+
+log = structlog.get_logger(__name__)
+
+ROUTE = Incident.Route.BAILEYS
+# Seconds that a command waits for what Evolution does after its answer.
+PATIENCE = 3.0
+_POLL = 0.1
+# A closing so shortly after a command of ours is its consequence.
+QUIET_FOR = dt.timedelta(seconds=60)
+# A code that nobody scanned in this time is not asked for any more (§4: 30 codes of 45 s).
+LINKING_FOR = dt.timedelta(minutes=30)
+# Our clock and the server's may differ by so much.
+SKEW = dt.timedelta(minutes=2)
+# A probe that was claimed and never came back is due again after this.
+LEASE = dt.timedelta(seconds=30)
+PROBES_AT_A_TIME = 8
+MOST_PROBES = 64
+# What is written here; the rest of the row belongs to the receive mode.
+_OURS = (
+    "state", "state_code", "state_detail", "state_changed_at", "checked_at", "probe_at",
+    "commanded_at", "address", "wanted", "serving", "last_open_at", "linking_since",
+    "quiet_until", "dead_since", "tries", "tried_at", "closed_since", "note", "own_number",
+    "profile_name", "last_drop_at", "last_drop_reason", "qr_digest", "qr_seen_at", "connection",
+    "connection_reason", "connection_changed_at",
+)  # fmt: skip
+_SETTINGS = ("kind", "active", "evolution_url", "evolution_api_key", "instance_name")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionState(SessionState):
+    """As SessionState, with the name of the linked account."""
+
+    profile_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCode(QrCode):
+    """A code to scan, and the one to type instead where a number was given."""
+
+    pairing_code: str = ""
+
+
+# -- for doors -------------------------------------------------------------------------------------
+
+
+def stored(session: WhatsAppSession) -> ConnectionState:
+    """Return the state as it was last seen, from the session's row alone."""
+    if not _is_configured(session.channel):
+        code = "not_configured"
+        return ConnectionState(State.NOT_CONFIGURED.value, code, sentence(code))
+    code = session.state_code
+    return ConnectionState(
+        state=session.state,
+        code=code,
+        detail=sentence(code, session.state_detail),
+        since=session.state_changed_at,
+        checked_at=session.checked_at,
+        own_number=session.own_number,
+        field=field_of(code, evolution=True),
+        last_drop_at=session.last_drop_at,
+        last_drop_reason=sentence(session.last_drop_reason),
+        qr_seen_at=session.qr_seen_at,
+        profile_name=session.profile_name,
+    )
+
+
+def state(session: WhatsAppSession) -> ConnectionState:
+    """Ask the server now, store and return the answer. Never raises for the server's sake.
+
+    Takes a few seconds at most. Not to be called inside of a transaction.
+    """
+    if _is_configured(session.channel):
+        _look(session)
+    return _current(session)
+
+
+def connect(session: WhatsAppSession) -> ConnectionState:
+    """Bring the instance up: create it where there is none, then dial.
+
+    An instance that exists is taken over as it is; one that is open or shows a code already is not
+    dialled again. The webhook is set before dialling, because the wish for base64 is read at that
+    moment only (§3). Takes some seconds. Raises SessionRefused (409 not_configured; 502 where the
+    server did not do it, with the field that is to be mended).
+    """
+    client = _client(session)
+    told = _look(session)
+    if told.trouble not in ("", "instance_missing"):
+        raise _refused(told.trouble, told.detail)
+    now = timezone.now()
+    _command(session, wanted=True, linking_since=now, note="", tries=0, tried_at=None)
+    try:
+        if told.trouble == "instance_missing":
+            client.create()
+        _receive_events(session, is_new=told.trouble != "")
+        asked_at = timezone.now()
+        link = client.connect()
+    except EvolutionFailed as error:
+        _fail(session, error)
+    _keep(session, _told_by(link), asked_at=asked_at)
+    return _current(session)
+
+
+def qr(session: WhatsAppSession) -> LinkCode:
+    """Return the code that can be scanned now, drawn as SVG; Evolution renews it every 45 s.
+
+    Raises SessionRefused (409 qr_not_ready or not_configured; 502 where the server cannot be
+    asked).
+    """
+    _client(session)
+    told = _look(session, with_code=True)
+    seen = _current(session)
+    if seen.state == State.QR and told.qr:
+        now = timezone.now()
+        seen_at = seen.qr_seen_at or now
+        age = max((now - seen_at).total_seconds(), 0.0)
+        return LinkCode(told.qr, draw(told.qr), seen_at, age, told.pairing_code)
+    if seen.field:
+        raise _refused(seen.code, session.state_detail)
+    raise SessionRefused("qr_not_ready", _("The QR code is not ready or has been scanned already"))
+
+
+def pairing_code(session: WhatsAppSession, phone_number: str) -> str:
+    """Return the code to type on the phone instead of scanning.
+
+    Evolution gives one only when it dials for that number, so a code that is on show is given up
+    first. Raises SessionRefused (400 invalid_number; 409 qr_not_ready where a phone is linked, or
+    not_configured; 502 where the server gave none).
+    """
+    client = _client(session)
+    digits = re.sub(r"[\s().+-]", "", phone_number)
+    if not re.fullmatch(r"[1-9]\d{7,14}", digits):
+        text = _("Write the phone's number with country and area code.")
+        raise SessionRefused("invalid_number", text, status=400, field="phone_number")
+    told = _look(session, with_code=True)
+    if told.trouble:
+        raise _refused(told.trouble, told.detail)
+    if told.connection == "open" or (told.connection == "connecting" and not told.qr):
+        raise SessionRefused("qr_not_ready", _("The session does not wait for a phone now."))
+    now = timezone.now()
+    _command(session, wanted=True, linking_since=now, note="", tries=0, tried_at=None, quiet=True)
+    try:
+        if told.connection == "connecting":
+            client.log_out()
+            _wait(lambda: client.state() == "close")
+        asked_at = timezone.now()
+        link = client.connect(number=digits)
+    except EvolutionFailed as error:
+        _fail(session, error)
+    _keep(session, _told_by(link), asked_at=asked_at)
+    if not link.pairing_code:
+        text = _("WhatsApp gave no code for this number.")
+        raise SessionRefused("no_pairing_code", text, status=502)
+    return link.pairing_code
+
+
+def reconnect(session: WhatsAppSession) -> ConnectionState:
+    """Dial anew with the login that is there; a closed instance is connected instead.
+
+    Raises SessionRefused as `connect`.
+    """
+    client = _client(session)
+    _command(session, wanted=True, note="", tries=0, tried_at=None, dead_since=None, quiet=True)
+    try:
+        restarted = client.restart()
+    except EvolutionFailed as error:
+        if error.code != "instance_missing":
+            _fail(session, error)
+        restarted = False
+    if not restarted:
+        return connect(session)
+    _write_seen(session, Seen(State.STARTING, "reconnecting"))
+    return _current(session)
+
+
+def log_out(session: WhatsAppSession) -> ConnectionState:
+    """Unlink the phone; the instance stays. Connecting again takes a new code.
+
+    One that was closed cannot be unlinked: the state's code is then "not_running". Raises
+    SessionRefused (409 not_configured; 502 where the server did not do it).
+    """
+    client = _client(session)
+    # Whatever comes of the call, nothing is to bring it back.
+    _command(session, wanted=False, serving=False, linking_since=None)
+    incidents.end_quietly(session.channel, route=ROUTE)
+    try:
+        code = "unlinked" if client.log_out() else "not_running"
+    except EvolutionFailed as error:
+        _fail(session, error)
+    _command(session, note=code, dead_since=None)
+    _write_seen(session, Seen(State.DISCONNECTED, code))
+    return _current(session)
+
+
+def delete(session: WhatsAppSession) -> ConnectionState:
+    """Delete the instance on the server; the channel and its history stay.
+
+    The webhook is switched off first, because the deletion waits for its delivery (§1). The state's
+    code is "deleting" where Evolution has not finished in time. Raises SessionRefused (409
+    not_configured; 502 where the server did not do it).
+    """
+    client = _client(session)
+    _command(session, wanted=False, serving=False, linking_since=None)
+    incidents.end_quietly(session.channel, route=ROUTE)
+    code = "instance_deleted"
+    try:
+        client.disable_webhook()
+        client.delete()
+        code = code if _wait(lambda: _is_gone(client)) else "deleting"
+    except EvolutionFailed as error:
+        if error.code != "instance_missing":
+            _fail(session, error)
+    receive_mode.forget(session)
+    pictures.forget(session)
+    _command(session, note=code, dead_since=None, own_number="", profile_name="")
+    _write_seen(session, Seen(State.DISCONNECTED, code))
+    return _current(session)
+
+
+# -- for jobs, events and signals ------------------------------------------------------------------
+
+
+def probe_due() -> None:
+    """Ask every instance whose time has come, several at a time; a slow one holds up no other."""
+    _for_each(probe, _claim())
+
+
+def probe(session_id: int) -> None:
+    """Ask one instance, write down what it told, and mend what can be mended without a person."""
+    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
+    if session is None or not _is_configured(session.channel):
+        return
+    asked_at = timezone.now()
+    linking = session.linking_since is not None and session.linking_since > asked_at - LINKING_FOR
+    told = _ask(session, with_code=linking)
+    cure = _keep(session, told, asked_at=asked_at)
+    if told.picture_url is not None:
+        pictures.keep(session, told.picture_url)
+    if cure != Cure.NONE:
+        _cure(session, cure)
+
+
+def heard(channel: Channel, *, code: str = "") -> None:
+    """An event said that something changed: ask now. `code` is the QR code that it brought."""
+    with transaction.atomic():
+        row = _locked(channel.pk)
+        if row is None:
+            return
+        if code:
+            _note_code(row, code)
+        row.probe_at = None
+        row.save(update_fields=["qr_digest", "qr_seen_at", "probe_at"])
+        tasks.enqueue_probe(row.pk)
+
+
+def note_refusal(channel: Channel, code: str, **kwargs: Any) -> None:
+    """Signal receiver: a send was refused because the instance is not connected.
+
+    Where its state says open all the same, the connection behind it is dead (§4, issues 1398 and
+    2403).
+    """
+    if code != "instance_not_connected" or channel.kind != Channel.Kind.BAILEYS:
+        return
+    with transaction.atomic():
+        row = _locked(channel.pk)
+        if row is None:
+            return
+        if row.connection == WhatsAppSession.Connection.OPEN and row.dead_since is None:
+            row.dead_since = timezone.now()
+        row.probe_at = None
+        row.save(update_fields=["dead_since", "probe_at"])
+        tasks.enqueue_probe(row.pk)
+
+
+def note_taken(channel: Channel, **kwargs: Any) -> None:
+    """Signal receiver: a send went through after trouble, so the connection lives."""
+    for session in WhatsAppSession.objects.filter(channel=channel, dead_since__isnull=False):
+        _command(session, dead_since=None)
+        tasks.enqueue_probe(session.pk)
+
+
+def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
+    """Signal receiver: the settings may have changed, so what is known may not hold any more."""
+    changed = kwargs.get("update_fields")
+    if changed is not None and not {*_SETTINGS} & {*changed}:
+        return
+    with transaction.atomic():
+        row = _locked(instance.pk)
+        if row is None:
+            return
+        address = f"{instance.evolution_url} {instance.instance_name}"[:310]
+        if row.address != address:
+            if row.address:
+                _start_over(row)
+            row.address = address
+            row.state, row.state_code, row.state_detail = State.DISCONNECTED, "unchecked", ""
+        if not instance.active:
+            row.serving = False
+            incidents.end_quietly(instance, route=ROUTE)
+        row.commanded_at, row.probe_at = timezone.now(), None
+        row.save(update_fields=_OURS)
+        _tell(row)
+        if instance.active and _is_configured(instance):
+            tasks.enqueue_probe(row.pk)
+
+
+def _start_over(row: WhatsAppSession) -> None:
+    """All that is known is about another instance."""
+    row.wanted = row.serving = False
+    row.linking_since = row.quiet_until = row.dead_since = row.tried_at = row.closed_since = None
+    row.last_open_at = row.last_drop_at = row.qr_seen_at = None
+    row.note = row.own_number = row.profile_name = row.last_drop_reason = row.qr_digest = ""
+    row.tries = 0
+    row.connection = WhatsAppSession.Connection.UNKNOWN
+    row.connection_reason = ""
+    pictures.forget(row)
+    incidents.end_quietly(row.channel, route=ROUTE)
+
+
+# -- asking and writing down -----------------------------------------------------------------------
+
+
+def _look(session: WhatsAppSession, *, with_code: bool = False) -> Told:
+    """Ask and write down; what could be mended without a person is left to the next probe."""
+    asked_at = timezone.now()
+    told = _ask(session, with_code=with_code)
+    _keep(session, told, asked_at=asked_at, cures=False)
+    return told
+
+
+def _ask(session: WhatsAppSession, *, with_code: bool = False) -> Told:
+    """Ask for the state and for what it makes worth asking. Never raises."""
+    client = EvolutionLifecycle(session.channel, timeout=ASK_SECONDS)
+    try:
+        told = Told(connection=client.state())
+        if told.connection == "connecting" and with_code:
+            # While it is connecting this only tells the code on show (§4).
+            return _told_by(client.connect())
+        if _row_is_worth_asking(session, told):
+            return _with_row(told, client.row(), session)
+    except EvolutionFailed as error:
+        return Told(trouble=_word(error), detail=_detail(error))
+    return told
+
+
+def _row_is_worth_asking(session: WhatsAppSession, told: Told) -> bool:
+    if told.connection == "open":
+        return session.state != State.READY or not session.own_number
+    return told.connection == "close" or session.state_code == "unchecked"
+
+
+def _with_row(told: Told, row: Row, session: WhatsAppSession) -> Told:
+    if not row.is_baileys:
+        return Told(trouble="other_integration")
+    ended_with = row.ended_with
+    if ended_with is not None and row.ended_at is not None and session.last_open_at is not None:
+        # The reason of an earlier end stays in the row when the phone is linked again.
+        ended_with = ended_with if row.ended_at > session.last_open_at - SKEW else None
+    if told.connection != "open":
+        return replace(told, ended_with=ended_with)
+    return replace(
+        told,
+        own_number=row.own_number,
+        profile_name=row.profile_name,
+        picture_url=row.picture_url,
+    )
+
+
+def _told_by(link: Link) -> Told:
+    word = "open" if link.is_open else "connecting"
+    return Told(connection=word, qr=link.qr, pairing_code=link.pairing_code)
+
+
+def _keep(
+    session: WhatsAppSession, told: Told, *, asked_at: dt.datetime, cures: bool = True
+) -> Cure:
+    """Write down what the server told, unless it was told of a time that is over.
+
+    Returns what is to be done about it; it counts as begun.
+    """
+    with transaction.atomic():
+        row = _locked(session.channel_id)
+        if row is None or (row.commanded_at is not None and row.commanded_at > asked_at):
+            return Cure.NONE
+        changed = any(getattr(row.channel, n) != getattr(session.channel, n) for n in _SETTINGS)
+        if changed:
+            return Cure.NONE
+        now = timezone.now()
+        seen = _write_told(row, told, now)
+        care = Care(
+            wanted=row.wanted and row.channel.active and cures,
+            tries=row.tries,
+            tried_at=row.tried_at,
+            closed_since=row.closed_since,
+        )
+        cure = cure_for(seen, care, now=now)
+        if cure != Cure.NONE:
+            row.tries, row.tried_at = row.tries + 1, now
+        row.save(update_fields=_OURS)
+        return cure
+
+
+def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
+    _note_connection(row, told, now)
+    if told.qr:
+        _note_code(row, told.qr)
+    seen = derive(told, _known(row), now=now)
+    if told.connection in ("open", "close") or seen.code in ("no_instance", "instance_gone"):
+        row.qr_digest, row.qr_seen_at = "", None
+        if row.linking_since and seen.state != State.STARTING:
+            row.linking_since = None
+    if told.own_number is not None:
+        row.own_number = told.own_number or row.own_number
+        row.profile_name = told.profile_name or ""
+        if row.own_number and not row.channel.phone_number:
+            Channel.objects.filter(pk=row.channel_id).update(phone_number=f"+{row.own_number}")
+    row.closed_since = (row.closed_since or now) if told.connection == "close" else None
+    if seen.state == State.READY:
+        _note_ready(row, now)
+    elif row.serving and not (row.quiet_until and now < row.quiet_until):
+        _note_drop(row, seen, now)
+    _put(row, seen, now)
+    pause = pause_before_next(
+        seen.state,
+        wanted=row.wanted,
+        lasting=now - (row.state_changed_at or now),
+        chance=random.random(),  # noqa: S311
+    )
+    row.probe_at = now + dt.timedelta(seconds=pause)
+    row.checked_at = now
+    return seen
+
+
+def _known(row: WhatsAppSession) -> Known:
+    dialling = row.state_changed_at if row.state == State.STARTING else None
+    if row.state_code == "dialling_long":
+        dialling = dt.datetime.min.replace(tzinfo=dt.UTC)
+    return Known(
+        linked=row.wanted and bool(row.last_open_at),
+        ever=row.last_open_at is not None,
+        shown=bool(row.qr_digest),
+        dead=row.dead_since is not None,
+        note=row.note,
+        dialling_since=dialling,
+    )
+
+
+def _note_connection(row: WhatsAppSession, told: Told, now: dt.datetime) -> None:
+    """The server's own word, as events tell it, too."""
+    if told.connection != "open":
+        row.dead_since = None
+    if told.connection in ("open", "connecting"):
+        row.note = ""
+    word = told.connection if told.connection in WhatsAppSession.Connection.values else "unknown"
+    if row.connection != word:
+        row.connection, row.connection_reason, row.connection_changed_at = word, "", now
+
+
+def _note_code(row: WhatsAppSession, code: str) -> None:
+    digest = hashlib.sha256(code.encode()).hexdigest()
+    if digest != row.qr_digest:
+        row.qr_digest, row.qr_seen_at = digest, timezone.now()
+        # A page that shows the code fetches the new one.
+        _tell(row)
+
+
+def _note_ready(row: WhatsAppSession, now: dt.datetime) -> None:
+    row.wanted = row.serving = True
+    row.last_open_at = now
+    row.tries, row.tried_at, row.linking_since, row.quiet_until = 0, None, None, None
+    incidents.recovered(row.channel, route=ROUTE, at=now)
+
+
+def _note_drop(row: WhatsAppSession, seen: Seen, now: dt.datetime) -> None:
+    row.serving = False
+    if not row.wanted:
+        return
+    reason = drop_reason(seen)
+    log.warning("instance dropped", instance=row.name, reason=reason)
+    row.last_drop_at, row.last_drop_reason = now, reason[:40]
+    incidents.dropped(row.channel, route=ROUTE, reason=reason, detail=seen.detail, at=now)
+
+
+def _put(row: WhatsAppSession, seen: Seen, now: dt.datetime) -> None:
+    """Put the state on the row and tell the pages, where it is another one."""
+    before = (row.state, row.state_code, row.state_detail)
+    row.state, row.state_code, row.state_detail = (
+        seen.state.value,
+        seen.code[:40],
+        seen.detail[:300],
+    )
+    if before == (row.state, row.state_code, row.state_detail):
+        return
+    if before[0] != row.state or before[1] == "unchecked":
+        row.state_changed_at = now
+    if seen.state in (State.READY, State.ERROR, State.DISCONNECTED):
+        ok = seen.state == State.READY
+        row.channel.record_health(ok=ok, detail="" if ok else sentence(seen.code, seen.detail))
+    _tell(row)
+
+
+def _write_seen(session: WhatsAppSession, seen: Seen) -> None:
+    """Write a state that a command of ours has led to."""
+    with transaction.atomic():
+        row = _locked(session.channel_id)
+        if row is not None:
+            _put(row, seen, timezone.now())
+            row.save(update_fields=_OURS)
+
+
+def _cure(session: WhatsAppSession, cure: Cure) -> None:
+    log.warning("instance is connected anew", instance=session.name, cure=cure.value)
+    client = EvolutionLifecycle(session.channel)
+    with contextlib.suppress(EvolutionFailed):
+        if cure == Cure.RESTART:
+            client.restart()
+        else:
+            client.connect()
+    # Should it still be dead, the next send says so again.
+    _command(session, dead_since=None)
+
+
+def _receive_events(session: WhatsAppSession, *, is_new: bool) -> None:
+    """Have the instance deliver its events, where nothing else was agreed.
+
+    The webhook of another program stays: staff decide on the receive-mode card, which also shows
+    a failure.
+    """
+    try:
+        if session.mode is not None:
+            if is_new:
+                receive_mode.repair(session, keep="database", user=None)
+            return
+        found = receive_mode.find(session)
+        if not (found.webhook.enabled or found.websocket.enabled):
+            receive_mode.configure_first(session.pk)
+    except receive_mode.SwitchRefused as error:
+        log.warning("instance without events", instance=session.name, error=str(error))
+
+
+def _fail(session: WhatsAppSession, error: EvolutionFailed) -> NoReturn:
+    """Write down that a command failed, and raise SessionRefused."""
+    code, detail = _word(error), _detail(error)
+    seen = Seen(State.DISCONNECTED if code == "name_taken" else State.ERROR, code, detail)
+    _write_seen(session, seen)
+    raise _refused(code, detail) from None
+
+
+def _word(error: EvolutionFailed) -> str:
+    return "refused_request" if error.reason == "refused" else error.reason
+
+
+def _detail(error: EvolutionFailed) -> str:
+    """The server's own words, where ours do not say it all."""
+    return error.told[:300] if error.reason == "refused" else ""
+
+
+# -- small things ----------------------------------------------------------------------------------
+
+
+def _locked(channel_id: int) -> WhatsAppSession | None:
+    """The session as it is now, locked for others who write about it. In a transaction.
+
+    The channel comes first, as for one who saves it.
+    """
+    channel = Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).first()
+    rows = WhatsAppSession.objects.select_for_update(no_key=True).filter(channel_id=channel_id)
+    row = rows.first() if channel is not None else None
+    if row is not None and channel is not None:
+        row.channel = channel
+    return row
+
+
+def _command(session: WhatsAppSession, *, quiet: bool = False, **values: Any) -> None:
+    """Note a command of ours with these values; what was asked before it counts no more."""
+    now = timezone.now()
+    values |= {"commanded_at": now, "probe_at": now + dt.timedelta(seconds=1)}
+    if quiet:
+        values["quiet_until"] = now + QUIET_FOR
+    WhatsAppSession.objects.filter(pk=session.pk).update(**values)
+
+
+def _current(session: WhatsAppSession) -> ConnectionState:
+    """The state as it is stored now; the caller's session learns it, too."""
+    session.refresh_from_db()
+    return stored(session)
+
+
+def _tell(row: WhatsAppSession) -> None:
+    """Show it on the pages of the instance, of its channel, and of those that fall back to it."""
+    live.session_changed(row)
+    for channel in (row.channel, *row.channel.fallback_for.all()):
+        signals.session_changed.send(sender=WhatsAppSession, channel=channel)
+
+
+def _client(session: WhatsAppSession) -> EvolutionLifecycle:
+    if not _is_configured(session.channel):
+        raise SessionRefused("not_configured", sentence("not_configured"))
+    return EvolutionLifecycle(session.channel)
+
+
+def _is_configured(channel: Channel) -> bool:
+    is_baileys = channel.kind == Channel.Kind.BAILEYS
+    return is_baileys and channel.has_evolution
+
+
+def _refused(code: str, detail: str = "") -> SessionRefused:
+    field = field_of(code, evolution=True)
+    return SessionRefused(code, sentence(code, detail), status=502, field=field)
+
+
+def _is_gone(client: EvolutionLifecycle) -> bool:
+    try:
+        client.state()
+    except EvolutionFailed as error:
+        if error.code == "instance_missing":
+            return True
+        raise
+    return False
+
+
+def _wait(reached: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while not reached():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL)
+    return True
+
+
+def _claim() -> list[int]:
+    """Take the due sessions, so that no other worker asks them meanwhile; the longest due first."""
+    now = timezone.now()
+    with transaction.atomic():
+        due = WhatsAppSession.objects.select_for_update(skip_locked=True, of=("self",)).filter(
+            Q(probe_at=None) | Q(probe_at__lte=now),
+            channel__kind=Channel.Kind.BAILEYS,
+            channel__active=True,
+        )
+        taken = list(due.order_by("probe_at").values_list("pk", flat=True)[:MOST_PROBES])
+        WhatsAppSession.objects.filter(pk__in=taken).update(probe_at=now + LEASE)
+    return taken
+
+
+def _for_each(function: Callable[[int], None], ids: list[int]) -> None:
+    def call(session_id: int) -> None:
+        try:
+            function(session_id)
+        except Exception as error:
+            log.exception("probe failed", session=session_id, error=type(error).__name__)
+        finally:
+            database.close()
+
+    if ids:
+        with ThreadPoolExecutor(max_workers=PROBES_AT_A_TIME) as pool:
+            list(pool.map(call, ids))

@@ -1,0 +1,59 @@
+"""The profile picture of a linked account: fetched once, kept here, shown to staff."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from django.utils import timezone
+
+from channels_app.providers import http
+from instances import live
+from instances.models import ProfilePicture, WhatsAppSession
+
+# Evolution passes on the address that WhatsApp gave it; nothing else is fetched for it.
+HOSTS = (".whatsapp.net",)
+SECONDS = 5.0
+MOST_BYTES = 512 * 1024
+_KINDS = {
+    b"\xff\xd8\xff": "image/jpeg",
+    b"\x89PNG\r\n\x1a\n": "image/png",
+}
+
+
+def keep(session: WhatsAppSession, url: str) -> None:
+    """Fetch and keep the picture at this address, where it is another one. Never raises for it."""
+    known = ProfilePicture.objects.filter(session=session).first()
+    if not url or (known is not None and known.url == url):
+        return
+    content = _fetch(url)
+    kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), "")
+    ProfilePicture.objects.update_or_create(
+        session=session,
+        defaults={
+            "url": url,
+            "content": content if kind else b"",
+            "content_type": kind,
+            "fetched_at": timezone.now(),
+        },
+    )
+    if session.has_picture != bool(kind):
+        WhatsAppSession.objects.filter(pk=session.pk).update(has_picture=bool(kind))
+        live.session_changed(session)
+
+
+def forget(session: WhatsAppSession) -> None:
+    """Another account, or none, is linked."""
+    ProfilePicture.objects.filter(session=session).delete()
+    WhatsAppSession.objects.filter(pk=session.pk).update(has_picture=False)
+
+
+def _fetch(url: str) -> bytes:
+    try:
+        host = urlsplit(url).hostname or ""
+        if not host.endswith(HOSTS):
+            return b""
+        answer = http.request("GET", url, timeout=SECONDS, max_bytes=MOST_BYTES + 1)
+    except (http.RequestFailed, ValueError):
+        return b""
+    fits = answer.status == 200 and len(answer.body) <= MOST_BYTES
+    return answer.body if fits else b""
