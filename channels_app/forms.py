@@ -211,7 +211,18 @@ class ChannelForm(SecretsForm):
             "wwebjs_url": _("On the same server http://127.0.0.1:port, else http://ip:port."),
             "wwebjs_api_key": _("The one that the API was started with."),
             "wwebjs_session_id": _("Left empty, Alterna chooses one."),
-            "fallback_channel": _("This channel's messages then go out by the number chosen here."),
+            "instance_name": _(
+                "Of an instance that is there already, or the name of a new one: it is created "
+                "when you connect."
+            ),
+            "evolution_api_key": _(
+                "The server's own key (AUTHENTICATION_API_KEY) can create instances; an "
+                "instance's own key can only use that one."
+            ),
+            "fallback_channel": _(
+                "What the official API refuses then goes out by the number chosen here. With the "
+                "same number customers see one chat, with another one a chat of its own."
+            ),
             "ignore_messages_sent_outside": _(
                 "Otherwise what is written on the phone, and what goes out by the fallback, "
                 "appears once more in the conversation."

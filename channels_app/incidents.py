@@ -33,6 +33,10 @@ _OTHER_WORDS: dict[str, tuple[Any, Any]] = {
         gettext_lazy("Alterna: the official API refuses all messages of “%(name)s”"),
         gettext_lazy("Alterna: the official API takes messages of “%(name)s” again"),
     ),
+    Incident.Route.BAILEYS: (
+        gettext_lazy("Alterna: the Baileys channel “%(name)s” does not work"),
+        gettext_lazy("Alterna: the Baileys channel “%(name)s” works again"),
+    ),
     Incident.Route.NEW_CHATS: (
         gettext_lazy("Alterna: WhatsApp stopped first messages by the fallback of “%(name)s”"),
         gettext_lazy("Alterna: the fallback of “%(name)s” may write to new customers again"),
@@ -166,9 +170,10 @@ def _words(incident: Incident, what: str) -> tuple[str, str]:
         subject = _OTHER_WORDS[incident.route][what == "recovered"] % names
         reason = sentence(incident.reason, incident.detail)
         since = timezone.localtime(incident.opened_at).strftime("%Y-%m-%d %H:%M:%S %Z")
-        return subject, "\n\n".join(
-            [reason, _("Since: %(time)s") % {"time": since}, _page(incident)]
-        )
+        lines = [reason, _("Since: %(time)s") % {"time": since}]
+        if others := ", ".join(other.name for other in incident.channel.fallback_for.all()):
+            lines.append(_("It is the fallback of: %(names)s") % {"names": others})
+        return subject, "\n\n".join([*lines, _page(incident)])
     if what == "recovered":
         subject = _("Alterna: the fallback of “%(name)s” works again") % names
         first = _("%(route)s is ready to send again.") % names

@@ -9,6 +9,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.permissions import StaffMayChange
 from channels_app.session_api import (
     CONFLICT,
     PROBLEM,
@@ -104,7 +105,18 @@ class LogOutView(_View):
         return _answer(connections.log_out(self.session()))
 
 
+class MayEndIt(StaffMayChange):
+    """The instance goes; the channel is changed, not deleted."""
+
+    perms_map = {
+        **StaffMayChange.perms_map,
+        "DELETE": StaffMayChange.perms_map["POST"],
+    }
+
+
 class InstanceView(_View):
+    permission_classes = (MayEndIt,)
+
     @extend_schema(responses=ANSWERS)
     def delete(self, request: Request, instance_name: str) -> Response:
         """Delete the instance on the Evolution server; the channel stays."""

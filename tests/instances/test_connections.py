@@ -1,0 +1,551 @@
+"""The life of an instance against the simulated Evolution: each state and each trouble."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.utils import timezone, translation
+from time_machine import TimeMachineFixture
+
+from channels_app import signals
+from channels_app.models import Channel, Incident
+from channels_app.providers import http
+from channels_app.session_states import Seen, State
+from channels_app.wwebjs_session import SessionRefused
+from instances import connections, pictures, tasks
+from instances.connections import ConnectionState
+from instances.models import ProfilePicture, WhatsAppSession
+from tests.instances.support import KEY, NAME, Evolution, read, wait_until
+from tests.simulators_evolution.support import receiver
+
+NEW = "loja_nova"
+
+
+@pytest.fixture(autouse=True)
+def in_english() -> Iterator[None]:
+    with translation.override("en"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WhatsApp's pictures are far away."""
+    monkeypatch.setattr(pictures, "HOSTS", ())
+
+
+@pytest.fixture
+def later(time_machine: TimeMachineFixture) -> Callable[[float], None]:
+    """Let so many seconds pass; the clock goes on from there."""
+
+    def travel(seconds: float) -> None:
+        time_machine.move_to(timezone.now() + dt.timedelta(seconds=seconds), tick=True)
+
+    return travel
+
+
+@pytest.fixture
+def new(channel: Channel) -> WhatsAppSession:
+    """A channel whose instance does not exist yet."""
+    Channel.objects.filter(pk=channel.pk).update(instance_name=NEW)
+    channel.refresh_from_db()
+    channel.save()
+    return fresh(channel)
+
+
+@pytest.fixture
+def ready(session: WhatsAppSession) -> WhatsAppSession:
+    """An open instance that has been seen so."""
+    assert probe(session).state == "ready"
+    return session
+
+
+def fresh(channel: Channel) -> WhatsAppSession:
+    return WhatsAppSession.objects.select_related("channel").get(channel=channel)
+
+
+def probe(session: WhatsAppSession) -> ConnectionState:
+    connections.probe(session.pk)
+    return seen(session)
+
+
+def seen(session: WhatsAppSession) -> ConnectionState:
+    session.refresh_from_db()
+    return connections.stored(session)
+
+
+def both(state: ConnectionState) -> tuple[str, str]:
+    return state.state, state.code
+
+
+def becomes(session: WhatsAppSession, code: str) -> ConnectionState:
+    wait_until(lambda: probe(session).code == code, code)
+    return seen(session)
+
+
+def incident(session: WhatsAppSession) -> Incident | None:
+    return Incident.objects.filter(channel=session.channel, closed_at=None).first()
+
+
+def dialled(evolution: Evolution, name: str) -> bool:
+    return bool(evolution._simulator.engine.instances[name].base64_active)
+
+
+# -- created, scanned, open ------------------------------------------------------------------------
+
+
+def test_an_instance_that_is_missing_is_created_with_its_webhook_and_linked_by_a_scan(
+    new: WhatsAppSession, evolution: Evolution
+) -> None:
+    assert both(probe(new)) == ("disconnected", "no_instance")
+    assert seen(new).own_number == ""
+
+    assert both(connections.connect(new)) == ("qr", "waiting_for_scan")
+
+    assert evolution.found(NEW) == (True, False)
+    new.refresh_from_db()
+    assert (new.webhook_enabled, new.webhook_base64) == (True, True)
+    # It is read when the instance dials, so the webhook had to be there before.
+    assert dialled(evolution, NEW)
+    code = connections.qr(new)
+    assert code.text.startswith("2@")
+    assert code.svg.startswith("<svg")
+    assert "data:" not in code.svg
+    assert code.age_seconds < 10
+    # The code is not kept, and not dialled again by another click.
+    assert code.text not in str(WhatsAppSession.objects.values().get())
+    connections.connect(new)
+    assert connections.qr(new).text == code.text
+
+    evolution.control("scan", instance=NEW, number="5511955550000", name="Loja")
+
+    state = becomes(new, "ready")
+    assert (state.own_number, state.profile_name) == ("5511955550000", "Loja")
+    assert state.since is not None
+    assert state.checked_at is not None
+    channel = Channel.objects.get()
+    assert (channel.phone_number, channel.health) == ("+5511955550000", "ok")
+    with pytest.raises(SessionRefused) as refused:
+        connections.qr(new)
+    assert refused.value.code == "qr_not_ready"
+
+
+def test_an_open_instance_is_taken_over_by_its_name_and_not_dialled(
+    session: WhatsAppSession, evolution: Evolution
+) -> None:
+    before = len(evolution.books("events", event="connection.update"))
+    assert both(connections.connect(session)) == ("ready", "ready")
+    assert len(evolution.books("events", event="connection.update")) == before
+    # Nobody else's webhook stood there, so ours does.
+    assert evolution.found() == (True, False)
+    assert probe(session).own_number == "5511900000777"
+
+
+def test_the_webhook_of_another_program_is_left_to_staff(
+    session: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.set_webhook(NAME, "http://127.0.0.1:9/other", ["MESSAGES_UPSERT"])
+    connections.connect(session)
+    assert evolution.get(f"/webhook/find/{NAME}")["url"] == "http://127.0.0.1:9/other"
+    session.refresh_from_db()
+    assert session.mode is None
+
+
+def test_an_instance_that_is_not_of_baileys_is_not_taken_over(
+    channel: Channel, evolution: Evolution
+) -> None:
+    evolution.create("evo", "EVOLUTION", number="5511900000009")
+    channel.instance_name = "evo"
+    channel.save()
+    session = fresh(channel)
+    state = probe(session)
+    assert (state.code, state.field) == ("other_integration", "instance_name")
+
+
+def test_the_code_renews_itself_and_a_page_is_told(
+    new: WhatsAppSession, evolution: Evolution
+) -> None:
+    connections.connect(new)
+    first = connections.qr(new)
+    evolution.control("settings", qr_seconds=0.05)
+    evolution.call("DELETE", f"/instance/logout/{NEW}")
+    connections.connect(new)
+    codes = set()
+    wait_until(lambda: codes.add(connections.qr(new).text) or len(codes) > 2)
+    assert first.text not in codes
+    assert connections.qr(new).age_seconds < first.age_seconds + 10
+
+
+def test_codes_that_nobody_scans_come_to_an_end(new: WhatsAppSession, evolution: Evolution) -> None:
+    evolution.control("settings", qr_seconds=0.05, qr_limit=2)
+    connections.connect(new)
+    state = becomes(new, "qr_limit")
+    assert state.state == "disconnected"
+    assert incident(new) is None
+    # And a person may ask for new ones.
+    evolution.control("settings", qr_seconds=45)
+    assert connections.connect(new).state == "qr"
+
+
+def test_a_number_gets_a_code_to_type_although_a_qr_code_is_on_show(
+    new: WhatsAppSession,
+) -> None:
+    connections.connect(new)
+    typed = connections.pairing_code(new, "+55 (11) 90000-0777")
+    assert len(typed) == 8
+    assert connections.qr(new).pairing_code == typed
+    with pytest.raises(SessionRefused) as refused:
+        connections.pairing_code(new, "123")
+    assert (refused.value.status, refused.value.field) == (400, "phone_number")
+
+
+def test_a_linked_phone_gets_no_code_to_type(ready: WhatsAppSession, evolution: Evolution) -> None:
+    with pytest.raises(SessionRefused) as refused:
+        connections.pairing_code(ready, "+5511900000777")
+    assert refused.value.code == "qr_not_ready"
+    assert probe(ready).state == "ready"
+
+
+# -- drops -----------------------------------------------------------------------------------------
+
+
+def test_a_phone_that_unlinks_is_an_incident_with_its_reason_and_nothing_dials(
+    ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    evolution.control("drop", instance=NAME, code=401)
+    state = probe(ready)
+    assert both(state) == ("disconnected", "unlinked_on_phone")
+    assert state.last_drop_at is not None
+    assert "unlinked on the phone" in state.last_drop_reason
+    found = incident(ready)
+    assert found is not None
+    assert (found.route, found.reason) == ("baileys", "unlinked_on_phone")
+    assert Channel.objects.get().health == "failing"
+    later(3600)
+    probe(ready)
+    assert evolution.get(f"/instance/connectionState/{NAME}")["instance"]["state"] == "close"
+    # Linked again, the incident is over.
+    connections.connect(ready)
+    evolution.control("scan", instance=NAME)
+    becomes(ready, "ready")
+    found.refresh_from_db()
+    assert found.recovered_at is not None
+
+
+def test_a_number_that_whatsapp_refuses_says_so(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("drop", instance=NAME, code=403)
+    assert both(probe(ready)) == ("error", "refused_by_whatsapp")
+
+
+def test_a_connection_that_evolution_dials_again_heals_without_a_person(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("settings", redial_seconds=0.3)
+    evolution.control("drop", instance=NAME, code=428)
+    assert both(probe(ready)) == ("starting", "dialling")
+    found = incident(ready)
+    assert found is not None
+    assert found.reason == "connection_lost"
+    becomes(ready, "ready")
+    found.refresh_from_db()
+    assert found.recovered_at is not None
+    assert found.told_at is None
+
+
+def test_a_dialling_that_never_ends_is_a_trouble_and_is_begun_again(
+    ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    evolution.control("settings", redial_seconds=600)
+    evolution.control("drop", instance=NAME, code=428)
+    assert probe(ready).code == "dialling"
+    later(121)
+    assert both(probe(ready)) == ("error", "dialling_long")
+    assert ready.tries == 1
+    assert [
+        request["path"]
+        for request in evolution._simulator.requests
+        if "/restart/" in request["path"]
+    ] == [f"/instance/restart/{NAME}"]
+    # It stays told while it lasts.
+    assert probe(ready).code == "dialling_long"
+
+
+def test_an_instance_that_stays_closed_after_a_restart_of_the_server_is_dialled(
+    ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    evolution.restarts()
+    assert probe(ready).code == "connection_lost"
+    assert incident(ready) is not None
+    later(61)
+    probe(ready)
+    becomes(ready, "ready")
+
+
+def test_a_send_that_finds_the_connection_dead_has_it_restarted(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("drop", instance=NAME, zombie=True)
+    assert probe(ready).state == "ready"  # the server does not know
+
+    signals.send_refused.send(sender=Channel, channel=ready.channel, code="instance_not_connected")
+
+    assert both(probe(ready)) == ("error", "dead_socket")
+    found = incident(ready)
+    assert found is not None
+    assert found.reason == "dead_socket"
+    becomes(ready, "ready")
+    assert not evolution._simulator.engine.instances[NAME].dead
+
+
+def test_a_refused_send_is_counted_by_delivery_and_asks_at_once(
+    ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from channels_app.providers.base import Transient
+    from messaging import ways
+    from messaging.models import DeliveryAttempt
+
+    asked: list[int] = []
+    monkeypatch.setattr(tasks, "enqueue_probe", asked.append)
+    attempt = DeliveryAttempt(channel=ready.channel, route="baileys")
+    monkeypatch.setattr(ways, "_own_route", lambda attempt: "baileys")
+    ways.note(attempt, Transient("instance_not_connected", "x"))
+    assert asked == [ready.pk]
+    assert seen(ready)
+    assert ready.dead_since is not None
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def test_logging_out_unlinks_and_is_no_drop(
+    ready: WhatsAppSession, by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    assert both(connections.log_out(ready)) == ("disconnected", "unlinked")
+    assert not evolution._simulator.engine.instances[NAME].paired
+    wait_until(lambda: (read(), seen(ready), ready.connection == "close")[2])
+    assert both(probe(ready)) == ("disconnected", "unlinked")
+    assert incident(ready) is None
+    assert seen(ready).last_drop_at is None
+    # Once more there is nothing to unlink.
+    assert connections.log_out(ready).code == "not_running"
+
+
+def test_reconnecting_is_no_drop(ready: WhatsAppSession, evolution: Evolution) -> None:
+    assert both(connections.reconnect(ready)) == ("starting", "reconnecting")
+    becomes(ready, "ready")
+    assert incident(ready) is None
+    assert seen(ready).last_drop_at is None
+
+
+def test_reconnecting_a_closed_instance_connects_it(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("drop", instance=NAME, code=401)
+    assert connections.reconnect(ready).state == "qr"
+
+
+def test_a_reconnection_that_does_not_come_is_a_drop_in_the_end(
+    ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    evolution.control("settings", redial_seconds=600)
+    connections.reconnect(ready)
+    probe(ready)
+    assert incident(ready) is None
+    later(61)
+    probe(ready)
+    assert incident(ready) is not None
+
+
+def test_deleting_does_not_wait_for_a_receiver_that_fails(
+    by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    probe(by_webhook)
+    with receiver() as hook:
+        hook.status = 500
+        evolution.set_webhook(NAME, hook.url, [])  # all events, REMOVE_INSTANCE among them
+        state = connections.delete(by_webhook)
+    assert both(state) == ("disconnected", "instance_deleted")
+    assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 404
+    by_webhook.refresh_from_db()
+    assert by_webhook.mode is None
+    assert incident(by_webhook) is None
+    assert both(probe(by_webhook)) == ("disconnected", "instance_deleted")
+    # The channel is still there, and makes the instance anew.
+    assert connections.connect(by_webhook).state == "qr"
+    by_webhook.refresh_from_db()
+    assert by_webhook.webhook_enabled
+
+
+def test_a_deletion_that_goes_on_is_told_and_found_done_later(
+    ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "PATIENCE", 0.0)
+    evolution.fault("/webhook/set", method="POST", mode="status", status=404, body={
+        "status": 404, "error": "Not Found", "response": {"message": ["Cannot POST x"]},
+    })  # fmt: skip
+    with pytest.raises(SessionRefused):
+        connections.delete(ready)  # not without its webhook switched off
+    assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 200
+    monkeypatch.setattr(connections, "_is_gone", lambda client: False)
+    assert connections.delete(ready).code == "deleting"
+    assert becomes(ready, "instance_deleted").state == "disconnected"
+
+
+def test_an_instance_that_somebody_else_deleted_is_a_drop(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.call("DELETE", f"/instance/delete/{NAME}")
+    wait_until(lambda: probe(ready).code == "instance_gone")
+    assert incident(ready) is not None
+
+
+# -- troubles --------------------------------------------------------------------------------------
+
+
+def test_a_wrong_key_is_shown_beside_its_field(channel: Channel) -> None:
+    channel.evolution_api_key = "wrong"
+    channel.save()
+    session = fresh(channel)
+    state = probe(session)
+    assert (state.state, state.code, state.field) == ("error", "wrong_key", "evolution_api_key")
+    with pytest.raises(SessionRefused) as refused:
+        connections.connect(session)
+    assert (refused.value.status, refused.value.field) == (502, "evolution_api_key")
+
+
+def test_the_key_of_another_instance_cannot_create_one(
+    new: WhatsAppSession, evolution: Evolution
+) -> None:
+    token = evolution.books("instances")["instances"][NAME]["token"]
+    Channel.objects.filter(pk=new.channel_id).update(evolution_api_key=token)
+    session = fresh(new.channel)
+    assert token != KEY
+    with pytest.raises(SessionRefused) as refused:
+        connections.connect(session)
+    assert (refused.value.code, refused.value.field) == ("key_cannot_create", "evolution_api_key")
+    assert "AUTHENTICATION_API_KEY" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "field"),
+    [
+        ("html", "wrong_address", "evolution_url"),
+        ("reset", "connection_broken", "evolution_url"),
+        ("garbage", "unreadable_answer", ""),
+    ],
+)
+def test_a_server_that_answers_otherwise_has_its_own_sentence(
+    session: WhatsAppSession, evolution: Evolution, mode: str, code: str, field: str
+) -> None:
+    status = {"status": 404} if mode == "html" else {}
+    evolution.fault("/instance/connectionState", mode, times=1, **status)
+    state = probe(session)
+    assert (state.state, state.code, state.field) == ("error", code, field)
+    assert becomes(session, "ready")
+
+
+def test_an_unreachable_server_is_shown_beside_its_address(channel: Channel) -> None:
+    channel.evolution_url = "http://127.0.0.1:9"
+    channel.save()
+    state = probe(fresh(channel))
+    assert (state.code, state.field) == ("connection_refused", "evolution_url")
+
+
+def test_a_server_that_hangs_costs_no_more_than_the_time_of_a_question(
+    session: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "ASK_SECONDS", 0.2)
+    evolution.fault("/instance/connectionState", "hang", seconds=5)
+    assert probe(session).code == "timeout"
+
+
+def test_an_answer_from_before_a_command_counts_no_more(
+    ready: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = connections._ask
+
+    def slow(session: WhatsAppSession, **options: Any) -> Any:
+        told = asked(session, **options)
+        connections._command(session, wanted=False)
+        connections._write_seen(session, Seen(State.DISCONNECTED, "unlinked"))
+        return told
+
+    monkeypatch.setattr(connections, "_ask", slow)
+    assert probe(ready).code == "unlinked"
+
+
+def test_another_address_forgets_what_was_known(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    channel = ready.channel
+    channel.instance_name = NEW
+    channel.save()
+    state = seen(ready)
+    assert (state.code, state.own_number) == ("unchecked", "")
+    assert both(probe(fresh(channel))) == ("disconnected", "no_instance")
+    assert incident(ready) is None
+
+
+def test_a_channel_that_is_switched_off_is_not_asked_and_raises_no_alarm(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("drop", instance=NAME, code=401)
+    probe(ready)
+    channel = ready.channel
+    channel.active = False
+    channel.save()
+    assert incident(ready) is None
+    WhatsAppSession.objects.update(probe_at=None)
+    assert connections._claim() == []
+
+
+def test_due_sessions_are_claimed_once_and_asked(session: WhatsAppSession) -> None:
+    WhatsAppSession.objects.update(probe_at=None)
+    assert connections._claim() == [session.pk]
+    assert connections._claim() == []
+    WhatsAppSession.objects.update(probe_at=None)
+    connections.probe_due()
+    assert seen(session).state == "ready"
+    pause = (session.probe_at - timezone.now()).total_seconds()  # type: ignore[operator]
+    assert 45 < pause <= 72
+
+
+def test_an_event_asks_at_once(
+    by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(tasks, "enqueue_probe", asked.append)
+    evolution.control("drop", instance=NAME, code=401)
+    wait_until(lambda: (read(), asked)[1])
+    assert set(asked) == {by_webhook.pk}
+
+
+# -- the picture -----------------------------------------------------------------------------------
+
+
+def test_the_picture_is_fetched_once_and_kept(
+    session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+
+    def request(method: str, base: str, *rest: Any, **options: Any) -> http.Answer:
+        fetched.append(base)
+        return http.Answer(200, {}, b"\x89PNG\r\n\x1a\nrest")
+
+    monkeypatch.setattr(pictures, "HOSTS", (".whatsapp.net",))
+    monkeypatch.setattr(pictures.http, "request", request)
+    for _ in range(2):
+        pictures.keep(session, "https://pps.whatsapp.net/a.png")
+    assert fetched == ["https://pps.whatsapp.net/a.png"]
+    assert ProfilePicture.objects.get().content_type == "image/png"
+    session.refresh_from_db()
+    assert session.has_picture
+    # From nowhere else.
+    pictures.keep(session, "https://127.0.0.1/a.png")
+    session.refresh_from_db()
+    assert len(fetched) == 1
+    assert not session.has_picture

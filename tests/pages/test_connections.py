@@ -1,0 +1,358 @@
+"""An instance's connection on cards and pages: who sees which button, what a click does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from channels_app.models import Channel
+from channels_app.wwebjs_session import SessionRefused
+from instances import connections
+from instances.connections import LinkCode
+from instances.models import ProfilePicture, WhatsAppSession
+from messaging import live_frames
+from tests.pages.html import Element, parse
+
+pytestmark = pytest.mark.django_db
+
+NAME = "oficina"
+BASE = f"/instances/{NAME}/connection/"
+
+
+@pytest.fixture
+def baileys(make_channel: Callable[..., Channel]) -> Channel:
+    return make_channel(
+        name="Celular", kind="baileys", evolution_url="http://127.0.0.1:9",
+        evolution_api_key="evo-key", instance_name=NAME, phone_number="",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def official(make_channel: Callable[..., Channel], baileys: Channel) -> Channel:
+    return make_channel(name="Loja oficial", fallback="baileys", fallback_channel=baileys)
+
+
+def put(channel: Channel, state: str, code: str, **changes: Any) -> WhatsAppSession:
+    WhatsAppSession.objects.filter(channel=channel).update(
+        state=state, state_code=code, state_changed_at=timezone.now(), **changes
+    )
+    return WhatsAppSession.objects.get(channel=channel)
+
+
+def section(client: Client, channel: Channel, page: str = "/channels/") -> Element:
+    card = parse(client.get(page).content).one(data_channel=str(channel.pk))
+    return card.one("section", data_baileys_state=None)
+
+
+def triggers(answer: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(answer["HX-Trigger"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "buttons"),
+    [
+        ("disconnected", "unchecked", ["Check now"]),
+        ("disconnected", "no_instance", ["Create instance and connect"]),
+        ("disconnected", "instance_gone", ["Create instance and connect"]),
+        ("disconnected", "instance_deleted", ["Create instance and connect"]),
+        ("disconnected", "deleting", ["Check now"]),
+        ("disconnected", "not_linked", ["Connect", "Delete instance"]),
+        ("disconnected", "unlinked", ["Connect", "Delete instance"]),
+        ("disconnected", "unlinked_on_phone", ["Connect", "Delete instance"]),
+        ("disconnected", "qr_limit", ["Connect", "Delete instance"]),
+        ("starting", "dialling", ["Show QR", "Reconnect", "Delete instance"]),
+        ("qr", "waiting_for_scan", ["Show QR", "Delete instance"]),
+        ("ready", "ready", ["Disconnect", "Reconnect", "Delete instance"]),
+        ("error", "dead_socket", ["Reconnect", "Disconnect", "Delete instance"]),
+        ("error", "dialling_long", ["Reconnect", "Disconnect", "Delete instance"]),
+        ("error", "refused_by_whatsapp", ["Connect", "Delete instance"]),
+        ("error", "wrong_key", ["Check now"]),
+        ("error", "connection_refused", ["Check now"]),
+    ],
+)
+def test_each_state_has_its_buttons(
+    staff_client: Client, reader: Client, baileys: Channel, state: str, code: str, buttons: Any
+) -> None:
+    put(baileys, state, code)
+
+    for page in ("/channels/", f"/channels/{baileys.pk}/"):
+        shown = section(staff_client, baileys, page)
+        assert shown.attributes["data-baileys-state"] == state
+        assert [button.text for button in shown.all("button")] == buttons
+        assert not section(reader, baileys, page).all("button")
+
+
+def test_the_same_stands_on_the_instances_page_and_the_receive_mode_beside_the_channel(
+    staff_client: Client, baileys: Channel
+) -> None:
+    session = put(baileys, "ready", "ready")
+
+    page = parse(staff_client.get(f"/instances/{NAME}/").content)
+    card = page.one(data_live=f"connection:{session.pk}")
+    assert card.one("section").attributes["data-baileys-state"] == "ready"
+    assert page.one("dialog")
+
+    page = parse(staff_client.get(f"/channels/{baileys.pk}/").content)
+    assert page.one(data_session=NAME).one(data_mode="webhook")
+
+
+@pytest.mark.parametrize(
+    ("code", "field"),
+    [
+        ("wrong_key", "evolution_api_key"),
+        ("connection_refused", "evolution_url"),
+        ("other_integration", "instance_name"),
+    ],
+)
+def test_a_trouble_of_the_settings_names_its_field(
+    staff_client: Client, baileys: Channel, code: str, field: str
+) -> None:
+    put(baileys, "error", code)
+    trouble = section(staff_client, baileys).one("p", class_="wwebjs-trouble")
+    assert trouble.one("a").attributes["href"] == f"/channels/{baileys.pk}/#id_{field}"
+    assert parse(staff_client.get(f"/channels/{baileys.pk}/").content).one(id=f"id_{field}")
+
+
+def test_the_card_tells_account_since_when_and_the_last_drop(
+    staff_client: Client, baileys: Channel
+) -> None:
+    put(
+        baileys, "ready", "ready", own_number="5511900000777", profile_name="Loja Centro",
+        last_drop_at=timezone.now(), last_drop_reason="unlinked_on_phone",
+        checked_at=timezone.now(),
+    )  # fmt: skip
+    text = section(staff_client, baileys).text
+    for words in ("Ready now", "Loja Centro", "+5511900000777", "Last drop now", "unlinked on"):
+        assert words in text
+
+
+def test_the_picture_comes_from_here(
+    staff_client: Client, client: Client, baileys: Channel
+) -> None:
+    session = put(baileys, "ready", "ready", own_number="5511900000777", has_picture=True)
+    assert staff_client.get(f"{BASE}picture/").status_code == 404
+    png = b"\x89PNG\r\n\x1a\n"
+    ProfilePicture.objects.create(
+        session=session, url="x", content=png, content_type="image/png", fetched_at=timezone.now()
+    )
+    image = section(staff_client, baileys).one("img")
+    answer = staff_client.get(image.attributes["src"])
+    assert (answer.content, answer["Content-Type"]) == (png, "image/png")
+    assert client.get(f"{BASE}picture/").status_code == 302
+
+
+# -- the fallback on the official card -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "active", "works", "words"),
+    [
+        ("ready", "ready", True, "true", "Ready"),
+        ("disconnected", "unlinked_on_phone", True, "false", "unlinked on the phone"),
+        ("error", "dead_socket", True, "false", "connection is dead"),
+        ("ready", "ready", False, "false", "its channel is not active"),
+    ],
+)
+def test_a_fallback_that_would_not_work_is_shown_on_the_official_card(
+    staff_client: Client, official: Channel, baileys: Channel, state: str, code: str,
+    active: bool, works: str, words: str,
+) -> None:  # fmt: skip
+    put(baileys, state, code)
+    Channel.objects.filter(pk=baileys.pk).update(active=active)
+    for page in ("/channels/", f"/channels/{official.pk}/"):
+        shown = section(staff_client, official, page)
+        assert shown.attributes["data-fallback-works"] == works
+        assert words in shown.text
+        assert ("would not work now" in shown.text) == (works == "false")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        ("5511900000001", "on some phones such a message first shows “Waiting for this message”"),
+        ("551190000001", "The same as the official channel's"),
+        ("5511955550000", "Another number than the official channel's"),
+    ],
+)
+def test_the_page_says_what_the_recipient_will_see(
+    staff_client: Client, official: Channel, baileys: Channel, number: str, words: str
+) -> None:
+    put(baileys, "ready", "ready", own_number=number)
+    assert words in section(staff_client, official).text
+
+
+def test_both_pages_warn_of_mass_messages(
+    staff_client: Client, official: Channel, baileys: Channel
+) -> None:
+    for channel in (official, baileys):
+        text = parse(staff_client.get(f"/channels/{channel.pk}/").content).text
+        assert "Do not use the fallback for mass messages" in text
+
+
+def test_a_channel_without_credentials_is_no_fallback(
+    staff_client: Client, make_channel: Callable[..., Channel], baileys: Channel
+) -> None:
+    Channel.objects.filter(pk=baileys.pk).update(evolution_url="")
+    baileys.refresh_from_db()
+    channel = make_channel(name="Outra")
+    channel.fallback, channel.fallback_channel = "baileys", baileys
+    with pytest.raises(Exception, match="lacks address, key or instance name"):
+        channel.full_clean()
+
+
+def test_switching_off_a_channel_says_whose_fallback_it_was(
+    staff_client: Client, official: Channel, baileys: Channel
+) -> None:
+    body = {
+        "name": "Celular", "evolution_url": "http://127.0.0.1:9", "instance_name": NAME,
+        "request_timeout_seconds": "15",
+    }  # fmt: skip
+    answer = staff_client.post(f"/channels/{baileys.pk}/", body, follow=True)
+    baileys.refresh_from_db()
+    assert not baileys.active
+    text = parse(answer.content).text
+    assert "It is the fallback of Loja oficial: that fallback does not work any more." in text
+    assert "Loja oficial" in parse(staff_client.get(f"/channels/{baileys.pk}/delete/").content).text
+
+
+# -- clicks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "function"),
+    [("ask/", "state"), ("reconnect/", "reconnect"), ("log-out/", "log_out")],
+)
+def test_a_click_answers_with_the_cards_and_closes_the_dialog(
+    staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch, path: str,
+    function: str,
+) -> None:  # fmt: skip
+    session = put(baileys, "ready", "ready")
+    called: list[WhatsAppSession] = []
+
+    def act(session: WhatsAppSession) -> Any:
+        called.append(session)
+        return connections.stored(session)
+
+    monkeypatch.setattr(connections, function, act)
+    answer = staff_client.post(BASE + path)
+    assert called == [session]
+    page = parse(answer.content)
+    assert page.one(data_live=f"channel:{baileys.pk}")
+    assert page.one(data_live=f"connection:{session.pk}")
+    assert "dialog:close" in triggers(answer)
+    assert answer["Cache-Control"] == "no-store"
+
+
+def test_a_refusal_is_a_toast(
+    staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(session: WhatsAppSession) -> Any:
+        raise SessionRefused("timeout", "It hangs.", status=502)
+
+    monkeypatch.setattr(connections, "reconnect", refuse)
+    toast = triggers(staff_client.post(f"{BASE}reconnect/"))["toast"]
+    assert (toast["text"], toast["level"]) == ("It hangs.", "error")
+
+
+def test_deleting_wants_the_name(
+    staff_client: Client, official: Channel, baileys: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted: list[str] = []
+
+    def act(session: WhatsAppSession) -> Any:
+        deleted.append(session.name)
+        return connections.stored(session)
+
+    monkeypatch.setattr(connections, "delete", act)
+    dialog = parse(staff_client.get(f"{BASE}delete/").content)
+    assert "It is the fallback of Loja oficial" in dialog.text
+    wrong = staff_client.post(f"{BASE}delete/", {"confirm": "outra"})
+    assert triggers(wrong)["toast"]["level"] == "error"
+    assert deleted == []
+    staff_client.post(f"{BASE}delete/", {"confirm": NAME})
+    assert deleted == [NAME]
+
+
+def test_logging_out_asks_first_and_says_whose_fallback_it_is(
+    staff_client: Client, official: Channel
+) -> None:
+    dialog = parse(staff_client.get(f"{BASE}log-out/").content)
+    assert "It is the fallback of Loja oficial" in dialog.text
+    assert [button.text for button in dialog.one(class_="dialog-actions").all("button")] == [
+        "Disconnect and unlink the phone",
+        "Cancel",
+    ]
+
+
+def test_the_dialog_starts_only_by_a_post(
+    staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(connections, "connect", lambda session: started.append(session.name))
+    box = parse(staff_client.get(f"{BASE}dialog/?start=1").content).one(class_="qr-box")
+    assert box.attributes["hx-post"] == f"{BASE}qr/"
+    box = parse(staff_client.get(f"{BASE}dialog/").content).one(class_="qr-box")
+    assert box.attributes["hx-get"] == f"{BASE}qr/"
+    assert started == []
+
+    code = LinkCode("2@x", "<svg class='qr'></svg>", timezone.now(), 3.4, "ABCD1234")
+    monkeypatch.setattr(connections, "qr", lambda session: code)
+    shown = parse(staff_client.post(f"{BASE}qr/").content)
+    assert started == [NAME]
+    assert shown.one("svg")
+    assert "came up 3 seconds ago" in shown.text
+    assert shown.one(class_="pairing-code").text == "ABCD1234"
+
+
+def test_the_dialog_closes_once_the_phone_is_linked(
+    staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(baileys, "ready", "ready")
+
+    def none(session: WhatsAppSession) -> Any:
+        raise SessionRefused("qr_not_ready", "None.")
+
+    monkeypatch.setattr(connections, "qr", none)
+    answer = staff_client.get(f"{BASE}qr/")
+    assert triggers(answer)["toast"]["text"] == "WhatsApp is connected."
+    assert "dialog:close" in triggers(answer)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("post", "ask/"), ("post", "reconnect/"), ("get", "log-out/"), ("post", "log-out/"),
+        ("get", "delete/"), ("post", "delete/"), ("get", "dialog/"), ("get", "qr/"),
+        ("post", "qr/"), ("post", "pairing/"),
+    ],
+)  # fmt: skip
+def test_only_who_may_change_the_channel_may_touch_its_connection(
+    reader: Client, client: Client, baileys: Channel, method: str, path: str
+) -> None:
+    assert getattr(reader, method)(BASE + path).status_code == 403
+    assert getattr(client, method)(BASE + path).status_code == 302
+
+
+def test_the_sockets_of_channel_and_instance_tell_of_the_connection(
+    staff: User, official: Channel, baileys: Channel
+) -> None:
+    session = put(baileys, "ready", "ready")
+
+    def kinds(query: dict[str, list[str]], changed: dict[str, Any]) -> set[str]:
+        view = live_frames.view_of(query, user=staff, language="en")
+        return {frame["key"] for frame in view.frames(changed)}
+
+    both = {f"channel:{baileys.pk}", f"session:{session.pk}"}
+    assert kinds({"channel": [str(baileys.pk)]}, {"channels": [baileys.pk]}) == both
+    assert kinds({"channel": [str(official.pk)]}, {"channels": [baileys.pk]}) == set()
+    assert kinds({"instance": [NAME]}, {"sessions": [session.pk]}) == {
+        f"session:{session.pk}",
+        f"connection:{session.pk}",
+    }
