@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers, viewsets
+from rest_framework.exceptions import APIException
 from rest_framework.settings import api_settings
 
 from channels_app.models import Channel
@@ -74,6 +76,13 @@ class IsSetField(serializers.Field[bool, Any, bool, Any]):
         return bool(value)
 
 
+class IsFallback(APIException):
+    """A channel that others fall back to cannot be deleted."""
+
+    status_code = 409
+    default_code = "in_use"
+
+
 class ChannelViewSet(viewsets.ModelViewSet[Channel]):
     """The ways to reach customers, and what each does when the official API refuses."""
 
@@ -81,3 +90,9 @@ class ChannelViewSet(viewsets.ModelViewSet[Channel]):
     serializer_class = ChannelSerializer
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
     filterset_fields = ["kind", "active"]
+
+    def perform_destroy(self, instance: Channel) -> None:
+        """Say whose fallback it is, where that is what keeps it."""
+        if names := ", ".join(other.name for other in instance.fallback_for.all()):
+            raise IsFallback(_("It is the fallback of: %(names)s") % {"names": names})
+        super().perform_destroy(instance)

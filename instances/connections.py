@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NoReturn
 
 import structlog
@@ -299,8 +300,12 @@ def note_refusal(channel: Channel, code: str, **kwargs: Any) -> None:
     Where its state says open all the same, the connection behind it is dead (§4, issues 1398 and
     2403).
     """
-    if code != "instance_not_connected" or channel.kind != Channel.Kind.BAILEYS:
-        return
+    if code == "instance_not_connected" and channel.kind == Channel.Kind.BAILEYS:
+        # Not with the message's lock held.
+        transaction.on_commit(partial(_note_refusal, channel), robust=True)
+
+
+def _note_refusal(channel: Channel) -> None:
     with transaction.atomic():
         row = _locked(channel.pk)
         if row is None:
@@ -314,6 +319,10 @@ def note_refusal(channel: Channel, code: str, **kwargs: Any) -> None:
 
 def note_taken(channel: Channel, **kwargs: Any) -> None:
     """Signal receiver: a send went through after trouble, so the connection lives."""
+    transaction.on_commit(partial(_note_taken, channel), robust=True)
+
+
+def _note_taken(channel: Channel) -> None:
     for session in WhatsAppSession.objects.filter(channel=channel, dead_since__isnull=False):
         _command(session, dead_since=None)
         tasks.enqueue_probe(session.pk)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from channels_app.models import Channel
@@ -36,7 +38,15 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
 
 
 def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
-    """Store what an event said of the instance's connection to WhatsApp."""
+    """Store what an event said of the instance's connection to WhatsApp.
+
+    Once the events are committed that are read together with it: the locks that are taken for a
+    session must not wait for those of a message, which others take in the other order.
+    """
+    transaction.on_commit(partial(_apply_connection, channel, event), robust=True)
+
+
+def _apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     _set_connection(channel, _STATES.get(event.state, Connection.UNKNOWN), event.reason)
     if event.own_number and not channel.phone_number:
         Channel.objects.filter(pk=channel.pk).update(phone_number=event.own_number)
@@ -44,7 +54,14 @@ def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
 
 
 def apply_qr(channel: Channel, event: QrEvent) -> None:
-    """Store that the instance waits for its QR code to be scanned, or waits no more."""
+    """Store that the instance waits for its QR code to be scanned, or waits no more.
+
+    As `apply_connection`.
+    """
+    transaction.on_commit(partial(_apply_qr, channel, event), robust=True)
+
+
+def _apply_qr(channel: Channel, event: QrEvent) -> None:
     if event.code:
         _set_connection(channel, Connection.CONNECTING, QR_SHOWN)
     else:

@@ -275,6 +275,7 @@ def test_a_fallback_of_another_channel_is_not_deleted(api: APIClient) -> None:
     create(api, OFFICIAL, fallback="baileys", fallback_channel=baileys)
     answer = api.delete(f"{URL}{baileys}/")
     assert (answer.status_code, answer.json()["code"]) == (409, "in_use")
+    assert OFFICIAL["name"] in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

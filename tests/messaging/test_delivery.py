@@ -471,6 +471,30 @@ def test_the_fallback_keeps_its_limit_per_minute(
     assert third.icon == "globe"
 
 
+def test_channels_that_fall_back_to_one_number_share_its_limit_per_minute(
+    wired: Channel, make_channel: Callable[..., Channel], time_machine: TimeMachineFixture
+) -> None:
+    time_machine.move_to(timezone.now(), tick=False)
+    phone = make_channel(
+        name="Celular", kind="baileys", evolution_url="http://127.0.0.1:9",
+        evolution_api_key="k", instance_name="oficina",
+    )  # fmt: skip
+    shared = {"fallback": "baileys", "fallback_channel": phone, "fallback_per_minute": 1}
+    other = make_channel(name="Outra", **shared)
+    Channel.objects.filter(pk=wired.pk).update(**shared)
+    attempt = attempt_of(accept(other), outcome=Outcome.ACCEPTED, route=Route.BAILEYS)
+    DeliveryAttempt.objects.filter(pk=attempt.pk).update(channel=phone, started_at=timezone.now())
+    message = accept(Channel.objects.get(pk=wired.pk), customer(graph="47"))
+    assert deliver(message) is not None
+    assert (message.decision, message.icon) == ("waiting_pace", "rejected")
+    # What the phone's own channel sends is another matter.
+    own = attempt_of(accept(phone), outcome=Outcome.ACCEPTED, route=Route.BAILEYS)
+    DeliveryAttempt.objects.exclude(pk=own.pk).filter(channel=phone).delete()
+    DeliveryAttempt.objects.filter(pk=own.pk).update(started_at=timezone.now())
+    deliver(message)
+    assert message.decision != "waiting_pace"
+
+
 def test_the_limit_per_minute_counts_one_channel_only(
     wired: Channel, make_channel: Callable[..., Channel], time_machine: TimeMachineFixture
 ) -> None:

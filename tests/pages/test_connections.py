@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.test import Client
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from channels_app.models import Channel
 from channels_app.wwebjs_session import SessionRefused
@@ -177,7 +178,7 @@ def test_a_fallback_that_would_not_work_is_shown_on_the_official_card(
     ("number", "words"),
     [
         ("5511900000001", "on some phones such a message first shows “Waiting for this message”"),
-        ("551190000001", "The same as the official channel's"),
+        ("551100000001", "The same as the official channel's"),
         ("5511955550000", "Another number than the official channel's"),
     ],
 )
@@ -197,14 +198,16 @@ def test_both_pages_warn_of_mass_messages(
 
 
 def test_a_channel_without_credentials_is_no_fallback(
-    staff_client: Client, make_channel: Callable[..., Channel], baileys: Channel
+    make_channel: Callable[..., Channel], baileys: Channel
 ) -> None:
     Channel.objects.filter(pk=baileys.pk).update(evolution_url="")
     baileys.refresh_from_db()
     channel = make_channel(name="Outra")
     channel.fallback, channel.fallback_channel = "baileys", baileys
-    with pytest.raises(Exception, match="lacks address, key or instance name"):
+    with translation.override("en"), pytest.raises(ValidationError) as refused:
         channel.full_clean()
+    [text] = refused.value.message_dict["fallback_channel"]
+    assert "lacks address, key or instance name" in text
 
 
 def test_switching_off_a_channel_says_whose_fallback_it_was(
