@@ -95,6 +95,7 @@ SENTENCES: dict[str, str | Promise] = {
     ),
     "no_instance": _("Evolution has no instance of this name yet; create it here."),
     "instance_gone": _("Evolution does not have this instance any more; create it again."),
+    "instance_vanished": _("The instance disappeared from the Evolution server."),
     "instance_deleted": _("The instance was deleted here."),
     "deleting": _("Evolution has not finished deleting the instance yet."),
     "name_taken": _(

@@ -130,5 +130,7 @@ def cure_for(seen: Seen, care: Care, *, now: dt.datetime) -> Cure:
 
 
 def drop_reason(seen: Seen) -> str:
-    """Return why an instance does not serve any more: dialling anew is only the sign of a loss."""
-    return "connection_lost" if seen.code == "dialling" else seen.code
+    """Return why an instance does not serve any more, as a reason and not as an advice."""
+    return {"dialling": "connection_lost", "instance_gone": "instance_vanished"}.get(
+        seen.code, seen.code
+    )

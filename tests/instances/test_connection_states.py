@@ -143,6 +143,7 @@ def test_the_tries_are_few_and_further_and_further_apart() -> None:
 def test_dialling_again_is_told_as_a_loss() -> None:
     assert drop_reason(Seen(State.STARTING, "dialling")) == "connection_lost"
     assert drop_reason(Seen(State.DISCONNECTED, "unlinked_on_phone")) == "unlinked_on_phone"
+    assert drop_reason(Seen(State.DISCONNECTED, "instance_gone")) == "instance_vanished"
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.utils import timezone, translation
 from time_machine import TimeMachineFixture
 
-from channels_app import signals
+from channels_app import incidents, signals
 from channels_app.models import Channel, Incident
 from channels_app.providers import http
 from channels_app.session_states import Seen, State
@@ -316,6 +317,24 @@ def test_a_refused_send_is_counted_by_delivery_and_asks_at_once(
     assert asked == [ready.pk]
     assert seen(ready)
     assert ready.dead_since is not None
+
+
+def test_staff_are_told_of_a_drop_and_whose_fallback_it_was(
+    ready: WhatsAppSession, evolution: Evolution, make_channel: Callable[..., Channel],
+    settings: Any,
+) -> None:  # fmt: skip
+    settings.ALERT_EMAILS = ["staff@example.com"]
+    make_channel(name="Loja oficial", fallback="baileys", fallback_channel=ready.channel)
+    evolution.control("drop", instance=NAME, code=401)
+    probe(ready)
+    found = incident(ready)
+    assert found is not None
+    for what, words in (("down", "does not work"), ("recovered", "works again")):
+        incidents.send_alert(found.pk, what=what, by="email")
+        sent = mail.outbox[-1]
+        assert sent.subject == f"Alterna: the Baileys channel “Oficina” {words}"
+        assert "unlinked on the phone" in sent.body
+        assert "It is the fallback of: Loja oficial" in sent.body
 
 
 # -- commands --------------------------------------------------------------------------------------
