@@ -37,7 +37,7 @@ def enqueue_probe(session_id: int) -> None:
     """Have an instance asked for its state now, once the present transaction commits."""
     name = f"instance-probe:{session_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
-        probe_connection.configure(lock=name, queueing_lock=name).defer(session_id=session_id)
+        defer(probe_connection, lock=name, queueing_lock=name, session_id=session_id)
 
 
 @app.task(name="instances.probe_connection", queue="care")

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import to_locale
 
+from channels_app import session_words
 from channels_app.providers import cloud_errors
 from messaging import phones, states
 from messaging.models import CallAttempt, Contact, Conversation, DeliveryAttempt, Message
@@ -122,8 +123,8 @@ def receipt_label(receipt: str) -> str:
 
 @register.filter
 def code_title(code: str) -> str:
-    """Return the sentence for an error code or a word of ours."""
-    return str(cloud_errors.title_for(code))
+    """Return the sentence for an error code or a word of ours, a session's included."""
+    return session_words.sentence(code).removesuffix(".")
 
 
 @register.filter

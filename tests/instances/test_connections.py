@@ -529,6 +529,7 @@ def test_due_sessions_are_claimed_once_and_asked(session: WhatsAppSession) -> No
     WhatsAppSession.objects.update(probe_at=None)
     connections.probe_due()
     assert seen(session).state == "ready"
+    assert session.connection == "open"
     pause = (session.probe_at - timezone.now()).total_seconds()  # type: ignore[operator]
     assert 45 < pause <= 72
 

@@ -141,14 +141,6 @@ def test_an_evolution_that_does_not_answer_is_noted_and_forgets_nothing(
     assert (by_webhook.found_error, by_webhook.in_sync) == ("", True)
 
 
-def test_the_check_also_asks_for_the_state_of_the_connection(
-    by_webhook: WhatsAppSession, evolution: Evolution
-) -> None:
-    care.check_receive_modes()
-    by_webhook.refresh_from_db()
-    assert by_webhook.connection == "open"
-
-
 def test_a_check_that_meets_a_switch_raises_no_false_alarm(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:

@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.utils import timezone, translation
 
+from channels_app import incidents
 from channels_app.models import Channel
 from channels_app.wwebjs_session import SessionRefused
 from instances import connections
@@ -223,6 +224,21 @@ def test_switching_off_a_channel_says_whose_fallback_it_was(
     text = parse(answer.content).text
     assert "It is the fallback of Loja oficial: that fallback does not work any more." in text
     assert "Loja oficial" in parse(staff_client.get(f"/channels/{baileys.pk}/delete/").content).text
+
+
+def test_the_dashboard_tells_the_drop_in_words_and_the_state(
+    staff_client: Client, baileys: Channel
+) -> None:
+    put(baileys, "disconnected", "unlinked_on_phone")
+    baileys.record_health(ok=False, detail="x")
+    incidents.dropped(
+        baileys, route="baileys", reason="unlinked_on_phone", detail="", at=timezone.now()
+    )
+    page = parse(staff_client.get("/").content)
+    alarm = page.one(data_alarm="baileys")
+    assert "The session was unlinked on the phone (unlinked_on_phone), now" in alarm.text
+    [row] = page.all("a", class_="row", href=f"/channels/{baileys.pk}/")
+    assert "Not working now" in row.text
 
 
 # -- clicks ----------------------------------------------------------------------------------------
