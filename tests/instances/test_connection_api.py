@@ -33,9 +33,11 @@ def state(api: APIClient) -> Any:
     return answer.json()
 
 
+@pytest.mark.parametrize("version", ["2.3.6", "2.3.7"])
 def test_a_program_walks_the_whole_life_of_an_instance(
-    api: APIClient, session: WhatsAppSession, evolution: Evolution
+    api: APIClient, session: WhatsAppSession, evolution: Evolution, version: str
 ) -> None:
+    evolution.control("settings", version=version)
     told = state(api)
     assert set(told) == FIELDS
     assert (told["state"], told["own_number"]) == ("ready", "5511900000777")
