@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from procrastinate import manager
@@ -18,9 +19,10 @@ def defer(
     *,
     lock: str | None = None,
     queueing_lock: str | None = None,
+    at: dt.datetime | None = None,
     **arguments: Any,
 ) -> None:
-    """Make a job in the present transaction, in whichever process this is.
+    """Make a job in the present transaction, in whichever process this is; it runs `at` that time.
 
     Raises AlreadyEnqueued where one waits with the same queueing lock.
     """
@@ -30,4 +32,5 @@ def defer(
         job_manager=_queue,
         lock=lock,
         queueing_lock=queueing_lock,
+        schedule_at=at,
     ).defer(**arguments)

@@ -9,7 +9,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from channels_app import breakers
-from messaging import policy, states, tasks
+from messaging import media, policy, states, tasks
+from messaging.inbound import media as inbound_media
 from messaging.models import InboundEvent, Message, ParkedReceipt
 
 log = structlog.get_logger(__name__)
@@ -20,7 +21,7 @@ PARKED_RECEIPT_DAYS = 7
 
 
 def sweep() -> None:
-    """Give a job to each message on its way and each source with events, where one is missing."""
+    """Give a job to each message on its way, source with events and awaited file that has none."""
     before = timezone.now() - LEFT_BEHIND
     with_job = tasks.messages_with_job()
     on_the_way = Message.objects.filter(
@@ -45,18 +46,21 @@ def sweep() -> None:
     )
     for source, source_key in waiting:
         tasks.enqueue_reading(source, source_key)
+    media.enqueue_overdue()
     breakers.end_stops()
 
 
 def forget_old() -> None:
-    """Delete events that were read long ago and receipts that nobody asked for."""
+    """Delete events that were read long ago, receipts and files that nobody asked for."""
     now = timezone.now()
     old_events = InboundEvent.objects.filter(
         state=InboundEvent.State.DONE,
         received_at__lt=now - dt.timedelta(days=settings.INBOUND_RETENTION_DAYS),
     )
+    stored = inbound_media.stored_in(old_events)
     events = old_events._raw_delete(old_events.db)
     receipts, _ = ParkedReceipt.objects.filter(
         received_at__lt=now - dt.timedelta(days=PARKED_RECEIPT_DAYS)
     ).delete()
-    log.info("old rows forgotten", events=events, receipts=receipts)
+    files = media.forget_abandoned() + inbound_media.forget_unused(stored)
+    log.info("old rows forgotten", events=events, receipts=receipts, files=files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,8 +13,10 @@ from django.utils.translation import gettext_lazy as _
 from messaging.storable import is_storable
 
 # contracts/cloud-api.md §1.3
+CAPTIONED = ("image", "video", "document")
 MAX_TEXT = 4096
 MAX_CAPTION = 1024
+MAX_FILENAME = 150
 MEDIA_TYPES = ("image", "video", "audio", "document", "sticker")
 OBJECT_TYPES = ("location", "contacts", "reaction", "template", "interactive")
 TYPES = ("text", *MEDIA_TYPES, *OBJECT_TYPES)
@@ -56,17 +59,43 @@ def _validate_text(text: str) -> None:
 
 
 def _validate_media(type_: str, content: Any) -> None:
-    if not isinstance(content, Mapping) or not isinstance(content.get("link"), str):
-        raise ValidationError({type_: _('Give an object with a public "link".')})
-    try:
-        _check_url(content["link"])
-    except ValidationError:
-        raise ValidationError({type_: _('"link" is not a web address.')}) from None
+    content = content if isinstance(content, Mapping) else {}
+    link, media = content.get("link"), content.get("media")
+    if (link is None) == (media is None):
+        raise ValidationError(
+            {type_: _('Give an object with a public "link", or with "media": the id of an upload.')}
+        )
+    if media is not None and media_id(content) is None:
+        raise ValidationError({type_: _('"media" is not the id of an upload.')})
+    if link is not None:
+        try:
+            _check_url(link)
+        except ValidationError:
+            raise ValidationError({type_: _('"link" is not a web address.')}) from None
     caption = content.get("caption", "")
     if not isinstance(caption, str) or len(caption) > MAX_CAPTION:
         raise ValidationError(
             {type_: _('"caption" is a text of at most %(max)d characters.') % {"max": MAX_CAPTION}}
         )
+    if caption and type_ not in CAPTIONED:
+        raise ValidationError({type_: _("A message of this type cannot have a caption.")})
+    filename = content.get("filename", "")
+    if not isinstance(filename, str) or len(filename) > MAX_FILENAME:
+        raise ValidationError(
+            {
+                type_: _('"filename" is a text of at most %(max)d characters.')
+                % {"max": MAX_FILENAME}
+            }
+        )
+
+
+def media_id(content: Any) -> uuid.UUID | None:
+    """Return the id of the upload that an object of a file speaks of, None without one."""
+    value = content.get("media") if isinstance(content, Mapping) else None
+    try:
+        return uuid.UUID(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _is_location(content: Any) -> bool:

@@ -23,7 +23,7 @@ from channels_app.models import Channel
 from channels_app.providers.base import Accepted, OutboundMessage, SendError, Unknown
 from channels_app.providers.registry import provider_for
 from messaging import attempts as outcomes
-from messaging import pacing, policy, states, ways
+from messaging import media, pacing, policy, states, ways
 from messaging.models import DeliveryAttempt, Message
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ def _decide(message_id: str) -> tuple[policy.Step, DeliveryAttempt | None]:
     with transaction.atomic():
         message = (
             Message.objects.select_for_update(of=("self",))
-            .select_related("conversation__channel__fallback_channel", "conversation__contact")
+            .select_related(
+                "conversation__channel__fallback_channel", "conversation__contact", "media"
+            )
             .get(pk=message_id)
         )
         attempts = outcomes.of(message)
@@ -179,6 +181,7 @@ def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
         text=message.text,
         content=message.content,
         reply_to=outcomes.quoted_id(message, attempt),
+        file=media.outbound_file(message, channel=attempt.channel),
     )
 
 

@@ -66,6 +66,79 @@ class Conversation(models.Model):
         return f"{self.contact} · {self.channel}"
 
 
+def new_file_name(media: Media, filename: str) -> str:
+    """A name that nobody can guess and nothing would run; the person's own is in `filename`."""
+    return f"media/{uuid.uuid4().hex}.bin"
+
+
+class Media(models.Model):
+    """The file of a message: uploaded to be sent, or fetched after it was received.
+
+    `mime_type` is what the bytes prove, `filename` what people call it, `size` in bytes. `source`
+    says where a received one is fetched; `error_code` why it could not be.
+    """
+
+    class State(models.TextChoices):
+        STORED = "stored", _("stored")
+        WAITING = "waiting", _("is being fetched")
+        FAILED = "failed", _("could not be loaded")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    state = models.CharField(max_length=10, choices=State, default=State.STORED)
+    file = models.FileField(upload_to=new_file_name, max_length=200, blank=True)
+    mime_type = models.CharField(max_length=150, blank=True)
+    size = models.PositiveBigIntegerField(default=0)
+    filename = models.CharField(max_length=200, blank=True)
+    sha256 = models.CharField(max_length=64, blank=True)
+    source = models.JSONField(default=dict, blank=True)
+    tries = models.PositiveSmallIntegerField(default=0)
+    next_try_at = models.DateTimeField(null=True, blank=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("file")
+        verbose_name_plural = _("files")
+        constraints = [
+            models.CheckConstraint(
+                name="media_stored_has_a_file",
+                condition=~Q(state="stored") | (~Q(file="") & Q(size__gt=0)),
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_try_at"], condition=Q(state="waiting"), name="media_waiting"
+            ),
+            models.Index(fields=["file"]),
+            models.Index(fields=["created_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.filename or str(self.id)
+
+
+class MediaUpload(models.Model):
+    """The id under which Meta keeps a file for one channel, so that it is uploaded once."""
+
+    media = models.ForeignKey(Media, on_delete=models.CASCADE, related_name="uploads")
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+")
+    provider_media_id = models.CharField(max_length=255)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["media", "channel"], name="media_uploaded_once_per_channel"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.media_id} {self.provider_media_id}"
+
+
 class Message(models.Model):
     """One message, either way. Status and route of an outgoing one are derived from its attempts.
 
@@ -103,6 +176,9 @@ class Message(models.Model):
     type = models.CharField(max_length=20, default="text")
     text = models.TextField(blank=True)
     content = models.JSONField(default=dict, blank=True)
+    media = models.ForeignKey(
+        Media, null=True, blank=True, on_delete=models.PROTECT, related_name="messages"
+    )
     reply_to = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="replies"
     )

@@ -31,7 +31,12 @@ NEEDS_A_PERSON = (states.Status.REJECTED, states.Status.UNCONFIRMED)
 def messages() -> QuerySet[Message]:
     """Messages with all that a bubble or a REST answer shows, in a fixed number of queries."""
     return Message.objects.select_related(
-        "conversation__channel", "conversation__contact", "created_by", "reply_to", "echo_of"
+        "conversation__channel",
+        "conversation__contact",
+        "created_by",
+        "reply_to",
+        "echo_of",
+        "media",
     ).prefetch_related(
         Prefetch(
             "attempts",

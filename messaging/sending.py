@@ -14,9 +14,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel
-from messaging import attempts, contacts, delivery, live, phones, policy, states, tasks
+from messaging import attempts, contacts, delivery, live, media, phones, policy, states, tasks
 from messaging import content as contents
-from messaging.models import Conversation, Message
+from messaging.models import Conversation, Media, Message
 from messaging.storable import is_storable
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def accept_message(
     `reply_to` is the id of a message in the same conversation. Raises ValidationError keyed by
     field, and IdempotencyConflict; nothing is stored then.
     """
-    number = _validated(channel, to, type, text, content, client_reference, idempotency_key)
+    number, file = _validated(channel, to, type, text, content, client_reference, idempotency_key)
     assert channel is not None
     request = {
         "channel": channel.pk,
@@ -83,6 +83,7 @@ def accept_message(
                     type=type,
                     text=text,
                     content={} if content is None else content,
+                    media=file,
                     client_reference=client_reference,
                     idempotency_key=idempotency_key,
                     request_digest=digest if idempotency_key else "",
@@ -106,18 +107,22 @@ def _validated(
     content: Any,
     client_reference: str,
     idempotency_key: str,
-) -> str:
-    """Return the recipient's number in its one form. Raises ValidationError with every fault."""
+) -> tuple[str, Media | None]:
+    """Return the recipient's number in its one form, and the upload that is sent.
+
+    Raises ValidationError with every fault.
+    """
     errors: dict[str, Any] = {}
     if channel is None:
         errors["channel"] = _("There is no such channel.")
-    number = ""
+    number, file = "", None
     try:
         number = phones.normalize(to)
     except ValueError:
         errors["to"] = _("This is not a valid phone number.")
     try:
         contents.validate(type_, text, content)
+        file = media.of_content(type_, content)
     except ValidationError as error:
         errors.update(error.message_dict)
     if len(client_reference) > MAX_KEY:
@@ -130,7 +135,7 @@ def _validated(
         errors["Idempotency-Key"] = _("The text has a character that cannot be stored.")
     if errors:
         raise ValidationError(errors)
-    return number
+    return number, file
 
 
 def _known(user: User | None, key: str, digest: str) -> Message | None:
@@ -150,6 +155,8 @@ def _store(channel: Channel, number: str, message: Message, reply_to: str | None
     message.created_at = message.round_started_at = now
     if reply_to:
         message.reply_to = _quoted(conversation, reply_to)
+    if message.media is not None:
+        media.keep(message.media, type_=message.type)
     message.save(force_insert=True)
     _touch(conversation, now)
     tasks.enqueue_delivery(message)

@@ -86,6 +86,15 @@ def enqueue_reading(source: str, source_key: str) -> None:
         defer(read_inbound, lock=name, queueing_lock=name, source=source, source_key=source_key)
 
 
+def enqueue_fetch(media_id: str, *, at: dt.datetime | None = None) -> None:
+    """Have a received file fetched, now or at a time, once the present transaction commits."""
+    name = f"media:{media_id}"
+    if _waits(name):
+        return
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        defer(fetch_media, lock=name, queueing_lock=name, at=at, media_id=media_id)
+
+
 def _waits(queueing_lock: str) -> bool:
     """Whether a job with this queueing lock waits: cheaper to ask than to be refused."""
     with connection.cursor() as cursor:
@@ -112,6 +121,14 @@ def read_inbound(source: str, source_key: str) -> None:
     from messaging.inbound import journal
 
     journal.read_pending(source, source_key)
+
+
+# No retry: the next try is a job of its own, and the sweep finds what was left.
+@app.task(name="messaging.fetch_media", queue="media")
+def fetch_media(media_id: str) -> None:
+    from messaging import media
+
+    media.fetch(media_id)
 
 
 @app.periodic(cron="* * * * * */5")

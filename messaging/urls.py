@@ -17,6 +17,8 @@ urlpatterns = [
     path("messages/held/", views.HeldView.as_view(), name="held"),
     path("messages/<uuid:pk>/", views.MessageView.as_view(), name="message"),
     path("messages/<uuid:pk>/confirm/", views.ConfirmView.as_view(), name="confirm"),
+    path("messages/<uuid:pk>/fetch/", views.FetchView.as_view(), name="fetch"),
+    path("media/<uuid:pk>/", views.MediaView.as_view(), name="media"),
     path("help/errors/", views.ErrorTableView.as_view(), name="errors"),
     path("messages/<uuid:pk>/retry/", views.RetryView.as_view(), name="retry"),
 ]

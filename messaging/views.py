@@ -10,7 +10,7 @@ from csp.decorators import csp_update
 from django import forms
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -22,8 +22,9 @@ from accounts.access import StaffPermissionRequiredMixin
 from channels_app import wavoip
 from channels_app.models import Channel
 from channels_app.providers import cloud_errors
-from messaging import calls, reading, sending
-from messaging.models import Conversation, Message
+from messaging import calls, media, reading, sending
+from messaging.downloads import file_response
+from messaging.models import Conversation, Media, Message
 from messaging.states import Status
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
                 channel=conversation.channel,
                 to=conversation.contact.phone_number or "",
                 user=_user(request),
-                text=text.replace("\r\n", "\n"),
+                **_written(request, text.replace("\r\n", "\n")),
                 idempotency_key=request.POST.get("key", "")[:255],
             )
         except sending.IdempotencyConflict:
@@ -320,6 +321,31 @@ class RetryView(StaffPermissionRequiredMixin, View):
         return _bubble(request, message)
 
 
+class FetchView(StaffPermissionRequiredMixin, View):
+    """Try again to load a received file; answers with the message's bubble."""
+
+    permissions = ("messaging.view_message", "messaging.change_message")
+
+    def post(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+        message = get_object_or_404(Message, pk=pk)
+        try:
+            message = media.fetch_again(message)
+        except media.NotFetchable as error:
+            response = _bubble(request, message)
+            return trigger_client_event(response, "toast", {"text": str(error), "level": "error"})
+        return _bubble(request, message)
+
+
+class MediaView(StaffPermissionRequiredMixin, View):
+    """A message's file, for those who may see messages. `?download` saves instead of showing."""
+
+    permissions = ("messaging.view_message",)
+
+    def get(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
+        found = get_object_or_404(Media, pk=pk)
+        return file_response(request, found, download="download" in request.GET)
+
+
 class HeldView(StaffPermissionRequiredMixin, View):
     """What may have been sent and only a person can say."""
 
@@ -373,6 +399,15 @@ class ErrorTableView(StaffPermissionRequiredMixin, View):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         return render(request, "messaging/errors.html", {"rules": list(cloud_errors.all_rules())})
+
+
+def _written(request: HttpRequest, text: str) -> dict[str, Any]:
+    """What the composer holds: a text, or an upload with the text for its caption."""
+    upload = request.POST.get("media", "")
+    if not upload:
+        return {"text": text}
+    content = {"media": upload, "caption": text} if text else {"media": upload}
+    return {"type": request.POST.get("type", ""), "content": content}
 
 
 def _conversation(pk: int) -> Conversation:

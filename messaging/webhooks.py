@@ -76,7 +76,7 @@ class WwebjsWebhook(View):
         key = request.headers.get("x-api-key", "")
         try:
             result = await _in_thread(receiving.receive_wwebjs)(channel_id, body, key)
-        except (DatabaseError, PoolTimeout) as error:
+        except (DatabaseError, PoolTimeout, OSError) as error:
             log.error("callback not stored", error=type(error).__name__)
             return _answer(503, "unavailable")
         return _answer(*result.value)

@@ -6,9 +6,29 @@ from each is decided in `messaging/policy.py`; a provider only says what is cert
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol
+
+
+def _forget(uploaded_as: str) -> None:
+    """What a file without a memory does."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundFile:
+    """The file of a message. `open` raises FileNotFoundError where it is gone, else OSError.
+
+    `uploaded_as` is the id under which this provider still has it, where it was uploaded before;
+    `remember` keeps such an id for the next time, and "" forgets it.
+    """
+
+    mime_type: str
+    filename: str
+    size: int
+    open: Callable[[], BinaryIO] = field(repr=False)
+    uploaded_as: str = ""
+    remember: Callable[[str], None] = field(default=_forget, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +38,8 @@ class OutboundMessage:
     `reference` is ours and comes back in the provider's events where it can. `to` is E.164 with
     the plus sign. `content` is the object named after the type, in the Cloud API's own shape;
     `text` is the body of a text message. `reply_to` is the provider's id of the quoted message.
+    `file` is the one of an image, video, audio, document or sticker that is kept here; without it
+    `content` has a public "link".
     """
 
     reference: str
@@ -26,6 +48,7 @@ class OutboundMessage:
     text: str = ""
     content: Mapping[str, Any] = field(default_factory=dict)
     reply_to: str | None = None
+    file: OutboundFile | None = None
 
 
 @dataclass(frozen=True, slots=True)

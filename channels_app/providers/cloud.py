@@ -9,10 +9,11 @@ from typing import Any, Final
 from django.utils.translation import gettext as _
 
 from channels_app.models import DEFAULT_GRAPH_URL, DEFAULT_GRAPH_VERSION, Channel
-from channels_app.providers import cloud_errors, http
+from channels_app.providers import cloud_errors, files, http
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
+    OutboundFile,
     OutboundMessage,
     Rejected,
     SendError,
@@ -35,7 +36,9 @@ OBJECT_TYPES: Final = frozenset(
         "interactive",
     }
 )
+FILE_TYPES: Final = frozenset({"image", "video", "audio", "document", "sticker"})
 CHECK_SECONDS = 10.0
+DOWNLOAD_SECONDS = 120.0
 _NUMBER_FIELDS = "display_phone_number,verified_name,quality_rating,is_on_biz_app,platform_type"
 
 
@@ -54,6 +57,20 @@ class CloudProvider:
         if not (self._number_id and self._token):
             raise failure(Rejected, "not_configured")
         body = request_body(message)
+        file = message.file
+        if file is None:
+            return self._send(body)
+        known = file.uploaded_as
+        body[message.type]["id"] = known or self._upload(file)
+        try:
+            return self._send(body)
+        except Rejected:
+            if known:
+                # It may be that Meta does not know the id any more: a retry uploads again.
+                file.remember("")
+            raise
+
+    def _send(self, body: dict[str, Any]) -> Accepted:
         try:
             answer = self._request(
                 "POST", "/{version}/{phone_number_id}/messages", json=body, timeout=self._timeout
@@ -65,6 +82,54 @@ class CloudProvider:
         except http.NoAnswer as error:
             raise failure(Unknown, error.reason, error.detail) from None
         return read_answer(answer, secrets=(self._token,))
+
+    def _upload(self, file: OutboundFile) -> str:
+        """Upload a file and return Meta's id of it (§1.5). Raises Rejected or Transient."""
+        data = files.read(file)
+        try:
+            answer = self._request(
+                "POST",
+                "/{version}/{phone_number_id}/media",
+                data={"messaging_product": "whatsapp", "type": file.mime_type},
+                files={"file": (file.filename, data, file.mime_type)},
+                timeout=self._timeout + files.seconds_for(file),
+            )
+        except http.RequestFailed as error:
+            kind = Rejected if error.reason == "invalid_address" else Transient
+            raise failure(kind, error.reason, error.detail) from None
+        media_id = read_upload(answer, secrets=(self._token,))
+        file.remember(media_id)
+        return media_id
+
+    def download(self, media_id: str, *, most_bytes: int) -> bytes:
+        """Return a file that a customer sent (§1.5: its address first, then its bytes).
+
+        Raises Rejected (it is not there, or larger) or Transient.
+        """
+        try:
+            told = self._request(
+                "GET",
+                "/{version}/{media_id}",
+                media_id=media_id,
+                query={"phone_number_id": self._number_id},
+                timeout=self._timeout,
+            )
+            url = read_media_url(told, secrets=(self._token,), secure=self._base[:8] == "https://")
+            answer = http.request(
+                "GET",
+                url,
+                headers={"Authorization": f"Bearer {self._token}"},
+                timeout=DOWNLOAD_SECONDS,
+                max_bytes=most_bytes,
+            )
+        except http.RequestFailed as error:
+            raise failure(Transient, error.reason, error.detail) from None
+        if answer.truncated:
+            raise failure(Rejected, "too_large")
+        if answer.status != 200:
+            # A 404 is an address that has ended: the next try asks for a new one.
+            raise failure(Transient, "download_failed", f"HTTP {answer.status}")
+        return answer.body
 
     def check(self) -> ConnectionReport:
         """Ask Meta about the number: proves the token and the number's id. Never raises."""
@@ -91,12 +156,18 @@ class CloudProvider:
             summary = f"{summary} ({refusal.detail})"
         return ConnectionReport(False, summary, {"code": refusal.code})
 
-    def _request(self, method: str, path: str, **options: Any) -> http.Answer:
+    def _request(
+        self, method: str, path: str, *, media_id: str = "", **options: Any
+    ) -> http.Answer:
         return http.request(
             method,
             self._base,
             path,
-            params={"version": self._version, "phone_number_id": self._number_id},
+            params={
+                "version": self._version,
+                "phone_number_id": self._number_id,
+                "media_id": media_id,
+            },
             headers={"Authorization": f"Bearer {self._token}"},
             **options,
         )
@@ -135,6 +206,8 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
 
 def _object(message: OutboundMessage) -> Any:
     content: Any = message.content
+    if message.type in FILE_TYPES:
+        return _file_object(message)
     if message.type == "contacts":
         # The one type whose object is a list in Meta's shape.
         if isinstance(content, Mapping):
@@ -147,6 +220,55 @@ def _object(message: OutboundMessage) -> Any:
     if not content:
         raise failure(Rejected, "invalid_content")
     return content
+
+
+def _file_object(message: OutboundMessage) -> dict[str, Any]:
+    """The object of a file: a link, or all but the id of an upload (§1.3)."""
+    content = message.content if isinstance(message.content, Mapping) else {}
+    if message.file is None and not (content.get("link") or content.get("id")):
+        raise failure(Rejected, "invalid_content")
+    found = {name: content[name] for name in content if name != "media"}
+    if message.file is not None:
+        for name in ("link", "id"):
+            found.pop(name, None)
+        if message.type == "document":
+            found["filename"] = message.file.filename
+    if message.type != "document":
+        found.pop("filename", None)
+    return found
+
+
+def read_upload(answer: http.Answer, *, secrets: tuple[str, ...] = ()) -> str:
+    """Return the id in an answer to an upload. Pure. Raises Rejected or Transient."""
+    body = answer.json_object()
+    media_id = http.safe_id(body.get("id")) if body is not None else None
+    if 200 <= answer.status < 300 and media_id is not None:
+        return media_id
+    raise _never_sent(answer, body, "upload_failed", secrets=secrets)
+
+
+def read_media_url(answer: http.Answer, *, secure: bool, secrets: tuple[str, ...] = ()) -> str:
+    """Return where a file can be fetched for five minutes. Pure. Raises Rejected or Transient.
+
+    `secure`: the token goes there, so only https will do.
+    """
+    body = answer.json_object()
+    url = body.get("url") if body is not None else None
+    if answer.status == 200 and isinstance(url, str):
+        if url.startswith("https://") or (not secure and url.startswith("http://")):
+            return url
+        raise failure(Rejected, "wrong_address")
+    raise _never_sent(answer, body, "download_failed", secrets=secrets)
+
+
+def _never_sent(
+    answer: http.Answer, body: Mapping[str, Any] | None, code: str, *, secrets: tuple[str, ...]
+) -> SendError:
+    """What a failed call proves that cannot have sent anything."""
+    error = _refusal(answer, body, secrets=secrets)
+    if isinstance(error, Unknown):
+        return failure(Transient, code, error.detail or error.title, http_status=answer.status)
+    return error
 
 
 def read_answer(answer: http.Answer, *, secrets: tuple[str, ...] = ()) -> Accepted:

@@ -14,10 +14,11 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from channels_app.models import Channel
-from channels_app.providers import http
+from channels_app.providers import files, http
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
+    OutboundFile,
     OutboundMessage,
     Rejected,
     SendError,
@@ -27,6 +28,7 @@ from channels_app.providers.base import (
 from channels_app.providers.cloud_errors import failure, title_for
 
 CHECK_SECONDS = 5.0
+_FILE_TYPES = ("image", "video", "audio", "document", "sticker")
 
 # The instance was never connected: it has no socket that could have sent (§5).
 _NO_SOCKET = re.compile(
@@ -53,11 +55,16 @@ class EvolutionProvider:
         """Hand the message to the instance. Raises Rejected, Transient or Unknown."""
         if not (self._base and self._key and self._instance):
             raise failure(Rejected, "not_configured")
-        body = request_body(message)
+        path, timeout = "/message/sendText/{instance}", self._timeout
+        if message.type in _FILE_TYPES:
+            number = _number(message)
+            file = files.file_of(message)
+            path, body = file_request(message, number, file, files.read_base64(file))
+            timeout += files.seconds_for(file)
+        else:
+            body = request_body(message)
         try:
-            answer = self._request(
-                "POST", "/message/sendText/{instance}", json=body, timeout=self._timeout
-            )
+            answer = self._request("POST", path, json=body, timeout=timeout)
         except http.NotSent as error:
             kind = Rejected if error.reason == "invalid_address" else Transient
             raise failure(kind, error.reason, error.detail) from None
@@ -96,19 +103,54 @@ class EvolutionProvider:
 
 def request_body(message: OutboundMessage) -> dict[str, Any]:
     """Return the JSON of `sendText` (§5). Pure. Raises Rejected for what it cannot say."""
-    # A string: the schema refuses an integer.
-    number = re.sub(r"\D", "", message.to)
-    if not number:
-        raise failure(Rejected, "invalid_recipient")
+    number = _number(message)
     if message.type != "text":
         raise failure(Rejected, "unsupported_type", message.type)
     if not message.text:
         raise failure(Rejected, "invalid_content")
-    body: dict[str, Any] = {"number": number, "text": message.text, "linkPreview": False}
+    return {
+        "number": number,
+        "text": message.text,
+        "linkPreview": False,
+        **_quote(message),
+    }
+
+
+def file_request(
+    message: OutboundMessage, number: str, file: OutboundFile, data: str
+) -> tuple[str, dict[str, Any]]:
+    """Return path and JSON that send a file, `data` being its bare base64 (§5). Pure."""
+    content = message.content if isinstance(message.content, Mapping) else {}
+    body: dict[str, Any] = {"number": number, **_quote(message)}
+    if message.type == "sticker":
+        return "/message/sendSticker/{instance}", {**body, "sticker": data}
+    if message.type == "audio" and content.get("voice") is True:
+        return "/message/sendWhatsAppAudio/{instance}", {**body, "audio": data}
+    body |= {
+        "mediatype": message.type,
+        "mimetype": file.mime_type,
+        "media": data,
+        # Without it base64 of a document is refused.
+        "fileName": file.filename,
+    }
+    if content.get("caption"):
+        body["caption"] = content["caption"]
+    return "/message/sendMedia/{instance}", body
+
+
+def _number(message: OutboundMessage) -> str:
+    # A string: the schema refuses an integer.
+    number = re.sub(r"\D", "", message.to)
+    if not number:
+        raise failure(Rejected, "invalid_recipient")
+    return number
+
+
+def _quote(message: OutboundMessage) -> dict[str, Any]:
     # An id that the instance does not know is ignored; one of the official API never is known.
     if message.reply_to and not message.reply_to.startswith("wamid."):
-        body["quoted"] = {"key": {"id": message.reply_to}}
-    return body
+        return {"quoted": {"key": {"id": message.reply_to}}}
+    return {}
 
 
 def read_answer(answer: http.Answer, *, secrets: tuple[str, ...] = ()) -> Accepted:

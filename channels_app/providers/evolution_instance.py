@@ -7,6 +7,8 @@ disabling empties the stored list and an empty list then means all 31 of them.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +30,8 @@ class EvolutionFailed(Exception):
     """Evolution did not do what was asked. `str()` is for people and holds no secret.
 
     `code` is "unreachable", "no_answer", "wrong_key", "wrong_address", "instance_missing",
-    "websocket_off", "refused" or "unreadable_answer". `reason` is the finer word of `cloud_errors`
-    behind it, `told` what the server said, `status` its HTTP status (0 without an answer).
+    "websocket_off", "refused", "too_large" or "unreadable_answer". `reason` is the finer word of
+    `cloud_errors` behind it, `told` what the server said, `status` its HTTP status (0 without an answer).
     """
 
     def __init__(
@@ -145,6 +147,28 @@ class EvolutionInstance:
             raise EvolutionFailed("unreadable_answer", str(title_for("unreadable_answer")))
         return [record for record in records if isinstance(record, dict)]
 
+    def media(self, message: Mapping[str, Any], *, most_bytes: int) -> bytes:
+        """Return the file of a message by getBase64FromMediaMessage (§3). Raises EvolutionFailed.
+
+        `message` has at least its `key`; WHATSAPP-BUSINESS wants `messageType` and `message`, too.
+        Code "too_large" where it has more bytes than allowed.
+        """
+        # Base64 writes three bytes as four; the rest is room for what stands around it.
+        most = most_bytes * 4 // 3 + 64 * 1024
+        answer = self._call(
+            "POST",
+            "/chat/getBase64FromMediaMessage/{instance}",
+            {"message": message},
+            most_bytes=most,
+        )
+        encoded = answer.get("base64") if isinstance(answer, dict) else None
+        try:
+            return base64.b64decode(encoded if isinstance(encoded, str) else "!", validate=True)
+        except (binascii.Error, ValueError):
+            raise EvolutionFailed(
+                "unreadable_answer", str(title_for("unreadable_answer"))
+            ) from None
+
     def state(self) -> str:
         """The instance's own word: open, connecting or close. Raises EvolutionFailed."""
         answer = self._call("GET", "/instance/connectionState/{instance}")
@@ -183,6 +207,10 @@ class EvolutionInstance:
         except http.NoAnswer as error:
             title = str(title_for(error.reason))
             raise EvolutionFailed("no_answer", title, reason=error.reason) from None
+        if answer.truncated:
+            raise EvolutionFailed(
+                "too_large", str(title_for("unreadable_answer")), reason="unreadable_answer"
+            )
         found = answer.json()
         if answer.status in (200, 201):
             if not answer.body.strip() and may_be_empty:

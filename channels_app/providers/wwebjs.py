@@ -20,10 +20,11 @@ from django.utils.translation import gettext as _
 
 from channels_app import known_numbers, session_states
 from channels_app.models import Channel, WwebjsSession
-from channels_app.providers import http
+from channels_app.providers import files, http
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
+    OutboundFile,
     OutboundMessage,
     Rejected,
     SendError,
@@ -39,6 +40,7 @@ CHECK_SECONDS = 5.0
 # sendSeen would mark the customer's chat as read, linkPreview fetches the link before sending.
 SEND_OPTIONS: Mapping[str, Any] = {"sendSeen": False, "linkPreview": False}
 
+_FILE_TYPES = ("image", "video", "audio", "document", "sticker")
 # After these the remembered form of a number is not trusted any more.
 _WRONG_FORM = ("not_on_whatsapp", "invalid_recipient")
 # The word for what a session check said (§0, second row). Any other text proves as much.
@@ -77,12 +79,18 @@ class WwebjsProvider:
         """
         if not (self._base and self._session):
             raise failure(Rejected, "not_configured")
-        payload = request_body(message)
         digits = re.sub(r"\D", "", message.to)
         if not digits:
             raise failure(Rejected, "invalid_recipient")
+        timeout = self._timeout
+        if message.type in _FILE_TYPES:
+            file = files.file_of(message)
+            payload = file_body(message, file, files.read_base64(file))
+            timeout += files.seconds_for(file)
+        else:
+            payload = request_body(message)
         try:
-            return self._send(digits, payload)
+            return self._send(digits, payload, timeout)
         except Transient as error:
             if error.code in _SESSION_TROUBLE:
                 self._have_session_asked()
@@ -98,12 +106,12 @@ class WwebjsProvider:
         except DatabaseProblem as error:
             log.warning("the session is asked at its next turn", error=type(error).__name__)
 
-    def _send(self, digits: str, payload: Mapping[str, Any]) -> Accepted:
+    def _send(self, digits: str, payload: Mapping[str, Any], timeout: float) -> Accepted:
         """Send to the form of the number that is remembered, else to the one that is looked up."""
         known = known_numbers.recall(self._channel, digits)
         if known is not None:
             try:
-                return self._send_to(known, payload)
+                return self._send_to(known, payload, timeout)
             except Rejected as error:
                 known_numbers.forget(self._channel, digits)
                 # Certainly not sent: the number may have another form by now.
@@ -113,17 +121,17 @@ class WwebjsProvider:
                 known_numbers.forget(self._channel, digits)
                 raise
         chat_id = self._chat_id(digits)
-        accepted = self._send_to(chat_id, payload)
+        accepted = self._send_to(chat_id, payload, timeout)
         known_numbers.remember(self._channel, digits, chat_id)
         return accepted
 
-    def _send_to(self, chat_id: str, payload: Mapping[str, Any]) -> Accepted:
+    def _send_to(self, chat_id: str, payload: Mapping[str, Any], timeout: float) -> Accepted:
         try:
             answer = self._request(
                 "POST",
                 "/client/sendMessage/{session}",
                 json={"chatId": chat_id, **payload},
-                timeout=self._timeout,
+                timeout=timeout,
             )
         except http.NotSent as error:
             raise _not_sent(error) from None
@@ -249,10 +257,7 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
 
     Text, a location and a single contact can be said in it; raises Rejected for the rest.
     """
-    options = dict(SEND_OPTIONS)
-    # Only an id of this provider's own can be quoted; the server ignores one it does not know.
-    if message.reply_to and re.match(r"(true|false)_", message.reply_to):
-        options["quotedMessageId"] = message.reply_to
+    options = _options(message)
     content: Any = message.content
     if message.type == "text":
         if not message.text:
@@ -268,6 +273,35 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
     if message.type == "contacts" and (contact := _only_contact(content)):
         return {"contentType": "Contact", "content": {"contactId": contact}, "options": options}
     raise failure(Rejected, "unsupported_type", message.type)
+
+
+def file_body(message: OutboundMessage, file: OutboundFile, data: str) -> dict[str, Any]:
+    """Return the JSON that sends a file, `data` being its base64 (§3, capture 341). Pure."""
+    options = _options(message)
+    content = message.content if isinstance(message.content, Mapping) else {}
+    if content.get("caption"):
+        options["caption"] = content["caption"]
+    if message.type == "document":
+        options["sendMediaAsDocument"] = True
+    elif message.type == "sticker":
+        options["sendMediaAsSticker"] = True
+    elif message.type == "audio" and content.get("voice") is True:
+        options["sendAudioAsVoice"] = True
+    media = {
+        "mimetype": file.mime_type,
+        "data": data,
+        "filename": file.filename,
+        "filesize": file.size,
+    }
+    return {"contentType": "MessageMedia", "content": media, "options": options}
+
+
+def _options(message: OutboundMessage) -> dict[str, Any]:
+    options = dict(SEND_OPTIONS)
+    # Only an id of this provider's own can be quoted; the server ignores one it does not know.
+    if message.reply_to and re.match(r"(true|false)_", message.reply_to):
+        options["quotedMessageId"] = message.reply_to
+    return options
 
 
 def _only_contact(content: Any) -> str | None:

@@ -8,8 +8,9 @@ from rest_framework import serializers
 
 from channels_app.models import Channel
 from messaging import content as contents
+from messaging import media as files
 from messaging import states
-from messaging.models import CallAttempt, Contact, Conversation, DeliveryAttempt, Message
+from messaging.models import CallAttempt, Contact, Conversation, DeliveryAttempt, Media, Message
 
 
 class ErrorSerializer(serializers.Serializer[Message]):
@@ -29,6 +30,26 @@ class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
         ]  # fmt: skip
 
 
+class MediaSerializer(serializers.ModelSerializer[Media]):
+    """A file: an upload, or one that was received (`waiting` until it is fetched)."""
+
+    type = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Media
+        fields = ["id", "state", "mime_type", "size", "filename", "type", "sha256", "error_code"]
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(choices=contents.MEDIA_TYPES))
+    def get_type(self, media: Media) -> str:
+        """The type of message that suits the file best."""
+        return files.suggested_type(media)
+
+
+class UploadSerializer(serializers.Serializer[Any]):
+    file = serializers.FileField(allow_empty_file=True, max_length=1000)
+
+
 class ContextSerializer(serializers.Serializer[Any]):
     message = serializers.UUIDField(help_text="Our id of the quoted message.")
 
@@ -42,14 +63,16 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     icon = serializers.ChoiceField(choices=[*states.Icon, ""])
     error = serializers.SerializerMethodField()
     context = serializers.SerializerMethodField()  # type: ignore[assignment]
+    media = MediaSerializer(allow_null=True)
     attempts = AttemptSerializer(many=True)
 
     class Meta:
         model = Message
         fields = [
             "id", "channel", "conversation", "direction", "to", "type", "text", "content",
-            "context", "status", "route", "icon", "error", "client_reference", "sent_outside",
-            "echo_of", "decision", "next_attempt_at", "created_at", "updated_at", "attempts",
+            "media", "context", "status", "route", "icon", "error", "client_reference",
+            "sent_outside", "echo_of", "decision", "next_attempt_at", "created_at", "updated_at",
+            "attempts",
         ]  # fmt: skip
         read_only_fields = fields
 

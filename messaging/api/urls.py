@@ -4,13 +4,14 @@ from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
 from channels_app.api import ChannelViewSet
-from messaging.api.views import ConversationViewSet, MessageViewSet
+from messaging.api.views import ConversationViewSet, MediaViewSet, MessageViewSet
 
 router = DefaultRouter()
 router.include_root_view = False
 router.include_format_suffixes = False
 router.register("channels", ChannelViewSet, basename="channel")
 router.register("messages", MessageViewSet, basename="message")
+router.register("media", MediaViewSet, basename="media")
 router.register("conversations", ConversationViewSet, basename="conversation")
 
 urlpatterns = [*router.urls, path("", include("channels_app.api_urls"))]

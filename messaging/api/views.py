@@ -6,6 +6,7 @@ from typing import Any
 
 import django_filters
 from django.db.models import QuerySet
+from django.http import HttpResponseBase
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
@@ -17,27 +18,40 @@ from drf_spectacular.utils import (
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.pagination import CursorPagination
+from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from accounts.api_errors import Conflict
-from accounts.permissions import StaffMayChange
+from accounts.permissions import StaffMayChange, StaffWithModelPermissions
 from channels_app.models import Channel
+from messaging import media as files
 from messaging import phones, reading, sending, states
+from messaging.api.parsers import UploadParser
 from messaging.api.serializers import (
     CallSerializer,
     ConfirmSerializer,
     ConversationSerializer,
+    MediaSerializer,
     MessageSerializer,
     NewMessageSerializer,
     RetrySerializer,
+    UploadSerializer,
 )
-from messaging.models import Conversation, Message
+from messaging.downloads import file_response
+from messaging.models import Conversation, Media, Message
 
 PROBLEM = inline_serializer(
     "Problem", {"detail": serializers.CharField(), "code": serializers.CharField()}
 )
+
+
+class StaffWithMessagePermissions(StaffWithModelPermissions):
+    """A file needs no permissions of its own: those for messages count."""
+
+    def get_required_permissions(self, method: str, model_cls: type[Any]) -> list[str]:
+        return super().get_required_permissions(method, Message)
 
 
 class NewestFirst(CursorPagination):
@@ -166,6 +180,47 @@ class MessageViewSet(
         except sending.NotRetryable as error:
             raise Conflict(str(error), "not_confirmable") from None
         return Response(self.get_serializer(reading.messages().get(pk=message.pk)).data)
+
+
+class MediaViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Media]):
+    """Files: to upload what is to be sent, and to fetch what was received.
+
+    Who may send messages may upload; who may see messages may see their files.
+    """
+
+    serializer_class = MediaSerializer
+    queryset = Media.objects.all()
+    lookup_value_converter = "uuid"
+    permission_classes = [StaffWithMessagePermissions]
+
+    @extend_schema(
+        request={"multipart/form-data": UploadSerializer},
+        responses={
+            201: MediaSerializer,
+            413: OpenApiResponse(PROBLEM, "`too_large`: no WhatsApp message takes so much."),
+            415: OpenApiResponse(PROBLEM, "A file comes in a form (multipart/form-data)."),
+        },
+    )
+    def create(self, request: Request) -> Response:
+        """Upload a file, to be named as `{"media": id}` in the object of a message."""
+        fields = UploadSerializer(data=request.data)
+        fields.is_valid(raise_exception=True)
+        media = files.store_upload(
+            fields.validated_data["file"],
+            user=request.user,  # type: ignore[arg-type]
+        )
+        headers = {"Location": reverse("media-detail", args=[media.pk], request=request)}
+        data = self.get_serializer(media).data
+        return Response(data, status=status.HTTP_201_CREATED, headers=headers)
+
+    def get_parsers(self) -> list[BaseParser]:
+        return [UploadParser()]
+
+    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    @action(detail=True, methods=["get"])
+    def content(self, request: Request, **kwargs: Any) -> HttpResponseBase:
+        """The file itself; a `Range` of it where one is asked for."""
+        return file_response(request._request, self.get_object(), download=True)
 
 
 class ConversationFilter(django_filters.FilterSet):

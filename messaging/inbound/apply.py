@@ -12,11 +12,12 @@ from django.utils import timezone
 from channels_app import wwebjs_session
 from channels_app.models import Channel
 from channels_app.providers.base import Rejected
-from messaging import attempts, contacts, live, phones
+from messaging import attempts, contacts, live, media, phones
 from messaging.inbound import cloud, echoes, evolution, wwebjs
 from messaging.inbound.events import (
     ContactEvent,
     EditEvent,
+    MediaEvent,
     MessageEvent,
     NeutralEvent,
     ReceiptEvent,
@@ -126,6 +127,7 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         # A clock that runs ahead would keep the message at the end of the conversation.
         created_at=min(event.at, timezone.now()),
         reply_to=_quoted(conversation, event.reply_to),
+        media=media.expect(channel, event.type, event.content, stored=event.stored),
     )
     if event.outgoing:
         # It reached WhatsApp from our own phone: there is nothing to deliver.
@@ -145,6 +147,15 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         ),
     )
     live.message_changed(message)
+
+
+def _apply_media(channel: Channel, event: MediaEvent) -> None:
+    for message in _named(channel, event.provider_message_id):
+        if message.media is None:
+            content = {"filename": event.filename}
+            found = media.expect(channel, message.type, content, stored=event.stored)
+            if found is not None:
+                _change(message, media=found)
 
 
 def _apply_edit(channel: Channel, event: EditEvent) -> None:
@@ -213,6 +224,7 @@ def _quoted(conversation: Conversation, provider_message_id: str) -> Message | N
 HANDLERS: dict[type, Callable[[Channel, Any], None]] = {
     ReceiptEvent: _apply_receipt,
     MessageEvent: _apply_message,
+    MediaEvent: _apply_media,
     EditEvent: _apply_edit,
     RevokeEvent: _apply_revoke,
     ContactEvent: _apply_contact,

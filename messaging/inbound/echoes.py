@@ -15,6 +15,7 @@ from django.db.models import Q, QuerySet
 from channels_app.models import Channel
 from messaging import attempts as outcomes
 from messaging import phones
+from messaging.content import MEDIA_TYPES
 from messaging.inbound.cloud import web_message_id
 from messaging.inbound.events import MessageEvent
 from messaging.models import DeliveryAttempt
@@ -80,16 +81,22 @@ def _by_web_id(
 
 
 def _by_text(channel: Channel, event: MessageEvent, *, official: bool) -> DeliveryAttempt | None:
-    """The oldest attempt with this text to this customer that has no id yet, unknown ones last.
+    """The oldest attempt with this text, or file and caption, to this customer without an id yet.
 
-    Only the session itself shows what the official API sends: in flight with the same words to
-    the same customer, it is that.
+    Unknown ones come last. Only the session itself shows what the official API sends: in flight
+    with the same words to the same customer, it is that.
     """
-    if event.type != "text" or not event.text:
+    unnamed = _around(channel, event).filter(provider_message_id="", message__type=event.type)
+    if event.type in MEDIA_TYPES:
+        unnamed = (
+            unnamed.filter(message__content__caption=event.text)
+            if event.text
+            else unnamed.exclude(message__content__has_key="caption")
+        )
+    elif event.type == "text" and event.text:
+        unnamed = unnamed.filter(message__text=event.text)
+    else:
         return None
-    unnamed = _around(channel, event).filter(
-        provider_message_id="", message__type="text", message__text=event.text
-    )
     by_session = unnamed.filter(
         channel=channel, outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN)
     ).exclude(route=Route.OFFICIAL)

@@ -43,6 +43,7 @@ class MessageEvent:
     """A message that we did not send: from a customer, or (`outgoing`) typed on our own phone.
 
     `phone_number` is the customer's, E.164; empty where the provider tells only `user_id`.
+    `stored` names its file in our storage, where it came along (`inbound.media`).
     """
 
     channel_key: str
@@ -56,6 +57,17 @@ class MessageEvent:
     name: str = ""
     reply_to: str = ""
     outgoing: bool = False
+    stored: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaEvent:
+    """The file of a message that was told before; `stored` names it in our storage."""
+
+    channel_key: str
+    provider_message_id: str
+    stored: str
+    filename: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +156,7 @@ class UnreadableEvent:
 NeutralEvent = (
     ReceiptEvent
     | MessageEvent
+    | MediaEvent
     | EditEvent
     | RevokeEvent
     | ContactEvent

@@ -272,6 +272,8 @@ def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Neutra
         content=said.content,
         reply_to=_quoted(data, message, _dict(message, name)),
         outgoing=outgoing,
+        # The receiver has put the file aside (`inbound.media`); it stands outside of any envelope.
+        stored=_text(_dict(_dict(data, "message"), "base64"), "stored"),
     )
 
 

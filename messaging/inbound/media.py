@@ -5,34 +5,69 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.db.models import QuerySet
 
-# Shorter ones are not worth a file.
-SMALL = 2048
+from messaging.models import InboundEvent, Media
 
 
 def set_aside(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return the event with its base64 media replaced by `{"stored", "size"}`.
+    """Return an Evolution event with its base64 media replaced by `{"stored", "size"}`.
 
     The file's name is made from its content, so an event that comes twice makes one file. What is
-    no base64 stays as it is. The given payload is not changed.
+    no base64 stays as it is. The given payload is not changed. Raises OSError.
     """
-    data = payload.get("data")
-    message = data.get("message") if isinstance(data, dict) else None
-    encoded = message.get("base64") if isinstance(message, dict) else None
-    if not isinstance(encoded, str) or len(encoded) < SMALL:
-        return payload
+    return _set_aside(payload, "data", "message", "base64")
+
+
+def set_aside_wwebjs(payload: dict[str, Any]) -> dict[str, Any]:
+    """Do the same for a `media` callback of wwebjs-api (contracts/wwebjs-api.md §4)."""
+    return _set_aside(payload, "data", "messageMedia", "data")
+
+
+def forget_unused(before: Iterable[str]) -> int:
+    """Delete those of the stored files that neither a message nor an event speaks of any more.
+
+    Returns how many there were.
+    """
+    unused = set(before) - stored_in(InboundEvent.objects.all())
+    unused -= set(Media.objects.filter(file__in=unused).values_list("file", flat=True))
+    unused -= set(
+        Media.objects.filter(source__stored__in=unused).values_list("source__stored", flat=True)
+    )
+    for name in unused:
+        default_storage.delete(name)
+    return len(unused)
+
+
+def stored_in(events: QuerySet[InboundEvent]) -> set[str]:
+    """Return the names of the files that were set aside from these events."""
+    names: set[str] = set()
+    for path in ("message__base64", "messageMedia__data"):
+        stored = f"payload__data__{path}__stored"
+        names |= set(events.filter(**{f"{stored}__isnull": False}).values_list(stored, flat=True))
+    return names
+
+
+def _set_aside(payload: dict[str, Any], *path: str) -> dict[str, Any]:
+    name, *rest = path
+    value = payload.get(name)
+    if rest:
+        return {**payload, name: _set_aside(value, *rest)} if isinstance(value, dict) else payload
+    stored = _store(value) if isinstance(value, str) and value else None
+    return payload if stored is None else {**payload, name: stored}
+
+
+def _store(encoded: str) -> dict[str, Any] | None:
     try:
         content = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        return payload
-    assert isinstance(data, dict)
-    assert isinstance(message, dict)
+        return None
     name = f"inbound/{hashlib.sha256(content).hexdigest()}.bin"
     if not default_storage.exists(name):
         name = default_storage.save(name, ContentFile(content))
-    kept = {"stored": name, "size": len(content)}
-    return {**payload, "data": {**data, "message": {**message, "base64": kept}}}
+    return {"stored": name, "size": len(content)}

@@ -12,7 +12,7 @@ import structlog
 from django.db import close_old_connections
 
 from channels_app.models import Channel
-from messaging.inbound import journal, wwebjs
+from messaging.inbound import journal, media, wwebjs
 from messaging.models import InboundEvent
 
 log = structlog.get_logger(__name__)
@@ -91,7 +91,7 @@ def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
             source=InboundEvent.Source.WWEBJS,
             source_key=str(speaker.pk),
             dedupe_key=f"wwebjs:{speaker.pk}:{fact}",
-            payload=payload,
+            payload=media.set_aside_wwebjs(payload),
         )
         return Received.STORED
     finally:

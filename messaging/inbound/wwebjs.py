@@ -11,6 +11,7 @@ from typing import Any
 from channels_app.providers.wwebjs import short_id
 from messaging.inbound.events import (
     Failure,
+    MediaEvent,
     MessageEvent,
     NeutralEvent,
     ReceiptEvent,
@@ -65,6 +66,8 @@ def read(payload: Any) -> Iterator[NeutralEvent]:
         yield SessionEvent(key, kind, reason[:40] if isinstance(reason, str) else "")
     elif kind == "message_ack":
         yield _receipt(key, message, data.get("ack"))
+    elif kind == "media" and message.get("fromMe") is not True:
+        yield _media(key, message, _mapping(data.get("messageMedia")))
     elif kind == "message" and message.get("fromMe") is not True:
         yield _message(key, message, kind, address="from")
     elif kind == "message_create" and message.get("fromMe") is True:
@@ -90,7 +93,7 @@ def dedupe_key(payload: Any, *, arrival: str) -> str:
     message_id = short_id(_mapping(data.get("message")).get("id"))
     if kind == "message_ack" and message_id:
         return f"{kind}:{message_id}:{str(data.get('ack'))[:10]}"
-    if kind in ("message", "message_create") and message_id:
+    if kind in ("message", "message_create", "media") and message_id:
         return f"{kind}:{message_id}"
     if kind == "qr":
         return f"qr:{hashlib.sha256(str(data.get('qr')).encode(errors='replace')).hexdigest()}"
@@ -141,6 +144,15 @@ def _message(
         reply_to=quoted[:255] if isinstance(quoted, str) else "",
         outgoing=outgoing,
     )
+
+
+def _media(key: str, message: Mapping[str, Any], file: Mapping[str, Any]) -> NeutralEvent:
+    message_id = short_id(message.get("id"))
+    # The receiver has put the file aside (`inbound.media`).
+    stored, name = _mapping(file.get("data")).get("stored"), file.get("filename")
+    if message_id is None or not isinstance(stored, str):
+        return UnreadableEvent(key, "callback:media")
+    return MediaEvent(key, message_id, stored, name if isinstance(name, str) else "")
 
 
 def _place(message: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,9 +16,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import to_locale
 
 from channels_app import session_words
-from channels_app.providers import cloud_errors
+from channels_app.providers import cloud_errors, media_types
 from messaging import phones, states
-from messaging.models import CallAttempt, Contact, Conversation, DeliveryAttempt, Message
+from messaging.models import CallAttempt, Contact, Conversation, DeliveryAttempt, Media, Message
 from messaging.policy import reason_text
 
 register = template.Library()
@@ -141,6 +141,8 @@ def preview(message: Message) -> str:
     """Return one line that stands for the message in lists and announcements."""
     text = " ".join(body(message).split())
     label = type_label(message)
+    if not text and message.media is not None:
+        text = message.media.filename
     return f"[{label}] {text}".strip() if label else text
 
 
@@ -175,8 +177,20 @@ def file_name(message: Message) -> str:
     for key in ("filename", "name", "address", "emoji"):
         if content.get(key):
             return str(content[key])
+    if message.media is not None and message.media.filename:
+        return message.media.filename
     link = str(content.get("link") or "")
     return link.rsplit("/", 1)[-1].split("?", 1)[0]
+
+
+@register.filter
+def shown_as(message: Message) -> str:
+    """Return how a bubble shows a kept file: "picture", "film", "sound", or "" as a row only."""
+    media = message.media
+    if media is None or media.state != Media.State.STORED or message.type == "document":
+        return ""
+    family = media.mime_type.partition("/")[0] if media.mime_type in media_types.SHOWN else ""
+    return {"image": "picture", "video": "film", "audio": "sound"}.get(family, "")
 
 
 def _content(message: Message) -> Mapping[str, Any]:
@@ -323,6 +337,10 @@ def interface_texts() -> SafeString:
             "newMessage": _("New message: {text}"),
             "requestFailed": _("That did not work. Try again."),
             "tooLong": _("At most {max} characters."),
+            "uploading": _("Uploading {name}: {percent}%"),
+            "uploadFailed": _("{name} could not be uploaded. Try again."),
+            "tooLarge": _("{name} is too large: WhatsApp takes at most 100 MB."),
+            "removeFile": _("Remove {name}"),
             "offline": _("The server cannot be reached. Your text is kept; try again."),
         },
         "interface-texts",

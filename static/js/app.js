@@ -186,7 +186,7 @@ class Composer {
   constructor(form) {
     this.form = form;
     this.text = form.querySelector("textarea");
-    this.button = form.querySelector("button");
+    this.button = form.querySelector("button:not([type=button])");
     this.error = form.querySelector("[data-error]");
     this.counter = form.querySelector("[data-count]");
     this.max = Number(form.dataset.max);
@@ -218,7 +218,9 @@ class Composer {
   before(event) {
     if (event.target !== this.form) return;
     const tooLong = count(this.text, this.counter, this.max) > this.max;
-    if (tooLong || !this.text.value.trim()) {
+    // A file (files.js) may go without a text.
+    const empty = !this.text.value.trim() && !this.form.elements.media.value;
+    if (tooLong || empty) {
       event.preventDefault();
       if (tooLong) this.say(texts.tooLong.replace("{max}", this.max));
       this.text.focus();

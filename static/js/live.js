@@ -39,6 +39,7 @@ function replace(known, fresh) {
   if (details) details.open = known.querySelector("details")?.open ?? false;
   const result = fresh.querySelector(".test-result:empty");
   if (result) result.replaceChildren(...(known.querySelector(".test-result")?.childNodes ?? []));
+  keepFile(known, fresh);
   const focused = known.contains(document.activeElement) ? document.activeElement : null;
   if (known.dataset.sort === fresh.dataset.sort) {
     known.replaceWith(fresh);
@@ -52,6 +53,17 @@ function replace(known, fresh) {
     ((key && fresh.querySelector(`[data-focus="${key}"]`)) || fresh).focus({ preventScroll: true });
   }
   return true;
+}
+
+/** A new tick must not load a picture again, nor stop what is playing. */
+function keepFile(known, fresh) {
+  const [before, after] = [known, fresh].map((element) => element.querySelector("[data-file]"));
+  if (!before || !after || before.dataset.file !== after.dataset.file) return;
+  if (before.dataset.fileState !== "stored" || after.dataset.fileState !== "stored") return;
+  const player = before.querySelector("video, audio");
+  const playing = player && !player.paused;
+  after.replaceWith(before);
+  if (playing) queueMicrotask(() => player.play());
 }
 
 function insert(kind, fresh) {
@@ -158,6 +170,10 @@ if (thread) {
     atBottom = thread.scrollHeight - thread.scrollTop - thread.clientHeight < AT_BOTTOM_PX;
     if (atBottom) toBottom.hidden = true;
   }, { passive: true });
+  // So does a picture that has arrived (these events do not bubble).
+  for (const event of ["load", "loadedmetadata"]) {
+    thread.addEventListener(event, () => atBottom && scrollDown(), true);
+  }
   // The composer grows, a phone's keyboard opens: the last message stays in sight.
   new ResizeObserver(() => atBottom && scrollDown()).observe(thread);
   toBottom.addEventListener("click", scrollDown);

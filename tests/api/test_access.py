@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import OperationalError, connection
 from django.test import Client
 from psycopg_pool import PoolTimeout
 from rest_framework.test import APIClient
 
 from accounts.models import ApiToken
-from messaging import sending
+from messaging import media, sending
 from messaging.models import Message
+from tests import files
 from tests.messaging.support import accept
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ ROUTES = [
     ("post", "/api/messages/{message}/retry/"),
     ("get", "/api/conversations/"),
     ("get", "/api/conversations/{conversation}/"),
+    ("post", "/api/media/"),
+    ("get", "/api/media/{media}/"),
+    ("get", "/api/media/{media}/content/"),
 ]
 PERMISSIONS = {
     ("get", "/api/channels/"): "channels_app.view_channel",
@@ -50,18 +56,26 @@ PERMISSIONS = {
     ("post", "/api/messages/{message}/retry/"): "messaging.change_message",
     ("get", "/api/conversations/"): "messaging.view_conversation",
     ("get", "/api/conversations/{conversation}/"): "messaging.view_conversation",
+    ("post", "/api/media/"): "messaging.add_message",
+    ("get", "/api/media/{media}/"): "messaging.view_message",
+    ("get", "/api/media/{media}/content/"): "messaging.view_message",
 }
 EVERY_ROUTE = pytest.mark.parametrize(("method", "path"), ROUTES)
 
 
 @pytest.fixture
-def call(channel: Channel) -> Callable[..., Any]:
+def call(channel: Channel, settings: Any, tmp_path: Path) -> Callable[..., Any]:
     """Call a route with ids that exist."""
     message = accept(channel)
+    settings.MEDIA_ROOT = tmp_path
+    upload = media.store_upload(SimpleUploadedFile("foto.png", files.PNG), user=None)
 
     def do(client: Any, method: str, path: str, **options: Any) -> Any:
         path = path.format(
-            channel=channel.pk, message=message.pk, conversation=message.conversation_id
+            channel=channel.pk,
+            message=message.pk,
+            conversation=message.conversation_id,
+            media=upload.pk,
         )
         return getattr(client, method)(path, {}, format="json", **options)
 

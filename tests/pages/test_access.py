@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client, RequestFactory
 from django.views.defaults import server_error
+from pytest_django.fixtures import Settings
 
 from channels_app.urls import urlpatterns as channel_urls
+from messaging import media
 from messaging.models import Conversation, Message
 from messaging.urls import urlpatterns as messaging_urls
+from tests import files
 from tests.pages.html import parse
 
 pytestmark = pytest.mark.django_db
@@ -29,6 +34,7 @@ PAGES = {
     ),
     "/messages/held/": ("messaging.view_message",),
     "/messages/{message}/": ("messaging.view_message",),
+    "/media/{media}/": ("messaging.view_message",),
     "/help/errors/": ("messaging.view_message",),
     "/channels/": ("channels_app.view_channel",),
     "/channels/new/": ("channels_app.view_channel", "channels_app.add_channel"),
@@ -46,6 +52,7 @@ ACTIONS = {
     "/conversations/{conversation}/seen/": READ_MESSAGES,
     "/conversations/{conversation}/call/": (*READ_MESSAGES, "messaging.call_contact"),
     "/messages/{message}/retry/": ("messaging.view_message", "messaging.change_message"),
+    "/messages/{message}/fetch/": ("messaging.view_message", "messaging.change_message"),
     "/messages/{message}/confirm/": ("messaging.view_message", "messaging.change_message"),
     "/channels/new/": ("channels_app.view_channel", "channels_app.add_channel"),
     "/channels/{channel}/": ("channels_app.view_channel", "channels_app.change_channel"),
@@ -62,14 +69,22 @@ ACTIONS = {
 
 @pytest.fixture
 def address(
-    conversation: Conversation, make_message: Callable[..., Message]
+    conversation: Conversation,
+    make_message: Callable[..., Message],
+    settings: Settings,
+    tmp_path: Path,
 ) -> Callable[[str], str]:
     """Fill a page's address with what exists."""
+    settings.MEDIA_ROOT = tmp_path
+    upload = media.store_upload(SimpleUploadedFile("foto.png", files.PNG), user=None)
     message = make_message(conversation)
 
     def fill(path: str) -> str:
         return path.format(
-            conversation=conversation.pk, channel=conversation.channel_id, message=message.pk
+            conversation=conversation.pk,
+            channel=conversation.channel_id,
+            message=message.pk,
+            media=upload.pk,
         )
 
     return fill
@@ -80,7 +95,7 @@ def test_no_page_is_left_out_of_these_tests() -> None:
 
     assert names == {
         "dashboard", "conversations", "new", "conversation", "older", "seen", "retry",
-        "held", "message", "confirm", "errors", "call",
+        "held", "message", "confirm", "errors", "call", "fetch", "media",
         "list", "detail", "delete", "test",
         "connect", "check", "disconnect", "qr_dialog", "qr", "pairing", "install",
     }  # fmt: skip

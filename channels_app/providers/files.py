@@ -1,0 +1,117 @@
+"""The bytes that go out with a message: of a file kept here, or from behind a public link.
+
+Nothing in here sends: whatever fails is Rejected or Transient, never Unknown.
+
+A link is fetched here for the fallbacks, and not by their servers: wwebjs-api would deliver an
+error page as a document (contracts/wwebjs-api.md §3), and Evolution answers a failed fetch with an
+exception that proves nothing about the send.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import ipaddress
+import socket
+from urllib.parse import unquote, urljoin, urlsplit
+
+from channels_app.providers import http, media_types
+from channels_app.providers.base import OutboundFile, OutboundMessage, Rejected, Transient
+from channels_app.providers.cloud_errors import failure
+
+LINK_SECONDS = 30.0
+MOST_REDIRECTS = 3
+# Slow, but not hopeless: each such number of bytes adds a second to a request's time.
+BYTES_PER_SECOND = 512 * 1024
+
+
+def file_of(message: OutboundMessage) -> OutboundFile:
+    """Return the file of a message, fetched where it is a link. Raises Rejected or Transient."""
+    if message.file is not None:
+        return message.file
+    content = message.content
+    link = content.get("link") if hasattr(content, "get") else None
+    if not isinstance(link, str):
+        raise failure(Rejected, "invalid_content")
+    return fetch_link(link, type_=message.type, filename=content.get("filename"))
+
+
+def read(file: OutboundFile) -> bytes:
+    """Return a file's bytes. Raises Rejected or Transient."""
+    try:
+        with file.open() as opened:
+            return opened.read()
+    except FileNotFoundError:
+        raise failure(Rejected, "file_missing") from None
+    except OSError as error:
+        raise failure(Transient, "file_unreadable", type(error).__name__) from None
+
+
+def read_base64(file: OutboundFile) -> str:
+    """Return a file's bytes as base64. Raises Rejected or Transient."""
+    return base64.b64encode(read(file)).decode()
+
+
+def seconds_for(file: OutboundFile) -> float:
+    """Return by how much a request that carries the file may take longer than others."""
+    return file.size / BYTES_PER_SECOND
+
+
+def fetch_link(link: str, *, type_: str, filename: object = None) -> OutboundFile:
+    """Fetch what stands behind a public link. Raises Rejected or Transient.
+
+    Only addresses of the internet are asked: a link must not reach into our own network. Its
+    bytes must be what the type of message takes.
+    """
+    limit = media_types.LIMITS[type_].most_bytes
+    answer = _get(link, limit)
+    data = answer.body
+    if answer.truncated:
+        raise failure(Rejected, "too_large")
+    name = filename if isinstance(filename, str) and filename else _name_in(link)
+    looked = media_types.LOOKED_AT
+    mime_type = media_types.sniff(data[:looked], data[-looked:], filename=name)
+    if not media_types.takes(type_, mime_type, len(data)):
+        raise failure(Rejected, "link_refused", f"{mime_type}, {len(data)} bytes")
+    return OutboundFile(
+        mime_type=mime_type,
+        filename=media_types.safe_filename(name, mime_type),
+        size=len(data),
+        open=lambda: io.BytesIO(data),
+    )
+
+
+def _get(link: str, limit: int) -> http.Answer:
+    for _hop in range(MOST_REDIRECTS + 1):
+        parts = urlsplit(link)
+        if parts.scheme not in ("http", "https") or not is_public(parts.hostname or ""):
+            raise failure(Rejected, "link_refused", "not a public address")
+        try:
+            answer = http.request("GET", link, timeout=LINK_SECONDS, max_bytes=limit)
+        except http.RequestFailed as error:
+            raise failure(Transient, "link_failed", error.detail or error.reason) from None
+        target = answer.headers.get("Location")
+        if answer.status not in (301, 302, 303, 307, 308) or not target:
+            break
+        link = urljoin(link, target)
+    if answer.status == 200:
+        return answer
+    passing = answer.status >= 500 or answer.status == 429
+    code = "link_failed" if passing else "link_refused"
+    raise failure(Transient if passing else Rejected, code, f"HTTP {answer.status}")
+
+
+def is_public(host: str) -> bool:
+    """Return whether every address of a host belongs to the internet.
+
+    A name that cannot be resolved counts as public: asking it fails by itself.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return bool(host)
+    return all(ipaddress.ip_address(str(row[4][0]).partition("%")[0]).is_global for row in found)
+
+
+def _name_in(link: str) -> str:
+    return unquote(urlsplit(link).path.rsplit("/", 1)[-1])

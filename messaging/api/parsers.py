@@ -1,0 +1,39 @@
+"""How an upload is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext as _
+from rest_framework import exceptions, parsers, status
+
+from channels_app.providers import media_types
+
+# Room for what stands around the file in a form.
+ROOM = 64 * 1024
+
+
+class TooLarge(exceptions.APIException):
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_code = "too_large"
+
+
+class UploadParser(parsers.MultiPartParser):
+    """DRF's own for forms with files; what is too large for any message is not even taken apart."""
+
+    def parse(
+        self,
+        stream: Any,
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return the form's fields and files. Raises ParseError or TooLarge."""
+        request = (parser_context or {})["request"]
+        try:
+            length = int(request.META.get("CONTENT_LENGTH") or 0)
+        except ValueError:
+            length = 0
+        if length > media_types.MOST_BYTES + ROOM:
+            raise TooLarge(_("The file is larger than any that WhatsApp takes."))
+        return super().parse(stream, media_type, parser_context)

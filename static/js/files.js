@@ -1,0 +1,206 @@
+// Files in the composer: chosen, pasted or dropped; each is uploaded and goes as a message of its
+// own, in order. The composer itself sends (app.js); here its form only gets `media` and `type`.
+
+const texts = JSON.parse(document.getElementById("interface-texts").textContent);
+const MOST_BYTES = 100 * 1024 * 1024;
+const CAPTIONED = ["image", "video", "document"];
+
+class Files {
+  constructor(form) {
+    this.form = form;
+    this.list = form.querySelector("[data-files]");
+    this.input = form.querySelector("[data-file-input]");
+    this.text = form.querySelector("textarea");
+    this.error = form.querySelector("[data-error]");
+    this.waiting = []; // {file, item, uploaded}
+    this.heldText = null;
+    if (this.text.disabled) return;
+
+    form.querySelector("[data-choose]").addEventListener("click", () => this.input.click());
+    this.input.addEventListener("change", () => {
+      this.add(this.input.files);
+      this.input.value = "";
+    });
+    this.text.addEventListener("paste", (event) => {
+      if (!event.clipboardData.files.length) return;
+      event.preventDefault();
+      this.add(event.clipboardData.files);
+    });
+    this.acceptDrops(form.closest(".chat"));
+    // Before htmx: with a file that is not uploaded yet there is nothing to be sent.
+    form.addEventListener("submit", (event) => this.submitted(event), true);
+    form.addEventListener("htmx:afterRequest", (event) => this.sent(event));
+  }
+
+  acceptDrops(area) {
+    const hasFiles = (event) => [...event.dataTransfer.types].includes("Files");
+    area.addEventListener("dragover", (event) => {
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      area.classList.add("is-dropping");
+    });
+    area.addEventListener("dragleave", (event) => {
+      if (!area.contains(event.relatedTarget)) area.classList.remove("is-dropping");
+    });
+    area.addEventListener("drop", (event) => {
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      area.classList.remove("is-dropping");
+      this.add(event.dataTransfer.files);
+    });
+  }
+
+  add(files) {
+    this.say("");
+    for (const file of files) {
+      if (file.size > MOST_BYTES) this.say(texts.tooLarge.replace("{name}", file.name));
+      else this.waiting.push({ file, item: this.draw(file) });
+    }
+    this.list.hidden = !this.waiting.length;
+    this.text.focus();
+  }
+
+  draw(file) {
+    const item = document.createElement("li");
+    const ending = document.createElement("span");
+    ending.className = "composer-thumb";
+    ending.textContent = file.name.split(".").pop().slice(0, 4).toUpperCase();
+    item.append(ending);
+    if (file.type.startsWith("image/")) {
+      const picture = new Image();
+      picture.className = "composer-thumb";
+      picture.alt = "";
+      picture.addEventListener("load", () => ending.replaceWith(picture));
+      for (const event of ["load", "error"]) {
+        picture.addEventListener(event, () => URL.revokeObjectURL(picture.src));
+      }
+      picture.src = URL.createObjectURL(file);
+    }
+    const name = document.createElement("span");
+    name.className = "file-name";
+    name.textContent = file.name;
+    const progress = document.createElement("progress");
+    progress.max = 100;
+    progress.value = 0;
+    progress.hidden = true;
+    const remove = document.createElement("button");
+    remove.type = "button";
+    remove.className = "icon-button";
+    remove.ariaLabel = texts.removeFile.replace("{name}", file.name);
+    remove.textContent = "×";
+    remove.addEventListener("click", () => this.remove(item));
+    item.append(name, progress, remove);
+    this.list.append(item);
+    return item;
+  }
+
+  remove(item) {
+    const first = this.waiting[0]?.item === item;
+    this.waiting = this.waiting.filter((entry) => entry.item !== item);
+    item.remove();
+    if (first) {
+      this.upload?.abort();
+      this.clear();
+      this.busy(false);
+    }
+    this.list.hidden = !this.waiting.length;
+    this.text.focus();
+  }
+
+  submitted(event) {
+    const [next] = this.waiting;
+    if (!next || this.form.elements.media.value) return; // the composer's turn
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (!this.upload) this.send(next);
+  }
+
+  send(entry) {
+    this.say("");
+    this.busy(true);
+    const bar = entry.item.querySelector("progress");
+    bar.hidden = false;
+    const upload = new XMLHttpRequest();
+    this.upload = upload;
+    upload.open("POST", this.list.dataset.upload);
+    upload.responseType = "json";
+    upload.setRequestHeader("X-CSRFToken", document.querySelector("meta[name=csrf-token]").content);
+    upload.setRequestHeader("Accept-Language", document.documentElement.lang);
+    upload.upload.addEventListener("progress", (event) => {
+      if (!event.lengthComputable) return;
+      const percent = Math.floor((event.loaded / event.total) * 100);
+      bar.value = percent;
+      bar.ariaLabel = texts.uploading
+        .replace("{name}", entry.file.name).replace("{percent}", percent);
+    });
+    upload.addEventListener("load", () => this.uploaded(upload, entry));
+    upload.addEventListener("error", () => this.failed(texts.offline));
+    upload.addEventListener("abort", () => { this.upload = null; });
+    const body = new FormData();
+    body.append("file", entry.file);
+    upload.send(body);
+  }
+
+  uploaded(upload, entry) {
+    this.upload = null;
+    if (upload.status !== 201) {
+      const { file, detail } = upload.response ?? {};
+      const words = file?.join(" ") || detail;
+      const name = entry.file.name;
+      this.failed(words ? `${name}: ${words}` : texts.uploadFailed.replace("{name}", name));
+      return;
+    }
+    this.busy(false);
+    this.form.elements.media.value = upload.response.id;
+    this.form.elements.type.value = upload.response.type;
+    if (!CAPTIONED.includes(upload.response.type)) {
+      this.heldText = this.text.value;
+      this.text.value = "";
+    }
+    this.form.requestSubmit();
+  }
+
+  failed(words) {
+    this.upload = null;
+    this.busy(false);
+    const [entry] = this.waiting;
+    if (entry) entry.item.querySelector("progress").hidden = true;
+    this.say(words);
+    this.text.focus();
+  }
+
+  /** The message with the first file was sent, or was not: then all stays for another try. */
+  sent(event) {
+    if (event.target !== this.form || !this.form.elements.media.value) return;
+    const held = this.heldText;
+    const [entry] = this.waiting;
+    this.clear();
+    if (!event.detail.successful) {
+      entry.item.querySelector("progress").hidden = true;
+      return;
+    }
+    this.waiting.shift();
+    entry.item.remove();
+    this.list.hidden = !this.waiting.length;
+    if (this.waiting.length || held?.trim()) this.form.requestSubmit();
+  }
+
+  /** Take the file out of the form again, and give back a text that is no caption of it. */
+  clear() {
+    this.form.elements.media.value = "";
+    this.form.elements.type.value = "";
+    if (this.heldText !== null) this.text.value = this.heldText;
+    this.heldText = null;
+  }
+
+  busy(yes) {
+    this.form.ariaBusy = String(yes);
+    this.form.querySelector("button:not([type=button])").disabled = yes;
+  }
+
+  say(words) {
+    this.error.textContent = words;
+  }
+}
+
+document.querySelectorAll("[data-composer]").forEach((form) => new Files(form));

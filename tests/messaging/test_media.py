@@ -1,0 +1,556 @@
+"""Files of messages: kept, sent by every way, fetched when they were received."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from django.core.exceptions import ValidationError
+from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.utils import timezone, translation
+
+from channels_app.models import Channel
+from channels_app.providers import media_types
+from messaging import care, media, sending
+from messaging.inbound import media as aside
+from messaging.inbound import receiving
+from messaging.models import Media, MediaUpload, Message
+from simulators.base import run_in_thread
+from simulators.evolution import SIMULATOR, InstanceSpec, create_app
+from simulators.evolution_model import EvolutionSettings
+from tests import files
+from tests.conftest import WWEBJS_KEY, WWEBJS_SESSION, Provider, Webhooks
+from tests.messaging.support import accept, customer, deliver, jobs, read_events, receive, trail
+
+if TYPE_CHECKING:
+    import time_machine
+
+pytestmark = pytest.mark.django_db
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+KEY, INSTANCE = "evolution-key", "oficina"
+
+
+@pytest.fixture(autouse=True)
+def in_english() -> Iterator[None]:
+    with translation.override("en"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def storage(settings: Any, tmp_path: Path) -> Path:
+    settings.MEDIA_ROOT = tmp_path
+    return tmp_path
+
+
+def kept(storage: Path) -> list[Path]:
+    return [path for path in storage.rglob("*") if path.is_file()]
+
+
+def upload(data: bytes = files.PNG, name: str = "foto.png", declared: str = "x/y") -> Media:
+    return media.store_upload(SimpleUploadedFile(name, data, declared), user=None)
+
+
+def send(channel: Channel, file: Media, to: str, type: str = "image", **content: Any) -> Message:
+    return accept(channel, to, type=type, text="", content={"media": str(file.pk), **content})
+
+
+@pytest.fixture
+def evolution() -> Iterator[Provider]:
+    settings = EvolutionSettings(api_key=KEY, instances=(InstanceSpec(INSTANCE),))
+    app = create_app(settings)
+    with run_in_thread(app) as running:
+        yield Provider(running.url, app[SIMULATOR])
+
+
+@pytest.fixture
+def baileys(evolution: Provider, make_channel: Callable[..., Channel]) -> Channel:
+    return make_channel(
+        name="Oficina",
+        kind=Channel.Kind.BAILEYS,
+        phone_number_id="",
+        evolution_url=evolution.url,
+        evolution_api_key=KEY,
+        instance_name=INSTANCE,
+    )
+
+
+# -- uploads --------------------------------------------------------------------------------------
+
+
+def test_an_upload_is_kept_under_a_name_that_says_nothing(storage: Path) -> None:
+    file = upload(name="../pc gamer.png", declared="text/html")
+
+    assert (file.mime_type, file.size, file.filename) == (
+        "image/png", len(files.PNG), "pc gamer.png",
+    )  # fmt: skip
+    [path] = kept(storage)
+    assert path.read_bytes() == files.PNG
+    assert path.suffix == ".bin"
+    assert "gamer" not in path.name
+    assert media.suggested_type(file) == "image"
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "words"),
+    [
+        (b"", "foto.png", "empty"),
+        (files.PROGRAM, "foto.png", "does not take"),
+        (files.ZIP, "carta.docx", "does not take"),
+        (files.GIF, "a.gif", "does not take"),
+    ],
+    ids=["empty", "program", "zip", "gif"],
+)
+def test_what_whatsapp_does_not_take_is_not_stored(
+    storage: Path, data: bytes, name: str, words: str
+) -> None:
+    with pytest.raises(ValidationError, match=words) as caught:
+        upload(data, name, "image/png")
+    assert set(caught.value.message_dict) == {"file"}
+    assert not kept(storage)
+    assert not Media.objects.exists()
+
+
+def test_a_file_that_is_too_large_is_not_stored(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media_types, "MOST_BYTES", 10)
+    with pytest.raises(ValidationError, match="at most"):
+        upload()
+    assert not kept(storage)
+
+
+@pytest.mark.parametrize(
+    ("type_", "content", "words"),
+    [
+        ("video", {}, "cannot be sent like this"),
+        ("audio", {}, "cannot be sent like this"),
+        ("image", {"media": "8e7b4a8a-0f4e-4b5c-9d0e-000000000000"}, "no such upload"),
+        ("image", {"media": "7"}, "not the id"),
+        ("image", {"media": 7}, "not the id"),
+        ("image", {"link": "https://example.com/a.png"}, '"link", or with "media"'),
+        ("image", {"caption": "x" * 1025}, "1024"),
+        ("image", {"filename": 7}, "150"),
+    ],
+)
+def test_a_message_takes_only_a_file_that_suits_it(
+    channel: Channel, type_: str, content: dict[str, Any], words: str
+) -> None:
+    file = upload()
+    with pytest.raises(ValidationError, match=words) as caught:
+        send(channel, file, "+5511988887777", type_, **content)
+    assert set(caught.value.message_dict) == {type_}
+    assert not Message.objects.exists()
+
+
+def test_a_picture_that_is_too_large_to_be_shown_goes_as_a_document(channel: Channel) -> None:
+    file = upload(files.PNG + b"\x00" * media_types.LIMITS["image"].most_bytes)
+    with pytest.raises(ValidationError, match="at most"):
+        send(channel, file, "+5511988887777")
+    assert media.suggested_type(file) == "document"
+    assert send(channel, file, "+5511988887777", "document").media == file
+
+
+def test_sound_has_no_caption(channel: Channel) -> None:
+    with pytest.raises(ValidationError, match="cannot have a caption"):
+        send(channel, upload(files.OPUS, "a.ogg"), "+5511988887777", "audio", caption="x")
+
+
+def test_one_upload_serves_many_messages_and_a_retry_uploads_it_no_second_time(
+    wired: Channel, graph: Provider
+) -> None:
+    file = upload()
+    graph.plays("unavailable_131016")  # the send fails, and may be tried again
+    first = send(wired, file, customer())
+    deliver(first)
+    second = send(wired, file, customer())
+    deliver(second)
+
+    uploads = [r for r in graph.simulator.requests if r["path"].endswith("/media")]
+    assert len(uploads) == 1
+    known = MediaUpload.objects.get()
+    assert known.expires_at > timezone.now() + dt.timedelta(days=28)
+    assert {body["image"]["id"] for body in graph.sends()} == {known.provider_media_id}
+
+
+# -- the three ways -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("type_", "data", "name"),
+    [
+        ("image", files.PNG, "foto.png"),
+        ("video", files.MP4, "filme.mp4"),
+        ("audio", files.OPUS, "voz.ogg"),
+        ("document", files.PDF, "boleto.pdf"),
+    ],
+    ids=["image", "video", "audio", "document"],
+)
+def test_after_a_refusal_the_same_file_goes_by_wwebjs(
+    wired: Channel, graph: Provider, wwebjs: Provider, type_: str, data: bytes, name: str
+) -> None:
+    message = send(wired, upload(data, name), customer(graph="47"), type_)
+    deliver(message)
+
+    assert trail(message) == [
+        ("official", "rejected", "131047"),
+        ("wwebjs", "accepted", ""),
+    ]
+    assert message.icon == "globe"
+    [official], [fallback] = graph.sends(), wwebjs.sends()
+    [at_meta] = graph.simulator._media.values()  # type: ignore[attr-defined]
+    assert official[type_]["id"] == at_meta.id
+    assert at_meta.data == data
+    assert base64.b64decode(fallback["content"]["data"]) == data
+    assert fallback["content"]["filename"] == name
+
+
+def test_after_a_refusal_the_same_file_goes_by_baileys(
+    make_channel: Callable[..., Channel], graph: Provider, evolution: Provider, baileys: Channel
+) -> None:
+    official = make_channel(graph_url=graph.url, fallback="baileys", fallback_channel=baileys)
+    message = send(official, upload(), customer(graph="47"), caption="Olha")
+    deliver(message)
+
+    assert [step[:2] for step in trail(message)] == [
+        ("official", "rejected"),
+        ("baileys", "accepted"),
+    ]
+    [sent] = [r["body"] for r in evolution.simulator.requests if "sendMedia" in r["path"]]
+    assert base64.b64decode(sent["media"]) == files.PNG
+    assert (sent["mediatype"], sent["caption"], sent["fileName"]) == ("image", "Olha", "foto.png")
+
+
+def test_a_baileys_channel_sends_files_itself(baileys: Channel) -> None:
+    message = send(baileys, upload(files.PDF, "boleto.pdf"), customer(), "document")
+    deliver(message)
+    assert [step[:2] for step in trail(message)] == [("baileys", "accepted")]
+
+
+def test_a_public_link_goes_to_meta_as_it_is(wired: Channel, graph: Provider) -> None:
+    link = {"link": "https://example.com/a.png", "caption": "Olha"}
+    message = accept(wired, customer(), type="image", text="", content=link)
+    deliver(message)
+    assert graph.sends()[0]["image"] == link
+    assert message.media is None
+
+
+def test_an_upload_that_meta_refuses_is_a_refusal_of_the_message(
+    wired: Channel, graph: Provider, wwebjs: Provider
+) -> None:
+    message = send(wired, upload(), customer())
+    default_storage.delete(str(message.media.file.name))  # type: ignore[union-attr]
+    deliver(message)
+    assert trail(message) == [("official", "rejected", "file_missing")]
+    assert message.decision == "never_fall_back"
+    assert not graph.sends()
+    assert not wwebjs.sends()
+
+
+# -- received files -------------------------------------------------------------------------------
+
+
+def customer_sends(graph: Provider, **fields: Any) -> None:
+    order = {"from": "5511988887777", "type": "image", **fields}
+    answer = requests.post(f"{graph.url}/_control/inbound", json=order, timeout=5)
+    assert answer.ok, answer.text
+    graph.settle()
+
+
+def fetch_due() -> None:
+    for file in Media.objects.filter(state="waiting"):
+        media.fetch(str(file.pk))
+
+
+@pytest.mark.parametrize(
+    ("type_", "data", "mime"),
+    [
+        ("image", files.JPEG, "image/jpeg"),
+        ("video", files.MP4, "video/mp4"),
+        ("audio", files.OPUS, "audio/ogg"),
+        ("document", files.PDF, "application/pdf"),
+    ],
+    ids=["image", "video", "audio", "document"],
+)
+def test_a_received_file_is_fetched_from_meta_by_a_job(
+    wired: Channel, graph: Provider, webhooks: Webhooks, type_: str, data: bytes, mime: str
+) -> None:
+    customer_sends(graph, type=type_, data=base64.b64encode(data).decode(), caption="Olha")
+    receive(webhooks)
+    message = Message.objects.get()
+    assert message.media is not None
+    assert message.media.state == "waiting"
+    [job] = jobs(queue_name="media")
+    assert job.args == {"media_id": str(message.media.pk)}
+
+    media.fetch(str(message.media.pk))
+
+    before = message.version
+    message.refresh_from_db()
+    file = message.media
+    assert (file.state, file.mime_type, file.size) == ("stored", mime, len(data))
+    assert file.file.read() == data
+    assert file.filename
+    assert message.version == before + 1
+
+
+def test_a_file_that_cannot_be_fetched_is_tried_again_and_then_left_to_a_person(
+    make_channel: Callable[..., Channel],
+    graph: Provider,
+    webhooks: Webhooks,
+    time_machine: time_machine.TimeMachineFixture,
+) -> None:
+    channel = make_channel(graph_url=graph.url)
+    customer_sends(graph)
+    receive(webhooks)
+    Channel.objects.update(graph_url="http://127.0.0.1:9")
+    file = Media.objects.get()
+    pauses = []
+    while file.state == "waiting":
+        at = file.next_try_at
+        assert at is not None
+        time_machine.move_to(at, tick=False)
+        media.fetch(str(file.pk))
+        file.refresh_from_db()
+        if file.next_try_at:
+            pauses.append((file.next_try_at - timezone.now()).seconds)
+            # Too early: nothing is asked.
+            media.fetch(str(file.pk))
+    assert pauses == list(media.PAUSES)
+    assert (file.state, file.error_code, file.tries) == ("failed", "connection_refused", 5)
+
+    Channel.objects.filter(pk=channel.pk).update(graph_url=graph.url)
+    message = media.fetch_again(Message.objects.get())
+    media.fetch(str(file.pk))
+    file.refresh_from_db()
+    assert (file.state, file.error_code) == ("stored", "")
+    with pytest.raises(media.NotFetchable):
+        media.fetch_again(message)
+
+
+def test_a_file_that_meta_does_not_have_is_not_asked_for_again(
+    wired: Channel, graph: Provider, webhooks: Webhooks
+) -> None:
+    customer_sends(graph)
+    receive(webhooks)
+    graph.simulator._media.clear()  # type: ignore[attr-defined]
+    fetch_due()
+    file = Media.objects.get()
+    assert (file.state, file.error_code) == ("failed", "100")
+
+
+def test_a_job_that_got_lost_is_found(
+    wired: Channel,
+    graph: Provider,
+    webhooks: Webhooks,
+    time_machine: time_machine.TimeMachineFixture,
+) -> None:
+    customer_sends(graph)
+    receive(webhooks)
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs WHERE queue_name = 'media'")
+    assert not jobs(queue_name="media")
+    time_machine.move_to(timezone.now() + dt.timedelta(minutes=2))
+    care.sweep()
+    assert len(jobs(queue_name="media")) == 1
+
+
+def upsert(evolution: Provider, **order: Any) -> dict[str, Any]:
+    """What the server emits for a customer's message."""
+    answer = requests.post(
+        f"{evolution.url}/_control/inbound", json={"instance": INSTANCE, **order}, timeout=5
+    )
+    assert answer.ok, answer.text
+    events = requests.get(
+        f"{evolution.url}/_control/events",
+        params={"event": "messages.upsert", "payload": "1"},
+        timeout=5,
+    ).json()
+    return {"event": "messages.upsert", "instance": INSTANCE, "data": events[-1]["data"]}
+
+
+def take_event(channel: Channel, payload: dict[str, Any]) -> Message:
+    from messaging.inbound import journal
+
+    journal.store(
+        source="evolution",
+        source_key=str(channel.pk),
+        dedupe_key=json.dumps(payload)[:150],
+        payload=aside.set_aside(payload),
+    )
+    read_events()
+    return Message.objects.latest("created_at")
+
+
+def test_a_file_is_fetched_from_evolution_when_it_did_not_come_along(
+    baileys: Channel, evolution: Provider
+) -> None:
+    order = {"kind": "image", "from": "5511988887777", "id": "3A01"}
+    payload = upsert(evolution, **order, base64=base64.b64encode(files.JPEG).decode())
+    message = take_event(baileys, payload)
+    assert message.media is not None
+    assert message.media.state == "waiting"
+
+    fetch_due()
+
+    message.media.refresh_from_db()
+    assert (message.media.state, message.media.mime_type) == ("stored", "image/jpeg")
+    assert message.media.file.read() == files.JPEG
+
+
+def test_a_file_that_came_along_as_base64_is_taken_from_where_it_was_set_aside(
+    baileys: Channel, storage: Path
+) -> None:
+    samples = json.loads((FIXTURES / "evolution" / "event_samples.json").read_text())
+    sample = samples["baileys/messages.upsert:imageMessage/webhook"]["payload"]
+    encoded = base64.b64encode(files.JPEG).decode()
+    data = {**sample["data"], "message": {**sample["data"]["message"], "base64": encoded}}
+    payload = {"event": "messages.upsert", "instance": INSTANCE, "data": data}
+
+    message = take_event(baileys, payload)
+    fetch_due()
+
+    assert message.media is not None
+    message.media.refresh_from_db()
+    assert (message.media.state, message.media.mime_type) == ("stored", "image/jpeg")
+    assert [path.read_bytes() for path in kept(storage)] == [files.JPEG]
+
+
+def test_a_business_instance_is_told_the_whole_message_as_recorded(baileys: Channel) -> None:
+    samples = json.loads((FIXTURES / "evolution" / "event_samples.json").read_text())
+    sample = samples["business/messages.upsert:imageMessage/webhook"]["payload"]
+    message = take_event(baileys, {**sample, "instance": INSTANCE})
+    assert message.media is not None
+    asked = message.media.source["evolution"]
+    inner = sample["data"]["message"]["imageMessage"]
+    assert asked["messageType"] == "imageMessage"
+    assert asked["message"] == {
+        "imageMessage": {"id": inner["id"], "mime_type": inner["mime_type"]}
+    }
+    assert asked["key"]["id"] == sample["data"]["key"]["id"]
+
+
+def test_a_file_by_wwebjs_callback_joins_its_message(wired: Channel) -> None:
+    lines = (FIXTURES / "wwebjs" / "webhook_events.jsonl").read_text().splitlines()
+    recorded = [json.loads(line) for line in lines]
+    bodies = [item.get("body", item) for item in recorded]
+    told = next(body for body in bodies if body["dataType"] == "message")
+    message = {**told["data"]["message"], "type": "image", "hasMedia": True}
+
+    def callback(kind: str, **data: Any) -> receiving.Received:
+        body = {"dataType": kind, "sessionId": WWEBJS_SESSION, "data": {"message": message, **data}}
+        return receiving.receive_wwebjs(wired.pk, json.dumps(body).encode(), WWEBJS_KEY)
+
+    picture = {"mimetype": "image/jpeg", "data": base64.b64encode(files.JPEG).decode()}
+    callback("message")
+    for _twice in range(2):
+        assert callback("media", messageMedia=picture) == receiving.Received.STORED
+    read_events()
+    fetch_due()
+
+    stored = Message.objects.get().media
+    assert stored is not None
+    assert stored.file.read() == files.JPEG
+
+
+# -- care -----------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_no_message_took_is_deleted_the_next_day(
+    channel: Channel, storage: Path, time_machine: time_machine.TimeMachineFixture
+) -> None:
+    used, abandoned = upload(), upload(files.PDF, "a.pdf")
+    send(channel, used, "+5511988887777")
+    time_machine.move_to(timezone.now() + dt.timedelta(hours=23))
+    assert media.forget_abandoned() == 0
+    time_machine.shift(dt.timedelta(hours=2))
+    young = upload(files.OPUS, "a.ogg")
+
+    care.forget_old()
+
+    assert set(Media.objects.all()) == {used, young}
+    assert abandoned.pk
+    assert sorted(path.read_bytes() for path in kept(storage)) == sorted([files.PNG, files.OPUS])
+
+
+def test_a_file_that_was_just_forgotten_is_not_sent(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = upload()
+    found = media.of_content
+
+    def found_then_gone(*arguments: Any) -> Media | None:
+        result = found(*arguments)
+        Media.objects.filter(pk=file.pk).delete()
+        return result
+
+    monkeypatch.setattr(sending.media, "of_content", found_then_gone)
+    with pytest.raises(ValidationError, match="no such upload") as caught:
+        send(channel, file, "+5511988887777")
+    assert set(caught.value.message_dict) == {"image"}
+    assert not Message.objects.exists()
+
+
+def test_a_file_that_was_set_aside_goes_with_the_last_event_that_speaks_of_it(
+    baileys: Channel, storage: Path, settings: Any, time_machine: time_machine.TimeMachineFixture
+) -> None:
+    samples = json.loads((FIXTURES / "evolution" / "event_samples.json").read_text())
+    sample = samples["baileys/messages.upsert:imageMessage/webhook"]["payload"]
+
+    def told(data: bytes, id_: str, *, ours: bool) -> None:
+        message = {**sample["data"]["message"], "base64": base64.b64encode(data).decode()}
+        key = {**sample["data"]["key"], "id": id_, "fromMe": ours}
+        body = {**sample["data"], "key": key, "message": message}
+        from messaging.inbound import journal
+
+        journal.store(
+            source="evolution",
+            source_key=str(baileys.pk),
+            dedupe_key=id_,
+            payload=aside.set_aside(
+                {"event": "messages.upsert", "instance": INSTANCE, "data": body}
+            ),
+        )
+
+    # Echoes are ignored here, so nothing but the event speaks of their files.
+    Channel.objects.update(ignore_messages_sent_outside=True)
+    told(files.JPEG, "IN", ours=False)
+    told(files.PDF, "OUT", ours=True)
+    read_events()
+    fetch_due()
+    assert len(kept(storage)) == 2
+
+    time_machine.move_to(timezone.now() + dt.timedelta(days=settings.INBOUND_RETENTION_DAYS + 1))
+    care.forget_old()
+
+    assert [path.read_bytes() for path in kept(storage)] == [files.JPEG]
+
+
+def test_the_echo_of_a_file_without_an_id_is_known_by_its_caption(
+    wired: Channel, graph: Provider, wwebjs: Provider, webhooks: Webhooks
+) -> None:
+    wwebjs.plays("bare_delivered")
+    message = send(wired, upload(), customer(graph="47"), caption="Olha")
+    deliver(message)
+    [_refused, attempt] = message.attempts.order_by("number")
+    assert (attempt.outcome, attempt.provider_message_id) == ("accepted", "")
+    echo = {
+        "to": customer(graph="47"),
+        "type": "image",
+        "content": {"id": "1", "mime_type": "image/png", "caption": "Olha"},
+        "key_id": "3EB0ABCDEF0123456789",
+    }
+    requests.post(f"{graph.url}/_control/echo", json=echo, timeout=5).raise_for_status()
+    graph.settle()
+    receive(webhooks)
+
+    attempt.refresh_from_db()
+    assert attempt.provider_message_id == "3EB0ABCDEF0123456789"
