@@ -299,7 +299,7 @@ def _download(channel: Channel, source: Mapping[str, Any]) -> bytes:
     except SendError as error:
         raise _FetchFailed(error.code, final=isinstance(error, Rejected)) from None
     except EvolutionFailed as error:
-        raise _FetchFailed(error.code, final=error.code == "too_large") from None
+        raise _FetchFailed(error.reason, final=error.code == "too_large") from None
 
 
 def _note_failure(media: Media, failure: _FetchFailed) -> None:

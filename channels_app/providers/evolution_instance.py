@@ -31,7 +31,8 @@ class EvolutionFailed(Exception):
 
     `code` is "unreachable", "no_answer", "wrong_key", "wrong_address", "instance_missing",
     "websocket_off", "refused", "too_large" or "unreadable_answer". `reason` is the finer word of
-    `cloud_errors` behind it, `told` what the server said, `status` its HTTP status (0 without an answer).
+    `cloud_errors` behind it, `told` what the server said, `status` its HTTP status (0 without an
+    answer).
     """
 
     def __init__(
@@ -208,9 +209,7 @@ class EvolutionInstance:
             title = str(title_for(error.reason))
             raise EvolutionFailed("no_answer", title, reason=error.reason) from None
         if answer.truncated:
-            raise EvolutionFailed(
-                "too_large", str(title_for("unreadable_answer")), reason="unreadable_answer"
-            )
+            raise EvolutionFailed("too_large", str(title_for("too_large")))
         found = answer.json()
         if answer.status in (200, 201):
             if not answer.body.strip() and may_be_empty:
