@@ -158,12 +158,13 @@ def test_it_shows_a_heartbeat_for_each_session_and_for_itself(
 
 @pytest.fixture
 def pushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
-    """What open pages are told."""
+    """What open pages of instances are told."""
     told: list[tuple[str, Any]] = []
     publish = messaging_live.publish
 
     def listen(group: str, **changed: Any) -> None:
-        told.append((group, changed.get("sessions")))
+        if "sessions" in changed:
+            told.append((group, changed["sessions"]))
         publish(group, **changed)
 
     monkeypatch.setattr(messaging_live, "publish", listen)
