@@ -3,6 +3,9 @@
 PYTHON ?= $(shell for v in 3.14 3.13 3.12 3.11 3; do \
 	python$$v -c "" 2>/dev/null && command -v python$$v && exit; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
+# Each process has engines of its own. Files stay whole and in order, so that whole products and
+# browsers come last in each process.
+PARALLEL = --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SOURCES = accounts bench channels_app config faults instances messaging simulators tests scripts manage.py
 
 .DEFAULT_GOAL := help
@@ -17,7 +20,7 @@ run: .venv/.run ## Run everything on this machine (PORT, DATA_DIR, PUBLIC_URL, D
 
 test: .venv/.dev ## Run all tests (ARGS="-k name" for some)
 	@scripts/chromium
-	@exec .venv/bin/python -m pytest $(ARGS)
+	@exec .venv/bin/python -m pytest $(or $(ARGS),$(PARALLEL))
 
 lint: .venv/.dev ## Check style, types and import floors
 	@scripts/lint

@@ -16,7 +16,7 @@ from channels_app.providers import media_types
 from messaging.models import Media
 
 BLOCK = 256 * 1024
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
 def file_response(

@@ -34,12 +34,24 @@ MAX_TEXT = 4096
 CONVERSATIONS_PER_PAGE = 50
 HELD_PER_PAGE = 50
 CONVERSATIONS_BESIDE = 30
+OTHER_PAGES = {
+    "channels_app.view_channel": "channels_app:list",
+    "instances.view_whatsappsession": "instances:list",
+}
 
 
 class DashboardView(StaffPermissionRequiredMixin, View):
-    """What matters now."""
+    """What matters now. Staff who may not see messages are led to what they may see."""
 
     permissions = ("messaging.view_message",)
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        user = request.user
+        if user.is_staff and not user.has_perms(self.permissions):
+            for permission, page in OTHER_PAGES.items():
+                if user.has_perm(permission):
+                    return redirect(page)
+        return super().dispatch(request, *args, **kwargs)
 
     def get(self, request: HttpRequest) -> HttpResponse:
         since = timezone.now()

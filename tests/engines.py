@@ -1,7 +1,8 @@
 """A pytest plugin: real engines of its own for each test run, in a temporary directory.
 
 It acts on import, which is before Django's settings are read. Where DATABASE_URL and REDIS_URL are
-given it uses those; the workers of pytest-xdist inherit them from the process that started them.
+given it uses those. Each worker of pytest-xdist has its own: what one tells open pages must not
+reach those of another.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def start() -> None:
         if not wait_until(is_ready, process):
             raise SystemExit(f"{command[0]} ended with {process.returncode}")
     found = engines.addresses()
+    os.environ["TEST_ENGINES"] = "own"
     os.environ["DATABASE_URL"] = found.database_url
     os.environ["REDIS_URL"] = found.redis_url
     os.environ["DATA_DIR"] = str(directory)
@@ -56,7 +58,9 @@ def start() -> None:
     os.environ["ENCRYPTION_KEYS"] = new_encryption_key()
 
 
-if not ("DATABASE_URL" in os.environ and "REDIS_URL" in os.environ):
+_given = "DATABASE_URL" in os.environ and "REDIS_URL" in os.environ
+_shared = "PYTEST_XDIST_WORKER" in os.environ and os.environ.get("TEST_ENGINES") == "own"
+if not _given or _shared:
     start()
 os.environ.setdefault("SECRET_KEY", "for-tests-only")
 os.environ.setdefault("ENCRYPTION_KEYS", new_encryption_key())

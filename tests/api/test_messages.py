@@ -29,6 +29,7 @@ pytestmark = pytest.mark.django_db
 
 URL = "/api/messages/"
 TO = "+5511988887777"
+NO_MESSAGE = "0d7c2a52-5b0e-4f7e-9a39-6f1c3f0a9b11"
 
 
 @pytest.fixture
@@ -357,13 +358,13 @@ def test_a_reply_to_another_conversation_is_400(send: Callable[..., Any]) -> Non
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])
-@pytest.mark.parametrize("path", [URL, f"{URL}{uuid.uuid4()}/"])
+@pytest.mark.parametrize("path", [URL, f"{URL}{NO_MESSAGE}/"])
 def test_a_message_is_not_changed(api: APIClient, method: str, path: str) -> None:
     answer = getattr(api, method)(path, {}, format="json")
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
 
 
-@pytest.mark.parametrize("id_", [str(uuid.uuid4()), "x", "0", "%00", "a" * 300])
+@pytest.mark.parametrize("id_", [NO_MESSAGE, "x", "0", "%00", "a" * 300])
 def test_a_message_that_is_not_there_is_404(api: APIClient, id_: str) -> None:
     for answer in (api.get(f"{URL}{id_}/"), api.post(f"{URL}{id_}/retry/")):
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")

@@ -191,6 +191,28 @@ def test_no_action_works_without_the_csrf_token(
     assert "open too long" in parse(answer.content).text
 
 
+@pytest.mark.parametrize(
+    ("permission", "page"),
+    [
+        ("channels_app.view_channel", "/channels/"),
+        ("instances.view_whatsappsession", "/instances/"),
+    ],
+)
+def test_staff_who_may_not_see_messages_begin_where_they_may_be(
+    permission: str,
+    page: str,
+    make_user: Callable[..., User],
+    client_for: Callable[[User], Client],
+) -> None:
+    client = client_for(make_user("leo", permission))
+
+    assert client.get("/")["Location"] == page
+    links = parse(client.get(page).content).all("a", href=None)
+    targets = {link.attributes["href"] for link in links}
+    assert page in targets
+    assert "/conversations/" not in targets
+
+
 def test_what_one_may_not_do_is_not_offered(
     reader: Client,
     address: Callable[[str], str],
