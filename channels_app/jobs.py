@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Any, Final
 
 from procrastinate import manager
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.tasks import Task, configure_task
+
+# Which waiting job is taken first: the higher; of equals, the older. Thousands of messages that
+# wait to be sent must not hold up what providers tell of those that went, nor the care that finds
+# a dead worker.
+CARE: Final = 20
+READ: Final = 10
+SEND: Final = 0
 
 # In a worker the app itself has connections of its own: what it defers there is not in the
 # caller's transaction.
@@ -29,6 +36,7 @@ def defer(
     configure_task(
         name=task.name,
         queue=task.queue,
+        priority=task.priority,
         job_manager=_queue,
         lock=lock,
         queueing_lock=queueing_lock,

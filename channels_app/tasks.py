@@ -13,7 +13,7 @@ from django.db import transaction
 from procrastinate import exceptions
 from procrastinate.contrib.django import app
 
-from channels_app.jobs import defer
+from channels_app.jobs import CARE, defer
 
 
 def enqueue_begin(channel_id: int, *, restart: bool) -> None:
@@ -41,14 +41,14 @@ def enqueue_alert(incident_id: int, *, what: str, by: str) -> None:
     defer(send_alert, incident_id=incident_id, what=what, by=by)
 
 
-@app.task(name="channels_app.begin_session", queue="care")
+@app.task(name="channels_app.begin_session", queue="care", priority=CARE)
 def begin_session(channel_id: int, restart: bool) -> None:
     from channels_app import wwebjs_session
 
     wwebjs_session.begin(channel_id, restart=restart)
 
 
-@app.task(name="channels_app.probe_session", queue="care")
+@app.task(name="channels_app.probe_session", queue="care", priority=CARE)
 def probe_session(channel_id: int) -> None:
     from channels_app import wwebjs_session
 
@@ -56,7 +56,12 @@ def probe_session(channel_id: int) -> None:
 
 
 @app.periodic(cron="* * * * * */2")
-@app.task(name="channels_app.probe_due_sessions", queue="care", queueing_lock="probe_due_sessions")
+@app.task(
+    name="channels_app.probe_due_sessions",
+    queue="care",
+    priority=CARE,
+    queueing_lock="probe_due_sessions",
+)
 def probe_due_sessions(timestamp: int) -> None:
     """Ask the sessions whose time has come."""
     from channels_app import wwebjs_session
@@ -65,7 +70,12 @@ def probe_due_sessions(timestamp: int) -> None:
 
 
 @app.periodic(cron="* * * * * */5")
-@app.task(name="channels_app.settle_incidents", queue="care", queueing_lock="settle_incidents")
+@app.task(
+    name="channels_app.settle_incidents",
+    queue="care",
+    priority=CARE,
+    queueing_lock="settle_incidents",
+)
 def settle_incidents(timestamp: int) -> None:
     """Tell staff of drops that last, and of their end."""
     from channels_app import incidents
@@ -76,6 +86,7 @@ def settle_incidents(timestamp: int) -> None:
 @app.task(
     name="channels_app.send_alert",
     queue="care",
+    priority=CARE,
     retry=procrastinate.RetryStrategy(max_attempts=6, exponential_wait=4),
 )
 def send_alert(incident_id: int, what: str, by: str) -> None:

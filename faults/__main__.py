@@ -1,4 +1,4 @@
-"""`python -m faults`: COUNT messages (10000), SEED (1), EVERY s a kill (12), KILLS=0 for none."""
+"""`python -m faults`: COUNT messages (10000), SEED (1), EVERY s a kill (10), KILLS=0 for none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def main() -> int:
     plan = Plan(
         count=count,
         seed=int(os.environ.get("SEED", "1")),
-        kill_every=float(os.environ.get("EVERY", "12")),
+        kill_every=float(os.environ.get("EVERY", "10")),
         kills=None if "KILLS" not in os.environ else int(os.environ["KILLS"]),
     )
     verdict = run(plan, say=print)

@@ -10,7 +10,7 @@ from django.db import transaction
 from procrastinate import exceptions
 from procrastinate.contrib.django import app
 
-from channels_app.jobs import defer
+from channels_app.jobs import CARE, defer
 
 
 def enqueue_resume(session_id: int) -> None:
@@ -40,7 +40,7 @@ def enqueue_probe(session_id: int) -> None:
         defer(probe_connection, lock=name, queueing_lock=name, session_id=session_id)
 
 
-@app.task(name="instances.probe_connection", queue="care")
+@app.task(name="instances.probe_connection", queue="care", priority=CARE)
 def probe_connection(session_id: int) -> None:
     from instances import connections
 
@@ -49,7 +49,10 @@ def probe_connection(session_id: int) -> None:
 
 @app.periodic(cron="* * * * * */2")
 @app.task(
-    name="instances.probe_due_connections", queue="care", queueing_lock="probe_due_connections"
+    name="instances.probe_due_connections",
+    queue="care",
+    priority=CARE,
+    queueing_lock="probe_due_connections",
 )
 def probe_due_connections(timestamp: int) -> None:
     """Ask the instances whose time has come."""
@@ -61,6 +64,7 @@ def probe_due_connections(timestamp: int) -> None:
 @app.task(
     name="instances.configure",
     queue="care",
+    priority=CARE,
     retry=procrastinate.RetryStrategy(max_attempts=13, exponential_wait=2),
 )
 def configure(session_id: int) -> None:
@@ -69,7 +73,7 @@ def configure(session_id: int) -> None:
     receive_mode.configure_first(session_id)
 
 
-@app.task(name="instances.resume_handover", queue="care")
+@app.task(name="instances.resume_handover", queue="care", priority=CARE)
 def resume_handover(session_id: int) -> None:
     from instances import receive_mode
 
@@ -79,6 +83,7 @@ def resume_handover(session_id: int) -> None:
 @app.task(
     name="instances.fetch_missed",
     queue="care",
+    priority=CARE,
     retry=procrastinate.RetryStrategy(max_attempts=12, exponential_wait=2),
 )
 def fetch_missed(session_id: int, since: str) -> None:
@@ -88,7 +93,9 @@ def fetch_missed(session_id: int, since: str) -> None:
 
 
 @app.periodic(cron="* * * * * */2")
-@app.task(name="instances.resume_handovers", queue="care", queueing_lock="resume_handovers")
+@app.task(
+    name="instances.resume_handovers", queue="care", priority=CARE, queueing_lock="resume_handovers"
+)
 def resume_handovers(timestamp: int) -> None:
     """Take up the handovers that wait, or whose process died, and notice dead listeners."""
     from instances import care
@@ -100,6 +107,7 @@ def resume_handovers(timestamp: int) -> None:
 @app.task(
     name="instances.check_receive_modes",
     queue="care",
+    priority=CARE,
     lock="check_receive_modes",
     queueing_lock="check_receive_modes",
 )

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from procrastinate import exceptions, jobs
 from procrastinate.contrib.django import app
 
-from channels_app.jobs import defer
+from channels_app.jobs import CARE, READ, SEND, defer
 
 if TYPE_CHECKING:
     from messaging.models import Message
@@ -105,7 +105,7 @@ def _waits(queueing_lock: str) -> bool:
         return cursor.fetchone() is not None
 
 
-@app.task(name=DELIVER, queue="delivery", retry=_RunAgainWhenDue())
+@app.task(name=DELIVER, queue="delivery", priority=SEND, retry=_RunAgainWhenDue())
 def deliver(message_id: str) -> None:
     from messaging import delivery
 
@@ -116,7 +116,7 @@ def deliver(message_id: str) -> None:
 
 # No retry: putting a job back collides with another that waits under the same queueing lock, and
 # would leave it running for ever. The sweep asks again for events that were left.
-@app.task(name="messaging.read_inbound", queue="inbound")
+@app.task(name="messaging.read_inbound", queue="inbound", priority=READ)
 def read_inbound(source: str, source_key: str) -> None:
     from messaging.inbound import journal
 
@@ -124,7 +124,7 @@ def read_inbound(source: str, source_key: str) -> None:
 
 
 # No retry: the next try is a job of its own, and the sweep finds what was left.
-@app.task(name="messaging.fetch_media", queue="media")
+@app.task(name="messaging.fetch_media", queue="media", priority=SEND)
 def fetch_media(media_id: str) -> None:
     from messaging import media
 
@@ -132,7 +132,7 @@ def fetch_media(media_id: str) -> None:
 
 
 @app.periodic(cron="* * * * * */5")
-@app.task(name="messaging.rescue_stalled_jobs", queue="care", pass_context=True)
+@app.task(name="messaging.rescue_stalled_jobs", queue="care", priority=CARE, pass_context=True)
 async def rescue_stalled_jobs(context: procrastinate.JobContext, timestamp: int) -> None:
     """Put back the deliveries of dead workers; end their other jobs, which a sweep makes anew."""
     manager = context.app.job_manager
@@ -148,7 +148,7 @@ async def rescue_stalled_jobs(context: procrastinate.JobContext, timestamp: int)
 
 
 @app.periodic(cron="* * * * * */10")
-@app.task(name="messaging.sweep", queue="care", queueing_lock="sweep")
+@app.task(name="messaging.sweep", queue="care", priority=CARE, queueing_lock="sweep")
 def sweep(timestamp: int) -> None:
     """Find what rests without a job: messages on their way and events that nobody reads."""
     from messaging import care
@@ -157,7 +157,9 @@ def sweep(timestamp: int) -> None:
 
 
 @app.periodic(cron="* * * * * */15")
-@app.task(name="messaging.look_up_unknown", queue="care", queueing_lock="look_up_unknown")
+@app.task(
+    name="messaging.look_up_unknown", queue="care", priority=CARE, queueing_lock="look_up_unknown"
+)
 def look_up_unknown(timestamp: int) -> None:
     """Ask providers that can tell for sends whose end nobody heard."""
     from messaging import lookups
@@ -166,7 +168,7 @@ def look_up_unknown(timestamp: int) -> None:
 
 
 @app.periodic(cron="* * * * *")
-@app.task(name="messaging.watch_rates", queue="care", queueing_lock="watch_rates")
+@app.task(name="messaging.watch_rates", queue="care", priority=CARE, queueing_lock="watch_rates")
 def watch_rates(timestamp: int) -> None:
     """Raise the alarm when the share of fallbacks jumps, and end it."""
     from messaging import rates
@@ -175,7 +177,7 @@ def watch_rates(timestamp: int) -> None:
 
 
 @app.periodic(cron="17 4 * * *")
-@app.task(name="messaging.forget_old", queue="care", queueing_lock="forget_old")
+@app.task(name="messaging.forget_old", queue="care", priority=CARE, queueing_lock="forget_old")
 def forget_old(timestamp: int) -> None:
     """Delete what is kept for a while only."""
     from messaging import care

@@ -74,6 +74,25 @@ def test_accepting_a_message_makes_a_job_that_sends_it(wired: Channel, graph: Pr
     assert jobs() == []
 
 
+@with_worker
+def test_what_providers_tell_and_care_do_not_wait_behind_a_queue_of_messages(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(delivery, "deliver", lambda message_id: ran.append("send"))
+    monkeypatch.setattr(journal, "read_pending", lambda source, key: ran.append("read"))
+    monkeypatch.setattr(care, "sweep", lambda: ran.append("care"))
+    for number in range(3):
+        accept(channel, f"+551198888000{number}")
+    tasks.enqueue_reading("cloud", str(channel.pk))
+    defer(tasks.sweep, timestamp=0)
+
+    run_jobs("delivery", "inbound", "care")
+
+    assert [name for name in ran if name != "care"] == ["read", "send", "send", "send"]
+    assert ran[0] == "care"
+
+
 def test_a_message_that_is_rolled_back_leaves_no_job(channel: Channel) -> None:
     with transaction.atomic():
         accept(channel)
