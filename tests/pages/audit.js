@@ -38,6 +38,21 @@
     if (box.width < 23.5 || box.height < 23.5) once(`small: ${name(control)} ${Math.round(box.width)}x${Math.round(box.height)}`);
   }
 
+  // No word on a button is torn apart to fit, but for a name that is longer than a phone is wide.
+  for (const control of all("button, .button, .badge, label, th").filter(shown)) {
+    const inside = document.createTreeWalker(control, NodeFilter.SHOW_TEXT);
+    for (let node = inside.nextNode(); node; node = inside.nextNode()) {
+      if (!shown(node.parentElement) || node.parentElement.closest(".visually-hidden")) continue;
+      for (const { 0: word, index } of node.textContent.matchAll(/[^\s-]+/g)) {
+        if (word.length > 18) continue;
+        const range = document.createRange();
+        range.setStart(node, index);
+        range.setEnd(node, index + word.length);
+        if (new Set([...range.getClientRects()].map((line) => line.top)).size > 1) once(`torn: ${word} in ${name(control)}`);
+      }
+    }
+  }
+
   // Contrast: 4.5 for text, 3 for large text and for the icons that tell a status (WCAG AA).
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (colour) => {
