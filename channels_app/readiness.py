@@ -21,7 +21,7 @@ def fallback_trouble(channel: Channel) -> str:
         return _of_session(channel)
     other = channel.fallback_channel
     if channel.fallback == Channel.Fallback.BAILEYS and other is not None:
-        return _of_other(other)
+        return baileys_trouble(other)
     return ""
 
 
@@ -32,7 +32,8 @@ def _of_session(channel: Channel) -> str:
     return "" if session.code in ("", "unchecked") else session.detail
 
 
-def _of_other(other: Channel) -> str:
+def baileys_trouble(other: Channel) -> str:
+    """Say why nothing would go out through a Baileys channel now; "" where it would."""
     if not other.active:
         return _("The channel “%(name)s” is not active.") % {"name": other.name}
     if other.breaker_opened_at:

@@ -9,6 +9,7 @@ from typing import Any
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 
+from channels_app import readiness
 from channels_app.models import Channel
 from channels_app.providers.wwebjs import is_same_number
 from channels_app.session_states import State
@@ -55,11 +56,13 @@ def fallback(channel: Channel, may_change: bool) -> SafeString:
     if session is None:
         return NOTHING
     seen = connections.stored(session)
+    trouble = readiness.baileys_trouble(other)
     context = {
         "channel": channel,
         "other": other,
         "session": seen,
-        "works": other.active and seen.state == State.READY,
+        "works": other.active and seen.state == State.READY and not trouble,
+        "trouble": trouble or seen.detail,
         "label": State(seen.state).label,
         "tone": tone(seen) if other.active else "failing",
         "linked": seen.state == State.READY,

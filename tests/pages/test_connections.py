@@ -159,7 +159,7 @@ def test_the_picture_comes_from_here(
         ("ready", "ready", True, "true", "Ready"),
         ("disconnected", "unlinked_on_phone", True, "false", "unlinked on the phone"),
         ("error", "dead_socket", True, "false", "connection is dead"),
-        ("ready", "ready", False, "false", "its channel is not active"),
+        ("ready", "ready", False, "false", "is not active."),
     ],
 )
 def test_a_fallback_that_would_not_work_is_shown_on_the_official_card(
@@ -236,7 +236,7 @@ def test_the_dashboard_tells_the_drop_in_words_and_the_state(
     )
     page = parse(staff_client.get("/").content)
     alarm = page.one(data_alarm="baileys")
-    assert "The session was unlinked on the phone (unlinked_on_phone), now" in alarm.text
+    assert "The session was unlinked on the phone · now" in alarm.text
     [row] = page.all("a", class_="row", href=f"/channels/{baileys.pk}/")
     assert "Not working now" in row.text
 

@@ -35,8 +35,8 @@ def by_baileys(make_channel: Callable[..., Channel]) -> Channel:
 def warnings(client: Client) -> tuple[str, str]:
     """What dashboard and card say about the fallback, "" each where they warn of nothing."""
     dashboard = parse(client.get("/").content).all("span", data_fallback_trouble=None)
-    fallback = parse(client.get("/channels/").content).all("p", class_="channel-fallback")
-    cards = [p for p in fallback if p.all("span", data_fallback_trouble=None)]
+    articles = parse(client.get("/channels/").content).all("article")
+    cards = [card for card in articles if card.all("span", data_fallback_trouble=None)]
     return _words(dashboard), _words(cards)
 
 
