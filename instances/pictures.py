@@ -52,7 +52,9 @@ def _fetch(url: str) -> bytes:
         host = urlsplit(url).hostname or ""
         if not host.endswith(HOSTS):
             return b""
-        answer = http.request("GET", url, timeout=SECONDS, max_bytes=MOST_BYTES + 1)
+        answer = http.request(
+            "GET", url, timeout=SECONDS, max_bytes=MOST_BYTES + 1, public_only=True
+        )
     except (http.RequestFailed, ValueError):
         return b""
     fits = answer.status == 200 and len(answer.body) <= MOST_BYTES

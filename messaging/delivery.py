@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-# Seconds for which a worker that knows a provider's answer tries to write it down.
+# Seconds for which a worker in the middle of an attempt waits for the database.
 WRITE_PATIENCE = 600
 _DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 
@@ -153,8 +153,10 @@ def _ask_provider(attempt: DeliveryAttempt) -> Accepted | SendError:
     channel = message.conversation.channel
     started = time.monotonic()
     result: Accepted | SendError
+    # Read before the send, and patiently: a database that is away now says nothing of the send.
+    outbound = _persistently(partial(_outbound, message, attempt))
     try:
-        result = provider_for(channel, route=attempt.route).send(_outbound(message, attempt))
+        result = provider_for(channel, route=attempt.route).send(outbound)
     except SendError as error:
         result = error
     except Exception as error:
@@ -185,20 +187,20 @@ def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
     )
 
 
-def _persistently(write: Callable[[], T]) -> T:
-    """Write what a provider answered, waiting for the database where it is away.
+def _persistently(ask: Callable[[], T]) -> T:
+    """Ask the database around a send, waiting for it where it is away.
 
-    Giving up loses the answer: the attempt then counts as unknown.
+    Giving up loses a provider's answer: the attempt then counts as unknown.
     """
     deadline = time.monotonic() + WRITE_PATIENCE
     pause = 0.1
     while True:
         try:
-            return write()
+            return ask()
         except _DATABASE_AWAY:
             if time.monotonic() > deadline:
                 raise
-            log.warning("the database is away; the outcome waits to be written")
+            log.warning("the database is away; an attempt waits for it")
             connection.close()
             time.sleep(pause)
             pause = min(pause * 2, 5)

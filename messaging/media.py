@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import structlog
 from django.core.exceptions import ValidationError
-from django.core.files.base import ContentFile
+from django.core.files.base import ContentFile, File
 from django.core.files.storage import default_storage
 from django.db import DatabaseError, transaction
 from django.template.defaultfilters import filesizeformat
@@ -67,7 +67,7 @@ def store_upload(upload: UploadedFile, *, user: User | None) -> Media:
         created_by=user,
     )
     upload.seek(0)
-    media.file.save("", upload, save=False)
+    _write(media, upload)
     _save_with_file(media)
     return media
 
@@ -94,6 +94,16 @@ def _check(upload: UploadedFile, size: int) -> str:
             }
         )
     return mime_type
+
+
+def _write(media: Media, content: File[bytes]) -> None:
+    """Write the file under a new name; nothing is left of it where that fails."""
+    name = media.file.field.generate_filename(media, "")
+    try:
+        media.file.name = default_storage.save(name, content)
+    except BaseException:
+        default_storage.delete(name)
+        raise
 
 
 def _save_with_file(media: Media) -> None:
@@ -255,18 +265,34 @@ def fetch(media_id: str) -> None:
         if stored := media.source.get("stored"):
             _take_stored(media, str(stored))
         else:
-            data = _download(message.conversation.channel, media.source)
-            media.file.save("", ContentFile(data), save=False)
-            _describe(media, str(media.file.name))
+            _take_fetched(media, message.conversation.channel)
+        if not media.filename:
+            at = timezone.localtime(message.created_at)
+            ending = media_types.EXTENSIONS.get(media.mime_type, "bin")
+            media.filename = f"{message.type}-{at:%Y%m%d-%H%M%S}.{ending}"
     except _FetchFailed as failure:
         _note_failure(media, failure)
-        return
-    if not media.filename:
-        at = timezone.localtime(message.created_at)
-        ending = media_types.EXTENSIONS.get(media.mime_type, "bin")
-        media.filename = f"{message.type}-{at:%Y%m%d-%H%M%S}.{ending}"
-    media.state, media.error_code, media.next_try_at = Media.State.STORED, "", None
-    _save_and_tell(media)
+    except Exception as error:
+        # Counted like the others, or the sweep would have it fetched for ever: a full disk.
+        log.exception("a received file was not stored", error=type(error).__name__)
+        _note_failure(media, _FetchFailed("file_unreadable", final=False))
+    else:
+        media.state, media.error_code, media.next_try_at = Media.State.STORED, "", None
+        _save_and_tell(media)
+
+
+def _take_fetched(media: Media, channel: Channel) -> None:
+    _write(media, ContentFile(_download(channel, media.source)))
+    try:
+        _describe(media, str(media.file.name))
+    except BaseException:
+        _forget_file(media)
+        raise
+
+
+def _forget_file(media: Media) -> None:
+    default_storage.delete(str(media.file.name))
+    media.file.name = ""
 
 
 def _take_stored(media: Media, name: str) -> None:

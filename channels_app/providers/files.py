@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import base64
 import io
-import ipaddress
-import socket
 from urllib.parse import unquote, urljoin, urlsplit
 
 from channels_app.providers import http, media_types
@@ -83,34 +81,26 @@ def fetch_link(link: str, *, type_: str, filename: object = None) -> OutboundFil
 
 def _get(link: str, limit: int) -> http.Answer:
     for _hop in range(MOST_REDIRECTS + 1):
-        parts = urlsplit(link)
-        if parts.scheme not in ("http", "https") or not is_public(parts.hostname or ""):
-            raise failure(Rejected, "link_refused", "not a public address")
         try:
-            answer = http.request("GET", link, timeout=LINK_SECONDS, max_bytes=limit)
+            answer = http.request(
+                "GET", link, timeout=LINK_SECONDS, max_bytes=limit, public_only=True
+            )
         except http.RequestFailed as error:
+            if error.reason in ("not_public", "invalid_address"):
+                raise failure(Rejected, "link_refused", error.detail) from None
             raise failure(Transient, "link_failed", error.detail or error.reason) from None
         target = answer.headers.get("Location")
         if answer.status not in (301, 302, 303, 307, 308) or not target:
             break
-        link = urljoin(link, target)
+        try:
+            link = urljoin(link, target)
+        except ValueError:
+            raise failure(Rejected, "link_refused", "redirected to no address") from None
     if answer.status == 200:
         return answer
     passing = answer.status >= 500 or answer.status == 429
     code = "link_failed" if passing else "link_refused"
     raise failure(Transient if passing else Rejected, code, f"HTTP {answer.status}")
-
-
-def is_public(host: str) -> bool:
-    """Return whether every address of a host belongs to the internet.
-
-    A name that cannot be resolved counts as public: asking it fails by itself.
-    """
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return bool(host)
-    return all(ipaddress.ip_address(str(row[4][0]).partition("%")[0]).is_global for row in found)
 
 
 def _name_in(link: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import ipaddress
 import json as jsonlib
 import logging
 import os
@@ -48,6 +49,7 @@ IDLE_SECONDS = 3.0
 _CHUNK_BYTES = 64 * 1024
 _POOL_SIZE = 32
 _USER_AGENT = "Alterna/1"
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class NoJson:
@@ -76,7 +78,7 @@ class NotSent(RequestFailed):
     """Nothing of the request has left us.
 
     `reason` is one of dns_failed, connection_refused, connect_timeout, tls_failed, unreachable,
-    invalid_address.
+    not_public, invalid_address.
     """
 
 
@@ -125,14 +127,16 @@ def request(
     timeout: float,
     connect_timeout: float = CONNECT_SECONDS,
     max_bytes: int = MAX_ANSWER_BYTES,
+    public_only: bool = False,
 ) -> Answer:
     """Make one request and return the answer, whatever its status.
 
     `path` is a template such as `/session/status/{session}`; `params` fill it, escaped, and only
     the template is logged. `timeout` is seconds for all of it, connecting and the last byte of
-    the body included. A body longer than `max_bytes` is cut. Raises NotSent or NoAnswer.
+    the body included. A body longer than `max_bytes` is cut. With `public_only` nothing is written
+    to a peer that is not of the internet, whatever the address says. Raises NotSent or NoAnswer.
     """
-    exchange = _Exchange(time.monotonic() + timeout)
+    exchange = _Exchange(time.monotonic() + timeout, public_only=public_only)
     started = time.monotonic()
     host = _host(base)
     try:
@@ -174,6 +178,15 @@ def request(
     return answer
 
 
+def is_public(address: str) -> bool:
+    """Return whether an IP address belongs to the internet, also inside of another kind of it."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        translated = found in _NAT64 and ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        found = found.ipv4_mapped or found.sixtofour or translated or found
+    return found.is_global and not found.is_multicast
+
+
 def safe_text(value: object, *, secrets: tuple[str, ...] = (), limit: int = 500) -> str:
     """Return a provider's text as one printable line without the given secrets.
 
@@ -204,8 +217,9 @@ def safe_id(value: object) -> str | None:
 class _Exchange:
     """What is known of one request while it runs: its deadline, and whether a byte was written."""
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, *, public_only: bool = False) -> None:
         self.deadline = deadline
+        self.public_only = public_only
         self.left = False
 
     def remaining(self) -> float:
@@ -213,6 +227,10 @@ class _Exchange:
         if seconds <= 0:
             raise TimeoutError("timed out")
         return seconds
+
+
+class _NotPublic(OSError):
+    """The peer is not of the internet, and the request may go nowhere else."""
 
 
 class _Current(threading.local):
@@ -362,6 +380,9 @@ class _Watched:
         if self.sock is None:
             self.connect()  # type: ignore[attr-defined]
         if self.sock is not None:
+            # The peer itself, kept connections included: a name may be resolved anew at any time.
+            if exchange.public_only and not is_public(self.sock.getpeername()[0]):
+                raise _NotPublic
             self.sock.settimeout(exchange.remaining())
         exchange.left = True
         super().send(data)  # type: ignore[misc]
@@ -425,6 +446,8 @@ def _failure(error: BaseException, *, left: bool) -> RequestFailed:
         ):
             return NoAnswer("not_http", "the answer is not HTTP")
         return NoAnswer("connection_broken", _describe(chain))
+    if _first(chain, _NotPublic):
+        return NotSent("not_public", "not an address of the internet")
     if found := _first(chain, socket.gaierror, NameResolutionError):
         return NotSent("dns_failed", _describe([found]))
     if found := _first(chain, ssl.SSLError, ssl.CertificateError, urllib3.exceptions.SSLError):

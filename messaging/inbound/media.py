@@ -18,8 +18,9 @@ from messaging.models import InboundEvent, Media
 def set_aside(payload: dict[str, Any]) -> dict[str, Any]:
     """Return an Evolution event with its base64 media replaced by `{"stored", "size"}`.
 
-    The file's name is made from its content, so an event that comes twice makes one file. What is
-    no base64 stays as it is. The given payload is not changed. Raises OSError.
+    The file's name is made from its content, so an event that comes twice makes one file. Text that
+    is no base64 stays as it is; anything else is left out, so that nobody but this module names a
+    stored file. The given payload is not changed. Raises OSError.
     """
     return _set_aside(payload, "data", "message", "base64")
 
@@ -58,7 +59,11 @@ def _set_aside(payload: dict[str, Any], *path: str) -> dict[str, Any]:
     value = payload.get(name)
     if rest:
         return {**payload, name: _set_aside(value, *rest)} if isinstance(value, dict) else payload
-    stored = _store(value) if isinstance(value, str) and value else None
+    if name not in payload:
+        return payload
+    if not isinstance(value, str):
+        return {**payload, name: None}
+    stored = _store(value) if value else None
     return payload if stored is None else {**payload, name: stored}
 
 

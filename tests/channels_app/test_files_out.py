@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -298,7 +299,27 @@ def test_a_file_of_evolution_that_is_too_large_or_unreadable_is_refused(
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def internal() -> Iterator[socket.socket]:
+    """A server that is not of the internet."""
+    with socket.create_server(("127.0.0.2", 0)) as server:
+        server.settimeout(5)
+        yield server
+
+
+def url_of(server: socket.socket) -> str:
+    host, port = server.getsockname()
+    return f"http://{host}:{port}/x.png"
+
+
+def heard(server: socket.socket) -> bytes:
+    """What a server was sent by the one that called it."""
+    connection, _ = server.accept()
+    with connection:
+        return connection.recv(1024)
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch, internal: socket.socket) -> Iterator[str]:
     """A web site that counts as public."""
     app = web.Application()
 
@@ -309,14 +330,16 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         if name == "round":
             return web.Response(status=302, headers={"Location": "/round"})
         if name == "inside":
-            return web.Response(status=302, headers={"Location": "http://internal.test/x"})
+            return web.Response(status=302, headers={"Location": url_of(internal)})
+        if name == "nowhere":
+            return web.Response(status=302, headers={"Location": "http://[bad/x"})
         if name.isdigit():
             return web.Response(status=int(name))
         pages = {"foto.png": files.PNG, "page": b"<html></html>", "big.png": files.PNG * 10}
         return web.Response(body=pages[name], content_type="text/html")
 
     app.router.add_get("/{name}", serve)
-    monkeypatch.setattr(outbound, "is_public", lambda host: host != "internal.test")
+    monkeypatch.setattr(http, "is_public", lambda address: address == "127.0.0.1")
     with run_in_thread(app) as running:
         yield running.url
 
@@ -337,6 +360,7 @@ def test_a_link_is_fetched_for_the_fallbacks(site: str, name: str) -> None:
         ("404", Rejected, "link_refused"),
         ("round", Rejected, "link_refused"),
         ("inside", Rejected, "link_refused"),
+        ("nowhere", Rejected, "link_refused"),
         ("500", Transient, "link_failed"),
         ("429", Transient, "link_failed"),
     ],
@@ -348,11 +372,38 @@ def test_what_is_no_such_file_is_never_sent(
     assert (type(error), error.code) == (kind, code)
 
 
-def test_a_link_never_reaches_into_our_own_network() -> None:
-    for host in ("127.0.0.1", "localhost", "10.0.0.1", "169.254.169.254", "::1", "0.0.0.0", ""):
-        assert not outbound.is_public(host), host
-    assert outbound.is_public("8.8.8.8")
-    error = ending(lambda: outbound.fetch_link("http://127.0.0.1/x", type_="image"))
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.0.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1", "::1",
+        "fe80::1%eth0", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::",
+    ],
+)  # fmt: skip
+def test_what_is_not_of_the_internet_is_told_by_its_address(address: str) -> None:
+    assert not http.is_public(address)
+
+
+def test_addresses_of_the_internet_are_public() -> None:
+    assert http.is_public("8.8.8.8")
+    assert http.is_public("2001:4860:4860::8888")
+    assert http.is_public("64:ff9b::808:808")
+
+
+def test_a_link_writes_nothing_to_our_own_network_however_it_is_spelled(
+    internal: socket.socket,
+) -> None:
+    host, port = internal.getsockname()
+    for link in (url_of(internal), f"http://{host}:{port}\\@example.com/x.png"):
+        error = ending(lambda link=link: outbound.fetch_link(link, type_="image"))  # type: ignore[misc]
+        assert (type(error), error.code) == (Rejected, "link_refused")
+        assert heard(internal) == b""
+
+
+def test_a_connection_kept_from_a_provider_does_not_open_our_network_to_a_link(
+    wwebjs: Provider,
+) -> None:
+    assert http.request("GET", wwebjs.url, "/ping", timeout=5).status == 200
+    error = ending(lambda: outbound.fetch_link(f"{wwebjs.url}/ping", type_="image"))
     assert (type(error), error.code) == (Rejected, "link_refused")
 
 

@@ -721,6 +721,29 @@ def test_the_answer_is_kept_while_the_database_is_away(
     assert len(graph.sends()) == 1
 
 
+def test_a_database_that_is_away_before_the_send_says_nothing_of_the_send(
+    wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = accept(wired, customer(graph="00"))
+    failures = [OperationalError("gone")]
+    quoted_id = outcomes.quoted_id
+
+    def read(*args: Any) -> str:
+        if failures:
+            raise failures.pop()
+        return quoted_id(*args)
+
+    monkeypatch.setattr(outcomes, "quoted_id", read)
+    monkeypatch.setattr("messaging.delivery.connection.close", lambda: None)
+    monkeypatch.setattr("messaging.delivery.time.sleep", lambda seconds: None)
+
+    assert deliver(message) is None
+
+    assert failures == []
+    assert message.status == "sent"
+    assert len(graph.sends()) == 1
+
+
 def test_an_answer_that_cannot_be_written_for_long_is_an_error(
     wired: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

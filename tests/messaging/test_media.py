@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import errno
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from django.core.exceptions import ValidationError
+from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
@@ -336,6 +338,26 @@ def test_a_file_that_cannot_be_fetched_is_tried_again_and_then_left_to_a_person(
         media.fetch_again(message)
 
 
+def test_a_full_disk_leaves_no_piece_of_a_file_and_counts_as_a_try(
+    wired: Channel, graph: Provider, webhooks: Webhooks, storage: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def fill_up(name: str, content: Any) -> str:
+        (storage / name).parent.mkdir(parents=True, exist_ok=True)
+        (storage / name).write_bytes(b"a piece")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    customer_sends(graph)
+    receive(webhooks)
+    with monkeypatch.context() as patch:
+        patch.setattr(default_storage, "save", fill_up)
+        fetch_due()
+    file = Media.objects.get()
+    assert (file.state, file.error_code, file.tries) == ("waiting", "file_unreadable", 1)
+    assert file.next_try_at > timezone.now()
+    assert kept(storage) == []
+
+
 def test_a_file_that_meta_does_not_have_is_not_asked_for_again(
     wired: Channel, graph: Provider, webhooks: Webhooks
 ) -> None:
@@ -422,6 +444,20 @@ def test_a_file_that_came_along_as_base64_is_taken_from_where_it_was_set_aside(
     message.media.refresh_from_db()
     assert (message.media.state, message.media.mime_type) == ("stored", "image/jpeg")
     assert [path.read_bytes() for path in kept(storage)] == [files.JPEG]
+
+
+@pytest.mark.parametrize("forged", [{"stored": "inbound/known.bin"}, {"stored": "../../x"}, [1], 7])
+def test_an_event_cannot_name_a_file_of_ours(
+    baileys: Channel, evolution: Provider, forged: Any
+) -> None:
+    default_storage.save("inbound/known.bin", ContentFile(files.PDF))
+    payload = upsert(evolution, kind="image", **{"from": "5511988887777", "id": "3A01"})
+    payload["data"]["message"]["base64"] = forged
+
+    message = take_event(baileys, payload)
+
+    assert message.media is not None
+    assert "stored" not in message.media.source
 
 
 def test_a_business_instance_is_told_the_whole_message_as_recorded(baileys: Channel) -> None:
