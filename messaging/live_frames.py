@@ -100,6 +100,9 @@ class ConversationView(View):
     def exists(self) -> bool:
         return Conversation.objects.filter(pk=int(self.value)).exists()
 
+    def allowed(self) -> bool:
+        return self.user.has_perm("messaging.view_conversation") and super().allowed()
+
     def catch_up(self, since: dt.datetime) -> list[Frame]:
         found = Message.objects.filter(conversation=int(self.value), updated_at__gte=since)
         ids = list(found.order_by("created_at").values_list("pk", flat=True)[: MOST_CHANGES + 1])

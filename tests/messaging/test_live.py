@@ -151,11 +151,13 @@ def test_only_staff_with_the_permission_may_watch(
     conversation = f"conversation={sent.conversation_id}"
     nobody, stranger = cookies_of(None), cookies_of(make_user("x", is_staff=False))
     of_messages = cookies_of(make_user("m", "messaging.view_message"))
+    of_both = make_user("b", "messaging.view_message", "messaging.view_conversation")
     of_channels = cookies_of(make_user("c", "channels_app.view_channel"))
     for query in ("", conversation, "channels", f"channel={channel.pk}"):
         assert is_refused(nobody, query)
         assert is_refused(stranger, query)
-        assert is_refused(of_messages, query) == query.startswith("channel")
+        assert is_refused(of_messages, query) == (query != "")
+        assert is_refused(cookies_of(of_both), query) == query.startswith("channel")
         assert is_refused(of_channels, query) != query.startswith("channel")
 
 
@@ -332,7 +334,7 @@ def test_two_people_see_the_same_and_others_see_nothing(
 ) -> None:
     elsewhere = accept(channel, to="+5511977776666")
     live.flush()
-    other = make_user("bia", "messaging.view_message")
+    other = make_user("bia", "messaging.view_message", "messaging.view_conversation")
 
     async def scenario(mine: bytes, theirs: bytes) -> None:
         async with (
