@@ -156,7 +156,8 @@ def _ask_provider(attempt: DeliveryAttempt) -> Accepted | SendError:
     # Read before the send, and patiently: a database that is away now says nothing of the send.
     outbound = _persistently(partial(_outbound, message, attempt))
     try:
-        result = provider_for(channel, route=attempt.route).send(outbound)
+        with media.place_to_send(outbound.file):
+            result = provider_for(channel, route=attempt.route).send(outbound)
     except SendError as error:
         result = error
     except Exception as error:

@@ -5,9 +5,11 @@ What a file is, its bytes say (`media_types.sniff`); nothing is stored that What
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -45,6 +47,13 @@ ABANDONED_AFTER = dt.timedelta(days=1)
 # Seconds between the tries to fetch a received file; then a person must ask for it.
 PAUSES = (5, 30, 120, 600)
 FETCH_SECONDS = 120.0
+# A file that is fetched or sent is in memory several times, as base64, as JSON, as bytes: a worker
+# has few at a time, and its other places are free for messages.
+FETCHES_AT_ONCE = 3
+_fetches = threading.BoundedSemaphore(FETCHES_AT_ONCE)
+PLACE_SECONDS = 3.0
+LARGE_BYTES = 8 * media_types.MB
+_large_sends = threading.BoundedSemaphore(2)
 
 
 class NotFetchable(Exception):
@@ -176,6 +185,16 @@ def outbound_file(message: Message, *, channel: Channel) -> OutboundFile | None:
     )
 
 
+@contextlib.contextmanager
+def place_to_send(file: OutboundFile | None) -> Iterator[None]:
+    """Hold up all but a few sends of large files at a time; others pass."""
+    if file is None or file.size < LARGE_BYTES:
+        yield
+        return
+    with _large_sends:
+        yield
+
+
 def _open(name: str) -> BinaryIO:
     return cast("BinaryIO", default_storage.open(name, "rb"))
 
@@ -258,6 +277,16 @@ def fetch(media_id: str) -> None:
     media = Media.objects.filter(pk=media_id, state=Media.State.WAITING).first()
     if media is None or (media.next_try_at and media.next_try_at > timezone.now()):
         return
+    if not _fetches.acquire(blocking=False):
+        tasks.enqueue_fetch(str(media.pk), at=timezone.now() + dt.timedelta(seconds=PLACE_SECONDS))
+        return
+    try:
+        _fetch(media)
+    finally:
+        _fetches.release()
+
+
+def _fetch(media: Media) -> None:
     message = media.messages.select_related("conversation__channel").first()
     if message is None:
         return

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import errno
+import io
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from django.utils import timezone, translation
 
 from channels_app.models import Channel
 from channels_app.providers import media_types
+from channels_app.providers.base import OutboundFile
 from messaging import care, media, sending
 from messaging.inbound import media as aside
 from messaging.inbound import receiving
@@ -356,6 +359,49 @@ def test_a_full_disk_leaves_no_piece_of_a_file_and_counts_as_a_try(
     assert (file.state, file.error_code, file.tries) == ("waiting", "file_unreadable", 1)
     assert file.next_try_at > timezone.now()
     assert kept(storage) == []
+
+
+def test_a_worker_fetches_a_few_files_at_a_time_and_comes_back_for_the_others(
+    wired: Channel, graph: Provider, webhooks: Webhooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer_sends(graph)
+    receive(webhooks)
+    [first] = jobs(queue_name="media")
+    places = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(media, "_fetches", places)
+    with connection.cursor() as cursor:  # as while the job runs
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = %s", [first.id])
+
+    with places:
+        fetch_due()
+
+    assert Media.objects.get().state == "waiting"
+    [again] = jobs(queue_name="media", status="todo")
+    assert again.scheduled_at > timezone.now()
+
+    fetch_due()
+
+    assert Media.objects.get().state == "stored"
+
+
+def test_a_few_large_files_are_sent_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    places = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(media, "_large_sends", places)
+
+    def send(size: int) -> None:
+        file = OutboundFile("application/pdf", "a.pdf", size, open=lambda: io.BytesIO())
+        with media.place_to_send(file):
+            sent.append("large" if size >= media.LARGE_BYTES else "small")
+
+    large = threading.Thread(target=send, args=[media.LARGE_BYTES])
+    with places:
+        large.start()
+        send(1)
+        with media.place_to_send(None):
+            assert sent == ["small"]
+    large.join(10)
+    assert sent == ["small", "large"]
 
 
 def test_a_file_that_meta_does_not_have_is_not_asked_for_again(
