@@ -83,16 +83,22 @@ def _by_web_id(
 def _by_text(channel: Channel, event: MessageEvent, *, official: bool) -> DeliveryAttempt | None:
     """The oldest attempt with this text, or file and caption, to this customer without an id yet.
 
-    Unknown ones come last. Only the session itself shows what the official API sends: in flight
-    with the same words to the same customer, it is that.
+    Unknown ones come last. A file without words may be any file: such an echo names only what was
+    certainly taken, and proves nothing of what was not. Only the session itself shows what the
+    official API sends: in flight with the same words to the same customer, it is that.
     """
     unnamed = _around(channel, event).filter(provider_message_id="", message__type=event.type)
-    if event.type in MEDIA_TYPES:
-        unnamed = (
-            unnamed.filter(message__content__caption=event.text)
-            if event.text
-            else unnamed.exclude(message__content__has_key="caption")
-        )
+    name = event.content.get("filename") if event.type == "document" else None
+    if event.type in MEDIA_TYPES and event.text:
+        unnamed = unnamed.filter(message__content__caption=event.text)
+    elif event.type in MEDIA_TYPES:
+        bare = ~Q(message__content__has_key="caption") | Q(message__content__caption="")
+        unnamed = unnamed.filter(bare)
+        if isinstance(name, str) and name:
+            same = Q(message__content__filename=name) | Q(message__media__filename=name)
+            unnamed = unnamed.filter(same)
+        else:
+            unnamed = unnamed.filter(outcome=Outcome.ACCEPTED)
     elif event.type == "text" and event.text:
         unnamed = unnamed.filter(message__text=event.text)
     else:

@@ -616,6 +616,18 @@ def test_a_file_that_was_set_aside_goes_with_the_last_event_that_speaks_of_it(
     assert [path.read_bytes() for path in kept(storage)] == [files.JPEG]
 
 
+def echoed(graph: Provider, type_: str, content: dict[str, str]) -> None:
+    """Let Meta tell of a file that left the number by its companion."""
+    echo = {
+        "to": customer(graph="47"),
+        "type": type_,
+        "content": content,
+        "key_id": "3EB0ABCDEF0123456789",
+    }
+    requests.post(f"{graph.url}/_control/echo", json=echo, timeout=5).raise_for_status()
+    graph.settle()
+
+
 def test_the_echo_of_a_file_without_an_id_is_known_by_its_caption(
     wired: Channel, graph: Provider, wwebjs: Provider, webhooks: Webhooks
 ) -> None:
@@ -624,15 +636,48 @@ def test_the_echo_of_a_file_without_an_id_is_known_by_its_caption(
     deliver(message)
     [_refused, attempt] = message.attempts.order_by("number")
     assert (attempt.outcome, attempt.provider_message_id) == ("accepted", "")
-    echo = {
-        "to": customer(graph="47"),
-        "type": "image",
-        "content": {"id": "1", "mime_type": "image/png", "caption": "Olha"},
-        "key_id": "3EB0ABCDEF0123456789",
-    }
-    requests.post(f"{graph.url}/_control/echo", json=echo, timeout=5).raise_for_status()
-    graph.settle()
+    echoed(graph, "image", {"id": "1", "mime_type": "image/png", "caption": "Olha"})
     receive(webhooks)
 
     attempt.refresh_from_db()
     assert attempt.provider_message_id == "3EB0ABCDEF0123456789"
+
+
+@pytest.mark.parametrize("caption", [{}, {"caption": ""}])
+@pytest.mark.parametrize(("script", "named"), [("bare_delivered", True), ("reset_before", False)])
+def test_the_echo_of_a_file_without_words_names_what_was_taken_and_proves_nothing_else(
+    wired: Channel, graph: Provider, wwebjs: Provider, webhooks: Webhooks, script: str,
+    caption: dict[str, str], *, named: bool,
+) -> None:  # fmt: skip
+    wwebjs.plays(script)
+    message = send(wired, upload(), customer(graph="47"), **caption)
+    deliver(message)
+    attempt = message.attempts.get(number=2)
+    assert (attempt.outcome, attempt.provider_message_id) == (
+        "accepted" if named else "unknown", "",
+    )  # fmt: skip
+
+    echoed(graph, "image", {"id": "1", "mime_type": "image/png"})
+    receive(webhooks)
+
+    attempt.refresh_from_db()
+    assert bool(attempt.provider_message_id) == named
+    assert attempt.outcome == ("accepted" if named else "unknown")
+
+
+@pytest.mark.parametrize(("filename", "proved"), [("boleto.pdf", True), ("outro.pdf", False)])
+def test_the_echo_of_a_document_is_known_by_its_file_name(
+    wired: Channel, graph: Provider, wwebjs: Provider, webhooks: Webhooks, filename: str,
+    *, proved: bool,
+) -> None:  # fmt: skip
+    wwebjs.plays("reset_before")
+    message = send(wired, upload(files.PDF, "boleto.pdf"), customer(graph="47"), "document")
+    deliver(message)
+    attempt = message.attempts.get(number=2)
+    assert attempt.outcome == "unknown"
+
+    echoed(graph, "document", {"id": "1", "mime_type": "application/pdf", "filename": filename})
+    receive(webhooks)
+
+    attempt.refresh_from_db()
+    assert (attempt.outcome == "accepted") == proved
