@@ -65,6 +65,7 @@ _OURS = (
     "profile_name", "last_drop_at", "last_drop_reason", "qr_digest", "qr_seen_at", "connection",
     "connection_reason", "connection_changed_at",
 )  # fmt: skip
+_NEVER_LINKED: dict[str, Any] = {"last_open_at": None, "closed_since": None}
 _SETTINGS = ("kind", "active", "evolution_url", "evolution_api_key", "instance_name")
 
 
@@ -132,14 +133,25 @@ def connect(session: WhatsAppSession) -> ConnectionState:
     _command(session, wanted=True, linking_since=now, note="", tries=0, tried_at=None)
     try:
         if told.trouble == "instance_missing":
-            client.create()
+            _create(session, client)
         _receive_events(session, is_new=told.trouble != "")
         asked_at = timezone.now()
         link = client.connect()
     except EvolutionFailed as error:
         _fail(session, error)
-    _keep(session, _told_by(link), asked_at=asked_at)
+    _keep(session, _told_by(link), asked_at=asked_at, cures=False)
     return _current(session)
+
+
+def _create(session: WhatsAppSession, client: EvolutionLifecycle) -> None:
+    try:
+        client.create()
+    except EvolutionFailed as error:
+        # Somebody clicked at the same moment: what is there now is taken over.
+        if error.reason != "name_taken" or _look(session).trouble:
+            raise
+    # No phone was ever linked to this one: without a person it is not to ask for codes.
+    WhatsAppSession.objects.filter(pk=session.pk).update(**_NEVER_LINKED)
 
 
 def qr(session: WhatsAppSession) -> LinkCode:
@@ -188,7 +200,7 @@ def pairing_code(session: WhatsAppSession, phone_number: str) -> str:
         link = client.connect(number=digits)
     except EvolutionFailed as error:
         _fail(session, error)
-    _keep(session, _told_by(link), asked_at=asked_at)
+    _keep(session, _told_by(link), asked_at=asked_at, cures=False)
     if not link.pairing_code:
         text = _("WhatsApp gave no code for this number.")
         raise SessionRefused("no_pairing_code", text, status=502)
@@ -250,12 +262,23 @@ def delete(session: WhatsAppSession) -> ConnectionState:
         code = code if _wait(lambda: _is_gone(client)) else "deleting"
     except EvolutionFailed as error:
         if error.code != "instance_missing":
+            _receive_again(session)
             _fail(session, error)
     receive_mode.forget(session)
     pictures.forget(session)
-    _command(session, note=code, dead_since=None, own_number="", profile_name="")
+    _command(
+        session, note=code, dead_since=None, own_number="", profile_name="", tries=0,
+        **_NEVER_LINKED,
+    )  # fmt: skip
     _write_seen(session, Seen(State.DISCONNECTED, code))
     return _current(session)
+
+
+def _receive_again(session: WhatsAppSession) -> None:
+    """The deletion failed after its webhook was switched off: what is agreed is made true again."""
+    if session.mode is not None:
+        with contextlib.suppress(receive_mode.SwitchRefused):
+            receive_mode.repair(session, keep="database", user=None)
 
 
 # -- for jobs, events and signals ------------------------------------------------------------------
@@ -275,7 +298,7 @@ def probe(session_id: int) -> None:
     linking = session.linking_since is not None and session.linking_since > asked_at - LINKING_FOR
     told = _ask(session, with_code=linking)
     cure = _keep(session, told, asked_at=asked_at)
-    if told.picture_url is not None:
+    if told.picture_url or (told.picture_url is not None and told.connection == "open"):
         pictures.keep(session, told.picture_url)
     if cure != Cure.NONE:
         _cure(session, cure)
@@ -662,9 +685,7 @@ def _is_gone(client: EvolutionLifecycle) -> bool:
     try:
         client.state()
     except EvolutionFailed as error:
-        if error.code == "instance_missing":
-            return True
-        raise
+        return error.code == "instance_missing"
     return False
 
 

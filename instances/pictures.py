@@ -21,8 +21,14 @@ _KINDS = {
 
 
 def keep(session: WhatsAppSession, url: str) -> None:
-    """Fetch and keep the picture at this address, where it is another one. Never raises for it."""
+    """Fetch and keep the picture at this address, where it is another one. Never raises for it.
+
+    No address: an account without a picture, and the one that is kept is of another.
+    """
     known = ProfilePicture.objects.filter(session=session).first()
+    if not url and known is not None:
+        forget(session)
+        live.session_changed(session)
     if not url or (known is not None and known.url == url):
         return
     content = _fetch(url)

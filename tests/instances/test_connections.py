@@ -14,6 +14,7 @@ from time_machine import TimeMachineFixture
 from channels_app import incidents, signals
 from channels_app.models import Channel, Incident
 from channels_app.providers import http
+from channels_app.providers.evolution_lifecycle import EvolutionLifecycle
 from channels_app.session_states import Seen, State
 from channels_app.wwebjs_session import SessionRefused
 from instances import connections, pictures, tasks
@@ -399,6 +400,48 @@ def test_deleting_does_not_wait_for_a_receiver_that_fails(
     assert by_webhook.webhook_enabled
 
 
+def test_a_new_instance_under_an_old_name_asks_for_no_codes_by_itself(
+    by_webhook: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    probe(by_webhook)  # it was linked once
+    connections.delete(by_webhook)
+    evolution.control("settings", qr_seconds=0.05, qr_limit=1)
+    connections.connect(by_webhook)
+    becomes(by_webhook, "qr_limit")
+    evolution.control("settings", qr_seconds=45)
+    for _minutes in range(5):
+        later(120)
+        assert probe(by_webhook).state == "disconnected"
+    assert evolution.get(f"/instance/connectionState/{NAME}")["instance"]["state"] == "close"
+
+
+def test_a_deletion_that_fails_leaves_the_events_coming_as_agreed(
+    by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    probe(by_webhook)
+    evolution.fault("/instance/delete", method="DELETE", mode="status", status=500, body={
+        "status": 500, "error": "Internal Server Error", "response": {"message": "x"},
+    })  # fmt: skip
+    with pytest.raises(SessionRefused):
+        connections.delete(by_webhook)
+    by_webhook.refresh_from_db()
+    assert by_webhook.webhook_enabled
+    assert evolution.found(NAME) == (True, False)
+
+
+def test_of_two_clicks_on_create_both_find_the_instance(
+    new: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = EvolutionLifecycle.create
+
+    def second(client: EvolutionLifecycle) -> None:
+        create(client)  # the other click comes first
+        create(client)
+
+    monkeypatch.setattr(EvolutionLifecycle, "create", second)
+    assert both(connections.connect(new)) == ("qr", "waiting_for_scan")
+
+
 def test_a_deletion_that_goes_on_is_told_and_found_done_later(
     ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -564,6 +607,11 @@ def test_the_picture_is_fetched_once_and_kept(
     assert ProfilePicture.objects.get().content_type == "image/png"
     session.refresh_from_db()
     assert session.has_picture
+    # An account without one.
+    pictures.keep(session, "")
+    session.refresh_from_db()
+    assert not session.has_picture
+    assert not ProfilePicture.objects.exists()
     # From nowhere else.
     pictures.keep(session, "https://127.0.0.1/a.png")
     session.refresh_from_db()
