@@ -304,10 +304,10 @@ def docker_command(channel: Channel, *, callbacks: bool, reveal: bool = False) -
 def _wanted_callbacks(channel: Channel) -> set[str]:
     wanted = {*_NEEDED}
     if not channel.ignore_messages_sent_outside:
-        wanted.add("message_create")
+        wanted |= {"message_create", "media"}
     own, ours = channel.wwebjs_own_number, re.sub(r"\D", "", channel.phone_number)
     if own and own not in (ours, other_brazilian_form(ours)):
-        wanted.add("message")
+        wanted |= {"message", "media"}
     return wanted
 
 

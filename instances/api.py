@@ -63,9 +63,13 @@ class SwitchSerializer(serializers.Serializer[Any]):
     success = serializers.BooleanField()
     message = serializers.CharField()
     pending = serializers.BooleanField(required=False)
+    # Of errors only, as every error of the API has them.
+    detail = serializers.CharField(required=False)
+    code = serializers.CharField(required=False)
 
 
 # 202: pending. 409: another switch runs. 502: Evolution. 503: no listener.
+CODES = {409: "conflict", 502: "evolution_failed", 503: "no_listener"}
 ANSWERS = dict.fromkeys((200, 202, 404, 409, 502, 503), SwitchSerializer)
 
 
@@ -198,7 +202,8 @@ def message_of(switched: receive_mode.Switched) -> str:
 
 
 def _failed(error: receive_mode.SwitchRefused) -> Response:
-    return Response({"success": False, "message": str(error)}, status=error.status)
+    words = {"message": str(error), "detail": str(error), "code": CODES[error.status]}
+    return Response({"success": False, **words}, status=error.status)
 
 
 def connection_state(session: WhatsAppSession) -> dict[str, Any]:

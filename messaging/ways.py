@@ -35,7 +35,7 @@ def note(attempt: DeliveryAttempt, result: Accepted | SendError) -> None:
     if isinstance(result, Accepted):
         _note_accepted(attempt)
     else:
-        _note_failure(attempt, result.code, late=False)
+        _note_failure(attempt, result.code, late=False, http_status=result.http_status)
 
 
 def note_receipt(attempt: DeliveryAttempt) -> None:
@@ -61,9 +61,11 @@ def _note_accepted(attempt: DeliveryAttempt) -> None:
         signals.send_taken.send(sender=Channel, channel=channel)
 
 
-def _note_failure(attempt: DeliveryAttempt, code: str, *, late: bool) -> None:
+def _note_failure(
+    attempt: DeliveryAttempt, code: str, *, late: bool, http_status: int | None = None
+) -> None:
     channel, route = attempt.channel, attempt.route
-    rule = cloud_errors.lookup(code)
+    rule = cloud_errors.lookup(code, http_status=http_status)
     if code in _NOT_CONNECTED:
         signals.send_refused.send(sender=Channel, channel=channel, code=code)
     if not rule.known:

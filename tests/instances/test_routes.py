@@ -340,6 +340,8 @@ def test_websocket_needs_a_listener(
     assert answer.json() == {
         "success": False,
         "message": "No listener is running, so the WebSocket would not be heard.",
+        "detail": "No listener is running, so the WebSocket would not be heard.",
+        "code": "no_listener",
     }
     assert agreed(api, evolution) == "webhook"
 

@@ -50,6 +50,16 @@ def sent(channel: Channel, **customers: str) -> Message:
     return message
 
 
+def test_an_unknown_code_follows_the_status_that_came_with_it(wired: Channel) -> None:
+    attempt = attempt_of(accept(wired), outcome=Outcome.REJECTED, route=Route.OFFICIAL)
+    ways.note(attempt, Rejected("424242", "Something new", http_status=400))
+    wired.refresh_from_db()
+    assert wired.breaker_opened_at is None
+    ways.note(attempt, Rejected("424242", "Something new", http_status=401))
+    wired.refresh_from_db()
+    assert (wired.breaker_opened_at is not None, wired.breaker_code) == (True, "424242")
+
+
 @pytest.fixture
 def broken(wired: Channel, graph: Provider) -> Channel:
     """A channel whose token has expired, found out by a first message."""
