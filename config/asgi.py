@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from http import HTTPStatus
 from typing import IO, Any
 
+import django
 from django.conf import settings
-from django.core.asgi import get_asgi_application
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.exception import convert_exception_to_response
@@ -17,15 +18,57 @@ from config.checks import refuse_unsafe
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 refuse_unsafe()  # uvicorn and daphne run no system checks
-pages = get_asgi_application()
+django.setup(set_prefix=False)
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402  (needs the apps to be loaded)
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.http import JsonResponse  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
+from django.utils.translation import gettext as _  # noqa: E402
 
+from channels_app.providers import media_types  # noqa: E402
 from instances.receiving import MOST_BYTES  # noqa: E402
+from messaging.api.parsers import ROOM  # noqa: E402
 from messaging.consumers import LiveConsumer  # noqa: E402
+
+MOST_PAGE_BYTES = media_types.MOST_BYTES + ROOM
+
+
+class TooMuch(Exception):
+    """The body is larger than anything that a page or REST takes."""
+
+
+class PageHandler(ASGIHandler):
+    """Django's own, which would write a body of any length to the disk before it looks who sent it.
+
+    What is larger than the largest upload is answered with 413 and not read any further.
+    """
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        left = MOST_PAGE_BYTES
+
+        async def count() -> Any:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise TooMuch
+            return message
+
+        try:
+            if _length(scope) > MOST_PAGE_BYTES:
+                raise TooMuch
+            await super().__call__(scope, count, send)
+        except TooMuch:
+            problem = {"detail": _("The request is too large."), "code": "too_large"}
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            await self.send_response(JsonResponse(problem, status=status), send)
+
+
+def _length(scope: Any) -> int:
+    given = dict(scope["headers"]).get(b"content-length", b"")
+    return int(given) if given.isdigit() else 0
 
 
 class WebhookHandler(ASGIHandler):
@@ -88,7 +131,7 @@ application = ProtocolTypeRouter(
         "http": URLRouter(
             [
                 re_path(r"^api/webhooks/", WebhookHandler()),  # type: ignore[arg-type]
-                re_path(r"", pages),  # type: ignore[arg-type]
+                re_path(r"", PageHandler()),  # type: ignore[arg-type]
             ]
         ),
         "websocket": AllowedHostsOriginValidator(
