@@ -110,12 +110,15 @@ def test_messages_in_order_survive_a_killed_worker(product: Product, api: Api) -
     number = "+5511955550001"
     sent = [api.send(number, f"Em ordem {position}") for position in range(10)]
     kill(product, "worker")
-    for message in sent:
-        api.wait_for(message, final)
+    ended = [api.wait_for(message, final) for message in sent]
 
     book = requests.get(f"{product.graph}/_control/book", timeout=10).json()
     order = [m["text"] for m in book["messages"] if m["text"].startswith("Em ordem")]
-    assert order == [f"Em ordem {position}" for position in range(10)]
+    # At most one was on its way when the worker died: it may have left, or not.
+    cut = [m["text"] for m in ended if m["attempts"][0]["outcome"] == "unknown"]
+    assert len(cut) <= 1
+    texts = [f"Em ordem {position}" for position in range(10)]
+    assert order == [text for text in texts if text in order or text not in cut]
 
 
 def test_web_killed_right_after_accepting_loses_nothing(product: Product, api: Api) -> None:
