@@ -12,7 +12,7 @@ class Files {
     this.input = form.querySelector("[data-file-input]");
     this.text = form.querySelector("textarea");
     this.error = form.querySelector("[data-error]");
-    this.waiting = []; // {file, item, uploaded}
+    this.waiting = []; // {file, item, uploaded: {id, type} or null, keys: by the words beside it}
     this.heldText = null;
     if (this.text.disabled) return;
 
@@ -51,11 +51,14 @@ class Files {
   }
 
   add(files) {
+    const fit = [...files].filter((file) => file.size <= MOST_BYTES);
+    if (fit.length && !this.waiting.length) this.anotherMessage();
     this.say("");
-    for (const file of files) {
-      if (file.size > MOST_BYTES) this.say(texts.tooLarge.replace("{name}", file.name));
-      else this.waiting.push({ file, item: this.draw(file) });
+    for (const file of fit) {
+      this.waiting.push({ file, item: this.draw(file), uploaded: null, keys: new Map() });
     }
+    const large = [...files].find((file) => file.size > MOST_BYTES);
+    if (large) this.say(texts.tooLarge.replace("{name}", large.name));
     this.list.hidden = !this.waiting.length;
     this.text.focus();
   }
@@ -102,6 +105,7 @@ class Files {
       this.upload?.abort();
       this.clear();
       this.busy(false);
+      this.anotherMessage();
     }
     this.list.hidden = !this.waiting.length;
     this.text.focus();
@@ -110,6 +114,10 @@ class Files {
   submitted(event) {
     const [next] = this.waiting;
     if (!next || this.form.elements.media.value) return; // the composer's turn
+    if (next.uploaded) {
+      this.fill(next);
+      return;
+    }
     event.preventDefault();
     event.stopImmediatePropagation();
     if (!this.upload) this.send(next);
@@ -151,13 +159,24 @@ class Files {
       return;
     }
     this.busy(false);
-    this.form.elements.media.value = upload.response.id;
-    this.form.elements.type.value = upload.response.type;
-    if (!CAPTIONED.includes(upload.response.type)) {
+    entry.uploaded = upload.response;
+    this.form.requestSubmit();
+  }
+
+  /** Put an uploaded file into the form; a text that is no caption of it waits. */
+  fill(entry) {
+    const { media, type, key } = this.form.elements;
+    media.value = entry.uploaded.id;
+    type.value = entry.uploaded.type;
+    if (!CAPTIONED.includes(type.value)) {
       this.heldText = this.text.value;
       this.text.value = "";
     }
-    this.form.requestSubmit();
+    // The answer to an earlier try may have been lost: with the same words it is the same message,
+    // whatever was typed meanwhile.
+    const words = this.text.value;
+    if (!entry.keys.has(words)) entry.keys.set(words, key.value);
+    key.value = entry.keys.get(words);
   }
 
   failed(words) {
@@ -177,6 +196,8 @@ class Files {
     this.clear();
     if (!event.detail.successful) {
       entry.item.querySelector("progress").hidden = true;
+      // Refused, so nothing was stored: perhaps for an upload that waited too long.
+      if (event.detail.xhr.status === 400) entry.uploaded = null;
       return;
     }
     this.waiting.shift();
@@ -191,6 +212,11 @@ class Files {
     this.form.elements.type.value = "";
     if (this.heldText !== null) this.text.value = this.heldText;
     this.heldText = null;
+  }
+
+  /** With or without a file it is another message, as with another text: the composer is told. */
+  anotherMessage() {
+    this.text.dispatchEvent(new Event("input"));
   }
 
   busy(yes) {

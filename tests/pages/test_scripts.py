@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,9 @@ from pytest_django.live_server_helper import LiveServer
 
 from channels_app.models import Channel
 from messaging import reading
-from messaging.models import CallAttempt, Conversation, Message
+from messaging.models import CallAttempt, Conversation, Media, Message
 from simulators.base import run_in_thread
+from tests import files
 from tests.pages.conftest import NO_CHROMIUM, Sockets
 
 pytestmark = [
@@ -156,22 +158,146 @@ def test_enter_sends_and_shift_enter_makes_a_line(opened: Page) -> None:
     assert Message.objects.get(text__startswith="uma").text == "uma\nduas"
 
 
-def test_a_send_that_got_no_answer_keeps_the_text_and_does_not_send_twice(opened: Page) -> None:
-    box = opened.get_by_role("textbox", name="Message")
+SENDS = re.compile(r"/conversations/\d+/$")
+
+
+def press_enter_and_lose_the_answer(page: Page, text: str) -> None:
+    """The server stores the message, but the page never hears of it."""
 
     def lose_the_answer(route: Any) -> None:
         route.fetch()
         route.abort()
 
-    opened.route(re.compile(r"/conversations/\d+/$"), lose_the_answer, times=1)
-    box.fill("Seu pedido saiu")
+    page.route(SENDS, lose_the_answer, times=1)
+    box = page.get_by_role("textbox", name="Message")
+    box.fill(text)
     box.press("Enter")
-    expect(opened.get_by_text("The server cannot be reached.")).to_be_visible()
-    expect(box).to_have_value("Seu pedido saiu")
+    expect(page.get_by_text("The server cannot be reached.")).to_be_visible()
+    expect(box).to_have_value(text)
 
+
+def test_a_send_that_got_no_answer_keeps_the_text_and_does_not_send_twice(opened: Page) -> None:
+    press_enter_and_lose_the_answer(opened, "Seu pedido saiu")
+
+    box = opened.get_by_role("textbox", name="Message")
     box.press("Enter")
     expect(box).to_have_value("")
     assert Message.objects.filter(text="Seu pedido saiu").count() == 1
+
+
+@pytest.fixture
+def uploads(opened: Page, settings: Any, tmp_path: Path) -> list[str]:
+    """What the page uploads, as it does so."""
+    settings.MEDIA_ROOT = tmp_path
+    asked: list[str] = []
+    opened.on("request", lambda r: asked.append(r.url) if r.url.endswith("/api/media/") else None)
+    return asked
+
+
+def choose(page: Page, name: str, data: bytes) -> None:
+    file: Any = {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+    page.locator("[data-file-input]").set_input_files(file)
+    expect(page.locator("[data-files] li").last).to_contain_text(name)
+
+
+def sent_by_composer() -> list[tuple[str, str]]:
+    sent = Message.objects.exclude(text__startswith="nº").order_by("created_at")
+    return [(m.type, m.text or m.content.get("caption", "")) for m in sent]
+
+
+def test_a_file_whose_send_got_no_answer_is_not_uploaded_or_sent_twice(
+    opened: Page, uploads: list[str]
+) -> None:
+    choose(opened, "a.png", files.PNG)
+    press_enter_and_lose_the_answer(opened, "Olha")
+    assert sent_by_composer() == [("image", "Olha")]
+
+    choose(opened, "b.png", files.PNG)
+    opened.get_by_role("textbox", name="Message").press("Enter")
+
+    expect(opened.locator("[data-files] li")).to_have_count(0)
+    assert sent_by_composer() == [("image", "Olha"), ("image", "")]
+    assert len(uploads) == 2
+
+
+def test_a_text_that_is_no_caption_may_change_before_the_file_is_tried_again(
+    opened: Page, uploads: list[str]
+) -> None:
+    choose(opened, "a.ogg", files.OPUS)
+    press_enter_and_lose_the_answer(opened, "Ouve")
+    assert sent_by_composer() == [("audio", "")]
+
+    box = opened.get_by_role("textbox", name="Message")
+    box.press_sequentially(" só")
+    box.press("Enter")
+
+    expect(opened.locator("article .bubble-text").last).to_have_text("Ouve só")
+    expect(box).to_have_value("")
+    assert sent_by_composer() == [("audio", ""), ("text", "Ouve só")]
+    assert len(uploads) == 1
+
+
+def test_without_the_file_that_got_no_answer_the_text_is_another_message(
+    opened: Page, uploads: list[str]
+) -> None:
+    choose(opened, "a.png", files.PNG)
+    press_enter_and_lose_the_answer(opened, "Olha")
+
+    opened.get_by_role("button", name="Remove a.png").click()
+    box = opened.get_by_role("textbox", name="Message")
+    box.press("Enter")
+
+    expect(box).to_have_value("")
+    assert sent_by_composer() == [("image", "Olha"), ("text", "Olha")]
+
+
+def test_a_file_beside_a_text_that_got_no_answer_is_another_message(
+    opened: Page, uploads: list[str]
+) -> None:
+    press_enter_and_lose_the_answer(opened, "Olha")
+
+    choose(opened, "a.png", files.PNG)
+    opened.get_by_role("textbox", name="Message").press("Enter")
+
+    expect(opened.locator("[data-files] li")).to_have_count(0)
+    assert sent_by_composer() == [("text", "Olha"), ("image", "Olha")]
+
+
+def test_a_file_that_is_too_large_changes_nothing_about_the_text_that_got_no_answer(
+    opened: Page, uploads: list[str]
+) -> None:
+    press_enter_and_lose_the_answer(opened, "Olha")
+    opened.get_by_role("textbox", name="Message").evaluate(
+        """field => {
+          const file = new File([], "filme.mp4");
+          Object.defineProperty(file, "size", {value: 101 * 1024 * 1024});
+          const event = new ClipboardEvent("paste", {cancelable: true});
+          Object.defineProperty(event, "clipboardData", {value: {files: [file]}});
+          field.dispatchEvent(event);
+        }"""
+    )
+    expect(opened.locator("#composer-error")).to_contain_text("filme.mp4")
+    box = opened.get_by_role("textbox", name="Message")
+    box.press("Enter")
+
+    expect(box).to_have_value("")
+    assert sent_by_composer() == [("text", "Olha")]
+
+
+def test_a_file_that_was_refused_is_uploaded_again(opened: Page, uploads: list[str]) -> None:
+    Channel.objects.update(active=False)
+    choose(opened, "a.png", files.PNG)
+    box = opened.get_by_role("textbox", name="Message")
+    box.press("Enter")
+    expect(opened.get_by_text("This channel is not active.")).to_be_visible()
+
+    Media.objects.all().delete()  # it waited too long
+    Channel.objects.update(active=True)
+    box.press("Enter")
+
+    expect(opened.locator("[data-files] li")).to_have_count(0)
+    assert sent_by_composer() == [("image", "")]
+    assert len(uploads) == 2
 
 
 def test_a_refusal_stands_beside_the_text_which_is_kept(opened: Page) -> None:
