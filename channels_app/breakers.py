@@ -128,21 +128,30 @@ def end_stops() -> None:
             session_changed.send(sender=Channel, channel=channel)
 
 
-def note_share(channel: Channel, *, jumped: bool, detail: str) -> None:
-    """Raise or end the alarm that too much goes by the fallback."""
+def note_refused(channel: Channel, *, code: str, detail: str) -> None:
+    """Have staff told, once a code, that single messages are refused with it."""
+    if incidents.refused(channel, code=code, detail=detail, at=timezone.now()):
+        log.error("messages are refused", channel=channel.pk, code=code)
+        session_changed.send(sender=Channel, channel=channel)
+
+
+def note_share(channel: Channel, *, jumped: bool, detail: str = "", code: str = "") -> None:
+    """Raise or end the alarm that too much goes by the fallback: in all, or for one code."""
     route, now = Incident.Route.FALLBACKS, timezone.now()
-    known = incidents.current(channel).filter(route=route).exists()
+    known = incidents.current(channel).filter(route=route, code=code).exists()
     with transaction.atomic():
         if jumped and not known:
-            log.error("the share of fallbacks jumped", channel=channel.pk, detail=detail)
-            _alarm(channel, route, "fallbacks_jumped", now, detail)
+            log.error("the share of fallbacks jumped", channel=channel.pk, detail=detail, code=code)
+            _alarm(channel, route, "fallbacks_jumped", now, detail, code)
         elif known and not jumped:
-            incidents.recovered(channel, route=route, at=now)
+            incidents.recovered(channel, route=route, at=now, code=code)
             session_changed.send(sender=Channel, channel=channel)
 
 
-def _alarm(channel: Channel, route: str, code: str, now: dt.datetime, detail: str = "") -> None:
-    incidents.dropped(channel, route=route, reason=code, detail=detail, at=now)
+def _alarm(
+    channel: Channel, route: str, reason: str, now: dt.datetime, detail: str = "", code: str = ""
+) -> None:
+    incidents.dropped(channel, route=route, reason=reason, detail=detail, at=now, code=code)
     session_changed.send(sender=Channel, channel=channel)
 
 

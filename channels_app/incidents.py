@@ -25,6 +25,11 @@ from channels_app.signals import incident_opened, session_changed
 
 # A connection that serves for so long is back; one that drops sooner is the same incident.
 CALM = dt.timedelta(seconds=60)
+# Refusals of single messages end by not coming for so long: nothing else tells that the mistake
+# was mended.
+NO_REFUSAL = dt.timedelta(hours=1)
+# A refusal more within this time is not written down: a campaign may have thousands.
+WRITTEN_EVERY = dt.timedelta(minutes=1)
 WEBHOOK_SECONDS = 10.0
 
 # What is not about the fallback's connection: the words when it begins and when it ends.
@@ -45,11 +50,16 @@ _OTHER_WORDS: dict[str, tuple[Any, Any]] = {
         gettext_lazy("Alterna: unusually much of “%(name)s” goes out by the fallback"),
         gettext_lazy("Alterna: “%(name)s” sends as usual again"),
     ),
+    Incident.Route.REQUESTS: (
+        gettext_lazy("Alterna: messages of “%(name)s” are refused"),
+        gettext_lazy("Alterna: no message of “%(name)s” was refused like that for an hour"),
+    ),
 }
 _EVENTS: dict[str, str] = {
     Incident.Route.OFFICIAL: "official",
     Incident.Route.NEW_CHATS: "new_chats",
     Incident.Route.FALLBACKS: "fallbacks",
+    Incident.Route.REQUESTS: "requests",
 }
 
 
@@ -57,22 +67,40 @@ class AlertFailed(Exception):
     """The alert's receiver did not take it; it may be sent again."""
 
 
-def dropped(channel: Channel, *, route: str, reason: str, detail: str, at: dt.datetime) -> None:
+def dropped(
+    channel: Channel, *, route: str, reason: str, detail: str, at: dt.datetime, code: str = ""
+) -> None:
     """Open an incident, or count one more drop of the one that is open. In a transaction."""
-    open_now = _open(channel, route)
-    known = open_now.update(
-        recovered_at=None, drops=F("drops") + 1, reason=reason[:40], detail=detail[:300]
-    )
+    words = {"reason": reason[:64], "detail": detail[:300], "last_drop_at": at}
+    known = _open(channel, route, code).update(recovered_at=None, drops=F("drops") + 1, **words)
     if not known:
         incident = Incident.objects.create(
-            channel=channel, route=route, reason=reason[:40], detail=detail[:300], opened_at=at
+            channel=channel, route=route, code=code[:64], opened_at=at, **words
         )
         incident_opened.send(sender=Incident, incident=incident)
 
 
-def recovered(channel: Channel, *, route: str, at: dt.datetime) -> None:
+def refused(channel: Channel, *, code: str, detail: str, at: dt.datetime) -> bool:
+    """Open the incident of messages that are refused with this code, or say that it goes on.
+
+    Returns whether it was opened. Any number of workers may say it at once.
+    """
+    known = _open(channel, Incident.Route.REQUESTS, code)
+    latest = known.values_list("last_drop_at", flat=True).first()
+    if latest is not None and latest > at - WRITTEN_EVERY:
+        return False
+    with transaction.atomic():
+        # The row's lock lets one alone find that nobody has said it.
+        Channel.objects.select_for_update().filter(pk=channel.pk).first()
+        dropped(
+            channel, route=Incident.Route.REQUESTS, code=code, reason=code, detail=detail, at=at
+        )
+    return latest is None
+
+
+def recovered(channel: Channel, *, route: str, at: dt.datetime, code: str = "") -> None:
     """Note that the connection serves again; `settle` closes the incident when that lasts."""
-    _open(channel, route).filter(recovered_at=None).update(recovered_at=at)
+    _open(channel, route, code).filter(recovered_at=None).update(recovered_at=at)
 
 
 def end_quietly(channel: Channel, *, route: str) -> None:
@@ -99,7 +127,11 @@ def settle() -> None:
     with transaction.atomic():
         waiting = Incident.objects.select_for_update(skip_locked=True).filter(closed_at=None)
         for incident in waiting.select_related(None):
-            if incident.recovered_at is not None:
+            is_over = incident.last_drop_at <= now - NO_REFUSAL
+            if incident.route == Incident.Route.REQUESTS and is_over:
+                incident.recovered_at = now
+                _close(incident, now)
+            elif incident.recovered_at is not None:
                 if incident.recovered_at <= now - CALM:
                     _close(incident, now)
             elif incident.told_at is None and incident.opened_at <= now - patience:
@@ -113,7 +145,7 @@ def _close(incident: Incident, now: dt.datetime) -> None:
     if incident.told_at is not None:
         incident.told_end_at = now
         _tell(incident, "recovered")
-    incident.save(update_fields=["closed_at", "told_end_at"])
+    incident.save(update_fields=["recovered_at", "closed_at", "told_end_at"])
     session_changed.send(sender=Incident, channel=incident.channel)
 
 
@@ -147,6 +179,7 @@ def _post(incident: Incident, what: str) -> None:
         "channel": {"id": incident.channel_id, "name": incident.channel.name},
         "route": incident.route,
         "reason": incident.reason,
+        "code": incident.code,
         "summary": subject,
         "text": text,
         "drops": incident.drops,
@@ -195,5 +228,5 @@ def _page(incident: Incident) -> str:
     return f"{settings.PUBLIC_URL}/channels/{incident.channel_id}/"
 
 
-def _open(channel: Channel, route: str) -> QuerySet[Incident]:
-    return Incident.objects.filter(channel=channel, route=route, closed_at=None)
+def _open(channel: Channel, route: str, code: str = "") -> QuerySet[Incident]:
+    return Incident.objects.filter(channel=channel, route=route, code=code[:64], closed_at=None)

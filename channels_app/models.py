@@ -387,23 +387,28 @@ class Incident(models.Model):
 
     Drops that follow each other closely are one incident. `recovered_at` is set while it serves
     again, `closed_at` once that has lasted. Staff are told once of the drop and once of the end;
-    one that healed before anybody was told is closed without a word.
+    one that healed before anybody was told is closed without a word. `code` is the provider's
+    error code where each has an incident of its own; "" where the connection has one.
     """
 
     class Route(models.TextChoices):
         WWEBJS = "wwebjs", "wwebjs"
         BAILEYS = "baileys", "Baileys"
         OFFICIAL = "official", _("official API")
-        # Not connections: WhatsApp stopped first messages; the share of fallbacks jumped.
+        # Not connections: WhatsApp stopped first messages; the share of fallbacks jumped;
+        # single messages are refused with a code that somebody must look into.
         NEW_CHATS = "new_chats", _("first messages by the fallback")
         FALLBACKS = "fallbacks", _("share of fallbacks")
+        REQUESTS = "requests", _("refused messages")
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="incidents")
     route = models.CharField(max_length=10, choices=Route)
-    reason = models.CharField(max_length=40)
+    code = models.CharField(max_length=64, blank=True)
+    reason = models.CharField(max_length=64)
     detail = models.CharField(max_length=300, blank=True)
     drops = models.PositiveIntegerField(default=1)
     opened_at = models.DateTimeField()
+    last_drop_at = models.DateTimeField()
     recovered_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
     told_at = models.DateTimeField(null=True, blank=True)
@@ -416,7 +421,7 @@ class Incident(models.Model):
         constraints = [
             models.UniqueConstraint(
                 name="incident_one_open_per_connection",
-                fields=["channel", "route"],
+                fields=["channel", "route", "code"],
                 condition=Q(closed_at__isnull=True),
             )
         ]

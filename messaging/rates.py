@@ -6,14 +6,14 @@ A fallback that works well would otherwise hide an official API that does not.
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
-from channels_app import breakers
+from channels_app import breakers, incidents
 from channels_app.models import Channel, Incident
 from messaging.models import Message
 from messaging.states import Route
@@ -23,6 +23,10 @@ HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
 RECENT = dt.timedelta(minutes=15)
 LEAST, SHARE, TIMES = 10, 0.3, 3.0
 STILL_LEAST, STILL_SHARE = 5, 0.15
+
+# Stands for all codes together. Messages that never asked the API have no code, and the alarm of
+# the open breaker speaks for them.
+_ALL = ""
 
 _BY_FALLBACK = Q(route__in=(Route.WWEBJS, Route.BAILEYS), conversation__channel__kind="official")
 
@@ -53,34 +57,56 @@ def jumped(recent: Share, before: Share, *, alarmed: bool) -> bool:
 
 
 def watch() -> None:
-    """Raise and end the alarms of all channels."""
+    """Raise and end the alarms of all channels: of all fallbacks together, and of each code.
+
+    Codes are looked at one by one because a channel that is used to many fallbacks for one reason
+    would hide those for a new one. While the alarm of all is on, it speaks for the codes too.
+    """
     now = timezone.now()
-    recent = Q(created_at__gte=now - RECENT)
-    counted = (
-        _sent(now - DAY)
-        .values("conversation__channel")
-        .annotate(
-            recent=Count("id", filter=recent),
-            recent_fallback=Count("id", filter=recent & _BY_FALLBACK),
-            before=Count("id", filter=~recent),
-            before_fallback=Count("id", filter=~recent & _BY_FALLBACK),
-        )
-    )
-    found = {row["conversation__channel"]: row for row in counted}
-    alarmed = set(
-        Incident.objects.filter(
-            route=Incident.Route.FALLBACKS, closed_at=None, recovered_at=None
-        ).values_list("channel", flat=True)
-    )
+    alarmed: dict[int, set[str]] = defaultdict(set)
+    for incident in incidents.current().filter(route=Incident.Route.FALLBACKS):
+        alarmed[incident.channel_id].add(incident.code)
+    recent, before = _shares(now - RECENT, now), _shares(now - DAY, now - RECENT)
     channels = Channel.objects.filter(kind=Channel.Kind.OFFICIAL).exclude(fallback="none")
     for channel in channels | Channel.objects.filter(pk__in=alarmed):
-        row: Mapping[str, Any] = found.get(channel.pk, {})
-        latest = Share(row.get("recent_fallback", 0), row.get("recent", 0))
-        earlier = Share(row.get("before_fallback", 0), row.get("before", 0))
-        known = channel.pk in alarmed
-        if jumped(latest, earlier, alarmed=known) != known:
-            detail = f"{latest.fallback}/{latest.total}"
-            breakers.note_share(channel, jumped=not known, detail=detail)
+        latest, earlier = recent[channel.pk], before[channel.pk]
+        known = alarmed[channel.pk]
+        # The alarm of all ("") is judged first.
+        for code in sorted({_ALL, *latest, *known}):
+            was, share = code in known, latest.get(code, Share(0, 0))
+            if not was and _ALL in known:
+                continue
+            is_now = jumped(share, earlier.get(code, Share(0, 0)), alarmed=was)
+            if is_now == was:
+                continue
+            (known.add if is_now else known.discard)(code)
+            detail = f"{share.fallback}/{share.total}"
+            if code != _ALL:
+                detail = f"{code}, {detail}"
+            breakers.note_share(channel, jumped=is_now, detail=detail, code=code)
+
+
+def _shares(since: dt.datetime, until: dt.datetime) -> Mapping[int, dict[str, Share]]:
+    """Return what went by the fallback in that time, by channel and code; "" is all of it."""
+    counted = (
+        _sent(since)
+        .filter(created_at__lt=until)
+        .values_list("conversation__channel", "error_code")
+        .annotate(total=Count("id"), fallback=Count("id", filter=_BY_FALLBACK))
+    )
+    totals: dict[int, int] = defaultdict(int)
+    fallbacks: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for channel, code, total, fallback in counted:
+        totals[channel] += total
+        for of in {_ALL, code}:
+            fallbacks[channel][of] += fallback
+    return defaultdict(
+        dict,
+        {
+            channel: {code: Share(count, totals[channel]) for code, count in codes.items()}
+            for channel, codes in fallbacks.items()
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)

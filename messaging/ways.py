@@ -76,6 +76,11 @@ def _note_failure(
         breakers.open_(channel, route, code=code, late=late)
     elif rule.alarm and rule.fallback == FallbackRule.OPT_IN:
         breakers.warn(channel, route, code=code)
+    elif rule.alarm:
+        # The way works; somebody must still look into the request, or into a code that is new.
+        detail = "wwebjs" if route == Route.WWEBJS else ""
+        breakers.note_refused(channel, code=code, detail=detail)
+        return
     elif code not in _UNREACHABLE:
         return
     if route != Route.WWEBJS and _concerns_all(rule, code):

@@ -309,7 +309,13 @@ def lookup(
         is_transient = http_status is not None and (http_status >= 500 or http_status == 429)
     if is_transient:
         return ErrorRule(
-            code, title, _R, _RETRY, _("The provider calls it passing."), known=match is not None
+            code,
+            title,
+            _R,
+            _RETRY,
+            _("The provider calls it passing."),
+            alarm=match is None,
+            known=match is not None,
         )
     return ErrorRule(
         code,

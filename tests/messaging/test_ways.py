@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from channels_app import breakers, incidents
 from channels_app.models import Channel
-from channels_app.providers.base import Accepted, Rejected
+from channels_app.providers import cloud_errors
+from channels_app.providers.base import Accepted, Rejected, Transient
 from messaging import attempts as outcomes
 from messaging import care, pacing, ways
 from messaging.models import Conversation, Message
@@ -201,6 +202,56 @@ def test_an_account_that_meta_restricts_is_told_but_opens_nothing(
     assert alarms(wired) == [("official", code, 1)]
     sent(wired)
     assert alarms(wired) == []
+
+
+# -- single messages that somebody must look into --------------------------------------------------
+
+
+def test_a_request_that_is_wrong_is_told_once_a_code_and_opens_nothing(
+    wired: Channel, graph: Provider
+) -> None:
+    for behaviour in ("refused_132001", "refused_132001", "refused_131999"):
+        graph.plays(behaviour)
+        assert trail(sent(wired))[1] == ("wwebjs", "accepted", "")
+    wired.refresh_from_db()
+    assert (wired.breaker_opened_at, wired.health) == (None, "unknown")
+    assert sorted(alarms(wired)) == [("requests", "131999", 1), ("requests", "132001", 1)]
+
+
+@pytest.mark.parametrize("outcome", [Rejected, Transient])
+def test_a_code_that_stands_nowhere_is_told(wired: Channel, outcome: Any) -> None:
+    attempt = attempt_of(accept(wired), outcome=Outcome.REJECTED, route=Route.OFFICIAL)
+    ways.note(attempt, outcome("424242", "Something new", http_status=503))
+    [alarm] = incidents.current(wired)
+    assert (alarm.route, alarm.code) == ("requests", "424242")
+    assert "424242" in incidents.headline(alarm)
+
+
+def test_the_alarm_of_refused_messages_ends_an_hour_after_the_last(
+    wired: Channel, graph: Provider, time_machine: TimeMachineFixture
+) -> None:
+    graph.plays("refused_132001", forever=True)
+    sent(wired)
+    start = timezone.now()
+    for minutes in (40, 80):
+        time_machine.move_to(start + dt.timedelta(minutes=minutes))
+        sent(wired)
+    time_machine.move_to(start + dt.timedelta(minutes=139))
+    incidents.settle()
+    assert alarms(wired) == [("requests", "132001", 3)]
+    time_machine.move_to(start + dt.timedelta(minutes=141))
+    incidents.settle()
+    [alarm] = wired.incidents.all()
+    assert alarm.closed_at is not None
+    sent(wired)
+    assert alarms(wired) == [("requests", "132001", 1)]
+
+
+@pytest.mark.parametrize("rule", [r for r in cloud_errors.TABLE.values() if r.alarm], ids=str)
+def test_every_code_that_is_to_alarm_does(wired: Channel, rule: cloud_errors.ErrorRule) -> None:
+    attempt = attempt_of(accept(wired), outcome=Outcome.REJECTED, route=Route.OFFICIAL)
+    ways.note(attempt, Rejected(rule.code, "refused"))
+    assert [reason for _, reason, _ in alarms(wired)] == [rule.code]
 
 
 # -- health ----------------------------------------------------------------------------------------

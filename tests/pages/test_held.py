@@ -216,3 +216,30 @@ def test_a_jump_raises_one_alarm_that_ends_by_itself(
     Message.objects.update(created_at=timezone.now() - dt.timedelta(hours=1))
     rates.watch()
     assert not incidents.current().exists()
+
+
+def test_a_code_that_jumps_is_told_though_the_channel_is_used_to_many_fallbacks(
+    channel: Channel, conversation: Conversation, make_message: Callable[..., Message],
+) -> None:  # fmt: skip
+    Channel.objects.filter(pk=conversation.channel_id).update(
+        fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A"
+    )
+    usual = {"status": "sent", "route": "wwebjs", "error_code": "131026"}
+    for _ in range(30):
+        make_message(conversation, **usual)
+    Message.objects.update(created_at=timezone.now() - dt.timedelta(hours=2))
+    for _ in range(12):
+        make_message(conversation, **usual)
+    for _ in range(12):
+        make_message(conversation, status="sent", route="wwebjs", error_code="131000")
+    rates.watch()
+    rates.watch()
+
+    [alarm] = incidents.current()
+    assert (alarm.route, alarm.code, alarm.detail) == ("fallbacks", "131000", "131000, 12/24")
+
+    Message.objects.filter(error_code="131000").update(
+        created_at=timezone.now() - dt.timedelta(hours=1)
+    )
+    rates.watch()
+    assert not incidents.current().exists()

@@ -369,7 +369,10 @@ def test_a_receiver_that_does_not_take_the_alert_is_tried_again(
 def test_only_one_incident_is_open_for_a_connection(ready: Channel) -> None:
     from django.db import IntegrityError, transaction
 
-    values = {"channel": ready, "route": "wwebjs", "reason": "x", "opened_at": timezone.now()}
+    now = timezone.now()
+    values = {
+        "channel": ready, "route": "wwebjs", "reason": "x", "opened_at": now, "last_drop_at": now,
+    }  # fmt: skip
     Incident.objects.create(**values)
     with pytest.raises(IntegrityError), transaction.atomic():
         Incident.objects.create(**values)
