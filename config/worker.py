@@ -27,8 +27,9 @@ from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.worker import Worker
 
 SHUTDOWN_SECONDS = 20.0
-# For jobs of which no notification told.
-POLL_SECONDS = 5.0
+# For jobs of which no notification told: those whose time comes. What a page says of when a message
+# is expected to go out is true to about this.
+POLL_SECONDS = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 
 log = structlog.get_logger(__name__)

@@ -55,6 +55,11 @@ def lock_conversation_with(
     return locked.get(pk=conversation.pk)
 
 
+def lock_conversation_of(message_id: str) -> Conversation:
+    """Return the conversation of a message, locked until the end of the transaction."""
+    return Conversation.objects.select_for_update().get(messages__pk=message_id)
+
+
 def _is_taken(field: str, value: str) -> bool:
     return field != "name" and Contact.objects.filter(**{field: value}).exists()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import F
 from django.utils import timezone
 from psycopg_pool import PoolTimeout
 
@@ -23,7 +24,7 @@ from channels_app.models import Channel
 from channels_app.providers.base import Accepted, OutboundMessage, SendError, Unknown
 from channels_app.providers.registry import provider_for
 from messaging import attempts as outcomes
-from messaging import media, pacing, policy, states, ways
+from messaging import contacts, live, media, pacing, policy, states, ways
 from messaging.models import DeliveryAttempt, Message
 
 if TYPE_CHECKING:
@@ -51,11 +52,8 @@ def deliver(message_id: str) -> dt.datetime | None:
             log.warning("message is gone", message=message_id)
             return None
         if isinstance(step, policy.Wait):
-            if step.reason != "waiting_throughput":
-                return step.until
-            # It is less than a second: to put the job back would cost more than to wait.
-            time.sleep(max(0.0, (step.until - timezone.now()).total_seconds()))
-            continue
+            _tell_those_behind(message_id, step.until)
+            return step.until
         if attempt is None:
             return None
         result = _ask_provider(attempt)
@@ -84,14 +82,37 @@ def _decide(message_id: str) -> tuple[policy.Step, DeliveryAttempt | None]:
             attempt = _start(message, step, now, number=len(attempts) + 1)
             pacing.note_start(attempt)
             outcomes.settle(message, [*attempts, attempt], next_attempt_at=None, decision="")
-        elif isinstance(step, policy.Wait) and step.reason == "waiting_throughput":
-            pass
         elif isinstance(step, policy.Wait):
             outcomes.settle(message, attempts, next_attempt_at=step.until, decision=step.reason)
         elif not isinstance(step, policy.Done):
             outcomes.settle(message, attempts, next_attempt_at=None, decision=step.reason)
             log.info("message is given up", message=message_id, reason=step.reason)
     return step, attempt
+
+
+def _tell_those_behind(message_id: str, until: dt.datetime) -> None:
+    """Have the later messages of a conversation say that they wait for this one.
+
+    Under the conversation's lock, like the storing of a message: none is missed between the two.
+    """
+    with transaction.atomic():
+        conversation = contacts.lock_conversation_of(message_id)
+        behind = Message.objects.filter(
+            conversation=conversation,
+            direction=Message.Direction.OUT,
+            status=states.Status.QUEUED,
+            decision__in=("", policy.TURN),
+        ).exclude(pk=message_id)
+        messages = list(behind.select_for_update(no_key=True).only("conversation"))
+        if messages:
+            Message.objects.filter(pk__in=[message.pk for message in messages]).update(
+                decision=policy.TURN,
+                next_attempt_at=until,
+                version=F("version") + 1,
+                updated_at=timezone.now(),
+            )
+        for message in messages:
+            live.message_changed(message)
 
 
 def _next_step(message: Message, attempts: list[DeliveryAttempt], now: dt.datetime) -> policy.Step:

@@ -246,6 +246,16 @@ class Message(models.Model):
                 name="message_client_reference",
             ),
             models.Index(fields=["status", "created_at"]),
+            models.Index(
+                fields=["next_attempt_at"],
+                condition=Q(next_attempt_at__isnull=False),
+                name="message_waiting",
+            ),
+            models.Index(
+                fields=["conversation"],
+                condition=Q(next_attempt_at__isnull=False),
+                name="message_waiting_here",
+            ),
         ]
 
     def __str__(self) -> str:

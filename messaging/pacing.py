@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # First half of an advisory lock's key; any number that no other lock of ours uses.
 _PACE_LOCK = 0x4641_4C4C
-_MINUTE, _DAY = dt.timedelta(minutes=1), dt.timedelta(days=1)
+_SECOND, _MINUTE, _DAY = dt.timedelta(seconds=1), dt.timedelta(minutes=1), dt.timedelta(days=1)
 # A process that has used less than this part of a limit does not ask the database about it.
 _SHARE = 3
 
@@ -82,11 +82,11 @@ def limits_of(
     channel = message.conversation.channel
     facts: dict[str, Any] = {}
     if rules.main_route == Route.OFFICIAL:
-        facts["throughput"] = _throughput_free_at(channel, now)
+        facts["throughput"] = _throughput_free_at(message, channel, now)
         facts["recipient"] = _recipient_free_at(message, now)
     if may_fall_back and rules.fallback is not None:
         session = _Session.of(channel, rules.fallback)
-        facts["fallback"] = _fallback_free_at(session, channel.fallback_per_minute, now)
+        facts["fallback"] = _fallback_free_at(message, session, channel.fallback_per_minute, now)
         facts |= _new_chat(message, session, now)
     return policy.Limits(**facts)
 
@@ -121,16 +121,45 @@ class _Session:
             message__conversation__channel__kind=Channel.Kind.OFFICIAL,
         )
 
+    def waiting(self) -> QuerySet[Message]:
+        """Messages of the channels that fall back to it."""
+        if self.route == Route.BAILEYS:
+            return Message.objects.filter(conversation__channel__fallback_channel=self.owner)
+        return Message.objects.filter(conversation__channel__in=self.channels)
 
-def _throughput_free_at(channel: Channel, now: dt.datetime) -> dt.datetime | None:
+
+def _throughput_free_at(message: Message, channel: Channel, now: dt.datetime) -> dt.datetime | None:
     if not _by_channel.full_within(channel.pk, 1.0):
         return None
-    second, limit = dt.timedelta(seconds=1), channel.throughput
+    limit = channel.throughput
     recent = DeliveryAttempt.objects.filter(
-        channel=channel, route=Route.OFFICIAL, started_at__gt=now - second
+        channel=channel, route=Route.OFFICIAL, started_at__gt=now - _SECOND
     )
     taken = list(recent.order_by("-started_at").values_list("started_at", flat=True)[:limit])
-    return taken[-1] + second if len(taken) >= limit else None
+    free_at = taken[-1] + _SECOND if len(taken) >= limit else None
+    waiting = Message.objects.filter(conversation__channel=channel)
+    return _behind_others(message, waiting, "waiting_throughput", free_at, _SECOND / limit, now)
+
+
+def _behind_others(
+    message: Message,
+    waiting: QuerySet[Message],
+    reason: str,
+    free_at: dt.datetime | None,
+    each: dt.timedelta,
+    now: dt.datetime,
+) -> dt.datetime | None:
+    """Return the first place that no other message was given; each place takes so long.
+
+    One whose own time has come takes the next that is free.
+    """
+    if message.decision == reason:
+        return free_at
+    given = waiting.filter(decision=reason, next_attempt_at__gt=now).exclude(pk=message.pk)
+    last = given.order_by("-next_attempt_at").values_list("next_attempt_at", flat=True).first()
+    if last is None:
+        return free_at
+    return max(last + each, free_at or now)
 
 
 def _recipient_free_at(message: Message, now: dt.datetime) -> dt.datetime | None:
@@ -145,18 +174,21 @@ def _recipient_free_at(message: Message, now: dt.datetime) -> dt.datetime | None
     return policy.recipient_free_at(list(sent.values_list("started_at", flat=True)), now=now)
 
 
-def _fallback_free_at(session: _Session, limit: int, now: dt.datetime) -> dt.datetime | None:
+def _fallback_free_at(
+    message: Message, session: _Session, limit: int, now: dt.datetime
+) -> dt.datetime | None:
     """Return when the session may next be used for a fallback, None when it may be now.
 
     A wait gets a random part, so that a number which always sends at its limit has no rhythm.
     """
+    each = _MINUTE / limit
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_PACE_LOCK, session.channels[0]])
     recent = session.fallbacks(since=now - _MINUTE).order_by("-started_at")
     taken = list(recent.values_list("started_at", flat=True)[:limit])
-    if len(taken) < limit:
-        return None
-    return taken[-1] + _MINUTE + random.random() * _MINUTE / limit  # noqa: S311
+    jitter = random.random() * each  # noqa: S311
+    free_at = taken[-1] + _MINUTE + jitter if len(taken) >= limit else None
+    return _behind_others(message, session.waiting(), "waiting_pace", free_at, each, now)
 
 
 def _new_chat(message: Message, session: _Session, now: dt.datetime) -> dict[str, Any]:

@@ -32,6 +32,9 @@ RECIPIENT_WINDOW = dt.timedelta(seconds=RECIPIENT_BURST * RECIPIENT_SECONDS)
 NEW_CHAT_REFUSALS, NEW_CHAT_REFUSALS_WITHIN = 2, dt.timedelta(hours=1)
 _NEW_CHATS_STOPPED, _REFUSED_BY_WHATSAPP = "463", frozenset({"ack_error", "error"})
 
+# What a message waits for whose turn has not come.
+TURN = "waiting_turn"
+
 # Reasons after which only a person sets the message going again.
 FINAL_REASONS = frozenset(
     {
@@ -67,6 +70,7 @@ REASONS: dict[str, str | Promise] = {
     "waiting_fallback": _("The fallback is not available; waiting to try it again."),
     "waiting_throughput": _("Waiting for a free place in the number's limit per second."),
     "waiting_recipient": _("WhatsApp limits how much one customer gets; waiting for a free place."),
+    TURN: _("An earlier message to this customer waits; this one goes out after it."),
     "waiting_new_chat": _("Waiting for a free place in the day's limit of new customers."),
     "fallback_retry": _("The fallback may be available again."),
     "no_fallback": _("The channel has no working fallback."),
@@ -124,6 +128,8 @@ class ChannelRules:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """When each limit next has a place for this message; None where it has one now.
+
+    A place is behind those that others wait for already.
 
     `new_chat` and `new_chats_stopped` are told for a customer to whom the fallback's number has
     not written yet and who never wrote to us.

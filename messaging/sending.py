@@ -157,6 +157,7 @@ def _store(channel: Channel, number: str, message: Message, reply_to: str | None
         message.reply_to = _quoted(conversation, reply_to)
     if message.media is not None:
         media.keep(message.media, type_=message.type)
+    _wait_behind_others(message)
     message.save(force_insert=True)
     _touch(conversation, now)
     tasks.enqueue_delivery(message)
@@ -171,6 +172,14 @@ def _quoted(conversation: Conversation, reply_to: str) -> Message:
         raise ValidationError(
             {"context": _("There is no such message in this conversation.")}
         ) from None
+
+
+def _wait_behind_others(message: Message) -> None:
+    """Say of a new message that it waits for an earlier one of its conversation, where one waits."""
+    waiting = message.conversation.messages.filter(next_attempt_at__isnull=False)
+    until = waiting.order_by("created_at").values_list("next_attempt_at", flat=True).first()
+    if until is not None:
+        message.decision, message.next_attempt_at = policy.TURN, until
 
 
 def _touch(conversation: Conversation, now: dt.datetime) -> None:

@@ -168,7 +168,7 @@ def test_a_conversation_keeps_its_order_while_its_first_message_waits(
     elsewhere.refresh_from_db()
     second.refresh_from_db()
     assert elsewhere.status == "sent"
-    assert (second.status, second.next_attempt_at) == ("queued", None)
+    assert (second.status, second.decision) == ("queued", "waiting_turn")
     make_due()
     run_jobs()
     texts = [sent["text"]["body"] for sent in graph.sends()]

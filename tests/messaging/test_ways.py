@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
+from collections import deque
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -312,15 +315,63 @@ def test_a_channel_that_opts_in_falls_back_on_a_marketing_limit(wired: Channel) 
 # -- limits ----------------------------------------------------------------------------------------
 
 
-def test_the_channel_s_throughput_is_kept(wired: Channel, graph: Provider) -> None:
+def test_the_channel_s_throughput_is_kept_and_each_message_is_told_its_place(
+    wired: Channel, graph: Provider
+) -> None:
     wired.messages_per_second = 3
     wired.save()
-    for number in range(9):
+    waiting = deque()
+    for number in range(8):
         message = accept(Channel.objects.get(pk=wired.pk), f"+55119888800{number:02}")
-        assert deliver(message) is None
+        if until := deliver(message):
+            assert (message.icon, message.decision) == ("clock", "waiting_throughput")
+            assert message.next_attempt_at == until
+            waiting.append((until, message))
+    places = [until for until, _ in waiting]
+    assert len(places) == 5
+    third = dt.timedelta(seconds=0.32)
+    assert all(later - first > third for first, later in pairwise(places))
+    while waiting:
+        until, message = waiting.popleft()
+        time.sleep(max(0.0, (until - timezone.now()).total_seconds()))
+        if again := deliver(message):
+            waiting.appendleft((again, message))
     times = [request["at"] for request in graph.simulator.requests if request["method"] == "POST"]
-    assert len(times) == 9
+    assert len(times) == 8
     assert all(later - first > 0.9 for first, later in zip(times, times[3:], strict=False))
+
+
+def test_what_comes_behind_a_waiting_message_is_told_so(wired: Channel, graph: Provider) -> None:
+    graph.plays("refused_131016")
+    first, before = accept(wired), accept(wired)
+    elsewhere = accept(wired, customer())
+    until = deliver(first)
+    after = accept(wired)
+    for behind in (before, after):
+        behind.refresh_from_db()
+        assert (behind.icon, behind.decision, behind.next_attempt_at) == (
+            "clock", "waiting_turn", until,
+        )  # fmt: skip
+    elsewhere.refresh_from_db()
+    assert elsewhere.decision == ""
+    assert before.version > after.version
+
+    assert deliver(before) is None
+    assert (before.status, before.decision, before.next_attempt_at) == ("sent", "", None)
+
+
+def test_the_fallback_s_places_are_given_one_after_the_other(wired: Channel) -> None:
+    wired.fallback_per_minute = 4
+    wired.save()
+    messages = [accept(wired, customer(graph="47")) for _ in range(4)]
+    assert [deliver(message) for message in messages] == [None] * 4
+    elsewhere = [customer(graph="47").replace("+55 11", f"+55 {area}") for area in (12, 13, 14)]
+    waiting = [accept(wired, number) for number in elsewhere]
+    places = [deliver(message) for message in waiting]
+    assert [message.decision for message in waiting] == ["waiting_pace"] * 3
+    assert all(b - a >= dt.timedelta(seconds=15) for a, b in pairwise(places) if a and b)
+    assert places[0] is not None
+    assert places[0] - timezone.now() < dt.timedelta(seconds=76)
 
 
 def test_one_customer_gets_45_messages_and_the_next_waits_with_its_reason(wired: Channel) -> None:
