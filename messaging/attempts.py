@@ -19,6 +19,7 @@ from django.utils.translation import gettext_noop
 
 from channels_app.providers.base import Accepted, Rejected, SendError
 from messaging import live, phones, policy, states, tasks, ways
+from messaging.content import MEDIA_TYPES
 from messaging.inbound.cloud import web_message_id
 from messaging.models import Conversation, DeliveryAttempt, Message, ParkedReceipt
 from messaging.states import Outcome, Receipt, Route
@@ -31,7 +32,7 @@ _TAKEN = (states.Status.SENT, states.Status.DELIVERED, states.Status.READ)
 # How far the send may lie from the time that the ack's message tells.
 _UNNAMED_BEFORE, _UNNAMED_AFTER = dt.timedelta(minutes=10), dt.timedelta(seconds=10)
 
-
+WITHOUT_CAPTION = ~Q(message__content__has_key="caption") | Q(message__content__caption="")
 # Of several sends of the same words, a sign of one says nothing yet of one that may not have left.
 TAKEN_FIRST = (ExpressionWrapper(Q(outcome=Outcome.UNKNOWN), BooleanField()), "started_at")
 
@@ -81,6 +82,24 @@ def find_unnamed(
         return sent_there.first()
     found = list(candidates[:2])
     return found[0] if len(found) == 1 else None
+
+
+def with_words(type_: str, text: str, filename: str = "") -> Q | None:
+    """Return what selects the attempts of messages with these words, or None where there are none.
+
+    A file is known by its caption, a document by its name as well; any other file without words
+    may be any file.
+    """
+    if type_ == "text":
+        return Q(message__type=type_, message__text=text) if text else None
+    if type_ not in MEDIA_TYPES:
+        return None
+    if text:
+        return Q(message__type=type_, message__content__caption=text)
+    if type_ == "document" and filename:
+        same = Q(message__content__filename=filename) | Q(message__media__filename=filename)
+        return Q(same, WITHOUT_CAPTION, message__type=type_)
+    return None
 
 
 def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:

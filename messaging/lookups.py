@@ -1,8 +1,9 @@
 """Unknown sends by a session, looked up at the provider that can tell.
 
 wwebjs-api lists a chat's messages, Evolution those of an instance: what stands there with an ack of
-WhatsApp's server was sent. What does not stand there proves nothing, so the message goes on being
-held for a person.
+WhatsApp's server was sent. Texts are known by their words, files by their caption or a document by
+its name; a file without either may be any file and is not looked up. What does not stand there
+proves nothing, so the message goes on being held for a person.
 (Meta's `message_history` would be the like for the official API; what it answers is not verified,
 contracts/cloud-api.md §3, so nothing is built on it.)
 """
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
+from django.db.models import Q
 from django.utils import timezone
 
 from channels_app.providers import http
@@ -23,7 +26,7 @@ from messaging import attempts as outcomes
 from messaging import phones
 from messaging.inbound import evolution
 from messaging.inbound.events import MessageEvent, ReceiptEvent
-from messaging.models import DeliveryAttempt
+from messaging.models import DeliveryAttempt, Message
 from messaging.states import Outcome, Receipt, Route
 
 # Meanwhile the send may still be under way; after that nobody expects it any more.
@@ -38,22 +41,56 @@ log = structlog.get_logger(__name__)
 
 
 def look_up_unknown() -> None:
-    """Ask wwebjs-api and Evolution for the texts whose send nobody heard the end of."""
+    """Ask wwebjs-api and Evolution for the messages whose send nobody heard the end of."""
     now = timezone.now()
     unknown = DeliveryAttempt.objects.filter(
         outcome=Outcome.UNKNOWN,
         route__in=_FINDERS,
-        message__type="text",
         started_at__range=(now - LAST_AFTER, now - FIRST_AFTER),
-    ).select_related("channel", "message__conversation__contact")
-    for attempt in unknown.order_by("started_at")[:AT_ONCE]:
-        _look_up(attempt)
+    ).select_related("channel", "message__conversation__contact", "message__media")
+    known = [
+        (attempt, words)
+        for attempt in unknown.order_by("started_at")
+        if (words := _words(attempt.message)) is not None
+    ]
+    for attempt, words in known[:AT_ONCE]:
+        _look_up(attempt, words)
 
 
-def _look_up(attempt: DeliveryAttempt) -> None:
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What a message is known by. A name counts where there is no text."""
+
+    type: str
+    text: str
+    filename: str = ""
+
+    def are_of(self, *, type_: str, text: str, filename: str) -> bool:
+        named = bool(self.text) or filename == self.filename
+        return type_ == self.type and text == self.text and named
+
+    @property
+    def attempts(self) -> Q:
+        found = outcomes.with_words(self.type, self.text, self.filename)
+        assert found is not None
+        return found
+
+
+def _words(message: Message) -> _Words | None:
+    """Return what the message is known by, None where it might be any other."""
+    content = message.content if isinstance(message.content, dict) else {}
+    text = message.text or content.get("caption") or ""
+    name = content.get("filename") or (message.media.filename if message.media else "")
+    if outcomes.with_words(message.type, text, name) is None:
+        return None
+    return _Words(message.type, text, name)
+
+
+def _look_up(attempt: DeliveryAttempt, words: _Words) -> None:
     message = attempt.message
     try:
-        found = _FINDERS[Route(attempt.route)](attempt, attempt.started_at - CLOCKS_DIFFER)
+        since = attempt.started_at - CLOCKS_DIFFER
+        found = _FINDERS[Route(attempt.route)](attempt, words, since)
     except (SendError, http.RequestFailed, EvolutionFailed) as error:
         log.info("look-up of an unknown send failed", error=type(error).__name__)
         return
@@ -68,23 +105,23 @@ def _look_up(attempt: DeliveryAttempt) -> None:
         ).values_list("provider_message_id", flat=True)
     )
     free = [id_ for id_ in found if id_ not in taken]
-    if len(free) > _others_without_id(attempt):
+    if len(free) > _others_without_id(attempt, words):
         log.info("look-up found an unknown send", message=str(message.pk))
         outcomes.tell_receipt(attempt, Receipt.SENT, provider_message_id=free[0])
 
 
-def _others_without_id(attempt: DeliveryAttempt) -> int:
+def _others_without_id(attempt: DeliveryAttempt, words: _Words) -> int:
     """How many sends of the same words were taken, or may be, whose ids are not known either.
 
     As many of the messages that were found are theirs.
     """
     return (
         DeliveryAttempt.objects.filter(
+            words.attempts,
             channel=attempt.channel_id,
             route=attempt.route,
             provider_message_id="",
             outcome__in=(Outcome.STARTED, Outcome.ACCEPTED),
-            message__text=attempt.message.text,
             message__conversation=attempt.message.conversation_id,
             started_at__gte=attempt.started_at,
         )
@@ -93,23 +130,25 @@ def _others_without_id(attempt: DeliveryAttempt) -> int:
     )
 
 
-def _by_wwebjs(attempt: DeliveryAttempt, since: dt.datetime) -> list[str]:
-    message = attempt.message
-    number = message.conversation.contact.phone_number or ""
-    return WwebjsProvider(attempt.channel).sent_texts(number, message.text, since=since)
+def _by_wwebjs(attempt: DeliveryAttempt, words: _Words, since: dt.datetime) -> list[str]:
+    number = attempt.message.conversation.contact.phone_number or ""
+    sent = WwebjsProvider(attempt.channel).sent_messages(number, since=since)
+    return [m.id for m in sent if words.are_of(type_=m.type, text=m.text, filename=m.filename)]
 
 
-def _by_evolution(attempt: DeliveryAttempt, since: dt.datetime) -> list[str]:
+def _by_evolution(attempt: DeliveryAttempt, words: _Words, since: dt.datetime) -> list[str]:
     """The ids, oldest first, of the latest messages that are this one and that WhatsApp took."""
-    message, name = attempt.message, attempt.channel.instance_name
-    number = phones.spellings(message.conversation.contact.phone_number or "")
+    name = attempt.channel.instance_name
+    number = phones.spellings(attempt.message.conversation.contact.phone_number or "")
     found = []
     for record in EvolutionInstance(attempt.channel).messages(page=1, size=LATEST):
         sent = next(iter(evolution.read(evolution.as_event(name, record))), None)
         if (
             isinstance(sent, MessageEvent)
             and sent.outgoing
-            and sent.text == message.text
+            and words.are_of(
+                type_=sent.type, text=sent.text, filename=str(sent.content.get("filename") or "")
+            )
             and sent.phone_number in number
             and sent.at >= since
         ):
@@ -121,7 +160,7 @@ def _by_evolution(attempt: DeliveryAttempt, since: dt.datetime) -> list[str]:
 
 
 _TAKEN = {Receipt.SENT, Receipt.DELIVERED, Receipt.READ}
-_FINDERS: dict[Route, Callable[[DeliveryAttempt, dt.datetime], list[str]]] = {
+_FINDERS: dict[Route, Callable[[DeliveryAttempt, _Words, dt.datetime], list[str]]] = {
     Route.WWEBJS: _by_wwebjs,
     Route.BAILEYS: _by_evolution,
 }

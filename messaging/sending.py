@@ -175,7 +175,7 @@ def _quoted(conversation: Conversation, reply_to: str) -> Message:
 
 
 def _wait_behind_others(message: Message) -> None:
-    """Say of a new message that it waits for an earlier one of its conversation, where one waits."""
+    """Say of a new message that it waits for an earlier one of its conversation, if it does."""
     waiting = message.conversation.messages.filter(next_attempt_at__isnull=False)
     until = waiting.order_by("created_at").values_list("next_attempt_at", flat=True).first()
     if until is not None:

@@ -11,6 +11,7 @@ import datetime as dt
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -40,6 +41,8 @@ CHECK_SECONDS = 5.0
 # sendSeen would mark the customer's chat as read, linkPreview fetches the link before sending.
 SEND_OPTIONS: Mapping[str, Any] = {"sendSeen": False, "linkPreview": False}
 
+# WhatsApp Web's words for the types that have other names here.
+_TYPES = {"chat": "text", "ptt": "audio"}
 _FILE_TYPES = ("image", "video", "audio", "document", "sticker")
 # After these the remembered form of a number is not trusted any more.
 _WRONG_FORM = ("not_on_whatsapp", "invalid_recipient")
@@ -58,6 +61,16 @@ _BEFORE_THE_SEND: dict[str, tuple[type[SendError], str]] = {
     "Cannot read properties of undefined (reading 'endsWith')": (Rejected, "refused_request"),
     "Cannot read properties of undefined (reading 'getChat')": (Transient, "session_not_ready"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """A message that stands in a chat: `text` is a file's caption."""
+
+    id: str
+    type: str
+    text: str
+    filename: str
 
 
 class WwebjsProvider:
@@ -163,10 +176,10 @@ class WwebjsProvider:
                 return chat_id
         raise failure(Rejected, "not_on_whatsapp")
 
-    def sent_texts(self, to: str, text: str, *, since: dt.datetime) -> list[str]:
-        """Return the ids of the messages with this text that WhatsApp took from us since then.
+    def sent_messages(self, to: str, *, since: dt.datetime) -> list[SentMessage]:
+        """Return the messages to this number that WhatsApp took from us since then, oldest first.
 
-        Oldest first. On builds that cannot list a chat, and on any other trouble, raises SendError
+        On builds that cannot list a chat, and on any other trouble, raises SendError
         or http.RequestFailed (contracts/wwebjs-api.md §3).
         """
         chat_id = self._chat_id(re.sub(r"\D", "", to))
@@ -181,18 +194,17 @@ class WwebjsProvider:
         messages = body.get("messages") if body is not None else None
         if answer.status != 200 or not isinstance(messages, list):
             raise _read_refusal(answer, body, secrets=(self._key,))
-        found = (
-            short_id(message.get("id"))
+        return [
+            _sent(message, id_)
             for message in messages
             if isinstance(message, Mapping)
             and message.get("fromMe") is True
-            and message.get("body") == text
             and isinstance(message.get("timestamp"), int | float)
             and message["timestamp"] >= int(since.timestamp())
             and isinstance(message.get("ack"), int)
             and message["ack"] >= 1
-        )
-        return [id_ for id_ in found if id_ is not None]
+            and (id_ := short_id(message.get("id"))) is not None
+        ]
 
     def check(self) -> ConnectionReport:
         """Ask for key, session and readiness, in that order. Never raises.
@@ -371,6 +383,18 @@ def read_answer(answer: http.Answer, chat_id: str, *, secrets: tuple[str, ...] =
             raise failure(Rejected, "ack_error", http_status=200)
         return Accepted(short_id(message.get("id")), chat_id)
     raise _read_refusal(answer, body, secrets=secrets)
+
+
+def _sent(message: Mapping[str, Any], id_: str) -> SentMessage:
+    data = message.get("_data")
+    name = data.get("filename") if isinstance(data, Mapping) else None
+    type_, words = message.get("type"), message.get("body")
+    return SentMessage(
+        id=id_,
+        type=_TYPES.get(type_, type_) if isinstance(type_, str) else "",
+        text=words if isinstance(words, str) else "",
+        filename=name if isinstance(name, str) else "",
+    )
 
 
 def short_id(value: object) -> str | None:

@@ -88,19 +88,12 @@ def _by_text(channel: Channel, event: MessageEvent, *, official: bool) -> Delive
     official API sends: in flight with the same words to the same customer, it is that.
     """
     unnamed = _around(channel, event).filter(provider_message_id="", message__type=event.type)
-    name = event.content.get("filename") if event.type == "document" else None
-    if event.type in MEDIA_TYPES and event.text:
-        unnamed = unnamed.filter(message__content__caption=event.text)
+    name = event.content.get("filename")
+    words = outcomes.with_words(event.type, event.text, name if isinstance(name, str) else "")
+    if words is not None:
+        unnamed = unnamed.filter(words)
     elif event.type in MEDIA_TYPES:
-        bare = ~Q(message__content__has_key="caption") | Q(message__content__caption="")
-        unnamed = unnamed.filter(bare)
-        if isinstance(name, str) and name:
-            same = Q(message__content__filename=name) | Q(message__media__filename=name)
-            unnamed = unnamed.filter(same)
-        else:
-            unnamed = unnamed.filter(outcome=Outcome.ACCEPTED)
-    elif event.type == "text" and event.text:
-        unnamed = unnamed.filter(message__text=event.text)
+        unnamed = unnamed.filter(outcomes.WITHOUT_CAPTION, outcome=Outcome.ACCEPTED)
     else:
         return None
     by_session = unnamed.filter(

@@ -24,10 +24,11 @@ from django.utils import timezone, translation
 from channels_app.models import Channel
 from channels_app.providers import media_types
 from channels_app.providers.base import OutboundFile
-from messaging import care, media, sending
+from messaging import care, lookups, media, sending
 from messaging.inbound import media as aside
 from messaging.inbound import receiving
-from messaging.models import Media, MediaUpload, Message
+from messaging.models import DeliveryAttempt, Media, MediaUpload, Message
+from messaging.states import Outcome
 from simulators.base import run_in_thread
 from simulators.evolution import SIMULATOR, InstanceSpec, create_app
 from simulators.evolution_model import EvolutionSettings
@@ -681,3 +682,63 @@ def test_the_echo_of_a_document_is_known_by_its_file_name(
 
     attempt.refresh_from_db()
     assert (attempt.outcome == "accepted") == proved
+
+
+# -- look-ups of unknown sends ---------------------------------------------------------------------
+
+
+KNOWN_FILES = [
+    ("image", "foto.png", files.PNG, {"caption": "Segue a foto"}, True),
+    ("document", "nota.pdf", files.PDF, {}, True),
+    ("image", "foto.png", files.PNG, {}, False),
+]
+
+
+def look_up(message: Message) -> None:
+    unknown = DeliveryAttempt.objects.filter(message=message, outcome=Outcome.UNKNOWN)
+    unknown.update(started_at=timezone.now() - dt.timedelta(seconds=6))
+    lookups.look_up_unknown()
+    message.refresh_from_db()
+
+
+@pytest.mark.parametrize(("type_", "name", "data", "content", "found"), KNOWN_FILES)
+def test_an_unknown_file_is_looked_up_at_wwebjs_by_its_caption_or_name(
+    wired: Channel, wwebjs: Provider, type_: str, name: str, data: bytes,
+    content: dict[str, str], found: bool,
+) -> None:  # fmt: skip
+    to = customer(graph="47", fallback="24")
+    message = send(wired, upload(data, name), to, type_, **content)
+    deliver(message)
+    assert message.decision == "fallback_unconfirmed"
+    wwebjs.settle()
+    look_up(message)
+    assert (message.icon == "globe") is found
+
+
+@pytest.mark.parametrize(("type_", "name", "data", "content", "found"), KNOWN_FILES)
+def test_an_unknown_file_is_looked_up_at_evolution_by_its_caption_or_name(
+    baileys: Channel, evolution: Provider, type_: str, name: str, data: bytes,
+    content: dict[str, str], found: bool,
+) -> None:  # fmt: skip
+    baileys.confirm_seconds = 0
+    baileys.save()
+    evolution.plays("reset_after")
+    message = send(baileys, upload(data, name), customer(), type_, **content)
+    deliver(message)
+    assert message.icon == "unconfirmed"
+    evolution.settle()
+    look_up(message)
+    assert (message.icon == "globe") is found
+
+
+def test_another_file_of_the_same_kind_proves_nothing(wired: Channel, wwebjs: Provider) -> None:
+    to = customer(graph="47")
+    wwebjs.plays("reset_before", "ok")
+    lost = send(wired, upload(), to, caption="A primeira")
+    other = send(wired, upload(), to, caption="A segunda")
+    deliver(lost)
+    deliver(other)
+    assert other.icon == "globe"
+    wwebjs.settle()
+    look_up(lost)
+    assert lost.decision == "fallback_unconfirmed"
