@@ -37,6 +37,8 @@ OBJECT_TYPES: Final = frozenset(
     }
 )
 FILE_TYPES: Final = frozenset({"image", "video", "audio", "document", "sticker"})
+# With these a request is refused whose upload Meta does not know (any more).
+_UPLOAD_GONE: Final = frozenset({"100", "131009", "131053"})
 CHECK_SECONDS = 10.0
 DOWNLOAD_SECONDS = 120.0
 _NUMBER_FIELDS = "display_phone_number,verified_name,quality_rating,is_on_biz_app,platform_type"
@@ -64,11 +66,15 @@ class CloudProvider:
         body[message.type]["id"] = known or self._upload(file)
         try:
             return self._send(body)
-        except Rejected:
-            if known:
-                # It may be that Meta does not know the id any more: a retry uploads again.
-                file.remember("")
-            raise
+        except Rejected as error:
+            if not known:
+                raise
+            file.remember("")
+            if error.code not in _UPLOAD_GONE:
+                raise
+        # An id lives for 30 days and for the number that uploaded it (§1.5). Nothing was sent.
+        body[message.type]["id"] = self._upload(file)
+        return self._send(body)
 
     def _send(self, body: dict[str, Any]) -> Accepted:
         try:

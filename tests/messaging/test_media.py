@@ -187,6 +187,20 @@ def test_one_upload_serves_many_messages_and_a_retry_uploads_it_no_second_time(
     assert {body["image"]["id"] for body in graph.sends()} == {known.provider_media_id}
 
 
+def test_an_upload_that_meta_does_not_know_any_more_is_made_again_within_the_attempt(
+    wired: Channel, graph: Provider
+) -> None:
+    file = upload()
+    deliver(send(wired, file, customer()))
+    old = MediaUpload.objects.get().provider_media_id
+    graph.plays("refused_131053")
+    message = send(wired, file, customer())
+    deliver(message)
+    assert trail(message) == [("official", "accepted", "")]
+    new = MediaUpload.objects.get().provider_media_id
+    assert [body["image"]["id"] for body in graph.sends()] == [old, old, new]
+
+
 # -- the three ways -------------------------------------------------------------------------------
 
 
