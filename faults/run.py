@@ -45,6 +45,12 @@ WWEBJS = {
     "protocol_timeout": 4.0,
     "late_delivery_seconds": 1.0,
 }
+EVOLUTION = {
+    "ack_delays": [0.1, 0.2, 0.4],
+    "hang_seconds": 10.0,
+    "slow_seconds": 1.0,
+    "webhook_initial_seconds": 1.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ def run(plan: Plan, *, say: Callable[[str], object] = lambda line: None) -> Verd
             accepted,
             _snapshot(product, "all"),
             _book(product.graph),
-            _book(product.wwebjs),
+            _book(product.wwebjs) + _book(product.evolution),
         )
     kills = ", ".join(f"{name} {n}" for name, n in sorted(chaos.kills.items())) or "none"
     verdict.heading = (
@@ -98,49 +104,66 @@ def _second_worker(product: Product) -> Iterator[SecondWorker]:
         second.stop()
 
 
-def _prepare(product: Product, headers: dict[str, str]) -> dict[bool, int]:
-    """Set channels and simulators up; returns the channels' ids, by `Letter.account`."""
-    for simulator, values in ((product.graph, GRAPH), (product.wwebjs, WWEBJS)):
+def _prepare(product: Product, headers: dict[str, str]) -> dict[str, int]:
+    """Set channels and simulators up; returns the channels' ids, by `Letter.channel`."""
+    for simulator, values in (
+        (product.graph, GRAPH), (product.wwebjs, WWEBJS), (product.evolution, EVOLUTION),
+    ):  # fmt: skip
         _post(f"{simulator}/_control/settings", values)
     url = f"{product.url}/api/channels/"
     [main, *_] = requests.get(f"{url}?kind=official", headers=headers, timeout=20).json()
-    requests.patch(
-        f"{url}{main['id']}/", json=CHANNEL, headers=headers, timeout=20
-    ).raise_for_status()
+    [session, *_] = requests.get(f"{url}?kind=baileys", headers=headers, timeout=20).json()
+    impatient = {"request_timeout_seconds": CHANNEL["request_timeout_seconds"]}
+    for known, changes in ((main, CHANNEL), (session, impatient)):
+        requests.patch(
+            f"{url}{known['id']}/", json=changes, headers=headers, timeout=20
+        ).raise_for_status()
     _post(
         f"{product.wwebjs}/_control/settings",
         {"webhook_url": f"{product.url}/api/webhooks/wwebjs/{main['id']}"},
     )
     from messaging import demo_settings
 
-    other = {
-        **CHANNEL,
+    refused = {
         "name": "Refused account",
-        "kind": "official",
-        "graph_url": product.graph,
         "phone_number_id": "106540352242999",
-        "access_token": demo_settings.ACCESS_TOKEN,
-        "app_secret": demo_settings.APP_SECRET,
         "fallback": "wwebjs",
         "wwebjs_url": product.wwebjs,
         "wwebjs_api_key": demo_settings.WWEBJS_API_KEY,
         "wwebjs_session_id": demo_settings.WWEBJS_SESSION,
     }
-    made = requests.post(url, json=other, headers=headers, timeout=20)
-    made.raise_for_status()
-    number = {
-        "phone_number_id": other["phone_number_id"],
-        "token": other["access_token"],
-        "app_secret": other["app_secret"],
+    with_baileys = {
+        "name": "With Baileys",
+        "phone_number_id": "106540352242998",
+        "fallback": "baileys",
+        "fallback_channel": session["id"],
     }
-    _post(f"{product.graph}/_control/numbers", number)
-    return {False: int(main["id"]), True: int(made.json()["id"])}
+    ids = {"main": int(main["id"])}
+    for name, own in (("account", refused), ("baileys", with_baileys)):
+        body = {
+            **CHANNEL,
+            **own,
+            "kind": "official",
+            "graph_url": product.graph,
+            "access_token": demo_settings.ACCESS_TOKEN,
+            "app_secret": demo_settings.APP_SECRET,
+        }
+        number = {
+            "phone_number_id": body["phone_number_id"],
+            "token": body["access_token"],
+            "app_secret": body["app_secret"],
+        }
+        _post(f"{product.graph}/_control/numbers", number)
+        made = requests.post(url, json=body, headers=headers, timeout=20)
+        made.raise_for_status()
+        ids[name] = int(made.json()["id"])
+    return ids
 
 
 def _send_all(
     product: Product,
     headers: dict[str, str],
-    channels: dict[bool, int],
+    channels: dict[str, int],
     to_send: list[Letter],
     say: Callable[[str], object],
 ) -> dict[int, str]:
@@ -163,7 +186,7 @@ def _send_all(
             here.session = requests.Session()
         with turns[to]:
             letter = next(waiting[to])
-            body = {"channel": channels[letter.account], "to": letter.to, "text": letter.text}
+            body = {"channel": channels[letter.channel], "to": letter.to, "text": letter.text}
             key = {"Idempotency-Key": letter.text}
             while True:
                 try:
@@ -197,7 +220,7 @@ def _wait_for_quiet(product: Product, say: Callable[[str], object]) -> None:
     least = None
     quiet = 0
     while quiet < 2:
-        for simulator in (product.graph, product.wwebjs):
+        for simulator in (product.graph, product.wwebjs, product.evolution):
             requests.post(f"{simulator}/_control/settle?timeout=30", timeout=60)
         unfinished = _snapshot(product)
         quiet = 0 if any(unfinished.values()) else quiet + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Literal
 
 # Brazilian area codes: each gives every scenario one more customer.
 AREAS = (
@@ -28,18 +29,27 @@ FALLBACK = (
 )  # fmt: skip
 # Certainly not sent: tried again after 3, 15 and 60 s.
 SLOW_FALLBACK = ("13", "31", "32")
+# Digits of simulators/evolution_model.py, without the same ones.
+BAILEYS = (
+    "00", "00", "00", "00", "02", "06", "07", "09", "10", "13", "20", "21", "23", "24", "25", "26",
+    "27", "28", "29",
+)  # fmt: skip
+SLOW_BAILEYS = ("30", "31")
+
+# The channels: one with a wwebjs session, one that Meta refuses altogether, one with Baileys.
+Channel = Literal["main", "account", "baileys"]
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One message to send. `account` says that it goes out by the channel that Meta refuses."""
+    """One message to send by a channel; `graph` and `fallback` are the scenarios that it plays."""
 
     number: int
     to: str
     text: str
     graph: str
     fallback: str
-    account: bool = False
+    channel: Channel = "main"
 
 
 def letters(count: int, seed: int) -> list[Letter]:
@@ -48,11 +58,12 @@ def letters(count: int, seed: int) -> list[Letter]:
     calm = max(10, count // 4)
     kinds = [REFUSED, PASSING, LATE, UNKNOWN, DISORDER]
     weights: list[float] = [8, 2, 5, 6, 5]
-    fallbacks: tuple[str, ...] = FALLBACK
+    web: tuple[str, ...] = FALLBACK
+    baileys: tuple[str, ...] = BAILEYS
     if count >= 1000:
         kinds.append(SLOW)
         weights.append(0.2)
-        fallbacks += SLOW_FALLBACK
+        web, baileys = web + SLOW_FALLBACK, baileys + SLOW_BAILEYS
     found = []
     for number in range(count):
         text = f"faults {seed} {number}"
@@ -61,9 +72,9 @@ def letters(count: int, seed: int) -> list[Letter]:
             to = f"+55119{70_000_000 + rng.randrange(calm)}"
             found.append(Letter(number, to, text, "00", "00"))
             continue
-        account = chance > 0.98
-        graph = rng.choice(ACCOUNT if account else rng.choices(kinds, weights)[0])
-        fallback = rng.choice(fallbacks)
+        channel: Channel = "account" if chance > 0.98 else "baileys" if chance > 0.86 else "main"
+        graph = rng.choice(ACCOUNT if channel == "account" else rng.choices(kinds, weights)[0])
+        fallback = rng.choice(baileys if channel == "baileys" else web)
         to = f"+55{rng.choice(AREAS)}99999{fallback}{graph}"
-        found.append(Letter(number, to, text, graph, fallback, account))
+        found.append(Letter(number, to, text, graph, fallback, channel))
     return found

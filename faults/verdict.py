@@ -32,11 +32,14 @@ def judge(
     accepted: Mapping[int, str],
     database: Mapping[str, Any],
     graph_book: Sequence[Mapping[str, Any]],
-    wwebjs_book: Sequence[Mapping[str, Any]],
+    session_books: Sequence[Mapping[str, Any]],
 ) -> Verdict:
-    """Return the verdict. `accepted` are our ids of the messages that REST took, by number."""
+    """Return the verdict. `accepted` are our ids of the messages that REST took, by number.
+
+    `session_books` are what wwebjs-api and Evolution noted.
+    """
     verdict = Verdict()
-    by_graph, by_web = _by_text(graph_book), _by_text(wwebjs_book)
+    by_graph, by_web = _by_text(graph_book), _by_text(session_books)
     for letter in letters:
         message = database["messages"].get(accepted.get(letter.number, ""))
         if message is None:
@@ -66,6 +69,8 @@ def _judge_one(
     what = f"{letter} {message}"
     verdict.counts[f"icon {message['icon']}"] += 1
     verdict.counts["attempts"] += len(attempts)
+    if message["icon"] == "globe":
+        verdict.counts[f"globe by {message['route']}"] += 1
     verdict.counts["reached the customer"] += bool(by_graph + by_web)
 
     if message["waiting"] or (status not in TAKEN and not message["decision"]):
@@ -81,7 +86,7 @@ def _judge_one(
     if official and by_graph and status == "sent":
         verdict.faults.append(f"one tick for what was delivered: {what}")
     if message["icon"] == "globe" and not web:
-        verdict.faults.append(f"a globe for what wwebjs never took: {what}")
+        verdict.faults.append(f"a globe for what no session took: {what}")
     if message["icon"] == "globe" and status in ("delivered", "read") and not by_web:
         verdict.faults.append(f"a globe with ticks for what did not arrive: {what}")
     if status == "rejected" and by_graph + by_web:
