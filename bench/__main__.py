@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("sending", "receive_mode")
+NAMES = ("sending", "receive_mode", "crash")
 
 
 def main() -> int:

@@ -130,7 +130,7 @@ def percentiles(title: str, seconds: Sequence[float]) -> None:
 
 def memory(product: Product) -> None:
     """Print the resident memory of each process."""
-    for name, process in _processes(product):
+    for name, process in processes(product):
         with contextlib.suppress(psutil.Error):
             if "postgres:" not in " ".join(process.cmdline()):
                 print(f"memory of {name:<48} {process.memory_info().rss / 2**20:7.1f} MB")
@@ -139,13 +139,14 @@ def memory(product: Product) -> None:
 def cpu_seconds(product: Product) -> dict[str, float]:
     """Return the processor time that each kind of process has used so far, this one included."""
     used = {"this script": sum(psutil.Process().cpu_times()[:2])}
-    for name, process in _processes(product):
+    for name, process in processes(product):
         with contextlib.suppress(psutil.Error):
             used[name] = used.get(name, 0.0) + sum(process.cpu_times()[:2])
     return used
 
 
-def _processes(product: Product) -> Iterator[tuple[str, psutil.Process]]:
+def processes(product: Product) -> Iterator[tuple[str, psutil.Process]]:
+    """The processes under the supervisor, each with its kind."""
     for process in psutil.Process(product.process.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):
             command = " ".join(process.cmdline())
