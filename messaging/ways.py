@@ -35,13 +35,15 @@ def note(attempt: DeliveryAttempt, result: Accepted | SendError) -> None:
     if isinstance(result, Accepted):
         _note_accepted(attempt)
     else:
-        _note_failure(attempt, result.code, late=False, http_status=result.http_status)
+        _note_failure(
+            attempt, result.code, late=False, title=result.title, http_status=result.http_status
+        )
 
 
 def note_receipt(attempt: DeliveryAttempt) -> None:
     """Draw the conclusions from a receipt that changed the attempt. In a transaction."""
     if attempt.outcome == Outcome.REJECTED and attempt.receipt == Receipt.FAILED:
-        _note_failure(attempt, attempt.error_code, late=True)
+        _note_failure(attempt, attempt.error_code, late=True, title=attempt.error_title)
     elif attempt.outcome == Outcome.ACCEPTED and attempt.rule in ("probe", "asked"):
         # A way whose refusals come late is proved by this only.
         breakers.close(attempt.channel, attempt.route)
@@ -62,7 +64,12 @@ def _note_accepted(attempt: DeliveryAttempt) -> None:
 
 
 def _note_failure(
-    attempt: DeliveryAttempt, code: str, *, late: bool, http_status: int | None = None
+    attempt: DeliveryAttempt,
+    code: str,
+    *,
+    late: bool,
+    title: str,
+    http_status: int | None = None,
 ) -> None:
     channel, route = attempt.channel, attempt.route
     rule = cloud_errors.lookup(code, http_status=http_status)
@@ -78,8 +85,9 @@ def _note_failure(
         breakers.warn(channel, route, code=code)
     elif rule.alarm:
         # The way works; somebody must still look into the request, or into a code that is new.
-        detail = "wwebjs" if route == Route.WWEBJS else ""
-        breakers.note_refused(channel, code=code, detail=detail)
+        told = "" if rule.known else title
+        way = "wwebjs" if route == Route.WWEBJS else ""
+        breakers.note_refused(channel, code=code, detail=", ".join(filter(None, [told, way])))
         return
     elif code not in _UNREACHABLE:
         return

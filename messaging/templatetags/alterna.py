@@ -92,7 +92,7 @@ def _reasons(message: Message) -> list[str]:
     ):
         lines.append(str(reason_text(message.decision)))
         if message.next_attempt_at is not None:
-            lines.append(_("Expected at {time}").replace("{time}", exact(message.next_attempt_at)))
+            lines.append(_("Expected at {time}").replace("{time}", due(message.next_attempt_at)))
     return lines
 
 
@@ -125,6 +125,13 @@ def receipt_label(receipt: str) -> str:
 def code_title(code: str) -> str:
     """Return the sentence for an error code or a word of ours, a session's included."""
     return session_words.sentence(code).removesuffix(".")
+
+
+@register.filter
+def titled_code(code: str) -> str:
+    """Return the sentence for an error code and, of a provider's own, the code itself."""
+    title = code_title(code)
+    return f"{title} ({code})" if code.isdigit() and code not in title else title
 
 
 @register.filter
@@ -283,6 +290,13 @@ def exact(moment: dt.datetime) -> str:
     """Return date and time in the installation's time zone, to the second."""
     local = timezone.localtime(moment)
     return f"{formats.date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M:%S}"
+
+
+@register.filter
+def due(moment: dt.datetime) -> str:
+    """Return when something is to come: the time alone where that is today."""
+    local = timezone.localtime(moment)
+    return f"{local:%H:%M:%S}" if local.date() == timezone.localdate() else exact(moment)
 
 
 def relative(moment: dt.datetime, now: dt.datetime) -> str:
