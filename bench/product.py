@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import statistics
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import requests
+import websocket
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120
@@ -115,6 +117,37 @@ def _free_port() -> int:
             except OSError:
                 continue
         return port
+
+
+def login(product: Product) -> str:
+    """Log the demo's person in and return the cookies as a header."""
+    http = requests.Session()
+    http.get(f"{product.url}/accounts/login/", timeout=20)
+    form = {
+        "username": "demo",
+        "password": "alterna-demo",
+        "csrfmiddlewaretoken": http.cookies["csrftoken"],
+    }
+    http.post(f"{product.url}/accounts/login/", data=form, timeout=20).raise_for_status()
+    return "; ".join(f"{cookie.name}={cookie.value}" for cookie in http.cookies)
+
+
+def open_page(product: Product, cookies: str, *, conversation: int) -> websocket.WebSocket:
+    """Return the socket of a conversation's page, once it is told what changes."""
+    page = websocket.create_connection(
+        f"ws://127.0.0.1:{product.port}/ws/live/?conversation={conversation}",
+        cookie=cookies, origin=product.url, timeout=20,
+    )  # fmt: skip
+    frame_with(page, "ready", "")
+    return page
+
+
+def frame_with(page: websocket.WebSocket, key: str, text: str) -> float:
+    """Wait for a frame of this key or kind with this text; return when it came."""
+    while True:
+        frame = json.loads(page.recv())
+        if key in (frame.get("key"), frame["kind"]) and text in frame.get("html", ""):
+            return time.time()
 
 
 def percentiles(title: str, seconds: Sequence[float]) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import requests
-import websocket
 
-from bench.product import Product, cpu_seconds, memory, percentiles, running
+from bench.product import (
+    Product,
+    cpu_seconds,
+    frame_with,
+    login,
+    memory,
+    open_page,
+    percentiles,
+    running,
+)
 
 PER_SECOND = 20
 SECONDS = 15
@@ -20,7 +27,7 @@ REJECTIONS = 30
 
 def main() -> None:
     with running() as product:
-        session = _login(product)
+        session = login(product)
         headers = {"Authorization": f"Token {product.token()}"}
         _settings(product.graph, {"status_delay": 0.2})
         wwebjs_seconds = 0.05
@@ -110,14 +117,10 @@ def rejection_to_globe(
             headers=headers, timeout=10,
         ).json()  # fmt: skip
         if number == 0:
-            socket = websocket.create_connection(
-                f"ws://127.0.0.1:{product.port}/ws/live/?conversation={sent['conversation']}",
-                cookie=cookies, origin=product.url, timeout=20,
-            )  # fmt: skip
-            _wait_for(socket, "ready", "")
+            socket = open_page(product, cookies, conversation=sent["conversation"])
             time.sleep(1)
             continue
-        arrived = _wait_for(socket, f"message:{sent['id']}", 'data-icon="globe"')
+        arrived = frame_with(socket, f"message:{sent['id']}", 'data-icon="globe"')
         message = requests.get(
             f"{product.url}/api/messages/{sent['id']}/", headers=headers, timeout=10
         ).json()
@@ -126,25 +129,5 @@ def rejection_to_globe(
     percentiles("rejection received -> globe in a connected page's socket", seconds)
 
 
-def _wait_for(socket: websocket.WebSocket, key: str, text: str) -> float:
-    while True:
-        frame = json.loads(socket.recv())
-        if key in (frame.get("key"), frame["kind"]) and text in frame.get("html", ""):
-            return time.time()
-
-
 def _settings(simulator: str, values: dict[str, float]) -> None:
     requests.post(f"{simulator}/_control/settings", json=values, timeout=10).raise_for_status()
-
-
-def _login(product: Product) -> str:
-    """Log the demo's person in and return the cookies as a header."""
-    http = requests.Session()
-    http.get(f"{product.url}/accounts/login/", timeout=20)
-    form = {
-        "username": "demo",
-        "password": "alterna-demo",
-        "csrfmiddlewaretoken": http.cookies["csrftoken"],
-    }
-    http.post(f"{product.url}/accounts/login/", data=form, timeout=20).raise_for_status()
-    return "; ".join(f"{cookie.name}={cookie.value}" for cookie in http.cookies)
