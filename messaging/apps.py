@@ -11,11 +11,25 @@ class MessagingConfig(AppConfig):
     verbose_name = _("Messages")
 
     def ready(self) -> None:
-        """Hear from the floor below: a channel's session changed, and pages are to show it."""
+        """Hear from the floor below: what pages are to show, and what changes the limits."""
+        from django.db.models.signals import post_save
+
+        from channels_app.models import Channel
         from channels_app.signals import incident_opened, session_changed
 
         session_changed.connect(_push_channel, dispatch_uid="messaging.push_channel")
         incident_opened.connect(_push_incident, dispatch_uid="messaging.push_incident")
+        post_save.connect(_ask_again, sender=Channel, dispatch_uid="messaging.ask_again")
+
+
+def _ask_again(instance: Any, created: bool, **kwargs: Any) -> None:
+    from django.db import transaction
+
+    from messaging import delivery
+
+    if not created:
+        # Later: who sends locks a message first and its channel then.
+        transaction.on_commit(lambda: delivery.give_places_anew(instance))
 
 
 def _push_channel(channel: Any, **kwargs: Any) -> None:

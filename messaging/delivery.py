@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 from psycopg_pool import PoolTimeout
 
@@ -24,7 +24,7 @@ from channels_app.models import Channel
 from channels_app.providers.base import Accepted, OutboundMessage, SendError, Unknown
 from channels_app.providers.registry import provider_for
 from messaging import attempts as outcomes
-from messaging import contacts, live, media, pacing, policy, states, ways
+from messaging import contacts, live, media, pacing, policy, states, tasks, ways
 from messaging.models import DeliveryAttempt, Message
 
 if TYPE_CHECKING:
@@ -112,6 +112,28 @@ def _tell_those_behind(message_id: str, until: dt.datetime) -> None:
                 updated_at=timezone.now(),
             )
         for message in messages:
+            live.message_changed(message)
+
+
+def give_places_anew(channel: Channel) -> None:
+    """Have the messages ask again that wait for a place by the limits that a channel had."""
+    waiting = Message.objects.filter(
+        Q(conversation__channel=channel) | Q(conversation__channel__fallback_channel=channel),
+        next_attempt_at__isnull=False,
+        decision__in=policy.PLACES,
+    )
+    with transaction.atomic():
+        messages = list(waiting.select_for_update(of=("self",)).order_by("pk").only("conversation"))
+        if not messages:
+            return
+        Message.objects.filter(pk__in=[message.pk for message in messages]).update(
+            decision="",
+            next_attempt_at=None,
+            version=F("version") + 1,
+            updated_at=timezone.now(),
+        )
+        for message in messages:
+            tasks.wake_conversation(message.conversation_id)
             live.message_changed(message)
 
 

@@ -34,6 +34,8 @@ _NEW_CHATS_STOPPED, _REFUSED_BY_WHATSAPP = "463", frozenset({"ack_error", "error
 
 # What a message waits for whose turn has not come.
 TURN = "waiting_turn"
+# What is waited for until a place that was given; with other limits there are other places.
+PLACES = ("waiting_throughput", "waiting_pace", "waiting_new_chat")
 
 # Reasons after which only a person sets the message going again.
 FINAL_REASONS = frozenset(
@@ -49,6 +51,7 @@ FINAL_REASONS = frozenset(
         "fallback_broken",
         "new_chats_stopped",
         "new_chat_limit",
+        "fallback_full",
         "held",
         "inactive",
     }
@@ -84,6 +87,7 @@ REASONS: dict[str, str | Promise] = {
     "fallback_broken": _("The fallback refuses everything until somebody acts."),
     "new_chats_stopped": _("WhatsApp stopped first messages by the fallback's number."),
     "new_chat_limit": _("The fallback has written to enough new customers for today."),
+    "fallback_full": _("The fallback's limit per minute leaves no place for it in time."),
     "held": _("Nothing confirmed the send: a person must look."),
     "inactive": _("The channel is not active."),
 }
@@ -293,12 +297,16 @@ class _Fallback:
         limits = self.limits
         if limits.new_chats_stopped:
             return GiveUp("new_chats_stopped")
-        if limits.new_chat is not None and limits.new_chat > self.now:
-            if limits.new_chat - self.message.round_started_at > self.rules.fallback_max_age:
-                return GiveUp("new_chat_limit")
-            return Wait(limits.new_chat, "waiting_new_chat")
-        if limits.fallback is not None and limits.fallback > self.now:
-            return Wait(limits.fallback, "waiting_pace")
+        for free_at, waiting, in_vain in (
+            (limits.new_chat, "waiting_new_chat", "new_chat_limit"),
+            (limits.fallback, "waiting_pace", "fallback_full"),
+        ):
+            if free_at is None or free_at <= self.now:
+                continue
+            # It would be too old by then.
+            if free_at - self.message.round_started_at > self.rules.fallback_max_age:
+                return GiveUp(in_vain)
+            return Wait(free_at, waiting)
         return Attempt(self.rules.fallback, reason)
 
 

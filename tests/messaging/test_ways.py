@@ -391,6 +391,40 @@ def test_one_customer_gets_45_messages_and_the_next_waits_with_its_reason(wired:
     assert message.next_attempt_at == until
 
 
+def test_what_waits_for_a_place_asks_again_when_the_limits_change(
+    wired: Channel, django_capture_on_commit_callbacks: Any
+) -> None:
+    wired.fallback_per_minute = 1
+    wired.save()
+    numbers = [customer(graph="47").replace("+55 11", f"+55 {area}") for area in (11, 12, 13)]
+    messages = [accept(wired, number) for number in numbers]
+    places = [deliver(message) for message in messages]
+    assert places[0] is None
+    assert places[2] is not None
+    assert places[2] - timezone.now() > dt.timedelta(seconds=100)
+
+    wired.fallback_per_minute = 60
+    with django_capture_on_commit_callbacks(execute=True):
+        wired.save()
+
+    for message in messages[1:]:
+        message.refresh_from_db()
+        assert (message.decision, message.next_attempt_at) == ("", None)
+        fresh = Message.objects.select_related("conversation__channel").get(pk=message.pk)
+        assert deliver(fresh) is None
+        assert fresh.icon == "globe"
+
+
+def test_a_message_for_which_no_place_comes_in_time_ends_at_once(wired: Channel) -> None:
+    wired.fallback_per_minute, wired.fallback_max_age_minutes = 1, 1
+    wired.save()
+    numbers = [customer(graph="47").replace("+55 11", f"+55 {area}") for area in (11, 12)]
+    first, second = [accept(wired, number) for number in numbers]
+    deliver(first)
+    assert deliver(second) is None
+    assert (first.icon, second.icon, second.decision) == ("globe", "rejected", "fallback_full")
+
+
 def test_new_customers_have_a_ceiling_a_day(wired: Channel) -> None:
     wired.fallback_new_chats_per_day = 1
     wired.save()
