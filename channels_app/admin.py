@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from channels_app import connection
+from channels_app import connection, session_words
 from channels_app.forms import SecretsForm
 from channels_app.models import Channel
 
@@ -37,7 +37,7 @@ class ChannelAdmin(_ChannelAdmin):
     list_display = ("name", "kind", "phone_number", "active", "fallback", "health", "updated_at")
     list_filter = ("kind", "active", "fallback", "health")
     search_fields = ("name", "phone_number", "phone_number_id", "instance_name")
-    readonly_fields = ("health", "health_detail", "health_changed_at", "created_at", "updated_at")
+    readonly_fields = ("health", "reason", "health_changed_at", "created_at", "updated_at")
     actions = ("test_connection",)
     fieldsets = (
         (None, {"fields": ("name", "kind", "phone_number", "active")}),
@@ -94,7 +94,7 @@ class ChannelAdmin(_ChannelAdmin):
             {
                 "fields": (
                     "health",
-                    "health_detail",
+                    "reason",
                     "health_changed_at",
                     "created_at",
                     "updated_at",
@@ -112,11 +112,16 @@ class ChannelAdmin(_ChannelAdmin):
         # Without the form, Django's read-only page would print the stored secrets.
         return self.has_change_permission(request, obj)
 
+    @admin.display(description=_("reason"))
+    def reason(self, channel: Channel) -> str:
+        """Return what was found, in the reader's language."""
+        return session_words.in_words(channel.health_detail)
+
     @admin.action(description=_("Test connection"), permissions=["change"])
     def test_connection(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
         """Ask the providers of each chosen channel."""
         for channel in queryset.select_related("fallback_channel"):
             for label, report in connection.test_connection(channel):
                 level = messages.SUCCESS if report.ok else messages.ERROR
-                text = f"{channel.name}, {label}: {report.summary}"
+                text = f"{channel.name}, {label}: {session_words.summary(report)}"
                 self.message_user(request, text, level)

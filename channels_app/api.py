@@ -12,12 +12,26 @@ from rest_framework.exceptions import APIException
 from rest_framework.settings import api_settings
 
 from channels_app.models import Channel
+from channels_app.session_words import in_words
 
 _SET = "_set"
 
 
+@extend_schema_field(str)
+class InWordsField(serializers.Field[str, Any, str, Any]):
+    """A stored reason as a sentence in the reader's language."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(read_only=True, **kwargs)
+
+    def to_representation(self, value: str) -> str:
+        return in_words(value)
+
+
 class ChannelSerializer(serializers.ModelSerializer[Channel]):
     """A channel. Each write-only secret has a boolean `<name>_set` in the answers."""
+
+    health_detail = InWordsField()
 
     class Meta:
         model = Channel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.utils.translation import gettext as _
 
+from channels_app import session_words
 from channels_app.models import Channel
 from channels_app.providers.base import ConnectionReport
 from channels_app.providers.registry import provider_for
@@ -23,17 +24,18 @@ def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
     if report.ok and (told := report.details.get("coexistence")):
         Channel.objects.filter(pk=channel.pk).update(coexistence=told == "yes")
     found = [(label, report)]
-    detail = report.summary
+    stored = [session_words.kept(report.code, report.told)]
     fallback = _fallback(channel)
     if fallback is not None:
         label, route = fallback
         other = provider_for(channel, route=route).check()
         found.append((label, other))
+        of_it = session_words.kept(other.code, other.told)
         if not other.ok:
-            detail = f"{detail} · {label}: {other.summary}"
+            stored.append(f"fallback_{route}|{of_it}")
         if route == "baileys" and channel.fallback_channel is not None:
-            channel.fallback_channel.record_health(ok=other.ok, detail=other.summary)
-    channel.record_health(ok=report.ok, detail=detail)
+            channel.fallback_channel.record_health(ok=other.ok, detail=of_it)
+    channel.record_health(ok=report.ok, detail="\n".join(stored))
     return found
 
 
@@ -49,7 +51,7 @@ def _own(channel: Channel) -> tuple[str, str]:
 
 def _fallback(channel: Channel) -> tuple[str, str] | None:
     if channel.fallback == Channel.Fallback.WWEBJS:
-        return _("Fallback: wwebjs-api"), "wwebjs"
+        return str(session_words.SIDES["fallback_wwebjs"]), "wwebjs"
     if channel.fallback == Channel.Fallback.BAILEYS:
-        return _("Fallback: Baileys channel"), "baileys"
+        return str(session_words.SIDES["fallback_baileys"]), "baileys"
     return None

@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 
 from channels_app.models import Channel
 from channels_app.session_states import State
-from channels_app.session_words import sentence
+from channels_app.session_words import in_words, sentence
 from channels_app.wwebjs_session import stored_state
 
 
@@ -39,7 +39,7 @@ def baileys_trouble(other: Channel) -> str:
     if other.breaker_opened_at:
         return _left_alone(other.breaker_code)
     if other.health == Channel.Health.FAILING:
-        return other.health_detail or str(other.get_health_display())
+        return in_words(other.health_detail) or str(other.get_health_display())
     return ""
 
 

@@ -107,10 +107,34 @@ SENTENCES: dict[str, str | Promise] = {
         "(AUTHENTICATION_API_KEY), or create the instance in Evolution."
     ),
     "other_integration": _("This Evolution instance is not a Baileys one; choose another name."),
+    "instance_open": _("Connected to WhatsApp."),
+    "instance_connecting": _("Connecting: waiting for the QR code or for WhatsApp."),
+    "instance_close": _("Not connected: link the phone by QR code."),
+    "instance_in_unknown_state": _("Evolution tells a state that is not known here."),
     "not_running": _(
         "The session was not running, so nothing was unlinked. If the phone still lists it under "
         "linked devices, remove it there."
     ),
+    # What a test of the connection finds.
+    "ready_as": _("Ready to send as %(who)s"),
+    "number_in_coexistence": _(
+        "%(who)s · coexistence with the app; the fallback can use the same number"
+    ),
+    "number_on_cloud_only": _("%(who)s · Cloud API only; a fallback sends from another number"),
+    # Of the receive mode of an Evolution instance, and of the socket to it.
+    "websocket_off": _("The Evolution server runs with WEBSOCKET_ENABLED=false."),
+    "websocket_not_kept": _("Evolution did not keep the WebSocket that was set."),
+    "websocket_still_on": _("Evolution did not switch the WebSocket off."),
+    "webhook_not_kept": _("Evolution did not keep the webhook that was set."),
+    "webhook_still_on": _("Evolution did not switch the webhook off."),
+    "mode_not_undone": _("Evolution did not go back to the old way."),
+    "not_joined": _("The socket was lost during the switch."),
+    "cancelled_by_person": _("Cancelled by a person."),
+    "socket_not_open": _("Evolution has not opened the instance's socket yet."),
+    "socket_refused": _("Evolution does not let us join the socket."),
+    "socket_lost": _("The connection to Evolution's socket was lost."),
+    "socket_no_answer": _("Evolution's socket does not answer."),
+    "socket_failed": _("The connection to Evolution's socket failed."),
 }
 
 _SOCKETS = {

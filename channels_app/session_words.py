@@ -1,9 +1,20 @@
-"""The state of a session in words, and the setting that its trouble belongs to. Pure."""
+"""What a code means to a person, and the setting that its trouble belongs to. Pure.
+
+What one process stores and somebody else reads is stored as codes (`kept`) and becomes sentences
+where it is read (`in_words`): a job has no language, and readers have several.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from channels_app.providers.base import ConnectionReport
 from channels_app.providers.cloud_errors import title_for
-from channels_app.session_states import SENTENCES
+from channels_app.session_states import SENTENCES, State
 
 _FIELDS = {
     "wrong_key": "wwebjs_api_key",
@@ -39,7 +50,49 @@ def sentence(code: str, detail: str = "") -> str:
     if not code:
         return ""
     text = str(SENTENCES.get(code) or title_for(code))
+    if "%(who)s" in text:
+        return text % {"who": detail or "?"}
     return f"{text.removesuffix('.')}: {detail}" if detail else text
+
+
+# A line of what is stored: a code, and behind a bar the server's own words.
+_KEPT = re.compile(r"([a-z0-9_]{1,64})(?:\|(.*))?")
+# Of the server's own words so much is stored.
+MOST_TOLD = 200
+# In front of a reason that concerns the other side of a channel.
+SIDES: dict[str, str | Promise] = {
+    "fallback_wwebjs": _("Fallback: wwebjs-api"),
+    "fallback_baileys": _("Fallback: Baileys channel"),
+}
+
+
+def kept(code: str, told: str = "") -> str:
+    """Return a reason as it is stored: its code, and what the server said in its own words."""
+    told = " ".join(told.split())[:MOST_TOLD]
+    return f"{code}|{told}" if told else code
+
+
+def in_words(stored: str) -> str:
+    """Return what `kept` made, one reason a line, as text in the active language.
+
+    A number of Meta's is told with its sentence. What is no code stays as it is: sentences that
+    earlier versions stored.
+    """
+    return " · ".join(_line_in_words(line) for line in stored.splitlines())
+
+
+def _line_in_words(line: str) -> str:
+    found = _KEPT.fullmatch(line)
+    if found is None:
+        return line
+    code, told = found[1], found[2] or ""
+    if code in SIDES:
+        return f"{SIDES[code]}: {_line_in_words(told)}"
+    text = sentence(code)
+    if not code.isdecimal() or code in text:
+        return sentence(code, told)
+    text = f"{text.removesuffix('.')} ({code})"
+    return f"{text}: {told}" if told else text
 
 
 def field_of(code: str, *, evolution: bool = False) -> str:
@@ -48,3 +101,44 @@ def field_of(code: str, *, evolution: bool = False) -> str:
     `evolution`: of a Baileys channel, not of a wwebjs session.
     """
     return (_EVOLUTION_FIELDS if evolution else _FIELDS).get(code, "")
+
+
+def summary(report: ConnectionReport) -> str:
+    """Return what a test of the connection found, as a sentence in the active language."""
+    return in_words(kept(report.code, report.told))
+
+
+_LABELS: dict[str, str | Promise] = {
+    "state": _("State"),
+    "number": _("Number"),
+    "name": _("Name"),
+    "display_phone_number": _("Number"),
+    "verified_name": _("Verified name"),
+    "quality_rating": _("Quality"),
+    "platform_type": _("Platform"),
+    "coexistence": _("Coexistence with the app"),
+    "code": _("Code"),
+    "error": _("In its own words"),
+}
+_VALUES: dict[str, dict[str, str | Promise]] = {
+    "state": {
+        **{state.value: state.label for state in State},
+        "open": _("connected"),
+        "connecting": _("connecting"),
+        "close": _("disconnected"),
+    },
+    "quality_rating": {
+        "GREEN": _("high (green)"),
+        "YELLOW": _("medium (yellow)"),
+        "RED": _("low (red)"),
+        "UNKNOWN": _("unknown"),
+    },
+    "coexistence": {"yes": _("yes"), "no": _("no")},
+}
+
+
+def rows(report: ConnectionReport) -> Iterator[tuple[str, str]]:
+    """Yield the details of a report as labels and values in the active language."""
+    for name, value in report.details.items():
+        if value:
+            yield str(_LABELS.get(name, name)), str(_VALUES.get(name, {}).get(value, value))

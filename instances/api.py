@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 
 from accounts.permissions import StaffMayChange
 from channels_app.models import Channel
+from channels_app.session_words import in_words
 from instances import listeners, receive_mode
 from instances.models import Mode, ReceiveModeChange, WhatsAppSession
 
@@ -235,7 +236,7 @@ def connection_state(session: WhatsAppSession) -> dict[str, Any]:
             "connected": session.listener_connected
             and listeners.is_fresh(session.listener_seen_at),
             "lastSeenAt": session.listener_seen_at,
-            "note": session.listener_note,
+            "note": in_words(session.listener_note),
         },
         "evolution": {
             "reachable": found is not None,

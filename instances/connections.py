@@ -35,7 +35,7 @@ from channels_app.models import Channel, Incident
 from channels_app.providers.evolution_instance import EvolutionFailed
 from channels_app.providers.evolution_lifecycle import ASK_SECONDS, EvolutionLifecycle, Link, Row
 from channels_app.session_states import Seen, State, pause_before_next
-from channels_app.session_words import field_of, sentence
+from channels_app.session_words import field_of, kept, sentence
 from channels_app.wwebjs_session import QrCode, SessionRefused, SessionState, draw
 from instances import live, pictures, receive_mode, tasks
 from instances.connection_states import Care, Cure, Known, Told, cure_for, derive, drop_reason
@@ -411,7 +411,7 @@ def _ask(session: WhatsAppSession, *, with_code: bool = False) -> Told:
         if _row_is_worth_asking(session, told):
             return _with_row(told, client.row(), session)
     except EvolutionFailed as error:
-        return Told(trouble=_word(error), detail=_detail(error))
+        return Told(trouble=error.reason, detail=_detail(error))
     return told
 
 
@@ -567,7 +567,7 @@ def _put(row: WhatsAppSession, seen: Seen, now: dt.datetime) -> None:
         row.state_changed_at = now
     if seen.state in (State.READY, State.ERROR, State.DISCONNECTED):
         ok = seen.state == State.READY
-        row.channel.record_health(ok=ok, detail="" if ok else sentence(seen.code, seen.detail))
+        row.channel.record_health(ok=ok, detail="" if ok else kept(seen.code, seen.detail))
     _tell(row)
 
 
@@ -612,19 +612,15 @@ def _receive_events(session: WhatsAppSession, *, is_new: bool) -> None:
 
 def _fail(session: WhatsAppSession, error: EvolutionFailed) -> NoReturn:
     """Write down that a command failed, and raise SessionRefused."""
-    code, detail = _word(error), _detail(error)
+    code, detail = error.reason, _detail(error)
     seen = Seen(State.DISCONNECTED if code == "name_taken" else State.ERROR, code, detail)
     _write_seen(session, seen)
     raise _refused(code, detail) from None
 
 
-def _word(error: EvolutionFailed) -> str:
-    return "refused_request" if error.reason == "refused" else error.reason
-
-
 def _detail(error: EvolutionFailed) -> str:
     """The server's own words, where ours do not say it all."""
-    return error.told[:300] if error.reason == "refused" else ""
+    return error.told[:300] if error.reason == "refused_request" else ""
 
 
 # -- small things ----------------------------------------------------------------------------------

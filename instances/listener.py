@@ -262,7 +262,7 @@ class Held:
             )
         except EvolutionFailed as error:
             if not self.leaving:
-                log.warning("missed messages not fetched", instance=session.name, error=str(error))
+                log.warning("missed messages not fetched", instance=session.name, error=error.kept)
             return False
         for event in events:
             self._writer.put(self.wanted.channel_id, event)

@@ -54,7 +54,7 @@ def _records(
     found: list[dict[str, Any]] = []
     for page in range(1, MOST_PAGES + 1):
         if abandoned():
-            raise EvolutionFailed("abandoned", "the session is not ours any more")
+            raise EvolutionFailed("abandoned")
         records = instance.messages(page=page, size=PAGE_SIZE)
         recent = [record for record in records if _timestamp(record) >= since.timestamp()]
         found += recent

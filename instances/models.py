@@ -110,6 +110,7 @@ class WhatsAppSession(models.Model):
 
     listener_connected = models.BooleanField(default=False, editable=False)
     listener_seen_at = models.DateTimeField(null=True, editable=False)
+    # Here and in `found_error`: codes, as `session_words.kept` makes them.
     listener_note = models.CharField(max_length=200, blank=True, editable=False)
     # Everything up to here was stored; after a gap the listener fetches what came later.
     caught_up_at = models.DateTimeField(null=True, editable=False)
@@ -216,6 +217,7 @@ class ReceiveModeChange(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
     )
     result = models.CharField(max_length=10, choices=Result, default=Result.RUNNING)
+    # Codes, as `session_words.kept` makes them.
     detail = models.CharField(max_length=500, blank=True)
     started_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True, blank=True)

@@ -136,7 +136,7 @@ def cancel(session: WhatsAppSession) -> None:
         session.refresh_from_db()
         if session.switching_phase != Phase.JOINING:
             raise SwitchRefused(409, _("No switch is waiting."))
-        failure = _undo(session, lock, result=Result.CANCELLED, why=_("Cancelled by a person."))
+        failure = _undo(session, lock, result=Result.CANCELLED, why="cancelled_by_person")
         if failure is not None:
             raise SwitchRefused(502, str(failure))
 
@@ -213,7 +213,7 @@ def find(session: WhatsAppSession, *, timeout: float = 4.0) -> Found:
         try:
             webhook, websocket = instance.webhook(), instance.websocket()
         except EvolutionFailed as error:
-            _note_found(session, before, found_error=str(error)[:300])
+            _note_found(session, before, found_error=error.kept)
             raise SwitchRefused(502, str(error)) from None
         found = Found(webhook, websocket, _agrees(session, webhook, websocket))
         if _note_found(
@@ -372,7 +372,7 @@ def _advance(
                 _PREPARE[to](session)
             except EvolutionFailed as error:
                 if is_new and error.changed_nothing:
-                    _begin_undo(session, Result.UNDONE, str(error))
+                    _begin_undo(session, Result.UNDONE, error.kept)
                     _end_undo(session)
                     raise SwitchRefused(502, str(error)) from None
                 raise
@@ -383,16 +383,15 @@ def _advance(
             if session.switching_phase == Phase.JOINING:
                 return Switched(to, previous, pending=True)
             # Its process died while switching the webhook off, and nobody listens now.
-            raise EvolutionFailed("not_joined", _("The socket was lost during the switch."))
+            raise EvolutionFailed("not_joined")
         if session.switching_phase == Phase.JOINING:
             _write(session, switching_phase=Phase.CUTTING)
         lock.check()
         _CUT[to](session)
         lock.check()
     except EvolutionFailed as error:
-        text = str(error)
-        _undo(session, lock, result=Result.UNDONE, why=text)
-        raise SwitchRefused(502, text) from None
+        _undo(session, lock, result=Result.UNDONE, why=error.kept)
+        raise SwitchRefused(502, str(error)) from None
     _finish(session, to)
     return Switched(to, previous)
 
@@ -427,10 +426,10 @@ def _cut_webhook(session: WhatsAppSession) -> None:
     instance = EvolutionInstance(session.channel)
     websocket = instance.websocket()
     if not websocket.enabled or not websocket.events >= set(EVENTS):
-        raise EvolutionFailed("refused", _("Evolution did not keep the WebSocket that was set."))
+        raise EvolutionFailed("refused", reason="websocket_not_kept")
     instance.disable_webhook()
     if instance.webhook().enabled:
-        raise EvolutionFailed("refused", _("Evolution did not switch the webhook off."))
+        raise EvolutionFailed("refused", reason="webhook_still_on")
 
 
 def _cut_websocket(session: WhatsAppSession) -> None:
@@ -443,10 +442,10 @@ def _cut_websocket(session: WhatsAppSession) -> None:
         )
         or webhook.base64 != session.wants_base64
     ):
-        raise EvolutionFailed("refused", _("Evolution did not keep the webhook that was set."))
+        raise EvolutionFailed("refused", reason="webhook_not_kept")
     instance.set_websocket(enabled=False)
     if instance.websocket().enabled:
-        raise EvolutionFailed("refused", _("Evolution did not switch the WebSocket off."))
+        raise EvolutionFailed("refused", reason="websocket_still_on")
 
 
 _PREPARE: dict[Mode, Callable[[WhatsAppSession], None]] = {
@@ -512,10 +511,10 @@ def _undo(
         webhook, websocket = instance.webhook(), instance.websocket()
         on = (webhook.enabled, websocket.enabled)
         if on != (session.webhook_enabled, session.websocket_enabled):
-            raise EvolutionFailed("refused", _("Evolution did not go back to the old way."))
+            raise EvolutionFailed("refused", reason="mode_not_undone")
     except EvolutionFailed as error:
         if error.code != "instance_missing":
-            log.warning("switch not undone yet", instance=session.name, error=str(error))
+            log.warning("switch not undone yet", instance=session.name, error=error.kept)
             return error
         # With the instance its settings are gone: there is nothing to undo.
     _end_undo(session, webhook_url=webhook_address() if session.webhook_enabled else None)

@@ -27,6 +27,8 @@ from socketio.exceptions import ConnectionError as NotConnected
 from socketio.exceptions import SocketIOError
 from websocket import WebSocketBadStatusException
 
+from channels_app.session_words import kept
+
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE = 0.25
@@ -39,8 +41,10 @@ ANSWER_SECONDS = 8.0
 KNOCK_SECONDS = 1.0
 KNOCKING_SECONDS = 40.0
 
-NOT_OPEN = "namespace not open yet"
-LOST = "connection lost"
+# Why nobody is joined; `session_words` has sentences for them.
+NOT_OPEN = "socket_not_open"
+LOST = "socket_lost"
+NO_ANSWER = "socket_no_answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +251,7 @@ class SocketClient:
                     asked = now
                     client.knock(self.address.namespace)
                 elif waiting or now - asked > ANSWER_SECONDS:
-                    return NOT_OPEN if waiting else "no answer"
+                    return NOT_OPEN if waiting else NO_ANSWER
         return ""
 
     def _receive(self, event: str, payload: Any = None, *_: Any) -> None:
@@ -259,18 +263,20 @@ class SocketClient:
 
 
 def _told(data: Any) -> str:
-    """Return why the server refused the namespace."""
+    """Return why the server refused the namespace, as it is stored."""
     text = data.get("message") if isinstance(data, dict) else data
-    return NOT_OPEN if "nvalid namespace" in str(text) else f"refused: {str(text)[:80]}"
+    return NOT_OPEN if "nvalid namespace" in str(text) else kept("socket_refused", str(text)[:80])
 
 
 def _reason(error: BaseException | None) -> str:
-    """Return why connecting failed, in a few words without addresses or keys."""
+    """Return why connecting failed, as it is stored: without addresses or keys."""
     found = error
     while found is not None:
         if isinstance(found, WebSocketBadStatusException):
             if found.status_code in (401, 403):
-                return "refused: wrong key"
-            return f"refused: HTTP {found.status_code}"
+                return "wrong_key"
+            return f"http_{found.status_code}"
         found = found.__cause__ or found.__context__
-    return "not reachable" if isinstance(error, NotConnected) else type(error).__name__
+    if isinstance(error, NotConnected):
+        return "unreachable"
+    return kept("socket_failed", type(error).__name__)

@@ -92,8 +92,8 @@ def _note_failure(
     elif code not in _UNREACHABLE:
         return
     if route != Route.WWEBJS and _concerns_all(rule, code):
-        detail = f"{rule.title} ({code})"
-        if channel.record_health(ok=False, detail=detail):
+        changed = channel.record_health(ok=False, detail=code)
+        if changed:
             live.channel_changed(channel)
 
 

@@ -103,10 +103,14 @@ class Unknown(SendError):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionReport:
-    """What a test of the connection found. `summary` is for people and already translated."""
+    """What a test of the connection found: a code, and what the provider said in its own words.
+
+    `session_words.summary` makes a sentence of it. `details` is for programs and for a table.
+    """
 
     ok: bool
-    summary: str
+    code: str
+    told: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
 
 

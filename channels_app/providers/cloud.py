@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from django.utils.translation import gettext as _
-
 from channels_app.models import DEFAULT_GRAPH_URL, DEFAULT_GRAPH_VERSION, Channel
 from channels_app.providers import cloud_errors, files, http
 from channels_app.providers.base import (
@@ -140,7 +138,7 @@ class CloudProvider:
     def check(self) -> ConnectionReport:
         """Ask Meta about the number: proves the token and the number's id. Never raises."""
         if not (self._number_id and self._token):
-            return ConnectionReport(False, str(cloud_errors.title_for("not_configured")))
+            return ConnectionReport(False, "not_configured")
         try:
             answer = self._request(
                 "GET",
@@ -149,18 +147,16 @@ class CloudProvider:
                 timeout=min(self._timeout, CHECK_SECONDS),
             )
         except http.RequestFailed as error:
-            return ConnectionReport(
-                False, str(cloud_errors.title_for(error.reason)), {"error": error.detail}
-            )
+            return ConnectionReport(False, error.reason, details={"error": error.detail})
         body = answer.json_object()
         if answer.status == 200 and body is not None and "error" not in body:
             return _number_report(body, secrets=(self._token,))
         refusal = _refusal(answer, body, secrets=(self._token,))
-        rule = cloud_errors.lookup(refusal.code)
-        summary = str(rule.title) if rule.known else refusal.title
-        if refusal.detail and refusal.detail != summary:
-            summary = f"{summary} ({refusal.detail})"
-        return ConnectionReport(False, summary, {"code": refusal.code})
+        told = refusal.detail
+        if not cloud_errors.lookup(refusal.code).known and refusal.title not in told:
+            # Only Meta's own title says what it is.
+            told = f"{refusal.title}: {told}" if told else refusal.title
+        return ConnectionReport(False, refusal.code, told, {"code": refusal.code})
 
     def _request(
         self, method: str, path: str, *, media_id: str = "", **options: Any
@@ -355,18 +351,13 @@ def _number_report(body: Mapping[str, Any], *, secrets: tuple[str, ...]) -> Conn
 
     number = text("display_phone_number")
     if not number:
-        return ConnectionReport(False, str(cloud_errors.title_for("wrong_address")))
+        return ConnectionReport(False, "wrong_address")
     coexistence = body.get("is_on_biz_app") is True
-    kind = (
-        _("coexistence with the app; the fallback can use the same number")
-        if coexistence
-        else _("Cloud API only; a fallback sends from another number")
-    )
     name = text("verified_name")
-    summary = f"{number} · {name} · {kind}" if name else f"{number} · {kind}"
     return ConnectionReport(
         True,
-        summary,
+        "number_in_coexistence" if coexistence else "number_on_cloud_only",
+        f"{number} · {name}" if name else number,
         {
             "display_phone_number": number,
             "verified_name": name,

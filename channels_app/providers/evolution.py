@@ -11,8 +11,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from django.utils.translation import gettext as _
-
 from channels_app.models import Channel
 from channels_app.providers import files, http
 from channels_app.providers.base import (
@@ -25,7 +23,7 @@ from channels_app.providers.base import (
     Transient,
     Unknown,
 )
-from channels_app.providers.cloud_errors import failure, title_for
+from channels_app.providers.cloud_errors import failure
 
 CHECK_SECONDS = 5.0
 _FILE_TYPES = ("image", "video", "audio", "document", "sticker")
@@ -79,7 +77,7 @@ class EvolutionProvider:
         hide a dead socket (§4).
         """
         if not (self._base and self._key and self._instance):
-            return ConnectionReport(False, str(title_for("not_configured")))
+            return ConnectionReport(False, "not_configured")
         try:
             answer = self._request(
                 "GET",
@@ -87,7 +85,7 @@ class EvolutionProvider:
                 timeout=min(self._timeout, CHECK_SECONDS),
             )
         except http.RequestFailed as error:
-            return ConnectionReport(False, str(title_for(error.reason)), {"error": error.detail})
+            return ConnectionReport(False, error.reason, details={"error": error.detail})
         return _state_report(answer, secrets=(self._key,))
 
     def _request(self, method: str, path: str, **options: Any) -> http.Answer:
@@ -247,18 +245,16 @@ def _state_report(answer: http.Answer, *, secrets: tuple[str, ...]) -> Connectio
     if answer.status >= 300:
         refusal = _refusal(answer, body, secrets=secrets)
         # Nothing was sent here: only the setting that is to be mended matters.
-        return ConnectionReport(False, str(title_for(refusal.code)), {"error": refusal.detail})
+        return ConnectionReport(False, refusal.code, details={"error": refusal.detail})
     instance = body.get("instance") if body is not None else None
     state = instance.get("state") if isinstance(instance, Mapping) else None
     if not isinstance(state, str):
-        return ConnectionReport(False, str(title_for("wrong_address")))
-    summaries = {
-        "open": _("Connected to WhatsApp."),
-        "connecting": _("Connecting: waiting for the QR code or for WhatsApp."),
-        "close": _("Not connected: link the phone by QR code."),
-    }
+        return ConnectionReport(False, "wrong_address")
+    known = state in ("open", "connecting", "close")
+    word = http.safe_text(state, secrets=secrets, limit=50)
     return ConnectionReport(
         state == "open",
-        summaries.get(state) or http.safe_text(state, secrets=secrets, limit=50),
-        {"state": http.safe_text(state, secrets=secrets, limit=50)},
+        f"instance_{state}" if known else "instance_in_unknown_state",
+        "" if known else word,
+        {"state": word},
     )

@@ -14,11 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.utils.translation import gettext as _
-
+from channels_app import session_words
 from channels_app.models import Channel
 from channels_app.providers import http
-from channels_app.providers.cloud_errors import title_for
 from channels_app.providers.evolution import error_message
 
 CALL_SECONDS = 8.0
@@ -30,19 +28,31 @@ class EvolutionFailed(Exception):
     """Evolution did not do what was asked. `str()` is for people and holds no secret.
 
     `code` is "unreachable", "no_answer", "wrong_key", "wrong_address", "instance_missing",
-    "websocket_off", "refused", "too_large" or "unreadable_answer". `reason` is the finer word of
-    `cloud_errors` behind it, `told` what the server said, `status` its HTTP status (0 without an
-    answer).
+    "websocket_off", "refused", "too_large" or "unreadable_answer". `reason` is the finer word
+    behind it, one that `session_words` has a sentence for; `told` is what the server said,
+    `status` its HTTP status (0 without an answer).
     """
 
-    def __init__(
-        self, code: str, text: str, *, reason: str = "", told: str = "", status: int = 0
-    ) -> None:
-        super().__init__(text)
+    def __init__(self, code: str, *, reason: str = "", told: str = "", status: int = 0) -> None:
+        super().__init__(code)
         self.code = code
-        self.reason = reason or code
+        self.reason = reason or ("refused_request" if code == "refused" else code)
         self.told = told
         self.status = status
+
+    def __str__(self) -> str:
+        return session_words.sentence(self.reason, self._told())
+
+    @property
+    def kept(self) -> str:
+        """The reason as it is stored, for readers of any language."""
+        return session_words.kept(self.reason, self._told())
+
+    def _told(self) -> str:
+        """What the server said, with the status where our word says little."""
+        if self.reason != "refused_request" or not self.status:
+            return self.told
+        return f"HTTP {self.status}: {self.told}" if self.told else f"HTTP {self.status}"
 
     @property
     def changed_nothing(self) -> bool:
@@ -129,9 +139,7 @@ class EvolutionInstance:
             "POST", "/websocket/set/{instance}", {"websocket": body}, may_be_empty=True
         )
         if answer is None and enabled:
-            raise EvolutionFailed(
-                "websocket_off", _("The Evolution server runs with WEBSOCKET_ENABLED=false.")
-            )
+            raise EvolutionFailed("websocket_off")
         return _websocket(answer)
 
     def messages(self, *, page: int, size: int) -> list[dict[str, Any]]:
@@ -145,7 +153,7 @@ class EvolutionInstance:
         found = answer.get("messages") if isinstance(answer, dict) else None
         records = found.get("records") if isinstance(found, dict) else None
         if not isinstance(records, list):
-            raise EvolutionFailed("unreadable_answer", str(title_for("unreadable_answer")))
+            raise EvolutionFailed("unreadable_answer")
         return [record for record in records if isinstance(record, dict)]
 
     def media(self, message: Mapping[str, Any], *, most_bytes: int) -> bytes:
@@ -166,9 +174,7 @@ class EvolutionInstance:
         try:
             return base64.b64decode(encoded if isinstance(encoded, str) else "!", validate=True)
         except (binascii.Error, ValueError):
-            raise EvolutionFailed(
-                "unreadable_answer", str(title_for("unreadable_answer"))
-            ) from None
+            raise EvolutionFailed("unreadable_answer") from None
 
     def state(self) -> str:
         """The instance's own word: open, connecting or close. Raises EvolutionFailed."""
@@ -203,13 +209,11 @@ class EvolutionInstance:
                 max_bytes=most_bytes,
             )
         except http.NotSent as error:
-            title = str(title_for(error.reason))
-            raise EvolutionFailed("unreachable", title, reason=error.reason) from None
+            raise EvolutionFailed("unreachable", reason=error.reason) from None
         except http.NoAnswer as error:
-            title = str(title_for(error.reason))
-            raise EvolutionFailed("no_answer", title, reason=error.reason) from None
+            raise EvolutionFailed("no_answer", reason=error.reason) from None
         if answer.truncated:
-            raise EvolutionFailed("too_large", str(title_for("too_large")))
+            raise EvolutionFailed("too_large")
         found = answer.json()
         if answer.status in (200, 201):
             if not answer.body.strip() and may_be_empty:
@@ -218,18 +222,16 @@ class EvolutionInstance:
                 return found
             if isinstance(found, list) and may_be_list:
                 return found
-            raise EvolutionFailed("unreadable_answer", str(title_for("unreadable_answer")))
+            raise EvolutionFailed("unreadable_answer")
         told = error_message(found, secrets=(self._key,))
         code = {401: "wrong_key", 404: "wrong_address"}.get(answer.status, "refused")
         if answer.status == 404 and told.endswith(("does not exist", "not found")):
             # An unknown route is a 404 of the same shape (§0).
             code = "instance_missing"
-        title = str(title_for(code)) if code != "refused" else f"HTTP {answer.status}"
         licence = isinstance(found, dict) and found.get("code") == "LICENSE_REQUIRED"
         raise EvolutionFailed(
             code,
-            f"{title}: {told}" if told else title,
-            reason="license_required" if licence else code,
+            reason="license_required" if licence else "",
             told=told,
             status=answer.status,
         )

@@ -12,10 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.utils.translation import gettext as _
-
 from channels_app.providers import http
-from channels_app.providers.cloud_errors import title_for
 from channels_app.providers.evolution_instance import EvolutionFailed, EvolutionInstance
 
 BAILEYS = "WHATSAPP-BAILEYS"
@@ -74,12 +71,9 @@ class EvolutionLifecycle(EvolutionInstance):
             self._call("POST", "/instance/create", body, timeout=END_SECONDS)
         except EvolutionFailed as error:
             if error.status == 403:
-                text = _("The Evolution server already has an instance of this name.")
-                raise EvolutionFailed("refused", text, reason="name_taken") from None
+                raise EvolutionFailed("refused", reason="name_taken") from None
             if error.code == "wrong_key":
-                raise EvolutionFailed(
-                    "wrong_key", str(error), reason="key_cannot_create", told=error.told
-                ) from None
+                raise EvolutionFailed("wrong_key", reason="key_cannot_create") from None
             raise
 
     def row(self) -> Row:
@@ -155,7 +149,7 @@ def read_row(answer: Any, name: str) -> Row:
                 ended_with=code if isinstance(code, int) and not isinstance(code, bool) else None,
                 ended_at=_moment(row.get("disconnectionAt")),
             )
-    raise EvolutionFailed("instance_missing", str(title_for("instance_missing")))
+    raise EvolutionFailed("instance_missing")
 
 
 def _moment(value: object) -> dt.datetime | None:

@@ -11,7 +11,7 @@ from channels_app.providers.base import (
     Rejected,
 )
 from channels_app.providers.cloud import CloudProvider
-from channels_app.providers.cloud_errors import failure, title_for
+from channels_app.providers.cloud_errors import failure
 from channels_app.providers.evolution import EvolutionProvider
 from channels_app.providers.wwebjs import WwebjsProvider
 
@@ -25,7 +25,7 @@ class NotConfigured:
 
     def check(self) -> ConnectionReport:
         """Say so."""
-        return ConnectionReport(False, str(title_for("not_configured")))
+        return ConnectionReport(False, "not_configured")
 
 
 def provider_for(channel: Channel, *, route: str) -> Provider:

@@ -17,7 +17,6 @@ from typing import Any
 import structlog
 from django.db import Error as DatabaseProblem
 from django.db import transaction
-from django.utils.translation import gettext as _
 
 from channels_app import known_numbers, session_states
 from channels_app.models import Channel, WwebjsSession
@@ -32,7 +31,7 @@ from channels_app.providers.base import (
     Transient,
     Unknown,
 )
-from channels_app.providers.cloud_errors import failure, title_for
+from channels_app.providers.cloud_errors import failure
 
 log = structlog.get_logger(__name__)
 
@@ -212,13 +211,13 @@ class WwebjsProvider:
         `details["state"]` is one of the states of a session in the REST contract.
         """
         if not (self._base and self._session):
-            return _report("not_configured", str(title_for("not_configured")))
+            return _report("not_configured", "not_configured")
         try:
             return self._check()
         except http.RequestFailed as error:
-            return _report("error", str(title_for(error.reason)), error=error.detail)
+            return _report("error", error.reason, error=error.detail)
         except SendError as error:
-            return _report("error", str(title_for(error.code)), error=error.detail)
+            return _report("error", error.code, error=error.detail)
 
     def _check(self) -> ConnectionReport:
         sessions = self._ask("/session/getSessions").get("result")
@@ -226,21 +225,19 @@ class WwebjsProvider:
             raise failure(Rejected, "wrong_address")
         if self._session not in sessions:
             # A session that is still starting is not in the list, either.
-            return _report("disconnected", _("The session is not started; connect it."))
+            return _report("disconnected", "not_started")
         status = self._ask("/session/status/{session}")
         if status.get("success") is not True:
             return _waiting_report(status, secrets=(self._key,))
         info = self._ask("/client/getClassInfo/{session}").get("sessionInfo")
         # Connected is not ready: sends fail until this key is there (§2).
         if not isinstance(info, Mapping):
-            return _report("connected", _("Connected, but WhatsApp is still loading."))
+            return _report("connected", "syncing")
         wid = info.get("wid")
         number = http.safe_text(wid.get("user") if isinstance(wid, Mapping) else "", limit=30)
         name = http.safe_text(info.get("pushname"), limit=100)
-        summary = _("Ready to send as %(who)s") % {
-            "who": " · ".join(part for part in (number and f"+{number}", name) if part) or "?"
-        }
-        return _report("ready", summary, ok=True, number=number, name=name)
+        who = " · ".join(part for part in (number and f"+{number}", name) if part)
+        return _report("ready", "ready_as", who, ok=True, number=number, name=name)
 
     def _ask(self, path: str) -> dict[str, Any]:
         """The JSON of a read-only call; raises SendError or http.RequestFailed."""
@@ -470,11 +467,12 @@ def _waiting_report(status: Mapping[str, Any], *, secrets: tuple[str, ...]) -> C
     message = http.safe_text(status.get("message"), secrets=secrets)
     socket = http.safe_text(status.get("state"), limit=40)
     seen = session_states.derive(session_states.Told(socket=socket, message=message))
-    summary = str(session_states.SENTENCES.get(seen.code) or title_for(seen.code))
     if seen.state == session_states.State.ERROR:
-        return _report(seen.state.value, summary, error=message)
-    return _report(seen.state.value, summary)
+        return _report(seen.state.value, seen.code, error=message)
+    return _report(seen.state.value, seen.code)
 
 
-def _report(state: str, summary: str, *, ok: bool = False, **details: str) -> ConnectionReport:
-    return ConnectionReport(ok, summary, {"state": state, **details})
+def _report(
+    state: str, code: str, told: str = "", *, ok: bool = False, **details: str
+) -> ConnectionReport:
+    return ConnectionReport(ok, code, told, {"state": state, **details})

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from django.utils import translation
 
+from channels_app import session_words
 from channels_app.models import Channel
-from channels_app.providers.base import OutboundMessage
+from channels_app.providers.base import ConnectionReport, OutboundMessage
 
 TOKEN = "EAAsecretToken"
 WWEBJS_KEY = "suaapikey"
@@ -186,3 +188,9 @@ def baileys(evolution_url: str = "", /, **fields: Any) -> Channel:
 
 def text_message(to: str = ORDINARY, **fields: Any) -> OutboundMessage:
     return OutboundMessage(**{"reference": "m1.1", "to": to, "text": "Olá", **fields})
+
+
+def in_english(report: ConnectionReport) -> str:
+    """What a test of the connection found, as somebody reads it in English."""
+    with translation.override("en"):
+        return session_words.summary(report)

@@ -14,10 +14,12 @@ from channels_app.providers.base import Rejected
 from channels_app.providers.cloud import CloudProvider
 from channels_app.providers.evolution import EvolutionProvider
 from channels_app.providers.wwebjs import WwebjsProvider
+from channels_app.session_words import in_words
 from tests.channels_app.conftest import (
     RawServer,
     Script,
     baileys,
+    in_english,
     official,
     respond,
     text_message,
@@ -81,7 +83,8 @@ def test_both_sides_are_asked_and_the_result_is_kept(raw_server: Start) -> None:
     ]
     channel.refresh_from_db()
     assert channel.health == Channel.Health.OK
-    assert channel.health_detail == found[0][1].summary
+    with translation.override("en"):
+        assert in_words(channel.health_detail) == in_english(found[0][1])
     assert channel.health_changed_at is not None
 
 
@@ -110,9 +113,10 @@ def test_a_fallback_that_does_not_work_is_named_but_does_not_condemn_the_channel
     channel.refresh_from_db()
     assert not found[1][1].ok
     assert channel.health == Channel.Health.OK
-    assert channel.health_detail.endswith(
-        " · Fallback: wwebjs-api: The session is not started; connect it."
-    )
+    with translation.override("en"):
+        assert in_words(channel.health_detail).endswith(
+            " · Fallback: wwebjs-api: The session is not started; connect it."
+        )
 
 
 @pytest.mark.django_db
@@ -125,7 +129,7 @@ def test_an_official_side_that_does_not_work_fails_the_channel(dead_url: str) ->
     assert not report.ok
     assert (channel.health, channel.health_detail) == (
         Channel.Health.FAILING,
-        "The server refused the connection",
+        "connection_refused",
     )
 
 

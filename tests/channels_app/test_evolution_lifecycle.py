@@ -187,7 +187,7 @@ def test_an_instance_is_made_without_dialling(replay: Replay) -> None:
         ),
         (
             AUTH, "create: no integration", "noint",
-            EvolutionLifecycle.create, "refused", "refused",
+            EvolutionLifecycle.create, "refused", "refused_request",
         ),
         (
             AUTH, "delete again", "evo3",

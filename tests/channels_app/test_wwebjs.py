@@ -37,6 +37,7 @@ from tests.channels_app.conftest import (
     WWEBJS_KEY,
     RawServer,
     Script,
+    in_english,
     respond,
     text_message,
     with_wwebjs,
@@ -560,7 +561,7 @@ def check(server: Server, **fields: Any) -> ConnectionReport:
 def test_the_check_says_ready_and_by_which_number(server: Server) -> None:
     report = check(server)
     assert report.ok
-    assert report.summary == "Ready to send as +5511900000001 · Clínica Demo"
+    assert in_english(report) == "Ready to send as +5511900000001 · Clínica Demo"
     assert report.details == {"state": "ready", "number": "5511900000001", "name": "Clínica Demo"}
 
 
@@ -584,7 +585,7 @@ def test_the_check_tells_each_state_apart(
         while (report := check(server)).details["state"] == "starting":
             assert time.monotonic() < deadline
     assert (report.ok, report.details["state"]) == (False, state)
-    assert said in report.summary
+    assert said in in_english(report)
 
 
 @pytest.mark.parametrize(
@@ -608,7 +609,7 @@ def test_the_check_reads_every_recorded_status(raw_server: Start, name: str, sta
 
     report = WwebjsProvider(with_wwebjs(raw_server(script).url)).check()
     assert (report.ok, report.details["state"]) == (False, state)
-    assert report.summary
+    assert in_english(report)
 
 
 def test_the_check_says_that_the_session_is_not_started(server: Server) -> None:
@@ -619,7 +620,7 @@ def test_the_check_says_that_the_session_is_not_started(server: Server) -> None:
 
 def test_the_check_says_that_the_key_is_wrong(server: Server) -> None:
     report = check(server, wwebjs_api_key="wrong")
-    assert (report.ok, report.summary) == (False, "The provider refused the key")
+    assert (report.ok, in_english(report)) == (False, "The provider refused the key")
 
 
 @pytest.mark.parametrize(
@@ -639,7 +640,7 @@ def test_the_check_says_that_another_server_lives_there(
     with translation.override("en"):
         report = WwebjsProvider(with_wwebjs(http_server.url)).check()
     assert (report.ok, report.details["state"]) == (False, "error")
-    assert report.summary == "There is another server behind this address"
+    assert in_english(report) == "There is another server behind this address"
 
 
 def test_the_check_says_that_the_server_failed(raw_server: Start) -> None:
@@ -650,7 +651,7 @@ def test_the_check_says_that_the_server_failed(raw_server: Start) -> None:
 def test_the_check_says_that_the_server_cannot_be_reached(dead_url: str) -> None:
     with translation.override("en"):
         report = WwebjsProvider(with_wwebjs(dead_url)).check()
-    assert (report.ok, report.summary) == (False, "The server refused the connection")
+    assert (report.ok, in_english(report)) == (False, "The server refused the connection")
 
 
 def test_a_check_that_the_server_holds_back_ends_in_time(server: Server) -> None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connection
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from channels_app.models import Channel
 from channels_app.providers.evolution_instance import EvolutionInstance
+from channels_app.session_words import in_words
 from instances import care, listeners, locks, missed, receive_mode
 from instances.models import ReceiveModeChange, WhatsAppSession
 from messaging.models import Message
@@ -122,7 +123,8 @@ def test_a_fault_at_any_step_leaves_the_old_mode_working(
             change = ReceiveModeChange.objects.first()
             assert change is not None
             assert change.result == "undone"
-            assert change.detail == answer.json()["message"]
+            with translation.override("en"):
+                assert in_words(change.detail) == answer.json()["message"]
             assert change.finished_at is not None
         receives(evolution, f"{fault} on the way to {to}")
         assert switch(api, to).status_code == 200
@@ -265,7 +267,8 @@ def test_a_missing_namespace_leaves_the_handover_pending_with_the_webhook_on(
     assert (told["switching"]["to"], told["switching"]["phase"]) == ("websocket", "joining")
     assert told["inSync"] is True
     assert evolution.found() == (True, True)
-    wait_until(lambda: state(api)["listener"]["note"] == "namespace not open yet")
+    opening = "Evolution has not opened the instance's socket yet."
+    wait_until(lambda: state(api)["listener"]["note"] == opening)
     assert switch(api, "websocket").status_code == 409
     assert switch(api, "webhook").status_code == 409
 

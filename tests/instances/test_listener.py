@@ -128,7 +128,7 @@ def test_a_changed_address_or_key_is_taken_up(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     Channel.objects.update(evolution_url="http://127.0.0.1:9")
-    wait_until(lambda: note(by_websocket) == "not reachable")
+    wait_until(lambda: note(by_websocket) == "unreachable")
     assert evolution.clients() == 0
     Channel.objects.update(evolution_url=evolution.url)
     wait_until(joined(by_websocket))
@@ -227,7 +227,7 @@ def test_it_holds_several_sessions(session: WhatsAppSession, evolution: Evolutio
 def test_it_knocks_until_the_namespace_is_there(
     in_websocket_mode: WhatsAppSession, evolution: Evolution
 ) -> None:
-    wait_until(lambda: note(in_websocket_mode) == "namespace not open yet")
+    wait_until(lambda: note(in_websocket_mode) == "socket_not_open")
     evolution.open_namespace()
     wait_until(joined(in_websocket_mode))
     assert note(in_websocket_mode) == ""
@@ -241,7 +241,7 @@ def test_a_wrong_key_is_told_and_tried_again(
     wait_until(joined(in_websocket_mode))
     evolution.control("settings", websocket_allowed_hosts="10.0.0.1")
     Channel.objects.update(evolution_api_key="wrong")
-    wait_until(lambda: note(in_websocket_mode) == "refused: wrong key")
+    wait_until(lambda: note(in_websocket_mode) == "wrong_key")
     evolution.control("settings", api_key="wrong")
     wait_until(joined(in_websocket_mode))
 
@@ -257,7 +257,7 @@ def test_it_comes_back_when_evolution_restarts_with_what_was_missed(
     wait_to_catch_up(in_websocket_mode)
     evolution.restarts(0.3)
     wait_until(lambda: is_left(in_websocket_mode))
-    wait_until(lambda: note(in_websocket_mode) == "namespace not open yet")
+    wait_until(lambda: note(in_websocket_mode) == "socket_not_open")
     # The first event makes the namespace, and reaches nobody.
     first = evolution.writes("durante")
     assert first in evolution.lost()

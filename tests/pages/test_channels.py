@@ -386,8 +386,8 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
     def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
         channel.record_health(ok=True)
         return [
-            ("Official", ConnectionReport(True, "Works", {"quality": "GREEN"})),
-            ("Fallback", ConnectionReport(False, "The session is not started")),
+            ("Official", ConnectionReport(True, "ready_as", "Demo", {"quality_rating": "GREEN"})),
+            ("Fallback", ConnectionReport(False, "session_not_found")),
         ]
 
     monkeypatch.setattr(connection, "test_connection", test_connection)
@@ -398,7 +398,10 @@ def test_the_test_of_a_connection_shows_each_report(
 ) -> None:
     answer = parse(staff_client.post(f"/channels/{channel.pk}/test/").content)
 
-    assert answer.one(class_="report report-ok").text == "Official : Works quality GREEN"
+    assert (
+        answer.one(class_="report report-ok").text
+        == "Official : Ready to send as Demo Quality high (green)"
+    )
     assert "not started" in answer.one(class_="report report-failed").text
 
 
@@ -422,7 +425,7 @@ def test_the_admin_tests_the_chosen_channels(
         follow=True,
     )
 
-    assert "Oficial, Official: Works" in answer.content.decode()
+    assert "Oficial, Official: Ready to send as Demo" in answer.content.decode()
 
 
 # --- deleting -----------------------------------------------------------------------------------
