@@ -211,6 +211,7 @@ class Channel(models.Model):
     wwebjs_state_code = models.CharField(max_length=40, blank=True, editable=False)
     wwebjs_state_detail = models.CharField(max_length=300, blank=True, editable=False)
     wwebjs_state_changed_at = models.DateTimeField(null=True, editable=False)
+    # When the newest of the server's answers that count was asked for.
     wwebjs_checked_at = models.DateTimeField(null=True, editable=False)
     wwebjs_own_number = models.CharField(max_length=20, blank=True, editable=False)
     wwebjs_last_drop_at = models.DateTimeField(null=True, editable=False)

@@ -422,9 +422,14 @@ def _ask(channel: Channel) -> tuple[Told, SessionState]:
 
 
 def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
-    """Write down what the server told, unless it was told of a time that is over."""
+    """Write down what the server told, unless it was told of a time that is over.
+
+    That is: before a command, or before what is written down already was asked for.
+    """
     row, session = _locked(channel)
     now = timezone.now()
+    if row.wwebjs_checked_at is not None and row.wwebjs_checked_at > asked_at:
+        return
     changed = any(getattr(row, name) != getattr(channel, name) for name in _SETTINGS)
     if changed or (session.commanded_at is not None and session.commanded_at > asked_at):
         return
@@ -456,7 +461,7 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
         )
         session.probe_at = now + dt.timedelta(seconds=pause)
     session.save()
-    Channel.objects.filter(pk=row.pk).update(wwebjs_checked_at=now)
+    Channel.objects.filter(pk=row.pk).update(wwebjs_checked_at=asked_at)
 
 
 def _derive(session: WwebjsSession, told: Told, now: dt.datetime) -> Seen:

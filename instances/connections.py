@@ -448,17 +448,18 @@ def _keep(
 ) -> Cure:
     """Write down what the server told, unless it was told of a time that is over.
 
-    Returns what is to be done about it; it counts as begun.
+    That is: before a command, or before what is written down already was asked for. Returns what is to be done about it; it counts as begun.
     """
     with transaction.atomic():
         row = _locked(session.channel_id)
-        if row is None or (row.commanded_at is not None and row.commanded_at > asked_at):
+        if row is None or any(at and at > asked_at for at in (row.commanded_at, row.checked_at)):
             return Cure.NONE
         changed = any(getattr(row.channel, n) != getattr(session.channel, n) for n in _SETTINGS)
         if changed:
             return Cure.NONE
         now = timezone.now()
         seen = _write_told(row, told, now)
+        row.checked_at = asked_at
         care = Care(
             wanted=row.wanted and row.channel.active and cures,
             tries=row.tries,
@@ -499,7 +500,6 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
         chance=random.random(),  # noqa: S311
     )
     row.probe_at = now + dt.timedelta(seconds=pause)
-    row.checked_at = now
     return seen
 
 

@@ -75,6 +75,7 @@ class WhatsAppSession(models.Model):
     state_code = models.CharField(max_length=40, default="unchecked", editable=False)
     state_detail = models.CharField(max_length=300, blank=True, editable=False)
     state_changed_at = models.DateTimeField(null=True, editable=False)
+    # When the newest of the server's answers that count was asked for.
     checked_at = models.DateTimeField(null=True, editable=False)
     # None: to be asked at once.
     probe_at = models.DateTimeField(null=True, db_index=True, editable=False)

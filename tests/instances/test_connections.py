@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.core import mail
+from django.db import connection as database
 from django.utils import timezone, translation
 from time_machine import TimeMachineFixture
 
@@ -617,3 +619,43 @@ def test_the_picture_is_fetched_once_and_kept(
     session.refresh_from_db()
     assert len(fetched) == 1
     assert not session.has_picture
+
+
+# -- two who ask at the same time -------------------------------------------------------------------
+
+
+def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
+    ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, release = threading.Event(), threading.Event()
+    answers: list[http.Answer] = []
+    request = http.request
+
+    def slow(*args: Any, **kwargs: Any) -> http.Answer:
+        """The first answer is on its way for as long as the test wants."""
+        answer = request(*args, **kwargs)
+        answers.append(answer)
+        if len(answers) == 1:
+            told.set()
+            assert release.wait(10)
+        return answer
+
+    def ask() -> None:
+        connections.probe(ready.pk)
+        database.close()
+
+    monkeypatch.setattr(http, "request", slow)
+    earlier = threading.Thread(target=ask)
+    earlier.start()
+    try:
+        assert told.wait(5)
+        # It told "open"; now the phone unlinks it.
+        evolution.control("drop", instance=NAME, code=401)
+        wait_until(lambda: probe(ready).state == "disconnected")
+        newest = fresh(ready.channel).checked_at
+    finally:
+        release.set()
+        earlier.join(10)
+    after = fresh(ready.channel)
+    assert (after.state, after.serving, after.checked_at) == ("disconnected", False, newest)
+    assert Incident.objects.get().recovered_at is None

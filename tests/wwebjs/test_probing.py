@@ -82,3 +82,45 @@ def test_two_workers_do_not_ask_the_same_session(
     for worker in workers:
         worker.join(10)
     assert asked.qsize() == 1
+
+
+def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
+    make_channel: Callable[..., Channel], servers: ExitStack
+) -> None:
+    asked, release = threading.Event(), threading.Event()
+    questions: list[str] = []
+
+    async def status(request: web.Request) -> web.Response:
+        questions.append(request.path)
+        if len(questions) > 1:
+            told = {"success": False, "state": "OPENING", "message": "session_not_connected"}
+            return web.json_response(told)
+        asked.set()
+        await asyncio.to_thread(release.wait, 10)
+        return web.json_response({"success": False, "state": None, "message": "browser tab closed"})
+
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", status)
+    channel = make_channel(
+        fallback="wwebjs",
+        wwebjs_url=servers.enter_context(run_in_thread(app)).url,
+        wwebjs_api_key=WWEBJS_KEY,
+        wwebjs_session_id="TESTE",
+    )
+
+    earlier = threading.Thread(target=work)
+    earlier.start()
+    try:
+        assert asked.wait(5)
+        assert wwebjs_session.state(channel).code == "opening"
+        newest = channel.wwebjs_checked_at
+    finally:
+        release.set()
+        earlier.join(10)
+    channel.refresh_from_db()
+    assert len(questions) == 2
+    assert (channel.wwebjs_state_code, channel.wwebjs_checked_at) == ("opening", newest)
+
+    # What is asked for after that counts again.
+    questions.clear()
+    assert wwebjs_session.state(channel).code == "session_closed"
