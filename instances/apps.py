@@ -23,8 +23,9 @@ class InstancesConfig(AppConfig):
         )
         signals.send_refused.connect(connections.note_refusal, dispatch_uid="instances.refused")
         signals.send_taken.connect(connections.note_taken, dispatch_uid="instances.taken")
-        card_parts.PARTS["card"] += [connection_cards.section, connection_cards.fallback]
-        card_parts.PARTS["page"] += [connection_cards.beside]
+        card_parts.CARD += [connection_cards.section, connection_cards.fallback]
+        card_parts.PAGE += [connection_cards.beside]
+        card_parts.LINE += [connection_cards.line]
         card_parts.RELATED += ["session", "fallback_channel__session"]
         live_frames.VIEWS |= {
             "instance": connection_cards.InstanceView,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
@@ -18,6 +18,9 @@ from instances.api import sessions
 from instances.connections import ConnectionState
 from instances.models import WhatsAppSession
 from messaging import live_frames
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
 
 NOTHING = SafeString("")
 _TO_CREATE = ("no_instance", "instance_gone", "instance_deleted")
@@ -71,12 +74,28 @@ def fallback(channel: Channel, may_change: bool) -> SafeString:
     return render_to_string("instances/_fallback.html", context)
 
 
-def beside(channel: Channel, may_change: bool) -> SafeString:
-    """Draw the receive-mode card of a Baileys channel beside its settings."""
+def beside(channel: Channel, user: User | AnonymousUser) -> SafeString:
+    """Draw the receive-mode card of a Baileys channel beside its settings, for who may see it."""
+    session = _session_of(channel)
+    if session is None or not user.has_perm(cards.InstancesView.permission):
+        return NOTHING
+    return cards.card(session, may_change=user.has_perm("instances.change_whatsappsession"))
+
+
+def line(channel: Channel) -> SafeString:
+    """Draw a Baileys channel's state, since when, and its last drop, on one line."""
     session = _session_of(channel)
     if session is None:
         return NOTHING
-    return cards.card(session, may_change=may_change)
+    seen = connections.stored(session)
+    context = {
+        "way": Channel.Fallback.BAILEYS,
+        "session": seen,
+        "unchecked": seen.code == "unchecked",
+        "label": State(seen.state).label,
+        "tone": tone(seen),
+    }
+    return render_to_string("channels_app/_session_line.html", context)
 
 
 def page_card(session: WhatsAppSession, *, may_change: bool) -> SafeString:

@@ -20,7 +20,7 @@ from django.db.models import (
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from channels_app import incidents
+from channels_app import card_parts, incidents
 from channels_app.models import Channel, Incident
 from messaging import live, rates, states
 from messaging.models import CallAttempt, Conversation, DeliveryAttempt, Message
@@ -184,7 +184,7 @@ def dashboard() -> Dashboard:
             messages().filter(pk__in=_attention().values("pk")).order_by("-created_at")[:10]
         ),
         conversations=with_latest(list(conversation_list()[:8])),
-        channels=list(Channel.objects.select_related("fallback_channel")),
+        channels=list(card_parts.channels()),
         held=held().count(),
         alarms=list(incidents.current()),
         fallbacks=rates.by_code()[:10],

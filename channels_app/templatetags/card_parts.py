@@ -1,6 +1,9 @@
-"""Puts into a page what floors above draw about a channel."""
+"""Puts into a page what floors above draw about a channel, in the order in which they entered it."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from django import template
 from django.utils.html import format_html_join
@@ -9,11 +12,29 @@ from django.utils.safestring import SafeString
 from channels_app import card_parts
 from channels_app.models import Channel
 
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
+
 register = template.Library()
 
 
 @register.simple_tag
-def channel_parts(place: str, channel: Channel, may_change: bool = False) -> SafeString:
-    """Draw the parts of "card" or "page"."""
-    parts = card_parts.draw(place, channel, may_change)
-    return format_html_join("\n", "{}", ((part,) for part in parts))
+def card_parts_of(channel: Channel, may_change: bool = False) -> SafeString:
+    """Draw the parts of the channel's card."""
+    return _join(part(channel, may_change) for part in card_parts.CARD)
+
+
+@register.simple_tag
+def page_parts_of(channel: Channel, user: User | AnonymousUser) -> SafeString:
+    """Draw the parts of the channel's page, as far as the person may see them."""
+    return _join(part(channel, user) for part in card_parts.PAGE)
+
+
+@register.simple_tag
+def line_parts_of(channel: Channel) -> SafeString:
+    """Draw the parts of the channel's line on the dashboard."""
+    return _join(part(channel) for part in card_parts.LINE)
+
+
+def _join(parts: Iterable[SafeString]) -> SafeString:
+    return format_html_join("\n", "{}", ((part,) for part in parts if part))

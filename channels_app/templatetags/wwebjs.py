@@ -45,7 +45,9 @@ def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
     """Draw the session's state, since when, and its last drop, on one line."""
     session = stored_state(channel)
     return {
+        "way": Channel.Fallback.WWEBJS,
         "session": session,
+        "unchecked": session.code == "unchecked",
         "label": State(session.state or State.NOT_CONFIGURED).label,
         "tone": _tone(session),
     }

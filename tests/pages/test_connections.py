@@ -106,6 +106,34 @@ def test_the_same_stands_on_the_instances_page_and_the_receive_mode_beside_the_c
 
 
 @pytest.mark.parametrize(
+    ("permissions", "shown", "usable"),
+    [
+        ((), False, False),
+        (("channels_app.change_channel",), False, False),
+        (("instances.change_whatsappsession",), False, False),
+        (("instances.view_whatsappsession",), True, False),
+        (("instances.view_whatsappsession", "channels_app.change_channel"), True, False),
+        (("instances.view_whatsappsession", "instances.change_whatsappsession"), True, True),
+    ],
+)
+def test_the_receive_mode_beside_the_channel_follows_the_permissions_of_instances(
+    make_user: Callable[..., User],
+    client_for: Callable[[User], Client],
+    baileys: Channel,
+    permissions: tuple[str, ...],
+    shown: bool,
+    usable: bool,
+) -> None:
+    put(baileys, "ready", "ready")
+    client = client_for(make_user("eva", "channels_app.view_channel", *permissions))
+
+    cards = parse(client.get(f"/channels/{baileys.pk}/").content).all(data_session=NAME)
+    buttons = [button for card in cards for button in card.all("button", hx_post=None)]
+    switches = [b for b in buttons if "/switch/" in b.attributes["hx-post"]]
+    assert (bool(cards), bool(switches)) == (shown, usable)
+
+
+@pytest.mark.parametrize(
     ("code", "field"),
     [
         ("wrong_key", "evolution_api_key"),

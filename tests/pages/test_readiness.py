@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from channels_app import incidents
 from channels_app.models import Channel, Incident
+from instances.models import WhatsAppSession
 from messaging import live, live_frames
 from tests.pages.html import Element, parse
 
@@ -28,7 +29,10 @@ def attached(make_channel: Callable[..., Channel]) -> Channel:
 
 @pytest.fixture
 def by_baileys(make_channel: Callable[..., Channel]) -> Channel:
-    other = make_channel(name="Oficina", kind="baileys", phone_number_id="", instance_name="x")
+    other = make_channel(
+        name="Oficina", kind="baileys", phone_number_id="", instance_name="x",
+        evolution_url="http://127.0.0.1:9", evolution_api_key="k",
+    )  # fmt: skip
     return make_channel(fallback="baileys", fallback_channel=other)
 
 
@@ -121,6 +125,39 @@ def test_the_dashboard_tells_a_session_s_state_since_when_and_its_last_drop(
     )
     line = parse(staff_client.get("/").content).one("span", class_="row-session").text
     assert line.startswith("Ready now · Last drop now : WhatsApp Web was opened somewhere else")
+
+
+def test_the_dashboard_tells_the_same_of_an_instance(
+    staff_client: Client, by_baileys: Channel
+) -> None:
+    def line() -> str:
+        return parse(staff_client.get("/").content).one("span", data_baileys_state=None).text
+
+    assert line() == "The connection is being checked."
+    WhatsAppSession.objects.filter(channel=by_baileys.fallback_channel).update(
+        state="disconnected",
+        state_code="unlinked_on_phone",
+        state_changed_at=timezone.now(),
+        last_drop_at=timezone.now(),
+        last_drop_reason="unlinked_on_phone",
+    )
+    assert line() == "Disconnected now · Last drop now : The session was unlinked on the phone."
+
+
+def test_the_dashboard_needs_as_many_queries_for_ten_channels_as_for_two(
+    staff_client: Client, make_channel: Callable[..., Channel], django_assert_max_num_queries: Any
+) -> None:
+    counts = []
+    for _ in range(2):
+        for number in range(4):
+            make_channel(
+                kind="baileys", phone_number_id="", instance_name=f"n{number}{len(counts)}",
+                evolution_url="http://127.0.0.1:9", evolution_api_key="k",
+            )  # fmt: skip
+        with django_assert_max_num_queries(30) as queries:
+            staff_client.get("/")
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
 
 
 # -- drops -----------------------------------------------------------------------------------------
