@@ -448,7 +448,8 @@ def _keep(
 ) -> Cure:
     """Write down what the server told, unless it was told of a time that is over.
 
-    That is: before a command, or before what is written down already was asked for. Returns what is to be done about it; it counts as begun.
+    That is: before a command, or before what is written down already was asked for. Returns
+    what is to be done about it; it counts as begun.
     """
     with transaction.atomic():
         row = _locked(session.channel_id)

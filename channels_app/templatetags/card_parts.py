@@ -1,4 +1,4 @@
-"""Puts into a page what floors above draw about a channel, in the order in which they entered it."""
+"""Puts into a page what floors above draw about a channel, in the order of their entry."""
 
 from __future__ import annotations
 

@@ -621,7 +621,7 @@ def test_the_picture_is_fetched_once_and_kept(
     assert not session.has_picture
 
 
-# -- two who ask at the same time -------------------------------------------------------------------
+# -- two who ask at the same time ------------------------------------------------------------------
 
 
 def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
