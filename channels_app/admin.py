@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from channels_app import connection, session_words
+from channels_app import connection, readiness, session_words
 from channels_app.forms import SecretsForm
 from channels_app.models import Channel
 
@@ -111,6 +111,12 @@ class ChannelAdmin(_ChannelAdmin):
     def has_view_permission(self, request: HttpRequest, obj: Channel | None = None) -> bool:
         # Without the form, Django's read-only page would print the stored secrets.
         return self.has_change_permission(request, obj)
+
+    def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
+        """Say whose fallback does not work any more, as the channel's page does."""
+        super().save_model(request, obj, form, change)
+        if trouble := readiness.inactive_trouble(obj):
+            self.message_user(request, trouble, messages.WARNING)
 
     @admin.display(description=_("reason"))
     def reason(self, channel: Channel) -> str:

@@ -28,10 +28,20 @@ class InWordsField(serializers.Field[str, Any, str, Any]):
         return in_words(value)
 
 
+class FallingBackSerializer(serializers.ModelSerializer[Channel]):
+    """A channel that falls back to the one it stands in: what deactivating that one would break."""
+
+    class Meta:
+        model = Channel
+        fields = ["id", "name"]
+        read_only_fields = fields
+
+
 class ChannelSerializer(serializers.ModelSerializer[Channel]):
     """A channel. Each write-only secret has a boolean `<name>_set` in the answers."""
 
     health_detail = InWordsField()
+    fallback_for = FallingBackSerializer(source="falling_back_here", many=True, read_only=True)
 
     class Meta:
         model = Channel
@@ -40,7 +50,7 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             "graph_url", "graph_version", "phone_number_id", "business_account_id",
             "access_token", "app_secret", "verify_token",
             "fallback", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id", "fallback_channel",
-            "ignore_messages_sent_outside",
+            "fallback_for", "ignore_messages_sent_outside",
             "official_retries", "request_timeout_seconds", "confirm_seconds", "on_unconfirmed",
             "fallback_max_age_minutes", "fallback_per_minute", "fallback_new_chats_per_day",
             "fallback_despite_limits", "messages_per_second", "coexistence",
@@ -100,7 +110,7 @@ class IsFallback(APIException):
 class ChannelViewSet(viewsets.ModelViewSet[Channel]):
     """The ways to reach customers, and what each does when the official API refuses."""
 
-    queryset = Channel.objects.select_related("fallback_channel").order_by("id")
+    queryset = Channel.objects.prefetch_related("fallback_for").order_by("id")
     serializer_class = ChannelSerializer
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
     filterset_fields = ["kind", "active"]

@@ -204,7 +204,7 @@ def _words(incident: Incident, what: str) -> tuple[str, str]:
         reason = sentence(incident.reason, incident.detail)
         since = timezone.localtime(incident.opened_at).strftime("%Y-%m-%d %H:%M:%S %Z")
         lines = [reason, _("Since: %(time)s") % {"time": since}]
-        if others := ", ".join(other.name for other in incident.channel.fallback_for.all()):
+        if others := incident.channel.is_fallback_of:
             lines.append(_("It is the fallback of: %(names)s") % {"names": others})
         return subject, "\n\n".join([*lines, _page(incident)])
     if what == "recovered":

@@ -333,6 +333,15 @@ class Channel(models.Model):
         """Whether the settings of an Evolution instance are there."""
         return bool(self.evolution_url and self.evolution_api_key and self.instance_name)
 
+    @property
+    def is_fallback_of(self) -> str:
+        """The names of the channels that fall back to this one, "" where none does."""
+        return ", ".join(other.name for other in self.falling_back_here())
+
+    def falling_back_here(self) -> list[Channel]:
+        """The channels that fall back to this one. Reads `fallback_for`."""
+        return [c for c in self.fallback_for.all() if c.fallback == self.Fallback.BAILEYS]
+
     def record_health(self, *, ok: bool, detail: str = "") -> bool:
         """Store whether the channel works, and since when. Returns whether that is a change.
 

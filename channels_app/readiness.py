@@ -43,5 +43,15 @@ def baileys_trouble(other: Channel) -> str:
     return ""
 
 
+def inactive_trouble(channel: Channel) -> str:
+    """Say whose fallback does not work because this channel is not active; "" where none's."""
+    names = "" if channel.active else channel.is_fallback_of
+    if not names:
+        return ""
+    return _("It is the fallback of %(names)s: that fallback does not work any more.") % {
+        "names": names
+    }
+
+
 def _left_alone(code: str) -> str:
     return _("Left alone for now after a refusal: %(reason)s") % {"reason": sentence(code)}

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin
-from channels_app import card_parts, connection, wwebjs_session
+from channels_app import card_parts, connection, readiness, wwebjs_session
 from channels_app.forms import ChannelForm
 from channels_app.models import Channel
 
@@ -66,10 +66,8 @@ class ChannelUpdateView(StaffPermissionRequiredMixin, View):
             return _form_page(request, form)
         channel = form.save()
         messages.success(request, _("The channel was saved."))
-        others = ", ".join(other.name for other in channel.fallback_for.all())
-        if others and not channel.active:
-            text = _("It is the fallback of %(names)s: that fallback does not work any more.")
-            messages.warning(request, text % {"names": others})
+        if trouble := readiness.inactive_trouble(channel):
+            messages.warning(request, trouble)
         return redirect("channels_app:detail", pk=pk)
 
 
@@ -159,9 +157,7 @@ def _form_page(request: HttpRequest, form: ChannelForm) -> HttpResponse:
         "kinds": Channel.Kind,
         "policy_open": any(name in form.errors for name in form.POLICY),
         "may_change": stored is None or request.user.has_perm("channels_app.change_channel"),
-        "fallback_for": ", ".join(other.name for other in stored.fallback_for.all())
-        if stored
-        else "",
+        "fallback_for": stored.is_fallback_of if stored else "",
         "webhook_url": f"{settings.PUBLIC_URL}/api/webhooks/cloud",
     }
     return render(request, "channels_app/form.html", context, status=400 if form.errors else 200)

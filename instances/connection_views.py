@@ -38,12 +38,11 @@ class _ConnectionView(StaffPermissionRequiredMixin, View):
 
     def about(self, session: WhatsAppSession) -> dict[str, Any]:
         """What the dialogs say."""
-        others = session.channel.fallback_for.all()
         return {
             "instance": session,
             "channel": session.channel,
             "session": connections.stored(session),
-            "fallback_for": ", ".join(other.name for other in others),
+            "fallback_for": session.channel.is_fallback_of,
             "qr_url": reverse("instances:qr", args=[session.name]),
             "pairing_url": reverse("instances:pairing", args=[session.name]),
         }

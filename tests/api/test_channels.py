@@ -82,6 +82,7 @@ def test_a_channel_is_made_with_the_defaults_of_the_contract(api: APIClient) -> 
         "fallback_new_chats_per_day": 100,
         "fallback_despite_limits": False,
         "messages_per_second": 80,
+        "fallback_for": [],
         "coexistence": False,
         "evolution_url": "",
         "evolution_api_key_set": False,
@@ -326,3 +327,19 @@ def test_what_alterna_finds_out_itself_is_not_written(api: APIClient) -> None:
     body = create(api, OFFICIAL, health="ok", id=99, access_token_set=False).json()
     assert (body["health"], body["access_token_set"]) == ("unknown", True)
     assert body["id"] != 99
+
+
+def test_a_channel_says_whose_fallback_it_is_also_when_it_is_deactivated(api: APIClient) -> None:
+    other = create(api, BAILEYS).json()["id"]
+    shop = create(api, OFFICIAL, fallback="baileys", fallback_channel=other).json()
+    # Chosen once, and not used any more.
+    create(api, OFFICIAL, name="B", phone_number_id="77", fallback_channel=other)
+
+    answer = api.patch(f"{URL}{other}/", {"active": False}, format="json")
+
+    assert answer.status_code == 200
+    assert answer.json()["active"] is False
+    assert answer.json()["fallback_for"] == [{"id": shop["id"], "name": shop["name"]}]
+    assert shop["fallback_for"] == []
+    listed = {channel["id"]: channel["fallback_for"] for channel in api.get(URL).json()}
+    assert [of["id"] for of in listed[other]] == [shop["id"]]

@@ -254,6 +254,24 @@ def test_switching_off_a_channel_says_whose_fallback_it_was(
     assert "Loja oficial" in parse(staff_client.get(f"/channels/{baileys.pk}/delete/").content).text
 
 
+def test_switching_it_off_in_the_admin_says_so_too(
+    staff_client: Client, official: Channel, baileys: Channel
+) -> None:
+    url = f"/admin/channels_app/channel/{baileys.pk}/change/"
+    form = staff_client.get(url).context["adminform"].form
+    data = {name: value for name, value in form.initial.items() if value is not None}
+    told = "It is the fallback of Loja oficial: that fallback does not work any more."
+
+    answer = staff_client.post(url, data, follow=True)
+    assert answer.redirect_chain
+    assert told not in answer.content.decode()
+
+    del data["active"]
+    assert told in staff_client.post(url, data, follow=True).content.decode()
+    baileys.refresh_from_db()
+    assert not baileys.active
+
+
 def test_the_dashboard_tells_the_drop_in_words_and_the_state(
     staff_client: Client, baileys: Channel
 ) -> None:
