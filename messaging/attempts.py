@@ -17,7 +17,7 @@ from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
-from channels_app.providers.base import Accepted, Rejected, SendError
+from channels_app.providers.base import Accepted, Rejected, SendError, Unknown
 from messaging import live, phones, policy, states, tasks, ways
 from messaging.content import MEDIA_TYPES
 from messaging.inbound.cloud import web_message_id
@@ -159,7 +159,7 @@ def finish(attempt: DeliveryAttempt, result: Accepted | SendError) -> Outcome:
             attempt.finished_at = timezone.now()
         attempt.outcome = answer
         _merge(attempt, Receipt.NONE, None)
-        if isinstance(result, Accepted):
+        if isinstance(result, Accepted | Unknown):
             _learn_id(attempt, result.provider_message_id or "")
         _save(attempt, before, attempts)
         return Outcome(attempt.outcome)

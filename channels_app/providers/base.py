@@ -96,9 +96,14 @@ class Transient(SendError):
 
 
 class Unknown(SendError):
-    """May have been sent: nothing that was seen proves either."""
+    """May have been sent: nothing that was seen proves either.
+
+    `provider_message_id` is what the provider calls the message, where it told that all the same:
+    what it tells later is known by it.
+    """
 
     outcome = "unknown"
+    provider_message_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

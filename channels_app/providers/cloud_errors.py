@@ -245,6 +245,7 @@ _WORDS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("connection_broken", _("The connection broke before the answer"), _P, _RETRY, _UNPROVEN),
     ("not_http", _("The answer is not HTTP"), _P, _RETRY, _UNPROVEN),
     ("unreadable_answer", _("The provider's answer could not be read"), _P, _RETRY, _UNPROVEN),
+    ("only_queued", _("WhatsApp Web has not handed the message over yet"), _P, _RETRY, _UNPROVEN),
     ("server_error", _("The provider failed in the middle of sending"), _P, _RETRY, _UNPROVEN),
     ("client_error", _("The program that talks to the provider failed"), _P, _RETRY, _UNPROVEN),
     ("worker_lost", _("The process that was sending ended"), _P, _RETRY, _UNPROVEN),

@@ -376,9 +376,15 @@ def read_answer(answer: http.Answer, chat_id: str, *, secrets: tuple[str, ...] =
         message = body.get("message")
         if not isinstance(message, Mapping):
             return Accepted(None, chat_id)
-        if message.get("ack") == -1:
+        ack, message_id = message.get("ack"), short_id(message.get("id"))
+        if ack == -1:
             raise failure(Rejected, "ack_error", http_status=200)
-        return Accepted(short_id(message.get("id")), chat_id)
+        if ack == 0 and not isinstance(ack, bool):
+            # It waits in the browser: WhatsApp's server has not taken it, and still may (§0).
+            queued = failure(Unknown, "only_queued", http_status=200)
+            queued.provider_message_id = message_id
+            raise queued
+        return Accepted(message_id, chat_id)
     raise _read_refusal(answer, body, secrets=secrets)
 
 

@@ -80,10 +80,6 @@ def test_a_recorded_success_without_message_is_accepted_without_id(name: str) ->
     assert read_answer(recorded(name), CHAT) == Accepted(None, CHAT)
 
 
-def test_a_recorded_message_that_only_waits_in_the_queue_is_accepted() -> None:
-    assert read_answer(recorded("355_nowait"), CHAT).provider_message_id == "3EB04984C98259D64077FE"
-
-
 @pytest.mark.parametrize(
     ("name", "kind", "code"),
     [
@@ -105,6 +101,7 @@ def test_a_recorded_message_that_only_waits_in_the_queue_is_accepted() -> None:
         ("338_contact_missing", Rejected, "refused_request"),
         ("350_not_registered", Rejected, "not_on_whatsapp"),
         ("351_error_unknown", Rejected, "ack_error"),
+        ("355_nowait", Unknown, "only_queued"),
         ("354_minified_r", Unknown, "server_error"),
         ("360_hang_never_acked", Unknown, "server_error"),
         ("361_slow200_protocol_timeout", Unknown, "server_error"),
@@ -119,6 +116,12 @@ def test_each_recorded_failure_proves_what_the_contract_says(
     error = ending(lambda: read_answer(recorded(name), CHAT))
     assert (type(error), error.code) == (kind, code)
     assert error.http_status == recorded(name).status
+
+
+def test_what_only_waits_in_the_browser_is_known_by_its_id() -> None:
+    error = ending(lambda: read_answer(recorded("355_nowait"), CHAT))
+    assert isinstance(error, Unknown)
+    assert error.provider_message_id == "3EB04984C98259D64077FE"
 
 
 # -- other answers --------------------------------------------------------------------------------
@@ -425,7 +428,7 @@ def test_a_number_without_another_form_is_looked_up_once(raw_server: Start) -> N
 @pytest.mark.parametrize(
     "name",
     [
-        "ok", "bare_delivered", "bare_lost", "dollar_id", "lid_remote", "ack_one_only", "queued",
+        "ok", "bare_delivered", "bare_lost", "dollar_id", "lid_remote", "ack_one_only",
         "ninth_digit",
     ],
 )  # fmt: skip
@@ -440,6 +443,7 @@ def test_what_the_simulated_server_took_is_accepted(server: Server, name: str) -
     ("name", "kind", "code"),
     [
         ("ack_error", Rejected, "ack_error"),
+        ("queued", Unknown, "only_queued"),
         ("target_closed_delivered", Unknown, "server_error"),
         ("serialize_delivered", Unknown, "server_error"),
         ("get_chat", Transient, "session_not_ready"),

@@ -435,7 +435,7 @@ def test_a_fallback_that_proves_nothing_is_held_for_a_person(
 
 @pytest.mark.parametrize(
     "scenario",
-    ["ok", "bare_delivered", "bare_lost", "dollar_id", "lid_remote", "queued", "ninth_digit"],
+    ["ok", "bare_delivered", "bare_lost", "dollar_id", "lid_remote", "ninth_digit"],
 )
 def test_every_success_of_the_fallback_is_a_globe(
     wired: Channel, wwebjs: Provider, scenario: str

@@ -469,6 +469,29 @@ def test_an_ack_proves_a_send_that_was_never_answered(
 
 
 @pytest.mark.django_db
+def test_what_only_waited_in_the_browser_is_unconfirmed_until_the_server_takes_it(
+    ready: Channel, server: Server, graph: Any, posting: list[tuple[dict[str, Any], str]]
+) -> None:
+    import requests
+
+    script = {"scenarios": ["queued"]}
+    requests.post(f"{server.url}/_control/script", json=script, timeout=5)
+    sent = sent_by_fallback(ready, graph, server)
+    attempt = sent.attempts.get(route="wwebjs")
+    assert (attempt.outcome, attempt.error_code) == ("unknown", "only_queued")
+    assert (sent.status, attempt.provider_message_id[:4]) == ("unconfirmed", "3EB0")
+    # Its id is known: no words are needed to find it again.
+    acks = [body for body, _key in posting if body["dataType"] == "message_ack"]
+    for number, body in enumerate(acks):
+        body["data"]["message"]["body"] = ""
+        hand_in(ready, body)
+        read_events()
+        sent.refresh_from_db()
+        assert sent.status == ("sent", "delivered", "read")[number]
+    assert sent.icon == "globe"
+
+
+@pytest.mark.django_db
 def test_an_ack_of_somebody_elses_text_proves_nothing(
     ready: Channel, server: Server, graph: Any, posting: list[tuple[dict[str, Any], str]]
 ) -> None:
