@@ -115,6 +115,8 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
     )
     if conversation.messages.filter(provider_message_id=event.provider_message_id).exists():
         return
+    if event.outgoing and echoes.is_shown(conversation, event, original):
+        return
     message = Message(
         conversation=conversation,
         direction=Message.Direction.OUT if event.outgoing else Message.Direction.IN,

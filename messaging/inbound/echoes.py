@@ -18,7 +18,7 @@ from messaging import phones
 from messaging.content import MEDIA_TYPES
 from messaging.inbound.cloud import web_message_id
 from messaging.inbound.events import MessageEvent
-from messaging.models import DeliveryAttempt
+from messaging.models import Conversation, DeliveryAttempt, Message
 from messaging.states import Outcome, Receipt, Route
 
 # How far an echo's time may lie from the send that caused it: clocks differ, phones sleep.
@@ -29,8 +29,9 @@ _BEFORE, _AFTER = dt.timedelta(minutes=10), dt.timedelta(seconds=30)
 class Echo:
     """The attempt that caused an echo, if one is known.
 
-    `own_event` says that it is told by the very channel whose conversation has the original:
-    nothing new for anybody. A Baileys channel that is another one's fallback has it not.
+    `own_event` says that the channel tells of what it sent itself, by its own way, in the very
+    conversation that has the original: nothing new for anybody. What a fallback sent is told as
+    sent outside, be the fallback an attached session or another channel.
     """
 
     attempt: DeliveryAttempt | None
@@ -49,14 +50,14 @@ def settle(channel: Channel, event: MessageEvent) -> Echo:
         channel_id=channel.pk, reference="", provider_message_id=event.provider_message_id
     )
     if own is not None:
-        return Echo(own, own_event=_has_original(channel, own))
+        return Echo(own, own_event=_is_own(channel, own))
     web_id = web_message_id(event.provider_message_id) if official else event.provider_message_id
     found = _by_web_id(channel, event, web_id, official=official) if web_id else None
     found = found or _by_text(channel, event, official=official)
     if not official:
         if found is not None and found.route != Route.OFFICIAL:
             outcomes.tell_receipt(found, Receipt.NONE, provider_message_id=web_id or "")
-            return Echo(found, own_event=_has_original(channel, found))
+            return Echo(found, own_event=_is_own(channel, found))
         return Echo(found)
     if found is not None:
         outcomes.tell_receipt(found, Receipt.SENT, provider_message_id=web_id or "")
@@ -67,8 +68,33 @@ def settle(channel: Channel, event: MessageEvent) -> Echo:
     return Echo(found)
 
 
-def _has_original(channel: Channel, attempt: DeliveryAttempt) -> bool:
-    return attempt.message.conversation.channel_id == channel.pk
+def is_shown(conversation: Conversation, event: MessageEvent, original: Message | None) -> bool:
+    """Whether the other side has shown this echo already.
+
+    Where the session has the number of its channel, both Meta and the session tell of what left
+    it: under two ids, of which Meta's carries the other.
+    """
+    official = event.provider_message_id.startswith("wamid.")
+    near = (event.at - _BEFORE, event.at + _BEFORE)
+    for shown in conversation.messages.filter(sent_outside=True, created_at__range=near):
+        told = shown.provider_message_id
+        if told.startswith("wamid.") == official:
+            continue
+        if original is not None and shown.echo_of_id == original.pk:
+            return True
+        by_meta, by_session = sorted((told, event.provider_message_id), key=_is_by_session)
+        if web_message_id(by_meta) == by_session:
+            return True
+    return False
+
+
+def _is_by_session(provider_message_id: str) -> bool:
+    return not provider_message_id.startswith("wamid.")
+
+
+def _is_own(channel: Channel, attempt: DeliveryAttempt) -> bool:
+    has_original = attempt.message.conversation.channel_id == channel.pk
+    return has_original and attempt.route != Route.WWEBJS
 
 
 def _by_web_id(

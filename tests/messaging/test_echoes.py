@@ -182,14 +182,43 @@ def test_a_companion_s_sight_of_an_official_send_is_linked_by_the_id_inside(
     assert [echo.echo_of for echo in outside()] == [message]
 
 
-def test_what_a_session_sent_for_us_is_not_shown_again(channel: Channel) -> None:
-    sent = fallback_attempt(showing_all(channel), Outcome.STARTED)
+@pytest.mark.parametrize("ignored", [True, False])
+def test_what_a_session_sent_for_us_follows_the_option(channel: Channel, ignored: bool) -> None:
+    if not ignored:
+        showing_all(channel)
+    sent = fallback_attempt(channel, Outcome.STARTED)
     session_tells(channel, KEY)
     outcomes.finish(sent, Accepted(None))
     session_tells(channel, KEY)
-    assert not outside()
+    assert [echo.echo_of for echo in outside()] == ([] if ignored else [sent.message])
     session_tells(channel, "3EB0FFFFFFFFFFFFFFFF", text="Digitada no celular")
-    assert [echo.echo_of for echo in outside()] == [None]
+    echoes = {echo.text: echo.echo_of for echo in outside()}
+    assert echoes == ({} if ignored else {"Olá": sent.message, "Digitada no celular": None})
+
+
+@pytest.mark.parametrize("typed", [True, False])
+@pytest.mark.parametrize("first", ["meta", "session"])
+def test_what_both_meta_and_the_session_tell_is_shown_once(
+    channel: Channel, first: str, typed: bool
+) -> None:
+    showing_all(channel)
+    sent = None if typed else fallback_attempt(channel, Outcome.ACCEPTED, provider_message_id=KEY)
+    for teller in (first, "session", "meta", "session"):
+        if teller == "meta":
+            official_echo(channel)
+        else:
+            session_tells(channel, KEY)
+    assert [echo.echo_of for echo in outside()] == [sent.message if sent else None]
+
+
+def test_the_same_words_sent_twice_by_the_session_are_shown_twice(channel: Channel) -> None:
+    showing_all(channel)
+    both = [fallback_attempt(channel, Outcome.ACCEPTED) for _ in range(2)]
+    for key in (KEY, "3EB0FFFFFFFFFFFFFFFF"):
+        session_tells(channel, key)
+        official_echo(channel, key=key)
+    assert {echo.echo_of for echo in outside()} == {attempt.message for attempt in both}
+    assert len(outside()) == 2
 
 
 # -- a Baileys channel that is the fallback --------------------------------------------------------

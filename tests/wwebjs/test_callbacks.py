@@ -439,6 +439,24 @@ def test_the_globe_gets_its_ticks(
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("dollar_ids", [False, True])
+@pytest.mark.parametrize("ignored", [True, False])
+def test_what_another_number_s_session_sent_appears_again_only_on_a_wish(
+    ready: Channel, server: Server, graph: Any, posting: list[tuple[dict[str, Any], str]],
+    ignored: bool, dollar_ids: bool,
+) -> None:  # fmt: skip
+    server.settings.dollar_ids = dollar_ids
+    Channel.objects.filter(pk=ready.pk).update(
+        ignore_messages_sent_outside=ignored, phone_number="+55 21 3333-0000"
+    )
+    ready.refresh_from_db()
+    sent = sent_by_fallback(ready, graph, server)
+    take_all(ready, posting)
+    echoes = Message.objects.filter(sent_outside=True)
+    assert [echo.echo_of for echo in echoes] == ([] if ignored else [sent])
+
+
+@pytest.mark.django_db
 def test_two_equal_texts_get_their_own_ticks(
     ready: Channel, server: Server, graph: Any, posting: list[tuple[dict[str, Any], str]]
 ) -> None:
