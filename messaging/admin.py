@@ -113,8 +113,16 @@ class DeliveryAttemptAdmin(ReadOnly, _ModelAdmin):
 
 @admin.register(CallAttempt)
 class CallAttemptAdmin(ReadOnly, _ModelAdmin):
-    list_display = ("created_at", "created_by", "conversation", "channel", "phone_number")
-    list_filter = ("channel", "created_at")
+    list_display = (
+        "created_at",
+        "incoming",
+        "status",
+        "created_by",
+        "conversation",
+        "channel",
+        "phone_number",
+    )
+    list_filter = ("incoming", "status", "channel", "created_at")
     list_select_related = ("created_by", "conversation__contact", "conversation__channel")
     search_fields = ("phone_number",)
 

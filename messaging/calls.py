@@ -1,17 +1,22 @@
-"""Calls to a contact. Each click that starts one is noted in the conversation."""
+"""Calls, noted in the conversation: each click that starts one, and each that a customer makes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.db.models import F
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from channels_app import wavoip
-from messaging import live
+from messaging import contacts, live, phones, states
 from messaging.models import CallAttempt, Conversation
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+    from channels_app.models import Channel
+    from messaging.inbound.events import CallEvent
 
 
 class CallRefused(Exception):
@@ -41,3 +46,55 @@ def begin(conversation: Conversation, *, user: User) -> str:
     )
     live.call_noted(call)
     return wavoip.link(caller, phone_number=number, name=conversation.contact.name)
+
+
+def note_incoming(channel: Channel, event: CallEvent) -> None:
+    """Note what a provider tells of a customer's call: one note a call, whatever the order.
+
+    The first word of a call makes its note, and a conversation where there is none; nobody is
+    noted whose number and user id are not told, and our own number calls nobody. The caller holds
+    a transaction.
+    """
+    if _tell(channel, event):
+        return
+    own = channel.phone_number and event.phone_number in phones.spellings(channel.phone_number)
+    if own or not (event.phone_number or event.user_id):
+        return
+    conversation = contacts.lock_conversation_with(
+        channel, phone_number=event.phone_number, user_id=event.user_id
+    )
+    if _tell(channel, event):
+        return  # another reader was faster
+    now = timezone.now()
+    call = CallAttempt.objects.create(
+        conversation=conversation,
+        channel=channel,
+        phone_number=event.phone_number,
+        incoming=True,
+        status=event.status,
+        video=event.video,
+        call_id=event.call_id[:255],
+        created_at=min(event.at or now, now),
+    )
+    Conversation.objects.filter(pk=conversation.pk).update(
+        last_message_at=max(filter(None, [conversation.last_message_at, call.created_at])),
+        unread_count=F("unread_count") + 1,
+    )
+    live.call_noted(call)
+
+
+def _tell(channel: Channel, event: CallEvent) -> bool:
+    """Add what an event says to the note of its call; False where there is no note yet."""
+    noted = CallAttempt.objects.select_for_update().filter(channel=channel)
+    call = noted.filter(call_id=event.call_id[:255]).first()
+    if call is None:
+        return False
+    status = states.merge_call(states.CallStatus(call.status), event.status)
+    began = min(call.created_at, event.at or call.created_at)
+    video = call.video or event.video
+    if (status, began, video) != (call.status, call.created_at, call.video):
+        call.status, call.created_at, call.video = status, began, video
+        call.version += 1
+        call.save(update_fields=["status", "created_at", "video", "version", "updated_at"])
+        live.call_noted(call)
+    return True

@@ -37,8 +37,10 @@ def message_changed(message: Message) -> None:
 
 
 def call_noted(call: CallAttempt) -> None:
-    """Tell the conversation that somebody called its contact."""
+    """Tell the conversation of a call; of one from a customer the list of conversations, too."""
     publish(conversation_group(call.conversation_id), calls=call.pk)
+    if call.incoming:
+        publish(INBOX, conversations=call.conversation_id)
 
 
 def channel_changed(channel: Channel) -> None:

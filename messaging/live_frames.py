@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
@@ -77,7 +78,11 @@ class InboxView(View):
     group = live.INBOX
 
     def catch_up(self, since: dt.datetime) -> list[Frame]:
-        touched = Conversation.objects.filter(messages__updated_at__gte=since).distinct()
+        written = Message.objects.filter(updated_at__gte=since).values("conversation_id")
+        called = CallAttempt.objects.filter(updated_at__gte=since, incoming=True)
+        touched = Conversation.objects.filter(
+            Q(pk__in=written) | Q(pk__in=called.values("conversation_id"))
+        )
         return self.frames({"conversations": touched.values_list("pk", flat=True)[:MOST_CHANGES]})
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
@@ -108,7 +113,7 @@ class ConversationView(View):
         ids = list(found.order_by("created_at").values_list("pk", flat=True)[: MOST_CHANGES + 1])
         if len(ids) > MOST_CHANGES:
             return [{"kind": "reload"}]
-        calls = CallAttempt.objects.filter(conversation=int(self.value), created_at__gte=since)
+        calls = CallAttempt.objects.filter(conversation=int(self.value), updated_at__gte=since)
         return self.frames({"messages": ids, "calls": calls.values_list("pk", flat=True)})
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
@@ -204,7 +209,7 @@ def _call_frame(call: CallAttempt) -> Frame:
     return {
         "kind": "call",
         "key": f"call:{call.pk}",
-        "version": 1,
+        "version": call.version,
         "sort": call.created_at.isoformat(),
         "html": render_to_string("messaging/_call.html", {"call": call}),
     }

@@ -331,19 +331,34 @@ class DeliveryAttempt(models.Model):
 
 
 class CallAttempt(models.Model):
-    """A click on the phone of a conversation: somebody opened the page that calls the contact.
+    """A call, either way: the contact called, or somebody opened the page that calls the contact.
 
-    Whether anybody was reached, that page alone knows. `channel` is the one whose key was used,
-    `phone_number` the number that was called, E.164.
+    Of a call to the contact, that page alone knows whether anybody was reached: it has no status,
+    and `channel` is the one whose key was used. An incoming one is known by the provider's
+    `call_id`. `phone_number` is the contact's, E.164; empty where the provider tells only a user
+    id. `version` grows with each change that a page must show.
     """
+
+    class Status(models.TextChoices):
+        RINGING = states.CallStatus.RINGING, _("ringing")
+        ENDED = states.CallStatus.ENDED, _("over")
+        MISSED = states.CallStatus.MISSED, _("missed")
+        REJECTED = states.CallStatus.REJECTED, _("declined")
+        ACCEPTED = states.CallStatus.ACCEPTED, _("answered")
 
     conversation = models.ForeignKey(Conversation, on_delete=models.PROTECT, related_name="calls")
     channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="+")
-    phone_number = models.CharField(_("phone number"), max_length=20)
+    phone_number = models.CharField(_("phone number"), max_length=20, blank=True)
+    incoming = models.BooleanField(default=False)
+    status = models.CharField(max_length=10, choices=Status, blank=True)
+    video = models.BooleanField(default=False)
+    call_id = models.CharField(max_length=255, blank=True)
+    version = models.PositiveIntegerField(default=1)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
     )
     created_at = models.DateTimeField(default=timezone.now)
+    updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
         verbose_name = _("call attempt")
@@ -352,6 +367,21 @@ class CallAttempt(models.Model):
         # Calls are made with the key of the business: a permission of its own.
         default_permissions = ("view",)
         permissions = [("call_contact", "Can call contacts")]
+        constraints = [
+            models.UniqueConstraint(
+                name="call_once_per_channel",
+                fields=["channel", "call_id"],
+                condition=~Q(call_id=""),
+            ),
+            models.CheckConstraint(
+                name="call_has_an_id_and_a_status_when_incoming",
+                condition=Q(incoming=False, status="", call_id="")
+                | (
+                    Q(incoming=True, status__in=[status.value for status in states.CallStatus])
+                    & ~Q(call_id="")
+                ),
+            ),
+        ]
         indexes = [models.Index(fields=["conversation", "-created_at"])]
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db.models import (
     Count,
@@ -56,7 +57,7 @@ def as_accepted(message: Message) -> Message:
 
 def calls() -> QuerySet[CallAttempt]:
     """Calls with all that is shown of them, latest first."""
-    return CallAttempt.objects.select_related("channel", "created_by")
+    return CallAttempt.objects.select_related("channel", "created_by", "conversation__contact")
 
 
 def held() -> QuerySet[Message]:
@@ -72,14 +73,16 @@ def held() -> QuerySet[Message]:
 def conversation_list(
     *, search: str = "", channel: int | None = None, attention: bool = False
 ) -> QuerySet[Conversation]:
-    """Conversations, latest first; each has its last message's id as `latest_id`.
+    """Conversations, latest first; each has the ids of what came last: `latest_id` and `call_id`.
 
     `attention` keeps those with a message that only a person can help. Call `with_latest` on the
     page that is shown.
     """
     newest = Message.objects.filter(conversation=OuterRef("pk")).order_by("-created_at", "-id")
+    called = CallAttempt.objects.filter(conversation=OuterRef("pk"), incoming=True)
     found = Conversation.objects.select_related("channel", "contact").annotate(
-        latest_id=Subquery(newest.values("id")[:1])
+        latest_id=Subquery(newest.values("id")[:1]),
+        call_id=Subquery(called.order_by("-created_at", "-id").values("id")[:1]),
     )
     if search:
         digits = "".join(filter(str.isdigit, search))
@@ -102,11 +105,17 @@ def conversations_for_programs() -> QuerySet[Conversation]:
 
 
 def with_latest(conversations: Sequence[Conversation]) -> list[Conversation]:
-    """Give each conversation its last message as `latest` (None where it has none)."""
-    ids = [conversation.latest_id for conversation in conversations]  # type: ignore[attr-defined]
-    latest = messages().in_bulk([id_ for id_ in ids if id_])
-    for conversation, id_ in zip(conversations, ids, strict=True):
-        conversation.latest = latest.get(id_)  # type: ignore[attr-defined]
+    """Give each conversation its last message as `latest`, and the customer's call after it.
+
+    `latest` and `latest_call` are None where there is none.
+    """
+    rows: Sequence[Any] = conversations
+    latest = messages().in_bulk([row.latest_id for row in rows if row.latest_id])
+    called = calls().in_bulk([row.call_id for row in rows if row.call_id])
+    for row in rows:
+        row.latest, call = latest.get(row.latest_id), called.get(row.call_id)
+        later = call and (row.latest is None or call.created_at > row.latest.created_at)
+        row.latest_call = call if later else None
     return list(conversations)
 
 

@@ -50,6 +50,20 @@ class Receipt(enum.StrEnum):
     FAILED = "failed"
 
 
+class CallStatus(enum.StrEnum):
+    """How far a call from a customer is known to have gone.
+
+    `ended` says only that it is over: a call that somebody answered on the phone, one that nobody
+    did and one that the caller gave up end with the same word.
+    """
+
+    RINGING = "ringing"
+    ENDED = "ended"
+    MISSED = "missed"
+    REJECTED = "rejected"
+    ACCEPTED = "accepted"
+
+
 class Icon(enum.StrEnum):
     CLOCK = "clock"
     SENT = "sent"
@@ -76,6 +90,11 @@ def merge_receipt(known: Receipt, told: Receipt) -> Receipt:
     (contracts/cloud-api.md §2.5).
     """
     return max(known, told, key=lambda receipt: _RANK[receipt])
+
+
+def merge_call(known: CallStatus, told: CallStatus) -> CallStatus:
+    """Return the status of a call after both were told, in either order: the one that says more."""
+    return max(known, told, key=list(CallStatus).index)
 
 
 def merge_outcome(outcome: Outcome, receipt: Receipt) -> Outcome:

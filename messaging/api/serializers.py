@@ -168,9 +168,22 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
 
 
 class CallSerializer(serializers.ModelSerializer[CallAttempt]):
-    """Somebody opened the page that calls the contact, by the key of `channel`."""
+    """A call. Out: somebody opened the page that calls the contact, by the key of `channel`.
+
+    In: the contact called. Only these have a status; `ended` does not say whether it was answered.
+    """
+
+    direction = serializers.SerializerMethodField()
+    status = serializers.ChoiceField(choices=[*states.CallStatus, ""])
 
     class Meta:
         model = CallAttempt
-        fields = ["id", "channel", "phone_number", "created_by", "created_at"]
+        fields = [
+            "id", "channel", "direction", "phone_number", "status", "video", "created_by",
+            "created_at", "updated_at",
+        ]  # fmt: skip
         read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(choices=Message.Direction.choices))
+    def get_direction(self, call: CallAttempt) -> str:
+        return Message.Direction.IN if call.incoming else Message.Direction.OUT

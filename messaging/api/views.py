@@ -252,7 +252,7 @@ class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
     @extend_schema(responses=CallSerializer(many=True), filters=False)
     @action(detail=True, pagination_class=NewestFirst)
     def calls(self, request: Request, **kwargs: Any) -> Response:
-        """The calls to the contact that were begun here, newest first."""
+        """The calls to the contact that were begun here, and those that came, newest first."""
         found = reading.calls().filter(conversation=self.get_object())
         pages = NewestFirst()
         page = pages.paginate_queryset(found, request, view=self)

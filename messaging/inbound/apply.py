@@ -12,9 +12,10 @@ from django.utils import timezone
 from channels_app import wwebjs_session
 from channels_app.models import Channel
 from channels_app.providers.base import Rejected
-from messaging import attempts, contacts, live, media, phones
+from messaging import attempts, calls, contacts, live, media, phones
 from messaging.inbound import cloud, echoes, evolution, wwebjs
 from messaging.inbound.events import (
+    CallEvent,
     ContactEvent,
     EditEvent,
     MediaEvent,
@@ -231,4 +232,5 @@ HANDLERS: dict[type, Callable[[Channel, Any], None]] = {
     RevokeEvent: _apply_revoke,
     ContactEvent: _apply_contact,
     SessionEvent: _apply_session,
+    CallEvent: calls.note_incoming,
 }

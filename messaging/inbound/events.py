@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from messaging.states import Receipt
+from messaging.states import CallStatus, Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +135,19 @@ class QrEvent:
 
 @dataclass(frozen=True, slots=True)
 class CallEvent:
-    """Somebody calls, or a call ended: "offer", "accept", "reject", "timeout", "terminate"…"""
+    """A customer calls, or such a call went on or ended.
+
+    `phone_number` is the caller's, E.164, or `user_id` where the provider tells only that; both
+    are empty where it tells neither.
+    """
 
     channel_key: str
     call_id: str
     phone_number: str
-    status: str
+    status: CallStatus
     at: dt.datetime | None = None
     video: bool = False
+    user_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

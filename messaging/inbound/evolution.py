@@ -27,7 +27,7 @@ from messaging.inbound.events import (
     RevokeEvent,
     UnreadableEvent,
 )
-from messaging.states import Receipt
+from messaging.states import CallStatus, Receipt
 
 # Baileys' words, then those of the WHATSAPP-BUSINESS channel. DELETED is left out on purpose:
 # 2.3.6 says it of any update without a status, an edit among them; a deletion is messages.delete.
@@ -40,6 +40,15 @@ _RECEIPTS = {
     "SENT": Receipt.SENT,
     "DELIVERED": Receipt.DELIVERED,
     "FAILED": Receipt.FAILED,
+}
+# Baileys' words of a call's life (§3). "terminate" says that it ended, not how.
+_CALLS = {
+    "offer": CallStatus.RINGING,
+    "ringing": CallStatus.RINGING,
+    "accept": CallStatus.ACCEPTED,
+    "reject": CallStatus.REJECTED,
+    "timeout": CallStatus.MISSED,
+    "terminate": CallStatus.ENDED,
 }
 _STATES = ("open", "connecting", "close", "refused")
 
@@ -550,7 +559,8 @@ def _contact(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
 
 def _call(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
     call_id, status = _text(data, "id"), _text(data, "status")
-    chat = _address(_text(data, "chatId"))
+    caller, chat = _address(_text(data, "from")), _address(_text(data, "chatId"))
+    number = caller.phone_number or chat.phone_number
     if data.get("isGroup") is True or chat.other == "group":
         yield UnreadableEvent(channel, "group")
     elif not call_id or not status:
@@ -560,10 +570,12 @@ def _call(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
         yield CallEvent(
             channel_key=channel,
             call_id=call_id,
-            phone_number=_address(_text(data, "from")).phone_number or chat.phone_number,
-            status=status,
+            phone_number=number,
+            # Words to come are stages on the way: what ends a call is known.
+            status=_CALLS.get(status, CallStatus.RINGING),
             at=_instant(_text(data, "date")),
             video=data.get("isVideo") is True,
+            user_id="" if number else caller.user_id or chat.user_id,
         )
 
 

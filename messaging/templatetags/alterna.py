@@ -215,13 +215,31 @@ def author(message: Message) -> str:
 
 @register.filter
 def call_words(call: CallAttempt) -> str:
-    """Say who called, and by which channel; whether anybody answered is not known."""
+    """Say who called whom and what is known of it: whether we reached somebody is not."""
+    if call.incoming:
+        return _incoming_call(call) % {"name": contact_name(call.conversation.contact)}
     who = call.created_by
     names = {
         "name": (who.get_full_name() or who.get_username()) if who else _("Somebody"),
         "channel": call.channel.name,
     }
     return _("%(name)s opened a call through Wavoip, by “%(channel)s”") % names
+
+
+def _incoming_call(call: CallAttempt) -> str:
+    if call.video:
+        return {
+            states.CallStatus.ENDED: _("Video call from %(name)s, over"),
+            states.CallStatus.MISSED: _("Missed video call from %(name)s"),
+            states.CallStatus.REJECTED: _("Video call from %(name)s, declined"),
+            states.CallStatus.ACCEPTED: _("Video call from %(name)s, answered"),
+        }.get(states.CallStatus(call.status), _("Video call from %(name)s"))
+    return {
+        states.CallStatus.ENDED: _("Call from %(name)s, over"),
+        states.CallStatus.MISSED: _("Missed call from %(name)s"),
+        states.CallStatus.REJECTED: _("Call from %(name)s, declined"),
+        states.CallStatus.ACCEPTED: _("Call from %(name)s, answered"),
+    }.get(states.CallStatus(call.status), _("Call from %(name)s"))
 
 
 @register.filter

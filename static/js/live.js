@@ -31,7 +31,7 @@ function show(html, version, { mine = false } = {}) {
   if (fresh.matches(`a[href="${location.pathname}"]`)) fresh.ariaCurrent = "page";
   htmx.process(fresh);
   if (kind === "message") messageShown(known, fresh, mine);
-  if (kind === "call") entryShown(known, false);
+  if (kind === "call") callShown(known, fresh);
 }
 
 function replace(known, fresh) {
@@ -120,6 +120,15 @@ function messageShown(known, fresh, mine) {
   } else if (!received && known?.dataset.status !== fresh.dataset.status) {
     announce(`${fresh.querySelector("[data-icon]").textContent.trim()}: ${fresh.dataset.preview}`);
   }
+}
+
+function callShown(known, fresh) {
+  entryShown(known, false);
+  if (!("incoming" in fresh.dataset)) return;
+  announce(fresh.querySelector("span").textContent);
+  if (known) return;
+  unseen = true;
+  markSeen();
 }
 
 function announce(words) {

@@ -18,7 +18,7 @@ from messaging.inbound.events import (
     RevokeEvent,
     UnreadableEvent,
 )
-from messaging.states import Receipt
+from messaging.states import CallStatus, Receipt
 from tests.inbound_evolution.bodies import ANA, LID, body, key, read_one
 
 GROUP = "120363025246125486@g.us"
@@ -214,9 +214,33 @@ def call(**more: Any) -> dict[str, Any]:
 
 def test_a_call_tells_who_when_and_how_it_stands() -> None:
     at = dt.datetime(2026, 11, 21, 22, tzinfo=dt.UTC)
-    expected = CallEvent("shop", "C1", "+5511988887777", "timeout", at, video=True)
+    expected = CallEvent("shop", "C1", "+5511988887777", CallStatus.MISSED, at, video=True)
     assert read_one(call()) == expected
     assert read_one(call(**{"from": LID})) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("offer", CallStatus.RINGING),
+        ("ringing", CallStatus.RINGING),
+        ("accept", CallStatus.ACCEPTED),
+        ("reject", CallStatus.REJECTED),
+        ("timeout", CallStatus.MISSED),
+        ("terminate", CallStatus.ENDED),
+        ("a-word-to-come", CallStatus.RINGING),
+    ],
+)
+def test_each_word_of_a_calls_life_is_known(word: str, status: CallStatus) -> None:
+    event = read_one(call(status=word))
+    assert isinstance(event, CallEvent)
+    assert event.status == status
+
+
+def test_a_caller_may_be_known_by_an_id_only() -> None:
+    event = read_one(call(**{"from": LID, "chatId": LID}))
+    assert isinstance(event, CallEvent)
+    assert (event.phone_number, event.user_id) == ("", LID)
 
 
 @pytest.mark.parametrize("date", [None, "", "yesterday", "2026-11-21T22:00:00", 5])

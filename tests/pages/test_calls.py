@@ -216,12 +216,16 @@ def test_programs_read_the_calls_of_a_conversation(
     noted = CallAttempt.objects.get()
     answer = api.get(f"/api/conversations/{callable_one.pk}/calls/")
     [found] = answer.json()["results"]
-    assert {**found, "created_at": None} == {
+    assert {**found, "created_at": None, "updated_at": None} == {
         "id": noted.pk,
         "channel": noted.channel_id,
+        "direction": "out",
         "phone_number": "+5511988887777",
+        "status": "",
+        "video": False,
         "created_by": noted.created_by_id,
         "created_at": None,
+        "updated_at": None,
     }
     assert KEY not in answer.content.decode()
 
