@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
+from messaging import reading
 from messaging.models import (
     CallAttempt,
     Contact,
@@ -127,9 +129,37 @@ class CallAttemptAdmin(ReadOnly, _ModelAdmin):
     search_fields = ("phone_number",)
 
 
+class SkippedFilter(admin.SimpleListFilter):
+    """What this version did not read, by kind, with the number of events."""
+
+    title = _("not read")
+    parameter_name = "skipped"
+    any_kind = "any"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        kinds = reading.skipped_events()
+        told = [(kind, f"{kind} ({n})") for kind, n in kinds.items()]
+        any_kind = _("Any kind (%(n)s)") % {"n": sum(kinds.values())}
+        return [(self.any_kind, any_kind), *told] if told else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        kind = self.value()
+        if kind == self.any_kind:
+            return queryset.exclude(skipped="")
+        return queryset.filter(skipped=kind) if kind else queryset
+
+
 @admin.register(InboundEvent)
 class InboundEventAdmin(ReadOnly, _ModelAdmin):
-    list_display = ("id", "received_at", "source", "source_key", "state", "processed_at")
-    list_filter = ("source", "state", "received_at")
+    list_display = (
+        "id",
+        "received_at",
+        "source",
+        "source_key",
+        "state",
+        "skipped",
+        "processed_at",
+    )
+    list_filter = ("state", SkippedFilter, "source", "received_at")
     search_fields = ("source_key", "dedupe_key")
     show_full_result_count = False

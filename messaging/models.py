@@ -392,7 +392,8 @@ class InboundEvent(models.Model):
     """A raw event, exactly as a provider delivered it, stored once before it is answered.
 
     `source` says which reader understands it, `source_key` which channel it came for. Events of
-    one source key are read in the order of their ids.
+    one source key are read in the order of their ids. `skipped` names the kinds in it of which
+    nothing was read: a later version may know them.
     """
 
     class Source(models.TextChoices):
@@ -412,6 +413,7 @@ class InboundEvent(models.Model):
     payload = models.JSONField()
     state = models.CharField(max_length=10, choices=State, default=State.PENDING)
     error = models.TextField(blank=True)
+    skipped = models.CharField(_("not read"), max_length=200, blank=True)
     received_at = models.DateTimeField(auto_now_add=True)
     processed_at = models.DateTimeField(null=True, blank=True)
 
@@ -425,6 +427,8 @@ class InboundEvent(models.Model):
                 condition=Q(state="pending"),
                 name="inbound_pending",
             ),
+            models.Index(fields=["id"], condition=Q(state="set_aside"), name="inbound_set_aside"),
+            models.Index(fields=["skipped"], condition=~Q(skipped=""), name="inbound_skipped"),
             models.Index(fields=["received_at"]),
         ]
 

@@ -24,7 +24,7 @@ from django.utils import timezone
 from channels_app import card_parts, incidents
 from channels_app.models import Channel, Incident
 from messaging import live, rates, states
-from messaging.models import CallAttempt, Conversation, DeliveryAttempt, Message
+from messaging.models import CallAttempt, Conversation, DeliveryAttempt, InboundEvent, Message
 
 NEEDS_A_PERSON = (states.Status.REJECTED, states.Status.UNCONFIRMED)
 
@@ -166,6 +166,13 @@ def mark_read(conversation: Conversation) -> None:
         live.publish(live.INBOX, conversations=conversation.pk)
 
 
+def skipped_events() -> dict[str, int]:
+    """Count the received events that were not read whole, by what was left, most first."""
+    left = InboundEvent.objects.exclude(skipped="").order_by()
+    counted = left.values_list("skipped").annotate(n=Count("id"))
+    return dict(counted.order_by("-n", "skipped"))
+
+
 @dataclass(frozen=True, slots=True)
 class Dashboard:
     counts: dict[str, int]
@@ -176,6 +183,8 @@ class Dashboard:
     held: int
     alarms: list[Incident]
     fallbacks: list[rates.Row]
+    set_aside: int
+    unknown: int
 
 
 def dashboard() -> Dashboard:
@@ -197,6 +206,11 @@ def dashboard() -> Dashboard:
         held=held().count(),
         alarms=list(incidents.current()),
         fallbacks=rates.by_code()[:10],
+        set_aside=InboundEvent.objects.filter(state=InboundEvent.State.SET_ASIDE).count(),
+        # Groups, channels and their like are left on purpose: these are not known at all.
+        unknown=sum(
+            n for kinds, n in skipped_events().items() if "event:" in kinds or "field:" in kinds
+        ),
     )
 
 

@@ -55,6 +55,11 @@ def apply(event: InboundEvent, channels: Mapping[str, Channel]) -> dict[str, int
     return dict(counts)
 
 
+def skipped(counts: Mapping[str, int]) -> str:
+    """Name the kinds of which `apply` read nothing: unknown ones, and those of other channels."""
+    return ", ".join(sorted(kind for kind in counts if not kind.endswith("Event")))[:200]
+
+
 def channels_of(source: str, source_key: str) -> dict[str, Channel]:
     """Return the channels that a source's events may speak of, by the provider's key.
 

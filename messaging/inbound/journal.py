@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from messaging.storable import storable
 log = structlog.get_logger(__name__)
 
 BATCH = 100
-READ_FIELDS = ["state", "error", "processed_at"]
+READ_FIELDS = ["state", "error", "skipped", "processed_at"]
 # Against deadlocks. While the database is away the sweep asks again.
 READ_TRIES = 3
 
@@ -100,13 +100,20 @@ def _read_batch(source: str, source_key: str) -> int:
 def _read_together(batch: Sequence[InboundEvent], channels: Mapping[str, Channel]) -> bool:
     """Read a batch as if none of its events could fail; nothing is done where one does."""
     counts: Counter[str] = Counter()
+    read: defaultdict[str, list[int]] = defaultdict(list)
     try:
         with transaction.atomic():
             for event in batch:
-                counts.update(apply.apply(event, channels))
-            InboundEvent.objects.filter(pk__in=[event.pk for event in batch]).update(
-                state=InboundEvent.State.DONE, error="", processed_at=timezone.now()
-            )
+                found = apply.apply(event, channels)
+                counts.update(found)
+                read[apply.skipped(found)].append(event.pk)
+            for skipped, ids in read.items():
+                InboundEvent.objects.filter(pk__in=ids).update(
+                    state=InboundEvent.State.DONE,
+                    error="",
+                    skipped=skipped,
+                    processed_at=timezone.now(),
+                )
     except OperationalError:
         raise
     except Exception:
@@ -139,6 +146,7 @@ def read_one(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
     else:
         event.state = InboundEvent.State.DONE
         event.error = ""
+        event.skipped = apply.skipped(counts)
         log.debug("event read", event_id=event.pk, source=event.source, **counts)
         _tell_unknown(event.source, counts)
     event.processed_at = timezone.now()

@@ -14,6 +14,7 @@ from channels_app.models import Channel
 from instances import receiving
 from instances.models import WhatsAppSession
 from messaging.inbound import apply, journal
+from messaging.inbound import evolution as evolution_reader
 from messaging.inbound.events import MessageEvent
 from messaging.models import Contact, InboundEvent, Message
 from tests.inbound_evolution.recordings import samples
@@ -62,6 +63,28 @@ def test_an_unknown_event_is_kept_and_counted(
     assert told["counts"] == {"event:something.new": 2}
     event.refresh_from_db()
     assert (event.state, event.payload) == ("done", payload)
+    assert event.skipped == "event:something.new"
+
+
+def test_what_an_earlier_version_did_not_know_is_read_by_a_later_one(
+    session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = dict(samples()["baileys/messages.upsert:conversation/webhook"], instance=NAME)
+    with monkeypatch.context() as earlier:
+        earlier.delitem(evolution_reader._READERS, "messages.upsert")
+        store(session, message, {**message, "event": "something.new"})
+        read()
+        assert not Message.objects.exists()
+        assert replay("--skipped") == "2 not read: 0 read now, 2 still not"
+    assert replay() == "0 set aside: 0 read now, 0 set aside again"
+    assert replay("--skipped", "event:other") == "0 not read: 0 read now, 0 still not"
+    assert replay("--skipped", "event:messages.upsert", "--source", "evolution") == (
+        "1 not read: 1 read now, 0 still not"
+    )
+    assert Message.objects.count() == 1
+    assert replay("--skipped") == "1 not read: 0 read now, 1 still not"
+    left = InboundEvent.objects.exclude(skipped="")
+    assert [event.skipped for event in left] == ["event:something.new"]
 
 
 @pytest.mark.usefixtures("by_webhook")

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from messaging.models import Conversation, Message
+from messaging.models import Conversation, InboundEvent, Message
 from tests.pages.html import parse
 
 pytestmark = pytest.mark.django_db
@@ -71,3 +71,31 @@ def test_the_parts_follow_the_permissions(
     assert not page.all("section", aria_labelledby="channels")
     assert not page.all("section", aria_labelledby="latest")
     assert not page.all("a", href="/channels/")
+
+
+def test_events_that_were_not_read_are_counted_for_those_who_may_see_them(
+    staff_client: Client, reader: Client, conversation: Conversation
+) -> None:
+    def event(name: str, **fields: str) -> None:
+        InboundEvent.objects.create(
+            source="evolution", source_key="1", dedupe_key=name, payload={}, **fields
+        )
+
+    assert b"Received events" not in staff_client.get("/").content
+    event("a", state="set_aside", error="KeyError: 'x'")
+    event("b", state="done", skipped="event:something.new")
+    event("c", state="done", skipped="event:something.new, group")
+    event("d", state="done", skipped="group")
+    event("e", state="done")
+
+    section = parse(staff_client.get("/").content).one("section", aria_labelledby="journal")
+    assert "1 event could not be read and was set aside." in section.text
+    assert "2 events of kinds that this version does not read were kept." in section.text
+    aside, unknown = (link.attributes["href"] for link in section.all("a"))
+    assert b"1 inbound event" in staff_client.get(aside).content
+    page = staff_client.get(unknown).content.decode()
+    assert "3 inbound events" in page
+    for choice in ("Any kind (3)", "event:something.new (1)", "group (1)"):
+        assert choice in page
+    assert b"1 inbound event" in staff_client.get(f"{aside.split('?')[0]}?skipped=group").content
+    assert b"Received events" not in reader.get("/").content
