@@ -48,16 +48,51 @@ class SessionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[WhatsAppSess
     pagination_class = None
 
 
+class WebhookConfigSerializer(serializers.Serializer[Any]):
+    """What Evolution was told about the webhook; nulls and no events where it is off."""
+
+    url = serializers.URLField(allow_null=True)
+    webhook_base64 = serializers.BooleanField(allow_null=True)
+    events = serializers.ListField(child=serializers.CharField())
+
+
+class SwitchingSerializer(serializers.Serializer[Any]):
+    """A handover under way; one that is `joining` waits for the socket to open."""
+
+    to = serializers.ChoiceField(choices=Mode.choices)
+    phase = serializers.ChoiceField(choices=WhatsAppSession.Phase.choices)
+    since = serializers.DateTimeField()
+
+
+class ListenerSerializer(serializers.Serializer[Any]):
+    """The socket of this session; `note` says why it is not open."""
+
+    connected = serializers.BooleanField()
+    lastSeenAt = serializers.DateTimeField(allow_null=True)
+    note = serializers.CharField()
+
+
+class EvolutionSerializer(serializers.Serializer[Any]):
+    """What Evolution itself says now; nulls and the `error` where it says nothing."""
+
+    reachable = serializers.BooleanField()
+    webhookEnabled = serializers.BooleanField(allow_null=True)
+    websocketEnabled = serializers.BooleanField(allow_null=True)
+    error = serializers.CharField(allow_null=True)
+
+
 class StateSerializer(serializers.Serializer[Any]):
     """What the database has agreed, and what Evolution really does."""
 
     webhookEnabled = serializers.BooleanField()
     websocketEnabled = serializers.BooleanField()
-    webhookConfig = serializers.DictField()
-    inSync = serializers.BooleanField(allow_null=True)
-    switching = serializers.DictField(allow_null=True)
-    listener = serializers.DictField()
-    evolution = serializers.DictField()
+    webhookConfig = WebhookConfigSerializer()
+    inSync = serializers.BooleanField(
+        allow_null=True, help_text="Null where Evolution could not be asked."
+    )
+    switching = SwitchingSerializer(allow_null=True)
+    listener = ListenerSerializer()
+    evolution = EvolutionSerializer()
 
 
 class SwitchSerializer(serializers.Serializer[Any]):
@@ -106,7 +141,8 @@ class ConnectionStateView(_SessionView):
     @extend_schema(responses=StateSerializer)
     def get(self, request: Request, instance_name: str) -> Response:
         """The agreed mode, the mode that Evolution has, and whether both are the same."""
-        return Response(connection_state(self.find(channel__instance_name=instance_name)))
+        state = connection_state(self.find(channel__instance_name=instance_name))
+        return Response(StateSerializer(state).data)
 
 
 class EnableWebhookView(_SessionView):
@@ -120,7 +156,10 @@ class EnableWebhookView(_SessionView):
 class ConfigureWebhookView(_SessionView):
     @extend_schema(request=Base64Serializer, responses=ANSWERS)
     def post(self, request: Request, session_id: int) -> Response:
-        """Webhook as the first mode of a session."""
+        """Webhook as the mode of a session, by default the first that it has.
+
+        One that has a mode already is switched as by enable-webhook: WebSocket is switched off.
+        """
         return _enable_webhook(request, self.find(pk=session_id))
 
 

@@ -216,7 +216,7 @@ class MediaViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Media]):
     def get_parsers(self) -> list[BaseParser]:
         return [UploadParser()]
 
-    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    @extend_schema(responses={(200, "*/*"): OpenApiTypes.BINARY})
     @action(detail=True, methods=["get"])
     def content(self, request: Request, **kwargs: Any) -> HttpResponseBase:
         """The file itself; a `Range` of it where one is asked for."""

@@ -87,6 +87,21 @@ def test_mission_1_the_first_configuration_makes_webhook_the_default(
     assert evolution.found() == (True, False)
 
 
+def test_to_configure_a_session_that_has_a_mode_is_to_enable_its_webhook(
+    programs: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    """The mission's configuration switches WebSocket off before it sets the webhook."""
+    address = f"/api/webhook-management/configure/{by_websocket.pk}"
+    answer = programs.post(address)
+    assert answer.status_code == 200
+    assert answer.json()["message"] == "Webhook ativado com sucesso. WebSocket foi desativado."
+    assert agreed(programs, evolution) == "webhook"
+    answer = programs.post(address, {"webhook_base64": False}, format="json")
+    assert answer.status_code == 200
+    assert four_fields(by_websocket)["webhook_base64"] is False
+    assert agreed(programs, evolution) == "webhook"
+
+
 @pytest.mark.usefixtures("listener")
 def test_mission_2_from_webhook_to_websocket(
     programs: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
