@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from instances import listeners
 from instances.models import WhatsAppSession
@@ -23,7 +24,26 @@ class SessionAdmin(_ModelAdmin):
     list_display = ("name", "webhook_enabled", "websocket_enabled", "global_events", "connection")
     list_select_related = ("channel",)
     search_fields = ("channel__instance_name", "channel__name")
-    fields = ("channel", "webhook_enabled", "websocket_enabled", "webhook_url", "global_events")
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    "channel",
+                    "webhook_enabled",
+                    "websocket_enabled",
+                    "webhook_url",
+                    "global_events",
+                ),
+                # Nothing that the server answers tells: its root namespace is there either way.
+                "description": _(
+                    "Say that Evolution uses global events only where its server runs with"
+                    " WEBSOCKET_GLOBAL_EVENTS=true: on any other nothing would be received by"
+                    " WebSocket, and nobody can see that from outside."
+                ),
+            },
+        ),
+    )
     readonly_fields = ("channel", "webhook_enabled", "websocket_enabled", "webhook_url")
 
     def has_add_permission(self, request: HttpRequest) -> bool:

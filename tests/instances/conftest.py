@@ -34,8 +34,10 @@ KEPT = ("auth_permission", "django_content_type", "django_migrations")
 
 
 @pytest.fixture(autouse=True)
-def _database(monkeypatch: pytest.MonkeyPatch, settings: Any, transactional_db: None) -> None:
-    """Threads and processes must see what a test writes."""
+def _database(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, transactional_db: None, plain_static: None
+) -> None:
+    """Threads and processes must see what a test writes; cards are drawn without a manifest."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     # Django would also make all permissions anew, after each test.
     monkeypatch.setattr(TransactionTestCase, "_fixture_teardown", _empty_tables)

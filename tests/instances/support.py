@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -18,7 +19,9 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import requests
 from django.db import connection, connections
+from django.utils import translation
 
+from tests.pages.html import parse
 from tests.simulators_evolution.support import KEY, Server
 
 if TYPE_CHECKING:
@@ -124,8 +127,58 @@ def state(api: APIClient, name: str = NAME) -> dict[str, Any]:
     return answer.json()  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the card shows: the badge of each way, where there is one, and what it says below."""
+
+    active: list[str]
+    badges: dict[str, str]
+    notices: str
+    can_switch: bool
+    can_cancel: bool
+
+
+def shown(name: str = NAME) -> Shown:
+    """Draw the card as it is now, in English."""
+    from instances import cards
+    from instances.models import WhatsAppSession
+
+    session = WhatsAppSession.objects.select_related("channel").get(channel__instance_name=name)
+    with translation.override("en"):
+        card = parse(cards.card(session, may_change=True)).one("article", data_session=name)
+    ways = card.all("div", data_mode=None)
+    buttons = [way.one("button").attributes for way in ways]
+    boxes = [box for box in card.all(class_=None) if "notice" in box.attributes["class"].split()]
+    return Shown(
+        active=[w.attributes["data-mode"] for w in ways if w.attributes["data-active"] == "true"],
+        badges={
+            way.attributes["data-mode"]: badge.text
+            for way in ways
+            for badge in way.all("span")
+            if "badge" in badge.attributes["class"]
+        },
+        notices=" ".join(box.text for box in boxes),
+        can_switch=not any("disabled" in attributes for attributes in buttons),
+        can_cancel=any("/cancel/" in b.attributes["hx-post"] for b in card.all("button")),
+    )
+
+
+def still_pending(api: APIClient, evolution: Evolution) -> None:
+    """Look that all say: WebSocket waits for its socket, and the webhook is on meanwhile."""
+    found = state(api)
+    assert (found["webhookEnabled"], found["websocketEnabled"]) == (True, False)
+    assert (found["switching"]["to"], found["switching"]["phase"]) == ("websocket", "joining")
+    assert found["inSync"] is True, found
+    assert evolution.found() == (True, True)
+    card = shown()
+    assert card.active == ["webhook"]
+    assert card.badges == {"webhook": "Active", "websocket": "waiting for the socket to open"}
+    assert "Waiting for Evolution to open the socket" in card.notices
+    assert (card.can_switch, card.can_cancel) == (False, True)
+
+
 def agreed(api: APIClient, evolution: Evolution) -> str:
-    """Return the one active mode, after a look that database, Evolution and API say the same."""
+    """Return the one active mode; database, Evolution, API and card must say the same."""
     found = state(api)
     assert found["switching"] is None, found
     assert found["inSync"] is True, found
@@ -133,7 +186,9 @@ def agreed(api: APIClient, evolution: Evolution) -> str:
     theirs = (found["evolution"]["webhookEnabled"], found["evolution"]["websocketEnabled"])
     assert both == theirs == evolution.found()
     assert sum(both) == 1
-    return "webhook" if found["webhookEnabled"] else "websocket"
+    mode = "webhook" if found["webhookEnabled"] else "websocket"
+    assert shown() == Shown([mode], {mode: "Active"}, "", can_switch=True, can_cancel=False)
+    return mode
 
 
 def read() -> None:

@@ -26,13 +26,17 @@ from tests.instances.support import (
     joined,
     listening,
     read,
+    shown,
     state,
+    still_pending,
     switch,
     texts,
     wait_until,
 )
+from tests.pages.html import parse
 
 if TYPE_CHECKING:
+    from django.test import Client
     from rest_framework.test import APIClient
 
 OFF = {"webhook": {"enabled": False, "url": "", "events": []}}
@@ -148,6 +152,11 @@ def test_an_undo_that_cannot_be_done_now_is_tried_until_it_is(
         assert told["evolution"]["reachable"] is False
         assert told["inSync"] is None
         assert told[f"{other(to)}Enabled"] is True
+        card = shown()
+        assert (card.active, card.can_switch) == ([other(to)], False)
+        assert card.badges == {other(to): "Active", to: "going back to the old way"}
+        assert "The switch failed." in card.notices
+        assert "Evolution does not answer" in card.notices
     evolution.heal()
     receives(evolution, "na espera")
     care.resume_handovers()
@@ -205,6 +214,9 @@ def test_a_wrong_key_and_a_missing_instance_leave_no_mode_and_no_debt(
     assert (told["webhookEnabled"], told["websocketEnabled"]) == (False, False)
     assert told["switching"] is None
     assert evolution.found() == (False, False)
+    card = shown("ghost")
+    assert (card.active, card.badges, card.can_switch) == ([], {}, True)
+    assert "No mode is active" in card.notices
 
 
 @pytest.mark.usefixtures("listener")
@@ -262,11 +274,7 @@ def test_a_missing_namespace_leaves_the_handover_pending_with_the_webhook_on(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
     care.resume_handovers()
-    told = state(api)
-    assert (told["webhookEnabled"], told["websocketEnabled"]) == (True, False)
-    assert (told["switching"]["to"], told["switching"]["phase"]) == ("websocket", "joining")
-    assert told["inSync"] is True
-    assert evolution.found() == (True, True)
+    still_pending(api, evolution)
     opening = "Evolution has not opened the instance's socket yet."
     wait_until(lambda: state(api)["listener"]["note"] == opening)
     assert switch(api, "websocket").status_code == 409
@@ -292,7 +300,7 @@ def test_a_pending_handover_survives_a_restart_of_evolution(
     evolution.restarts(0.2)
     wait_until(evolution.is_up)
     care.resume_handovers()
-    assert state(api)["switching"]["phase"] == "joining"
+    still_pending(api, evolution)
     evolution.writes("depois do reinício")
     wait_until(joined(pending), "the listener joins")
     care.resume_handovers()
@@ -324,6 +332,25 @@ def test_an_evolution_that_restarts_in_the_middle_of_a_switch_leaves_one_mode(
     assert agreed(api, evolution) == "websocket"
     evolution.writes("abre o socket de novo")
     wait_until(lambda: texts() == ["abre o socket de novo"])
+
+
+def test_who_waits_is_told_of_the_global_mode_and_a_tick_there_ends_the_wait(
+    api: APIClient,
+    pending: WhatsAppSession,
+    evolution: Evolution,
+    admin_client: Client,
+    plain_static: None,
+) -> None:
+    page = parse(admin_client.get(f"/instances/{NAME}/").content)
+    [link] = [a for a in page.all("a") if "/admin/instances/" in a.attributes["href"]]
+    assert "WEBSOCKET_GLOBAL_EVENTS" in shown().notices
+    evolution.control("settings", websocket_global_events=True)
+    admin_client.post(link.attributes["href"], {"global_events": "on"})
+    wait_until(joined(pending), "the listener joins at the root")
+    care.resume_handovers()
+    assert agreed(api, evolution) == "websocket"
+    evolution.writes("pela raiz")
+    wait_until(lambda: texts() == ["pela raiz"])
 
 
 def test_the_join_of_a_pending_handover_asks_for_its_end(
