@@ -17,7 +17,7 @@ COPY --from=build /static /static
 COPY --from=build /app /app
 WORKDIR /app
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    STATIC_ROOT=/static DATA_DIR=/data LOG_FORMAT=json
+    STATIC_ROOT=/static DATA_DIR=/data SIGNS_DIR=/tmp/alterna LOG_FORMAT=json
 USER alterna
 VOLUME /data
 EXPOSE 8000

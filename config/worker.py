@@ -26,6 +26,8 @@ from procrastinate.jobs import Notification
 from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.worker import Worker
 
+from channels_app.signs import Sign
+
 SHUTDOWN_SECONDS = 20.0
 # For jobs of which no notification told: those whose time comes. What a page says of when a message
 # is expected to go out is true to about this.
@@ -44,7 +46,10 @@ async def run() -> None:
     _calm_logs()
     stopping = asyncio.Event()
     _stop_on_signals(stopping)
-    await work_until(stopping)
+    try:
+        await work_until(stopping)
+    finally:
+        Sign("worker").end()
 
 
 async def work_until(stopping: asyncio.Event) -> None:
@@ -94,7 +99,8 @@ async def _work() -> None:
 class _Worker(Worker):
     """procrastinate's own forgets a notification that comes while it looks for jobs.
 
-    The job that it told of would then wait for the next one, or for the next poll.
+    The job that it told of would then wait for the next one, or for the next poll. This one also
+    leaves a sign on this machine of each heartbeat that the database took.
     """
 
     _told = 0
@@ -108,6 +114,14 @@ class _Worker(Worker):
         while known != self._told:
             known = self._told
             await super()._fetch_and_process_jobs()  # type: ignore[no-untyped-call]
+
+    async def _update_heartbeat(self) -> None:
+        assert self.worker_id is not None
+        sign = Sign("worker")
+        while True:
+            sign.give()
+            await asyncio.sleep(self.update_heartbeat_interval)
+            await self.app.job_manager.update_heartbeat(self.worker_id)
 
 
 async def _how_it_ended(working: asyncio.Task[None]) -> str:

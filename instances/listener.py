@@ -31,6 +31,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from channels_app.providers.evolution_instance import EvolutionFailed
+from channels_app.signs import Sign
 from instances import listeners, live, locks, missed, receiving, tasks
 from instances.models import ListenerProcess, Mode, WhatsAppSession
 from instances.socket_client import Address, SocketClient
@@ -308,6 +309,7 @@ class Listener:
         self._tellers = ThreadPoolExecutor(TELLERS, thread_name_prefix="listener-tells")
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="listener-fetches")
         self._process_id = 0
+        self._sign = Sign("listener")
         self._beat_at = self._shown_at = -math.inf
         self._stopping = False
 
@@ -430,6 +432,7 @@ class Listener:
         sessions = WhatsAppSession.objects
         sessions.filter(pk__in=joined).update(listener_seen_at=now)
         sessions.filter(pk__in=whole).update(caught_up_at=stored)
+        self._sign.give()
         if time.monotonic() - self._shown_at > SHOW_SECONDS:
             self._shown_at = time.monotonic()
             for session_id in joined:
@@ -448,6 +451,7 @@ class Listener:
             time.sleep(0.1)
 
     def _end(self) -> None:
+        self._sign.end()
         every = [*self._held.values(), *(held for _, held in self._leaving)]
         for held in every:
             held.leave()

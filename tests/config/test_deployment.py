@@ -64,6 +64,17 @@ def test_each_command_exists(compose: dict[str, Any]) -> None:
             assert check[3] in get_commands()
 
 
+def test_worker_and_listener_are_asked_for_their_own_sign_of_life(compose: dict[str, Any]) -> None:
+    commands = {"worker": "worker", "listener": "listen_evolution"}
+    for kind, command in commands.items():
+        service = compose["services"][kind]
+        assert service["command"][2] == command
+        assert service["healthcheck"]["test"] == ["CMD", "python", "manage.py", "alive", kind]
+    # A place of the container's own: /data is shared.
+    assert re.search(r"\bSIGNS_DIR=/tmp/", dockerfile())
+    assert "/tmp" in compose["services"]["worker"]["tmpfs"]
+
+
 def test_the_image_runs_as_a_user_of_its_own_from_hashed_packages() -> None:
     stages = dockerfile().split("\nFROM ")
     assert len(stages) == 2
