@@ -145,3 +145,25 @@ def preview(type_: str, text: str, content: Any) -> str:
         content.get("caption") or content.get("filename") if isinstance(content, Mapping) else ""
     )
     return f"[{type_}] {caption or ''}".strip()
+
+
+# Of a received object what is ours, or the provider's own: `content` has it.
+_OWN = ("message_type", "evolution")
+
+
+def named_object(type_: str, content: Any, *, media: str = "") -> Any:
+    """Return the object named after the type, as a program would send it; None where none is.
+
+    `media` is the id of the message's file, where it has one; a link that it was sent by stays.
+    """
+    if type_ == "text" or type_ not in TYPES:
+        return None
+    found = dict(content) if isinstance(content, Mapping) else {}
+    if type_ == "contacts":
+        # Sent as a list; received ones have what the provider said besides.
+        return content if isinstance(content, list) else found.get("contacts", [])
+    if type_ not in MEDIA_TYPES:
+        return {name: found[name] for name in found if name not in _OWN}
+    by = {"link": found.get("link"), "media": found.get("media") or media}
+    told = {**by, "caption": found.get("caption"), "filename": found.get("filename")}
+    return {name: told[name] for name in told if told[name]}

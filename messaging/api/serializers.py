@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -54,8 +55,20 @@ class ContextSerializer(serializers.Serializer[Any]):
     message = serializers.UUIDField(help_text="Our id of the quoted message.")
 
 
+class FileObjectSerializer(serializers.Serializer[Any]):
+    """The object of a file: where it is, and what stands beside it."""
+
+    link = serializers.URLField(required=False)
+    media = serializers.UUIDField(required=False, help_text="The id of our copy of the file.")
+    caption = serializers.CharField(required=False)
+    filename = serializers.CharField(required=False)
+
+
 class MessageSerializer(serializers.ModelSerializer[Message]):
-    """A message as programs see it."""
+    """A message as programs see it. Types other than text carry an object named after the type.
+
+    `content` is that object as it was sent or received, with what the provider said besides.
+    """
 
     channel = serializers.IntegerField(source="conversation.channel_id")
     to = serializers.SerializerMethodField()
@@ -76,6 +89,12 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
         ]  # fmt: skip
         read_only_fields = fields
 
+    def to_representation(self, message: Message) -> dict[str, Any]:
+        data: dict[str, Any] = super().to_representation(message)
+        file = str(message.media_id or "")
+        named = contents.named_object(message.type, message.content, media=file)
+        return data if named is None else {**data, message.type: named}
+
     def get_to(self, message: Message) -> str:
         """The customer's number for a sent message, ours for a received one."""
         if message.direction == Message.Direction.OUT:
@@ -90,6 +109,23 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     @extend_schema_field(ContextSerializer(allow_null=True))
     def get_context(self, message: Message) -> Any:
         return {"message": str(message.reply_to_id)} if message.reply_to_id else None
+
+
+class MessageSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """Describes the one of these objects that a message has by its type; none is a column."""
+
+    target_class = MessageSerializer
+
+    def map_serializer(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        schema: dict[str, Any] = auto_schema._map_serializer(
+            self.target, direction, bypass_extensions=True
+        )
+        file = auto_schema.resolve_serializer(FileObjectSerializer, direction).ref
+        free = {"type": "object", "additionalProperties": {}}
+        schema["properties"] |= dict.fromkeys(contents.MEDIA_TYPES, file)
+        schema["properties"] |= dict.fromkeys(contents.OBJECT_TYPES, free)
+        schema["properties"]["contacts"] = {"type": "array", "items": free}
+        return schema
 
 
 class NewMessageSerializer(serializers.Serializer[Any]):

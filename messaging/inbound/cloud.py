@@ -109,6 +109,8 @@ def _message(
     if wamid is None or at is None or not (number or user_id):
         return UnreadableEvent(key, f"message:{type_}")
     content = message.get(type_)
+    if type_ == "contacts":
+        content = {"contacts": _dicts(message, type_)}
     return MessageEvent(
         channel_key=key,
         provider_message_id=wamid,
@@ -132,6 +134,9 @@ def _text(type_: str, content: Any) -> str:
     if type_ == "interactive":
         chosen = _dict(content, str(content.get("type") or ""))
         return str(chosen.get("title") or "")
+    if type_ == "contacts":
+        names = (_dict(card, "name").get("formatted_name") for card in _dicts(content, type_))
+        return ", ".join(name for name in names if isinstance(name, str))
     if type_ == "reaction":
         return str(content.get("emoji") or "")
     return str(content.get("caption") or content.get("text") or "")

@@ -89,7 +89,7 @@ def test_a_message_names_its_upload(api: APIClient, channel: Channel) -> None:
 
     assert answer.status_code == 202
     told = answer.json()
-    assert told["content"] == {"media": media["id"], "caption": "Olha"}
+    assert told["content"] == told["image"] == {"media": media["id"], "caption": "Olha"}
     assert told["media"] == media
     assert api.get(f"/api/messages/{told['id']}/").json()["media"] == media
 

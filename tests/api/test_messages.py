@@ -131,6 +131,8 @@ def test_other_types_carry_an_object_named_after_them(
     answer = send(type=type_, text="", **{type_: content, "video": {"link": "ignored"}})
     assert answer.status_code == 202
     assert (answer.json()["type"], answer.json()["content"]) == (type_, content)
+    assert answer.json()[type_] == content
+    assert type_ == "video" or "video" not in answer.json()
     assert Message.objects.get().content == content
 
 

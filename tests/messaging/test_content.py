@@ -136,3 +136,37 @@ def test_what_postgresql_cannot_keep_is_taken_out(value: Any, kept: Any) -> None
 @given(JSON)
 def test_what_is_storable_stays_as_it_is(value: Any) -> None:
     assert is_storable(storable(value))
+
+
+FILE = "0f8fad5b-d9cb-469f-a165-70867728950e"
+CARDS = [{"name": {"formatted_name": "John"}}]
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "named"),
+    [
+        ("text", {}, None),
+        ("poll", {"name": "?", "options": ["a"]}, None),
+        ("unsupported", {}, None),
+        ("image", LINK, LINK),
+        ("document", {"media": FILE, "filename": "a.pdf"}, {"media": FILE, "filename": "a.pdf"}),
+        # Received: by the Cloud API, by Evolution, by wwebjs.
+        ("image", {"id": "1", "sha256": "x", "mime_type": "image/png", "caption": "Praia"},
+         {"media": FILE, "caption": "Praia"}),
+        ("audio", {"voice": True, "evolution": {"key": {"id": "3A"}}}, {"media": FILE}),
+        ("sticker", {}, {"media": FILE}),
+        ("contacts", CARDS, CARDS),
+        ("contacts", {"contacts": CARDS, "message_type": "contactMessage"}, CARDS),
+        ("contacts", {}, []),
+        ("location", {"latitude": 1, "longitude": 2, "message_type": "locationMessage"},
+         {"latitude": 1, "longitude": 2}),
+        ("reaction", {"message_id": "3A", "emoji": "👍"}, {"message_id": "3A", "emoji": "👍"}),
+        ("interactive", {"type": "button_reply", "button_reply": {"id": "1", "title": "Sim"}},
+         {"type": "button_reply", "button_reply": {"id": "1", "title": "Sim"}}),
+    ],
+)  # fmt: skip
+def test_each_type_has_its_object_whether_sent_or_received(
+    type_: str, value: Any, named: Any
+) -> None:
+    media = FILE if type_ in content.MEDIA_TYPES and "link" not in value else ""
+    assert content.named_object(type_, value, media=media) == named

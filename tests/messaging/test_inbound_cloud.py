@@ -93,6 +93,21 @@ def test_every_kind_of_message_has_its_words() -> None:
     assert {event.name for event in events} == {"Ana"}
 
 
+def test_the_cards_of_contacts_are_kept() -> None:
+    """contracts/cloud-api.md: `contacts` is the only object of a message that is a list."""
+    card = {"name": {"formatted_name": "João"}, "phones": [{"phone": "+55 11 98888-7777"}]}
+    message = {
+        "from": "16505551234",
+        "id": "wamid.X",
+        "timestamp": "1739321024",
+        "type": "contacts",
+    }
+    [event] = cloud.read(change(messages=[{**message, "contacts": [card, {"name": "?"}]}]))
+    assert isinstance(event, MessageEvent)
+    assert event.content == {"contacts": [card, {"name": "?"}]}
+    assert event.text == "João"
+
+
 def test_a_customer_may_have_no_phone_number() -> None:
     event = read("kinds")[5]
     assert (event.phone_number, event.user_id) == ("", "BR.1234")
