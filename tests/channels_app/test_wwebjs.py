@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -67,7 +68,13 @@ def ending(read: Callable[[], object]) -> SendError:
 
 
 def test_a_recorded_success_gives_the_short_id() -> None:
-    assert read_answer(recorded("314_send_ok"), CHAT) == Accepted("3EB01C673D3BBEE53C2664", CHAT)
+    for name, short in (
+        ("314_send_ok", "3EB01C673D3BBEE53C2664"),
+        # While another send of the session hangs, and with callbacks that somebody takes.
+        ("357_other_send_while_hanging", "3EB07F3D429AFD308EB0EE"),
+        ("504_send_hooked", "3EB00DBCAA58ED49A468E4"),
+    ):
+        assert read_answer(recorded(name), CHAT) == Accepted(short, CHAT)
 
 
 def test_a_recorded_success_to_a_lid_keeps_the_address_that_was_used() -> None:
@@ -105,9 +112,13 @@ def test_a_recorded_success_without_message_is_accepted_without_id(name: str) ->
         ("354_minified_r", Unknown, "server_error"),
         ("360_hang_never_acked", Unknown, "server_error"),
         ("361_slow200_protocol_timeout", Unknown, "server_error"),
+        ("515_after_page_crash_send", Transient, "session_not_ready"),
         ("532_norecover_crash_send", Transient, "session_check_failed"),
         ("623_after_phone_logout_send", Transient, "session_closed"),
         ("635_send_TIMEOUT", Transient, "session_not_connected"),
+        # Of a route that is not asked; a limit in front of the others looks like it.
+        ("640_ratelimit_localcb_3", Transient, "http_429"),
+        ("643_badjson_devmode", Rejected, "refused_request"),
     ],
 )
 def test_each_recorded_failure_proves_what_the_contract_says(
@@ -122,6 +133,32 @@ def test_what_only_waits_in_the_browser_is_known_by_its_id() -> None:
     error = ending(lambda: read_answer(recorded("355_nowait"), CHAT))
     assert isinstance(error, Unknown)
     assert error.provider_message_id == "3EB04984C98259D64077FE"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "ids"),
+    [
+        ("384_fetchMessages", "Lembrete ref#abc123", ["3EB00F3BF77B5CB705E28C"]),
+        ("384_fetchMessages", "another text", []),
+        ("415_dollar1_newchat_fetch", "Lembrete ref#abc123", []),
+        ("411_dollar1_fetch", "Lembrete ref#abc123", "server_error"),
+        ("018_send_unknown", "Lembrete ref#abc123", "session_not_found"),
+    ],
+)
+def test_a_recorded_list_of_messages_shows_which_were_sent(
+    raw_server: Start, name: str, text: str, ids: list[str] | str
+) -> None:
+    def script(conn: Any, number: int) -> None:
+        found = recorded("374_numid_9_kept" if number == 1 else name)
+        respond(conn, found.body, status=f"{found.status} X")
+
+    provider = WwebjsProvider(with_wwebjs(raw_server(script).url))
+    since = dt.datetime(2026, 11, 21, 22, 50, 48, tzinfo=dt.UTC)
+    if isinstance(ids, list):
+        assert provider.sent_texts("+5511999991234", text, since=since) == ids
+    else:
+        error = ending(lambda: provider.sent_texts("+5511999991234", text, since=since))
+        assert error.code == ids
 
 
 # -- other answers --------------------------------------------------------------------------------
@@ -603,17 +640,36 @@ def test_the_check_tells_each_state_apart(
         ("622_after_phone_logout_status", "error"),
         ("531_norecover_crash_status", "error"),
         ("007_status_unknown", "disconnected"),
+        ("500_status_during_autostart", "disconnected"),
+        ("511_recover_status_4s", "qr"),
+        ("516_after_page_crash_status2", "qr"),
+        ("554_status_blank", "disconnected"),
     ],
 )
 def test_the_check_reads_every_recorded_status(raw_server: Start, name: str, state: str) -> None:
     def script(conn: Any, number: int) -> None:
-        respond(
-            conn, b'{"success":true,"result":["TESTE"]}' if number == 1 else recorded(name).body
-        )
+        respond(conn, recorded("502_sessions_after_autostart" if number == 1 else name).body)
 
     report = WwebjsProvider(with_wwebjs(raw_server(script).url)).check()
     assert (report.ok, report.details["state"]) == (False, state)
     assert in_english(report)
+
+
+def test_the_check_finds_the_session_among_others_or_not(raw_server: Start) -> None:
+    body = recorded("542_sessions").body
+    asked: list[int] = []
+
+    def script(conn: Any, number: int) -> None:
+        asked.append(number)
+        respond(conn, body if number == 1 else recorded("007_status_unknown").body)
+
+    provider = WwebjsProvider(with_wwebjs(raw_server(script).url, wwebjs_session_id="DUPLO"))
+    assert provider.check().details["state"] == "disconnected"
+    assert len(asked) > 1
+    asked.clear()
+    provider = WwebjsProvider(with_wwebjs(raw_server(script).url, wwebjs_session_id="B2"))
+    assert provider.check().details["state"] == "disconnected"
+    assert len(asked) == 1
 
 
 def test_the_check_says_that_the_session_is_not_started(server: Server) -> None:

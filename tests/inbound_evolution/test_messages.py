@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from messaging.inbound import evolution
 from messaging.inbound.events import EditEvent, RevokeEvent, UnreadableEvent
 from tests.inbound_evolution.bodies import ANA, LID, body, key, read_message, read_one, upsert
 
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "evolution"
 HELLO = {"conversation": "oi"}
 
 
@@ -82,6 +85,14 @@ def test_the_time_is_read_from_any_of_its_shapes(time: Any) -> None:
 def test_a_negative_low_half_counts_as_unsigned() -> None:
     message = read_message(upsert(HELLO, messageTimestamp={"low": -2147483648, "high": 0}))
     assert message.at == dt.datetime(2038, 1, 19, 3, 14, 8, tzinfo=dt.UTC)
+
+
+def test_the_recorded_local_time_with_a_false_z_moves_no_message() -> None:
+    entries = json.loads((FIXTURES / "11_timezone.json").read_text())
+    told = next(entry for entry in entries if "real_utc" in entry)
+    payload = upsert(HELLO, messageTimestamp=told["messageTimestamp"])
+    message = read_message({**payload, "date_time": told["date_time"]})
+    assert message.at == dt.datetime.fromisoformat(told["real_utc"])
 
 
 @pytest.mark.parametrize("time", [None, 0, -1, True, "", "soon", 10**20, {"low": 1}, [], 1e300])

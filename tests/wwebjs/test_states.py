@@ -74,13 +74,28 @@ STATUSES = {
     "300_status_pairing": ("pairing", "pairing"),
     "301_status_connected_not_ready": ("connected", "syncing"),
     "310_status_ready": ("connected", "syncing"),
+    "356_status_while_hanging": ("connected", "syncing"),
     "401_status_stopped": ("disconnected", "not_started"),
     "403_status_right_after": ("connected", "syncing"),
+    "500_status_during_autostart": ("disconnected", "not_started"),
+    "501_status_after_autostart": ("connected", "syncing"),
+    # With RECOVER_SESSIONS: gone, coming back without its login, and linked again.
+    "510_recover_status_0": ("disconnected", "not_started"),
+    "511_recover_status_4s": ("qr", "waiting_for_scan"),
+    "513_status": ("connected", "syncing"),
+    # The page has crashed and the status has not noticed; then it is loaded anew.
+    "514_after_page_crash_status": ("connected", "syncing"),
+    "516_after_page_crash_status2": ("qr", "waiting_for_scan"),
+    "530_status": ("connected", "syncing"),
     "531_norecover_crash_status": ("error", "session_check_failed"),
     "543_status": ("qr", "waiting_for_scan"),
     "545_status": ("disconnected", "not_started"),
+    "551_status_while_start_stuck": ("disconnected", "not_started"),
+    "554_status_blank": ("disconnected", "not_started"),
     "603_status_idle": ("error", "qr_expired"),
+    "605_status": ("connected", "syncing"),
     "611_status": ("disconnected", "not_started"),
+    "621_status": ("connected", "syncing"),
     "622_after_phone_logout_status": ("error", "session_closed"),
     "624_after_phone_logout_status2": ("error", "session_closed"),
     "626_status": ("disconnected", "not_started"),
@@ -132,9 +147,13 @@ def test_a_ready_session_tells_its_number_and_name() -> None:
     ("name", "shown"),
     [
         ("008_qr_unknown", False),
+        ("202_qr_during_start", False),
         ("204_qr", True),
         ("303_qr_connected_not_ready", True),
         ("311_qr_ready", False),
+        ("512_recover_qr", True),
+        ("601_qr_a", True),
+        ("602_qr_b", True),
         ("604_qr_idle", True),
         ("612_qr", False),
         ("822_logoutnav_qr", True),
@@ -145,7 +164,19 @@ def test_a_recorded_qr_answer_holds_a_code_or_not(name: str, shown: bool) -> Non
     assert read_qr(recorded(name)).startswith("2@") is shown
 
 
-@pytest.mark.parametrize("name", ["201_status_during_start", "007_status_unknown"])
+def test_a_code_that_was_replaced_is_another_one() -> None:
+    assert read_qr(recorded("601_qr_a")) != read_qr(recorded("602_qr_b"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "201_status_during_start",
+        "007_status_unknown",
+        "500_status_during_autostart",
+        "551_status_while_start_stuck",
+    ],
+)
 def test_while_it_starts_the_server_does_not_know_it_and_that_is_no_error(name: str) -> None:
     assert seen_in(name, starting=True) == ("starting", "starting")
 
@@ -201,6 +232,8 @@ def test_an_answer_that_tells_no_state_has_its_own_word(
         ("200_start_fake", Begun.UP),
         ("402_start_restore", Begun.UP),
         ("600_start_B2", Begun.UP),
+        ("620_start", Begun.UP),
+        ("627_stop_zombie_prep", Begun.UP),
         ("631_start_after_stop", Begun.UP),
         ("319_restart", Begun.UP),
         ("800_restart_connected", Begun.UP),
@@ -209,6 +242,7 @@ def test_an_answer_that_tells_no_state_has_its_own_word(
         ("541_concurrent_start_b", Begun.BUSY),
         ("011_restart_unknown", Begun.MISSING),
         ("100_start_nonet", Begun.FAILED),
+        ("103_start_again", Begun.FAILED),
         ("550_start_socket_stuck_opening", Begun.FAILED),
         ("553_start_blank_page_auth_timeout", Begun.FAILED),
     ],
@@ -252,6 +286,7 @@ def test_a_proxy_that_does_not_wait_leaves_the_end_open(status: int) -> None:
         ("610_terminate_connected", True),
         ("625_terminate_zombie", True),
         ("012_terminate_unknown", False),
+        ("552_terminate_while_start_stuck", False),
     ],
 )
 def test_each_recorded_end_is_read(name: str, ended: bool) -> None:
