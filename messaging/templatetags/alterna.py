@@ -226,6 +226,14 @@ def call_words(call: CallAttempt) -> str:
     return _("%(name)s opened a call through Wavoip, by “%(channel)s”") % names
 
 
+@register.filter
+def call_preview(call: CallAttempt) -> str:
+    """Return one line that stands for a contact's call in lists, where the name is beside it."""
+    kind = _("Video call") if call.video else _("Call")
+    ringing = call.status == states.CallStatus.RINGING
+    return kind if ringing else f"{kind} · {call.get_status_display()}"
+
+
 def _incoming_call(call: CallAttempt) -> str:
     if call.video:
         return {

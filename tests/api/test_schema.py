@@ -195,6 +195,8 @@ def test_every_route_of_the_contract_is_described() -> None:
     }
 
 
+# A simulator's own thread draws random numbers meanwhile: no strategy does.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @pytest.mark.usefixtures("one_connection")
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_the_product_answers_as_the_schema_says(

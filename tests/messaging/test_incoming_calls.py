@@ -16,6 +16,7 @@ from messaging.inbound import journal
 from messaging.models import CallAttempt, Contact, Conversation, InboundEvent, Message
 from tests.inbound_evolution.bodies import ANA, LID, body
 from tests.inbound_evolution.recordings import samples
+from tests.pages.html import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,20 +152,31 @@ def test_a_time_to_come_counts_as_now(phone: Channel) -> None:
     assert CallAttempt.objects.get().created_at <= timezone.now()
 
 
+# In the thread, and in the list of conversations.
 WORDS = {
-    "offer": ("Ligação de Ana", "Call from Ana"),
-    "timeout": ("Ligação perdida de Ana", "Missed call from Ana"),
-    "reject": ("Ligação de Ana, recusada", "Call from Ana, declined"),
-    "accept": ("Ligação de Ana, atendida", "Call from Ana, answered"),
-    "terminate": ("Ligação de Ana, encerrada", "Call from Ana, over"),
+    "pt-br": {
+        "offer": ("Ligação de Ana", "Ligação"),
+        "timeout": ("Ligação perdida de Ana", "Ligação · perdida"),
+        "reject": ("Ligação de Ana, recusada", "Ligação · recusada"),
+        "accept": ("Ligação de Ana, atendida", "Ligação · atendida"),
+        "terminate": ("Ligação de Ana, encerrada", "Ligação · encerrada"),
+    },
+    "en": {
+        "offer": ("Call from Ana", "Call"),
+        "timeout": ("Missed call from Ana", "Call · missed"),
+        "reject": ("Call from Ana, declined", "Call · declined"),
+        "accept": ("Call from Ana, answered", "Call · answered"),
+        "terminate": ("Call from Ana, over", "Call · over"),
+    },
 }
 
 
-@pytest.mark.parametrize("status", WORDS)
-@pytest.mark.parametrize(("language", "which"), [("pt-br", 0), ("en", 1)])
+@pytest.mark.parametrize("status", WORDS["en"])
+@pytest.mark.parametrize("language", WORDS)
 def test_open_windows_are_told_in_their_language(
-    phone: Channel, staff: User, status: str, language: str, which: int
+    phone: Channel, staff: User, status: str, language: str
 ) -> None:
+    thread, listed = WORDS[language][status]
     Contact.objects.create(phone_number="+5511988887777", name="Ana")
     before = timezone.now()
     tell(phone, call(status))
@@ -172,11 +184,11 @@ def test_open_windows_are_told_in_their_language(
     conversation = str(noted.conversation_id)
     view = live_frames.ConversationView(user=staff, language=language, value=conversation)
     [frame] = live_frames.catch_up(view, before)
-    assert f"<span>{WORDS[status][which]}</span>" in frame["html"]
+    assert f"<span>{thread}</span>" in frame["html"]
     assert (frame["key"], frame["version"]) == (f"call:{noted.pk}", 1)
     inbox = live_frames.InboxView(user=staff, language=language, value="")
     [row] = live_frames.catch_up(inbox, before)
-    assert WORDS[status][which] in row["html"]
+    assert parse(row["html"]).one("span", class_="row-snippet").text == listed
     CallAttempt.objects.update(video=True)
     [frame] = live_frames.frames(view, {"calls": [noted.pk]})
     assert ("ídeo" if language == "pt-br" else "ideo call") in frame["html"]
@@ -228,8 +240,9 @@ def test_the_page_and_the_lists_show_the_call(
     client.cookies[settings.LANGUAGE_COOKIE_NAME] = "en"
     for path in ("/conversations/", "/", f"/conversations/{row.pk}/"):
         page = client.get(path).content.decode()
-        assert "Missed call from +55 11 98888-7777" in page, path
+        assert "Call · missed" in page, path
         assert "No message yet" not in page
+    assert "Missed call from +55 11 98888-7777" in page
     # What was written since is what the lists show.
     Message.objects.create(
         conversation=row, direction="in", text="Liguei agora", created_at=timezone.now()
