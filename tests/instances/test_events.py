@@ -16,7 +16,7 @@ from instances.models import WhatsAppSession
 from messaging.inbound import apply, journal
 from messaging.inbound import evolution as evolution_reader
 from messaging.inbound.events import MessageEvent
-from messaging.models import Contact, InboundEvent, Message
+from messaging.models import CallAttempt, Contact, InboundEvent, Message
 from tests.inbound_evolution.recordings import samples
 from tests.instances.support import CUSTOMER, NAME, Evolution, read, state, texts, wait_until
 
@@ -112,6 +112,16 @@ def test_a_contact_event_names_a_known_customer(evolution: Evolution) -> None:
     data = [{"remoteJid": f"{CUSTOMER}@s.whatsapp.net", "pushName": "Ana Souza"}]
     evolution.control("event", instance=NAME, event="contacts.upsert", data=data)
     wait_until(lambda: (read(), Contact.objects.get().name == "Ana Souza")[1])
+
+
+@pytest.mark.usefixtures("by_webhook")
+def test_a_call_rings_and_is_missed_in_one_note(evolution: Evolution) -> None:
+    for status in ("offer", "timeout"):
+        order = {"kind": "call", "id": "C9", "status": status, "from": CUSTOMER}
+        evolution.control("inbound", instance=NAME, **order)
+    missed = CallAttempt.objects.filter(call_id="C9", status="missed")
+    wait_until(lambda: (read(), missed.exists())[1])
+    assert missed.get().conversation.contact.phone_number == f"+{CUSTOMER}"
 
 
 def _connection(session: WhatsAppSession) -> tuple[str, str]:

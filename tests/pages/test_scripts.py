@@ -451,6 +451,41 @@ def test_a_call_opens_in_a_small_window_of_its_own(
     expect(page.locator("[data-empty]")).to_have_count(0)
 
 
+def test_a_customers_call_is_said_and_seen_and_its_note_changes_in_place(
+    opened: Page, sockets: Sockets, conversation: Conversation
+) -> None:
+    Conversation.objects.update(unread_count=1)
+    call = CallAttempt.objects.create(
+        conversation=conversation,
+        channel=conversation.channel,
+        phone_number="+5511999990000",
+        incoming=True,
+        call_id="C1",
+        status="ringing",
+    )
+
+    def frame(status: str, version: int) -> dict[str, Any]:
+        call.status, call.version = status, version
+        with translation.override("en"):
+            html = render_to_string("messaging/_call.html", {"call": call})
+        return {"kind": "call", "key": f"call:{call.pk}", "version": version, "html": html}
+
+    with opened.expect_response(lambda answer: "/seen/" in answer.url):
+        sockets.send(frame("ringing", 1))
+    conversation.refresh_from_db()
+    assert conversation.unread_count == 0
+    note, said = opened.locator(".call-note"), opened.locator("[data-announcer]")
+    expect(said).to_have_text("Call from Mariana Alves")
+    expect(note).to_be_in_viewport()
+    sockets.send(frame("missed", 2))
+    expect(note).to_contain_text("Missed call from Mariana Alves")
+    expect(said).to_have_text("Missed call from Mariana Alves")
+    sockets.send(frame("ringing", 1))
+    sockets.send(frame("missed", 2))
+    expect(note).to_have_count(1)
+    expect(note).to_contain_text("Missed call from Mariana Alves")
+
+
 def test_without_scripts_a_call_opens_in_a_tab(
     chromium: Browser,
     page: Page,
