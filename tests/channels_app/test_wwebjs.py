@@ -135,30 +135,32 @@ def test_what_only_waits_in_the_browser_is_known_by_its_id() -> None:
     assert error.provider_message_id == "3EB04984C98259D64077FE"
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "ids"),
-    [
-        ("384_fetchMessages", "Lembrete ref#abc123", ["3EB00F3BF77B5CB705E28C"]),
-        ("384_fetchMessages", "another text", []),
-        ("415_dollar1_newchat_fetch", "Lembrete ref#abc123", []),
-        ("411_dollar1_fetch", "Lembrete ref#abc123", "server_error"),
-        ("018_send_unknown", "Lembrete ref#abc123", "session_not_found"),
+LISTS: dict[str, Any] = {
+    "384_fetchMessages": [
+        ("3EB0A203EE46AD8447B4EA", "vcard", "BEGIN:VCARD"),
+        ("3EB00F3BF77B5CB705E28C", "text", "Lembrete ref#abc123"),
     ],
-)
-def test_a_recorded_list_of_messages_shows_which_were_sent(
-    raw_server: Start, name: str, text: str, ids: list[str] | str
-) -> None:
+    "415_dollar1_newchat_fetch": [],
+    "411_dollar1_fetch": "server_error",
+    "018_send_unknown": "session_not_found",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_recorded_list_of_messages_shows_which_were_sent(raw_server: Start, name: str) -> None:
     def script(conn: Any, number: int) -> None:
         found = recorded("374_numid_9_kept" if number == 1 else name)
         respond(conn, found.body, status=f"{found.status} X")
 
     provider = WwebjsProvider(with_wwebjs(raw_server(script).url))
     since = dt.datetime(2026, 11, 21, 22, 50, 48, tzinfo=dt.UTC)
-    if isinstance(ids, list):
-        assert provider.sent_texts("+5511999991234", text, since=since) == ids
+    if isinstance(LISTS[name], str):
+        error = ending(lambda: provider.sent_messages("+5511999991234", since=since))
+        assert error.code == LISTS[name]
     else:
-        error = ending(lambda: provider.sent_texts("+5511999991234", text, since=since))
-        assert error.code == ids
+        sent = provider.sent_messages("+5511999991234", since=since)
+        told = [(message.id, message.type, message.text.split("\n")[0]) for message in sent]
+        assert told == LISTS[name]
 
 
 # -- other answers --------------------------------------------------------------------------------
