@@ -21,7 +21,7 @@ from channels_app import tasks
 from channels_app.models import Channel, Incident
 from channels_app.providers import http
 from channels_app.session_words import sentence
-from channels_app.signals import incident_opened, session_changed
+from channels_app.signals import incident_changed, session_changed
 
 # A connection that serves for so long is back; one that drops sooner is the same incident.
 CALM = dt.timedelta(seconds=60)
@@ -74,10 +74,10 @@ def dropped(
     words = {"reason": reason[:64], "detail": detail[:300], "last_drop_at": at}
     known = _open(channel, route, code).update(recovered_at=None, drops=F("drops") + 1, **words)
     if not known:
-        incident = Incident.objects.create(
+        Incident.objects.create(
             channel=channel, route=route, code=code[:64], opened_at=at, **words
         )
-        incident_opened.send(sender=Incident, incident=incident)
+    incident_changed.send(sender=Incident, channel=channel)
 
 
 def refused(channel: Channel, *, code: str, detail: str, at: dt.datetime) -> bool:
@@ -100,12 +100,14 @@ def refused(channel: Channel, *, code: str, detail: str, at: dt.datetime) -> boo
 
 def recovered(channel: Channel, *, route: str, at: dt.datetime, code: str = "") -> None:
     """Note that the connection serves again; `settle` closes the incident when that lasts."""
-    _open(channel, route, code).filter(recovered_at=None).update(recovered_at=at)
+    if _open(channel, route, code).filter(recovered_at=None).update(recovered_at=at):
+        incident_changed.send(sender=Incident, channel=channel)
 
 
 def end_quietly(channel: Channel, *, route: str) -> None:
     """Close an open incident without a word: a person has ended the connection, or changed it."""
-    _open(channel, route).update(closed_at=timezone.now())
+    if _open(channel, route).update(closed_at=timezone.now()):
+        incident_changed.send(sender=Incident, channel=channel)
 
 
 def current(channel: Channel | None = None) -> QuerySet[Incident]:
@@ -115,9 +117,8 @@ def current(channel: Channel | None = None) -> QuerySet[Incident]:
 
 
 def headline(incident: Incident) -> str:
-    """Say in one line what dropped and why, in the active language."""
-    reason = sentence(incident.reason, incident.detail)
-    return f"{incident.channel.name} · {incident.get_route_display()}: {reason}"
+    """Say in one line what dropped and why, in the active language; not on which channel."""
+    return f"{incident.get_route_display()}: {sentence(incident.reason, incident.detail)}"
 
 
 def settle() -> None:

@@ -8,9 +8,9 @@ from django.dispatch import Signal
 # transaction that writes it, with the argument `channel` (a Channel).
 session_changed = Signal()
 
-# A connection that served does not any more; staff are to be told in the page. Sent once an
-# incident, inside of the transaction that opens it, with the argument `incident`.
-incident_opened = Signal()
+# A connection that served does not any more, or is back: the pages show it. Sent inside of the
+# transaction that writes it, with the argument `channel`.
+incident_changed = Signal()
 
 # Sending by a channel's own way or as a fallback: refused with `code`, or taken after trouble. The
 # argument `channel` is the one that sends.

@@ -73,7 +73,7 @@ def card(session: WhatsAppSession, *, may_change: bool) -> SafeString:
 class InstancesView(live_frames.View):
     """The cards of all sessions."""
 
-    permission = "instances.view_whatsappsession"
+    permissions = ("instances.view_whatsappsession",)
     group = GROUP
 
     def catch_up(self, since: dt.datetime) -> list[live_frames.Frame]:

@@ -136,7 +136,7 @@ class ChannelView(live_frames.ChannelView):
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[live_frames.Frame]:
         found = super().frames(changed)
-        if found and self.user.has_perm(cards.InstancesView.permission):
+        if found and self.user.has_perms(cards.InstancesView.permissions):
             view = cards.InstancesView(self.user, self.language, "")
             mine = sessions().filter(channel=int(self.value)).values_list("pk", flat=True)
             found += view.frames({"sessions": mine})

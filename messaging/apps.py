@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import AppConfig
+from django.db.models.signals import post_delete, post_save
 from django.utils.translation import gettext_lazy as _
 
 
@@ -12,13 +13,14 @@ class MessagingConfig(AppConfig):
 
     def ready(self) -> None:
         """Hear from the floor below: what pages are to show, and what changes the limits."""
-        from django.db.models.signals import post_save
-
         from channels_app.models import Channel
-        from channels_app.signals import incident_opened, session_changed
+        from channels_app.signals import incident_changed, session_changed
 
         session_changed.connect(_push_channel, dispatch_uid="messaging.push_channel")
-        incident_opened.connect(_push_incident, dispatch_uid="messaging.push_incident")
+        incident_changed.connect(_push_alarms, dispatch_uid="messaging.push_alarms")
+        # A channel that is switched off, or gone, has no alarms.
+        post_save.connect(_push_saved, sender=Channel, dispatch_uid="messaging.push_saved")
+        post_delete.connect(_push_saved, sender=Channel, dispatch_uid="messaging.push_deleted")
         post_save.connect(_ask_again, sender=Channel, dispatch_uid="messaging.ask_again")
 
 
@@ -38,7 +40,11 @@ def _push_channel(channel: Any, **kwargs: Any) -> None:
     live.channel_changed(channel)
 
 
-def _push_incident(incident: Any, **kwargs: Any) -> None:
+def _push_alarms(channel: Any, **kwargs: Any) -> None:
     from messaging import live
 
-    live.incident_opened(incident)
+    live.alarms_changed(channel)
+
+
+def _push_saved(instance: Any, **kwargs: Any) -> None:
+    _push_alarms(instance)

@@ -34,7 +34,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
     """
 
     async def __call__(self, *arguments: Any) -> None:
-        self._view: live_frames.View | None = None
+        self._views: list[live_frames.View] = []
         self._changes: dict[str, set[Any]] = {}
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -53,7 +53,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
     async def connect(self) -> None:
         try:
             query = parse_qs(self.scope["query_string"].decode(), keep_blank_values=True)
-            self._view = live_frames.view_of(
+            self._views = live_frames.views_of(
                 query,
                 user=self.scope["user"],
                 language=chosen_language(self.scope.get("cookies", {})),
@@ -63,29 +63,33 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
                 since = timezone.make_aware(since)
             if since is not None and since.year < 2000:
                 raise ValueError("no page is that old")
-            allowed = await _read(self._view.allowed)()
+            allowed = await _read(live_frames.allowed)(self._views)
         except (ValueError, OverflowError):
             allowed = False
-        if self._view is None or not allowed:
+        if not allowed:
             await self.close()
             return
         await self.accept()
         try:
-            await self.channel_layer.group_add(self._view.group, self.channel_name)
+            for group in self._groups():
+                await self.channel_layer.group_add(group, self.channel_name)
         except Exception as error:
             log.warning("no channel layer; the page will come again", error=type(error).__name__)
             await self.close(CLOSE_NO_LAYER)
             return
         began = timezone.now()
-        for frame in await _read(live_frames.catch_up)(self._view, since):
+        for frame in await _read(live_frames.catch_up)(self._views, since):
             await self.send_json(frame)
         await self.send_json({"kind": "ready", "at": began.isoformat()})
         self._tasks = [asyncio.create_task(self._send_changes()), asyncio.create_task(self._ping())]
 
     async def disconnect(self, code: int) -> None:
         with contextlib.suppress(Exception):
-            if self._view is not None:
-                await self.channel_layer.group_discard(self._view.group, self.channel_name)
+            for group in self._groups():
+                await self.channel_layer.group_discard(group, self.channel_name)
+
+    def _groups(self) -> set[str]:
+        return {view.group for view in self._views}
 
     async def live_change(self, event: dict[str, Any]) -> None:
         """A row changed. What it is now is read when the change is sent."""
@@ -100,7 +104,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
             changes, self._changes = self._changes, {}
             began = timezone.now()
             try:
-                for frame in await _read(live_frames.frames)(self._view, changes):
+                for frame in await _read(live_frames.frames)(self._views, changes):
                     await self.send_json({**frame, "at": began.isoformat()})
             except Exception as error:
                 # The page comes again and catches up; there is nothing to mend here.

@@ -16,13 +16,14 @@ from channels.layers import get_channel_layer
 from django.db import transaction
 
 if TYPE_CHECKING:
-    from channels_app.models import Channel, Incident
+    from channels_app.models import Channel
     from messaging.models import CallAttempt, Message
 
 log = structlog.get_logger(__name__)
 
 INBOX = "inbox"
 CHANNELS = "channels"
+ALARMS = "alarms"
 PUSH_TIMEOUT_SECONDS = 2.0
 
 
@@ -49,10 +50,9 @@ def channel_changed(channel: Channel) -> None:
     publish(INBOX, channels=channel.pk)
 
 
-def incident_opened(incident: Incident) -> None:
-    """Tell staff, on whatever page they are, that a connection dropped."""
-    publish(CHANNELS, incidents=incident.pk)
-    publish(INBOX, incidents=incident.pk)
+def alarms_changed(channel: Channel) -> None:
+    """Tell staff, on whatever page they are, that something of a channel dropped or is back."""
+    publish(ALARMS, alarms=channel.pk)
 
 
 def publish(group: str, **changed: str | int) -> None:

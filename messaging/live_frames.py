@@ -1,8 +1,8 @@
 """What a live socket sends: one frame for each thing that a page shows and that changed.
 
 A frame is `{"kind", "key", "version", "html", "sort"}`: the page puts `html` in the place of the
-element that carries the key, unless it already shows that version or a newer one. Others have a
-kind only: `reload`, `refresh` (read the figures anew), `alarm` (say its `text`).
+element that carries the key, unless it already shows that version or a newer one. `alarms` lists
+all that are on. Others have a kind only: `reload`, `refresh` (read the figures anew).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MOST_CHANGES = 200
 
 @dataclass(frozen=True)
 class View:
-    """What one socket watches, and for whom. Its methods read the database.
+    """One thing that a page's socket watches, and for whom. Its methods read the database.
 
     `value` is that of the query parameter which chose the view.
     """
@@ -45,7 +45,7 @@ class View:
     language: str
     value: str
 
-    permission: ClassVar[str]
+    permissions: ClassVar[tuple[str, ...]]
 
     @property
     def group(self) -> str:
@@ -67,14 +67,78 @@ class View:
     def allowed(self) -> bool:
         """Whether this person may watch this."""
         user = self.user
-        may = user.is_active and user.is_staff and user.has_perm(self.permission)
+        may = user.is_active and user.is_staff and user.has_perms(self.permissions)
         return may and self.exists()
 
 
-class InboxView(View):
-    """The list of conversations."""
+class AlarmsView(View):
+    """What does not work now and should, on whatever page the person is."""
 
-    permission = "messaging.view_message"
+    # Whoever writes to customers is to know; what an alarm says stands on the dashboard as well.
+    any_permission = ("channels_app.view_channel", "messaging.view_message")
+    permissions = ()
+    group = live.ALARMS
+
+    def allowed(self) -> bool:
+        return any(map(self.user.has_perm, self.any_permission)) and super().allowed()
+
+    def catch_up(self, since: dt.datetime) -> list[Frame]:
+        return [self._frame()]
+
+    def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
+        return [self._frame()] if changed.get("alarms") else []
+
+    def _frame(self) -> Frame:
+        """All of them: a page that missed one, or the end of one, is right after the next frame."""
+        found = incidents.current().filter(channel__active=True)
+        return {"kind": "alarms", "alarms": list(map(self._alarm, found))}
+
+    def _alarm(self, incident: Incident) -> dict[str, Any]:
+        headline = incidents.headline(incident)
+        context = {
+            "incident": incident,
+            "headline": headline,
+            "may_open": self.user.has_perm("channels_app.view_channel"),
+        }
+        return {
+            "id": incident.pk,
+            "text": f"{incident.channel.name} · {headline}",
+            "html": render_to_string("messaging/_alarm.html", context),
+        }
+
+
+class FiguresView(View):
+    """Nothing but that something has changed: for pages that read their figures anew."""
+
+    permissions = ("messaging.view_message",)
+    group = live.INBOX
+
+    def catch_up(self, since: dt.datetime) -> list[Frame]:
+        changed = Message.objects.filter(updated_at__gte=since).exists()
+        return [{"kind": "refresh"}] if changed else []
+
+    def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
+        return [{"kind": "refresh"}] if self.concerns(changed) else []
+
+    def concerns(self, changed: Mapping[str, Iterable[Any]]) -> bool:
+        return bool(changed.get("conversations") or changed.get("channels"))
+
+
+class TrailView(FiguresView):
+    """That a message changed, of the conversation that the parameter names."""
+
+    @property
+    def group(self) -> str:  # type: ignore[override]
+        return live.conversation_group(int(self.value))
+
+    def concerns(self, changed: Mapping[str, Iterable[Any]]) -> bool:
+        return bool(changed.get("messages"))
+
+
+class InboxView(View):
+    """The list of conversations. A row shows words of a message."""
+
+    permissions = ("messaging.view_conversation", "messaging.view_message")
     group = live.INBOX
 
     def catch_up(self, since: dt.datetime) -> list[Frame]:
@@ -87,16 +151,13 @@ class InboxView(View):
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
         rows = reading.conversation_list().filter(pk__in=list(changed.get("conversations", ())))
-        frames = [_conversation_frame(row) for row in reading.with_latest(list(rows))]
-        if changed.get("channels"):
-            frames.append({"kind": "refresh"})
-        return frames + _alarm_frames(changed)
+        return [_conversation_frame(row) for row in reading.with_latest(list(rows))]
 
 
 class ConversationView(View):
     """The messages of one conversation, and the calls."""
 
-    permission = "messaging.view_message"
+    permissions = ("messaging.view_conversation", "messaging.view_message")
 
     @property
     def group(self) -> str:
@@ -104,9 +165,6 @@ class ConversationView(View):
 
     def exists(self) -> bool:
         return Conversation.objects.filter(pk=int(self.value)).exists()
-
-    def allowed(self) -> bool:
-        return self.user.has_perm("messaging.view_conversation") and super().allowed()
 
     def catch_up(self, since: dt.datetime) -> list[Frame]:
         found = Message.objects.filter(conversation=int(self.value), updated_at__gte=since)
@@ -130,7 +188,7 @@ class ConversationView(View):
 class ChannelsView(View):
     """The cards of all channels, or of the one that the parameter names."""
 
-    permission = "channels_app.view_channel"
+    permissions = ("channels_app.view_channel",)
     group = live.CHANNELS
 
     def catch_up(self, since: dt.datetime) -> list[Frame]:
@@ -139,8 +197,7 @@ class ChannelsView(View):
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
         found = card_parts.channels().filter(pk__in=list(changed.get("channels", ())))
         may_change = self.user.has_perm("channels_app.change_channel")
-        frames = [_channel_frame(channel, may_change) for channel in found]
-        return frames + _alarm_frames(changed)
+        return [_channel_frame(channel, may_change) for channel in found]
 
 
 class ChannelView(ChannelsView):
@@ -154,35 +211,54 @@ class ChannelView(ChannelsView):
 
 # The query parameter that asks for each view; floors above add theirs.
 VIEWS: dict[str, type[View]] = {
+    "alarms": AlarmsView,
+    "figures": FiguresView,
+    "trail": TrailView,
+    "inbox": InboxView,
     "conversation": ConversationView,
     "channel": ChannelView,
     "channels": ChannelsView,
 }
 
 
-def view_of(query: Mapping[str, Sequence[str]], **who: Any) -> View:
-    """Return the view that a socket's query asks for; the list of conversations by default.
+def views_of(query: Mapping[str, Sequence[str]], **who: Any) -> list[View]:
+    """Return the views that a socket's query asks for: a page has one socket for all of them.
 
-    Raises ValueError for a value that cannot be.
+    Raises ValueError for a value that cannot be, and where none is asked for.
     """
-    for parameter, view in VIEWS.items():
-        if parameter in query:
-            found = view(value=query[parameter][0], **who)
-            found.group  # noqa: B018 (raises ValueError where the value is no number)
-            return found
-    return InboxView(value="", **who)
+    found = [
+        view(value=query[parameter][0], **who)
+        for parameter, view in VIEWS.items()
+        if parameter in query
+    ]
+    for view in found:
+        view.group  # noqa: B018 (raises ValueError where the value is no number)
+    if not found:
+        raise ValueError("nothing to watch")
+    return found
 
 
-def catch_up(view: View, since: dt.datetime | None) -> list[Frame]:
+def allowed(views: Iterable[View]) -> bool:
+    """Whether this person may watch all of these."""
+    return all(view.allowed() for view in views)
+
+
+def catch_up(views: Iterable[View], since: dt.datetime | None) -> list[Frame]:
     """Return frames for all that changed since the page was made, or was last told something."""
-    with translation.override(view.language):
-        return view.catch_up((since or timezone.now()) - OVERLAP)
+    found: list[Frame] = []
+    for view in views:
+        with translation.override(view.language):
+            found += view.catch_up((since or timezone.now()) - OVERLAP)
+    return found
 
 
-def frames(view: View, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
-    """Return the frames of these rows as they are now, in the language of the view."""
-    with translation.override(view.language):
-        return view.frames(changed)
+def frames(views: Iterable[View], changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
+    """Return the frames of these rows as they are now, in the language of the views."""
+    found: list[Frame] = []
+    for view in views:
+        with translation.override(view.language):
+            found += view.frames(changed)
+    return found
 
 
 def _message_frame(message: Message, may_retry: bool) -> Frame:
@@ -194,15 +270,6 @@ def _message_frame(message: Message, may_retry: bool) -> Frame:
         "sort": message.created_at.isoformat(),
         "html": render_to_string("messaging/_message.html", context),
     }
-
-
-def _alarm_frames(changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
-    """What a page says aloud once; one that was away finds it on the dashboard."""
-    opened = list(changed.get("incidents", ()))
-    if not opened:
-        return []
-    found = Incident.objects.filter(pk__in=opened, channel__active=True).select_related("channel")
-    return [{"kind": "alarm", "text": incidents.headline(incident)} for incident in found]
 
 
 def _call_frame(call: CallAttempt) -> Frame:

@@ -1,5 +1,7 @@
 // Keeps a page up to date: one socket, whose frames replace or insert elements by their key.
 //
+// Each part of the page says in data-watch what it is about ("conversation=7"), and in data-since as
+// of when it is right; the one socket watches all of that.
 // An element carries data-live="message:<id>" and data-version; a list carries data-live-list with
 // the kinds of its elements, data-order ("asc" or "desc", by data-sort) and maybe data-max.
 // What was missed while the socket was down comes after the reconnect: the server is told until
@@ -214,22 +216,90 @@ document.addEventListener("htmx:afterRequest", (event) => {
   }
 });
 
+// --- alarms ----------------------------------------------------------------------------------------
+
+const alarmList = document.querySelector("[data-alarms]");
+const alarmAnnouncer = document.querySelector("[data-alarm-announcer]");
+const MOST_REMEMBERED = 200;
+
+/** Ids of alarms, in this browser: a person who goes from page to page is startled once. */
+const remembered = (key) => {
+  try {
+    return JSON.parse(localStorage.getItem(key) ?? "[]");
+  } catch {
+    return []; // storage may be forbidden
+  }
+};
+const remember = (key, ids) => {
+  const all = [...new Set([...remembered(key), ...ids])].slice(-MOST_REMEMBERED);
+  try {
+    localStorage.setItem(key, JSON.stringify(all));
+  } catch {
+    // Then it is said anew on the next page.
+  }
+};
+
+let alarms = [];
+
+/** Show all alarms that are on and that nobody has dismissed here; what is over goes. */
+function showAlarms() {
+  if (!alarmList) return;
+  const dismissed = new Set(remembered("alarms:dismissed"));
+  const wanted = new Map(alarms.filter(({ id }) => !dismissed.has(id)).map((alarm) => [String(alarm.id), alarm]));
+  for (const element of [...alarmList.children]) {
+    if (!wanted.has(element.dataset.alarmId)) {
+      if (element.contains(document.activeElement)) document.getElementById("content").focus();
+      element.remove();
+    }
+  }
+  for (const [id, alarm] of wanted) {
+    const known = alarmList.querySelector(`[data-alarm-id="${id}"]`);
+    const template = document.createElement("template");
+    template.innerHTML = alarm.html;
+    const fresh = template.content.firstElementChild;
+    if (!known) alarmList.append(fresh);
+    else if (known.querySelector("p").textContent !== fresh.querySelector("p").textContent) {
+      known.querySelector("p").replaceWith(fresh.querySelector("p"));
+    }
+  }
+  const said = new Set(remembered("alarms:said"));
+  const unsaid = [...wanted.values()].filter(({ id }) => !said.has(id));
+  if (unsaid.length) {
+    alarmAnnouncer.textContent = unsaid.map(({ text }) => text).join("\n");
+    remember("alarms:said", unsaid.map(({ id }) => id));
+  }
+}
+
+alarmList?.addEventListener("click", (event) => {
+  const alarm = event.target.closest("[data-dismiss]")?.closest("[data-alarm-id]");
+  if (!alarm) return;
+  remember("alarms:dismissed", [Number(alarm.dataset.alarmId)]);
+  alarm.remove(); // even where nothing can be remembered
+  (alarmList.querySelector("[data-dismiss]") ?? document.getElementById("content")).focus();
+});
+// Dismissed in another tab.
+addEventListener("storage", (event) => event.key === "alarms:dismissed" && showAlarms());
+
 // --- the socket ------------------------------------------------------------------------------------
 
 class Socket {
-  constructor(path, since) {
-    this.path = path;
-    this.since = since;
+  constructor(query, since) {
     this.tries = 0;
+    this.watch(query, since);
+  }
+
+  watch(query, since) {
+    this.query = query;
+    this.since = since;
     this.open();
   }
 
   open() {
     clearTimeout(this.timer);
     this.drop();
-    const url = new URL(this.path, location.href);
+    const url = new URL(`/ws/live/?${this.query}`, location.href);
     url.protocol = url.protocol.replace("http", "ws");
-    url.searchParams.set("since", this.since);
+    if (this.since) url.searchParams.set("since", this.since);
     const socket = new WebSocket(url);
     this.socket = socket;
     this.heard = Date.now();
@@ -248,10 +318,11 @@ class Socket {
       refreshSoon();
     }
     if (frame.kind === "refresh") refreshSoon();
-    if (frame.kind === "alarm") {
-      const detail = { text: frame.text, level: "error" };
-      document.dispatchEvent(new CustomEvent("toast", { detail }));
-      refreshSoon();
+    if (frame.kind === "alarms") {
+      if (this.heardAlarms) refreshSoon();
+      this.heardAlarms = true;
+      alarms = frame.alarms;
+      showAlarms();
     }
     if (frame.kind === "ready") {
       if (this.lost) refreshSoon();
@@ -299,34 +370,32 @@ class Socket {
 
   hint(lost) {
     clearTimeout(this.hintTimer);
-    if (lost) {
-      this.hintTimer = setTimeout(() => (hint.hidden = false), HINT_AFTER_MS);
-    } else {
-      hint.hidden = ![...sockets.values()].some((socket) => socket !== this && socket.lost);
-    }
+    if (lost) this.hintTimer = setTimeout(() => (hint.hidden = false), HINT_AFTER_MS);
+    else hint.hidden = true;
   }
 }
 
 const hint = document.querySelector("[data-connection]");
-const sockets = new Map();
+let socket = null;
 
-/** Open a socket for each part of the page that asks for one; a filtered list asks for none. */
+/** Let the socket watch what the parts of the page ask for; a filtered list asks for nothing. */
 function connect() {
-  const wanted = new Set(document.querySelectorAll("[data-live-url]"));
-  for (const [element, socket] of sockets) {
-    if (!wanted.has(element)) {
-      socket.stop();
-      sockets.delete(element);
-    }
+  const parts = [...document.querySelectorAll("[data-watch]")];
+  const query = parts.map((part) => part.dataset.watch).sort().join("&");
+  if (query === (socket?.query ?? "")) return;
+  if (!query) {
+    socket.stop();
+    socket = null;
+    return;
   }
-  for (const element of wanted) {
-    if (!sockets.has(element)) {
-      sockets.set(element, new Socket(element.dataset.liveUrl, element.dataset.liveSince));
-    }
-  }
+  // As of the part that is the oldest: the server then tells some things twice.
+  const moments = [socket?.since, ...parts.map((part) => part.dataset.since)].filter(Boolean);
+  const since = moments.sort((one, other) => Date.parse(one) - Date.parse(other))[0];
+  if (socket) socket.watch(query, since);
+  else socket = new Socket(query, since);
 }
 
-const each = (act) => () => sockets.forEach(act);
+const each = (act) => () => socket && act(socket);
 
 let refreshTimer = null;
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import html
 import json
+import re
 import socket
 from contextlib import asynccontextmanager
 from http.cookies import SimpleCookie
@@ -20,6 +22,7 @@ from django.db import OperationalError, transaction
 from django.test import Client
 from django.utils import timezone
 
+from channels_app import incidents
 from messaging import attempts as outcomes
 from messaging import consumers, live, live_frames, sending
 from messaging.models import Message
@@ -153,30 +156,80 @@ def test_only_staff_with_the_permission_may_watch(
     of_messages = cookies_of(make_user("m", "messaging.view_message"))
     of_both = make_user("b", "messaging.view_message", "messaging.view_conversation")
     of_channels = cookies_of(make_user("c", "channels_app.view_channel"))
-    for query in ("", conversation, "channels", f"channel={channel.pk}"):
-        assert is_refused(nobody, query)
-        assert is_refused(stranger, query)
-        assert is_refused(of_messages, query) == (query != "")
-        assert is_refused(cookies_of(of_both), query) == query.startswith("channel")
-        assert is_refused(of_channels, query) != query.startswith("channel")
+    of_nothing = cookies_of(make_user("n"))
+    both = cookies_of(of_both)
+    trail = f"trail={sent.conversation_id}"
+    # A row of the list shows words of a message: it asks for what its page asks for.
+    for query in ("inbox", conversation, f"alarms&{conversation}"):
+        assert not is_refused(both, query)
+        for cookies in (nobody, stranger, of_nothing, of_messages, of_channels):
+            assert is_refused(cookies, query)
+    for query in ("figures", trail):
+        assert not is_refused(of_messages, query)
+        for cookies in (nobody, stranger, of_nothing, of_channels):
+            assert is_refused(cookies, query)
+    for query in ("channels", f"channel={channel.pk}"):
+        assert not is_refused(of_channels, query)
+        for cookies in (nobody, stranger, of_nothing, of_messages, both):
+            assert is_refused(cookies, query)
+    for cookies in (of_channels, of_messages):
+        assert not is_refused(cookies, "alarms")
+    for cookies in (nobody, stranger, of_nothing):
+        assert is_refused(cookies, "alarms")
+
+
+@pytest.mark.parametrize(
+    ("permissions", "path", "watched"),
+    [
+        ("view_message", "/", ["alarms=1", "figures=1"]),
+        ("view_message view_conversation", "/", ["alarms=1", "figures=1&inbox=1"]),
+        ("view_message view_conversation", "/conversations/", ["alarms=1", "inbox=1"]),
+        ("view_message", "/messages/held/", ["alarms=1", "figures=1"]),
+        ("view_message", "/messages/{message}/", ["alarms=1", "trail={conversation}"]),
+        ("view_message", "/help/errors/", ["alarms=1"]),
+        ("", "/help/fallback/", []),
+    ],
+)
+def test_a_page_asks_for_no_more_than_its_reader_may_watch(
+    sent: Message,
+    make_user: Callable[..., User],
+    permissions: str,
+    path: str,
+    watched: list[str],
+) -> None:
+    user = make_user("x", *(f"messaging.{name}" for name in permissions.split()))
+    client = Client()
+    client.force_login(user)
+    names = {"message": sent.pk, "conversation": sent.conversation_id}
+    answer = client.get(path.format(**names))
+    assert answer.status_code == 200
+    found = re.findall(r'data-watch="([^"]*)"', answer.content.decode())
+    queries = [html.unescape(query) for query in found]
+    assert queries == [query.format(**names) for query in watched]
+    if queries:
+        assert not is_refused(cookies_of(user), "&".join(queries))
 
 
 def test_another_sites_page_may_not_watch(staff: User) -> None:
-    assert is_refused(cookies_of(staff), origin="evil.example")
+    assert is_refused(cookies_of(staff), "inbox", origin="evil.example")
 
 
 @pytest.mark.parametrize(
     "query",
     [
+        "",
+        "nothing=1",
+        "inbox&conversation=0",
+        "trail=x",
         "conversation=0",
         "conversation=x",
         "conversation=99999999999999999999",
         "conversation=",
         "channel=0",
         "channel=x",
-        "since=2026-13-45T00:00:00Z",
-        "since=0001-01-01T00:00:00Z",
-        "since=0001-01-01T00:00:00",
+        "inbox&since=2026-13-45T00:00:00Z",
+        "inbox&since=0001-01-01T00:00:00Z",
+        "inbox&since=0001-01-01T00:00:00",
         "%ff=%ff&channel=%ff",
     ],
 )
@@ -214,22 +267,22 @@ def test_a_page_is_brought_up_to_date_first(staff: User, sent: Message) -> None:
 
 
 def test_what_did_not_change_is_not_sent_again(staff: User, sent: Message) -> None:
-    view = live_frames.view_of(
+    views = live_frames.views_of(
         {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
     )
-    assert live_frames.catch_up(view, timezone.now()) == []
-    assert live_frames.catch_up(view, None) == []
-    [frame] = live_frames.catch_up(view, timezone.now() - dt.timedelta(hours=2))
+    assert live_frames.catch_up(views, timezone.now()) == []
+    assert live_frames.catch_up(views, None) == []
+    [frame] = live_frames.catch_up(views, timezone.now() - dt.timedelta(hours=2))
     assert frame["key"] == f"message:{sent.pk}"
 
 
 def test_a_change_that_was_committed_late_is_not_missed(staff: User, sent: Message) -> None:
     """It was made before the page, by a transaction that ended after it."""
     Message.objects.update(updated_at=timezone.now() - dt.timedelta(seconds=20))
-    view = live_frames.view_of(
+    views = live_frames.views_of(
         {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
     )
-    assert len(live_frames.catch_up(view, timezone.now())) == 1
+    assert len(live_frames.catch_up(views, timezone.now())) == 1
 
 
 def test_a_page_that_missed_too_much_loads_itself_anew(
@@ -238,10 +291,10 @@ def test_a_page_that_missed_too_much_loads_itself_anew(
     monkeypatch.setattr(live_frames, "MOST_CHANGES", 2)
     for number in range(3):
         accept(sent.conversation.channel, to="+5511988887777", text=str(number))
-    view = live_frames.view_of(
+    views = live_frames.views_of(
         {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
     )
-    assert live_frames.catch_up(view, timezone.now()) == [{"kind": "reload"}]
+    assert live_frames.catch_up(views, timezone.now()) == [{"kind": "reload"}]
 
 
 # -- changes ---------------------------------------------------------------------------------------
@@ -318,11 +371,11 @@ def test_a_rejected_message_goes_through_its_icons_in_the_page(
     async def scenario(cookies: bytes) -> None:
         async with opened(cookies, conversation=message.conversation_id) as page:
             await sync_to_async(deliver)(message)
-            versions, html = [], ""
-            while 'data-icon="globe"' not in html:
+            versions, shown = [], ""
+            while 'data-icon="globe"' not in shown:
                 frame = await page.next()
                 versions.append(frame["version"])
-                html = frame["html"]
+                shown = frame["html"]
             assert versions == sorted(set(versions))
 
     async_to_sync(scenario)(cookies_of(staff))
@@ -357,15 +410,15 @@ def test_what_a_frame_offers_depends_on_the_permission(
     query = {"conversation": [str(sent.conversation_id)]}
     pages = []
     for user in (staff, reader):
-        view = live_frames.view_of(query, user=user, language="en")
-        [frame] = live_frames.frames(view, {"messages": [sent.pk]})
+        views = live_frames.views_of(query, user=user, language="en")
+        [frame] = live_frames.frames(views, {"messages": [sent.pk]})
         pages.append("/retry/" in frame["html"])
     assert pages == [True, False]
 
 
 def test_the_list_of_conversations_follows(staff: User, sent: Message, channel: Channel) -> None:
     async def scenario(cookies: bytes) -> None:
-        async with opened(cookies) as page:
+        async with opened(cookies, inbox=1) as page:
             await sync_to_async(accept)(channel, to="+5511988887777", text="mais uma")
             frame = await page.next()
             assert (frame["kind"], frame["key"]) == (
@@ -375,6 +428,91 @@ def test_the_list_of_conversations_follows(staff: User, sent: Message, channel: 
             assert "mais uma" in frame["html"]
 
     async_to_sync(scenario)(cookies_of(staff))
+
+
+def test_one_socket_watches_all_that_its_page_asks_for(
+    staff: User, sent: Message, channel: Channel
+) -> None:
+    async def scenario(cookies: bytes) -> None:
+        both = {"inbox": 1, "conversation": sent.conversation_id}
+        async with opened(cookies, alarms=1, **both) as page:
+            await sync_to_async(changed)(sent)
+            frames = [await page.next(), await page.next()]
+            assert {frame["key"] for frame in frames} == {
+                f"conversation:{sent.conversation_id}",
+                f"message:{sent.pk}",
+            }
+
+    async_to_sync(scenario)(cookies_of(staff))
+
+
+def test_figures_and_trails_are_told_of_a_change_without_its_words(
+    staff: User, sent: Message, channel: Channel
+) -> None:
+    async def scenario(cookies: bytes) -> None:
+        async with (
+            opened(cookies, figures=1) as figures,
+            opened(cookies, trail=sent.conversation_id) as trail,
+        ):
+            await sync_to_async(changed)(sent)
+            for page in (figures, trail):
+                frame = await page.next()
+                del frame["at"]
+                assert frame == {"kind": "refresh"}
+            await sync_to_async(live.channel_changed)(channel)
+            assert (await figures.next())["kind"] == "refresh"
+            assert await trail.nothing()
+
+    async_to_sync(scenario)(cookies_of(staff))
+
+
+def test_an_alarm_reaches_every_page_and_goes_when_it_is_over(
+    make_user: Callable[..., User], channel: Channel
+) -> None:
+    def drop() -> None:
+        incidents.dropped(
+            channel, route="wwebjs", reason="unlinked_on_phone", detail="", at=timezone.now()
+        )
+
+    def recover() -> None:
+        incidents.recovered(channel, route="wwebjs", at=timezone.now())
+
+    def switch_off() -> None:
+        channel.active = False
+        channel.save()
+
+    async def scenario(cookies: bytes, without_link: bytes) -> None:
+        async def alarms() -> list[Any]:
+            found: list[Any] = (await page.next())["alarms"]
+            return found
+
+        async with opened(cookies, alarms=1) as page:
+            await sync_to_async(drop)()
+            [alarm] = await alarms()
+            assert alarm["text"] == "Oficial · wwebjs: The session was unlinked on the phone."
+            assert "unlinked on the phone" in alarm["html"]
+            assert f'href="/channels/{channel.pk}/"' in alarm["html"]
+            await sync_to_async(recover)()
+            assert await alarms() == []
+            # It did not last: the same incident goes on, under the same id.
+            await sync_to_async(drop)()
+            [again] = await alarms()
+            assert again["id"] == alarm["id"]
+            # Who comes, or comes again, is told what is on.
+            later = Page(communicator(without_link, "alarms=1"))
+            await later.communicator.connect(5)
+            [known] = (await later.until("ready"))[0]["alarms"]
+            assert known["text"] == alarm["text"]
+            assert "/channels/" not in known["html"]
+            await later.communicator.disconnect()
+            await sync_to_async(switch_off)()
+            assert await alarms() == []
+
+    reader = make_user("c", "channels_app.view_channel")
+    other = make_user("m", "messaging.view_message")
+    async_to_sync(scenario)(
+        cookies_of(reader, django_language="en"), cookies_of(other, django_language="en")
+    )
 
 
 def test_the_channels_follow(
@@ -402,9 +540,9 @@ def test_a_page_is_spoken_to_in_its_language(staff: User, sent: Message) -> None
             communicator(cookies, urlencode({"conversation": sent.conversation_id, "since": since}))
         )
         await page.communicator.connect(5)
-        html: str = (await page.next())["html"]
+        found: str = (await page.next())["html"]
         await page.communicator.disconnect()
-        return html
+        return found
 
     english = async_to_sync(scenario)(cookies_of(staff, django_language="en"))
     portuguese = async_to_sync(scenario)(cookies_of(staff, django_language="xx"))
@@ -436,7 +574,7 @@ def test_without_valkey_messages_go_on(wired: Channel, graph: Provider) -> None:
 @pytest.mark.usefixtures("no_valkey")
 def test_without_valkey_a_page_is_told_to_come_again(staff: User) -> None:
     async def scenario(cookies: bytes) -> None:
-        page = Page(communicator(cookies))
+        page = Page(communicator(cookies, "inbox"))
         assert (await page.communicator.connect(5))[0]
         assert await page.closed() == consumers.CLOSE_NO_LAYER
         await page.communicator.wait(5)
@@ -464,7 +602,7 @@ def test_a_page_whose_valkey_goes_away_is_told_to_come_again(
     monkeypatch.setattr(RedisChannelLayer, "receive", receive)
 
     async def scenario(cookies: bytes) -> None:
-        page = Page(communicator(cookies))
+        page = Page(communicator(cookies, "inbox"))
         await page.communicator.connect(5)
         await page.until("ready")
         gone.set()
@@ -496,7 +634,7 @@ def test_a_page_is_pinged_and_after_some_hours_told_to_come_again(
     monkeypatch.setattr(consumers, "LIFETIME_SECONDS", 0.05)
 
     async def scenario(cookies: bytes) -> None:
-        page = Page(communicator(cookies))
+        page = Page(communicator(cookies, "inbox"))
         await page.communicator.connect(5)
         frames = await page.until("ping")
         assert dt.datetime.fromisoformat(frames[-1]["at"]) <= timezone.now()

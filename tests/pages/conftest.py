@@ -119,10 +119,13 @@ class Sockets:
     def __init__(self) -> None:
         self.opened: list[WebSocketRoute] = []
         self.accepts = True
+        self.greeting: list[str] = []
 
     def __call__(self, socket: WebSocketRoute) -> None:
         self.opened.append(socket)
         if self.accepts:
+            for frame in self.greeting:
+                socket.send(frame)
             socket.send(json.dumps({"kind": "ready", "at": "2026-01-01T00:00:00+00:00"}))
         else:
             socket.close(code=4000)

@@ -202,11 +202,11 @@ def test_open_windows_are_told_and_those_that_were_away_catch_up(
     noted = CallAttempt.objects.get()
     view = live_frames.ConversationView(user=staff, language="pt-br", value=str(callable_one.pk))
 
-    [frame] = live_frames.frames(view, {"calls": {noted.pk}})
+    [frame] = live_frames.frames([view], {"calls": {noted.pk}})
     assert (frame["kind"], frame["key"]) == ("call", f"call:{noted.pk}")
     assert "Caio Lima abriu uma ligação pelo Wavoip, por “Oficina”" in frame["html"]
-    assert live_frames.catch_up(view, before) == [frame]
-    assert live_frames.catch_up(view, timezone.now() + dt.timedelta(minutes=1)) == []
+    assert live_frames.catch_up([view], before) == [frame]
+    assert live_frames.catch_up([view], timezone.now() + dt.timedelta(minutes=1)) == []
 
 
 def test_programs_read_the_calls_of_a_conversation(

@@ -411,8 +411,8 @@ def test_the_sockets_of_channel_and_instance_tell_of_the_connection(
     session = put(baileys, "ready", "ready")
 
     def kinds(query: dict[str, list[str]], changed: dict[str, Any]) -> set[str]:
-        view = live_frames.view_of(query, user=staff, language="en")
-        return {frame["key"] for frame in view.frames(changed)}
+        views = live_frames.views_of(query, user=staff, language="en")
+        return {frame["key"] for frame in live_frames.frames(views, changed)}
 
     both = {f"channel:{baileys.pk}", f"session:{session.pk}"}
     assert kinds({"channel": [str(baileys.pk)]}, {"channels": [baileys.pk]}) == both

@@ -88,8 +88,10 @@ def test_a_search_for_a_null_byte_finds_nothing_and_breaks_nothing(staff_client:
 
 
 def test_only_the_whole_list_is_live(staff_client: Client, conversation: Conversation) -> None:
-    assert parse(staff_client.get("/conversations/").content).all(data_live_url="/ws/live/")
-    assert not parse(staff_client.get("/conversations/?search=ma").content).all(data_live_url=None)
+    assert parse(staff_client.get("/conversations/").content).all(data_watch="inbox=1")
+    assert not parse(staff_client.get("/conversations/?search=ma").content).all(
+        data_watch="inbox=1"
+    )
 
 
 def test_the_list_has_pages_that_keep_the_filters(

@@ -11,9 +11,9 @@ from django.test import Client
 from django.utils import timezone
 
 from channels_app import incidents
-from channels_app.models import Channel, Incident
+from channels_app.models import Channel
 from instances.models import WhatsAppSession
-from messaging import live, live_frames
+from messaging import live_frames
 from tests.pages.html import Element, parse
 
 pytestmark = pytest.mark.django_db
@@ -169,43 +169,21 @@ def drop(channel: Channel) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("view", "group"),
-    [
-        (live_frames.InboxView, live.INBOX),
-        (live_frames.ChannelsView, live.CHANNELS),
-        (live_frames.ChannelView, live.CHANNELS),
-    ],
-)
-def test_a_drop_is_said_once_on_every_page_that_hears(
-    staff: User,
-    attached: Channel,
-    monkeypatch: pytest.MonkeyPatch,
-    view: type[live_frames.View],
-    group: str,
+def test_every_page_with_the_frame_has_a_place_for_alarms_and_one_list_on_the_dashboard(
+    staff_client: Client, attached: Channel
 ) -> None:
-    told: list[dict[str, Any]] = []
-    monkeypatch.setattr(
-        live, "publish", lambda to, **changed: told.append(changed) if to == group else None
-    )
     drop(attached)
-    drop(attached)
-    [changed] = [changed for changed in told if "incidents" in changed]
-
-    page = view(user=staff, language="pt-br", value=str(attached.pk))
-    frames = live_frames.frames(page, {"incidents": [changed["incidents"]]})
-    assert frames == [
-        {"kind": "alarm", "text": "Oficial · wwebjs: A sessão foi desvinculada no celular."}
-    ]
-    assert Incident.objects.get().drops == 2
-    Channel.objects.filter(pk=attached.pk).update(active=False)
-    assert not live_frames.frames(page, {"incidents": [changed["incidents"]]})
-    # Who comes later finds it on the dashboard and is not startled again.
-    assert "alarm" not in {f["kind"] for f in live_frames.catch_up(page, timezone.now())}
+    for path in ("/help/fallback/", "/instances/", "/channels/new/", f"/channels/{attached.pk}/"):
+        region = parse(staff_client.get(path).content).one(data_alarms=None)
+        assert region.attributes["data-watch"] == "alarms=1"
+        assert "hidden" not in region.attributes
+    page = parse(staff_client.get("/").content)
+    assert "hidden" in page.one(data_alarms=None).attributes
+    assert page.one(data_alarm="wwebjs")
 
 
 def test_the_dashboard_reads_its_figures_anew_when_a_session_changes(
     staff: User, attached: Channel
 ) -> None:
-    page = live_frames.InboxView(user=staff, language="en", value="")
-    assert live_frames.frames(page, {"channels": [attached.pk]}) == [{"kind": "refresh"}]
+    page = live_frames.FiguresView(user=staff, language="en", value="1")
+    assert live_frames.frames([page], {"channels": [attached.pk]}) == [{"kind": "refresh"}]

@@ -16,7 +16,7 @@ from django.utils import timezone, translation
 from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from channels_app.models import Channel
+from channels_app.models import Channel, Incident
 from messaging import reading
 from messaging.models import CallAttempt, Conversation, Media, Message
 from simulators.base import run_in_thread
@@ -112,8 +112,9 @@ def test_a_lost_connection_is_shown_and_the_catch_up_asks_from_where_it_was(
     sockets.send({"kind": "ping", "at": at})
     opened.wait_for_timeout(100)
     sockets.accepts = False
-    for socket in list(sockets.opened):
-        socket.close(code=1011)
+    [socket] = sockets.opened
+    assert {"alarms=1", "inbox=1"} < set(re.split("[?&]", socket.url))
+    socket.close(code=1011)
     hint = opened.get_by_text("Reconnecting…")
     expect(hint).to_be_visible()
 
@@ -506,9 +507,51 @@ def test_without_scripts_a_call_opens_in_a_tab(
     context.close()
 
 
-def test_an_alarm_is_said_and_stays_until_it_is_closed(opened: Page, sockets: Sockets) -> None:
-    sockets.send({"kind": "alarm", "text": "Oficial · wwebjs: unlinked <b>"})
-    toast = opened.locator(".toast-error")
-    expect(toast).to_contain_text("Oficial · wwebjs: unlinked <b>")
-    toast.get_by_role("button", name="Close").click()
-    expect(toast).to_have_count(0)
+def alarms_frame(*incidents: Incident) -> str:
+    def listed(incident: Incident) -> dict[str, Any]:
+        words = {"incident": incident, "headline": incident.reason, "may_open": True}
+        html = render_to_string("messaging/_alarm.html", words)
+        return {"id": incident.pk, "text": f"Oficial: {incident.reason}", "html": html}
+
+    with translation.override("en"):
+        return json.dumps({"kind": "alarms", "alarms": list(map(listed, incidents))})
+
+
+@pytest.mark.parametrize("path", ["/help/fallback/", "/instances/"])
+def test_an_alarm_is_on_every_page_said_once_dismissed_once_and_gone_when_it_is_over(
+    page: Page, sockets: Sockets, channel: Channel, path: str
+) -> None:
+    first, second = (
+        Incident.objects.create(
+            channel=channel, route=route, reason=reason, opened_at=timezone.now()
+        )
+        for route, reason in (("wwebjs", "unlinked <b>"), ("official", "refused"))
+    )
+    alarms = page.get_by_role("region", name="Alarms").locator("article")
+    said = page.get_by_role("alert").filter(has_text="Oficial: ")
+
+    page.goto(path)
+    expect(alarms).to_have_count(0)
+    [socket] = sockets.opened
+    socket.send(alarms_frame(first))
+    expect(alarms).to_have_count(1)
+    expect(alarms).to_contain_text("unlinked <b>")
+    expect(said).to_have_text("Oficial: unlinked <b>")
+
+    # It is raised while the connection is away, and told when that is back.
+    sockets.greeting = [alarms_frame(first, second)]
+    socket.close(code=1011)
+    expect(alarms).to_have_count(2)
+    expect(said).to_have_text("Oficial: refused")
+
+    page.get_by_role("button", name="Dismiss the alarm of Oficial").first.click()
+    expect(alarms).to_have_count(1)
+    expect(page.get_by_role("button", name="Dismiss the alarm of Oficial")).to_be_focused()
+
+    # The next page shows what was not dismissed, but does not say it again.
+    page.goto("/channels/")
+    expect(alarms).to_have_count(1)
+    expect(alarms).to_contain_text("refused")
+    expect(said).to_have_count(0)
+    sockets.opened[-1].send(alarms_frame(first))
+    expect(alarms).to_have_count(0)
