@@ -10,12 +10,17 @@ class ChannelsAppConfig(AppConfig):
     verbose_name = _("Channels")
 
     def ready(self) -> None:
-        """What is known of a session is looked at again when its channel is saved."""
-        from channels_app import wwebjs_session
+        """What is known of a channel is looked at again when it is saved."""
+        from channels_app import connection, wwebjs_session
         from channels_app.models import Channel
 
         post_save.connect(
             wwebjs_session.channel_saved,
             sender=Channel,
             dispatch_uid="channels_app.session_of_saved_channel",
+        )
+        post_save.connect(
+            connection.channel_saved,
+            sender=Channel,
+            dispatch_uid="channels_app.credentials_of_saved_channel",
         )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from typing import Any
+
 from django.utils.translation import gettext as _
 
-from channels_app import session_words
+from channels_app import session_words, tasks
 from channels_app.models import Channel
 from channels_app.providers.base import ConnectionReport
 from channels_app.providers.registry import provider_for
+from channels_app.signals import session_changed
 
 
 def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
@@ -16,15 +21,12 @@ def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
     Returns one (label, report) each, the channel's own first, in the active language. The result
     is stored as the channel's health: it says whether the channel's own way works, its detail
     also names a fallback that does not. A Baileys channel that serves as the fallback gets its
-    own health stored on itself. Whether the number is in coexistence is kept as well: that limits
-    its throughput. It asks the network: not to be called inside of a transaction.
+    own health stored on itself. What Meta says about the number is kept as well: whether it is in
+    coexistence, which limits its throughput, and the number itself where the channel has none. It
+    asks the network: not to be called inside of a transaction.
     """
-    label, route = _own(channel)
-    report = provider_for(channel, route=route).check()
-    if report.ok and (told := report.details.get("coexistence")):
-        Channel.objects.filter(pk=channel.pk).update(coexistence=told == "yes")
+    label, report, stored = _test_own(channel)
     found = [(label, report)]
-    stored = [session_words.kept(report.code, report.told)]
     fallback = _fallback(channel)
     if fallback is not None:
         label, route = fallback
@@ -35,12 +37,61 @@ def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
             stored.append(f"fallback_{route}|{of_it}")
         if route == "baileys" and channel.fallback_channel is not None:
             channel.fallback_channel.record_health(ok=other.ok, detail=of_it)
-    channel.record_health(ok=report.ok, detail="\n".join(stored))
+    _record(channel, ok=report.ok, stored=stored)
     return found
 
 
-# The name is the service's; pytest must not take it for a test where it is imported.
+def test_own_way(channel_id: int) -> None:
+    """Test a channel's own way and keep the result; its fallback has a care of its own.
+
+    Never raises. It asks the network: not to be called inside of a transaction.
+    """
+    channel = Channel.objects.filter(pk=channel_id).first()
+    if channel is not None:
+        _, report, stored = _test_own(channel)
+        _record(channel, ok=report.ok, stored=stored)
+
+
+def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
+    """Signal receiver: new credentials of an official channel are tried at once, by a job.
+
+    So is one whose number is not known: the test finds it out.
+    """
+    if instance.kind == Channel.Kind.OFFICIAL and instance.access_token:
+        if instance.credentials_changed or not instance.phone_number:
+            tasks.enqueue_test(instance.pk)
+        instance.remember_credentials()
+
+
+# The names are the service's; pytest must not take them for tests where they are imported.
 test_connection.__test__ = False  # type: ignore[attr-defined]
+test_own_way.__test__ = False  # type: ignore[attr-defined]
+
+
+def _test_own(channel: Channel) -> tuple[str, ConnectionReport, list[str]]:
+    """Return the way's name, what was found, and that as it is stored, a reason each."""
+    label, route = _own(channel)
+    report = provider_for(channel, route=route).check()
+    stored = [session_words.kept(report.code, report.told)]
+    if report.ok and (told := report.details.get("coexistence")):
+        Channel.objects.filter(pk=channel.pk).update(coexistence=told == "yes")
+    number = _international(report.details.get("display_phone_number", "")) if report.ok else ""
+    unknown = Channel.objects.filter(pk=channel.pk, phone_number="")
+    if number and unknown.update(phone_number=number):
+        report = replace(report, details={**report.details, "filled_in": number})
+        stored.append("number_filled_in")
+    return label, report, stored
+
+
+def _record(channel: Channel, *, ok: bool, stored: list[str]) -> None:
+    channel.record_health(ok=ok, detail="\n".join(stored))
+    session_changed.send(sender=Channel, channel=channel)
+
+
+def _international(displayed: str) -> str:
+    """`+5511900000001` for "+55 11 90000-0001" (contracts/cloud-api.md §4.6); "" for no number."""
+    digits = re.sub(r"\D", "", displayed)
+    return f"+{digits}" if 7 <= len(digits) <= 15 else ""
 
 
 def _own(channel: Channel) -> tuple[str, str]:

@@ -202,7 +202,7 @@ class ChannelForm(SecretsForm):
             "calls_api_key": _("Wavoip key, for calls"),
         }
         help_texts = {
-            "phone_number": _("Only to tell channels apart."),
+            "phone_number": _("Only to tell channels apart."),  # an official one: see below
             "active": _("A channel that is not active sends nothing."),
             "phone_number_id": _("In the Meta app, under WhatsApp, API setup."),
             "access_token": _("Of a system user, with whatsapp_business_messaging."),
@@ -263,6 +263,10 @@ class ChannelForm(SecretsForm):
             field.disabled = not may_change
 
     def _prepare_fallback(self) -> None:
+        self.fields["phone_number"].help_text = _(
+            "Left empty, it is filled in with what Meta says when the connection is tested. From "
+            "it the page knows whether the fallback sends from the same number."
+        )
         chosen = self.instance.fallback
         self.initial["wwebjs_enabled"] = chosen == Channel.Fallback.WWEBJS
         if chosen != Channel.Fallback.BAILEYS:

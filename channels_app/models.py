@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -68,6 +68,8 @@ class Channel(models.Model):
         "wwebjs_breaker_probes",
         "new_chats_stopped_until",
     )
+    # What proves the channel's own way at Meta.
+    CREDENTIALS = ("graph_url", "graph_version", "phone_number_id", "access_token")
     COEXISTENCE_PER_SECOND = 20
     SECRETS = (
         "access_token",
@@ -312,6 +314,27 @@ class Channel(models.Model):
                 ) % {"name": other.name}
         if errors:
             raise ValidationError(errors)
+
+    _stored_credentials: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_db(cls, db: Any, field_names: Any, values: Any) -> Self:
+        channel = super().from_db(db, field_names, values)
+        if {*cls.CREDENTIALS} <= {*field_names}:
+            channel.remember_credentials()
+        return channel
+
+    def remember_credentials(self) -> None:
+        """From now on `credentials_changed` is about those of this moment."""
+        self._stored_credentials = self._credentials()
+
+    @property
+    def credentials_changed(self) -> bool:
+        """Whether the credentials at Meta are others than those that were loaded, or are new."""
+        return self._stored_credentials != self._credentials()
+
+    def _credentials(self) -> tuple[str, ...]:
+        return tuple(getattr(self, name) for name in self.CREDENTIALS)
 
     @property
     def has_wwebjs(self) -> bool:

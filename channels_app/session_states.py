@@ -121,6 +121,7 @@ SENTENCES: dict[str, str | Promise] = {
         "%(who)s · coexistence with the app; the fallback can use the same number"
     ),
     "number_on_cloud_only": _("%(who)s · Cloud API only; a fallback sends from another number"),
+    "number_filled_in": _("The channel's phone number was filled in."),
     # Of the receive mode of an Evolution instance, and of the socket to it.
     "websocket_off": _("The Evolution server runs with WEBSOCKET_ENABLED=false."),
     "websocket_not_kept": _("Evolution did not keep the WebSocket that was set."),

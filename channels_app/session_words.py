@@ -113,6 +113,7 @@ _LABELS: dict[str, str | Promise] = {
     "number": _("Number"),
     "name": _("Name"),
     "display_phone_number": _("Number"),
+    "filled_in": _("Filled in as the channel's phone number"),
     "verified_name": _("Verified name"),
     "quality_rating": _("Quality"),
     "platform_type": _("Platform"),

@@ -36,6 +36,13 @@ def enqueue_probe(channel_id: int) -> None:
         defer(probe_session, lock=name, queueing_lock=name, channel_id=channel_id)
 
 
+def enqueue_test(channel_id: int) -> None:
+    """Have a channel's credentials tried, once the present transaction commits."""
+    name = f"channel-test:{channel_id}"
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        defer(try_credentials, lock=name, queueing_lock=name, channel_id=channel_id)
+
+
 def enqueue_alert(incident_id: int, *, what: str, by: str) -> None:
     """Have staff told of an incident, once the present transaction commits."""
     defer(send_alert, incident_id=incident_id, what=what, by=by)
@@ -53,6 +60,13 @@ def probe_session(channel_id: int) -> None:
     from channels_app import wwebjs_session
 
     wwebjs_session.probe(channel_id)
+
+
+@app.task(name="channels_app.try_credentials", queue="care", priority=CARE)
+def try_credentials(channel_id: int) -> None:
+    from channels_app import connection
+
+    connection.test_own_way(channel_id)
 
 
 @app.periodic(cron="* * * * * */2")

@@ -47,7 +47,10 @@ class ChannelCreateView(StaffPermissionRequiredMixin, View):
         if not form.is_valid():
             return _form_page(request, form)
         channel = form.save()
-        messages.success(request, _("The channel was created. Test its connection now."))
+        if channel.kind == Channel.Kind.OFFICIAL:
+            messages.success(request, _("The channel was created. Its connection is being tested."))
+        else:
+            messages.success(request, _("The channel was created. Connect it now."))
         return redirect("channels_app:detail", pk=channel.pk)
 
 

@@ -5,13 +5,19 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connections
 from django.template.loader import render_to_string
 from django.test import Client
+from django.utils import translation
+from procrastinate.contrib.django.models import ProcrastinateJob
+from rest_framework.test import APIClient
 
-from channels_app import connection
+from channels_app import connection, session_words, tasks
 from channels_app.models import Channel
 from channels_app.providers.base import ConnectionReport
+from messaging import live
 from messaging.models import Conversation, Message
+from tests.conftest import GRAPH_TOKEN, NUMBER_ID, Provider
 from tests.pages.html import parse
 
 pytestmark = pytest.mark.django_db
@@ -470,3 +476,116 @@ def test_a_fallback_of_another_channel_stays_and_the_other_is_named(
     assert (
         "Fallback of: Oficial 1" in parse(staff_client.get(f"/channels/{baileys.pk}/").content).text
     )
+
+
+# --- new credentials ------------------------------------------------------------------------------
+
+
+def waiting_tests() -> list[dict[str, Any]]:
+    jobs = ProcrastinateJob.objects.filter(task_name="channels_app.try_credentials")
+    return [job.args for job in jobs.filter(status="todo")]
+
+
+def by_page(client: Client, api: APIClient, data: dict[str, Any]) -> int:
+    return client.post("/channels/new/", data).status_code
+
+
+def by_admin(client: Client, api: APIClient, data: dict[str, Any]) -> int:
+    more = {"kind": "official", "fallback": "none"}
+    return client.post("/admin/channels_app/channel/add/", {**data, **more}).status_code
+
+
+def by_rest(client: Client, api: APIClient, data: dict[str, Any]) -> int:
+    names = ("name", "phone_number_id", "access_token", "graph_url")
+    return api.post("/api/channels/", {name: data[name] for name in names}, "json").status_code
+
+
+@pytest.mark.parametrize("door", [by_page, by_admin, by_rest])
+def test_new_credentials_are_tried_by_one_job_that_finds_number_and_coexistence(
+    staff_client: Client, api: APIClient, graph: Provider, staff: User, door: Callable[..., int]
+) -> None:
+    own = {"phone_number_id": NUMBER_ID, "access_token": GRAPH_TOKEN, "graph_url": graph.url}
+
+    assert door(staff_client, api, filled(**own)) in (201, 302)
+
+    channel = Channel.objects.get()
+    assert not graph.simulator.requests  # nobody is asked while the person waits
+    assert waiting_tests() == [{"channel_id": channel.pk}]
+    assert (channel.health, channel.phone_number, channel.coexistence) == ("unknown", "", False)
+    channel.name = "Novo nome"
+    channel.access_token = GRAPH_TOKEN
+    channel.save()
+    assert len(waiting_tests()) == 1
+
+    tasks.try_credentials.func(channel.pk)
+
+    channel.refresh_from_db()
+    assert (channel.health, channel.phone_number, channel.coexistence) == (
+        "ok", "+5511900000001", True,
+    )  # fmt: skip
+    assert channel.throughput == 20
+    with translation.override("en"):
+        said = session_words.in_words(channel.health_detail)
+    assert said.endswith("The channel's phone number was filled in.")
+    [asked] = graph.simulator.requests
+    assert asked["method"] == "GET"
+
+
+def test_only_other_credentials_or_an_unknown_number_are_tried_anew(
+    staff_client: Client, channel: Channel, baileys: Channel
+) -> None:
+    def save(**changes: Any) -> int:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("TRUNCATE procrastinate_jobs CASCADE")
+        url = f"/channels/{channel.pk}/"
+        known = {"phone_number": "+5511900000001", "graph_url": "http://127.0.0.1:9"}
+        assert staff_client.post(url, filled(channel, **{**known, **changes})).status_code == 302
+        return len(waiting_tests())
+
+    assert save() == 0
+    assert save(name="Outro", official_retries="2") == 0
+    assert save(access_token="EAAother") == 1
+    assert save() == 0
+    assert save(graph_version="v24.0") == 1
+    assert save(graph_version="v24.0", phone_number="") == 1
+    baileys.save()
+    assert len(waiting_tests()) == 1
+
+
+def test_a_number_that_is_there_is_never_replaced_and_a_refusal_fills_in_nothing(
+    make_channel: MakeChannel, graph: Provider
+) -> None:
+    known = make_channel(graph_url=graph.url, phone_number="+551133334444")
+    tasks.try_credentials.func(known.pk)
+    known.refresh_from_db()
+    assert (known.health, known.phone_number) == ("ok", "+551133334444")
+    refused = make_channel(graph_url=graph.url, access_token="wrong", phone_number="")
+    tasks.try_credentials.func(refused.pk)
+    refused.refresh_from_db()
+    assert (refused.health, refused.phone_number) == ("failing", "")
+    tasks.try_credentials.func(0)  # it is gone
+
+
+def test_open_pages_are_told_of_the_result(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Channel] = []
+    monkeypatch.setattr(live, "channel_changed", told.append)
+    tasks.try_credentials.func(channel.pk)
+    assert told == [channel]
+
+
+def test_with_the_number_from_meta_the_page_says_whether_the_fallback_has_the_same(
+    staff_client: Client, make_channel: MakeChannel, graph: Provider
+) -> None:
+    channel = make_channel(
+        graph_url=graph.url, phone_number="", fallback="wwebjs", wwebjs_url="http://127.0.0.1:9",
+        wwebjs_api_key="k", wwebjs_state="ready", wwebjs_own_number="5511900000001",
+    )  # fmt: skip
+    Channel.objects.update(wwebjs_state="ready", wwebjs_own_number="5511900000001")
+    words = "The same as the official channel's"
+    page = parse(staff_client.get(f"/channels/{channel.pk}/").content)
+    assert words not in page.text
+    assert "Left empty, it is filled in with what Meta says" in page.text
+    tasks.try_credentials.func(channel.pk)
+    assert words in parse(staff_client.get(f"/channels/{channel.pk}/").content).text
