@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from django.contrib.auth import get_user_model
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 from django.utils import timezone
 
 from channels_app.models import Channel
-from messaging import contacts, demo_settings, states
+from messaging import contacts, demo_picture, demo_settings, media, states
 from messaging.models import Conversation, DeliveryAttempt, Message
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One message of the history; `ago` in minutes before now."""
+    """One message of the history; `ago` in minutes before now; `picture`: the name of its file."""
 
     ago: int
     text: str
     status: states.Status | None = None  # None: received
     route: states.Route = states.Route.OFFICIAL
     refused: str = ""
+    picture: str = ""
+    by_program: bool = False
 
 
 _DAY = 24 * 60
@@ -43,6 +50,7 @@ HISTORY: dict[tuple[str, str], list[Line]] = {
             states.Status.DELIVERED,
             states.Route.WWEBJS,
             "131047",
+            by_program=True,
         ),
         Line(61, "Confirmado, obrigado!"),
     ],
@@ -55,6 +63,24 @@ HISTORY: dict[tuple[str, str], list[Line]] = {
     ("+5531988880003", "Oficina, orçamento"): [
         Line(400, "Vocês trocam pastilha de freio no sábado?"),
         Line(390, "Trocamos sim, até as 12h. Quer que eu reserve?", states.Status.DELIVERED),
+    ],
+    ("+5511988880004", "Orçamento PC gamer"): [
+        Line(_DAY + 500, "Boa tarde! Quanto fica um PC gamer completo?"),
+        Line(
+            212,
+            "Oi! Montamos o seu:",
+            states.Status.READ,
+            states.Route.WWEBJS,
+            "131047",
+        ),
+        Line(
+            211,
+            "Sai por R$ 4.990, à vista.",
+            states.Status.READ,
+            states.Route.WWEBJS,
+            "131047",
+            picture="pc-gamer-completo.png",
+        ),
     ],
 }
 
@@ -88,15 +114,15 @@ def make(*, graph_url: str, wwebjs_url: str) -> None:
         )
         Channel.objects.filter(pk=channel.pk).update(graph_url=graph_url, wwebjs_url=wwebjs_url)
         if created:
-            _tell_history(channel)
+            _tell_history(channel, user)
 
 
-def _tell_history(channel: Channel) -> None:
+def _tell_history(channel: Channel, user: User) -> None:
     now = timezone.now()
     for (number, name), lines in HISTORY.items():
         conversation = contacts.conversation_with(channel, phone_number=number, name=name)
         for line in lines:
-            _tell(conversation, line, now - dt.timedelta(minutes=line.ago))
+            _tell(conversation, line, now - dt.timedelta(minutes=line.ago), user)
         received = [line.ago for line in lines if line.status is None]
         Conversation.objects.filter(pk=conversation.pk).update(
             last_message_at=now - dt.timedelta(minutes=min(line.ago for line in lines)),
@@ -105,7 +131,7 @@ def _tell_history(channel: Channel) -> None:
         )
 
 
-def _tell(conversation: Conversation, line: Line, at: dt.datetime) -> None:
+def _tell(conversation: Conversation, line: Line, at: dt.datetime, user: User) -> None:
     message = Message(
         conversation=conversation,
         direction=Message.Direction.IN if line.status is None else Message.Direction.OUT,
@@ -117,6 +143,14 @@ def _tell(conversation: Conversation, line: Line, at: dt.datetime) -> None:
         message.provider_message_id = f"demo.{message.pk}"
         message.save()
         return
+    if line.picture:
+        upload = SimpleUploadedFile(line.picture, demo_picture.png())
+        message.media = media.store_upload(upload, user=user)
+        message.type = media.suggested_type(message.media)
+        message.content = {"media": str(message.media.pk), "caption": line.text}
+        message.text = ""
+    if not line.by_program:
+        message.created_by = user
     refused = line.status == states.Status.REJECTED
     message.route = line.route
     message.round_started_at = at

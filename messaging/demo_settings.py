@@ -12,6 +12,7 @@ VERIFY_TOKEN = "demo-verify-token"  # noqa: S105
 WWEBJS_API_KEY = "demo-wwebjs-key"
 WWEBJS_SESSION = "demo"
 OWN_NUMBER = "+5511900000001"
+FALLBACK_NUMBER = "+5511900000002"
 INSTANCE = "oficina_demo"
 EVOLUTION_API_KEY = "demo-evolution-key"
 

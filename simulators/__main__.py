@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     option("evolution-api-key", "demo-evolution-key", "what apikey must say")
     option("evolution-ready-instances", "", "instances open at once, by commas")
     option("own-number", "5511900000001", "the business's own number")
+    option("fallback-number", "", "that of the phones linked to the fallbacks; else the same one")
     option("status-delay", "1.0", "seconds between sent, delivered and read", float)
     commands.add_argument(
         "--coexistence",
@@ -96,7 +97,7 @@ def stands(options: argparse.Namespace) -> list[Stand]:
         ready = _names(options.wwebjs_ready_sessions)
         wwebjs_settings = wwebjs.WwebjsSettings(
             api_key=options.wwebjs_api_key,
-            own_number=options.own_number,
+            own_number=options.fallback_number or options.own_number,
             ready_sessions=ready,
             webhook_url=options.wwebjs_webhook_url,
             send_seconds=options.wwebjs_send_seconds,
@@ -117,7 +118,10 @@ def stands(options: argparse.Namespace) -> list[Stand]:
             api_key=options.evolution_api_key,
             server_url=f"http://{options.host}:{options.evolution_port}",
             instances=tuple(
-                evolution_model.InstanceSpec(name, number=options.own_number) for name in instances
+                evolution_model.InstanceSpec(
+                    name, number=options.fallback_number or options.own_number
+                )
+                for name in instances
             ),
         )
         chosen.append(

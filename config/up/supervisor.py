@@ -297,6 +297,8 @@ class Supervisor:
         options = {
             "host": "127.0.0.1",
             "own-number": demo_settings.OWN_NUMBER.lstrip("+"),
+            # A number of the Cloud API only has no phone that could be linked.
+            "fallback-number": demo_settings.FALLBACK_NUMBER.lstrip("+"),
             "graph-phone-number-id": demo_settings.PHONE_NUMBER_ID,
             "graph-token": demo_settings.ACCESS_TOKEN,
             "graph-app-secret": demo_settings.APP_SECRET,

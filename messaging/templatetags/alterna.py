@@ -260,6 +260,13 @@ def window_until(conversation: Conversation) -> dt.datetime | None:
 
 
 @register.filter
+def phone(number: str) -> str:
+    """Return a number as people write it, with a plus or without; as it is where it is none."""
+    digits = number.lstrip("+")
+    return phones.pretty(f"+{digits}") if digits.isdigit() else number
+
+
+@register.filter
 def pretty_number(contact: Contact) -> str:
     """Return the contact's phone number as people write it."""
     return phones.pretty(contact.phone_number) if contact.phone_number else ""

@@ -14,7 +14,14 @@
     if (element.getBoundingClientRect().right > width + 1) once(`stands out to the right: ${name(element)}`);
   }
 
-  // Structure: one h1, one main, no id twice, references that lead somewhere.
+  // Structure: no step of headings left out, one h1, one main, no id twice, references that lead somewhere.
+  let level = 0;
+  for (const heading of all("main :is(h1, h2, h3, h4)")) {
+    if (!shown(heading)) continue;
+    const own = Number(heading.tagName[1]);
+    if (level && own > level + 1) once(`heading of level ${own} after ${level}: ${heading.textContent.trim()}`);
+    level = own;
+  }
   if (all("h1").filter(shown).length !== 1) once(`headings of the first level: ${all("h1").filter(shown).length}`);
   if (all("main").length !== 1) once(`main landmarks: ${all("main").length}`);
   if (!document.documentElement.lang) once("no language");

@@ -159,7 +159,7 @@ def test_the_card_tells_account_since_when_and_the_last_drop(
         checked_at=timezone.now(),
     )  # fmt: skip
     text = section(staff_client, baileys).text
-    for words in ("Ready now", "Loja Centro", "+5511900000777", "Last drop now", "unlinked on"):
+    for words in ("Ready now", "Loja Centro", "+55 11 90000-0777", "Last drop now", "unlinked on"):
         assert words in text
 
 

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from messaging import media
+from messaging import demo, demo_picture, media
 from messaging.models import Conversation, Media, Message
 from tests import files
 from tests.pages.html import parse
@@ -217,3 +217,18 @@ def test_what_is_not_there_is_not_found(staff_client: Client, storage: Path) -> 
     file = upload()
     (storage / str(file.file.name)).unlink()
     assert staff_client.get(f"/media/{file.pk}/").status_code == 404
+
+
+def test_the_demo_shows_a_picture_that_went_out_by_the_fallback(staff_client: Client) -> None:
+    for _ in range(2):  # started again it is the same demo
+        demo.make(graph_url="http://127.0.0.1:9", wwebjs_url="http://127.0.0.1:9")
+    message = Message.objects.get(type="image")
+
+    bubble = page_of(staff_client, message.conversation).one(data_message=str(message.pk))
+
+    bubble.one(data_icon="globe")
+    for words in ("pc-gamer-completo.png", "Sai por R$ 4.990", "demo"):
+        assert words in bubble.text
+    picture = bytes_of(staff_client.get(f"/media/{message.media_id}/"))
+    assert picture == demo_picture.png()
+    assert len(picture) < 3000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 import re
@@ -299,6 +300,56 @@ def test_a_file_that_was_refused_is_uploaded_again(opened: Page, uploads: list[s
     expect(opened.locator("[data-files] li")).to_have_count(0)
     assert sent_by_composer() == [("image", "")]
     assert len(uploads) == 2
+
+
+def drag(page: Page, kind: str, name: str = "", size: int = 0) -> None:
+    """Drag a file over the thread, let it go there or go away with it."""
+    page.locator("[data-thread]").evaluate(
+        """(thread, [kind, name, data, size]) => {
+          const dataTransfer = new DataTransfer();
+          const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+          const file = new File([bytes, new Uint8Array(size)], name, {type: "image/png"});
+          dataTransfer.items.add(file);
+          const options = {bubbles: true, cancelable: true, dataTransfer};
+          thread.dispatchEvent(new DragEvent(kind, options));
+        }""",
+        [kind, name, base64.b64encode(files.PNG).decode(), size],
+    )
+
+
+def test_a_dropped_file_shows_how_far_its_upload_is_and_is_sent(
+    opened: Page, uploads: list[str]
+) -> None:
+    chat = opened.locator(".chat")
+    drag(opened, "dragover")
+    expect(chat).to_have_class(re.compile("is-dropping"))
+    drag(opened, "dragleave")
+    expect(chat).not_to_have_class(re.compile("is-dropping"))
+    drag(opened, "dragover")
+    drag(opened, "drop", "vitrine.png", 300_000)
+    expect(chat).not_to_have_class(re.compile("is-dropping"))
+    expect(opened.locator("[data-files] li")).to_contain_text("vitrine.png")
+    bar = opened.locator("[data-files] progress")
+    expect(bar).to_be_hidden()
+    assert not uploads
+
+    line = opened.context.new_cdp_session(opened)
+    line.send(
+        "Network.emulateNetworkConditions",
+        {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 50_000},
+    )
+    opened.get_by_role("textbox", name="Message").press("Enter")
+    expect(bar).to_be_visible()
+    expect(bar).to_have_attribute("value", re.compile(r"^[1-9]\d?$"))
+    expect(bar).to_have_accessible_name(re.compile(r"vitrine\.png.*\d"))
+    expect(opened.get_by_role("button", name="Send", exact=True)).to_be_disabled()
+    line.send(
+        "Network.emulateNetworkConditions",
+        {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1},
+    )
+    expect(opened.locator("[data-files] li")).to_have_count(0)
+    expect(opened.locator("article .file-name").last).to_contain_text("vitrine.png")
+    assert sent_by_composer() == [("image", "")]
 
 
 def test_a_refusal_stands_beside_the_text_which_is_kept(opened: Page) -> None:

@@ -106,7 +106,7 @@ def test_the_card_tells_since_when_and_why_it_last_dropped(
 
     text = section(staff_client, attached).text
 
-    for words in ("Ready now", "+5511900000001", "Last drop now", "opened somewhere else"):
+    for words in ("Ready now", "+55 11 90000-0001", "Last drop now", "opened somewhere else"):
         assert words in text
 
 
@@ -115,7 +115,7 @@ def test_the_card_tells_since_when_and_why_it_last_dropped(
     [
         ("ready", "5511900000001", "The same as the official channel's"),
         ("ready", "5511955550000", "Another number than the official channel's"),
-        ("disconnected", "5511955550000", "Last linked number: +5511955550000"),
+        ("disconnected", "5511955550000", "Last linked number: +55 11 95555-0000"),
     ],
 )
 def test_the_card_tells_which_number_customers_see(

@@ -90,7 +90,7 @@ def test_staff_create_link_fall_back_to_log_out_and_delete_an_instance(
     expect(page.get_by_text("WhatsApp conectado.")).to_be_visible()
     for window in (page, other):
         expect_state(window, "ready")
-        expect(section(window).get_by_text("+5511955550000")).to_be_visible()
+        expect(section(window).get_by_text("+55 11 95555-0000")).to_be_visible()
         expect(section(window).get_by_text("Loja Centro")).to_be_visible()
 
     # Chosen as the fallback of the official channel, whose page says which number that is.
