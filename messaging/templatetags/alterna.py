@@ -260,10 +260,11 @@ def window_until(conversation: Conversation) -> dt.datetime | None:
 
 
 @register.filter
-def phone(number: str) -> str:
-    """Return a number as people write it, with a plus or without; as it is where it is none."""
+def phone(number: str) -> SafeString:
+    """Draw a number as people write it, on one line; as it is where it is none."""
     digits = number.lstrip("+")
-    return phones.pretty(f"+{digits}") if digits.isdigit() else number
+    written = phones.pretty(f"+{digits}") if digits.isdigit() else number
+    return format_html('<span class="nowrap">{}</span>', written)
 
 
 @register.filter
