@@ -74,9 +74,7 @@ def dropped(
     words = {"reason": reason[:64], "detail": detail[:300], "last_drop_at": at}
     known = _open(channel, route, code).update(recovered_at=None, drops=F("drops") + 1, **words)
     if not known:
-        Incident.objects.create(
-            channel=channel, route=route, code=code[:64], opened_at=at, **words
-        )
+        Incident.objects.create(channel=channel, route=route, code=code[:64], opened_at=at, **words)
     incident_changed.send(sender=Incident, channel=channel)
 
 
