@@ -21,7 +21,13 @@ else:
 class SessionAdmin(_ModelAdmin):
     """The receive mode itself is switched on its card, together with Evolution."""
 
-    list_display = ("name", "webhook_enabled", "websocket_enabled", "global_events", "connection")
+    list_display = (
+        "instance",
+        "webhook_enabled",
+        "websocket_enabled",
+        "global_events",
+        "connection",
+    )
     list_select_related = ("channel",)
     search_fields = ("channel__instance_name", "channel__name")
     fieldsets = (
@@ -45,6 +51,10 @@ class SessionAdmin(_ModelAdmin):
         ),
     )
     readonly_fields = ("channel", "webhook_enabled", "websocket_enabled", "webhook_url")
+
+    @admin.display(description=_("instance name"), ordering="channel__instance_name")
+    def instance(self, session: WhatsAppSession) -> str:
+        return session.name
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -40,11 +40,13 @@ class WhatsAppSession(models.Model):
         CUTTING = "cutting", _("switching off the old way")
         UNDOING = "undoing", _("going back to the old way")
 
-    channel = models.OneToOneField(Channel, on_delete=models.CASCADE, related_name="session")
+    channel = models.OneToOneField(
+        Channel, verbose_name=_("channel"), on_delete=models.CASCADE, related_name="session"
+    )
 
-    webhook_enabled = models.BooleanField(default=False)
-    websocket_enabled = models.BooleanField(default=False)
-    webhook_url = models.URLField(null=True, blank=True)  # noqa: DJ001 (the mission's null)
+    webhook_enabled = models.BooleanField(_("webhook enabled"), default=False)
+    websocket_enabled = models.BooleanField(_("websocket enabled"), default=False)
+    webhook_url = models.URLField(_("webhook url"), null=True, blank=True)  # noqa: DJ001 (the mission's null)
     webhook_base64 = models.BooleanField(null=True, blank=True)
     # The checkbox as it was last left; `webhook_base64` is empty while WebSocket is active.
     wants_base64 = models.BooleanField(default=True)
@@ -63,7 +65,11 @@ class WhatsAppSession(models.Model):
     )
 
     connection = models.CharField(
-        max_length=10, choices=Connection, default=Connection.UNKNOWN, editable=False
+        _("connection"),
+        max_length=10,
+        choices=Connection,
+        default=Connection.UNKNOWN,
+        editable=False,
     )
     connection_reason = models.CharField(max_length=200, blank=True, editable=False)
     connection_changed_at = models.DateTimeField(null=True, editable=False)

@@ -21,11 +21,14 @@ class Contact(models.Model):
 
     # Null and not empty where unknown: so that each is unique among the known ones.
     phone_number = models.CharField(  # noqa: DJ001
-        _("phone number"), max_length=20, null=True, unique=True
+        _("phone number"),
+        max_length=20,
+        null=True,
+        unique=True,
     )
-    user_id = models.CharField(max_length=128, null=True, unique=True)  # noqa: DJ001
+    user_id = models.CharField(_("user id"), max_length=128, null=True, unique=True)  # noqa: DJ001
     name = models.CharField(_("name"), max_length=200, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:
         verbose_name = _("contact")
@@ -44,12 +47,16 @@ class Contact(models.Model):
 class Conversation(models.Model):
     """All messages between one channel and one contact."""
 
-    channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="conversations")
-    contact = models.ForeignKey(Contact, on_delete=models.PROTECT, related_name="conversations")
-    last_message_at = models.DateTimeField(null=True)
-    last_inbound_at = models.DateTimeField(null=True)
-    unread_count = models.PositiveIntegerField(default=0)
-    created_at = models.DateTimeField(auto_now_add=True)
+    channel = models.ForeignKey(
+        Channel, verbose_name=_("channel"), on_delete=models.PROTECT, related_name="conversations"
+    )
+    contact = models.ForeignKey(
+        Contact, verbose_name=_("contact"), on_delete=models.PROTECT, related_name="conversations"
+    )
+    last_message_at = models.DateTimeField(_("last message at"), null=True)
+    last_inbound_at = models.DateTimeField(_("last inbound at"), null=True)
+    unread_count = models.PositiveIntegerField(_("unread count"), default=0)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:
         verbose_name = _("conversation")
@@ -170,51 +177,79 @@ class Message(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     conversation = models.ForeignKey(
-        Conversation, on_delete=models.PROTECT, related_name="messages"
+        Conversation,
+        verbose_name=_("conversation"),
+        on_delete=models.PROTECT,
+        related_name="messages",
     )
-    direction = models.CharField(max_length=3, choices=Direction)
-    type = models.CharField(max_length=20, default="text")
-    text = models.TextField(blank=True)
-    content = models.JSONField(default=dict, blank=True)
+    direction = models.CharField(_("direction"), max_length=3, choices=Direction)
+    type = models.CharField(_("type"), max_length=20, default="text")
+    text = models.TextField(_("text"), blank=True)
+    content = models.JSONField(_("content"), default=dict, blank=True)
     media = models.ForeignKey(
-        Media, null=True, blank=True, on_delete=models.PROTECT, related_name="messages"
+        Media,
+        verbose_name=_("media"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="messages",
     )
     reply_to = models.ForeignKey(
-        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="replies"
+        "self",
+        verbose_name=_("reply to"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="replies",
     )
 
-    status = models.CharField(max_length=12, choices=Status, blank=True)
+    status = models.CharField(_("status"), max_length=12, choices=Status, blank=True)
     route = models.CharField(  # noqa: DJ001 (null in the API, too)
-        max_length=10, choices=Route, null=True, blank=True
+        _("route"),
+        max_length=10,
+        choices=Route,
+        null=True,
+        blank=True,
     )
-    error_code = models.CharField(max_length=64, blank=True)
-    error_title = models.CharField(max_length=300, blank=True)
-    error_detail = models.TextField(blank=True)
+    error_code = models.CharField(_("error code"), max_length=64, blank=True)
+    error_title = models.CharField(_("error title"), max_length=300, blank=True)
+    error_detail = models.TextField(_("error detail"), blank=True)
     # Why nothing more will be tried, or what is waited for: a key of policy.REASONS.
-    decision = models.CharField(max_length=40, blank=True)
-    next_attempt_at = models.DateTimeField(null=True, blank=True)
-    round = models.PositiveSmallIntegerField(default=1)
-    round_route = models.CharField(max_length=10, choices=RoundRoute, default=RoundRoute.OFFICIAL)
-    round_started_at = models.DateTimeField(null=True, blank=True)
-    version = models.PositiveIntegerField(default=1)
+    decision = models.CharField(_("decision"), max_length=40, blank=True)
+    next_attempt_at = models.DateTimeField(_("next attempt at"), null=True, blank=True)
+    round = models.PositiveSmallIntegerField(_("round"), default=1)
+    round_route = models.CharField(
+        _("round route"), max_length=10, choices=RoundRoute, default=RoundRoute.OFFICIAL
+    )
+    round_started_at = models.DateTimeField(_("round started at"), null=True, blank=True)
+    version = models.PositiveIntegerField(_("version"), default=1)
 
     # The provider's id of a received message, or of one that was sent outside Alterna.
-    provider_message_id = models.CharField(max_length=255, blank=True)
-    sent_outside = models.BooleanField(default=False)
+    provider_message_id = models.CharField(_("provider message id"), max_length=255, blank=True)
+    sent_outside = models.BooleanField(_("sent outside"), default=False)
     # Of a message that a provider told again: the one of ours that it is.
     echo_of = models.ForeignKey(
-        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="echoes"
+        "self",
+        verbose_name=_("echo of"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="echoes",
     )
-    edited_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
-    client_reference = models.CharField(max_length=255, blank=True)
-    idempotency_key = models.CharField(max_length=255, blank=True)
-    request_digest = models.CharField(max_length=64, blank=True)
+    edited_at = models.DateTimeField(_("edited at"), null=True, blank=True)
+    revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True)
+    client_reference = models.CharField(_("client reference"), max_length=255, blank=True)
+    idempotency_key = models.CharField(_("idempotency key"), max_length=255, blank=True)
+    request_digest = models.CharField(_("request digest"), max_length=64, blank=True)
     created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("created by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
     )
-    created_at = models.DateTimeField(db_index=True)
-    updated_at = models.DateTimeField(auto_now=True)
+    created_at = models.DateTimeField(_("created at"), db_index=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     class Meta:
         verbose_name = _("message")
@@ -284,24 +319,35 @@ class DeliveryAttempt(models.Model):
         TRANSIENT = states.Outcome.TRANSIENT, _("not sent, may be tried again")
         UNKNOWN = states.Outcome.UNKNOWN, _("unknown")
 
-    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="attempts")
-    number = models.PositiveSmallIntegerField()
-    round = models.PositiveSmallIntegerField(default=1)
-    route = models.CharField(max_length=10, choices=Message.Route)
-    channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="+")
-    rule = models.CharField(max_length=40, blank=True)
-    outcome = models.CharField(max_length=10, choices=Outcome, default=Outcome.STARTED)
-    receipt = models.CharField(max_length=10, blank=True)
-    error_code = models.CharField(max_length=64, blank=True)
-    error_title = models.CharField(max_length=300, blank=True)
-    error_detail = models.TextField(blank=True)
-    provider_message_id = models.CharField(max_length=255, blank=True)
+    message = models.ForeignKey(
+        Message, verbose_name=_("message"), on_delete=models.CASCADE, related_name="attempts"
+    )
+    number = models.PositiveSmallIntegerField(_("number"))
+    round = models.PositiveSmallIntegerField(_("round"), default=1)
+    route = models.CharField(_("route"), max_length=10, choices=Message.Route)
+    channel = models.ForeignKey(
+        Channel, verbose_name=_("channel"), on_delete=models.PROTECT, related_name="+"
+    )
+    rule = models.CharField(_("rule"), max_length=40, blank=True)
+    outcome = models.CharField(
+        _("outcome"), max_length=10, choices=Outcome, default=Outcome.STARTED
+    )
+    receipt = models.CharField(_("receipt"), max_length=10, blank=True)
+    error_code = models.CharField(_("error code"), max_length=64, blank=True)
+    error_title = models.CharField(_("error title"), max_length=300, blank=True)
+    error_detail = models.TextField(_("error detail"), blank=True)
+    provider_message_id = models.CharField(_("provider message id"), max_length=255, blank=True)
     # Who said that it arrived, where no provider did.
     confirmed_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("confirmed by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
     )
-    started_at = models.DateTimeField()
-    finished_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(_("started at"))
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("delivery attempt")
@@ -346,19 +392,27 @@ class CallAttempt(models.Model):
         REJECTED = states.CallStatus.REJECTED, _("declined")
         ACCEPTED = states.CallStatus.ACCEPTED, _("answered")
 
-    conversation = models.ForeignKey(Conversation, on_delete=models.PROTECT, related_name="calls")
-    channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="+")
-    phone_number = models.CharField(_("phone number"), max_length=20, blank=True)
-    incoming = models.BooleanField(default=False)
-    status = models.CharField(max_length=10, choices=Status, blank=True)
-    video = models.BooleanField(default=False)
-    call_id = models.CharField(max_length=255, blank=True)
-    version = models.PositiveIntegerField(default=1)
-    created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
+    conversation = models.ForeignKey(
+        Conversation, verbose_name=_("conversation"), on_delete=models.PROTECT, related_name="calls"
     )
-    created_at = models.DateTimeField(default=timezone.now)
-    updated_at = models.DateTimeField(auto_now=True)
+    channel = models.ForeignKey(
+        Channel, verbose_name=_("channel"), on_delete=models.PROTECT, related_name="+"
+    )
+    phone_number = models.CharField(_("phone number"), max_length=20, blank=True)
+    incoming = models.BooleanField(_("incoming"), default=False)
+    status = models.CharField(_("status"), max_length=10, choices=Status, blank=True)
+    video = models.BooleanField(_("video"), default=False)
+    call_id = models.CharField(_("call id"), max_length=255, blank=True)
+    version = models.PositiveIntegerField(_("version"), default=1)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("created by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+    )
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     class Meta:
         verbose_name = _("call attempt")
@@ -407,15 +461,15 @@ class InboundEvent(models.Model):
         SET_ASIDE = "set_aside", _("set aside")
 
     id = models.BigAutoField(primary_key=True)
-    source = models.CharField(max_length=10, choices=Source)
-    source_key = models.CharField(max_length=100)
-    dedupe_key = models.CharField(max_length=200, unique=True)
-    payload = models.JSONField()
-    state = models.CharField(max_length=10, choices=State, default=State.PENDING)
-    error = models.TextField(blank=True)
+    source = models.CharField(_("source"), max_length=10, choices=Source)
+    source_key = models.CharField(_("source key"), max_length=100)
+    dedupe_key = models.CharField(_("dedupe key"), max_length=200, unique=True)
+    payload = models.JSONField(_("payload"))
+    state = models.CharField(_("state"), max_length=10, choices=State, default=State.PENDING)
+    error = models.TextField(_("error"), blank=True)
     skipped = models.CharField(_("not read"), max_length=200, blank=True)
-    received_at = models.DateTimeField(auto_now_add=True)
-    processed_at = models.DateTimeField(null=True, blank=True)
+    received_at = models.DateTimeField(_("received at"), auto_now_add=True)
+    processed_at = models.DateTimeField(_("processed at"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("inbound event")

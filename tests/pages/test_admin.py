@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import translation
 
 from messaging.models import Conversation, InboundEvent, Message
 
 pytestmark = pytest.mark.django_db
 LISTS = ("contact", "conversation", "message", "deliveryattempt", "inboundevent")
+SAME_IN_BOTH = {"fallback", "id"}
 
 
 @pytest.fixture
@@ -55,3 +58,25 @@ def test_the_admin_has_nothing_inline_that_the_policy_forbids(
     assert " style=" not in text
     assert "<style" not in text
     assert " onclick=" not in text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*(f"messaging/{name}/" for name in LISTS), "messaging/callattempt/",
+     "instances/whatsappsession/", "channels_app/channel/"],
+)  # fmt: skip
+def test_columns_and_filters_have_portuguese_names(
+    client_for: Callable[..., Client], staff: User, history: Message, path: str
+) -> None:
+    page = client_for(staff, "pt-br").get(f"/admin/{path}")
+
+    assert page.status_code == 200
+    shown = page.context["cl"]
+    fields = {field.name: field for field in shown.model._meta.get_fields()}
+    for name in (*shown.list_display, *(spec.field_path for spec in shown.filter_specs)):
+        field = fields.get(str(name).split("__")[-1])
+        if field is not None:
+            with translation.override("en"):
+                english = str(field.verbose_name)
+            with translation.override("pt-br"):
+                assert str(field.verbose_name) != english or english in SAME_IN_BOTH, name
