@@ -119,7 +119,10 @@ class NewMessageForm(forms.Form):
     """Starts a conversation. What is valid is for `accept_message` to say."""
 
     channel = forms.ModelChoiceField(
-        Channel.objects.filter(active=True), label=gettext_lazy("Channel"), empty_label=None
+        # Official ones first: they have a fallback.
+        Channel.objects.filter(active=True).order_by("-kind", "name"),
+        label=gettext_lazy("Channel"),
+        empty_label=None,
     )
     to = forms.CharField(
         label=gettext_lazy("Phone number"),

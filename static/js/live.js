@@ -241,6 +241,10 @@ const remember = (key, ids) => {
 
 let alarms = [];
 
+function focusPage() {
+  document.querySelector("main[tabindex]")?.focus();
+}
+
 /** Show all alarms that are on and that nobody has dismissed here; what is over goes. */
 function showAlarms() {
   if (!alarmList) return;
@@ -248,7 +252,7 @@ function showAlarms() {
   const wanted = new Map(alarms.filter(({ id }) => !dismissed.has(id)).map((alarm) => [String(alarm.id), alarm]));
   for (const element of [...alarmList.children]) {
     if (!wanted.has(element.dataset.alarmId)) {
-      if (element.contains(document.activeElement)) document.getElementById("content").focus();
+      if (element.contains(document.activeElement)) focusPage();
       element.remove();
     }
   }
@@ -275,7 +279,9 @@ alarmList?.addEventListener("click", (event) => {
   if (!alarm) return;
   remember("alarms:dismissed", [Number(alarm.dataset.alarmId)]);
   alarm.remove(); // even where nothing can be remembered
-  (alarmList.querySelector("[data-dismiss]") ?? document.getElementById("content")).focus();
+  const next = alarmList.querySelector("[data-dismiss]");
+  if (next) next.focus();
+  else focusPage();
 });
 // Dismissed in another tab.
 addEventListener("storage", (event) => event.key === "alarms:dismissed" && showAlarms());
@@ -403,7 +409,7 @@ let refreshTimer = null;
 function refreshSoon() {
   refreshTimer ??= setTimeout(() => {
     refreshTimer = null;
-    htmx.trigger(document.body, "alterna:refresh");
+    window.htmx?.trigger(document.body, "alterna:refresh"); // which the administration lacks
   }, 2000);
 }
 

@@ -418,3 +418,13 @@ def test_queries_do_not_grow_with_the_rows(
         counts.append(len(queries))
 
     assert counts[0] == counts[1]
+
+
+def test_a_new_message_goes_by_an_official_channel_unless_another_is_chosen(
+    staff_client: Client, make_channel: Callable[..., Channel]
+) -> None:
+    make_channel(name="A Baileys", kind="baileys", phone_number_id="")
+    make_channel(name="Z Oficial")
+    page = parse(staff_client.get("/conversations/new/").content)
+    options = page.one("select", name="channel").all("option")
+    assert [option.text for option in options] == ["Z Oficial", "A Baileys"]

@@ -177,6 +177,10 @@ def test_every_page_with_the_frame_has_a_place_for_alarms_and_one_list_on_the_da
         region = parse(staff_client.get(path).content).one(data_alarms=None)
         assert region.attributes["data-watch"] == "alarms=1"
         assert "hidden" not in region.attributes
+    for path in ("/admin/", "/admin/messaging/message/"):
+        page = parse(staff_client.get(path).content)
+        assert page.one(data_alarms=None).attributes["data-watch"] == "alarms=1"
+        assert page.one(data_connection=None)
     page = parse(staff_client.get("/").content)
     assert "hidden" in page.one(data_alarms=None).attributes
     assert page.one(data_alarm="wwebjs")

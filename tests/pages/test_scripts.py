@@ -568,13 +568,14 @@ def alarms_frame(*incidents: Incident) -> str:
         return json.dumps({"kind": "alarms", "alarms": list(map(listed, incidents))})
 
 
-@pytest.mark.parametrize("path", ["/help/fallback/", "/instances/"])
+@pytest.mark.parametrize("path", ["/help/fallback/", "/instances/", "/admin/"])
 def test_an_alarm_is_on_every_page_said_once_dismissed_once_and_gone_when_it_is_over(
     page: Page, sockets: Sockets, channel: Channel, path: str
 ) -> None:
+    now = timezone.now()
     first, second = (
         Incident.objects.create(
-            channel=channel, route=route, reason=reason, opened_at=timezone.now()
+            channel=channel, route=route, reason=reason, opened_at=now, last_drop_at=now
         )
         for route, reason in (("wwebjs", "unlinked <b>"), ("official", "refused"))
     )
