@@ -133,6 +133,6 @@ def new_window(chromium: Browser, product: Product) -> Iterator[Callable[..., Pa
 def slow_fallback(product: Product) -> Iterator[None]:
     """A fallback slow enough for a person to see the X before the globe."""
     url = f"{product.wwebjs}/_control/settings"
-    requests.post(url, json={"send_seconds": 0.5}, timeout=10).raise_for_status()
+    requests.post(url, json={"send_seconds": 1.5}, timeout=10).raise_for_status()
     yield
     requests.post(url, json={"send_seconds": 0.05}, timeout=10).raise_for_status()
