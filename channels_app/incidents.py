@@ -145,6 +145,7 @@ def _close(incident: Incident, now: dt.datetime) -> None:
         incident.told_end_at = now
         _tell(incident, "recovered")
     incident.save(update_fields=["recovered_at", "closed_at", "told_end_at"])
+    incident_changed.send(sender=Incident, channel=incident.channel)
     session_changed.send(sender=Incident, channel=incident.channel)
 
 

@@ -318,9 +318,9 @@ class Channel(models.Model):
     _stored_credentials: tuple[str, ...] | None = None
 
     @classmethod
-    def from_db(cls, db: Any, field_names: Any, values: Any) -> Self:
-        channel = super().from_db(db, field_names, values)
-        if {*cls.CREDENTIALS} <= {*field_names}:
+    def from_db(cls, *args: Any, **kwargs: Any) -> Self:
+        channel = super().from_db(*args, **kwargs)
+        if channel.get_deferred_fields().isdisjoint(cls.CREDENTIALS):
             channel.remember_credentials()
         return channel
 

@@ -77,7 +77,7 @@ def fallback(channel: Channel, may_change: bool) -> SafeString:
 def beside(channel: Channel, user: User | AnonymousUser) -> SafeString:
     """Draw the receive-mode card of a Baileys channel beside its settings, for who may see it."""
     session = _session_of(channel)
-    if session is None or not user.has_perm(cards.InstancesView.permission):
+    if session is None or not user.has_perms(cards.InstancesView.permissions):
         return NOTHING
     return cards.card(session, may_change=user.has_perm("instances.change_whatsappsession"))
 
