@@ -73,7 +73,9 @@ class EvolutionLifecycle(EvolutionInstance):
             if error.status == 403:
                 raise EvolutionFailed("refused", reason="name_taken") from None
             if error.code == "wrong_key":
-                raise EvolutionFailed("wrong_key", reason="key_cannot_create") from None
+                raise EvolutionFailed(
+                    "wrong_key", reason="key_cannot_create", told=error.told
+                ) from None
             raise
 
     def row(self) -> Row:
