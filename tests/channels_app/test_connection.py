@@ -84,7 +84,10 @@ def test_both_sides_are_asked_and_the_result_is_kept(raw_server: Start) -> None:
     channel.refresh_from_db()
     assert channel.health == Channel.Health.OK
     with translation.override("en"):
-        assert in_words(channel.health_detail) == in_english(found[0][1])
+        assert in_words(channel.health_detail) == (
+            f"{in_english(found[0][1])} · The channel's phone number was filled in."
+        )
+    assert found[0][1].details["filled_in"] == channel.phone_number == "+5511900000001"
     assert channel.health_changed_at is not None
 
 
