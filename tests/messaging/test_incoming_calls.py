@@ -183,14 +183,14 @@ def test_open_windows_are_told_in_their_language(
     noted = CallAttempt.objects.get()
     conversation = str(noted.conversation_id)
     view = live_frames.ConversationView(user=staff, language=language, value=conversation)
-    [frame] = live_frames.catch_up(view, before)
+    [frame] = live_frames.catch_up([view], before)
     assert f"<span>{thread}</span>" in frame["html"]
     assert (frame["key"], frame["version"]) == (f"call:{noted.pk}", 1)
     inbox = live_frames.InboxView(user=staff, language=language, value="")
-    [row] = live_frames.catch_up(inbox, before)
+    [row] = live_frames.catch_up([inbox], before)
     assert parse(row["html"]).one("span", class_="row-snippet").text == listed
     CallAttempt.objects.update(video=True)
-    [frame] = live_frames.frames(view, {"calls": [noted.pk]})
+    [frame] = live_frames.frames([view], {"calls": [noted.pk]})
     assert ("ídeo" if language == "pt-br" else "ideo call") in frame["html"]
 
 
