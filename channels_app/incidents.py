@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy
 from channels_app import tasks
 from channels_app.models import Channel, Incident
 from channels_app.providers import http
-from channels_app.session_words import sentence
+from channels_app.session_words import in_words, kept
 from channels_app.signals import incident_changed, session_changed
 
 # A connection that serves for so long is back; one that drops sooner is the same incident.
@@ -116,7 +116,12 @@ def current(channel: Channel | None = None) -> QuerySet[Incident]:
 
 def headline(incident: Incident) -> str:
     """Say in one line what dropped and why, in the active language; not on which channel."""
-    return f"{incident.get_route_display()}: {sentence(incident.reason, incident.detail)}"
+    return f"{incident.get_route_display()}: {_reason(incident)}"
+
+
+def _reason(incident: Incident) -> str:
+    """Say the reason in the active language, with the number of the provider's own code."""
+    return in_words(kept(incident.reason, incident.detail))
 
 
 def settle() -> None:
@@ -201,7 +206,7 @@ def _words(incident: Incident, what: str) -> tuple[str, str]:
     names = {"name": incident.channel.name, "route": incident.get_route_display()}
     if incident.route in _OTHER_WORDS:
         subject = _OTHER_WORDS[incident.route][what == "recovered"] % names
-        reason = sentence(incident.reason, incident.detail)
+        reason = _reason(incident)
         since = timezone.localtime(incident.opened_at).strftime("%Y-%m-%d %H:%M:%S %Z")
         lines = [reason, _("Since: %(time)s") % {"time": since}]
         if others := incident.channel.is_fallback_of:
@@ -214,7 +219,7 @@ def _words(incident: Incident, what: str) -> tuple[str, str]:
         subject = _("Alterna: the fallback of “%(name)s” does not work") % names
         first = _(
             "What the official API refuses cannot go out through %(route)s now. Reason: %(reason)s"
-        ) % {**names, "reason": sentence(incident.reason, incident.detail)}
+        ) % {**names, "reason": _reason(incident)}
     since = timezone.localtime(incident.opened_at).strftime("%Y-%m-%d %H:%M:%S %Z")
     lines = [first, _("Since: %(time)s") % {"time": since}, _page(incident)]
     return subject, "\n\n".join(lines)

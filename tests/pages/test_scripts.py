@@ -432,22 +432,12 @@ def test_a_row_moves_up_when_something_happens_in_it(
     expect(page.locator(".row")).to_have_count(2)
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize(
-    "path",
-    ["/", "/conversations/", "/conversations/new/", "/conversations/{}/", "/channels/",
-     "/channels/new/", "/admin/", "/api/docs/"],
-)  # fmt: skip
-def test_no_page_breaks_the_policy_or_is_wider_than_the_window(
-    page: Page, conversation: Conversation, make_message: MakeMessage, path: str, width: int
-) -> None:
-    make_message(conversation, text="palavra" * 60)
-    page.set_viewport_size({"width": width, "height": 800})
-
-    page.goto(path.format(conversation.pk), wait_until="networkidle")
-
-    if path not in ("/admin/", "/api/docs/"):
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+@pytest.mark.parametrize("path", ["/admin/", "/api/docs/"])
+def test_the_pages_of_others_break_no_policy(page: Page, path: str) -> None:
+    """Complaints fail every test with a page; test_usable looks at the pages of ours."""
+    answer = page.goto(path, wait_until="networkidle")
+    assert answer
+    assert answer.status == 200
 
 
 class Wavoip:
