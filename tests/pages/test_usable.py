@@ -91,9 +91,12 @@ def test_every_page_is_readable_on_a_phone_and_on_a_desk_by_day_and_by_night(
     cookie["value"] = language
     page.context.add_cookies([cookie])  # type: ignore[list-item]
     faults: list[str] = []
+    views = [(360, "light"), (1280, "dark")]
+    if language == "pt-br":  # the other language changes the words, not the colours
+        views += [(360, "dark"), (1280, "light")]
 
     def look(path: str) -> None:
-        for width, scheme in [(360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")]:
+        for width, scheme in views:
             page.set_viewport_size({"width": width, "height": 740})
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             faults.extend(f"{path} {width} {scheme}: {fault}" for fault in page.evaluate(AUDIT))
