@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import AppConfig
+from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 from django.utils.translation import gettext_lazy as _
 
@@ -25,8 +26,6 @@ class MessagingConfig(AppConfig):
 
 
 def _ask_again(instance: Any, created: bool, **kwargs: Any) -> None:
-    from django.db import transaction
-
     from messaging import delivery
 
     if not created:

@@ -11,11 +11,11 @@ import datetime as dt
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from psycopg_pool import PoolTimeout
 
@@ -103,16 +103,7 @@ def _tell_those_behind(message_id: str, until: dt.datetime) -> None:
             status=states.Status.QUEUED,
             decision__in=("", policy.TURN),
         ).exclude(pk=message_id)
-        messages = list(behind.select_for_update(no_key=True).only("conversation"))
-        if messages:
-            Message.objects.filter(pk__in=[message.pk for message in messages]).update(
-                decision=policy.TURN,
-                next_attempt_at=until,
-                version=F("version") + 1,
-                updated_at=timezone.now(),
-            )
-        for message in messages:
-            live.message_changed(message)
+        _say_of(behind, decision=policy.TURN, next_attempt_at=until)
 
 
 def give_places_anew(channel: Channel) -> None:
@@ -123,18 +114,20 @@ def give_places_anew(channel: Channel) -> None:
         decision__in=policy.PLACES,
     )
     with transaction.atomic():
-        messages = list(waiting.select_for_update(of=("self",)).order_by("pk").only("conversation"))
-        if not messages:
-            return
-        Message.objects.filter(pk__in=[message.pk for message in messages]).update(
-            decision="",
-            next_attempt_at=None,
-            version=F("version") + 1,
-            updated_at=timezone.now(),
-        )
-        for message in messages:
+        for message in _say_of(waiting, decision="", next_attempt_at=None):
             tasks.wake_conversation(message.conversation_id)
-            live.message_changed(message)
+
+
+def _say_of(chosen: QuerySet[Message], **decided: Any) -> list[Message]:
+    """Lock these messages, write the policy's fields into each and push them. In a transaction."""
+    messages = list(chosen.select_for_update(of=("self",)).order_by("pk").only("conversation"))
+    if messages:
+        Message.objects.filter(pk__in=[message.pk for message in messages]).update(
+            **decided, version=F("version") + 1, updated_at=timezone.now()
+        )
+    for message in messages:
+        live.message_changed(message)
+    return messages
 
 
 def _next_step(message: Message, attempts: list[DeliveryAttempt], now: dt.datetime) -> policy.Step:

@@ -91,10 +91,10 @@ def _note_failure(
         return
     elif code not in _UNREACHABLE:
         return
-    if route != Route.WWEBJS and _concerns_all(rule, code):
-        changed = channel.record_health(ok=False, detail=code)
-        if changed:
-            live.channel_changed(channel)
+    if route == Route.WWEBJS or not _concerns_all(rule, code):
+        return
+    if channel.record_health(ok=False, detail=code):
+        live.channel_changed(channel)
 
 
 def _concerns_all(rule: cloud_errors.ErrorRule, code: str) -> bool:

@@ -15,13 +15,14 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import to_locale
 
-from channels_app import session_words
+from channels_app import incidents, session_words
 from channels_app.providers import cloud_errors, media_types
 from messaging import phones, states
 from messaging.models import CallAttempt, Contact, Conversation, DeliveryAttempt, Media, Message
 from messaging.policy import reason_text
 
 register = template.Library()
+register.filter("headline", incidents.headline)
 
 SERVICE_WINDOW = dt.timedelta(hours=24)
 GLOBE_ROUTES = (Message.Route.WWEBJS, Message.Route.BAILEYS)
@@ -125,13 +126,6 @@ def receipt_label(receipt: str) -> str:
 def code_title(code: str) -> str:
     """Return the sentence for an error code or a word of ours, a session's included."""
     return session_words.sentence(code).removesuffix(".")
-
-
-@register.filter
-def titled_code(code: str) -> str:
-    """Return the sentence for an error code and, of a provider's own, the code itself."""
-    title = code_title(code)
-    return f"{title} ({code})" if code.isdigit() and code not in title else title
 
 
 @register.filter
