@@ -115,8 +115,11 @@ def current(channel: Channel | None = None) -> QuerySet[Incident]:
 
 
 def headline(incident: Incident) -> str:
-    """Say in one line what dropped and why, in the active language; not on which channel."""
-    return f"{incident.get_route_display()}: {_reason(incident)}"
+    """Say in one line what dropped and why, in the active language; not on which channel.
+
+    It is a title that others go on from: no full stop at its end.
+    """
+    return f"{incident.get_route_display()}: {_reason(incident).removesuffix('.')}"
 
 
 def _reason(incident: Incident) -> str:

@@ -124,8 +124,8 @@ def receipt_label(receipt: str) -> str:
 
 @register.filter
 def code_title(code: str) -> str:
-    """Return the sentence for an error code or a word of ours, a session's included."""
-    return session_words.sentence(code).removesuffix(".")
+    """Return the title of a provider's error code, with its number, or of a word of ours."""
+    return session_words.in_words(code).removesuffix(".")
 
 
 @register.filter
