@@ -489,7 +489,7 @@ def test_an_alarm_reaches_every_page_and_goes_when_it_is_over(
         async with opened(cookies, alarms=1) as page:
             await sync_to_async(drop)()
             [alarm] = await alarms()
-            assert alarm["text"] == "Oficial · wwebjs: The session was unlinked on the phone."
+            assert alarm["text"] == "Oficial · wwebjs: The session was unlinked on the phone"
             assert "unlinked on the phone" in alarm["html"]
             assert f'href="/channels/{channel.pk}/"' in alarm["html"]
             await sync_to_async(recover)()
