@@ -15,6 +15,7 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.urls import set_script_prefix
 
 from config.checks import refuse_unsafe
+from config.up import gate
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 refuse_unsafe()  # uvicorn and daphne run no system checks
@@ -125,6 +126,8 @@ class WebhookHandler(ASGIHandler):
         answer = self._get_response_async  # type: ignore[attr-defined]
         self._middleware_chain = convert_exception_to_response(answer)
 
+
+gate.wait()  # what follows looks for the static files
 
 application = ProtocolTypeRouter(
     {

@@ -16,6 +16,7 @@ import environ
 import structlog
 from csp.constants import NONE, SELF
 from django.utils.translation import gettext_lazy as _
+from whitenoise.compress import Compressor
 
 from config import engines
 
@@ -200,6 +201,10 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
+# Every page names them by what is in them; the same files under their plain names were half the work.
+WHITENOISE_KEEP_ONLY_HASHED_FILES = True
+# Maps are large, and only the tools of developers ask for them.
+WHITENOISE_SKIP_COMPRESS_EXTENSIONS = [*Compressor.SKIP_COMPRESS_EXTENSIONS, "map"]
 MEDIA_ROOT = Path(env.path("MEDIA_ROOT", default=str(DATA_DIR / "media")).root)
 
 # --- programs -----------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """What must be done before the product serves: `python -m config.up.prepare`.
 
 One process for all of it, because each start of Django costs a second. Progress goes to stderr;
-stdout carries what the person at the terminal should read once the product is ready.
+stdout carries a line once all is loaded, then what the person at the terminal should read when the
+product is ready.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from django.core.management import call_command, get_commands
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from config.checks import refuse_unsafe
+
 MARK = ".collected"
 # Pages that this product does not have: ReDoc and the browsable API of REST framework.
 UNUSED = ("redoc", "rest_framework")
@@ -27,6 +30,8 @@ def main(*, demo: bool) -> None:
     """Bring static files, then tables and, if wanted, the demo up to date."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
+    refuse_unsafe()
+    print("loaded", flush=True)  # noqa: T201
     collect_static()
     # All until here needed no engine: the supervisor starts those meanwhile, and says when.
     if not sys.stdin.readline():

@@ -1,8 +1,9 @@
 """`manage.py up`: the one-machine product in the foreground.
 
 It starts the engines, prepares the database, then runs the simulators, the worker, the listener
-and the web process, restarts what dies, and stops all in order. It loads neither Django nor the
-settings: those read the addresses of the engines, which are not there before it has run.
+and the web process, restarts what dies, and stops all in order. The last three load beside the
+preparation and wait at a gate for its end. It loads neither Django nor the settings: those read the
+addresses of the engines, which are not there before it has run.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from urllib.parse import urlsplit
 import environ
 
 from config.up.engines import EngineError, Engines, make_secrets
+from config.up.gate import Gate
 from config.up.processes import Child, child_options, describe_end, forward
 from messaging import demo_settings
 
@@ -119,7 +121,7 @@ def main() -> int:
 
 
 class Supervisor:
-    """All processes of one run. The order of `_children` is the order of starting."""
+    """All processes of one run. `_children` has them in the order in which they were started."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -133,6 +135,7 @@ class Supervisor:
         }
         if options.demo:
             self.environment = self._simulator_addresses() | self.environment
+        self._gate = Gate()
         self._engines: Engines | None = None
         self._children: list[Child] = []
         self._stop = asyncio.Event()
@@ -168,6 +171,7 @@ class Supervisor:
             start.cancel()
             stop.cancel()
             await asyncio.wait({start})
+            self._gate.open()  # who waits there cannot hear that all is to end
             await self._stop_all()
 
     # --- starting -------------------------------------------------------------------------------
@@ -178,10 +182,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._prepare(engines_run))
             group.create_task(self._start_engines(engines_run))
-        self._start_child("worker", self._manage("worker"), stop_seconds=WORKER_SECONDS + 3)
-        if (BASE_DIR / "instances/management/commands/listen_evolution.py").exists():
-            self._start_child("listener", self._manage("listen_evolution"))
-        self._start_child("web", self._web_command(), stop_seconds=12)
+        self._gate.open()
         await self._wait_until_web_is_ready()
         await self._welcome(time.monotonic() - started)
 
@@ -219,6 +220,12 @@ class Supervisor:
             )
         engines_run.set()
 
+    def _load_product(self) -> None:
+        """Start the processes of the product itself; they go no further than the gate."""
+        self._start_gated("worker", self._manage("worker"), stop_seconds=WORKER_SECONDS + 3)
+        self._start_gated("listener", self._manage("listen_evolution"))
+        self._start_gated("web", self._web_command(), stop_seconds=12)
+
     async def _prepare(self, engines_run: asyncio.Event) -> None:
         command = [sys.executable, "-m", "config.up.prepare"]
         if self.options.demo:
@@ -232,15 +239,17 @@ class Supervisor:
             cwd=BASE_DIR,
             **child_options(),
         )
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
-            output = asyncio.gather(
-                forward(process.stdout, "", lambda _, line: self._told.append(line)),
-                forward(process.stderr, "prepare", self.say),
-            )
-            await engines_run.wait()
-            if process.stdin:
+            complaints = asyncio.create_task(forward(process.stderr, "prepare", self.say))
+            # What cannot be loaded complains once, not once a process.
+            if await process.stdout.readline():
+                await engines_run.wait()
+                self._load_product()
                 process.stdin.write(b"go\n")
-            await output
+            await forward(process.stdout, "", lambda _, line: self._told.append(line))
+            await complaints
             status = await process.wait()
         finally:
             if process.returncode is None:
@@ -259,16 +268,25 @@ class Supervisor:
             found["REDIS_URL"] = addresses.redis_url
         return found
 
-    def _start_child(
-        self, name: str, command: list[str], *, options: dict[str, Any] | None = None, **more: Any
-    ) -> Child:
+    def _start_gated(self, name: str, command: list[str], *, stop_seconds: float = 10.0) -> None:
+        self._start_child(
+            name,
+            command,
+            options=self._gate.options({**child_options(), "cwd": BASE_DIR}),
+            environment=self._gate.environment(self.environment),
+            stop_seconds=stop_seconds,
+        )
+
+    def _start_child(self, name: str, command: list[str], **more: Any) -> Child:
         child = Child(
             name,
             command,
             say=self.say,
-            environment=self.environment,
-            options={**child_options(), "cwd": BASE_DIR} if options is None else options,
-            **more,
+            **{
+                "environment": self.environment,
+                "options": {**child_options(), "cwd": BASE_DIR},
+                **more,
+            },
         )
         self._children.append(child)
         child.start()

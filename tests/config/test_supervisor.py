@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from config.up import processes, supervisor
-from config.up.processes import Child, describe_end, forward
+from config.up.gate import Gate
+from config.up.processes import Child, child_options, describe_end, forward
 from config.up.supervisor import Options, StartError, read_options
 from tests.config.product import manage
 
@@ -103,8 +104,7 @@ class Watched:
             "web",
             [sys.executable, "-u", "-c", script],
             say=lambda name, line: self.said.append((name, line)),
-            environment=dict(os.environ),
-            **more,
+            **{"environment": dict(os.environ), **more},
         )
         self.child.start()
 
@@ -205,3 +205,33 @@ def test_the_end_of_a_process_is_said_in_words() -> None:
     assert describe_end(3) == "ended with status 3"
     assert describe_end(-signal.SIGKILL) == "was ended by SIGKILL"
     assert describe_end(-250) == "was ended by signal 250"
+
+
+# -- the gate --------------------------------------------------------------------------------------
+
+AT_THE_GATE = """
+from config.up import gate
+print('loaded')
+gate.wait()
+print('through')
+"""
+
+
+async def test_a_child_waits_at_the_gate_and_one_that_comes_later_does_not() -> None:
+    gate = Gate()
+    watched = Watched(
+        AT_THE_GATE, environment=gate.environment(os.environ), options=gate.options(child_options())
+    )
+    await watched.wait_for(("web", "loaded"))
+    assert ("web", "through") not in watched.said
+    gate.open()
+    gate.open()
+    await until(lambda: watched.said.count(("web", "through")) == 2)
+    assert watched.child.deaths
+    await watched.child.stop(asyncio.Event())
+
+
+async def test_a_process_that_nobody_supervises_finds_no_gate() -> None:
+    watched = Watched(AT_THE_GATE)
+    await watched.wait_for(("web", "through"))
+    await watched.child.stop(asyncio.Event())

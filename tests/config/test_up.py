@@ -165,3 +165,17 @@ def test_sigterm_stops_all_in_order_and_leaves_nothing(product: Product) -> None
     assert [process for process in below if process.is_running()] == []
     assert not (product.data_dir / "engines.json").exists()
     assert not (product.data_dir / "postgres" / "postmaster.pid").exists()
+
+
+def test_it_may_be_stopped_before_the_database_is_prepared(directory: Path) -> None:
+    product = Product(directory / "early", STATIC_ROOT=str(directory / "static"))
+    try:
+        product.wait_for("running [0-9]+ migrations")
+        product.child("config.asgi")  # waits for the end of that
+        below = product.processes()
+        assert product.stop(signal.SIGTERM) == 0
+        assert "ready after" not in product.output
+        assert "started again" not in product.output
+        assert [process for process in below if process.is_running()] == []
+    finally:
+        product.clean_up()
