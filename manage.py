@@ -4,8 +4,6 @@ from __future__ import annotations
 import os
 import sys
 
-from config.up import gate
-
 # These do without a database; everything else says so in one line when there is none.
 WITHOUT_DATABASE = {
     "check", "collectstatic", "compilemessages", "diffsettings", "findstatic", "help",
@@ -21,11 +19,6 @@ def main() -> None:
         from config.up import supervisor
 
         sys.exit(supervisor.main())
-    if gate.VARIABLE in os.environ:
-        import django
-
-        django.setup()
-        gate.wait()
     check_database(sys.argv[1] if len(sys.argv) > 1 else "help")
     from django.core.management import execute_from_command_line
 

@@ -1,8 +1,8 @@
-"""The gate behind which the product's processes wait until the database is prepared.
+"""The gate at which the web process waits, loaded, until the database is prepared.
 
-Loading the code is most of a start and needs no database, so they do that meanwhile. The gate is a
-pipe that nothing is written to: it is open once the supervisor has closed its end. So a child that
-is started again finds it open, and none waits for a supervisor that has gone.
+Loading is most of its start and needs no database. The gate is a pipe that nothing is written to:
+it is open once the supervisor has closed its end. So a process that is started again finds it open,
+and none waits for a supervisor that has gone.
 """
 
 from __future__ import annotations

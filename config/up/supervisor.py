@@ -1,8 +1,8 @@
 """`manage.py up`: the one-machine product in the foreground.
 
 It starts the engines, prepares the database, then runs the simulators, the worker, the listener
-and the web process, restarts what dies, and stops all in order. The last three load beside the
-preparation and wait at a gate for its end. It loads neither Django nor the settings: those read the
+and the web process, restarts what dies, and stops all in order. The web process loads beside the
+preparation and waits at a gate for its end. It loads neither Django nor the settings: those read the
 addresses of the engines, which are not there before it has run.
 """
 
@@ -36,6 +36,8 @@ WORKER_SECONDS = 20.0
 SAME_WISH = 0.5
 READY_PATIENCE = 60.0
 SIMULATORS = ("graph", "wwebjs", "evolution")
+# First who takes work, last who keeps it.
+STOP_ORDER = ("web", "listener", "worker", "simulators", "valkey", "postgres")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def main() -> int:
 
 
 class Supervisor:
-    """All processes of one run. `_children` has them in the order in which they were started."""
+    """All processes of one run."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -171,7 +173,7 @@ class Supervisor:
             start.cancel()
             stop.cancel()
             await asyncio.wait({start})
-            self._gate.open()  # who waits there cannot hear that all is to end
+            self._gate.open()  # a process that waits there does not hear that all is to end
             await self._stop_all()
 
     # --- starting -------------------------------------------------------------------------------
@@ -183,6 +185,8 @@ class Supervisor:
             group.create_task(self._prepare(engines_run))
             group.create_task(self._start_engines(engines_run))
         self._gate.open()
+        self._start_child("worker", self._manage("worker"), stop_seconds=WORKER_SECONDS + 3)
+        self._start_child("listener", self._manage("listen_evolution"))
         await self._wait_until_web_is_ready()
         await self._welcome(time.monotonic() - started)
 
@@ -220,12 +224,6 @@ class Supervisor:
             )
         engines_run.set()
 
-    def _load_product(self) -> None:
-        """Start the processes of the product itself; they go no further than the gate."""
-        self._start_gated("worker", self._manage("worker"), stop_seconds=WORKER_SECONDS + 3)
-        self._start_gated("listener", self._manage("listen_evolution"))
-        self._start_gated("web", self._web_command(), stop_seconds=12)
-
     async def _prepare(self, engines_run: asyncio.Event) -> None:
         command = [sys.executable, "-m", "config.up.prepare"]
         if self.options.demo:
@@ -246,7 +244,14 @@ class Supervisor:
             # What cannot be loaded complains once, not once a process.
             if await process.stdout.readline():
                 await engines_run.wait()
-                self._load_product()
+                # Of what the first page still needs, its loading takes longest.
+                self._start_child(
+                    "web",
+                    self._web_command(),
+                    environment=self._gate.environment(self.environment),
+                    options=self._gate.options({**child_options(), "cwd": BASE_DIR}),
+                    stop_seconds=12,
+                )
                 process.stdin.write(b"go\n")
             await forward(process.stdout, "", lambda _, line: self._told.append(line))
             await complaints
@@ -267,15 +272,6 @@ class Supervisor:
         if self.options.own_valkey:
             found["REDIS_URL"] = addresses.redis_url
         return found
-
-    def _start_gated(self, name: str, command: list[str], *, stop_seconds: float = 10.0) -> None:
-        self._start_child(
-            name,
-            command,
-            options=self._gate.options({**child_options(), "cwd": BASE_DIR}),
-            environment=self._gate.environment(self.environment),
-            stop_seconds=stop_seconds,
-        )
 
     def _start_child(self, name: str, command: list[str], **more: Any) -> Child:
         child = Child(
@@ -422,8 +418,8 @@ class Supervisor:
             self._hurry.set()
 
     async def _stop_all(self) -> None:
-        """Stop in the order that loses nothing: first who takes work, last who keeps it."""
-        for child in reversed(self._children):
+        """Stop in the order that loses nothing."""
+        for child in sorted(self._children, key=lambda child: STOP_ORDER.index(child.name)):
             await child.stop(self._hurry)
         if self._engines is not None:
             self._engines.withdraw()
