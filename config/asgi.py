@@ -29,6 +29,7 @@ from django.urls import path, re_path  # noqa: E402
 from django.utils.translation import gettext as _  # noqa: E402
 
 from channels_app.providers import media_types  # noqa: E402
+from config import webhook_urls  # noqa: E402
 from instances.receiving import MOST_BYTES  # noqa: E402
 from messaging.api.parsers import ROOM  # noqa: E402
 from messaging.consumers import LiveConsumer  # noqa: E402
@@ -91,6 +92,7 @@ class WebhookHandler(ASGIHandler):
         set_script_prefix(get_script_prefix(scope))
         request, answer = self.create_request(scope, body)
         if request is not None:
+            request.urlconf = webhook_urls.__name__
             answer = await self.run_get_response(request)
         assert answer is not None
         await self.send_response(answer, send)

@@ -201,7 +201,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
-# Every page names them by what is in them; the same files under their plain names were half the work.
+# Pages name them by what is in them: the same files under plain names were half of the work.
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True
 # Maps are large, and only the tools of developers ask for them.
 WHITENOISE_SKIP_COMPRESS_EXTENSIONS = [*Compressor.SKIP_COMPRESS_EXTENSIONS, "map"]

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView
 
-from config import health
+from config import health, webhook_urls
 from config.schema import DocsView
 
 handler400 = "config.api.bad_request"
@@ -19,11 +19,12 @@ urlpatterns = [
     path("channels/", include("channels_app.urls")),
     path("instances/", include("instances.urls")),
     path("help/", include("channels_app.help_urls")),
-    path("", include("messaging.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     # Split: the policy about contents allows no script inside of a page.
     path("api/docs/", DocsView.as_view(url_name="schema"), name="docs"),
     path("api/", include("messaging.api.urls")),
     path("api/", include("instances.api_urls")),
-    path("api/webhooks/", include("messaging.webhook_urls")),
+    *webhook_urls.urlpatterns,
+    # Last: every other address would be compared with all of these first.
+    path("", include("messaging.urls")),
 ]

@@ -5,7 +5,6 @@ from rest_framework.routers import SimpleRouter
 
 from instances import api
 from instances import connection_api as connection
-from instances.webhooks import EvolutionWebhook
 
 router = SimpleRouter()
 router.register("instances", api.SessionViewSet, basename="instance")
@@ -29,12 +28,6 @@ urlpatterns = [
     re_path(rf"{_MANAGE}/cancel/{_NAME}", api.CancelView.as_view()),
     re_path(
         r"^webhook-management/configure/(?P<session_id>\d+)/?$", api.ConfigureWebhookView.as_view()
-    ),
-    # With "byEvents", which we never set but somebody may, Evolution adds the event's name.
-    re_path(
-        r"^webhooks/evolution/?(?:/[a-z-]+/?)?$",
-        EvolutionWebhook.as_view(),
-        name="webhook-evolution",
     ),
     *router.urls,
 ]

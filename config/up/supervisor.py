@@ -2,8 +2,8 @@
 
 It starts the engines, prepares the database, then runs the simulators, the worker, the listener
 and the web process, restarts what dies, and stops all in order. The web process loads beside the
-preparation and waits at a gate for its end. It loads neither Django nor the settings: those read the
-addresses of the engines, which are not there before it has run.
+preparation and waits at a gate for its end. The supervisor loads neither Django nor the settings:
+those read the addresses of the engines, which are not there before it has run.
 """
 
 from __future__ import annotations
