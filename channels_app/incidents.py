@@ -110,7 +110,9 @@ def end_quietly(channel: Channel, *, route: str) -> None:
 
 def current(channel: Channel | None = None) -> QuerySet[Incident]:
     """The connections that should serve now and do not: of one channel, or all."""
-    found = Incident.objects.filter(closed_at=None, recovered_at=None).select_related("channel")
+    found = Incident.objects.filter(
+        closed_at=None, recovered_at=None, channel__active=True
+    ).select_related("channel")
     return found.filter(channel=channel) if channel is not None else found
 
 

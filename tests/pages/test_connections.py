@@ -286,6 +286,10 @@ def test_the_dashboard_tells_the_drop_in_words_and_the_state(
     [row] = page.all("a", class_="row", href=f"/channels/{baileys.pk}/")
     assert "Not working now" in row.text
 
+    baileys.active = False
+    baileys.save()
+    assert not parse(staff_client.get("/").content).all(data_alarm="baileys"), "it may rest"
+
 
 # -- clicks ----------------------------------------------------------------------------------------
 
