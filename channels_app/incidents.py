@@ -109,11 +109,14 @@ def end_quietly(channel: Channel, *, route: str) -> None:
 
 
 def current(channel: Channel | None = None) -> QuerySet[Incident]:
-    """The connections that should serve now and do not: of one channel, or all."""
-    found = Incident.objects.filter(
-        closed_at=None, recovered_at=None, channel__active=True
-    ).select_related("channel")
+    """What does not work now: of one channel, or of all."""
+    found = Incident.objects.filter(closed_at=None, recovered_at=None).select_related("channel")
     return found.filter(channel=channel) if channel is not None else found
+
+
+def alarming() -> QuerySet[Incident]:
+    """Of these, what people are told of: a channel that is switched off may rest."""
+    return current().filter(channel__active=True)
 
 
 def headline(incident: Incident) -> str:

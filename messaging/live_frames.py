@@ -90,7 +90,7 @@ class AlarmsView(View):
 
     def _frame(self) -> Frame:
         """All of them: a page that missed one, or the end of one, is right after the next frame."""
-        return {"kind": "alarms", "alarms": list(map(self._alarm, incidents.current()))}
+        return {"kind": "alarms", "alarms": list(map(self._alarm, incidents.alarming()))}
 
     def _alarm(self, incident: Incident) -> dict[str, Any]:
         headline = incidents.headline(incident)

@@ -204,7 +204,7 @@ def dashboard() -> Dashboard:
         conversations=with_latest(list(conversation_list()[:8])),
         channels=list(card_parts.channels()),
         held=held().count(),
-        alarms=list(incidents.current()),
+        alarms=list(incidents.alarming()),
         fallbacks=rates.by_code()[:10],
         set_aside=InboundEvent.objects.filter(state=InboundEvent.State.SET_ASIDE).count(),
         # Groups, channels and their like are left on purpose: these are not known at all.

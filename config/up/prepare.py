@@ -51,6 +51,9 @@ def migrate() -> None:
     if missing:
         sys.stderr.write(f"running {len(missing)} migrations\n")
         call_command("migrate", interactive=False, verbosity=0)
+    else:
+        # That a squashed migration stands for those that ran must be written down as well.
+        executor.check_replacements()
 
 
 def collect_static() -> None:

@@ -242,8 +242,10 @@ class Supervisor:
         try:
             complaints = asyncio.create_task(forward(process.stderr, "prepare", self.say))
             # What cannot be loaded complains once, not once a process.
-            if await process.stdout.readline():
+            loaded = bool(await process.stdout.readline())
+            if loaded:
                 await engines_run.wait()
+            if loaded and process.returncode is None:
                 # Of what the first page still needs, its loading takes longest.
                 self._start_child(
                     "web",

@@ -243,3 +243,24 @@ def test_a_code_that_jumps_is_told_though_the_channel_is_used_to_many_fallbacks(
     )
     rates.watch()
     assert not incidents.current().exists()
+
+
+def test_the_alarm_of_a_channel_that_is_switched_off_is_kept_in_mind_and_ends_all_the_same(
+    channel: Channel, conversation: Conversation, make_message: Callable[..., Message],
+    staff_client: Client,
+) -> None:  # fmt: skip
+    ours = Channel.objects.filter(pk=conversation.channel_id)
+    ours.update(fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A")
+    for _ in range(12):
+        make_message(conversation, status="sent", route="wwebjs", error_code="131000")
+    rates.watch()
+    ours.update(active=False)
+    rates.watch()
+
+    [alarm] = incidents.current()
+    assert alarm.drops == 1
+    assert not parse(staff_client.get("/").content).all(data_alarm="fallbacks")
+
+    Message.objects.update(created_at=timezone.now() - dt.timedelta(hours=1))
+    rates.watch()
+    assert not incidents.current().exists()
