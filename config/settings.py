@@ -149,11 +149,20 @@ DATABASES["default"]["OPTIONS"] = {
 # Connections of the pool that a restart of PostgreSQL broke are found before they are used.
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 REDIS_URL = env.str("REDIS_URL", default=_embedded.redis_url)
+# Where a limit is set redis-py sends within `asyncio.wait_for`, which before Python 3.12 may lose a
+# cancellation: the reader of a page that has gone would then never end.
+_valkey_seconds = 30 if sys.version_info >= (3, 12) else None
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         "CONFIG": {
-            "hosts": [{"address": REDIS_URL, "socket_connect_timeout": 2, "socket_timeout": 30}],
+            "hosts": [
+                {
+                    "address": REDIS_URL,
+                    "socket_connect_timeout": 2,
+                    "socket_timeout": _valkey_seconds,
+                }
+            ],
             "prefix": env.str("CHANNEL_LAYER_PREFIX", default="alterna"),
             "capacity": 1000,
         },

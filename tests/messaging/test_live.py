@@ -145,6 +145,25 @@ def sent(channel: Channel) -> Message:
     return message
 
 
+# -- the end of a page -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", range(40))
+def test_a_reader_ends_when_it_is_cancelled_wherever_it_is(steps: int) -> None:
+    async def scenario() -> bool:
+        layer = channel_layers["default"]
+        reader = asyncio.create_task(layer.receive(await layer.new_channel()))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        reader.cancel()
+        ended, _ = await asyncio.wait({reader}, timeout=5)
+        if not ended:  # it would keep this test's loop from its end
+            reader.cancel()
+        return bool(ended)
+
+    assert asyncio.run(scenario())
+
+
 # -- who may watch ---------------------------------------------------------------------------------
 
 
