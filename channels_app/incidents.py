@@ -115,7 +115,7 @@ def current(channel: Channel | None = None) -> QuerySet[Incident]:
 
 
 def alarming() -> QuerySet[Incident]:
-    """Of these, what people are told of: a channel that is switched off may rest."""
+    """What people are told of: all that is current, but a channel that is switched off may rest."""
     return current().filter(channel__active=True)
 
 
