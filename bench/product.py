@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import socket
 import statistics
 import subprocess
@@ -69,7 +70,7 @@ class Product:
 def running(**environment: str) -> Iterator[Product]:
     """Start a product with the demo and stop it afterwards. Raises RuntimeError when it ends."""
     with tempfile.TemporaryDirectory(prefix="alterna-bench-") as directory:
-        port = _free_port()
+        port = free_port()
         data_dir = Path(directory) / "data"
         log = Path(directory) / "log"
         kept = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
@@ -102,17 +103,17 @@ def _wait_until_ready(product: Product, log: Path) -> None:
     raise RuntimeError(f"the product did not start: {log.read_text()[-2000:]}")
 
 
-def _free_port() -> int:
-    """A port with the next three free, as the simulators need them."""
+def free_port(count: int = 4) -> int:
+    """A port that nobody uses, with the next ones free up to `count` of them.
+
+    It lies below those that the kernel gives to outgoing connections (32768 and up on Linux): one
+    of these could be taken between this call and the start of the process that is to listen there.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port > 65000:
-            continue
+        port = random.randrange(10_000, 32_768 - count)
         with contextlib.ExitStack() as stack:
             try:
-                for number in range(port, port + 4):
+                for number in range(port, port + count):
                     stack.enter_context(socket.socket()).bind(("127.0.0.1", number))
             except OSError:
                 continue

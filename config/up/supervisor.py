@@ -215,14 +215,17 @@ class Supervisor:
                 )
                 waits.append((child, engines.valkey_is_ready))
             for child, is_ready in waits:
-                if not await child.ready(is_ready):
-                    raise StartError(f"{child.name} does not start; see its lines above.")
+                await _wait_for(child, is_ready)
             engines.announce()
-        if self.options.demo:
-            self._start_child(
-                "simulators", [sys.executable, "-m", "simulators", *self._simulator_options()]
-            )
-        engines_run.set()
+        if not self.options.demo:
+            engines_run.set()
+            return
+        simulators = self._start_child(
+            "simulators", [sys.executable, "-m", "simulators", *self._simulator_options()]
+        )
+        engines_run.set()  # the preparation needs no provider
+        # Who finds the pages there may send at once; it shall not depend on who loads faster.
+        await _wait_for(simulators, self._simulators_are_ready)
 
     async def _prepare(self, engines_run: asyncio.Event) -> None:
         command = [sys.executable, "-m", "config.up.prepare"]
@@ -308,6 +311,9 @@ class Supervisor:
             f"{name.upper()}_SIMULATOR_URL": f"http://127.0.0.1:{self.options.simulator_port(name)}"
             for name in SIMULATORS
         }
+
+    def _simulators_are_ready(self) -> bool:
+        return all(_listens(self.options.simulator_port(name)) for name in SIMULATORS)
 
     def _simulator_options(self) -> list[str]:
         options = {
@@ -427,6 +433,21 @@ class Supervisor:
             self._engines.withdraw()
         if self._wished_at is not None:
             self.say("up", "stopped")
+
+
+async def _wait_for(child: Child, is_ready: Callable[[], bool]) -> None:
+    """Wait for a child to be of use. Raises StartError when it ends before that."""
+    if not await child.ready(is_ready):
+        raise StartError(f"{child.name} does not start; see its lines above.")
+
+
+def _listens(port: int) -> bool:
+    """Say whether somebody takes connections at this port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _try_port(host: str, port: int) -> None:

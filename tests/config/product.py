@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,8 @@ from typing import Any, TypeVar
 
 import psutil
 import requests
+
+from bench.product import free_port
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
@@ -34,13 +35,6 @@ def environment(data_dir: Path, **more: str) -> dict[str, str]:
     """The environment of a person who set nothing but DATA_DIR, DEMO=0 and `more`."""
     base = {name: value for name, value in os.environ.items() if name not in OF_THE_TESTS}
     return base | dict.fromkeys(ABSENT, "") | {"DATA_DIR": str(data_dir), "DEMO": "0"} | more
-
-
-def free_port() -> int:
-    """A port that nobody uses now, with three free ones after it most likely."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return min(int(probe.getsockname()[1]), 65000)
 
 
 def eventually(what: str, condition: Callable[[], T], seconds: float = PATIENCE) -> T:

@@ -179,3 +179,24 @@ def test_it_may_be_stopped_before_the_database_is_prepared(directory: Path) -> N
         assert [process for process in below if process.is_running()] == []
     finally:
         product.clean_up()
+
+
+def test_pages_are_not_there_before_the_providers_that_the_demo_sends_to(directory: Path) -> None:
+    late = directory / "late"
+    late.mkdir()
+    # Python imports this at its start, before anything else of ours.
+    (late / "sitecustomize.py").write_text(
+        "import sys, time\nif 'simulators' in sys.orig_argv: time.sleep(6)\n"
+    )
+    product = Product(
+        directory / "demo",
+        DEMO="1",
+        PYTHONPATH=str(late),
+        STATIC_ROOT=str(directory / "static"),
+    )
+    try:
+        product.eventually("pages are served", product.is_ready)
+        for number in range(product.port + 1, product.port + 4):
+            requests.get(f"http://127.0.0.1:{number}/_control/health", timeout=5).raise_for_status()
+    finally:
+        product.clean_up()

@@ -10,17 +10,13 @@ import sys
 import pytest
 import requests
 
+from bench.product import free_port
 from simulators.__main__ import main
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_it_serves_both_providers_until_sigterm() -> None:
-    graph_port, wwebjs_port = free_port(), free_port()
+    graph_port = free_port(2)
+    wwebjs_port = graph_port + 1
     ports = ["--graph-port", str(graph_port), "--wwebjs-port", str(wwebjs_port)]
     command = [sys.executable, "-m", "simulators", *ports, "--wwebjs-ready-sessions", "demo"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
