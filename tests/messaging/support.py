@@ -161,8 +161,11 @@ def run_jobs(*queues: str, concurrency: int = 1) -> None:
 
 
 @contextlib.contextmanager
-def running_worker() -> Iterator[None]:
-    """Let a real worker run beside the test, as in production."""
+def running_worker(poll_seconds: float = 5.0) -> Iterator[None]:
+    """Let a real worker run beside the test, as in production.
+
+    `poll_seconds`: how often it looks for jobs whose time has come, beside being told of new ones.
+    """
     loop = asyncio.new_event_loop()
     enough = asyncio.Event()
 
@@ -174,6 +177,7 @@ def running_worker() -> Iterator[None]:
                         # Not its own care, whose jobs wake it every few seconds.
                         queues=["delivery", "inbound"],
                         concurrency=4,
+                        fetch_job_polling_interval=poll_seconds,
                         install_signal_handlers=False,
                     )
                 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,6 +42,8 @@ pytestmark = pytest.mark.django_db
 # Where a worker runs: it has connections of its own.
 with_worker = pytest.mark.django_db(transaction=True)
 
+# Seconds between looks for due jobs, where only being told is to count.
+NEVER = 24 * 3600.0
 LONG_AGO = dt.timedelta(seconds=60)
 
 
@@ -180,17 +181,16 @@ def test_a_conversation_keeps_its_order_while_its_first_message_waits(
 
 
 @with_worker
-def test_the_next_message_of_a_conversation_follows_at_once(
+def test_a_worker_is_told_that_the_next_message_of_a_conversation_may_go(
     wired: Channel, graph: Provider
 ) -> None:
-    """A worker is told that a lock is free; by itself it would look some seconds later."""
     graph.plays("slow", forever=True)
     first, second = accept(wired), accept(wired)
-    with running_worker():
+    with running_worker(poll_seconds=NEVER):
         wait_until(lambda: Message.objects.filter(status="sent").count() == 2)
     done = attempts(first)[0].finished_at
     assert done is not None
-    assert attempts(second)[0].started_at - done < dt.timedelta(seconds=1)
+    assert attempts(second)[0].started_at >= done
 
 
 @with_worker
@@ -198,13 +198,11 @@ def test_a_worker_is_woken_by_what_proves_a_send(wired: Channel, graph: Provider
     graph.plays("reset_after", "ok")
     first = accept(wired)
     accept(wired)
-    with running_worker():
+    with running_worker(poll_seconds=NEVER):
         wait_until(lambda: Message.objects.filter(decision="waiting_confirmation").exists())
         wait_until(lambda: jobs(status="todo", attempts=1))
-        began = time.monotonic()
         post(status(first, "delivered", channel=wired))
         wait_until(lambda: Message.objects.filter(status="sent").exists())
-    assert time.monotonic() - began < 2
 
 
 @with_worker

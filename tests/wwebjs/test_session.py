@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -66,16 +65,15 @@ def test_stopping_keeps_the_login_so_that_connecting_needs_no_code(
 
 
 def test_each_step_between_code_and_ready_is_a_state(attached: Channel, server: Server) -> None:
-    server.settings.pairing_seconds = server.settings.sync_seconds = 0.1
+    server.settings.pairing_seconds = 24 * 3600
     wwebjs_session.connect(attached)
     run_starts()
     server.steer("scan")
-    seen = {wwebjs_session.state(attached).state}
-    deadline = time.monotonic() + 5
-    while "ready" not in seen:
-        assert time.monotonic() < deadline, seen
-        seen.add(wwebjs_session.state(attached).state)
-    assert seen == {"pairing", "connected", "ready"}
+    assert wwebjs_session.state(attached).state == "pairing"
+    server.steer("regain_link")
+    assert wwebjs_session.state(attached).state == "connected"
+    server.steer("make_ready")
+    assert wwebjs_session.state(attached).state == "ready"
 
 
 # -- settings -------------------------------------------------------------------------------------
@@ -416,11 +414,9 @@ def test_a_page_that_hangs_does_not_hold_us_and_is_told_from_a_server_that_hangs
     ready: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("channels_app.providers.wwebjs_sessions.STATUS_SECONDS", 0.3)
-    server.settings.protocol_timeout = 60
+    server.settings.protocol_timeout = 24 * 3600
     server.steer("crash_page")
-    started = time.monotonic()
     found = wwebjs_session.state(ready)
-    assert time.monotonic() - started < 2
     assert (found.state, found.code, found.field) == ("error", "session_check_failed", "")
 
 
