@@ -208,7 +208,7 @@ def next_step(
     to_fallback = _Fallback(message, rules, now, limits, _forbidden(attempts, tried, rules))
     if by_fallback:
         return _after_fallback(by_fallback, to_fallback, now=now)
-    if message.round_route == "fallback":
+    if message.round_route == "fallback" and not tried:
         return to_fallback("asked")
     if not tried:
         reason = "probe" if rules.probing else "first"

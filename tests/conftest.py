@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from aiohttp import web
+from hypothesis import settings
 
 from simulators import graph as graph_simulator
 from simulators import wwebjs as wwebjs_simulator
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
     from channels_app.models import Channel
+
+# Whether the suite passes depends on the code alone, not on luck or a busy machine. New examples
+# are looked for on demand: `make test ARGS="--hypothesis-profile=search"`.
+settings.register_profile("firm", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None, max_examples=5000)
+settings.load_profile("firm")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
