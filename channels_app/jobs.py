@@ -31,14 +31,15 @@ def defer(
 ) -> None:
     """Make a job in the present transaction, in whichever process this is; it runs `at` that time.
 
-    Raises AlreadyEnqueued where one waits with the same queueing lock.
+    The locks are the task's own where none are given. Raises AlreadyEnqueued where one waits with
+    the same queueing lock.
     """
     configure_task(
         name=task.name,
         queue=task.queue,
         priority=task.priority,
         job_manager=_queue,
-        lock=lock,
-        queueing_lock=queueing_lock,
+        lock=lock or task.lock,
+        queueing_lock=queueing_lock or task.queueing_lock,
         schedule_at=at,
     ).defer(**arguments)

@@ -319,7 +319,11 @@ def _save(attempt: DeliveryAttempt, before: _Known, attempts: Sequence[DeliveryA
         return
     attempt.save()
     settle(attempt.message, attempts)
-    if before.outcome == Outcome.UNKNOWN != attempt.outcome:
+    # What it, or those behind it, waited for is known. A running job needs nobody to wake it.
+    if attempt.outcome != before.outcome and (
+        before.outcome == Outcome.UNKNOWN
+        or (attempt.outcome == Outcome.ACCEPTED and before.outcome != Outcome.STARTED)
+    ):
         tasks.wake_conversation(attempt.message.conversation_id)
 
 

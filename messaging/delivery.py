@@ -3,13 +3,15 @@
 An attempt is committed as `started` before its provider is asked, the provider is asked outside of
 any transaction, and the outcome is written in a second one. So a crash leaves either no attempt or
 one that is known to be unfinished; such an attempt counts as an unknown outcome, never as nothing.
+What the provider is told is read before that commit: nothing lies between it and the send that
+could take long, as another worker goes on with a message whose worker seems to be gone.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,6 +41,14 @@ WRITE_PATIENCE = 600
 _DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 
 
+@dataclass(frozen=True, slots=True)
+class _Send:
+    """An attempt that is committed as started, and what its provider is to be told."""
+
+    attempt: DeliveryAttempt
+    outbound: OutboundMessage
+
+
 def deliver(message_id: str) -> dt.datetime | None:
     """Take a message as far as it goes now. Returns when to come back, or None when it is over.
 
@@ -47,24 +57,24 @@ def deliver(message_id: str) -> dt.datetime | None:
     """
     while True:
         try:
-            step, attempt = _decide(message_id)
+            step, send = _decide(message_id)
         except Message.DoesNotExist:
             log.warning("message is gone", message=message_id)
             return None
         if isinstance(step, policy.Wait):
             _tell_those_behind(message_id, step.until)
             return step.until
-        if attempt is None:
+        if send is None:
             return None
-        result = _ask_provider(attempt)
-        outcome = _persistently(partial(outcomes.finish, attempt, result))
-        _persistently(partial(ways.note, attempt, result))
+        result = _ask_provider(send)
+        outcome = _persistently(partial(outcomes.finish, send.attempt, result))
+        _persistently(partial(ways.note, send.attempt, result))
         if outcome == states.Outcome.ACCEPTED:
             return None
 
 
-def _decide(message_id: str) -> tuple[policy.Step, DeliveryAttempt | None]:
-    """Ask the policy and write its answer down; for an attempt, return its committed row."""
+def _decide(message_id: str) -> tuple[policy.Step, _Send | None]:
+    """Ask the policy and write its answer down; an attempt is committed as started."""
     with transaction.atomic():
         message = (
             Message.objects.select_for_update(of=("self",))
@@ -77,9 +87,10 @@ def _decide(message_id: str) -> tuple[policy.Step, DeliveryAttempt | None]:
         outcomes.close_abandoned(attempts)
         now = timezone.now()
         step = _next_step(message, attempts, now)
-        attempt = None
+        send = None
         if isinstance(step, policy.Attempt):
             attempt = _start(message, step, now, number=len(attempts) + 1)
+            send = _Send(attempt, _outbound(message, attempt))
             pacing.note_start(attempt)
             outcomes.settle(message, [*attempts, attempt], next_attempt_at=None, decision="")
         elif isinstance(step, policy.Wait):
@@ -87,7 +98,7 @@ def _decide(message_id: str) -> tuple[policy.Step, DeliveryAttempt | None]:
         elif not isinstance(step, policy.Done):
             outcomes.settle(message, attempts, next_attempt_at=None, decision=step.reason)
             log.info("message is given up", message=message_id, reason=step.reason)
-    return step, attempt
+    return step, send
 
 
 def _tell_those_behind(message_id: str, until: dt.datetime) -> None:
@@ -156,7 +167,9 @@ def _next_step(message: Message, attempts: list[DeliveryAttempt], now: dt.dateti
         step = ask(closed)
         would_try = isinstance(step, policy.Attempt) and step.route == route
         if would_try and breakers.claim_probe(owner, route, now):
-            return step
+            # What became of a probe closes the breaker, whichever try of the message it is.
+            retries = isinstance(step, policy.Attempt) and step.reason == "retry"
+            return replace(step, reason="probe") if retries else step
     return ask(rules)
 
 
@@ -184,16 +197,14 @@ def _start(
     return attempt
 
 
-def _ask_provider(attempt: DeliveryAttempt) -> Accepted | SendError:
-    message = attempt.message
-    channel = message.conversation.channel
+def _ask_provider(send: _Send) -> Accepted | SendError:
+    attempt, message = send.attempt, send.attempt.message
     started = time.monotonic()
     result: Accepted | SendError
-    # Read before the send, and patiently: a database that is away now says nothing of the send.
-    outbound = _persistently(partial(_outbound, message, attempt))
     try:
-        with media.place_to_send(outbound.file):
-            result = provider_for(channel, route=attempt.route).send(outbound)
+        with media.place_to_send(send.outbound.file):
+            provider = provider_for(message.conversation.channel, route=attempt.route)
+            result = provider.send(send.outbound)
     except SendError as error:
         result = error
     except Exception as error:
@@ -225,7 +236,7 @@ def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
 
 
 def _persistently(ask: Callable[[], T]) -> T:
-    """Ask the database around a send, waiting for it where it is away.
+    """Write down what a send came to, waiting for the database where it is away.
 
     Giving up loses a provider's answer: the attempt then counts as unknown.
     """

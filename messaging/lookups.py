@@ -11,6 +11,8 @@ contracts/cloud-api.md §3, so nothing is built on it.)
 from __future__ import annotations
 
 import datetime as dt
+import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,7 +33,8 @@ from messaging.states import Outcome, Receipt, Route
 
 # Meanwhile the send may still be under way; after that nobody expects it any more.
 FIRST_AFTER, LAST_AFTER = dt.timedelta(seconds=5), dt.timedelta(minutes=15)
-AT_ONCE = 20
+# A run asks no longer than this: its place in the worker is wanted for messages, too.
+RUN_SECONDS = 10.0
 # Messages of an instance that one look-up reads.
 LATEST = 50
 # The server counts whole seconds, by its own clock.
@@ -41,7 +44,11 @@ log = structlog.get_logger(__name__)
 
 
 def look_up_unknown() -> None:
-    """Ask wwebjs-api and Evolution for the messages whose send nobody heard the end of."""
+    """Ask wwebjs-api and Evolution for the messages whose send nobody heard the end of.
+
+    One run at a time. It ends after RUN_SECONDS, the question then under way excepted, and asks a
+    server that gave no answer no second time.
+    """
     now = timezone.now()
     unknown = DeliveryAttempt.objects.filter(
         outcome=Outcome.UNKNOWN,
@@ -49,12 +56,17 @@ def look_up_unknown() -> None:
         started_at__range=(now - LAST_AFTER, now - FIRST_AFTER),
     ).select_related("channel", "message__conversation__contact", "message__media")
     known = [
-        (attempt, words)
-        for attempt in unknown.order_by("started_at")
-        if (words := _words(attempt.message)) is not None
+        (attempt, words) for attempt in unknown if (words := _words(attempt.message)) is not None
     ]
-    for attempt, words in known[:AT_ONCE]:
-        _look_up(attempt, words)
+    # In any order: those that are not found must not keep the later ones from being asked for.
+    random.shuffle(known)
+    silent: set[int] = set()
+    deadline = time.monotonic() + RUN_SECONDS
+    for attempt, words in known:
+        if time.monotonic() > deadline:
+            break
+        if attempt.channel_id not in silent and not _look_up(attempt, words):
+            silent.add(attempt.channel_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +98,20 @@ def _words(message: Message) -> _Words | None:
     return _Words(message.type, text, name)
 
 
-def _look_up(attempt: DeliveryAttempt, words: _Words) -> None:
+def _look_up(attempt: DeliveryAttempt, words: _Words) -> bool:
+    """Look for one send; returns whether the server answered."""
     message = attempt.message
     try:
         since = attempt.started_at - CLOCKS_DIFFER
         found = _FINDERS[Route(attempt.route)](attempt, words, since)
     except (SendError, http.RequestFailed, EvolutionFailed) as error:
         log.info("look-up of an unknown send failed", error=type(error).__name__)
-        return
+        return False
     if attempt.provider_message_id:
         # Named by the session's own event: it stands there by that name or not at all.
         if attempt.provider_message_id in found:
             outcomes.tell_receipt(attempt, Receipt.SENT)
-        return
+        return True
     taken = set(
         DeliveryAttempt.objects.filter(
             channel=attempt.channel_id, provider_message_id__in=found
@@ -108,6 +121,7 @@ def _look_up(attempt: DeliveryAttempt, words: _Words) -> None:
     if len(free) > _others_without_id(attempt, words):
         log.info("look-up found an unknown send", message=str(message.pk))
         outcomes.tell_receipt(attempt, Receipt.SENT, provider_message_id=free[0])
+    return True
 
 
 def _others_without_id(attempt: DeliveryAttempt, words: _Words) -> int:

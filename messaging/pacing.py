@@ -149,7 +149,7 @@ def _behind_others(
     each: dt.timedelta,
     now: dt.datetime,
 ) -> dt.datetime | None:
-    """Return the first place that no other message was given; each place takes so long.
+    """Return the first place that no other message was given; this one is so far behind the last.
 
     One whose own time has come takes the next that is free.
     """
@@ -179,16 +179,18 @@ def _fallback_free_at(
 ) -> dt.datetime | None:
     """Return when the session may next be used for a fallback, None when it may be now.
 
-    A wait gets a random part, so that a number which always sends at its limit has no rhythm.
+    Each wait has a random part, so that a number which always sends at its limit has no rhythm.
     """
     each = _MINUTE / limit
+    jitter = random.random() * each  # noqa: S311
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_PACE_LOCK, session.channels[0]])
     recent = session.fallbacks(since=now - _MINUTE).order_by("-started_at")
     taken = list(recent.values_list("started_at", flat=True)[:limit])
-    jitter = random.random() * each  # noqa: S311
     free_at = taken[-1] + _MINUTE + jitter if len(taken) >= limit else None
-    return _behind_others(message, session.waiting(), "waiting_pace", free_at, each, now)
+    # On average as long as a place takes: what waits is not sent more slowly than the limit allows.
+    behind = each / 2 + jitter
+    return _behind_others(message, session.waiting(), "waiting_pace", free_at, behind, now)
 
 
 def _new_chat(message: Message, session: _Session, now: dt.datetime) -> dict[str, Any]:
@@ -203,13 +205,32 @@ def _new_chat(message: Message, session: _Session, now: dt.datetime) -> dict[str
     if limit == 0:
         return {"new_chat": dt.datetime.max.replace(tzinfo=dt.UTC)}
     begun = list(
-        to_strangers(session.fallbacks(since=now - _DAY), session.owner, session.route)
+        _first_contacts(session, since=now - _DAY)
+        .exclude(message__conversation__contact=message.conversation.contact_id)
         .values("message__conversation__contact")
         .annotate(latest=Max("started_at"))
         .order_by("-latest")
         .values_list("latest", flat=True)[:limit]
     )
     return {"new_chat": begun[-1] + _DAY} if len(begun) >= limit else {}
+
+
+def _first_contacts(session: _Session, *, since: dt.datetime) -> QuerySet[DeliveryAttempt]:
+    """The fallbacks of that time that may have reached a customer whom it wrote to for the first.
+
+    What was certainly not sent has used up nothing.
+    """
+    begun = to_strangers(session.fallbacks(since=since), session.owner, session.route).filter(
+        outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN)
+    )
+    known_before = DeliveryAttempt.objects.filter(
+        message__conversation__contact=OuterRef("message__conversation__contact"),
+        channel__in=session.channels,
+        route=session.route,
+        outcome=Outcome.ACCEPTED,
+        started_at__lte=since,
+    )
+    return begun.exclude(Exists(known_before))
 
 
 def is_first_contact(message: Message, owner: Channel, route: str) -> bool:

@@ -229,7 +229,8 @@ def _by_main_route(
 ) -> Step:
     """Return the step unless it asks the main route while that is broken or has no place."""
     by_main = isinstance(step, Attempt) and step.route == rules.main_route
-    retries = isinstance(step, Wait) and step.reason in ("waiting_retry", "waiting_recipient")
+    # A customer's limit is waited for all the same: the other way must not go around it.
+    retries = isinstance(step, Wait) and step.reason == "waiting_retry"
     asked = isinstance(step, Attempt) and step.reason == "asked"
     if rules.main_open and (by_main or retries) and not asked:
         around = to_fallback("breaker_open")
@@ -364,14 +365,16 @@ def _after_official(
         # A late failure with a code that is worth another try, if the message still is.
         if to_fallback.too_late:
             return GiveUp("too_old")
+    limited = [a for a in tried if cloud_errors.lookup(a.error_code).fallback == FallbackRule.WAIT]
     if rule == FallbackRule.WAIT:
-        if len(tried) >= PAIR_LIMIT_TRIES:
+        if len(limited) >= PAIR_LIMIT_TRIES:
             return GiveUp("pair_limit")
-        seconds = 4 ** (len(tried) - 1)
+        seconds = 4 ** (len(limited) - 1)
         return _again_after(seconds, ended, rules.main_route, "waiting_recipient", now=now)
-    if len(tried) > rules.official_retries:
+    others = len(tried) - len(limited)
+    if others > rules.official_retries:
         return to_fallback("retries_exhausted")
-    seconds = _backoff(OFFICIAL_BACKOFF, len(tried))
+    seconds = _backoff(OFFICIAL_BACKOFF, others)
     return _again_after(seconds, ended, rules.main_route, "waiting_retry", now=now)
 
 

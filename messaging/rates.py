@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from django.db.models import Count, Q, QuerySet
@@ -15,13 +14,14 @@ from django.utils import timezone
 
 from channels_app import breakers, incidents
 from channels_app.models import Channel, Incident
-from messaging.models import Message
-from messaging.states import Route
+from messaging.models import DeliveryAttempt, Message
+from messaging.states import Outcome, Route
 
 HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
-# The last quarter of an hour is compared with the day before it.
+# The last quarter of an hour is compared with the day before it. Where it has fewer messages than
+# LEAST, the latest so many of a day are, or a quiet shop would never hear of anything.
 RECENT = dt.timedelta(minutes=15)
-LEAST, SHARE, TIMES = 10, 0.3, 3.0
+LEAST, SHARE, TIMES, MORE = 10, 0.3, 3.0, 0.2
 STILL_LEAST, STILL_SHARE = 5, 0.15
 
 # Stands for all codes together. Messages that never asked the API have no code, and the alarm of
@@ -43,16 +43,23 @@ class Share:
         return self.fallback / self.total if self.total else 0.0
 
 
+_NOTHING = Share(0, 0)
+
+
 def jumped(recent: Share, before: Share, *, alarmed: bool) -> bool:
     """Whether the alarm is to be on. Pure.
 
-    It begins with at least LEAST fallbacks that are at least SHARE of the recent messages and
-    TIMES the share of the day before, and ends below STILL_LEAST or STILL_SHARE.
+    It begins with at least LEAST fallbacks that are at least SHARE of the recent messages, MORE
+    than the share of the day before, and TIMES that share or nearer to all than to it. It ends
+    below STILL_LEAST or STILL_SHARE.
     """
     if alarmed:
         return recent.fallback >= STILL_LEAST and recent.share >= STILL_SHARE
+    usual = before.share
     return (
-        recent.fallback >= LEAST and recent.share >= SHARE and recent.share >= TIMES * before.share
+        recent.fallback >= LEAST
+        and recent.share >= max(SHARE, usual + MORE)
+        and recent.share >= min(TIMES * usual, (1 + usual) / 2)
     )
 
 
@@ -66,17 +73,16 @@ def watch() -> None:
     alarmed: dict[int, set[str]] = defaultdict(set)
     for incident in incidents.current().filter(route=Incident.Route.FALLBACKS):
         alarmed[incident.channel_id].add(incident.code)
-    recent, before = _shares(now - RECENT, now), _shares(now - DAY, now - RECENT)
     channels = Channel.objects.filter(kind=Channel.Kind.OFFICIAL).exclude(fallback="none")
     for channel in channels | Channel.objects.filter(pk__in=alarmed):
-        latest, earlier = recent[channel.pk], before[channel.pk]
+        latest, earlier = _recent_and_before(channel, now)
         known = alarmed[channel.pk]
         # The alarm of all ("") is judged first.
         for code in sorted({_ALL, *latest, *known}):
-            was, share = code in known, latest.get(code, Share(0, 0))
+            was, share = code in known, latest.get(code, _NOTHING)
             if not was and _ALL in known:
                 continue
-            is_now = jumped(share, earlier.get(code, Share(0, 0)), alarmed=was)
+            is_now = jumped(share, earlier.get(code, _NOTHING), alarmed=was)
             if is_now == was:
                 continue
             (known.add if is_now else known.discard)(code)
@@ -86,27 +92,48 @@ def watch() -> None:
             breakers.note_share(channel, jumped=is_now, detail=detail, code=code)
 
 
-def _shares(since: dt.datetime, until: dt.datetime) -> Mapping[int, dict[str, Share]]:
-    """Return what went by the fallback in that time, by channel and code; "" is all of it."""
-    counted = (
-        _sent(since)
-        .filter(created_at__lt=until)
-        .values_list("conversation__channel", "error_code")
-        .annotate(total=Count("id"), fallback=Count("id", filter=_BY_FALLBACK))
+def _recent_and_before(
+    channel: Channel, now: dt.datetime
+) -> tuple[dict[str, Share], dict[str, Share]]:
+    since = now - RECENT
+    recent = _shares(_taken(channel, since, now))
+    if recent[_ALL].total < LEAST:
+        of_a_day = _taken(channel, now - DAY, now).order_by("-started_at")
+        since = [since, *of_a_day.values_list("started_at", flat=True)[:LEAST]][-1]
+        recent = _shares(_taken(channel, since, now))
+    return recent, _shares(_taken(channel, since - DAY, since))
+
+
+def _taken(channel: Channel, since: dt.datetime, until: dt.datetime) -> QuerySet[DeliveryAttempt]:
+    """What some provider took for this channel in that time.
+
+    It counts when it was sent, not when its message was written: what Meta says it failed to
+    deliver goes by the fallback much later.
+    """
+    sessions = Channel.objects.filter(kind=Channel.Kind.BAILEYS).values_list("pk", flat=True)
+    return DeliveryAttempt.objects.filter(
+        channel__in=[channel.pk, *sessions],
+        route__in=list(Route),
+        outcome=Outcome.ACCEPTED,
+        started_at__gte=since,
+        started_at__lt=until,
+        message__conversation__channel=channel,
+    ).order_by()
+
+
+def _shares(taken: QuerySet[DeliveryAttempt]) -> dict[str, Share]:
+    """Return what of it went by the fallback, by the code that was the reason; "" is all of it."""
+    total = 0
+    fallbacks = {_ALL: 0}
+    by_fallback = ~Q(route=Route.OFFICIAL)
+    counted = taken.values_list("message__error_code").annotate(
+        total=Count("id"), fallback=Count("id", filter=by_fallback)
     )
-    totals: dict[int, int] = defaultdict(int)
-    fallbacks: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for channel, code, total, fallback in counted:
-        totals[channel] += total
-        for of in {_ALL, code}:
-            fallbacks[channel][of] += fallback
-    return defaultdict(
-        dict,
-        {
-            channel: {code: Share(count, totals[channel]) for code, count in codes.items()}
-            for channel, codes in fallbacks.items()
-        },
-    )
+    for code, of_code, fallback in counted:
+        total += of_code
+        for key in {_ALL, code}:
+            fallbacks[key] = fallbacks.get(key, 0) + fallback
+    return {code: Share(count, total) for code, count in fallbacks.items()}
 
 
 @dataclass(frozen=True, slots=True)

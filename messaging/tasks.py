@@ -132,7 +132,13 @@ def fetch_media(media_id: str) -> None:
 
 
 @app.periodic(cron="* * * * * */5")
-@app.task(name="messaging.rescue_stalled_jobs", queue="care", priority=CARE, pass_context=True)
+@app.task(
+    name="messaging.rescue_stalled_jobs",
+    queue="care",
+    priority=CARE,
+    queueing_lock="rescue_stalled_jobs",
+    pass_context=True,
+)
 async def rescue_stalled_jobs(context: procrastinate.JobContext, timestamp: int) -> None:
     """Put back the deliveries of dead workers; end their other jobs, which a sweep makes anew."""
     manager = context.app.job_manager
@@ -158,7 +164,12 @@ def sweep(timestamp: int) -> None:
 
 @app.periodic(cron="* * * * * */15")
 @app.task(
-    name="messaging.look_up_unknown", queue="care", priority=CARE, queueing_lock="look_up_unknown"
+    name="messaging.look_up_unknown",
+    queue="care",
+    priority=CARE,
+    # A server that hangs must not fill the worker with runs that wait for it.
+    lock="look_up_unknown",
+    queueing_lock="look_up_unknown",
 )
 def look_up_unknown(timestamp: int) -> None:
     """Ask providers that can tell for sends whose end nobody heard."""

@@ -161,10 +161,11 @@ def run_jobs(*queues: str, concurrency: int = 1) -> None:
 
 
 @contextlib.contextmanager
-def running_worker(poll_seconds: float = 5.0) -> Iterator[None]:
+def running_worker(poll_seconds: float = 5.0, *, care: bool = False) -> Iterator[None]:
     """Let a real worker run beside the test, as in production.
 
     `poll_seconds`: how often it looks for jobs whose time has come, beside being told of new ones.
+    `care`: whether it does its own care, too, whose jobs wake it every few seconds.
     """
     loop = asyncio.new_event_loop()
     enough = asyncio.Event()
@@ -174,8 +175,7 @@ def running_worker(poll_seconds: float = 5.0) -> Iterator[None]:
             async with app.open_async():
                 worker = asyncio.create_task(
                     app.run_worker_async(
-                        # Not its own care, whose jobs wake it every few seconds.
-                        queues=["delivery", "inbound"],
+                        queues=["delivery", "inbound", *(["care"] if care else [])],
                         concurrency=4,
                         fetch_job_polling_interval=poll_seconds,
                         install_signal_handlers=False,

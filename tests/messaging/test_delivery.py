@@ -89,13 +89,14 @@ def _one_step(message: Message) -> bool | None:
     """Decide, or ask the provider: one of the two transactions of an attempt."""
     running = message.attempts.filter(outcome="started").first()
     if running is None:
-        _step, attempt = delivery._decide(str(message.pk))
-        more = attempt is not None
+        _step, send = delivery._decide(str(message.pk))
+        more = send is not None
     else:
         running = DeliveryAttempt.objects.select_related(
             "message__conversation__channel", "message__conversation__contact"
         ).get(pk=running.pk)
-        outcomes.finish(running, delivery._ask_provider(running))
+        again = delivery._Send(running, delivery._outbound(running.message, running))
+        outcomes.finish(running, delivery._ask_provider(again))
         more = True
     message.refresh_from_db()
     return True if more else None
@@ -645,9 +646,9 @@ def test_an_attempt_whose_worker_died_is_never_repeated_blindly(
 
 def test_a_fallback_attempt_whose_worker_died_is_held(wired: Channel, wwebjs: Provider) -> None:
     message = accept(wired, customer(graph="47"))
-    _, attempt = delivery._decide(str(message.pk))
-    assert attempt is not None
-    outcomes.finish(attempt, delivery._ask_provider(attempt))
+    _, send = delivery._decide(str(message.pk))
+    assert send is not None
+    outcomes.finish(send.attempt, delivery._ask_provider(send))
     delivery._decide(str(message.pk))
 
     assert deliver(message) is None
@@ -660,13 +661,13 @@ def test_the_answer_of_a_worker_that_was_thought_dead_still_counts(
     wired: Channel, wwebjs: Provider
 ) -> None:
     message = accept(wired)
-    _, attempt = delivery._decide(str(message.pk))
-    assert attempt is not None
-    answer = delivery._ask_provider(attempt)
+    _, send = delivery._decide(str(message.pk))
+    assert send is not None
+    answer = delivery._ask_provider(send)
     deliver(message)
     assert message.status == "unconfirmed"
 
-    outcomes.finish(attempt, answer)
+    outcomes.finish(send.attempt, answer)
 
     message.refresh_from_db()
     assert (message.status, message.decision, message.error_code) == ("sent", "", "")
@@ -721,7 +722,7 @@ def test_the_answer_is_kept_while_the_database_is_away(
     assert len(graph.sends()) == 1
 
 
-def test_a_database_that_is_away_before_the_send_says_nothing_of_the_send(
+def test_a_database_that_is_away_before_the_send_leaves_no_attempt(
     wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = accept(wired, customer(graph="00"))
@@ -734,11 +735,12 @@ def test_a_database_that_is_away_before_the_send_says_nothing_of_the_send(
         return quoted_id(*args)
 
     monkeypatch.setattr(outcomes, "quoted_id", read)
-    monkeypatch.setattr("messaging.delivery.connection.close", lambda: None)
-    monkeypatch.setattr("messaging.delivery.time.sleep", lambda seconds: None)
+
+    with pytest.raises(OperationalError):
+        deliver(message)
+    assert trail(message) == []
 
     assert deliver(message) is None
-
     assert failures == []
     assert message.status == "sent"
     assert len(graph.sends()) == 1
@@ -925,14 +927,14 @@ def test_a_status_that_is_faster_than_the_answer_finds_its_attempt_by_reference(
     wired: Channel, graph: Provider
 ) -> None:
     message = accept(wired)
-    _, attempt = delivery._decide(str(message.pk))
-    assert attempt is not None
+    _, send = delivery._decide(str(message.pk))
+    assert send is not None
     post(status(message, "delivered", channel=wired, id="wamid.early"))
     read_events()
     message.refresh_from_db()
     assert message.status == "delivered"
 
-    outcomes.finish(attempt, Accepted("wamid.early"))
+    outcomes.finish(send.attempt, Accepted("wamid.early"))
 
     message.refresh_from_db()
     assert message.status == "delivered"
@@ -944,8 +946,8 @@ def test_a_status_that_is_faster_than_the_answer_waits_for_the_id(
     wired: Channel, graph: Provider
 ) -> None:
     message = accept(wired)
-    _, attempt = delivery._decide(str(message.pk))
-    assert attempt is not None
+    _, send = delivery._decide(str(message.pk))
+    assert send is not None
     for told in ("sent", "delivered", "delivered"):
         post(status(message, told, channel=wired, id="wamid.early", with_reference=False))
     read_events()
@@ -953,7 +955,7 @@ def test_a_status_that_is_faster_than_the_answer_waits_for_the_id(
     assert message.status == "sending"
     assert ParkedReceipt.objects.count() == 2
 
-    outcomes.finish(attempt, Accepted("wamid.early"))
+    outcomes.finish(send.attempt, Accepted("wamid.early"))
 
     message.refresh_from_db()
     assert message.status == "delivered"

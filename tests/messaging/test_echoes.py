@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels_app.models import Channel
+from channels_app.providers import http
 from channels_app.providers.base import Accepted
 from messaging import attempts as outcomes
 from messaging import lookups
@@ -360,6 +362,52 @@ def test_an_unknown_fallback_is_looked_up_at_the_server(
     message.refresh_from_db()
     assert (message.icon == "globe") is found
     assert (message.decision == "") is found
+
+
+A_MINUTE = dt.timedelta(minutes=1)
+
+
+def unknown_sends(channel: Channel, how_many: int) -> set[int]:
+    long_ago = timezone.now() - A_MINUTE
+    made = [
+        fallback_attempt(channel, Outcome.UNKNOWN, started_at=long_ago) for _ in range(how_many)
+    ]
+    return {attempt.pk for attempt in made}
+
+
+def test_a_server_that_gives_no_answer_is_asked_once_a_run(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown_sends(channel, 3)
+    asked: list[DeliveryAttempt] = []
+
+    def hangs(attempt: DeliveryAttempt, words: Any, since: Any) -> list[str]:
+        asked.append(attempt)
+        raise http.NoAnswer("timeout", "no complete answer in time")
+
+    monkeypatch.setitem(lookups._FINDERS, Route.WWEBJS, hangs)
+    lookups.look_up_unknown()
+    assert len(asked) == 1
+
+
+def test_what_is_not_found_does_not_keep_the_others_from_being_looked_up(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sends = unknown_sends(channel, 4)
+    asked: list[int] = []
+
+    def finds_nothing(attempt: DeliveryAttempt, words: Any, since: Any) -> list[str]:
+        asked.append(attempt.pk)
+        return []
+
+    monkeypatch.setitem(lookups._FINDERS, Route.WWEBJS, finds_nothing)
+    ticks = count(step=lookups.RUN_SECONDS * 0.6)  # one question takes up a run
+    monkeypatch.setattr(lookups.time, "monotonic", lambda: next(ticks))
+    runs = 0
+    while set(asked) < sends:
+        lookups.look_up_unknown()
+        runs += 1
+        assert len(asked) == runs
 
 
 def test_two_unknown_sends_of_the_same_words_are_not_proved_by_one_message(

@@ -196,6 +196,26 @@ def test_the_limit_per_customer_never_falls_back() -> None:
     assert step(*[official(TRANSIENT, "131056")] * 5, at=10**4) == GiveUp("pair_limit")
 
 
+def test_an_open_breaker_does_not_hurry_past_the_limit_per_customer() -> None:
+    limited = [official(TRANSIENT, "131056")] * 2
+    assert step(*limited, at=3, main_open=True) == Wait(later(4), "waiting_recipient")
+    assert step(*limited, at=4, main_open=True) == Attempt(Route.WWEBJS, "breaker_open")
+
+
+def test_the_limit_per_customer_uses_up_no_retry_of_another_failure() -> None:
+    failed = [*[official(TRANSIENT, "131056")] * 3, official(TRANSIENT, "131000")]
+    assert step(*failed, at=1, official_retries=1) == Wait(later(2), "waiting_retry")
+    assert step(*failed, at=2, official_retries=1) == Attempt(Route.OFFICIAL, "retry")
+    assert step(*failed, failed[-1], official_retries=1) == Attempt(
+        Route.WWEBJS, "retries_exhausted"
+    )
+
+
+def test_a_round_by_the_fallback_never_follows_an_unknown_send_at_once() -> None:
+    asked = MessageFacts(round=1, round_route="fallback", round_started_at=NOW)
+    assert step(official(UNKNOWN), message=asked) == Wait(later(60), "waiting_confirmation")
+
+
 # -- nothing proves the send -----------------------------------------------------------------------
 
 

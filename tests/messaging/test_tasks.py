@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,10 +13,11 @@ from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
+from procrastinate.exceptions import AlreadyEnqueued
 
 from channels_app import tasks as channel_tasks
 from channels_app.jobs import defer
-from messaging import care, delivery, sending, tasks
+from messaging import care, delivery, lookups, sending, tasks
 from messaging.inbound import journal
 from messaging.models import DeliveryAttempt, InboundEvent, Message, ParkedReceipt
 from messaging.states import Outcome, Route
@@ -26,6 +29,7 @@ from tests.messaging.support import (
     envelope,
     jobs,
     post,
+    read_events,
     run_jobs,
     running_worker,
     status,
@@ -203,6 +207,55 @@ def test_a_worker_is_woken_by_what_proves_a_send(wired: Channel, graph: Provider
         wait_until(lambda: jobs(status="todo", attempts=1))
         post(status(first, "delivered", channel=wired))
         wait_until(lambda: Message.objects.filter(status="sent").exists())
+
+
+@with_worker
+def test_look_ups_at_a_server_that_hangs_take_one_place_of_a_worker(
+    wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, over = threading.Semaphore(0), threading.Event()
+
+    def hangs() -> None:
+        begun.release()
+        over.wait(60)
+
+    monkeypatch.setattr(lookups, "look_up_unknown", hangs)
+    with running_worker(poll_seconds=0.1, care=True):
+        try:
+            defer(tasks.look_up_unknown, timestamp=0)
+            assert begun.acquire(timeout=60)
+            with contextlib.suppress(AlreadyEnqueued):  # the worker asks for one by itself
+                defer(tasks.look_up_unknown, timestamp=0)
+            for _ in range(6):  # more than the worker has places
+                message = accept(wired)
+                wait_until(lambda m=message: Message.objects.get(pk=m.pk).status == "sent")
+            assert not begun.acquire(blocking=False)
+        finally:
+            over.set()
+
+
+@with_worker
+def test_a_proof_that_comes_late_wakes_the_message_that_waited_for_another_way(
+    wired: Channel, graph: Provider
+) -> None:
+    wired.fallback_per_minute = 1
+    wired.save()
+    accept(wired, customer(graph="47"))
+    message = accept(wired)
+    run_jobs()
+    post(
+        status(
+            message, "failed", channel=wired, errors=[{"code": 131026, "title": "Undeliverable"}]
+        )
+    )
+    run_jobs()
+    message.refresh_from_db()
+    assert message.decision == "waiting_pace"
+    assert [job.scheduled_at is None for job in jobs()] == [False]
+
+    post(status(message, "delivered", channel=wired))
+    read_events()
+    assert [job.scheduled_at is None for job in jobs(task_name=tasks.DELIVER)] == [True]
 
 
 @with_worker

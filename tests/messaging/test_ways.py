@@ -175,6 +175,31 @@ def test_a_late_config_error_opens_it_and_being_accepted_does_not_close_it(
     assert wired.breaker_opened_at is None
 
 
+def test_a_probe_that_is_a_message_s_second_try_closes_it_too(
+    wired: Channel, graph: Provider, time_machine: TimeMachineFixture
+) -> None:
+    graph.plays("refused_131016")
+    message = accept(wired, customer())
+    until = deliver(message)
+    assert message.decision == "waiting_retry"
+    breakers.open_(wired, Route.OFFICIAL, code="131042", late=True)
+    wired.refresh_from_db()
+    assert wired.breaker_probe_at is not None
+    assert until is not None
+    time_machine.move_to(max(until, wired.breaker_probe_at))
+
+    message = Message.objects.select_related("conversation__channel").get(pk=message.pk)
+    deliver(message)
+    assert [(a.outcome, a.rule) for a in attempts(message)] == [
+        ("transient", "first"), ("accepted", "probe"),
+    ]  # fmt: skip
+    told = attempts(message)[-1].provider_message_id
+    post(status(message, "delivered", channel=wired, id=told, number=2))
+    read_events()
+    wired.refresh_from_db()
+    assert wired.breaker_opened_at is None
+
+
 def test_a_fallback_that_refuses_its_key_is_left_alone(wired: Channel, wwebjs: Provider) -> None:
     wired.wwebjs_api_key = "wrong"
     wired.save()
@@ -369,7 +394,7 @@ def test_the_fallback_s_places_are_given_one_after_the_other(wired: Channel) -> 
     waiting = [accept(wired, number) for number in elsewhere]
     places = [deliver(message) for message in waiting]
     assert [message.decision for message in waiting] == ["waiting_pace"] * 3
-    assert all(b - a >= dt.timedelta(seconds=15) for a, b in pairwise(places) if a and b)
+    assert all(b - a >= dt.timedelta(seconds=7.5) for a, b in pairwise(places) if a and b)
     assert places[0] is not None
     assert places[0] - timezone.now() < dt.timedelta(seconds=76)
 
@@ -445,6 +470,62 @@ def test_new_customers_have_a_ceiling_a_day(wired: Channel) -> None:
     attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
     deliver(message)
     assert message.icon == "globe"
+
+
+def refused_officially(channel: Channel, number: str) -> Message:
+    """A message that the API has refused; it is the fallback's turn."""
+    message = accept(channel, number)
+    attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
+    deliver(message)
+    return message
+
+
+def test_what_was_certainly_not_sent_uses_up_nothing_of_the_day_s_ceiling(
+    wired: Channel, wwebjs: Provider
+) -> None:
+    wired.fallback_new_chats_per_day = 1
+    wired.save()
+    down, other = (f"+55 11 98{digit}99-9947" for digit in "12")
+    wwebjs.plays("session_not_connected")
+    message = refused_officially(wired, down)
+    assert (message.decision, attempts(message)[-1].outcome) == ("waiting_fallback", "transient")
+
+    assert refused_officially(wired, other).icon == "globe"
+
+
+def test_the_try_of_a_message_does_not_stand_in_its_own_way(
+    wired: Channel, wwebjs: Provider
+) -> None:
+    wired.fallback_new_chats_per_day = 1
+    wired.save()
+    wwebjs.plays("reset_after")
+    message = refused_officially(wired, "+55 11 98199-9947")
+    assert message.decision == "fallback_unconfirmed"
+    assert refused_officially(wired, "+55 11 98199-9947").icon == "globe"
+    assert refused_officially(wired, "+55 11 98299-9947").decision == "new_chat_limit"
+
+
+def test_a_customer_written_to_last_week_is_no_new_one(wired: Channel) -> None:
+    wired.fallback_new_chats_per_day = 1
+    wired.save()
+    known, new = (f"+55 11 98{digit}99-9947" for digit in "12")
+    last_week = timezone.now() - dt.timedelta(days=7)
+    attempt_of(
+        accept(wired, known), outcome=Outcome.ACCEPTED, route=Route.WWEBJS, started_at=last_week
+    )
+    assert refused_officially(wired, known).icon == "globe"
+    assert refused_officially(wired, new).icon == "globe"
+
+
+def test_the_fallback_s_places_have_no_rhythm(wired: Channel) -> None:
+    wired.fallback_per_minute = 10
+    wired.save()
+    areas = [n for n in range(11, 36) if n % 10 and n not in (23, 25, 26, 29)]
+    numbers = [f"+55 {area} 98199-9947" for area in areas]
+    places = [refused_officially(wired, number).next_attempt_at for number in numbers][10:]
+    steps = [b - a for a, b in pairwise(places) if a and b]
+    assert len(set(steps)) == len(steps) > 5
+    assert all(dt.timedelta(seconds=3) <= step <= dt.timedelta(seconds=9) for step in steps)
 
 
 def test_two_channels_that_share_a_session_share_its_limits(

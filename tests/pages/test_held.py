@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import QuerySet
 from django.test import Client
 from django.utils import timezone, translation
 
@@ -17,7 +18,7 @@ from channels_app import incidents
 from channels_app.models import Channel
 from channels_app.providers import cloud_errors
 from messaging import rates
-from messaging.models import Conversation, Message
+from messaging.models import Conversation, DeliveryAttempt, Message
 from messaging.rates import Share, jumped
 from messaging.states import Outcome, Route
 from tests.messaging.support import accept, attempt_of
@@ -183,6 +184,9 @@ def test_the_table_of_errors_has_every_rule_in_the_page_and_in_the_docs(
         (Share(10, 40), Share(0, 0), False, False),
         (Share(15, 40), Share(50, 400), False, True),
         (Share(15, 40), Share(60, 400), False, False),
+        (Share(40, 40), Share(140, 400), False, True),
+        (Share(26, 40), Share(140, 400), False, False),
+        (Share(40, 40), Share(360, 400), False, False),
         (Share(8, 40), Share(0, 0), True, True),
         (Share(5, 40), Share(0, 0), True, False),
         (Share(4, 4), Share(0, 0), True, False),
@@ -194,15 +198,29 @@ def test_when_the_share_of_fallbacks_has_jumped(
     assert jumped(recent, before, alarmed=alarmed) is wanted
 
 
-def test_a_jump_raises_one_alarm_that_ends_by_itself(
-    channel: Channel, conversation: Conversation, make_message: Callable[..., Message],
-    staff_client: Client,
+OFFICIAL = [{"outcome": "accepted"}]
+
+
+def by_fallback(code: str) -> dict[str, Any]:
+    """The fields of a message that the API refused with this code and the fallback took."""
+    refused = {"outcome": "rejected", "error_code": code}
+    taken = {"outcome": "accepted", "route": "wwebjs"}
+    return {"status": "sent", "route": "wwebjs", "error_code": code, "attempts": [refused, taken]}
+
+
+@pytest.fixture
+def with_fallback(channel: Channel, conversation: Conversation) -> QuerySet[Channel]:
+    ours = Channel.objects.filter(pk=conversation.channel_id)
+    ours.update(fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A")
+    return ours
+
+
+def test_a_jump_raises_one_alarm_that_ends_when_the_api_takes_messages_again(
+    with_fallback: QuerySet[Channel], conversation: Conversation,
+    make_message: Callable[..., Message], staff_client: Client,
 ) -> None:  # fmt: skip
-    Channel.objects.filter(pk=conversation.channel_id).update(
-        fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A"
-    )
     for _ in range(12):
-        make_message(conversation, status="sent", route="wwebjs", error_code="131000")
+        make_message(conversation, **by_fallback("131000"))
     rates.watch()
     rates.watch()
 
@@ -213,54 +231,82 @@ def test_a_jump_raises_one_alarm_that_ends_by_itself(
     row = page.one("tr", data_fallback_code="131000")
     assert "12" in row.text
 
-    Message.objects.update(created_at=timezone.now() - dt.timedelta(hours=1))
+    DeliveryAttempt.objects.update(started_at=timezone.now() - dt.timedelta(hours=1))
+    rates.watch()
+    assert incidents.current().exists()  # a pause proves nothing
+    for _ in range(10):
+        make_message(conversation, attempts=OFFICIAL)
     rates.watch()
     assert not incidents.current().exists()
 
 
-def test_a_code_that_jumps_is_told_though_the_channel_is_used_to_many_fallbacks(
-    channel: Channel, conversation: Conversation, make_message: Callable[..., Message],
+def test_what_fails_long_after_it_was_taken_counts_when_the_fallback_goes_out(
+    with_fallback: QuerySet[Channel], conversation: Conversation,
+    make_message: Callable[..., Message],
 ) -> None:  # fmt: skip
-    Channel.objects.filter(pk=conversation.channel_id).update(
-        fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A"
-    )
-    usual = {"status": "sent", "route": "wwebjs", "error_code": "131026"}
+    for _ in range(20):
+        make_message(conversation, attempts=OFFICIAL, minutes_ago=5)
+    for _ in range(12):
+        late = make_message(conversation, minutes_ago=40, **by_fallback("131026"))
+        late.attempts.filter(route="wwebjs").update(started_at=timezone.now())
+    rates.watch()
+    [alarm] = incidents.current()
+    assert alarm.detail == "12/32"
+
+
+def test_a_quiet_shop_hears_of_it_too(
+    with_fallback: QuerySet[Channel], conversation: Conversation,
+    make_message: Callable[..., Message],
+) -> None:  # fmt: skip
+    for hours in range(30, 40):
+        make_message(conversation, attempts=OFFICIAL, minutes_ago=60 * hours)
+    for hours in range(9):
+        make_message(conversation, minutes_ago=60 * hours, **by_fallback("131026"))
+    rates.watch()
+    assert not incidents.current().exists()
+
+    make_message(conversation, **by_fallback("131026"))
+    rates.watch()
+    [alarm] = incidents.current()
+    assert alarm.detail == "10/10"
+
+
+def test_a_code_that_jumps_is_told_though_the_channel_is_used_to_many_fallbacks(
+    with_fallback: QuerySet[Channel], conversation: Conversation,
+    make_message: Callable[..., Message],
+) -> None:  # fmt: skip
     for _ in range(30):
-        make_message(conversation, **usual)
-    Message.objects.update(created_at=timezone.now() - dt.timedelta(hours=2))
+        make_message(conversation, minutes_ago=120, **by_fallback("131026"))
     for _ in range(12):
-        make_message(conversation, **usual)
+        make_message(conversation, **by_fallback("131026"))
     for _ in range(12):
-        make_message(conversation, status="sent", route="wwebjs", error_code="131000")
+        make_message(conversation, **by_fallback("131000"))
     rates.watch()
     rates.watch()
 
     [alarm] = incidents.current()
     assert (alarm.route, alarm.code, alarm.detail) == ("fallbacks", "131000", "131000, 12/24")
 
-    Message.objects.filter(error_code="131000").update(
-        created_at=timezone.now() - dt.timedelta(hours=1)
-    )
+    for _ in range(60):
+        make_message(conversation, **by_fallback("131026"))
     rates.watch()
     assert not incidents.current().exists()
 
 
 def test_the_alarm_of_a_channel_that_is_switched_off_is_kept_in_mind_and_ends_all_the_same(
-    channel: Channel, conversation: Conversation, make_message: Callable[..., Message],
-    staff_client: Client,
+    with_fallback: QuerySet[Channel], conversation: Conversation,
+    make_message: Callable[..., Message], staff_client: Client,
 ) -> None:  # fmt: skip
-    ours = Channel.objects.filter(pk=conversation.channel_id)
-    ours.update(fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A")
     for _ in range(12):
-        make_message(conversation, status="sent", route="wwebjs", error_code="131000")
+        make_message(conversation, **by_fallback("131000"))
     rates.watch()
-    ours.update(active=False)
+    with_fallback.update(active=False)
     rates.watch()
 
     [alarm] = incidents.current()
     assert alarm.drops == 1
     assert not parse(staff_client.get("/").content).all(data_alarm="fallbacks")
 
-    Message.objects.update(created_at=timezone.now() - dt.timedelta(hours=1))
+    DeliveryAttempt.objects.update(started_at=timezone.now() - dt.timedelta(days=2))
     rates.watch()
     assert not incidents.current().exists()
