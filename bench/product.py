@@ -88,7 +88,7 @@ def running(**environment: str) -> Iterator[Product]:
             yield product
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(120)  # the worker finishes what it is sending
 
 
 def _wait_until_ready(product: Product, log: Path) -> None:

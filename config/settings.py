@@ -264,6 +264,8 @@ WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=8)
 # are run again; an attempt it had started counts as an unknown outcome.
 WORKER_HEARTBEAT_SECONDS = env.float("WORKER_HEARTBEAT_SECONDS", default=5)
 WORKER_STALLED_SECONDS = env.float("WORKER_STALLED_SECONDS", default=15)
+# The supervisor reads it, too (config/up/supervisor.py).
+WORKER_SHUTDOWN_SECONDS = env.float("WORKER_SHUTDOWN_SECONDS", default=60)
 # Where a worker and a listener leave their signs of life for `manage.py alive`.
 SIGNS_DIR = Path(env.path("SIGNS_DIR", default=str(DATA_DIR / "signs")).root)
 INBOUND_RETENTION_DAYS = env.int("INBOUND_RETENTION_DAYS", default=30)

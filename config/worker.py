@@ -28,7 +28,6 @@ from procrastinate.worker import Worker
 
 from channels_app.signs import Sign
 
-SHUTDOWN_SECONDS = 20.0
 # For jobs of which no notification told: those whose time comes. What a page says of when a message
 # is expected to go out is true to about this.
 POLL_SECONDS = 1.0
@@ -40,8 +39,8 @@ log = structlog.get_logger(__name__)
 async def run() -> None:
     """Run jobs until SIGTERM or SIGINT.
 
-    Then no more are taken, and those that run have SHUTDOWN_SECONDS to finish. One that takes
-    longer is cut off, like by `kill -9`; a second signal does so at once.
+    Then no more are taken, and those that run have WORKER_SHUTDOWN_SECONDS to finish. One that
+    takes longer is cut off, like by `kill -9`; a second signal does so at once.
     """
     _calm_logs()
     stopping = asyncio.Event()
@@ -89,7 +88,7 @@ async def _work() -> None:
                 "fetch_job_polling_interval": POLL_SECONDS,
                 "update_heartbeat_interval": settings.WORKER_HEARTBEAT_SECONDS,
                 "stalled_worker_timeout": settings.WORKER_STALLED_SECONDS,
-                "shutdown_graceful_timeout": SHUTDOWN_SECONDS,
+                "shutdown_graceful_timeout": settings.WORKER_SHUTDOWN_SECONDS,
                 "install_signal_handlers": False,
                 "delete_jobs": "successful",
             }
@@ -154,7 +153,7 @@ def _stop_on_signals(stopping: asyncio.Event) -> None:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
         stopping.set()
-        loop.call_later(SHUTDOWN_SECONDS + 1, _cut_off)
+        loop.call_later(settings.WORKER_SHUTDOWN_SECONDS + 1, _cut_off)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)

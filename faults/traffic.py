@@ -17,6 +17,8 @@ PASSING = ("16", "02")
 LATE = ("67", "66", "69", "63", "60", "68", "65")
 UNKNOWN = ("80", "81", "82", "83", "84", "85", "86", "87", "88", "89")
 DISORDER = ("91", "92", "93", "94", "95", "96")
+# Refused at once or late, and to be gone around: where the fallback is well, it carries them.
+CARRIED = ("47", "26", "30", "29", "04", "51", "53", "01", "17", "99", "67", "66", "63", "68")
 # It waits 1, 4, 16 and 64 s: for long runs only.
 SLOW = ("56",)
 # Refusals of the whole account, on a channel of their own: they open its circuit breaker.
@@ -75,6 +77,12 @@ def letters(count: int, seed: int) -> list[Letter]:
         channel: Channel = "account" if chance > 0.98 else "baileys" if chance > 0.86 else "main"
         graph = rng.choice(ACCOUNT if channel == "account" else rng.choices(kinds, weights)[0])
         fallback = rng.choice(baileys if channel == "baileys" else web)
-        to = f"+55{rng.choice(AREAS)}99999{fallback}{graph}"
+        areas: tuple[int, ...] = AREAS
+        if graph in PASSING and channel == "main":
+            # Few customers: each gets many messages, whose order retries must not change.
+            fallback, areas = "00", AREAS[:2]
+        elif graph in CARRIED and channel == "main" and rng.random() < 0.5:
+            fallback = "00"
+        to = f"+55{rng.choice(areas)}99999{fallback}{graph}"
         found.append(Letter(number, to, text, graph, fallback, channel))
     return found

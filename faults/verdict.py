@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from faults.traffic import Letter
+from faults.traffic import CARRIED, PASSING, Letter
 
 TAKEN = ("sent", "delivered", "read")
+# Of the messages that the fallback is to carry, a kill in the middle of a send leaves some held.
+CARRIED_AT_LEAST = 0.7
 
 
 @dataclass
@@ -51,6 +53,7 @@ def judge(
         if texts[letter.text] > 1:
             verdict.faults.append(f"stored twice: {letter}")
     _judge_order(verdict, letters, graph_book)
+    _judge_fallback(verdict, letters, accepted, database["messages"])
     if database["set_aside"]:
         verdict.faults.append(f"{database['set_aside']} events set aside")
     return verdict
@@ -77,6 +80,8 @@ def _judge_one(
         verdict.faults.append(f"not finished: {what}")
     if any(attempt["outcome"] == "started" for attempt in attempts):
         verdict.faults.append(f"an attempt has no end: {what}")
+    if any(attempt["outcome"] != "accepted" and _proved(attempt["told"]) for attempt in attempts):
+        verdict.faults.append(f"Meta's proof was not heard: {what}")
 
     official = status in TAKEN and message["route"] == "official"
     if official and not graph:
@@ -114,6 +119,11 @@ def _judge_one(
         verdict.faults.append(f"one way sent it twice: {what}")
 
 
+def _proved(told: Sequence[str]) -> bool:
+    """Whether what Meta told of an attempt says that it was taken for good."""
+    return bool({"delivered", "read"} & set(told)) or ("sent" in told and "failed" not in told)
+
+
 def _failed_first(told: Sequence[str]) -> bool:
     """Whether a failure was read while nothing that had been read said that it arrived."""
     failed = told.index("failed") if "failed" in told else None
@@ -123,16 +133,42 @@ def _failed_first(told: Sequence[str]) -> bool:
 def _judge_order(
     verdict: Verdict, letters: Sequence[Letter], book: Sequence[Mapping[str, Any]]
 ) -> None:
-    """A customer without trouble gets the messages in the order in which REST took them."""
-    numbers = {letter.text: letter for letter in letters if letter.graph == "00"}
+    """The messages of a customer arrive in the order in which REST took them, retries or not.
+
+    Judged where the official API takes them all in the end.
+    """
+    numbers = {
+        letter.text: letter
+        for letter in letters
+        if letter.graph == "00" or (letter.graph in PASSING and letter.channel == "main")
+    }
     latest: dict[str, int] = defaultdict(lambda: -1)
     for entry in book:
         letter = numbers.get(entry["text"])
-        if letter is None:
+        if letter is None or not entry["delivered"]:
             continue
         if letter.number < latest[letter.to]:
             verdict.faults.append(f"out of order: {letter}")
         latest[letter.to] = max(latest[letter.to], letter.number)
+
+
+def _judge_fallback(
+    verdict: Verdict,
+    letters: Sequence[Letter],
+    accepted: Mapping[int, str],
+    messages: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """What is refused and may be gone around goes out by a fallback that is well."""
+    due = [
+        messages.get(accepted.get(letter.number, ""))
+        for letter in letters
+        if letter.graph in CARRIED and letter.fallback == "00" and letter.channel == "main"
+    ]
+    carried = sum(message is not None and message["icon"] == "globe" for message in due)
+    verdict.counts["to be carried by the fallback"] = len(due)
+    verdict.counts["carried by the fallback"] = carried
+    if carried < CARRIED_AT_LEAST * len(due):
+        verdict.faults.append(f"the fallback carried only {carried} of {len(due)}")
 
 
 def _by_text(book: Sequence[Mapping[str, Any]]) -> defaultdict[str, list[Mapping[str, Any]]]:

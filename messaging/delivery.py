@@ -165,11 +165,11 @@ def _next_step(message: Message, attempts: list[DeliveryAttempt], now: dt.dateti
         if not breakers.probe_is_due(owner, route, now):
             continue
         step = ask(closed)
-        would_try = isinstance(step, policy.Attempt) and step.route == route
-        if would_try and breakers.claim_probe(owner, route, now):
+        if not isinstance(step, policy.Attempt) or step.route != route:
+            continue
+        if breakers.claim_probe(owner, route, now):
             # What became of a probe closes the breaker, whichever try of the message it is.
-            retries = isinstance(step, policy.Attempt) and step.reason == "retry"
-            return replace(step, reason="probe") if retries else step
+            return replace(step, reason="probe") if step.reason == "retry" else step
     return ask(rules)
 
 

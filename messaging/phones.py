@@ -21,17 +21,23 @@ def normalize(raw: str) -> str:
     )
     for text, region in readings:
         try:
-            number = phonenumbers.parse(text, region)
+            # Twice: what a country's own prefix was taken from may have another one.
+            written = _e164(_e164(text, region))
         except phonenumbers.NumberParseException:
             continue
-        written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
         if any(map(_is_valid, spellings(written))):
             return written
     raise ValueError("not a phone number")
 
 
+def _e164(text: str, region: str | None = None) -> str:
+    number = phonenumbers.parse(text, region)
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
 def _is_valid(number: str) -> bool:
-    return phonenumbers.is_valid_number(phonenumbers.parse(number))
+    # Some countries' plans are longer than E.164, which WhatsApp's ids are.
+    return len(number) <= 16 and phonenumbers.is_valid_number(phonenumbers.parse(number))
 
 
 def spellings(number: str) -> list[str]:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import environ
@@ -29,9 +29,9 @@ from config.up.gate import Gate
 from config.up.processes import Child, child_options, describe_end, forward
 from messaging import demo_settings
 
+Number = TypeVar("Number", int, float)
+
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
-# The worker finishes what it has begun within its own limit; then it gets a little more.
-WORKER_SECONDS = 20.0
 # Two signals closer than this are one wish: a process group may deliver it twice.
 SAME_WISH = 0.5
 READY_PATIENCE = 60.0
@@ -52,6 +52,8 @@ class Options:
     own_postgres: bool
     own_valkey: bool
     allowed_hosts: list[str]
+    # What the worker allows itself to finish what it has begun.
+    worker_seconds: float
 
     @property
     def url(self) -> str:
@@ -70,10 +72,7 @@ def read_options() -> Options:
     """Read the environment and `.env`. Raises StartError on a value that makes no sense."""
     env = environ.FileAwareEnv()
     environ.Env.read_env(BASE_DIR / ".env")
-    try:
-        port = env.int("PORT", default=8000)
-    except ValueError:
-        raise StartError(f"PORT is no number: {os.environ.get('PORT')!r}.") from None
+    port = _number(env.int, "PORT", 8000)
     if not 0 < port <= 65535 - len(SIMULATORS):
         raise StartError(f"PORT must lie between 1 and {65535 - len(SIMULATORS)}, not at {port}.")
     database_url = env.str("DATABASE_URL", default="")
@@ -89,7 +88,15 @@ def read_options() -> Options:
         own_postgres=not database_url,
         own_valkey=not env.str("REDIS_URL", default=""),
         allowed_hosts=env.list("ALLOWED_HOSTS", default=[]) or _own_hosts(host, public_url),
+        worker_seconds=_number(env.float, "WORKER_SHUTDOWN_SECONDS", 60.0),
     )
+
+
+def _number(read: Callable[..., Number], name: str, default: Number) -> Number:
+    try:
+        return read(name, default=default)
+    except ValueError:
+        raise StartError(f"{name} is no number: {os.environ.get(name)!r}.") from None
 
 
 def _demo_wanted(word: str, *, default: bool) -> bool:
@@ -185,7 +192,9 @@ class Supervisor:
             group.create_task(self._prepare(engines_run))
             group.create_task(self._start_engines(engines_run))
         self._gate.open()
-        self._start_child("worker", self._manage("worker"), stop_seconds=WORKER_SECONDS + 3)
+        self._start_child(
+            "worker", self._manage("worker"), stop_seconds=self.options.worker_seconds + 3
+        )
         self._start_child("listener", self._manage("listen_evolution"))
         await self._wait_until_web_is_ready()
         await self._welcome(time.monotonic() - started)

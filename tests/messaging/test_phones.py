@@ -41,6 +41,8 @@ def test_what_is_no_number_is_refused(written: str) -> None:
 
 @given(st.text() | st.from_regex(r"\+?[0-9 ()-]{0,20}", fullmatch=True))
 @example("+٥٥١١٩٩٩٩٩٠٠٤٧")
+@example("490030000")
+@example("+4920100000000000")
 def test_whatever_is_written_gives_a_number_or_a_value_error(written: str) -> None:
     try:
         number = phones.normalize(written)

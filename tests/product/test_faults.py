@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from faults.run import Plan, run
-from faults.traffic import letters
+from faults.traffic import CARRIED, letters
 from faults.verdict import judge
 
 
@@ -48,6 +48,10 @@ def test_the_verdict_finds_each_kind_of_fault() -> None:
         found = judge([letter], {0: "a"}, database, [taken] * graph, [taken] * web).faults
         return [fault.partition(":")[0] for fault in found]
 
+    proved = {"status": "unconfirmed", "decision": "held", "attempts": [
+        {"outcome": "unknown", "code": "", "rule": "first", "route": "official", "told": ("sent",)}
+    ]}  # fmt: skip
+    assert faults(proved, graph=1) == ["Meta's proof was not heard"]
     assert faults({}, graph=1) == []
     assert faults({}) == [
         "ticks for what Graph never took",
@@ -66,3 +70,25 @@ def test_the_verdict_finds_each_kind_of_fault() -> None:
     assert faults({**rejected, "decision": "no_fallback"}, graph=1) == ["an X for what arrived"]
     assert faults(rejected) == ["not finished"]
     assert judge([letter], {}, {"set_aside": 0, "messages": {}}, [], []).faults
+
+
+def test_the_verdict_finds_a_fallback_that_carries_nothing_and_a_changed_order() -> None:
+    main = [letter for letter in letters(3000, 1) if letter.channel == "main"]
+    refused = [n for n in main if n.graph in CARRIED and n.fallback == "00"]
+    row = {
+        "status": "rejected", "icon": "rejected", "route": "official", "decision": "no_fallback",
+        "waiting": False, "attempts": [],
+    }  # fmt: skip
+    accepted = {letter.number: letter.text for letter in refused}
+    database = {
+        "set_aside": 0,
+        "messages": {letter.text: {**row, "text": letter.text} for letter in refused},
+    }
+    [fault] = judge(refused, accepted, database, [], []).faults
+    assert fault == f"the fallback carried only 0 of {len(refused)}"
+
+    again = [n for n in main if n.graph == "16"]
+    two = [n for n in again if n.to == again[0].to][:2]
+    taken = [{"text": letter.text, "delivered": True} for letter in reversed(two)]
+    found = judge(two, {}, {"set_aside": 0, "messages": {}}, taken, []).faults
+    assert f"out of order: {two[0]}" in found
