@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import AppConfig
+from django.contrib.auth.signals import user_logged_out
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 from django.utils.translation import gettext_lazy as _
@@ -22,6 +23,7 @@ class MessagingConfig(AppConfig):
         # A channel that is switched off, or gone, has no alarms.
         post_save.connect(_push_saved, sender=Channel, dispatch_uid="messaging.push_saved")
         post_delete.connect(_push_saved, sender=Channel, dispatch_uid="messaging.push_deleted")
+        user_logged_out.connect(_close_sockets, dispatch_uid="messaging.close_sockets")
         post_save.connect(_ask_again, sender=Channel, dispatch_uid="messaging.ask_again")
 
 
@@ -47,3 +49,10 @@ def _push_alarms(channel: Any, **kwargs: Any) -> None:
 
 def _push_saved(instance: Any, **kwargs: Any) -> None:
     _push_alarms(instance)
+
+
+def _close_sockets(request: Any, **kwargs: Any) -> None:
+    from messaging import live
+
+    if request is not None and request.session.session_key:
+        live.signed_out(request.session.session_key)

@@ -1,12 +1,13 @@
 """Tell open pages that something changed. The only module that touches the channel layer.
 
 A push is sent after the commit and carries ids only: each socket reads what it shows from the
-database. Losing a push is never an error, since a page that reconnects catches up.
+database. Losing a push is never an error: each socket looks by itself now and then, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -24,11 +25,22 @@ log = structlog.get_logger(__name__)
 INBOX = "inbox"
 CHANNELS = "channels"
 ALARMS = "alarms"
+SIGNED_OUT = "signed_out"
 PUSH_TIMEOUT_SECONDS = 2.0
 
 
 def conversation_group(conversation_id: int) -> str:
     return f"conversation.{conversation_id}"
+
+
+def session_group(session_key: str) -> str:
+    """The sockets of one signed-in browser. The key itself is a secret and stays out of Valkey."""
+    return f"session.{hashlib.sha256(session_key.encode()).hexdigest()[:32]}"
+
+
+def signed_out(session_key: str) -> None:
+    """Let the sockets of a browser be closed that is signed out."""
+    publish(session_group(session_key), **{SIGNED_OUT: 1})
 
 
 def message_changed(message: Message) -> None:

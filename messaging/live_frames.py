@@ -3,17 +3,21 @@
 A frame is `{"kind", "key", "version", "html", "sort"}`: the page puts `html` in the place of the
 element that carries the key, unless it already shows that version or a newer one. `alarms` lists
 all that are on. Others have a kind only: `reload`, `refresh` (read the figures anew).
+
+A push may get lost, so a socket looks again and again for what changed. `Told` keeps what it told
+lately: nothing is told twice for that.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db.models import Q
+from django.db.models import Max, QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
@@ -32,6 +36,55 @@ Frame = dict[str, Any]
 OVERLAP = dt.timedelta(seconds=30)
 # More changes than this are not sent one by one: the page is told to load itself anew.
 MOST_CHANGES = 200
+# Frames of these kinds carry the version of their row; other versions are times.
+ROW_VERSIONED = ("message", "call")
+
+
+class Told:
+    """What a socket told its page lately, so that looking for what was lost repeats nothing.
+
+    A look goes back only so far (`OVERLAP`). What one does not find any more is forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+        self._found: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def knows(self, key: str, stamp: Any) -> bool:
+        """Whether the page was told this; from now on it was."""
+        self._found[key] = stamp
+        return key in self._known and bool(self._known[key] == stamp)
+
+    def differs(self, key: str, stamp: Any) -> bool:
+        """Whether it is another than at the last look; False at the first."""
+        self._found[key] = stamp
+        return bool(self._known.get(key, stamp) != stamp)
+
+    def news(self, frames: Iterable[Frame]) -> list[Frame]:
+        """Return what is new of what a look found. This ends the look."""
+        new = [
+            frame
+            for frame in frames
+            if frame["kind"] in ("refresh", "reload") or not self.knows(*_stamped(frame))
+        ]
+        self._known, self._found = self._found, {}
+        return new
+
+    def note(self, frames: Iterable[Frame]) -> None:
+        """Remember what was told without a look."""
+        self._known.update(_stamped(frame) for frame in frames)
+
+
+def _stamped(frame: Frame) -> tuple[str, Any]:
+    key = str(frame.get("key", frame["kind"]))
+    if frame["kind"] in ROW_VERSIONED:
+        return key, frame["version"]
+    # Where the version is a time, the words tell whether there is anything new.
+    words = re.sub(r'data-version="\d+"', "", str(frame.get("html", frame.get("alarms"))))
+    return key, hash(words)
 
 
 @dataclass(frozen=True)
@@ -56,19 +109,22 @@ class View:
         """Whether there is what is to be watched."""
         return True
 
-    def catch_up(self, since: dt.datetime) -> list[Frame]:
-        """Return frames for all that changed since then."""
+    def catch_up(self, since: dt.datetime, told: Told) -> list[Frame]:
+        """Return frames for all that changed since then; what was told may be left out."""
         raise NotImplementedError
+
+    def newest(self, told: Told) -> list[Frame]:
+        """Return frames for who does not say as of when they are right."""
+        return self.catch_up(timezone.now() - OVERLAP, told)
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
         """Return frames of the rows that changed, by kind, as they are now."""
         raise NotImplementedError
 
-    def allowed(self) -> bool:
-        """Whether this person may watch this."""
+    def permitted(self) -> bool:
+        """Whether this person has the rights to watch this."""
         user = self.user
-        may = user.is_active and user.is_staff and user.has_perms(self.permissions)
-        return may and self.exists()
+        return user.is_active and user.is_staff and user.has_perms(self.permissions)
 
 
 class AlarmsView(View):
@@ -79,10 +135,10 @@ class AlarmsView(View):
     permissions = ()
     group = live.ALARMS
 
-    def allowed(self) -> bool:
-        return any(map(self.user.has_perm, self.any_permission)) and super().allowed()
+    def permitted(self) -> bool:
+        return any(map(self.user.has_perm, self.any_permission)) and super().permitted()
 
-    def catch_up(self, since: dt.datetime) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, told: Told) -> list[Frame]:
         return [self._frame()]
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
@@ -112,9 +168,21 @@ class FiguresView(View):
     permissions = ("messaging.view_message",)
     group = live.INBOX
 
-    def catch_up(self, since: dt.datetime) -> list[Frame]:
-        changed = Message.objects.filter(updated_at__gte=since).exists()
-        return [{"kind": "refresh"}] if changed else []
+    def catch_up(self, since: dt.datetime, told: Told) -> list[Frame]:
+        latest = self.watched().filter(updated_at__gte=since).aggregate(at=Max("updated_at"))["at"]
+        news = bool(latest) and not told.knows(f"{self.group} latest", latest)
+        return [{"kind": "refresh"}] if self.others_changed(told) or news else []
+
+    def watched(self) -> QuerySet[Message]:
+        return Message.objects.all()
+
+    def others_changed(self, told: Told) -> bool:
+        """Whether the channels are in another state than at the last look."""
+        states = Channel.objects.order_by("pk").values_list(
+            "pk", "active", "health", "wwebjs_state", "breaker_opened_at",
+            "wwebjs_breaker_opened_at", "new_chats_stopped_until", "updated_at",
+        )  # fmt: skip
+        return told.differs("channels", tuple(states))
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
         return [{"kind": "refresh"}] if self.concerns(changed) else []
@@ -130,6 +198,12 @@ class TrailView(FiguresView):
     def group(self) -> str:  # type: ignore[override]
         return live.conversation_group(int(self.value))
 
+    def watched(self) -> QuerySet[Message]:
+        return Message.objects.filter(conversation=int(self.value))
+
+    def others_changed(self, told: Told) -> bool:
+        return False
+
     def concerns(self, changed: Mapping[str, Iterable[Any]]) -> bool:
         return bool(changed.get("messages"))
 
@@ -140,16 +214,20 @@ class InboxView(View):
     permissions = ("messaging.view_conversation", "messaging.view_message")
     group = live.INBOX
 
-    def catch_up(self, since: dt.datetime) -> list[Frame]:
-        written = Message.objects.filter(updated_at__gte=since).values("conversation_id")
+    def catch_up(self, since: dt.datetime, told: Told) -> list[Frame]:
+        written = Message.objects.filter(updated_at__gte=since)
         called = CallAttempt.objects.filter(updated_at__gte=since, incoming=True)
-        touched = Conversation.objects.filter(
-            Q(pk__in=written) | Q(pk__in=called.values("conversation_id"))
-        )
-        return self.frames({"conversations": touched.values_list("pk", flat=True)[:MOST_CHANGES]})
+        # Asked for one by one: each has an index, and both at once would read all conversations.
+        touched = {
+            id_
+            for rows in (written, called)
+            for id_ in rows.order_by().values_list("conversation_id", flat=True).distinct()
+        }
+        return self.frames({"conversations": touched})
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
-        rows = reading.conversation_list().filter(pk__in=list(changed.get("conversations", ())))
+        found = reading.conversation_list().filter(pk__in=list(changed.get("conversations", ())))
+        rows = found[:MOST_CHANGES]  # the latest; no page shows as many
         return [_conversation_frame(row) for row in reading.with_latest(list(rows))]
 
 
@@ -165,13 +243,23 @@ class ConversationView(View):
     def exists(self) -> bool:
         return Conversation.objects.filter(pk=int(self.value)).exists()
 
-    def catch_up(self, since: dt.datetime) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, told: Told) -> list[Frame]:
         found = Message.objects.filter(conversation=int(self.value), updated_at__gte=since)
-        ids = list(found.order_by("created_at").values_list("pk", flat=True)[: MOST_CHANGES + 1])
+        rows = found.order_by("created_at", "id").values_list("pk", "version")
+        ids = [
+            pk
+            for pk, version in rows[: MOST_CHANGES + 1 + len(told)]
+            if not told.knows(f"message:{pk}", version)
+        ]
         if len(ids) > MOST_CHANGES:
             return [{"kind": "reload"}]
         calls = CallAttempt.objects.filter(conversation=int(self.value), updated_at__gte=since)
         return self.frames({"messages": ids, "calls": calls.values_list("pk", flat=True)})
+
+    def newest(self, told: Told) -> list[Frame]:
+        page = reading.message_page(Conversation(pk=int(self.value)))
+        messages = [message.pk for message in page.messages]
+        return self.frames({"messages": messages, "calls": [call.pk for call in page.calls]})
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
         found = reading.messages().filter(pk__in=list(changed.get("messages", ())))
@@ -190,7 +278,7 @@ class ChannelsView(View):
     permissions = ("channels_app.view_channel",)
     group = live.CHANNELS
 
-    def catch_up(self, since: dt.datetime) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, told: Told) -> list[Frame]:
         return self.frames({"channels": Channel.objects.values_list("pk", flat=True)})
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
@@ -238,17 +326,29 @@ def views_of(query: Mapping[str, Sequence[str]], **who: Any) -> list[View]:
 
 
 def allowed(views: Iterable[View]) -> bool:
-    """Whether this person may watch all of these."""
-    return all(view.allowed() for view in views)
+    """Whether there is all of this, and this person may watch it."""
+    return all(view.permitted() and view.exists() for view in views)
 
 
-def catch_up(views: Iterable[View], since: dt.datetime | None) -> list[Frame]:
-    """Return frames for all that changed since the page was made, or was last told something."""
+def for_user(views: Iterable[View], user: User | AnonymousUser) -> list[View] | None:
+    """Return the views with this person's rights as they are now, or None where one is lacking."""
+    own = [replace(view, user=user) for view in views]
+    return own if all(view.permitted() for view in own) else None
+
+
+def catch_up(
+    views: Iterable[View], since: dt.datetime | None, told: Told | None = None
+) -> list[Frame]:
+    """Return frames for all that changed since the page was right, but for what it was told.
+
+    None: the page does not say since when; of a conversation it then gets the newest messages.
+    """
+    told = Told() if told is None else told
     found: list[Frame] = []
     for view in views:
         with translation.override(view.language):
-            found += view.catch_up((since or timezone.now()) - OVERLAP)
-    return found
+            found += view.newest(told) if since is None else view.catch_up(since - OVERLAP, told)
+    return told.news(found)
 
 
 def frames(views: Iterable[View], changed: Mapping[str, Iterable[Any]]) -> list[Frame]:

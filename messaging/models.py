@@ -275,6 +275,7 @@ class Message(models.Model):
         indexes = [
             models.Index(fields=["conversation", "-created_at", "-id"]),
             models.Index(fields=["conversation", "updated_at"]),
+            models.Index(fields=["updated_at"], name="message_updated"),
             models.Index(
                 fields=["client_reference"],
                 condition=~Q(client_reference=""),
@@ -436,7 +437,10 @@ class CallAttempt(models.Model):
                 ),
             ),
         ]
-        indexes = [models.Index(fields=["conversation", "-created_at"])]
+        indexes = [
+            models.Index(fields=["conversation", "-created_at"]),
+            models.Index(fields=["updated_at"], condition=Q(incoming=True), name="call_updated"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.phone_number} {self.created_at:%Y-%m-%d %H:%M}"

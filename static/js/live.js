@@ -5,13 +5,14 @@
 // An element carries data-live="message:<id>" and data-version; a list carries data-live-list with
 // the kinds of its elements, data-order ("asc" or "desc", by data-sort) and maybe data-max.
 // What was missed while the socket was down comes after the reconnect: the server is told until
-// when the page is up to date.
+// when the page is up to date. What was lost while it was open comes with the next ping.
 
 const texts = JSON.parse(document.getElementById("interface-texts").textContent);
 const RETRY_FIRST_MS = 500;
 const RETRY_MOST_MS = 10_000;
 const SILENCE_MS = 60_000; // the server pings every 25 s
 const HINT_AFTER_MS = 400;
+const NOT_ALLOWED = 4003; // signed out, or the person may not see this any more
 const AT_BOTTOM_PX = 60;
 
 // --- elements --------------------------------------------------------------------------------------
@@ -310,7 +311,11 @@ class Socket {
     this.socket = socket;
     this.heard = Date.now();
     socket.onmessage = (event) => this.frame(JSON.parse(event.data));
-    socket.onclose = () => socket === this.socket && this.later();
+    socket.onclose = ({ code }) => {
+      if (socket !== this.socket) return;
+      if (code === NOT_ALLOWED) location.reload(); // to the login page, or to the words that say why
+      else this.later();
+    };
   }
 
   frame(frame) {
@@ -337,7 +342,8 @@ class Socket {
       this.hint(false);
       document.dispatchEvent(new Event("alterna:times"));
     }
-    if (frame.at) this.since = frame.at;
+    // Only where the page is right as of then: a change says nothing of those that got lost before.
+    if (frame.kind === "ready" || frame.kind === "ping") this.since = frame.at;
   }
 
   later() {

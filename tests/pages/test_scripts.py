@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from django.contrib.sessions.models import Session
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 from playwright.sync_api import Browser, Page, expect
@@ -111,6 +112,8 @@ def test_a_lost_connection_is_shown_and_the_catch_up_asks_from_where_it_was(
 ) -> None:
     at = "2026-05-05T05:05:05+00:00"
     sockets.send({"kind": "ping", "at": at})
+    # A change tells nothing of those before it, whose pushes may have been lost.
+    sockets.send({"kind": "message", "at": "2026-06-06T06:06:06+00:00"})
     opened.wait_for_timeout(100)
     sockets.accepts = False
     [socket] = sockets.opened
@@ -123,6 +126,13 @@ def test_a_lost_connection_is_shown_and_the_catch_up_asks_from_where_it_was(
     expect(hint).to_be_hidden(timeout=15_000)
     last = next(s for s in reversed(sockets.opened) if "conversation=" in s.url)
     assert "since=2026-05-05T05%3A05%3A05%2B00%3A00" in last.url
+
+
+def test_who_is_signed_out_is_led_to_the_login_page(opened: Page, sockets: Sockets) -> None:
+    Session.objects.all().delete()
+    [socket] = sockets.opened
+    socket.close(code=4003)
+    opened.wait_for_url(re.compile(r"/accounts/login/\?next=/conversations/"))
 
 
 def test_older_messages_come_in_above_what_is_read(
