@@ -13,7 +13,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.providers.base import ConnectionReport
-from channels_app.providers.cloud_errors import title_for
+from channels_app.providers.cloud_errors import stored_detail, title_for
 from channels_app.session_states import SENTENCES, State
 
 _FIELDS = {
@@ -52,6 +52,7 @@ def sentence(code: str, detail: str = "") -> str:
     text = str(SENTENCES.get(code) or title_for(code))
     if "%(who)s" in text:
         return text % {"who": detail or "?"}
+    detail = stored_detail(detail)
     return f"{text.removesuffix('.')}: {detail}" if detail else text
 
 
@@ -142,4 +143,5 @@ def rows(report: ConnectionReport) -> Iterator[tuple[str, str]]:
     """Yield the details of a report as labels and values in the active language."""
     for name, value in report.details.items():
         if value:
-            yield str(_LABELS.get(name, name)), str(_VALUES.get(name, {}).get(value, value))
+            words = _VALUES.get(name, {}).get(value) or stored_detail(value)
+            yield str(_LABELS.get(name, name)), str(words)

@@ -13,6 +13,7 @@ from django.db import InterfaceError, OperationalError
 from django.db.models import ProtectedError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from django.views import defaults
 from psycopg_pool import PoolTimeout
 from rest_framework import exceptions, parsers, status
@@ -21,6 +22,9 @@ from rest_framework.serializers import as_serializer_error
 from rest_framework.views import exception_handler as drf_exception_handler
 
 from accounts.api_errors import Conflict
+
+# REST framework's own text, whose Portuguese has a typing error; our catalogue goes first.
+gettext_noop("Ensure this value is greater than or equal to {min_value}.")
 
 
 class JSONParser(parsers.JSONParser):
@@ -67,6 +71,9 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     elif isinstance(exc, Http404):
         # Django's own words name the model, and in English only.
         exc = exceptions.NotFound()
+    elif isinstance(exc, exceptions.PermissionDenied) and str(exc.detail).startswith("CSRF Failed"):
+        # REST framework's own words are in English only.
+        exc = exceptions.PermissionDenied(_("The CSRF token is missing or is not this session's."))
     elif isinstance(exc, DjangoValidationError):
         exc = exceptions.ValidationError(as_serializer_error(exc))
     response = drf_exception_handler(exc, context)

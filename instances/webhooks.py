@@ -10,15 +10,13 @@ from weakref import WeakKeyDictionary
 import structlog
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.request import UnreadablePostError
-from django.utils.decorators import method_decorator
-from django.views import View
-from django.views.decorators.csrf import csrf_exempt
 from psycopg_pool import PoolTimeout
 
 from instances import receiving
 from instances.receiving import Delivery, Received
+from messaging.webhooks import Receiver, answer
 
 log = structlog.get_logger(__name__)
 
@@ -67,8 +65,7 @@ _gatherers: WeakKeyDictionary[asyncio.AbstractEventLoop, Gatherer] = WeakKeyDict
 _receive_all = sync_to_async(receiving.receive_all, thread_sensitive=False)
 
 
-@method_decorator(csrf_exempt, name="dispatch")
-class EvolutionWebhook(View):
+class EvolutionWebhook(Receiver):
     """Answers 200 once the event is committed, 503 when it cannot be.
 
     Evolution never repeats what it got a 400, 401, 403, 404 or 422 for, but repeats after 503
@@ -85,9 +82,9 @@ class EvolutionWebhook(View):
                     receiving.MOST_BYTES + 1 - len(body)
                 )
         except UnreadablePostError:
-            return _answer(503, "unreadable")
+            return answer(503, "unreadable")
         if len(body) > receiving.MOST_BYTES:
-            return _answer(413, "too_large")
+            return answer(413, "too_large")
         delivery = Delivery(body, request.headers.get("Authorization", ""))
         gatherer = _gatherers.setdefault(asyncio.get_running_loop(), Gatherer())
         try:
@@ -97,9 +94,5 @@ class EvolutionWebhook(View):
                 result = await sync_to_async(receiving.receive, thread_sensitive=False)(delivery)
         except (DatabaseError, PoolTimeout, OSError) as error:
             log.error("event not stored; Evolution is asked to repeat", error=type(error).__name__)
-            return _answer(503, "unavailable")
-        return _answer(*result.value)
-
-
-def _answer(status: int, code: str) -> JsonResponse:
-    return JsonResponse({"code": code}, status=status)
+            return answer(503, "unavailable")
+        return answer(*result.value)

@@ -135,6 +135,17 @@ def _validate_object(type_: str, content: Any) -> None:
         raise ValidationError(
             {type_: _("The object is not in the shape that the Cloud API expects.")}
         )
+    if type_ == "reaction":
+        targets = [content[name] for name in ("message", "message_id") if name in content]
+        if len(targets) != 1 or not isinstance(targets[0], str) or not targets[0]:
+            raise ValidationError(
+                {
+                    type_: _(
+                        'Say what it is about: "message" with the id of a message here, or'
+                        ' "message_id" with the provider\'s.'
+                    )
+                }
+            )
 
 
 def preview(type_: str, text: str, content: Any) -> str:

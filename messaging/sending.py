@@ -151,6 +151,8 @@ def _store(channel: Channel, number: str, message: Message, reply_to: str | None
     now = timezone.now()
     message.conversation = conversation
     message.direction = Message.Direction.OUT
+    if message.type == "reaction":
+        message.content = _aimed(conversation, message.content)
     message.status = states.Status.QUEUED
     message.created_at = message.round_started_at = now
     if reply_to:
@@ -172,6 +174,35 @@ def _quoted(conversation: Conversation, reply_to: str) -> Message:
         raise ValidationError(
             {"context": _("There is no such message in this conversation.")}
         ) from None
+
+
+def _aimed(conversation: Conversation, content: dict[str, Any]) -> dict[str, Any]:
+    """Return a reaction's object with the provider's id of the message that it is about.
+
+    A provider's id that a program gives itself is for the provider to judge: the customer may have
+    got that message before this conversation was kept here.
+    """
+    if "message" not in content:
+        return content
+    try:
+        target = conversation.messages.get(pk=content["message"])
+    except (Message.DoesNotExist, ValidationError, ValueError):
+        raise ValidationError(
+            {"reaction": _("There is no such message in this conversation.")}
+        ) from None
+    # Only the official API takes reactions.
+    sent = target.attempts.filter(outcome=states.Outcome.ACCEPTED, route=states.Route.OFFICIAL)
+    told = sent.exclude(provider_message_id="").values_list("provider_message_id", flat=True)
+    provider_id = target.provider_message_id or told.first()
+    if not provider_id:
+        raise ValidationError(
+            {
+                "reaction": _(
+                    "This message is not known to the official API: it cannot be reacted to."
+                )
+            }
+        )
+    return {**content, "message_id": provider_id}
 
 
 def _wait_behind_others(message: Message) -> None:

@@ -11,6 +11,7 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext_lazy as _
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from psycopg_pool import PoolTimeout
@@ -27,9 +28,41 @@ MOST_BYTES = 3 * 1024 * 1024
 # MAX_ATTACHMENT_SIZE of the mission as base64, with room around it.
 MOST_WWEBJS_BYTES = 16 * 1024 * 1024
 
+_DETAILS = {
+    "bad_key": _("The x-api-key header is not that of this channel."),
+    "bad_secret": _("The Authorization header has no session's secret."),
+    "bad_signature": _("The X-Hub-Signature-256 header was not made with a channel's app secret."),
+    "method_not_allowed": _("This address does not take this method."),
+    "not_json": _("The body is no JSON object."),
+    "too_large": _("The request is too large."),
+    "unavailable": _("The event cannot be stored now: send it again."),
+    "unreadable": _("The body could not be read to its end."),
+    "wrong_instance": _("The secret is that of another instance."),
+    "wrong_token": _("No channel has this verification token."),
+}
+
+
+def answer(status: int, code: str) -> JsonResponse:
+    """Answer a provider; an error has words as well, as everywhere in the API."""
+    words = {"detail": str(_DETAILS[code])} if status >= 400 else {}
+    return JsonResponse({**words, "code": code}, status=status)
+
 
 @method_decorator(csrf_exempt, name="dispatch")
-class CloudWebhook(View):
+class Receiver(View):
+    """A door for a provider's events, without middleware."""
+
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        refusal = answer(405, "method_not_allowed")
+        refusal["Allow"] = ", ".join(self._allowed_methods())  # type: ignore[attr-defined]
+
+        async def tell() -> HttpResponse:
+            return refusal
+
+        return tell()
+
+
+class CloudWebhook(Receiver):
     """Meta's webhook: `hub.*` verification by GET, signed events by POST.
 
     200 only after the event is committed; 503 when it cannot be, so that Meta sends it again.
@@ -40,9 +73,9 @@ class CloudWebhook(View):
         try:
             allowed = await _in_thread(receiving.is_verify_token)(token)
         except (DatabaseError, PoolTimeout):
-            return _answer(503, "unavailable")
+            return answer(503, "unavailable")
         if request.GET.get("hub.mode") != "subscribe" or not allowed:
-            return _answer(403, "wrong_token")
+            return answer(403, "wrong_token")
         return HttpResponse(request.GET.get("hub.challenge", ""), content_type="text/plain")
 
     async def post(self, request: HttpRequest) -> HttpResponse:
@@ -50,40 +83,35 @@ class CloudWebhook(View):
             # Not `request.body`, which believes a missing Content-Length.
             body = request.read(MOST_BYTES + 1)
         except UnreadablePostError:
-            return _answer(400, "unreadable")
+            return answer(400, "unreadable")
         if len(body) > MOST_BYTES:
-            return _answer(413, "too_large")
+            return answer(413, "too_large")
         signature = request.headers.get("X-Hub-Signature-256", "")
         try:
             result = await _in_thread(receiving.receive_cloud)(body, signature)
         except (DatabaseError, PoolTimeout) as error:
             log.error("event not stored; the provider is asked to repeat", error=str(type(error)))
-            return _answer(503, "unavailable")
-        return _answer(*result.value)
+            return answer(503, "unavailable")
+        return answer(*result.value)
 
 
-@method_decorator(csrf_exempt, name="dispatch")
-class WwebjsWebhook(View):
+class WwebjsWebhook(Receiver):
     """wwebjs-api's callbacks. It posts each once: what is not stored now is never told again."""
 
     async def post(self, request: HttpRequest, channel_id: int) -> HttpResponse:
         try:
             body = request.read(MOST_WWEBJS_BYTES + 1)
         except UnreadablePostError:
-            return _answer(400, "unreadable")
+            return answer(400, "unreadable")
         if len(body) > MOST_WWEBJS_BYTES:
-            return _answer(413, "too_large")
+            return answer(413, "too_large")
         key = request.headers.get("x-api-key", "")
         try:
             result = await _in_thread(receiving.receive_wwebjs)(channel_id, body, key)
         except (DatabaseError, PoolTimeout, OSError) as error:
             log.error("callback not stored", error=type(error).__name__)
-            return _answer(503, "unavailable")
-        return _answer(*result.value)
-
-
-def _answer(status: int, code: str) -> JsonResponse:
-    return JsonResponse({"code": code}, status=status)
+            return answer(503, "unavailable")
+        return answer(*result.value)
 
 
 def _in_thread(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:

@@ -216,7 +216,9 @@ def _object(message: OutboundMessage) -> Any:
             content = content.get("contacts")
         content = list(content) if isinstance(content, list | tuple) else None
     elif isinstance(content, Mapping):
-        content = dict(content)
+        # Our own id of a reaction's target stays here; Meta's is beside it.
+        ours = ("message",) if message.type == "reaction" else ()
+        content = {name: content[name] for name in content if name not in ours}
     else:
         content = None
     if not content:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from django.utils import translation
 from django.utils.functional import Promise
 from django.utils.text import format_lazy
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.providers.base import SendError
@@ -332,6 +333,34 @@ def lookup(
 def title_for(code: str) -> Text:
     """Return one short sentence for a code or word, in the reader's language; "" for ""."""
     return lookup(code).title if code else ""
+
+
+def stored_title(code: str, title: str) -> str:
+    """Return the sentence that `failure` stored with a code, in the reader's language.
+
+    Of a code that stands nowhere it may be the provider's own, which stays as it is.
+    """
+    rule = lookup(code)
+    ours = bool(code) and (rule.known or title == source_text(rule.title))
+    return str(rule.title) if ours else title
+
+
+# What we put in the place of a provider's words where it said nothing: stored in English.
+_OWN_DETAILS = frozenset(
+    {
+        gettext_noop("no complete answer in time"),
+        gettext_noop("the answer is not HTTP"),
+        gettext_noop("not an address of the internet"),
+        gettext_noop("no connection in time"),
+        gettext_noop("connection refused"),
+        gettext_noop("redirected to no address"),
+    }
+)
+
+
+def stored_detail(detail: str) -> str:
+    """Return the details of a failure: our own in the reader's language, others as they are."""
+    return gettext(detail) if detail in _OWN_DETAILS else detail
 
 
 def failure(

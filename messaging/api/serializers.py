@@ -8,6 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from channels_app.models import Channel
+from channels_app.providers import cloud_errors
 from messaging import content as contents
 from messaging import media as files
 from messaging import states
@@ -18,11 +19,26 @@ class ErrorSerializer(serializers.Serializer[Message]):
     """Why a message did not go by its first route: the provider's code and words."""
 
     code = serializers.CharField(source="error_code")
-    title = serializers.CharField(source="error_title")
-    detail = serializers.CharField(source="error_detail")
+    title = serializers.SerializerMethodField()
+    detail = serializers.SerializerMethodField()
+
+    def get_title(self, message: Message) -> str:
+        return cloud_errors.stored_title(message.error_code, message.error_title)
+
+    def get_detail(self, message: Message) -> str:
+        return cloud_errors.stored_detail(message.error_detail)
 
 
 class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
+    error_title = serializers.SerializerMethodField()
+    error_detail = serializers.SerializerMethodField()
+
+    def get_error_title(self, attempt: DeliveryAttempt) -> str:
+        return cloud_errors.stored_title(attempt.error_code, attempt.error_title)
+
+    def get_error_detail(self, attempt: DeliveryAttempt) -> str:
+        return cloud_errors.stored_detail(attempt.error_detail)
+
     class Meta:
         model = DeliveryAttempt
         fields = [
@@ -129,7 +145,10 @@ class MessageSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call
 
 
 class NewMessageSerializer(serializers.Serializer[Any]):
-    """A message to send. Types other than text carry an object named after the type."""
+    """A message to send. Types other than text carry an object named after the type.
+
+    A reaction names its message by `message`, our id, or `message_id`, the provider's.
+    """
 
     channel = serializers.PrimaryKeyRelatedField(
         queryset=Channel.objects.all(),

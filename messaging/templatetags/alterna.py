@@ -102,9 +102,14 @@ def problem(of: Message | DeliveryAttempt) -> str:
     """Return the error of a message or an attempt on one line; empty where there is none."""
     if not of.error_code:
         return of.error_title
-    rule = cloud_errors.lookup(of.error_code)
-    title = str(rule.title) if rule.known else of.error_title
+    title = cloud_errors.stored_title(of.error_code, of.error_title)
     return f"{title} ({of.error_code})" if title else of.error_code
+
+
+@register.filter
+def detail(of: DeliveryAttempt) -> str:
+    """Return what was said besides the error; a provider's own words are not translated."""
+    return cloud_errors.stored_detail(of.error_detail)
 
 
 @register.filter

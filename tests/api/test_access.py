@@ -258,3 +258,11 @@ def test_programs_choose_their_language_by_header(
     }
     assert said["en"] == ["Write a text."]
     assert said["pt-BR"] == said["fr"] != said["en"]
+
+
+def test_a_form_from_elsewhere_is_refused_in_the_readers_language(staff: User) -> None:
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(staff)
+    answer = browser.post("/api/messages/", "{}", content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
+    assert answer.json()["detail"] == "O token CSRF falta ou não é o desta sessão."

@@ -15,7 +15,7 @@ from channels_app.models import Channel
 from messaging import contacts
 from messaging.models import Conversation, DeliveryAttempt, Message
 from messaging.states import Outcome, Route
-from tests.messaging.support import attempt_of, customer, deliver, jobs
+from tests.messaging.support import accept, attempt_of, customer, deliver, jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,6 +141,81 @@ def test_a_message_may_reply_to_another_of_its_conversation(send: Callable[..., 
     answer = send(context={"message": first})
     assert answer.status_code == 202
     assert answer.json()["context"] == {"message": first}
+
+
+def test_a_reaction_may_name_its_message_by_our_id(
+    api: APIClient, wired: Channel, graph: Provider
+) -> None:
+    def send(**fields: Any) -> Any:
+        return api.post(URL, {"channel": wired.pk, "to": customer(), **fields}, format="json")
+
+    target = Message.objects.get(pk=send(text="Olá").json()["id"])
+    deliver(target)
+    [attempt] = target.attempts.all()
+
+    answer = send(type="reaction", reaction={"message": str(target.pk), "emoji": "👍"})
+
+    assert answer.status_code == 202
+    expected = {"emoji": "👍", "message_id": attempt.provider_message_id}
+    assert answer.json()["reaction"] == {"message": str(target.pk), **expected}
+    deliver(Message.objects.get(pk=answer.json()["id"]))
+    assert graph.sends()[-1]["reaction"] == expected
+
+
+@pytest.mark.parametrize(
+    "reaction",
+    [
+        {"message": "elsewhere", "emoji": "👍"},
+        {"message": "waiting", "emoji": "👍"},
+        {"message": "x", "emoji": "👍"},
+        {"message": str(uuid.uuid4()), "emoji": "👍"},
+        {"message": "", "emoji": "👍"},
+        {"message_id": "", "emoji": "👍"},
+        {"message_id": 7, "emoji": "👍"},
+        {"message": "waiting", "message_id": "wamid.1", "emoji": "👍"},
+        {"emoji": "👍"},
+    ],
+)
+def test_a_reaction_to_nothing_that_the_customer_has_is_400(
+    send: Callable[..., Any], wired: Channel, graph: Provider, reaction: dict[str, str]
+) -> None:
+    waiting = send(channel=wired.pk).json()["id"]
+    elsewhere = send(channel=wired.pk, to="+5531987654321").json()["id"]
+    deliver(Message.objects.get(pk=elsewhere))
+    named = {"waiting": waiting, "elsewhere": elsewhere}
+    reaction = {name: named.get(value, value) for name, value in reaction.items()}
+
+    answer = send(channel=wired.pk, type="reaction", text="", reaction=reaction)
+
+    assert (answer.status_code, list(answer.json())) == (400, ["reaction"])
+    assert Message.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("language", "title", "detail"),
+    [
+        ("pt-br", "O provedor não respondeu a tempo", "sem resposta completa a tempo"),
+        ("en", "The provider did not answer in time", "no complete answer in time"),
+    ],
+)
+def test_our_own_words_for_an_error_are_in_the_language_of_the_answer(
+    api: APIClient, wired: Channel, language: str, title: str, detail: str
+) -> None:
+    message = accept(wired)
+    attempt = attempt_of(message, outcome=Outcome.UNKNOWN, route=Route.OFFICIAL)
+    told = {"error_code": "timeout", "error_detail": "no complete answer in time"}
+    told["error_title"] = "The provider did not answer in time"
+    DeliveryAttempt.objects.filter(pk=attempt.pk).update(**told)
+    Message.objects.filter(pk=message.pk).update(**told)
+
+    api.credentials(**{**api._credentials, "HTTP_ACCEPT_LANGUAGE": language})
+    answer = api.get(f"{URL}{message.pk}/")
+
+    assert answer.headers["Content-Language"] == language
+    found = answer.json()
+    assert found["error"] == {"code": "timeout", "title": title, "detail": detail}
+    [first] = found["attempts"]
+    assert (first["error_title"], first["error_detail"]) == (title, detail)
 
 
 def test_spaces_in_a_text_are_kept(send: Callable[..., Any]) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from http.client import BadStatusLine
+
 import pytest
 from django.utils import translation
 
-from channels_app.providers import cloud_errors
+from channels_app.providers import cloud_errors, http
 from channels_app.providers.base import Rejected
-from channels_app.providers.cloud_errors import ErrorClass, FallbackRule, lookup, title_for
+from channels_app.providers.cloud_errors import (
+    ErrorClass,
+    FallbackRule,
+    lookup,
+    stored_detail,
+    stored_title,
+    title_for,
+)
 
 R, P, C, T = ErrorClass.RETRY, ErrorClass.PERMANENT, ErrorClass.CONFIG, ErrorClass.TEMPLATE
 
@@ -134,3 +143,33 @@ def test_a_failure_carries_the_source_text_whatever_language_is_active() -> None
         error = cloud_errors.failure(Rejected, "wrong_key", "detail", http_status=403)
     assert (error.code, error.title) == ("wrong_key", "The provider refused the key")
     assert (error.detail, error.http_status) == ("detail", 403)
+
+
+@pytest.mark.parametrize(
+    ("error", "left", "words"),
+    [
+        (TimeoutError(), True, "sem resposta completa a tempo"),
+        (TimeoutError(), False, "sem conexão a tempo"),
+        (BadStatusLine("x"), True, "a resposta não é HTTP"),
+        (ConnectionRefusedError(), False, "conexão recusada"),
+        (http._NotPublic(), False, "não é um endereço da internet"),
+    ],
+)
+def test_our_own_details_are_told_in_the_language_of_the_reader(
+    error: Exception, left: bool, words: str
+) -> None:
+    with translation.override("en"):
+        stored = http._failure(error, left=left).detail
+        assert stored_detail(stored) == stored
+    with translation.override("pt-br"):
+        assert stored_detail(stored) == words
+
+
+def test_the_providers_own_words_stay_as_they_are() -> None:
+    with translation.override("pt-br"):
+        assert stored_detail("Message failed to send") == "Message failed to send"
+        assert stored_detail("") == ""
+        assert stored_title("999999", "Something new") == "Something new"
+        assert stored_title("", "") == ""
+        assert stored_title("999999", "Unknown error 999999") == "Erro desconhecido 999999"
+        assert stored_title("timeout", "x") == str(title_for("timeout"))

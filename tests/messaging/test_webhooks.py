@@ -51,6 +51,13 @@ def post(body: bytes, *, signature: str | None = None, path: str = URL) -> Any:
     )
 
 
+def told(answer: Any) -> tuple[int, str]:
+    """What an error says, which has words for people as well."""
+    assert set(answer.json()) == {"detail", "code"}
+    assert answer.json()["detail"]
+    return answer.status_code, answer.json()["code"]
+
+
 # -- verification ----------------------------------------------------------------------------------
 
 
@@ -132,7 +139,7 @@ def test_the_signature_is_that_of_the_contract(
 )
 def test_a_wrong_signature_is_401_and_nothing_is_stored(channel: Channel, signature: str) -> None:
     answer = post(EMPTY, signature=signature)
-    assert (answer.status_code, answer.json()) == (401, {"code": "bad_signature"})
+    assert told(answer) == (401, "bad_signature")
     assert not InboundEvent.objects.exists()
 
 
@@ -160,7 +167,7 @@ def test_a_channel_that_is_off_still_hears(make_channel: Callable[..., Channel])
 def test_what_is_not_json_is_400_for_those_who_may_come_in_only(
     channel: Channel, body: bytes
 ) -> None:
-    assert (post(body).status_code, post(body).json()) == (400, {"code": "not_json"})
+    assert told(post(body)) == (400, "not_json")
     assert post(body, signature="sha256=00").status_code == 401
 
 
@@ -187,7 +194,7 @@ def test_three_megabytes_are_taken_and_more_are_not(channel: Channel) -> None:
     assert len(largest) == webhooks.MOST_BYTES
     assert post(largest).status_code == 200
     answer = post(largest + b" ")
-    assert (answer.status_code, answer.json()) == (413, {"code": "too_large"})
+    assert told(answer) == (413, "too_large")
 
 
 def test_too_much_is_refused_where_its_length_is_not_told(channel: Channel) -> None:
@@ -205,7 +212,9 @@ def test_too_much_is_refused_where_its_length_is_not_told(channel: Channel) -> N
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])
 def test_other_methods_are_405(channel: Channel, method: str) -> None:
-    assert async_to_sync(getattr(AsyncClient(), method))(URL).status_code == 405
+    answer = async_to_sync(getattr(AsyncClient(), method))(URL)
+    assert told(answer) == (405, "method_not_allowed")
+    assert answer["Allow"] == "GET, POST, HEAD, OPTIONS"
 
 
 def test_an_event_for_a_number_that_is_no_channel_is_200(channel: Channel) -> None:
@@ -246,7 +255,7 @@ def test_an_event_that_cannot_be_stored_is_503_so_that_meta_repeats_it(
 
     monkeypatch.setattr(journal, "store", away)
     answer = post(EMPTY)
-    assert (answer.status_code, answer.json()) == (503, {"code": "unavailable"})
+    assert told(answer) == (503, "unavailable")
 
 
 def test_a_verification_while_the_database_is_away_is_503(
@@ -341,5 +350,6 @@ def test_the_door_of_the_web_process_needs_no_session_and_no_host_of_ours(
         return start["status"], json.loads(answer["body"])
 
     assert async_to_sync(call)(sign(EMPTY)) == (200, {"code": "stored"})
-    assert async_to_sync(call)("sha256=00") == (401, {"code": "bad_signature"})
+    code, refusal = async_to_sync(call)("sha256=00")
+    assert (code, refusal["code"], set(refusal)) == (401, "bad_signature", {"detail", "code"})
     assert InboundEvent.objects.count() == 1
