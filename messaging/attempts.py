@@ -242,9 +242,10 @@ def settle(message: Message, attempts: Sequence[DeliveryAttempt], **decided: Any
     waiting = decided.get("next_attempt_at", message.next_attempt_at)
     summary = states.summarize(
         [
-            states.AttemptState(Route(a.route), Outcome(a.outcome), Receipt(a.receipt))
+            states.AttemptState(Route(a.route), Outcome(a.outcome), Receipt(a.receipt), a.round)
             for a in attempts
         ],
+        round=message.round,
         final=bool(decision) and waiting is None,
     )
     told = _error_to_tell(attempts, summary)

@@ -241,17 +241,15 @@ def retry_message(
             raise NotRetryable(_("This channel is not active."))
         if route == "fallback" and rules.fallback is None:
             raise NotRetryable(_("This channel has no working fallback."))
-        tried = attempts.facts(attempts.of(message))
-        if route == "fallback" and policy.never_by_another_way(tried, rules):
+        tried = attempts.of(message)
+        if route == "fallback" and policy.never_by_another_way(attempts.facts(tried), rules):
             raise NotRetryable(policy.reason_text("never_fall_back"))
         message.round += 1
         message.round_route = route
         message.round_started_at = timezone.now()
-        message.decision = ""
-        message.version += 1
-        message.save()
+        message.save(update_fields=["round", "round_route", "round_started_at"])
+        attempts.settle(message, tried, decision="")
         tasks.enqueue_delivery(message)
-        live.message_changed(message)
     return message
 
 

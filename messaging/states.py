@@ -115,6 +115,7 @@ class AttemptState:
     route: Route
     outcome: Outcome
     receipt: Receipt = Receipt.NONE
+    round: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +124,13 @@ class Summary:
     route: Route | None
 
 
-def summarize(attempts: Sequence[AttemptState], *, final: bool = False) -> Summary:
+def summarize(attempts: Sequence[AttemptState], *, round: int = 1, final: bool = False) -> Summary:
     """Return status and route of an outgoing message, from its attempts in order.
 
-    `final` says that the policy has given up: then an attempt that could have been retried counts
-    as a rejection.
+    `round` is the present one: until it has an outcome, no rejection of an earlier one counts. What
+    was accepted, or may have been, stays true in every round. `final` says that the policy has
+    given up: then an attempt that could have been retried counts as a rejection.
     """
-    if not attempts:
-        return Summary(Status.REJECTED if final else Status.QUEUED, None)
     accepted = [attempt for attempt in attempts if attempt.outcome == Outcome.ACCEPTED]
     if accepted:
         best = max(accepted, key=lambda attempt: _RANK[attempt.receipt])
@@ -139,6 +139,12 @@ def summarize(attempts: Sequence[AttemptState], *, final: bool = False) -> Summa
     unknown = [attempt for attempt in attempts if attempt.outcome == Outcome.UNKNOWN]
     if unknown:
         return Summary(Status.UNCONFIRMED, unknown[-1].route)
+    present = [attempt for attempt in attempts if attempt.round == round]
+    undecided = (Outcome.STARTED, Outcome.TRANSIENT)
+    if not final and all(attempt.outcome in undecided for attempt in present):
+        attempts = present
+    if not attempts:
+        return Summary(Status.REJECTED if final else Status.QUEUED, None)
     last = attempts[-1]
     left_official = last.route != Route.OFFICIAL and attempts[0].route == Route.OFFICIAL
     rejected = any(attempt.outcome == Outcome.REJECTED for attempt in attempts)

@@ -483,6 +483,9 @@ def test_a_rejected_message_can_be_sent_again(
 
     assert answer.status_code == 202
     assert answer.json()["id"] == str(message.pk)
+    told = [answer.json()[name] for name in ("status", "icon", "route", "decision")]
+    assert told == ["queued", "clock", None, ""]
+    assert [attempt["outcome"] for attempt in answer.json()["attempts"]] == ["rejected"]
     deliver(message)
     assert (message.status, message.route) == ("sent", route)
     again = api.post(f"{URL}{message.pk}/retry/", body, format="json")

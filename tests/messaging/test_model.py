@@ -83,7 +83,9 @@ class Delivery(RuleBasedStateMachine):
     def summary(self) -> states.Summary:
         final = bool(self.decision) and self.waiting is None
         return states.summarize(
-            [states.AttemptState(a.route, a.outcome, a.receipt) for a in self.tries], final=final
+            [states.AttemptState(a.route, a.outcome, a.receipt, a.round) for a in self.tries],
+            round=self.round,
+            final=final,
         )
 
     def ask(self) -> policy.Step:
@@ -208,6 +210,9 @@ class Delivery(RuleBasedStateMachine):
             assert any(a.route != Route.OFFICIAL for a in accepted)
         if icon in (Icon.SENT, Icon.DELIVERED, Icon.READ):
             assert any(a.route == Route.OFFICIAL for a in accepted)
+        untried = all(a.round != self.round for a in self.tries)
+        if untried and not self.decision:
+            assert icon != Icon.REJECTED  # asked for, and nothing became of it yet
         if icon == Icon.REJECTED:
             assert not any(a.outcome == Outcome.UNKNOWN for a in self.tries)
         if any(a.outcome == Outcome.UNKNOWN for a in self.tries) and not accepted:

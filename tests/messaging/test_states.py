@@ -53,8 +53,10 @@ def test_a_late_failure_rejects_whatever_the_answer_was(outcome: Outcome) -> Non
     assert merge_outcome(outcome, Receipt.FAILED) == REJECTED
 
 
-def one(route: Route, outcome: Outcome, receipt: Receipt = Receipt.NONE) -> AttemptState:
-    return AttemptState(route, outcome, receipt)
+def one(
+    route: Route, outcome: Outcome, receipt: Receipt = Receipt.NONE, round: int = 1
+) -> AttemptState:
+    return AttemptState(route, outcome, receipt, round)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +129,35 @@ def test_what_the_attempts_amount_to(
     assert summarize(attempts, final=final) == summary
 
 
+@pytest.mark.parametrize("before", [REJECTED, TRANSIENT])
+def test_a_retry_shows_the_clock_until_it_has_an_outcome(before: Outcome) -> None:
+    def later(*outcomes: Outcome, route: Route = OFFICIAL) -> list[AttemptState]:
+        return [one(OFFICIAL, before), *(one(route, outcome, round=2) for outcome in outcomes)]
+
+    assert summarize(later(), round=2) == Summary(Status.QUEUED, None)
+    assert summarize(later(STARTED), round=2) == Summary(Status.SENDING, OFFICIAL)
+    assert summarize(later(TRANSIENT), round=2) == Summary(Status.QUEUED, None)
+    assert summarize(later(TRANSIENT, STARTED), round=2) == Summary(Status.SENDING, OFFICIAL)
+    assert summarize(later(STARTED, route=WWEBJS), round=2) == Summary(Status.SENDING, WWEBJS)
+    assert summarize(later(UNKNOWN), round=2) == Summary(Status.UNCONFIRMED, OFFICIAL)
+    assert summarize(later(ACCEPTED), round=2) == Summary(Status.SENT, OFFICIAL)
+    # Then all of them count again.
+    rejected = Summary(Status.REJECTED, OFFICIAL)
+    assert summarize(later(REJECTED), round=2) == rejected
+    assert summarize(later(TRANSIENT), round=2, final=True) == rejected
+    assert summarize(later(), round=2, final=True) == rejected
+
+
+def test_what_may_have_been_sent_is_not_hidden_by_a_retry() -> None:
+    attempts = [one(OFFICIAL, UNKNOWN), one(OFFICIAL, STARTED, round=2)]
+    assert summarize(attempts, round=2) == Summary(Status.UNCONFIRMED, OFFICIAL)
+
+
+def test_a_late_delivery_of_an_earlier_round_wins() -> None:
+    attempts = [one(OFFICIAL, ACCEPTED, Receipt.DELIVERED), one(OFFICIAL, STARTED, round=2)]
+    assert summarize(attempts, round=2) == Summary(Status.DELIVERED, OFFICIAL)
+
+
 @pytest.mark.parametrize(
     ("status", "route", "icon"),
     [
@@ -190,15 +221,20 @@ def test_receipts_in_any_order_and_number_end_the_same(
 @given(
     st.lists(
         st.builds(
-            AttemptState, st.sampled_from(Route), st.sampled_from(Outcome), st.sampled_from(Receipt)
+            AttemptState,
+            st.sampled_from(Route),
+            st.sampled_from(Outcome),
+            st.sampled_from(Receipt),
+            st.integers(1, 3),
         )
     ),
+    st.integers(1, 3),
     st.booleans(),
 )
 def test_what_was_accepted_is_never_called_rejected(
-    attempts: list[AttemptState], final: bool
+    attempts: list[AttemptState], round: int, final: bool
 ) -> None:
-    summary = summarize(attempts, final=final)
+    summary = summarize(attempts, round=round, final=final)
     accepted = any(attempt.outcome == ACCEPTED for attempt in attempts)
     assert accepted == (summary.status in (Status.SENT, Status.DELIVERED, Status.READ))
     if not accepted and any(attempt.outcome == UNKNOWN for attempt in attempts):
