@@ -5,6 +5,8 @@ The one-machine product of `manage.py up` makes its own keys and so passes them 
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,17 +34,42 @@ def production_is_safe(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             problems.append(
                 Error(f"ENCRYPTION_KEYS: key {position + 1} is no Fernet key.", id="alterna.E002")
             )
-    host = urlsplit(settings.PUBLIC_URL).hostname
-    if settings.DEBUG and host not in ("127.0.0.1", "localhost", "::1"):
+    elsewhere = ", ".join(_elsewhere())
+    if settings.DEBUG and elsewhere:
         problems.append(
-            Error(f"DEBUG is on, but PUBLIC_URL ({host}) is not this machine.", id="alterna.E003")
+            Error(f"DEBUG is on, but this is not this machine: {elsewhere}.", id="alterna.E003")
         )
-    if not settings.DEBUG:
-        if settings.SECRET_KEY == settings.INSECURE_SECRET_KEY:
-            problems.append(Error("SECRET_KEY is the published default.", id="alterna.E004"))
-        if not settings.ALLOWED_HOSTS:
-            problems.append(Error("ALLOWED_HOSTS is empty.", id="alterna.E005"))
+    if settings.SECRET_KEY == settings.INSECURE_SECRET_KEY and (elsewhere or not settings.DEBUG):
+        problems.append(Error("SECRET_KEY is the published default.", id="alterna.E004"))
+    if not settings.DEBUG and not settings.ALLOWED_HOSTS:
+        problems.append(Error("ALLOWED_HOSTS is empty.", id="alterna.E005"))
     return problems
+
+
+def _elsewhere() -> Iterator[str]:
+    """Name each setting that says that others than this machine have a part in the product."""
+    public = urlsplit(settings.PUBLIC_URL).hostname or ""
+    if not _is_here(public):
+        yield f"PUBLIC_URL ({public})"
+    # A path is a socket; several hosts may be named.
+    hosts = str(settings.DATABASES["default"].get("HOST") or "localhost").split(",")
+    if others := [host for host in hosts if not (host.startswith("/") or _is_here(host))]:
+        yield f"DATABASE_URL ({', '.join(others)})"
+    if not _is_here(settings.HOST):
+        yield f"HOST ({settings.HOST})"
+    if others := [name for name in settings.ALLOWED_HOSTS if not _is_here(name)]:
+        yield f"ALLOWED_HOSTS ({', '.join(others)})"
+
+
+def _is_here(host: str) -> bool:
+    """Whether only this machine is meant by a host: a loopback address or a name of one."""
+    name = host.strip("[]").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def refuse_unsafe() -> None:

@@ -28,6 +28,7 @@ environ.Env.read_env(BASE_DIR / ".env")
 # --- where things are ---------------------------------------------------------------------------
 
 DATA_DIR = Path(env.path("DATA_DIR", default=str(BASE_DIR / ".data")).root)
+HOST = env.str("HOST", default="127.0.0.1")
 PORT = env.int("PORT", default=8000)
 # Where providers and browsers reach this installation; the webhook addresses are made from it.
 PUBLIC_URL = env.str("PUBLIC_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")

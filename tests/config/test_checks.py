@@ -39,11 +39,62 @@ def test_each_unsafe_value_is_named(
         refuse_unsafe()
 
 
-def test_debug_is_fine_on_this_machine(settings: Settings) -> None:
+@pytest.fixture
+def development(settings: Settings) -> Settings:
+    """Django's own server, on the developer's machine."""
     settings.DEBUG = True
     settings.SECRET_KEY = settings.INSECURE_SECRET_KEY
     settings.PUBLIC_URL = "http://127.0.0.1:8000"
+    settings.HOST = "127.0.0.1"
+    settings.ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", ".localhost"]
+    return settings
+
+
+@pytest.mark.parametrize("database", ["", "localhost", "127.0.0.1", "::1", "/run/postgres"])
+def test_debug_is_fine_on_this_machine(
+    database: str, development: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(development.DATABASES["default"], "HOST", database)
     assert ids() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"PUBLIC_URL": "https://chat.example.com"}, "PUBLIC_URL (chat.example.com)"),
+        ({"HOST": "0.0.0.0"}, "HOST (0.0.0.0)"),
+        ({"HOST": ""}, "HOST ()"),
+        ({"ALLOWED_HOSTS": ["localhost", "chat.example.com"]}, "ALLOWED_HOSTS (chat.example.com)"),
+        ({"ALLOWED_HOSTS": ["*"]}, "ALLOWED_HOSTS (*)"),
+        ({"ALLOWED_HOSTS": ["192.168.0.7"]}, "ALLOWED_HOSTS (192.168.0.7)"),
+    ],
+)
+def test_debug_and_the_published_key_are_refused_where_others_have_a_part(
+    changes: dict[str, Any], named: str, development: Settings
+) -> None:
+    for name, value in changes.items():
+        setattr(development, name, value)
+    assert ids() == ["alterna.E003", "alterna.E004"]
+    [first, _] = production_is_safe(None)
+    assert first.msg == f"DEBUG is on, but this is not this machine: {named}."
+
+
+@pytest.mark.parametrize("host", ["db.example.com", "localhost,db.example.com", "10.0.0.7"])
+def test_debug_is_refused_beside_a_database_elsewhere(
+    host: str, development: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(development.DATABASES["default"], "HOST", host)
+    assert ids() == ["alterna.E003", "alterna.E004"]
+
+
+def test_debug_is_refused_for_a_public_name_alone(tmp_path: Path) -> None:
+    names = {"DEBUG": "1", "ALLOWED_HOSTS": "chat.example.com", "SECRET_KEY": "safe"}
+    names |= {"DATABASE_URL": "postgres://db.example.com/x", "REDIS_URL": "redis://localhost:1"}
+    answer = manage(
+        "check", data_dir=tmp_path, ENCRYPTION_KEYS=Fernet.generate_key().decode(), **names
+    )
+    assert answer.returncode == 1
+    assert "DATABASE_URL (db.example.com), ALLOWED_HOSTS (chat.example.com)" in answer.stderr
 
 
 UNSAFE = {"DATABASE_URL": "postgres://nowhere.invalid/x", "SECRET_KEY": "safe"}
