@@ -438,6 +438,7 @@ class Supervisor:
         """Stop in the order that loses nothing."""
         for child in sorted(self._children, key=lambda child: STOP_ORDER.index(child.name)):
             await child.stop(self._hurry)
+            self.say("up", f"{child.name} has stopped")
         if self._engines is not None:
             self._engines.withdraw()
         if self._wished_at is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import time
@@ -162,6 +163,9 @@ def test_sigterm_stops_all_in_order_and_leaves_nothing(product: Product) -> None
     below = product.processes()
     assert product.stop(signal.SIGTERM) == 0
     assert product.lines[-1] == "up         | stopped"
+    # First who takes work, last who keeps it.
+    stopped = re.findall(r"^up +\| (\w+) has stopped$", product.output, re.MULTILINE)
+    assert stopped == ["web", "listener", "worker", "valkey", "postgres"]
     assert [process for process in below if process.is_running()] == []
     assert not (product.data_dir / "engines.json").exists()
     assert not (product.data_dir / "postgres" / "postmaster.pid").exists()
