@@ -22,6 +22,9 @@ NUMBERS = (
     ("+55 11 99999-0047", "the API refuses (24-hour window): ✕, then the globe"),
     ("+55 11 99999-0050", "the customer opted out: ✕, and no fallback goes around that"),
     ("+55 11 99999-0647", "the API refuses, and the fallback does not know the number: ✕ stays"),
-    ("+55 11 99999-0080", "the API does not answer: `?`, and no blind second send"),
+    (
+        "+55 11 99999-0080",
+        "the API does not answer: `?`, a minute later the globe; may arrive twice (or `hold` it)",
+    ),
     ("+55 11 99999-0067", "accepted, then refused two seconds later: the fallback goes out, once"),
 )
