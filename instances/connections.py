@@ -304,14 +304,14 @@ def probe(session_id: int) -> None:
         _cure(session, cure)
 
 
-def heard(channel: Channel, *, code: str = "") -> None:
-    """An event said that something changed: ask now. `code` is the QR code that it brought."""
+def heard(channel: Channel, *, qr_digest: str = "") -> None:
+    """An event said that something changed: ask now. `qr_digest` is of the code on show."""
     with transaction.atomic():
         row = _locked(channel.pk)
         if row is None:
             return
-        if code:
-            _note_code(row, code)
+        if qr_digest:
+            _note_code(row, qr_digest)
         row.probe_at = None
         row.save(update_fields=["qr_digest", "qr_seen_at", "probe_at"])
         tasks.enqueue_probe(row.pk)
@@ -477,7 +477,7 @@ def _keep(
 def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
     _note_connection(row, told, now)
     if told.qr:
-        _note_code(row, told.qr)
+        _note_code(row, hashlib.sha256(told.qr.encode()).hexdigest())
     seen = derive(told, _known(row), now=now)
     if told.connection in ("open", "close") or seen.code in ("no_instance", "instance_gone"):
         row.qr_digest, row.qr_seen_at = "", None
@@ -529,8 +529,7 @@ def _note_connection(row: WhatsAppSession, told: Told, now: dt.datetime) -> None
         row.connection, row.connection_reason, row.connection_changed_at = word, "", now
 
 
-def _note_code(row: WhatsAppSession, code: str) -> None:
-    digest = hashlib.sha256(code.encode()).hexdigest()
+def _note_code(row: WhatsAppSession, digest: str) -> None:
     if digest != row.qr_digest:
         row.qr_digest, row.qr_seen_at = digest, timezone.now()
         # A page that shows the code fetches the new one.

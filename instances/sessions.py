@@ -62,11 +62,11 @@ def apply_qr(channel: Channel, event: QrEvent) -> None:
 
 
 def _apply_qr(channel: Channel, event: QrEvent) -> None:
-    if event.code:
+    if event.digest:
         _set_connection(channel, Connection.CONNECTING, QR_SHOWN)
     else:
         _set_connection(channel, Connection.CLOSE, QR_LIMIT)
-    connections.heard(channel, code=event.code)
+    connections.heard(channel, qr_digest=event.digest)
 
 
 def _set_connection(channel: Channel, state: str, reason: str) -> None:

@@ -447,7 +447,9 @@ class CallAttempt(models.Model):
 
 
 class InboundEvent(models.Model):
-    """A raw event, exactly as a provider delivered it, stored once before it is answered.
+    """A raw event as a provider delivered it, stored once before it is answered.
+
+    Tokens and codes that link a phone are left out (`inbound.withheld`).
 
     `source` says which reader understands it, `source_key` which channel it came for. Events of
     one source key are read in the order of their ids. `skipped` names the kinds in it of which

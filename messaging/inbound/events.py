@@ -126,11 +126,13 @@ class SessionEvent:
 
 @dataclass(frozen=True, slots=True)
 class QrEvent:
-    """A new code to link the phone with. An empty `code` says that there will be no more."""
+    """A new code to link the phone with. An empty `digest` says that there will be no more.
+
+    The code itself is not told (`inbound.withheld`): whoever shows it asks the server.
+    """
 
     channel_key: str
-    code: str
-    pairing_code: str = ""
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)

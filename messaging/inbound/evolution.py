@@ -27,6 +27,7 @@ from messaging.inbound.events import (
     RevokeEvent,
     UnreadableEvent,
 )
+from messaging.inbound.withheld import digest_of
 from messaging.states import CallStatus, Receipt
 
 # Baileys' words, then those of the WHATSAPP-BUSINESS channel. DELETED is left out on purpose:
@@ -542,7 +543,7 @@ def _removed(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
 def _qr(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
     qr = _dict(data, "qrcode")
     if code := _text(qr, "code"):
-        yield QrEvent(channel, code, _text(qr, "pairingCode"))
+        yield QrEvent(channel, digest_of(code))
     elif "qrcode" not in data and "statusCode" in data:
         # The limit is reached (§3).
         yield QrEvent(channel, "")

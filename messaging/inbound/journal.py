@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from channels_app.models import Channel
 from messaging import tasks
-from messaging.inbound import apply
+from messaging.inbound import apply, withheld
 from messaging.models import InboundEvent
 from messaging.storable import storable
 
@@ -23,6 +23,11 @@ BATCH = 100
 READ_FIELDS = ["state", "error", "skipped", "processed_at"]
 # Against deadlocks. While the database is away the sweep asks again.
 READ_TRIES = 3
+# Whichever way an event comes, and whoever stores it.
+_WITHOUT_SECRETS: dict[str, Callable[[Any], Any]] = {
+    InboundEvent.Source.EVOLUTION: withheld.from_evolution,
+    InboundEvent.Source.WWEBJS: withheld.from_wwebjs,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +47,18 @@ def store(*, source: str, source_key: str, dedupe_key: str, payload: Any) -> Non
 def store_all(source: str, events: Sequence[Raw]) -> None:
     """Store raw events in this order and have them read; known ones change nothing.
 
+    Tokens and codes that link a phone are left out (`inbound.withheld`).
     They are committed before the reader is asked for, so a waiting reader finds them; where the
     process ends in between, the sweep asks again. Raises a database error when nothing is stored.
     """
+    without_secrets = _WITHOUT_SECRETS.get(source, lambda payload: payload)
     InboundEvent.objects.bulk_create(
         [
             InboundEvent(
                 source=source,
                 source_key=event.source_key,
                 dedupe_key=event.dedupe_key[:200],
-                payload=storable(event.payload),
+                payload=storable(without_secrets(event.payload)),
             )
             for event in events
         ],

@@ -18,6 +18,7 @@ from messaging.inbound.events import (
     RevokeEvent,
     UnreadableEvent,
 )
+from messaging.inbound.withheld import digest_of
 from messaging.states import CallStatus, Receipt
 from tests.inbound_evolution.bodies import ANA, LID, body, key, read_one
 
@@ -165,10 +166,14 @@ def test_the_state_of_the_session(event: str, data: Any, expected: Any) -> None:
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        ({"qrcode": {"code": "2@x", "pairingCode": None}}, QrEvent("shop", "2@x")),
+        ({"qrcode": {"code": "2@x", "pairingCode": None}}, QrEvent("shop", digest_of("2@x"))),
         (
             {"qrcode": {"code": "2@x", "pairingCode": "ABCD1234"}},
-            QrEvent("shop", "2@x", "ABCD1234"),
+            QrEvent("shop", digest_of("2@x")),
+        ),
+        (
+            {"qrcode": {"code": f"sha256:{digest_of('2@x')}", "pairingCode": "withheld"}},
+            QrEvent("shop", digest_of("2@x")),
         ),
         (
             {"message": "QR code limit reached, please login again", "statusCode": 500},

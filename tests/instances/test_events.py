@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,29 @@ def test_a_call_rings_and_is_missed_in_one_note(evolution: Evolution) -> None:
     missed = CallAttempt.objects.filter(call_id="C9", status="missed")
     wait_until(lambda: (read(), missed.exists())[1])
     assert missed.get().conversation.contact.phone_number == f"+{CUSTOMER}"
+
+
+@pytest.mark.parametrize("way", ["by_webhook", "by_websocket"])
+def test_neither_way_leaves_a_token_or_a_code_behind(
+    way: str, request: pytest.FixtureRequest, evolution: Evolution
+) -> None:
+    session: WhatsAppSession = request.getfixturevalue(way)
+    evolution.control("settings", expose_token=True)
+    code = {"instance": NAME, "code": "2@secret", "pairingCode": "ABCD1234", "base64": "data:png"}
+    evolution.control("event", instance=NAME, event="qrcode.updated", data={"qrcode": code})
+    wait_until(lambda: _connection(session) == ("connecting", "qr"))
+    assert session.qr_digest == hashlib.sha256(b"2@secret").hexdigest()
+    kept = InboundEvent.objects.filter(payload__event="qrcode.updated").latest("id").payload
+    assert kept["apikey"] == "withheld"
+    digest = f"sha256:{session.qr_digest}"
+    assert kept["data"]["qrcode"] == {
+        "instance": NAME, "code": digest, "pairingCode": "withheld", "base64": "withheld",
+    }  # fmt: skip
+    # Read again it says the same.
+    before = WhatsAppSession.objects.get().qr_seen_at
+    InboundEvent.objects.update(state="pending")
+    read()
+    assert WhatsAppSession.objects.get().qr_seen_at == before
 
 
 def _connection(session: WhatsAppSession) -> tuple[str, str]:

@@ -70,10 +70,10 @@ def post(web: str, session: WhatsAppSession) -> Any:
     return send
 
 
-def test_it_stores_the_event_as_it_came_and_then_answers_200(post: Any) -> None:
-    assert post(event()).status_code == 200
+def test_it_stores_the_event_as_it_came_but_for_the_token_and_then_answers_200(post: Any) -> None:
+    assert post(event(apikey="EAAG-of-the-business")).status_code == 200
     stored = InboundEvent.objects.get()
-    assert stored.payload == event()
+    assert stored.payload == event(apikey="withheld")
     assert stored.source == "evolution"
     assert texts() == ["oi"]
 

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import translation
 
+from messaging.inbound import journal
 from messaging.models import Conversation, InboundEvent, Message
 
 pytestmark = pytest.mark.django_db
@@ -47,6 +48,18 @@ def test_a_message_shows_its_attempts_and_cannot_be_changed(
     assert b'name="_save"' not in page.content
     assert staff_client.post(f"{url}/change/", {"text": "x"}).status_code == 403
     assert staff_client.post(f"{url}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_an_event_is_shown_without_the_token_that_came_with_it(staff_client: Client) -> None:
+    payload = {"event": "call", "apikey": "EAAG-of-the-business", "data": {"id": "C1"}}
+    journal.store(source="evolution", source_key="1", dedupe_key="k", payload=payload)
+    event = InboundEvent.objects.get()
+
+    page = staff_client.get(f"/admin/messaging/inboundevent/{event.pk}/change/")
+
+    assert page.status_code == 200
+    assert b"C1" in page.content
+    assert b"EAAG" not in page.content
 
 
 @pytest.mark.parametrize("page", ["/admin/", "/admin/messaging/message/"])

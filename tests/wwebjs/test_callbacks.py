@@ -27,6 +27,7 @@ from messaging.inbound.events import (
     UnreadableEvent,
 )
 from messaging.inbound.receiving import Received
+from messaging.inbound.withheld import digest_of
 from messaging.models import InboundEvent, Message, ParkedReceipt
 from messaging.states import Receipt
 from simulators.base import run_in_thread
@@ -314,6 +315,16 @@ def test_a_callback_is_stored_once(attached: Channel) -> None:
         assert hand_in(attached, ack) == Received.STORED
     stored = InboundEvent.objects.get()
     assert (stored.source, stored.source_key) == ("wwebjs", str(attached.pk))
+
+
+@pytest.mark.django_db
+def test_codes_that_link_a_phone_are_not_stored(attached: Channel) -> None:
+    for kind, name in (("qr", "qr"), ("code", "code")):
+        assert hand_in(attached, callback(kind, {name: "2@secret"})) == Received.STORED
+    kept = [event.payload["data"] for event in InboundEvent.objects.order_by("id")]
+    assert kept == [{"qr": f"sha256:{digest_of('2@secret')}"}, {"code": "withheld"}]
+    read_events()
+    assert not InboundEvent.objects.exclude(state="done").exists()
 
 
 @pytest.mark.django_db
