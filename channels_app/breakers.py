@@ -78,6 +78,33 @@ def open_(channel: Channel, route: str, *, code: str, late: bool = False) -> Non
 
 def close(channel: Channel, route: str) -> None:
     """Close the breaker, where it is open: the way took a message."""
+    with transaction.atomic():
+        if _close(channel, route):
+            incidents.recovered(channel, route=_incident_route(channel, route), at=timezone.now())
+
+
+def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
+    """Signal receiver: a breaker ends with the settings that it was about.
+
+    Any other change may have mended the way as well: the next message tries.
+    """
+    saved = kwargs.get("update_fields")
+    for route, names in (("", Channel.OWN_WAY), (Incident.Route.WWEBJS, Channel.WWEBJS_WAY)):
+        if instance.has_changed(set(names).intersection(saved if saved is not None else names)):
+            _forget(instance, route)
+        else:
+            prefix = _prefix(route)
+            _rows(instance, prefix).update(**{f"{prefix}_probe_at": timezone.now()})
+
+
+def _forget(channel: Channel, route: str) -> None:
+    with transaction.atomic():
+        if _close(channel, route) and _incident_route(channel, route) == Incident.Route.OFFICIAL:
+            # The alarm of a session ends when its care sees it ready, or with the session.
+            incidents.end_quietly(channel, route=Incident.Route.OFFICIAL)
+
+
+def _close(channel: Channel, route: str) -> bool:
     prefix = _prefix(route)
     closed: dict[str, Any] = {
         f"{prefix}_opened_at": None,
@@ -86,11 +113,13 @@ def close(channel: Channel, route: str) -> None:
         f"{prefix}_probe_at": None,
         f"{prefix}_probes": 0,
     }
-    with transaction.atomic():
-        if _rows(channel, prefix).update(**closed):
-            log.info("circuit breaker closed", channel=channel.pk, route=route)
-            incidents.recovered(channel, route=_incident_route(channel, route), at=timezone.now())
-            session_changed.send(sender=Channel, channel=channel)
+    if not _rows(channel, prefix).update(**closed):
+        return False
+    for name, value in closed.items():
+        setattr(channel, name, value)
+    log.info("circuit breaker closed", channel=channel.pk, route=_incident_route(channel, route))
+    session_changed.send(sender=Channel, channel=channel)
+    return True
 
 
 def warn(channel: Channel, route: str, *, code: str) -> None:

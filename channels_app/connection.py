@@ -57,10 +57,9 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
 
     So is one whose number is not known: the test finds it out.
     """
-    if instance.kind == Channel.Kind.OFFICIAL and instance.access_token:
-        if instance.credentials_changed or not instance.phone_number:
-            tasks.enqueue_test(instance.pk)
-        instance.remember_credentials()
+    can_be_tried = instance.kind == Channel.Kind.OFFICIAL and instance.access_token
+    if can_be_tried and (instance.has_changed(Channel.CREDENTIALS) or not instance.phone_number):
+        tasks.enqueue_test(instance.pk)
 
 
 # The names are the service's; pytest must not take them for tests where they are imported.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
@@ -70,6 +72,10 @@ class Channel(models.Model):
     )
     # What proves the channel's own way at Meta.
     CREDENTIALS = ("graph_url", "graph_version", "phone_number_id", "access_token")
+    # By what the channel's own way and its wwebjs session are reached: with others of these, what
+    # was found out about a way is about something else.
+    OWN_WAY = ("kind", *CREDENTIALS, "evolution_url", "evolution_api_key", "instance_name")
+    WWEBJS_WAY = ("kind", "fallback", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id")
     COEXISTENCE_PER_SECOND = 20
     SECRETS = (
         "access_token",
@@ -282,11 +288,7 @@ class Channel(models.Model):
             fields = [field for field in self._meta.concrete_fields if not field.primary_key]
             kwargs["update_fields"] = [f.name for f in fields if f.attname not in kept]
         super().save(*args, **kwargs)
-        if self.breaker_opened_at or self.wwebjs_breaker_opened_at:
-            # The change may have mended it: the next message tries.
-            Channel.objects.filter(pk=self.pk).update(
-                breaker_probe_at=timezone.now(), wwebjs_breaker_probe_at=timezone.now()
-            )
+        self._remember(kwargs.get("update_fields"))
 
     def clean(self) -> None:
         """Check what one field alone cannot; errors are keyed by the field that is to be mended."""
@@ -315,26 +317,28 @@ class Channel(models.Model):
         if errors:
             raise ValidationError(errors)
 
-    _stored_credentials: tuple[str, ...] | None = None
+    # Settings of the ways as they are stored.
+    _stored: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def from_db(cls, *args: Any, **kwargs: Any) -> Self:
         channel = super().from_db(*args, **kwargs)
-        if channel.get_deferred_fields().isdisjoint(cls.CREDENTIALS):
-            channel.remember_credentials()
+        channel._remember()
         return channel
 
-    def remember_credentials(self) -> None:
-        """From now on `credentials_changed` is about those of this moment."""
-        self._stored_credentials = self._credentials()
+    def _remember(self, saved: Iterable[str] | None = None) -> None:
+        names = {*self.OWN_WAY, *self.WWEBJS_WAY} & self.__dict__.keys()
+        if saved is not None:
+            names &= {*saved}
+        self._stored = {**self._stored, **{name: self.__dict__[name] for name in names}}
 
-    @property
-    def credentials_changed(self) -> bool:
-        """Whether the credentials at Meta are others than those that were loaded, or are new."""
-        return self._stored_credentials != self._credentials()
+    def has_changed(self, names: Iterable[str]) -> bool:
+        """Whether one of these settings of a way is another than the stored one, or is new.
 
-    def _credentials(self) -> tuple[str, ...]:
-        return tuple(getattr(self, name) for name in self.CREDENTIALS)
+        While the channel is being saved it is about what was stored before.
+        """
+        loaded = [name for name in names if name in self.__dict__]
+        return any(self._stored.get(name) != self.__dict__[name] for name in loaded)
 
     @property
     def has_wwebjs(self) -> bool:

@@ -32,7 +32,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from channels_app import incidents, tasks
+from channels_app import breakers, incidents, tasks
 from channels_app.models import Channel, Incident, WwebjsSession
 from channels_app.providers.wwebjs import other_brazilian_form
 from channels_app.providers.wwebjs_sessions import Begun, SessionTrouble, WwebjsSessions
@@ -65,7 +65,6 @@ LEASE = dt.timedelta(seconds=30)
 PROBES_AT_A_TIME = 8
 MOST_PROBES = 64
 _LINKED = (State.QR, State.PAIRING, State.CONNECTED, State.READY)
-_SETTINGS = ("kind", "fallback", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id")
 
 
 class SessionRefused(Exception):
@@ -391,7 +390,7 @@ def announce(channel: Channel, *, reason: str) -> None:
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
     """Signal receiver: the settings may have changed, so what is known may not hold any more."""
     changed = kwargs.get("update_fields")
-    if changed is not None and not {*_SETTINGS} & {*changed}:
+    if changed is not None and not {*Channel.WWEBJS_WAY} & {*changed}:
         return
     if not instance.has_wwebjs:
         if not kwargs.get("created"):
@@ -430,7 +429,7 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
     now = timezone.now()
     if row.wwebjs_checked_at is not None and row.wwebjs_checked_at > asked_at:
         return
-    changed = any(getattr(row, name) != getattr(channel, name) for name in _SETTINGS)
+    changed = any(getattr(row, name) != getattr(channel, name) for name in Channel.WWEBJS_WAY)
     if changed or (session.commanded_at is not None and session.commanded_at > asked_at):
         return
     seen = _derive(session, told, now)
@@ -439,6 +438,9 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
         _note_drop(row, session, seen, now)
     if seen.state == State.READY:
         _note_ready(row, session, now)
+        if row.wwebjs_state != State.READY and field_of(row.wwebjs_breaker_code):
+            # It was asked with the same address, key and name that had been refused.
+            breakers.close(row, ROUTE)
     care = Care(
         wanted=session.wanted and row.active,
         tries=session.tries,

@@ -213,6 +213,73 @@ def test_a_fallback_that_refuses_its_key_is_left_alone(wired: Channel, wwebjs: P
     assert alarms(wired) == [("wwebjs", "wrong_key", 1)]
 
 
+def opened(channel: Channel, route: str, **changes: Any) -> tuple[bool, list[Any]]:
+    """Open the breaker, save the channel with the changes; whether it is open, and the alarms."""
+    breakers.open_(channel, route, code="wrong_key")
+    channel = Channel.objects.get(pk=channel.pk)
+    for name, value in changes.items():
+        setattr(channel, name, value)
+    channel.save()
+    told = breakers.is_open(channel, route)
+    channel.refresh_from_db()
+    assert breakers.is_open(channel, route) == told
+    return told, [route for route, *_ in alarms(channel)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "still"),
+    [
+        ({"wwebjs_api_key": "another"}, ["wwebjs"]),
+        ({"wwebjs_url": "http://127.0.0.1:9"}, []),
+        ({"wwebjs_session_id": "another"}, []),
+        ({"fallback": "none"}, []),
+    ],
+)
+def test_a_breaker_of_the_fallback_ends_with_the_settings_that_it_was_about(
+    wired: Channel, changes: dict[str, Any], still: list[str]
+) -> None:
+    # Where only the key is another one, the alarm ends once the session is seen to be ready.
+    assert opened(wired, Route.WWEBJS, **changes) == (False, still)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"access_token": "EAAnew"}, {"phone_number_id": "2"}, {"graph_url": "http://127.0.0.1:9"}],
+)
+def test_a_breaker_of_the_official_way_ends_with_its_credentials(
+    wired: Channel, changes: dict[str, Any]
+) -> None:
+    assert opened(wired, Route.OFFICIAL, **changes) == (False, [])
+
+
+@pytest.mark.parametrize("name", ["evolution_url", "evolution_api_key", "instance_name"])
+def test_a_breaker_of_a_baileys_channel_ends_with_its_settings(
+    make_channel: Callable[..., Channel], name: str
+) -> None:
+    phone = make_channel(
+        kind="baileys", phone_number_id="", instance_name="x",
+        evolution_url="http://127.0.0.1:9", evolution_api_key="k",
+    )  # fmt: skip
+    assert opened(phone, Route.BAILEYS, **{name: "http://127.0.0.1:8"})[0] is False
+
+
+def test_other_changes_leave_a_breaker_open_and_let_the_next_message_try(wired: Channel) -> None:
+    changes = {"name": "Outro", "app_secret": "another", "confirm_seconds": 5}
+    for route in (Route.OFFICIAL, Route.WWEBJS):
+        assert opened(wired, route, **changes)[0] is True
+        wired.refresh_from_db()
+        assert breakers.probe_is_due(wired, route, timezone.now())
+
+
+def test_a_save_of_other_fields_alone_closes_no_breaker(wired: Channel) -> None:
+    breakers.open_(wired, Route.OFFICIAL, code="190")
+    wired.access_token = "EAAnew"
+    wired.save(update_fields=["name"])
+    assert breakers.is_open(Channel.objects.get(), Route.OFFICIAL)
+    wired.save()
+    assert not breakers.is_open(Channel.objects.get(), Route.OFFICIAL)
+
+
 def test_an_error_of_one_message_opens_nothing(wired: Channel) -> None:
     sent(wired, graph="47")
     wired.refresh_from_db()

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from channels_app import incidents
+from channels_app import breakers, incidents
 from channels_app.models import Channel
 from instances.models import WhatsAppSession
 from messaging import live_frames
@@ -90,6 +90,24 @@ def test_what_is_ready_not_looked_at_or_not_used_is_no_trouble(
 ) -> None:
     Channel.objects.filter(pk=attached.pk).update(**fields)
     assert warnings(staff_client) == ("", "")
+
+
+def test_a_mended_key_ends_the_warning_and_another_fallback_speaks_of_its_own_breaker(
+    staff_client: Client, attached: Channel, by_baileys: Channel
+) -> None:
+    Channel.objects.filter(pk=attached.pk).update(wwebjs_state="ready", wwebjs_state_code="ready")
+    for changes in (
+        {"wwebjs_api_key": "mended"},
+        {"fallback": "baileys", "fallback_channel": by_baileys.fallback_channel},
+    ):
+        breakers.open_(attached, "wwebjs", code="wrong_key")
+        assert "Would not work now" in warnings(staff_client)[1]
+        channel = Channel.objects.get(pk=attached.pk)
+        for name, value in changes.items():
+            setattr(channel, name, value)
+        channel.save()
+        assert warnings(staff_client) == ("", "")
+        assert "data-breaker" not in staff_client.get("/channels/").content.decode()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from django.core import mail
 from django.db import connection
 from django.utils import timezone
 
-from channels_app import incidents, tasks, wwebjs_session
+from channels_app import breakers, incidents, tasks, wwebjs_session
 from channels_app.models import Channel, Incident, WwebjsSession
 from channels_app.signals import session_changed
 from simulators.base import run_in_thread
@@ -65,6 +65,27 @@ def test_a_session_that_is_due_is_asked_once(ready: Channel, server: Server, lat
     ready.refresh_from_db()
     assert ready.wwebjs_checked_at is not None
     assert ready.wwebjs_checked_at > timezone.now() - dt.timedelta(seconds=5)
+
+
+def test_a_key_that_was_mended_on_the_server_closes_the_breaker(
+    ready: Channel, server: Server, later: Later
+) -> None:
+    server.settings.api_key = "another"
+    breakers.open_(ready, "wwebjs", code="wrong_key")
+    assert wwebjs_session.state(ready).code == "wrong_key"
+    later(5)
+    server.settings.api_key = WWEBJS_KEY
+    assert wwebjs_session.state(ready).state == "ready"
+    assert not breakers.is_open(Channel.objects.get(), "wwebjs")
+    # What is not about key, address or name is for a message to find out.
+    breakers.open_(ready, "wwebjs", code="424242")
+    later(5)
+    server.steer("unready")
+    assert wwebjs_session.state(ready).state == "connected"
+    later(5)
+    server.steer("make_ready")
+    assert wwebjs_session.state(ready).state == "ready"
+    assert breakers.is_open(Channel.objects.get(), "wwebjs")
 
 
 def test_while_a_code_is_shown_it_is_asked_quickly(attached: Channel, server: Server) -> None:
