@@ -38,10 +38,13 @@ class FallingBackSerializer(serializers.ModelSerializer[Channel]):
 
 
 class ChannelSerializer(serializers.ModelSerializer[Channel]):
-    """A channel. Each write-only secret has a boolean `<name>_set` in the answers."""
+    """A channel. Each write-only secret has a boolean `<name>_set` in the answers.
+
+    `fallback_channel` goes with `fallback` "baileys" only: with any other it becomes null.
+    """
 
     health_detail = InWordsField()
-    fallback_for = FallingBackSerializer(source="falling_back_here", many=True, read_only=True)
+    fallback_for = FallingBackSerializer(many=True, read_only=True)
 
     class Meta:
         model = Channel
@@ -117,6 +120,6 @@ class ChannelViewSet(viewsets.ModelViewSet[Channel]):
 
     def perform_destroy(self, instance: Channel) -> None:
         """Say whose fallback it is, where that is what keeps it."""
-        if names := ", ".join(other.name for other in instance.fallback_for.all()):
+        if names := instance.is_fallback_of:
             raise IsFallback(_("It is the fallback of: %(names)s") % {"names": names})
         super().perform_destroy(instance)

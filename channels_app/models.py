@@ -255,7 +255,8 @@ class Channel(models.Model):
             ),
             models.CheckConstraint(
                 name="channel_fallback_channel_when_baileys",
-                condition=~Q(fallback="baileys") | Q(fallback_channel__isnull=False),
+                condition=Q(fallback="baileys", fallback_channel__isnull=False)
+                | (~Q(fallback="baileys") & Q(fallback_channel__isnull=True)),
                 violation_error_message=_("Choose the Baileys channel of the fallback."),
             ),
             models.CheckConstraint(
@@ -283,6 +284,9 @@ class Channel(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         if self.fallback == self.Fallback.WWEBJS and not self.wwebjs_session_id:
             self.wwebjs_session_id = f"alterna-{self.phone_number_id or slugify(self.name)}"[:64]
+        self._drop_unused_fallback()
+        if "fallback" in (kwargs.get("update_fields") or ()):
+            kwargs["update_fields"] = {*kwargs["update_fields"], "fallback_channel"}
         if not self._state.adding and not args and kwargs.get("update_fields") is None:
             kept = {*self.TOLD, *self.get_deferred_fields()}
             fields = [field for field in self._meta.concrete_fields if not field.primary_key]
@@ -293,6 +297,7 @@ class Channel(models.Model):
     def clean(self) -> None:
         """Check what one field alone cannot; errors are keyed by the field that is to be mended."""
         super().clean()
+        self._drop_unused_fallback()
         errors: dict[str, Any] = {}
         required = {
             self.Kind.OFFICIAL: ("graph_url", "graph_version", "phone_number_id", "access_token"),
@@ -316,6 +321,11 @@ class Channel(models.Model):
                 ) % {"name": other.name}
         if errors:
             raise ValidationError(errors)
+
+    def _drop_unused_fallback(self) -> None:
+        """Let no channel be named as the fallback of one that does not fall back to it."""
+        if self.fallback != self.Fallback.BAILEYS:
+            self.fallback_channel = None
 
     # Settings of the ways as they are stored.
     _stored: Mapping[str, str] = MappingProxyType({})
@@ -363,11 +373,7 @@ class Channel(models.Model):
     @property
     def is_fallback_of(self) -> str:
         """The names of the channels that fall back to this one, "" where none does."""
-        return ", ".join(other.name for other in self.falling_back_here())
-
-    def falling_back_here(self) -> list[Channel]:
-        """The channels that fall back to this one. Reads `fallback_for`."""
-        return [c for c in self.fallback_for.all() if c.fallback == self.Fallback.BAILEYS]
+        return ", ".join(other.name for other in self.fallback_for.all())
 
     def record_health(self, *, ok: bool, detail: str = "") -> bool:
         """Store whether the channel works, and since when. Returns whether that is a change.

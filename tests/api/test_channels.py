@@ -332,8 +332,6 @@ def test_what_alterna_finds_out_itself_is_not_written(api: APIClient) -> None:
 def test_a_channel_says_whose_fallback_it_is_also_when_it_is_deactivated(api: APIClient) -> None:
     other = create(api, BAILEYS).json()["id"]
     shop = create(api, OFFICIAL, fallback="baileys", fallback_channel=other).json()
-    # Chosen once, and not used any more.
-    create(api, OFFICIAL, name="B", phone_number_id="77", fallback_channel=other)
 
     answer = api.patch(f"{URL}{other}/", {"active": False}, format="json")
 
@@ -343,3 +341,24 @@ def test_a_channel_says_whose_fallback_it_is_also_when_it_is_deactivated(api: AP
     assert shop["fallback_for"] == []
     listed = {channel["id"]: channel["fallback_for"] for channel in api.get(URL).json()}
     assert [of["id"] for of in listed[other]] == [shop["id"]]
+
+
+@pytest.mark.parametrize("fallback", ["none", "wwebjs"])
+def test_a_channel_is_nobodys_fallback_once_another_one_is_chosen(
+    api: APIClient, fallback: str
+) -> None:
+    other = create(api, BAILEYS).json()["id"]
+    shop = create(
+        api, OFFICIAL, fallback="baileys", fallback_channel=other,
+        wwebjs_url="http://127.0.0.1:9", wwebjs_api_key="k",
+    ).json()["id"]  # fmt: skip
+    refused = api.delete(f"{URL}{other}/")
+    assert (refused.status_code, refused.json()["code"]) == (409, "in_use")
+
+    changed = api.patch(f"{URL}{shop}/", {"fallback": fallback}, format="json")
+
+    assert (changed.status_code, changed.json()["fallback_channel"]) == (200, None)
+    assert api.get(f"{URL}{other}/").json()["fallback_for"] == []
+    again = api.patch(f"{URL}{shop}/", {"fallback_channel": other}, format="json")
+    assert again.json()["fallback_channel"] is None
+    assert api.delete(f"{URL}{other}/").status_code == 204

@@ -373,6 +373,24 @@ def test_the_admin_keeps_and_replaces_secrets_as_the_page_does(
     )  # fmt: skip
 
 
+def test_the_admin_lets_go_of_a_fallback_that_is_not_used_any_more(
+    staff_client: Client, full: Channel, baileys: Channel
+) -> None:
+    full.fallback, full.fallback_channel = "baileys", baileys
+    full.save()
+    url = f"/admin/channels_app/channel/{full.pk}/change/"
+    form = staff_client.get(url).context["adminform"].form
+    data = {name: value for name, value in form.initial.items() if value is not None}
+    assert data["fallback_channel"] == baileys.pk
+
+    answer = staff_client.post(url, {**data, "fallback": "none", "active": "on"})
+
+    assert answer.status_code == 302
+    assert list(baileys.fallback_for.all()) == []
+    staff_client.post(f"/channels/{baileys.pk}/delete/")
+    assert not Channel.objects.filter(pk=baileys.pk).exists()
+
+
 def test_the_admin_does_not_print_secrets_for_those_who_may_only_look(
     full: Channel, make_user: Callable[..., User], client_for: Callable[[User], Client]
 ) -> None:
