@@ -53,13 +53,16 @@ _SESSION_ERRORS = {
     "session closed": "session_closed",
 }
 _SESSION_TROUBLE = frozenset({*_SESSION_ERRORS.values(), "session_check_failed"})
-# The texts of a 500 that stand before the send in the server's source (§0, fifth row).
+# The texts of a 500 that stand before the send in the server's source (§0, fifth row). Those of a
+# failed download cannot come: files are sent along, never as a link.
 _BEFORE_THE_SEND: dict[str, tuple[type[SendError], str]] = {
     "No LID for user": (Rejected, "not_on_whatsapp"),
     "wid error: invalid wid": (Rejected, "invalid_recipient"),
     "Cannot read properties of undefined (reading 'endsWith')": (Rejected, "refused_request"),
     "Cannot read properties of undefined (reading 'getChat')": (Transient, "session_not_ready"),
 }
+# A file that is no base64; each browser ends the sentence in its own way.
+_UNREADABLE_FILE = "InvalidCharacterError: Failed to execute 'atob' on 'Window'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,6 +447,8 @@ def _read_refusal(
         before = _BEFORE_THE_SEND.get(re.sub(r"^(Type)?Error: ", "", first_line))
         if status == 500 and before is not None:
             return error(*before)
+        if status == 500 and first_line.startswith(_UNREADABLE_FILE):
+            return error(Rejected, "refused_request")
         return error(Unknown, "server_error")
     if status == 404:
         if body is None or body.get("success") is not False:
