@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.utils.translation import gettext as _
 
 from channels_app.models import Channel
 from channels_app.session_states import State
 from channels_app.session_words import in_words, sentence
 from channels_app.wwebjs_session import stored_state
+
+# What floors above know of a Baileys channel's connection: why it cannot send now, "" where it can.
+# Asked with the channels of `card_parts.channels`; see instances.apps.
+CONNECTION: list[Callable[[Channel], str]] = []
 
 
 def fallback_trouble(channel: Channel) -> str:
@@ -33,11 +39,17 @@ def _of_session(channel: Channel) -> str:
 
 
 def baileys_trouble(other: Channel) -> str:
-    """Say why nothing would go out through a Baileys channel now; "" where it would."""
+    """Say why nothing would go out through a Baileys channel now; "" where it would.
+
+    Its health alone does not tell: that stays good while the connection is only being made anew.
+    """
     if not other.active:
         return _("The channel “%(name)s” is not active.") % {"name": other.name}
     if other.breaker_opened_at:
         return _left_alone(other.breaker_code)
+    for trouble in CONNECTION:
+        if told := trouble(other):
+            return told
     if other.health == Channel.Health.FAILING:
         return in_words(other.health_detail) or str(other.get_health_display())
     return ""

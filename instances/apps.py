@@ -11,7 +11,7 @@ class InstancesConfig(AppConfig):
 
     def ready(self) -> None:
         """Hear from the floors below: a saved channel, events about a connection."""
-        from channels_app import card_parts, signals
+        from channels_app import card_parts, readiness, signals
         from channels_app.models import Channel
         from instances import cards, connection_cards, connections, sessions
         from messaging import live_frames
@@ -26,6 +26,7 @@ class InstancesConfig(AppConfig):
         card_parts.CARD += [connection_cards.section, connection_cards.fallback]
         card_parts.PAGE += [connection_cards.beside]
         card_parts.LINE += [connection_cards.line]
+        readiness.CONNECTION += [connection_cards.trouble]
         card_parts.RELATED += ["session", "fallback_channel__session"]
         live_frames.VIEWS |= {
             "instance": connection_cards.InstanceView,

@@ -50,6 +50,18 @@ def section(channel: Channel, may_change: bool) -> SafeString:
     return render_to_string("instances/_connection.html", context)
 
 
+def trouble(channel: Channel) -> str:
+    """Say why the instance of a Baileys channel could not send now, "" where it could.
+
+    What has not been looked at yet is no trouble.
+    """
+    session = _session_of(channel)
+    seen = connections.stored(session) if session is not None else None
+    if seen is None or seen.state == State.READY or seen.code in ("", "unchecked"):
+        return ""
+    return seen.detail
+
+
 def fallback(channel: Channel, may_change: bool) -> SafeString:
     """Draw on an official channel whether the Baileys channel behind it would work now."""
     other = channel.fallback_channel
@@ -59,13 +71,13 @@ def fallback(channel: Channel, may_change: bool) -> SafeString:
     if session is None:
         return NOTHING
     seen = connections.stored(session)
-    trouble = readiness.baileys_trouble(other)
+    told = readiness.baileys_trouble(other)
     context = {
         "channel": channel,
         "other": other,
         "session": seen,
-        "works": other.active and seen.state == State.READY and not trouble,
-        "trouble": trouble or seen.detail,
+        "works": not told,
+        "trouble": told,
         "label": State(seen.state).label,
         "tone": tone(seen) if other.active else "failing",
         "linked": seen.state == State.READY,

@@ -131,6 +131,34 @@ def test_a_baileys_channel_that_could_not_send_is_warned_of(
     assert words in card
 
 
+@pytest.mark.parametrize(
+    ("state", "code", "words"),
+    [
+        ("starting", "dialling", "Evolution is connecting"),
+        ("qr", "waiting_for_scan", "Waiting for the QR code to be scanned."),
+        ("disconnected", "connection_lost", "connection"),
+        ("ready", "ready", ""),
+        ("disconnected", "unchecked", ""),
+    ],
+)
+def test_badge_dashboard_and_card_say_the_same_of_an_instance(
+    staff_client: Client, by_baileys: Channel, state: str, code: str, words: str
+) -> None:
+    # As it was when it was last ready: connecting says nothing of the channel's health.
+    Channel.objects.filter(pk=by_baileys.fallback_channel_id).update(health="ok")
+    WhatsAppSession.objects.filter(channel=by_baileys.fallback_channel).update(
+        state=state, state_code=code
+    )
+    dashboard, card = warnings(staff_client)
+    section = parse(staff_client.get("/channels/").content).one(data_fallback_works=None)
+    works = not words
+    assert section.attributes["data-fallback-works"] == str(works).lower()
+    assert ("would not work now" in section.text) is not works
+    assert ("Would not work now" in card) is not works
+    assert words in dashboard
+    assert bool(dashboard) is not works
+
+
 def test_the_dashboard_tells_a_session_s_state_since_when_and_its_last_drop(
     staff_client: Client, attached: Channel
 ) -> None:
