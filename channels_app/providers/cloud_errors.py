@@ -39,7 +39,7 @@ class ErrorClass(enum.StrEnum):
 
 
 class FallbackRule(enum.StrEnum):
-    """Whether the same message may go out another way.
+    """Whether the same message may go out another way. Each forbids more than the one before it.
 
     RETRY_FIRST: only after the official retries. AT_ONCE: now. ALARM: now, and staff are told.
     WAIT: never, the official way opens again by waiting (4^n seconds). OPT_IN: only where the
@@ -56,6 +56,10 @@ class FallbackRule(enum.StrEnum):
     @property
     def label(self) -> Text:
         return _RULE_LABELS[self]
+
+    @property
+    def strictness(self) -> int:
+        return list(FallbackRule).index(self)
 
 
 _CLASS_LABELS: dict[ErrorClass, Text] = {

@@ -6,9 +6,10 @@ import base64
 import binascii
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from channels_app.providers import cloud_errors
 from messaging.inbound.events import (
     Failure,
     MessageEvent,
@@ -76,14 +77,25 @@ def _status(key: str, status: Mapping[str, Any]) -> NeutralEvent:
     wamid = _id(status.get("id"))
     if receipt is None or wamid is None:
         return UnreadableEvent(key, f"status:{status.get('status')}"[:100])
-    errors = _dicts(status, "errors")
     return ReceiptEvent(
         channel_key=key,
         provider_message_id=wamid,
         receipt=receipt,
         reference=str(status.get("biz_opaque_callback_data") or ""),
-        failure=_failure(errors[0]) if errors else None,
+        failure=_strictest([_failure(error) for error in _dicts(status, "errors")]),
     )
+
+
+def _strictest(failures: Sequence[Failure]) -> Failure | None:
+    """Of several reasons (§3.5: `errors` is a list) the one that forbids most, the first of equals.
+
+    One of them alone is stored, and the fallback must not go around any.
+    """
+
+    def strictness(failure: Failure) -> int:
+        return cloud_errors.lookup(failure.code).fallback.strictness if failure.code else -1
+
+    return max(failures, key=strictness, default=None)
 
 
 def _failure(error: Mapping[str, Any]) -> Failure:

@@ -51,6 +51,33 @@ def test_statuses() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("codes", "told"),
+    [
+        ([131047, 131050], "131050"),
+        ([131050, 131047], "131050"),
+        ([131026, 131049, 100], "131049"),
+        ([131026, 190], "190"),
+        ([130429, 131056], "131056"),
+        ([131026, 424242], "424242"),
+        # Of two that forbid as much the first; one without a code forbids nothing.
+        ([131047, 131026], "131047"),
+        ([None, 130429], "130429"),
+        ([None], ""),
+    ],
+)
+def test_of_several_reasons_the_one_that_forbids_most_is_told(
+    codes: list[int | None], told: str
+) -> None:
+    payload = recorded("failed")
+    [status] = payload["entry"][0]["changes"][0]["value"]["statuses"]
+    status["errors"] = [{} if code is None else {"code": code} for code in codes]
+    [event] = cloud.read(payload)
+    assert isinstance(event, ReceiptEvent)
+    assert event.failure is not None
+    assert event.failure.code == told
+
+
 def test_a_failure_carries_metas_code_and_words() -> None:
     title = "This message was not delivered to maintain healthy ecosystem engagement."
     details = (
