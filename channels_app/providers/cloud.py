@@ -36,7 +36,7 @@ OBJECT_TYPES: Final = frozenset(
 )
 FILE_TYPES: Final = frozenset({"image", "video", "audio", "document", "sticker"})
 # With these a request is refused whose upload Meta does not know (any more).
-_UPLOAD_GONE: Final = frozenset({"100", "131009", "131053"})
+UPLOAD_GONE: Final = frozenset({"100", "131009", "131053"})
 CHECK_SECONDS = 10.0
 DOWNLOAD_SECONDS = 120.0
 _NUMBER_FIELDS = "display_phone_number,verified_name,quality_rating,is_on_biz_app,platform_type"
@@ -68,7 +68,7 @@ class CloudProvider:
             if not known:
                 raise
             file.remember("")
-            if error.code not in _UPLOAD_GONE:
+            if error.code not in UPLOAD_GONE:
                 raise
         # An id lives for 30 days and for the number that uploaded it (§1.5). Nothing was sent.
         body[message.type]["id"] = self._upload(file)

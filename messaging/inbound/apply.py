@@ -12,6 +12,7 @@ from django.utils import timezone
 from channels_app import wwebjs_session
 from channels_app.models import Channel
 from channels_app.providers.base import Rejected
+from channels_app.providers.cloud import UPLOAD_GONE
 from messaging import attempts, calls, contacts, live, media, phones
 from messaging.inbound import cloud, echoes, evolution, wwebjs
 from messaging.inbound.events import (
@@ -89,6 +90,10 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
         reference=event.reference,
         provider_message_id=event.provider_message_id,
     )
+    if attempt is not None and _may_be_of_another_request(attempt, event):
+        attempt = attempts.find(
+            channel_id=channel.pk, reference="", provider_message_id=event.provider_message_id
+        )
     if attempt is None and event.text and event.at is not None:
         attempt = attempts.find_unnamed(
             channel_id=channel.pk, phone_number=event.phone_number, text=event.text, at=event.at
@@ -107,6 +112,19 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
         provider_message_id=event.provider_message_id,
         error=error,
     )
+
+
+def _may_be_of_another_request(attempt: DeliveryAttempt, event: ReceiptEvent) -> bool:
+    """Whether the attempt's reference alone does not say which of its requests was refused.
+
+    An attempt to send a file asks twice where Meta does not know its upload any more, and Meta
+    tells a refusal at once, by webhook, or both (contracts/cloud-api.md §2.1). So such a refusal
+    is about the message only if it names the id that was taken; where none is known yet, it waits.
+    """
+    if not event.reference or event.failure is None or event.failure.code not in UPLOAD_GONE:
+        return False
+    other = event.provider_message_id != attempt.provider_message_id
+    return other and attempt.message.media_id is not None
 
 
 def _apply_message(channel: Channel, event: MessageEvent) -> None:

@@ -23,18 +23,30 @@ from django.utils import timezone, translation
 
 from channels_app.models import Channel
 from channels_app.providers import media_types
-from channels_app.providers.base import OutboundFile
+from channels_app.providers.base import Accepted, OutboundFile
+from messaging import attempts as outcomes
 from messaging import care, lookups, media, sending
 from messaging.inbound import media as aside
 from messaging.inbound import receiving
 from messaging.models import DeliveryAttempt, Media, MediaUpload, Message
-from messaging.states import Outcome
+from messaging.states import Outcome, Route
 from simulators.base import run_in_thread
 from simulators.evolution import SIMULATOR, InstanceSpec, create_app
 from simulators.evolution_model import EvolutionSettings
 from tests import files
 from tests.conftest import WWEBJS_KEY, WWEBJS_SESSION, Provider, Webhooks
-from tests.messaging.support import accept, customer, deliver, jobs, read_events, receive, trail
+from tests.messaging.support import (
+    accept,
+    attempt_of,
+    customer,
+    deliver,
+    jobs,
+    post,
+    read_events,
+    receive,
+    status,
+    trail,
+)
 
 if TYPE_CHECKING:
     import time_machine
@@ -87,6 +99,44 @@ def baileys(evolution: Provider, make_channel: Callable[..., Channel]) -> Channe
         evolution_api_key=KEY,
         instance_name=INSTANCE,
     )
+
+
+# -- two requests in one attempt -------------------------------------------------------------------
+
+
+def told_failed(message: Message, id: str, code: int = 131053) -> None:
+    """Meta's word by webhook of a request that it refused, at once or late (§2.1: or both)."""
+    channel = message.conversation.channel
+    post(status(message, "failed", channel=channel, id=id, errors=[{"code": code}]))
+    read_events()
+
+
+@pytest.mark.parametrize(
+    ("about", "outcome"), [("wamid.refused", "accepted"), ("wamid.taken", "rejected")]
+)
+@pytest.mark.parametrize("first", ["answer", "status"])
+def test_a_refusal_of_the_request_before_a_new_upload_is_not_one_of_the_message(
+    channel: Channel, first: str, about: str, outcome: str
+) -> None:
+    message = send(channel, upload(), customer())
+    attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
+    if first == "status":
+        told_failed(message, about)
+        attempt.refresh_from_db()
+        assert attempt.outcome == Outcome.STARTED
+    outcomes.finish(attempt, Accepted("wamid.taken"))
+    if first == "answer":
+        told_failed(message, about)
+    attempt.refresh_from_db()
+    assert attempt.outcome == outcome
+
+
+def test_a_status_that_overtakes_the_answer_of_a_text_needs_no_id(channel: Channel) -> None:
+    for message, code in ((accept(channel), 131053), (send(channel, upload(), customer()), 131047)):
+        attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
+        told_failed(message, f"wamid.{code}", code)
+        attempt.refresh_from_db()
+        assert (attempt.outcome, attempt.error_code) == (Outcome.REJECTED, str(code))
 
 
 # -- uploads --------------------------------------------------------------------------------------
