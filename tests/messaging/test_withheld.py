@@ -102,7 +102,7 @@ def test_the_journal_keeps_none_of_them_and_meta_tells_none(channel: Channel) ->
 def test_what_was_stored_before_is_cleaned_in_small_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    migration = importlib.import_module("messaging.migrations.0011_withheld")
+    migration = importlib.import_module("messaging.migrations.0012_withheld")
     monkeypatch.setattr(migration, "STEP", 2)
     plain = {"event": "call", "apikey": None, "data": {"a": 1}}
     odd = [["apikey"], "text", {"apikey": ["x"]}, {"event": "call", "data": {"qrcode": 1}}]

@@ -41,5 +41,5 @@ class Migration(migrations.Migration):
     # Each step by itself: no event waits for the whole of it.
     atomic = False
 
-    dependencies = [("messaging", "0010_names_for_people")]
+    dependencies = [("messaging", "0011_live_catch_up")]
     operations = [migrations.RunPython(clean, migrations.RunPython.noop)]
