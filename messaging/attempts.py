@@ -18,6 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop
 
 from channels_app.providers.base import Accepted, Rejected, SendError, Unknown
+from channels_app.providers.cloud_errors import NO_REASON, strictness
 from messaging import live, phones, policy, states, tasks, ways
 from messaging.content import MEDIA_TYPES
 from messaging.inbound.cloud import web_message_id
@@ -192,7 +193,7 @@ def tell_receipt(
     error: SendError | None = None,
 ) -> None:
     """Add what a provider told about an attempt. Telling it again, or late, changes nothing."""
-    if _is_known(attempt, receipt, provider_message_id):
+    if _is_known(attempt, receipt, provider_message_id, error):
         return
     # What fails here fails the caller's transaction as well, which reads many receipts.
     with transaction.atomic(savepoint=False):
@@ -220,16 +221,19 @@ def park_receipt(
     *, channel_id: int, provider_message_id: str, receipt: Receipt, error: SendError | None
 ) -> None:
     """Keep a receipt whose attempt is not known yet."""
-    ParkedReceipt.objects.get_or_create(
+    reason = {
+        "error_code": error.code[:64] if error else "",
+        "error_title": error.title[:300] if error else "",
+        "error_detail": error.detail if error else "",
+    }
+    parked, is_new = ParkedReceipt.objects.get_or_create(
         channel_id=channel_id,
         provider_message_id=provider_message_id,
         receipt=receipt,
-        defaults={
-            "error_code": error.code[:64] if error else "",
-            "error_title": error.title[:300] if error else "",
-            "error_detail": error.detail if error else "",
-        },
+        defaults=reason,
     )
+    if not is_new and strictness(reason["error_code"]) > strictness(parked.error_code):
+        ParkedReceipt.objects.filter(pk=parked.pk).update(**reason)
 
 
 def settle(message: Message, attempts: Sequence[DeliveryAttempt], **decided: Any) -> None:
@@ -304,14 +308,22 @@ def _known(attempt: DeliveryAttempt) -> _Known:
     return _Known(attempt.outcome, attempt.receipt, attempt.error_code, attempt.provider_message_id)
 
 
-def _is_known(attempt: DeliveryAttempt, told: Receipt, provider_message_id: str) -> bool:
+def _is_known(
+    attempt: DeliveryAttempt, told: Receipt, provider_message_id: str, error: SendError | None
+) -> bool:
     """Whether this was told before: receipts only climb, so an unlocked row is proof enough."""
     receipt = Receipt(attempt.receipt)
     return (
         receipt != Receipt.NONE
         and states.merge_receipt(receipt, told) == receipt
+        and not (told == Receipt.FAILED == receipt and _is_stricter(error, attempt))
         and bool(attempt.provider_message_id or not provider_message_id)
     )
+
+
+def _is_stricter(error: SendError | None, attempt: DeliveryAttempt) -> bool:
+    """Whether, of two late failures of one attempt, this one's reason is the one that stands."""
+    return error is not None and strictness(error.code) > strictness(attempt.error_code)
 
 
 def _save(attempt: DeliveryAttempt, before: _Known, attempts: Sequence[DeliveryAttempt]) -> None:
@@ -389,10 +401,10 @@ def _merge(attempt: DeliveryAttempt, told: Receipt, error: SendError | None) -> 
     before = Receipt(attempt.receipt)
     receipt = states.merge_receipt(before, told)
     outcome = states.merge_outcome(Outcome(attempt.outcome), receipt)
-    if receipt == Receipt.FAILED != before:
-        # The late word stands, whichever answer came before it or comes after it.
+    # The late word stands, whichever answer came before it or comes after it.
+    if told == receipt == Receipt.FAILED and (told != before or _is_stricter(error, attempt)):
         if error is None or not error.code:
-            error = Rejected("failed", gettext_noop("The provider gave no reason"))
+            error = Rejected(NO_REASON, gettext_noop("The provider gave no reason"))
         _set_error(attempt, code=error.code, title=error.title, detail=error.detail)
     if outcome == Outcome.ACCEPTED:
         _clear_error(attempt)

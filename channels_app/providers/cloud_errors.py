@@ -22,6 +22,8 @@ from django.utils.translation import gettext_lazy as _
 from channels_app.providers.base import SendError
 
 Text = str | Promise
+# Our word where a provider says that it failed, and not why.
+NO_REASON = "failed"
 _Kind = TypeVar("_Kind", bound=SendError)
 
 
@@ -56,10 +58,6 @@ class FallbackRule(enum.StrEnum):
     @property
     def label(self) -> Text:
         return _RULE_LABELS[self]
-
-    @property
-    def strictness(self) -> int:
-        return list(FallbackRule).index(self)
 
 
 _CLASS_LABELS: dict[ErrorClass, Text] = {
@@ -281,7 +279,7 @@ _WORDS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
      _("Too many strangers were written to; insisting costs the number.")),
     ("fallbacks_jumped", _("Unusually many messages go out by the fallback"), _P, _RETRY,
      _("A working fallback must not hide a broken official API.")),
-    ("failed", _("The provider gave no reason"), _P, _ALARM, _OUR_REQUEST),
+    (NO_REASON, _("The provider gave no reason"), _P, _ALARM, _OUR_REQUEST),
     ("lookup_failed", _("The number could not be looked up"), _R, _RETRY, _NOT_SENT),
     ("session_not_found", _("The session is not started"), _R, _RETRY, _SESSION),
     ("session_not_connected", _("The session is not connected"), _R, _RETRY, _SESSION),
@@ -332,6 +330,16 @@ def lookup(
         alarm=True,
         known=match is not None,
     )
+
+
+def strictness(code: str) -> tuple[int, str]:
+    """Return how much a reason forbids, comparable: of several for one failure the greatest counts.
+
+    No reason at all, and the word that stands for it, forbids least.
+    """
+    if code in ("", NO_REASON):
+        return -1, ""
+    return list(FallbackRule).index(lookup(code).fallback), code
 
 
 def title_for(code: str) -> Text:

@@ -87,15 +87,11 @@ def _status(key: str, status: Mapping[str, Any]) -> NeutralEvent:
 
 
 def _strictest(failures: Sequence[Failure]) -> Failure | None:
-    """Of several reasons (§3.5: `errors` is a list) the one that forbids most, the first of equals.
+    """Of several reasons (§3.5: `errors` is a list) the one that forbids most.
 
     One of them alone is stored, and the fallback must not go around any.
     """
-
-    def strictness(failure: Failure) -> int:
-        return cloud_errors.lookup(failure.code).fallback.strictness if failure.code else -1
-
-    return max(failures, key=strictness, default=None)
+    return max(failures, key=lambda failure: cloud_errors.strictness(failure.code), default=None)
 
 
 def _failure(error: Mapping[str, Any]) -> Failure:

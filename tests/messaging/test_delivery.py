@@ -864,6 +864,32 @@ def test_what_was_delivered_did_not_fail(
     assert wwebjs.sends() == []
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["after the answer", "before it"])
+@pytest.mark.parametrize("codes", list(itertools.permutations([131026, 131050, None])))
+def test_of_several_late_failures_the_one_that_forbids_most_stands(
+    wired: Channel,
+    graph: Provider,
+    wwebjs: Provider,
+    codes: tuple[int | None, ...],
+    is_known: bool,
+) -> None:
+    message = accept(wired)
+    attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
+    if is_known:
+        outcomes.finish(attempt, Accepted("wamid.1"))
+    for code in codes:
+        errors = [{"code": code, "title": f"Because of {code}"}] if code else None
+        post(status(message, "failed", channel=wired, errors=errors, with_reference=False))
+        read_events()
+    if not is_known:
+        outcomes.finish(attempt, Accepted("wamid.1"))
+
+    [attempt] = attempts(message)
+    assert (attempt.error_code, attempt.error_title) == ("131050", "Because of 131050")
+    assert deliver(message) is None
+    assert (message.icon, wwebjs.sends()) == ("rejected", [])
+
+
 def test_a_late_failure_of_an_old_message_stays_an_x(
     wired: Channel, graph: Provider, wwebjs: Provider, time_machine: TimeMachineFixture
 ) -> None:

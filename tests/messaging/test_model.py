@@ -44,7 +44,9 @@ def take(attempt: Try, told: Receipt, code: str, now: dt.datetime) -> None:
     before = attempt.receipt
     attempt.receipt = states.merge_receipt(before, told)
     attempt.outcome = states.merge_outcome(attempt.outcome, attempt.receipt)
-    if attempt.receipt == Receipt.FAILED != before:
+    if told == attempt.receipt == Receipt.FAILED and (
+        told != before or cloud_errors.strictness(code) > cloud_errors.strictness(attempt.code)
+    ):
         attempt.code = code
     if attempt.outcome == Outcome.ACCEPTED:
         attempt.code = ""
@@ -244,7 +246,7 @@ TestDelivery.settings = settings(max_examples=100, stateful_step_count=30, deadl
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from([Receipt.SENT, Receipt.DELIVERED, Receipt.READ, Receipt.FAILED]),
-        st.just("131026"),
+        st.sampled_from(["131026", "131050", "131000", ""]),
     ),
     max_size=5,
 )
@@ -264,7 +266,7 @@ def test_whatever_the_order_and_repetition_the_end_is_the_same(
 ) -> None:
     """The answer of the provider is one more event: receipts may be faster than it."""
 
-    def end(order: list[tuple[Receipt, str] | None]) -> tuple[str, str]:
+    def end(order: list[tuple[Receipt, str] | None]) -> tuple[str, str, str]:
         attempt = Try(1, Route.OFFICIAL, "first")
         for event in order:
             if event is None:
@@ -272,7 +274,7 @@ def test_whatever_the_order_and_repetition_the_end_is_the_same(
                 take(attempt, Receipt.NONE, "", NOW)
             else:
                 take(attempt, *event, NOW)
-        return attempt.outcome, attempt.receipt
+        return attempt.outcome, attempt.receipt, attempt.code
 
     order: list[tuple[Receipt, str] | None] = [None, *events]
     other = [*order, *events[:again]]
