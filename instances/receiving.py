@@ -102,10 +102,14 @@ def raw_event(channel_id: int, payload: dict[str, Any]) -> journal.Raw:
     """
     return journal.Raw(
         source_key=str(channel_id),
-        # Instances of two servers may have the same name.
-        dedupe_key=f"{channel_id}:{evolution.dedupe_key(payload)}",
+        dedupe_key=dedupe_key(channel_id, payload),
         payload=media.set_aside(payload),
     )
+
+
+def dedupe_key(channel_id: int, payload: dict[str, Any]) -> str:
+    """Return what the journal knows an event by. Instances of two servers may have one name."""
+    return f"{channel_id}:{evolution.dedupe_key(payload)}"
 
 
 def _find_sessions(headers: Iterable[str]) -> dict[str, WhatsAppSession]:

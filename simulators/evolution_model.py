@@ -634,9 +634,13 @@ def false_iso(moment: datetime, timezone: str) -> str:
 
 
 def cuid() -> str:
-    """A database id in the form of cuid."""
+    """A database id in the form of cuid, which begins with the milliseconds of its making."""
     alphabet = string.digits + string.ascii_lowercase
-    return "cmw" + "".join(secrets.choice(alphabet) for _ in range(22))
+    rest, at = time.time_ns() // 1_000_000, ""
+    while rest:
+        rest, digit = divmod(rest, 36)
+        at = alphabet[digit] + at
+    return f"c{at}" + "".join(secrets.choice(alphabet) for _ in range(16))
 
 
 def whatsapp_id() -> str:

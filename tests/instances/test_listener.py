@@ -296,6 +296,78 @@ def test_after_a_gap_it_stores_what_was_missed_once_in_order_and_before_what_com
     assert "messages.update" in kinds
 
 
+@pytest.fixture
+def heard(
+    in_websocket_mode: WhatsAppSession, evolution: Evolution, quick_beat: None, listener: Any
+) -> WhatsAppSession:
+    """A session that is joined and has caught up."""
+    evolution.open_namespace()
+    wait_until(joined(in_websocket_mode))
+    wait_to_catch_up(in_websocket_mode)
+    return in_websocket_mode
+
+
+def restarts_unheard(session: WhatsAppSession, evolution: Evolution) -> None:
+    """Evolution restarts, and the listener waits for the namespace."""
+    evolution.restarts(0.3)
+    wait_until(lambda: is_left(session))
+    wait_until(lambda: note(session) == "socket_not_open")
+
+
+def test_messages_that_waited_at_whatsapp_are_fetched_although_their_time_is_an_old_one(
+    heard: WhatsAppSession, evolution: Evolution
+) -> None:
+    now = int(time.time())
+    restarts_unheard(heard, evolution)
+    # More than a page of them, hours back, while our own socket was joined all the time.
+    old = [f"velha {n:02d}" for n in range(60)]
+    for n, text in enumerate(old):
+        evolution.writes(text, timestamp=now - 5 * 3600 + 60 * n)
+    wait_until(joined(heard))
+    evolution.writes("depois")
+    wait_until(lambda: "depois" in texts())
+    wait_until(lambda: len(texts()) == 61)
+    assert texts() == [*old, "depois"]
+
+
+def statuses() -> list[str]:
+    payloads = InboundEvent.objects.order_by("pk").values_list("payload", flat=True)
+    return [p["data"]["status"] for p in payloads if p["event"] == "messages.update"]
+
+
+def test_what_became_of_a_known_message_in_the_gap_is_fetched_once(
+    heard: WhatsAppSession, evolution: Evolution
+) -> None:
+    id_ = evolution.writes("de antes", timestamp=int(time.time()) - 600)
+    wait_until(lambda: texts() == ["de antes"])
+    evolution.control("ack", instance=NAME, id=id_, status="DELIVERY_ACK")
+    wait_until(lambda: statuses() == ["DELIVERY_ACK"])
+    wait_to_catch_up(heard)
+    for _ in range(2):
+        restarts_unheard(heard, evolution)
+        evolution.control("ack", instance=NAME, id=id_, status="READ")
+        evolution.open_namespace()
+        wait_until(joined(heard))
+        wait_to_catch_up(heard)
+        assert statuses() == ["DELIVERY_ACK", "READ"]
+    assert texts() == ["de antes"]
+
+
+def test_the_past_of_an_instance_that_was_taken_over_stays_there(
+    heard: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("inbound", instance=NAME, text="de outro programa", emit=False)
+    wait_to_catch_up(heard)
+    restarts_unheard(heard, evolution)
+    # As if all that was an hour later.
+    WhatsAppSession.objects.update(caught_up_at=timezone.now() + dt.timedelta(hours=1))
+    evolution.open_namespace()
+    wait_until(joined(heard))
+    evolution.writes("de agora")
+    wait_until(lambda: "de agora" in texts())
+    assert texts() == ["de agora"]
+
+
 def fetches(evolution: Evolution) -> int:
     return sum("/chat/findMessages" in request["path"] for request in evolution.books("requests"))
 
