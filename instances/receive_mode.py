@@ -373,7 +373,7 @@ def _advance(
             except EvolutionFailed as error:
                 if is_new and error.changed_nothing:
                     _begin_undo(session, Result.UNDONE, error.kept)
-                    _end_undo(session)
+                    _end_undo(session, untouched=True)
                     raise SwitchRefused(502, str(error)) from None
                 raise
             _write(
@@ -460,7 +460,10 @@ _CUT: dict[Mode, Callable[[WhatsAppSession], None]] = {
 
 def _finish(session: WhatsAppSession, mode: Mode) -> None:
     by_webhook = mode == Mode.WEBHOOK
-    unheard = session.caught_up_at if by_webhook and session.websocket_enabled else None
+    # What Evolution sent between the last word of the listener and now: it is not needed any more,
+    # and would not fetch it.
+    unheard = by_webhook and session.websocket_enabled
+    since = session.caught_up_at or session.switching_since
     with transaction.atomic():
         _end_change(session, Result.DONE)
         _write(
@@ -476,9 +479,8 @@ def _finish(session: WhatsAppSession, mode: Mode) -> None:
             in_sync=True,
             **_NO_SWITCH,
         )
-        if unheard is not None and not listeners.is_fresh(unheard):
-            # The listener that would have fetched it is not needed any more.
-            tasks.enqueue_fetch_missed(session.pk, since=unheard)
+        if unheard and since is not None:
+            tasks.enqueue_fetch_missed(session.pk, since=since)
     log.info("receive mode switched", instance=session.name, mode=mode.value)
     listeners.wake()
 
@@ -517,6 +519,8 @@ def _undo(
             log.warning("switch not undone yet", instance=session.name, error=error.kept)
             return error
         # With the instance its settings are gone: there is nothing to undo.
+        _end_undo(session, untouched=True)
+        return None
     _end_undo(session, webhook_url=webhook_address() if session.webhook_enabled else None)
     return None
 
@@ -530,11 +534,16 @@ def _begin_undo(session: WhatsAppSession, result: str, why: str) -> None:
         _write(session, switching_phase=Phase.UNDOING)
 
 
-def _end_undo(session: WhatsAppSession, **values: Any) -> None:
-    change = session.switching_change
+def _end_undo(session: WhatsAppSession, *, untouched: bool = False, **values: Any) -> None:
+    """`untouched`: nothing was changed at Evolution, so there was nothing to be undone."""
+    change, since = session.switching_change, session.caught_up_at
+    # Its webhook may have been off for a moment, and the listener does not fetch for it.
+    unheard = session.webhook_enabled and session.switching_to == Mode.WEBSOCKET
     with transaction.atomic():
         _end_change(session)
         _write(session, **values, **_NO_SWITCH)
+        if unheard and since is not None and not untouched:
+            tasks.enqueue_fetch_missed(session.pk, since=since)
     log.info("switch undone", instance=session.name, why=change.detail if change else "")
     listeners.wake()
 
