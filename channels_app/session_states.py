@@ -132,6 +132,10 @@ SENTENCES: dict[str, str | Promise] = {
     "not_joined": _("The socket was lost during the switch."),
     "cancelled_by_person": _("Cancelled by a person."),
     "socket_not_open": _("Evolution has not opened the instance's socket yet."),
+    "socket_unproven": _(
+        "Nothing came yet at the root of Evolution's socket: the first event shows that it is in"
+        " global mode."
+    ),
     "socket_refused": _("Evolution does not let us join the socket."),
     "socket_lost": _("The connection to Evolution's socket was lost."),
     "socket_no_answer": _("Evolution's socket does not answer."),

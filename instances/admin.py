@@ -43,9 +43,9 @@ class SessionAdmin(_ModelAdmin):
                 ),
                 # Nothing that the server answers tells: its root namespace is there either way.
                 "description": _(
-                    "Say that Evolution uses global events only where its server runs with"
-                    " WEBSOCKET_GLOBAL_EVENTS=true: on any other nothing would be received by"
-                    " WebSocket, and nobody can see that from outside."
+                    "Say that Evolution uses global events where its server runs with"
+                    " WEBSOCKET_GLOBAL_EVENTS=true: then the first event of any of its instances"
+                    " shows that the socket works. On any other server it changes nothing."
                 ),
             },
         ),

@@ -41,16 +41,19 @@ ANSWER_SECONDS = 8.0
 KNOCK_SECONDS = 1.0
 KNOCKING_SECONDS = 40.0
 
+ROOT = "/"
+
 # Why nobody is joined; `session_words` has sentences for them.
 NOT_OPEN = "socket_not_open"
+UNPROVEN = "socket_unproven"
 LOST = "socket_lost"
 NO_ANSWER = "socket_no_answer"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where and as whom to join. `shared`: the server's global mode, where the root namespace
-    carries the events of every instance."""
+    """Where and as whom to join. `shared`: somebody says that the server is in global mode, where
+    the root namespace carries the events of every instance."""
 
     url: str
     key: str
@@ -59,7 +62,7 @@ class Address:
 
     @property
     def namespace(self) -> str:
-        return "/" if self.shared else f"/{self.instance}"
+        return f"/{self.instance}"
 
 
 class _Engine(engineio.Client):
@@ -135,6 +138,10 @@ _silent = _Silent()
 class SocketClient:
     """Stays joined until it is stopped, with growing pauses between tries that fail.
 
+    The root namespace takes clients in whether anything is ever emitted there or not (§2). So of a
+    shared address both are joined, and it counts as joined once the instance's own namespace is, or
+    once any event came at the root. What comes at both is handed over twice.
+
     `on_event(payload)` and `on_change(True, "")` are called in the thread that reads the socket, in
     order: what comes after the join is handed over after it was told. They must not wait.
     `on_change(False, why)` is called from another one.
@@ -200,24 +207,33 @@ class SocketClient:
         namespace = self.address.namespace
         refusal: list[str] = []
 
-        def on_connect() -> None:
-            self._joined = True
-            self._on_change(True, "")
-            words.put("joined")
+        def on_proof() -> None:
+            if not self._joined:
+                self._joined = True
+                self._on_change(True, "")
+                words.put("joined")
+
+        def on_root_event(event: str, payload: Any = None, *_: Any) -> None:
+            on_proof()
+            self._receive(event, payload)
 
         def on_refusal(data: Any = None, *_: Any) -> None:
             refusal[:] = [_told(data)]
             words.put("refused")
 
         client.on("*", self._receive, namespace=namespace)
-        client.on("connect", on_connect, namespace=namespace)
+        client.on("connect", on_proof, namespace=namespace)
         client.on("connect_error", on_refusal, namespace=namespace)
+        if self.address.shared:
+            client.on("*", on_root_event, namespace=ROOT)
+            client.on("connect", lambda: words.put("at the root"), namespace=ROOT)
+            client.on("connect_error", on_refusal, namespace=ROOT)
         try:
             client.connect(
                 self.address.url,
                 headers={"apikey": self.address.key},
                 transports=["websocket"],
-                namespaces=[namespace],
+                namespaces=[ROOT, namespace] if self.address.shared else [namespace],
                 wait=False,
             )
             return self._stay(client, words, refusal)
@@ -229,7 +245,7 @@ class SocketClient:
 
     def _stay(self, client: _Client, words: queue.SimpleQueue[str], refusal: list[str]) -> str:
         started = asked = time.monotonic()
-        joined = waiting = False
+        joined = waiting = at_root = False
         while not self._stopped:
             try:
                 word = words.get(timeout=KNOCK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
@@ -240,14 +256,16 @@ class SocketClient:
                 return LOST
             if word == "joined":
                 joined = True
+            elif word == "at the root":
+                at_root = True
             elif word == "refused" and not joined:
                 if refusal[0] != NOT_OPEN:
                     return refusal[0]
                 if not waiting:
-                    self._on_change(False, NOT_OPEN)
+                    self._on_change(False, UNPROVEN if at_root else NOT_OPEN)
                 waiting = True
             elif not word and not joined:
-                if waiting and now - started < KNOCKING_SECONDS:
+                if waiting and (at_root or now - started < KNOCKING_SECONDS):
                     asked = now
                     client.knock(self.address.namespace)
                 elif waiting or now - asked > ANSWER_SECONDS:

@@ -21,6 +21,7 @@ from messaging.models import Message
 from tests.instances.dying import killer
 from tests.instances.support import (
     NAME,
+    OTHER,
     Evolution,
     agreed,
     joined,
@@ -281,6 +282,25 @@ def test_a_missing_namespace_leaves_the_handover_pending_with_the_webhook_on(
     assert switch(api, "webhook").status_code == 409
 
 
+def test_a_first_mode_that_is_pending_promises_no_webhook(
+    api: APIClient, session: WhatsAppSession, evolution: Evolution, listener: Any, impatient: None
+) -> None:
+    answer = switch(api, "websocket")
+    assert answer.status_code == 202
+    assert answer.json()["message"] == "WebSocket is waiting for its socket to open."
+    card = shown()
+    assert "Waiting for Evolution to open the socket" in card.notices
+    assert "what comes meanwhile is fetched afterwards" in card.notices
+    assert "webhook" not in card.notices
+    assert "No mode is active" not in card.notices
+    # This one makes the namespace, and goes to nobody.
+    evolution.writes("a primeira")
+    wait_until(joined(session))
+    care.resume_handovers()
+    assert agreed(api, evolution) == "websocket"
+    wait_until(lambda: texts() == ["a primeira"])
+
+
 def test_a_pending_handover_finishes_by_itself_after_the_first_event(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
@@ -334,7 +354,7 @@ def test_an_evolution_that_restarts_in_the_middle_of_a_switch_leaves_one_mode(
     wait_until(lambda: texts() == ["abre o socket de novo"])
 
 
-def test_who_waits_is_told_of_the_global_mode_and_a_tick_there_ends_the_wait(
+def test_who_waits_is_told_of_the_global_mode_and_a_tick_there_shortens_the_wait(
     api: APIClient,
     pending: WhatsAppSession,
     evolution: Evolution,
@@ -346,7 +366,11 @@ def test_who_waits_is_told_of_the_global_mode_and_a_tick_there_ends_the_wait(
     assert "WEBSOCKET_GLOBAL_EVENTS" in shown().notices
     evolution.control("settings", websocket_global_events=True)
     admin_client.post(link.attributes["href"], {"global_events": "on"})
-    wait_until(joined(pending), "the listener joins at the root")
+    wait_until(lambda: evolution.books("instances")["root_clients"] == 1)
+    care.resume_handovers()
+    assert state(api)["switching"]["phase"] == "joining", "the root is there in any mode"
+    evolution.writes("a de outra instância", OTHER)
+    wait_until(joined(pending), "the first event came at the root")
     care.resume_handovers()
     assert agreed(api, evolution) == "websocket"
     evolution.writes("pela raiz")

@@ -34,6 +34,8 @@ from tests.instances.support import (
     listening,
     no_database,
     read,
+    shown,
+    state,
     still_pending,
     switch,
     texts,
@@ -678,20 +680,56 @@ def test_its_threads_give_their_connections_back(
 # -- global mode -----------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("listener")
-def test_in_global_mode_it_hears_its_own_instance_at_the_root(
-    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
+@pytest.fixture
+def said_to_be_global(by_webhook: WhatsAppSession, listener: Any, impatient: None) -> Any:
+    WhatsAppSession.objects.update(global_events=True)
+    return by_webhook
+
+
+def test_in_global_mode_the_first_event_of_any_instance_ends_the_wait(
+    api: APIClient, said_to_be_global: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", websocket_global_events=True)
-    WhatsAppSession.objects.update(global_events=True)
-    # The root namespace is always there: nothing has to be waited for.
-    assert switch(api, "websocket").status_code == 200
+    assert switch(api, "websocket").status_code == 202
+    wait_until(lambda: note(said_to_be_global) == "socket_unproven")
+    assert "any other instance of its server" in shown().notices
+    evolution.writes("de outra", OTHER)
+    wait_until(joined(said_to_be_global))
+    care.resume_handovers()
     assert agreed(api, evolution) == "websocket"
-    evolution.control("inbound", instance=OTHER, text="de outra")
     evolution.writes("nossa")
-    wait_until(lambda: texts() == ["nossa"])
+    evolution.writes("nossa também")
+    # Once each, although the instance's own namespace is open by now.
+    wait_until(lambda: texts() == ["nossa", "nossa também"])
     names = {event["instance"] for event in InboundEvent.objects.values_list("payload", flat=True)}
     assert names == {NAME}
+
+
+def test_a_server_that_is_wrongly_said_to_be_global_costs_no_message(
+    api: APIClient, said_to_be_global: WhatsAppSession, evolution: Evolution
+) -> None:
+    assert switch(api, "websocket").status_code == 202
+    wait_until(lambda: note(said_to_be_global) == "socket_unproven")
+    evolution.writes("de outra", OTHER)
+    care.resume_handovers()
+    assert agreed_or_pending(api) == "pending"
+    evolution.writes("pelo webhook")
+    wait_until(joined(said_to_be_global), "its own namespace is open")
+    care.resume_handovers()
+    assert agreed(api, evolution) == "websocket"
+    evolution.writes("pelo socket")
+    wait_until(lambda: texts() == ["pelo webhook", "pelo socket"])
+    evolution.restarts(0.3)
+    wait_until(lambda: is_left(said_to_be_global))
+    wait_until(lambda: note(said_to_be_global) == "socket_unproven")
+    evolution.writes("para ninguém")
+    wait_until(lambda: texts()[2:] == ["para ninguém"], "it is fetched")
+    wait_until(joined(said_to_be_global))
+
+
+def agreed_or_pending(api: APIClient) -> str:
+    found = state(api)
+    return "pending" if found["switching"] else "agreed"
 
 
 def test_staff_tell_that_a_server_is_in_global_mode(
@@ -705,8 +743,9 @@ def test_staff_tell_that_a_server_is_in_global_mode(
     assert answer.status_code == 302
     by_websocket.refresh_from_db()
     assert (by_websocket.global_events, by_websocket.websocket_enabled) == (True, True)
-    # It leaves the instance's own namespace for the root.
-    wait_until(lambda: evolution.clients() == 0)
+    # It joins the root, too.
+    wait_until(lambda: evolution.books("instances")["root_clients"] == 1)
     wait_until(joined(by_websocket))
-    evolution.writes("pela raiz")
-    wait_until(lambda: texts() == ["pela raiz"])
+    evolution.writes("uma vez só")
+    evolution.writes("e a outra")
+    wait_until(lambda: texts() == ["uma vez só", "e a outra"])
