@@ -17,7 +17,7 @@ from accounts.permissions import StaffMayChange
 from channels_app.models import Channel
 from channels_app.session_words import in_words
 from instances import listeners, receive_mode
-from instances.models import Mode, ReceiveModeChange, WhatsAppSession
+from instances.models import Difference, Mode, ReceiveModeChange, WhatsAppSession
 
 
 def sessions() -> QuerySet[WhatsAppSession]:
@@ -73,12 +73,16 @@ class ListenerSerializer(serializers.Serializer[Any]):
 
 
 class EvolutionSerializer(serializers.Serializer[Any]):
-    """What Evolution itself says now; nulls and the `error` where it says nothing."""
+    """What Evolution itself says now; nulls and the `error` where it does not say it."""
 
-    reachable = serializers.BooleanField()
+    reachable = serializers.BooleanField(help_text="Whether it answered at all.")
     webhookEnabled = serializers.BooleanField(allow_null=True)
     websocketEnabled = serializers.BooleanField(allow_null=True)
     error = serializers.CharField(allow_null=True)
+    differs = serializers.ListField(
+        child=serializers.ChoiceField(choices=Difference.choices),
+        help_text="In what it is not as agreed. Only another `mode` can be kept by a repair.",
+    )
 
 
 class StateSerializer(serializers.Serializer[Any]):
@@ -88,7 +92,8 @@ class StateSerializer(serializers.Serializer[Any]):
     websocketEnabled = serializers.BooleanField()
     webhookConfig = WebhookConfigSerializer()
     inSync = serializers.BooleanField(
-        allow_null=True, help_text="Null where Evolution could not be asked."
+        allow_null=True,
+        help_text="Null where Evolution could not be asked, and in the middle of a switch.",
     )
     switching = SwitchingSerializer(allow_null=True)
     listener = ListenerSerializer()
@@ -248,13 +253,17 @@ def _failed(error: receive_mode.SwitchRefused) -> Response:
 
 def connection_state(session: WhatsAppSession) -> dict[str, Any]:
     """Ask Evolution, compare, and tell both sides."""
-    found = None
+    found, failure = None, None
     try:
         found = receive_mode.find(session)
     except receive_mode.SwitchRefused as error:
-        trouble: str | None = str(error)
+        failure = error.failure
+    is_missing = failure is not None and failure.code == "instance_missing"
+    is_missing = is_missing and session.mode is not None
+    if found is not None:
+        in_sync, differs = found.in_sync, list(found.differs or ())
     else:
-        trouble = None
+        in_sync, differs = (False, [Difference.INSTANCE]) if is_missing else (None, [])
     return {
         "webhookEnabled": session.webhook_enabled,
         "websocketEnabled": session.websocket_enabled,
@@ -263,7 +272,7 @@ def connection_state(session: WhatsAppSession) -> dict[str, Any]:
             "webhook_base64": session.webhook_base64,
             "events": list(receive_mode.EVENTS) if session.webhook_enabled else [],
         },
-        "inSync": found.in_sync if found else None,
+        "inSync": in_sync,
         "switching": {
             "to": session.switching_to,
             "phase": session.switching_phase,
@@ -278,9 +287,10 @@ def connection_state(session: WhatsAppSession) -> dict[str, Any]:
             "note": in_words(session.listener_note),
         },
         "evolution": {
-            "reachable": found is not None,
+            "reachable": failure is None or failure.answered,
             "webhookEnabled": found.webhook.enabled if found else None,
             "websocketEnabled": found.websocket.enabled if found else None,
-            "error": trouble,
+            "error": None if failure is None else str(failure),
+            "differs": differs,
         },
     }

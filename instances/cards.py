@@ -11,11 +11,14 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from channels_app.session_words import field_of
 from instances import listeners
 from instances.api import sessions
 from instances.live import GROUP
-from instances.models import Mode, WhatsAppSession
+from instances.models import Difference, Mode, WhatsAppSession
 from messaging import live_frames
+
+Phase = WhatsAppSession.Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +62,36 @@ def rows(session: WhatsAppSession) -> list[ModeRow]:
 
 def card(session: WhatsAppSession, *, may_change: bool) -> SafeString:
     """Return the card's HTML. Later calls make newer versions."""
+    error = session.found_error.partition("|")[0]
+    # In the middle of a switch nothing can be said.
+    drifted = session.in_sync is False and session.switching_phase in ("", Phase.JOINING)
+    is_missing = drifted and Difference.INSTANCE in session.differences
     context = {
         "session": session,
         "modes": rows(session),
         "may_change": may_change,
         "listening": session.listener_connected and listeners.is_fresh(session.listener_seen_at),
-        "on_off": f"{_('on')},{_('off')},{_('unknown')}",
+        "on_off": ",".join((_("on"), _("off"), _("unknown"))),
+        "other_mode": Difference.MODE in session.differences,
+        "drifted": drifted,
+        "is_missing": is_missing,
+        "differs": [d.label for d in session.differences if d != Difference.MODE],
+        "trouble": "" if is_missing and error == "instance_missing" else _trouble(error),
         "version": live_frames.now_ms(),
     }
     return render_to_string("instances/_card.html", context)
+
+
+def _trouble(code: str) -> str:
+    """Head what Evolution answered, or that it did not; "" where all is well."""
+    if not code:
+        return ""
+    match field_of(code, evolution=True):
+        case "evolution_api_key":
+            return _("Evolution does not accept the key:")
+        case "evolution_url" if code != "wrong_address":
+            return _("Evolution does not answer:")
+    return _("Evolution does not tell its receive mode:")
 
 
 class InstancesView(live_frames.View):

@@ -19,6 +19,19 @@ class Mode(models.TextChoices):
     WEBSOCKET = "websocket", "WebSocket"
 
 
+class Difference(models.TextChoices):
+    """In what Evolution is not as it was agreed."""
+
+    INSTANCE = "instance", _("It does not know this instance.")
+    MODE = "mode", _("Another way is on, or both, or none.")
+    ADDRESS = "webhook_url", _("Its webhook delivers to another address.")
+    SECRET = "webhook_secret", _("Its webhook does not send the secret that was set.")
+    EVENTS = "webhook_events", _("Its webhook leaves out events.")
+    BY_EVENTS = "webhook_by_events", _("Its webhook has an address for each event.")
+    BASE64 = "webhook_base64", _("Its webhook has another setting for media as Base64.")
+    SOCKET_EVENTS = "websocket_events", _("Its WebSocket leaves out events.")
+
+
 class WhatsAppSession(models.Model):
     """How a Baileys channel's Evolution instance delivers its events: one way at a time.
 
@@ -128,6 +141,8 @@ class WhatsAppSession(models.Model):
     found_at = models.DateTimeField(null=True, editable=False)
     found_error = models.CharField(max_length=300, blank=True, editable=False)
     in_sync = models.BooleanField(null=True, editable=False)
+    # Where it is not in sync: in what.
+    found_differs = models.CharField(max_length=200, blank=True, editable=False)
 
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -167,6 +182,11 @@ class WhatsAppSession(models.Model):
         if self.webhook_enabled:
             return Mode.WEBHOOK
         return Mode.WEBSOCKET if self.websocket_enabled else None
+
+    @property
+    def differences(self) -> list[Difference]:
+        """In what Evolution was not as agreed when it was last asked."""
+        return [Difference(code) for code in self.found_differs.split(",") if code]
 
     @property
     def secret_header(self) -> str:

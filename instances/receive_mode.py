@@ -27,7 +27,7 @@ from channels_app.providers.evolution_instance import (
     WebsocketConfig,
 )
 from instances import listeners, live, locks, tasks
-from instances.models import Mode, ReceiveModeChange, WhatsAppSession
+from instances.models import Difference, Mode, ReceiveModeChange, WhatsAppSession
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -66,12 +66,14 @@ class SwitchRefused(Exception):
     """The switch was not begun, or was undone: the old mode is as it was. `str()` says why.
 
     `status` is the HTTP status of the REST contract: 409 while another switch runs, 502 where
-    Evolution did not do what was asked, 503 without a running listener.
+    Evolution did not do what was asked, 503 without a running listener. `failure` is what Evolution
+    said to `find`.
     """
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, *, failure: EvolutionFailed | None = None) -> None:
         super().__init__(text)
         self.status = status
+        self.failure = failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ def forget(session: WhatsAppSession) -> None:
         found_at=None,
         found_error="",
         in_sync=None,
+        found_differs="",
         listener_connected=False,
         **_NO_SWITCH,
     )
@@ -176,13 +179,17 @@ def resume(session_id: int) -> None:
 def repair(session: WhatsAppSession, *, keep: str, user: User | None) -> Switched:
     """Make database and Evolution agree again: `keep` says which of the two is right.
 
-    Raises SwitchRefused, also where Evolution has both or neither and so cannot be kept.
+    Raises SwitchRefused, also where Evolution has both ways, neither, or the agreed one, so that
+    there is nothing of it to be kept.
     """
     wanted, base64 = session.mode or Mode.WEBHOOK, session.wants_base64
     if keep == "evolution":
         found = find(session)
         if found.webhook.enabled == found.websocket.enabled:
             raise SwitchRefused(409, _("Evolution has both ways on, or none: keep ours instead."))
+        if Difference.MODE not in found.differs:
+            text = _("Evolution has the way that is agreed; only ours can be kept of all else.")
+            raise SwitchRefused(409, text)
         wanted = Mode.WEBHOOK if found.webhook.enabled else Mode.WEBSOCKET
         base64 = found.webhook.base64
     if wanted == Mode.WEBHOOK:
@@ -195,17 +202,25 @@ def repair(session: WhatsAppSession, *, keep: str, user: User | None) -> Switche
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What `find` says of both ways, and whether it is what the database says."""
+    """What `find` says of both ways, and in what it is not what the database says.
+
+    `differs` is None in the middle of a switch, when nothing can be said.
+    """
 
     webhook: WebhookConfig
     websocket: WebsocketConfig
-    in_sync: bool
+    differs: tuple[Difference, ...] | None
+
+    @property
+    def in_sync(self) -> bool | None:
+        return None if self.differs is None else not self.differs
 
 
 def find(session: WhatsAppSession, *, timeout: float = 4.0) -> Found:
     """Ask Evolution for both ways and store the answer. Raises SwitchRefused (502).
 
-    `session` is brought up to date where a handover changed it meanwhile.
+    An instance that is not there any more differs from what was agreed. `session` is brought up to
+    date where a handover changed it meanwhile.
     """
     for _again in range(3):
         before = _agreement(session)
@@ -213,9 +228,13 @@ def find(session: WhatsAppSession, *, timeout: float = 4.0) -> Found:
         try:
             webhook, websocket = instance.webhook(), instance.websocket()
         except EvolutionFailed as error:
-            _note_found(session, before, found_error=error.kept)
-            raise SwitchRefused(502, str(error)) from None
-        found = Found(webhook, websocket, _agrees(session, webhook, websocket))
+            values: dict[str, Any] = {"found_error": error.kept}
+            if error.code == "instance_missing" and session.mode is not None:
+                values |= {"found_webhook": None, "found_websocket": None, "in_sync": False}
+                values |= {"found_differs": Difference.INSTANCE.value}
+            _note_found(session, before, **values)
+            raise SwitchRefused(502, str(error), failure=error) from None
+        found = Found(webhook, websocket, _differences(session, webhook, websocket))
         if _note_found(
             session,
             before,
@@ -223,6 +242,7 @@ def find(session: WhatsAppSession, *, timeout: float = 4.0) -> Found:
             found_websocket=websocket.enabled,
             found_error="",
             in_sync=found.in_sync,
+            found_differs=",".join(found.differs or ()),
         ):
             break
         session.refresh_from_db()
@@ -238,22 +258,35 @@ def _agreement(session: WhatsAppSession) -> tuple[Any, ...]:
     )
 
 
-def _agrees(session: WhatsAppSession, webhook: WebhookConfig, websocket: WebsocketConfig) -> bool:
-    if session.switching_to:
-        # Both may be on during a handover; the old one must be.
-        return webhook.enabled if session.webhook_enabled else True
-    if session.webhook_enabled:
-        return not websocket.enabled and _webhook_is_ours(session, webhook)
-    if session.websocket_enabled:
-        return not webhook.enabled and websocket.enabled and websocket.events >= set(EVENTS)
-    return not webhook.enabled and not websocket.enabled
+def _differences(
+    session: WhatsAppSession, webhook: WebhookConfig, websocket: WebsocketConfig
+) -> tuple[Difference, ...] | None:
+    joining = session.switching_phase == Phase.JOINING
+    if session.switching_to and not joining:
+        return None
+    # While the socket is waited for, both are on; a webhook that was not agreed is its own affair.
+    by_webhook, by_websocket = session.webhook_enabled, session.websocket_enabled or joining
+    theirs = webhook.enabled if session.mode is not None or not joining else by_webhook
+    found = []
+    if (theirs, websocket.enabled) != (by_webhook, by_websocket):
+        found.append(Difference.MODE)
+    if by_webhook and webhook.enabled:
+        found += _webhook_differences(session, webhook)
+    if by_websocket and websocket.enabled and not websocket.events >= set(EVENTS):
+        found.append(Difference.SOCKET_EVENTS)
+    return tuple(found)
 
 
-def _webhook_is_ours(session: WhatsAppSession, webhook: WebhookConfig) -> bool:
-    """Whether events reach us: our address may have become another one meanwhile."""
-    return webhook.delivers_to(
-        webhook_address(), secret_header=session.secret_header, events=EVENTS
-    ) and webhook.base64 == bool(session.webhook_base64)
+def _webhook_differences(session: WhatsAppSession, webhook: WebhookConfig) -> list[Difference]:
+    """Return why events may not reach us: our address may have become another one, too."""
+    differs = {
+        Difference.ADDRESS: webhook.url != webhook_address(),
+        Difference.SECRET: not webhook.sends(session.secret_header),
+        Difference.EVENTS: not webhook.events >= set(EVENTS),
+        Difference.BY_EVENTS: webhook.by_events,
+        Difference.BASE64: webhook.base64 != bool(session.webhook_base64),
+    }
+    return [difference for difference, is_so in differs.items() if is_so]
 
 
 def _note_found(session: WhatsAppSession, before: tuple[Any, ...], **values: Any) -> bool:
@@ -266,7 +299,8 @@ def _note_found(session: WhatsAppSession, before: tuple[Any, ...], **values: Any
         WhatsAppSession.objects.filter(pk=session.pk).update(**values)
     for name, value in values.items():
         setattr(session, name, value)
-    if (session.in_sync, session.found_error) != (stored.in_sync, stored.found_error):
+    shown = ("in_sync", "found_error", "found_differs")
+    if any(getattr(session, name) != getattr(stored, name) for name in shown):
         if session.in_sync is False and stored.in_sync is not False:
             log.warning(
                 "receive mode drifted",
@@ -274,6 +308,7 @@ def _note_found(session: WhatsAppSession, before: tuple[Any, ...], **values: Any
                 mode=session.mode,
                 webhook=session.found_webhook,
                 websocket=session.found_websocket,
+                differs=session.found_differs,
             )
         live.session_changed(session)
     return True
@@ -477,6 +512,7 @@ def _finish(session: WhatsAppSession, mode: Mode) -> None:
             found_error="",
             found_at=timezone.now(),
             in_sync=True,
+            found_differs="",
             **_NO_SWITCH,
         )
         if unheard and since is not None:
@@ -521,7 +557,8 @@ def _undo(
         # With the instance its settings are gone: there is nothing to undo.
         _end_undo(session, untouched=True)
         return None
-    _end_undo(session, webhook_url=webhook_address() if session.webhook_enabled else None)
+    url = webhook_address() if session.webhook_enabled else None
+    _end_undo(session, webhook_url=url, in_sync=None, found_differs="")
     return None
 
 

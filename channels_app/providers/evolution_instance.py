@@ -55,6 +55,11 @@ class EvolutionFailed(Exception):
         return f"HTTP {self.status}: {self.told}" if self.told else f"HTTP {self.status}"
 
     @property
+    def answered(self) -> bool:
+        """Whether anything came back."""
+        return self.code not in ("unreachable", "no_answer")
+
+    @property
     def changed_nothing(self) -> bool:
         """Whether the request certainly did nothing."""
         return self.code in ("unreachable", "wrong_key", "wrong_address", "instance_missing")
@@ -73,14 +78,18 @@ class WebhookConfig:
 
     def delivers_to(self, url: str, *, secret_header: str, events: Sequence[str]) -> bool:
         """Whether events reach this address, with this Authorization, and none is left out."""
-        told = str(self.headers.get("Authorization", ""))
         return (
             self.enabled
             and self.url == url
             and not self.by_events
-            and hmac.compare_digest(told.encode(), secret_header.encode())
+            and self.sends(secret_header)
             and self.events >= set(events)
         )
+
+    def sends(self, secret_header: str) -> bool:
+        """Whether it has this Authorization."""
+        told = str(self.headers.get("Authorization", ""))
+        return hmac.compare_digest(told.encode(), secret_header.encode())
 
 
 @dataclass(frozen=True, slots=True)

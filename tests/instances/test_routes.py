@@ -82,6 +82,7 @@ def test_mission_1_the_first_configuration_makes_webhook_the_default(
             "webhookEnabled": True,
             "websocketEnabled": False,
             "error": None,
+            "differs": [],
         },
     }
     assert evolution.found() == (True, False)
