@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.access import user_of
 from accounts.permissions import StaffMayChange
 from channels_app.models import Channel
 from channels_app.session_words import in_words
@@ -177,7 +178,7 @@ class EnableWebsocketView(_SessionView):
             lambda: receive_mode.enable_websocket(
                 session,
                 source=ReceiveModeChange.Source.API,
-                user=request.user,  # type: ignore[arg-type]
+                user=user_of(request),
             )
         )
 
@@ -193,7 +194,7 @@ class RepairView(_SessionView):
             lambda: receive_mode.repair(
                 session,
                 keep=fields.validated_data["keep"],
-                user=request.user,  # type: ignore[arg-type]
+                user=user_of(request),
             )
         )
 
@@ -204,7 +205,7 @@ class CancelView(_SessionView):
         """Give up a handover that waits for its socket."""
         session = self.find(channel__instance_name=instance_name)
         try:
-            receive_mode.cancel(session)
+            receive_mode.cancel(session, user=user_of(request))
         except receive_mode.SwitchRefused as error:
             return _failed(error)
         return Response({"success": True, "message": _("The switch was cancelled.")})
@@ -218,7 +219,7 @@ def _enable_webhook(request: Request, session: WhatsAppSession) -> Response:
             session,
             base64=fields.validated_data["webhook_base64"],
             source=ReceiveModeChange.Source.API,
-            user=request.user,  # type: ignore[arg-type]
+            user=user_of(request),
         )
     )
 

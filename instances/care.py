@@ -46,8 +46,7 @@ def resume_handovers() -> None:
 
 def check_receive_modes() -> None:
     """Ask Evolution for every session's modes; what drifted is stored, shown and logged."""
-    active = WhatsAppSession.objects.filter(channel__active=True)
-    _for_each(_check, list(active.values_list("pk", flat=True)))
+    _for_each(_check, list(WhatsAppSession.objects.values_list("pk", flat=True)))
 
 
 def _check(session_id: int) -> None:

@@ -9,6 +9,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.access import user_of
 from accounts.permissions import StaffMayChange
 from channels_app.session_api import (
     CONFLICT,
@@ -57,7 +58,7 @@ class ConnectView(_View):
     @extend_schema(request=None, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
         """Create the instance where there is none, and dial. Takes some seconds."""
-        return _answer(connections.connect(self.session()))
+        return _answer(connections.connect(self.session(), user=user_of(request)))
 
 
 class QrView(_View):
@@ -95,7 +96,7 @@ class ReconnectView(_View):
     @extend_schema(request=None, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
         """Dial anew with the login that is there."""
-        return _answer(connections.reconnect(self.session()))
+        return _answer(connections.reconnect(self.session(), user=user_of(request)))
 
 
 class LogOutView(_View):
@@ -120,7 +121,7 @@ class InstanceView(_View):
     @extend_schema(responses=ANSWERS)
     def delete(self, request: Request, instance_name: str) -> Response:
         """Delete the instance on the Evolution server; the channel stays."""
-        return _answer(connections.delete(self.session()))
+        return _answer(connections.delete(self.session(), user=user_of(request)))
 
 
 def _answer(state: connections.ConnectionState) -> Response:

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.generic import View
 
-from accounts.access import StaffPermissionRequiredMixin
+from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app.session_states import State
 from channels_app.session_views import close_dialog
 from channels_app.wwebjs_session import SessionRefused
@@ -75,7 +75,7 @@ class AskView(_Action):
 
 class ReconnectView(_Action):
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
-        return connections.reconnect(session).detail
+        return connections.reconnect(session, user=user_of(request)).detail
 
 
 class LogOutView(_Action):
@@ -99,7 +99,7 @@ class DeleteView(_Action):
             raise SessionRefused(
                 "not_confirmed", _("The name was another one: nothing was deleted.")
             )
-        return connections.delete(session).detail
+        return connections.delete(session, user=user_of(request)).detail
 
 
 class QrDialogView(_ConnectionView):
@@ -124,7 +124,7 @@ class QrView(_ConnectionView):
         context: dict[str, Any] = {}
         try:
             if start:
-                connections.connect(session)
+                connections.connect(session, user=user_of(request))
             code = connections.qr(session)
             context = {"code": code, "age": int(code.age_seconds)}
         except SessionRefused as error:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 from django.db import connection as database
@@ -40,6 +40,9 @@ from channels_app.wwebjs_session import QrCode, SessionRefused, SessionState, dr
 from instances import live, pictures, receive_mode, tasks
 from instances.connection_states import Care, Cure, Known, Told, cure_for, derive, drop_reason
 from instances.models import WhatsAppSession
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
 log = structlog.get_logger(__name__)
 
@@ -117,13 +120,14 @@ def state(session: WhatsAppSession) -> ConnectionState:
     return _current(session)
 
 
-def connect(session: WhatsAppSession) -> ConnectionState:
+def connect(session: WhatsAppSession, *, user: User | None = None) -> ConnectionState:
     """Bring the instance up: create it where there is none, then dial.
 
     An instance that exists is taken over as it is; one that is open or shows a code already is not
     dialled again. The webhook is set before dialling, because the wish for base64 is read at that
-    moment only (§3). Takes some seconds. Raises SessionRefused (409 not_configured; 502 where the
-    server did not do it, with the field that is to be mended).
+    moment only (§3); the history of the receive mode names the user. Takes some seconds. Raises
+    SessionRefused (409 not_configured; 502 where the server did not do it, with the field that is
+    to be mended).
     """
     client = _client(session)
     told = _look(session)
@@ -134,7 +138,7 @@ def connect(session: WhatsAppSession) -> ConnectionState:
     try:
         if told.trouble == "instance_missing":
             _create(session, client)
-        _receive_events(session, is_new=told.trouble != "")
+        _receive_events(session, is_new=told.trouble != "", user=user)
         asked_at = timezone.now()
         link = client.connect()
     except EvolutionFailed as error:
@@ -207,7 +211,7 @@ def pairing_code(session: WhatsAppSession, phone_number: str) -> str:
     return link.pairing_code
 
 
-def reconnect(session: WhatsAppSession) -> ConnectionState:
+def reconnect(session: WhatsAppSession, *, user: User | None = None) -> ConnectionState:
     """Dial anew with the login that is there; a closed instance is connected instead.
 
     Raises SessionRefused as `connect`.
@@ -221,7 +225,7 @@ def reconnect(session: WhatsAppSession) -> ConnectionState:
             _fail(session, error)
         restarted = False
     if not restarted:
-        return connect(session)
+        return connect(session, user=user)
     _write_seen(session, Seen(State.STARTING, "reconnecting"))
     return _current(session)
 
@@ -245,7 +249,7 @@ def log_out(session: WhatsAppSession) -> ConnectionState:
     return _current(session)
 
 
-def delete(session: WhatsAppSession) -> ConnectionState:
+def delete(session: WhatsAppSession, *, user: User | None = None) -> ConnectionState:
     """Delete the instance on the server; the channel and its history stay.
 
     The webhook is switched off first, because the deletion waits for its delivery (§1). The state's
@@ -262,7 +266,7 @@ def delete(session: WhatsAppSession) -> ConnectionState:
         code = code if _wait(lambda: _is_gone(client)) else "deleting"
     except EvolutionFailed as error:
         if error.code != "instance_missing":
-            _receive_again(session)
+            _receive_again(session, user=user)
             _fail(session, error)
     receive_mode.forget(session)
     pictures.forget(session)
@@ -274,11 +278,11 @@ def delete(session: WhatsAppSession) -> ConnectionState:
     return _current(session)
 
 
-def _receive_again(session: WhatsAppSession) -> None:
+def _receive_again(session: WhatsAppSession, *, user: User | None) -> None:
     """The deletion failed after its webhook was switched off: what is agreed is made true again."""
     if session.mode is not None:
         with contextlib.suppress(receive_mode.SwitchRefused):
-            receive_mode.repair(session, keep="database", user=None)
+            receive_mode.repair(session, keep="database", user=user)
 
 
 # -- for jobs, events and signals ------------------------------------------------------------------
@@ -592,7 +596,7 @@ def _cure(session: WhatsAppSession, cure: Cure) -> None:
     _command(session, dead_since=None)
 
 
-def _receive_events(session: WhatsAppSession, *, is_new: bool) -> None:
+def _receive_events(session: WhatsAppSession, *, is_new: bool, user: User | None) -> None:
     """Have the instance deliver its events, where nothing else was agreed.
 
     The webhook of another program stays: staff decide on the receive-mode card, which also shows
@@ -601,11 +605,11 @@ def _receive_events(session: WhatsAppSession, *, is_new: bool) -> None:
     try:
         if session.mode is not None:
             if is_new:
-                receive_mode.repair(session, keep="database", user=None)
+                receive_mode.repair(session, keep="database", user=user)
             return
         found = receive_mode.find(session)
         if not (found.webhook.enabled or found.websocket.enabled):
-            receive_mode.configure_first(session.pk)
+            receive_mode.configure_first(session.pk, user=user)
     except receive_mode.SwitchRefused as error:
         log.warning("instance without events", instance=session.name, error=str(error))
 

@@ -473,11 +473,13 @@ class Listener:
 def wanted_sessions() -> dict[int, tuple[Wanted, bool]]:
     """Return the sessions that are, or are about to be, in WebSocket mode, by their id.
 
+    A channel that is not active sends nothing, and goes on receiving.
+
     The second of each pair says whether the session is told to be joined.
     """
     sessions = (
         WhatsAppSession.objects.select_related("channel")
-        .filter(Q(websocket_enabled=True) | Q(switching_to=Mode.WEBSOCKET), channel__active=True)
+        .filter(Q(websocket_enabled=True) | Q(switching_to=Mode.WEBSOCKET))
         .only(
             *("global_events", "listener_connected", "channel__evolution_url"),
             *("channel__evolution_api_key", "channel__instance_name"),

@@ -243,6 +243,13 @@ class ReceiveModeChange(models.Model):
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
     )
+    cancelled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
     result = models.CharField(max_length=10, choices=Result, default=Result.RUNNING)
     # Codes, as `session_words.kept` makes them.
     detail = models.CharField(max_length=500, blank=True)

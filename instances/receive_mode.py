@@ -105,8 +105,6 @@ def enable_websocket(session: WhatsAppSession, *, source: str, user: User | None
 
     Raises SwitchRefused.
     """
-    if not session.channel.active:
-        raise SwitchRefused(409, _("The channel is switched off, so nobody listens for it."))
     if not listeners.is_running():
         raise SwitchRefused(503, _("No listener is running, so the WebSocket would not be heard."))
     with _locked(session, patience=LOCK_PATIENCE) as lock:
@@ -116,7 +114,7 @@ def enable_websocket(session: WhatsAppSession, *, source: str, user: User | None
         return _advance(session, lock, patience=JOIN_PATIENCE, is_new=is_new)
 
 
-def configure_first(session_id: int) -> None:
+def configure_first(session_id: int, *, user: User | None = None) -> None:
     """Make webhook the mode of a session that has none. Raises SwitchRefused.
 
     What somebody chose meanwhile is left as it is.
@@ -128,16 +126,19 @@ def configure_first(session_id: int) -> None:
         session.refresh_from_db()
         if session.mode is None:
             _enable_webhook(
-                session, lock, base64=session.wants_base64, source=Source.COMMAND, user=None
+                session, lock, base64=session.wants_base64, source=Source.COMMAND, user=user
             )
 
 
-def cancel(session: WhatsAppSession) -> None:
+def cancel(session: WhatsAppSession, *, user: User | None) -> None:
     """End a pending handover and go back. Raises SwitchRefused when none is pending."""
     with _locked(session, patience=LOCK_PATIENCE) as lock:
         session.refresh_from_db()
         if session.switching_phase != Phase.JOINING:
             raise SwitchRefused(409, _("No switch is waiting."))
+        if session.switching_change is not None:
+            session.switching_change.cancelled_by = user
+            session.switching_change.save(update_fields=["cancelled_by"])
         failure = _undo(session, lock, result=Result.CANCELLED, why="cancelled_by_person")
         if failure is not None:
             raise SwitchRefused(502, str(failure))
@@ -187,7 +188,7 @@ def repair(session: WhatsAppSession, *, keep: str, user: User | None) -> Switche
         found = find(session)
         if found.webhook.enabled == found.websocket.enabled:
             raise SwitchRefused(409, _("Evolution has both ways on, or none: keep ours instead."))
-        if Difference.MODE not in found.differs:
+        if found.differs is not None and Difference.MODE not in found.differs:
             text = _("Evolution has the way that is agreed; only ours can be kept of all else.")
             raise SwitchRefused(409, text)
         wanted = Mode.WEBHOOK if found.webhook.enabled else Mode.WEBSOCKET

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.generic import View
 from django_htmx.http import trigger_client_event
 
-from accounts.access import StaffPermissionRequiredMixin
+from accounts.access import StaffPermissionRequiredMixin, user_of
 from instances import receive_mode
 from instances.api import message_of, sessions
 from instances.cards import card
@@ -20,7 +20,7 @@ from instances.connection_cards import page_card
 from instances.models import Mode, ReceiveModeChange, WhatsAppSession
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import User
+    pass
 
 SHOWN_CHANGES = 30
 
@@ -51,7 +51,7 @@ class InstanceView(StaffPermissionRequiredMixin, View):
             "connection": page_card(
                 session, may_change=request.user.has_perm("channels_app.change_channel")
             ),
-            "changes": session.mode_changes.select_related("user")[:SHOWN_CHANGES],
+            "changes": session.mode_changes.select_related("user", "cancelled_by")[:SHOWN_CHANGES],
         }
         return render(request, "instances/detail.html", context)
 
@@ -87,7 +87,7 @@ class SwitchView(_Action):
     """`to`: webhook or websocket; `base64`: the checkbox as it is."""
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
-        user, source = _user(request), ReceiveModeChange.Source.PAGE
+        user, source = user_of(request), ReceiveModeChange.Source.PAGE
         to = request.POST.get("to")
         if to not in Mode.values:
             raise BadRequest
@@ -105,13 +105,13 @@ class RepairView(_Action):
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         keep = "evolution" if request.POST.get("keep") == "evolution" else "database"
-        receive_mode.repair(session, keep=keep, user=_user(request))
+        receive_mode.repair(session, keep=keep, user=user_of(request))
         return _("Alterna and Evolution agree again.")
 
 
 class CancelView(_Action):
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
-        receive_mode.cancel(session)
+        receive_mode.cancel(session, user=user_of(request))
         return _("The switch was cancelled.")
 
 
@@ -127,7 +127,3 @@ class CheckView(_Action):
 
 def _may_change(request: HttpRequest) -> bool:
     return request.user.has_perm("instances.change_whatsappsession")
-
-
-def _user(request: HttpRequest) -> User:
-    return cast("User", request.user)  # staff only: never anonymous

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy, pgettext
 from django.views.generic import View
 from django_htmx.http import trigger_client_event
 
-from accounts.access import StaffPermissionRequiredMixin
+from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import wavoip
 from channels_app.models import Channel
 from channels_app.providers import cloud_errors
@@ -28,7 +28,7 @@ from messaging.models import Conversation, Media, Message
 from messaging.states import Status
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import User
+    pass
 
 MAX_TEXT = 4096
 CONVERSATIONS_PER_PAGE = 50
@@ -186,7 +186,7 @@ class NewMessageView(StaffPermissionRequiredMixin, View):
         form = NewMessageForm(request.POST)
         if form.is_valid():
             try:
-                accepted = sending.accept_message(**form.cleaned_data, user=_user(request))
+                accepted = sending.accept_message(**form.cleaned_data, user=user_of(request))
             except ValidationError as error:
                 _add_errors(form, error)
             else:
@@ -213,7 +213,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             accepted = sending.accept_message(
                 channel=conversation.channel,
                 to=conversation.contact.phone_number or "",
-                user=_user(request),
+                user=user_of(request),
                 **_written(request, text.replace("\r\n", "\n")),
                 idempotency_key=request.POST.get("key", "")[:255],
             )
@@ -275,7 +275,7 @@ class CallView(StaffPermissionRequiredMixin, View):
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         try:
-            address = calls.begin(_conversation(pk), user=_user(request))
+            address = calls.begin(_conversation(pk), user=user_of(request))
         except calls.CallRefused as error:
             return render(request, "messaging/call_refused.html", {"words": str(error)}, status=409)
         response = HttpResponse(status=303, headers={"Location": address})
@@ -328,7 +328,7 @@ class RetryView(StaffPermissionRequiredMixin, View):
             message = sending.retry_message(
                 message,
                 route="official" if route == "official" else "fallback",
-                user=_user(request),
+                user=user_of(request),
             )
         except sending.NotRetryable as error:
             response = _bubble(request, message)
@@ -385,7 +385,7 @@ class ConfirmView(StaffPermissionRequiredMixin, View):
     def post(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         message = get_object_or_404(Message, pk=pk)
         try:
-            message = sending.confirm_arrival(message, user=_user(request))
+            message = sending.confirm_arrival(message, user=user_of(request))
         except sending.NotRetryable as error:
             response = _bubble(request, message)
             return trigger_client_event(response, "toast", {"text": str(error), "level": "error"})
@@ -447,10 +447,6 @@ def _bubble(request: HttpRequest, message: Message) -> HttpResponse:
 def _add_errors(form: forms.Form, error: ValidationError) -> None:
     for field, problems in error.message_dict.items():
         form.add_error(field if field in form.fields else None, problems)
-
-
-def _user(request: HttpRequest) -> User:
-    return cast("User", request.user)
 
 
 def _is_htmx(request: HttpRequest) -> bool:

@@ -23,6 +23,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
+from accounts.access import user_of
 from accounts.api_errors import Conflict
 from accounts.permissions import StaffMayChange, StaffWithModelPermissions
 from channels_app.models import Channel
@@ -118,7 +119,7 @@ class MessageViewSet(
         try:
             accepted = sending.accept_message(
                 **fields.validated_data,
-                user=request.user,  # type: ignore[arg-type]
+                user=user_of(request),
                 idempotency_key=request.headers.get("Idempotency-Key", ""),
             )
         except sending.IdempotencyConflict:
@@ -156,7 +157,7 @@ class MessageViewSet(
             message = sending.retry_message(
                 self.get_object(),
                 route=fields.validated_data["route"],
-                user=request.user,  # type: ignore[arg-type]
+                user=user_of(request),
             )
         except sending.NotRetryable as error:
             raise Conflict(str(error), "not_retryable") from None
@@ -175,7 +176,7 @@ class MessageViewSet(
         try:
             message = sending.confirm_arrival(
                 self.get_object(),
-                user=request.user,  # type: ignore[arg-type]
+                user=user_of(request),
             )
         except sending.NotRetryable as error:
             raise Conflict(str(error), "not_confirmable") from None
@@ -207,7 +208,7 @@ class MediaViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Media]):
         fields.is_valid(raise_exception=True)
         media = files.store_upload(
             fields.validated_data["file"],
-            user=request.user,  # type: ignore[arg-type]
+            user=user_of(request),
         )
         headers = {"Location": reverse("media-detail", args=[media.pk], request=request)}
         data = self.get_serializer(media).data

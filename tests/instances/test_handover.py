@@ -37,6 +37,7 @@ from tests.instances.support import (
 from tests.pages.html import parse
 
 if TYPE_CHECKING:
+    from django.contrib.auth.models import User
     from django.test import Client
     from rest_framework.test import APIClient
 
@@ -395,13 +396,26 @@ def test_the_join_of_a_pending_handover_asks_for_its_end(
 
 
 def test_a_pending_handover_can_be_cancelled(
-    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+    api: APIClient,
+    pending: WhatsAppSession,
+    evolution: Evolution,
+    staff: User,
+    make_user: Callable[..., User],
+    admin_client: Client,
+    plain_static: None,
 ) -> None:
+    ReceiveModeChange.objects.update(user=make_user("began"))
     address = f"/api/instance-management/cancel/{NAME}"
     assert api.post(address).json()["success"] is True
     assert agreed(api, evolution) == "webhook"
     change = ReceiveModeChange.objects.latest("pk")
     assert (change.result, change.finished_at is not None) == ("cancelled", True)
+    assert change.user is not None
+    assert (change.user.username, change.cancelled_by) == ("began", staff)
+    [cell, *_] = parse(admin_client.get(f"/instances/{NAME}/").content).all(
+        "td", data_label="Resultado"
+    )
+    assert staff.username in cell.text
     assert api.post(address).status_code == 409
     receives(evolution, "ainda aqui")
 

@@ -136,13 +136,24 @@ def test_a_changed_address_or_key_is_taken_up(
     wait_until(joined(by_websocket))
 
 
-def test_a_channel_that_is_switched_off_or_deleted_is_left(
-    by_websocket: WhatsAppSession, evolution: Evolution
+@pytest.mark.parametrize("mode", ["webhook", "websocket"])
+def test_a_channel_that_is_not_active_goes_on_receiving(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, mode: str
 ) -> None:
     Channel.objects.update(active=False)
-    wait_until(lambda: evolution.clients() == 0)
-    Channel.objects.update(active=True)
-    wait_until(lambda: evolution.clients() == 1)
+    # Both ways can still be chosen.
+    assert switch(api, "webhook").status_code == 200
+    if mode == "websocket":
+        assert switch(api, "websocket").status_code == 200
+    assert agreed(api, evolution) == mode
+    with listening(1, beside=1):
+        evolution.writes("ainda chega")
+        wait_until(lambda: texts() == ["ainda chega"])
+
+
+def test_a_channel_that_is_deleted_is_left(
+    by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
     by_websocket.channel.delete()
     wait_until(lambda: evolution.clients() == 0)
 

@@ -360,13 +360,3 @@ def test_websocket_needs_a_listener(
         "code": "no_listener",
     }
     assert agreed(api, evolution) == "webhook"
-
-
-@pytest.mark.usefixtures("listener")
-def test_websocket_of_a_channel_that_is_off_is_refused(
-    api: APIClient, by_webhook: WhatsAppSession
-) -> None:
-    by_webhook.channel.active = False
-    by_webhook.channel.save()
-    assert switch(api, "websocket").status_code == 409
-    assert state(api)["webhookEnabled"]

@@ -25,6 +25,7 @@ from tests.instances.support import (
 )
 
 if TYPE_CHECKING:
+    from django.contrib.auth.models import User
     from rest_framework.test import APIClient
 
 EVENTS = list(receive_mode.EVENTS)
@@ -138,6 +139,7 @@ def test_an_evolution_that_was_installed_anew_is_a_drift(
     by_websocket: WhatsAppSession,
     evolution: Evolution,
     mode: str,
+    staff: User,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(receive_mode, "JOIN_PATIENCE", 0.3)
@@ -168,6 +170,8 @@ def test_an_evolution_that_was_installed_anew_is_a_drift(
         wait_until(joined(by_websocket))
         care.resume_handovers()
     assert agreed(api, evolution) == mode
+    change = ReceiveModeChange.objects.latest("pk")
+    assert (change.source, change.user) == ("repair", staff)
 
 
 @pytest.mark.usefixtures("by_webhook")
