@@ -197,7 +197,13 @@ class Channel(models.Model):
         _("instance name"),
         max_length=100,
         blank=True,
-        validators=[RegexValidator(r"^[A-Za-z0-9_.-]+$", _("Letters, digits, -, _ and . only."))],
+        # An instance that is there keeps the name it has; a path of dots would lead elsewhere.
+        validators=[
+            RegexValidator(
+                r"^(?!\.+\Z)[\w.-]+( [\w.-]+)*\Z",
+                _("Letters, digits, -, _, . and single spaces between them only."),
+            )
+        ],
     )
     calls_api_key = EncryptedTextField(_("key for calls"), blank=True)
 

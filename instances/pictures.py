@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from urllib.parse import urlsplit
 
 from django.utils import timezone
@@ -13,6 +14,8 @@ from instances.models import ProfilePicture, WhatsAppSession
 # Evolution passes on the address that WhatsApp gave it; nothing else is fetched for it.
 HOSTS = (".whatsapp.net",)
 SECONDS = 5.0
+# A picture that could not be fetched is tried again, as an instance is probed, after this time.
+AGAIN_AFTER = dt.timedelta(hours=1)
 MOST_BYTES = 512 * 1024
 _KINDS = {
     b"\xff\xd8\xff": "image/jpeg",
@@ -23,13 +26,14 @@ _KINDS = {
 def keep(session: WhatsAppSession, url: str) -> None:
     """Fetch and keep the picture at this address, where it is another one. Never raises for it.
 
-    No address: an account without a picture, and the one that is kept is of another.
+    One that could not be fetched is asked for again later. No address: an account without a
+    picture, and the one that is kept is of another.
     """
     known = ProfilePicture.objects.filter(session=session).first()
     if not url and known is not None:
         forget(session)
         live.session_changed(session)
-    if not url or (known is not None and known.url == url):
+    if not url or (known is not None and known.url == url and not _is_due(known)):
         return
     content = _fetch(url)
     kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), "")
@@ -45,6 +49,10 @@ def keep(session: WhatsAppSession, url: str) -> None:
     if session.has_picture != bool(kind):
         WhatsAppSession.objects.filter(pk=session.pk).update(has_picture=bool(kind))
         live.session_changed(session)
+
+
+def _is_due(known: ProfilePicture) -> bool:
+    return not known.content and known.fetched_at < timezone.now() - AGAIN_AFTER
 
 
 def forget(session: WhatsAppSession) -> None:

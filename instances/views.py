@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
@@ -18,9 +18,6 @@ from instances.api import message_of, sessions
 from instances.cards import card
 from instances.connection_cards import page_card
 from instances.models import Mode, ReceiveModeChange, WhatsAppSession
-
-if TYPE_CHECKING:
-    pass
 
 SHOWN_CHANGES = 30
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from csp.decorators import csp_update
 from django import forms
@@ -26,9 +26,6 @@ from messaging import calls, media, reading, sending
 from messaging.downloads import file_response
 from messaging.models import Conversation, Media, Message
 from messaging.states import Status
-
-if TYPE_CHECKING:
-    pass
 
 MAX_TEXT = 4096
 CONVERSATIONS_PER_PAGE = 50

@@ -117,6 +117,8 @@ def stands(options: argparse.Namespace) -> list[Stand]:
         evolution_settings = evolution_model.EvolutionSettings(
             api_key=options.evolution_api_key,
             server_url=f"http://{options.host}:{options.evolution_port}",
+            # Only WhatsApp's own servers have such, and nobody should be asked for a demo.
+            picture_url=None,
             instances=tuple(
                 evolution_model.InstanceSpec(
                     name, number=options.fallback_number or options.own_number

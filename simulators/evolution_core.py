@@ -19,7 +19,6 @@ from simulators.evolution_model import (
     BUSINESS,
     EVENTS,
     EVOLUTION,
-    PROFILE_PICTURE,
     Books,
     EvolutionSettings,
     Instance,
@@ -417,7 +416,7 @@ class EvolutionCore:
         instance.qr = QrCode(count=instance.qr.count)
         instance.owner_jid = instance.sender = own_jid(instance.phone_number)
         instance.profile_name = instance.phone_name
-        instance.profile_picture = PROFILE_PICTURE
+        instance.profile_picture = self.settings.picture_url
         instance.touch()
 
     async def _connection_update(self, instance: Instance, state: str, reason: int) -> None:

@@ -27,7 +27,6 @@ from simulators.evolution_messages import (
 from simulators.evolution_model import (
     BUSINESS,
     EVOLUTION,
-    PROFILE_PICTURE,
     Answer,
     EvolutionScenario,
     Instance,
@@ -389,7 +388,7 @@ class EvolutionEngine(EvolutionCore):
         contact = {
             "remoteJid": jid,
             "pushName": push_name,
-            "profilePicUrl": PROFILE_PICTURE,
+            "profilePicUrl": self.settings.picture_url,
             "instanceId": instance.id,
         }
         instance.contacts[jid] = contact

@@ -621,6 +621,21 @@ def test_the_picture_is_fetched_once_and_kept(
     assert not session.has_picture
 
 
+def test_a_picture_that_could_not_be_fetched_is_asked_for_again_after_a_pause(
+    session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch, later: Callable[[float], None]
+) -> None:
+    answers = [http.Answer(503, {}, b""), http.Answer(200, {}, b"\x89PNG\r\n\x1a\nrest")]
+    monkeypatch.setattr(pictures, "HOSTS", (".whatsapp.net",))
+    monkeypatch.setattr(http, "request", lambda *args, **options: answers.pop(0))
+    address = "https://pps.whatsapp.net/a.png"
+    for minutes, left in ((0, 1), (50, 1), (20, 0), (120, 0)):
+        later(60 * minutes)
+        pictures.keep(session, address)
+        assert len(answers) == left
+    session.refresh_from_db()
+    assert session.has_picture
+
+
 # -- two who ask at the same time ------------------------------------------------------------------
 
 

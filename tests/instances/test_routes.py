@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from django.core.exceptions import ValidationError
 
 from instances import receive_mode
 from instances.models import ReceiveModeChange, WhatsAppSession
@@ -22,7 +23,10 @@ from tests.instances.support import (
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+    from django.test import Client
     from rest_framework.test import APIClient
+
+    from channels_app.models import Channel
 
 VIEW, CHANGE = "instances.view_whatsappsession", "instances.change_whatsappsession"
 STATE = f"/api/instance-management/connection-state/{NAME}"
@@ -360,3 +364,38 @@ def test_websocket_needs_a_listener(
         "code": "no_listener",
     }
     assert agreed(api, evolution) == "webhook"
+
+
+@pytest.mark.usefixtures("listener")
+def test_an_instance_may_have_any_name_that_evolution_gave_it(
+    api: APIClient, channel: Channel, evolution: Evolution, admin_client: Client
+) -> None:
+    name = "Loja São João 2.0"
+    created = evolution.call(
+        "POST", "/instance/create", {"instanceName": name, "integration": "WHATSAPP-BAILEYS"}
+    )
+    assert created.status_code == 201
+    evolution.call("GET", f"/instance/connect/{name}")
+    evolution.control("scan", instance=name)
+    channel.instance_name = name
+    channel.full_clean()
+    channel.save()
+
+    assert switch(api, "webhook", name).status_code == 200
+    evolution.writes("por webhook", name)
+    wait_until(lambda: texts() == ["por webhook"])
+    evolution.open_namespace(name)
+    assert switch(api, "websocket", name).status_code == 200
+    assert evolution.found(name) == (False, True)
+    evolution.writes("por WebSocket", name)
+    wait_until(lambda: texts() == ["por webhook", "por WebSocket"])
+    assert state(api, name)["inSync"]
+    for address in ("/instances/", f"/instances/{name}/"):
+        assert name in admin_client.get(address).content.decode()
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", " a", "a  b", "a'b", "a\n", "x" * 101])
+def test_a_name_that_cannot_stand_in_an_address_is_refused(channel: Channel, name: str) -> None:
+    channel.instance_name = name
+    with pytest.raises(ValidationError, match="instance_name"):
+        channel.full_clean()
