@@ -254,21 +254,21 @@ def delete(session: WhatsAppSession, *, user: User | None = None) -> ConnectionS
 
     The webhook is switched off first, because the deletion waits for its delivery (§1). The state's
     code is "deleting" where Evolution has not finished in time. Raises SessionRefused (409
-    not_configured; 502 where the server did not do it).
+    not_configured, conflict while the receive mode is being switched; 502 where the server did not
+    do it).
     """
     client = _client(session)
-    _command(session, wanted=False, serving=False, linking_since=None)
-    incidents.end_quietly(session.channel, route=ROUTE)
-    code = "instance_deleted"
     try:
-        client.disable_webhook()
-        client.delete()
-        code = code if _wait(lambda: _is_gone(client)) else "deleting"
+        with receive_mode.locked(session):
+            _command(session, wanted=False, serving=False, linking_since=None)
+            incidents.end_quietly(session.channel, route=ROUTE)
+            code = _remove(client)
+            receive_mode.forget(session)
+    except receive_mode.SwitchRefused as error:
+        raise SessionRefused("conflict", str(error)) from None
     except EvolutionFailed as error:
-        if error.code != "instance_missing":
-            _receive_again(session, user=user)
-            _fail(session, error)
-    receive_mode.forget(session)
+        _receive_again(session, user=user)
+        _fail(session, error)
     pictures.forget(session)
     _command(
         session, note=code, dead_since=None, own_number="", profile_name="", tries=0,
@@ -276,6 +276,17 @@ def delete(session: WhatsAppSession, *, user: User | None = None) -> ConnectionS
     )  # fmt: skip
     _write_seen(session, Seen(State.DISCONNECTED, code))
     return _current(session)
+
+
+def _remove(client: EvolutionLifecycle) -> str:
+    """Delete the instance; returns whether it is gone or still going. Raises EvolutionFailed."""
+    try:
+        client.disable_webhook()
+        client.delete()
+    except EvolutionFailed as error:
+        if error.code != "instance_missing":
+            raise
+    return "instance_deleted" if _wait(lambda: _is_gone(client)) else "deleting"
 
 
 def _receive_again(session: WhatsAppSession, *, user: User | None) -> None:

@@ -89,7 +89,7 @@ def enable_webhook(
     session: WhatsAppSession, *, base64: bool, source: str, user: User | None
 ) -> Switched:
     """Deliver by webhook from now on. Raises SwitchRefused."""
-    with _locked(session, patience=LOCK_PATIENCE) as lock:
+    with locked(session) as lock:
         return _enable_webhook(session, lock, base64=base64, source=source, user=user)
 
 
@@ -107,7 +107,7 @@ def enable_websocket(session: WhatsAppSession, *, source: str, user: User | None
     """
     if not listeners.is_running():
         raise SwitchRefused(503, _("No listener is running, so the WebSocket would not be heard."))
-    with _locked(session, patience=LOCK_PATIENCE) as lock:
+    with locked(session) as lock:
         session, is_new = _claim(session, Mode.WEBSOCKET, source=source, user=user)
         # Those who listen join while Evolution is being told.
         listeners.wake()
@@ -122,7 +122,7 @@ def configure_first(session_id: int, *, user: User | None = None) -> None:
     session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
     if session is None:
         return
-    with _locked(session, patience=LOCK_PATIENCE) as lock:
+    with locked(session) as lock:
         session.refresh_from_db()
         if session.mode is None:
             _enable_webhook(
@@ -132,7 +132,7 @@ def configure_first(session_id: int, *, user: User | None = None) -> None:
 
 def cancel(session: WhatsAppSession, *, user: User | None) -> None:
     """End a pending handover and go back. Raises SwitchRefused when none is pending."""
-    with _locked(session, patience=LOCK_PATIENCE) as lock:
+    with locked(session) as lock:
         session.refresh_from_db()
         if session.switching_phase != Phase.JOINING:
             raise SwitchRefused(409, _("No switch is waiting."))
@@ -145,7 +145,13 @@ def cancel(session: WhatsAppSession, *, user: User | None) -> None:
 
 
 def forget(session: WhatsAppSession) -> None:
-    """The instance was deleted, and its settings with it: nothing is agreed any more."""
+    """The instance was deleted, and its settings with it: nothing is agreed any more.
+
+    The caller holds the handover (`locked`).
+    """
+    ReceiveModeChange.objects.filter(session=session, finished_at=None).update(
+        result=Result.CANCELLED, detail="instance_deleted", finished_at=timezone.now()
+    )
     WhatsAppSession.objects.filter(pk=session.pk).update(
         webhook_enabled=False,
         websocket_enabled=False,
@@ -171,7 +177,7 @@ def resume(session_id: int) -> None:
     session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
     if session is None or not session.switching_to:
         return
-    with contextlib.suppress(SwitchRefused), _locked(session) as lock:
+    with contextlib.suppress(SwitchRefused), locked(session, patience=0) as lock:
         session.refresh_from_db()
         if session.switching_to:
             _advance(session, lock, patience=0, is_new=False)
@@ -319,7 +325,7 @@ def _note_found(session: WhatsAppSession, before: tuple[Any, ...], **values: Any
 
 
 @contextlib.contextmanager
-def _locked(session: WhatsAppSession, *, patience: float = 0.0) -> Iterator[locks.Lock]:
+def locked(session: WhatsAppSession, *, patience: float = LOCK_PATIENCE) -> Iterator[locks.Lock]:
     """Hold the handover of this session. Raises SwitchRefused (409) where another process does.
 
     `patience`: how many seconds to wait for one that only looks, since care looks often.

@@ -11,6 +11,7 @@ import pytest
 from django.core import mail
 from django.db import connection as database
 from django.utils import timezone, translation
+from rest_framework.test import APIClient
 from time_machine import TimeMachineFixture
 
 from channels_app import incidents, signals
@@ -19,10 +20,10 @@ from channels_app.providers import http
 from channels_app.providers.evolution_lifecycle import EvolutionLifecycle
 from channels_app.session_states import Seen, State
 from channels_app.wwebjs_session import SessionRefused
-from instances import connections, pictures, tasks
+from instances import connections, locks, pictures, receive_mode, tasks
 from instances.connections import ConnectionState
 from instances.models import ProfilePicture, WhatsAppSession
-from tests.instances.support import KEY, NAME, Evolution, read, wait_until
+from tests.instances.support import KEY, NAME, Evolution, read, switch, wait_until
 from tests.simulators_evolution.support import receiver
 
 NEW = "loja_nova"
@@ -429,6 +430,39 @@ def test_a_deletion_that_fails_leaves_the_events_coming_as_agreed(
     by_webhook.refresh_from_db()
     assert by_webhook.webhook_enabled
     assert evolution.found(NAME) == (True, False)
+
+
+@pytest.mark.usefixtures("listener")
+def test_nothing_is_switched_while_the_instance_is_being_deleted(
+    api: APIClient, by_webhook: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receive_mode, "JOIN_PATIENCE", 0.3)
+    assert switch(api, "websocket").status_code == 202  # waits for its namespace
+    delete, answers = EvolutionLifecycle.delete, []
+
+    def clicked_meanwhile(client: EvolutionLifecycle) -> None:
+        answers.append(switch(api, "webhook").status_code)
+        delete(client)
+
+    monkeypatch.setattr(EvolutionLifecycle, "delete", clicked_meanwhile)
+    assert connections.delete(by_webhook).code == "instance_deleted"
+    assert answers == [409]
+    by_webhook.refresh_from_db()
+    assert (by_webhook.mode, by_webhook.switching_to) == (None, "")
+    change = by_webhook.mode_changes.latest("pk")
+    assert (change.result, change.detail) == ("cancelled", "instance_deleted")
+    assert change.finished_at is not None
+
+
+def test_an_instance_whose_mode_is_being_switched_is_not_deleted(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    with locks.held(locks.HANDOVER, ready.pk), pytest.raises(SessionRefused) as refused:
+        connections.delete(ready)
+    assert (refused.value.status, refused.value.code) == (409, "conflict")
+    assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 200
+    ready.refresh_from_db()
+    assert ready.wanted
 
 
 def test_of_two_clicks_on_create_both_find_the_instance(
