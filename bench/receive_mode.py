@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psutil
 import psycopg
 import requests
 
-from bench.product import Product, frame_with, login, open_page, percentiles, running
+from bench.product import ROOT, Product, frame_with, login, open_page, percentiles, running
 
 NAME = "bench"
 SWITCHES = 50
 VISIBLE = 200
 SESSIONS = 200
+CHANGES = 20
+TAKEOVERS, TAKEN_OVER = 5, 20
 RATE, SECONDS = 300, 60
 BUSY_SWITCHES, BUSY_RATE, BUSY_SECONDS = 100, 100, 40
 DRAIN_SECONDS = 400
@@ -77,6 +81,20 @@ class Bench:
         address = f"{self.product.url}/api/instance-management/enable-{to}/{name}"
         return self.api.post(address, timeout=30).status_code
 
+    def joined(self, prefix: str) -> int:
+        """How many instances whose names begin so have a client in their namespace."""
+        told = requests.get(f"{self.evolution}/_control/instances", timeout=10).json()["instances"]
+        return sum(row["clients"] > 0 for name, row in told.items() if name.startswith(prefix))
+
+    def by_websocket(self, prefix: str) -> None:
+        """Write down WebSocket as the mode of these sessions, and tell nobody."""
+        self.database.execute(
+            "UPDATE instances_whatsappsession SET webhook_enabled = false, websocket_enabled ="
+            " true, webhook_url = NULL, webhook_base64 = NULL WHERE channel_id IN"
+            " (SELECT id FROM channels_app_channel WHERE instance_name LIKE %s)",
+            [f"{prefix}%"],
+        )
+
     def ask(self, sql: str, *values: Any) -> Any:
         row = self.database.execute(sql, values).fetchone()
         return row[0] if row else None
@@ -112,8 +130,8 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def main() -> None:
-    """Run all measurements and print their figures."""
+def main(*chosen: str) -> None:
+    """Run all measurements, or the chosen ones, and print their figures."""
     with running() as product, contextlib.ExitStack() as stack:
         found = json.loads((product.data_dir / "engines.json").read_text())
         database = psycopg.connect(found["database_url"], autocommit=True)
@@ -124,8 +142,7 @@ def main() -> None:
         bench.add(NAME)
         ok = wait_for(lambda: bench.switch("websocket") == 200, 20)
         assert ok, "the first switch"
-        chosen = sys.argv[2:] if sys.argv[1:2] == ["receive_mode"] else []
-        for measure in (switches, visible, steady, busy, sessions):
+        for measure in (switches, changes, visible, steady, busy, takeovers, sessions):
             if not chosen or measure.__name__ in chosen:
                 measure(bench)
 
@@ -144,6 +161,19 @@ def switches(bench: Bench) -> None:
     percentiles(
         "switch, both ways (wanted: p50 <= 500 ms)", [*times["webhook"], *times["websocket"]]
     )
+
+
+def changes(bench: Bench) -> None:
+    """From a mode in the database to the socket of the listener, which nobody woke."""
+    times = []
+    for number in range(CHANGES):
+        name = f"change_{number:02d}"
+        bench.add(name)
+        started = time.perf_counter()
+        bench.by_websocket(name)
+        assert wait_for(lambda name=name: bench.joined(name) == 1, 20)  # type: ignore[misc]
+        times.append(time.perf_counter() - started)
+    percentiles("mode in the database to joined (wanted: <= 1 s)", times)
 
 
 def visible(bench: Bench) -> None:
@@ -215,20 +245,46 @@ def busy(bench: Bench) -> None:
     )
 
 
+def takeovers(bench: Bench) -> None:
+    """From the death of one of two listeners (kill -9) to the last of its sessions joined again."""
+    prefix = "over_"
+    for number in range(TAKEN_OVER):
+        bench.add(f"{prefix}{number:02d}")
+    bench.by_websocket(prefix)
+    assert wait_for(lambda: bench.joined(prefix) == TAKEN_OVER, 20)
+    times = []
+    for _ in range(TAKEOVERS):
+        second = subprocess.Popen(
+            [sys.executable, "manage.py", "listen_evolution"],
+            cwd=ROOT, env=bench.product.environment, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        shared = wait_for(partial(_has_half, second, bench.product.port + 3), 30)
+        assert shared, "no sessions were given to the second listener"
+        time.sleep(4)  # the first one has left those that it gave away
+        second.kill()
+        started = time.perf_counter()
+        second.wait()
+        lost = wait_for(lambda: bench.joined(prefix) < TAKEN_OVER, 5)
+        assert lost, "its sessions were never without a socket"
+        assert wait_for(lambda: bench.joined(prefix) == TAKEN_OVER, 30)
+        times.append(time.perf_counter() - started)
+    percentiles(f"{TAKEN_OVER // 2} sessions of a killed listener taken over (wanted: 5 s)", times)
+
+
+def _has_half(listener: subprocess.Popen[bytes], port: int) -> bool:
+    sockets = psutil.Process(listener.pid).net_connections()
+    return sum(s.raddr[1:] == (port,) for s in sockets) >= TAKEN_OVER // 2
+
+
 def sessions(bench: Bench) -> None:
     """Many sessions in one listener process."""
+    prefix = "many_"
     for number in range(SESSIONS):
-        bench.add(f"many_{number:03d}")
-    bench.database.execute("UPDATE instances_whatsappsession SET webhook_enabled = false")
-    events = bench.ask("SELECT 1")
-    assert events == 1
+        bench.add(f"{prefix}{number:03d}")
     started = time.perf_counter()
-    bench.database.execute(
-        "UPDATE instances_whatsappsession SET websocket_enabled = true, webhook_url = NULL,"
-        " webhook_base64 = NULL"
-    )
-    told = "SELECT count(*) FROM instances_whatsappsession WHERE listener_connected"
-    ok = wait_for(lambda: int(bench.ask(told)) >= SESSIONS, 60)
+    bench.by_websocket(prefix)
+    ok = wait_for(lambda: bench.joined(prefix) >= SESSIONS, 60)
     joined = time.perf_counter() - started
     time.sleep(10)
     for process in psutil.Process(bench.product.process.pid).children(recursive=True):
@@ -244,4 +300,4 @@ def sessions(bench: Bench) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
