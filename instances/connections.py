@@ -426,8 +426,20 @@ def _ask(session: WhatsAppSession, *, with_code: bool = False) -> Told:
         if _row_is_worth_asking(session, told):
             return _with_row(told, client.row(), session)
     except EvolutionFailed as error:
+        if error.code == "instance_missing":
+            error = _why_missing(client, error)
         return Told(trouble=error.reason, detail=_detail(error))
     return told
+
+
+def _why_missing(client: EvolutionLifecycle, error: EvolutionFailed) -> EvolutionFailed:
+    """A name that is not there is told to anyone; only the list of instances asks for the key."""
+    try:
+        client.row()
+    except EvolutionFailed as other:
+        if other.code == "wrong_key":
+            return EvolutionFailed("wrong_key", reason="key_cannot_create", told=other.told)
+    return error
 
 
 def _row_is_worth_asking(session: WhatsAppSession, told: Told) -> bool:

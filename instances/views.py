@@ -90,11 +90,11 @@ class SwitchView(_Action):
             raise BadRequest
         if to == Mode.WEBSOCKET:
             return message_of(receive_mode.enable_websocket(session, source=source, user=user))
-        return message_of(
-            receive_mode.enable_webhook(
-                session, base64="base64" in request.POST, source=source, user=user
-            )
-        )
+        base64 = "base64" in request.POST
+        switched = receive_mode.enable_webhook(session, base64=base64, source=source, user=user)
+        if switched.previous == Mode.WEBHOOK:
+            return _("Media comes as Base64.") if base64 else _("Media does not come as Base64.")
+        return message_of(switched)
 
 
 class RepairView(_Action):

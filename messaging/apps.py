@@ -54,5 +54,7 @@ def _push_saved(instance: Any, **kwargs: Any) -> None:
 def _close_sockets(request: Any, **kwargs: Any) -> None:
     from messaging import live
 
-    if request is not None and request.session.session_key:
-        live.signed_out(request.session.session_key)
+    if request is not None and (key := request.session.session_key):
+        # Django would do it next; a page that reloads at once must not find it.
+        request.session.delete(key)
+        live.signed_out(key)

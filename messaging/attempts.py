@@ -154,7 +154,11 @@ def finish(attempt: DeliveryAttempt, result: Accepted | SendError) -> Outcome:
             answer = Outcome.ACCEPTED
         else:
             answer = Outcome(result.outcome)
-            if not (attempt.receipt == Receipt.FAILED and attempt.error_code):
+            told = attempt.receipt == Receipt.FAILED and attempt.error_code
+            at_once = strictness(result.code)[0]
+            if not told or (
+                answer == Outcome.REJECTED and at_once > strictness(attempt.error_code)[0]
+            ):
                 _set_error(attempt, code=result.code, title=result.title, detail=result.detail)
         if before.outcome in (Outcome.STARTED, Outcome.UNKNOWN):
             attempt.finished_at = timezone.now()
@@ -205,7 +209,8 @@ def tell_receipt(
         if attempt.outcome == Outcome.REJECTED != before.outcome:
             # A late failure: the policy decides again, as for a refusal at once.
             tasks.enqueue_delivery(attempt.message)
-        if attempt.outcome != before.outcome or attempt.rule in ("probe", "asked"):
+        news = (attempt.outcome, attempt.error_code) != (before.outcome, before.error_code)
+        if news or attempt.rule in ("probe", "asked"):
             ways.note_receipt(attempt)
 
 
@@ -401,11 +406,18 @@ def _merge(attempt: DeliveryAttempt, told: Receipt, error: SendError | None) -> 
     before = Receipt(attempt.receipt)
     receipt = states.merge_receipt(before, told)
     outcome = states.merge_outcome(Outcome(attempt.outcome), receipt)
-    # The late word stands, whichever answer came before it or comes after it.
-    if told == receipt == Receipt.FAILED and (told != before or _is_stricter(error, attempt)):
+    if told == receipt == Receipt.FAILED:
         if error is None or not error.code:
             error = Rejected(NO_REASON, gettext_noop("The provider gave no reason"))
-        _set_error(attempt, code=error.code, title=error.title, detail=error.detail)
+        if told == before:
+            stands = _is_stricter(error, attempt)
+        else:
+            # The late word stands, whichever answer came before it or comes after it, but for a
+            # refusal at once that forbids more.
+            refused = Outcome(attempt.outcome) == Outcome.REJECTED
+            stands = not refused or strictness(error.code)[0] >= strictness(attempt.error_code)[0]
+        if stands:
+            _set_error(attempt, code=error.code, title=error.title, detail=error.detail)
     if outcome == Outcome.ACCEPTED:
         _clear_error(attempt)
     if outcome != Outcome.STARTED and attempt.finished_at is None:

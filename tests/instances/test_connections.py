@@ -432,6 +432,17 @@ def test_a_deletion_that_fails_leaves_the_events_coming_as_agreed(
     assert evolution.found(NAME) == (True, False)
 
 
+def test_a_wrong_key_is_named_although_the_instance_is_missing_too(
+    new: WhatsAppSession,
+) -> None:
+    Channel.objects.update(evolution_api_key="another")
+    new.refresh_from_db()
+    state = probe(new)
+    assert (state.code, state.field) == ("key_cannot_create", "evolution_api_key")
+    with pytest.raises(SessionRefused, match="key"):
+        connections.connect(new)
+
+
 @pytest.mark.usefixtures("listener")
 def test_nothing_is_switched_while_the_instance_is_being_deleted(
     api: APIClient, by_webhook: WhatsAppSession, monkeypatch: pytest.MonkeyPatch

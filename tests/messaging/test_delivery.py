@@ -890,6 +890,31 @@ def test_of_several_late_failures_the_one_that_forbids_most_stands(
     assert (message.icon, wwebjs.sends()) == ("rejected", [])
 
 
+@pytest.mark.parametrize("answered_first", [True, False])
+@pytest.mark.parametrize("code", [131026, None])
+def test_a_late_failure_does_not_lift_what_a_refusal_at_once_forbids(
+    wired: Channel, wwebjs: Provider, code: int | None, answered_first: bool
+) -> None:
+    message = accept(wired)
+    attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
+
+    def late() -> None:
+        errors = [{"code": code, "title": "Undeliverable"}] if code else None
+        post(status(message, "failed", channel=wired, errors=errors))
+        read_events()
+
+    if not answered_first:
+        late()
+    outcomes.finish(attempt, Rejected("131050", "Opted out"))
+    if answered_first:
+        late()
+    assert deliver(message) is None
+    assert (message.error_code, message.icon) == ("131050", "rejected")
+    with pytest.raises(sending.NotRetryable):
+        sending.retry_message(message, route="fallback", user=None)
+    assert wwebjs.sends() == []
+
+
 def test_a_late_failure_of_an_old_message_stays_an_x(
     wired: Channel, graph: Provider, wwebjs: Provider, time_machine: TimeMachineFixture
 ) -> None:

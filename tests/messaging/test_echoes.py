@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from channels_app.models import Channel
 from channels_app.providers import http
-from channels_app.providers.base import Accepted
+from channels_app.providers.base import Accepted, Transient
 from messaging import attempts as outcomes
 from messaging import lookups
 from messaging.inbound import apply, evolution
@@ -388,6 +388,21 @@ def test_a_server_that_gives_no_answer_is_asked_once_a_run(
     monkeypatch.setitem(lookups._FINDERS, Route.WWEBJS, hangs)
     lookups.look_up_unknown()
     assert len(asked) == 1
+
+
+def test_an_error_about_one_chat_does_not_keep_the_others_from_being_looked_up(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sends = unknown_sends(channel, 3)
+    asked: set[int] = set()
+
+    def answers_with_an_error(attempt: DeliveryAttempt, *args: Any) -> list[str]:
+        asked.add(attempt.pk)
+        raise Transient("session_check_failed", "It has no such chat", "")
+
+    monkeypatch.setitem(lookups._FINDERS, Route.WWEBJS, answers_with_an_error)
+    lookups.look_up_unknown()
+    assert asked == sends
 
 
 def test_what_is_not_found_does_not_keep_the_others_from_being_looked_up(

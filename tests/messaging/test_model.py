@@ -39,13 +39,19 @@ class Try:
     was_unknown: bool = False
 
 
+def rank(code: str) -> int:
+    return cloud_errors.strictness(code)[0]
+
+
 def take(attempt: Try, told: Receipt, code: str, now: dt.datetime) -> None:
     """What `attempts._merge` does."""
-    before = attempt.receipt
+    before, answer = attempt.receipt, attempt.outcome
     attempt.receipt = states.merge_receipt(before, told)
     attempt.outcome = states.merge_outcome(attempt.outcome, attempt.receipt)
     if told == attempt.receipt == Receipt.FAILED and (
-        told != before or cloud_errors.strictness(code) > cloud_errors.strictness(attempt.code)
+        cloud_errors.strictness(code) > cloud_errors.strictness(attempt.code)
+        if told == before
+        else answer != Outcome.REJECTED or rank(code) >= rank(attempt.code)
     ):
         attempt.code = code
     if attempt.outcome == Outcome.ACCEPTED:
@@ -246,7 +252,7 @@ TestDelivery.settings = settings(max_examples=100, stateful_step_count=30, deadl
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from([Receipt.SENT, Receipt.DELIVERED, Receipt.READ, Receipt.FAILED]),
-        st.sampled_from(["131026", "131050", "131000", ""]),
+        st.sampled_from(["131026", "131050", "131000", cloud_errors.NO_REASON]),
     ),
     max_size=5,
 )
@@ -270,11 +276,16 @@ def test_whatever_the_order_and_repetition_the_end_is_the_same(
         attempt = Try(1, Route.OFFICIAL, "first")
         for event in order:
             if event is None:
+                told = attempt.receipt == Receipt.FAILED and attempt.code
+                if not told or (answer == Outcome.REJECTED and rank("131049") > rank(attempt.code)):
+                    attempt.code = "" if answer == Outcome.ACCEPTED else "131049"
                 attempt.outcome = answer
                 take(attempt, Receipt.NONE, "", NOW)
             else:
                 take(attempt, *event, NOW)
-        return attempt.outcome, attempt.receipt, attempt.code
+        # A refusal of what was also told to be sent: no pair of reasons that Meta could mean.
+        contradictory = answer == Outcome.REJECTED and Receipt.SENT in dict(events)
+        return attempt.outcome, attempt.receipt, "" if contradictory else attempt.code
 
     order: list[tuple[Receipt, str] | None] = [None, *events]
     other = [*order, *events[:again]]

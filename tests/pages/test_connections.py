@@ -305,7 +305,7 @@ def test_a_click_answers_with_the_cards_and_closes_the_dialog(
     session = put(baileys, "ready", "ready")
     called: list[WhatsAppSession] = []
 
-    def act(session: WhatsAppSession) -> Any:
+    def act(session: WhatsAppSession, **by: Any) -> Any:
         called.append(session)
         return connections.stored(session)
 
@@ -322,7 +322,7 @@ def test_a_click_answers_with_the_cards_and_closes_the_dialog(
 def test_a_refusal_is_a_toast(
     staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(session: WhatsAppSession) -> Any:
+    def refuse(session: WhatsAppSession, **by: Any) -> Any:
         raise SessionRefused("timeout", "It hangs.", status=502)
 
     monkeypatch.setattr(connections, "reconnect", refuse)
@@ -335,7 +335,7 @@ def test_deleting_wants_the_name(
 ) -> None:
     deleted: list[str] = []
 
-    def act(session: WhatsAppSession) -> Any:
+    def act(session: WhatsAppSession, **by: Any) -> Any:
         deleted.append(session.name)
         return connections.stored(session)
 
@@ -364,7 +364,7 @@ def test_the_dialog_starts_only_by_a_post(
     staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
-    monkeypatch.setattr(connections, "connect", lambda session: started.append(session.name))
+    monkeypatch.setattr(connections, "connect", lambda session, **by: started.append(session.name))
     box = parse(staff_client.get(f"{BASE}dialog/?start=1").content).one(class_="qr-box")
     assert box.attributes["hx-post"] == f"{BASE}qr/"
     box = parse(staff_client.get(f"{BASE}dialog/").content).one(class_="qr-box")
