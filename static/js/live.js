@@ -33,8 +33,24 @@ function show(html, version, { mine = false } = {}) {
   if (!placed) return;
   if (fresh.matches(`a[href="${location.pathname}"]`)) fresh.ariaCurrent = "page";
   htmx.process(fresh);
+  markFields();
   if (kind === "message") messageShown(known, fresh, mine);
   if (kind === "call") callShown(known, fresh);
+}
+
+/** Say a trouble beside the field that mends it as well, for as long as a card says it. */
+function markFields() {
+  for (const told of document.querySelectorAll(".field-trouble")) told.remove();
+  for (const trouble of document.querySelectorAll("[data-mended-by]")) {
+    const input = document.getElementById(trouble.dataset.mendedBy);
+    const told = document.createElement("p");
+    told.className = "errors field-trouble";
+    told.id = `${trouble.dataset.mendedBy}_trouble`;
+    told.textContent = trouble.textContent;
+    input?.closest(".field")?.append(told);
+    const ids = new Set((input?.getAttribute("aria-describedby") ?? "").split(" ").filter(Boolean));
+    input?.setAttribute("aria-describedby", [...ids.add(told.id)].join(" "));
+  }
 }
 
 function replace(known, fresh) {
@@ -419,6 +435,7 @@ function refreshSoon() {
   }, 2000);
 }
 
+markFields();
 connect();
 document.addEventListener("htmx:afterSettle", connect);
 document.addEventListener("visibilitychange", each((socket) => document.hidden || socket.check()));

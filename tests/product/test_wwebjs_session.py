@@ -73,6 +73,8 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     # A key that is wrong is said at its field, and mended in place.
     expect_state(page, "error", name)
     expect(card(page, name).locator(".wwebjs-trouble")).to_contain_text("Chave da wwebjs-api")
+    beside = page.locator(".field", has=page.locator("#id_wwebjs_api_key"))
+    expect(beside.locator(".field-trouble")).to_have_count(1)
     expect(button(page, "Conectar", name)).to_have_count(0)
     expect(card(page, name).get_by_text("Não funcionaria agora")).to_be_visible(timeout=30_000)
     page.get_by_label("API_KEY da API WWebJS").fill(demo_settings.WWEBJS_API_KEY)
@@ -82,6 +84,7 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     # From here on nothing is loaded anew: what appears appears by itself.
     page.evaluate("window.untouched = true")
     expect(button(page, "Conectar", name)).to_be_visible(timeout=30_000)
+    expect(page.locator(".field-trouble")).to_have_count(0)
     button(page, "Conectar", name).click()
     button(page, "Exibir QR", name).click(timeout=30_000)
     dialog = page.get_by_role("dialog")
