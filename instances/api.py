@@ -257,14 +257,10 @@ def connection_state(session: WhatsAppSession) -> dict[str, Any]:
     found, failure = None, None
     try:
         found = receive_mode.find(session)
+        in_sync, differs = found.in_sync, found.differs or ()
     except receive_mode.SwitchRefused as error:
-        failure = error.failure
-    is_missing = failure is not None and failure.code == "instance_missing"
-    is_missing = is_missing and session.mode is not None
-    if found is not None:
-        in_sync, differs = found.in_sync, list(found.differs or ())
-    else:
-        in_sync, differs = (False, [Difference.INSTANCE]) if is_missing else (None, [])
+        failure, differs = error.failure, error.differs
+        in_sync = False if differs else None
     return {
         "webhookEnabled": session.webhook_enabled,
         "websocketEnabled": session.websocket_enabled,
@@ -292,6 +288,6 @@ def connection_state(session: WhatsAppSession) -> dict[str, Any]:
             "webhookEnabled": found.webhook.enabled if found else None,
             "websocketEnabled": found.websocket.enabled if found else None,
             "error": None if failure is None else str(failure),
-            "differs": differs,
+            "differs": list(differs),
         },
     }

@@ -67,13 +67,21 @@ class SwitchRefused(Exception):
 
     `status` is the HTTP status of the REST contract: 409 while another switch runs, 502 where
     Evolution did not do what was asked, 503 without a running listener. `failure` is what Evolution
-    said to `find`.
+    said to `find`, `differs` in what that is not what was agreed.
     """
 
-    def __init__(self, status: int, text: str, *, failure: EvolutionFailed | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        text: str,
+        *,
+        failure: EvolutionFailed | None = None,
+        differs: tuple[Difference, ...] = (),
+    ) -> None:
         super().__init__(text)
         self.status = status
         self.failure = failure
+        self.differs = differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +244,13 @@ def find(session: WhatsAppSession, *, timeout: float = 4.0) -> Found:
             webhook, websocket = instance.webhook(), instance.websocket()
         except EvolutionFailed as error:
             values: dict[str, Any] = {"found_error": error.kept}
+            differs: tuple[Difference, ...] = ()
             if error.code == "instance_missing" and session.mode is not None:
+                differs = (Difference.INSTANCE,)
                 values |= {"found_webhook": None, "found_websocket": None, "in_sync": False}
-                values |= {"found_differs": Difference.INSTANCE.value}
+                values |= {"found_differs": ",".join(differs)}
             _note_found(session, before, **values)
-            raise SwitchRefused(502, str(error), failure=error) from None
+            raise SwitchRefused(502, str(error), failure=error, differs=differs) from None
         found = Found(webhook, websocket, _differences(session, webhook, websocket))
         if _note_found(
             session,
@@ -278,20 +288,22 @@ def _differences(
     if (theirs, websocket.enabled) != (by_webhook, by_websocket):
         found.append(Difference.MODE)
     if by_webhook and webhook.enabled:
-        found += _webhook_differences(session, webhook)
+        found += _webhook_differences(session, webhook, base64=bool(session.webhook_base64))
     if by_websocket and websocket.enabled and not websocket.events >= set(EVENTS):
         found.append(Difference.SOCKET_EVENTS)
     return tuple(found)
 
 
-def _webhook_differences(session: WhatsAppSession, webhook: WebhookConfig) -> list[Difference]:
+def _webhook_differences(
+    session: WhatsAppSession, webhook: WebhookConfig, *, base64: bool
+) -> list[Difference]:
     """Return why events may not reach us: our address may have become another one, too."""
     differs = {
         Difference.ADDRESS: webhook.url != webhook_address(),
         Difference.SECRET: not webhook.sends(session.secret_header),
         Difference.EVENTS: not webhook.events >= set(EVENTS),
         Difference.BY_EVENTS: webhook.by_events,
-        Difference.BASE64: webhook.base64 != bool(session.webhook_base64),
+        Difference.BASE64: webhook.base64 != base64,
     }
     return [difference for difference, is_so in differs.items() if is_so]
 
@@ -478,12 +490,7 @@ def _cut_websocket(session: WhatsAppSession) -> None:
     """Switch the WebSocket off, after a look that the webhook is on; then look at it."""
     instance = EvolutionInstance(session.channel)
     webhook = instance.webhook()
-    if (
-        not webhook.delivers_to(
-            webhook_address(), secret_header=session.secret_header, events=EVENTS
-        )
-        or webhook.base64 != session.wants_base64
-    ):
+    if not webhook.enabled or _webhook_differences(session, webhook, base64=session.wants_base64):
         raise EvolutionFailed("refused", reason="webhook_not_kept")
     instance.set_websocket(enabled=False)
     if instance.websocket().enabled:

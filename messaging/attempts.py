@@ -154,10 +154,8 @@ def finish(attempt: DeliveryAttempt, result: Accepted | SendError) -> Outcome:
             answer = Outcome.ACCEPTED
         else:
             answer = Outcome(result.outcome)
-            told = attempt.receipt == Receipt.FAILED and attempt.error_code
-            at_once = strictness(result.code)[0]
-            if not told or (
-                answer == Outcome.REJECTED and at_once > strictness(attempt.error_code)[0]
+            if attempt.receipt != Receipt.FAILED or not states.late_reason_stands(
+                attempt.error_code, known=result.code, outcome=answer
             ):
                 _set_error(attempt, code=result.code, title=result.title, detail=result.detail)
         if before.outcome in (Outcome.STARTED, Outcome.UNKNOWN):
@@ -321,14 +319,18 @@ def _is_known(
     return (
         receipt != Receipt.NONE
         and states.merge_receipt(receipt, told) == receipt
-        and not (told == Receipt.FAILED == receipt and _is_stricter(error, attempt))
+        and not (told == receipt == Receipt.FAILED and _stands(error, attempt))
         and bool(attempt.provider_message_id or not provider_message_id)
     )
 
 
-def _is_stricter(error: SendError | None, attempt: DeliveryAttempt) -> bool:
-    """Whether, of two late failures of one attempt, this one's reason is the one that stands."""
-    return error is not None and strictness(error.code) > strictness(attempt.error_code)
+def _stands(error: SendError | None, attempt: DeliveryAttempt) -> bool:
+    return states.late_reason_stands(
+        error.code if error else "",
+        known=attempt.error_code,
+        outcome=Outcome(attempt.outcome),
+        receipt=Receipt(attempt.receipt),
+    )
 
 
 def _save(attempt: DeliveryAttempt, before: _Known, attempts: Sequence[DeliveryAttempt]) -> None:
@@ -403,21 +405,12 @@ def _link_echoes(attempt: DeliveryAttempt) -> None:
 
 
 def _merge(attempt: DeliveryAttempt, told: Receipt, error: SendError | None) -> None:
-    before = Receipt(attempt.receipt)
-    receipt = states.merge_receipt(before, told)
+    receipt = states.merge_receipt(Receipt(attempt.receipt), told)
     outcome = states.merge_outcome(Outcome(attempt.outcome), receipt)
-    if told == receipt == Receipt.FAILED:
+    if told == receipt == Receipt.FAILED and _stands(error, attempt):
         if error is None or not error.code:
             error = Rejected(NO_REASON, gettext_noop("The provider gave no reason"))
-        if told == before:
-            stands = _is_stricter(error, attempt)
-        else:
-            # The late word stands, whichever answer came before it or comes after it, but for a
-            # refusal at once that forbids more.
-            refused = Outcome(attempt.outcome) == Outcome.REJECTED
-            stands = not refused or strictness(error.code)[0] >= strictness(attempt.error_code)[0]
-        if stands:
-            _set_error(attempt, code=error.code, title=error.title, detail=error.detail)
+        _set_error(attempt, code=error.code, title=error.title, detail=error.detail)
     if outcome == Outcome.ACCEPTED:
         _clear_error(attempt)
     if outcome != Outcome.STARTED and attempt.finished_at is None:

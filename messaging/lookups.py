@@ -106,9 +106,10 @@ def _look_up(attempt: DeliveryAttempt, words: _Words) -> bool:
         found = _FINDERS[Route(attempt.route)](attempt, words, since)
     except (SendError, http.RequestFailed, EvolutionFailed) as error:
         log.info("look-up of an unknown send failed", error=type(error).__name__)
-        # An error that was answered may be about this one chat (contracts/wwebjs-api.md §1).
-        silent = isinstance(error, http.RequestFailed)
-        return not (silent or (isinstance(error, EvolutionFailed) and error.status == 0))
+        if isinstance(error, EvolutionFailed):
+            return error.answered
+        # An error that was answered may be about this one chat (contracts/wwebjs-api.md §3).
+        return isinstance(error, SendError)
     if attempt.provider_message_id:
         # Named by the session's own event: it stands there by that name or not at all.
         if attempt.provider_message_id in found:

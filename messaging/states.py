@@ -11,6 +11,8 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from channels_app.providers.cloud_errors import strictness
+
 
 class Status(enum.StrEnum):
     """A message's status, as the database, the REST API and the pages name it."""
@@ -106,6 +108,21 @@ def merge_outcome(outcome: Outcome, receipt: Receipt) -> Outcome:
     if receipt in (Receipt.SENT, Receipt.DELIVERED, Receipt.READ):
         return Outcome.ACCEPTED
     return Outcome.REJECTED if receipt == Receipt.FAILED else outcome
+
+
+def late_reason_stands(
+    code: str, *, known: str, outcome: Outcome, receipt: Receipt = Receipt.NONE
+) -> bool:
+    """Return whether the reason of a late failure is told, rather than the one that is known.
+
+    `outcome` and `receipt` are those of the attempt without this failure. Of two late failures the
+    one counts that forbids more, whichever came first; the late one over any answer, but for a
+    refusal at once that forbids more: the fallback must not go around it.
+    """
+    late, before = strictness(code), strictness(known)
+    if receipt == Receipt.FAILED:
+        return late > before
+    return outcome != Outcome.REJECTED or late[0] >= before[0]
 
 
 @dataclass(frozen=True, slots=True)

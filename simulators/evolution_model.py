@@ -320,11 +320,11 @@ class EvolutionSettings:
     """A demo may let a phone scan each QR by itself after this time; 0 = never."""
     redial_seconds: float = 0.3
     delete_seconds: float = 0.3
-    picture_url: str | None = PROFILE_PICTURE
-    """That of every account and contact; None = they have none."""
     """From the REMOVE_INSTANCE webhook's answer to the end of the instance (§4)."""
     hang_seconds: float = 120.0
     slow_seconds: float = 3.0
+    picture_url: str | None = PROFILE_PICTURE
+    """The picture of every account and contact; None = they have none."""
 
     not_on_whatsapp: tuple[str, ...] = ()
     """Exact digits without WhatsApp, besides the scenario of that name."""

@@ -76,16 +76,6 @@ class WebhookConfig:
     events: frozenset[str] = frozenset()
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def delivers_to(self, url: str, *, secret_header: str, events: Sequence[str]) -> bool:
-        """Whether events reach this address, with this Authorization, and none is left out."""
-        return (
-            self.enabled
-            and self.url == url
-            and not self.by_events
-            and self.sends(secret_header)
-            and self.events >= set(events)
-        )
-
     def sends(self, secret_header: str) -> bool:
         """Whether it has this Authorization."""
         told = str(self.headers.get("Authorization", ""))

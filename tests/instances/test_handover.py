@@ -20,6 +20,7 @@ from instances.models import ReceiveModeChange, WhatsAppSession
 from messaging.models import Message
 from tests.instances.dying import killer
 from tests.instances.support import (
+    CUSTOMER,
     NAME,
     OTHER,
     Evolution,
@@ -313,6 +314,16 @@ def test_a_pending_handover_finishes_by_itself_after_the_first_event(
     evolution.writes("a segunda")
     wait_until(lambda: texts() == ["a primeira", "a segunda"])
     assert ReceiveModeChange.objects.latest("pk").result == "done"
+
+
+def test_a_message_of_our_own_is_a_first_event_as_well(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    body = {"number": CUSTOMER, "text": "oi"}
+    assert evolution.call("POST", f"/message/sendText/{NAME}", body).status_code == 201
+    wait_until(joined(pending), "the listener joins")
+    care.resume_handovers()
+    assert agreed(api, evolution) == "websocket"
 
 
 def test_a_pending_handover_survives_a_restart_of_evolution(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -302,6 +303,27 @@ def test_a_click_that_names_no_mode_switches_nothing(
     assert answer.status_code == 400
     assert ReceiveModeChange.objects.count() == before
     assert evolution.found() == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"to": "webhook", "base64": "on"}, "As mídias vêm em Base64."),
+        ({"to": "webhook"}, "As mídias não vêm em Base64."),
+    ],
+)
+def test_the_box_for_base64_says_what_it_did_and_not_that_a_mode_was_switched(
+    by_webhook: WhatsAppSession,
+    admin_client: Client,
+    evolution: Evolution,
+    data: dict[str, str],
+    words: str,
+) -> None:
+    answer = admin_client.post(f"/instances/{NAME}/switch/", data)
+    assert json.loads(answer["HX-Trigger"])["toast"]["text"] == words
+    by_webhook.refresh_from_db()
+    assert by_webhook.webhook_base64 is ("base64" in data)
+    assert evolution.get(f"/webhook/find/{NAME}")["webhookBase64"] is ("base64" in data)
 
 
 def test_an_unknown_instance_is_404_with_success_false(api: APIClient) -> None:

@@ -255,6 +255,17 @@ def test_a_socket_is_closed_at_once_when_its_browser_is_signed_out(
     async_to_sync(scenario)(cookies_of(staff), cookies_of(staff))
 
 
+def test_the_session_is_gone_before_its_pages_are_told(
+    staff: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that is told loads itself anew: it must not come back signed in."""
+    cookies = cookies_of(staff)
+    left: list[int] = []
+    monkeypatch.setattr(live, "signed_out", lambda key: left.append(Session.objects.count()))
+    sign_out(cookies)
+    assert left == [0]
+
+
 def deactivate(user: User) -> None:
     type(user).objects.filter(pk=user.pk).update(is_active=False)
 

@@ -39,20 +39,14 @@ class Try:
     was_unknown: bool = False
 
 
-def rank(code: str) -> int:
-    return cloud_errors.strictness(code)[0]
-
-
 def take(attempt: Try, told: Receipt, code: str, now: dt.datetime) -> None:
     """What `attempts._merge` does."""
-    before, answer = attempt.receipt, attempt.outcome
-    attempt.receipt = states.merge_receipt(before, told)
+    stands = states.late_reason_stands(
+        code, known=attempt.code, outcome=attempt.outcome, receipt=attempt.receipt
+    )
+    attempt.receipt = states.merge_receipt(attempt.receipt, told)
     attempt.outcome = states.merge_outcome(attempt.outcome, attempt.receipt)
-    if told == attempt.receipt == Receipt.FAILED and (
-        cloud_errors.strictness(code) > cloud_errors.strictness(attempt.code)
-        if told == before
-        else answer != Outcome.REJECTED or rank(code) >= rank(attempt.code)
-    ):
+    if told == attempt.receipt == Receipt.FAILED and stands:
         attempt.code = code
     if attempt.outcome == Outcome.ACCEPTED:
         attempt.code = ""
@@ -276,8 +270,9 @@ def test_whatever_the_order_and_repetition_the_end_is_the_same(
         attempt = Try(1, Route.OFFICIAL, "first")
         for event in order:
             if event is None:
-                told = attempt.receipt == Receipt.FAILED and attempt.code
-                if not told or (answer == Outcome.REJECTED and rank("131049") > rank(attempt.code)):
+                if attempt.receipt != Receipt.FAILED or not states.late_reason_stands(
+                    attempt.code, known="131049", outcome=answer
+                ):
                     attempt.code = "" if answer == Outcome.ACCEPTED else "131049"
                 attempt.outcome = answer
                 take(attempt, Receipt.NONE, "", NOW)
