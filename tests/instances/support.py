@@ -58,7 +58,10 @@ class Evolution(Server):
         self._simulator = simulator
 
     def puts_out(self, name: str = NAME) -> None:
-        """Disconnect the clients of an instance's namespace; their connections stay."""
+        """Disconnect the clients of an instance's namespace, who are no longer counted then.
+
+        Their connections stay.
+        """
         sockets = self._simulator.engine.hub.sockets._server
         namespace = f"/{name}"
         loop = self._simulator.client._loop

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,6 +50,8 @@ class Receiver:
         self.status = 200
         self.answers: list[int] = []
         self.got: list[dict[str, Any]] = []
+        self._may_answer = threading.Event()
+        self._may_answer.set()
 
     async def handle(self, request: web.Request) -> web.Response:
         entry = {
@@ -58,7 +62,17 @@ class Receiver:
         status = self.answers.pop(0) if self.answers else self.status
         entry["answered"] = status
         self.got.append(entry)
+        await asyncio.to_thread(self._may_answer.wait, WAIT_SECONDS)
         return web.Response(status=status)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Requests are taken, and answered after the block only."""
+        self._may_answer.clear()
+        try:
+            yield
+        finally:
+            self._may_answer.set()
 
     def bodies(self, event: str | None = None) -> list[dict[str, Any]]:
         """The payloads received, of one event or all."""
