@@ -177,7 +177,7 @@ def test_a_receiver_that_is_down_is_given_up_some_day(
 def test_updates_of_a_window_come_in_one_batch(
     start_graph: Callable[..., Graph], receiver: Receiver
 ) -> None:
-    meta = start_graph(batch_window=0.2)
+    meta = start_graph(batch_window=2.0)
     for _ in range(3):
         meta.send(PREFIX + "094")
     meta.settle()

@@ -289,7 +289,7 @@ def test_a_start_can_fail_slowly_as_recorded(
 def test_while_a_start_runs_there_is_no_session_and_no_second_start(
     start_wwebjs: Callable[..., Wwebjs],
 ) -> None:
-    server = start_wwebjs(start_seconds=0.5)
+    server = start_wwebjs(start_seconds=2.0)
     first = threading.Thread(
         target=Exchange.read("540_concurrent_start_a").check, args=[server.url]
     )

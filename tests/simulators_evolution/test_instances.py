@@ -195,7 +195,7 @@ def test_a_fault_may_skip_requests_and_concern_one_instance(server: Server) -> N
 
 def test_a_restart_resets_requests_that_wait_and_refuses_while_down(server: Server) -> None:
     server.create("e1")
-    server.control("restart", downtime_seconds=0.15)
+    server.control("restart", downtime_seconds=1.5)
     with pytest.raises(requests.ConnectionError):
         server.call("GET", "/webhook/find/e1")
 
