@@ -125,11 +125,11 @@ class Channel(models.Model):
         _("fallback"), max_length=10, choices=Fallback, default=Fallback.NONE
     )
     wwebjs_url = models.CharField(
-        _("wwebjs-api address"), max_length=200, validators=[validate_http_address], blank=True
+        _("URL of the WWebJS API"), max_length=200, validators=[validate_http_address], blank=True
     )
-    wwebjs_api_key = EncryptedTextField(_("wwebjs-api key"), blank=True)
+    wwebjs_api_key = EncryptedTextField(_("API_KEY of the WWebJS API"), blank=True)
     wwebjs_session_id = models.CharField(
-        _("wwebjs-api session"),
+        _("WWebJS session name"),
         max_length=64,
         blank=True,
         validators=[RegexValidator(r"^[A-Za-z0-9_-]+$", _("Letters, digits, - and _ only."))],

@@ -20,6 +20,8 @@ from messaging import live_frames
 
 Phase = WhatsAppSession.Phase
 
+SHOWN_CHANGES = 30
+
 
 @dataclass(frozen=True, slots=True)
 class ModeRow:
@@ -110,14 +112,31 @@ class InstancesView(live_frames.View):
 
 
 class InstanceView(InstancesView):
-    """The card of the session that the parameter names."""
+    """The card of the session that the parameter names, and who switched it."""
 
     def exists(self) -> bool:
         return sessions().filter(channel__instance_name=self.value).exists()
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[live_frames.Frame]:
-        mine = sessions().filter(channel__instance_name=self.value).values_list("pk", flat=True)
-        return super().frames({"sessions": set(mine) & set(changed.get("sessions", ()))})
+        mine = sessions().filter(channel__instance_name=self.value)
+        mine = mine.filter(pk__in=list(changed.get("sessions", ())))
+        cards = super().frames({"sessions": mine.values_list("pk", flat=True)})
+        return [*cards, *map(history, mine)]
+
+
+def history(session: WhatsAppSession) -> live_frames.Frame:
+    """Return who switched what, newest first. Its version is the time of the last change."""
+    changes = session.mode_changes.select_related("user", "cancelled_by")[:SHOWN_CHANGES]
+    times = [change.finished_at or change.started_at for change in changes]
+    version = round(max(times).timestamp() * 1000) if times else 0
+    context = {"session": session, "changes": changes, "version": version}
+    return {
+        "kind": "history",
+        "key": f"history:{session.pk}",
+        "version": version,
+        "sort": "",
+        "html": render_to_string("instances/_history.html", context),
+    }
 
 
 def _frame(session: WhatsAppSession, may_change: bool) -> live_frames.Frame:

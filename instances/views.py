@@ -15,11 +15,9 @@ from django_htmx.http import trigger_client_event
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from instances import receive_mode
 from instances.api import message_of, sessions
-from instances.cards import card
+from instances.cards import card, history
 from instances.connection_cards import page_card
 from instances.models import Mode, ReceiveModeChange, WhatsAppSession
-
-SHOWN_CHANGES = 30
 
 
 class InstanceListView(StaffPermissionRequiredMixin, View):
@@ -48,7 +46,7 @@ class InstanceView(StaffPermissionRequiredMixin, View):
             "connection": page_card(
                 session, may_change=request.user.has_perm("channels_app.change_channel")
             ),
-            "changes": session.mode_changes.select_related("user", "cancelled_by")[:SHOWN_CHANGES],
+            "history": history(session)["html"],
         }
         return render(request, "instances/detail.html", context)
 

@@ -332,6 +332,9 @@ def due(moment: dt.datetime) -> str:
     return f"{local:%H:%M:%S}" if local.date() == timezone.localdate() else exact(moment)
 
 
+HALF_A_DAY = 12 * 3600  # what was late last evening is not "yesterday" in the night
+
+
 def relative(moment: dt.datetime, now: dt.datetime) -> str:
     """Say how long ago it was; the same words as in app.js."""
     seconds = (now - moment).total_seconds()
@@ -340,7 +343,7 @@ def relative(moment: dt.datetime, now: dt.datetime) -> str:
         return _("now")
     if seconds < 3600:
         return _("{n} min ago").replace("{n}", str(int(seconds // 60)))
-    if local.date() == today:
+    if seconds < HALF_A_DAY or local.date() == today:
         return _("{n} h ago").replace("{n}", str(int(seconds // 3600)))
     if local.date() == today - dt.timedelta(days=1):
         return _("yesterday")

@@ -134,13 +134,14 @@ const shortDate = new Intl.DateTimeFormat(language, {
 });
 const longDate = new Intl.DateTimeFormat(language, { timeZone: "UTC", dateStyle: "long" });
 const DAY_MS = 24 * 3600 * 1000;
+const HALF_A_DAY = 12 * 3600; // seconds
 
 /** The same words as `relative` in templatetags/alterna.py. */
 function relative(moment, now) {
   const seconds = (now - moment) / 1000;
   if (seconds < 60) return texts.now;
   if (seconds < 3600) return texts.minutes.replace("{n}", Math.floor(seconds / 60));
-  if (isoDay.format(moment) === isoDay.format(now)) {
+  if (seconds < HALF_A_DAY || isoDay.format(moment) === isoDay.format(now)) {
     return texts.hours.replace("{n}", Math.floor(seconds / 3600));
   }
   if (isoDay.format(moment) === isoDay.format(now - DAY_MS)) return texts.yesterday;

@@ -21,6 +21,7 @@ from pytest_django.live_server_helper import LiveServer
 from channels_app.models import Channel, Incident
 from messaging import reading
 from messaging.models import CallAttempt, Conversation, Media, Message
+from messaging.templatetags.alterna import relative
 from simulators.base import run_in_thread
 from tests import files
 from tests.pages.conftest import NO_CHROMIUM, Sockets
@@ -105,6 +106,43 @@ def test_the_first_message_of_another_day_gets_a_separator(
 
     expect(opened.locator(".day")).to_have_count(count + 1)
     expect(opened.locator("[data-live-list~=message] > *").first).to_have_class("day")
+
+
+NIGHT = dt.datetime(2026, 11, 26, 4, 0, tzinfo=dt.UTC)  # one o'clock in São Paulo
+
+
+@pytest.mark.parametrize(
+    ("ago", "words"),
+    [
+        ({"seconds": 59}, "now"),
+        ({"minutes": 59}, "59 min ago"),
+        ({"hours": 2}, "2 h ago"),
+        ({"hours": 11, "minutes": 59}, "11 h ago"),
+        ({"hours": 12}, "yesterday"),
+        ({"hours": 24}, "yesterday"),
+        ({"hours": 26}, "11/24/2026"),
+    ],
+)
+def test_the_script_tells_times_in_the_words_of_the_server(
+    page: Page, conversation: Conversation, ago: dict[str, int], words: str
+) -> None:
+    moment = NIGHT - dt.timedelta(**ago)
+    with translation.override("en"):
+        assert relative(moment, NIGHT) == words
+    page.clock.set_fixed_time(NIGHT)
+    page.goto("/conversations/")
+    told = page.evaluate(
+        """moment => {
+            const time = document.createElement("time");
+            time.dateTime = moment;
+            time.dataset.relative = "";
+            document.body.append(time);
+            document.dispatchEvent(new Event("alterna:times"));
+            return time.textContent;
+        }""",
+        moment.isoformat(),
+    )
+    assert told == words
 
 
 def test_a_lost_connection_is_shown_and_the_catch_up_asks_from_where_it_was(

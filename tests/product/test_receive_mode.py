@@ -26,6 +26,11 @@ def button(page: Page, mode: str, name: str = NAME) -> Locator:
     return card(page, name).locator(f'[data-mode="{mode}"] button')
 
 
+def last_switch(page: Page) -> Locator:
+    """The newest row of who switched what, on the instance's own page."""
+    return page.locator('[data-live^="history:"] tbody tr').first
+
+
 def expect_active(page: Page, mode: str) -> None:
     for name in ("webhook", "websocket"):
         row = card(page).locator(f'[data-mode="{name}"]')
@@ -69,10 +74,13 @@ def test_one_click_switches_live_in_every_window_and_no_message_is_lost_or_doubl
             timeout=30_000
         )
         expect(button(page, "websocket")).to_be_disabled()
+    expect(last_switch(other)).to_contain_text("Webhook → WebSocket")
+    expect(last_switch(other)).to_contain_text("em andamento")
     expect_active(mine, "webhook")
     write(product, "abre o socket")
     for page in (mine, other):
         expect_active(page, "websocket")
+    expect(last_switch(other)).to_contain_text("concluída")
     write(product, "pelo socket")
     wait_until(lambda: received(api, "pelo socket"), bool)
 
