@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -338,3 +339,6 @@ LOGGING: dict[str, Any] = {
     },
 }
 logging.captureWarnings(True)
+# WhiteNoise's answers, which ASGI reads whole: our static files are small. What is large, the files
+# of messages, is streamed asynchronously.
+warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")

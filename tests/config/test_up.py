@@ -65,6 +65,16 @@ def test_it_serves_and_says_where(product: Product) -> None:
     assert "simulators" not in product.output
 
 
+def test_its_static_files_come_without_a_word_in_the_log(product: Product) -> None:
+    page = requests.get(f"{product.url}/accounts/login/", timeout=5).text
+    [style] = re.findall(r'href="(/static/css/alterna[^"]*)"', page)
+    assert requests.get(product.url + style, timeout=5).ok
+    # Its log is read in order: what follows was said later.
+    requests.get(f"{product.url}/api/nothing", timeout=5)
+    product.wait_for("Not Found: /api/nothing")
+    assert "Warning" not in product.output
+
+
 def test_other_commands_find_its_engines_by_the_data_directory(product: Product) -> None:
     answer = manage("migrate", "--check", data_dir=product.data_dir)
     assert (answer.returncode, answer.stderr) == (0, "")
