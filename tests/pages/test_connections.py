@@ -423,5 +423,6 @@ def test_the_sockets_of_channel_and_instance_tell_of_the_connection(
     assert kinds({"channel": [str(official.pk)]}, {"channels": [baileys.pk]}) == set()
     assert kinds({"instance": [NAME]}, {"sessions": [session.pk]}) == {
         f"session:{session.pk}",
+        f"history:{session.pk}",
         f"connection:{session.pk}",
     }

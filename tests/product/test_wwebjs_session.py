@@ -72,7 +72,7 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
 
     # A key that is wrong is said at its field, and mended in place.
     expect_state(page, "error", name)
-    expect(card(page, name).locator(".wwebjs-trouble")).to_contain_text("Chave da wwebjs-api")
+    expect(card(page, name).locator(".wwebjs-trouble")).to_contain_text("API_KEY da API WWebJS")
     beside = page.locator(".field", has=page.locator("#id_wwebjs_api_key"))
     expect(beside.locator(".field-trouble")).to_have_count(1)
     expect(button(page, "Conectar", name)).to_have_count(0)

@@ -198,8 +198,13 @@ def test_the_socket_is_served_before_the_webhook(server: Server, hook: Receiver)
     with listening(server, "/ws1") as listener:
         inject(server, "both")
         wait_until(lambda: "both" in hook.ids() and listener.ids())
-        [event] = server.books("events", message_id="both", event="messages.upsert")
-    assert event["reached"] == ["socket", "webhook"]
+
+        def reached() -> Any:
+            """Both ways, once the webhook's answer is in the book as well."""
+            [event] = server.books("events", message_id="both", event="messages.upsert")
+            return event["reached"] if len(event["reached"]) == 2 else None
+
+        assert wait_until(reached) == ["socket", "webhook"]
 
 
 def test_media_bytes_come_as_binary_attachments(server: Server) -> None:
