@@ -343,12 +343,10 @@ class EventHub:
                 break
             delivery.state = "retrying"
             swing = 1 + random.uniform(-settings.webhook_jitter, settings.webhook_jitter)
-            await asyncio.sleep(
-                max(
-                    settings.webhook_initial_seconds,
-                    min(wait, settings.webhook_max_seconds) * swing,
-                )
-            )
+            pause = min(wait, settings.webhook_max_seconds) * swing
+            pause = max(settings.webhook_initial_seconds, pause)
+            delivery.attempts[-1]["pause"] = pause
+            await asyncio.sleep(pause)
             wait *= 2
         delivery.state = "gone"
 

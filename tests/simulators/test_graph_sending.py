@@ -196,7 +196,7 @@ def test_an_outage_ends_after_the_configured_number_of_refusals(meta: Graph, nam
 @pytest.mark.parametrize(("name", "delivered"), [("hang_before", 0), ("hang_after", 1)])
 def test_a_hanging_request_is_taken_or_not(meta: Graph, name: str, delivered: int) -> None:
     with pytest.raises(requests.ReadTimeout):
-        meta.send(EXAMPLES[name], timeout=0.2)
+        meta.send(EXAMPLES[name], timeout=0.5)
 
     assert meta.book()["delivered"] == delivered
 

@@ -147,7 +147,7 @@ def test_the_statuses_follow_although_the_answer_never_comes(
     meta: Graph, receiver: Receiver
 ) -> None:
     with pytest.raises(requests.ReadTimeout):
-        meta.send(PREFIX + "081", timeout=0.2)
+        meta.send(PREFIX + "081", timeout=0.5)
     meta.settle()
 
     assert [status["status"] for status in statuses(receiver)] == ["sent", "delivered", "read"]

@@ -87,7 +87,7 @@ def test_a_client_that_gives_up_does_not_stop_the_delivery(
 ) -> None:
     server = start_wwebjs(ready_sessions=("TESTE",), protocol_timeout=30.0)
     with pytest.raises(requests.ReadTimeout):
-        server.send(EXAMPLES["hang_delivered"], timeout=0.2)
+        server.send(EXAMPLES["hang_delivered"], timeout=0.5)
 
     assert server.book()["delivered"] == 1
 
@@ -196,7 +196,7 @@ def test_a_dead_code_cannot_be_scanned(start_wwebjs: Callable[..., Wwebjs]) -> N
 
 
 def test_a_stop_during_the_pairing_ends_it(start_wwebjs: Callable[..., Wwebjs]) -> None:
-    server = start_wwebjs(pairing_seconds=0.1)
+    server = start_wwebjs(pairing_seconds=1.5)
     server.get("/session/start/TESTE")
     server.act("scan")
     server.get("/session/stop/TESTE")
@@ -219,7 +219,7 @@ def test_terminate_inactive_deletes_the_logins_of_all_that_are_not_connected(
 def test_a_killed_browser_comes_back_when_sessions_recover(
     start_wwebjs: Callable[..., Wwebjs],
 ) -> None:
-    server = start_wwebjs(ready_sessions=("TESTE",), recover_sessions=True, start_seconds=0.1)
+    server = start_wwebjs(ready_sessions=("TESTE",), recover_sessions=True, start_seconds=1.5)
     server.act("kill_browser")
     gone = server.status()
     server.settle()
@@ -256,7 +256,7 @@ def test_a_scanned_session_announces_itself(
 def test_a_sent_message_is_followed_by_its_acks(
     start_hooked: Callable[..., Wwebjs], receiver: Receiver
 ) -> None:
-    server = start_hooked(ready_sessions=("TESTE",), ack_delay=0.05)
+    server = start_hooked(ready_sessions=("TESTE",), ack_delay=0.3)
     server.settle()
     receiver.all()
     server.send()

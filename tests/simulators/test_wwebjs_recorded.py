@@ -386,7 +386,7 @@ def test_a_crashed_page_answers_after_the_protocol_timeout_as_recorded(web_js: W
 def test_an_unlink_by_reload_shows_a_new_code_by_itself_as_recorded(
     start_wwebjs: Callable[..., Wwebjs],
 ) -> None:
-    server = start_wwebjs(ready_sessions=("TESTE",), pairing_seconds=0.3)
+    server = start_wwebjs(ready_sessions=("TESTE",), pairing_seconds=1.5)
     server.act("unlink_by_reload")
     Exchange.read("820_logoutnav_status_0").check(server.url)
     server.settle()

@@ -167,7 +167,7 @@ def test_a_fault_may_reset_hang_or_slow_down(server: Server) -> None:
         server.call("GET", "/webhook/find/e1")
     server.control("faults", path="/webhook/find", mode="hang")
     with pytest.raises(requests.ReadTimeout):
-        server.call("GET", "/webhook/find/e1", timeout=0.2)
+        server.call("GET", "/webhook/find/e1", timeout=0.5)
     server.control("faults", path="/webhook/find", mode="slow", seconds=0.05)
     assert server.get("/webhook/find/e1") is None
 

@@ -94,7 +94,7 @@ def test_a_number_that_is_not_on_whatsapp(phone: Server) -> None:
 @pytest.mark.parametrize("scenario", ["hang_lost", "hang_delivered"])
 def test_scenarios_that_never_answer(phone: Server, scenario: str) -> None:
     with pytest.raises(requests.ReadTimeout):
-        send(phone, number_of(scenario), timeout=0.2)
+        send(phone, number_of(scenario), timeout=0.5)
     assert sent(phone)["delivered"] is SCENARIOS[scenario].delivered
 
 
@@ -190,7 +190,7 @@ def test_sending_through_the_api_is_send_message_and_not_upsert(
     phone.set_webhook("b1", hook.url, ["MESSAGES_UPSERT", "SEND_MESSAGE"])
     answer = send(phone, "5511988887777").json()
     phone.control("inbound", instance="b1", id="END")
-    wait_until(lambda: "END" in hook.ids())
+    hook.wait_for(2)
     assert hook.bodies("send.message")[0]["data"] == answer
     assert [body["data"]["key"]["id"] for body in hook.bodies("messages.upsert")] == ["END"]
 

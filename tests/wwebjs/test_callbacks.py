@@ -511,6 +511,7 @@ def test_what_only_waited_in_the_browser_is_unconfirmed_until_the_server_takes_i
     assert (sent.status, attempt.provider_message_id[:4]) == ("unconfirmed", "3EB0")
     # Its id is known: no words are needed to find it again.
     acks = [body for body, _key in posting if body["dataType"] == "message_ack"]
+    acks.sort(key=lambda body: body["data"]["ack"])
     for number, body in enumerate(acks):
         body["data"]["message"]["body"] = ""
         hand_in(ready, body)
