@@ -494,7 +494,7 @@ def test_what_waits_for_a_place_asks_again_when_the_limits_change(
     places = [deliver(message) for message in messages]
     assert places[0] is None
     assert places[2] is not None
-    assert places[2] - timezone.now() > dt.timedelta(seconds=100)
+    assert places[2] - timezone.now() > dt.timedelta(seconds=80)
 
     wired.fallback_per_minute = 60
     with django_capture_on_commit_callbacks(execute=True):

@@ -10,7 +10,7 @@ from config.checks import refuse_unsafe
 
 
 class Command(BaseCommand):
-    help = "Run the jobs until SIGTERM or Ctrl-C; what has begun is finished first (20 s at most)."
+    help = "Run jobs until SIGTERM or Ctrl-C; what has begun has WORKER_SHUTDOWN_SECONDS to finish."
     requires_system_checks = []  # all of them would load every page of the web process
 
     def handle(self, *args: Any, **options: Any) -> None:
