@@ -5,7 +5,7 @@ WhatsApp's server was sent. Texts are known by their words, files by their capti
 its name; a file without either may be any file and is not looked up. What does not stand there
 proves nothing, so the message goes on being held for a person.
 (Meta's `message_history` would be the like for the official API; what it answers is not verified,
-contracts/cloud-api.md §3, so nothing is built on it.)
+contracts/cloud-api.md §1.4, so nothing is built on it.)
 """
 
 from __future__ import annotations

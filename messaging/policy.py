@@ -24,7 +24,7 @@ OFFICIAL_BACKOFF = (2, 8, 30, 120)
 FALLBACK_BACKOFF = (3, 15, 60)
 # The limit of messages to one customer: Meta asks to wait 4^n seconds (contracts/cloud-api.md §5).
 PAIR_LIMIT_TRIES = 5
-# What one customer may get: a burst, and from then on one message in so many seconds (ibid.).
+# What one customer may get: a burst, and from then on one message in so many seconds (§5).
 RECIPIENT_BURST, RECIPIENT_SECONDS = 45, 6
 RECIPIENT_WINDOW = dt.timedelta(seconds=RECIPIENT_BURST * RECIPIENT_SECONDS)
 # WhatsApp stops first messages of a number with error 463. No provider passes the number on, so

@@ -1,4 +1,6 @@
-"""The life of one Evolution instance: made, linked to a phone, ended (contracts §0, §4).
+"""The life of one Evolution instance: made, linked to a phone, ended.
+
+Wire facts: contracts/evolution-api.md §0, §4.
 
 Every call is bounded in time and is one request. What its answer means is read by pure functions,
 tested on recorded answers; what follows from it is decided in `instances/connections.py`.

@@ -1,6 +1,6 @@
 """The way out through an attached wwebjs-api session (contracts/wwebjs-api.md).
 
-The heart is §0 of the contract: a JSON 404 proves that nothing was sent, a 500 or a silence proves
+The heart is §0 of that page: a JSON 404 proves that nothing was sent, a 500 or a silence proves
 nothing. The number is looked up before the first send to it, and the answer is remembered; that
 call cannot send, so its failure is never an unknown outcome.
 """

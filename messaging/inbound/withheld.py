@@ -17,10 +17,10 @@ _DIGEST = "sha256:"
 def from_evolution(payload: Any) -> Any:
     """Return an Evolution event without the instance's token and without codes.
 
-    The token comes with each event (contracts/evolution-api.md §1); of a WHATSAPP-BUSINESS instance
-    it is Meta's access token. A code that is scanned becomes its digest, which tells two codes
-    apart; one that is typed is too short for that. The given payload is not changed, and doing it
-    again changes nothing.
+    The token comes with each event (contracts/evolution-api.md §1); that of a WHATSAPP-BUSINESS
+    instance is Meta's access token. A code that is scanned becomes its digest, which tells two
+    codes apart; one that is typed is too short for that. The given payload is not changed, and
+    doing it again changes nothing.
     """
     if not isinstance(payload, Mapping):
         return payload

@@ -105,7 +105,10 @@ def baileys(evolution: Provider, make_channel: Callable[..., Channel]) -> Channe
 
 
 def told_failed(message: Message, id: str, code: int = 131053) -> None:
-    """Meta's word by webhook of a request that it refused, at once or late (§2.1: or both)."""
+    """Meta's word by webhook of a request that it refused, at once or late.
+
+    contracts/cloud-api.md §2.1: or both.
+    """
     channel = message.conversation.channel
     post(status(message, "failed", channel=channel, id=id, errors=[{"code": code}]))
     read_events()

@@ -81,7 +81,10 @@ class Exchange:
 
 
 def stripped(value: Any, key: str = "") -> Any:
-    """A value without ids, times and noise, and of an error only its first line (§3)."""
+    """A value without ids, times and noise, and of an error only its first line.
+
+    The lines after it are the page's stack (contracts/wwebjs-api.md §0).
+    """
     if key in _RANDOM_KEYS:
         return key
     if isinstance(value, dict):
