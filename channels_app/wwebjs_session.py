@@ -21,6 +21,7 @@ import shlex
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -385,6 +386,19 @@ def announce(channel: Channel, *, reason: str) -> None:
         session.probe_at = None
         session.save()
     tasks.enqueue_probe(channel.pk)
+
+
+def note_no_answer(channel: Channel, route: str = "", **kwargs: Any) -> None:
+    """Signal receiver: a send by the session got no answer, so the session is asked at once."""
+    if route == ROUTE:
+        # Not with the message's lock held.
+        transaction.on_commit(partial(_request_probe, channel.pk), robust=True)
+
+
+def _request_probe(channel_id: int) -> None:
+    with transaction.atomic():
+        if WwebjsSession.objects.filter(channel=channel_id).update(probe_at=None):
+            tasks.enqueue_probe(channel_id)
 
 
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:

@@ -17,6 +17,12 @@ from channels_app.session_states import PAUSES, Seen, State
 # Reasons with which Evolution does not dial again (§3): the login is gone.
 UNLINKED = frozenset({401})
 REFUSED = frozenset({402, 403, 406})
+# No instance of the server can be reached: what one says of it holds for all.
+SERVER_AWAY = frozenset(
+    {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "tls_failed"}
+)
+# The server may be dead, or only busy with this one instance: a second one decides.
+SERVER_SILENT = frozenset({"timeout", "connection_broken"})
 # Dialling takes seconds; one that lasts so long does not end by itself.
 DIALLING_FOR = dt.timedelta(minutes=2)
 # A server that has just come up dials its instances itself.
@@ -58,6 +64,14 @@ class Known:
     dead: bool = False
     note: str = ""
     dialling_since: dt.datetime | None = None
+
+
+def holds_for_server(first: Told, second: Told | None = None) -> bool:
+    """Whether the answers for one or two instances say how all of their server's are."""
+    if first.trouble in SERVER_AWAY or first.trouble == "license_required":
+        return True
+    silent = first.trouble in SERVER_SILENT
+    return silent and second is not None and second.trouble in SERVER_SILENT
 
 
 def derive(told: Told, known: Known, *, now: dt.datetime) -> Seen:

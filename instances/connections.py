@@ -18,7 +18,7 @@ import random
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -38,8 +38,19 @@ from channels_app.session_states import Seen, State, pause_before_next
 from channels_app.session_words import field_of, kept, sentence
 from channels_app.wwebjs_session import QrCode, SessionRefused, SessionState, draw
 from instances import live, pictures, receive_mode, tasks
-from instances.connection_states import Care, Cure, Known, Told, cure_for, derive, drop_reason
+from instances.connection_states import (
+    SERVER_SILENT,
+    Care,
+    Cure,
+    Known,
+    Told,
+    cure_for,
+    derive,
+    drop_reason,
+    holds_for_server,
+)
 from instances.models import WhatsAppSession
+from instances.probe_requests import request_probe
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -301,14 +312,22 @@ def _receive_again(session: WhatsAppSession, *, user: User | None) -> None:
 
 def probe_due() -> None:
     """Ask every instance whose time has come, several at a time; a slow one holds up no other."""
-    _for_each(probe, _claim())
+    _probe_all(_claim())
 
 
-def probe(session_id: int) -> None:
-    """Ask one instance, write down what it told, and mend what can be mended without a person."""
-    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
-    if session is None or not _is_configured(session.channel):
-        return
+def probe_server(url: str) -> None:
+    """Ask the instances of one server whose time has come: something showed that it may be away."""
+    _probe_all(_claim(url=url))
+
+
+def probe(session_id: int) -> Told | None:
+    """Ask one instance, write down what it told, and mend what can be mended without a person.
+
+    Returns what it told, None where there is nothing to ask.
+    """
+    session = _configured(session_id)
+    if session is None:
+        return None
     asked_at = timezone.now()
     linking = session.linking_since is not None and session.linking_since > asked_at - LINKING_FOR
     told = _ask(session, with_code=linking)
@@ -317,6 +336,7 @@ def probe(session_id: int) -> None:
         pictures.keep(session, told.picture_url)
     if cure != Cure.NONE:
         _cure(session, cure)
+    return told
 
 
 def heard(channel: Channel, *, qr_digest: str = "") -> None:
@@ -333,14 +353,20 @@ def heard(channel: Channel, *, qr_digest: str = "") -> None:
 
 
 def note_refusal(channel: Channel, code: str, **kwargs: Any) -> None:
-    """Signal receiver: a send was refused because the instance is not connected.
+    """Signal receiver: a send found that the instance is not connected, or got no answer.
 
     Where its state says open all the same, the connection behind it is dead (§4, issues 1398 and
-    2403).
+    2403), or the server is away.
     """
-    if code == "instance_not_connected" and channel.kind == Channel.Kind.BAILEYS:
+    if channel.kind == Channel.Kind.BAILEYS:
+        act = _note_refusal if code == "instance_not_connected" else _note_no_answer
         # Not with the message's lock held.
-        transaction.on_commit(partial(_note_refusal, channel), robust=True)
+        transaction.on_commit(partial(act, channel), robust=True)
+
+
+def _note_no_answer(channel: Channel) -> None:
+    for session_id in WhatsAppSession.objects.filter(channel=channel).values_list("pk", flat=True):
+        request_probe(session_id)
 
 
 def _note_refusal(channel: Channel) -> None:
@@ -721,8 +747,11 @@ def _wait(reached: Callable[[], bool]) -> bool:
     return True
 
 
-def _claim() -> list[int]:
-    """Take the due sessions, so that no other worker asks them meanwhile; the longest due first."""
+def _claim(*, url: str = "") -> list[int]:
+    """Take the due sessions, so that no other worker asks them meanwhile; the longest due first.
+
+    Of one server all that are due.
+    """
     now = timezone.now()
     with transaction.atomic():
         due = WhatsAppSession.objects.select_for_update(skip_locked=True, of=("self",)).filter(
@@ -730,20 +759,73 @@ def _claim() -> list[int]:
             channel__kind=Channel.Kind.BAILEYS,
             channel__active=True,
         )
-        taken = list(due.order_by("probe_at").values_list("pk", flat=True)[:MOST_PROBES])
+        if url:
+            due = due.filter(channel__evolution_url=url)
+        ids = due.order_by("probe_at").values_list("pk", flat=True)
+        taken = list(ids if url else ids[:MOST_PROBES])
         WhatsAppSession.objects.filter(pk__in=taken).update(probe_at=now + LEASE)
     return taken
 
 
-def _for_each(function: Callable[[int], None], ids: list[int]) -> None:
-    def call(session_id: int) -> None:
-        try:
-            function(session_id)
-        except Exception as error:
-            log.exception("probe failed", session=session_id, error=type(error).__name__)
-        finally:
-            database.close()
+def _probe_all(ids: list[int]) -> None:
+    """Ask these instances, PROBES_AT_A_TIME at once.
 
-    if ids:
-        with ThreadPoolExecutor(max_workers=PROBES_AT_A_TIME) as pool:
-            list(pool.map(call, ids))
+    Of each server one is asked first: where that says that the server is away, the others are
+    written down as it is and not asked, so a dead server costs one question and not one an
+    instance.
+    """
+    servers: dict[str, list[int]] = {}
+    due = WhatsAppSession.objects.filter(pk__in=ids).order_by("probe_at", "pk")
+    for session_id, url in due.values_list("pk", "channel__evolution_url"):
+        servers.setdefault(url, []).append(session_id)
+    if not servers:
+        return
+    with ThreadPoolExecutor(max_workers=PROBES_AT_A_TIME) as pool:
+        running = {pool.submit(_run, partial(_probe_first, mine)) for mine in servers.values()}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(_run, step) for one in done for step in one.result()}
+
+
+# A step of `_probe_all`; it returns those that follow from it.
+_Step = Callable[[], "list[_Step]"]
+
+
+def _run(step: _Step) -> list[_Step]:
+    try:
+        return step()
+    except Exception as error:
+        log.exception("probe failed", error=type(error).__name__)
+        return []
+    finally:
+        database.close()
+
+
+def _probe_first(ids: list[int]) -> list[_Step]:
+    """Ask one instance of a server, or two where the first gave no answer."""
+    asked_at, rest = timezone.now(), ids[1:]
+    told = probe(ids[0])
+    second = None
+    if told is not None and told.trouble in SERVER_SILENT and rest:
+        second, rest = probe(rest[0]), rest[1:]
+    if told is not None and holds_for_server(told, second):
+        return [partial(_note_server, other, told, asked_at) for other in rest]
+    return [partial(_probe_one, other) for other in rest]
+
+
+def _probe_one(session_id: int) -> list[_Step]:
+    probe(session_id)
+    return []
+
+
+def _note_server(session_id: int, told: Told, asked_at: dt.datetime) -> list[_Step]:
+    """Write down for an instance what another one of its server told of the server."""
+    session = _configured(session_id)
+    if session is not None:
+        _keep(session, told, asked_at=asked_at)
+    return []
+
+
+def _configured(session_id: int) -> WhatsAppSession | None:
+    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
+    return session if session is not None and _is_configured(session.channel) else None

@@ -21,8 +21,8 @@ from messaging.states import Outcome, Receipt, Route
 _UNREACHABLE = frozenset(
     {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "tls_failed"}
 )
-# The provider is there, its link to WhatsApp is not: who cares for the link wants to know at once.
-_NOT_CONNECTED = frozenset({"instance_not_connected"})
+# The link to WhatsApp, or the server that keeps it, may be gone: who monitors it checks at once.
+_IN_DOUBT = frozenset({"instance_not_connected", "timeout", "connection_broken"}) | _UNREACHABLE
 
 log = structlog.get_logger(__name__)
 
@@ -73,8 +73,8 @@ def _note_failure(
 ) -> None:
     channel, route = attempt.channel, attempt.route
     rule = cloud_errors.lookup(code, http_status=http_status)
-    if code in _NOT_CONNECTED:
-        signals.send_refused.send(sender=Channel, channel=channel, code=code)
+    if code in _IN_DOUBT and not late:
+        signals.send_refused.send(sender=Channel, channel=channel, route=route, code=code)
     if not rule.known:
         log.warning("unknown error code", code=code, route=route, attempt=str(attempt))
     if route != Route.OFFICIAL and route != _own_route(attempt):

@@ -67,7 +67,7 @@ def test_messages_keep_their_lid_in_the_row_and_lose_what_a_text_quotes(
         hook.wait_for(1)
     [entry] = hook.got
     event = entry["body"]
-    assert entry["headers"]["X-Instance-Name"] == NAME
+    assert entry["headers"]["x-instance-name"] == NAME
     key = event["data"]["key"]
     assert (key["remoteJid"], key["remoteJidAlt"]) == (f"{TO}@s.whatsapp.net", "123456789@lid")
     assert event["data"]["contextInfo"] is None
