@@ -12,6 +12,7 @@ import datetime as dt
 import enum
 from dataclasses import dataclass
 
+from channels_app.linked_numbers import ANOTHER_PHONE, UNCONFIRMED
 from channels_app.session_states import PAUSES, Seen, State
 
 # Reasons with which Evolution does not dial again (§3): the login is gone.
@@ -55,7 +56,8 @@ class Known:
     """What is remembered of an instance.
 
     `linked` says that a phone was linked and nothing unlinked it since; `shown` that a code was on
-    show; `dialling_since` how long it has been connecting without one.
+    show; `dialling_since` how long it has been connecting without one; `unconfirmed` is the linked
+    number where nobody has confirmed it.
     """
 
     linked: bool = False
@@ -63,6 +65,7 @@ class Known:
     ever: bool = False
     dead: bool = False
     note: str = ""
+    unconfirmed: str = ""
     dialling_since: dt.datetime | None = None
 
 
@@ -83,12 +86,20 @@ def derive(told: Told, known: Known, *, now: dt.datetime) -> Seen:
     if told.trouble:
         return Seen(State.ERROR, told.trouble, told.detail)
     if told.connection == "open":
-        return Seen(State.ERROR, "dead_socket") if known.dead else Seen(State.READY, "ready")
+        return _open(known)
     if told.connection == "connecting":
         return _connecting(told, known, now)
     if told.connection == "close":
         return _closed(told, known)
     return Seen(State.ERROR, "unreadable_answer")
+
+
+def _open(known: Known) -> Seen:
+    if known.dead:
+        return Seen(State.ERROR, "dead_socket")
+    if known.unconfirmed:
+        return Seen(State.ERROR, UNCONFIRMED, f"+{known.unconfirmed}")
+    return Seen(State.READY, "ready")
 
 
 def _connecting(told: Told, known: Known, now: dt.datetime) -> Seen:
@@ -145,6 +156,13 @@ def cure_for(seen: Seen, care: Care, *, now: dt.datetime) -> Cure:
 
 def drop_reason(seen: Seen) -> str:
     """Return why an instance does not serve any more, as a reason and not as an advice."""
-    return {"dialling": "connection_lost", "instance_gone": "instance_vanished"}.get(
-        seen.code, seen.code
-    )
+    return {
+        "dialling": "connection_lost",
+        "instance_gone": "instance_vanished",
+        UNCONFIRMED: ANOTHER_PHONE,
+    }.get(seen.code, seen.code)
+
+
+def needs_person(seen: Seen) -> bool:
+    """Whether this is an incident even of an instance that did not serve before."""
+    return seen.code in ("dialling_long", UNCONFIRMED)

@@ -30,8 +30,10 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from channels_app import incidents, signals
+from channels_app import incidents, number_confirmation, signals
+from channels_app.linked_numbers import UNCONFIRMED, is_unlinked
 from channels_app.models import Channel, Incident
+from channels_app.number_confirmation import ConfirmationRefused
 from channels_app.providers.evolution_instance import EvolutionFailed
 from channels_app.providers.evolution_lifecycle import ASK_SECONDS, EvolutionLifecycle, Link, Row
 from channels_app.session_states import Seen, State, pause_before_next
@@ -48,6 +50,7 @@ from instances.connection_states import (
     derive,
     drop_reason,
     holds_for_server,
+    needs_person,
 )
 from instances.models import WhatsAppSession
 from instances.probe_requests import request_probe
@@ -67,6 +70,9 @@ QUIET_FOR = dt.timedelta(seconds=60)
 LINKING_FOR = dt.timedelta(minutes=30)
 # Our clock and the server's may differ by so much.
 SKEW = dt.timedelta(minutes=2)
+# How often an open instance is asked which phone is linked, beside the times when an event says
+# that something changed: the server counts its messages for that answer.
+NUMBER_EVERY = dt.timedelta(minutes=5)
 # A probe that was claimed and never came back is due again after this.
 LEASE = dt.timedelta(seconds=30)
 PROBES_AT_A_TIME = 8
@@ -76,8 +82,8 @@ _OURS = (
     "state", "state_code", "state_detail", "state_changed_at", "checked_at", "probe_at",
     "commanded_at", "address", "wanted", "serving", "last_open_at", "linking_since",
     "quiet_until", "dead_since", "tries", "tried_at", "closed_since", "note", "own_number",
-    "profile_name", "last_drop_at", "last_drop_reason", "qr_digest", "qr_seen_at", "connection",
-    "connection_reason", "connection_changed_at",
+    "number_checked_at", "profile_name", "last_drop_at", "last_drop_reason", "qr_digest",
+    "qr_seen_at", "connection", "connection_reason", "connection_changed_at",
 )  # fmt: skip
 _NEVER_LINKED: dict[str, Any] = {"last_open_at": None, "closed_since": None}
 _SETTINGS = ("kind", "active", "evolution_url", "evolution_api_key", "instance_name")
@@ -118,6 +124,7 @@ def stored(session: WhatsAppSession) -> ConnectionState:
         last_drop_reason=sentence(session.last_drop_reason),
         qr_seen_at=session.qr_seen_at,
         profile_name=session.profile_name,
+        unconfirmed_number=session.channel.unconfirmed_number if code == UNCONFIRMED else "",
     )
 
 
@@ -156,6 +163,22 @@ def connect(session: WhatsAppSession, *, user: User | None = None) -> Connection
         _fail(session, error)
     _keep(session, _told_by(link), asked_at=asked_at, cures=False)
     return _current(session)
+
+
+def confirm_number(
+    session: WhatsAppSession, number: str, *, user: User | None = None
+) -> ConnectionState:
+    """Take a person's word that the linked number is right, and look again.
+
+    `number` is the one that the person saw. Raises SessionRefused (409 not_configured, or
+    nothing_to_confirm where no number waits, or another one than this).
+    """
+    _client(session)
+    try:
+        number_confirmation.confirm(session.channel, number, user_id=user.pk if user else None)
+    except ConfirmationRefused as error:
+        raise SessionRefused("nothing_to_confirm", str(error)) from None
+    return state(session)
 
 
 def _create(session: WhatsAppSession, client: EvolutionLifecycle) -> None:
@@ -347,8 +370,9 @@ def heard(channel: Channel, *, qr_digest: str = "") -> None:
             return
         if qr_digest:
             _note_code(row, qr_digest)
-        row.probe_at = None
-        row.save(update_fields=["qr_digest", "qr_seen_at", "probe_at"])
+        # It may be another phone.
+        row.probe_at = row.number_checked_at = None
+        row.save(update_fields=["qr_digest", "qr_seen_at", "probe_at", "number_checked_at"])
         tasks.enqueue_probe(row.pk)
 
 
@@ -426,7 +450,9 @@ def _start_over(row: WhatsAppSession) -> None:
     row.tries = 0
     row.connection = WhatsAppSession.Connection.UNKNOWN
     row.connection_reason = ""
+    row.number_checked_at = None
     pictures.forget(row)
+    number_confirmation.record_linked(row.channel, "")
     incidents.end_quietly(row.channel, route=ROUTE)
 
 
@@ -470,7 +496,9 @@ def _why_missing(client: EvolutionLifecycle, error: EvolutionFailed) -> Evolutio
 
 def _row_is_worth_asking(session: WhatsAppSession, told: Told) -> bool:
     if told.connection == "open":
-        return session.state != State.READY or not session.own_number
+        checked = session.number_checked_at
+        stale = checked is None or checked < timezone.now() - NUMBER_EVERY
+        return stale or session.state != State.READY or not session.own_number
     return told.connection == "close" or session.state_code == "unchecked"
 
 
@@ -531,21 +559,31 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
     _note_connection(row, told, now)
     if told.qr:
         _note_code(row, hashlib.sha256(told.qr.encode()).hexdigest())
+    if told.own_number is not None:
+        row.number_checked_at = now
+        row.own_number = told.own_number or row.own_number
+        row.profile_name = told.profile_name or ""
+        number_confirmation.record_linked(row.channel, row.own_number)
     seen = derive(told, _known(row), now=now)
     if told.connection in ("open", "close") or seen.code in ("no_instance", "instance_gone"):
         row.qr_digest, row.qr_seen_at = "", None
         if row.linking_since and seen.state != State.STARTING:
             row.linking_since = None
-    if told.own_number is not None:
-        row.own_number = told.own_number or row.own_number
-        row.profile_name = told.profile_name or ""
-        if row.own_number and not row.channel.phone_number:
-            Channel.objects.filter(pk=row.channel_id).update(phone_number=f"+{row.own_number}")
     row.closed_since = (row.closed_since or now) if told.connection == "close" else None
+    if seen.code == UNCONFIRMED:
+        row.wanted, row.last_open_at, row.linking_since = True, now, None
+        row.tries, row.tried_at = 0, None
     if seen.state == State.READY:
         _note_ready(row, now)
     elif row.serving and not (row.quiet_until and now < row.quiet_until):
         _note_drop(row, seen, now)
+    elif row.wanted and needs_person(seen) and seen.code != row.state_code:
+        incidents.dropped(
+            row.channel, route=ROUTE, reason=drop_reason(seen), detail=seen.detail, at=now
+        )
+    elif seen.state == State.QR and row.last_open_at is None:
+        # It dials after all; no phone was ever linked that could be missed.
+        incidents.recovered(row.channel, route=ROUTE, at=now)
     _put(row, seen, now)
     pause = pause_before_next(
         seen.state,
@@ -568,6 +606,7 @@ def _known(row: WhatsAppSession) -> Known:
         dead=row.dead_since is not None,
         note=row.note,
         dialling_since=dialling,
+        unconfirmed=row.channel.unconfirmed_number,
     )
 
 
@@ -608,6 +647,8 @@ def _note_drop(row: WhatsAppSession, seen: Seen, now: dt.datetime) -> None:
 
 def _put(row: WhatsAppSession, seen: Seen, now: dt.datetime) -> None:
     """Put the state on the row and tell the pages, where it is another one."""
+    if is_unlinked(seen.state, seen.code):
+        number_confirmation.record_linked(row.channel, "")
     before = (row.state, row.state_code, row.state_detail)
     row.state, row.state_code, row.state_detail = (
         seen.state.value,
