@@ -58,6 +58,7 @@ class Channel(models.Model):
         "wwebjs_last_drop_reason",
         "linked_number",
         "confirmed_number",
+        "takes_message_ids",
         # What the test of the connection found out.
         "coexistence",
         # What sending found out; see breakers.py.
@@ -238,6 +239,9 @@ class Channel(models.Model):
     # an official one: `linked_numbers.canonical`, "" while none is; and what was confirmed last.
     linked_number = models.CharField(max_length=20, blank=True, editable=False, db_index=True)
     confirmed_number = models.CharField(max_length=20, blank=True, editable=False)
+    # Evolution gave the last message the id that we had chosen (2.4), so that sending one again
+    # under the same id shows it once.
+    takes_message_ids = models.BooleanField(default=False, editable=False)
 
     # Circuit breakers of the channel's own way and of its wwebjs session: breakers.py.
     breaker_opened_at = models.DateTimeField(null=True, editable=False)

@@ -92,6 +92,10 @@ SENTENCES: dict[str, str | Promise] = {
         "Evolution has been connecting for minutes without success; reconnect, or log out and "
         "link the phone anew."
     ),
+    "license_required": _(
+        "The Evolution server does nothing until its licence is activated: open its manager and "
+        "activate it there."
+    ),
     "reconnecting": _("The instance is being connected anew."),
     "qr_limit": _("Nobody scanned the QR code in time; ask for a new one."),
     "connection_lost": _("The connection to WhatsApp was lost."),

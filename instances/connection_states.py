@@ -18,6 +18,8 @@ from channels_app.session_states import PAUSES, Seen, State
 # Reasons with which Evolution does not dial again (§3): the login is gone.
 UNLINKED = frozenset({401})
 REFUSED = frozenset({402, 403, 406})
+# With this one 2.4 does not dial again either, although the phone may be linked still (§10).
+LEFT_CLOSED = frozenset({408})
 # No instance of the server can be reached: what one says of it holds for all.
 SERVER_AWAY = frozenset(
     {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "tls_failed"}
@@ -131,12 +133,16 @@ class Cure(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """What a cure depends on. `tries` and `tried_at` count those made since it was last open."""
+    """What a cure depends on. `tries` and `tried_at` count those made since it was last open.
+
+    `left_closed`: the server is known not to dial again by itself.
+    """
 
     wanted: bool
     tries: int = 0
     tried_at: dt.datetime | None = None
     closed_since: dt.datetime | None = None
+    left_closed: bool = False
 
 
 def cure_for(seen: Seen, care: Care, *, now: dt.datetime) -> Cure:
@@ -151,7 +157,8 @@ def cure_for(seen: Seen, care: Care, *, now: dt.datetime) -> Cure:
     if seen.code in ("dead_socket", "dialling_long"):
         return Cure.RESTART
     closed = care.closed_since is not None and now >= care.closed_since + CLOSED_FOR
-    return Cure.DIAL if seen.code == "connection_lost" and closed else Cure.NONE
+    dials = closed or care.left_closed
+    return Cure.DIAL if seen.code == "connection_lost" and dials else Cure.NONE
 
 
 def drop_reason(seen: Seen) -> str:
@@ -165,4 +172,4 @@ def drop_reason(seen: Seen) -> str:
 
 def needs_person(seen: Seen) -> bool:
     """Whether this is an incident even of an instance that did not serve before."""
-    return seen.code in ("dialling_long", UNCONFIRMED)
+    return seen.code in ("dialling_long", "license_required", UNCONFIRMED)

@@ -41,6 +41,8 @@ from channels_app.session_words import field_of, kept, sentence
 from channels_app.wwebjs_session import QrCode, SessionRefused, SessionState, draw
 from instances import live, pictures, receive_mode, tasks
 from instances.connection_states import (
+    DIALLING_FOR,
+    LEFT_CLOSED,
     SERVER_SILENT,
     Care,
     Cure,
@@ -353,13 +355,20 @@ def probe(session_id: int) -> Told | None:
         return None
     asked_at = timezone.now()
     linking = session.linking_since is not None and session.linking_since > asked_at - LINKING_FOR
-    told = _ask(session, with_code=linking)
+    # Before it is said that it dials in vain: there may be a code that no event has told of.
+    told = _ask(session, with_code=linking or (session.wanted and _dials_long(session, asked_at)))
     cure = _keep(session, told, asked_at=asked_at)
     if told.picture_url or (told.picture_url is not None and told.connection == "open"):
         pictures.keep(session, told.picture_url)
     if cure != Cure.NONE:
         _cure(session, cure)
     return told
+
+
+def _dials_long(session: WhatsAppSession, now: dt.datetime) -> bool:
+    if session.state != State.STARTING or session.state_changed_at is None:
+        return session.state_code == "dialling_long"
+    return session.state_changed_at <= now - DIALLING_FOR
 
 
 def heard(channel: Channel, *, qr_digest: str = "") -> None:
@@ -453,6 +462,7 @@ def _start_over(row: WhatsAppSession) -> None:
     row.number_checked_at = None
     pictures.forget(row)
     number_confirmation.record_linked(row.channel, "")
+    Channel.objects.filter(pk=row.channel_id).update(takes_message_ids=False)
     incidents.end_quietly(row.channel, route=ROUTE)
 
 
@@ -547,6 +557,7 @@ def _keep(
             tries=row.tries,
             tried_at=row.tried_at,
             closed_since=row.closed_since,
+            left_closed=told.ended_with in LEFT_CLOSED,
         )
         cure = cure_for(seen, care, now=now)
         if cure != Cure.NONE:
@@ -559,12 +570,17 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
     _note_connection(row, told, now)
     if told.qr:
         _note_code(row, hashlib.sha256(told.qr.encode()).hexdigest())
+    known = _known(row, now)
+    if told.qr and not known.shown:
+        # The server goes on telling the last code after it was scanned or has run out.
+        told = replace(told, qr="")
     if told.own_number is not None:
         row.number_checked_at = now
         row.own_number = told.own_number or row.own_number
         row.profile_name = told.profile_name or ""
         number_confirmation.record_linked(row.channel, row.own_number)
-    seen = derive(told, _known(row), now=now)
+        known = replace(known, unconfirmed=row.channel.unconfirmed_number)
+    seen = derive(told, known, now=now)
     if told.connection in ("open", "close") or seen.code in ("no_instance", "instance_gone"):
         row.qr_digest, row.qr_seen_at = "", None
         if row.linking_since and seen.state != State.STARTING:
@@ -595,14 +611,18 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
     return seen
 
 
-def _known(row: WhatsAppSession) -> Known:
+def _known(row: WhatsAppSession, now: dt.datetime) -> Known:
     dialling = row.state_changed_at if row.state == State.STARTING else None
+    # A code lives for 45 s (§3): one that is not renewed is none.
+    stale = row.qr_seen_at is not None and row.qr_seen_at <= now - DIALLING_FOR
+    if stale and row.state == State.QR:
+        dialling = row.qr_seen_at
     if row.state_code == "dialling_long":
         dialling = dt.datetime.min.replace(tzinfo=dt.UTC)
     return Known(
         linked=row.wanted and bool(row.last_open_at),
         ever=row.last_open_at is not None,
-        shown=bool(row.qr_digest),
+        shown=bool(row.qr_digest) and not stale,
         dead=row.dead_since is not None,
         note=row.note,
         dialling_since=dialling,

@@ -33,7 +33,7 @@ def note(attempt: DeliveryAttempt, result: Accepted | SendError) -> None:
     `attempt.channel` is as it was when the attempt began: what it already says costs no query.
     """
     if isinstance(result, Accepted):
-        _note_accepted(attempt)
+        _note_accepted(attempt, result.took_our_id)
     else:
         _note_failure(
             attempt, result.code, late=False, title=result.title, http_status=result.http_status
@@ -49,8 +49,11 @@ def note_receipt(attempt: DeliveryAttempt) -> None:
         breakers.close(attempt.channel, attempt.route)
 
 
-def _note_accepted(attempt: DeliveryAttempt) -> None:
+def _note_accepted(attempt: DeliveryAttempt, took_our_id: bool | None) -> None:
     channel, route = attempt.channel, attempt.route
+    if took_our_id is not None and took_our_id != channel.takes_message_ids:
+        Channel.objects.filter(pk=channel.pk).update(takes_message_ids=took_our_id)
+        log.info("message ids of ours", channel=channel.pk, taken=took_our_id)
     if breakers.is_open(channel, route):
         late = channel.wwebjs_breaker_late if route == Route.WWEBJS else channel.breaker_late
         if late:

@@ -36,5 +36,10 @@ class Migration(migrations.Migration):
             name='linked_number',
             field=models.CharField(blank=True, db_index=True, editable=False, max_length=20),
         ),
+        migrations.AddField(
+            model_name='channel',
+            name='takes_message_ids',
+            field=models.BooleanField(default=False, editable=False),
+        ),
         migrations.RunPython(keep_what_serves, migrations.RunPython.noop),
     ]

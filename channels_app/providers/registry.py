@@ -14,7 +14,7 @@ from channels_app.providers.base import (
 )
 from channels_app.providers.cloud import CloudProvider
 from channels_app.providers.cloud_errors import failure
-from channels_app.providers.evolution import EvolutionProvider
+from channels_app.providers.evolution import EvolutionProvider, reserve_id
 from channels_app.providers.wwebjs import WwebjsProvider
 
 
@@ -67,6 +67,11 @@ def provider_for(channel: Channel, *, route: str) -> Provider:
     if sender is None:
         return NotConfigured()
     return _by_confirmed_number(EvolutionProvider(sender), sender)
+
+
+def reserved_id(*, route: str, type_: str, content: object) -> str:
+    """Return the id that a message is to have, "" where the route does not let us choose one."""
+    return reserve_id(type_, content) if route == "baileys" else ""
 
 
 def _by_confirmed_number(provider: Provider, channel: Channel) -> Provider:
