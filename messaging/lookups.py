@@ -2,9 +2,9 @@
 
 wwebjs-api lists a chat's messages, Evolution those of an instance: what stands there with an ack of
 WhatsApp's server was sent. Texts are known by their words, files by their caption or a document by
-its name; a file without either may be any file and is not looked up. A message whose id we chose is looked
-for by that id first (contracts/evolution-api.md §10). What does not stand there proves nothing, so
-the message goes on being held for a person.
+its name; a file without either may be any file and is not looked up. A message whose id we chose
+is looked for by that id first (contracts/evolution-api.md §10). What does not stand there proves
+nothing, so the message goes on being held for a person.
 (Meta's `message_history` would be the like for the official API; what it answers is not verified,
 contracts/cloud-api.md §3, so nothing is built on it.)
 """
