@@ -253,7 +253,11 @@ def reconnect(session: WhatsAppSession, *, user: User | None = None) -> Connecti
     Raises SessionRefused as `connect`.
     """
     client = _client(session)
-    _command(session, wanted=True, note="", tries=0, tried_at=None, dead_since=None, quiet=True)
+    # It may show a code, where no phone is linked.
+    _command(
+        session, wanted=True, note="", tries=0, tried_at=None, dead_since=None,
+        linking_since=timezone.now(), quiet=True,
+    )  # fmt: skip
     try:
         restarted = client.restart()
     except EvolutionFailed as error:

@@ -144,7 +144,7 @@ def test_a_card_says_that_another_channel_has_the_same_phone(
         name="Filial", kind="baileys", phone_number="", evolution_url=evolution.url,
         evolution_api_key=ready.channel.evolution_api_key, instance_name=OTHER,
     )  # fmt: skip
-    evolution.control("relink", instance=OTHER, number="551190000777")  # without its ninth digit
+    evolution.control("relink", instance=OTHER, number=OWN)
     connections.probe(other.session.pk)  # type: ignore[attr-defined]
     for channel, name in ((ready.channel, "Filial"), (other, "Oficina")):
         annotated = card_parts.channels().get(pk=channel.pk)
