@@ -6,6 +6,8 @@ The rule, for an Evolution instance and a wwebjs session alike:
 - Another number must be confirmed by a person, once. A fallback may send from a number of its own
   on purpose, so it is not wrong; nobody may send from it before somebody has said that it is right.
 - A channel without any number takes the first phone that is linked as the expected one.
+- The first phone that was right counts as confirmed: a later edit of the channel's number does not
+  stop it.
 - A later change to a number that is neither is unconfirmed again.
 
 While the linked number is unconfirmed nothing is sent by it. What comes in is stored all the same.

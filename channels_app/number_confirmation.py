@@ -20,8 +20,8 @@ class ConfirmationRefused(Exception):
 def record_linked(channel: Channel, number: str) -> None:
     """Record the number (digits) of the phone that is linked now, "" for none. In a transaction.
 
-    The caller holds the lock of the channel's row, and `channel` is that row. Where no number is
-    expected yet, this one is from now on.
+    The caller holds the lock of the channel's row, and `channel` is that row. The first number that
+    is right counts as confirmed from now on.
     """
     linked = linked_numbers.canonical(number)
     values: dict[str, str] = {}
@@ -29,9 +29,9 @@ def record_linked(channel: Channel, number: str) -> None:
         values["linked_number"] = linked
     if linked:
         expects = {"confirmed": channel.confirmed_number, "expected": channel.phone_number}
-        if linked_numbers.is_first(**expects):
-            values["confirmed_number"] = linked
         is_right = not linked_numbers.unconfirmed(linked, **expects)
+        if is_right and not channel.confirmed_number:
+            values["confirmed_number"] = linked
         if channel.kind == Channel.Kind.BAILEYS and not channel.phone_number and is_right:
             values["phone_number"] = f"+{number}"
     if not values:
