@@ -11,13 +11,16 @@ class ChannelsAppConfig(AppConfig):
 
     def ready(self) -> None:
         """What is known of a channel is looked at again when it is saved."""
-        from channels_app import breakers, connection, wwebjs_session
+        from channels_app import breakers, connection, signals, wwebjs_session
         from channels_app.models import Channel
 
         post_save.connect(
             wwebjs_session.channel_saved,
             sender=Channel,
             dispatch_uid="channels_app.session_of_saved_channel",
+        )
+        signals.send_refused.connect(
+            wwebjs_session.note_no_answer, dispatch_uid="channels_app.send_without_answer"
         )
         post_save.connect(
             breakers.channel_saved,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.utils.safestring import SafeString
 
 from channels_app.models import Channel
@@ -28,5 +29,11 @@ RELATED: list[str] = ["fallback_channel"]
 
 
 def channels() -> QuerySet[Channel]:
-    """The channels with all that their cards and lines show."""
-    return Channel.objects.select_related(*RELATED)
+    """The channels with all that their cards and lines show.
+
+    `also_linked` is the name of another one that has the same phone linked.
+    """
+    same = Channel.objects.filter(linked_number=OuterRef("linked_number"))
+    other = same.exclude(linked_number="").exclude(pk=OuterRef("pk")).order_by("name")
+    also = Coalesce(Subquery(other.values("name")[:1]), Value(""))
+    return Channel.objects.select_related(*RELATED).annotate(also_linked=also)

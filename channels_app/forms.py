@@ -199,7 +199,11 @@ class ChannelForm(SecretsForm):
             "calls_api_key": _("Wavoip key, for calls"),
         }
         help_texts = {
-            "phone_number": _("Only to tell channels apart."),  # an official one: see below
+            # An official one: see below.
+            "phone_number": _(
+                "The number of the phone that is linked. Another one sends nothing until somebody "
+                "confirms it; left empty, the first phone sets it."
+            ),
             "active": _("A channel that is not active sends nothing."),
             "phone_number_id": _("In the Meta app, under WhatsApp, API setup."),
             "access_token": _("Of a system user, with whatsapp_business_messaging."),

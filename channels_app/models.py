@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
+from channels_app import linked_numbers
 from channels_app.fields import EncryptedTextField
 from channels_app.session_states import State
 from channels_app.validators import validate_http_address
@@ -55,6 +56,9 @@ class Channel(models.Model):
         "wwebjs_own_number",
         "wwebjs_last_drop_at",
         "wwebjs_last_drop_reason",
+        "linked_number",
+        "confirmed_number",
+        "takes_message_ids",
         # What the test of the connection found out.
         "coexistence",
         # What sending found out; see breakers.py.
@@ -231,6 +235,14 @@ class Channel(models.Model):
     wwebjs_last_drop_at = models.DateTimeField(null=True, editable=False)
     wwebjs_last_drop_reason = models.CharField(max_length=40, blank=True, editable=False)
 
+    # Of the phone that is linked to the instance of a Baileys channel, or to the wwebjs session of
+    # an official one: `linked_numbers.canonical`, "" while none is; and what was confirmed last.
+    linked_number = models.CharField(max_length=20, blank=True, editable=False, db_index=True)
+    confirmed_number = models.CharField(max_length=20, blank=True, editable=False)
+    # Evolution gave the last message the id that we had chosen (2.4), so that sending one again
+    # under the same id shows it once.
+    takes_message_ids = models.BooleanField(default=False, editable=False)
+
     # Circuit breakers of the channel's own way and of its wwebjs session: breakers.py.
     breaker_opened_at = models.DateTimeField(null=True, editable=False)
     breaker_code = models.CharField(max_length=64, blank=True, editable=False)
@@ -363,6 +375,13 @@ class Channel(models.Model):
             self.kind == self.Kind.OFFICIAL
             and self.fallback == self.Fallback.WWEBJS
             and bool(self.wwebjs_url and self.wwebjs_session_id)
+        )
+
+    @property
+    def unconfirmed_number(self) -> str:
+        """The linked number that a person must confirm before anything is sent by it, else ""."""
+        return linked_numbers.unconfirmed(
+            self.linked_number, confirmed=self.confirmed_number, expected=self.phone_number
         )
 
     @property

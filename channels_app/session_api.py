@@ -34,6 +34,9 @@ class SessionStateSerializer(serializers.Serializer[Any]):
     last_drop_at = serializers.DateTimeField(allow_null=True)
     last_drop_reason = serializers.CharField()
     qr_seen_at = serializers.DateTimeField(allow_null=True)
+    unconfirmed_number = serializers.CharField(
+        help_text="The linked number while it waits for a person's confirmation; else empty."
+    )
 
 
 class QrCodeSerializer(serializers.Serializer[Any]):
@@ -57,6 +60,12 @@ class PairingCodeSerializer(serializers.Serializer[Any]):
     code = serializers.CharField()
 
 
+class NumberSerializer(serializers.Serializer[Any]):
+    number = serializers.CharField(
+        max_length=30, help_text="The linked number that is confirmed, as it is shown."
+    )
+
+
 PROBLEM = inline_serializer(
     "SessionProblem",
     {
@@ -66,6 +75,9 @@ PROBLEM = inline_serializer(
     },
 )
 CONFLICT = OpenApiResponse(PROBLEM, "`not_configured` or `qr_not_ready`.")
+NOTHING_TO_CONFIRM = OpenApiResponse(
+    PROBLEM, "`nothing_to_confirm`: no number waits, or another one than this; `not_configured`."
+)
 UNREACHED = OpenApiResponse(PROBLEM, "wwebjs-api did not do it; `field` is what is to be mended.")
 
 
@@ -133,6 +145,21 @@ class QrView(_SessionView):
         answer = Response(QrCodeSerializer(wwebjs_session.qr(self.channel())).data)
         answer["Cache-Control"] = "no-store"
         return answer
+
+
+class ConfirmNumberView(_SessionView):
+    @extend_schema(
+        request=NumberSerializer,
+        responses={200: SessionStateSerializer, 409: NOTHING_TO_CONFIRM},
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Confirm that the number of the linked phone is right; until then nothing is sent."""
+        fields = NumberSerializer(data=request.data)
+        fields.is_valid(raise_exception=True)
+        confirmed = wwebjs_session.confirm_number(
+            self.channel(), fields.validated_data["number"], user_id=request.user.pk
+        )
+        return Response(SessionStateSerializer(confirmed).data)
 
 
 class PairingCodeView(_SessionView):

@@ -80,12 +80,21 @@ SENTENCES: dict[str, str | Promise] = {
     "start_no_answer": _("The session did not come up in time."),
     "unlinked": _("Disconnected here; the phone was unlinked."),
     "stopped": _("Stopped here; the phone stays linked."),
+    "number_unconfirmed": _(
+        "The linked phone has the number %(who)s, which nobody has confirmed for this channel: "
+        "nothing is sent by it until somebody does."
+    ),
+    "another_phone": _("Another phone was linked, whose number nobody confirmed."),
     # Of an Evolution instance.
     "not_linked": _("No phone is linked; connect it by QR code."),
     "dialling": _("Evolution is connecting to WhatsApp."),
     "dialling_long": _(
         "Evolution has been connecting for minutes without success; reconnect, or log out and "
         "link the phone anew."
+    ),
+    "license_required": _(
+        "The Evolution server does nothing until its licence is activated: open its manager and "
+        "activate it there."
     ),
     "reconnecting": _("The instance is being connected anew."),
     "qr_limit": _("Nobody scanned the QR code in time; ask for a new one."),
@@ -163,13 +172,19 @@ _CURED_BY_RESTART = frozenset(
 )
 
 
-def derive(told: Told, *, starting: bool = False) -> Seen:
-    """Return what the session is doing. `starting`: we asked for a start that is still running."""
+def derive(told: Told, *, starting: bool = False, unconfirmed: str = "") -> Seen:
+    """Return what the session is doing. `starting`: we asked for a start that is still running.
+
+    `unconfirmed` is the linked number where nobody has confirmed it.
+    """
     if told.trouble:
         return Seen(State.ERROR, told.trouble, told.detail)
     if told.connected:
-        ready = Seen(State.READY, "ready")
-        return ready if told.ready else Seen(State.CONNECTED, "syncing")
+        if not told.ready:
+            return Seen(State.CONNECTED, "syncing")
+        if unconfirmed:
+            return Seen(State.ERROR, "number_unconfirmed", f"+{unconfirmed}")
+        return Seen(State.READY, "ready")
     if told.socket:
         seen = _SOCKETS.get(told.socket, Seen(State.ERROR, "refused_by_whatsapp", told.socket))
         begun_anew = starting and seen.code in _CURED_BY_RESTART
@@ -189,6 +204,8 @@ def derive(told: Told, *, starting: bool = False) -> Seen:
 
 def drop_reason(seen: Seen, announced: str = "") -> str:
     """Return why a session is not ready any more: what the library announced says more."""
+    if seen.code == "number_unconfirmed":
+        return "another_phone"
     return _DROPS.get(announced.upper()) or seen.code
 
 

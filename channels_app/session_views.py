@@ -12,8 +12,9 @@ from django.utils.translation import gettext as _
 from django.views.generic import View
 from django_htmx.http import trigger_client_event
 
-from accounts.access import StaffPermissionRequiredMixin
+from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import card_parts, wwebjs_session
+from channels_app.linked_numbers import UNCONFIRMED
 from channels_app.models import Channel
 from channels_app.session_states import State
 from channels_app.wwebjs_session import SessionRefused
@@ -93,6 +94,15 @@ class DisconnectView(_Action):
         return wwebjs_session.disconnect(channel, unlink=unlink).detail
 
 
+class ConfirmNumberView(_Action):
+    """`number` is the one that the button named."""
+
+    def act(self, channel: Channel, request: HttpRequest) -> str:
+        number = request.POST.get("number", "")
+        user_id = user_of(request).pk
+        return wwebjs_session.confirm_number(channel, number, user_id=user_id).detail
+
+
 class QrDialogView(_SessionView):
     """The dialog's frame, at once; it fetches the code itself."""
 
@@ -124,6 +134,8 @@ class QrView(_SessionView):
         session = context["session"]
         if session.state == State.READY:
             return close_dialog(HttpResponse(), _("WhatsApp is connected: the fallback is ready."))
+        if session.code == UNCONFIRMED:
+            return close_dialog(HttpResponse(), session.detail, "error")
         context["linking"] = session.state in (State.PAIRING, State.CONNECTED)
         return render(request, "channels_app/_qr.html", context)
 

@@ -12,7 +12,8 @@ session_changed = Signal()
 # transaction that writes it, with the argument `channel`.
 incident_changed = Signal()
 
-# Sending by a channel's own way or as a fallback: refused with `code`, or taken after trouble. The
-# argument `channel` is the one that sends.
+# Sending by a channel's own way or as a fallback: it could not be sent, or there was no answer,
+# with `code` and `route`; or it was taken after trouble. The argument `channel` is the one that
+# sends.
 send_refused = Signal()
 send_taken = Signal()

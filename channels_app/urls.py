@@ -15,6 +15,11 @@ urlpatterns = [
     path("<int:pk>/session/connect/", session_views.ConnectView.as_view(), name="connect"),
     path("<int:pk>/session/check/", session_views.CheckView.as_view(), name="check"),
     path("<int:pk>/session/disconnect/", session_views.DisconnectView.as_view(), name="disconnect"),
+    path(
+        "<int:pk>/session/confirm-number/",
+        session_views.ConfirmNumberView.as_view(),
+        name="confirm_number",
+    ),
     path("<int:pk>/session/dialog/", session_views.QrDialogView.as_view(), name="qr_dialog"),
     path("<int:pk>/session/qr/", session_views.QrView.as_view(), name="qr"),
     path("<int:pk>/session/install/", session_views.InstallView.as_view(), name="install"),

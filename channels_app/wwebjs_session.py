@@ -21,6 +21,7 @@ import shlex
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,9 +33,10 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from channels_app import breakers, incidents, tasks
+from channels_app import breakers, incidents, number_confirmation, tasks
+from channels_app.linked_numbers import UNCONFIRMED, is_unlinked, other_brazilian_form
 from channels_app.models import Channel, Incident, WwebjsSession
-from channels_app.providers.wwebjs import other_brazilian_form
+from channels_app.number_confirmation import ConfirmationRefused
 from channels_app.providers.wwebjs_sessions import Begun, SessionTrouble, WwebjsSessions
 from channels_app.session_states import (
     Care,
@@ -100,6 +102,7 @@ class SessionState:
     last_drop_at: dt.datetime | None = None
     last_drop_reason: str = ""
     qr_seen_at: dt.datetime | None = None
+    unconfirmed_number: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ def stored_state(channel: Channel) -> SessionState:
         field=field_of(code),
         last_drop_at=channel.wwebjs_last_drop_at,
         last_drop_reason=sentence(channel.wwebjs_last_drop_reason),
+        unconfirmed_number=channel.unconfirmed_number if code == UNCONFIRMED else "",
     )
 
 
@@ -161,7 +165,7 @@ def connect(channel: Channel) -> SessionState:
             session.tries = 0
             _begin(row, session, restart=action == Cure.RESTART, now=now)
         session.save()
-    if action is None and seen.state == State.ERROR:
+    if action is None and seen.state == State.ERROR and seen.code != UNCONFIRMED:
         raise SessionRefused(seen.code, seen.detail, status=502, field=seen.field)
     return _current(channel)
 
@@ -202,6 +206,20 @@ def disconnect(channel: Channel, *, unlink: bool = True) -> SessionState:
         session.save()
         _write(row, Seen(State.DISCONNECTED, code), now)
     return _current(channel)
+
+
+def confirm_number(channel: Channel, number: str, *, user_id: int | None = None) -> SessionState:
+    """Take a person's word that the linked number is right, and look again.
+
+    `number` is the one that the person saw. Raises SessionRefused (409 not_configured, or
+    nothing_to_confirm where no number waits, or another one than this).
+    """
+    _require_settings(channel)
+    try:
+        number_confirmation.confirm(channel, number, user_id=user_id)
+    except ConfirmationRefused as error:
+        raise SessionRefused("nothing_to_confirm", str(error)) from None
+    return state(channel)
 
 
 def qr(channel: Channel) -> QrCode:
@@ -387,6 +405,19 @@ def announce(channel: Channel, *, reason: str) -> None:
     tasks.enqueue_probe(channel.pk)
 
 
+def note_no_answer(channel: Channel, route: str = "", **kwargs: Any) -> None:
+    """Signal receiver: a send by the session got no answer, so the session is asked at once."""
+    if route == ROUTE:
+        # Not with the message's lock held.
+        transaction.on_commit(partial(_request_probe, channel.pk), robust=True)
+
+
+def _request_probe(channel_id: int) -> None:
+    with transaction.atomic():
+        if WwebjsSession.objects.filter(channel=channel_id).update(probe_at=None):
+            tasks.enqueue_probe(channel_id)
+
+
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
     """Signal receiver: the settings may have changed, so what is known may not hold any more."""
     changed = kwargs.get("update_fields")
@@ -405,6 +436,7 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
             incidents.end_quietly(row, route=ROUTE)
             _write(row, Seen(State.DISCONNECTED, "unchecked"), now)
             Channel.objects.filter(pk=row.pk).update(wwebjs_own_number="")
+            number_confirmation.record_linked(row, "")
         session.commanded_at, session.probe_at = now, None
         session.save()
 
@@ -432,10 +464,15 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
     changed = any(getattr(row, name) != getattr(channel, name) for name in Channel.WWEBJS_WAY)
     if changed or (session.commanded_at is not None and session.commanded_at > asked_at):
         return
-    seen = _derive(session, told, now)
+    if told.own_number:
+        number_confirmation.record_linked(row, told.own_number)
+    seen = _derive(session, told, now, unconfirmed=row.unconfirmed_number)
     _note_qr(row, session, told, now)
-    if row.wwebjs_state == State.READY != seen.state and session.wanted:
+    dropped = row.wwebjs_state == State.READY != seen.state and session.wanted
+    if dropped or seen.code == UNCONFIRMED != row.wwebjs_state_code:
         _note_drop(row, session, seen, now)
+    if seen.code == UNCONFIRMED:
+        session.wanted, session.tries, session.tried_at = True, 0, None
     if seen.state == State.READY:
         _note_ready(row, session, now)
         if row.wwebjs_state != State.READY and field_of(row.wwebjs_breaker_code):
@@ -466,11 +503,11 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
     Channel.objects.filter(pk=row.pk).update(wwebjs_checked_at=asked_at)
 
 
-def _derive(session: WwebjsSession, told: Told, now: dt.datetime) -> Seen:
+def _derive(session: WwebjsSession, told: Told, now: dt.datetime, *, unconfirmed: str = "") -> Seen:
     """The state, with what is remembered of starts, silences and absences."""
     starting = session.start_asked_at is not None
-    seen = derive(told, starting=starting)
-    if session.start_asked_at and seen.state in _LINKED:
+    seen = derive(told, starting=starting, unconfirmed=unconfirmed)
+    if session.start_asked_at and (seen.state in _LINKED or seen.code == UNCONFIRMED):
         session.start_asked_at = None
         starting = False
     if session.start_asked_at and now > session.start_asked_at + START_WINDOW:
@@ -483,7 +520,7 @@ def _derive(session: WwebjsSession, told: Told, now: dt.datetime) -> Seen:
     missing = told.message == "session_not_found" and not starting
     session.missing_since = (session.missing_since or now) if missing else None
     if seen.code != "not_started":
-        if seen.state in _LINKED:
+        if seen.state in _LINKED or seen.code == UNCONFIRMED:
             session.note = session.note_detail = ""
         return seen
     if not session.note:
@@ -523,6 +560,8 @@ def _note_ready(row: Channel, session: WwebjsSession, now: dt.datetime) -> None:
 
 def _write(row: Channel, seen: Seen, now: dt.datetime, *, own_number: str = "") -> None:
     """Put the state on the channel and tell the pages, where it is another one."""
+    if is_unlinked(seen.state, seen.code):
+        number_confirmation.record_linked(row, "")
     values: dict[str, Any] = {
         "wwebjs_state": seen.state.value,
         "wwebjs_state_code": seen.code[:40],
@@ -596,6 +635,7 @@ def _forget_session(channel: Channel) -> None:
         if known:
             incidents.end_quietly(channel, route=ROUTE)
             row = Channel.objects.get(pk=channel.pk)
+            number_confirmation.record_linked(row, "")
             _write(row, Seen(State.NOT_CONFIGURED, ""), timezone.now())
 
 

@@ -126,6 +126,7 @@ def _prepare(product: Product, headers: dict[str, str]) -> dict[str, int]:
 
     refused = {
         "name": "Refused account",
+        "phone_number": demo_settings.FALLBACK_NUMBER,
         "phone_number_id": "106540352242999",
         "fallback": "wwebjs",
         "wwebjs_url": product.wwebjs,

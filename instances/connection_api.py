@@ -13,8 +13,10 @@ from accounts.access import user_of
 from accounts.permissions import StaffMayChange
 from channels_app.session_api import (
     CONFLICT,
+    NOTHING_TO_CONFIRM,
     PROBLEM,
     MayShowQr,
+    NumberSerializer,
     PairingCodeSerializer,
     PairingSerializer,
     QrCodeSerializer,
@@ -90,6 +92,19 @@ class PairingCodeView(_View):
         answer = Response({"code": connections.pairing_code(self.session(), number)})
         answer["Cache-Control"] = "no-store"
         return answer
+
+
+class ConfirmNumberView(_View):
+    @extend_schema(
+        request=NumberSerializer,
+        responses={200: InstanceConnectionSerializer, 409: NOTHING_TO_CONFIRM},
+    )
+    def post(self, request: Request, instance_name: str) -> Response:
+        """Confirm that the number of the linked phone is right; until then nothing is sent."""
+        fields = NumberSerializer(data=request.data)
+        fields.is_valid(raise_exception=True)
+        number = fields.validated_data["number"]
+        return _answer(connections.confirm_number(self.session(), number, user=user_of(request)))
 
 
 class ReconnectView(_View):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 
-from channels_app import readiness
+from channels_app import number_confirmation, readiness
+from channels_app.linked_numbers import UNCONFIRMED, is_same_number
 from channels_app.models import Channel
-from channels_app.providers.wwebjs import is_same_number
 from channels_app.session_states import State
 from instances import cards, connections
 from instances.api import sessions
@@ -43,7 +43,8 @@ def section(channel: Channel, may_change: bool) -> SafeString:
         "label": State(seen.state).label,
         "tone": tone(seen),
         "field_label": field_label(seen.field),
-        "linked": seen.state == State.READY,
+        "linked": seen.state == State.READY or seen.code == UNCONFIRMED,
+        "also_linked_at": number_confirmation.also_linked_at(channel),
         "buttons": buttons(seen) if may_change and channel.active else (),
         "has_picture": session.has_picture,
     }
@@ -80,7 +81,7 @@ def fallback(channel: Channel, may_change: bool) -> SafeString:
         "trouble": told,
         "label": State(seen.state).label,
         "tone": tone(seen) if other.active else "failing",
-        "linked": seen.state == State.READY,
+        "linked": seen.state == State.READY or seen.code == UNCONFIRMED,
         "same_number": is_same_number(seen.own_number, re.sub(r"\D", "", channel.phone_number)),
     }
     return render_to_string("instances/_fallback.html", context)
@@ -175,6 +176,8 @@ def buttons(seen: ConnectionState) -> tuple[str, ...]:
         return ("check",)
     if seen.code in _TO_CREATE:
         return ("create",)
+    if seen.code == UNCONFIRMED:
+        return ("confirm_number", "log_out", "delete")
     if seen.code in _TO_MEND:
         return ("reconnect", "log_out", "delete")
     match seen.state:

@@ -12,11 +12,20 @@ import datetime as dt
 import enum
 from dataclasses import dataclass
 
+from channels_app.linked_numbers import ANOTHER_PHONE, UNCONFIRMED
 from channels_app.session_states import PAUSES, Seen, State
 
 # Reasons with which Evolution does not dial again (§3): the login is gone.
 UNLINKED = frozenset({401})
 REFUSED = frozenset({402, 403, 406})
+# With this one 2.4 does not dial again either, although the phone may be linked still (§10).
+LEFT_CLOSED = frozenset({408})
+# No instance of the server can be reached: what one says of it holds for all.
+SERVER_AWAY = frozenset(
+    {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "tls_failed"}
+)
+# The server may be dead, or only busy with this one instance: a second one decides.
+SERVER_SILENT = frozenset({"timeout", "connection_broken"})
 # Dialling takes seconds; one that lasts so long does not end by itself.
 DIALLING_FOR = dt.timedelta(minutes=2)
 # A server that has just come up dials its instances itself.
@@ -49,7 +58,8 @@ class Known:
     """What is remembered of an instance.
 
     `linked` says that a phone was linked and nothing unlinked it since; `shown` that a code was on
-    show; `dialling_since` how long it has been connecting without one.
+    show; `dialling_since` how long it has been connecting without one; `unconfirmed` is the linked
+    number where nobody has confirmed it.
     """
 
     linked: bool = False
@@ -57,7 +67,16 @@ class Known:
     ever: bool = False
     dead: bool = False
     note: str = ""
+    unconfirmed: str = ""
     dialling_since: dt.datetime | None = None
+
+
+def holds_for_server(first: Told, second: Told | None = None) -> bool:
+    """Whether the answers for one or two instances say how all of their server's are."""
+    if first.trouble in SERVER_AWAY or first.trouble == "license_required":
+        return True
+    silent = first.trouble in SERVER_SILENT
+    return silent and second is not None and second.trouble in SERVER_SILENT
 
 
 def derive(told: Told, known: Known, *, now: dt.datetime) -> Seen:
@@ -69,12 +88,20 @@ def derive(told: Told, known: Known, *, now: dt.datetime) -> Seen:
     if told.trouble:
         return Seen(State.ERROR, told.trouble, told.detail)
     if told.connection == "open":
-        return Seen(State.ERROR, "dead_socket") if known.dead else Seen(State.READY, "ready")
+        return _open(known)
     if told.connection == "connecting":
         return _connecting(told, known, now)
     if told.connection == "close":
         return _closed(told, known)
     return Seen(State.ERROR, "unreadable_answer")
+
+
+def _open(known: Known) -> Seen:
+    if known.dead:
+        return Seen(State.ERROR, "dead_socket")
+    if known.unconfirmed:
+        return Seen(State.ERROR, UNCONFIRMED, f"+{known.unconfirmed}")
+    return Seen(State.READY, "ready")
 
 
 def _connecting(told: Told, known: Known, now: dt.datetime) -> Seen:
@@ -106,12 +133,16 @@ class Cure(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """What a cure depends on. `tries` and `tried_at` count those made since it was last open."""
+    """What a cure depends on. `tries` and `tried_at` count those made since it was last open.
+
+    `left_closed`: the server is known not to dial again by itself.
+    """
 
     wanted: bool
     tries: int = 0
     tried_at: dt.datetime | None = None
     closed_since: dt.datetime | None = None
+    left_closed: bool = False
 
 
 def cure_for(seen: Seen, care: Care, *, now: dt.datetime) -> Cure:
@@ -126,11 +157,19 @@ def cure_for(seen: Seen, care: Care, *, now: dt.datetime) -> Cure:
     if seen.code in ("dead_socket", "dialling_long"):
         return Cure.RESTART
     closed = care.closed_since is not None and now >= care.closed_since + CLOSED_FOR
-    return Cure.DIAL if seen.code == "connection_lost" and closed else Cure.NONE
+    dials = closed or care.left_closed
+    return Cure.DIAL if seen.code == "connection_lost" and dials else Cure.NONE
 
 
 def drop_reason(seen: Seen) -> str:
     """Return why an instance does not serve any more, as a reason and not as an advice."""
-    return {"dialling": "connection_lost", "instance_gone": "instance_vanished"}.get(
-        seen.code, seen.code
-    )
+    return {
+        "dialling": "connection_lost",
+        "instance_gone": "instance_vanished",
+        UNCONFIRMED: ANOTHER_PHONE,
+    }.get(seen.code, seen.code)
+
+
+def needs_person(seen: Seen) -> bool:
+    """Whether this is an incident even of an instance that did not serve before."""
+    return seen.code in ("dialling_long", "license_required", UNCONFIRMED)

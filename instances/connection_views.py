@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin, user_of
+from channels_app.linked_numbers import UNCONFIRMED
 from channels_app.session_states import State
 from channels_app.session_views import close_dialog
 from channels_app.wwebjs_session import SessionRefused
@@ -78,6 +79,14 @@ class ReconnectView(_Action):
         return connections.reconnect(session, user=user_of(request)).detail
 
 
+class ConfirmNumberView(_Action):
+    """`number` is the one that the button named."""
+
+    def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
+        number = request.POST.get("number", "")
+        return connections.confirm_number(session, number, user=user_of(request)).detail
+
+
 class LogOutView(_Action):
     """Asks first."""
 
@@ -133,6 +142,8 @@ class QrView(_ConnectionView):
         context = self.about(self.session()) | context
         if context["session"].state == State.READY:
             return close_dialog(HttpResponse(), _("WhatsApp is connected."))
+        if context["session"].code == UNCONFIRMED:
+            return close_dialog(HttpResponse(), context["session"].detail, "error")
         context["linking"] = context["session"].state == State.STARTING
         return render(request, "channels_app/_qr.html", context)
 

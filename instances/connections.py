@@ -18,7 +18,7 @@ import random
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -30,16 +30,32 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from channels_app import incidents, signals
+from channels_app import incidents, number_confirmation, signals
+from channels_app.linked_numbers import UNCONFIRMED, is_unlinked
 from channels_app.models import Channel, Incident
+from channels_app.number_confirmation import ConfirmationRefused
 from channels_app.providers.evolution_instance import EvolutionFailed
 from channels_app.providers.evolution_lifecycle import ASK_SECONDS, EvolutionLifecycle, Link, Row
 from channels_app.session_states import Seen, State, pause_before_next
 from channels_app.session_words import field_of, kept, sentence
 from channels_app.wwebjs_session import QrCode, SessionRefused, SessionState, draw
 from instances import live, pictures, receive_mode, tasks
-from instances.connection_states import Care, Cure, Known, Told, cure_for, derive, drop_reason
+from instances.connection_states import (
+    DIALLING_FOR,
+    LEFT_CLOSED,
+    SERVER_SILENT,
+    Care,
+    Cure,
+    Known,
+    Told,
+    cure_for,
+    derive,
+    drop_reason,
+    holds_for_server,
+    needs_person,
+)
 from instances.models import WhatsAppSession
+from instances.probe_requests import request_probe
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -56,6 +72,9 @@ QUIET_FOR = dt.timedelta(seconds=60)
 LINKING_FOR = dt.timedelta(minutes=30)
 # Our clock and the server's may differ by so much.
 SKEW = dt.timedelta(minutes=2)
+# How often an open instance is asked which phone is linked, beside the times when an event says
+# that something changed: the server counts its messages for that answer.
+NUMBER_EVERY = dt.timedelta(minutes=5)
 # A probe that was claimed and never came back is due again after this.
 LEASE = dt.timedelta(seconds=30)
 PROBES_AT_A_TIME = 8
@@ -65,8 +84,8 @@ _OURS = (
     "state", "state_code", "state_detail", "state_changed_at", "checked_at", "probe_at",
     "commanded_at", "address", "wanted", "serving", "last_open_at", "linking_since",
     "quiet_until", "dead_since", "tries", "tried_at", "closed_since", "note", "own_number",
-    "profile_name", "last_drop_at", "last_drop_reason", "qr_digest", "qr_seen_at", "connection",
-    "connection_reason", "connection_changed_at",
+    "number_checked_at", "profile_name", "last_drop_at", "last_drop_reason", "qr_digest",
+    "qr_seen_at", "connection", "connection_reason", "connection_changed_at",
 )  # fmt: skip
 _NEVER_LINKED: dict[str, Any] = {"last_open_at": None, "closed_since": None}
 _SETTINGS = ("kind", "active", "evolution_url", "evolution_api_key", "instance_name")
@@ -107,6 +126,7 @@ def stored(session: WhatsAppSession) -> ConnectionState:
         last_drop_reason=sentence(session.last_drop_reason),
         qr_seen_at=session.qr_seen_at,
         profile_name=session.profile_name,
+        unconfirmed_number=session.channel.unconfirmed_number if code == UNCONFIRMED else "",
     )
 
 
@@ -145,6 +165,22 @@ def connect(session: WhatsAppSession, *, user: User | None = None) -> Connection
         _fail(session, error)
     _keep(session, _told_by(link), asked_at=asked_at, cures=False)
     return _current(session)
+
+
+def confirm_number(
+    session: WhatsAppSession, number: str, *, user: User | None = None
+) -> ConnectionState:
+    """Take a person's word that the linked number is right, and look again.
+
+    `number` is the one that the person saw. Raises SessionRefused (409 not_configured, or
+    nothing_to_confirm where no number waits, or another one than this).
+    """
+    _client(session)
+    try:
+        number_confirmation.confirm(session.channel, number, user_id=user.pk if user else None)
+    except ConfirmationRefused as error:
+        raise SessionRefused("nothing_to_confirm", str(error)) from None
+    return state(session)
 
 
 def _create(session: WhatsAppSession, client: EvolutionLifecycle) -> None:
@@ -217,7 +253,11 @@ def reconnect(session: WhatsAppSession, *, user: User | None = None) -> Connecti
     Raises SessionRefused as `connect`.
     """
     client = _client(session)
-    _command(session, wanted=True, note="", tries=0, tried_at=None, dead_since=None, quiet=True)
+    # It may show a code, where no phone is linked.
+    _command(
+        session, wanted=True, note="", tries=0, tried_at=None, dead_since=None,
+        linking_since=timezone.now(), quiet=True,
+    )  # fmt: skip
     try:
         restarted = client.restart()
     except EvolutionFailed as error:
@@ -301,22 +341,38 @@ def _receive_again(session: WhatsAppSession, *, user: User | None) -> None:
 
 def probe_due() -> None:
     """Ask every instance whose time has come, several at a time; a slow one holds up no other."""
-    _for_each(probe, _claim())
+    _probe_all(_claim())
 
 
-def probe(session_id: int) -> None:
-    """Ask one instance, write down what it told, and mend what can be mended without a person."""
-    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
-    if session is None or not _is_configured(session.channel):
-        return
+def probe_server(url: str) -> None:
+    """Ask the instances of one server whose time has come: something showed that it may be away."""
+    _probe_all(_claim(url=url))
+
+
+def probe(session_id: int) -> Told | None:
+    """Ask one instance, write down what it told, and mend what can be mended without a person.
+
+    Returns what it told, None where there is nothing to ask.
+    """
+    session = _configured(session_id)
+    if session is None:
+        return None
     asked_at = timezone.now()
     linking = session.linking_since is not None and session.linking_since > asked_at - LINKING_FOR
-    told = _ask(session, with_code=linking)
+    # Before it is said that it dials in vain: there may be a code that no event has told of.
+    told = _ask(session, with_code=linking or (session.wanted and _dials_long(session, asked_at)))
     cure = _keep(session, told, asked_at=asked_at)
     if told.picture_url or (told.picture_url is not None and told.connection == "open"):
         pictures.keep(session, told.picture_url)
     if cure != Cure.NONE:
         _cure(session, cure)
+    return told
+
+
+def _dials_long(session: WhatsAppSession, now: dt.datetime) -> bool:
+    if session.state != State.STARTING or session.state_changed_at is None:
+        return session.state_code == "dialling_long"
+    return session.state_changed_at <= now - DIALLING_FOR
 
 
 def heard(channel: Channel, *, qr_digest: str = "") -> None:
@@ -327,20 +383,27 @@ def heard(channel: Channel, *, qr_digest: str = "") -> None:
             return
         if qr_digest:
             _note_code(row, qr_digest)
-        row.probe_at = None
-        row.save(update_fields=["qr_digest", "qr_seen_at", "probe_at"])
+        # It may be another phone.
+        row.probe_at = row.number_checked_at = None
+        row.save(update_fields=["qr_digest", "qr_seen_at", "probe_at", "number_checked_at"])
         tasks.enqueue_probe(row.pk)
 
 
 def note_refusal(channel: Channel, code: str, **kwargs: Any) -> None:
-    """Signal receiver: a send was refused because the instance is not connected.
+    """Signal receiver: a send found that the instance is not connected, or got no answer.
 
     Where its state says open all the same, the connection behind it is dead (§4, issues 1398 and
-    2403).
+    2403), or the server is away.
     """
-    if code == "instance_not_connected" and channel.kind == Channel.Kind.BAILEYS:
+    if channel.kind == Channel.Kind.BAILEYS:
+        act = _note_refusal if code == "instance_not_connected" else _note_no_answer
         # Not with the message's lock held.
-        transaction.on_commit(partial(_note_refusal, channel), robust=True)
+        transaction.on_commit(partial(act, channel), robust=True)
+
+
+def _note_no_answer(channel: Channel) -> None:
+    for session_id in WhatsAppSession.objects.filter(channel=channel).values_list("pk", flat=True):
+        request_probe(session_id)
 
 
 def _note_refusal(channel: Channel) -> None:
@@ -400,7 +463,10 @@ def _start_over(row: WhatsAppSession) -> None:
     row.tries = 0
     row.connection = WhatsAppSession.Connection.UNKNOWN
     row.connection_reason = ""
+    row.number_checked_at = None
     pictures.forget(row)
+    number_confirmation.record_linked(row.channel, "")
+    Channel.objects.filter(pk=row.channel_id).update(takes_message_ids=False)
     incidents.end_quietly(row.channel, route=ROUTE)
 
 
@@ -444,7 +510,9 @@ def _why_missing(client: EvolutionLifecycle, error: EvolutionFailed) -> Evolutio
 
 def _row_is_worth_asking(session: WhatsAppSession, told: Told) -> bool:
     if told.connection == "open":
-        return session.state != State.READY or not session.own_number
+        checked = session.number_checked_at
+        stale = checked is None or checked < timezone.now() - NUMBER_EVERY
+        return stale or session.state != State.READY or not session.own_number
     return told.connection == "close" or session.state_code == "unchecked"
 
 
@@ -493,6 +561,7 @@ def _keep(
             tries=row.tries,
             tried_at=row.tried_at,
             closed_since=row.closed_since,
+            left_closed=told.ended_with in LEFT_CLOSED,
         )
         cure = cure_for(seen, care, now=now)
         if cure != Cure.NONE:
@@ -505,21 +574,36 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
     _note_connection(row, told, now)
     if told.qr:
         _note_code(row, hashlib.sha256(told.qr.encode()).hexdigest())
-    seen = derive(told, _known(row), now=now)
+    known = _known(row, now)
+    if told.qr and not known.shown:
+        # The server goes on telling the last code after it was scanned or has run out.
+        told = replace(told, qr="")
+    if told.own_number is not None:
+        row.number_checked_at = now
+        row.own_number = told.own_number or row.own_number
+        row.profile_name = told.profile_name or ""
+        number_confirmation.record_linked(row.channel, row.own_number)
+        known = replace(known, unconfirmed=row.channel.unconfirmed_number)
+    seen = derive(told, known, now=now)
     if told.connection in ("open", "close") or seen.code in ("no_instance", "instance_gone"):
         row.qr_digest, row.qr_seen_at = "", None
         if row.linking_since and seen.state != State.STARTING:
             row.linking_since = None
-    if told.own_number is not None:
-        row.own_number = told.own_number or row.own_number
-        row.profile_name = told.profile_name or ""
-        if row.own_number and not row.channel.phone_number:
-            Channel.objects.filter(pk=row.channel_id).update(phone_number=f"+{row.own_number}")
     row.closed_since = (row.closed_since or now) if told.connection == "close" else None
+    if seen.code == UNCONFIRMED:
+        row.wanted, row.last_open_at, row.linking_since = True, now, None
+        row.tries, row.tried_at = 0, None
     if seen.state == State.READY:
         _note_ready(row, now)
     elif row.serving and not (row.quiet_until and now < row.quiet_until):
         _note_drop(row, seen, now)
+    elif row.wanted and needs_person(seen) and seen.code != row.state_code:
+        incidents.dropped(
+            row.channel, route=ROUTE, reason=drop_reason(seen), detail=seen.detail, at=now
+        )
+    elif seen.state == State.QR and row.last_open_at is None:
+        # It dials after all; no phone was ever linked that could be missed.
+        incidents.recovered(row.channel, route=ROUTE, at=now)
     _put(row, seen, now)
     pause = pause_before_next(
         seen.state,
@@ -531,17 +615,22 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
     return seen
 
 
-def _known(row: WhatsAppSession) -> Known:
+def _known(row: WhatsAppSession, now: dt.datetime) -> Known:
     dialling = row.state_changed_at if row.state == State.STARTING else None
+    # A code lives for 45 s (§3): one that is not renewed is none.
+    stale = row.qr_seen_at is not None and row.qr_seen_at <= now - DIALLING_FOR
+    if stale and row.state == State.QR:
+        dialling = row.qr_seen_at
     if row.state_code == "dialling_long":
         dialling = dt.datetime.min.replace(tzinfo=dt.UTC)
     return Known(
         linked=row.wanted and bool(row.last_open_at),
         ever=row.last_open_at is not None,
-        shown=bool(row.qr_digest),
+        shown=bool(row.qr_digest) and not stale,
         dead=row.dead_since is not None,
         note=row.note,
         dialling_since=dialling,
+        unconfirmed=row.channel.unconfirmed_number,
     )
 
 
@@ -582,6 +671,8 @@ def _note_drop(row: WhatsAppSession, seen: Seen, now: dt.datetime) -> None:
 
 def _put(row: WhatsAppSession, seen: Seen, now: dt.datetime) -> None:
     """Put the state on the row and tell the pages, where it is another one."""
+    if is_unlinked(seen.state, seen.code):
+        number_confirmation.record_linked(row.channel, "")
     before = (row.state, row.state_code, row.state_detail)
     row.state, row.state_code, row.state_detail = (
         seen.state.value,
@@ -721,8 +812,11 @@ def _wait(reached: Callable[[], bool]) -> bool:
     return True
 
 
-def _claim() -> list[int]:
-    """Take the due sessions, so that no other worker asks them meanwhile; the longest due first."""
+def _claim(*, url: str = "") -> list[int]:
+    """Take the due sessions, so that no other worker asks them meanwhile; the longest due first.
+
+    Of one server all that are due.
+    """
     now = timezone.now()
     with transaction.atomic():
         due = WhatsAppSession.objects.select_for_update(skip_locked=True, of=("self",)).filter(
@@ -730,20 +824,73 @@ def _claim() -> list[int]:
             channel__kind=Channel.Kind.BAILEYS,
             channel__active=True,
         )
-        taken = list(due.order_by("probe_at").values_list("pk", flat=True)[:MOST_PROBES])
+        if url:
+            due = due.filter(channel__evolution_url=url)
+        ids = due.order_by("probe_at").values_list("pk", flat=True)
+        taken = list(ids if url else ids[:MOST_PROBES])
         WhatsAppSession.objects.filter(pk__in=taken).update(probe_at=now + LEASE)
     return taken
 
 
-def _for_each(function: Callable[[int], None], ids: list[int]) -> None:
-    def call(session_id: int) -> None:
-        try:
-            function(session_id)
-        except Exception as error:
-            log.exception("probe failed", session=session_id, error=type(error).__name__)
-        finally:
-            database.close()
+def _probe_all(ids: list[int]) -> None:
+    """Ask these instances, PROBES_AT_A_TIME at once.
 
-    if ids:
-        with ThreadPoolExecutor(max_workers=PROBES_AT_A_TIME) as pool:
-            list(pool.map(call, ids))
+    Of each server one is asked first: where that says that the server is away, the others are
+    written down as it is and not asked, so a dead server costs one question and not one an
+    instance.
+    """
+    servers: dict[str, list[int]] = {}
+    due = WhatsAppSession.objects.filter(pk__in=ids).order_by("probe_at", "pk")
+    for session_id, url in due.values_list("pk", "channel__evolution_url"):
+        servers.setdefault(url, []).append(session_id)
+    if not servers:
+        return
+    with ThreadPoolExecutor(max_workers=PROBES_AT_A_TIME) as pool:
+        running = {pool.submit(_run, partial(_probe_first, mine)) for mine in servers.values()}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(_run, step) for one in done for step in one.result()}
+
+
+# A step of `_probe_all`; it returns those that follow from it.
+_Step = Callable[[], "list[_Step]"]
+
+
+def _run(step: _Step) -> list[_Step]:
+    try:
+        return step()
+    except Exception as error:
+        log.exception("probe failed", error=type(error).__name__)
+        return []
+    finally:
+        database.close()
+
+
+def _probe_first(ids: list[int]) -> list[_Step]:
+    """Ask one instance of a server, or two where the first gave no answer."""
+    asked_at, rest = timezone.now(), ids[1:]
+    told = probe(ids[0])
+    second = None
+    if told is not None and told.trouble in SERVER_SILENT and rest:
+        second, rest = probe(rest[0]), rest[1:]
+    if told is not None and holds_for_server(told, second):
+        return [partial(_note_server, other, told, asked_at) for other in rest]
+    return [partial(_probe_one, other) for other in rest]
+
+
+def _probe_one(session_id: int) -> list[_Step]:
+    probe(session_id)
+    return []
+
+
+def _note_server(session_id: int, told: Told, asked_at: dt.datetime) -> list[_Step]:
+    """Write down for an instance what another one of its server told of the server."""
+    session = _configured(session_id)
+    if session is not None:
+        _keep(session, told, asked_at=asked_at)
+    return []
+
+
+def _configured(session_id: int) -> WhatsAppSession | None:
+    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
+    return session if session is not None and _is_configured(session.channel) else None

@@ -31,9 +31,11 @@ from django.db.models import Q
 from django.utils import timezone
 
 from channels_app.providers.evolution_instance import EvolutionFailed
+from channels_app.session_states import State
 from channels_app.signs import Sign
 from instances import listeners, live, locks, missed, receiving, tasks
 from instances.models import ListenerProcess, Mode, WhatsAppSession
+from instances.probe_requests import request_probe
 from instances.socket_client import Address, SocketClient
 from messaging.inbound import journal
 
@@ -264,6 +266,8 @@ class Held:
         except EvolutionFailed as error:
             if not self.leaving:
                 log.warning("missed messages not fetched", instance=session.name, error=error.kept)
+                if not error.answered:
+                    request_probe(session.pk)
             return False
         for event in events:
             self._writer.put(self.wanted.channel_id, event)
@@ -293,6 +297,10 @@ def tell(session_id: int, *, joined: bool, note: str) -> None:
         log.info(
             "socket joined" if joined else "socket not joined", instance=session.name, note=note
         )
+    # A socket that broke may be the first sign that the server, or the instance, is gone; one that
+    # was joined, that they are back.
+    if changed and (note or (joined and session.state != State.READY)):
+        request_probe(session_id, is_back=joined)
     if joined and session.switching_to == Mode.WEBSOCKET:
         tasks.enqueue_resume(session_id)
 

@@ -120,6 +120,8 @@ class WhatsAppSession(models.Model):
     # Why it is closed, where a command of ours knows more than the server tells.
     note = models.CharField(max_length=40, blank=True, editable=False)
     own_number = models.CharField(max_length=20, blank=True, editable=False)
+    # When the server last said which phone is linked. None: to be asked with the next probe.
+    number_checked_at = models.DateTimeField(null=True, editable=False)
     profile_name = models.CharField(max_length=100, blank=True, editable=False)
     has_picture = models.BooleanField(default=False, editable=False)
     last_drop_at = models.DateTimeField(null=True, editable=False)

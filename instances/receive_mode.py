@@ -28,6 +28,7 @@ from channels_app.providers.evolution_instance import (
 )
 from instances import listeners, live, locks, tasks
 from instances.models import Difference, Mode, ReceiveModeChange, WhatsAppSession
+from instances.probe_requests import request_probe
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -250,6 +251,8 @@ def find(session: WhatsAppSession, *, timeout: float = 4.0) -> Found:
                 values |= {"found_webhook": None, "found_websocket": None, "in_sync": False}
                 values |= {"found_differs": ",".join(differs)}
             _note_found(session, before, **values)
+            if not error.answered:
+                request_probe(session.pk)
             raise SwitchRefused(502, str(error), failure=error, differs=differs) from None
         found = Found(webhook, websocket, _differences(session, webhook, websocket))
         if _note_found(

@@ -48,8 +48,6 @@ def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
 
 def _apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     _set_connection(channel, _STATES.get(event.state, Connection.UNKNOWN), event.reason)
-    if event.own_number and not channel.phone_number:
-        Channel.objects.filter(pk=channel.pk).update(phone_number=event.own_number)
     connections.heard(channel)
 
 

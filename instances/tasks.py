@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 
 import procrastinate
 from django.db import transaction
@@ -38,6 +39,23 @@ def enqueue_probe(session_id: int) -> None:
     name = f"instance-probe:{session_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(probe_connection, lock=name, queueing_lock=name, session_id=session_id)
+
+
+def enqueue_server_probe(url: str) -> None:
+    """Have a server's instances asked whose probe is due now, once the transaction commits.
+
+    Many requests become one job.
+    """
+    name = f"server-probe:{hashlib.sha256(url.encode()).hexdigest()[:32]}"
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        defer(probe_server, lock=name, queueing_lock=name, url=url)
+
+
+@app.task(name="instances.probe_server", queue="care", priority=CARE)
+def probe_server(url: str) -> None:
+    from instances import connections
+
+    connections.probe_server(url)
 
 
 @app.task(name="instances.probe_connection", queue="care", priority=CARE)

@@ -18,6 +18,11 @@ urlpatterns = [
     path("<str:instance_name>/check/", views.CheckView.as_view(), name="check"),
     path(f"{_CONNECTION}ask/", connection.AskView.as_view(), name="ask"),
     path(f"{_CONNECTION}reconnect/", connection.ReconnectView.as_view(), name="reconnect"),
+    path(
+        f"{_CONNECTION}confirm-number/",
+        connection.ConfirmNumberView.as_view(),
+        name="confirm_number",
+    ),
     path(f"{_CONNECTION}log-out/", connection.LogOutView.as_view(), name="log_out"),
     path(f"{_CONNECTION}delete/", connection.DeleteView.as_view(), name="delete"),
     path(f"{_CONNECTION}dialog/", connection.QrDialogView.as_view(), name="qr_dialog"),

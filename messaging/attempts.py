@@ -19,6 +19,7 @@ from django.utils.translation import gettext_noop
 
 from channels_app.providers.base import Accepted, Rejected, SendError, Unknown
 from channels_app.providers.cloud_errors import NO_REASON, strictness
+from channels_app.providers.evolution import RESERVED_PREFIX
 from messaging import live, phones, policy, states, tasks, ways
 from messaging.content import MEDIA_TYPES
 from messaging.inbound.cloud import web_message_id
@@ -52,10 +53,13 @@ def find(*, channel_id: int, reference: str, provider_message_id: str) -> Delive
     if attempt := _find_by_reference(reference, channel_id=channel_id):
         return attempt
     _lock_id(channel_id, provider_message_id)
-    named = DeliveryAttempt.objects.filter(
-        channel_id=channel_id, provider_message_id=provider_message_id
-    )
-    return named.order_by("-id").first()
+    of_channel = DeliveryAttempt.objects.filter(channel_id=channel_id).order_by("-id")
+    if named := of_channel.filter(provider_message_id=provider_message_id).first():
+        return named
+    if not provider_message_id.startswith(RESERVED_PREFIX):
+        return None
+    # The answer of the send has not come yet, or never will.
+    return of_channel.filter(reserved_id=provider_message_id, provider_message_id="").first()
 
 
 def find_unnamed(
@@ -116,6 +120,8 @@ def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
 
 def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
     """Return a message's attempts as the policy sees them."""
+    # Only then it matters, and is worth the query.
+    in_doubt = any(attempt.outcome == Outcome.UNKNOWN for attempt in attempts)
     return [
         policy.AttemptFacts(
             round=attempt.round,
@@ -123,6 +129,7 @@ def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
             outcome=Outcome(attempt.outcome),
             error_code=attempt.error_code,
             finished_at=attempt.finished_at,
+            repeatable=in_doubt and bool(attempt.reserved_id) and attempt.channel.takes_message_ids,
         )
         for attempt in attempts
     ]

@@ -23,8 +23,8 @@ from psycopg_pool import PoolTimeout
 
 from channels_app import breakers
 from channels_app.models import Channel
+from channels_app.providers import registry
 from channels_app.providers.base import Accepted, OutboundMessage, SendError, Unknown
-from channels_app.providers.registry import provider_for
 from messaging import attempts as outcomes
 from messaging import contacts, live, media, pacing, policy, states, tasks, ways
 from messaging.models import DeliveryAttempt, Message
@@ -89,7 +89,7 @@ def _decide(message_id: str) -> tuple[policy.Step, _Send | None]:
         step = _next_step(message, attempts, now)
         send = None
         if isinstance(step, policy.Attempt):
-            attempt = _start(message, step, now, number=len(attempts) + 1)
+            attempt = _start(message, step, now, before=attempts)
             send = _Send(attempt, _outbound(message, attempt))
             pacing.note_start(attempt)
             outcomes.settle(message, [*attempts, attempt], next_attempt_at=None, decision="")
@@ -182,11 +182,16 @@ def _sends_by(channel: Channel, route: states.Route) -> Channel:
 
 
 def _start(
-    message: Message, step: policy.Attempt, now: dt.datetime, *, number: int
+    message: Message, step: policy.Attempt, now: dt.datetime, *, before: list[DeliveryAttempt]
 ) -> DeliveryAttempt:
+    reserved = registry.reserved_id(route=step.route, type_=message.type, content=message.content)
+    if step.reason == policy.REPEAT:
+        # Under the same id the customer sees one message, whichever of the sends arrived.
+        reserved = next(a.reserved_id for a in reversed(before) if a.outcome == "unknown")
     attempt = DeliveryAttempt(
         message=message,
-        number=number,
+        number=len(before) + 1,
+        reserved_id=reserved,
         round=message.round,
         route=step.route,
         channel=_sends_by(message.conversation.channel, step.route),
@@ -203,7 +208,7 @@ def _ask_provider(send: _Send) -> Accepted | SendError:
     result: Accepted | SendError
     try:
         with media.place_to_send(send.outbound.file):
-            provider = provider_for(message.conversation.channel, route=attempt.route)
+            provider = registry.provider_for(message.conversation.channel, route=attempt.route)
             result = provider.send(send.outbound)
     except SendError as error:
         result = error
@@ -231,6 +236,7 @@ def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
         text=message.text,
         content=message.content,
         reply_to=outcomes.quoted_id(message, attempt),
+        message_id=attempt.reserved_id,
         file=media.outbound_file(message, channel=attempt.channel),
     )
 

@@ -112,6 +112,9 @@ def make(*, graph_url: str, wwebjs_url: str) -> None:
                 "wwebjs_session_id": demo_settings.WWEBJS_SESSION,
             },
         )
+        # The demo's fallback has a number of its own, on purpose.
+        own = demo_settings.FALLBACK_NUMBER.removeprefix("+")
+        Channel.objects.filter(pk=channel.pk, confirmed_number="").update(confirmed_number=own)
         Channel.objects.filter(pk=channel.pk).update(graph_url=graph_url, wwebjs_url=wwebjs_url)
         if created:
             _tell_history(channel, user)

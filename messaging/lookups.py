@@ -2,8 +2,9 @@
 
 wwebjs-api lists a chat's messages, Evolution those of an instance: what stands there with an ack of
 WhatsApp's server was sent. Texts are known by their words, files by their caption or a document by
-its name; a file without either may be any file and is not looked up. What does not stand there
-proves nothing, so the message goes on being held for a person.
+its name; a file without either may be any file and is not looked up. A message whose id we chose
+is looked for by that id first (contracts/evolution-api.md §10). What does not stand there proves
+nothing, so the message goes on being held for a person.
 (Meta's `message_history` would be the like for the official API; what it answers is not verified,
 contracts/cloud-api.md §1.4, so nothing is built on it.)
 """
@@ -15,6 +16,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from django.db.models import Q
@@ -56,7 +58,9 @@ def look_up_unknown() -> None:
         started_at__range=(now - LAST_AFTER, now - FIRST_AFTER),
     ).select_related("channel", "message__conversation__contact", "message__media")
     known = [
-        (attempt, words) for attempt in unknown if (words := _words(attempt.message)) is not None
+        (attempt, words)
+        for attempt in unknown
+        if (words := _words(attempt.message)) is not None or attempt.reserved_id
     ]
     # In any order: those that are not found must not keep the later ones from being asked for.
     random.shuffle(known)
@@ -98,10 +102,14 @@ def _words(message: Message) -> _Words | None:
     return _Words(message.type, text, name)
 
 
-def _look_up(attempt: DeliveryAttempt, words: _Words) -> bool:
+def _look_up(attempt: DeliveryAttempt, words: _Words | None) -> bool:
     """Look for one send; returns whether the server answered."""
     message = attempt.message
     try:
+        if attempt.reserved_id and _is_found_by_id(attempt):
+            return True
+        if words is None:
+            return True
         since = attempt.started_at - CLOCKS_DIFFER
         found = _FINDERS[Route(attempt.route)](attempt, words, since)
     except (SendError, http.RequestFailed, EvolutionFailed) as error:
@@ -125,6 +133,29 @@ def _look_up(attempt: DeliveryAttempt, words: _Words) -> bool:
         log.info("look-up found an unknown send", message=str(message.pk))
         outcomes.tell_receipt(attempt, Receipt.SENT, provider_message_id=free[0])
     return True
+
+
+def _is_found_by_id(attempt: DeliveryAttempt) -> bool:
+    """Whether the server has a message of the id that we chose; what it tells of it is recorded."""
+    record = EvolutionInstance(attempt.channel).message(attempt.reserved_id)
+    if record is None:
+        return False
+    receipts = _receipts_of(record, attempt.channel.instance_name)
+    taken = bool(receipts & _TAKEN) and Receipt.FAILED not in receipts
+    log.info("look-up by id found a send", message=str(attempt.message_id), taken=taken)
+    outcomes.tell_receipt(
+        attempt,
+        Receipt.SENT if taken else Receipt.NONE,
+        provider_message_id=attempt.reserved_id,
+    )
+    return True
+
+
+def _receipts_of(record: dict[str, Any], instance: str) -> set[Receipt]:
+    told = [
+        event for word in evolution.statuses_of(record, instance) for event in evolution.read(word)
+    ]
+    return {event.receipt for event in told if isinstance(event, ReceiptEvent)}
 
 
 def _others_without_id(attempt: DeliveryAttempt, words: _Words) -> int:
@@ -169,8 +200,7 @@ def _by_evolution(attempt: DeliveryAttempt, words: _Words, since: dt.datetime) -
             and sent.phone_number in number
             and sent.at >= since
         ):
-            told = [e for word in evolution.statuses_of(record, name) for e in evolution.read(word)]
-            receipts = {event.receipt for event in told if isinstance(event, ReceiptEvent)}
+            receipts = _receipts_of(record, name)
             if receipts & _TAKEN and Receipt.FAILED not in receipts:
                 found.append(sent.provider_message_id)
     return found[::-1]

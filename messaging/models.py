@@ -338,6 +338,8 @@ class DeliveryAttempt(models.Model):
     error_title = models.CharField(_("error title"), max_length=300, blank=True)
     error_detail = models.TextField(_("error detail"), blank=True)
     provider_message_id = models.CharField(_("provider message id"), max_length=255, blank=True)
+    # The id that we chose before the send; the provider's own where it did not take it.
+    reserved_id = models.CharField(max_length=64, blank=True, editable=False)
     # Who said that it arrived, where no provider did.
     confirmed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -369,6 +371,9 @@ class DeliveryAttempt(models.Model):
                 fields=["provider_message_id"],
                 condition=~Q(provider_message_id=""),
                 name="attempt_provider_message_id",
+            ),
+            models.Index(
+                fields=["reserved_id"], condition=~Q(reserved_id=""), name="attempt_reserved_id"
             ),
             models.Index(fields=["channel", "route", "started_at"]),
         ]

@@ -7,8 +7,9 @@ gives facts and the time; `next_step` answers with one step and the reason for i
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from django.utils.functional import Promise
@@ -31,6 +32,9 @@ RECIPIENT_WINDOW = dt.timedelta(seconds=RECIPIENT_BURST * RECIPIENT_SECONDS)
 # this many refusals of first messages within the time are taken for it.
 NEW_CHAT_REFUSALS, NEW_CHAT_REFUSALS_WITHIN = 2, dt.timedelta(hours=1)
 _NEW_CHATS_STOPPED, _REFUSED_BY_WHATSAPP = "463", frozenset({"ack_error", "error"})
+
+# Sending once more what may have been sent, where its id makes that harmless, and how often.
+REPEAT, REPEATS = "repeat", 2
 
 # What a message waits for whose turn has not come.
 TURN = "waiting_turn"
@@ -75,6 +79,10 @@ REASONS: dict[str, str | Promise] = {
     "waiting_recipient": _("WhatsApp limits how much one customer gets; waiting for a free place."),
     TURN: _("An earlier message to this customer waits; this one goes out after it."),
     "waiting_new_chat": _("Waiting for a free place in the day's limit of new customers."),
+    REPEAT: _(
+        "Nothing confirmed the send. The server knows this message by its id, so the customer sees "
+        "it once."
+    ),
     "fallback_retry": _("The fallback may be available again."),
     "no_fallback": _("The channel has no working fallback."),
     "never_fall_back": _("This refusal must not be gone around."),
@@ -104,11 +112,15 @@ class MessageFacts:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFacts:
+    """`repeatable`: the provider is known to take the id that we chose for the message, so that
+    a further send under the same id shows nothing twice."""
+
     round: int
     route: Route
     outcome: Outcome
     error_code: str
     finished_at: dt.datetime | None
+    repeatable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +219,7 @@ def next_step(
     by_fallback = [attempt for attempt in tried if attempt.route != rules.main_route]
     to_fallback = _Fallback(message, rules, now, limits, _forbidden(attempts, tried, rules))
     if by_fallback:
-        return _after_fallback(by_fallback, to_fallback, now=now)
+        return _after_fallback(by_fallback, rules, to_fallback, now=now)
     if message.round_route == "fallback" and not tried:
         return to_fallback("asked")
     if not tried:
@@ -345,6 +357,13 @@ def _after_official(
 ) -> Step:
     last = tried[-1]
     ended = last.finished_at or now
+    first_in_doubt = next((a for a in tried if a.outcome == Outcome.UNKNOWN), None)
+    if first_in_doubt is not None and first_in_doubt.repeatable:
+
+        def once_more() -> Step:
+            return GiveUp("too_old") if to_fallback.too_late else Attempt(rules.main_route, REPEAT)
+
+        return _repeat(tried, rules, once_more, "held", now=now)
     if last.outcome == Outcome.UNKNOWN:
         until = ended + dt.timedelta(seconds=rules.confirm_seconds)
         if now < until:
@@ -378,12 +397,40 @@ def _after_official(
     return _again_after(seconds, ended, rules.main_route, "waiting_retry", now=now)
 
 
+def _repeat(
+    tried: Sequence[AttemptFacts],
+    rules: ChannelRules,
+    once_more: Callable[[], Step],
+    held: str,
+    *,
+    now: dt.datetime,
+) -> Step:
+    """Send again, under the same id, what may have been sent; a few times, and not in haste.
+
+    Whatever becomes of a repetition, the first send stays in doubt: only a person may go on then.
+    """
+    first = next(n for n, attempt in enumerate(tried) if attempt.outcome == Outcome.UNKNOWN)
+    last, since = tried[-1], tried[first:]
+    over = last.outcome == Outcome.REJECTED or len(since) > REPEATS
+    if over or not all(attempt.repeatable for attempt in since):
+        return Hold(held)
+    until = (last.finished_at or now) + dt.timedelta(seconds=rules.confirm_seconds)
+    if now < until:
+        return Wait(until, "waiting_confirmation")
+    step = once_more()
+    return Hold(held) if isinstance(step, GiveUp) else step
+
+
 def _after_fallback(
-    tried: Sequence[AttemptFacts], to_fallback: _Fallback, *, now: dt.datetime
+    tried: Sequence[AttemptFacts],
+    rules: ChannelRules,
+    to_fallback: _Fallback,
+    *,
+    now: dt.datetime,
 ) -> Step:
     last = tried[-1]
-    if last.outcome == Outcome.UNKNOWN:
-        return Hold("fallback_unconfirmed")
+    if any(attempt.outcome == Outcome.UNKNOWN for attempt in tried):
+        return _repeat(tried, rules, partial(to_fallback, REPEAT), "fallback_unconfirmed", now=now)
     if last.outcome == Outcome.REJECTED:
         return GiveUp("fallback_refused")
     if len(tried) > len(FALLBACK_BACKOFF):

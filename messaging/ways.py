@@ -21,8 +21,8 @@ from messaging.states import Outcome, Receipt, Route
 _UNREACHABLE = frozenset(
     {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "tls_failed"}
 )
-# The provider is there, its link to WhatsApp is not: who cares for the link wants to know at once.
-_NOT_CONNECTED = frozenset({"instance_not_connected"})
+# The link to WhatsApp, or the server that keeps it, may be gone: who monitors it checks at once.
+_IN_DOUBT = frozenset({"instance_not_connected", "timeout", "connection_broken"}) | _UNREACHABLE
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ def note(attempt: DeliveryAttempt, result: Accepted | SendError) -> None:
     `attempt.channel` is as it was when the attempt began: what it already says costs no query.
     """
     if isinstance(result, Accepted):
-        _note_accepted(attempt)
+        _note_accepted(attempt, result.took_our_id)
     else:
         _note_failure(
             attempt, result.code, late=False, title=result.title, http_status=result.http_status
@@ -49,8 +49,11 @@ def note_receipt(attempt: DeliveryAttempt) -> None:
         breakers.close(attempt.channel, attempt.route)
 
 
-def _note_accepted(attempt: DeliveryAttempt) -> None:
+def _note_accepted(attempt: DeliveryAttempt, took_our_id: bool | None) -> None:
     channel, route = attempt.channel, attempt.route
+    if took_our_id is not None and took_our_id != channel.takes_message_ids:
+        Channel.objects.filter(pk=channel.pk).update(takes_message_ids=took_our_id)
+        log.info("message ids of ours", channel=channel.pk, taken=took_our_id)
     if breakers.is_open(channel, route):
         late = channel.wwebjs_breaker_late if route == Route.WWEBJS else channel.breaker_late
         if late:
@@ -73,8 +76,8 @@ def _note_failure(
 ) -> None:
     channel, route = attempt.channel, attempt.route
     rule = cloud_errors.lookup(code, http_status=http_status)
-    if code in _NOT_CONNECTED:
-        signals.send_refused.send(sender=Channel, channel=channel, code=code)
+    if code in _IN_DOUBT and not late:
+        signals.send_refused.send(sender=Channel, channel=channel, route=route, code=code)
     if not rule.known:
         log.warning("unknown error code", code=code, route=route, attempt=str(attempt))
     if route != Route.OFFICIAL and route != _own_route(attempt):

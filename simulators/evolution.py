@@ -1,4 +1,4 @@
-"""A simulated Evolution API 2.3.x (HTTP and Socket.IO), quirks included.
+"""A simulated Evolution API 2.3.x or 2.4 (HTTP and Socket.IO), quirks included.
 
 Wire facts: `contracts/evolution-api.md`. `evolution_http` holds the routes, `evolution_core`
 (instances) and `evolution_engine` (messages) what they do, `evolution_hub` how events leave,
@@ -15,6 +15,7 @@ settle); all bodies are JSON objects, `instance` is a name:
 - `POST /_control/scan` a phone scans the QR: `{"instance", "number"?, "name"?}`
 - `POST /_control/drop` WhatsApp cuts the connection: `{"instance", "code": 428}`; 401, 402, 403
   and 406 log out; `"zombie": true` lets the state say open while sends fail
+- `POST /_control/relink` somebody links another phone: `{"instance", "number"}`
 - `POST /_control/restart` the whole server: `{"downtime_seconds": 0, "redial": true}`
 - `POST|GET|DELETE /_control/faults` planned misbehaviour: the fields of `Fault`, for example
   `{"path": "/webhook/set", "method": "POST", "mode": "status", "status": 500, "times": 2}`
@@ -132,6 +133,7 @@ class EvolutionSimulator(Simulator):
         router.add_get("/_control/instances", self._control_instances)
         router.add_post("/_control/scan", self._control_scan)
         router.add_post("/_control/drop", self._control_drop)
+        router.add_post("/_control/relink", self._control_relink)
         router.add_post("/_control/restart", self._control_restart)
         router.add_get("/_control/faults", self._control_list_faults)
         router.add_post("/_control/faults", self._control_add_fault)
@@ -211,6 +213,11 @@ class EvolutionSimulator(Simulator):
             instance.dead = True
         else:
             await self.engine.drop(instance, code=int(order.get("code", 428)))
+        return web.json_response({"state": instance.state})
+
+    async def _control_relink(self, request: web.Request) -> web.Response:
+        order, instance = await self._order(request)
+        await self.engine.relink(instance, number=str(order["number"]))
         return web.json_response({"state": instance.state})
 
     async def _control_restart(self, request: web.Request) -> web.Response:

@@ -39,6 +39,8 @@ from simulators.evolution_model import (
 NO_LENGTH = "Cannot read properties of undefined (reading 'length')"
 LOGGED_OUT_CODES = (401, 402, 403, 406)
 """Disconnect reasons after which Evolution does not dial again (§3)."""
+TIMED_OUT_CODE = 408
+"""2.4 does not dial again after this one either (§10)."""
 
 _DEFAULT_SETTINGS: JsonObject = {
     "rejectCall": False,
@@ -90,6 +92,7 @@ class EvolutionCore:
         self.instances: dict[str, Instance] = {}
         self.hub = EventHub(settings, self.books, spawn)
         self.known_numbers = set(settings.on_whatsapp_cache)
+        self._delivered_ids: set[str] = set()
         self.floods: dict[int, JsonObject] = {}
         self._spawn_counted = spawn
         self._memory: set[asyncio.Task[None]] = set()
@@ -336,7 +339,9 @@ class EvolutionCore:
         instance.touch()
         self._load_webhook_flag(instance)
         await self._connection_update(instance, "connecting", 200)
-        if instance.paired:
+        if self.settings.stuck_dialling:
+            self._set_timer(instance, None)
+        elif instance.paired:
             self._set_timer(instance, self._open_after(instance, self.settings.redial_seconds))
         else:
             await self._show_qr(instance)
@@ -427,10 +432,20 @@ class EvolutionCore:
         """WhatsApp ends the connection: dialled again, or logged out for 401 and its like (§3)."""
         if code in LOGGED_OUT_CODES:
             await self.log_out(instance, code=code, message="Stream Errored")
+        elif code == TIMED_OUT_CODE and self.settings.version == "2.4.0":
+            await self.log_out(instance, code=code, message="Timed Out", keeps_login=True)
         else:
             await self.dial(instance)
 
-    async def log_out(self, instance: Instance, *, message: str, code: int = 401) -> None:
+    async def relink(self, instance: Instance, *, number: str) -> None:
+        """Somebody unlinks the phone on the server and links another one."""
+        await self.log_out(instance, message=f"Log out instance: {instance.name}")
+        instance.phone_number = only_digits(number)
+        await self._open(instance)
+
+    async def log_out(
+        self, instance: Instance, *, message: str, code: int = 401, keeps_login: bool = False
+    ) -> None:
         """The session ends for good: three events around it, in no promised order (§3)."""
         now = utc_now()
         error = {
@@ -445,7 +460,7 @@ class EvolutionCore:
         }
         trace = json.dumps({"error": error, "date": iso(now)}, separators=(",", ":"))
         self._set_timer(instance, None)
-        instance.paired = False
+        instance.paired = instance.paired and keeps_login
         instance.state = instance.db_status = "close"
         instance.qr = QrCode(count=instance.qr.count)
         instance.disconnection_at = now

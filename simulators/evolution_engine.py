@@ -17,12 +17,15 @@ from typing import Any
 from simulators.base import JsonObject, only_digits
 from simulators.evolution_core import ApiError, EvolutionCore, bad_request
 from simulators.evolution_messages import (
+    OWN_IDS,
     Incoming,
+    as_2_4,
     baileys_body,
     business_body,
     evolution_body,
     incoming,
     outgoing,
+    with_number_first,
 )
 from simulators.evolution_model import (
     BUSINESS,
@@ -166,13 +169,26 @@ class EvolutionEngine(EvolutionCore):
         built = outgoing(route, body, now=now, upload=upload)
         if built.context is not None:
             self._add_context(instance, built.context, body, jid)
-        answer = baileys_body(built, jid=jid, instance_id=instance.id, now=now)
+        chosen = body.get("messageId") if self._is_2_4 and route in OWN_IDS else None
+        message_id = chosen if isinstance(chosen, str) else ""
+        answer = baileys_body(
+            built, jid=jid, instance_id=instance.id, now=now, message_id=message_id
+        )
         if scenario.taken:
-            row = self._note_sent(instance, sent, answer, delivered=scenario.delivered)
+            # A phone shows one message for each id.
+            shown_before = message_id in self._delivered_ids
+            delivered = scenario.delivered and not shown_before
+            if scenario.delivered and message_id:
+                self._delivered_ids.add(message_id)
+            row = self._note_sent(instance, sent, answer, delivered=delivered)
             row.media = built.media
             await self.hub.emit(instance, "send.message", answer)
             self._schedule_acks(instance, sent, scenario.acks)
         return SendAnswer(scenario.answer, answer)
+
+    @property
+    def _is_2_4(self) -> bool:
+        return self.settings.version == "2.4.0"
 
     def exists(self, jid: str, scenario: EvolutionScenario) -> bool:
         """Whether WhatsApp knows the number behind `jid`."""
@@ -328,8 +344,10 @@ class EvolutionEngine(EvolutionCore):
             }
         lid = order.get("lid")
         if lid:
-            # 2.3.7 puts the number's jid into remoteJid, 2.3.6 leaves the lid (§3).
-            remote = jid if self.settings.version != "2.3.6" else f"{only_digits(str(lid))}@lid"
+            # 2.3.7 puts the number's jid into remoteJid, 2.3.6 leaves the lid (§3), and so does
+            # the row of 2.4.
+            is_2_3_7 = self.settings.version == "2.3.7"
+            remote = jid if is_2_3_7 else f"{only_digits(str(lid))}@lid"
             return {
                 "remoteJid": remote,
                 "remoteJidAlt": jid,
@@ -371,14 +389,18 @@ class EvolutionEngine(EvolutionCore):
             "instanceId": instance.id,
             "source": "unknown",
         }
+        if self._is_2_4:
+            data = as_2_4(data)
         row = self._store(instance, data)
         row.media = built.media
         self._note_chat(instance, jid)
         if not emitted:
             return
+        if self._is_2_4:
+            data = {**data, "key": with_number_first(key)}
         if instance.base64_active and built.media is not None:
             encoded = base64.b64encode(built.media).decode()
-            data = {**data, "message": {**built.message, "base64": encoded}}
+            data = {**data, "message": {**data["message"], "base64": encoded}}
         await self.hub.emit(instance, "messages.upsert", data)
         if contacts and jid != "status@broadcast":
             await self._contact_event(instance, jid, "" if key["fromMe"] else push_name)

@@ -61,6 +61,13 @@ _ERROR_NAMES = {
     404: "Not Found",
     500: "Internal Server Error",
 }
+_UNLICENSED: JsonObject = {
+    "error": "service not activated",
+    "code": "LICENSE_REQUIRED",
+    "register_url": "http://127.0.0.1:8080/manager/login",
+    "instance_id": "00000000-0000-0000-0000-000000000000",
+    "message": "This Evolution API instance is not activated.",
+}
 _NOT_AVAILABLE = {
     EVOLUTION: "Method not available on Evolution Channel",
     BUSINESS: "Method not available on WhatsApp Business API",
@@ -228,6 +235,8 @@ class EvolutionHttp:
         method = request.method
         if not segments and method == "GET":
             return self._welcome()
+        if self._settings.version == "2.4.0" and not self._settings.licensed:
+            return json_answer(_UNLICENSED, 503)
         call = Call(request, "", "", body, upload)
         if lowered == ["verify-creds"] and method == "POST":
             self._require_key(request)
@@ -362,10 +371,10 @@ class EvolutionHttp:
         instance = self._instance(call)
         if instance.state == "close":
             return json_answer({"error": True, "message": "[object Object]"})
-        if instance.state == "connecting":
-            return json_answer(instance.qr.as_json())
-        answer = json_answer(_state(instance))
+        is_connecting = instance.state == "connecting"
+        answer = json_answer(instance.qr.as_json() if is_connecting else _state(instance))
         if instance.is_baileys:
+            # The socket is closed in both cases, and Evolution dials after the answer.
             await self._engine.dial(instance)
         return answer
 
@@ -375,6 +384,8 @@ class EvolutionHttp:
 
     async def _logout(self, call: Call) -> web.Response:
         instance = self._instance(call)
+        if instance.state == "close" and self._settings.version == "2.4.0":
+            return _success("Instance was already disconnected")
         if instance.state == "close":
             raise bad_request(f'The "{instance.name}" instance is not connected')
         if instance.is_baileys:

@@ -300,7 +300,8 @@ class EventHub:
         if row is not None and row.enabled and name in row.events and _is_http(row.url):
             delivery = Delivery(row.url + suffix if row.by_events else row.url)
             body = {**payload, "destination": row.url}
-            orders.append((delivery, _own_headers(row.headers), body))
+            added = _headers_of_2_4(instance, event) if settings.version == "2.4.0" else {}
+            orders.append((delivery, {**_own_headers(row.headers), **added}, body))
         if settings.webhook_global_url and name in settings.webhook_global_events:
             url = settings.webhook_global_url + (
                 suffix if settings.webhook_global_by_events else ""
@@ -390,6 +391,16 @@ def _own_headers(configured: JsonObject | None) -> dict[str, str]:
     if secret is not None:
         headers["Authorization"] = f"Bearer {make_jwt(secret, int(time.time()))}"
     return headers
+
+
+def _headers_of_2_4(instance: Instance, event: str) -> dict[str, str]:
+    return {
+        "User-Agent": "EvolutionAPI-Webhook/2.3.7",
+        "X-Instance-ID": instance.id,
+        "X-Instance-Name": instance.name,
+        "X-Event-Type": event,
+        "X-Timestamp": str(time.time_ns() // 1_000_000),
+    }
 
 
 def make_jwt(secret: str, issued_at: int) -> str:

@@ -277,9 +277,15 @@ def _buttons(body: JsonObject) -> Outgoing:
     return result
 
 
-def baileys_body(built: Outgoing, *, jid: str, instance_id: str, now: int) -> JsonObject:
+OWN_IDS = ("sendtext", "sendmedia", "sendsticker", "sendptv", "sendpoll")
+"""The routes of 2.4 whose `messageId` becomes the id of the message."""
+
+
+def baileys_body(
+    built: Outgoing, *, jid: str, instance_id: str, now: int, message_id: str = ""
+) -> JsonObject:
     """The answer of a Baileys send, which is also the data of `send.message` (§5)."""
-    key: JsonObject = {"remoteJid": jid, "fromMe": True, "id": whatsapp_id()}
+    key: JsonObject = {"remoteJid": jid, "fromMe": True, "id": message_id or whatsapp_id()}
     if built.participant:
         key = {"id": key["id"], "remoteJid": jid, "participant": jid, "fromMe": True}
     body: JsonObject = {
@@ -391,6 +397,27 @@ def business_body(route: str, body: JsonObject, *, instance_id: str, now: int) -
         "status": "PENDING",
         "source": "unknown",
     }
+
+
+def as_2_4(data: JsonObject) -> JsonObject:
+    """A message as 2.4 builds it: `contextInfo` holds `messageContextInfo` (§10).
+
+    What a text quotes is lost with its `extendedTextMessage`; other kinds of content keep it in
+    their own `contextInfo`.
+    """
+    message = dict(data["message"])
+    quoted, kind = data.get("contextInfo"), str(data.get("messageType"))
+    if quoted and isinstance(message.get(kind), dict):
+        message[kind] = {**message[kind], "contextInfo": quoted}
+    return {**data, "message": message, "contextInfo": message.get("messageContextInfo")}
+
+
+def with_number_first(key: JsonObject) -> JsonObject:
+    """The key of an emitted message of 2.4: the row keeps the LID in `remoteJid` (§10)."""
+    if not str(key["remoteJid"]).endswith("@lid") or not key.get("remoteJidAlt"):
+        return key
+    swapped = {"remoteJid": key["remoteJidAlt"], "remoteJidAlt": key["remoteJid"]}
+    return {**key, **swapped, "addressingMode": "pn"}
 
 
 class Incoming:

@@ -287,7 +287,9 @@ class EvolutionSettings:
     """
 
     api_key: str = "evolution-api-key"
-    version: Literal["2.3.6", "2.3.7"] = "2.3.7"
+    version: Literal["2.3.6", "2.3.7", "2.4.0"] = "2.3.7"
+    licensed: bool = True
+    """2.4 without an activated licence answers every route but `/` with 503 (§8)."""
     server_url: str = "http://127.0.0.1:8080"
     timezone: str = "UTC"
     expose_token: bool = True
@@ -319,6 +321,8 @@ class EvolutionSettings:
     auto_scan_seconds: float = 0.0
     """A demo may let a phone scan each QR by itself after this time; 0 = never."""
     redial_seconds: float = 0.3
+    stuck_dialling: bool = False
+    """Instances that are dialled from now on stay `connecting`: no code, never open."""
     delete_seconds: float = 0.3
     """From the REMOVE_INSTANCE webhook's answer to the end of the instance (§4)."""
     hang_seconds: float = 120.0

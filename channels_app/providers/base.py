@@ -36,7 +36,8 @@ class OutboundMessage:
     """A message as every provider understands it.
 
     `reference` is ours and comes back in the provider's events where it can. `to` is E.164 with
-    the plus sign. `content` is the object named after the type, in the Cloud API's own shape;
+    the plus sign. `message_id` is the id that the message is to have, where the provider lets us
+    choose one. `content` is the object named after the type, in the Cloud API's own shape;
     `text` is the body of a text message. `reply_to` is the provider's id of the quoted message.
     `file` is the one of an image, video, audio, document or sticker that is kept here; without it
     `content` has a public "link".
@@ -48,6 +49,7 @@ class OutboundMessage:
     text: str = ""
     content: Mapping[str, Any] = field(default_factory=dict)
     reply_to: str | None = None
+    message_id: str = ""
     file: OutboundFile | None = None
 
 
@@ -57,10 +59,12 @@ class Accepted:
 
     `provider_message_id` is None where the provider took it without telling an id
     (contracts/wwebjs-api.md §3). `recipient_id` is the address that the provider really used.
+    `took_our_id` says whether the message got the id that we had chosen; None where none was sent.
     """
 
     provider_message_id: str | None
     recipient_id: str | None = None
+    took_our_id: bool | None = None
 
 
 class SendError(Exception):

@@ -287,6 +287,8 @@ _WORDS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("session_closed", _("The session's browser has closed"), _R, _RETRY, _SESSION),
     ("session_check_failed", _("The session does not respond"), _R, _RETRY, _SESSION),
     ("instance_not_connected", _("The instance is not connected"), _R, _RETRY, _SESSION),
+    ("number_unconfirmed", _("The linked phone has a number that nobody confirmed"), _R, _RETRY,
+     _SESSION),
 )  # fmt: skip
 
 WORDS: dict[str, ErrorRule] = {

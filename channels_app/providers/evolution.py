@@ -8,7 +8,9 @@ its own database after the send included. Only texts that stand before the send 
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from channels_app.models import Channel
@@ -26,6 +28,7 @@ from channels_app.providers.base import (
 from channels_app.providers.cloud_errors import failure
 
 CHECK_SECONDS = 5.0
+RESERVED_PREFIX = "3EB0"
 _FILE_TYPES = ("image", "video", "audio", "document", "sticker")
 
 # The instance was never connected: it has no socket that could have sent (§5).
@@ -68,7 +71,12 @@ class EvolutionProvider:
             raise failure(kind, error.reason, error.detail) from None
         except http.NoAnswer as error:
             raise failure(Unknown, error.reason, error.detail) from None
-        return read_answer(answer, secrets=(self._key,))
+        accepted = read_answer(answer, secrets=(self._key,))
+        if not body.get("messageId"):
+            return accepted
+        # Older servers ignore it (§10): only the answer proves that it was taken.
+        took = accepted.provider_message_id == body["messageId"]
+        return replace(accepted, took_our_id=took)
 
     def check(self) -> ConnectionReport:
         """Ask for the state of the instance: proves address, name and key. Never raises.
@@ -110,6 +118,7 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
         "number": number,
         "text": message.text,
         "linkPreview": False,
+        **_own_id(message),
         **_quote(message),
     }
 
@@ -121,7 +130,7 @@ def file_request(
     content = message.content if isinstance(message.content, Mapping) else {}
     body: dict[str, Any] = {"number": number, **_quote(message)}
     if message.type == "sticker":
-        return "/message/sendSticker/{instance}", {**body, "sticker": data}
+        return "/message/sendSticker/{instance}", {**body, **_own_id(message), "sticker": data}
     if message.type == "audio" and content.get("voice") is True:
         return "/message/sendWhatsAppAudio/{instance}", {**body, "audio": data}
     body |= {
@@ -130,6 +139,7 @@ def file_request(
         "media": data,
         # Without it base64 of a document is refused.
         "fileName": file.filename,
+        **_own_id(message),
     }
     if content.get("caption"):
         body["caption"] = content["caption"]
@@ -142,6 +152,21 @@ def _number(message: OutboundMessage) -> str:
     if not number:
         raise failure(Rejected, "invalid_recipient")
     return number
+
+
+def reserve_id(type_: str, content: object) -> str:
+    """Return a new id for a message of this type, "" where no version lets us choose one (§10).
+
+    It has the form of those that Baileys makes, from which others read the sender's device.
+    """
+    is_voice = isinstance(content, Mapping) and content.get("voice") is True
+    if type_ not in ("text", *_FILE_TYPES) or is_voice:
+        return ""
+    return RESERVED_PREFIX + secrets.token_hex(9).upper()
+
+
+def _own_id(message: OutboundMessage) -> dict[str, str]:
+    return {"messageId": message.message_id} if message.message_id else {}
 
 
 def _quote(message: OutboundMessage) -> dict[str, Any]:

@@ -155,6 +155,21 @@ class EvolutionInstance:
             raise EvolutionFailed("unreadable_answer")
         return [record for record in records if isinstance(record, dict)]
 
+    def message(self, message_id: str) -> dict[str, Any] | None:
+        """The stored message of this id, None where there is none (§5). Raises EvolutionFailed."""
+        answer = self._call(
+            "POST",
+            "/chat/findMessages/{instance}",
+            {"where": {"key": {"id": message_id}}, "page": 1, "offset": 1},
+            most_bytes=MOST_PAGE_BYTES,
+        )
+        found = answer.get("messages") if isinstance(answer, dict) else None
+        records = found.get("records") if isinstance(found, dict) else None
+        if not isinstance(records, list):
+            raise EvolutionFailed("unreadable_answer")
+        mine = [r for r in records if isinstance(r, dict) and _id_of(r) == message_id]
+        return mine[0] if mine else None
+
     def media(self, message: Mapping[str, Any], *, most_bytes: int) -> bytes:
         """Return the file of a message by getBase64FromMediaMessage (§3). Raises EvolutionFailed.
 
@@ -234,6 +249,11 @@ class EvolutionInstance:
             told=told,
             status=answer.status,
         )
+
+
+def _id_of(record: Mapping[str, Any]) -> object:
+    key = record.get("key")
+    return key.get("id") if isinstance(key, Mapping) else None
 
 
 def _webhook(row: Any) -> WebhookConfig:

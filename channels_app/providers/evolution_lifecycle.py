@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from channels_app.providers import http
+from channels_app.providers.evolution import error_message
 from channels_app.providers.evolution_instance import EvolutionFailed, EvolutionInstance
 
 BAILEYS = "WHATSAPP-BAILEYS"
@@ -106,14 +107,17 @@ class EvolutionLifecycle(EvolutionInstance):
         return not (isinstance(answer, dict) and answer.get("error"))
 
     def log_out(self) -> bool:
-        """Unlink the phone; False where the instance was closed, so that nothing was unlinked."""
+        """Unlink the phone; False where the instance was closed, so that nothing was unlinked.
+
+        Since 2.4 that is no error any more, and only its sentence tells it (§10).
+        """
         try:
-            self._call("DELETE", "/instance/logout/{instance}", timeout=END_SECONDS)
+            answer = self._call("DELETE", "/instance/logout/{instance}", timeout=END_SECONDS)
         except EvolutionFailed as error:
             if error.status == 400 and error.told.endswith("is not connected"):
                 return False
             raise
-        return True
+        return "already disconnected" not in error_message(answer)
 
     def delete(self) -> None:
         """Have the instance deleted. The end comes later; a webhook must not be on (§1, §4)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from channels_app.linked_numbers import UNCONFIRMED
 from channels_app.models import Channel
 from channels_app.providers.base import (
     Accepted,
@@ -9,10 +10,11 @@ from channels_app.providers.base import (
     OutboundMessage,
     Provider,
     Rejected,
+    Transient,
 )
 from channels_app.providers.cloud import CloudProvider
 from channels_app.providers.cloud_errors import failure
-from channels_app.providers.evolution import EvolutionProvider
+from channels_app.providers.evolution import EvolutionProvider, reserve_id
 from channels_app.providers.wwebjs import WwebjsProvider
 
 
@@ -28,18 +30,50 @@ class NotConfigured:
         return ConnectionReport(False, "not_configured")
 
 
+class NumberUnconfirmed:
+    """Stands in for a connection whose linked phone nobody has confirmed: it sends nothing."""
+
+    def __init__(self, provider: Provider, number: str) -> None:
+        self._provider = provider
+        self._number = f"+{number}"
+
+    def send(self, message: OutboundMessage) -> Accepted:
+        """Raises Transient: nothing was sent, and it may be once a person confirms the number."""
+        raise failure(Transient, UNCONFIRMED, self._number)
+
+    def check(self) -> ConnectionReport:
+        """Say so where the connection itself works."""
+        report = self._provider.check()
+        if not report.ok:
+            return report
+        return ConnectionReport(False, UNCONFIRMED, self._number, report.details)
+
+
 def provider_for(channel: Channel, *, route: str) -> Provider:
     """Return the provider that sends by a route with the credentials that belong to it.
 
     `baileys` uses a Baileys channel itself, or the one that an official channel names as its
-    fallback. A channel that lacks settings gets a provider that refuses to send. Raises
-    ValueError for a route that does not exist.
+    fallback. A channel that lacks settings gets a provider that refuses to send, and so does one
+    whose linked phone has a number that nobody confirmed. Raises ValueError for a route that does
+    not exist.
     """
     if route == "official":
         return CloudProvider(channel)
     if route == "wwebjs":
-        return WwebjsProvider(channel)
+        return _by_confirmed_number(WwebjsProvider(channel), channel)
     if route != "baileys":
         raise ValueError(f"no such route: {route}")
     sender = channel if channel.kind == Channel.Kind.BAILEYS else channel.fallback_channel
-    return EvolutionProvider(sender) if sender is not None else NotConfigured()
+    if sender is None:
+        return NotConfigured()
+    return _by_confirmed_number(EvolutionProvider(sender), sender)
+
+
+def reserved_id(*, route: str, type_: str, content: object) -> str:
+    """Return the id that a message is to have, "" where the route does not let us choose one."""
+    return reserve_id(type_, content) if route == "baileys" else ""
+
+
+def _by_confirmed_number(provider: Provider, channel: Channel) -> Provider:
+    number = channel.unconfirmed_number
+    return NumberUnconfirmed(provider, number) if number else provider

@@ -19,6 +19,7 @@ from django.db import Error as DatabaseProblem
 from django.db import transaction
 
 from channels_app import known_numbers, session_states
+from channels_app.linked_numbers import other_brazilian_form
 from channels_app.models import Channel, WwebjsSession
 from channels_app.providers import files, http
 from channels_app.providers.base import (
@@ -325,23 +326,6 @@ def _only_contact(content: Any) -> str | None:
     if not isinstance(phones, list) or len(phones) != 1 or not isinstance(phones[0], Mapping):
         return None
     return re.sub(r"\D", "", str(phones[0].get("wa_id") or phones[0].get("phone") or "")) or None
-
-
-def is_same_number(one: str, other: str) -> bool | None:
-    """Whether two numbers (digits) are one WhatsApp account; None where one is not known."""
-    return one in (other, other_brazilian_form(other)) if one and other else None
-
-
-def other_brazilian_form(digits: str) -> str | None:
-    """Return a Brazilian mobile number with the ninth digit taken off or put in, else None.
-
-    WhatsApp knows older accounts without it, and the rules by area code have exceptions.
-    """
-    if re.fullmatch(r"55\d{2}9\d{8}", digits):
-        return digits[:4] + digits[5:]
-    if re.fullmatch(r"55\d{2}[6-9]\d{7}", digits):
-        return f"{digits[:4]}9{digits[4:]}"
-    return None
 
 
 def read_number_id(answer: http.Answer, *, secrets: tuple[str, ...] = ()) -> str | None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from django import template
 
-from channels_app import readiness
+from channels_app import number_confirmation, readiness
+from channels_app.linked_numbers import UNCONFIRMED, is_same_number
 from channels_app.models import Channel
-from channels_app.providers.wwebjs import is_same_number
 from channels_app.session_states import State, is_cured_by_restart
 from channels_app.wwebjs_session import SessionState, stored_state
 
@@ -31,7 +31,8 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
         "label": State(session.state or State.NOT_CONFIGURED).label,
         "field_label": _field_label(session.field),
         "tone": _tone(session),
-        "linked": session.state in (State.CONNECTED, State.READY),
+        "linked": session.state in (State.CONNECTED, State.READY) or session.code == UNCONFIRMED,
+        "also_linked_at": number_confirmation.also_linked_at(channel),
         "same_number": is_same_number(session.own_number, re.sub(r"\D", "", channel.phone_number)),
         "may_change": may_change,
         "buttons": _buttons(session, unchecked=unchecked)
@@ -76,6 +77,8 @@ def _buttons(session: SessionState, *, unchecked: bool) -> tuple[str, ...]:
             return ("qr", "disconnect")
         case State.PAIRING | State.CONNECTED | State.READY:
             return ("disconnect",)
+    if session.code == UNCONFIRMED:
+        return ("confirm_number", "disconnect")
     if unchecked:
         return ("check",)
     if session.state == State.DISCONNECTED:

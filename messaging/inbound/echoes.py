@@ -50,6 +50,9 @@ def settle(channel: Channel, event: MessageEvent) -> Echo:
         channel_id=channel.pk, reference="", provider_message_id=event.provider_message_id
     )
     if own is not None:
+        if not own.provider_message_id:
+            # Known by the id that we chose: it is the message's own.
+            outcomes.tell_receipt(own, Receipt.NONE, provider_message_id=event.provider_message_id)
         return Echo(own, own_event=_is_own(channel, own))
     web_id = web_message_id(event.provider_message_id) if official else event.provider_message_id
     found = _by_web_id(channel, event, web_id, official=official) if web_id else None

@@ -429,8 +429,13 @@ def _vote(body: Mapping[str, Any]) -> _Said | None:
 
 
 def _quoted(data: Mapping[str, Any], message: Mapping[str, Any], body: Mapping[str, Any]) -> str:
-    """Return the id of the quoted message, from wherever this channel writes it (§3)."""
-    for holder in (data, message, body):
+    """Return the id of the quoted message, from wherever this channel writes it (§3).
+
+    2.4 writes `messageContextInfo` at the top and takes a text's own context away (§10): what is
+    left stands beside the content, or inside of one that is not read as such.
+    """
+    others = (value for value in message.values() if isinstance(value, Mapping))
+    for holder in (data, message, body, _dict(data, "contextInfo"), *others):
         if found := _text(_dict(holder, "contextInfo"), "stanzaId"):
             return found
     quoted = _dict(message, "quoted")

@@ -13,6 +13,7 @@ import pytest
 import requests
 from django.utils import translation
 
+from channels_app.linked_numbers import other_brazilian_form
 from channels_app.providers import http
 from channels_app.providers.base import (
     Accepted,
@@ -24,7 +25,6 @@ from channels_app.providers.base import (
 )
 from channels_app.providers.wwebjs import (
     WwebjsProvider,
-    other_brazilian_form,
     read_answer,
     read_number_id,
     request_body,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BASE = f"/api/instances/{NAME}"
 FIELDS = {
     "state", "code", "detail", "field", "since", "checked_at", "own_number", "last_drop_at",
-    "last_drop_reason", "qr_seen_at", "profile_name",
+    "last_drop_reason", "qr_seen_at", "unconfirmed_number", "profile_name",
 }  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def state(api: APIClient) -> Any:
     return answer.json()
 
 
-@pytest.mark.parametrize("version", ["2.3.6", "2.3.7"])
+@pytest.mark.parametrize("version", ["2.3.6", "2.3.7", "2.4.0"])
 def test_a_program_walks_the_whole_life_of_an_instance(
     api: APIClient, session: WhatsAppSession, evolution: Evolution, version: str
 ) -> None:

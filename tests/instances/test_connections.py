@@ -279,6 +279,64 @@ def test_a_dialling_that_never_ends_is_a_trouble_and_is_begun_again(
     assert probe(ready).code == "dialling_long"
 
 
+def test_a_dialling_that_never_shows_a_code_is_an_incident_and_is_begun_again(
+    new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    evolution.control("settings", stuck_dialling=True)
+    assert both(connections.connect(new)) == ("starting", "dialling")
+    assert incident(new) is None
+    later(121)
+    assert both(probe(new)) == ("error", "dialling_long")
+    found = incident(new)
+    assert found is not None
+    assert (found.reason, new.tries) == ("dialling_long", 1)
+    # Few times, with growing pauses.
+    for seconds, tries in ((200, 1), (101, 2), (1700, 2), (101, 3), (7300, 4), (9000, 4)):
+        later(seconds)
+        probe(new)
+        assert seen(new).code == "dialling_long"
+        assert new.tries == tries
+    # A person may always; and once it shows a code there is nothing to be missed.
+    evolution.control("settings", stuck_dialling=False)
+    connections.reconnect(new)
+    becomes(new, "waiting_for_scan")
+    found.refresh_from_db()
+    assert found.recovered_at is not None
+
+
+def test_a_code_that_is_not_renewed_any_more_is_none(
+    new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    connections.connect(new)
+    assert probe(new).state == "qr"
+    later(121)  # the server's clock stands still: it goes on telling the code of its last dialling
+    assert both(probe(new)) == ("error", "dialling_long")
+    becomes(new, "waiting_for_scan")
+
+
+def test_a_server_without_a_licence_says_so_as_an_incident(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("settings", version="2.4.0", licensed=False)
+    state = probe(ready)
+    assert both(state) == ("error", "license_required")
+    assert "licence" in state.detail
+    found = incident(ready)
+    assert found is not None
+    assert found.reason == "license_required"
+
+
+def test_a_close_that_2_4_does_not_dial_again_is_dialled_at_once(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("settings", version="2.4.0")
+    evolution.control("drop", instance=NAME, code=408)
+    assert both(probe(ready)) == ("disconnected", "connection_lost")
+    becomes(ready, "ready")
+    assert connections.log_out(ready).code == "unlinked"
+    assert connections.log_out(ready).code == "not_running"
+
+
 def test_an_instance_that_stays_closed_after_a_restart_of_the_server_is_dialled(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:

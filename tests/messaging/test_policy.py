@@ -580,3 +580,50 @@ def test_waiting_always_ends(
     found = decided(message, attempts, rules, limits)
     if isinstance(found, Wait):
         assert found.until > NOW
+
+
+# -- repeating what may have been sent -------------------------------------------------------------
+
+
+def doubtful(outcome: Outcome, *, at: float = 0, route: Route = Route.BAILEYS) -> AttemptFacts:
+    return AttemptFacts(1, route, outcome, "timeout", later(at), repeatable=True)
+
+
+BAILEYS = {"fallback": Route.BAILEYS}
+MAIN = {"fallback": None, "main_route": Route.BAILEYS}
+REFUSED = official(REJECTED, "131047")
+AGAIN = Attempt(Route.BAILEYS, "repeat")
+
+
+def test_an_unknown_send_is_repeated_where_its_id_makes_that_harmless() -> None:
+    waits = Wait(later(60), "waiting_confirmation")
+    assert step(REFUSED, doubtful(UNKNOWN), at=59, **BAILEYS) == waits
+    assert step(REFUSED, doubtful(UNKNOWN), at=60, **BAILEYS) == AGAIN
+    assert step(doubtful(UNKNOWN), at=59, **MAIN) == waits
+    assert step(doubtful(UNKNOWN), at=60, **MAIN) == AGAIN
+
+
+@pytest.mark.parametrize(
+    "tried",
+    [
+        # Another id would be another message.
+        [fallback(UNKNOWN, "timeout", route=Route.BAILEYS)],
+        [doubtful(UNKNOWN), fallback(TRANSIENT, "x", route=Route.BAILEYS)],
+        # A refusal of the repetition says nothing of the first send.
+        [doubtful(UNKNOWN), doubtful(REJECTED)],
+        [doubtful(UNKNOWN)] * 3,
+        [doubtful(UNKNOWN), doubtful(TRANSIENT), doubtful(TRANSIENT)],
+    ],
+)
+def test_what_may_have_been_sent_never_goes_out_under_another_id(
+    tried: list[AttemptFacts],
+) -> None:
+    assert step(REFUSED, *tried, at=3000, **BAILEYS) == Hold("fallback_unconfirmed")
+    assert step(*tried, at=3000, **MAIN) == Hold("held")
+
+
+def test_a_repetition_passes_the_same_gate_as_any_fallback() -> None:
+    tried = (REFUSED, doubtful(UNKNOWN))
+    assert step(*tried, at=60, free_at=later(90), **BAILEYS) == Wait(later(90), "waiting_pace")
+    assert step(*tried, at=4000, **BAILEYS) == Hold("fallback_unconfirmed")
+    assert step(doubtful(UNKNOWN), at=4000, **MAIN) == Hold("held")

@@ -74,6 +74,11 @@ def triggers(answer: Any) -> dict[str, Any]:
         ("ready", "ready", ["Disconnect", "Reconnect", "Delete instance"]),
         ("error", "dead_socket", ["Reconnect", "Disconnect", "Delete instance"]),
         ("error", "dialling_long", ["Reconnect", "Disconnect", "Delete instance"]),
+        (
+            "error",
+            "number_unconfirmed",
+            ["+55 11 97777-6666 is right", "Disconnect", "Delete instance"],
+        ),
         ("error", "refused_by_whatsapp", ["Connect", "Delete instance"]),
         ("error", "wrong_key", ["Check now"]),
         ("error", "connection_refused", ["Check now"]),
@@ -83,6 +88,8 @@ def test_each_state_has_its_buttons(
     staff_client: Client, reader: Client, baileys: Channel, state: str, code: str, buttons: Any
 ) -> None:
     put(baileys, state, code)
+    if code == "number_unconfirmed":
+        Channel.objects.update(linked_number="5511977776666", phone_number="+5511900000001")
 
     for page in ("/channels/", f"/channels/{baileys.pk}/"):
         shown = section(staff_client, baileys, page)

@@ -91,6 +91,10 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     expect(dialog.locator("svg.qr")).to_be_visible(timeout=30_000)
     steer(product, "scan", session)
     expect(dialog).to_be_hidden(timeout=30_000)
+    # The phone has another number than the channel: somebody must say that this is right.
+    expect_state(page, "error", name)
+    expect(card(page, name).get_by_text("Não funcionaria agora")).to_be_visible(timeout=30_000)
+    button(page, "+55 11 90000-0002 está certo", name).click(timeout=30_000)
     expect_state(page, "ready", name)
     expect(button(page, "Desconectar wwebjs", name)).to_be_visible()
     expect(card(page, name).get_by_text("Não funcionaria agora")).to_have_count(0)

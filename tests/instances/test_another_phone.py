@@ -1,0 +1,166 @@
+"""Another phone is linked to the instance than the one that somebody stands for."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.utils import timezone, translation
+from structlog.testing import capture_logs
+from time_machine import TimeMachineFixture
+
+from channels_app import readiness, wwebjs_session
+from channels_app.models import Channel, Incident
+from channels_app.providers import provider_for
+from instances import connections, pictures
+from instances.models import WhatsAppSession
+from messaging.states import Outcome
+from tests.instances.support import NAME, OTHER, Evolution, read, wait_until
+from tests.messaging.support import accept, deliver
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+OWN, STRANGER = "5511900000777", "5521977776666"
+CONFIRM = f"/api/instances/{NAME}/confirm-number/"
+
+
+@pytest.fixture(autouse=True)
+def in_english(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(pictures, "HOSTS", ())
+    with translation.override("en"):
+        yield
+
+
+@pytest.fixture
+def ready(session: WhatsAppSession) -> WhatsAppSession:
+    assert probe(session) == ("ready", "ready")
+    return session
+
+
+def probe(session: WhatsAppSession) -> tuple[str, str]:
+    connections.probe(session.pk)
+    session.refresh_from_db()
+    session.channel.refresh_from_db()
+    return session.state, session.state_code
+
+
+def another_phone(session: WhatsAppSession, evolution: Evolution) -> None:
+    """Somebody links a stranger's phone on the server, and the probe after an event sees it."""
+    evolution.control("relink", instance=NAME, number=STRANGER)
+    connections.heard(session.channel)
+    assert probe(session) == ("error", "number_unconfirmed")
+
+
+def test_a_stranger_s_phone_is_an_incident_and_sends_nothing_until_it_is_confirmed(
+    ready: WhatsAppSession, evolution: Evolution, api: APIClient
+) -> None:
+    another_phone(ready, evolution)
+
+    [found] = Incident.objects.filter(closed_at=None)
+    assert (found.route, found.reason, found.detail) == ("baileys", "another_phone", f"+{STRANGER}")
+    told = connections.stored(ready)
+    assert f"+{STRANGER}" in told.detail
+    assert told.unconfirmed_number == STRANGER
+    assert STRANGER in readiness.baileys_trouble(ready.channel)
+    # What was the channel's number stays so.
+    assert ready.channel.phone_number == f"+{OWN}"
+    Channel.objects.update(official_retries=0)
+    message = accept(ready.channel)
+    deliver(message)
+    [attempt] = message.attempts.all()
+    assert (attempt.outcome, attempt.error_code) == (Outcome.TRANSIENT, "number_unconfirmed")
+    assert evolution.books("sent") == []
+    report = provider_for(ready.channel, route="baileys").check()
+    assert (report.ok, report.code) == (False, "number_unconfirmed")
+
+    # The person must have seen this very number.
+    refused = api.post(CONFIRM, {"number": OWN}, format="json")
+    assert (refused.status_code, refused.json()["code"]) == (409, "nothing_to_confirm")
+    assert api.post(CONFIRM, {}, format="json").status_code == 400
+    with capture_logs() as logs:
+        answer = api.post(CONFIRM, {"number": "+55 21 97777-6666"}, format="json")
+    assert (answer.status_code, answer.json()["state"]) == (200, "ready")
+    [entry] = [line for line in logs if line["event"] == "linked number confirmed"]
+    assert (entry["number"], entry["user"]) == ("…6666", answer.wsgi_request.user.pk)
+    channel = Channel.objects.get()
+    assert (channel.phone_number, channel.unconfirmed_number) == (f"+{STRANGER}", "")
+    found.refresh_from_db()
+    assert found.recovered_at is not None
+    # And back again is a change like any other.
+    evolution.control("relink", instance=NAME, number=OWN)
+    connections.heard(channel)
+    assert probe(ready)[1] == "number_unconfirmed"
+
+
+def test_a_first_phone_with_another_number_than_the_channel_s_must_be_confirmed(
+    session: WhatsAppSession, evolution: Evolution
+) -> None:
+    channel = session.channel
+    channel.phone_number = "(21) 97777-6666"
+    channel.save()
+    assert probe(session) == ("error", "number_unconfirmed")
+    assert Incident.objects.get().reason == "another_phone"
+    # Unlinked, it is no trouble any more; the right phone needs nobody's word.
+    connections.log_out(session)
+    assert not Incident.objects.filter(closed_at=None).exists()
+    assert Channel.objects.get().linked_number == ""
+    connections.connect(session)
+    evolution.control("scan", instance=NAME, number="552177776666")  # as WhatsApp writes it
+    wait_until(lambda: probe(session) == ("ready", "ready"))
+
+
+def test_without_any_event_it_is_seen_within_minutes(
+    ready: WhatsAppSession, evolution: Evolution, time_machine: TimeMachineFixture
+) -> None:
+    evolution.control("relink", instance=NAME, number=STRANGER)
+    assert probe(ready) == ("ready", "ready")
+    time_machine.move_to(timezone.now() + dt.timedelta(minutes=5, seconds=1), tick=True)
+    assert probe(ready)[1] == "number_unconfirmed"
+
+
+def test_the_event_of_the_new_link_has_it_seen_at_once(
+    by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    probe(by_webhook)
+    evolution.control("relink", instance=NAME, number=STRANGER)
+
+    def noticed() -> bool:
+        read()
+        return probe(by_webhook)[1] == "number_unconfirmed"
+
+    wait_until(noticed)
+
+
+def test_a_card_says_that_another_channel_has_the_same_phone(
+    ready: WhatsAppSession, evolution: Evolution, make_channel: Callable[..., Channel]
+) -> None:
+    from channels_app import card_parts
+    from instances import connection_cards
+
+    other = make_channel(
+        name="Filial", kind="baileys", phone_number="", evolution_url=evolution.url,
+        evolution_api_key=ready.channel.evolution_api_key, instance_name=OTHER,
+    )  # fmt: skip
+    evolution.control("relink", instance=OTHER, number=OWN)
+    connections.probe(other.session.pk)  # type: ignore[attr-defined]
+    for channel, name in ((ready.channel, "Filial"), (other, "Oficina")):
+        annotated = card_parts.channels().get(pk=channel.pk)
+        for one in (annotated, Channel.objects.get(pk=channel.pk)):
+            drawn = connection_cards.section(one, True)
+            assert f"Another channel has the same phone linked: “{name}”" in drawn
+    connections.log_out(ready)
+    assert "Another channel" not in connection_cards.section(Channel.objects.get(pk=other.pk), True)
+
+
+def test_an_official_channel_does_not_fall_back_to_an_unconfirmed_phone(
+    ready: WhatsAppSession, evolution: Evolution, make_channel: Callable[..., Channel]
+) -> None:
+    another_phone(ready, evolution)
+    official = make_channel(fallback="baileys", fallback_channel=ready.channel)
+    provider: Any = provider_for(official, route="baileys")
+    assert provider.check().code == "number_unconfirmed"
+    assert STRANGER in readiness.fallback_trouble(official)
+    assert wwebjs_session.stored_state(official).state == "not_configured"

@@ -1,0 +1,119 @@
+"""The id that we choose for a message that goes out by an instance (2.4)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.utils import timezone
+
+from channels_app.models import Channel
+from messaging import lookups
+from tests.instances.support import read, wait_until
+from tests.messaging.support import accept, deliver, make_older
+
+if TYPE_CHECKING:
+    from instances.models import WhatsAppSession
+    from messaging.models import DeliveryAttempt, Message
+    from tests.instances.support import Evolution
+
+
+@pytest.fixture
+def evolution_settings() -> dict[str, Any]:
+    return {"version": "2.4.0"}
+
+
+@pytest.fixture
+def quick(channel: Channel) -> Channel:
+    channel.request_timeout_seconds, channel.confirm_seconds = 1, 0
+    channel.save()
+    return channel
+
+
+def send(channel: Channel, evolution: Evolution, *scenarios: str, text: str = "Olá") -> Message:
+    evolution.control("script", scenarios=list(scenarios))
+    message = accept(channel, text=text)
+    deliver(message)
+    return message
+
+
+def attempts(message: Message) -> list[DeliveryAttempt]:
+    return list(message.attempts.order_by("number"))
+
+
+def test_the_server_is_believed_only_when_its_answer_has_our_id(
+    quick: Channel, evolution: Evolution
+) -> None:
+    [attempt] = attempts(send(quick, evolution, "ok"))
+    assert attempt.provider_message_id == attempt.reserved_id != ""
+    assert Channel.objects.get().takes_message_ids
+    # An older server in its place ignores the id.
+    evolution.control("settings", version="2.3.7")
+    [attempt] = attempts(send(quick, evolution, "ok"))
+    assert attempt.provider_message_id not in ("", attempt.reserved_id)
+    assert not Channel.objects.get().takes_message_ids
+
+
+@pytest.mark.parametrize("scenario", ["hang_delivered", "reset_after", "hang_lost", "reset_before"])
+def test_an_unknown_outcome_is_repeated_under_the_same_id_and_arrives_once(
+    quick: Channel, evolution: Evolution, scenario: str
+) -> None:
+    send(quick, evolution, "ok", text="proves it")
+    message = send(quick, evolution, scenario, "ok")
+    first, second = attempts(message)
+    assert (first.outcome, second.outcome, second.rule) == ("unknown", "accepted", "repeat")
+    assert first.reserved_id == second.reserved_id == second.provider_message_id
+    delivered = [
+        entry["message_id"]
+        for entry in evolution.books("sent")
+        if entry["delivered"] and entry["body"]["text"] == message.text
+    ]
+    assert delivered == [first.reserved_id]
+
+
+def test_without_the_proof_it_is_held_for_a_person(quick: Channel, evolution: Evolution) -> None:
+    message = send(quick, evolution, "hang_delivered", "ok")
+    [attempt] = attempts(message)
+    assert (attempt.outcome, message.decision) == ("unknown", "held")
+
+
+def test_a_few_repetitions_without_an_answer_are_held_too(
+    quick: Channel, evolution: Evolution
+) -> None:
+    send(quick, evolution, "ok")
+    message = send(quick, evolution, *["hang_lost"] * 5, text="never")
+    assert [a.outcome for a in attempts(message)] == ["unknown"] * 3
+    assert message.decision == "held"
+
+
+@pytest.mark.parametrize("route", ["sendText"])
+def test_an_ack_names_a_send_whose_answer_never_came(
+    quick: Channel, by_webhook: WhatsAppSession, evolution: Evolution, route: str
+) -> None:
+    message = send(quick, evolution, "reset_after")
+
+    def proved() -> bool:
+        read()
+        message.refresh_from_db()
+        return message.status in ("delivered", "read")
+
+    wait_until(proved)
+    [attempt] = attempts(message)
+    assert (attempt.outcome, attempt.provider_message_id) == ("accepted", attempt.reserved_id)
+
+
+def test_a_look_up_asks_for_the_id_and_needs_no_words(quick: Channel, evolution: Evolution) -> None:
+    message = send(quick, evolution, "reset_after")
+    type(message).objects.filter(pk=message.pk).update(text="words that stand nowhere")
+    make_older(message.attempts.all(), dt.timedelta(seconds=6))
+
+    def proved() -> bool:
+        lookups.look_up_unknown()
+        message.refresh_from_db()
+        return message.status == "sent"
+
+    wait_until(proved)
+    [attempt] = attempts(message)
+    assert attempt.provider_message_id == attempt.reserved_id
+    assert attempt.started_at < timezone.now()

@@ -1,0 +1,197 @@
+"""An Evolution that dies suddenly tells nobody: our own broken sockets and calls must."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from channels_app.models import Channel, Incident
+from channels_app.providers import http
+from channels_app.providers.base import Transient, Unknown
+from channels_app.session_states import State
+from instances import connections, receive_mode, tasks
+from instances.models import WhatsAppSession
+from instances.probe_requests import request_probe
+from messaging import ways
+from messaging.models import DeliveryAttempt
+from tests.instances.support import KEY, NAME, Evolution, joined, wait_until
+
+DEAD = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def jobs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job of a server's probe runs as soon as it is committed, in the same thread."""
+
+    def run(url: str) -> None:
+        transaction.on_commit(lambda: connections.probe_server(url))
+
+    monkeypatch.setattr(tasks, "enqueue_server_probe", run)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of all requests that go out."""
+    paths: list[str] = []
+    request = http.request
+
+    def counted(method: str, base: str, path: str = "", **options: Any) -> http.Answer:
+        paths.append(path)
+        return request(method, base, path, **options)
+
+    monkeypatch.setattr(http, "request", counted)
+    return paths
+
+
+def fresh(session: WhatsAppSession) -> WhatsAppSession:
+    session.refresh_from_db()
+    return session
+
+
+def long_ago(**values: Any) -> None:
+    """All were ready when they were asked, a while ago, and are not due."""
+    now = timezone.now()
+    WhatsAppSession.objects.update(
+        state=State.READY,
+        state_code="ready",
+        serving=True,
+        wanted=True,
+        connection="open",
+        last_open_at=now,
+        checked_at=now - dt.timedelta(seconds=20),
+        probe_at=now + dt.timedelta(seconds=60),
+        **values,
+    )
+
+
+@pytest.mark.usefixtures("jobs_at_once")
+def test_a_sudden_death_in_websocket_mode_shows_within_a_moment(
+    by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    wait_until(joined(by_websocket))
+    connections.probe(by_websocket.pk)
+    assert fresh(by_websocket).state == "ready"
+    long_ago()
+
+    evolution.restarts(downtime=3.0)
+
+    died = time.monotonic()
+    wait_until(lambda: fresh(by_websocket).state == "error", seconds=5)
+    assert time.monotonic() - died < 2.5
+    assert by_websocket.connection == "unknown"
+    assert by_websocket.state_code in ("connection_broken", "connection_refused")
+    assert Incident.objects.get().reason == by_websocket.state_code
+    # And when it is back, its socket is the first to know.
+    wait_until(evolution.is_up)
+    evolution.open_namespace()
+    wait_until(joined(by_websocket))
+    wait_until(lambda: fresh(by_websocket).state != "error", seconds=15)
+
+
+@pytest.mark.parametrize("failure", [Transient("connection_refused", "x"), Unknown("timeout", "x")])
+@pytest.mark.usefixtures("jobs_at_once")
+def test_a_send_without_an_answer_has_the_instance_asked_at_once(
+    session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch, failure: Any
+) -> None:
+    Channel.objects.update(evolution_url=DEAD)
+    long_ago()
+    monkeypatch.setattr(ways, "_own_route", lambda attempt: "baileys")
+    ways.note(DeliveryAttempt(channel=session.channel, route="baileys"), failure)
+    assert (fresh(session).state, session.state_code) == ("error", "connection_refused")
+
+
+@pytest.mark.usefixtures("jobs_at_once")
+def test_a_look_at_the_receive_mode_without_an_answer_has_it_asked_too(
+    by_webhook: WhatsAppSession,
+) -> None:
+    Channel.objects.update(evolution_url=DEAD)
+    long_ago()
+    by_webhook.channel.refresh_from_db()
+    with pytest.raises(receive_mode.SwitchRefused):
+        receive_mode.find(by_webhook)
+    assert fresh(by_webhook).state == "error"
+
+
+def test_what_was_asked_just_now_is_asked_a_second_later(session: WhatsAppSession) -> None:
+    long_ago()
+    WhatsAppSession.objects.update(checked_at=timezone.now())
+    request_probe(session.pk)
+    assert connections._claim() == []
+    WhatsAppSession.objects.update(probe_at=timezone.now())
+    assert connections._claim() == [session.pk]
+
+
+@pytest.fixture
+def fleet(session: WhatsAppSession) -> Callable[[str], None]:
+    """Two hundred instances on one server."""
+
+    def make(url: str) -> None:
+        Channel.objects.bulk_create(
+            Channel(
+                name=f"Loja {n}",
+                kind=Channel.Kind.BAILEYS,
+                evolution_url=url,
+                evolution_api_key=KEY,
+                instance_name=f"loja_{n}",
+            )
+            for n in range(200)
+        )
+        for channel in Channel.objects.exclude(instance_name=NAME):
+            WhatsAppSession.objects.create(channel=channel)
+        Channel.objects.update(evolution_url=url)
+        long_ago()
+
+    return make
+
+
+def test_of_a_dead_server_one_instance_is_asked_and_all_two_hundred_show_it(
+    fleet: Callable[[str], None], asked: list[str]
+) -> None:
+    fleet(DEAD)
+    made: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "enqueue_server_probe", made.append)
+        for pk in WhatsAppSession.objects.values_list("pk", flat=True):
+            request_probe(pk)
+    assert set(made) == {DEAD}
+    connections.probe_server(DEAD)
+    assert len(asked) == 1
+    shown = set(WhatsAppSession.objects.values_list("state", "state_code", "connection"))
+    assert shown == {("error", "connection_refused", "unknown")}
+    # They come back at their own pace, spread over some seconds, and no request hurries them.
+    assert WhatsAppSession.objects.values("probe_at").distinct().count() > 100
+    asked.clear()
+    for pk in WhatsAppSession.objects.values_list("pk", flat=True)[:5]:
+        request_probe(pk)
+    connections.probe_server(DEAD)
+    assert asked == []
+
+
+def test_a_server_that_is_silent_for_one_instance_is_asked_for_a_second(
+    fleet: Callable[[str], None],
+    evolution: Evolution,
+    asked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet(evolution.url)
+    monkeypatch.setattr(connections, "ASK_SECONDS", 0.8)
+    WhatsAppSession.objects.update(probe_at=None)
+    evolution.fault("/instance/connectionState", "hang", seconds=3, times=1)
+    connections.probe_server(evolution.url)
+    states = WhatsAppSession.objects.values_list("state_code", flat=True)
+    assert set(states) == {"instance_gone", "timeout"}
+    assert list(states).count("timeout") == 1
+    # Silent for two, it is silent for all.
+    long_ago()
+    WhatsAppSession.objects.update(probe_at=None)
+    evolution.fault("/instance/connectionState", "hang", seconds=3, times=500)
+    asked.clear()
+    connections.probe_server(evolution.url)
+    assert len(asked) == 2
+    assert set(WhatsAppSession.objects.values_list("state_code", flat=True)) == {"timeout"}
