@@ -207,7 +207,9 @@ class WwebjsSimulator(Simulator):
                     return _failure(404, message)
             return await route.handler(request, session_id or "", body)
         except Refusal as refusal:
-            return _failure(refusal.status, refusal.error)
+            # Errors of the page may come with puppeteer's prefix (§7.9).
+            prefix = self.settings.error_prefix if refusal.status == 500 else ""
+            return _failure(refusal.status, prefix + refusal.error)
 
     # -- sessions ----------------------------------------------------------------------------
 
@@ -539,6 +541,8 @@ class WwebjsSimulator(Simulator):
         if not digits.isdigit():
             raise Refusal(500, INVALID_WID)
         scenario = self._scenario(digits, consume=False)
+        if scenario.lookup_error:
+            raise Refusal(500, scenario.lookup_error)
         if not scenario.registered:
             return None
         if scenario.without_ninth_digit and len(digits) == 13:

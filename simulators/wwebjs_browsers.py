@@ -39,6 +39,7 @@ class WwebjsSettings:
     start fail: ``network``, ``blank`` (WhatsApp Web does not come up) or ``stuck``.
     ``dollar_ids`` plays a WhatsApp Web build since July 2026 for all numbers. ``echo_url``, the
     ``/_control/echo`` of a simulated Graph API, makes a coexistence number of the two.
+    ``error_prefix`` (``Evaluation failed: Error: ``) stands before the text of each 500.
     """
 
     api_key: str = "demo-wwebjs-key"
@@ -63,6 +64,7 @@ class WwebjsSettings:
     dollar_ids: bool = False
     recover_sessions: bool = False
     echo_url: str = ""
+    error_prefix: str = ""
 
 
 @dataclasses.dataclass(slots=True)
