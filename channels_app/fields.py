@@ -77,7 +77,7 @@ class HttpAddressField(_CharField):
     Forms, REST, the administration, imports and updates by query all pass here.
     """
 
-    default_validators = (validate_http_address,)
+    default_validators = [validate_http_address]  # noqa: RUF012 (as Django declares it)
 
     def to_python(self, value: Any) -> Any:
         value = super().to_python(value)

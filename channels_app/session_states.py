@@ -71,6 +71,10 @@ SENTENCES: dict[str, str | Promise] = {
     "waiting_for_scan": _("Waiting for the QR code to be scanned."),
     "pairing": _("The phone is being linked."),
     "syncing": _("Connected, but WhatsApp is still loading."),
+    "never_ready": _(
+        "Connected to WhatsApp for minutes without becoming ready to send; a new start usually "
+        "helps."
+    ),
     "ready": _("Ready to send."),
     "qr_expired": _("The QR code has run out; start the session again."),
     "unlinked_on_phone": _("The session was unlinked on the phone."),
@@ -80,6 +84,17 @@ SENTENCES: dict[str, str | Promise] = {
     "start_no_answer": _("The session did not come up in time."),
     "unlinked": _("Disconnected here; the phone was unlinked."),
     "stopped": _("Stopped here; the phone stays linked."),
+    "came_up": _(
+        "It was stopped here and came up by itself with its server: it is being stopped again."
+    ),
+    "stopped_again": _(
+        "Stopped again after it came up by itself with its server, because it was stopped here; "
+        "the phone stays linked."
+    ),
+    "unlinking": _(
+        "The session is still starting; the phone is unlinked as soon as it is up. Connect it to "
+        "keep it linked."
+    ),
     # Of an Evolution instance.
     "not_linked": _("No phone is linked; connect it by QR code."),
     "dialling": _("Evolution is connecting to WhatsApp."),
@@ -159,17 +174,34 @@ _DROPS = {
 }
 # In these the session may be the cause, so that starting it anew is a cure.
 _CURED_BY_RESTART = frozenset(
-    {"session_closed", "session_check_failed", "qr_expired", "conflict", "refused_by_whatsapp"}
+    {
+        "session_closed",
+        "session_check_failed",
+        "qr_expired",
+        "conflict",
+        "refused_by_whatsapp",
+        "never_ready",
+    }
 )
+# Loading takes seconds, with many chats a minute. What lasts longer does not end by itself
+# (whatsapp-web.js #3785, §7.3).
+SYNC_LIMIT = dt.timedelta(minutes=2)
 
 
-def derive(told: Told, *, starting: bool = False) -> Seen:
-    """Return what the session is doing. `starting`: we asked for a start that is still running."""
+def derive(
+    told: Told, *, starting: bool = False, syncing_for: dt.timedelta = dt.timedelta(0)
+) -> Seen:
+    """Return what the session is doing. `starting`: we asked for a start that is still running.
+
+    `syncing_for` is how long it has been connected without being ready.
+    """
     if told.trouble:
         return Seen(State.ERROR, told.trouble, told.detail)
     if told.connected:
-        ready = Seen(State.READY, "ready")
-        return ready if told.ready else Seen(State.CONNECTED, "syncing")
+        if told.ready:
+            return Seen(State.READY, "ready")
+        is_stuck = syncing_for >= SYNC_LIMIT
+        return Seen(State.ERROR, "never_ready") if is_stuck else Seen(State.CONNECTED, "syncing")
     if told.socket:
         seen = _SOCKETS.get(told.socket, Seen(State.ERROR, "refused_by_whatsapp", told.socket))
         begun_anew = starting and seen.code in _CURED_BY_RESTART
@@ -255,9 +287,13 @@ def cure_for(seen: Seen, care: Care, *, now: dt.datetime) -> Cure:
     """
     if not care.wanted or care.tries >= len(PAUSES):
         return Cure.NONE
-    if care.tried_at and now < care.tried_at + dt.timedelta(seconds=PAUSES[care.tries]):
+    earlier = care.tries
+    if seen.code == "never_ready" and earlier:
+        # The latest start did bring a browser up, and has had SYNC_LIMIT of patience.
+        earlier -= 1
+    if care.tried_at and now < care.tried_at + dt.timedelta(seconds=PAUSES[earlier]):
         return Cure.NONE
-    if seen.code in ("session_closed", "conflict", "refused_by_whatsapp"):
+    if seen.code in ("session_closed", "conflict", "refused_by_whatsapp", "never_ready"):
         return Cure.RESTART
     if seen.code == "session_check_failed":
         return Cure.RESTART if care.hangs >= HANGS else Cure.NONE

@@ -12,6 +12,7 @@ script, settings, settle):
 
 - ``GET /_control/sessions`` what every session is doing
 - ``POST /_control/sessions/{id}`` ``{"action": …}``, one of ``ACTIONS``
+- ``POST /_control/restart`` the server is restarted: browsers go, those with a folder come up
 - ``POST /_control/inbound`` a customer writes: ``{"session", "from", "text", "name"}``
 """
 
@@ -123,6 +124,7 @@ class WwebjsSimulator(Simulator):
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/_control/sessions", self._control_sessions)
         router.add_post("/_control/sessions/{id}", self._control_session)
+        router.add_post("/_control/restart", self._control_restart)
         router.add_post("/_control/inbound", self._control_inbound)
         router.add_route("*", "/{tail:.*}", self._dispatch)
 
@@ -281,8 +283,8 @@ class WwebjsSimulator(Simulator):
     async def _restart(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
         if id not in self.browsers.sessions:
             return await self._status(request, id, body)
-        self.browsers.close(id)
-        await self.browsers.open(id)
+        if not await self.browsers.restart(id):
+            raise Refusal(500, PROTOCOL_TIMEOUT)
         return _answer({"success": True, "message": "Restarted successfully"})
 
     async def _terminate(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
@@ -299,7 +301,8 @@ class WwebjsSimulator(Simulator):
         self, request: web.Request, id: str, body: JsonObject
     ) -> web.Response:
         for session in tuple(self.browsers.sessions.values()):
-            if session.zombie or session.crashed or session.state != "CONNECTED":
+            hangs = session.crashed or session.frozen
+            if session.zombie or hangs or session.state != "CONNECTED":
                 self._forget(session.id)
         return _answer({"success": True, "message": "Flush completed successfully"})
 
@@ -668,8 +671,13 @@ class WwebjsSimulator(Simulator):
                 ],
                 "starting": sorted(self.browsers.starting),
                 "paired": sorted(self.browsers.paired),
+                "folders": sorted(self.browsers.folders),
             }
         )
+
+    async def _control_restart(self, request: web.Request) -> web.Response:
+        await self.browsers.restart_server()
+        return await self._control_sessions(request)
 
     async def _control_session(self, request: web.Request) -> web.Response:
         action = str((await control_body(request)).get("action"))

@@ -17,8 +17,9 @@ from typing import Any
 import structlog
 from django.db import Error as DatabaseProblem
 from django.db import transaction
+from procrastinate.exceptions import ProcrastinateException
 
-from channels_app import known_numbers, session_states
+from channels_app import known_numbers, session_states, tasks
 from channels_app.models import Channel, WwebjsSession
 from channels_app.providers import files, http
 from channels_app.providers.base import (
@@ -52,7 +53,16 @@ _SESSION_ERRORS = {
     "browser tab closed": "session_closed",
     "session closed": "session_closed",
 }
-_SESSION_TROUBLE = frozenset({*_SESSION_ERRORS.values(), "session_check_failed"})
+# The session may be dead. A page that is crashed or frozen shows by no answer at all (§7.1).
+_SIGNS_OF_TROUBLE = frozenset(
+    {
+        *_SESSION_ERRORS.values(),
+        "session_check_failed",
+        "session_not_ready",
+        "lookup_failed",
+        "timeout",
+    }
+)
 
 
 def _reading(name: str) -> str:
@@ -127,19 +137,20 @@ class WwebjsProvider:
             payload = request_body(message)
         try:
             return self._send(digits, payload, timeout)
-        except Transient as error:
-            if error.code in _SESSION_TROUBLE:
+        except (Transient, Unknown) as error:
+            if error.code in _SIGNS_OF_TROUBLE:
                 self._have_session_asked()
             raise
 
     def _have_session_asked(self) -> None:
-        """Whoever cares for the session need not wait for its next turn to find out."""
+        """Have the session asked at once, so that it is started again before the next try."""
         if self._channel.pk is None:
             return
         try:
             with transaction.atomic():
                 WwebjsSession.objects.filter(channel=self._channel.pk).update(probe_at=None)
-        except DatabaseProblem as error:
+                tasks.enqueue_probe(self._channel.pk)
+        except (DatabaseProblem, ProcrastinateException) as error:
             log.warning("the session is asked at its next turn", error=type(error).__name__)
 
     def _send(self, digits: str, payload: Mapping[str, Any], timeout: float) -> Accepted:
