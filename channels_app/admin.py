@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 
 from channels_app import connection, readiness, session_words
@@ -107,6 +108,18 @@ class ChannelAdmin(_ChannelAdmin):
         if db_field.name == "fallback_channel":
             kwargs["queryset"] = Channel.objects.filter(kind=Channel.Kind.BAILEYS)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        """The channel's own page asks what becomes of its session, outside of a transaction."""
+        return redirect("channels_app:delete", pk=object_id)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Channels are deleted one by one: see `delete_view`."""
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
 
     def has_view_permission(self, request: HttpRequest, obj: Channel | None = None) -> bool:
         # Without the form, Django's read-only page would print the stored secrets.

@@ -77,7 +77,7 @@ class HttpAddressField(_CharField):
     Forms, REST, the administration, imports and updates by query all pass here.
     """
 
-    default_validators = [validate_http_address]  # noqa: RUF012 (as Django declares it)
+    default_validators = [validate_http_address]
 
     def to_python(self, value: Any) -> Any:
         value = super().to_python(value)

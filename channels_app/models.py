@@ -280,7 +280,7 @@ class Channel(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if self.fallback == self.Fallback.WWEBJS and not self.wwebjs_session_id:
-            self.wwebjs_session_id = f"alterna-{self.phone_number_id or slugify(self.name)}"[:64]
+            self.wwebjs_session_id = self.default_session_name
         self._drop_unused_fallback()
         if "fallback" in (kwargs.get("update_fields") or ()):
             kwargs["update_fields"] = {*kwargs["update_fields"], "fallback_channel"}
@@ -346,6 +346,11 @@ class Channel(models.Model):
         """
         loaded = [name for name in names if name in self.__dict__]
         return any(self._stored.get(name) != self.__dict__[name] for name in loaded)
+
+    @property
+    def default_session_name(self) -> str:
+        """The name of the wwebjs session where none was chosen."""
+        return f"alterna-{self.phone_number_id or slugify(self.name)}"[:64]
 
     @property
     def has_wwebjs(self) -> bool:
