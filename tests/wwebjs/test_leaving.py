@@ -214,7 +214,10 @@ def test_the_administration_leads_to_the_page_that_asks(
 ) -> None:
     base = f"/admin/channels_app/channel/{ready.pk}"
     assert page.get(f"{base}/delete/")["Location"] == f"/channels/{ready.pk}/delete/"
-    assert "delete_selected" not in page.get("/admin/channels_app/channel/").content.decode()
+    several = {"action": "delete_selected", "_selected_action": str(ready.pk), "post": "yes"}
+    asked = page.post("/admin/channels_app/channel/", several).content.decode()
+    assert f'<a href="/channels/{ready.pk}/delete/">Oficial</a> has a session' in asked
+    assert Channel.objects.exists()
     fields = typed(ready, kind="official", fallback="wwebjs", wwebjs_session_id="OTHER")
     refused = page.post(f"{base}/change/", fields)
     assert refused.status_code == 200
