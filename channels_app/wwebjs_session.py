@@ -414,7 +414,7 @@ def _end_unwanted(channel: Channel, *, code: str) -> None:
     Where the server does not do it, the next probe has it done.
     """
     session = WwebjsSession.objects.filter(channel=channel, wanted=False).first()
-    if session is None:
+    if session is None or _is_wanted_by_others(session):
         return
     client = WwebjsSessions(channel)
     try:
@@ -534,9 +534,16 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
 
 
 def _is_up_unwanted(session: WwebjsSession, told: Told) -> bool:
-    """Whether the server has a session that a person ended."""
+    """Whether the server has a session that a person ended, and that no other channel wants."""
     is_up = not told.trouble and told.message != "session_not_found"
-    return is_up and not session.wanted and (session.stopped or session.unlink_asked_at is not None)
+    was_ended = session.stopped or session.unlink_asked_at is not None
+    return is_up and was_ended and not session.wanted and not _is_wanted_by_others(session)
+
+
+def _is_wanted_by_others(session: WwebjsSession) -> bool:
+    """Whether another channel uses the same session of the same server, and wants it up."""
+    others = WwebjsSession.objects.filter(address=session.address, wanted=True)
+    return others.exclude(pk=session.pk).exists()
 
 
 def _is_news_of_stuck(row: Channel, seen: Seen) -> bool:
@@ -612,6 +619,7 @@ def _note_drop(row: Channel, session: WwebjsSession, seen: Seen, now: dt.datetim
 
 def _note_ready(row: Channel, session: WwebjsSession, now: dt.datetime) -> None:
     session.wanted = True
+    session.stopped, session.unlink_asked_at = False, None
     session.tries, session.tried_at = 0, None
     session.announced = ""
     incidents.recovered(row, route=ROUTE, at=now)

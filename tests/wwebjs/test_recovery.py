@@ -284,3 +284,24 @@ def test_an_unlink_that_failed_is_not_done_later(
     assert wwebjs_session.state(ready).state == "ready"
     assert run_ends() == 0
     assert server.paired
+
+
+@pytest.mark.parametrize("unlink", [False, True])
+def test_a_session_that_another_channel_wants_is_not_ended(
+    ready: Channel, server: Server, later: Later, make_channel: Callable[..., Channel], unlink: bool
+) -> None:
+    server.simulator.browsers.close("TESTE")
+    wwebjs_session.disconnect(ready, unlink=unlink)
+    other = make_channel(
+        fallback="wwebjs",
+        wwebjs_url=f"{server.url}/",
+        wwebjs_api_key=ready.wwebjs_api_key,
+        wwebjs_session_id=ready.wwebjs_session_id,
+    )
+    wwebjs_session.connect(other)
+    run_starts()
+    later(60)
+    assert wwebjs_session.state(other).state == "ready"
+    assert wwebjs_session.state(ready).state == "ready"
+    assert run_ends() == 0
+    assert server.paired
