@@ -4,10 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from channels_app import connection, readiness, session_words
+from channels_app import connection, readiness, remote_sessions, session_words
 from channels_app.forms import SecretsForm
 from channels_app.models import Channel
 
@@ -107,6 +110,25 @@ class ChannelAdmin(_ChannelAdmin):
         if db_field.name == "fallback_channel":
             kwargs["queryset"] = Channel.objects.filter(kind=Channel.Kind.BAILEYS)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        """Lead to the channel's own page where somebody must be asked about its session."""
+        channel = self.get_object(request, object_id)
+        if channel is not None and remote_sessions.of(channel):
+            return redirect("channels_app:delete", pk=channel.pk)
+        return super().delete_view(request, object_id, extra_context)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Protect channels that have a session on a server: deleting several asks nobody."""
+        found, counts, missing, protected = super().get_deleted_objects(objs, request)
+        text = _("has a session on its server: delete it on the channel's own page")
+        for channel in objs:
+            if remote_sessions.of(channel):
+                url = reverse("channels_app:delete", args=[channel.pk])
+                protected.append(format_html('<a href="{}">{}</a> {}', url, channel, text))
+        return found, counts, missing, protected
 
     def has_view_permission(self, request: HttpRequest, obj: Channel | None = None) -> bool:
         # Without the form, Django's read-only page would print the stored secrets.

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers, viewsets
 from rest_framework.exceptions import APIException
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 from rest_framework.settings import api_settings
 
+from accounts.access import user_of
+from channels_app import remote_sessions
 from channels_app.models import Channel
 from channels_app.session_words import in_words
+from channels_app.wwebjs_session import SessionRefused
 
 _SET = "_set"
+PREVIOUS_SESSION = (
+    "What becomes of the session that the channel leaves on its server: `keep` (the default); for "
+    "wwebjs-api `stop` or `unlink`; for Evolution `log_out` or `delete`. Where the server does not "
+    "do it, nothing is changed."
+)
 
 
 @extend_schema_field(str)
@@ -43,7 +56,13 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
     `fallback_channel` goes with `fallback` "baileys" only: with any other it becomes null.
     """
 
+    # What the changes would leave on a server, once they are validated.
+    left_behind: remote_sessions.RemoteSession | None = None
+
     health_detail = InWordsField()
+    previous_session = serializers.CharField(
+        write_only=True, required=False, help_text=PREVIOUS_SESSION
+    )
     fallback_for = FallingBackSerializer(many=True, read_only=True)
 
     class Meta:
@@ -58,6 +77,7 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             "fallback_max_age_minutes", "fallback_per_minute", "fallback_new_chats_per_day",
             "fallback_despite_limits", "messages_per_second", "coexistence",
             "evolution_url", "evolution_api_key", "instance_name", "calls_api_key",
+            "previous_session",
             "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
             "breaker_opened_at", "breaker_code", "wwebjs_breaker_opened_at", "wwebjs_breaker_code",
             "new_chats_stopped_until",
@@ -81,7 +101,11 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
         """Run the model's own rules over what the channel would become."""
         channel = Channel() if self.instance is None else Channel.objects.get(pk=self.instance.pk)
         for name, value in attrs.items():
-            setattr(channel, name, value)
+            if name != "previous_session":
+                setattr(channel, name, value)
+        self.left_behind = (
+            None if channel.pk is None else remote_sessions.left_by(_stored(channel), channel)
+        )
         try:
             channel.full_clean()
         except ValidationError as error:
@@ -90,6 +114,10 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
                 problems[api_settings.NON_FIELD_ERRORS_KEY] = problems.pop(NON_FIELD_ERRORS)
             raise serializers.ValidationError(problems) from None
         return attrs
+
+
+def _stored(channel: Channel) -> Channel:
+    return Channel.objects.get(pk=channel.pk)
 
 
 @extend_schema_field(bool)
@@ -110,6 +138,14 @@ class IsFallback(APIException):
     default_code = "in_use"
 
 
+class NotEnded(APIException):
+    """The session could not be ended on its server; nothing was changed."""
+
+    def __init__(self, refused: SessionRefused) -> None:
+        super().__init__(str(refused), refused.code)
+        self.status_code = refused.status
+
+
 class ChannelViewSet(viewsets.ModelViewSet[Channel]):
     """The ways to reach customers, and what each does when the official API refuses."""
 
@@ -118,8 +154,40 @@ class ChannelViewSet(viewsets.ModelViewSet[Channel]):
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
     filterset_fields = ["kind", "active"]
 
+    def perform_create(self, serializer: BaseSerializer[Channel]) -> None:
+        serializer.validated_data.pop("previous_session", None)
+        super().perform_create(serializer)
+
+    def perform_update(self, serializer: BaseSerializer[Channel]) -> None:
+        """Do with a session that the channel leaves behind what was asked for, then save."""
+        choice = serializer.validated_data.pop("previous_session", remote_sessions.KEEP)
+        assert isinstance(serializer, ChannelSerializer)
+        if serializer.left_behind is not None and serializer.instance is not None:
+            stored = Channel.objects.get(pk=serializer.instance.pk)
+            with _refusals():
+                remote_sessions.end(stored, choice, user=user_of(self.request))
+        super().perform_update(serializer)
+
+    @extend_schema(
+        parameters=[OpenApiParameter("previous_session", str, description=PREVIOUS_SESSION)]
+    )
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().destroy(request, *args, **kwargs)
+
     def perform_destroy(self, instance: Channel) -> None:
         """Say whose fallback it is, where that is what keeps it."""
         if names := instance.is_fallback_of:
             raise IsFallback(_("It is the fallback of: %(names)s") % {"names": names})
-        super().perform_destroy(instance)
+        choice = self.request.query_params.get("previous_session", remote_sessions.KEEP)
+        with _refusals():
+            remote_sessions.delete(instance, choice, user=user_of(self.request))
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except SessionRefused as refused:
+        if refused.status == 400:
+            raise serializers.ValidationError({refused.field: [str(refused)]}) from None
+        raise NotEnded(refused) from None

@@ -1,4 +1,4 @@
-"""Text that is encrypted at rest.
+"""Fields of a channel: text that is encrypted at rest, and addresses in one spelling.
 
 `EncryptedTextField` keeps a secret as a Fernet token made with the first key of
 `settings.ENCRYPTION_KEYS`; every key of that list can read. Put a new key in front, run
@@ -14,6 +14,9 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.db import models
+
+from channels_app import addresses
+from channels_app.validators import validate_http_address
 
 
 class UndecryptableError(Exception):
@@ -34,8 +37,10 @@ def _cipher_of(keys: tuple[str, ...]) -> MultiFernet:
 
 if TYPE_CHECKING:
     _TextField = models.TextField[str, str]
+    _CharField = models.CharField[str, str]
 else:
     _TextField = models.TextField
+    _CharField = models.CharField
 
 
 class EncryptedTextField(_TextField):
@@ -64,3 +69,26 @@ class EncryptedTextField(_TextField):
         if lookup_name != "isnull":
             raise FieldError(f"{self.name} is encrypted and cannot be searched.")
         return super().get_lookup(lookup_name)
+
+
+class HttpAddressField(_CharField):
+    """The address of a server, stored and looked up in its normal spelling (`addresses`).
+
+    Forms, REST, the administration, imports and updates by query all pass here.
+    """
+
+    default_validators = [validate_http_address]
+
+    def to_python(self, value: Any) -> Any:
+        value = super().to_python(value)
+        return addresses.normalise(value) if isinstance(value, str) else value
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = super().get_prep_value(value)
+        return addresses.normalise(value) if isinstance(value, str) else value
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        """Show the stored spelling on the instance as well: it is compared with other rows."""
+        value = self.to_python(super().pre_save(model_instance, add))
+        setattr(model_instance, self.attname, value)
+        return value

@@ -12,9 +12,12 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
+from channels_app import remote_sessions
 from channels_app.models import Channel
 
 if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
     _ChannelModelForm = forms.ModelForm[Channel]
 else:
     _ChannelModelForm = forms.ModelForm
@@ -70,7 +73,46 @@ class SecretField(forms.CharField):
 
 
 class SecretsForm(_ChannelModelForm):
-    """Base of every form of a channel: its secrets are write-only."""
+    """Base of every form of a channel: its secrets are write-only.
+
+    Who names another server or session is asked what becomes of the one that is there.
+    """
+
+    PREVIOUS: ClassVar[str] = "previous_session"
+    # The channel as it is stored, where it would leave a session behind.
+    leaves: Channel | None = None
+
+    def _ask_for_previous_session(self) -> None:
+        """Offer what can become of the session, where there is one."""
+        stored = Channel.objects.filter(pk=self.instance.pk).first()
+        remote = remote_sessions.of(stored) if stored is not None else None
+        if remote is None:
+            return
+        self.fields[self.PREVIOUS] = forms.ChoiceField(
+            label=remote_sessions.question(remote),
+            choices=[("", "---------"), *remote.choices],
+            required=False,
+            help_text=_("Asked for where you name another server, session or fallback."),
+        )
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]
+        stored = Channel.objects.filter(pk=self.instance.pk).first()
+        if stored is None or not remote_sessions.left_by(stored, self.instance):
+            return
+        self.leaves = stored
+        if self.PREVIOUS not in self.fields:
+            # The administration saves inside of a transaction, where no server can be asked.
+            text = _("It has a session on its server: change this on the channel's own page.")
+            self.add_error(None, text)
+        elif not self.cleaned_data.get(self.PREVIOUS):
+            self.add_error(self.PREVIOUS, _("Choose what becomes of the present one."))
+
+    def end_previous_session(self, user: User | None) -> str:
+        """Do what was chosen, before the form is saved; see `remote_sessions.end`."""
+        if self.leaves is None:
+            return ""
+        return remote_sessions.end(self.leaves, self.cleaned_data[self.PREVIOUS], user=user)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -258,6 +300,8 @@ class ChannelForm(SecretsForm):
             del self.fields[name]
         if official:
             self._prepare_fallback()
+        if may_change:
+            self._ask_for_previous_session()
         for field in self.fields.values():
             if isinstance(field.widget, forms.URLInput):
                 field.widget.attrs["inputmode"] = "url"

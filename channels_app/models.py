@@ -13,9 +13,8 @@ from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
 from channels_app import linked_numbers
-from channels_app.fields import EncryptedTextField
+from channels_app.fields import EncryptedTextField, HttpAddressField
 from channels_app.session_states import State
-from channels_app.validators import validate_http_address
 
 DEFAULT_GRAPH_URL = "https://graph.facebook.com"
 DEFAULT_GRAPH_VERSION = "v25.0"
@@ -95,12 +94,8 @@ class Channel(models.Model):
     phone_number = models.CharField(_("phone number"), max_length=20, blank=True)
     active = models.BooleanField(_("active"), default=True)
 
-    graph_url = models.CharField(
-        _("Graph API address"),
-        max_length=200,
-        validators=[validate_http_address],
-        default=DEFAULT_GRAPH_URL,
-        blank=True,
+    graph_url = HttpAddressField(
+        _("Graph API address"), max_length=200, default=DEFAULT_GRAPH_URL, blank=True
     )
     graph_version = models.CharField(
         _("Graph API version"),
@@ -128,9 +123,7 @@ class Channel(models.Model):
     fallback = models.CharField(
         _("fallback"), max_length=10, choices=Fallback, default=Fallback.NONE
     )
-    wwebjs_url = models.CharField(
-        _("URL of the WWebJS API"), max_length=200, validators=[validate_http_address], blank=True
-    )
+    wwebjs_url = HttpAddressField(_("URL of the WWebJS API"), max_length=200, blank=True)
     wwebjs_api_key = EncryptedTextField(_("API_KEY of the WWebJS API"), blank=True)
     wwebjs_session_id = models.CharField(
         _("WWebJS session name"),
@@ -193,9 +186,7 @@ class Channel(models.Model):
     # The WhatsApp app uses the number as well, as Meta told at the last test of the connection.
     coexistence = models.BooleanField(default=False, editable=False)
 
-    evolution_url = models.CharField(
-        _("Evolution API address"), max_length=200, validators=[validate_http_address], blank=True
-    )
+    evolution_url = HttpAddressField(_("Evolution API address"), max_length=200, blank=True)
     evolution_api_key = EncryptedTextField(_("Evolution API key"), blank=True)
     instance_name = models.CharField(
         _("instance name"),
@@ -301,7 +292,7 @@ class Channel(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if self.fallback == self.Fallback.WWEBJS and not self.wwebjs_session_id:
-            self.wwebjs_session_id = f"alterna-{self.phone_number_id or slugify(self.name)}"[:64]
+            self.wwebjs_session_id = self.default_session_name
         self._drop_unused_fallback()
         if "fallback" in (kwargs.get("update_fields") or ()):
             kwargs["update_fields"] = {*kwargs["update_fields"], "fallback_channel"}
@@ -369,6 +360,11 @@ class Channel(models.Model):
         return any(self._stored.get(name) != self.__dict__[name] for name in loaded)
 
     @property
+    def default_session_name(self) -> str:
+        """The name of the wwebjs session where none was chosen."""
+        return f"alterna-{self.phone_number_id or slugify(self.name)}"[:64]
+
+    @property
     def has_wwebjs(self) -> bool:
         """Whether the settings of an attached wwebjs session are there."""
         return (
@@ -425,6 +421,10 @@ class WwebjsSession(models.Model):
     address = models.CharField(max_length=300, blank=True)
     # A person connected it, or it was ready: then it is started again when it goes away.
     wanted = models.BooleanField(default=False)
+    # A person stopped it: when it comes up by itself, with its server, it is stopped again.
+    stopped = models.BooleanField(default=False)
+    # A person asked to unlink it while the server did not have it: done as soon as it is there.
+    unlink_asked_at = models.DateTimeField(null=True)
     # None: to be asked at once.
     probe_at = models.DateTimeField(null=True, db_index=True)
     # What was asked of the server before this moment was told of a time that is over.
@@ -436,6 +436,8 @@ class WwebjsSession(models.Model):
     tried_at = models.DateTimeField(null=True)
     hangs = models.PositiveSmallIntegerField(default=0)
     missing_since = models.DateTimeField(null=True)
+    # Connected to WhatsApp since then, and not able to send yet.
+    syncing_since = models.DateTimeField(null=True)
     # Why it is not started, where more is known than the server's "session_not_found".
     note = models.CharField(max_length=40, blank=True)
     note_detail = models.CharField(max_length=300, blank=True)

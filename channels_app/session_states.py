@@ -71,6 +71,10 @@ SENTENCES: dict[str, str | Promise] = {
     "waiting_for_scan": _("Waiting for the QR code to be scanned."),
     "pairing": _("The phone is being linked."),
     "syncing": _("Connected, but WhatsApp is still loading."),
+    "never_ready": _(
+        "Connected to WhatsApp for minutes without becoming ready to send; a new start usually "
+        "helps."
+    ),
     "ready": _("Ready to send."),
     "qr_expired": _("The QR code has run out; start the session again."),
     "unlinked_on_phone": _("The session was unlinked on the phone."),
@@ -85,6 +89,17 @@ SENTENCES: dict[str, str | Promise] = {
         "nothing is sent by it until somebody does."
     ),
     "another_phone": _("Another phone was linked, whose number nobody confirmed."),
+    "came_up": _(
+        "It was stopped here and came up by itself with its server: it is being stopped again."
+    ),
+    "stopped_again": _(
+        "Stopped again after it came up by itself with its server, because it was stopped here; "
+        "the phone stays linked."
+    ),
+    "unlinking": _(
+        "The session is still starting; the phone is unlinked as soon as it is up. Connect it to "
+        "keep it linked."
+    ),
     # Of an Evolution instance.
     "not_linked": _("No phone is linked; connect it by QR code."),
     "dialling": _("Evolution is connecting to WhatsApp."),
@@ -168,19 +183,38 @@ _DROPS = {
 }
 # In these the session may be the cause, so that starting it anew is a cure.
 _CURED_BY_RESTART = frozenset(
-    {"session_closed", "session_check_failed", "qr_expired", "conflict", "refused_by_whatsapp"}
+    {
+        "session_closed",
+        "session_check_failed",
+        "qr_expired",
+        "conflict",
+        "refused_by_whatsapp",
+        "never_ready",
+    }
 )
+# Loading takes seconds, with many chats a minute. What lasts longer does not end by itself
+# (whatsapp-web.js #3785, §7.3).
+SYNC_LIMIT = dt.timedelta(minutes=2)
 
 
-def derive(told: Told, *, starting: bool = False, unconfirmed: str = "") -> Seen:
+def derive(
+    told: Told,
+    *,
+    starting: bool = False,
+    syncing_for: dt.timedelta = dt.timedelta(0),
+    unconfirmed: str = "",
+) -> Seen:
     """Return what the session is doing. `starting`: we asked for a start that is still running.
 
-    `unconfirmed` is the linked number where nobody has confirmed it.
+    `syncing_for` is how long it has been connected without being ready; `unconfirmed` is the
+    linked number where nobody has confirmed it.
     """
     if told.trouble:
         return Seen(State.ERROR, told.trouble, told.detail)
     if told.connected:
         if not told.ready:
+            if syncing_for >= SYNC_LIMIT:
+                return Seen(State.ERROR, "never_ready")
             return Seen(State.CONNECTED, "syncing")
         if unconfirmed:
             return Seen(State.ERROR, "number_unconfirmed", f"+{unconfirmed}")
@@ -272,9 +306,13 @@ def cure_for(seen: Seen, care: Care, *, now: dt.datetime) -> Cure:
     """
     if not care.wanted or care.tries >= len(PAUSES):
         return Cure.NONE
-    if care.tried_at and now < care.tried_at + dt.timedelta(seconds=PAUSES[care.tries]):
+    earlier = care.tries
+    if seen.code == "never_ready" and earlier:
+        # The latest start did bring a browser up, and has had SYNC_LIMIT of patience.
+        earlier -= 1
+    if care.tried_at and now < care.tried_at + dt.timedelta(seconds=PAUSES[earlier]):
         return Cure.NONE
-    if seen.code in ("session_closed", "conflict", "refused_by_whatsapp"):
+    if seen.code in ("session_closed", "conflict", "refused_by_whatsapp", "never_ready"):
         return Cure.RESTART
     if seen.code == "session_check_failed":
         return Cure.RESTART if care.hangs >= HANGS else Cure.NONE

@@ -29,6 +29,13 @@ def enqueue_begin(channel_id: int, *, restart: bool) -> None:
         )
 
 
+def enqueue_end(channel_id: int) -> None:
+    """Have a session ended that came up although a person ended it, once this commits."""
+    name = f"wwebjs-end:{channel_id}"
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        defer(end_session, lock=name, queueing_lock=name, channel_id=channel_id)
+
+
 def enqueue_probe(channel_id: int) -> None:
     """Have a session asked for its state now, once the present transaction commits."""
     name = f"wwebjs-probe:{channel_id}"
@@ -53,6 +60,13 @@ def begin_session(channel_id: int, restart: bool) -> None:
     from channels_app import wwebjs_session
 
     wwebjs_session.begin(channel_id, restart=restart)
+
+
+@app.task(name="channels_app.end_session", queue="care", priority=CARE)
+def end_session(channel_id: int) -> None:
+    from channels_app import wwebjs_session
+
+    wwebjs_session.end_again(channel_id)
 
 
 @app.task(name="channels_app.probe_session", queue="care", priority=CARE)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib import messages
-from django.db.models import PROTECT, ProtectedError
+from django.db.models import ProtectedError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -14,10 +14,11 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.generic import View
 
-from accounts.access import StaffPermissionRequiredMixin
-from channels_app import card_parts, connection, readiness, wwebjs_session
+from accounts.access import StaffPermissionRequiredMixin, user_of
+from channels_app import card_parts, connection, readiness, remote_sessions, wwebjs_session
 from channels_app.forms import ChannelForm
 from channels_app.models import Channel
+from channels_app.wwebjs_session import SessionRefused
 
 
 class ChannelListView(StaffPermissionRequiredMixin, View):
@@ -67,15 +68,22 @@ class ChannelUpdateView(StaffPermissionRequiredMixin, View):
         form = _form(request, pk, request.POST)
         if not form.is_valid():
             return _form_page(request, form)
+        try:
+            told = form.end_previous_session(user_of(request))
+        except SessionRefused as error:
+            form.add_error("previous_session", str(error))
+            return _form_page(request, form)
         channel = form.save()
         messages.success(request, _("The channel was saved."))
+        if told:
+            messages.warning(request, told)
         if trouble := readiness.inactive_trouble(channel):
             messages.warning(request, trouble)
         return redirect("channels_app:detail", pk=pk)
 
 
 class ChannelDeleteView(StaffPermissionRequiredMixin, View):
-    """Says what depends on the channel, then deletes it."""
+    """Says what depends on the channel, asks what becomes of its session, then deletes it."""
 
     permissions = ("channels_app.view_channel", "channels_app.delete_channel")
 
@@ -84,11 +92,21 @@ class ChannelDeleteView(StaffPermissionRequiredMixin, View):
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         channel = get_object_or_404(Channel, pk=pk)
+        choice = request.POST.get("previous_session", "")
+        remote = remote_sessions.of(channel)
+        if remote is not None and not choice and not remote_sessions.dependents(channel):
+            return _delete_page(request, channel, status=400, refused=_("Choose one of these."))
         try:
-            channel.delete()
+            told = remote_sessions.delete(
+                channel, choice or remote_sessions.KEEP, user=user_of(request)
+            )
         except ProtectedError:
             return _delete_page(request, channel, status=409)
+        except SessionRefused as error:
+            return _delete_page(request, channel, status=error.status, refused=str(error))
         messages.success(request, _("The channel “%(name)s” was deleted.") % {"name": channel.name})
+        if told:
+            messages.warning(request, told)
         return redirect("channels_app:list")
 
 
@@ -166,22 +184,17 @@ def _form_page(request: HttpRequest, form: ChannelForm) -> HttpResponse:
     return render(request, "channels_app/form.html", context, status=400 if form.errors else 200)
 
 
-def _delete_page(request: HttpRequest, channel: Channel, *, status: int = 200) -> HttpResponse:
+def _delete_page(
+    request: HttpRequest, channel: Channel, *, status: int = 200, refused: str = ""
+) -> HttpResponse:
+    remote = remote_sessions.of(channel)
     context = {
         "channel": channel,
-        "dependents": _dependents(channel),
+        "dependents": remote_sessions.dependents(channel),
         "fallback_for": channel.fallback_for.all(),
+        "remote": remote,
+        "question": remote_sessions.question(remote) if remote else "",
+        "refused": refused,
+        "chosen": request.POST.get("previous_session", ""),
     }
     return render(request, "channels_app/delete.html", context, status=status)
-
-
-def _dependents(channel: Channel) -> list[tuple[str, int]]:
-    """Count what keeps the channel from being deleted, whichever floor it belongs to."""
-    found = []
-    for relation in Channel._meta.related_objects:
-        if relation.on_delete is PROTECT:
-            model = relation.related_model
-            count = model._base_manager.filter(**{relation.field.name: channel}).count()
-            if count:
-                found.append((str(model._meta.verbose_name_plural), count))
-    return found

@@ -1,18 +1,22 @@
 """The wwebjs-api session of an official channel's fallback: connect, QR, ready, disconnect, care.
 
 For doors: `stored_state` (no network), `state`, `connect`, `disconnect`, `qr`, `pairing_code`,
-`docker_command`. For jobs: `probe_due`, `probe`, `begin`. For the reader of callbacks: `announce`.
+`docker_command`. For jobs: `probe_due`, `probe`, `begin`, `end_again`. For the reader of callbacks:
+`announce`.
 
 The server is asked without a lock; what it told is then written under the lock of the channel's
 row, unless a command or a change of settings has made it a thing of the past. A start runs in a
 job, because it blocks for as long as the page takes; until its end is known the session counts as
 starting. Starts that nobody asked for are few (`session_states.cure_for`): one that fails leaves a
-whole browser behind.
+whole browser behind. Recovery closes the browser and starts another, because the server's own
+restart blocks while a page is crashed or frozen (contracts/wwebjs-api.md §7.1).
+
+What a person ended stays ended: a session that comes up all the same, after a start that was under
+way or with its server, is ended again as it was asked for.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 import random
@@ -39,6 +43,9 @@ from channels_app.models import Channel, Incident, WwebjsSession
 from channels_app.number_confirmation import ConfirmationRefused
 from channels_app.providers.wwebjs_sessions import Begun, SessionTrouble, WwebjsSessions
 from channels_app.session_states import (
+    HANGS,
+    MISSING_FOR,
+    QUICK,
     Care,
     Cure,
     Seen,
@@ -66,6 +73,8 @@ ANNOUNCED_FOR = dt.timedelta(minutes=2)
 LEASE = dt.timedelta(seconds=30)
 PROBES_AT_A_TIME = 8
 MOST_PROBES = 64
+# So long after a command the server may still be carrying it out.
+SETTLING = dt.timedelta(seconds=20)
 _LINKED = (State.QR, State.PAIRING, State.CONNECTED, State.READY)
 
 
@@ -160,6 +169,7 @@ def connect(channel: Channel) -> SessionState:
         row, session = _locked(channel)
         now = timezone.now()
         session.wanted = True
+        session.stopped, session.unlink_asked_at = False, None
         action = _what_connects(row, session, now)
         if action is not None:
             session.tries = 0
@@ -173,39 +183,57 @@ def connect(channel: Channel) -> SessionState:
 def disconnect(channel: Channel, *, unlink: bool = True) -> SessionState:
     """End the session and leave it ended; with `unlink` the phone is unlinked, too.
 
-    Without it the login stays on the server, and connecting needs no new code. A session that is
-    not running cannot be unlinked: the state's code is then "not_running". Raises SessionRefused
-    (409 not_configured, 502 where the server did not do it).
+    Without it the login stays on the server, and connecting needs no new code; should the session
+    come up by itself, it is stopped again. What the server does not have cannot be unlinked yet:
+    the state's code is then "unlinking" while a start is under way, else "not_running", and it is
+    unlinked when it comes up, unless somebody connects it before. Raises SessionRefused (409
+    not_configured, 502 where the server did not do it).
     """
     _require_settings(channel)
     with transaction.atomic():
         # Whatever comes of the call, nothing is to start it again.
         session = _locked(channel)[1]
-        session.wanted = False
+        was_starting = session.start_asked_at is not None
+        now = timezone.now()
+        session.wanted, session.stopped = False, not unlink
+        session.unlink_asked_at = now if unlink else None
         session.start_asked_at = None
-        session.commanded_at = timezone.now()
+        session.commanded_at = now
         session.save()
         incidents.end_quietly(channel, route=ROUTE)
     client = WwebjsSessions(channel)
     try:
-        if unlink:
-            code = "unlinked" if client.terminate() else "not_running"
-        else:
+        if not unlink:
             client.stop()
             code = "stopped"
+        elif client.terminate():
+            code = "unlinked"
+        else:
+            code = "unlinking" if was_starting else "not_running"
     except SessionTrouble as trouble:
-        WwebjsSession.objects.filter(channel=channel).update(probe_at=None)
+        # An unlink cannot be undone: later it might be wanted no more, so a person repeats it.
+        WwebjsSession.objects.filter(channel=channel).update(probe_at=None, unlink_asked_at=None)
         raise _refused(trouble) from None
+    _note_end(channel, code)
+    return _current(channel)
+
+
+def _note_end(channel: Channel, code: str) -> None:
+    """Write down that the session was ended, and how. Not where somebody connected it meanwhile."""
     with transaction.atomic():
         row, session = _locked(channel)
+        if session.wanted:
+            return
         now = timezone.now()
         session.note, session.note_detail = code, ""
+        if code == "unlinked":
+            session.unlink_asked_at = None
         session.commanded_at = now
-        session.missing_since = None
+        session.missing_since = session.syncing_since = None
         session.probe_at = now + dt.timedelta(seconds=1)
         session.save()
-        _write(row, Seen(State.DISCONNECTED, code), now)
-    return _current(channel)
+        state = State.STARTING if code == "unlinking" else State.DISCONNECTED
+        _write(row, Seen(state, code), now)
 
 
 def confirm_number(channel: Channel, number: str, *, user_id: int | None = None) -> SessionState:
@@ -362,9 +390,10 @@ def probe(channel_id: int) -> None:
 
 
 def begin(channel_id: int, *, restart: bool) -> None:
-    """Start or restart the session that was asked for. Blocks while the server does.
+    """Start the session that was asked for. Blocks while the server does.
 
-    Does nothing where nobody waits for it any more.
+    `restart`: the browser that it has is closed before. Does nothing where nobody waits for it any
+    more.
     """
     channel = Channel.objects.filter(pk=channel_id).first()
     session = WwebjsSession.objects.filter(channel_id=channel_id).first()
@@ -372,11 +401,9 @@ def begin(channel_id: int, *, restart: bool) -> None:
         return
     client = WwebjsSessions(channel)
     try:
-        beginning = client.restart() if restart else client.start()
-        if beginning.end == Begun.MISSING:
-            beginning = client.start()
-        elif beginning.end == Begun.EXISTS and is_cured_by_restart(derive(client.ask()).code):
-            beginning = client.restart()
+        beginning = client.reopen() if restart else client.start()
+        if beginning.end == Begun.EXISTS and is_cured_by_restart(derive(client.ask()).code):
+            beginning = client.reopen()
     except SessionTrouble as trouble:
         # Nothing was begun, so no browser was left behind.
         _end_of_start(channel, Seen(State.ERROR, trouble.code, trouble.detail), note="")
@@ -386,12 +413,40 @@ def begin(channel_id: int, *, restart: bool) -> None:
         seen = Seen(State.ERROR, "start_failed", beginning.detail)
         _end_of_start(channel, seen, note=seen.code)
     elif beginning.end in (Begun.UP, Begun.EXISTS):
-        if not WwebjsSession.objects.filter(channel=channel, wanted=True).exists():
-            with contextlib.suppress(SessionTrouble):
-                client.stop()
+        _end_unwanted(channel, code="stopped")
         _end_of_start(channel, None, note="")
     # BUSY and NO_ANSWER: probes will see it come up, or the window close.
     probe(channel_id)
+
+
+def end_again(channel_id: int) -> None:
+    """End a session that is up although a person had stopped or unlinked it."""
+    channel = Channel.objects.filter(pk=channel_id).first()
+    if channel is not None and channel.has_wwebjs:
+        _end_unwanted(channel, code="stopped_again")
+
+
+def _end_unwanted(channel: Channel, *, code: str) -> None:
+    """End the session as a person asked for, where nobody wants it; `code` is that of a stop.
+
+    Where the server does not do it, the next probe has it done.
+    """
+    session = WwebjsSession.objects.filter(channel=channel, wanted=False).first()
+    if session is None or _is_wanted_by_others(session):
+        return
+    client = WwebjsSessions(channel)
+    try:
+        if session.unlink_asked_at is None:
+            client.stop()
+        elif client.terminate():
+            code = "unlinked"
+        else:
+            return
+    except SessionTrouble as trouble:
+        log.warning("wwebjs session not ended", channel=channel.pk, reason=trouble.code)
+        return
+    log.info("wwebjs session ended", channel=channel.pk, end=code)
+    _note_end(channel, code)
 
 
 def announce(channel: Channel, *, reason: str) -> None:
@@ -466,10 +521,17 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
         return
     if told.own_number:
         number_confirmation.record_linked(row, told.own_number)
-    seen = _derive(session, told, now, unconfirmed=row.unconfirmed_number)
+    if _is_up_unwanted(session, told):
+        if session.commanded_at is not None and now < session.commanded_at + SETTLING:
+            session.probe_at = now + dt.timedelta(seconds=QUICK)
+            session.save()
+            return
+        tasks.enqueue_end(row.pk)
+    seen = _derive(row, session, told, now)
     _note_qr(row, session, told, now)
-    dropped = row.wwebjs_state == State.READY != seen.state and session.wanted
-    if dropped or seen.code == UNCONFIRMED != row.wwebjs_state_code:
+    dropped = row.wwebjs_state == State.READY != seen.state
+    is_other_phone = seen.code == UNCONFIRMED != row.wwebjs_state_code
+    if is_other_phone or (session.wanted and (dropped or _is_news_of_stuck(row, seen))):
         _note_drop(row, session, seen, now)
     if seen.code == UNCONFIRMED:
         session.wanted, session.tries, session.tried_at = True, 0, None
@@ -498,15 +560,56 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
             lasting=lasting,
             chance=random.random(),  # noqa: S311
         )
+        if 0 < session.hangs < HANGS and care.wanted:
+            # One more slow answer proves that the page hangs.
+            pause = QUICK
         session.probe_at = now + dt.timedelta(seconds=pause)
+        if session.missing_since and care.wanted:
+            session.probe_at = min(session.probe_at, max(session.missing_since + MISSING_FOR, now))
     session.save()
     Channel.objects.filter(pk=row.pk).update(wwebjs_checked_at=asked_at)
 
 
-def _derive(session: WwebjsSession, told: Told, now: dt.datetime, *, unconfirmed: str = "") -> Seen:
-    """The state, with what is remembered of starts, silences and absences."""
+def _is_up_unwanted(session: WwebjsSession, told: Told) -> bool:
+    """Whether the server has a session that a person ended, and that no other channel wants."""
+    is_up = not told.trouble and told.message != "session_not_found"
+    was_ended = session.stopped or session.unlink_asked_at is not None
+    return is_up and was_ended and not session.wanted and not _is_wanted_by_others(session)
+
+
+def _is_wanted_by_others(session: WwebjsSession) -> bool:
+    """Whether another channel uses the same session of the same server, and wants it up."""
+    others = WwebjsSession.objects.filter(address=session.address, wanted=True)
+    return others.exclude(pk=session.pk).exists()
+
+
+def _is_news_of_stuck(row: Channel, seen: Seen) -> bool:
+    """Whether it turns out only now that the session never becomes ready. Asks the database."""
+    if seen.code != "never_ready" or row.wwebjs_state_code == "never_ready":
+        return False
+    return not incidents.current(row).filter(route=ROUTE).exists()
+
+
+def _derive(row: Channel, session: WwebjsSession, told: Told, now: dt.datetime) -> Seen:
+    """The state, with what is remembered of starts, silences, absences and of what was ended."""
+    if _is_up_unwanted(session, told):
+        unlinks = session.unlink_asked_at is not None
+        return Seen(State.STARTING, "unlinking") if unlinks else Seen(State.DISCONNECTED, "came_up")
     starting = session.start_asked_at is not None
-    seen = derive(told, starting=starting, unconfirmed=unconfirmed)
+    if not told.trouble:
+        loads = told.connected and not told.ready
+        session.syncing_since = (session.syncing_since or now) if loads else None
+    since = session.syncing_since
+    seen = derive(
+        told,
+        starting=starting,
+        syncing_for=now - since if since else dt.timedelta(0),
+        unconfirmed=row.unconfirmed_number,
+    )
+    if starting and seen.code == "syncing" and row.wwebjs_state_code == "restarting":
+        # Perhaps the browser that is to be replaced: the job that replaces it tells its end.
+        session.syncing_since = None
+        seen = Seen(State.STARTING, "restarting")
     if session.start_asked_at and (seen.state in _LINKED or seen.code == UNCONFIRMED):
         session.start_asked_at = None
         starting = False
@@ -525,6 +628,11 @@ def _derive(session: WwebjsSession, told: Told, now: dt.datetime, *, unconfirmed
         return seen
     if not session.note:
         return seen
+    if session.note == "unlinking":
+        asked_at = session.unlink_asked_at
+        if asked_at is not None and now < asked_at + START_WINDOW:
+            return Seen(State.STARTING, "unlinking")
+        session.note = "not_running"
     failed = session.note in ("start_failed", "start_no_answer")
     return Seen(State.ERROR if failed else State.DISCONNECTED, session.note, session.note_detail)
 
@@ -553,6 +661,7 @@ def _note_drop(row: Channel, session: WwebjsSession, seen: Seen, now: dt.datetim
 
 def _note_ready(row: Channel, session: WwebjsSession, now: dt.datetime) -> None:
     session.wanted = True
+    session.stopped, session.unlink_asked_at = False, None
     session.tries, session.tried_at = 0, None
     session.announced = ""
     incidents.recovered(row, route=ROUTE, at=now)
@@ -584,7 +693,7 @@ def _begin(row: Channel, session: WwebjsSession, *, restart: bool, now: dt.datet
     session.start_asked_at = session.commanded_at = session.tried_at = now
     session.tries += 1
     session.hangs = 0
-    session.missing_since = None
+    session.missing_since = session.syncing_since = None
     session.note = session.note_detail = ""
     session.probe_at = now + dt.timedelta(seconds=1)
     _write(row, Seen(State.STARTING, "restarting" if restart else "starting"), now)

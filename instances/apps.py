@@ -11,9 +11,10 @@ class InstancesConfig(AppConfig):
 
     def ready(self) -> None:
         """Hear from the floors below: a saved channel, events about a connection."""
-        from channels_app import card_parts, readiness, signals
+        from channels_app import card_parts, readiness, remote_sessions, signals
         from channels_app.models import Channel
         from instances import cards, connection_cards, connections, sessions
+        from instances.remote_sessions import InstanceSource
         from messaging import live_frames
         from messaging.inbound import apply
         from messaging.inbound.events import ConnectionEvent, QrEvent
@@ -26,6 +27,7 @@ class InstancesConfig(AppConfig):
         card_parts.CARD += [connection_cards.section, connection_cards.fallback]
         card_parts.PAGE += [connection_cards.beside]
         card_parts.LINE += [connection_cards.line]
+        remote_sessions.SOURCES += [InstanceSource()]
         readiness.CONNECTION += [connection_cards.trouble]
         card_parts.RELATED += ["session", "fallback_channel__session"]
         live_frames.VIEWS |= {

@@ -23,6 +23,9 @@ from messaging.states import Outcome, Route
 OFFICIAL_BACKOFF = (2, 8, 30, 120)
 # Seconds between the tries of a fallback that is certainly not sending (session down, refused).
 FALLBACK_BACKOFF = (3, 15, 60)
+# The same where the provider or WhatsApp asks for fewer requests: asking again at once prolongs it.
+RATE_LIMITED_BACKOFF = (60, 180, 600)
+_RATE_LIMITED = frozenset({"rate_overlimit", "http_429"})
 # The limit of messages to one customer: Meta asks to wait 4^n seconds (contracts/cloud-api.md §5).
 PAIR_LIMIT_TRIES = 5
 # What one customer may get: a burst, and from then on one message in so many seconds (§5).
@@ -435,7 +438,9 @@ def _after_fallback(
         return GiveUp("fallback_refused")
     if len(tried) > len(FALLBACK_BACKOFF):
         return GiveUp("fallback_unavailable")
-    until = (last.finished_at or now) + dt.timedelta(seconds=FALLBACK_BACKOFF[len(tried) - 1])
+    limited = last.error_code in _RATE_LIMITED
+    backoff = RATE_LIMITED_BACKOFF if limited else FALLBACK_BACKOFF
+    until = (last.finished_at or now) + dt.timedelta(seconds=backoff[len(tried) - 1])
     if now < until:
         return Wait(until, "waiting_fallback")
     return to_fallback("fallback_retry")

@@ -185,6 +185,8 @@ class Dashboard:
     fallbacks: list[rates.Row]
     set_aside: int
     unknown: int
+    # Events of sessions and numbers that no channel has.
+    of_no_channel: int
 
 
 def dashboard() -> Dashboard:
@@ -211,6 +213,7 @@ def dashboard() -> Dashboard:
         unknown=InboundEvent.objects.filter(
             Q(skipped__startswith="event:") | Q(skipped__startswith="field:")
         ).count(),
+        of_no_channel=InboundEvent.objects.filter(skipped__contains="unknown_channel").count(),
     )
 
 

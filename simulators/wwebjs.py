@@ -12,6 +12,7 @@ script, settings, settle):
 
 - ``GET /_control/sessions`` what every session is doing
 - ``POST /_control/sessions/{id}`` ``{"action": …}``, one of ``ACTIONS``
+- ``POST /_control/restart`` the server is restarted: browsers go, those with a folder come up
 - ``POST /_control/inbound`` a customer writes: ``{"session", "from", "text", "name"}``
 """
 
@@ -123,6 +124,7 @@ class WwebjsSimulator(Simulator):
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/_control/sessions", self._control_sessions)
         router.add_post("/_control/sessions/{id}", self._control_session)
+        router.add_post("/_control/restart", self._control_restart)
         router.add_post("/_control/inbound", self._control_inbound)
         router.add_route("*", "/{tail:.*}", self._dispatch)
 
@@ -207,7 +209,9 @@ class WwebjsSimulator(Simulator):
                     return _failure(404, message)
             return await route.handler(request, session_id or "", body)
         except Refusal as refusal:
-            return _failure(refusal.status, refusal.error)
+            # Errors of the page may come with puppeteer's prefix (§7.9).
+            prefix = self.settings.error_prefix if refusal.status == 500 else ""
+            return _failure(refusal.status, prefix + refusal.error)
 
     # -- sessions ----------------------------------------------------------------------------
 
@@ -279,8 +283,8 @@ class WwebjsSimulator(Simulator):
     async def _restart(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
         if id not in self.browsers.sessions:
             return await self._status(request, id, body)
-        self.browsers.close(id)
-        await self.browsers.open(id)
+        if not await self.browsers.restart(id):
+            raise Refusal(500, PROTOCOL_TIMEOUT)
         return _answer({"success": True, "message": "Restarted successfully"})
 
     async def _terminate(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
@@ -297,7 +301,8 @@ class WwebjsSimulator(Simulator):
         self, request: web.Request, id: str, body: JsonObject
     ) -> web.Response:
         for session in tuple(self.browsers.sessions.values()):
-            if session.zombie or session.crashed or session.state != "CONNECTED":
+            hangs = session.crashed or session.frozen
+            if session.zombie or hangs or session.state != "CONNECTED":
                 self._forget(session.id)
         return _answer({"success": True, "message": "Flush completed successfully"})
 
@@ -539,6 +544,8 @@ class WwebjsSimulator(Simulator):
         if not digits.isdigit():
             raise Refusal(500, INVALID_WID)
         scenario = self._scenario(digits, consume=False)
+        if scenario.lookup_error:
+            raise Refusal(500, scenario.lookup_error)
         if not scenario.registered:
             return None
         if scenario.without_ninth_digit and len(digits) == 13:
@@ -664,8 +671,13 @@ class WwebjsSimulator(Simulator):
                 ],
                 "starting": sorted(self.browsers.starting),
                 "paired": sorted(self.browsers.paired),
+                "folders": sorted(self.browsers.folders),
             }
         )
+
+    async def _control_restart(self, request: web.Request) -> web.Response:
+        await self.browsers.restart_server()
+        return await self._control_sessions(request)
 
     async def _control_session(self, request: web.Request) -> web.Response:
         action = str((await control_body(request)).get("action"))

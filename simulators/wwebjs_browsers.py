@@ -25,6 +25,7 @@ ACTIONS = (
     "conflict",
     "kill_browser",
     "crash_page",
+    "freeze_page",
     "lose_link",
     "regain_link",
     "unready",
@@ -39,6 +40,10 @@ class WwebjsSettings:
     start fail: ``network``, ``blank`` (WhatsApp Web does not come up) or ``stuck``.
     ``dollar_ids`` plays a WhatsApp Web build since July 2026 for all numbers. ``echo_url``, the
     ``/_control/echo`` of a simulated Graph API, makes a coexistence number of the two.
+    ``null_qr_seconds`` is how long the first code begins with ``null,`` (§7.2). ``never_ready`` so
+    many times a session that is linked stays CONNECTED and never becomes ready (§7.3).
+    ``auto_start``: at a start of the server the sessions with a folder come up by themselves
+    (§7.7). ``error_prefix`` (``Evaluation failed: Error: ``) stands before the text of each 500.
     """
 
     api_key: str = "demo-wwebjs-key"
@@ -63,6 +68,10 @@ class WwebjsSettings:
     dollar_ids: bool = False
     recover_sessions: bool = False
     echo_url: str = ""
+    error_prefix: str = ""
+    null_qr_seconds: float = 0.0
+    never_ready: int = 0
+    auto_start: bool = True
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,7 +83,9 @@ class Session:
     ready: bool = False
     qr: str | None = None
     zombie: bool = False
+    # The renderer is gone, or is there and does nothing: neither answers the browser (§7.1).
     crashed: bool = False
+    frozen: bool = False
     # Delayed transitions look whether this still is what it was when they began.
     epoch: int = 0
 
@@ -100,6 +111,8 @@ class Browsers:
         self.sessions: dict[str, Session] = {}
         self.starting: set[str] = set()
         self.paired: set[str] = set(settings.ready_sessions)
+        # Sessions with a folder on disk: started once and not terminated (§7.7).
+        self.folders: set[str] = set(settings.ready_sessions)
         self._settings = settings
         self._spawn = spawn
         self._announce = announce
@@ -111,7 +124,7 @@ class Browsers:
             return False, None, "session_not_found"
         if session.zombie:
             return False, None, "browser tab closed"
-        if session.crashed:
+        if session.crashed or session.frozen:
             await asyncio.sleep(self._settings.protocol_timeout)
             return False, None, PROTOCOL_TIMEOUT
         if session.state != "CONNECTED":
@@ -120,20 +133,49 @@ class Browsers:
 
     async def open(self, session_id: str) -> None:
         """Bring the page up; the map knows the session only when that is done (§2)."""
+        self.folders.add(session_id)
         await asyncio.sleep(self._settings.start_seconds)
         if session_id in self.paired:
+            if self._stays_unready():
+                session = self.sessions[session_id] = Session(session_id, state="CONNECTED")
+                self._announce(session_id, "authenticated")
+                return
             self.make_ready(session_id)
         else:
             session = self.sessions[session_id] = Session(session_id)
             self._show_qr(session)
 
+    def _stays_unready(self) -> bool:
+        stays = self._settings.never_ready > 0
+        self._settings.never_ready -= stays
+        return stays
+
+    async def restart(self, session_id: str) -> bool:
+        """Reload a session; False where its page answers nothing, after the browser's limit."""
+        session = self.sessions[session_id]
+        if session.crashed or session.frozen:
+            await asyncio.sleep(self._settings.protocol_timeout)
+            return False
+        self.close(session_id)
+        await self.open(session_id)
+        return True
+
+    async def restart_server(self) -> None:
+        """Lose every browser; those with a folder come up again by themselves (§7.7)."""
+        for session_id in tuple(self.sessions):
+            self.close(session_id)
+        if self._settings.auto_start:
+            for session_id in sorted(self.folders):
+                await self.open(session_id)
+
     def make_ready(self, session_id: str) -> None:
         """Make a session paired and able to send, whatever it was."""
         self.paired.add(session_id)
+        self.folders.add(session_id)
         session = self.sessions.setdefault(session_id, Session(session_id))
         session.epoch += 1
         session.state, session.ready, session.qr = "CONNECTED", True, None
-        session.zombie = session.crashed = False
+        session.zombie = session.crashed = session.frozen = False
         self._announce_ready(session)
 
     def _announce_ready(self, session: Session) -> None:
@@ -144,8 +186,17 @@ class Browsers:
     def _show_qr(self, session: Session) -> None:
         session.epoch += 1
         session.state, session.ready = "UNPAIRED", False
-        self._new_qr(session)
+        if self._settings.null_qr_seconds:
+            session.qr = _qr_text(reference="null")
+            self._spawn(self._first_qr(session, session.epoch))
+        else:
+            self._new_qr(session)
         self._spawn(self._rotate_qr(session, session.epoch), endless=True)
+
+    async def _first_qr(self, session: Session, epoch: int) -> None:
+        await asyncio.sleep(self._settings.null_qr_seconds)
+        if session.epoch == epoch:
+            self._new_qr(session)
 
     def _new_qr(self, session: Session) -> None:
         session.qr = _qr_text()
@@ -176,6 +227,8 @@ class Browsers:
         if session.epoch != epoch:
             return
         self.paired.add(session.id)
+        if self._stays_unready():
+            return
         session.qr, session.ready = None, True
         self._announce_ready(session)
 
@@ -189,6 +242,7 @@ class Browsers:
         """Close the browser and delete its login."""
         self.close(session_id)
         self.paired.discard(session_id)
+        self.folders.discard(session_id)
 
     async def steer(self, session: Session, action: str) -> None:
         """Do one of ``ACTIONS`` to a session; raises ControlError when it does not fit."""
@@ -207,6 +261,8 @@ class Browsers:
             session.state = "UNPAIRED_IDLE"
         elif action == "crash_page":
             session.crashed = True
+        elif action == "freeze_page":
+            session.frozen = True
         elif action == "lose_link":
             session.state = "TIMEOUT"
         elif action == "regain_link":
@@ -239,10 +295,10 @@ class Browsers:
             self._show_qr(session)
 
 
-def _qr_text() -> str:
+def _qr_text(reference: str = "") -> str:
     """A pairing code of the page's form (capture 204)."""
-    reference = base64.b64encode(secrets.token_hex(33).upper().encode()).decode()
+    first = reference or "2@" + base64.b64encode(secrets.token_hex(33).upper().encode()).decode()
     noise = base64.b64encode(b"\x07" * 32).decode()
     identity = base64.b64encode(b"\x09" * 32).decode()
     advertised = base64.b64encode(b"simulated-advertised-secret-key!").decode()
-    return f"2@{reference},{noise},{identity},{advertised},1"
+    return f"{first},{noise},{identity},{advertised},1"

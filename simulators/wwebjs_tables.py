@@ -17,6 +17,7 @@ PROTOCOL_TIMEOUT = (
 NOT_READY = "Cannot read properties of undefined (reading 'getChat')"
 INVALID_WID = "wid error: invalid wid"
 NO_LID = "No LID for user"
+RATE_LIMITED = "rate-overlimit"
 NO_QR = "qr code not ready or already scanned"
 DETACHED = "Attempted to use detached Frame 'F0E1D2C3B4A5968778695A4B3C2D1E0F'."
 DOLLAR_BUILD = (
@@ -58,6 +59,7 @@ class WwebjsScenario(Scenario):
     dollar_id: bool = False
     lid_remote: bool = False
     registered: bool = True
+    lookup_error: str = ""
     without_ninth_digit: bool = False
 
 
@@ -188,6 +190,20 @@ SCENARIOS: dict[str, WwebjsScenario] = _table(
     ),
     _error(
         "invalid_wid", "14", INVALID_WID, "500 before the send: bad chat id", "500 antes do envio"
+    ),
+    WwebjsScenario(
+        name="rate_limited_lookup",
+        digits="16",
+        english="the look-up is 500 rate-overlimit: nothing was sent",
+        portuguese="a consulta do número responde 500 rate-overlimit: nada foi enviado",
+        lookup_error=RATE_LIMITED,
+    ),
+    _error(
+        "rate_limited_send",
+        "17",
+        RATE_LIMITED,
+        "500 rate-overlimit on the send, not delivered",
+        "500 rate-overlimit no envio, não entregue",
     ),
     _error("minified_lost", "15", "r", "500 with the text r, not delivered", "500 com o texto r"),
     WwebjsScenario(

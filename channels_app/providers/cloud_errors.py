@@ -281,6 +281,7 @@ _WORDS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
      _("A working fallback must not hide a broken official API.")),
     (NO_REASON, _("The provider gave no reason"), _P, _ALARM, _OUR_REQUEST),
     ("lookup_failed", _("The number could not be looked up"), _R, _RETRY, _NOT_SENT),
+    ("rate_overlimit", _("WhatsApp asks for a pause: too many queries"), _R, _RETRY, _NOT_SENT),
     ("session_not_found", _("The session is not started"), _R, _RETRY, _SESSION),
     ("session_not_connected", _("The session is not connected"), _R, _RETRY, _SESSION),
     ("session_not_ready", _("The session is connected, but not ready yet"), _R, _RETRY, _SESSION),

@@ -17,14 +17,13 @@ from typing import Any
 from channels_app.providers import http
 from channels_app.providers.evolution import error_message
 from channels_app.providers.evolution_instance import EvolutionFailed, EvolutionInstance
+from channels_app.providers.link_codes import read_code
 
 BAILEYS = "WHATSAPP-BAILEYS"
 ASK_SECONDS = 5.0
 # Dialling waits two seconds for the code, and with a number for WhatsApp's answer (§4).
 DIAL_SECONDS = 15.0
 END_SECONDS = 15.0
-# More does not fit into any QR code.
-MOST_QR = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +130,8 @@ def read_link(answer: Any) -> Link:
     instance = answer.get("instance")
     if isinstance(instance, Mapping):
         return Link(is_open=instance.get("state") == "open")
-    code = answer.get("code")
-    usable = isinstance(code, str) and len(code) <= MOST_QR
     pairing = http.safe_id(answer.get("pairingCode"))
-    return Link(qr=str(code) if usable else "", pairing_code=(pairing or "")[:20])
+    return Link(qr=read_code(answer.get("code")), pairing_code=(pairing or "")[:20])
 
 
 def read_row(answer: Any, name: str) -> Row:

@@ -17,8 +17,9 @@ from typing import Any
 import structlog
 from django.db import Error as DatabaseProblem
 from django.db import transaction
+from procrastinate.exceptions import ProcrastinateException
 
-from channels_app import known_numbers, session_states
+from channels_app import known_numbers, session_states, tasks
 from channels_app.linked_numbers import other_brazilian_form
 from channels_app.models import Channel, WwebjsSession
 from channels_app.providers import files, http
@@ -53,17 +54,47 @@ _SESSION_ERRORS = {
     "browser tab closed": "session_closed",
     "session closed": "session_closed",
 }
-_SESSION_TROUBLE = frozenset({*_SESSION_ERRORS.values(), "session_check_failed"})
-# The texts of a 500 that stand before the send in the server's source (§0, fifth row). Those of a
-# failed download cannot come: files are sent along, never as a link.
-_BEFORE_THE_SEND: dict[str, tuple[type[SendError], str]] = {
-    "No LID for user": (Rejected, "not_on_whatsapp"),
-    "wid error: invalid wid": (Rejected, "invalid_recipient"),
-    "Cannot read properties of undefined (reading 'endsWith')": (Rejected, "refused_request"),
-    "Cannot read properties of undefined (reading 'getChat')": (Transient, "session_not_ready"),
-}
-# A file that is no base64; each browser ends the sentence in its own way.
-_UNREADABLE_FILE = "InvalidCharacterError: Failed to execute 'atob' on 'Window'"
+# The session may be dead. A page that is crashed or frozen shows by no answer at all (§7.1).
+_SIGNS_OF_TROUBLE = frozenset(
+    {
+        *_SESSION_ERRORS.values(),
+        "session_check_failed",
+        "session_not_ready",
+        "lookup_failed",
+        "timeout",
+    }
+)
+
+
+def _reading(name: str) -> str:
+    """The pattern of a property that is read of nothing, in the words of any Chromium."""
+    nothing = "(?:undefined|null)"
+    return rf"cannot read propert(?:ies of {nothing} \(reading '{name}'\)|y '{name}' of {nothing})"
+
+
+# The texts of a 500 that come before the send in the server's source (§0, fifth row), in lower
+# case and without the prefixes. Those of a failed download cannot come: files are sent along,
+# never as a link.
+_BEFORE_THE_SEND: tuple[tuple[re.Pattern[str], type[SendError], str], ...] = tuple(
+    (re.compile(pattern), kind, code)
+    for pattern, kind, code in (
+        (r"no lid for user", Rejected, "not_on_whatsapp"),
+        (r"wid error: invalid wid", Rejected, "invalid_recipient"),
+        (_reading("endswith"), Rejected, "refused_request"),
+        (_reading("getchat"), Transient, "session_not_ready"),
+        # A file that is no base64; each browser ends the sentence in its own way.
+        (r"failed to execute 'atob' on 'window'.*", Rejected, "refused_request"),
+    )
+)
+# What puppeteer and JavaScript put in front of an error's own text, any number of times (§7.9).
+# A minified name like `r` is no prefix: what failed there is not known.
+_PREFIX = re.compile(
+    r"(?:evaluation failed|uncaught(?: \(in promise\))?|protocol error \([\w.]+\)|[a-z]*error):\s+"
+    r"|uncaught(?: \(in promise\))? ",
+    re.IGNORECASE,
+)
+# WhatsApp's word for too many queries. A look-up that gets it has sent nothing; a send may have.
+_RATE_LIMITED = "rate-overlimit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +138,20 @@ class WwebjsProvider:
             payload = request_body(message)
         try:
             return self._send(digits, payload, timeout)
-        except Transient as error:
-            if error.code in _SESSION_TROUBLE:
+        except (Transient, Unknown) as error:
+            if error.code in _SIGNS_OF_TROUBLE:
                 self._have_session_asked()
             raise
 
     def _have_session_asked(self) -> None:
-        """Whoever cares for the session need not wait for its next turn to find out."""
+        """Have the session asked at once, so that it is started again before the next try."""
         if self._channel.pk is None:
             return
         try:
             with transaction.atomic():
                 WwebjsSession.objects.filter(channel=self._channel.pk).update(probe_at=None)
-        except DatabaseProblem as error:
+                tasks.enqueue_probe(self._channel.pk)
+        except (DatabaseProblem, ProcrastinateException) as error:
             log.warning("the session is asked at its next turn", error=type(error).__name__)
 
     def _send(self, digits: str, payload: Mapping[str, Any], timeout: float) -> Accepted:
@@ -346,7 +378,9 @@ def read_number_id(answer: http.Answer, *, secrets: tuple[str, ...] = ()) -> str
         raise failure(Rejected, "wrong_address", http_status=answer.status)
     error = _read_refusal(answer, body, secrets=secrets)
     if isinstance(error, Unknown):
-        raise failure(Transient, "lookup_failed", error.detail, http_status=answer.status)
+        limited = _error_text(error.detail).startswith(_RATE_LIMITED)
+        code = "rate_overlimit" if limited else "lookup_failed"
+        raise failure(Transient, code, error.detail, http_status=answer.status)
     raise error
 
 
@@ -412,6 +446,22 @@ def _chat_id_of(result: object) -> str | None:
     return f"{user}@{server}" if user and server else None
 
 
+def _error_text(text: str) -> str:
+    """Return an error's own text in lower case, without what the layers above put in front."""
+    while match := _PREFIX.match(text):
+        text = text[match.end() :]
+    return text.strip().lower()
+
+
+def _before_the_send(first_line: str) -> tuple[type[SendError], str] | None:
+    """Return what a 500 proves whose text comes before the send in the server's source (§0)."""
+    text = _error_text(first_line)
+    for pattern, kind, code in _BEFORE_THE_SEND:
+        if pattern.fullmatch(text):
+            return kind, code
+    return None
+
+
 def _read_refusal(
     answer: http.Answer, body: Mapping[str, Any] | None, *, secrets: tuple[str, ...]
 ) -> SendError:
@@ -428,16 +478,17 @@ def _read_refusal(
     if status >= 500:
         if body is None:
             return failure(Unknown, "server_error", f"HTTP {status}", http_status=status)
-        before = _BEFORE_THE_SEND.get(re.sub(r"^(Type)?Error: ", "", first_line))
-        if status == 500 and before is not None:
+        before = _before_the_send(first_line) if status == 500 else None
+        if before is not None:
             return error(*before)
-        if status == 500 and first_line.startswith(_UNREADABLE_FILE):
-            return error(Rejected, "refused_request")
         return error(Unknown, "server_error")
     if status == 404:
         if body is None or body.get("success") is not False:
             return error(Rejected, "wrong_address")
-        return error(Transient, _SESSION_ERRORS.get(first_line, "session_check_failed"))
+        text = _error_text(first_line)
+        if text.startswith(_RATE_LIMITED):
+            return error(Transient, "rate_overlimit")
+        return error(Transient, _SESSION_ERRORS.get(text, "session_check_failed"))
     if status == 403:
         return error(Rejected, "wrong_key" if body is not None else "http_403")
     if status == 422:

@@ -15,6 +15,7 @@ from typing import Any
 
 from channels_app.models import Channel
 from channels_app.providers import http
+from channels_app.providers.link_codes import read_code
 from channels_app.session_states import Told
 
 # Seconds. All questions about one session together take no longer than ASK_SECONDS.
@@ -37,15 +38,13 @@ class SessionTrouble(Exception):
 
 
 class Begun(enum.Enum):
-    """How a start or restart ended. FAILED leaves a browser behind that nothing can reach (§2)."""
+    """How a start ended. FAILED leaves a browser behind that nothing can reach (§2)."""
 
     UP = "up"
     # There already: perhaps without its browser.
     EXISTS = "exists"
     # Somebody else's start is under way.
     BUSY = "busy"
-    # There is nothing to restart.
-    MISSING = "missing"
     FAILED = "failed"
     # It may still come up.
     NO_ANSWER = "no_answer"
@@ -90,11 +89,27 @@ class WwebjsSessions:
 
     def start(self) -> Beginning:
         """Start the session; returns when it is up. Raises SessionTrouble where nothing began."""
-        return self._begin("/session/start/{session}")
+        try:
+            answer = self._get("/session/start/{session}", START_SECONDS)
+            return read_beginning(answer, self._key)
+        except SessionTrouble as trouble:
+            if trouble.code in ("timeout", "connection_broken"):
+                return Beginning(Begun.NO_ANSWER, trouble.detail)
+            raise
 
-    def restart(self) -> Beginning:
-        """Close the session's browser and open another; the login stays. See `start`."""
-        return self._begin("/session/restart/{session}")
+    def reopen(self) -> Beginning:
+        """Close the session's browser and open another; the login stays. See `start`.
+
+        Not by /session/restart: that blocks for minutes while the page is crashed or frozen, and
+        stop and start do not (§7.1).
+        """
+        try:
+            self.stop()
+        except SessionTrouble as trouble:
+            # The browser may be closed all the same; the start shows whether it is.
+            if trouble.code not in ("timeout", "connection_broken"):
+                raise
+        return self.start()
 
     def stop(self) -> None:
         """Close the session's browser; the login stays. Raises SessionTrouble."""
@@ -117,14 +132,6 @@ class WwebjsSessions:
             "POST", "/session/requestPairingCode/{session}", PAIRING_SECONDS, json=body
         )
         return read_pairing_code(answer, self._key)
-
-    def _begin(self, path: str) -> Beginning:
-        try:
-            return read_beginning(self._get(path, START_SECONDS), self._key)
-        except SessionTrouble as trouble:
-            if trouble.code in ("timeout", "connection_broken"):
-                return Beginning(Begun.NO_ANSWER, trouble.detail)
-            raise
 
     def _lives(self, deadline: float) -> bool:
         try:
@@ -190,14 +197,12 @@ def read_class_info(answer: http.Answer, told: Told, key: str = "") -> Told:
 def read_qr(answer: http.Answer) -> str:
     """Return the text of the code, "" while there is none."""
     body = answer.json_object() or {}
-    text = body.get("qr")
-    shown = answer.status == 200 and body.get("success") is True and isinstance(text, str)
-    # More does not fit into any QR code.
-    return text if shown and isinstance(text, str) and len(text) <= 2000 else ""
+    shown = answer.status == 200 and body.get("success") is True
+    return read_code(body.get("qr")) if shown else ""
 
 
 def read_beginning(answer: http.Answer, key: str = "") -> Beginning:
-    """Read an answer of /session/start or /session/restart.
+    """Read an answer of /session/start.
 
     Raises SessionTrouble where the request did not come as far as a start.
     """
@@ -217,8 +222,6 @@ def read_beginning(answer: http.Answer, key: str = "") -> Beginning:
     body = _json_of(answer, key)
     if body.get("success") is True:
         return Beginning(Begun.UP)
-    if body.get("message") == "session_not_found":
-        return Beginning(Begun.MISSING)
     return Beginning(Begun.FAILED, _first_line(body.get("message") or body.get("error"), key))
 
 

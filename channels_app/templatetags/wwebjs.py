@@ -72,6 +72,10 @@ def _tone(session: SessionState) -> str:
 
 def _buttons(session: SessionState, *, unchecked: bool) -> tuple[str, ...]:
     """What a person can do now, the likeliest first."""
+    if session.code == "unlinking":
+        return ("connect",)
+    if session.code == "never_ready":
+        return ("start_again", "disconnect")
     match session.state:
         case State.STARTING | State.QR:
             return ("qr", "disconnect")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from hmac import compare_digest
 from typing import Any
 
 from django.db.models import F, Q
@@ -65,7 +66,8 @@ def channels_of(source: str, source_key: str) -> dict[str, Channel]:
     """Return the channels that a source's events may speak of, by the provider's key.
 
     The source key is the channel whose secret came with the event. A Cloud event speaks of every
-    channel of the same app, for it was signed with the app's secret; others of themselves only.
+    channel of the same app, for it was signed with the app's secret, and a wwebjs event of every
+    channel of the same server; others of themselves only.
     """
     signer = Channel.objects.filter(pk=source_key).first()
     if signer is None:
@@ -77,8 +79,22 @@ def channels_of(source: str, source_key: str) -> dict[str, Channel]:
             if channel.app_secret == signer.app_secret
         }
     if source == InboundEvent.Source.WWEBJS:
-        return {signer.wwebjs_session_id: signer}
+        return wwebjs_channels(signer)
     return {signer.instance_name: signer}
+
+
+def wwebjs_channels(channel: Channel) -> dict[str, Channel]:
+    """Return the channels of a wwebjs-api, which is this channel's, by the names of their sessions.
+
+    Only those that know the server's key. This channel comes first; of several others with the
+    same session the oldest counts.
+    """
+    others = Channel.objects.filter(
+        fallback=Channel.Fallback.WWEBJS, wwebjs_url=channel.wwebjs_url
+    ).order_by("-pk")
+    key = channel.wwebjs_api_key.encode()
+    own = [other for other in others if compare_digest(other.wwebjs_api_key.encode(), key)]
+    return {one.wwebjs_session_id: one for one in (*own, channel)}
 
 
 def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from channels_app.providers.link_codes import read_code
 from messaging.inbound.events import (
     CallEvent,
     ConnectionEvent,
@@ -27,7 +28,7 @@ from messaging.inbound.events import (
     RevokeEvent,
     UnreadableEvent,
 )
-from messaging.inbound.withheld import digest_of
+from messaging.inbound.withheld import UNFINISHED, digest_of
 from messaging.states import CallStatus, Receipt
 
 # Baileys' words, then those of the WHATSAPP-BUSINESS channel. DELETED is left out on purpose:
@@ -547,7 +548,10 @@ def _removed(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
 
 def _qr(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
     qr = _dict(data, "qrcode")
-    if code := _text(qr, "code"):
+    code = _text(qr, "code")
+    if code == UNFINISHED or (code and not read_code(code)):
+        return
+    if code:
         yield QrEvent(channel, digest_of(code))
     elif "qrcode" not in data and "statusCode" in data:
         # The limit is reached (§3).

@@ -12,7 +12,7 @@ import structlog
 from django.db import close_old_connections
 
 from channels_app.models import Channel
-from messaging.inbound import journal, media, wwebjs
+from messaging.inbound import apply, journal, media, wwebjs
 from messaging.models import InboundEvent
 
 log = structlog.get_logger(__name__)
@@ -69,7 +69,9 @@ def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
     """Check the key of the channel's wwebjs-api (contracts/wwebjs-api.md §4) and store the event.
 
     One server posts for all of its sessions to one address: an event goes to the channel of its
-    session, if that has the same server and key. One that belongs to no channel is not kept.
+    session, if that has the same server and key. An event of a session that no channel has is
+    stored under the channel of the address: it is read as `unknown_channel`, shown as such, and
+    can be replayed once a channel has the session.
     """
     try:
         channel = Channel.objects.filter(pk=channel_id).first()
@@ -83,31 +85,23 @@ def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
             return Received.NOT_JSON
         if not isinstance(payload, dict):
             return Received.NOT_JSON
-        speaker = _speaker(channel, wwebjs.session_of(payload))
-        if speaker is None:
-            return Received.OTHER_SESSION
+        session_id = wwebjs.session_of(payload)
+        found = apply.wwebjs_channels(channel).get(session_id)
+        owner = found or channel
         fact = wwebjs.dedupe_key(payload, arrival=uuid.uuid4().hex)
+        if found is None:
+            # Sessions have ids of their own; the key of a known session stays as it was.
+            name = hashlib.sha256(session_id.encode(errors="replace")).hexdigest()[:16]
+            fact = f"{name}:{fact}"
         journal.store(
             source=InboundEvent.Source.WWEBJS,
-            source_key=str(speaker.pk),
-            dedupe_key=f"wwebjs:{speaker.pk}:{fact}",
+            source_key=str(owner.pk),
+            dedupe_key=f"wwebjs:{owner.pk}:{fact}",
             payload=media.set_aside_wwebjs(payload),
         )
-        return Received.STORED
+        return Received.STORED if found is not None else Received.OTHER_SESSION
     finally:
         close_old_connections()
-
-
-def _speaker(channel: Channel, session_id: str) -> Channel | None:
-    if session_id == channel.wwebjs_session_id:
-        return channel
-    others = Channel.objects.filter(
-        fallback=Channel.Fallback.WWEBJS,
-        wwebjs_url=channel.wwebjs_url,
-        wwebjs_session_id=session_id,
-    ).order_by("pk")
-    own = [other for other in others if _same(other.wwebjs_api_key, channel.wwebjs_api_key)]
-    return own[0] if own else None
 
 
 def _signer(body: bytes, signature: str) -> int | None:

@@ -10,7 +10,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from channels_app.providers.link_codes import read_code
+
 WITHHELD = "withheld"
+# In the place of a code that cannot be scanned yet (contracts/wwebjs-api.md §7.2).
+UNFINISHED = "unfinished"
 _DIGEST = "sha256:"
 
 
@@ -58,6 +62,8 @@ def _digested(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
         return dict(holder)
     code = holder[name]
     told = f"{_DIGEST}{digest_of(code)}" if isinstance(code, str) and code else None
+    if told and (code == UNFINISHED or not read_code(code)):
+        told = UNFINISHED
     return {**holder, name: told}
 
 

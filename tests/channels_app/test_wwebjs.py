@@ -211,6 +211,71 @@ def test_only_the_first_line_of_an_error_is_told_and_the_key_is_not() -> None:
     assert error.detail == "boom ***"
 
 
+GET_CHAT = "Cannot read properties of undefined (reading 'getChat')"
+BEFORE_THE_SEND: list[tuple[str, type[SendError], str]] = [
+    ("No LID for user", Rejected, "not_on_whatsapp"),
+    ("wid error: invalid wid", Rejected, "invalid_recipient"),
+    (GET_CHAT, Transient, "session_not_ready"),
+    ("Cannot read properties of null (reading 'getChat')", Transient, "session_not_ready"),
+    ("Cannot read property 'getChat' of undefined", Transient, "session_not_ready"),
+    ("Cannot read properties of undefined (reading 'endsWith')", Rejected, "refused_request"),
+    ("Failed to execute 'atob' on 'Window': The string is bad.", Rejected, "refused_request"),
+]
+PREFIXES = [
+    "",
+    "Error: ",
+    "TypeError: ",
+    "Evaluation failed: ",
+    "Evaluation failed: TypeError: ",
+    "Error: Evaluation failed: Error: ",
+    "Uncaught Error: ",
+    "Uncaught (in promise) TypeError: ",
+    "Protocol error (Runtime.callFunctionOn): ",
+]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize(("text", "kind", "code"), BEFORE_THE_SEND)
+def test_a_prefix_does_not_change_what_an_error_proves(
+    prefix: str, text: str, kind: type[SendError], code: str
+) -> None:
+    body = {"success": False, "error": f"{prefix}{text}\n    at pptr://script:2:46"}
+    error = ending(lambda: read_answer(answer(500, body), CHAT))
+    assert (type(error), error.code) == (kind, code)
+    assert error.detail == f"{prefix}{text}"
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Cannot read properties of undefined (reading 'getChatById')",
+        "Cannot read properties of undefined (reading 'serialize')",
+        "No LID for user, but sent",
+        "r: No LID for user",
+        "Target closed",
+        "rate-overlimit",
+        "r: r",
+        "",
+    ],
+)
+def test_what_may_have_been_sent_stays_unknown_behind_any_prefix(prefix: str, text: str) -> None:
+    body = {"success": False, "error": f"{prefix}{text}"}
+    error = ending(lambda: read_answer(answer(500, body), CHAT))
+    assert (type(error), error.code) == (Unknown, "server_error")
+
+
+@pytest.mark.parametrize(
+    "error_text", ["rate-overlimit", "Evaluation failed: Error: rate-overlimit"]
+)
+def test_a_rate_limit_is_waited_out_where_nothing_was_sent(error_text: str) -> None:
+    limited = answer(500, {"success": False, "error": error_text})
+    for read, status in ((read_number_id, 500), (lambda found: read_answer(found, CHAT), 404)):
+        found = dataclasses.replace(limited, status=status)
+        error = ending(lambda read=read, found=found: read(found))
+        assert (type(error), error.code) == (Transient, "rate_overlimit")
+
+
 @pytest.mark.parametrize(
     ("value", "short"),
     [
@@ -503,11 +568,15 @@ def test_what_the_simulated_server_took_is_accepted(server: Server, name: str) -
         ("session_not_found", Transient, "session_not_found"),
         ("session_not_connected", Transient, "session_not_connected"),
         ("browser_tab_closed", Transient, "session_closed"),
+        ("rate_limited_lookup", Transient, "rate_overlimit"),
+        ("rate_limited_send", Unknown, "server_error"),
     ],
 )
+@pytest.mark.parametrize("prefix", ["", "Evaluation failed: Error: "])
 def test_each_scenario_of_the_simulated_server_ends_as_the_contract_says(
-    server: Server, name: str, kind: type[SendError], code: str
+    server: Server, name: str, kind: type[SendError], code: str, prefix: str
 ) -> None:
+    server.simulator.settings.error_prefix = prefix
     with pytest.raises(SendError) as caught:
         server.send(name, request_timeout_seconds=1)
     assert (type(caught.value), caught.value.code) == (kind, code)

@@ -14,7 +14,7 @@ from django.utils import timezone, translation
 from rest_framework.test import APIClient
 from time_machine import TimeMachineFixture
 
-from channels_app import incidents, signals
+from channels_app import incidents, remote_sessions, signals
 from channels_app.models import Channel, Incident
 from channels_app.providers import http
 from channels_app.providers.evolution_lifecycle import EvolutionLifecycle
@@ -777,3 +777,31 @@ def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
     after = fresh(ready.channel)
     assert (after.state, after.serving, after.checked_at) == ("disconnected", False, newest)
     assert Incident.objects.get().recovered_at is None
+
+
+# -- leaving ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choice", "there", "linked"),
+    [("keep", True, True), ("log_out", True, False), ("delete", False, False)],
+)
+@pytest.mark.parametrize("renamed", [False, True])
+def test_an_instance_that_a_channel_leaves_ends_as_was_chosen(
+    ready: WhatsAppSession, evolution: Evolution, api: APIClient, choice: str, there: bool,
+    linked: bool, renamed: bool,
+) -> None:  # fmt: skip
+    remote = remote_sessions.of(ready.channel)
+    assert remote is not None
+    assert [code for code, _words in remote.choices] == ["keep", "log_out", "delete"]
+    url = f"/api/channels/{ready.channel_id}/"
+    assert api.delete(f"{url}?previous_session=stop").status_code == 400
+    if renamed:
+        body = {"instance_name": "another", "previous_session": choice}
+        assert api.patch(url, body, format="json").status_code == 200
+    else:
+        assert api.delete(f"{url}?previous_session={choice}").status_code == 204
+    answer = evolution.call("GET", f"/instance/connectionState/{NAME}")
+    assert (answer.status_code == 200) is there
+    if there:
+        assert (answer.json()["instance"]["state"] == "open") is linked

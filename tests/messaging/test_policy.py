@@ -289,6 +289,14 @@ def test_a_fallback_that_is_down_is_tried_again(tries: int, seconds: int) -> Non
     assert step(REFUSED, *down, at=seconds) == Attempt(Route.WWEBJS, "fallback_retry")
 
 
+@pytest.mark.parametrize("code", ["rate_overlimit", "http_429"])
+@pytest.mark.parametrize(("tries", "seconds"), [(1, 60), (2, 180), (3, 600)])
+def test_a_rate_limit_of_the_fallback_is_waited_out(tries: int, seconds: int, code: str) -> None:
+    limited = [fallback(TRANSIENT, code)] * tries
+    assert step(REFUSED, *limited, at=seconds - 1) == Wait(later(seconds), "waiting_fallback")
+    assert step(REFUSED, *limited, at=seconds) == Attempt(Route.WWEBJS, "fallback_retry")
+
+
 def test_a_fallback_that_stays_down_is_given_up() -> None:
     down = [fallback(TRANSIENT, "session_not_connected")] * 4
     assert step(REFUSED, *down, at=1000) == GiveUp("fallback_unavailable")

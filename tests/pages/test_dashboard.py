@@ -87,15 +87,18 @@ def test_events_that_were_not_read_are_counted_for_those_who_may_see_them(
     event("c", state="done", skipped="event:something.new, group")
     event("d", state="done", skipped="group")
     event("e", state="done")
+    event("f", state="done", skipped="unknown_channel")
 
     section = parse(staff_client.get("/").content).one("section", aria_labelledby="journal")
     assert "1 event could not be read and was set aside." in section.text
     assert "2 events of kinds that this version does not read were kept." in section.text
-    aside, unknown = (link.attributes["href"] for link in section.all("a"))
+    assert "1 event of a number or session that no channel has was stored." in section.text
+    aside, unknown, unowned = (link.attributes["href"] for link in section.all("a"))
+    assert b"1 inbound event" in staff_client.get(unowned).content
     assert b"1 inbound event" in staff_client.get(aside).content
     page = staff_client.get(unknown).content.decode()
-    assert "3 inbound events" in page
-    for choice in ("Any kind (3)", "event:something.new (1)", "group (1)"):
+    assert "4 inbound events" in page
+    for choice in ("Any kind (4)", "event:something.new (1)", "group (1)"):
         assert choice in page
     assert b"1 inbound event" in staff_client.get(f"{aside.split('?')[0]}?skipped=group").content
     assert b"Received events" not in reader.get("/").content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -185,6 +186,54 @@ def test_codes_change_and_then_die(start_wwebjs: Callable[..., Wwebjs]) -> None:
     server.get("/session/restart/TESTE")
 
     assert server.get("/session/qr/TESTE").json()["qr"] != dead
+
+
+@pytest.mark.parametrize("action", ["crash_page", "freeze_page"])
+def test_a_restart_blocks_with_a_page_that_answers_nothing_and_stop_and_start_do_not(
+    start_wwebjs: Callable[..., Wwebjs], action: str
+) -> None:
+    server = start_wwebjs(ready_sessions=("TESTE",), protocol_timeout=0.4)
+    server.act(action)
+    began = time.monotonic()
+    answer = server.get("/session/restart/TESTE")
+    assert time.monotonic() - began >= 0.4
+    assert answer.status_code == 500
+    assert server.status()["message"] == PROTOCOL_TIMEOUT
+    server.post("/_control/settings", {"protocol_timeout": 60})
+    server.get("/session/stop/TESTE")
+    server.get("/session/start/TESTE")
+    assert server.status()["message"] == "session_connected"
+    assert time.monotonic() - began < 5
+
+
+def test_sessions_with_a_folder_come_up_with_the_server(
+    start_wwebjs: Callable[..., Wwebjs],
+) -> None:
+    server = start_wwebjs(ready_sessions=("A", "B", "C"))
+    server.get("/session/stop/A")
+    server.get("/session/terminate/B")
+    server.post("/_control/restart", {})
+    assert server.get("/session/getSessions").json()["result"] == ["A", "C"]
+    assert server.look("sessions")["paired"] == ["A", "C"]
+
+
+def test_a_session_may_stay_connected_without_being_ready(
+    start_wwebjs: Callable[..., Wwebjs],
+) -> None:
+    server = start_wwebjs(ready_sessions=("TESTE",), never_ready=1)
+    for ready in (False, True):
+        server.get("/session/stop/TESTE")
+        server.get("/session/start/TESTE")
+        assert server.status()["message"] == "session_connected"
+        info = server.get("/client/getClassInfo/TESTE").json()
+        assert ("sessionInfo" in info) is ready
+
+
+def test_the_first_code_may_lack_its_reference(start_wwebjs: Callable[..., Wwebjs]) -> None:
+    server = start_wwebjs(null_qr_seconds=0.3)
+    server.get("/session/start/TESTE")
+    assert server.get("/session/qr/TESTE").json()["qr"].startswith("null,")
+    wait_until(lambda: server.get("/session/qr/TESTE").json()["qr"].startswith("2@"))
 
 
 def test_a_dead_code_cannot_be_scanned(start_wwebjs: Callable[..., Wwebjs]) -> None:

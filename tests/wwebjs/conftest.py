@@ -155,7 +155,6 @@ class Replay:
             "info": "/client/getClassInfo",
             "qr": "/session/qr",
             "start": "/session/start",
-            "restart": "/session/restart",
             "stop": "/session/stop",
             "terminate": "/session/terminate",
             "pairing": "/session/requestPairingCode",

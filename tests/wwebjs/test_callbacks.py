@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from channels_app.models import Channel
 from channels_app.session_states import State
+from messaging import pacing, reading
 from messaging import webhooks as doors
-from messaging.inbound import receiving, wwebjs
+from messaging.inbound import receiving, replay, wwebjs
 from messaging.inbound.events import (
     MessageEvent,
     NeutralEvent,
@@ -29,7 +30,7 @@ from messaging.inbound.events import (
 from messaging.inbound.receiving import Received
 from messaging.inbound.withheld import digest_of
 from messaging.models import InboundEvent, Message, ParkedReceipt
-from messaging.states import Receipt
+from messaging.states import Receipt, Route
 from simulators.base import run_in_thread
 from tests.conftest import WWEBJS_KEY, WWEBJS_SESSION
 from tests.messaging.support import accept, deliver, read_events
@@ -338,7 +339,57 @@ def test_a_session_goes_to_its_own_channel(
     assert InboundEvent.objects.get().source_key == str(other.pk)
     for session in ("THIRD", "NOBODY", ""):
         assert hand_in(attached, callback("ready", session=session)) == Received.OTHER_SESSION
-    assert InboundEvent.objects.count() == 1
+    assert InboundEvent.objects.filter(source_key=str(other.pk)).count() == 1
+
+
+@pytest.mark.django_db
+def test_an_event_of_a_session_without_a_channel_is_shown_and_read_once_one_has_it(
+    attached: Channel, server: Server, make_channel: Callable[..., Channel]
+) -> None:
+    body = callback("message", {"message": message(ours=False, to="5511977776666@c.us")})
+    body["sessionId"] = "LATER"
+    for _ in range(2):
+        assert hand_in(attached, body) == Received.OTHER_SESSION
+    # The same message of another unknown session is another event.
+    assert hand_in(attached, {**body, "sessionId": "NOBODY"}) == Received.OTHER_SESSION
+    read_events()
+    stored = InboundEvent.objects.filter(source_key=str(attached.pk))
+    assert [(event.state, event.skipped) for event in stored] == [("done", "unknown_channel")] * 2
+    assert reading.dashboard().of_no_channel == 2
+    assert not Message.objects.exists()
+
+    later = make_channel(
+        fallback="wwebjs",
+        wwebjs_url=f"{server.url}/",
+        wwebjs_api_key=WWEBJS_KEY,
+        wwebjs_session_id="LATER",
+    )
+    assert replay.replay(skipped="unknown_channel") == (1, 1)
+    received = Message.objects.get()
+    assert (received.text, received.conversation.channel) == ("Oi", later)
+    assert reading.dashboard().of_no_channel == 1
+
+
+@pytest.mark.django_db
+def test_one_server_in_two_spellings_is_one_server(
+    attached: Channel, server: Server, make_channel: Callable[..., Channel]
+) -> None:
+    other = make_channel(
+        fallback="wwebjs",
+        wwebjs_url=f"{server.url.replace('http:', 'HTTP:')}//",
+        wwebjs_api_key=WWEBJS_KEY,
+        wwebjs_session_id="OTHER",
+    )
+    assert hand_in(attached, callback("ready", session="OTHER")) == Received.STORED
+    assert InboundEvent.objects.get().source_key == str(other.pk)
+    # One session: its limits are counted together, whichever channel sends.
+    third = make_channel(
+        fallback="wwebjs",
+        wwebjs_url=f"{server.url}/./",
+        wwebjs_api_key=WWEBJS_KEY,
+        wwebjs_session_id=WWEBJS_SESSION,
+    )
+    assert pacing._Session.of(third, Route.WWEBJS).channels == (attached.pk, third.pk)
 
 
 @pytest.mark.django_db(transaction=True)

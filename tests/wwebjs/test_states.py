@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 
 import pytest
 from django.utils import translation
 
 from channels_app.providers import http
+from channels_app.providers.evolution_lifecycle import read_link
 from channels_app.providers.wwebjs_sessions import (
     Begun,
     SessionTrouble,
@@ -34,6 +36,7 @@ from channels_app.session_states import (
     pause_before_next,
 )
 from channels_app.session_words import field_of, sentence
+from messaging.inbound import evolution, withheld
 from tests.simulators.recorded import FOLDER, Exchange
 
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
@@ -240,7 +243,6 @@ def test_an_answer_that_tells_no_state_has_its_own_word(
         ("206_start_again", Begun.EXISTS),
         ("313_start_ready", Begun.EXISTS),
         ("541_concurrent_start_b", Begun.BUSY),
-        ("011_restart_unknown", Begun.MISSING),
         ("100_start_nonet", Begun.FAILED),
         ("103_start_again", Begun.FAILED),
         ("550_start_socket_stuck_opening", Begun.FAILED),
@@ -396,6 +398,37 @@ def test_nothing_is_started_that_nobody_wants() -> None:
     for seen in (CLOSED, HANGING, GONE):
         care = Care(wanted=False, hangs=9, missing_since=NOW - dt.timedelta(days=1))
         assert cure_for(seen, care, now=NOW) == Cure.NONE
+
+
+def test_what_stays_connected_without_being_ready_is_started_again_after_two_minutes() -> None:
+    def seen(seconds: int, *, ready: bool = False) -> str:
+        told = Told(connected=True, ready=ready)
+        return derive(told, syncing_for=dt.timedelta(seconds=seconds)).code
+
+    assert (seen(119), seen(120), seen(10**6, ready=True)) == ("syncing", "never_ready", "ready")
+    stuck = Seen(State.ERROR, "never_ready")
+
+    def cure(tries: int, seconds: int) -> Cure:
+        care = Care(wanted=True, tries=tries, tried_at=NOW - dt.timedelta(seconds=seconds))
+        return cure_for(stuck, care, now=NOW)
+
+    assert [cure(0, 0), cure(1, 120)] == [Cure.RESTART] * 2
+    assert [cure(2, 299), cure(2, 300)] == [Cure.NONE, Cure.RESTART]
+    assert [cure(3, 1799), cure(3, 1800)] == [Cure.NONE, Cure.RESTART]
+    assert cure(4, 10**6) == Cure.NONE
+
+
+@pytest.mark.parametrize("text", ["null,AA,BB,CC,1", "undefined,AA,BB", "NULL,x", "", "x" * 2001])
+def test_a_code_that_cannot_be_scanned_is_none(text: str) -> None:
+    body = json.dumps({"success": True, "qr": text}).encode()
+    assert read_qr(http.Answer(200, {}, body)) == ""
+    assert read_link({"code": text}).qr == ""
+    event = {"event": "qrcode.updated", "instance": "x", "data": {"qrcode": {"code": text}}}
+    if text:
+        assert not list(evolution.read(event))
+        stored = withheld.from_evolution(event)
+        assert not list(evolution.read(stored))
+        assert withheld.from_evolution(stored) == stored
 
 
 def test_one_slow_answer_is_no_hanging_page() -> None:
