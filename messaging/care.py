@@ -9,15 +9,15 @@ from django.conf import settings
 from django.utils import timezone
 
 from channels_app import breakers
-from messaging import media, policy, states, tasks
+from messaging import media, pending, policy, states, tasks
 from messaging.inbound import media as inbound_media
-from messaging.models import InboundEvent, Message, ParkedReceipt
+from messaging.models import InboundEvent, Message, PendingEvent
 
 log = structlog.get_logger(__name__)
 
 # A job normally follows its row within milliseconds; what is older than this was left behind.
 LEFT_BEHIND = dt.timedelta(seconds=20)
-PARKED_RECEIPT_DAYS = 7
+PENDING_EVENT_DAYS = 7
 
 
 def sweep() -> None:
@@ -51,16 +51,17 @@ def sweep() -> None:
 
 
 def forget_old() -> None:
-    """Delete events that were read long ago, receipts and files that nobody asked for."""
+    """Delete events that were read, or wait, for long, and files that nobody asked for."""
     now = timezone.now()
     old_events = InboundEvent.objects.filter(
         state=InboundEvent.State.DONE,
         received_at__lt=now - dt.timedelta(days=settings.INBOUND_RETENTION_DAYS),
     )
-    stored = inbound_media.stored_in(old_events)
+    old_pending = PendingEvent.objects.filter(
+        received_at__lt=now - dt.timedelta(days=PENDING_EVENT_DAYS)
+    )
+    stored = inbound_media.stored_in(old_events) | pending.stored_files(old_pending)
     events = old_events._raw_delete(old_events.db)
-    receipts, _ = ParkedReceipt.objects.filter(
-        received_at__lt=now - dt.timedelta(days=PARKED_RECEIPT_DAYS)
-    ).delete()
+    waited, _ = old_pending.delete()
     files = media.forget_abandoned() + inbound_media.forget_unused(stored)
-    log.info("old rows forgotten", events=events, receipts=receipts, files=files)
+    log.info("old rows forgotten", events=events, pending=waited, files=files)

@@ -263,7 +263,8 @@ class Message(models.Model):
             ),
             models.UniqueConstraint(
                 name="message_provider_id_once_per_conversation",
-                fields=["conversation", "provider_message_id"],
+                # The id first: an event names a message by it, whatever the conversation.
+                fields=["provider_message_id", "conversation"],
                 condition=~Q(provider_message_id=""),
             ),
             models.CheckConstraint(
@@ -496,27 +497,33 @@ class InboundEvent(models.Model):
         return f"{self.source} {self.source_key} #{self.id}"
 
 
-class ParkedReceipt(models.Model):
-    """A receipt for a provider message id that no attempt has yet.
+class PendingEvent(models.Model):
+    """An event about a provider message id that no message and no attempt has yet.
 
-    A status can arrive before our own send has returned (contracts/cloud-api.md §3.3): it waits
-    here and is applied when the attempt learns its id.
+    It waits here and is applied when the id is known (`messaging.pending`).
     """
+
+    class Kind(models.TextChoices):
+        SENT = states.Receipt.SENT
+        DELIVERED = states.Receipt.DELIVERED
+        READ = states.Receipt.READ
+        FAILED = states.Receipt.FAILED
+        EDIT = "edit"
+        REVOKE = "revoke"
+        MEDIA = "media"
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+")
     provider_message_id = models.CharField(max_length=255)
-    receipt = models.CharField(max_length=10)
-    error_code = models.CharField(max_length=64, blank=True)
-    error_title = models.CharField(max_length=300, blank=True)
-    error_detail = models.TextField(blank=True)
+    kind = models.CharField(max_length=10, choices=Kind)
+    payload = models.JSONField(default=dict)
     received_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["channel", "provider_message_id", "receipt"], name="parked_receipt_once"
+                fields=["channel", "provider_message_id", "kind"], name="pending_event_once"
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.provider_message_id} {self.receipt}"
+        return f"{self.provider_message_id} {self.kind}"

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from django.db.models import F, Q
+from django.db.models import F
 from django.utils import timezone
 
 from channels_app import wwebjs_session
 from channels_app.models import Channel
 from channels_app.providers.base import Rejected
 from channels_app.providers.cloud import UPLOAD_GONE
-from messaging import attempts, calls, contacts, live, media, phones
+from messaging import amendments, attempts, calls, contacts, live, media, pending, phones
+from messaging.amendments import Amendment
 from messaging.inbound import cloud, echoes, evolution, wwebjs
 from messaging.inbound.events import (
     CallEvent,
@@ -99,7 +100,7 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
             channel_id=channel.pk, phone_number=event.phone_number, text=event.text, at=event.at
         )
     if attempt is None:
-        attempts.park_receipt(
+        pending.store_receipt(
             channel_id=channel.pk,
             provider_message_id=event.provider_message_id,
             receipt=event.receipt,
@@ -128,6 +129,7 @@ def _may_be_of_another_request(attempt: DeliveryAttempt, event: ReceiptEvent) ->
 
 
 def _apply_message(channel: Channel, event: MessageEvent) -> None:
+    pending.lock_id(channel.pk, event.provider_message_id)
     original = None
     if event.outgoing:
         echo = echoes.settle(channel, event)
@@ -159,6 +161,10 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         # It reached WhatsApp from our own phone: there is nothing to deliver.
         message.status, message.route = Status.SENT, _outside_route(channel)
     message.save(force_insert=True)
+    for change in pending.take_amendments(
+        channel.pk, event.provider_message_id, keep=event.outgoing and original is None
+    ):
+        amendments.apply(message, change, channel=channel)
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
         **(
@@ -175,25 +181,15 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
     live.message_changed(message)
 
 
-def _apply_media(channel: Channel, event: MediaEvent) -> None:
-    for message in _named(channel, event.provider_message_id):
-        if message.media is None:
-            content = {"filename": event.filename}
-            found = media.expect(channel, message.type, content, stored=event.stored)
-            if found is not None:
-                _change(message, media=found)
-
-
-def _apply_edit(channel: Channel, event: EditEvent) -> None:
-    for message in _named(channel, event.provider_message_id):
-        if message.text != event.text:
-            _change(message, text=event.text, edited_at=event.at or timezone.now())
-
-
-def _apply_revoke(channel: Channel, event: RevokeEvent) -> None:
-    for message in _named(channel, event.provider_message_id):
-        if message.revoked_at is None:
-            _change(message, revoked_at=event.at or timezone.now())
+def _apply_amendment(channel: Channel, event: Amendment) -> None:
+    """Change the messages that an event names, or keep it for one that is not known yet."""
+    pending.lock_id(channel.pk, event.provider_message_id)
+    named = _named(channel, event.provider_message_id)
+    for message in named:
+        amendments.apply(message, event, channel=channel)
+    # An echo may turn out to be one of our own messages, which has yet to learn its id.
+    if all(message.sent_outside and message.echo_of_id is None for message in named):
+        pending.store_amendment(channel.pk, event)
 
 
 def _apply_contact(channel: Channel, event: ContactEvent) -> None:
@@ -208,28 +204,17 @@ def _apply_session(channel: Channel, event: SessionEvent) -> None:
 
 def _named(channel: Channel, provider_message_id: str) -> list[Message]:
     """The messages of this channel that a provider's id names, locked."""
-    named = Q(provider_message_id=provider_message_id) | Q(
-        pk__in=DeliveryAttempt.objects.filter(
-            channel=channel, provider_message_id=provider_message_id
-        ).values("message_id")
+    by_id = Message.objects.filter(
+        conversation__channel=channel, provider_message_id=provider_message_id
     )
-    found = Message.objects.select_for_update().filter(named)
-    return [message for message in found if _belongs(message, channel)]
-
-
-def _belongs(message: Message, channel: Channel) -> bool:
-    return (
-        message.conversation.channel_id == channel.pk
-        or message.attempts.filter(channel=channel).exists()
+    by_attempt = DeliveryAttempt.objects.filter(
+        channel=channel, provider_message_id=provider_message_id
     )
-
-
-def _change(message: Message, **values: Any) -> None:
-    for name, value in values.items():
-        setattr(message, name, value)
-    message.version += 1
-    message.save(update_fields=[*values, "version", "updated_at"])
-    live.message_changed(message)
+    # Found first and locked then: each by its index, and no other channel's row is waited for.
+    found = {*by_id.values_list("pk", flat=True), *by_attempt.values_list("message", flat=True)}
+    if not found:
+        return []
+    return list(Message.objects.select_for_update().filter(pk__in=found).order_by("pk"))
 
 
 def _outside_route(channel: Channel) -> Route | None:
@@ -250,9 +235,9 @@ def _quoted(conversation: Conversation, provider_message_id: str) -> Message | N
 HANDLERS: dict[type, Callable[[Channel, Any], None]] = {
     ReceiptEvent: _apply_receipt,
     MessageEvent: _apply_message,
-    MediaEvent: _apply_media,
-    EditEvent: _apply_edit,
-    RevokeEvent: _apply_revoke,
+    MediaEvent: _apply_amendment,
+    EditEvent: _apply_amendment,
+    RevokeEvent: _apply_amendment,
     ContactEvent: _apply_contact,
     SessionEvent: _apply_session,
     CallEvent: calls.note_incoming,

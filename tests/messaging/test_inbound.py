@@ -14,7 +14,7 @@ from django.utils import timezone
 from messaging import contacts, reading
 from messaging.inbound import apply, journal
 from messaging.inbound.receiving import Received
-from messaging.models import Contact, Conversation, InboundEvent, Message, ParkedReceipt
+from messaging.models import Contact, Conversation, InboundEvent, Message, PendingEvent
 from messaging.states import Outcome, Route
 from tests.messaging.support import accept, attempt_of, envelope, jobs, post, read_events, status
 
@@ -355,7 +355,7 @@ def test_telling_a_whole_story_again_and_in_another_order_ends_the_same(
             message.status,
             Message.objects.count(),
             conversation.unread_count,
-            ParkedReceipt.objects.count(),
+            PendingEvent.objects.count(),
         )
 
     for payload in story:

@@ -19,7 +19,7 @@ from channels_app import tasks as channel_tasks
 from channels_app.jobs import defer
 from messaging import care, delivery, lookups, sending, tasks
 from messaging.inbound import journal
-from messaging.models import DeliveryAttempt, InboundEvent, Message, ParkedReceipt
+from messaging.models import DeliveryAttempt, InboundEvent, Message, PendingEvent
 from messaging.states import Outcome, Route
 from tests.messaging.support import (
     accept,
@@ -550,13 +550,13 @@ def test_what_is_old_is_forgotten(channel: Channel) -> None:
     InboundEvent.objects.filter(pk=set_aside.pk).update(state="set_aside")
     age(InboundEvent.objects.exclude(pk=young.pk), received_at=dt.timedelta(days=31))
     for name in ("old", "new"):
-        ParkedReceipt.objects.create(channel=channel, provider_message_id=name, receipt="sent")
-    age(ParkedReceipt.objects.filter(provider_message_id="old"), received_at=dt.timedelta(days=8))
+        PendingEvent.objects.create(channel=channel, provider_message_id=name, kind="sent")
+    age(PendingEvent.objects.filter(provider_message_id="old"), received_at=dt.timedelta(days=8))
 
     care.forget_old()
 
     assert set(InboundEvent.objects.all()) == {young, pending, set_aside}
-    assert ParkedReceipt.objects.get().provider_message_id == "new"
+    assert PendingEvent.objects.get().provider_message_id == "new"
 
 
 def test_periodic_tasks_are_registered() -> None:
