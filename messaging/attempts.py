@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 # Some provider has the message: nothing is decided or waited for any more.
-_TAKEN = (states.Status.SENT, states.Status.DELIVERED, states.Status.READ)
+TAKEN = (states.Status.SENT, states.Status.DELIVERED, states.Status.READ)
 # How far the send may lie from the time that the ack's message tells.
 _UNNAMED_BEFORE, _UNNAMED_AFTER = dt.timedelta(minutes=10), dt.timedelta(seconds=10)
 
@@ -237,7 +237,7 @@ def settle(message: Message, attempts: Sequence[DeliveryAttempt], **decided: Any
         final=bool(decision) and waiting is None,
     )
     told = _error_to_tell(attempts, summary)
-    if summary.status in _TAKEN:
+    if summary.status in TAKEN:
         decided = {"next_attempt_at": None, "decision": ""}
     values = {
         "status": summary.status.value,
@@ -262,7 +262,7 @@ def _error_to_tell(
 
     A message that its first route took after all has nothing to explain.
     """
-    took = summary.status in _TAKEN
+    took = summary.status in TAKEN
     if not attempts or (took and summary.route == attempts[0].route):
         return None
     return next((a for a in attempts if a.error_code and a.outcome != Outcome.ACCEPTED), None)

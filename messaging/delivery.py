@@ -49,6 +49,21 @@ class _Send:
     outbound: OutboundMessage
 
 
+def run(message_id: str) -> dt.datetime | None:
+    """Deliver a message, and keep an error of our own from blocking its conversation for ever.
+
+    As `deliver`. After such an error the message is tried again a few times; then it is set aside
+    with the reason, and staff are alerted. Raises only while the database is away.
+    """
+    try:
+        return deliver(message_id)
+    except Exception as error:
+        if _is_database_away(error):
+            raise
+        log.exception("delivery failed by an error of ours", message=message_id)
+        return _note_fault(message_id, error)
+
+
 def deliver(message_id: str) -> dt.datetime | None:
     """Take a message as far as it goes now. Returns when to come back, or None when it is over.
 
@@ -99,6 +114,63 @@ def _decide(message_id: str) -> tuple[policy.Step, _Send | None]:
             outcomes.settle(message, attempts, next_attempt_at=None, decision=step.reason)
             log.info("message is given up", message=message_id, reason=step.reason)
     return step, send
+
+
+def _note_fault(message_id: str, error: Exception) -> dt.datetime | None:
+    """Record a failed delivery. Returns when to try again, None where the message is set aside."""
+    with transaction.atomic():
+        message = Message.objects.select_for_update().filter(pk=message_id).first()
+        if message is None:
+            return None
+        message.faults += 1
+        step = policy.after_fault(message.faults, now=timezone.now())
+        until = step.until if isinstance(step, policy.Wait) else None
+        Message.objects.filter(pk=message_id).update(faults=message.faults)
+        if until is None:
+            log.error("message is set aside", message=message_id)
+            channel = message.conversation.channel
+            breakers.note_refused(channel, code=step.reason, detail=type(error).__name__)
+        try:
+            with transaction.atomic():
+                attempts = outcomes.of(message)
+                if until is None:
+                    outcomes.close_abandoned(attempts)
+                outcomes.settle(message, attempts, next_attempt_at=until, decision=step.reason)
+        except Exception as again:
+            if _is_database_away(again):
+                raise
+            # The error is in what derives the status: only what is certain is written.
+            _set_aside_plainly(message_id, until, step.reason)
+    if until is not None:
+        _tell_those_behind(message_id, until)
+    return until
+
+
+def _set_aside_plainly(message_id: str, until: dt.datetime | None, reason: str) -> None:
+    status = {}
+    if until is None:
+        tried = DeliveryAttempt.objects.filter(message__id=message_id)
+        lost = {"error_code": "worker_lost", "finished_at": timezone.now()}
+        tried.filter(outcome=states.Outcome.STARTED).update(outcome=states.Outcome.UNKNOWN, **lost)
+        may_be_sent = tried.filter(outcome=states.Outcome.UNKNOWN).exists()
+        status = {"status": states.Status.UNCONFIRMED if may_be_sent else states.Status.REJECTED}
+    chosen = Message.objects.filter(pk=message_id)
+    chosen.exclude(status__in=outcomes.TAKEN).update(
+        **status,
+        decision=reason,
+        next_attempt_at=until,
+        version=F("version") + 1,
+        updated_at=timezone.now(),
+    )
+
+
+def _is_database_away(error: BaseException | None) -> bool:
+    """Whether this error, or what it was raised from, says that the database cannot be asked."""
+    while error is not None:
+        if isinstance(error, _DATABASE_AWAY):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _tell_those_behind(message_id: str, until: dt.datetime) -> None:

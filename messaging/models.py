@@ -222,6 +222,8 @@ class Message(models.Model):
         _("round route"), max_length=10, choices=RoundRoute, default=RoundRoute.OFFICIAL
     )
     round_started_at = models.DateTimeField(_("round started at"), null=True, blank=True)
+    # How often an error of Alterna's own ended its delivery in this round.
+    faults = models.PositiveSmallIntegerField(default=0, editable=False)
     version = models.PositiveIntegerField(_("version"), default=1)
 
     # The provider's id of a received message, or of one that was sent outside Alterna.

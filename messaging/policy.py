@@ -32,6 +32,11 @@ RECIPIENT_WINDOW = dt.timedelta(seconds=RECIPIENT_BURST * RECIPIENT_SECONDS)
 NEW_CHAT_REFUSALS, NEW_CHAT_REFUSALS_WITHIN = 2, dt.timedelta(hours=1)
 _NEW_CHATS_STOPPED, _REFUSED_BY_WHATSAPP = "463", frozenset({"ack_error", "error"})
 
+# Seconds before a delivery runs again in which Alterna itself failed; then a person must look.
+FAULT_BACKOFF = (2, 10, 30, 60)
+FAULT_TRIES = len(FAULT_BACKOFF) + 1
+INTERNAL_ERROR = "internal_error"
+
 # What a message waits for whose turn has not come.
 TURN = "waiting_turn"
 # What is waited for until a place that was given; with other limits there are other places.
@@ -54,6 +59,7 @@ FINAL_REASONS = frozenset(
         "fallback_full",
         "held",
         "inactive",
+        INTERNAL_ERROR,
     }
 )
 
@@ -75,6 +81,7 @@ REASONS: dict[str, str | Promise] = {
     "waiting_recipient": _("WhatsApp limits how much one customer gets; waiting for a free place."),
     TURN: _("An earlier message to this customer waits; this one goes out after it."),
     "waiting_new_chat": _("Waiting for a free place in the day's limit of new customers."),
+    "waiting_internal_error": _("An error in Alterna stopped the delivery; trying again soon."),
     "fallback_retry": _("The fallback may be available again."),
     "no_fallback": _("The channel has no working fallback."),
     "never_fall_back": _("This refusal must not be gone around."),
@@ -90,6 +97,7 @@ REASONS: dict[str, str | Promise] = {
     "fallback_full": _("The fallback's limit per minute leaves no place for it in time."),
     "held": _("Nothing confirmed the send: a person must look."),
     "inactive": _("The channel is not active."),
+    INTERNAL_ERROR: _("An error in Alterna stopped the delivery each time: a person must look."),
 }
 
 
@@ -216,6 +224,17 @@ def next_step(
     else:
         step = _after_official(tried, rules, to_fallback, now=now)
     return _by_main_route(step, message, rules, limits, to_fallback, now=now)
+
+
+def after_fault(faults: int, *, now: dt.datetime) -> Wait | Hold:
+    """Return what to do with a message whose delivery failed by an error of Alterna's own.
+
+    `faults` are those of the present round, this one included.
+    """
+    if faults >= FAULT_TRIES:
+        return Hold(INTERNAL_ERROR)
+    pause = dt.timedelta(seconds=_backoff(FAULT_BACKOFF, faults))
+    return Wait(now + pause, "waiting_internal_error")
 
 
 def _by_main_route(

@@ -32,9 +32,10 @@ class NotYet(Exception):
 
 
 class _RunAgainWhenDue(procrastinate.BaseRetryStrategy):
-    """Put a waiting job back at its time; after an error of ours, try again with a pause.
+    """Put a waiting job back at its time; while the database is away, try again with a pause.
 
-    Either way the job keeps its place before the later messages of its conversation.
+    Either way the job keeps its place before the later messages of its conversation. How long an
+    error of Alterna's own is worth another try, the policy says (`delivery.run`).
     """
 
     def get_retry_decision(
@@ -109,7 +110,7 @@ def _waits(queueing_lock: str) -> bool:
 def deliver(message_id: str) -> None:
     from messaging import delivery
 
-    until = delivery.deliver(message_id)
+    until = delivery.run(message_id)
     if until is not None:
         raise NotYet(until)
 

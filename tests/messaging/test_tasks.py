@@ -15,9 +15,11 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 from procrastinate.exceptions import AlreadyEnqueued
 
+from channels_app import incidents
 from channels_app import tasks as channel_tasks
 from channels_app.jobs import defer
-from messaging import care, delivery, lookups, sending, tasks
+from channels_app.models import Incident
+from messaging import care, delivery, lookups, policy, sending, tasks
 from messaging.inbound import journal
 from messaging.models import DeliveryAttempt, InboundEvent, Message, PendingEvent
 from messaging.states import Outcome, Route
@@ -309,6 +311,88 @@ def test_a_job_that_fails_by_an_error_of_ours_runs_again(
     run_jobs()
     message.refresh_from_db()
     assert message.status == "sent"
+
+
+@with_worker
+def test_a_message_whose_delivery_always_fails_is_set_aside_and_blocks_nobody(
+    wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = accept(wired, text="1"), accept(wired, text="2")
+    real, tries = delivery._outbound, []
+
+    def broken(message: Message, attempt: DeliveryAttempt) -> Any:
+        if message.pk == first.pk:
+            tries.append(message.decision)
+            raise ZeroDivisionError("a bug of ours")
+        return real(message, attempt)
+
+    monkeypatch.setattr(delivery, "_outbound", broken)
+    for _ in range(20):
+        run_jobs()
+        make_due()
+    for message in (first, second):
+        message.refresh_from_db()
+
+    assert tries == ["", *["waiting_internal_error"] * (policy.FAULT_TRIES - 1)]
+    assert (first.status, first.decision) == ("rejected", "internal_error")
+    assert (first.next_attempt_at, attempts(first)) == (None, [])
+    assert second.status == "sent"
+    assert jobs() == []
+    incident = Incident.objects.get()
+    assert (incident.channel, incident.reason) == (wired, "internal_error")
+    assert incident.detail == "ZeroDivisionError"
+    assert incidents.headline(incident)
+    care.sweep()
+    assert jobs() == []
+
+    monkeypatch.undo()
+    sending.retry_message(first, route="official", user=None)
+    run_jobs()
+    first.refresh_from_db()
+    assert (first.status, first.faults) == ("sent", 0)
+
+
+@with_worker
+def test_what_may_have_been_sent_before_our_error_is_held_not_sent_again(
+    wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the error is in the very code that writes down what a message is."""
+    message = accept(wired)
+
+    def broken(*args: Any, **kwargs: Any) -> None:
+        if graph.sends():
+            raise ZeroDivisionError("a bug of ours")
+        real(*args, **kwargs)
+
+    real = delivery.outcomes.settle
+    monkeypatch.setattr(delivery.outcomes, "settle", broken)
+    for _ in range(20):
+        run_jobs()
+        make_due()
+    message.refresh_from_db()
+
+    assert (message.status, message.decision) == ("unconfirmed", "internal_error")
+    assert [attempt.outcome for attempt in attempts(message)] == ["unknown"]
+    assert len(graph.sends()) == 1
+    assert jobs() == []
+
+
+@with_worker
+def test_a_database_that_is_away_is_no_error_of_ours(
+    wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(message_id: str) -> None:
+        raise OperationalError("gone")
+
+    message = accept(wired)
+    monkeypatch.setattr(delivery, "deliver", away)
+    for _ in range(3 * policy.FAULT_TRIES):
+        run_jobs()
+        make_due()
+    monkeypatch.undo()
+    run_jobs()
+    message.refresh_from_db()
+    assert (message.status, message.faults) == ("sent", 0)
 
 
 @pytest.mark.parametrize(("attempts", "seconds"), [(0, 1), (3, 8), (6, 60), (100, 60)])

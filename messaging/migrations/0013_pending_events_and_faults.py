@@ -19,6 +19,11 @@ def move_errors(apps: Any, schema_editor: Any) -> None:
 class Migration(migrations.Migration):
     dependencies = [("messaging", "0012_withheld")]
     operations = [
+        migrations.AddField(
+            model_name="message",
+            name="faults",
+            field=models.PositiveSmallIntegerField(default=0, editable=False),
+        ),
         migrations.RemoveConstraint(model_name="parkedreceipt", name="parked_receipt_once"),
         migrations.RenameModel(old_name="ParkedReceipt", new_name="PendingEvent"),
         migrations.RenameField(model_name="pendingevent", old_name="receipt", new_name="kind"),
