@@ -180,7 +180,7 @@ def close_abandoned(attempts: Sequence[DeliveryAttempt]) -> None:
         attempt.finished_at = timezone.now()
         _set_error(
             attempt,
-            code="worker_lost",
+            code=policy.WORKER_LOST,
             title=gettext_noop("The process that was sending it ended before the answer came"),
             detail="",
         )

@@ -146,6 +146,19 @@ class MediaUpload(models.Model):
         return f"{self.media_id} {self.provider_media_id}"
 
 
+# Messages on their way: `policy` gives each reason to wait this prefix, and no final one.
+UNFINISHED = Q(
+    Q(decision="") | Q(decision__startswith="waiting_"),
+    direction="out",
+    status__in=[
+        states.Status.QUEUED.value,
+        states.Status.SENDING.value,
+        states.Status.UNCONFIRMED.value,
+        states.Status.REJECTED.value,
+    ],
+)
+
+
 class Message(models.Model):
     """One message, either way. Status and route of an outgoing one are derived from its attempts.
 
@@ -279,6 +292,7 @@ class Message(models.Model):
             models.Index(fields=["conversation", "-created_at", "-id"]),
             models.Index(fields=["conversation", "updated_at"]),
             models.Index(fields=["updated_at"], name="message_updated"),
+            models.Index(fields=["updated_at"], condition=UNFINISHED, name="message_unfinished"),
             models.Index(
                 fields=["client_reference"],
                 condition=~Q(client_reference=""),

@@ -36,6 +36,8 @@ _NEW_CHATS_STOPPED, _REFUSED_BY_WHATSAPP = "463", frozenset({"ack_error", "error
 FAULT_BACKOFF = (2, 10, 30, 60)
 FAULT_TRIES = len(FAULT_BACKOFF) + 1
 INTERNAL_ERROR = "internal_error"
+# The error of an attempt whose worker was taken for dead.
+WORKER_LOST = "worker_lost"
 
 # What a message waits for whose turn has not come.
 TURN = "waiting_turn"
@@ -103,11 +105,15 @@ REASONS: dict[str, str | Promise] = {
 
 @dataclass(frozen=True, slots=True)
 class MessageFacts:
-    """`round_started_at` is when the message, or its latest retry by a person, was asked for."""
+    """`round_started_at` is when the message, or its latest retry by a person, was asked for.
+
+    `send_seconds` is how long a send by the main route takes at most.
+    """
 
     round: int
     round_route: Literal["official", "fallback"]
     round_started_at: dt.datetime
+    send_seconds: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +371,11 @@ def _after_official(
     last = tried[-1]
     ended = last.finished_at or now
     if last.outcome == Outcome.UNKNOWN:
-        until = ended + dt.timedelta(seconds=rules.confirm_seconds)
+        wait: float = rules.confirm_seconds
+        if last.error_code == WORKER_LOST:
+            # It may only have been cut off from the database, and still be sending.
+            wait = max(wait, to_fallback.message.send_seconds)
+        until = ended + dt.timedelta(seconds=wait)
         if now < until:
             return Wait(until, "waiting_confirmation")
         if rules.on_unconfirmed == "hold" or rules.fallback is None:

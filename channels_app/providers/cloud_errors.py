@@ -252,6 +252,7 @@ _WORDS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("server_error", _("The provider failed in the middle of sending"), _P, _RETRY, _UNPROVEN),
     ("client_error", _("The program that talks to the provider failed"), _P, _RETRY, _UNPROVEN),
     ("worker_lost", _("The process that was sending ended"), _P, _RETRY, _UNPROVEN),
+    ("taken_over", _("Another process went on with the message"), _R, _RETRY, _NOT_SENT),
     ("internal_error", _("An error in Alterna stopped the delivery"), _P, _RETRY,
      _("The message is set aside; whoever runs Alterna finds the error in its log.")),
     ("not_configured", _("The connection is not configured"), _C, _ALARM, _SETUP),

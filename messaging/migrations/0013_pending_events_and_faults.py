@@ -67,4 +67,16 @@ class Migration(migrations.Migration):
                 name="message_provider_id_once_per_conversation",
             ),
         ),
+        migrations.AddIndex(
+            model_name="message",
+            index=models.Index(
+                condition=models.Q(
+                    models.Q(("decision", ""), ("decision__startswith", "waiting_"), _connector="OR"),
+                    ("direction", "out"),
+                    ("status__in", ["queued", "sending", "unconfirmed", "rejected"]),
+                ),
+                fields=["updated_at"],
+                name="message_unfinished",
+            ),
+        ),
     ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
@@ -296,7 +297,7 @@ def test_waking_a_conversation_leaves_the_others_asleep(channel: Channel) -> Non
 def test_a_job_that_fails_by_an_error_of_ours_runs_again(
     wired: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(message_id: str) -> None:
+    def broken(*args: Any) -> None:
         raise ZeroDivisionError
 
     message = accept(wired)
@@ -381,7 +382,7 @@ def test_what_may_have_been_sent_before_our_error_is_held_not_sent_again(
 def test_a_database_that_is_away_is_no_error_of_ours(
     wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(message_id: str) -> None:
+    def away(*args: Any) -> None:
         raise OperationalError("gone")
 
     message = accept(wired)
@@ -527,6 +528,33 @@ def test_the_other_jobs_of_a_dead_worker_are_ended(channel: Channel) -> None:
     assert InboundEvent.objects.get().state == "done"
 
 
+@with_worker
+def test_a_worker_that_was_taken_for_dead_begins_nothing_any_more(
+    wired: Channel, graph: Provider, wwebjs: Provider
+) -> None:
+    """It was cut off before it asked the provider; another one has taken the message over."""
+    wired.confirm_seconds = 0
+    wired.save()
+    message = accept(wired)
+    first, second = [True], [True]
+    _, send = delivery._decide(str(message.pk), lambda: first[0])
+    assert send is not None
+    first[0] = False
+    delivery.deliver(str(message.pk), lambda: second[0])
+    message.refresh_from_db()
+    # What the first one may have begun can last so long; the fallback must not overtake it.
+    assert message.next_attempt_at is not None
+    wait = (message.next_attempt_at - timezone.now()).total_seconds()
+    assert wired.request_timeout_seconds < wait < wired.request_timeout_seconds + 11
+
+    send.attempt.started_at -= delivery.FRESH * 2
+    result = delivery._ask_provider(send, lambda: first[0])
+    assert getattr(result, "code", "") == "taken_over"
+    assert (graph.sends(), wwebjs.sends()) == ([], [])
+    assert delivery.deliver(str(message.pk), lambda: first[0]) is None
+    assert len(attempts(message)) == 1
+
+
 # -- the sweep -------------------------------------------------------------------------------------
 
 
@@ -599,6 +627,33 @@ def test_the_sweep_finds_one_among_many_that_wait(channel: Channel) -> None:
     age(Message.objects.all(), updated_at=LONG_AGO)
     care.sweep()
     assert len(jobs()) == 601
+
+
+def test_the_sweep_reads_neither_what_is_over_nor_what_has_a_job(channel: Channel) -> None:
+    """However many rejected messages there ever were, and however many wait."""
+    left = accept(channel)
+    clear_jobs()
+    accept(channel, to="+5511977776666")
+    Message.objects.bulk_create(
+        Message(
+            conversation=left.conversation,
+            direction="out",
+            status="rejected",
+            decision="no_fallback",
+            created_at=left.created_at,
+        )
+        for _ in range(2000)
+    )
+    age(Message.objects.all(), updated_at=LONG_AGO)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE messaging_message")
+    found = care.abandoned_messages(timezone.now())
+    plan = found.explain(analyze=True)
+    assert "message_unfinished" in plan
+    assert "Anti Join" in plan
+    with CaptureQueriesContext(connection) as queries:
+        assert list(found) == [left]
+    assert len(queries) == 1
 
 
 @with_worker
