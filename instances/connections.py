@@ -17,7 +17,7 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import structlog
 from django.db import connection as database
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -57,9 +57,10 @@ LINKING_FOR = dt.timedelta(minutes=30)
 # Our clock and the server's may differ by so much.
 SKEW = dt.timedelta(minutes=2)
 # A probe that was claimed and never came back is due again after this.
-LEASE = dt.timedelta(seconds=30)
+LEASE = dt.timedelta(seconds=90)
 PROBES_AT_A_TIME = 8
-MOST_PROBES = 64
+# After so long no more are taken: other jobs of this worker's queue wait.
+ROUND_SECONDS = 10.0
 # What is written here; the rest of the row belongs to the receive mode.
 _OURS = (
     "state", "state_code", "state_detail", "state_changed_at", "checked_at", "probe_at",
@@ -301,7 +302,10 @@ def _receive_again(session: WhatsAppSession, *, user: User | None) -> None:
 
 def probe_due() -> None:
     """Ask every instance whose time has come, several at a time; a slow one holds up no other."""
-    _for_each(probe, _claim())
+    deadline, asked = time.monotonic() + ROUND_SECONDS, set[int]()
+    while time.monotonic() < deadline and (ids := _claim(asked)):
+        _for_each(probe, ids)
+        asked.update(ids)
 
 
 def probe(session_id: int) -> None:
@@ -721,8 +725,12 @@ def _wait(reached: Callable[[], bool]) -> bool:
     return True
 
 
-def _claim() -> list[int]:
-    """Take the due sessions, so that no other worker asks them meanwhile; the longest due first."""
+def _claim(asked: Collection[int] = ()) -> list[int]:
+    """Take due sessions, so that no other worker asks them meanwhile; those wanted at once first.
+
+    No more than are asked at a time: the lease begins with the question, and outlasts it. Those
+    that were `asked` in this round wait for the next one.
+    """
     now = timezone.now()
     with transaction.atomic():
         due = WhatsAppSession.objects.select_for_update(skip_locked=True, of=("self",)).filter(
@@ -730,7 +738,8 @@ def _claim() -> list[int]:
             channel__kind=Channel.Kind.BAILEYS,
             channel__active=True,
         )
-        taken = list(due.order_by("probe_at").values_list("pk", flat=True)[:MOST_PROBES])
+        due = due.exclude(pk__in=asked).order_by(F("probe_at").asc(nulls_first=True))
+        taken = list(due.values_list("pk", flat=True)[:PROBES_AT_A_TIME])
         WhatsAppSession.objects.filter(pk__in=taken).update(probe_at=now + LEASE)
     return taken
 

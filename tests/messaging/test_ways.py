@@ -134,6 +134,14 @@ def test_only_one_message_claims_a_probe(broken: Channel) -> None:
     assert claims == [True, False, False]
 
 
+def test_a_probe_without_a_time_is_due_and_can_be_claimed(broken: Channel) -> None:
+    Channel.objects.filter(pk=broken.pk).update(breaker_probe_at=None)
+    broken.refresh_from_db()
+    assert breakers.probe_is_due(broken, Route.OFFICIAL, timezone.now())
+    claims = [breakers.claim_probe(broken, Route.OFFICIAL, timezone.now()) for _ in range(2)]
+    assert claims == [True, False]
+
+
 def test_saving_the_channel_lets_the_next_message_try(broken: Channel, graph: Provider) -> None:
     graph.plays("ok", forever=True)
     broken.access_token = "EAAnew"
