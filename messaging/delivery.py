@@ -219,10 +219,10 @@ def _tell_those_behind(message_id: str, until: dt.datetime) -> None:
         _say_of(behind, decision=policy.TURN, next_attempt_at=until)
 
 
-def give_places_anew(channel: Channel) -> None:
-    """Have the messages ask again that wait for a place by the limits that a channel had."""
+def give_places_anew(channel_id: int) -> None:
+    """Reschedule throttled messages after a channel's limits changed."""
     waiting = Message.objects.filter(
-        Q(conversation__channel=channel) | Q(conversation__channel__fallback_channel=channel),
+        Q(conversation__channel=channel_id) | Q(conversation__channel__fallback_channel=channel_id),
         next_attempt_at__isnull=False,
         decision__in=policy.PLACES,
     )

@@ -92,6 +92,13 @@ def enqueue_reading(source: str, source_key: str) -> None:
         defer(read_inbound, lock=name, queueing_lock=name, source=source, source_key=source_key)
 
 
+def enqueue_rescheduling(channel_id: int) -> None:
+    """Have the throttled messages of a channel ask again once the present transaction commits."""
+    name = f"rescheduling:{channel_id}"
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        defer(reschedule_throttled, lock=name, queueing_lock=name, channel_id=channel_id)
+
+
 def enqueue_fetch(media_id: str, *, at: dt.datetime | None = None) -> None:
     """Have a received file fetched, now or at a time, once the present transaction commits."""
     name = f"media:{media_id}"
@@ -137,6 +144,14 @@ def fetch_media(media_id: str) -> None:
     from messaging import media
 
     media.fetch(media_id)
+
+
+# No retry: a message that was left waits until the time that it was told.
+@app.task(name="messaging.reschedule_throttled", queue="care", priority=CARE)
+def reschedule_throttled(channel_id: int) -> None:
+    from messaging import delivery
+
+    delivery.give_places_anew(channel_id)
 
 
 @app.periodic(cron="* * * * * */5")
