@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db.models import F
@@ -62,7 +62,7 @@ def skipped(counts: Mapping[str, int]) -> str:
     return ", ".join(sorted(kind for kind in counts if not kind.endswith("Event")))[:200]
 
 
-def channels_of(source: str, source_key: str) -> dict[str, Channel]:
+def channels_of(source: str, source_key: str) -> Mapping[str, Channel]:
     """Return the channels that a source's events may speak of, by the provider's key.
 
     The source key is the channel whose secret came with the event. A Cloud event speaks of every
@@ -72,14 +72,35 @@ def channels_of(source: str, source_key: str) -> dict[str, Channel]:
     if signer is None:
         return {}
     if source == InboundEvent.Source.CLOUD:
-        return {
-            channel.phone_number_id: channel
-            for channel in Channel.objects.filter(kind=Channel.Kind.OFFICIAL)
-            if channel.app_secret == signer.app_secret
-        }
+        return _ChannelsOfApp(signer)
     if source == InboundEvent.Source.WWEBJS:
         return {signer.wwebjs_session_id: signer}
     return {signer.instance_name: signer}
+
+
+class _ChannelsOfApp(Mapping[str, Channel]):
+    """The channels with one app secret, each read when an event first names it."""
+
+    def __init__(self, signer: Channel) -> None:
+        self._secret = signer.app_secret
+        self._known: dict[str, Channel | None] = {}
+
+    def __getitem__(self, phone_number_id: str) -> Channel:
+        if phone_number_id not in self._known:
+            named = Channel.objects.filter(
+                kind=Channel.Kind.OFFICIAL, phone_number_id=phone_number_id
+            ).first()
+            ours = phone_number_id and named is not None and named.app_secret == self._secret
+            self._known[phone_number_id] = named if ours else None
+        if (channel := self._known[phone_number_id]) is None:
+            raise KeyError(phone_number_id)
+        return channel
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key, channel in self._known.items() if channel is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
