@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from channels_app import incidents
@@ -47,7 +48,8 @@ def claim_probe(channel: Channel, route: str, now: dt.datetime) -> bool:
     """Take the one try that is due; False where another message was faster."""
     prefix = _prefix(route)
     tries = getattr(channel, f"{prefix}_probes") + 1
-    claimed = _rows(channel, prefix).filter(**{f"{prefix}_probe_at__lte": now})
+    due = Q(**{f"{prefix}_probe_at": None}) | Q(**{f"{prefix}_probe_at__lte": now})
+    claimed = _rows(channel, prefix).filter(due)
     return bool(
         claimed.update(
             **{

@@ -88,6 +88,8 @@ def try_credentials(channel_id: int) -> None:
     name="channels_app.probe_due_sessions",
     queue="care",
     priority=CARE,
+    # Servers that hang must not fill the workers with rounds that wait for them.
+    lock="probe_due_sessions",
     queueing_lock="probe_due_sessions",
 )
 def probe_due_sessions(timestamp: int) -> None:

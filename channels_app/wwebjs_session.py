@@ -22,7 +22,8 @@ import hashlib
 import random
 import re
 import shlex
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,7 +34,7 @@ import segno
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -72,9 +73,10 @@ ANNOUNCED_FOR = dt.timedelta(minutes=2)
 # A probe that was claimed and never came back is due again after this.
 LEASE = dt.timedelta(seconds=30)
 PROBES_AT_A_TIME = 8
-MOST_PROBES = 64
 # So long after a command the server may still be carrying it out.
 SETTLING = dt.timedelta(seconds=20)
+# After so long no more are taken: other jobs of this worker's queue wait.
+ROUND_SECONDS = 10.0
 _LINKED = (State.QR, State.PAIRING, State.CONNECTED, State.READY)
 
 
@@ -379,7 +381,10 @@ def probe_due() -> None:
     missing = Channel.objects.filter(fallback=Channel.Fallback.WWEBJS, wwebjs_session=None)
     for channel in missing:
         channel_saved(Channel, channel)
-    _for_each(probe, _claim())
+    deadline, asked = time.monotonic() + ROUND_SECONDS, set[int]()
+    while time.monotonic() < deadline and (ids := _claim(asked)):
+        _for_each(probe, ids)
+        asked.update(ids)
 
 
 def probe(channel_id: int) -> None:
@@ -770,14 +775,19 @@ def _current(channel: Channel) -> SessionState:
     return replace(stored_state(row), qr_seen_at=session.qr_seen_at if session else None)
 
 
-def _claim() -> list[int]:
-    """Take the due sessions, so that no other worker asks them meanwhile; the longest due first."""
+def _claim(asked: Collection[int] = ()) -> list[int]:
+    """Take due sessions, so that no other worker asks them meanwhile; those wanted at once first.
+
+    No more than are asked at a time: the lease begins with the question, and outlasts it. Those
+    that were `asked` in this round wait for the next one.
+    """
     now = timezone.now()
     with transaction.atomic():
         due = WwebjsSession.objects.select_for_update(skip_locked=True, of=("self",)).filter(
             Q(probe_at=None) | Q(probe_at__lte=now), channel__fallback=Channel.Fallback.WWEBJS
         )
-        taken = list(due.order_by("probe_at").values_list("pk", "channel_id")[:MOST_PROBES])
+        due = due.exclude(channel_id__in=asked).order_by(F("probe_at").asc(nulls_first=True))
+        taken = list(due.values_list("pk", "channel_id")[:PROBES_AT_A_TIME])
         WwebjsSession.objects.filter(pk__in=[pk for pk, _ in taken]).update(probe_at=now + LEASE)
     return [channel_id for _, channel_id in taken]
 

@@ -31,9 +31,15 @@ from django.utils.translation import gettext as _  # noqa: E402
 from channels_app.providers import media_types  # noqa: E402
 from config import webhook_urls  # noqa: E402
 from instances.receiving import MOST_BYTES  # noqa: E402
+from messaging import webhooks  # noqa: E402
 from messaging.api.parsers import ROOM  # noqa: E402
 from messaging.consumers import LiveConsumer  # noqa: E402
 
+# The largest body that a receiver takes, by the beginning of its path; else MOST_BYTES.
+LIMITS = {
+    "/api/webhooks/cloud": webhooks.MOST_BYTES,
+    "/api/webhooks/wwebjs/": webhooks.MOST_WWEBJS_BYTES,
+}
 MOST_PAGE_BYTES = media_types.MOST_BYTES + ROOM
 
 
@@ -73,6 +79,24 @@ def _length(scope: Any) -> int:
     return int(given) if given.isdigit() else 0
 
 
+def bounded(scope: Any, receive: Any) -> Any:
+    """Return `receive` without what of a body is more than its receiver takes, and a byte.
+
+    Nobody is authenticated yet. The rest is read all the same, so that the sender gets its answer.
+    """
+    path = scope["path"]
+    left = 1 + next((most for start, most in LIMITS.items() if path.startswith(start)), MOST_BYTES)
+
+    async def receive_bounded() -> Any:
+        nonlocal left
+        message = await receive()
+        body = message.get("body", b"")[:left]
+        left -= len(body)
+        return {**message, "body": body} if "body" in message else message
+
+    return receive_bounded
+
+
 class WebhookHandler(ASGIHandler):
     """Django without middleware: receivers are native async and prove their callers themselves.
 
@@ -86,7 +110,7 @@ class WebhookHandler(ASGIHandler):
         that has gone is not looked for: its event is stored all the same.
         """
         try:
-            body = await self.read_body(receive)
+            body = await self.read_body(bounded(scope, receive))
         except RequestAborted:
             return
         set_script_prefix(get_script_prefix(scope))

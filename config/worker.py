@@ -22,7 +22,7 @@ from procrastinate.app import WorkerOptions
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import ConnectorException
-from procrastinate.jobs import Notification
+from procrastinate.jobs import Job, Notification
 from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.worker import Worker
 
@@ -113,6 +113,19 @@ class _Worker(Worker):
         while known != self._told:
             known = self._told
             await super()._fetch_and_process_jobs()  # type: ignore[no-untyped-call]
+
+    async def _persist_job_status(self, job: Job, **ending: Any) -> None:  # type: ignore[override]
+        """Leave a job alone that was given to another worker while this one seemed to be dead."""
+        row = await self.app.connector.execute_query_one_async(
+            "SELECT count(*) AS ours FROM procrastinate_jobs"
+            " WHERE id = %(id)s AND status = 'doing' AND attempts = %(attempts)s",
+            id=job.id,
+            attempts=job.attempts,
+        )
+        if row["ours"]:
+            await super()._persist_job_status(job=job, **ending)
+        else:
+            log.warning("a job was taken over by another worker", job=job.id)
 
     async def _update_heartbeat(self) -> None:
         assert self.worker_id is not None

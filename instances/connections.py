@@ -17,7 +17,7 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import structlog
 from django.db import connection as database
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -76,9 +76,10 @@ SKEW = dt.timedelta(minutes=2)
 # that something changed: the server counts its messages for that answer.
 NUMBER_EVERY = dt.timedelta(minutes=5)
 # A probe that was claimed and never came back is due again after this.
-LEASE = dt.timedelta(seconds=30)
+LEASE = dt.timedelta(seconds=90)
 PROBES_AT_A_TIME = 8
-MOST_PROBES = 64
+# After so long no more are taken: other jobs of this worker's queue wait.
+ROUND_SECONDS = 10.0
 # What is written here; the rest of the row belongs to the receive mode.
 _OURS = (
     "state", "state_code", "state_detail", "state_changed_at", "checked_at", "probe_at",
@@ -341,7 +342,10 @@ def _receive_again(session: WhatsAppSession, *, user: User | None) -> None:
 
 def probe_due() -> None:
     """Ask every instance whose time has come, several at a time; a slow one holds up no other."""
-    _probe_all(_claim())
+    deadline, asked = time.monotonic() + ROUND_SECONDS, set[int]()
+    while time.monotonic() < deadline and (ids := _claim(asked)):
+        _probe_all(ids)
+        asked.update(ids)
 
 
 def probe_server(url: str) -> None:
@@ -812,10 +816,11 @@ def _wait(reached: Callable[[], bool]) -> bool:
     return True
 
 
-def _claim(*, url: str = "") -> list[int]:
-    """Take the due sessions, so that no other worker asks them meanwhile; the longest due first.
+def _claim(asked: Collection[int] = (), *, url: str = "") -> list[int]:
+    """Take due sessions, so that no other worker asks them meanwhile; those wanted at once first.
 
-    Of one server all that are due.
+    No more than are asked at a time: the lease begins with the question, and outlasts it. Those
+    that were `asked` in this round wait for the next one. Of one server (`url`) all that are due.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -826,8 +831,9 @@ def _claim(*, url: str = "") -> list[int]:
         )
         if url:
             due = due.filter(channel__evolution_url=url)
-        ids = due.order_by("probe_at").values_list("pk", flat=True)
-        taken = list(ids if url else ids[:MOST_PROBES])
+        due = due.exclude(pk__in=asked).order_by(F("probe_at").asc(nulls_first=True))
+        ids = due.values_list("pk", flat=True)
+        taken = list(ids if url else ids[:PROBES_AT_A_TIME])
         WhatsAppSession.objects.filter(pk__in=taken).update(probe_at=now + LEASE)
     return taken
 

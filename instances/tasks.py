@@ -70,6 +70,8 @@ def probe_connection(session_id: int) -> None:
     name="instances.probe_due_connections",
     queue="care",
     priority=CARE,
+    # Servers that hang must not fill the workers with rounds that wait for them.
+    lock="probe_due_connections",
     queueing_lock="probe_due_connections",
 )
 def probe_due_connections(timestamp: int) -> None:

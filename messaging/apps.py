@@ -4,7 +4,6 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.contrib.auth.signals import user_logged_out
-from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 from django.utils.translation import gettext_lazy as _
 
@@ -28,11 +27,10 @@ class MessagingConfig(AppConfig):
 
 
 def _ask_again(instance: Any, created: bool, **kwargs: Any) -> None:
-    from messaging import delivery
+    from messaging import tasks
 
     if not created:
-        # Later: who sends locks a message first and its channel then.
-        transaction.on_commit(lambda: delivery.give_places_anew(instance))
+        tasks.enqueue_rescheduling(instance.pk)
 
 
 def _push_channel(channel: Any, **kwargs: Any) -> None:

@@ -12,25 +12,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
 from channels_app.providers.base import Accepted, Rejected, SendError, Unknown
-from channels_app.providers.cloud_errors import NO_REASON, strictness
+from channels_app.providers.cloud_errors import NO_REASON
 from channels_app.providers.evolution import RESERVED_PREFIX
-from messaging import live, phones, policy, states, tasks, ways
+from messaging import amendments, live, pending, phones, policy, states, tasks, ways
 from messaging.content import MEDIA_TYPES
 from messaging.inbound.cloud import web_message_id
-from messaging.models import Conversation, DeliveryAttempt, Message, ParkedReceipt
+from messaging.models import Conversation, DeliveryAttempt, Message
 from messaging.states import Outcome, Receipt, Route
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 # Some provider has the message: nothing is decided or waited for any more.
-_TAKEN = (states.Status.SENT, states.Status.DELIVERED, states.Status.READ)
+TAKEN = (states.Status.SENT, states.Status.DELIVERED, states.Status.READ)
 # How far the send may lie from the time that the ack's message tells.
 _UNNAMED_BEFORE, _UNNAMED_AFTER = dt.timedelta(minutes=10), dt.timedelta(seconds=10)
 
@@ -48,11 +48,11 @@ def find(*, channel_id: int, reference: str, provider_message_id: str) -> Delive
     """Return the attempt of this channel that a provider's event names, by reference or by id.
 
     The caller holds a transaction. Where None is returned, no worker can learn the id before it
-    ends: a receipt that is parked in it will be found.
+    ends: an event that it stores as pending will be found.
     """
     if attempt := _find_by_reference(reference, channel_id=channel_id):
         return attempt
-    _lock_id(channel_id, provider_message_id)
+    pending.lock_id(channel_id, provider_message_id)
     of_channel = DeliveryAttempt.objects.filter(channel_id=channel_id).order_by("-id")
     if named := of_channel.filter(provider_message_id=provider_message_id).first():
         return named
@@ -187,7 +187,7 @@ def close_abandoned(attempts: Sequence[DeliveryAttempt]) -> None:
         attempt.finished_at = timezone.now()
         _set_error(
             attempt,
-            code="worker_lost",
+            code=policy.WORKER_LOST,
             title=gettext_noop("The process that was sending it ended before the answer came"),
             detail="",
         )
@@ -227,25 +227,6 @@ def confirm(message: Message, *, user: User | None) -> None:
     tell_receipt(unknown, Receipt.SENT)
 
 
-def park_receipt(
-    *, channel_id: int, provider_message_id: str, receipt: Receipt, error: SendError | None
-) -> None:
-    """Keep a receipt whose attempt is not known yet."""
-    reason = {
-        "error_code": error.code[:64] if error else "",
-        "error_title": error.title[:300] if error else "",
-        "error_detail": error.detail if error else "",
-    }
-    parked, is_new = ParkedReceipt.objects.get_or_create(
-        channel_id=channel_id,
-        provider_message_id=provider_message_id,
-        receipt=receipt,
-        defaults=reason,
-    )
-    if not is_new and strictness(reason["error_code"]) > strictness(parked.error_code):
-        ParkedReceipt.objects.filter(pk=parked.pk).update(**reason)
-
-
 def settle(message: Message, attempts: Sequence[DeliveryAttempt], **decided: Any) -> None:
     """Derive the message's status, route and error from its attempts, store and push them.
 
@@ -263,7 +244,7 @@ def settle(message: Message, attempts: Sequence[DeliveryAttempt], **decided: Any
         final=bool(decision) and waiting is None,
     )
     told = _error_to_tell(attempts, summary)
-    if summary.status in _TAKEN:
+    if summary.status in TAKEN:
         decided = {"next_attempt_at": None, "decision": ""}
     values = {
         "status": summary.status.value,
@@ -288,7 +269,7 @@ def _error_to_tell(
 
     A message that its first route took after all has nothing to explain.
     """
-    took = summary.status in _TAKEN
+    took = summary.status in TAKEN
     if not attempts or (took and summary.route == attempts[0].route):
         return None
     return next((a for a in attempts if a.error_code and a.outcome != Outcome.ACCEPTED), None)
@@ -355,37 +336,22 @@ def _save(attempt: DeliveryAttempt, before: _Known, attempts: Sequence[DeliveryA
 
 
 def _learn_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:
-    """Take the provider's id where there was none, and the receipts that wait for it."""
+    """Take the provider's id where there was none, and the events that wait for it."""
     if not provider_message_id or attempt.provider_message_id:
         return
-    _lock_id(attempt.channel_id, provider_message_id)
+    pending.lock_id(attempt.channel_id, provider_message_id)
     attempt.provider_message_id = provider_message_id
-    _apply_parked(attempt)
+    _apply_pending(attempt)
     if attempt.route != Route.OFFICIAL:
         _link_echoes(attempt)
 
 
-def _lock_id(channel_id: int, provider_message_id: str) -> None:
-    """Let only one transaction at a time link this id to an attempt, or find that none has it."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
-            [f"{channel_id}:{provider_message_id}"],
-        )
-
-
-def _apply_parked(attempt: DeliveryAttempt) -> None:
-    parked = ParkedReceipt.objects.filter(
-        channel_id=attempt.channel_id, provider_message_id=attempt.provider_message_id
-    )
-    waiting = list(parked)
-    for receipt in waiting:
-        error = None
-        if receipt.error_code:
-            error = SendError(receipt.error_code, receipt.error_title, receipt.error_detail)
-        _merge(attempt, Receipt(receipt.receipt), error)
-    if waiting:
-        parked.delete()
+def _apply_pending(attempt: DeliveryAttempt) -> None:
+    key = (attempt.channel_id, attempt.provider_message_id)
+    for receipt, error in pending.take_receipts(*key):
+        _merge(attempt, receipt, error)
+    for event in pending.take_amendments(*key):
+        amendments.apply(attempt.message, event, channel=attempt.channel)
 
 
 def _link_echoes(attempt: DeliveryAttempt) -> None:

@@ -148,16 +148,6 @@ def _validate_object(type_: str, content: Any) -> None:
             )
 
 
-def preview(type_: str, text: str, content: Any) -> str:
-    """Return one line that stands for the message in lists."""
-    if type_ == "text":
-        return " ".join(text.split())[:200]
-    caption = (
-        content.get("caption") or content.get("filename") if isinstance(content, Mapping) else ""
-    )
-    return f"[{type_}] {caption or ''}".strip()
-
-
 # Of a received object what is ours, or the provider's own: `content` has it.
 _OWN = ("message_type", "evolution")
 

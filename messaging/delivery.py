@@ -24,7 +24,15 @@ from psycopg_pool import PoolTimeout
 from channels_app import breakers
 from channels_app.models import Channel
 from channels_app.providers import registry
-from channels_app.providers.base import Accepted, OutboundMessage, SendError, Unknown
+from channels_app.providers.base import (
+    Accepted,
+    OutboundMessage,
+    SendError,
+    Transient,
+    Unknown,
+)
+from channels_app.providers.cloud import longest_send
+from channels_app.providers.cloud_errors import failure
 from messaging import attempts as outcomes
 from messaging import contacts, live, media, pacing, policy, states, tasks, ways
 from messaging.models import DeliveryAttempt, Message
@@ -38,6 +46,10 @@ log = structlog.get_logger(__name__)
 
 # Seconds for which a worker in the middle of an attempt waits for the database.
 WRITE_PATIENCE = 600
+# So long after it was decided an attempt is made without asking whose it is now.
+FRESH = dt.timedelta(seconds=2)
+# What a request takes beside its own time limit: FRESH, a look-up of the server's name.
+SEND_SLACK = 10
 _DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 
 
@@ -49,31 +61,62 @@ class _Send:
     outbound: OutboundMessage
 
 
-def deliver(message_id: str) -> dt.datetime | None:
+class _TakenOver(Exception):
+    """Another worker delivers the message now: this one seemed to be dead."""
+
+
+def _always() -> bool:
+    return True
+
+
+def run(message_id: str, is_ours: Callable[[], bool] = _always) -> dt.datetime | None:
+    """Deliver a message, and keep an error of our own from blocking its conversation for ever.
+
+    As `deliver`; `is_ours` says whether no other worker was given the message. After such an error
+    the message is tried again a few times; then it is set aside with the reason, and staff are
+    alerted. Raises only while the database is away.
+    """
+    try:
+        return deliver(message_id, is_ours)
+    except Exception as error:
+        if _is_database_away(error):
+            raise
+        log.exception("delivery failed by an error of ours", message=message_id)
+        return _note_fault(message_id, error)
+
+
+def deliver(message_id: str, is_ours: Callable[[], bool] = _always) -> dt.datetime | None:
     """Take a message as far as it goes now. Returns when to come back, or None when it is over.
 
-    Must be called by one worker at a time for one conversation (the job's lock sees to that). A
-    message that was deleted is over.
+    Must be called by one worker at a time for one conversation. The job's lock sees to that, but
+    for a worker that was cut off from the database and counts as dead: such a worker begins nothing
+    any more (`is_ours`), and the one that goes on waits until what the first was sending has ended
+    (`policy.MessageFacts.send_seconds`). A message that was deleted is over.
     """
     while True:
         try:
-            step, send = _decide(message_id)
+            step, send = _decide(message_id, is_ours)
         except Message.DoesNotExist:
             log.warning("message is gone", message=message_id)
+            return None
+        except _TakenOver:
+            log.warning("message was taken over by another worker", message=message_id)
             return None
         if isinstance(step, policy.Wait):
             _tell_those_behind(message_id, step.until)
             return step.until
         if send is None:
             return None
-        result = _ask_provider(send)
+        result = _ask_provider(send, is_ours)
         outcome = _persistently(partial(outcomes.finish, send.attempt, result))
         _persistently(partial(ways.note, send.attempt, result))
         if outcome == states.Outcome.ACCEPTED:
             return None
 
 
-def _decide(message_id: str) -> tuple[policy.Step, _Send | None]:
+def _decide(
+    message_id: str, is_ours: Callable[[], bool] = _always
+) -> tuple[policy.Step, _Send | None]:
     """Ask the policy and write its answer down; an attempt is committed as started."""
     with transaction.atomic():
         message = (
@@ -83,6 +126,8 @@ def _decide(message_id: str) -> tuple[policy.Step, _Send | None]:
             )
             .get(pk=message_id)
         )
+        if not is_ours():
+            raise _TakenOver
         attempts = outcomes.of(message)
         outcomes.close_abandoned(attempts)
         now = timezone.now()
@@ -101,6 +146,63 @@ def _decide(message_id: str) -> tuple[policy.Step, _Send | None]:
     return step, send
 
 
+def _note_fault(message_id: str, error: Exception) -> dt.datetime | None:
+    """Record a failed delivery. Returns when to try again, None where the message is set aside."""
+    with transaction.atomic():
+        message = Message.objects.select_for_update().filter(pk=message_id).first()
+        if message is None:
+            return None
+        message.faults += 1
+        step = policy.after_fault(message.faults, now=timezone.now())
+        until = step.until if isinstance(step, policy.Wait) else None
+        Message.objects.filter(pk=message_id).update(faults=message.faults)
+        if until is None:
+            log.error("message is set aside", message=message_id)
+            channel = message.conversation.channel
+            breakers.note_refused(channel, code=step.reason, detail=type(error).__name__)
+        try:
+            with transaction.atomic():
+                attempts = outcomes.of(message)
+                if until is None:
+                    outcomes.close_abandoned(attempts)
+                outcomes.settle(message, attempts, next_attempt_at=until, decision=step.reason)
+        except Exception as again:
+            if _is_database_away(again):
+                raise
+            # The error is in what derives the status: only what is certain is written.
+            _set_aside_plainly(message_id, until, step.reason)
+    if until is not None:
+        _tell_those_behind(message_id, until)
+    return until
+
+
+def _set_aside_plainly(message_id: str, until: dt.datetime | None, reason: str) -> None:
+    status = {}
+    if until is None:
+        tried = DeliveryAttempt.objects.filter(message__id=message_id)
+        lost = {"error_code": "worker_lost", "finished_at": timezone.now()}
+        tried.filter(outcome=states.Outcome.STARTED).update(outcome=states.Outcome.UNKNOWN, **lost)
+        may_be_sent = tried.filter(outcome=states.Outcome.UNKNOWN).exists()
+        status = {"status": states.Status.UNCONFIRMED if may_be_sent else states.Status.REJECTED}
+    chosen = Message.objects.filter(pk=message_id)
+    chosen.exclude(status__in=outcomes.TAKEN).update(
+        **status,
+        decision=reason,
+        next_attempt_at=until,
+        version=F("version") + 1,
+        updated_at=timezone.now(),
+    )
+
+
+def _is_database_away(error: BaseException | None) -> bool:
+    """Whether this error, or what it was raised from, says that the database cannot be asked."""
+    while error is not None:
+        if isinstance(error, _DATABASE_AWAY):
+            return True
+        error = error.__cause__
+    return False
+
+
 def _tell_those_behind(message_id: str, until: dt.datetime) -> None:
     """Have the later messages of a conversation say that they wait for this one.
 
@@ -117,10 +219,10 @@ def _tell_those_behind(message_id: str, until: dt.datetime) -> None:
         _say_of(behind, decision=policy.TURN, next_attempt_at=until)
 
 
-def give_places_anew(channel: Channel) -> None:
-    """Have the messages ask again that wait for a place by the limits that a channel had."""
+def give_places_anew(channel_id: int) -> None:
+    """Reschedule throttled messages after a channel's limits changed."""
     waiting = Message.objects.filter(
-        Q(conversation__channel=channel) | Q(conversation__channel__fallback_channel=channel),
+        Q(conversation__channel=channel_id) | Q(conversation__channel__fallback_channel=channel_id),
         next_attempt_at__isnull=False,
         decision__in=policy.PLACES,
     )
@@ -202,12 +304,14 @@ def _start(
     return attempt
 
 
-def _ask_provider(send: _Send) -> Accepted | SendError:
+def _ask_provider(send: _Send, is_ours: Callable[[], bool] = _always) -> Accepted | SendError:
     attempt, message = send.attempt, send.attempt.message
     started = time.monotonic()
     result: Accepted | SendError
     try:
         with media.place_to_send(send.outbound.file):
+            if not _may_ask(attempt, is_ours):
+                raise failure(Transient, "taken_over")
             provider = registry.provider_for(message.conversation.channel, route=attempt.route)
             result = provider.send(send.outbound)
     except SendError as error:
@@ -226,6 +330,15 @@ def _ask_provider(send: _Send) -> Accepted | SendError:
         ms=round((time.monotonic() - started) * 1000),
     )
     return result
+
+
+def _may_ask(attempt: DeliveryAttempt, is_ours: Callable[[], bool]) -> bool:
+    """Whether the provider may still be asked: nobody else has taken the message over.
+
+    What was decided a moment ago needs no question. A clock that was set back counts as a pause.
+    """
+    fresh = dt.timedelta(0) <= timezone.now() - attempt.started_at <= FRESH
+    return fresh or _persistently(is_ours)
 
 
 def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
@@ -265,6 +378,8 @@ def _facts(message: Message) -> policy.MessageFacts:
         round=message.round,
         round_route="fallback" if message.round_route == "fallback" else "official",
         round_started_at=message.round_started_at or message.created_at,
+        send_seconds=SEND_SLACK
+        + longest_send(message.conversation.channel, message.media.size if message.media else 0),
     )
 
 

@@ -146,6 +146,19 @@ class MediaUpload(models.Model):
         return f"{self.media_id} {self.provider_media_id}"
 
 
+# Messages on their way: `policy` gives each reason to wait this prefix, and no final one.
+UNFINISHED = Q(
+    Q(decision="") | Q(decision__startswith="waiting_"),
+    direction="out",
+    status__in=[
+        states.Status.QUEUED.value,
+        states.Status.SENDING.value,
+        states.Status.UNCONFIRMED.value,
+        states.Status.REJECTED.value,
+    ],
+)
+
+
 class Message(models.Model):
     """One message, either way. Status and route of an outgoing one are derived from its attempts.
 
@@ -222,6 +235,8 @@ class Message(models.Model):
         _("round route"), max_length=10, choices=RoundRoute, default=RoundRoute.OFFICIAL
     )
     round_started_at = models.DateTimeField(_("round started at"), null=True, blank=True)
+    # How often an error of Alterna's own ended its delivery in this round.
+    faults = models.PositiveSmallIntegerField(default=0, editable=False)
     version = models.PositiveIntegerField(_("version"), default=1)
 
     # The provider's id of a received message, or of one that was sent outside Alterna.
@@ -263,7 +278,8 @@ class Message(models.Model):
             ),
             models.UniqueConstraint(
                 name="message_provider_id_once_per_conversation",
-                fields=["conversation", "provider_message_id"],
+                # The id first: an event names a message by it, whatever the conversation.
+                fields=["provider_message_id", "conversation"],
                 condition=~Q(provider_message_id=""),
             ),
             models.CheckConstraint(
@@ -276,6 +292,7 @@ class Message(models.Model):
             models.Index(fields=["conversation", "-created_at", "-id"]),
             models.Index(fields=["conversation", "updated_at"]),
             models.Index(fields=["updated_at"], name="message_updated"),
+            models.Index(fields=["updated_at"], condition=UNFINISHED, name="message_unfinished"),
             models.Index(
                 fields=["client_reference"],
                 condition=~Q(client_reference=""),
@@ -501,27 +518,33 @@ class InboundEvent(models.Model):
         return f"{self.source} {self.source_key} #{self.id}"
 
 
-class ParkedReceipt(models.Model):
-    """A receipt for a provider message id that no attempt has yet.
+class PendingEvent(models.Model):
+    """An event about a provider message id that no message and no attempt has yet.
 
-    A status can arrive before our own send has returned (contracts/cloud-api.md §3.3): it waits
-    here and is applied when the attempt learns its id.
+    It waits here and is applied when the id is known (`messaging.pending`).
     """
+
+    class Kind(models.TextChoices):
+        SENT = states.Receipt.SENT
+        DELIVERED = states.Receipt.DELIVERED
+        READ = states.Receipt.READ
+        FAILED = states.Receipt.FAILED
+        EDIT = "edit"
+        REVOKE = "revoke"
+        MEDIA = "media"
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+")
     provider_message_id = models.CharField(max_length=255)
-    receipt = models.CharField(max_length=10)
-    error_code = models.CharField(max_length=64, blank=True)
-    error_title = models.CharField(max_length=300, blank=True)
-    error_detail = models.TextField(blank=True)
+    kind = models.CharField(max_length=10, choices=Kind)
+    payload = models.JSONField(default=dict)
     received_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["channel", "provider_message_id", "receipt"], name="parked_receipt_once"
+                fields=["channel", "provider_message_id", "kind"], name="pending_event_once"
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.provider_message_id} {self.receipt}"
+        return f"{self.provider_message_id} {self.kind}"

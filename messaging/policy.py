@@ -38,6 +38,12 @@ _NEW_CHATS_STOPPED, _REFUSED_BY_WHATSAPP = "463", frozenset({"ack_error", "error
 
 # Sending once more what may have been sent, where its id makes that harmless, and how often.
 REPEAT, REPEATS = "repeat", 2
+# Seconds before a delivery runs again in which Alterna itself failed; then a person must look.
+FAULT_BACKOFF = (2, 10, 30, 60)
+FAULT_TRIES = len(FAULT_BACKOFF) + 1
+INTERNAL_ERROR = "internal_error"
+# The error of an attempt whose worker was taken for dead.
+WORKER_LOST = "worker_lost"
 
 # What a message waits for whose turn has not come.
 TURN = "waiting_turn"
@@ -61,6 +67,7 @@ FINAL_REASONS = frozenset(
         "fallback_full",
         "held",
         "inactive",
+        INTERNAL_ERROR,
     }
 )
 
@@ -86,6 +93,7 @@ REASONS: dict[str, str | Promise] = {
         "Nothing confirmed the send. The server knows this message by its id, so the customer sees "
         "it once."
     ),
+    "waiting_internal_error": _("An error in Alterna stopped the delivery; trying again soon."),
     "fallback_retry": _("The fallback may be available again."),
     "no_fallback": _("The channel has no working fallback."),
     "never_fall_back": _("This refusal must not be gone around."),
@@ -101,16 +109,21 @@ REASONS: dict[str, str | Promise] = {
     "fallback_full": _("The fallback's limit per minute leaves no place for it in time."),
     "held": _("Nothing confirmed the send: a person must look."),
     "inactive": _("The channel is not active."),
+    INTERNAL_ERROR: _("An error in Alterna stopped the delivery each time: a person must look."),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class MessageFacts:
-    """`round_started_at` is when the message, or its latest retry by a person, was asked for."""
+    """`round_started_at` is when the message, or its latest retry by a person, was asked for.
+
+    `send_seconds` is how long a send by the main route takes at most.
+    """
 
     round: int
     round_route: Literal["official", "fallback"]
     round_started_at: dt.datetime
+    send_seconds: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +244,17 @@ def next_step(
     else:
         step = _after_official(tried, rules, to_fallback, now=now)
     return _by_main_route(step, message, rules, limits, to_fallback, now=now)
+
+
+def after_fault(faults: int, *, now: dt.datetime) -> Wait | Hold:
+    """Return what to do with a message whose delivery failed by an error of Alterna's own.
+
+    `faults` are those of the present round, this one included.
+    """
+    if faults >= FAULT_TRIES:
+        return Hold(INTERNAL_ERROR)
+    pause = dt.timedelta(seconds=_backoff(FAULT_BACKOFF, faults))
+    return Wait(now + pause, "waiting_internal_error")
 
 
 def _by_main_route(
@@ -368,7 +392,11 @@ def _after_official(
 
         return _repeat(tried, rules, once_more, "held", now=now)
     if last.outcome == Outcome.UNKNOWN:
-        until = ended + dt.timedelta(seconds=rules.confirm_seconds)
+        wait: float = rules.confirm_seconds
+        if last.error_code == WORKER_LOST:
+            # It may only have been cut off from the database, and still be sending.
+            wait = max(wait, to_fallback.message.send_seconds)
+        until = ended + dt.timedelta(seconds=wait)
         if now < until:
             return Wait(until, "waiting_confirmation")
         if rules.on_unconfirmed == "hold" or rules.fallback is None:

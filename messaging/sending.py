@@ -247,7 +247,8 @@ def retry_message(
         message.round += 1
         message.round_route = route
         message.round_started_at = timezone.now()
-        message.save(update_fields=["round", "round_route", "round_started_at"])
+        message.faults = 0
+        message.save(update_fields=["round", "round_route", "round_started_at", "faults"])
         attempts.settle(message, tried, decision="")
         tasks.enqueue_delivery(message)
     return message

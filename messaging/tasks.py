@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+from functools import partial
 from typing import TYPE_CHECKING
 
 import procrastinate
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Exists, OuterRef, QuerySet, TextField
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast
 from procrastinate import exceptions, jobs
 from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
 
 from channels_app.jobs import CARE, READ, SEND, defer
 
@@ -32,9 +37,10 @@ class NotYet(Exception):
 
 
 class _RunAgainWhenDue(procrastinate.BaseRetryStrategy):
-    """Put a waiting job back at its time; after an error of ours, try again with a pause.
+    """Put a waiting job back at its time; while the database is away, try again with a pause.
 
-    Either way the job keeps its place before the later messages of its conversation.
+    Either way the job keeps its place before the later messages of its conversation. How long an
+    error of Alterna's own is worth another try, the policy says (`delivery.run`).
     """
 
     def get_retry_decision(
@@ -86,6 +92,13 @@ def enqueue_reading(source: str, source_key: str) -> None:
         defer(read_inbound, lock=name, queueing_lock=name, source=source, source_key=source_key)
 
 
+def enqueue_rescheduling(channel_id: int) -> None:
+    """Have the throttled messages of a channel ask again once the present transaction commits."""
+    name = f"rescheduling:{channel_id}"
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        defer(reschedule_throttled, lock=name, queueing_lock=name, channel_id=channel_id)
+
+
 def enqueue_fetch(media_id: str, *, at: dt.datetime | None = None) -> None:
     """Have a received file fetched, now or at a time, once the present transaction commits."""
     name = f"media:{media_id}"
@@ -105,11 +118,13 @@ def _waits(queueing_lock: str) -> bool:
         return cursor.fetchone() is not None
 
 
-@app.task(name=DELIVER, queue="delivery", priority=SEND, retry=_RunAgainWhenDue())
-def deliver(message_id: str) -> None:
+@app.task(
+    name=DELIVER, queue="delivery", priority=SEND, retry=_RunAgainWhenDue(), pass_context=True
+)
+def deliver(context: procrastinate.JobContext, message_id: str) -> None:
     from messaging import delivery
 
-    until = delivery.deliver(message_id)
+    until = delivery.run(message_id, is_ours=partial(is_ours, context.job))
     if until is not None:
         raise NotYet(until)
 
@@ -129,6 +144,14 @@ def fetch_media(media_id: str) -> None:
     from messaging import media
 
     media.fetch(media_id)
+
+
+# No retry: a message that was left waits until the time that it was told.
+@app.task(name="messaging.reschedule_throttled", queue="care", priority=CARE)
+def reschedule_throttled(channel_id: int) -> None:
+    from messaging import delivery
+
+    delivery.give_places_anew(channel_id)
 
 
 @app.periodic(cron="* * * * * */5")
@@ -196,12 +219,23 @@ def forget_old(timestamp: int) -> None:
     care.forget_old()
 
 
-def messages_with_job() -> set[str]:
-    """Return the ids of the messages for which a job waits or runs."""
+def is_ours(job: jobs.Job) -> bool:
+    """Whether a job that this worker took is still its own.
+
+    A worker that could not reach the database for `WORKER_STALLED_SECONDS` counts as dead, and its
+    job is given to another one, while it may be alive and in the middle of a send.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT args->>'message_id' FROM procrastinate_jobs"
-            " WHERE task_name = %s AND status IN ('todo', 'doing')",
-            [DELIVER],
+            "SELECT 1 FROM procrastinate_jobs WHERE id = %s AND status = 'doing' AND attempts = %s",
+            [job.id, job.attempts],
         )
-        return {message_id for (message_id,) in cursor.fetchall()}
+        return cursor.fetchone() is not None
+
+
+def without_job(messages: QuerySet[Message]) -> QuerySet[Message]:
+    """Leave out the messages for which a job waits or runs."""
+    own = ProcrastinateJob.objects.annotate(message=KeyTextTransform("message_id", "args")).filter(
+        task_name=DELIVER, status__in=("todo", "doing"), message=Cast(OuterRef("pk"), TextField())
+    )
+    return messages.exclude(Exists(own))

@@ -36,7 +36,7 @@ def note_stopped(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('channels_app', '0010_names_of_wwebjs_fields'),
+        ('channels_app', '0011_linked_numbers'),
     ]
 
     operations = [

@@ -42,6 +42,15 @@ DOWNLOAD_SECONDS = 120.0
 _NUMBER_FIELDS = "display_phone_number,verified_name,quality_rating,is_on_biz_app,platform_type"
 
 
+def longest_send(channel: Channel, file_size: int = 0) -> float:
+    """Return the seconds after which `CloudProvider.send` has certainly ended.
+
+    A file is uploaded first, and both requests are made twice where Meta has lost the upload.
+    """
+    timeout = channel.request_timeout_seconds
+    return 2 * (2 * timeout + file_size / files.BYTES_PER_SECOND) if file_size else timeout
+
+
 class CloudProvider:
     """Sends by the number of an official channel."""
 

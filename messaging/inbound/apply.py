@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hmac import compare_digest
 from typing import Any
 
-from django.db.models import F, Q
+from django.db.models import F
 from django.utils import timezone
 
 from channels_app import wwebjs_session
 from channels_app.models import Channel
 from channels_app.providers.base import Rejected
 from channels_app.providers.cloud import UPLOAD_GONE
-from messaging import attempts, calls, contacts, live, media, phones
+from messaging import amendments, attempts, calls, contacts, live, media, pending, phones
+from messaging.amendments import Amendment
 from messaging.inbound import cloud, echoes, evolution, wwebjs
 from messaging.inbound.events import (
     CallEvent,
@@ -62,7 +63,7 @@ def skipped(counts: Mapping[str, int]) -> str:
     return ", ".join(sorted(kind for kind in counts if not kind.endswith("Event")))[:200]
 
 
-def channels_of(source: str, source_key: str) -> dict[str, Channel]:
+def channels_of(source: str, source_key: str) -> Mapping[str, Channel]:
     """Return the channels that a source's events may speak of, by the provider's key.
 
     The source key is the channel whose secret came with the event. A Cloud event speaks of every
@@ -73,11 +74,7 @@ def channels_of(source: str, source_key: str) -> dict[str, Channel]:
     if signer is None:
         return {}
     if source == InboundEvent.Source.CLOUD:
-        return {
-            channel.phone_number_id: channel
-            for channel in Channel.objects.filter(kind=Channel.Kind.OFFICIAL)
-            if channel.app_secret == signer.app_secret
-        }
+        return _ChannelsOfApp(signer)
     if source == InboundEvent.Source.WWEBJS:
         return wwebjs_channels(signer)
     return {signer.instance_name: signer}
@@ -95,6 +92,31 @@ def wwebjs_channels(channel: Channel) -> dict[str, Channel]:
     key = channel.wwebjs_api_key.encode()
     own = [other for other in others if compare_digest(other.wwebjs_api_key.encode(), key)]
     return {one.wwebjs_session_id: one for one in (*own, channel)}
+
+
+class _ChannelsOfApp(Mapping[str, Channel]):
+    """The channels with one app secret, each read when an event first names it."""
+
+    def __init__(self, signer: Channel) -> None:
+        self._secret = signer.app_secret
+        self._known: dict[str, Channel | None] = {}
+
+    def __getitem__(self, phone_number_id: str) -> Channel:
+        if phone_number_id not in self._known:
+            named = Channel.objects.filter(
+                kind=Channel.Kind.OFFICIAL, phone_number_id=phone_number_id
+            ).first()
+            ours = phone_number_id and named is not None and named.app_secret == self._secret
+            self._known[phone_number_id] = named if ours else None
+        if (channel := self._known[phone_number_id]) is None:
+            raise KeyError(phone_number_id)
+        return channel
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key, channel in self._known.items() if channel is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
@@ -115,7 +137,7 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
             channel_id=channel.pk, phone_number=event.phone_number, text=event.text, at=event.at
         )
     if attempt is None:
-        attempts.park_receipt(
+        pending.store_receipt(
             channel_id=channel.pk,
             provider_message_id=event.provider_message_id,
             receipt=event.receipt,
@@ -144,6 +166,7 @@ def _may_be_of_another_request(attempt: DeliveryAttempt, event: ReceiptEvent) ->
 
 
 def _apply_message(channel: Channel, event: MessageEvent) -> None:
+    pending.lock_id(channel.pk, event.provider_message_id)
     original = None
     if event.outgoing:
         echo = echoes.settle(channel, event)
@@ -175,6 +198,10 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         # It reached WhatsApp from our own phone: there is nothing to deliver.
         message.status, message.route = Status.SENT, _outside_route(channel)
     message.save(force_insert=True)
+    for change in pending.take_amendments(
+        channel.pk, event.provider_message_id, keep=event.outgoing and original is None
+    ):
+        amendments.apply(message, change, channel=channel)
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
         **(
@@ -191,25 +218,15 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
     live.message_changed(message)
 
 
-def _apply_media(channel: Channel, event: MediaEvent) -> None:
-    for message in _named(channel, event.provider_message_id):
-        if message.media is None:
-            content = {"filename": event.filename}
-            found = media.expect(channel, message.type, content, stored=event.stored)
-            if found is not None:
-                _change(message, media=found)
-
-
-def _apply_edit(channel: Channel, event: EditEvent) -> None:
-    for message in _named(channel, event.provider_message_id):
-        if message.text != event.text:
-            _change(message, text=event.text, edited_at=event.at or timezone.now())
-
-
-def _apply_revoke(channel: Channel, event: RevokeEvent) -> None:
-    for message in _named(channel, event.provider_message_id):
-        if message.revoked_at is None:
-            _change(message, revoked_at=event.at or timezone.now())
+def _apply_amendment(channel: Channel, event: Amendment) -> None:
+    """Change the messages that an event names, or keep it for one that is not known yet."""
+    pending.lock_id(channel.pk, event.provider_message_id)
+    named = _named(channel, event.provider_message_id)
+    for message in named:
+        amendments.apply(message, event, channel=channel)
+    # An echo may turn out to be one of our own messages, which has yet to learn its id.
+    if all(message.sent_outside and message.echo_of_id is None for message in named):
+        pending.store_amendment(channel.pk, event)
 
 
 def _apply_contact(channel: Channel, event: ContactEvent) -> None:
@@ -224,28 +241,17 @@ def _apply_session(channel: Channel, event: SessionEvent) -> None:
 
 def _named(channel: Channel, provider_message_id: str) -> list[Message]:
     """The messages of this channel that a provider's id names, locked."""
-    named = Q(provider_message_id=provider_message_id) | Q(
-        pk__in=DeliveryAttempt.objects.filter(
-            channel=channel, provider_message_id=provider_message_id
-        ).values("message_id")
+    by_id = Message.objects.filter(
+        conversation__channel=channel, provider_message_id=provider_message_id
     )
-    found = Message.objects.select_for_update().filter(named)
-    return [message for message in found if _belongs(message, channel)]
-
-
-def _belongs(message: Message, channel: Channel) -> bool:
-    return (
-        message.conversation.channel_id == channel.pk
-        or message.attempts.filter(channel=channel).exists()
+    by_attempt = DeliveryAttempt.objects.filter(
+        channel=channel, provider_message_id=provider_message_id
     )
-
-
-def _change(message: Message, **values: Any) -> None:
-    for name, value in values.items():
-        setattr(message, name, value)
-    message.version += 1
-    message.save(update_fields=[*values, "version", "updated_at"])
-    live.message_changed(message)
+    # Found first and locked then: each by its index, and no other channel's row is waited for.
+    found = {*by_id.values_list("pk", flat=True), *by_attempt.values_list("message", flat=True)}
+    if not found:
+        return []
+    return list(Message.objects.select_for_update().filter(pk__in=found).order_by("pk"))
 
 
 def _outside_route(channel: Channel) -> Route | None:
@@ -266,9 +272,9 @@ def _quoted(conversation: Conversation, provider_message_id: str) -> Message | N
 HANDLERS: dict[type, Callable[[Channel, Any], None]] = {
     ReceiptEvent: _apply_receipt,
     MessageEvent: _apply_message,
-    MediaEvent: _apply_media,
-    EditEvent: _apply_edit,
-    RevokeEvent: _apply_revoke,
+    MediaEvent: _apply_amendment,
+    EditEvent: _apply_amendment,
+    RevokeEvent: _apply_amendment,
     ContactEvent: _apply_contact,
     SessionEvent: _apply_session,
     CallEvent: calls.note_incoming,

@@ -42,16 +42,6 @@ def read(payload: Any) -> Iterator[NeutralEvent]:
                 yield from _read_change(str(change.get("field", "")), value)
 
 
-def phone_number_ids(payload: Any) -> set[str]:
-    """Return the phone number ids that a payload speaks of."""
-    return {
-        key
-        for entry in _dicts(payload, "entry")
-        for change in _dicts(entry, "changes")
-        if isinstance(change.get("value"), Mapping) and (key := _channel_key(change["value"]))
-    }
-
-
 def _read_change(field: str, value: Mapping[str, Any]) -> Iterator[NeutralEvent]:
     key = _channel_key(value)
     if field == "messages":

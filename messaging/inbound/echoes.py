@@ -14,7 +14,7 @@ from django.db.models import Q, QuerySet
 
 from channels_app.models import Channel
 from messaging import attempts as outcomes
-from messaging import phones
+from messaging import pending, phones
 from messaging.content import MEDIA_TYPES
 from messaging.inbound.cloud import web_message_id
 from messaging.inbound.events import MessageEvent
@@ -65,7 +65,7 @@ def settle(channel: Channel, event: MessageEvent) -> Echo:
     if found is not None:
         outcomes.tell_receipt(found, Receipt.SENT, provider_message_id=web_id or "")
     elif web_id and _unfinished(channel, event).exists():
-        outcomes.park_receipt(
+        pending.store_receipt(
             channel_id=channel.pk, provider_message_id=web_id, receipt=Receipt.SENT, error=None
         )
     return Echo(found)

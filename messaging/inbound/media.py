@@ -12,7 +12,8 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db.models import QuerySet
 
-from messaging.models import InboundEvent, Media
+from messaging import pending
+from messaging.models import InboundEvent, Media, PendingEvent
 
 
 def set_aside(payload: dict[str, Any]) -> dict[str, Any]:
@@ -31,11 +32,12 @@ def set_aside_wwebjs(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def forget_unused(before: Iterable[str]) -> int:
-    """Delete those of the stored files that neither a message nor an event speaks of any more.
+    """Delete those of the stored files that neither a message nor an event needs any more.
 
     Returns how many there were.
     """
     unused = set(before) - stored_in(InboundEvent.objects.all())
+    unused -= pending.stored_files(PendingEvent.objects.filter(payload__stored__in=unused))
     unused -= set(Media.objects.filter(file__in=unused).values_list("file", flat=True))
     unused -= set(
         Media.objects.filter(source__stored__in=unused).values_list("source__stored", flat=True)

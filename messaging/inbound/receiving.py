@@ -105,15 +105,19 @@ def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
 
 
 def _signer(body: bytes, signature: str) -> int | None:
-    """Return the id of the first channel whose secret made this signature; all are compared."""
+    """Return the id of the first channel whose secret made this signature; all are compared.
+
+    Channels of one app have one secret: the body is hashed once for each app.
+    """
     made = signature.removeprefix("sha256=")
-    officials = Channel.objects.filter(kind=Channel.Kind.OFFICIAL).order_by("pk")
+    officials = Channel.objects.filter(kind=Channel.Kind.OFFICIAL).order_by("-pk")
+    first_of = {secret: pk for pk, secret in officials.values_list("pk", "app_secret") if secret}
     matching = [
         pk
-        for pk, secret in officials.values_list("pk", "app_secret")
-        if secret and _same(hmac.new(secret.encode(), body, hashlib.sha256).hexdigest(), made)
+        for secret, pk in first_of.items()
+        if _same(hmac.new(secret.encode(), body, hashlib.sha256).hexdigest(), made)
     ]
-    return matching[0] if matching else None
+    return min(matching, default=None)
 
 
 def _same(ours: str, theirs: str) -> bool:

@@ -105,21 +105,6 @@ def test_whatever_is_given_is_valid_or_a_validation_error(
 
 
 @pytest.mark.parametrize(
-    ("type_", "text", "value", "preview"),
-    [
-        ("text", " a \n b ", {}, "a b"),
-        ("text", "x" * 300, {}, "x" * 200),
-        ("image", "", {**LINK, "caption": "Praia"}, "[image] Praia"),
-        ("document", "", {**LINK, "filename": "a.pdf"}, "[document] a.pdf"),
-        ("sticker", "", LINK, "[sticker]"),
-        ("contacts", "", [{}], "[contacts]"),
-    ],
-)
-def test_one_line_stands_for_a_message(type_: str, text: str, value: Any, preview: str) -> None:
-    assert content.preview(type_, text, value) == preview
-
-
-@pytest.mark.parametrize(
     ("value", "kept"),
     [
         ({"a\x00": ["b\x00", "\ud83d"]}, {"a": ["b", "?"]}),

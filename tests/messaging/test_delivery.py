@@ -16,7 +16,7 @@ from channels_app.models import Channel
 from channels_app.providers.base import Accepted, Rejected, Transient
 from messaging import attempts as outcomes
 from messaging import delivery, policy, sending
-from messaging.models import DeliveryAttempt, InboundEvent, Message, ParkedReceipt
+from messaging.models import DeliveryAttempt, InboundEvent, Message, PendingEvent
 from messaging.states import Outcome, Receipt, Route
 from tests.messaging.support import (
     accept,
@@ -1004,13 +1004,13 @@ def test_a_status_that_is_faster_than_the_answer_waits_for_the_id(
     read_events()
     message.refresh_from_db()
     assert message.status == "sending"
-    assert ParkedReceipt.objects.count() == 2
+    assert PendingEvent.objects.count() == 2
 
     outcomes.finish(send.attempt, Accepted("wamid.early"))
 
     message.refresh_from_db()
     assert message.status == "delivered"
-    assert not ParkedReceipt.objects.exists()
+    assert not PendingEvent.objects.exists()
 
 
 def test_a_failure_that_was_faster_than_the_answer_falls_back_in_the_same_run(
@@ -1046,7 +1046,7 @@ def test_parked_statuses_are_applied_when_another_one_brings_the_id(
     read_events()
     message.refresh_from_db()
     assert message.status == "read"
-    assert not ParkedReceipt.objects.exists()
+    assert not PendingEvent.objects.exists()
 
 
 def test_a_status_of_another_channel_is_not_ours(
@@ -1060,7 +1060,7 @@ def test_a_status_of_another_channel_is_not_ours(
     read_events()
     message.refresh_from_db()
     assert message.status == "sent"
-    assert ParkedReceipt.objects.get().channel == other
+    assert PendingEvent.objects.get().channel == other
 
 
 @pytest.mark.parametrize("reference", ["", "x", "x.1", "{}", "{}.x", "{}.99", "{}.1.1", "{}.-1"])
@@ -1203,4 +1203,4 @@ def test_a_receipt_and_the_answer_at_the_same_moment_find_each_other(channel: Ch
         worker.join(10)
         message.refresh_from_db()
         assert message.status == "delivered"
-        assert not ParkedReceipt.objects.exists()
+        assert not PendingEvent.objects.exists()

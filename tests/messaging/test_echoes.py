@@ -19,7 +19,7 @@ from messaging import lookups
 from messaging.inbound import apply, evolution
 from messaging.inbound.cloud import web_message_id
 from messaging.inbound.events import MessageEvent
-from messaging.models import DeliveryAttempt, Message, ParkedReceipt
+from messaging.models import DeliveryAttempt, Message, PendingEvent
 from messaging.states import Outcome, Receipt, Route
 from simulators.graph import make_wamid
 from tests.messaging.support import (
@@ -129,18 +129,18 @@ def test_an_echo_that_is_faster_than_our_send_waits_for_it(channel: Channel) -> 
     started.message.text = "Com outras palavras"
     started.message.save()
     official_echo(channel)
-    assert ParkedReceipt.objects.get().provider_message_id == KEY
+    assert PendingEvent.objects.get().provider_message_id == KEY
 
     outcomes.finish(started, Accepted(KEY))
 
     started.refresh_from_db()
     assert (started.outcome, started.receipt) == (Outcome.ACCEPTED, "sent")
-    assert not ParkedReceipt.objects.exists()
+    assert not PendingEvent.objects.exists()
 
 
 def test_an_echo_of_the_phone_is_not_kept_waiting_for_nobody(channel: Channel) -> None:
     official_echo(channel)
-    assert not ParkedReceipt.objects.exists()
+    assert not PendingEvent.objects.exists()
 
 
 def test_a_session_s_own_word_names_its_send_but_does_not_prove_it(channel: Channel) -> None:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import datetime as dt
+import hmac
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from django.db import OperationalError
+from django.db.models.signals import post_init
 from django.utils import timezone
 
+from channels_app.models import Channel
 from messaging import contacts, reading
-from messaging.inbound import apply, journal
+from messaging.inbound import apply, journal, receiving
 from messaging.inbound.receiving import Received
-from messaging.models import Contact, Conversation, InboundEvent, Message, ParkedReceipt
+from messaging.models import Contact, Conversation, InboundEvent, Message, PendingEvent
 from messaging.states import Outcome, Route
 from tests.messaging.support import accept, attempt_of, envelope, jobs, post, read_events, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from channels_app.models import Channel
 
 pytestmark = pytest.mark.django_db
 
@@ -242,6 +245,43 @@ def test_an_event_that_two_apps_get_is_read_for_the_one_that_may_tell_it(
     assert Message.objects.count() == 1
 
 
+def test_an_event_costs_the_same_however_many_numbers_the_app_has(
+    channel: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    """Reading it looks at the channels that it names; receiving it hashes it once an app."""
+
+    def effort() -> tuple[int, int]:
+        hashed: list[bytes] = []
+
+        def count(secret: bytes, body: bytes, digest: Any) -> Any:
+            hashed.append(secret)
+            return real(secret, body, digest)
+
+        with patch.object(receiving.hmac, "new", count):
+            post({"number": Channel.objects.count()})
+            post(text(channel=channel, id=f"wamid.{Channel.objects.count()}"))
+        loaded: list[Channel] = []
+
+        def note(instance: Channel, **kwargs: Any) -> None:
+            loaded.append(instance)
+
+        post_init.connect(note, sender=Channel)
+        read_events()
+        post_init.disconnect(note, sender=Channel)
+        return len(hashed), len(loaded)
+
+    real = hmac.new
+    alone = effort()
+    for _ in range(5):
+        make_channel()
+    assert effort() == alone
+    assert Message.objects.count() == 2
+    apps_channels = apply.channels_of("cloud", str(channel.pk))
+    assert apps_channels[channel.phone_number_id] == channel
+    assert apps_channels.get("999") is None
+    assert apps_channels.get("") is None
+
+
 def test_an_event_of_a_channel_that_is_gone_does_nothing(
     channel: Channel, make_channel: Callable[..., Channel]
 ) -> None:
@@ -355,7 +395,7 @@ def test_telling_a_whole_story_again_and_in_another_order_ends_the_same(
             message.status,
             Message.objects.count(),
             conversation.unread_count,
-            ParkedReceipt.objects.count(),
+            PendingEvent.objects.count(),
         )
 
     for payload in story:

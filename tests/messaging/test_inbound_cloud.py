@@ -153,11 +153,6 @@ def test_what_is_not_known_is_counted_and_no_error() -> None:
     assert all(isinstance(event, UnreadableEvent) for event in events)
 
 
-def test_the_numbers_that_a_payload_speaks_of() -> None:
-    assert cloud.phone_number_ids(recorded("batch")) == {NUMBER, "200000000000000"}
-    assert cloud.phone_number_ids({}) == set()
-
-
 def change(**value: Any) -> Any:
     return {"entry": [{"changes": [{"field": "messages", "value": value}]}]}
 

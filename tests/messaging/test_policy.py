@@ -462,6 +462,8 @@ def test_a_new_round_follows_the_same_policy() -> None:
 
 def test_every_reason_has_its_sentence() -> None:
     assert set(policy.REASONS) >= policy.FINAL_REASONS
+    # What is on its way is found in the database by the prefix (`models.UNFINISHED`).
+    assert not [reason for reason in policy.FINAL_REASONS if reason.startswith("waiting_")]
     assert str(policy.reason_text("held"))
     assert policy.reason_text("something of tomorrow") == "something of tomorrow"
 
@@ -519,6 +521,7 @@ def decided(
     found = policy.next_step(message, attempts, rules, now=NOW, limits=limits)
     if isinstance(found, Attempt | Wait | GiveUp | Hold):
         assert found.reason in policy.REASONS
+        assert found.reason.startswith("waiting_") == isinstance(found, Wait)
     return found
 
 

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 from procrastinate.exceptions import AlreadyEnqueued
 
+from channels_app import incidents
 from channels_app import tasks as channel_tasks
 from channels_app.jobs import defer
-from messaging import care, delivery, lookups, sending, tasks
+from channels_app.models import Incident
+from messaging import care, delivery, lookups, policy, sending, tasks
 from messaging.inbound import journal
-from messaging.models import DeliveryAttempt, InboundEvent, Message, ParkedReceipt
+from messaging.models import DeliveryAttempt, InboundEvent, Message, PendingEvent
 from messaging.states import Outcome, Route
 from tests.messaging.support import (
     accept,
@@ -294,7 +297,7 @@ def test_waking_a_conversation_leaves_the_others_asleep(channel: Channel) -> Non
 def test_a_job_that_fails_by_an_error_of_ours_runs_again(
     wired: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(message_id: str) -> None:
+    def broken(*args: Any) -> None:
         raise ZeroDivisionError
 
     message = accept(wired)
@@ -309,6 +312,88 @@ def test_a_job_that_fails_by_an_error_of_ours_runs_again(
     run_jobs()
     message.refresh_from_db()
     assert message.status == "sent"
+
+
+@with_worker
+def test_a_message_whose_delivery_always_fails_is_set_aside_and_blocks_nobody(
+    wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = accept(wired, text="1"), accept(wired, text="2")
+    real, tries = delivery._outbound, []
+
+    def broken(message: Message, attempt: DeliveryAttempt) -> Any:
+        if message.pk == first.pk:
+            tries.append(message.decision)
+            raise ZeroDivisionError("a bug of ours")
+        return real(message, attempt)
+
+    monkeypatch.setattr(delivery, "_outbound", broken)
+    for _ in range(20):
+        run_jobs()
+        make_due()
+    for message in (first, second):
+        message.refresh_from_db()
+
+    assert tries == ["", *["waiting_internal_error"] * (policy.FAULT_TRIES - 1)]
+    assert (first.status, first.decision) == ("rejected", "internal_error")
+    assert (first.next_attempt_at, attempts(first)) == (None, [])
+    assert second.status == "sent"
+    assert jobs() == []
+    incident = Incident.objects.get()
+    assert (incident.channel, incident.reason) == (wired, "internal_error")
+    assert incident.detail == "ZeroDivisionError"
+    assert incidents.headline(incident)
+    care.sweep()
+    assert jobs() == []
+
+    monkeypatch.undo()
+    sending.retry_message(first, route="official", user=None)
+    run_jobs()
+    first.refresh_from_db()
+    assert (first.status, first.faults) == ("sent", 0)
+
+
+@with_worker
+def test_what_may_have_been_sent_before_our_error_is_held_not_sent_again(
+    wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the error is in the very code that writes down what a message is."""
+    message = accept(wired)
+
+    def broken(*args: Any, **kwargs: Any) -> None:
+        if graph.sends():
+            raise ZeroDivisionError("a bug of ours")
+        real(*args, **kwargs)
+
+    real = delivery.outcomes.settle
+    monkeypatch.setattr(delivery.outcomes, "settle", broken)
+    for _ in range(20):
+        run_jobs()
+        make_due()
+    message.refresh_from_db()
+
+    assert (message.status, message.decision) == ("unconfirmed", "internal_error")
+    assert [attempt.outcome for attempt in attempts(message)] == ["unknown"]
+    assert len(graph.sends()) == 1
+    assert jobs() == []
+
+
+@with_worker
+def test_a_database_that_is_away_is_no_error_of_ours(
+    wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: Any) -> None:
+        raise OperationalError("gone")
+
+    message = accept(wired)
+    monkeypatch.setattr(delivery, "deliver", away)
+    for _ in range(3 * policy.FAULT_TRIES):
+        run_jobs()
+        make_due()
+    monkeypatch.undo()
+    run_jobs()
+    message.refresh_from_db()
+    assert (message.status, message.faults) == ("sent", 0)
 
 
 @pytest.mark.parametrize(("attempts", "seconds"), [(0, 1), (3, 8), (6, 60), (100, 60)])
@@ -443,6 +528,33 @@ def test_the_other_jobs_of_a_dead_worker_are_ended(channel: Channel) -> None:
     assert InboundEvent.objects.get().state == "done"
 
 
+@with_worker
+def test_a_worker_that_was_taken_for_dead_begins_nothing_any_more(
+    wired: Channel, graph: Provider, wwebjs: Provider
+) -> None:
+    """It was cut off before it asked the provider; another one has taken the message over."""
+    wired.confirm_seconds = 0
+    wired.save()
+    message = accept(wired)
+    first, second = [True], [True]
+    _, send = delivery._decide(str(message.pk), lambda: first[0])
+    assert send is not None
+    first[0] = False
+    delivery.deliver(str(message.pk), lambda: second[0])
+    message.refresh_from_db()
+    # What the first one may have begun can last so long; the fallback must not overtake it.
+    assert message.next_attempt_at is not None
+    wait = (message.next_attempt_at - timezone.now()).total_seconds()
+    assert wired.request_timeout_seconds < wait < wired.request_timeout_seconds + 11
+
+    send.attempt.started_at -= delivery.FRESH * 2
+    result = delivery._ask_provider(send, lambda: first[0])
+    assert getattr(result, "code", "") == "taken_over"
+    assert (graph.sends(), wwebjs.sends()) == ([], [])
+    assert delivery.deliver(str(message.pk), lambda: first[0]) is None
+    assert len(attempts(message)) == 1
+
+
 # -- the sweep -------------------------------------------------------------------------------------
 
 
@@ -517,6 +629,33 @@ def test_the_sweep_finds_one_among_many_that_wait(channel: Channel) -> None:
     assert len(jobs()) == 601
 
 
+def test_the_sweep_reads_neither_what_is_over_nor_what_has_a_job(channel: Channel) -> None:
+    """However many rejected messages there ever were, and however many wait."""
+    left = accept(channel)
+    clear_jobs()
+    accept(channel, to="+5511977776666")
+    Message.objects.bulk_create(
+        Message(
+            conversation=left.conversation,
+            direction="out",
+            status="rejected",
+            decision="no_fallback",
+            created_at=left.created_at,
+        )
+        for _ in range(2000)
+    )
+    age(Message.objects.all(), updated_at=LONG_AGO)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE messaging_message")
+    found = care.abandoned_messages(timezone.now())
+    plan = found.explain(analyze=True)
+    assert "message_unfinished" in plan
+    assert "Anti Join" in plan
+    with CaptureQueriesContext(connection) as queries:
+        assert list(found) == [left]
+    assert len(queries) == 1
+
+
 @with_worker
 def test_events_that_nobody_reads_are_found(channel: Channel) -> None:
     post(envelope({}, channel))
@@ -550,13 +689,13 @@ def test_what_is_old_is_forgotten(channel: Channel) -> None:
     InboundEvent.objects.filter(pk=set_aside.pk).update(state="set_aside")
     age(InboundEvent.objects.exclude(pk=young.pk), received_at=dt.timedelta(days=31))
     for name in ("old", "new"):
-        ParkedReceipt.objects.create(channel=channel, provider_message_id=name, receipt="sent")
-    age(ParkedReceipt.objects.filter(provider_message_id="old"), received_at=dt.timedelta(days=8))
+        PendingEvent.objects.create(channel=channel, provider_message_id=name, kind="sent")
+    age(PendingEvent.objects.filter(provider_message_id="old"), received_at=dt.timedelta(days=8))
 
     care.forget_old()
 
     assert set(InboundEvent.objects.all()) == {young, pending, set_aside}
-    assert ParkedReceipt.objects.get().provider_message_id == "new"
+    assert PendingEvent.objects.get().provider_message_id == "new"
 
 
 def test_periodic_tasks_are_registered() -> None:

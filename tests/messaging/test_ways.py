@@ -9,7 +9,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateJob
 from structlog.testing import capture_logs
 
 from channels_app import breakers, incidents
@@ -17,7 +20,7 @@ from channels_app.models import Channel
 from channels_app.providers import cloud_errors
 from channels_app.providers.base import Accepted, Rejected, Transient
 from messaging import attempts as outcomes
-from messaging import care, pacing, ways
+from messaging import care, pacing, tasks, ways
 from messaging.models import Conversation, DeliveryAttempt, Message
 from messaging.states import Outcome, Receipt, Route
 from tests.messaging.support import (
@@ -132,6 +135,14 @@ def test_only_one_message_claims_a_probe(broken: Channel) -> None:
     assert breakers.probe_is_due(broken, Route.OFFICIAL, later)
     claims = [breakers.claim_probe(broken, Route.OFFICIAL, later) for _ in range(3)]
     assert claims == [True, False, False]
+
+
+def test_a_probe_without_a_time_is_due_and_can_be_claimed(broken: Channel) -> None:
+    Channel.objects.filter(pk=broken.pk).update(breaker_probe_at=None)
+    broken.refresh_from_db()
+    assert breakers.probe_is_due(broken, Route.OFFICIAL, timezone.now())
+    claims = [breakers.claim_probe(broken, Route.OFFICIAL, timezone.now()) for _ in range(2)]
+    assert claims == [True, False]
 
 
 def test_saving_the_channel_lets_the_next_message_try(broken: Channel, graph: Provider) -> None:
@@ -487,6 +498,7 @@ def test_one_customer_gets_45_messages_and_the_next_waits_with_its_reason(wired:
 def test_what_waits_for_a_place_asks_again_when_the_limits_change(
     wired: Channel, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By a job: whoever saves the channel locks no message and waits for none."""
     monkeypatch.setattr(pacing.random, "random", lambda: 0.5)
     wired.fallback_per_minute = 1
     wired.save()
@@ -498,8 +510,15 @@ def test_what_waits_for_a_place_asks_again_when_the_limits_change(
     assert places[2] - timezone.now() > dt.timedelta(seconds=100)
 
     wired.fallback_per_minute = 60
-    with django_capture_on_commit_callbacks(execute=True):
+    with (
+        CaptureQueriesContext(connection) as queries,
+        django_capture_on_commit_callbacks(execute=True),
+    ):
         wired.save()
+        wired.save()
+    assert not [query for query in queries if "messaging_message" in query["sql"]]
+    [job] = ProcrastinateJob.objects.filter(task_name="messaging.reschedule_throttled")
+    tasks.reschedule_throttled(**job.args)
 
     for message in messages[1:]:
         message.refresh_from_db()

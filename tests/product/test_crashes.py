@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +15,15 @@ import psutil
 import pytest
 import requests
 
-from bench.product import Product, running
+from bench.product import ROOT, Product, processes, running
+from tests.conftest import (
+    APP_SECRET,
+    GRAPH_TOKEN,
+    NUMBER_ID,
+    WWEBJS_KEY,
+    WWEBJS_SESSION,
+    Provider,
+)
 from tests.product.conftest import Api, wait_until
 
 pytestmark = [pytest.mark.product]
@@ -161,6 +172,70 @@ def test_a_killed_postgresql_gives_503_at_worst_and_all_comes_back(
     assert seen <= {200, 503}
     message = api.wait_for(api.send("+5511955550003", "PostgreSQL voltou"), final)
     assert message["status"] in ("sent", "delivered", "read")
+
+
+def test_workers_that_lose_the_database_for_long_never_send_the_same_message_twice(
+    product: Product, api: Api, graph: Provider, wwebjs: Provider
+) -> None:
+    """Both workers count as dead after the outage; one of them is still sending.
+
+    The first to come back takes the message over. The channel falls back at once when a send may
+    have failed, so nothing else keeps it from sending while the other one still is.
+    """
+    graph.simulator.settings.slow_seconds = 20.0
+    graph.plays("slow")
+    change = {
+        "graph_url": graph.url, "access_token": GRAPH_TOKEN, "app_secret": APP_SECRET,
+        "wwebjs_url": wwebjs.url, "wwebjs_api_key": WWEBJS_KEY, "wwebjs_session_id": WWEBJS_SESSION,
+        "confirm_seconds": 0, "request_timeout_seconds": 40,
+    }  # fmt: skip
+    answer = requests.patch(
+        f"{product.url}/api/channels/{api.channel}/", json=change, headers=api.headers, timeout=20
+    )
+    assert answer.ok, answer.text
+    assert answer.json()["phone_number_id"] == NUMBER_ID
+    pace = {"WORKER_HEARTBEAT_SECONDS": "0.5", "WORKER_STALLED_SECONDS": "3"}
+    with subprocess.Popen(
+        [sys.executable, "manage.py", "worker"], cwd=ROOT, env={**product.environment, **pace}
+    ) as second:
+        try:
+            signs = f"**/worker-*-{second.pid}"
+            wait_until(lambda: list(product.data_dir.glob(signs)), bool)
+            sent = api.send("+5511955550004", "Uma vez só")
+            wait_until(graph.sends, bool)
+            engine = [process for _, process in postgres_of(product)]
+            for process in engine:
+                process.suspend()
+            time.sleep(4)  # longer than a worker may be silent
+            for process in engine:
+                process.kill()
+            wait_until(lambda: _answers(f"{product.url}/readyz"), bool)
+            seen = set()
+
+            def look() -> Any:
+                with contextlib.suppress(requests.RequestException):
+                    message = api.message(sent)
+                    seen.update(attempt["error_code"] for attempt in message["attempts"])
+                    return message
+                return {"status": "", "decision": ""}
+
+            message = wait_until(look, final)
+        finally:
+            second.terminate()
+    assert "worker_lost" in seen  # it was taken over while the first one was sending
+    assert message["status"] in ("sent", "delivered", "read")
+    assert [attempt["route"] for attempt in message["attempts"]] == ["official"]
+    assert len(graph.sends()) == 1
+    assert wwebjs.sends() == []
+
+
+def postgres_of(product: Product) -> list[tuple[str, psutil.Process]]:
+    """The processes of the product's PostgreSQL."""
+    return [
+        (name, process)
+        for name, process in processes(product)
+        if "postgres" in name or "postgres" in process.name()
+    ]
 
 
 def _answers(url: str) -> bool:

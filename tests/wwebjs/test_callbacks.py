@@ -29,7 +29,7 @@ from messaging.inbound.events import (
 )
 from messaging.inbound.receiving import Received
 from messaging.inbound.withheld import digest_of
-from messaging.models import InboundEvent, Message, ParkedReceipt
+from messaging.models import InboundEvent, Message, PendingEvent
 from messaging.states import Receipt, Route
 from simulators.base import run_in_thread
 from tests.conftest import WWEBJS_KEY, WWEBJS_SESSION
@@ -496,7 +496,7 @@ def test_the_globe_gets_its_ticks(
     attempt.refresh_from_db()
     assert (sent.status, sent.icon) == ("read", "globe")
     assert attempt.provider_message_id.startswith("3EB0")
-    assert not ParkedReceipt.objects.exists()
+    assert not PendingEvent.objects.exists()
     assert Message.objects.count() == 1
 
 

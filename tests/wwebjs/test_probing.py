@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import queue
 import threading
 import time
@@ -12,9 +13,13 @@ from contextlib import ExitStack
 import pytest
 from aiohttp import web
 from django.db import connection
+from django.utils import timezone
+from procrastinate.tasks import Task
 
+from channels_app import tasks as channel_tasks
 from channels_app import wwebjs_session
-from channels_app.models import Channel
+from channels_app.models import Channel, WwebjsSession
+from instances import tasks
 from simulators.base import run_in_thread
 from tests.conftest import WWEBJS_KEY
 from tests.wwebjs.conftest import Server
@@ -82,6 +87,35 @@ def test_two_workers_do_not_ask_the_same_session(
     for worker in workers:
         worker.join(10)
     assert asked.qsize() == 1
+
+
+def test_who_is_to_be_asked_at_once_comes_first_and_a_lease_begins_with_the_question(
+    make_channel: Callable[..., Channel], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many hang, none is claimed before its turn, and each is asked once a round."""
+    monkeypatch.setattr(wwebjs_session, "PROBES_AT_A_TIME", 2)
+    fields = {"fallback": "wwebjs", "wwebjs_api_key": WWEBJS_KEY, "wwebjs_url": server.url}
+    made = [make_channel(wwebjs_session_id=f"session-{number}", **fields).pk for number in range(5)]
+    now, sessions = timezone.now(), WwebjsSession.objects.order_by("pk")
+    for number, session in enumerate(sessions):
+        session.probe_at = None if number == 4 else now - dt.timedelta(minutes=5 - number)
+        session.save()
+    rounds: list[list[int]] = []
+
+    def note(function: object, ids: list[int]) -> None:
+        rounds.append(ids)
+        claimed = sessions.filter(probe_at__gt=timezone.now()).count()
+        assert claimed <= 2 * len(rounds)
+        sessions.filter(channel__in=ids).update(probe_at=None)  # asked for again meanwhile
+
+    monkeypatch.setattr(wwebjs_session, "_for_each", note)
+    wwebjs_session.probe_due()
+    assert rounds == [[made[4], made[0]], [made[1], made[2]], [made[3]]]
+
+
+@pytest.mark.parametrize("task", [channel_tasks.probe_due_sessions, tasks.probe_due_connections])
+def test_a_round_takes_one_place_of_the_workers(task: Task[..., None, ...]) -> None:
+    assert task.lock == task.queueing_lock == task.name.partition(".")[2]
 
 
 def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(

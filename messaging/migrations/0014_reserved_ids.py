@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('channels_app', '0011_linked_numbers'),
-        ('messaging', '0012_withheld'),
+        ('messaging', '0013_pending_events_and_faults'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
