@@ -28,6 +28,7 @@ from socketio.exceptions import SocketIOError
 from websocket import WebSocketBadStatusException
 
 from channels_app.session_words import kept
+from messaging.inbound import neutral
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +76,12 @@ class _Engine(engineio.Client):
 class _Client(socketio.Client):
     """One try: tells its words ("joined", "refused", "left") to a queue, from its own threads."""
 
-    def __init__(self, address: Address, words: queue.SimpleQueue[str]) -> None:
+    def __init__(
+        self,
+        address: Address,
+        words: queue.SimpleQueue[str],
+        on_unreadable: Callable[[bytes], None],
+    ) -> None:
         options: dict[str, Any] = {"skip_utf8_validation": True}  # in Python, a letter at a time
         if address.url.startswith("https:"):
             options["sslopt"] = {"context": _certificates()}
@@ -86,9 +92,22 @@ class _Client(socketio.Client):
             websocket_extra_options=options,
         )
         self._words = words
+        self._on_unreadable = on_unreadable
 
     def _engineio_client_class(self) -> type[engineio.Client]:
         return _Engine
+
+    def _handle_eio_message(self, data: Any) -> None:
+        """Hand over what the library cannot read, where it would only log it."""
+        begun = self._binary_packet
+        try:
+            super()._handle_eio_message(data)
+        except Exception as error:
+            log.warning("socket packet not understood", error=type(error).__name__)
+            # Else every packet to come would be taken for one attachment too many.
+            self._binary_packet = None
+            known = [] if begun is None else [begun.data, *begun.attachments]
+            self._on_unreadable(neutral.encode([*known, data]))
 
     def _handle_disconnect(self, namespace: str) -> None:
         """The server put us out. The library would wait here for the thread that it is in."""
@@ -142,6 +161,10 @@ class SocketClient:
     shared address both are joined, and it counts as joined once the instance's own namespace is, or
     once any event came at the root. What comes at both is handed over twice.
 
+    What comes in the instance's own namespace and is no event of another instance is handed over
+    whatever it is: no object, an object that names no instance. `on_unreadable(raw)` gets the bytes
+    of a packet that could not be read at all.
+
     `on_event(payload)` and `on_change(True, "")` are called in the thread that reads the socket, in
     order: what comes after the join is handed over after it was told. They must not wait.
     `on_change(False, why)` is called from another one.
@@ -151,10 +174,12 @@ class SocketClient:
         self,
         address: Address,
         *,
-        on_event: Callable[[dict[str, Any]], None],
+        on_event: Callable[[Any], None],
         on_change: Callable[[bool, str], None],
+        on_unreadable: Callable[[bytes], None] = lambda raw: None,
     ) -> None:
         self.address = address
+        self._on_unreadable = on_unreadable
         self._on_event = on_event
         self._on_change = on_change
         self._stopped = False
@@ -203,7 +228,7 @@ class SocketClient:
         """Join, and stay until it ends. Returns why it ended."""
         words: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._words = words
-        client = _Client(self.address, words)
+        client = _Client(self.address, words, self._on_unreadable)
         namespace = self.address.namespace
         refusal: list[str] = []
 
@@ -213,9 +238,9 @@ class SocketClient:
                 self._on_change(True, "")
                 words.put("joined")
 
-        def on_root_event(event: str, payload: Any = None, *_: Any) -> None:
+        def on_root_event(event: str, *arguments: Any) -> None:
             on_proof()
-            self._receive(event, payload)
+            self._receive(event, *arguments)
 
         def on_refusal(data: Any = None, *_: Any) -> None:
             refusal[:] = [_told(data)]
@@ -272,12 +297,14 @@ class SocketClient:
                     return NOT_OPEN if waiting else NO_ANSWER
         return ""
 
-    def _receive(self, event: str, payload: Any = None, *_: Any) -> None:
-        if not isinstance(payload, dict):
-            log.warning("socket event without an object", event_name=str(event)[:80])
+    def _receive(self, event: str, *arguments: Any) -> None:
+        payload = arguments[0] if len(arguments) == 1 else None
+        named = payload.get("instance") if isinstance(payload, dict) else None
+        if isinstance(named, str) and named:
+            if named == self.address.instance:
+                self._on_event(payload)
             return
-        if payload.get("instance") == self.address.instance:
-            self._on_event(payload)
+        self._on_event([event, *arguments])
 
 
 def _told(data: Any) -> str:

@@ -23,6 +23,7 @@ from simulators.evolution_messages import (
     evolution_body,
     incoming,
     outgoing,
+    with_secret,
 )
 from simulators.evolution_model import (
     BUSINESS,
@@ -314,6 +315,12 @@ class EvolutionEngine(EvolutionCore):
             return Incoming(message, str(order.get("message_type") or next(iter(message))))
         return incoming(kind, order, now=now)
 
+    def _sent_by_a_phone(self, instance: Instance, message: JsonObject) -> JsonObject:
+        """The message with what a WhatsApp client adds to it."""
+        if not (self.settings.message_secrets and instance.is_baileys):
+            return message
+        return with_secret(message)
+
     def _inbound_key(self, order: JsonObject, sender: str) -> JsonObject:
         from_me = bool(order.get("from_me", False))
         message_id = order.get("id") or ("3A" + uuid.uuid4().hex[:18].upper())
@@ -360,7 +367,7 @@ class EvolutionEngine(EvolutionCore):
         data: JsonObject = {"key": key, "pushName": push_name}
         if not key["fromMe"]:
             data["status"] = "DELIVERY_ACK"
-        data["message"] = built.message
+        message = data["message"] = self._sent_by_a_phone(instance, built.message)
         if built.context is not None:
             data["contextInfo"] = built.context
         elif built.null_context:
@@ -378,7 +385,7 @@ class EvolutionEngine(EvolutionCore):
             return
         if instance.base64_active and built.media is not None:
             encoded = base64.b64encode(built.media).decode()
-            data = {**data, "message": {**built.message, "base64": encoded}}
+            data = {**data, "message": {**message, "base64": encoded}}
         await self.hub.emit(instance, "messages.upsert", data)
         if contacts and jid != "status@broadcast":
             await self._contact_event(instance, jid, "" if key["fromMe"] else push_name)

@@ -428,6 +428,22 @@ INBOUND_KINDS = (
 )
 
 
+def with_secret(message: JsonObject) -> JsonObject:
+    """Add what WhatsApp's clients send with nearly every message: bytes, outside of its content."""
+    if "messageContextInfo" in message:
+        return message
+    context = {
+        "deviceListMetadata": {
+            "senderKeyHash": secrets.token_bytes(10),
+            "senderTimestamp": "1795300000",
+            "recipientKeyHash": secrets.token_bytes(10),
+        },
+        "deviceListMetadataVersion": 2,
+        "messageSecret": secrets.token_bytes(32),
+    }
+    return {**message, "messageContextInfo": context}
+
+
 def incoming(kind: str, order: JsonObject, *, now: int) -> Incoming:
     """The content of an inbound message by kind (capture 08).
 
@@ -469,6 +485,7 @@ def incoming(kind: str, order: JsonObject, *, now: int) -> Incoming:
             "degreesLatitude": float(order.get("latitude", -23.5)),
             "degreesLongitude": float(order.get("longitude", -46.6)),
             "name": str(order.get("name", "SP")),
+            "jpegThumbnail": _THUMBNAIL,
         }
         return Incoming({"locationMessage": place}, "locationMessage", null_context=True)
     if kind == "contact":

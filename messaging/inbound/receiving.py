@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import hashlib
 import hmac
-import json
-import uuid
 
 import structlog
 from django.db import close_old_connections
 
 from channels_app.models import Channel
-from messaging.inbound import journal, media, wwebjs
+from messaging.inbound import journal, wwebjs
+from messaging.inbound.arrivals import Arrival
 from messaging.models import InboundEvent
 
 log = structlog.get_logger(__name__)
@@ -23,7 +23,6 @@ class Received(enum.Enum):
 
     STORED = (200, "stored")
     BAD_SIGNATURE = (401, "bad_signature")
-    NOT_JSON = (400, "not_json")
     BAD_KEY = (401, "bad_key")
     OTHER_SESSION = (200, "other_session")
 
@@ -41,25 +40,14 @@ def receive_cloud(body: bytes, signature: str) -> Received:
     """Check Meta's signature over the raw body (contracts/cloud-api.md §3.2) and store the event.
 
     The signature is checked before the body is parsed. An event for a number that is no channel
-    of ours is stored all the same: refusing it would make Meta repeat it for a week.
+    of ours is stored all the same: refusing it would make Meta repeat it for a week. So is a body
+    that is no JSON object: as a stub (`inbound.arrivals`).
     """
     try:
         signer = _signer(body, signature)
         if signer is None:
             return Received.BAD_SIGNATURE
-        try:
-            payload = json.loads(body)
-        except (ValueError, RecursionError):
-            return Received.NOT_JSON
-        if not isinstance(payload, dict):
-            return Received.NOT_JSON
-        journal.store(
-            source=InboundEvent.Source.CLOUD,
-            source_key=str(signer),
-            # Two apps may get the same event; what one app may tell, another may not.
-            dedupe_key=f"cloud:{signer}:{hashlib.sha256(body).hexdigest()}",
-            payload=payload,
-        )
+        journal.receive(InboundEvent.Source.CLOUD, [Arrival.from_body(str(signer), body)])
         return Received.STORED
     finally:
         close_old_connections()
@@ -69,7 +57,8 @@ def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
     """Check the key of the channel's wwebjs-api (contracts/wwebjs-api.md §4) and store the event.
 
     One server posts for all of its sessions to one address: an event goes to the channel of its
-    session, if that has the same server and key. One that belongs to no channel is not kept.
+    session, if that has the same server and key. One that belongs to no channel is not kept. A body
+    that names no session is a stub of the channel that the address names (`inbound.arrivals`).
     """
     try:
         channel = Channel.objects.filter(pk=channel_id).first()
@@ -77,22 +66,13 @@ def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
         allowed = _same(channel.wwebjs_api_key if channel else "no channel has this key", key)
         if channel is None or not channel.has_wwebjs or not allowed:
             return Received.BAD_KEY
-        try:
-            payload = json.loads(body)
-        except (ValueError, RecursionError):
-            return Received.NOT_JSON
-        if not isinstance(payload, dict):
-            return Received.NOT_JSON
-        speaker = _speaker(channel, wwebjs.session_of(payload))
-        if speaker is None:
-            return Received.OTHER_SESSION
-        fact = wwebjs.dedupe_key(payload, arrival=uuid.uuid4().hex)
-        journal.store(
-            source=InboundEvent.Source.WWEBJS,
-            source_key=str(speaker.pk),
-            dedupe_key=f"wwebjs:{speaker.pk}:{fact}",
-            payload=media.set_aside_wwebjs(payload),
-        )
+        arrival = Arrival.from_body(str(channel.pk), body)
+        if isinstance(arrival.payload, dict):
+            speaker = _speaker(channel, wwebjs.session_of(arrival.payload))
+            if speaker is None:
+                return Received.OTHER_SESSION
+            arrival = dataclasses.replace(arrival, source_key=str(speaker.pk))
+        journal.receive(InboundEvent.Source.WWEBJS, [arrival])
         return Received.STORED
     finally:
         close_old_connections()
