@@ -63,7 +63,26 @@ class Address:
 
     @property
     def namespace(self) -> str:
+        """Evolution opens it under the instance's very name: nothing is encoded in it."""
         return f"/{self.instance}"
+
+    @property
+    def namespaces(self) -> list[str]:
+        """What is to be joined. In a packet a comma ends the name: no other side could read it."""
+        if not self.shared:
+            return [self.namespace]
+        return [ROOT] if "," in self.instance else [ROOT, self.namespace]
+
+
+class _Packet(packet.Packet):
+    """A packet whose namespace may have a question mark, where the library would cut it."""
+
+    def decode(self, encoded_packet: Any) -> Any:
+        count = super().decode(encoded_packet)
+        if isinstance(encoded_packet, str) and self.namespace is not None:
+            name, _, _ = encoded_packet[encoded_packet.index("/") :].partition(",")
+            self.namespace = name
+        return count
 
 
 class _Engine(engineio.Client):
@@ -87,6 +106,7 @@ class _Client(socketio.Client):
             options["sslopt"] = {"context": _certificates()}
         super().__init__(
             reconnection=False,
+            serializer=_Packet,
             logger=_silent,
             engineio_logger=_silent,
             websocket_extra_options=options,
@@ -258,7 +278,7 @@ class SocketClient:
                 self.address.url,
                 headers={"apikey": self.address.key},
                 transports=["websocket"],
-                namespaces=[ROOT, namespace] if self.address.shared else [namespace],
+                namespaces=self.address.namespaces,
                 wait=False,
             )
             return self._stay(client, words, refusal)
