@@ -79,7 +79,8 @@ class _Packet(packet.Packet):
 
     def decode(self, encoded_packet: Any) -> Any:
         count = super().decode(encoded_packet)
-        if isinstance(encoded_packet, str) and self.namespace is not None:
+        has_namespace = getattr(self, "namespace", None) is not None
+        if isinstance(encoded_packet, str) and has_namespace:
             name, _, _ = encoded_packet[encoded_packet.index("/") :].partition(",")
             self.namespace = name
         return count
@@ -119,7 +120,7 @@ class _Client(socketio.Client):
 
     def _handle_eio_message(self, data: Any) -> None:
         """Hand over what the library cannot read, where it would only log it."""
-        begun = self._binary_packet
+        begun = getattr(self, "_binary_packet", None)
         try:
             super()._handle_eio_message(data)
         except Exception as error:

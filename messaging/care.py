@@ -26,6 +26,7 @@ def sweep() -> None:
     with_job = tasks.messages_with_job()
     on_the_way = Message.objects.filter(
         direction=Message.Direction.OUT,
+        sent_outside=False,
         status__in=(
             states.Status.QUEUED,
             states.Status.SENDING,

@@ -59,7 +59,8 @@ class _Packet(socketio_packet.Packet):
     def decode(self, encoded_packet: Any) -> Any:
         """See the class."""
         count = super().decode(encoded_packet)
-        if isinstance(encoded_packet, str) and self.namespace is not None:
+        has_namespace = getattr(self, "namespace", None) is not None
+        if isinstance(encoded_packet, str) and has_namespace:
             name, _, _ = encoded_packet[encoded_packet.index("/") :].partition(",")
             self.namespace = name
         return count

@@ -180,7 +180,7 @@ def _cards_of(contact: Any) -> list[dict[str, Any]]:
         "url": _first(contact.get("urls"), "url"),
     }
     more = {name: value for name, value in more.items() if value}
-    found = []
+    found: list[dict[str, Any]] = []
     for phone in _objects(contact.get("phones")):
         written = _text(phone.get("phone")) or _text(phone.get("wa_id"))
         digits = re.sub(r"\D", "", _text(phone.get("wa_id")) or written)

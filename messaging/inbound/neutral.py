@@ -26,7 +26,7 @@ from messaging.storable import storable
 # Deeper than any provider's event; PostgreSQL and Python's own JSON have limits of their own.
 DEEPEST = 200
 # Characters of one event as JSON, without the file that is set aside (`inbound.media`).
-MOST_CHARACTERS = 4 * 1024 * 1024
+MOST_CHARACTERS = 8 * 1024 * 1024
 # Longer integers are stored as text: no event has one, and Python refuses to print very long ones.
 MOST_DIGITS = 40
 _LARGEST = 10**MOST_DIGITS
