@@ -284,6 +284,11 @@ class Message(models.Model):
             ),
             models.Index(fields=["status", "created_at"]),
             models.Index(
+                fields=["provider_message_id"],
+                condition=~Q(provider_message_id=""),
+                name="message_provider_message_id",
+            ),
+            models.Index(
                 fields=["next_attempt_at"],
                 condition=Q(next_attempt_at__isnull=False),
                 name="message_waiting",

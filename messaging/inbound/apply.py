@@ -113,7 +113,10 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
         attempt = attempts.find_unnamed(
             channel_id=channel.pk, phone_number=event.phone_number, text=event.text, at=event.at
         )
-    outside = _tell_sent_outside(channel, event)
+    # What the official API sent is told under an id of its own, which no echo has.
+    outside = (attempt is None or attempt.route != Route.OFFICIAL) and _tell_sent_outside(
+        channel, event
+    )
     if attempt is None and not outside:
         attempts.park_receipt(
             channel_id=channel.pk,
