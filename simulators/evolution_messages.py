@@ -441,6 +441,8 @@ def with_secret(message: JsonObject) -> JsonObject:
         "deviceListMetadataVersion": 2,
         "messageSecret": secrets.token_bytes(32),
     }
+    if place := message.get("locationMessage"):
+        message = {**message, "locationMessage": {**place, "jpegThumbnail": _THUMBNAIL}}
     return {**message, "messageContextInfo": context}
 
 
@@ -485,7 +487,6 @@ def incoming(kind: str, order: JsonObject, *, now: int) -> Incoming:
             "degreesLatitude": float(order.get("latitude", -23.5)),
             "degreesLongitude": float(order.get("longitude", -46.6)),
             "name": str(order.get("name", "SP")),
-            "jpegThumbnail": _THUMBNAIL,
         }
         return Incoming({"locationMessage": place}, "locationMessage", null_context=True)
     if kind == "contact":
