@@ -292,6 +292,7 @@ class SocketClient:
     def _stay(self, client: _Client, words: queue.SimpleQueue[str], refusal: list[str]) -> str:
         started = asked = time.monotonic()
         joined = waiting = at_root = False
+        can_ask = self.address.namespace in self.address.namespaces
         while not self._stopped:
             try:
                 word = words.get(timeout=KNOCK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
@@ -304,6 +305,10 @@ class SocketClient:
                 joined = True
             elif word == "at the root":
                 at_root = True
+                if not can_ask and not joined:
+                    # Only an event of any instance can prove that the root carries them.
+                    self._on_change(False, UNPROVEN)
+                    waiting = True
             elif word == "refused" and not joined:
                 if refusal[0] != NOT_OPEN:
                     return refusal[0]
@@ -313,7 +318,8 @@ class SocketClient:
             elif not word and not joined:
                 if waiting and (at_root or now - started < KNOCKING_SECONDS):
                     asked = now
-                    client.knock(self.address.namespace)
+                    if can_ask:
+                        client.knock(self.address.namespace)
                 elif waiting or now - asked > ANSWER_SECONDS:
                     return NOT_OPEN if waiting else NO_ANSWER
         return ""
