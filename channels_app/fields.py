@@ -35,12 +35,39 @@ def _cipher_of(keys: tuple[str, ...]) -> MultiFernet:
     return MultiFernet([Fernet(key) for key in keys])
 
 
+def encrypt(content: bytes) -> bytes:
+    """Return bytes as a token of the first key, for what is encrypted outside of the database."""
+    return _cipher().encrypt(content)
+
+
+def decrypt(token: bytes) -> bytes:
+    """Return the bytes of such a token. Raises UndecryptableError."""
+    try:
+        return _cipher().decrypt(token)
+    except InvalidToken:
+        raise UndecryptableError(
+            "A stored file was encrypted with a key that is not in ENCRYPTION_KEYS."
+        ) from None
+
+
+def re_encrypt(token: bytes) -> bytes:
+    """Return a token of the first key with the same content. Raises UndecryptableError."""
+    return encrypt(decrypt(token))
+
+
 if TYPE_CHECKING:
     _TextField = models.TextField[str, str]
     _CharField = models.CharField[str, str]
 else:
     _TextField = models.TextField
     _CharField = models.CharField
+
+
+class EncryptedFileNameField(_CharField):
+    """Names a file in the storage that holds one token of `encrypt`.
+
+    `manage.py rotate_encryption` finds by it what is to be encrypted anew.
+    """
 
 
 class EncryptedTextField(_TextField):

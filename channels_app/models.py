@@ -190,13 +190,15 @@ class Channel(models.Model):
     evolution_api_key = EncryptedTextField(_("Evolution API key"), blank=True)
     instance_name = models.CharField(
         _("instance name"),
-        max_length=100,
+        # As long as Evolution's own column.
+        max_length=255,
         blank=True,
-        # An instance that is there keeps the name it has; a path of dots would lead elsewhere.
+        # An existing instance keeps the name it has, and Evolution takes any. Dots alone cannot be
+        # a segment of an address, not even escaped.
         validators=[
             RegexValidator(
-                r"^(?!\.+\Z)[\w.-]+( [\w.-]+)*\Z",
-                _("Letters, digits, -, _, . and single spaces between them only."),
+                "^(?!\\.+\\Z)[^\\x00-\\x1f\\x7f]+\\Z",
+                _("No control characters, and not dots alone."),
             )
         ],
     )

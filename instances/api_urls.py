@@ -10,8 +10,9 @@ router = SimpleRouter()
 router.register("instances", api.SessionViewSet, basename="instance")
 
 # The mission's routes answer with and without a trailing slash.
-_NAME = r"(?P<instance_name>[^/]+)/?$"
-_CONNECTION = r"^instances/(?P<instance_name>[^/]+)"
+# A name may have slashes: "a/b" comes as a%2Fb, which the server has decoded by now.
+_NAME = r"(?P<instance_name>.+?)/?$"
+_CONNECTION = r"^instances/(?P<instance_name>.+?)"
 _MANAGE = "^instance-management"
 urlpatterns = [
     re_path(rf"{_CONNECTION}/connection/?$", connection.ConnectionView.as_view()),

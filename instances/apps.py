@@ -37,3 +37,4 @@ class InstancesConfig(AppConfig):
         }
         apply.HANDLERS[ConnectionEvent] = sessions.apply_connection
         apply.HANDLERS[QrEvent] = sessions.apply_qr
+        apply.HISTORY_ENDS += [connections.end_of_history]

@@ -83,12 +83,18 @@ ROUND_SECONDS = 10.0
 # What is written here; the rest of the row belongs to the receive mode.
 _OURS = (
     "state", "state_code", "state_detail", "state_changed_at", "checked_at", "probe_at",
-    "commanded_at", "address", "wanted", "serving", "last_open_at", "linking_since",
-    "quiet_until", "dead_since", "tries", "tried_at", "closed_since", "note", "own_number",
-    "number_checked_at", "profile_name", "last_drop_at", "last_drop_reason", "qr_digest",
-    "qr_seen_at", "connection", "connection_reason", "connection_changed_at",
+    "commanded_at", "address", "wanted", "serving", "last_open_at", "history_before",
+    "linking_since", "quiet_until", "dead_since", "tries", "tried_at", "closed_since", "note",
+    "own_number", "number_checked_at", "profile_name", "last_drop_at", "last_drop_reason",
+    "qr_digest", "qr_seen_at", "connection", "connection_reason", "connection_changed_at",
 )  # fmt: skip
-_NEVER_LINKED: dict[str, Any] = {"last_open_at": None, "closed_since": None}
+_NEVER_LINKED: dict[str, Any] = {
+    "last_open_at": None,
+    "history_before": None,
+    "closed_since": None,
+}
+# A link is observed some time after it was made: what a customer writes meanwhile is no history.
+LINK_MARGIN = dt.timedelta(minutes=2)
 _SETTINGS = ("kind", "active", "evolution_url", "evolution_api_key", "instance_name")
 
 
@@ -574,7 +580,32 @@ def _keep(
         return cure
 
 
+def end_of_history(channel: Channel) -> dt.datetime | None:
+    """Return the time before which a message of this channel is history, None where it is unknown.
+
+    A link brings the messages of days or years (contracts/evolution-api.md §10.4), as messages.set,
+    and Evolution's own store has them like all others. What came late because the instance was
+    offline cannot be told from them by its age, which is that of the outage. So the time of the
+    link decides: what is older was dealt with on the phone, what is younger was written to an
+    instance that was linked. While a code is on show, the link is still to come. An instance that
+    was taken over linked has no such time; then only what Evolution calls history is.
+    """
+    session = WhatsAppSession.objects.filter(channel=channel).first()
+    if session is None:
+        return None
+    shown = session.qr_seen_at if session.qr_digest and session.state != State.READY else None
+    link = shown - LINK_MARGIN if shown else None
+    return max(filter(None, [session.history_before, link]), default=None)
+
+
+def _is_linking(row: WhatsAppSession) -> bool:
+    """Whether a phone was still to be linked when the server was last asked."""
+    waits = row.state in (State.QR, State.PAIRING)
+    return waits or bool(row.qr_digest) or row.linking_since is not None
+
+
 def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
+    was_linking = _is_linking(row)
     _note_connection(row, told, now)
     if told.qr:
         _note_code(row, hashlib.sha256(told.qr.encode()).hexdigest())
@@ -598,6 +629,8 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
         row.wanted, row.last_open_at, row.linking_since = True, now, None
         row.tries, row.tried_at = 0, None
     if seen.state == State.READY:
+        if was_linking and not row.serving:
+            row.history_before = now - LINK_MARGIN
         _note_ready(row, now)
     elif row.serving and not (row.quiet_until and now < row.quiet_until):
         _note_drop(row, seen, now)

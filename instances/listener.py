@@ -38,6 +38,7 @@ from instances.models import ListenerProcess, Mode, WhatsAppSession
 from instances.probe_requests import request_probe
 from instances.socket_client import Address, SocketClient
 from messaging.inbound import journal
+from messaging.inbound.arrivals import Arrival
 
 log = structlog.get_logger(__name__)
 
@@ -74,17 +75,20 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[tuple[float, int, dict[str, Any]] | None] = queue.Queue(
-            MOST_WAITING
-        )
+        self._queue: queue.Queue[tuple[float, Arrival] | None] = queue.Queue(MOST_WAITING)
         self._writing_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, channel_id: int, payload: dict[str, Any]) -> None:
-        self._queue.put((time.time(), channel_id, payload))
+    def put(self, channel_id: int, payload: Any) -> None:
+        """Have an event stored, or whatever came in its place (`inbound.arrivals`)."""
+        self._queue.put((time.time(), Arrival(str(channel_id), payload)))
+
+    def put_unreadable(self, channel_id: int, raw: bytes) -> None:
+        """Have the bytes of a packet stored that is no event."""
+        self._queue.put((time.time(), Arrival.from_body(str(channel_id), raw)))
 
     def written_until(self) -> dt.datetime:
         """Return a time before which every event that was put has been stored."""
@@ -110,30 +114,25 @@ class Writer:
                 while len(batch) < BATCH:
                     batch.append(self._queue.get_nowait())
             last = None in batch
-            self._store([item for item in batch if item is not None])
+            self._store([item[1] for item in batch if item is not None])
             self._writing_since = None
         connection.close()
 
-    def _store(self, batch: list[tuple[float, int, dict[str, Any]]]) -> None:
+    def _store(self, batch: list[Arrival]) -> None:
+        """Store them, as stubs where need be; wait as long as it takes."""
         pause = 0.1
         while batch:
             try:
-                raws = [receiving.raw_event(channel_id, event) for _, channel_id, event in batch]
-                journal.store_all(receiving.SOURCE, raws)
+                journal.receive(receiving.SOURCE, batch)
                 return
             except _AWAY as error:
                 log.warning("events wait for the database", n=len(batch), error=str(error)[:200])
-                connection.close()
-                time.sleep(pause)
-                pause = min(pause * 2, 5.0)
             except Exception:
-                if len(batch) == 1:
-                    # It would fail for ever, and all after it would wait.
-                    log.exception("an event cannot be stored", event_name=batch[0][2].get("event"))
-                    return
-                for item in batch:
-                    self._store([item])
-                return
+                # Not even as a stub: the installation is at fault, not the event. None is dropped.
+                log.exception("events cannot be stored", n=len(batch))
+            connection.close()
+            time.sleep(pause)
+            pause = min(pause * 2, 5.0)
 
 
 class Held:
@@ -158,11 +157,16 @@ class Held:
         self._gate = threading.Lock()
         self._joins = 0
         # Events since the join, while what came before it is fetched.
-        self._waiting: deque[dict[str, Any]] | None = None
+        self._waiting: deque[Any] | None = None
         self._waiting_until = math.inf
         self._telling = False
         self._note = ""
-        self.client = SocketClient(wanted.address, on_event=self._receive, on_change=self._changed)
+        self.client = SocketClient(
+            wanted.address,
+            on_event=self._receive,
+            on_change=self._changed,
+            on_unreadable=lambda raw: writer.put_unreadable(wanted.channel_id, raw),
+        )
 
     def tell(self) -> None:
         """Write down the state of the socket, soon; once for many calls."""
@@ -190,7 +194,7 @@ class Held:
         """Another process, or nobody, has this session now: nothing is told of it any more."""
         self.leaving = True
 
-    def _receive(self, payload: dict[str, Any]) -> None:
+    def _receive(self, payload: Any) -> None:
         with self._gate:
             if self._waiting is not None:
                 self._waiting.append(payload)

@@ -107,6 +107,8 @@ class WhatsAppSession(models.Model):
     # It was open and has not dropped since.
     serving = models.BooleanField(default=False, editable=False)
     last_open_at = models.DateTimeField(null=True, editable=False)
+    # What is older came with the link: it is history (`connections.end_of_history`).
+    history_before = models.DateTimeField(null=True, editable=False)
     # A person asked for a code, and no phone was linked since.
     linking_since = models.DateTimeField(null=True, editable=False)
     # Until then a closing is our own doing.

@@ -43,6 +43,9 @@ Result = ReceiveModeChange.Result
 # an instance until that event was delivered (contracts/evolution-api.md §1).
 EVENTS = (
     "MESSAGES_UPSERT",
+    # The history that a link brings. 2.4's MESSAGING_HISTORY_SET is left out: 2.3 refuses the whole
+    # list for a name that it does not know (§3, §8).
+    "MESSAGES_SET",
     "MESSAGES_UPDATE",
     "MESSAGES_EDITED",
     "MESSAGES_DELETE",

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import structlog
-from django.db import InterfaceError, OperationalError, close_old_connections
-from psycopg_pool import PoolTimeout
+from django.db import close_old_connections
 
 from instances.models import WhatsAppSession, digest_of
-from messaging.inbound import evolution, journal, media
+from messaging.inbound import arrivals, journal
+from messaging.inbound.arrivals import AWAY, Arrival, Entry
 from messaging.models import InboundEvent
+
+__all__ = ["AWAY", "SOURCE", "Delivery", "Received", "receive", "receive_all"]
 
 log = structlog.get_logger(__name__)
 
 # Evolution puts media into the event as base64.
 MOST_BYTES = 64 * 1024 * 1024
 SOURCE = InboundEvent.Source.EVOLUTION
-# The database, or the place of the files, cannot be reached now.
-AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
 
 
 class Received(enum.Enum):
@@ -29,7 +28,6 @@ class Received(enum.Enum):
 
     STORED = (200, "stored")
     BAD_SECRET = (401, "bad_secret")
-    NOT_JSON = (400, "not_json")
     WRONG_INSTANCE = (401, "wrong_instance")
 
 
@@ -44,7 +42,9 @@ def receive(delivery: Delivery) -> Received:
     """Check the session's secret and store the event.
 
     The secret says which session it is; the name in the body is only compared, so one session
-    cannot speak for another. Raises a database error or OSError when the event is not stored.
+    cannot speak for another. A body that is no event at all is stored as a stub: Evolution would
+    never repeat it (`inbound.arrivals`). Raises a database error or OSError when the event is not
+    stored.
     """
     [result] = receive_all([delivery])
     if isinstance(result, Exception):
@@ -57,9 +57,6 @@ def receive_all(deliveries: Sequence[Delivery]) -> list[Received | Exception]:
     try:
         return _receive_all(deliveries)
     except Exception as error:
-        if len(deliveries) > 1 and not isinstance(error, AWAY):
-            # One of them cannot be stored, ever: the others must not fail with it.
-            return [result for delivery in deliveries for result in receive_all([delivery])]
         return [error] * len(deliveries)
     finally:
         close_old_connections()
@@ -68,48 +65,40 @@ def receive_all(deliveries: Sequence[Delivery]) -> list[Received | Exception]:
 def _receive_all(deliveries: Sequence[Delivery]) -> list[Received | Exception]:
     sessions = _find_sessions(delivery.authorization for delivery in deliveries)
     results: list[Received | Exception] = []
-    raws: list[journal.Raw] = []
+    arrived: list[Arrival] = []
     for delivery in deliveries:
         session = sessions.get(delivery.authorization)
-        payload = _parse(delivery.body) if session else None
         if session is None:
             results.append(Received.BAD_SECRET)
-        elif payload is None:
-            results.append(Received.NOT_JSON)
-        elif payload.get("instance") != session.name:
+            continue
+        arrival = Arrival.from_body(str(session.channel_id), delivery.body)
+        if _names_another(arrival.payload, session):
             log.warning("event for another instance refused", instance=session.name)
             results.append(Received.WRONG_INSTANCE)
         else:
-            raws.append(raw_event(session.channel_id, payload))
+            arrived.append(arrival)
             results.append(Received.STORED)
-    if raws:
-        journal.store_all(SOURCE, raws)
+    if arrived:
+        journal.receive(SOURCE, arrived)
     return results
 
 
-def _parse(body: bytes) -> dict[str, Any] | None:
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return payload if isinstance(payload, dict) else None
+def _names_another(payload: Any, session: WhatsAppSession) -> bool:
+    named = payload.get("instance") if isinstance(payload, dict) else None
+    return isinstance(named, str) and bool(named) and named != session.name
 
 
-def raw_event(channel_id: int, payload: dict[str, Any]) -> journal.Raw:
-    """Return an event as the journal keeps it: the same whichever way it came.
+def raw_event(channel_id: int, payload: Any) -> Entry:
+    """Return an event as the journal stores it: the same whichever transport brought it.
 
     Its media become files. Raises OSError where they cannot be written.
     """
-    return journal.Raw(
-        source_key=str(channel_id),
-        dedupe_key=dedupe_key(channel_id, payload),
-        payload=media.set_aside(payload),
-    )
+    return arrivals.prepare(SOURCE, Arrival(str(channel_id), payload))
 
 
-def dedupe_key(channel_id: int, payload: dict[str, Any]) -> str:
-    """Return what the journal knows an event by. Instances of two servers may have one name."""
-    return f"{channel_id}:{evolution.dedupe_key(payload)}"
+def dedupe_key(channel_id: int, payload: Any) -> str:
+    """Return what the journal knows an event by."""
+    return arrivals.evolution_key(str(channel_id), payload)
 
 
 def _find_sessions(headers: Iterable[str]) -> dict[str, WhatsAppSession]:

@@ -28,6 +28,7 @@ from socketio.exceptions import SocketIOError
 from websocket import WebSocketBadStatusException
 
 from channels_app.session_words import kept
+from messaging.inbound import neutral
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,27 @@ class Address:
 
     @property
     def namespace(self) -> str:
+        """Evolution opens it under the instance's very name: nothing is encoded in it."""
         return f"/{self.instance}"
+
+    @property
+    def namespaces(self) -> list[str]:
+        """What is to be joined. In a packet a comma ends the name: no other side could read it."""
+        if not self.shared:
+            return [self.namespace]
+        return [ROOT] if "," in self.instance else [ROOT, self.namespace]
+
+
+class _Packet(packet.Packet):
+    """A packet whose namespace may have a question mark, where the library would cut it."""
+
+    def decode(self, encoded_packet: Any) -> Any:
+        count = super().decode(encoded_packet)
+        has_namespace = getattr(self, "namespace", None) is not None
+        if isinstance(encoded_packet, str) and has_namespace:
+            name, _, _ = encoded_packet[encoded_packet.index("/") :].partition(",")
+            self.namespace = name
+        return count
 
 
 class _Engine(engineio.Client):
@@ -75,20 +96,39 @@ class _Engine(engineio.Client):
 class _Client(socketio.Client):
     """One try: tells its words ("joined", "refused", "left") to a queue, from its own threads."""
 
-    def __init__(self, address: Address, words: queue.SimpleQueue[str]) -> None:
+    def __init__(
+        self,
+        address: Address,
+        words: queue.SimpleQueue[str],
+        on_unreadable: Callable[[bytes], None],
+    ) -> None:
         options: dict[str, Any] = {"skip_utf8_validation": True}  # in Python, a letter at a time
         if address.url.startswith("https:"):
             options["sslopt"] = {"context": _certificates()}
         super().__init__(
             reconnection=False,
+            serializer=_Packet,
             logger=_silent,
             engineio_logger=_silent,
             websocket_extra_options=options,
         )
         self._words = words
+        self._on_unreadable = on_unreadable
 
     def _engineio_client_class(self) -> type[engineio.Client]:
         return _Engine
+
+    def _handle_eio_message(self, data: Any) -> None:
+        """Hand over what the library cannot read, where it would only log it."""
+        begun = getattr(self, "_binary_packet", None)
+        try:
+            super()._handle_eio_message(data)
+        except Exception as error:
+            log.warning("socket packet not understood", error=type(error).__name__)
+            # Else every packet to come would be taken for one attachment too many.
+            self._binary_packet = None
+            known = [] if begun is None else [begun.data, *begun.attachments]
+            self._on_unreadable(neutral.encode([*known, data]))
 
     def _handle_disconnect(self, namespace: str) -> None:
         """The server put us out. The library would wait here for the thread that it is in."""
@@ -142,6 +182,10 @@ class SocketClient:
     shared address both are joined, and it counts as joined once the instance's own namespace is, or
     once any event came at the root. What comes at both is handed over twice.
 
+    What comes in the instance's own namespace and is no event of another instance is handed over
+    whatever it is: no object, an object that names no instance. `on_unreadable(raw)` gets the bytes
+    of a packet that could not be read at all.
+
     `on_event(payload)` and `on_change(True, "")` are called in the thread that reads the socket, in
     order: what comes after the join is handed over after it was told. They must not wait.
     `on_change(False, why)` is called from another one.
@@ -151,10 +195,12 @@ class SocketClient:
         self,
         address: Address,
         *,
-        on_event: Callable[[dict[str, Any]], None],
+        on_event: Callable[[Any], None],
         on_change: Callable[[bool, str], None],
+        on_unreadable: Callable[[bytes], None] = lambda raw: None,
     ) -> None:
         self.address = address
+        self._on_unreadable = on_unreadable
         self._on_event = on_event
         self._on_change = on_change
         self._stopped = False
@@ -203,7 +249,7 @@ class SocketClient:
         """Join, and stay until it ends. Returns why it ended."""
         words: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._words = words
-        client = _Client(self.address, words)
+        client = _Client(self.address, words, self._on_unreadable)
         namespace = self.address.namespace
         refusal: list[str] = []
 
@@ -213,9 +259,9 @@ class SocketClient:
                 self._on_change(True, "")
                 words.put("joined")
 
-        def on_root_event(event: str, payload: Any = None, *_: Any) -> None:
+        def on_root_event(event: str, *arguments: Any) -> None:
             on_proof()
-            self._receive(event, payload)
+            self._receive(event, *arguments)
 
         def on_refusal(data: Any = None, *_: Any) -> None:
             refusal[:] = [_told(data)]
@@ -233,7 +279,7 @@ class SocketClient:
                 self.address.url,
                 headers={"apikey": self.address.key},
                 transports=["websocket"],
-                namespaces=[ROOT, namespace] if self.address.shared else [namespace],
+                namespaces=self.address.namespaces,
                 wait=False,
             )
             return self._stay(client, words, refusal)
@@ -246,6 +292,7 @@ class SocketClient:
     def _stay(self, client: _Client, words: queue.SimpleQueue[str], refusal: list[str]) -> str:
         started = asked = time.monotonic()
         joined = waiting = at_root = False
+        can_ask = self.address.namespace in self.address.namespaces
         while not self._stopped:
             try:
                 word = words.get(timeout=KNOCK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
@@ -258,6 +305,10 @@ class SocketClient:
                 joined = True
             elif word == "at the root":
                 at_root = True
+                if not can_ask and not joined:
+                    # Only an event of any instance can prove that the root carries them.
+                    self._on_change(False, UNPROVEN)
+                    waiting = True
             elif word == "refused" and not joined:
                 if refusal[0] != NOT_OPEN:
                     return refusal[0]
@@ -267,17 +318,20 @@ class SocketClient:
             elif not word and not joined:
                 if waiting and (at_root or now - started < KNOCKING_SECONDS):
                     asked = now
-                    client.knock(self.address.namespace)
+                    if can_ask:
+                        client.knock(self.address.namespace)
                 elif waiting or now - asked > ANSWER_SECONDS:
                     return NOT_OPEN if waiting else NO_ANSWER
         return ""
 
-    def _receive(self, event: str, payload: Any = None, *_: Any) -> None:
-        if not isinstance(payload, dict):
-            log.warning("socket event without an object", event_name=str(event)[:80])
+    def _receive(self, event: str, *arguments: Any) -> None:
+        payload = arguments[0] if len(arguments) == 1 else None
+        named = payload.get("instance") if isinstance(payload, dict) else None
+        if isinstance(named, str) and named:
+            if named == self.address.instance:
+                self._on_event(payload)
             return
-        if payload.get("instance") == self.address.instance:
-            self._on_event(payload)
+        self._on_event([event, *arguments])
 
 
 def _told(data: Any) -> str:

@@ -1,21 +1,43 @@
 from __future__ import annotations
 
-from django.urls import path
+from urllib.parse import unquote
+
+from django.urls import path, register_converter
 
 from instances import connection_views as connection
 from instances import views
 
 app_name = "instances"
 
-_CONNECTION = "<str:instance_name>/connection/"
+
+class InstanceName:
+    """The name of an instance in a page's address: Evolution takes any, with slashes, too.
+
+    Servers decode an address once before they look for its segments, so an encoded slash is one
+    like all others by then. A slash (and the percent sign that marks it) is therefore encoded once
+    more than the rest.
+    """
+
+    regex = ".+?"
+
+    def to_python(self, value: str) -> str:
+        return unquote(value)
+
+    def to_url(self, value: str) -> str:
+        return value.replace("%", "%25").replace("/", "%2F")
+
+
+register_converter(InstanceName, "instance_name")
+
+_NAME = "<instance_name:instance_name>"
+_CONNECTION = f"{_NAME}/connection/"
 
 urlpatterns = [
     path("", views.InstanceListView.as_view(), name="list"),
-    path("<str:instance_name>/", views.InstanceView.as_view(), name="detail"),
-    path("<str:instance_name>/switch/", views.SwitchView.as_view(), name="switch"),
-    path("<str:instance_name>/repair/", views.RepairView.as_view(), name="repair"),
-    path("<str:instance_name>/cancel/", views.CancelView.as_view(), name="cancel"),
-    path("<str:instance_name>/check/", views.CheckView.as_view(), name="check"),
+    path(f"{_NAME}/switch/", views.SwitchView.as_view(), name="switch"),
+    path(f"{_NAME}/repair/", views.RepairView.as_view(), name="repair"),
+    path(f"{_NAME}/cancel/", views.CancelView.as_view(), name="cancel"),
+    path(f"{_NAME}/check/", views.CheckView.as_view(), name="check"),
     path(f"{_CONNECTION}ask/", connection.AskView.as_view(), name="ask"),
     path(f"{_CONNECTION}reconnect/", connection.ReconnectView.as_view(), name="reconnect"),
     path(
@@ -29,4 +51,6 @@ urlpatterns = [
     path(f"{_CONNECTION}qr/", connection.QrView.as_view(), name="qr"),
     path(f"{_CONNECTION}pairing/", connection.PairingView.as_view(), name="pairing"),
     path(f"{_CONNECTION}picture/", connection.PictureView.as_view(), name="picture"),
+    # Last: a name that was typed with its slashes matches this one as well.
+    path(f"{_NAME}/", views.InstanceView.as_view(), name="detail"),
 ]

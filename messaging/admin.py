@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from messaging import reading
+from messaging.inbound.replay import replay
 from messaging.models import (
     CallAttempt,
     Contact,
@@ -157,9 +158,20 @@ class InboundEventAdmin(ReadOnly, _ModelAdmin):
         "source",
         "source_key",
         "state",
+        "error",
         "skipped",
         "processed_at",
     )
     list_filter = ("state", SkippedFilter, "source", "received_at")
-    search_fields = ("source_key", "dedupe_key")
+    search_fields = ("source_key", "dedupe_key", "error")
     show_full_result_count = False
+    actions = ("replay_selected",)
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("messaging.change_inboundevent")
+
+    @admin.action(description=_("Read again what was set aside"), permissions=["replay"])
+    def replay_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        done, again = replay(ids=list(queryset.values_list("pk", flat=True)))
+        told = _("%(done)d read now, %(again)d set aside again") % {"done": done, "again": again}
+        self.message_user(request, told, messages.WARNING if again else messages.SUCCESS)

@@ -25,12 +25,12 @@ def apply(message: Message, event: Amendment, *, channel: Channel) -> None:
         _edit(message, event)
     elif isinstance(event, RevokeEvent):
         if message.revoked_at is None:
-            _change(message, revoked_at=_time(event.at))
+            change(message, revoked_at=_time(event.at))
     elif message.media is None:
         content = {"filename": event.filename}
         found = media.expect(channel, message.type, content, stored=event.stored)
         if found is not None:
-            _change(message, media=found)
+            change(message, media=found)
 
 
 def _edit(message: Message, event: EditEvent) -> None:
@@ -38,7 +38,7 @@ def _edit(message: Message, event: EditEvent) -> None:
         return
     at = _time(event.at)
     if message.edited_at is None or message.edited_at < at:
-        _change(message, text=event.text, edited_at=at)
+        change(message, text=event.text, edited_at=at)
 
 
 def _time(at: dt.datetime | None) -> dt.datetime:
@@ -47,7 +47,8 @@ def _time(at: dt.datetime | None) -> dt.datetime:
     return min(at or now, now)
 
 
-def _change(message: Message, **values: Any) -> None:
+def change(message: Message, **values: Any) -> None:
+    """Store new values of a message and publish it. The caller holds the message's row."""
     for name, value in values.items():
         setattr(message, name, value)
     message.version += 1

@@ -8,6 +8,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from channels_app.fields import EncryptedFileNameField
 from channels_app.models import Channel
 from messaging import states
 
@@ -300,6 +301,11 @@ class Message(models.Model):
             ),
             models.Index(fields=["status", "created_at"]),
             models.Index(
+                fields=["provider_message_id"],
+                condition=~Q(provider_message_id=""),
+                name="message_provider_message_id",
+            ),
+            models.Index(
                 fields=["next_attempt_at"],
                 condition=Q(next_attempt_at__isnull=False),
                 name="message_waiting",
@@ -475,7 +481,8 @@ class InboundEvent(models.Model):
 
     `source` says which reader understands it, `source_key` which channel it came for. Events of
     one source key are read in the order of their ids. `skipped` names the kinds in it of which
-    nothing was read: a later version may know them.
+    nothing was read: a later version may know them. What could not be stored as it came is a stub:
+    set aside, with its raw bytes encrypted in `raw_file` (`inbound.arrivals`).
     """
 
     class Source(models.TextChoices):
@@ -493,6 +500,7 @@ class InboundEvent(models.Model):
     source_key = models.CharField(_("source key"), max_length=100)
     dedupe_key = models.CharField(_("dedupe key"), max_length=200, unique=True)
     payload = models.JSONField(_("payload"))
+    raw_file = EncryptedFileNameField(_("raw bytes"), max_length=200, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.PENDING)
     error = models.TextField(_("error"), blank=True)
     skipped = models.CharField(_("not read"), max_length=200, blank=True)
@@ -511,6 +519,7 @@ class InboundEvent(models.Model):
             ),
             models.Index(fields=["id"], condition=Q(state="set_aside"), name="inbound_set_aside"),
             models.Index(fields=["skipped"], condition=~Q(skipped=""), name="inbound_skipped"),
+            models.Index(fields=["raw_file"], condition=~Q(raw_file=""), name="inbound_raw_file"),
             models.Index(fields=["received_at"]),
         ]
 

@@ -76,12 +76,13 @@ def store_amendment(channel_id: int, event: Amendment) -> None:
 
 
 def take_receipts(
-    channel_id: int, provider_message_id: str
+    channel_id: int, provider_message_id: str, *, keep: bool = False
 ) -> list[tuple[Receipt, SendError | None]]:
-    """Return the receipts that wait for this id, and delete them."""
+    """Return the receipts that wait for this id, and delete them unless they are to be kept."""
     rows = _waiting(channel_id, provider_message_id, (_Kind(r.value) for r in Receipt if r.value))
     taken = [(Receipt(row.kind), _error(row.payload)) for row in rows]
-    _delete(rows)
+    if not keep:
+        _delete(rows)
     return taken
 
 

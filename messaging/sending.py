@@ -234,6 +234,8 @@ def retry_message(
             states.Status.UNCONFIRMED,
         ):
             raise NotRetryable(_("Only a rejected or unconfirmed message can be sent again."))
+        if message.sent_outside:
+            raise NotRetryable(_("It was not sent here, so it cannot be sent again from here."))
         if not message.decision or message.next_attempt_at is not None:
             raise NotRetryable(_("This message is still being sent."))
         rules = delivery.rules_of(channel)

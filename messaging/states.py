@@ -94,6 +94,25 @@ def merge_receipt(known: Receipt, told: Receipt) -> Receipt:
     return max(known, told, key=lambda receipt: _RANK[receipt])
 
 
+_STATUS_OF = {
+    Receipt.NONE: Status.SENT,
+    Receipt.SENT: Status.SENT,
+    Receipt.FAILED: Status.REJECTED,
+    Receipt.DELIVERED: Status.DELIVERED,
+    Receipt.READ: Status.READ,
+}
+
+
+def merge_status(known: Status, told: Receipt) -> Status:
+    """Return the status of a message that was sent outside, after one more receipt.
+
+    It has no attempt whose receipt could be kept: its status says as much as one. In any order, and
+    told any number of times, the same receipts end in the same status (`merge_receipt`).
+    """
+    receipts = [receipt for receipt, status in _STATUS_OF.items() if status == known]
+    return _STATUS_OF[merge_receipt(receipts[-1] if receipts else Receipt.SENT, told)]
+
+
 def merge_call(known: CallStatus, told: CallStatus) -> CallStatus:
     """Return the status of a call after both were told, in either order: the one that says more."""
     return max(known, told, key=list(CallStatus).index)

@@ -33,7 +33,6 @@ _DETAILS = {
     "bad_secret": _("The Authorization header has no session's secret."),
     "bad_signature": _("The X-Hub-Signature-256 header was not made with a channel's app secret."),
     "method_not_allowed": _("This address does not take this method."),
-    "not_json": _("The body is no JSON object."),
     "too_large": _("The request is too large."),
     "unavailable": _("The event cannot be stored now: send it again."),
     "unreadable": _("The body could not be read to its end."),

@@ -12,7 +12,8 @@ Control door, besides what `simulators.base` gives (requests, book, scenarios, s
 settle); all bodies are JSON objects, `instance` is a name:
 
 - `GET /_control/instances` state, queue length and clients of each instance, and the namespaces
-- `POST /_control/scan` a phone scans the QR: `{"instance", "number"?, "name"?}`
+- `POST /_control/scan` a phone scans the QR: `{"instance", "number"?, "name"?, "history"?}`;
+  `history`: how many old messages come with the link, else the setting `history_messages`
 - `POST /_control/drop` WhatsApp cuts the connection: `{"instance", "code": 428}`; 401, 402, 403
   and 406 log out; `"zombie": true` lets the state say open while sends fail
 - `POST /_control/relink` somebody links another phone: `{"instance", "number"}`
@@ -203,6 +204,9 @@ class EvolutionSimulator(Simulator):
             await self.engine.scan(instance, number=order.get("number"), name=order.get("name"))
         except ValueError as error:
             raise ControlError(str(error)) from None
+        await self.engine.bring_history(
+            instance, int(order.get("history", self.settings.history_messages))
+        )
         return web.json_response({"state": instance.state})
 
     async def _control_drop(self, request: web.Request) -> web.Response:

@@ -26,6 +26,7 @@ from simulators.evolution_messages import (
     incoming,
     outgoing,
     with_number_first,
+    with_secret,
 )
 from simulators.evolution_model import (
     BUSINESS,
@@ -61,6 +62,7 @@ _BUSINESS_REFUSAL: JsonObject = {
     "fbtrace_id": "Axxxxxxxxxx",
 }
 _DEDUPE_SECONDS = 300
+_HISTORY_SECONDS = 2 * 24 * 3600
 
 Choose = Callable[[str], EvolutionScenario]
 
@@ -324,11 +326,55 @@ class EvolutionEngine(EvolutionCore):
         await self._enqueue(instance, upsert)
         return {"id": key["id"], "key": key}
 
+    async def bring_history(self, instance: Instance, count: int) -> None:
+        """The history that a link brings (§10.4): stored like any message, told as messages.set.
+
+        Every third one was sent from the phone, and read.
+        """
+        if count < 1:
+            return
+        now, apart = epoch(), _HISTORY_SECONDS // (count + 1)
+        told = []
+        for number in range(1, count + 1):
+            from_me = number % 3 == 0
+            built = incoming("text", {"text": f"history {number}"}, now=now)
+            data: JsonObject = {
+                "key": {
+                    "remoteJid": create_jid(f"55119888800{number % 4:02d}"),
+                    "fromMe": from_me,
+                    "id": f"HISTORY{number:04d}",
+                },
+                "pushName": "Você" if from_me else "Ana",
+                "status": "READ" if from_me else "DELIVERY_ACK",
+                "message": self._sent_by_a_phone(instance, built.message),
+                "contextInfo": None,
+                "messageType": built.message_type,
+                "messageTimestamp": now - _HISTORY_SECONDS + number * apart,
+                "instanceId": instance.id,
+                "source": "unknown",
+            }
+            self._store(instance, data)
+            self._note_chat(instance, str(data["key"]["remoteJid"]))
+            told.append(data)
+
+        async def emit() -> None:
+            extra = {"isLatest": True, "progress": 100}
+            extra = extra if self.settings.version != "2.3.6" else {}
+            await self.hub.emit(instance, "messages.set", told, extra=extra)
+
+        await self._enqueue(instance, emit)
+
     def _build_inbound(self, kind: str, order: JsonObject, *, now: int) -> Incoming:
         if isinstance(order.get("message"), dict):
             message = dict(order["message"])
             return Incoming(message, str(order.get("message_type") or next(iter(message))))
         return incoming(kind, order, now=now)
+
+    def _sent_by_a_phone(self, instance: Instance, message: JsonObject) -> JsonObject:
+        """The message with what a WhatsApp client adds to it."""
+        if not (self.settings.message_secrets and instance.is_baileys):
+            return message
+        return with_secret(message)
 
     def _inbound_key(self, order: JsonObject, sender: str) -> JsonObject:
         from_me = bool(order.get("from_me", False))
@@ -378,7 +424,7 @@ class EvolutionEngine(EvolutionCore):
         data: JsonObject = {"key": key, "pushName": push_name}
         if not key["fromMe"]:
             data["status"] = "DELIVERY_ACK"
-        data["message"] = built.message
+        data["message"] = self._sent_by_a_phone(instance, built.message)
         if built.context is not None:
             data["contextInfo"] = built.context
         elif built.null_context:

@@ -20,6 +20,7 @@ import aiohttp
 import socketio
 from aiohttp import web
 from multidict import CIMultiDict
+from socketio import packet as socketio_packet
 from yarl import URL
 
 from simulators.base import JsonObject
@@ -52,6 +53,19 @@ def subscription_name(event: str) -> str:
     return event.replace(".", "_").replace("-", "_").upper()
 
 
+class _Packet(socketio_packet.Packet):
+    """As Node decodes it: a namespace ends at the comma, not at a question mark."""
+
+    def decode(self, encoded_packet: Any) -> Any:
+        """See the class."""
+        count = super().decode(encoded_packet)
+        has_namespace = getattr(self, "namespace", None) is not None
+        if isinstance(encoded_packet, str) and has_namespace:
+            name, _, _ = encoded_packet[encoded_packet.index("/") :].partition(",")
+            self.namespace = name
+        return count
+
+
 class SocketHub:
     """The Socket.IO server: a namespace exists from the first emit to it until the restart (§2)."""
 
@@ -65,6 +79,7 @@ class SocketHub:
     def _new_server(self) -> Any:
         server = socketio.AsyncServer(
             async_mode="aiohttp",
+            serializer=_Packet,
             namespaces="*",
             cors_allowed_origins="*",
             ping_interval=self._settings.ping_interval,

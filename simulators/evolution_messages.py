@@ -455,6 +455,24 @@ INBOUND_KINDS = (
 )
 
 
+def with_secret(message: JsonObject) -> JsonObject:
+    """Add what WhatsApp's clients send with nearly every message: bytes, outside of its content."""
+    if "messageContextInfo" in message:
+        return message
+    context = {
+        "deviceListMetadata": {
+            "senderKeyHash": secrets.token_bytes(10),
+            "senderTimestamp": "1795300000",
+            "recipientKeyHash": secrets.token_bytes(10),
+        },
+        "deviceListMetadataVersion": 2,
+        "messageSecret": secrets.token_bytes(32),
+    }
+    if place := message.get("locationMessage"):
+        message = {**message, "locationMessage": {**place, "jpegThumbnail": _THUMBNAIL}}
+    return {**message, "messageContextInfo": context}
+
+
 def incoming(kind: str, order: JsonObject, *, now: int) -> Incoming:
     """The content of an inbound message by kind (capture 08).
 

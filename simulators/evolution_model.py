@@ -330,6 +330,11 @@ class EvolutionSettings:
     picture_url: str | None = PROFILE_PICTURE
     """The picture of every account and contact; None = they have none."""
 
+    history_messages: int = 0
+    """How many old messages a link brings, from the two days before it (§10.4)."""
+    message_secrets: bool = True
+    """Received messages carry `messageContextInfo.messageSecret`, as WhatsApp's clients send it."""
+
     not_on_whatsapp: tuple[str, ...] = ()
     """Exact digits without WhatsApp, besides the scenario of that name."""
     on_whatsapp_cache: tuple[str, ...] = ()

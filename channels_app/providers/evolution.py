@@ -29,6 +29,8 @@ from channels_app.providers.cloud_errors import failure
 
 CHECK_SECONDS = 5.0
 RESERVED_PREFIX = "3EB0"
+# Of a number in a contact card: the server's schema refuses shorter ones, as of services.
+SHORTEST = 10
 _FILE_TYPES = ("image", "video", "audio", "document", "sticker")
 
 # The instance was never connected: it has no socket that could have sent (§5).
@@ -62,6 +64,8 @@ class EvolutionProvider:
             file = files.file_of(message)
             path, body = file_request(message, number, file, files.read_base64(file))
             timeout += files.seconds_for(file)
+        elif message.type in ("location", "contacts"):
+            path, body = object_request(message)
         else:
             body = request_body(message)
         try:
@@ -121,6 +125,98 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
         **_own_id(message),
         **_quote(message),
     }
+
+
+def object_request(message: OutboundMessage) -> tuple[str, dict[str, Any]]:
+    """Return path and JSON that send a location or contacts (§5). Pure.
+
+    Raises Rejected for what these routes cannot say.
+    """
+    body: dict[str, Any] = {"number": _number(message), **_quote(message)}
+    if message.type == "location":
+        return "/message/sendLocation/{instance}", {**body, **_location(message.content)}
+    return "/message/sendContact/{instance}", {**body, "contact": _cards(message.content)}
+
+
+def _location(content: Any) -> dict[str, Any]:
+    """Return a place as sendLocation takes it, which wants a name and an address of each.
+
+    A place without them is named by its coordinates, as a phone shows it.
+    """
+    place = content if isinstance(content, Mapping) else {}
+    latitude, longitude = place.get("latitude"), place.get("longitude")
+    if not _is_coordinate(latitude, 90) or not _is_coordinate(longitude, 180):
+        raise failure(Rejected, "invalid_content")
+    coordinates = f"{latitude:.6f}, {longitude:.6f}"
+    name, address = _text(place.get("name")), _text(place.get("address"))
+    return {
+        "latitude": latitude,
+        "longitude": longitude,
+        "name": name or address or coordinates,
+        "address": address or coordinates,
+    }
+
+
+def _is_coordinate(value: Any, most: int) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= most
+
+
+def _cards(content: Any) -> list[dict[str, Any]]:
+    """Return the Cloud API's contacts as sendContact takes them: a card a phone number.
+
+    Evolution writes one number into a card, and wants a name and a number of each; equal cards it
+    refuses. A contact without a number cannot be said: the whole message is rejected rather than
+    sent in part.
+    """
+    contacts = content.get("contacts") if isinstance(content, Mapping) else content
+    if not isinstance(contacts, list | tuple) or not contacts:
+        raise failure(Rejected, "invalid_content")
+    cards = [card for contact in contacts for card in _cards_of(contact)]
+    if not all(cards):
+        raise failure(Rejected, "unsupported_type", "contacts")
+    return [card for index, card in enumerate(cards) if card not in cards[:index]]
+
+
+def _cards_of(contact: Any) -> list[dict[str, Any]]:
+    if not isinstance(contact, Mapping):
+        return [{}]
+    organization = contact.get("org")
+    more = {
+        "organization": _text(
+            organization.get("company") if isinstance(organization, Mapping) else None
+        ),
+        "email": _first(contact.get("emails"), "email"),
+        "url": _first(contact.get("urls"), "url"),
+    }
+    more = {name: value for name, value in more.items() if value}
+    found: list[dict[str, Any]] = []
+    for phone in _objects(contact.get("phones")):
+        written = _text(phone.get("phone")) or _text(phone.get("wa_id"))
+        digits = re.sub(r"\D", "", _text(phone.get("wa_id")) or written)
+        if len(written) >= SHORTEST:
+            name = _name(contact.get("name")) or written
+            card = {"fullName": name, "phoneNumber": written, **more}
+            found.append({**card, "wuid": digits} if len(digits) >= SHORTEST else card)
+    return found or [{}]
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return _text(value)
+    parts = (_text(value.get(part)) for part in ("first_name", "middle_name", "last_name"))
+    return _text(value.get("formatted_name")) or " ".join(filter(None, parts))
+
+
+def _first(value: Any, name: str) -> str:
+    return next(filter(None, (_text(item.get(name)) for item in _objects(value))), "")
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
 
 
 def file_request(

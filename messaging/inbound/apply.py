@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hmac import compare_digest
@@ -12,15 +13,16 @@ from django.utils import timezone
 
 from channels_app import wwebjs_session
 from channels_app.models import Channel
-from channels_app.providers.base import Rejected
+from channels_app.providers.base import Rejected, SendError
 from channels_app.providers.cloud import UPLOAD_GONE
-from messaging import amendments, attempts, calls, contacts, live, media, pending, phones
+from messaging import amendments, attempts, calls, contacts, live, media, pending, phones, states
 from messaging.amendments import Amendment
 from messaging.inbound import cloud, echoes, evolution, wwebjs
 from messaging.inbound.events import (
     CallEvent,
     ContactEvent,
     EditEvent,
+    Failure,
     MediaEvent,
     MessageEvent,
     NeutralEvent,
@@ -28,8 +30,20 @@ from messaging.inbound.events import (
     RevokeEvent,
     SessionEvent,
 )
-from messaging.models import Contact, Conversation, DeliveryAttempt, InboundEvent, Message
-from messaging.states import Route, Status
+from messaging.models import (
+    Contact,
+    Conversation,
+    DeliveryAttempt,
+    InboundEvent,
+    Message,
+)
+from messaging.states import Receipt, Route, Status
+
+# A message that is younger is no history, whatever link brought it.
+HISTORY_AGE = dt.timedelta(minutes=2)
+# Floors above that know when the phone of a channel was linked enter here what tells the end of
+# its history, None where that is not known; see instances.apps.
+HISTORY_ENDS: list[Callable[[Channel], dt.datetime | None]] = []
 
 READERS: dict[str, Callable[[Any], Iterable[NeutralEvent]]] = {
     InboundEvent.Source.CLOUD: cloud.read,
@@ -136,13 +150,18 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
         attempt = attempts.find_unnamed(
             channel_id=channel.pk, phone_number=event.phone_number, text=event.text, at=event.at
         )
-    if attempt is None:
+    # What the official API sent is told under an id of its own, which no echo has.
+    outside = (attempt is None or attempt.route != Route.OFFICIAL) and _tell_sent_outside(
+        channel, event
+    )
+    if attempt is None and not outside:
         pending.store_receipt(
             channel_id=channel.pk,
             provider_message_id=event.provider_message_id,
             receipt=event.receipt,
             error=error,
         )
+    if attempt is None:
         return
     attempts.tell_receipt(
         attempt,
@@ -150,6 +169,34 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
         provider_message_id=event.provider_message_id,
         error=error,
     )
+
+
+def _tell_sent_outside(channel: Channel, event: ReceiptEvent) -> bool:
+    """Move the ticks of messages that were typed on the phone or sent by another system.
+
+    Returns whether there is one with this id. A message of ours that a provider told again (an
+    echo) has them as well.
+    """
+    outside = Message.objects.select_for_update().filter(
+        conversation__channel=channel,
+        sent_outside=True,
+        provider_message_id=event.provider_message_id,
+    )
+    found = list(outside)
+    for message in found:
+        status = states.merge_status(Status(message.status), event.receipt)
+        if status != message.status:
+            amendments.change(message, status=status.value, **_error_of(event.failure, status))
+    return bool(found)
+
+
+def _error_of(failure: Failure | SendError | None, status: Status) -> dict[str, str]:
+    told = failure if status == Status.REJECTED else None
+    return {
+        "error_code": told.code[:64] if told else "",
+        "error_title": str(told.title)[:300] if told else "",
+        "error_detail": told.detail if told else "",
+    }
 
 
 def _may_be_of_another_request(attempt: DeliveryAttempt, event: ReceiptEvent) -> bool:
@@ -197,25 +244,65 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
     if event.outgoing:
         # It reached WhatsApp from our own phone: there is nothing to deliver.
         message.status, message.route = Status.SENT, _outside_route(channel)
+        _take_parked(channel, message)
     message.save(force_insert=True)
     for change in pending.take_amendments(
         channel.pk, event.provider_message_id, keep=event.outgoing and original is None
     ):
         amendments.apply(message, change, channel=channel)
+    is_history = event.history or _is_history(channel, event)
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
         **(
             {}
             if event.outgoing
             else {
-                "unread_count": F("unread_count") + 1,
+                "unread_count": F("unread_count") + (0 if is_history else 1),
                 "last_inbound_at": max(
                     filter(None, [conversation.last_inbound_at, message.created_at])
                 ),
             }
         ),
     )
-    live.message_changed(message)
+    if not is_history:
+        live.message_changed(message)
+
+
+def _is_history(channel: Channel, event: MessageEvent) -> bool:
+    """Whether the message is from before the phone was linked, however it came.
+
+    Only an old message can be: the others cost no query.
+    """
+    if timezone.now() - event.at < HISTORY_AGE:
+        return False
+    ends = [end for ask in HISTORY_ENDS if (end := ask(channel)) is not None]
+    return any(event.at < end for end in ends)
+
+
+def _take_parked(channel: Channel, message: Message) -> None:
+    """Give a message that was sent outside the ticks that were faster than it.
+
+    They stay where they are: an attempt may turn out to have sent it. Telling them twice changes
+    nothing, and they are deleted after some days.
+    """
+    told: list[tuple[Receipt, Failure | SendError | None]] = [
+        *pending.take_receipts(channel.pk, message.provider_message_id, keep=True),
+        *((Receipt(receipt), None) for receipt in _receipts_of_echo(message)),
+    ]
+    for receipt, failure in told:
+        status = states.merge_status(Status(message.status), receipt)
+        if status != message.status:
+            message.status = status.value
+            for name, value in _error_of(failure, status).items():
+                setattr(message, name, value)
+
+
+def _receipts_of_echo(message: Message) -> list[str]:
+    """What is known of the attempt that an echo shows."""
+    if message.echo_of is None:
+        return []
+    named = message.echo_of.attempts.filter(provider_message_id=message.provider_message_id)
+    return list(named.exclude(receipt="").values_list("receipt", flat=True))
 
 
 def _apply_amendment(channel: Channel, event: Amendment) -> None:

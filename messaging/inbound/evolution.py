@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from channels_app.providers.link_codes import read_code
@@ -253,6 +253,20 @@ def _upsert(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
     yield _message(channel, data, outgoing=_dict(data, "key").get("fromMe") is True)
 
 
+def _history(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+    """Read a message of the history that a link brings, with its ticks where it is our own (§10.4).
+
+    WhatsApp sends the history when a phone is linked, and when it is asked for; messages that came
+    while the instance was offline are messages.upsert.
+    """
+    outgoing = _dict(data, "key").get("fromMe") is True
+    event = _message(channel, data, outgoing=outgoing)
+    yield replace(event, history=True) if isinstance(event, MessageEvent) else event
+    receipt = _RECEIPTS.get(_text(data, "status"))
+    if outgoing and isinstance(event, MessageEvent) and receipt not in (None, Receipt.FAILED):
+        yield ReceiptEvent(channel, event.provider_message_id, receipt)
+
+
 def _sent(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
     yield _message(channel, data, outgoing=True)
 
@@ -422,11 +436,16 @@ def _interactive(body: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any
 def _vote(body: Mapping[str, Any]) -> _Said | None:
     """Read a vote in a poll; None where Evolution could not decrypt it."""
     chosen = _dict(body, "vote").get("selectedOptions")
-    if not isinstance(chosen, list) or not all(isinstance(name, str) for name in chosen):
+    if not isinstance(chosen, list) or not all(_is_option(name) for name in chosen):
         return None
     poll = _text(_dict(body, "pollCreationMessageKey"), "id")
     content = {"message_id": poll, "chosen": chosen, "message_type": "pollUpdateMessage"}
     return _Said("poll", ", ".join(chosen), content)
+
+
+def _is_option(name: Any) -> bool:
+    """Whether this is the name of an option, not the SHA-256 of one (as base64, or its bytes)."""
+    return isinstance(name, str) and not re.fullmatch(r"[A-Za-z0-9+/]{43}=", name)
 
 
 def _quoted(data: Mapping[str, Any], message: Mapping[str, Any], body: Mapping[str, Any]) -> str:
@@ -592,6 +611,9 @@ def _call(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
 _READERS: dict[str, Callable[[str, Mapping[str, Any]], Iterator[NeutralEvent]]] = {
     "messages.upsert": _upsert,
     "send.message": _sent,
+    "messages.set": _history,
+    # Beside messages.set from 2.4 on (§8).
+    "messaging-history.set": _history,
     "messages.update": _update,
     "messages.edited": _edited,
     "send.message.update": _edited,

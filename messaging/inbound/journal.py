@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -13,9 +12,11 @@ from django.utils import timezone
 
 from channels_app.models import Channel
 from messaging import tasks
-from messaging.inbound import apply, withheld
+from messaging.inbound import apply, arrivals, neutral, raw_files, withheld
+from messaging.inbound.arrivals import Arrival, Entry, Raw, Stub
 from messaging.models import InboundEvent
-from messaging.storable import storable
+
+__all__ = ["Arrival", "Raw", "read_one", "read_pending", "receive", "store", "store_all"]
 
 log = structlog.get_logger(__name__)
 
@@ -30,42 +31,81 @@ _WITHOUT_SECRETS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """An event as it came. `dedupe_key` is the same whenever and however it comes again."""
+def receive(source: str, arrived: Sequence[Arrival]) -> None:
+    """Store all that arrived, in this order, and have it read.
 
-    source_key: str
-    dedupe_key: str
-    payload: Any
+    What cannot be stored as it is becomes a stub, whatever the reason: nothing is dropped. Raises
+    one of `arrivals.AWAY` when nothing is stored, because the database or the storage is away.
+    """
+    entries = [arrivals.prepare(source, arrival) for arrival in arrived]
+    try:
+        store_all(source, entries)
+    except arrivals.AWAY:
+        raise
+    except Exception as error:
+        if len(arrived) > 1:
+            # One of them is refused by the database: the others must not fail with it.
+            for arrival in arrived:
+                receive(source, [arrival])
+        elif isinstance(entries[0], Stub):
+            raise
+        else:
+            log.exception("event refused by the database", source=source)
+            store_all(source, [arrivals.stub(source, arrived[0], type(error).__name__)])
 
 
 def store(*, source: str, source_key: str, dedupe_key: str, payload: Any) -> None:
-    """Store one raw event and have it read; see `store_all`."""
-    store_all(source, [Raw(source_key, dedupe_key, payload)])
+    """Store one event under a given key and have it read; see `store_all`. Raises Unstorable."""
+    store_all(source, [Raw(source_key, dedupe_key, neutral.neutral(payload))])
 
 
-def store_all(source: str, events: Sequence[Raw]) -> None:
-    """Store raw events in this order and have them read; known ones change nothing.
+def store_all(source: str, events: Sequence[Entry]) -> None:
+    """Store prepared events in this order and have them read; known ones change nothing.
 
-    Tokens and codes that link a phone are left out (`inbound.withheld`).
+    Tokens and codes that link a phone are left out (`inbound.withheld`). A stub is set aside with
+    its error; its raw bytes are in the file storage, encrypted (`inbound.raw_files`).
     They are committed before the reader is asked for, so a waiting reader finds them; where the
-    process ends in between, the sweep asks again. Raises a database error when nothing is stored.
+    process ends in between, the sweep asks again. Raises a database error, or OSError, when nothing
+    is stored.
     """
-    without_secrets = _WITHOUT_SECRETS.get(source, lambda payload: payload)
     InboundEvent.objects.bulk_create(
         [
-            InboundEvent(
-                source=source,
-                source_key=event.source_key,
-                dedupe_key=event.dedupe_key[:200],
-                payload=storable(without_secrets(event.payload)),
-            )
+            _stub_row(source, event) if isinstance(event, Stub) else _row(source, event)
             for event in events
         ],
         ignore_conflicts=True,
     )
-    for source_key in dict.fromkeys(event.source_key for event in events):
+    read = (event.source_key for event in events if isinstance(event, Raw))
+    for source_key in dict.fromkeys(read):
         tasks.enqueue_reading(source, source_key)
+
+
+def without_secrets(source: str, payload: Any) -> Any:
+    """Return a payload of this source as it may be stored."""
+    return _WITHOUT_SECRETS.get(source, lambda as_it_is: as_it_is)(payload)
+
+
+def _row(source: str, event: Raw) -> InboundEvent:
+    return InboundEvent(
+        source=source,
+        source_key=event.source_key,
+        dedupe_key=event.dedupe_key[:200],
+        payload=without_secrets(source, event.payload),
+    )
+
+
+def _stub_row(source: str, event: Stub) -> InboundEvent:
+    log.error("event stored as a stub", source=source, error=event.error, size=len(event.body))
+    return InboundEvent(
+        source=source,
+        source_key=event.source_key,
+        dedupe_key=event.dedupe_key[:200],
+        payload={"size": len(event.body)},
+        raw_file=raw_files.write(event.body, key=event.dedupe_key),
+        state=InboundEvent.State.SET_ASIDE,
+        error=event.error[:2000],
+        processed_at=timezone.now(),
+    )
 
 
 def read_pending(source: str, source_key: str) -> None:

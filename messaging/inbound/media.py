@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.core.files.base import ContentFile
@@ -15,6 +15,10 @@ from django.db.models import QuerySet
 from messaging import pending
 from messaging.models import InboundEvent, Media, PendingEvent
 
+# Where the base64 of a file stands in an event.
+EVOLUTION = ("data", "message", "base64")
+WWEBJS = ("data", "messageMedia", "data")
+
 
 def set_aside(payload: dict[str, Any]) -> dict[str, Any]:
     """Return an Evolution event with its base64 media replaced by `{"stored", "size"}`.
@@ -23,12 +27,20 @@ def set_aside(payload: dict[str, Any]) -> dict[str, Any]:
     is no base64 stays as it is; anything else is left out, so that nobody but this module names a
     stored file. The given payload is not changed. Raises OSError.
     """
-    return _set_aside(payload, "data", "message", "base64")
+    return _set_aside(payload, *EVOLUTION)
 
 
 def set_aside_wwebjs(payload: dict[str, Any]) -> dict[str, Any]:
     """Do the same for a `media` callback of wwebjs-api (contracts/wwebjs-api.md §4)."""
-    return _set_aside(payload, "data", "messageMedia", "data")
+    return _set_aside(payload, *WWEBJS)
+
+
+def encoded(payload: Any, path: Iterable[str]) -> str:
+    """Return the text at the path of an event, "" where none is there."""
+    found = payload
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else ""
 
 
 def forget_unused(before: Iterable[str]) -> int:
@@ -48,10 +60,10 @@ def forget_unused(before: Iterable[str]) -> int:
 
 
 def stored_in(events: QuerySet[InboundEvent]) -> set[str]:
-    """Return the names of the files that were set aside from these events."""
-    names: set[str] = set()
-    for path in ("message__base64", "messageMedia__data"):
-        stored = f"payload__data__{path}__stored"
+    """Return the names of the files of these events: set aside from them, or their raw bytes."""
+    names = set(events.exclude(raw_file="").values_list("raw_file", flat=True))
+    for path in (EVOLUTION, WWEBJS):
+        stored = f"payload__{'__'.join(path)}__stored"
         names |= set(events.filter(**{f"{stored}__isnull": False}).values_list(stored, flat=True))
     return names
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import hashlib
 import hmac
-import json
-import uuid
 
 import structlog
 from django.db import close_old_connections
 
 from channels_app.models import Channel
-from messaging.inbound import apply, journal, media, wwebjs
+from messaging.inbound import apply, journal, wwebjs
+from messaging.inbound.arrivals import Arrival
 from messaging.models import InboundEvent
 
 log = structlog.get_logger(__name__)
@@ -23,7 +23,6 @@ class Received(enum.Enum):
 
     STORED = (200, "stored")
     BAD_SIGNATURE = (401, "bad_signature")
-    NOT_JSON = (400, "not_json")
     BAD_KEY = (401, "bad_key")
     OTHER_SESSION = (200, "other_session")
 
@@ -41,25 +40,14 @@ def receive_cloud(body: bytes, signature: str) -> Received:
     """Check Meta's signature over the raw body (contracts/cloud-api.md §3.2) and store the event.
 
     The signature is checked before the body is parsed. An event for a number that is no channel
-    of ours is stored all the same: refusing it would make Meta repeat it for a week.
+    of ours is stored all the same: refusing it would make Meta repeat it for a week. So is a body
+    that is no JSON object: as a stub (`inbound.arrivals`).
     """
     try:
         signer = _signer(body, signature)
         if signer is None:
             return Received.BAD_SIGNATURE
-        try:
-            payload = json.loads(body)
-        except (ValueError, RecursionError):
-            return Received.NOT_JSON
-        if not isinstance(payload, dict):
-            return Received.NOT_JSON
-        journal.store(
-            source=InboundEvent.Source.CLOUD,
-            source_key=str(signer),
-            # Two apps may get the same event; what one app may tell, another may not.
-            dedupe_key=f"cloud:{signer}:{hashlib.sha256(body).hexdigest()}",
-            payload=payload,
-        )
+        journal.receive(InboundEvent.Source.CLOUD, [Arrival.from_body(str(signer), body)])
         return Received.STORED
     finally:
         close_old_connections()
@@ -71,7 +59,8 @@ def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
     One server posts for all of its sessions to one address: an event goes to the channel of its
     session, if that has the same server and key. An event of a session that no channel has is
     stored under the channel of the address: it is read as `unknown_channel`, shown as such, and
-    can be replayed once a channel has the session.
+    can be replayed once a channel has the session. A body that is no object is a stub of that
+    channel (`inbound.arrivals`).
     """
     try:
         channel = Channel.objects.filter(pk=channel_id).first()
@@ -79,27 +68,20 @@ def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
         allowed = _same(channel.wwebjs_api_key if channel else "no channel has this key", key)
         if channel is None or not channel.has_wwebjs or not allowed:
             return Received.BAD_KEY
-        try:
-            payload = json.loads(body)
-        except (ValueError, RecursionError):
-            return Received.NOT_JSON
-        if not isinstance(payload, dict):
-            return Received.NOT_JSON
-        session_id = wwebjs.session_of(payload)
-        found = apply.wwebjs_channels(channel).get(session_id)
-        owner = found or channel
-        fact = wwebjs.dedupe_key(payload, arrival=uuid.uuid4().hex)
-        if found is None:
-            # Sessions have ids of their own; the key of a known session stays as it was.
-            name = hashlib.sha256(session_id.encode(errors="replace")).hexdigest()[:16]
-            fact = f"{name}:{fact}"
-        journal.store(
-            source=InboundEvent.Source.WWEBJS,
-            source_key=str(owner.pk),
-            dedupe_key=f"wwebjs:{owner.pk}:{fact}",
-            payload=media.set_aside_wwebjs(payload),
-        )
-        return Received.STORED if found is not None else Received.OTHER_SESSION
+        arrival = Arrival.from_body(str(channel.pk), body)
+        result = Received.STORED
+        if isinstance(arrival.payload, dict):
+            session_id = wwebjs.session_of(arrival.payload)
+            owner = apply.wwebjs_channels(channel).get(session_id)
+            if owner is not None:
+                arrival = dataclasses.replace(arrival, source_key=str(owner.pk))
+            else:
+                # Sessions have ids of their own; the key of a known session stays as it was.
+                name = hashlib.sha256(session_id.encode(errors="replace")).hexdigest()[:16]
+                arrival = dataclasses.replace(arrival, key_scope=f"{name}:")
+                result = Received.OTHER_SESSION
+        journal.receive(InboundEvent.Source.WWEBJS, [arrival])
+        return result
     finally:
         close_old_connections()
 

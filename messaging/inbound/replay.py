@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
+from django.utils import timezone
 
-from messaging.inbound import apply, journal
+from channels_app.fields import UndecryptableError
+from messaging.inbound import apply, arrivals, journal, raw_files
+from messaging.inbound.arrivals import Arrival, Stub
 from messaging.models import InboundEvent
 
 ANY = "any"
@@ -14,6 +17,8 @@ ANY = "any"
 
 def replay(*, source: str = "", ids: Sequence[int] = (), skipped: str = "") -> tuple[int, int]:
     """Read the events that were set aside once more, oldest first; all, or those that are named.
+
+    A stub's raw bytes are prepared again with today's code (`inbound.arrivals`).
 
     With `skipped` those instead that were read without that kind of what is in them, or without
     `ANY`. Returns how many could be read now, whole where that was asked, and how many could not.
@@ -29,15 +34,51 @@ def replay(*, source: str = "", ids: Sequence[int] = (), skipped: str = "") -> t
         chosen = chosen.filter(pk__in=ids)
     done = again = 0
     for event_id in list(chosen.order_by("pk").values_list("pk", flat=True)):
-        with transaction.atomic():
-            event = chosen.select_for_update().filter(pk=event_id).first()
-            if event is None:
-                continue  # somebody else replays them, too
-            channels = apply.channels_of(event.source, event.source_key)
-            journal.read_one(event, channels)
-            event.save(update_fields=journal.READ_FIELDS)
+        try:
+            with transaction.atomic():
+                event = chosen.select_for_update().filter(pk=event_id).first()
+                if event is None:
+                    continue  # somebody else replays them, too
+                _read_again(event)
+        except IntegrityError:
+            # The same event arrived meanwhile, whole.
+            again += 1
+            continue
         if event.state == InboundEvent.State.DONE and not (skipped and event.skipped):
             done += 1
         else:
             again += 1
     return done, again
+
+
+def _read_again(event: InboundEvent) -> None:
+    """Read one event and save it. The caller holds its row."""
+    fields = [*journal.READ_FIELDS]
+    if event.raw_file:
+        fields += ["payload", "dedupe_key"]
+        if not _prepare_again(event):
+            event.save(update_fields=fields)
+            return
+    journal.read_one(event, apply.channels_of(event.source, event.source_key))
+    event.save(update_fields=fields)
+
+
+def _prepare_again(event: InboundEvent) -> bool:
+    """Turn a stub into the event that it is. Returns whether there is something to be read now."""
+    try:
+        arrival = Arrival.from_body(event.source_key, raw_files.read(event.raw_file))
+    except (FileNotFoundError, UndecryptableError) as error:
+        event.error = f"raw_file: {type(error).__name__}"
+        return False
+    entry = arrivals.prepare(event.source, arrival)
+    if isinstance(entry, Stub):
+        event.error = entry.error
+        return False
+    same = InboundEvent.objects.filter(dedupe_key=entry.dedupe_key[:200]).exclude(pk=event.pk)
+    if same.exists():
+        # It came again in a form that could be stored.
+        event.state, event.error, event.processed_at = event.State.DONE, "", timezone.now()
+        return False
+    event.payload = journal.without_secrets(event.source, entry.payload)
+    event.dedupe_key = entry.dedupe_key[:200]
+    return True

@@ -285,6 +285,15 @@ def language_tag(code: str) -> str:
 
 
 @register.filter
+def as_pattern(text: str) -> str:
+    """Return the HTML pattern that only this text matches."""
+    return "".join(
+        letter if letter.isalnum() or letter in " _" else f"\\u{{{ord(letter):x}}}"
+        for letter in text
+    )
+
+
+@register.filter
 def is_checkbox(field: forms.BoundField) -> bool:
     """Say whether the field is a single box, whose label stands behind it."""
     return isinstance(field.field.widget, forms.CheckboxInput)

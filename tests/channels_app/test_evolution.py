@@ -17,6 +17,7 @@ from channels_app.providers.base import Accepted, Rejected, SendError, Transient
 from channels_app.providers.evolution import (
     EvolutionProvider,
     error_message,
+    object_request,
     read_answer,
     request_body,
 )
@@ -222,6 +223,82 @@ def test_a_text_has_the_shape_of_the_contract() -> None:
 def test_only_an_id_of_its_own_is_quoted() -> None:
     assert request_body(text_message(reply_to="3EB0AA"))["quoted"] == {"key": {"id": "3EB0AA"}}
     assert "quoted" not in request_body(text_message(reply_to="wamid.AA"))
+
+
+def test_a_location_always_has_the_name_and_address_that_the_server_wants() -> None:
+    place = {"latitude": -23.5, "longitude": -46.65}
+    path, body = object_request(text_message(type="location", text="", content=place))
+    assert path == "/message/sendLocation/{instance}"
+    assert body == {
+        "number": "5511988887777",
+        **place,
+        "name": "-23.500000, -46.650000",
+        "address": "-23.500000, -46.650000",
+    }
+    told = {**place, "name": "Oficina", "address": "Rua A, 1"}
+    _, body = object_request(text_message(type="location", text="", content=told))
+    assert (body["name"], body["address"]) == ("Oficina", "Rua A, 1")
+    _, body = object_request(
+        text_message(type="location", text="", content={**place, "address": "Rua A, 1"})
+    )
+    assert (body["name"], body["address"]) == ("Rua A, 1", "Rua A, 1")
+
+
+def test_each_number_of_a_contact_is_a_card() -> None:
+    ana = {
+        "name": {"formatted_name": "Ana Lima", "first_name": "Ana"},
+        "org": {"company": "Oficina"},
+        "emails": [{"email": "ana@example.org"}],
+        "phones": [
+            {"phone": "+55 11 98888-7777", "wa_id": "5511988887777"},
+            {"phone": "+55 11 3333-4444"},
+            {"phone": "+55 11 3333-4444"},
+        ],
+    }
+    bob = {"name": {"first_name": "Bob"}, "phones": [{"wa_id": "5511977776666"}]}
+    more = {"organization": "Oficina", "email": "ana@example.org"}
+    cards = [
+        {"fullName": "Ana Lima", "phoneNumber": "+55 11 98888-7777", "wuid": "5511988887777"},
+        {"fullName": "Ana Lima", "phoneNumber": "+55 11 3333-4444", "wuid": "551133334444"},
+    ]
+    for content in ([ana, bob], {"contacts": [ana, bob]}):
+        path, body = object_request(text_message(type="contacts", text="", content=content))
+        assert path == "/message/sendContact/{instance}"
+        assert body["contact"] == [
+            *({**card, **more} for card in cards),
+            {"fullName": "Bob", "phoneNumber": "5511977776666", "wuid": "5511977776666"},
+        ]
+
+
+@pytest.mark.parametrize(
+    ("type_", "content", "code"),
+    [
+        ("location", {"latitude": 1}, "invalid_content"),
+        ("location", {"latitude": 91, "longitude": 1}, "invalid_content"),
+        ("location", None, "invalid_content"),
+        ("contacts", [], "invalid_content"),
+        ("contacts", [{"name": {"formatted_name": "Ana"}}], "unsupported_type"),
+        ("contacts", [{"name": "Ana", "phones": [{"phone": "190"}]}], "unsupported_type"),
+        ("contacts", ["x"], "unsupported_type"),
+    ],
+)
+def test_an_object_that_evolution_cannot_say_is_rejected(
+    type_: str, content: Any, code: str
+) -> None:
+    with pytest.raises(Rejected) as caught:
+        object_request(text_message(type=type_, text="", content=content))
+    assert caught.value.code == code
+
+
+def test_locations_and_contacts_reach_the_customer(server: Server) -> None:
+    place = {"latitude": -23.5, "longitude": -46.65}
+    card = [{"name": {"formatted_name": "Ana"}, "phones": [{"phone": "+55 11 98888-7777"}]}]
+    to = server.simulator.example(server.simulator.scenarios["ok"])
+    for type_, content in (("location", place), ("contacts", card)):
+        message = text_message(to, type=type_, text="", content=content)
+        assert server.provider().send(message).provider_message_id
+    sent = [entry.route for entry in server.simulator.engine.books.sent]
+    assert sent == ["sendlocation", "sendcontact"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 import requests
@@ -74,8 +74,8 @@ class Evolution(Server):
 
     def found(self, name: str = NAME) -> tuple[bool, bool]:
         """Return what is on: webhook, WebSocket."""
-        webhook = self.get(f"/webhook/find/{name}") or {}
-        websocket = self.call("GET", f"/websocket/find/{name}")
+        webhook = self.get(f"/webhook/find/{quote(name, safe='')}") or {}
+        websocket = self.call("GET", f"/websocket/find/{quote(name, safe='')}")
         row = websocket.json() if websocket.text else None
         return webhook.get("enabled", False), (row or {}).get("enabled", False)
 
@@ -92,7 +92,7 @@ class Evolution(Server):
 
     def open_namespace(self, name: str = NAME) -> None:
         """Let the instance emit an event by socket, which makes its namespace exist."""
-        events = (self.get(f"/websocket/find/{name}") or {}).get("events", [])
+        events = (self.get(f"/websocket/find/{quote(name, safe='')}") or {}).get("events", [])
         if not events:
             self.set_websocket(name, ["CALL"])
         self.control("event", instance=name, event="call", data={}, socket_only=True)
@@ -121,11 +121,13 @@ class Evolution(Server):
 
 def switch(api: APIClient, to: str, name: str = NAME, **body: Any) -> Response:
     """Ask for a mode by REST."""
-    return api.post(f"/api/instance-management/enable-{to}/{name}", body, format="json")  # type: ignore[return-value]
+    return api.post(
+        f"/api/instance-management/enable-{to}/{quote(name, safe='')}", body, format="json"
+    )  # type: ignore[return-value]
 
 
 def state(api: APIClient, name: str = NAME) -> dict[str, Any]:
-    answer = api.get(f"/api/instance-management/connection-state/{name}")
+    answer = api.get(f"/api/instance-management/connection-state/{quote(name, safe='')}")
     assert answer.status_code == 200, answer.data
     return answer.json()  # type: ignore[no-any-return]
 

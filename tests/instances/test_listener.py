@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import contextlib
 import datetime as dt
+import importlib
 import signal
 import socket
 import threading
@@ -21,7 +24,7 @@ from instances import care, listeners
 from instances import listener as listener_module
 from instances.models import ListenerProcess, WhatsAppSession
 from messaging import live as messaging_live
-from messaging.inbound import journal
+from messaging.inbound import journal, raw_files
 from messaging.models import InboundEvent, Message
 from tests.instances.support import (
     KEY,
@@ -759,3 +762,74 @@ def test_staff_tell_that_a_server_is_in_global_mode(
     evolution.writes("uma vez só")
     evolution.writes("e a outra")
     wait_until(lambda: texts() == ["uma vez só", "e a outra"])
+
+
+# -- bytes, and what is no event -------------------------------------------------------------------
+
+
+def test_messages_with_bytes_arrive_in_their_conversation_and_once_by_both_transports(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    """Nearly every real message holds bytes, which Socket.IO carries as attachments (§10.1)."""
+    kinds = ("text", "image", "video", "location", "audio", "document", "sticker")
+    for kind in kinds:
+        evolution.control("inbound", instance=NAME, kind=kind, id=f"S-{kind}", text=kind)
+    sent = [f"S-{kind}" for kind in kinds]
+    wait_until(lambda: read() or Message.objects.count() == len(kinds), "all are messages")
+    by_id = dict(Message.objects.values_list("provider_message_id", "type"))
+    assert by_id == dict(zip(sent, kinds, strict=True))
+    assert not InboundEvent.objects.filter(state="set_aside").exists()
+    stored = InboundEvent.objects.get(payload__data__key__id="S-image").payload["data"]["message"]
+    assert len(base64.b64decode(stored["messageContextInfo"]["messageSecret"])) == 32
+    assert base64.b64decode(stored["imageMessage"]["jpegThumbnail"]).startswith(b"\xff\xd8")
+    place = Message.objects.get(type="location").content
+    assert (place["latitude"], place["longitude"]) == (-23.5, -46.6)
+    # The same by webhook, and as records: what is known stays one.
+    assert switch(api, "webhook").status_code == 200
+    for entry in evolution.books("events", event="messages.upsert", payload="1"):
+        evolution.control("event", instance=NAME, event="messages.upsert", data=entry["data"])
+    evolution.writes("last", id="W-last")
+    wait_until(lambda: read() or Message.objects.filter(provider_message_id="W-last").exists())
+    assert Message.objects.count() == len(kinds) + 1
+    missed = importlib.import_module("instances.missed")
+    since = timezone.now() - dt.timedelta(hours=1)
+    assert missed.fetch(by_websocket, since=since) == []
+
+
+def test_what_is_no_event_is_stored_as_a_stub_and_the_next_events_arrive(
+    by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    sockets = evolution._simulator.engine.hub.sockets._server
+    loop = evolution._simulator.client._loop
+    namespace = f"/{NAME}"
+
+    def emit(*arguments: Any) -> None:
+        sent = sockets.emit(arguments[0], arguments[1], namespace=namespace)
+        asyncio.run_coroutine_threadsafe(sent, loop).result(5)
+
+    def send_packets(*packets: str | bytes) -> None:
+        async def send() -> None:
+            for sid in list(sockets.eio.sockets):
+                for packet in packets:
+                    await sockets.eio.send(sid, packet)
+
+        asyncio.run_coroutine_threadsafe(send(), loop).result(5)
+
+    emit("messages.upsert", "text")
+    emit("messages.upsert", {"event": "messages.upsert", "data": {}})
+    emit("messages.upsert", b"\x01")
+    emit("messages.upsert", ({"instance": NAME}, "two"))
+    send_packets(f'51-{namespace},["x",{{"_placeholder":true,"num":7}}]', b"\x01")
+    send_packets(f'2{namespace},["x",{{broken')
+    send_packets(f'2{namespace},["x",' + "[" * 100_000)
+    stubs = InboundEvent.objects.filter(state="set_aside")
+    wait_until(lambda: stubs.count() == 7, "all are stubs")
+    evolution.writes("still here")
+    wait_until(lambda: texts_but_stubs() == ["still here"])
+    raws = [raw_files.read(name) for name in stubs.values_list("raw_file", flat=True)]
+    assert sum(b"broken" in raw for raw in raws) == 1
+
+
+def texts_but_stubs() -> list[str]:
+    read()
+    return list(Message.objects.values_list("text", flat=True))

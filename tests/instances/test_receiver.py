@@ -15,7 +15,7 @@ from django.db import OperationalError, connection
 
 from channels_app.models import Channel
 from instances.models import WhatsAppSession
-from messaging.inbound import journal, media
+from messaging.inbound import journal, media, raw_files
 from messaging.models import InboundEvent, Message
 from tests.instances.support import (
     CUSTOMER,
@@ -93,8 +93,13 @@ def test_one_session_cannot_speak_for_another(post: Any, session: WhatsAppSessio
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"text"', b"[" * 100_000])
-def test_what_is_no_event_is_400(post: Any, body: bytes) -> None:
-    assert post(body).status_code == 400
+def test_what_is_no_event_is_stored_with_its_bytes(post: Any, body: bytes) -> None:
+    # Evolution never repeats what it got a 400 for.
+    assert post(body).status_code == post(body).status_code == 200
+    assert post(body, secret="wrong").status_code == 401
+    stub = InboundEvent.objects.get()
+    assert stub.state == "set_aside"
+    assert raw_files.read(stub.raw_file) == body
 
 
 def test_only_post_is_taken(web: str) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 import requests
 from django.core.exceptions import ValidationError
+from django.urls import reverse
+from django.utils.html import escape
 
 from instances import receive_mode
 from instances.models import ReceiveModeChange, WhatsAppSession
@@ -389,15 +392,24 @@ def test_websocket_needs_a_listener(
 
 
 @pytest.mark.usefixtures("listener")
+@pytest.mark.parametrize(
+    "name", ["Loja São João 2.0", "a/b#1?&(100%)", "50%2F", "loja/switch", "+;=@:'\"<b>|{}~`$^!*"]
+)
 def test_an_instance_may_have_any_name_that_evolution_gave_it(
-    api: APIClient, channel: Channel, evolution: Evolution, admin_client: Client
+    api: APIClient,
+    programs: APIClient,
+    channel: Channel,
+    evolution: Evolution,
+    admin_client: Client,
+    web: str,
+    name: str,
 ) -> None:
-    name = "Loja São João 2.0"
+    escaped = quote(name, safe="")
     created = evolution.call(
         "POST", "/instance/create", {"instanceName": name, "integration": "WHATSAPP-BAILEYS"}
     )
     assert created.status_code == 201
-    evolution.call("GET", f"/instance/connect/{name}")
+    evolution.call("GET", f"/instance/connect/{escaped}")
     evolution.control("scan", instance=name)
     channel.instance_name = name
     channel.full_clean()
@@ -412,11 +424,25 @@ def test_an_instance_may_have_any_name_that_evolution_gave_it(
     evolution.writes("por WebSocket", name)
     wait_until(lambda: texts() == ["por webhook", "por WebSocket"])
     assert state(api, name)["inSync"]
-    for address in ("/instances/", f"/instances/{name}/"):
-        assert name in admin_client.get(address).content.decode()
+    page = reverse("instances:detail", args=[name])
+    for address in ("/instances/", page):
+        shown = admin_client.get(address).content.decode()
+        assert f'data-session="{escape(name)}"' in shown
+        assert f'hx-post="{escape(reverse("instances:check", args=[name]))}"' in shown
+    assert f"instance={escaped}" in shown
+    done = admin_client.post(reverse("instances:check", args=[name]))
+    assert done.status_code == 200
+    assert f'data-session="{escape(name)}"' in done.content.decode()
+    # Over a real socket, as a program writes it.
+    answer = requests.get(
+        f"{web}/api/instances/{escaped}/connection",
+        headers={"Authorization": programs._credentials["HTTP_AUTHORIZATION"]},
+        timeout=20,
+    )
+    assert answer.status_code == 200, answer.text
 
 
-@pytest.mark.parametrize("name", ["..", "a/b", " a", "a  b", "a'b", "a\n", "x" * 101])
+@pytest.mark.parametrize("name", ["..", ".", "a\n", "a\x00", "x" * 256])
 def test_a_name_that_cannot_stand_in_an_address_is_refused(channel: Channel, name: str) -> None:
     channel.instance_name = name
     with pytest.raises(ValidationError, match="instance_name"):

@@ -16,7 +16,7 @@ from psycopg_pool import PoolTimeout
 
 from channels_app.fields import UndecryptableError
 from messaging import webhooks
-from messaging.inbound import journal, receiving
+from messaging.inbound import journal, raw_files, receiving
 from messaging.models import InboundEvent, Message
 from messaging.states import Outcome, Route
 from tests.messaging.support import accept, attempt_of, envelope, read_events, sign, status
@@ -164,11 +164,17 @@ def test_a_channel_that_is_off_still_hears(make_channel: Callable[..., Channel])
     "body",
     [b"", b"not json", b"{", b"\xff\xfe", b'{"a":' * 100_000, b"9" * 5000, b"null", b"[]", b'"a"'],
 )
-def test_what_is_not_json_is_400_for_those_who_may_come_in_only(
-    channel: Channel, body: bytes
+def test_what_is_no_json_object_is_stored_with_its_bytes_from_those_who_may_come_in_only(
+    channel: Channel, body: bytes, settings: Any, tmp_path: Any
 ) -> None:
-    assert told(post(body)) == (400, "not_json")
+    settings.MEDIA_ROOT = tmp_path
     assert post(body, signature="sha256=00").status_code == 401
+    assert not InboundEvent.objects.exists()
+    assert post(body).status_code == post(body).status_code == 200
+    stub = InboundEvent.objects.get()
+    assert stub.state == "set_aside"
+    assert stub.error
+    assert raw_files.read(stub.raw_file) == body
 
 
 @pytest.mark.parametrize(
@@ -176,13 +182,26 @@ def test_what_is_not_json_is_400_for_those_who_may_come_in_only(
     [
         b"{}",
         b'{"a":"\\u0000","b":"\\ud800","c":1e999,"d":NaN,"\\u0000":1}',
-        b'{"a":' * 300 + b"1" + b"}" * 300,
+        b'{"a":' * 200 + b"1" + b"}" * 200,
+        b'{"a":' + b"9" * 5000 + b"}",
     ],
 )
 def test_any_json_is_stored(channel: Channel, body: bytes) -> None:
     assert post(body).status_code == 200
     read_events()
     assert InboundEvent.objects.get().state == "done"
+
+
+def test_what_is_nested_deeper_than_any_event_is_stored_with_its_bytes(
+    channel: Channel, settings: Any, tmp_path: Any
+) -> None:
+    settings.MEDIA_ROOT = tmp_path
+    body = b'{"a":' * 300 + b"1" + b"}" * 300
+    assert post(body).status_code == 200
+    read_events()
+    stub = InboundEvent.objects.get()
+    assert (stub.state, stub.error) == ("set_aside", "too_deep")
+    assert raw_files.read(stub.raw_file) == body
 
 
 def test_the_address_may_end_with_a_slash(channel: Channel) -> None:
@@ -250,10 +269,10 @@ def test_a_thousand_updates_in_one_post(
 def test_an_event_that_cannot_be_stored_is_503_so_that_meta_repeats_it(
     channel: Channel, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def away(**event: Any) -> None:
+    def away(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(journal, "store", away)
+    monkeypatch.setattr(journal, "receive", away)
     answer = post(EMPTY)
     assert told(answer) == (503, "unavailable")
 

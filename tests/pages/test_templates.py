@@ -89,3 +89,10 @@ def test_the_page_of_the_api_has_no_inline_script(staff_client: Client) -> None:
     assert all(script.attributes.get("src") for script in page.all("script"))
     assert not page.all("style")
     assert page.one(id="swagger-ui").attributes["data-schema-url"] == "/api/schema/"
+
+
+def test_the_pattern_of_a_name_has_no_letter_that_means_something_to_html() -> None:
+    from messaging.templatetags.alterna import as_pattern
+
+    assert as_pattern("oficina_1 São") == "oficina_1 São"
+    assert as_pattern("a/b(1)") == "a\\u{2f}b\\u{28}1\\u{29}"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import requests
 import socketio
@@ -155,7 +156,8 @@ class Server:
     def set_websocket(self, name: str, events: list[str], *, enabled: bool = True) -> Any:
         """`/websocket/set`."""
         return self.post(
-            f"/websocket/set/{name}", {"websocket": {"enabled": enabled, "events": events}}
+            f"/websocket/set/{quote(name, safe='')}",
+            {"websocket": {"enabled": enabled, "events": events}},
         )
 
 

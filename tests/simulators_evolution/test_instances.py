@@ -220,6 +220,7 @@ def test_the_book_of_requests_keeps_method_path_and_body(server: Server) -> None
 
 def test_the_book_of_events_can_be_asked(server: Server) -> None:
     server.open_baileys("b1")
+    server.control("settings", message_secrets=False)
     for number in range(3):
         server.control("inbound", instance="b1", id=f"M{number}", text=str(number))
     wait_until(lambda: server.books("events", message_id="M2"))

@@ -306,3 +306,43 @@ def test_a_fault_can_refuse_the_handshake(server: Server) -> None:
         Listener(server, "/")
     with listening(server, "/") as listener:
         assert listener.client.connected
+
+
+def test_nearly_every_message_holds_bytes_which_each_transport_carries_in_its_own_form(
+    server: Server, hook: Receiver
+) -> None:
+    server.open_baileys("b1")
+    server.set_websocket("b1", ["MESSAGES_UPSERT"])
+    server.set_webhook("b1", hook.url, ["MESSAGES_UPSERT"])
+    server.control("inbound", instance="b1", id="lost")
+    wait_until(lambda: "/b1" in server.books("instances")["namespaces"])
+    with listening(server, "/b1") as listener:
+        server.control("inbound", instance="b1", id="T1", kind="text")
+        [by_socket] = wait_until(lambda: listener.events("messages.upsert"))
+    secret = by_socket["data"]["message"]["messageContextInfo"]["messageSecret"]
+    assert isinstance(secret, bytes)
+    assert len(secret) == 32
+    as_index = {str(index): byte for index, byte in enumerate(secret)}
+    wait_until(lambda: "T1" in hook.ids())
+    by_webhook = next(body for body in hook.bodies() if body["data"]["key"]["id"] == "T1")
+    assert by_webhook["data"]["message"]["messageContextInfo"]["messageSecret"] == as_index
+    answer = server.post("/chat/findMessages/b1", {"where": {"key": {"id": "T1"}}})
+    [record] = answer["messages"]["records"]
+    assert record["message"]["messageContextInfo"]["messageSecret"] == as_index
+
+
+def test_a_link_brings_history_as_one_event_and_as_records(server: Server, hook: Receiver) -> None:
+    server.create("b1", integration="WHATSAPP-BAILEYS")
+    server.set_webhook("b1", hook.url, ["MESSAGES_SET", "MESSAGES_UPSERT"])
+    server.get("/instance/connect/b1")
+    server.control("scan", instance="b1", history=4)
+    [body] = wait_until(lambda: hook.bodies("messages.set"))
+    assert (body["isLatest"], body["progress"], len(body["data"])) == (True, 100, 4)
+    told = [message["key"]["id"] for message in body["data"]]
+    assert hook.bodies("messages.upsert") == []
+    records = server.post("/chat/findMessages/b1", {"where": {}})["messages"]["records"]
+    assert sorted(record["key"]["id"] for record in records) == told
+    # A reconnection brings none.
+    server.control("drop", instance="b1", code=428)
+    wait_until(lambda: server.get("/instance/connectionState/b1")["instance"]["state"] == "open")
+    assert len(hook.bodies("messages.set")) == 1

@@ -19,7 +19,7 @@ from channels_app.models import Channel
 from channels_app.session_states import State
 from messaging import pacing, reading
 from messaging import webhooks as doors
-from messaging.inbound import receiving, replay, wwebjs
+from messaging.inbound import raw_files, receiving, replay, wwebjs
 from messaging.inbound.events import (
     MessageEvent,
     NeutralEvent,
@@ -305,8 +305,14 @@ def test_a_channel_without_a_key_or_session_takes_nothing(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff"])
-def test_what_is_no_json_object_is_refused(attached: Channel, body: bytes) -> None:
-    assert receiving.receive_wwebjs(attached.pk, body, WWEBJS_KEY) == Received.NOT_JSON
+def test_what_is_no_json_object_is_stored_with_its_bytes(
+    attached: Channel, body: bytes, settings: Any, tmp_path: Any
+) -> None:
+    settings.MEDIA_ROOT = tmp_path
+    assert receiving.receive_wwebjs(attached.pk, body, WWEBJS_KEY) == Received.STORED
+    stub = InboundEvent.objects.get()
+    assert (stub.state, stub.source_key) == ("set_aside", str(attached.pk))
+    assert raw_files.read(stub.raw_file) == body
 
 
 @pytest.mark.django_db
@@ -395,8 +401,15 @@ def test_one_server_in_two_spellings_is_one_server(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("slash", ["", "/"])
 async def test_the_door_answers_as_the_contract_says(
-    attached: Channel, async_client: AsyncClient, slash: str, monkeypatch: pytest.MonkeyPatch
+    attached: Channel,
+    async_client: AsyncClient,
+    slash: str,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+    tmp_path: Any,
 ) -> None:
+    settings.MEDIA_ROOT = tmp_path
+
     async def post(body: str, key: str) -> tuple[int, str]:
         answer = await async_client.post(
             f"/api/webhooks/wwebjs/{attached.pk}{slash}",
@@ -408,15 +421,15 @@ async def test_the_door_answers_as_the_contract_says(
 
     assert await post(json.dumps(callback("ready")), WWEBJS_KEY) == (200, "stored")
     assert await post(json.dumps(callback("ready")), "wrong") == (401, "bad_key")
-    assert await post("{", WWEBJS_KEY) == (400, "not_json")
+    assert await post("{", WWEBJS_KEY) == (200, "stored")
     monkeypatch.setattr(doors, "MOST_WWEBJS_BYTES", 10)
     assert await post(json.dumps(callback("ready")), WWEBJS_KEY) == (413, "too_large")
     monkeypatch.setattr(doors, "MOST_WWEBJS_BYTES", 1000)
 
-    def away(**event: Any) -> None:
+    def away(*_: Any) -> None:
         raise DatabaseError("away")
 
-    monkeypatch.setattr("messaging.inbound.journal.store", away)
+    monkeypatch.setattr("messaging.inbound.journal.receive", away)
     assert await post(json.dumps(callback("ready")), WWEBJS_KEY) == (503, "unavailable")
 
 

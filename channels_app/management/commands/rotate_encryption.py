@@ -1,4 +1,4 @@
-"""Re-encrypt every stored secret with the first key of ENCRYPTION_KEYS."""
+"""Re-encrypt every stored secret, in rows and in files, with the first key of ENCRYPTION_KEYS."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.apps import apps
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import models, transaction
 
-from channels_app.fields import EncryptedTextField, UndecryptableError
+from channels_app.fields import (
+    EncryptedFileNameField,
+    EncryptedTextField,
+    UndecryptableError,
+    re_encrypt,
+)
 
 
 class Command(BaseCommand):
@@ -25,9 +32,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         batch_size = max(1, options["batch_size"])
-        rows = secrets = 0
+        rows = secrets = files = 0
         try:
             with transaction.atomic():
+                for model, names in _models_with(EncryptedFileNameField):
+                    files += sum(_re_encrypt_files(model, name) for name in names)
                 for model, names in encrypted_models():
                     for batch in _batches(model, names, batch_size):
                         rows += len(batch)
@@ -35,16 +44,18 @@ class Command(BaseCommand):
         except UndecryptableError as error:
             raise CommandError(f"{error} Nothing was changed.") from None
         self.stdout.write(f"Re-encrypted {secrets} secrets in {rows} rows.")
+        if files:
+            self.stdout.write(f"Re-encrypted {files} files.")
 
 
 def encrypted_models() -> Iterator[tuple[type[models.Model], list[str]]]:
     """Yield every model that has encrypted fields, with their names."""
+    return _models_with(EncryptedTextField)
+
+
+def _models_with(kind: type[Any]) -> Iterator[tuple[type[models.Model], list[str]]]:
     for model in apps.get_models():
-        names = [
-            field.attname
-            for field in model._meta.concrete_fields
-            if isinstance(field, EncryptedTextField)
-        ]
+        names = [field.attname for field in model._meta.concrete_fields if isinstance(field, kind)]
         if names and not model._meta.proxy:
             yield model, names
 
@@ -63,6 +74,23 @@ def _batches(
             return
         yield batch
         last = batch[-1].pk
+
+
+def _re_encrypt_files(model: type[models.Model], field: str) -> int:
+    """Write the files that the field names anew, under other names; the old ones go at the end."""
+    named = model._default_manager.exclude(**{field: ""}).select_for_update(of=("self",))
+    done = 0
+    for pk, name in list(named.order_by("pk").values_list("pk", field)):
+        try:
+            with default_storage.open(name, "rb") as file:
+                token = re_encrypt(file.read())
+        except FileNotFoundError:
+            continue
+        new = default_storage.save(name, ContentFile(token))
+        model._default_manager.filter(pk=pk).update(**{field: new})
+        transaction.on_commit(lambda old=name: default_storage.delete(old))  # type: ignore[misc]
+        done += 1
+    return done
 
 
 def _store(row: models.Model, names: list[str]) -> int:

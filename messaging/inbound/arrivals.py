@@ -1,0 +1,178 @@
+"""What arrived becomes a row of the journal: read whole, or stored as a stub. One path for all.
+
+Webhooks and sockets of all providers make an `Arrival`; `prepare` turns it into a `Raw` in the
+neutral form (`inbound.neutral`), or into a `Stub` where it has no such form: a body that is no
+JSON, something that is no object or names no instance, values that JSON does not have, too deep,
+too large. A stub has the raw bytes; `replay` prepares them again with the code of that day.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from django.db import InterfaceError, OperationalError
+from psycopg_pool import PoolTimeout
+
+from messaging.inbound import evolution, media, neutral, wwebjs
+from messaging.inbound.neutral import Unstorable
+from messaging.models import InboundEvent
+
+log = structlog.get_logger(__name__)
+
+# The database, or the place of the files, cannot be reached now: nothing is wrong with the event.
+AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An event as it came. `dedupe_key` is the same whenever and however it comes again."""
+
+    source_key: str
+    dedupe_key: str
+    payload: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """An event that could not be prepared: its raw bytes, and why (`error`)."""
+
+    source_key: str
+    dedupe_key: str
+    body: bytes
+    error: str
+
+
+Entry = Raw | Stub
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One thing that arrived for a source key: its payload, or why that could not be read.
+
+    `key_scope` tells apart what has equal ids in two sessions of one source key.
+    """
+
+    source_key: str
+    payload: Any
+    _body: bytes | None = None
+    key_scope: str = ""
+
+    @classmethod
+    def from_body(cls, source_key: str, body: bytes) -> Arrival:
+        """Make one of a body; what is no JSON is an arrival as well."""
+        payload: Any
+        try:
+            payload = neutral.decode(body)
+        except Unstorable as error:
+            payload = error
+        return cls(source_key, payload, body)
+
+    @property
+    def body(self) -> bytes:
+        """The raw bytes; of an object that a socket library made, bytes that read as the same."""
+        return neutral.encode(self.payload) if self._body is None else self._body
+
+
+def prepare(source: str, arrival: Arrival) -> Entry:
+    """Return what the journal stores of an arrival.
+
+    Its file is put into the storage. Raises one of AWAY, nothing else: whatever arrives is stored.
+    """
+    try:
+        if isinstance(arrival.payload, Unstorable):
+            raise arrival.payload
+        return _PREPARE[source](arrival)
+    except AWAY:
+        raise
+    except Unstorable as error:
+        return stub(source, arrival, str(error))
+    except Exception as error:
+        log.exception("event not understood", source=source)
+        return stub(source, arrival, type(error).__name__)
+
+
+def stub(source: str, arrival: Arrival, error: str) -> Stub:
+    """Return the stub of an arrival. The same bytes for the same source key are one stub."""
+    body = arrival.body
+    return Stub(arrival.source_key, _stub_key(source, arrival.source_key, body), body, error)
+
+
+def evolution_key(source_key: str, payload: Any) -> str:
+    """Return what the journal knows an Evolution event by, whichever transport brought it.
+
+    Instances of two servers may have one name, so the channel is part of it.
+    """
+    try:
+        return f"{source_key}:{evolution.dedupe_key(neutral.neutral(payload))}"
+    except Unstorable:
+        body = neutral.encode(payload)
+        return _stub_key(InboundEvent.Source.EVOLUTION, source_key, body)
+
+
+def _stub_key(source: str, source_key: str, body: bytes) -> str:
+    return f"unread:{source}:{source_key}:{hashlib.sha256(body).hexdigest()}"
+
+
+def _evolution(arrival: Arrival) -> Raw:
+    payload = _object(arrival)
+    if not isinstance(payload.get("instance"), str) or not payload["instance"]:
+        raise Unstorable("no_instance")
+    key = f"{arrival.source_key}:{evolution.dedupe_key(payload)}"
+    return Raw(arrival.source_key, key, _without_file(payload, media.EVOLUTION, media.set_aside))
+
+
+def _wwebjs(arrival: Arrival) -> Raw:
+    payload = _object(arrival)
+    fact = wwebjs.dedupe_key(payload, arrival=uuid.uuid4().hex)
+    return Raw(
+        arrival.source_key,
+        f"wwebjs:{arrival.source_key}:{arrival.key_scope}{fact}",
+        _without_file(payload, media.WWEBJS, media.set_aside_wwebjs),
+    )
+
+
+def _cloud(arrival: Arrival) -> Raw:
+    payload = _object(arrival)
+    _check_size(neutral.characters(payload))
+    # Two apps may get the same event; what one app may tell, another may not.
+    digest = hashlib.sha256(arrival.body).hexdigest()
+    return Raw(arrival.source_key, f"cloud:{arrival.source_key}:{digest}", payload)
+
+
+def _object(arrival: Arrival) -> dict[str, Any]:
+    payload = neutral.neutral(arrival.payload)
+    if not isinstance(payload, dict):
+        raise Unstorable("not_an_object")
+    return payload
+
+
+def _without_file(
+    payload: dict[str, Any],
+    path: tuple[str, ...],
+    set_aside: Callable[[dict[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    """Put the event's file aside. Raises Unstorable for what is too large; no file is made then."""
+    size = neutral.characters(payload)
+    if size > neutral.MOST_CHARACTERS:
+        _check_size(size - len(media.encoded(payload, path)))
+    kept = set_aside(payload)
+    if kept is payload:
+        _check_size(size)
+    return kept
+
+
+def _check_size(size: int) -> None:
+    if size > neutral.MOST_CHARACTERS:
+        raise Unstorable("too_large", str(size))
+
+
+_PREPARE: Mapping[str, Callable[[Arrival], Raw]] = {
+    InboundEvent.Source.CLOUD: _cloud,
+    InboundEvent.Source.EVOLUTION: _evolution,
+    InboundEvent.Source.WWEBJS: _wwebjs,
+}

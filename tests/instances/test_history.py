@@ -1,0 +1,217 @@
+"""What a link brings is history; what came late is not; ticks of messages sent outside move."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.utils import timezone
+
+from channels_app.models import Channel
+from instances import connections, receiving
+from instances.models import WhatsAppSession
+from messaging import care, sending
+from messaging.inbound import journal
+from messaging.models import Conversation, Message, PendingEvent
+from messaging.states import Receipt, Status, merge_status
+from tests.instances.support import CUSTOMER, NAME, Evolution, read, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OLD = 3 * 3600
+
+
+@pytest.fixture(autouse=True)
+def _keeps_what_was_sent_outside(channel: Channel) -> None:
+    Channel.objects.filter(pk=channel.pk).update(ignore_messages_sent_outside=False)
+
+
+@pytest.fixture
+def linking(by_webhook: WhatsAppSession, evolution: Evolution) -> WhatsAppSession:
+    """A session whose phone was unlinked, and which shows a code now."""
+    connections.state(by_webhook)
+    evolution.control("drop", instance=NAME, code=401)
+    connections.state(by_webhook)
+    connections.connect(by_webhook)
+    wait_until(lambda: connections.state(by_webhook).state == "qr")
+    return by_webhook
+
+
+def is_ready(session: WhatsAppSession) -> bool:
+    return connections.state(session).state == "ready"
+
+
+def is_stored(*ids: str) -> Any:
+    """A condition: these messages are in their conversations."""
+    named = Message.objects.filter(provider_message_id__in=ids)
+    return lambda: read() or named.count() == len(ids)
+
+
+def history_is_in_its_place() -> None:
+    old = Message.objects.filter(provider_message_id__startswith="HISTORY")
+    assert old.count() == 6
+    assert not Conversation.objects.exclude(unread_count=0).exists()
+    for conversation in Conversation.objects.all():
+        newest = conversation.messages.latest("created_at")
+        assert conversation.last_message_at == newest.created_at
+        assert newest.created_at < timezone.now() - dt.timedelta(hours=1)
+    read_on_the_phone = old.filter(direction="out").order_by("created_at")
+    assert [message.status for message in read_on_the_phone] == ["read", "read"]
+    assert not old.exclude(direction="out").exclude(status="").exists()
+
+
+def test_the_history_of_a_link_is_stored_in_its_place_and_nothing_of_it_is_unread(
+    linking: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("scan", instance=NAME, history=6)
+    wait_until(is_stored(*(f"HISTORY{n:04d}" for n in range(1, 7))))
+    history_is_in_its_place()
+    wait_until(lambda: is_ready(linking))
+    # Evolution's own store has it like all others: nothing of it is stored twice, or as news.
+    fetch(linking)
+    assert Message.objects.count() == 6
+    history_is_in_its_place()
+    # What customers write from now on is news.
+    evolution.writes("oi", id="NEW")
+    wait_until(is_stored("NEW"))
+    assert Message.objects.get(provider_message_id="NEW").conversation.unread_count == 1
+
+
+def test_history_that_only_the_store_of_evolution_has_is_history_all_the_same(
+    linking: WhatsAppSession, evolution: Evolution
+) -> None:
+    receive_nothing(evolution)
+    evolution.control("scan", instance=NAME, history=6)
+    wait_until(lambda: is_ready(linking))
+    fetch(linking)
+    # The records say of no message that it was read; receipts come as updates.
+    for message in Message.objects.filter(direction="out"):
+        tell(linking, update(message.provider_message_id, "READ"))
+    history_is_in_its_place()
+
+
+def test_what_came_late_while_the_instance_was_offline_is_news(
+    linking: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("scan", instance=NAME)
+    wait_until(lambda: is_ready(linking))
+    linked_at = timezone.now() - dt.timedelta(hours=5)
+    WhatsAppSession.objects.update(history_before=linked_at)
+    late = int((timezone.now() - dt.timedelta(seconds=OLD)).timestamp())
+    evolution.writes("late", id="LATE", timestamp=late)
+    older = int((linked_at - dt.timedelta(minutes=5)).timestamp())
+    evolution.writes("older", id="OLDER", timestamp=older)
+    wait_until(is_stored("LATE", "OLDER"))
+    conversation = Conversation.objects.get()
+    assert conversation.unread_count == 1
+    assert conversation.last_message_at == conversation.last_inbound_at
+    assert conversation.last_inbound_at == dt.datetime.fromtimestamp(late, tz=dt.UTC)
+
+
+def test_an_instance_that_was_taken_over_linked_calls_nothing_history(
+    by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    assert is_ready(by_webhook)
+    late = int((timezone.now() - dt.timedelta(seconds=OLD)).timestamp())
+    evolution.writes("late", id="LATE", timestamp=late)
+    wait_until(is_stored("LATE"))
+    assert Conversation.objects.get().unread_count == 1
+
+
+# -- ticks of what was sent outside ----------------------------------------------------------------
+
+
+STATUSES = ("SERVER_ACK", "DELIVERY_ACK", "READ")
+
+
+def update(id_: str, status: str) -> dict[str, Any]:
+    return {
+        "event": "messages.update",
+        "instance": NAME,
+        "data": {"keyId": id_, "remoteJid": f"{CUSTOMER}@s.whatsapp.net", "fromMe": True}
+        | {"status": status},
+    }
+
+
+def typed(id_: str) -> dict[str, Any]:
+    """A message that was typed on the phone."""
+    key = {"remoteJid": f"{CUSTOMER}@s.whatsapp.net", "fromMe": True, "id": id_}
+    message = {"conversation": "do celular"}
+    return {
+        "event": "messages.upsert",
+        "instance": NAME,
+        "data": {"key": key, "message": message, "messageTimestamp": 1795300000},
+    }
+
+
+def tell(session: WhatsAppSession, *events: dict[str, Any]) -> None:
+    for event in events:
+        journal.store_all(receiving.SOURCE, [receiving.raw_event(session.channel_id, event)])
+    read()
+
+
+def test_ticks_of_messages_typed_on_the_phone_move_in_any_order(session: WhatsAppSession) -> None:
+    for number, order in enumerate(itertools.permutations([*STATUSES, "typed"])):
+        id_ = f"OUT{number}"
+        events = [typed(id_) if part == "typed" else update(id_, part) for part in order]
+        tell(session, *events)
+        message = Message.objects.get(provider_message_id=id_)
+        assert (message.status, message.sent_outside) == ("read", True), order
+        assert message.icon == "globe"
+    version = Message.objects.get(provider_message_id="OUT0").version
+    tell(session, {**update("OUT0", "READ"), "date_time": "again"})
+    assert Message.objects.get(provider_message_id="OUT0").version == version
+
+
+def test_a_message_typed_on_the_phone_that_whatsapp_refused_is_never_sent_from_here(
+    session: WhatsAppSession,
+) -> None:
+    tell(session, typed("OUT"), update("OUT", "ERROR"))
+    message = Message.objects.get()
+    assert (message.status, message.error_code) == ("rejected", "error")
+    Message.objects.update(updated_at=timezone.now() - dt.timedelta(hours=1))
+    care.sweep()
+    from messaging import tasks
+
+    assert tasks.messages_with_job() == set()
+    with pytest.raises(sending.NotRetryable):
+        sending.retry_message(message, route="official", user=None)
+    # A delivery proves more than a failure.
+    tell(session, update("OUT", "DELIVERY_ACK"))
+    message.refresh_from_db()
+    assert (message.status, message.error_code) == ("delivered", "")
+
+
+def test_a_receipt_of_an_unknown_message_waits(session: WhatsAppSession) -> None:
+    tell(session, update("NOBODY", "READ"))
+    assert PendingEvent.objects.get().provider_message_id == "NOBODY"
+
+
+def test_the_status_of_a_message_without_attempts_only_climbs() -> None:
+    for told in itertools.permutations(Receipt):
+        status = Status.SENT
+        for receipt in told:
+            status = merge_status(status, receipt)
+        assert status == Status.READ
+    failed: Sequence[Receipt] = (Receipt.SENT, Receipt.FAILED)
+    for told in itertools.permutations(failed):
+        status = Status.SENT
+        for receipt in told:
+            status = merge_status(status, receipt)
+        assert status == Status.REJECTED
+
+
+def fetch(session: WhatsAppSession) -> None:
+    """Fetch from Evolution's own store what was missed within the last hour, and read it."""
+    missed = importlib.import_module("instances.missed")
+    missed.fetch_and_store(session.pk, since=timezone.now() - dt.timedelta(hours=1))
+    read()
+
+
+def receive_nothing(evolution: Evolution) -> None:
+    order = {"webhook": {"enabled": False, "url": "", "events": []}}
+    assert evolution.call("POST", f"/webhook/set/{NAME}", order).ok
