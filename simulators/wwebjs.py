@@ -13,6 +13,8 @@ script, settings, settle):
 - ``GET /_control/sessions`` what every session is doing
 - ``POST /_control/sessions/{id}`` ``{"action": …}``, one of ``ACTIONS``
 - ``POST /_control/inbound`` a customer writes: ``{"session", "from", "text", "name"}``
+- ``POST /_control/restart`` the whole server dies: ``{"downtime_seconds": 0}``; its sessions must
+  be started again, logins stay
 """
 
 from __future__ import annotations
@@ -114,6 +116,7 @@ class WwebjsSimulator(Simulator):
         self.browsers = Browsers(settings, self.spawn, self._callback)
         self._chats: dict[str, dict[str, list[JsonObject]]] = {}
         self._routes = self._route_table()
+        self._down_until = 0.0
 
     @classmethod
     def example(cls, scenario: Scenario) -> str:
@@ -124,6 +127,7 @@ class WwebjsSimulator(Simulator):
         router.add_get("/_control/sessions", self._control_sessions)
         router.add_post("/_control/sessions/{id}", self._control_session)
         router.add_post("/_control/inbound", self._control_inbound)
+        router.add_post("/_control/restart", self._control_restart)
         router.add_route("*", "/{tail:.*}", self._dispatch)
 
     async def on_start(self) -> None:
@@ -171,6 +175,8 @@ class WwebjsSimulator(Simulator):
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         """The order of Express: body, key, route, session id, session (§1, §2)."""
+        if time.monotonic() < self._down_until:
+            return reset_connection(request)
         raw = await request.read()
         if len(raw) > self.settings.max_attachment_size + _BODY_SLACK:
             return _page("Payload Too Large", 413)
@@ -680,6 +686,13 @@ class WwebjsSimulator(Simulator):
         if action != "make_ready":
             await self.browsers.steer(session, action)
         return _answer(dataclasses.asdict(session))
+
+    async def _control_restart(self, request: web.Request) -> web.Response:
+        order = await control_body(request)
+        self._down_until = time.monotonic() + float(order.get("downtime_seconds", 0))
+        for session_id in tuple(self.browsers.sessions):
+            self.browsers.close(session_id)
+        return _answer({"restarted": True})
 
     async def _control_inbound(self, request: web.Request) -> web.Response:
         order = await control_body(request)
