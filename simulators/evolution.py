@@ -22,8 +22,9 @@ settle); all bodies are JSON objects, `instance` is a name:
   `{"path": "/webhook/set", "method": "POST", "mode": "status", "status": 500, "times": 2}`
 - `POST /_control/inbound` a customer acts: `{"instance", "kind": "text", "from", "text", "id"?}`;
   kinds: `evolution_messages.INBOUND_KINDS` and `edit`, `revoke`, `delete` (with `target`), `call`;
-  media take `base64` or `size` (bytes that are made up), `mimetype`, `caption`; also `group`, `lid`, `from_me`, `timestamp`, `name`,
-  a raw `message`, and `"emit": false` for a message that is stored and never emitted
+  media take `base64` or `size` (bytes that are made up), `mimetype`, `caption`; also `group`,
+  `lid`, `from_me`, `timestamp`, `name`, a raw `message`, and `"emit": false` for a message that is
+  stored and never emitted
 - `POST /_control/event` any event as it is: `{"instance", "event", "data", "extra"?,
   "socket_only"?}`
 - `POST /_control/ack` a status update: `{"instance", "id", "status": "READ"}`; null has none

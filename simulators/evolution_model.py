@@ -339,7 +339,7 @@ class EvolutionSettings:
     """Each so many restarts empty url and headers of every webhook (§10.2, issue 2694); 0 = none.
     """
     hold_offline: bool = False
-    """What customers write while an instance is not open waits at WhatsApp, and comes when it is."""
+    """What customers write while an instance is not open waits at WhatsApp and comes later."""
 
 
 @dataclass

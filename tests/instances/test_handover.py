@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
