@@ -35,7 +35,6 @@ SETTINGS = {
 }
 EVOLUTION = {
     "hold_offline": True,
-    "webhook_emptied_every": 3,
     "webhook_initial_seconds": 1.0,
     "webhook_timeout_seconds": 10.0,
 }
@@ -43,13 +42,17 @@ EVOLUTION = {
 
 @dataclass(frozen=True, slots=True)
 class InboundPlan:
-    """`rate`: messages a second; `kill_every`: seconds between kills; `kills`: at most so many."""
+    """`rate`: messages a second; `kill_every`: seconds between kills; `kills`: at most so many.
+
+    Every so many deaths of Evolution (`emptied_every`) empty its webhooks.
+    """
 
     count: int
     seed: int
     rate: float
     kill_every: float
     kills: int | None = None
+    emptied_every: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def run_inbound(plan: InboundPlan, *, say: Callable[[str], object] = lambda line
     began = time.monotonic()
     with running(**SETTINGS) as product, second_worker(product) as second:
         headers = {"Authorization": f"Token {product.token()}"}
-        names = _prepare(product, headers)
+        names = _prepare(product, headers, emptied_every=plan.emptied_every)
         messages = written(plan.count, plan.seed, names)
         chaos = _chaos(product, second, plan, say)
         chaos.start()
@@ -164,11 +167,12 @@ def _judge_order(
 # --- the run --------------------------------------------------------------------------------------
 
 
-def _prepare(product: Product, headers: dict[str, str]) -> list[str]:
+def _prepare(product: Product, headers: dict[str, str], *, emptied_every: int) -> list[str]:
     """Set simulators and two instances up, one in each mode; returns their names."""
     from messaging import demo_settings
 
-    _post(f"{product.evolution}/_control/settings", EVOLUTION)
+    settings = {**EVOLUTION, "webhook_emptied_every": emptied_every}
+    _post(f"{product.evolution}/_control/settings", settings)
     key = {"apikey": demo_settings.EVOLUTION_API_KEY}
     body = {"instanceName": WEBSOCKET, "integration": "WHATSAPP-BAILEYS", "qrcode": True}
     made = requests.post(f"{product.evolution}/instance/create", json=body, headers=key, timeout=30)

@@ -82,7 +82,7 @@ class BackfillSerializer(serializers.Serializer[Any]):
     reason = serializers.ChoiceField(choices=Backfill.Reason.choices, allow_null=True)
     error = serializers.CharField(allow_null=True, help_text="Why the gap is not closed yet.")
     completeUntil = serializers.DateTimeField(
-        allow_null=True, help_text="Everything up to here was stored."
+        allow_null=True, help_text="Up to here nothing is missing."
     )
     recovered24h = serializers.IntegerField(
         help_text="Messages of the last 24 hours that were fetched, not delivered."
@@ -304,7 +304,7 @@ def connection_state(session: WhatsAppSession) -> dict[str, Any]:
             "pendingSince": session.gap_since,
             "reason": session.gap_reason or None,
             "error": in_words(session.gap_error) or None,
-            "completeUntil": session.caught_up_at,
+            "completeUntil": session.proven_at,
             "recovered24h": backfill.recovered_lately(session),
         },
         "evolution": {

@@ -99,9 +99,9 @@ def request(
             due = max(due, row.gap_noted_at + UNTRUSTED_EVERY)
         if row.gap_fetch_at is not None:
             due = min(due, row.gap_fetch_at)
-        known = [moment for moment in (row.gap_since, row.caught_up_at) if moment is not None]
+        whole = row.proven_at or row.caught_up_at or row.switching_since or now
         WhatsAppSession.objects.filter(pk=session_id).update(
-            gap_since=min(known, default=row.switching_since or now),
+            gap_since=min(whole, row.gap_since or whole),
             gap_reason=row.gap_reason or reason,
             gap_noted_at=now,
             gap_fetch_at=due,
@@ -188,9 +188,10 @@ def _postpone(session: WhatsAppSession, error: str) -> None:
 
 
 def advance(session_id: int, *, until: dt.datetime) -> None:
-    """Note that everything up to this moment was stored."""
-    earlier = Q(caught_up_at=None) | Q(caught_up_at__lt=until)
-    WhatsAppSession.objects.filter(earlier, pk=session_id).update(caught_up_at=until)
+    """Note that everything up to this moment is proven to be stored."""
+    for name in ("proven_at", "caught_up_at"):
+        earlier = Q(**{name: None}) | Q(**{f"{name}__lt": until})
+        WhatsAppSession.objects.filter(earlier, pk=session_id).update(**{name: until})
 
 
 def note_recovered(
@@ -264,7 +265,7 @@ def look(session_id: int) -> None:
     began = timezone.now()
     if session is None or session.mode is None or session.gap_since is not None:
         return
-    since = session.caught_up_at
+    since = session.proven_at
     if since is None:
         # Nothing was proven yet: from here on it is.
         advance(session_id, until=began)
@@ -273,6 +274,8 @@ def look(session_id: int) -> None:
     seen: set[str] = set()
     for page in range(1, LOOK_PAGES + 1):
         records = instance.messages(page=page, size=LOOK_SIZE)
+        if page == 1:
+            _note_whether_stored(session, records)
         if _unknown(session, records, since, seen):
             break
         oldest_shown = _timestamp(records[-1]) if records else 0.0
@@ -280,6 +283,25 @@ def look(session_id: int) -> None:
             advance(session_id, until=began - IN_FLIGHT)
             return
     request(session_id, reason=Reason.LOOK, delay=IN_FLIGHT)
+
+
+def _note_whether_stored(session: WhatsAppSession, newest: Sequence[dict[str, Any]]) -> None:
+    """Note whether Evolution stores messages at all: without them a gap cannot be closed."""
+    stores: bool | None = True
+    if not newest:
+        now = timezone.now()
+        received = InboundEvent.objects.filter(
+            source=receiving.SOURCE,
+            source_key=str(session.channel_id),
+            dedupe_key__startswith=f"{session.channel_id}:messages.upsert:",
+            received_at__range=(now - dt.timedelta(days=1), now - dt.timedelta(minutes=1)),
+        )
+        stores = False if received.exists() else session.stores_messages
+    if stores != session.stores_messages:
+        WhatsAppSession.objects.filter(pk=session.pk).update(stores_messages=stores)
+        live.session_changed(session)
+        if stores is False:
+            log.error("Evolution stores no messages", instance=session.name)
 
 
 # --- fetching -------------------------------------------------------------------------------------

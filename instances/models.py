@@ -132,9 +132,13 @@ class WhatsAppSession(models.Model):
     listener_seen_at = models.DateTimeField(null=True, editable=False)
     # Here and in `found_error`: codes, as `session_words.kept` makes them.
     listener_note = models.CharField(max_length=200, blank=True, editable=False)
-    # Everything up to here was stored, whatever the mode; a gap is fetched from here on.
+    # Everything that the listener was sent up to here was stored; after a gap it fetches what came
+    # later.
     caught_up_at = models.DateTimeField(null=True, editable=False)
 
+    # Up to here a comparison with Evolution's own store has proven that nothing is missing; a socket
+    # that Evolution does not send to any more is connected all the same.
+    proven_at = models.DateTimeField(null=True, editable=False)
     # A gap may exist since then (None: none is known), and the first sign of it. See backfill.py.
     gap_since = models.DateTimeField(null=True, editable=False)
     gap_reason = models.CharField(max_length=20, blank=True, editable=False)
@@ -144,6 +148,8 @@ class WhatsAppSession(models.Model):
     gap_fetch_at = models.DateTimeField(null=True, db_index=True, editable=False)
     gap_tries = models.PositiveSmallIntegerField(default=0, editable=False)
     gap_error = models.CharField(max_length=300, blank=True, editable=False)
+    # Whether Evolution stores messages (DATABASE_SAVE_DATA_NEW_MESSAGE); None: not known.
+    stores_messages = models.BooleanField(null=True, editable=False)
     # The next look at the instance's newest messages.
     look_at = models.DateTimeField(null=True, db_index=True, editable=False)
 

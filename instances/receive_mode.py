@@ -466,7 +466,7 @@ def _claim(
             values["listener_connected"] = False
         if session.caught_up_at is None:
             # From here on all is to be stored.
-            values["caught_up_at"] = timezone.now()
+            values["caught_up_at"] = values["proven_at"] = timezone.now()
         _write(session, **values)
     return session, is_new
 

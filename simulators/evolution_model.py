@@ -338,6 +338,8 @@ class EvolutionSettings:
     webhook_emptied_every: int = 0
     """Each so many restarts empty url and headers of every webhook (§10.2, issue 2694); 0 = none.
     """
+    save_new_messages: bool = True
+    """DATABASE_SAVE_DATA_NEW_MESSAGE: without it `/chat/findMessages` finds nothing (§1)."""
     hold_offline: bool = False
     """What customers write while an instance is not open waits at WhatsApp and comes later."""
 

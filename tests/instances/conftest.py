@@ -55,7 +55,7 @@ def web() -> Iterator[str]:
     from config import asgi
     from config.asgi import application
 
-    # Its first request is a sign of a gap, for whichever test that is: test_backfill.py asks for it.
+    # The first request is a sign of a gap, whichever test makes it: test_backfill.py asks for it.
     asgi._started.append(True)
     config = uvicorn.Config(
         application, host="127.0.0.1", port=0, log_level="warning", lifespan="off"

@@ -72,21 +72,26 @@ def test_what_evolution_could_not_deliver_before_its_restart_is_fetched(
     def fail(*_: Any) -> None:
         raise OperationalError("away")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(journal, "store_all", fail)
-        ids = [evolution.writes(f"perdida {n}") for n in range(3)]
-        wait_until(lambda: [
-            entry["message_id"] for entry in evolution.books("events", event="messages.upsert")
-            if entry["webhooks"][0]["attempts"][:1] and
-            entry["webhooks"][0]["attempts"][0]["status"] == 503
-        ] == ids)  # fmt: skip
-        evolution.restarts()
+    monkeypatch.setattr(receiving, "_receive_all", fail)
+    ids = [evolution.writes(f"perdida {n}") for n in range(3)]
+    wait_until(lambda: [
+        entry["message_id"] for entry in evolution.books("events", event="messages.upsert")
+        if entry["webhooks"][0]["attempts"][:1] and
+        entry["webhooks"][0]["attempts"][0]["status"] == 503
+    ] == ids)  # fmt: skip
+    evolution.restarts()
     assert evolution.lost() == ids
     noted(by_webhook, "not_stored")
     fetch(by_webhook)
     assert texts() == ["perdida 0", "perdida 1", "perdida 2"]
     assert recovered() == [("not_stored", 3)]
-    assert (by_webhook.gap_since, by_webhook.gap_fetch_at) == (None, None)
+
+    def is_closed() -> bool:
+        # Deliveries that were under way are signs, too.
+        fetch(by_webhook)
+        return by_webhook.gap_since is None
+
+    wait_until(is_closed)
 
 
 @pytest.mark.parametrize("mode", ["webhook", "websocket"])
@@ -100,12 +105,12 @@ def test_a_look_at_the_newest_messages_finds_what_neither_mode_brought(
     evolution.writes("chegou")
     wait_until(lambda: texts() == ["chegou"])
     earlier = timezone.now() - dt.timedelta(minutes=2)
-    WhatsAppSession.objects.update(caught_up_at=earlier)
+    WhatsAppSession.objects.update(proven_at=earlier)
     backfill.look(session.pk)
     session.refresh_from_db()
     assert session.gap_since is None
-    assert session.caught_up_at is not None
-    assert session.caught_up_at > earlier, "the look has proven it"
+    assert session.proven_at is not None
+    assert session.proven_at > earlier, "the look has proven it"
 
     evolution.writes("nunca emitida", emit=False)
     before = timezone.now()
@@ -125,6 +130,26 @@ def test_a_look_at_the_newest_messages_finds_what_neither_mode_brought(
     backfill.look(session.pk)
     session.refresh_from_db()
     assert session.gap_since is None
+
+
+def test_a_socket_that_gets_nothing_proves_nothing(
+    by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    """Evolution was told to send nothing any more; its clients stay connected (§2)."""
+    wait_until(joined(by_websocket))
+    settled(by_websocket)
+    an_hour_ago = timezone.now() - dt.timedelta(hours=1)
+    WhatsAppSession.objects.update(proven_at=an_hour_ago)
+    for n in range(60):
+        at = int(an_hour_ago.timestamp()) + 60 * n
+        evolution.writes(f"{n:02d}", emit=n >= 30, timestamp=at)
+    expected = [f"{n:02d}" for n in range(60)]
+    wait_until(lambda: texts() == expected[30:])
+    backfill.look(by_websocket.pk)
+    noted(by_websocket, "look")
+    fetch(by_websocket)
+    assert sorted(texts()) == expected
+    assert recovered() == [("look", 30)]
 
 
 def test_a_message_on_its_way_is_neither_doubled_nor_counted(
@@ -353,6 +378,26 @@ def test_a_start_of_ours_and_an_instance_that_comes_back_are_signs(
         return by_webhook.gap_reason == "reconnected"
 
     wait_until(opened)
+
+
+def test_an_evolution_that_stores_no_messages_is_told_to_staff(
+    by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    settled(by_webhook)
+    evolution.control("settings", save_new_messages=False)
+    evolution.writes("só por webhook")
+    wait_until(lambda: texts() == ["só por webhook"])
+    InboundEvent.objects.update(received_at=timezone.now() - dt.timedelta(minutes=2))
+
+    def warned() -> bool:
+        backfill.look(by_webhook.pk)
+        by_webhook.refresh_from_db()
+        with translation.override("en"):
+            return "DATABASE_SAVE_DATA_NEW_MESSAGE" in cards.card(by_webhook, may_change=True)
+
+    assert warned()
+    evolution.control("settings", save_new_messages=True)
+    assert not warned()
 
 
 def test_history_is_not_counted_as_recovered(

@@ -187,6 +187,27 @@ def test_codes_change_and_then_die(start_wwebjs: Callable[..., Wwebjs]) -> None:
     assert server.get("/session/qr/TESTE").json()["qr"] != dead
 
 
+def test_a_restart_of_the_server_ends_its_sessions_and_keeps_their_logins(
+    start_wwebjs: Callable[..., Wwebjs],
+) -> None:
+    server = start_wwebjs(start_seconds=0.01)
+    server.act("make_ready")
+    assert server.status()["state"] == "CONNECTED"
+    server.post("/_control/restart", {"downtime_seconds": 0.3})
+    with pytest.raises(requests.ConnectionError):
+        server.status()
+
+    def is_gone() -> bool:
+        try:
+            return server.status()["message"] == "session_not_found"
+        except requests.ConnectionError:
+            return False
+
+    wait_until(is_gone)
+    server.get("/session/start/TESTE")
+    assert server.status()["state"] == "CONNECTED"
+
+
 def test_a_dead_code_cannot_be_scanned(start_wwebjs: Callable[..., Wwebjs]) -> None:
     server = start_wwebjs()
     server.get("/session/start/TESTE")
