@@ -44,6 +44,9 @@ PAGES_AT_A_TIME = 40
 MOST_PAGES = 2000
 # So far back all pages are read, known or not: a message that was read in the gap is older than it.
 LOOK_BACK = dt.timedelta(minutes=30)
+# But no more of them than this, one after the other, where all was known before: at some messages a
+# second half an hour is long.
+KNOWN_PAGES = 10
 # Evolution's clock and ours may differ, and the cut of a connection may go unnoticed for its ping
 # interval and timeout (25 + 20 s).
 MARGIN = dt.timedelta(minutes=10)
@@ -349,7 +352,7 @@ def fetch(
     instance = EvolutionInstance(session.channel)
     # Newest first, as Evolution tells them; of a long gap the oldest pages are kept.
     pages: deque[list[_New]] = deque(maxlen=PAGES_AT_A_TIME)
-    found = 0
+    found = known = 0
     seen: set[str] = set()
     for page in range(1, MOST_PAGES + 1):
         if abandoned():
@@ -361,7 +364,9 @@ def fetch(
             found += 1
         if len(records) < PAGE_SIZE:
             break
-        if not new and _timestamp(records[-1]) < (since - LOOK_BACK).timestamp():
+        known = 0 if new else known + 1
+        look_back = LOOK_BACK if known < KNOWN_PAGES else LOOK_OVERLAP
+        if known and _timestamp(records[-1]) < (since - look_back).timestamp():
             break
     else:
         log.error("more is missing than is fetched", instance=session.name, pages=MOST_PAGES)

@@ -136,8 +136,8 @@ class WhatsAppSession(models.Model):
     # later.
     caught_up_at = models.DateTimeField(null=True, editable=False)
 
-    # Up to here a comparison with Evolution's own store has proven that nothing is missing; a socket
-    # that Evolution does not send to any more is connected all the same.
+    # Up to here a comparison with Evolution's own store has proven that nothing is missing. The
+    # listener cannot: a socket to which Evolution sends nothing any more stays connected.
     proven_at = models.DateTimeField(null=True, editable=False)
     # A gap may exist since then (None: none is known), and the first sign of it. See backfill.py.
     gap_since = models.DateTimeField(null=True, editable=False)
