@@ -39,7 +39,7 @@ messages: .venv/.dev ## Bring the translation catalogues up to date
 bench: .venv/.dev ## Measure speed and size on this machine
 	@exec .venv/bin/python -m bench $(ARGS)
 
-faults: .venv/.dev ## Send under fire and compare with the providers' books (COUNT, SEED, EVERY, KILLS)
+faults: .venv/.dev ## Send, or receive (INBOUND=n, RATE), under fire and compare ledgers (COUNT, SEED, EVERY, KILLS)
 	@exec .venv/bin/python -m faults
 
 clean: ## Remove the virtual environment and caches; data stays

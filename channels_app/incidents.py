@@ -54,12 +54,17 @@ _OTHER_WORDS: dict[str, tuple[Any, Any]] = {
         gettext_lazy("Alterna: messages of “%(name)s” are refused"),
         gettext_lazy("Alterna: no message of “%(name)s” was refused like that for an hour"),
     ),
+    Incident.Route.RECEIVE_MODE: (
+        gettext_lazy("Alterna: messages to “%(name)s” may not be received"),
+        gettext_lazy("Alterna: messages to “%(name)s” are received as agreed again"),
+    ),
 }
 _EVENTS: dict[str, str] = {
     Incident.Route.OFFICIAL: "official",
     Incident.Route.NEW_CHATS: "new_chats",
     Incident.Route.FALLBACKS: "fallbacks",
     Incident.Route.REQUESTS: "requests",
+    Incident.Route.RECEIVE_MODE: "receive_mode",
 }
 
 

@@ -476,9 +476,11 @@ class Incident(models.Model):
         NEW_CHATS = "new_chats", _("first messages by the fallback")
         FALLBACKS = "fallbacks", _("share of fallbacks")
         REQUESTS = "requests", _("refused messages")
+        # Evolution does not deliver as it was agreed (instances/drift.py).
+        RECEIVE_MODE = "receive_mode", _("receive mode")
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="incidents")
-    route = models.CharField(max_length=10, choices=Route)
+    route = models.CharField(max_length=16, choices=Route)
     code = models.CharField(max_length=64, blank=True)
     reason = models.CharField(max_length=64)
     detail = models.CharField(max_length=300, blank=True)

@@ -164,6 +164,18 @@ SENTENCES: dict[str, str | Promise] = {
     "socket_lost": _("The connection to Evolution's socket was lost."),
     "socket_no_answer": _("Evolution's socket does not answer."),
     "socket_failed": _("The connection to Evolution's socket failed."),
+    # Why Evolution's receive mode is not the agreed one, and what became of fetching messages.
+    "drift_mode": _("Evolution has another receive mode than the one that was set here."),
+    "drift_webhook": _("Evolution's webhook is not set as it is here; events may not arrive."),
+    "drift_emptied": _("Evolution has emptied the webhook; events do not arrive."),
+    "drift_base64": _("Evolution's webhook has another setting for media as Base64."),
+    "drift_websocket": _("Evolution's WebSocket leaves out events."),
+    "drift_contested": _(
+        "Somebody keeps changing this instance's receive mode in Evolution. It is not repaired"
+        " automatically any more: find out which system does it, then repair it here."
+    ),
+    "backfill_failed": _("The missing messages could not be read."),
+    "backfill_not_stored": _("The missing messages could not be stored."),
 }
 
 _SOCKETS = {

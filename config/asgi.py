@@ -31,6 +31,7 @@ from django.utils.translation import gettext as _  # noqa: E402
 from channels_app.providers import media_types  # noqa: E402
 from config import webhook_urls  # noqa: E402
 from instances.receiving import MOST_BYTES  # noqa: E402
+from instances.webhooks import SMALL_BYTES, gap_signs, may_deliver  # noqa: E402
 from messaging import webhooks  # noqa: E402
 from messaging.api.parsers import ROOM  # noqa: E402
 from messaging.consumers import LiveConsumer  # noqa: E402
@@ -54,6 +55,7 @@ class PageHandler(ASGIHandler):
     """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        note_start()
         left = MOST_PAGE_BYTES
 
         async def count() -> Any:
@@ -75,8 +77,49 @@ class PageHandler(ASGIHandler):
 
 
 def _length(scope: Any) -> int:
-    given = dict(scope["headers"]).get(b"content-length", b"")
-    return int(given) if given.isdigit() else 0
+    given = _header(scope, b"content-length")
+    return int(given) if given.isascii() and given.isdigit() else 0
+
+
+def _header(scope: Any, name: bytes) -> str:
+    value: bytes = dict(scope["headers"]).get(name, b"")
+    return value.decode("latin-1")
+
+
+EVOLUTION_PATH = "/api/webhooks/evolution"
+_started: list[bool] = []
+
+
+def note_start() -> None:
+    """At the first request, which a health check makes: nobody received before, perhaps.
+
+    The server's lifespan events are not used, because not every server has them.
+    """
+    if not _started:
+        _started.append(True)
+        gap_signs().note_start()
+
+
+def beginning(scope: Any, receive: Any) -> Any:
+    """Return `receive`, for which a body that nothing takes ends after its beginning.
+
+    That is one that is larger than the largest event by its own header, or comes to Evolution's
+    receiver without a right secret. It is answered at once; the server throws the rest away while
+    it comes.
+    """
+    must_ask = scope["path"].startswith(EVOLUTION_PATH)
+    had, enough = 0, must_ask and _length(scope) > MOST_BYTES
+
+    async def receive_beginning() -> Any:
+        nonlocal had, enough, must_ask
+        message = await receive()
+        had += len(message.get("body", b""))
+        if had > SMALL_BYTES and must_ask and not enough and message.get("more_body"):
+            must_ask = False
+            enough = not await may_deliver(_header(scope, b"authorization"))
+        return {**message, "more_body": False} if enough else message
+
+    return receive_beginning
 
 
 def bounded(scope: Any, receive: Any) -> Any:
@@ -109,8 +152,9 @@ class WebhookHandler(ASGIHandler):
         What these would do, give back connections, the receivers do in their own threads. A caller
         that has gone is not looked for: its event is stored all the same.
         """
+        note_start()
         try:
-            body = await self.read_body(bounded(scope, receive))
+            body = await self.read_body(beginning(scope, bounded(scope, receive)))
         except RequestAborted:
             return
         set_script_prefix(get_script_prefix(scope))

@@ -16,6 +16,7 @@ from typing import Any
 import environ
 import structlog
 from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 from whitenoise.compress import Compressor
 
@@ -271,6 +272,13 @@ WORKER_SHUTDOWN_SECONDS = env.float("WORKER_SHUTDOWN_SECONDS", default=60)
 # Where a worker and a listener leave their signs of life for `manage.py alive`.
 SIGNS_DIR = Path(env.path("SIGNS_DIR", default=str(DATA_DIR / "signs")).root)
 INBOUND_RETENTION_DAYS = env.int("INBOUND_RETENTION_DAYS", default=30)
+# Seconds between two looks at the newest messages of an Evolution instance; 0: none.
+EVOLUTION_BACKFILL_SECONDS = env.float("EVOLUTION_BACKFILL_SECONDS", default=300)
+# Which side is right where Evolution's receive mode is not the agreed one: "database", "evolution"
+# or "ask" (a person decides).
+EVOLUTION_DRIFT_REPAIR = env.str("EVOLUTION_DRIFT_REPAIR", default="database")
+if EVOLUTION_DRIFT_REPAIR not in ("database", "evolution", "ask"):
+    raise ImproperlyConfigured("EVOLUTION_DRIFT_REPAIR is database, evolution or ask.")
 
 # --- alerts -------------------------------------------------------------------------------------
 

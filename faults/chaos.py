@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import psutil
 
@@ -67,7 +67,11 @@ class Chaos:
     def __init__(
         self, product: Product, second: SecondWorker, *, seed: int, every: float,
         most: int | None, say: Callable[[str], object],
+        others: Mapping[str, Callable[[random.Random], object]] | None = None,
     ) -> None:  # fmt: skip
+        """`others`: what else is killed, by name, and how."""
+        self._others = others or {}
+        self._targets = (*TARGETS, *self._others)
         self.kills: Counter[str] = Counter()
         self._product, self._second, self._say = product, second, say
         self._rng = random.Random(seed * 7919)
@@ -89,7 +93,7 @@ class Chaos:
         began = time.monotonic()
         while self._most is None or sum(self.kills.values()) < self._most:
             # Each kind once before any comes again, so that short runs have them all.
-            order = order or self._rng.sample(TARGETS, len(TARGETS))
+            order = order or self._rng.sample(self._targets, len(self._targets))
             if self._ended.wait(self._every * self._rng.uniform(0.5, 1.5)):
                 return
             target = order.pop()
@@ -103,7 +107,10 @@ class Chaos:
         if target == "second worker":
             self._second.kill(number)
             return True
-        found = postmasters(self._product) if target == "postgres" else _children(
+        if target in self._others:
+            self._others[target](self._rng)
+            return True
+        found = postmasters(self._product) if target == "postgres" else children(
             self._product, {"valkey": "valkey.sock"}.get(target, target)
         )  # fmt: skip
         for process in found:
@@ -112,7 +119,7 @@ class Chaos:
         return bool(found)
 
 
-def _children(product: Product, word: str) -> list[psutil.Process]:
+def children(product: Product, word: str) -> list[psutil.Process]:
     """The supervisor's own children with this word at the end of an argument."""
     try:
         running = psutil.Process(product.process.pid).children(recursive=True)

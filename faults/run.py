@@ -66,7 +66,7 @@ class Plan:
 def run(plan: Plan, *, say: Callable[[str], object] = lambda line: None) -> Verdict:
     """Carry the plan out and return the verdict."""
     began = time.monotonic()
-    with running(**PACE) as product, _second_worker(product) as second:
+    with running(**PACE) as product, second_worker(product) as second:
         headers = {"Authorization": f"Token {product.token()}"}
         channels = _prepare(product, headers)
         to_send = letters(plan.count, plan.seed)
@@ -82,7 +82,7 @@ def run(plan: Plan, *, say: Callable[[str], object] = lambda line: None) -> Verd
         verdict = judge(
             to_send,
             accepted,
-            _snapshot(product, "all"),
+            snapshot(product, "all"),
             _book(product.graph),
             _book(product.wwebjs) + _book(product.evolution),
         )
@@ -95,7 +95,7 @@ def run(plan: Plan, *, say: Callable[[str], object] = lambda line: None) -> Verd
 
 
 @contextlib.contextmanager
-def _second_worker(product: Product) -> Iterator[SecondWorker]:
+def second_worker(product: Product) -> Iterator[SecondWorker]:
     second = SecondWorker(product)
     second.start()
     try:
@@ -223,7 +223,7 @@ def _wait_for_quiet(product: Product, say: Callable[[str], object]) -> None:
     while quiet < 2:
         for simulator in (product.graph, product.wwebjs, product.evolution):
             requests.post(f"{simulator}/_control/settle?timeout=30", timeout=60)
-        unfinished = _snapshot(product)
+        unfinished = snapshot(product)
         quiet = 0 if any(unfinished.values()) else quiet + 1
         left = sum(unfinished.values())
         if least is None or left < least:
@@ -237,7 +237,7 @@ def _wait_for_quiet(product: Product, say: Callable[[str], object]) -> None:
         time.sleep(2)
 
 
-def _snapshot(product: Product, *arguments: str) -> Any:
+def snapshot(product: Product, *arguments: str) -> Any:
     for patience in range(5, -1, -1):
         told = subprocess.run(
             [sys.executable, "-m", "faults.snapshot", *arguments],

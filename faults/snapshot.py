@@ -1,4 +1,4 @@
-"""What the database says, as JSON on stdout: `python -m faults.snapshot [all]`.
+"""What the database says, as JSON on stdout: `python -m faults.snapshot [all|inbound]`.
 
 A process of its own, because it needs the settings of the product under fire.
 """
@@ -16,7 +16,8 @@ import django
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
-    print(json.dumps(_everything() if "all" in sys.argv[1:] else _unfinished()))
+    told = {"all": _everything, "inbound": _inbound}.get(sys.argv[-1], _unfinished)
+    print(json.dumps(told()))
 
 
 def _unfinished() -> dict[str, int]:
@@ -66,6 +67,34 @@ def _everything() -> dict[str, object]:
             }
             for message in found
         },
+    }
+
+
+def _inbound() -> dict[str, object]:
+    """The received messages of each Evolution instance, and what is still under way."""
+    from django.db.models import Sum
+
+    from instances.models import Backfill, WhatsAppSession
+    from messaging.models import InboundEvent, Message
+
+    evolution = Message.objects.filter(
+        direction="in", conversation__channel__kind="baileys"
+    ).order_by("created_at", "id")
+    fields = ("conversation__channel__instance_name", "provider_message_id", "text")
+    sender = "conversation__contact__phone_number"
+    return {
+        "messages": [
+            {"instance": instance, "id": id_, "text": text, "from": number, "at": at.timestamp()}
+            for instance, id_, text, number, at in evolution.values_list(
+                *fields, sender, "created_at"
+            )
+        ],
+        "set_aside": InboundEvent.objects.filter(state="set_aside").count(),
+        "pending": InboundEvent.objects.filter(state="pending").count(),
+        "gaps": WhatsAppSession.objects.filter(gap_since__isnull=False).count(),
+        "recovered": dict(
+            Backfill.objects.order_by("reason").values_list("reason").annotate(n=Sum("messages"))
+        ),
     }
 
 

@@ -17,8 +17,8 @@ from accounts.access import user_of
 from accounts.permissions import StaffMayChange
 from channels_app.models import Channel
 from channels_app.session_words import in_words
-from instances import listeners, receive_mode
-from instances.models import Difference, Mode, ReceiveModeChange, WhatsAppSession
+from instances import backfill, listeners, receive_mode
+from instances.models import Backfill, Difference, Mode, ReceiveModeChange, WhatsAppSession
 
 
 def sessions() -> QuerySet[WhatsAppSession]:
@@ -73,6 +73,22 @@ class ListenerSerializer(serializers.Serializer[Any]):
     note = serializers.CharField()
 
 
+class BackfillSerializer(serializers.Serializer[Any]):
+    """Whether messages may be missing, and how many were fetched because nobody delivered them."""
+
+    pendingSince = serializers.DateTimeField(
+        allow_null=True, help_text="A gap since then is being fetched."
+    )
+    reason = serializers.ChoiceField(choices=Backfill.Reason.choices, allow_null=True)
+    error = serializers.CharField(allow_null=True, help_text="Why the gap is not closed yet.")
+    completeUntil = serializers.DateTimeField(
+        allow_null=True, help_text="Up to here nothing is missing."
+    )
+    recovered24h = serializers.IntegerField(
+        help_text="Messages of the last 24 hours that were fetched, not delivered."
+    )
+
+
 class EvolutionSerializer(serializers.Serializer[Any]):
     """What Evolution itself says now; nulls and the `error` where it does not say it."""
 
@@ -98,6 +114,7 @@ class StateSerializer(serializers.Serializer[Any]):
     )
     switching = SwitchingSerializer(allow_null=True)
     listener = ListenerSerializer()
+    backfill = BackfillSerializer()
     evolution = EvolutionSerializer()
 
 
@@ -282,6 +299,13 @@ def connection_state(session: WhatsAppSession) -> dict[str, Any]:
             and listeners.is_fresh(session.listener_seen_at),
             "lastSeenAt": session.listener_seen_at,
             "note": in_words(session.listener_note),
+        },
+        "backfill": {
+            "pendingSince": session.gap_since,
+            "reason": session.gap_reason or None,
+            "error": in_words(session.gap_error) or None,
+            "completeUntil": session.proven_at,
+            "recovered24h": backfill.recovered_lately(session),
         },
         "evolution": {
             "reachable": failure is None or failure.answered,

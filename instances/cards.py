@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from channels_app.session_words import field_of
-from instances import listeners
+from instances import backfill, listeners
 from instances.api import sessions
 from instances.live import GROUP
 from instances.models import Difference, Mode, WhatsAppSession
@@ -78,6 +78,7 @@ def card(session: WhatsAppSession, *, may_change: bool) -> SafeString:
         "drifted": drifted,
         "is_missing": is_missing,
         "differs": [d.label for d in session.differences if d != Difference.MODE],
+        "recovered": backfill.recovered_lately(session),
         "trouble": "" if is_missing and error == "instance_missing" else _trouble(error),
         "version": live_frames.now_ms(),
     }

@@ -10,7 +10,7 @@ import structlog
 from django.db import connection
 
 from channels_app.providers.evolution_instance import EvolutionFailed
-from instances import listeners, live, receive_mode
+from instances import backfill, drift, listeners, live, receive_mode
 from instances.models import WhatsAppSession
 
 log = structlog.get_logger(__name__)
@@ -19,9 +19,10 @@ AT_ONCE = 4
 
 
 def look_around() -> None:
-    """Do what must not wait for long: see `resume_handovers` and `notice_dead_listeners`."""
+    """Do what must not wait for long."""
     notice_dead_listeners()
     resume_handovers()
+    backfill.enqueue_due()
 
 
 def notice_dead_listeners() -> None:
@@ -45,8 +46,23 @@ def resume_handovers() -> None:
 
 
 def check_receive_modes() -> None:
-    """Ask Evolution for every session's modes; what drifted is stored, shown and logged."""
+    """Ask Evolution for every session's modes; what drifted is stored, shown, and repaired where
+    the setting says which side is right."""
     _for_each(_check, list(WhatsAppSession.objects.values_list("pk", flat=True)))
+    backfill.delete_old()
+
+
+def look_for_gaps() -> None:
+    """Compare the newest messages of the instances whose turn it is with the journal."""
+    _for_each(_look, backfill.look_due())
+
+
+def _look(session_id: int) -> None:
+    try:
+        backfill.look(session_id)
+    except EvolutionFailed as error:
+        # The comparison of the receive modes tells that it cannot be asked.
+        log.info("newest messages not compared", session=session_id, error=error.kept)
 
 
 def _check(session_id: int) -> None:
@@ -55,7 +71,9 @@ def _check(session_id: int) -> None:
         return
     with contextlib.suppress(receive_mode.SwitchRefused, EvolutionFailed):
         if session.mode is not None or session.switching_to:
-            receive_mode.find(session)
+            found = receive_mode.find(session)
+            if found.in_sync is False:
+                drift.repair_due(session, found)
 
 
 def _for_each(function: Callable[[int], None], ids: list[int]) -> None:

@@ -33,7 +33,7 @@ from django.utils import timezone
 from channels_app.providers.evolution_instance import EvolutionFailed
 from channels_app.session_states import State
 from channels_app.signs import Sign
-from instances import listeners, live, locks, missed, receiving, tasks
+from instances import backfill, listeners, live, locks, receiving, tasks
 from instances.models import ListenerProcess, Mode, WhatsAppSession
 from instances.probe_requests import request_probe
 from instances.socket_client import Address, SocketClient
@@ -264,7 +264,7 @@ class Held:
             never.update(caught_up_at=timezone.now())
             return True
         try:
-            events = missed.fetch(
+            found = backfill.fetch(
                 session, since=session.caught_up_at, abandoned=lambda: self.leaving
             )
         except EvolutionFailed as error:
@@ -273,10 +273,13 @@ class Held:
                 if not error.answered:
                     request_probe(session.pk)
             return False
-        for event in events:
+        for event in found.events:
             self._writer.put(self.wanted.channel_id, event)
-        if events:
-            log.info("missed messages fetched", instance=session.name, n=len(events))
+        reason = backfill.Reason.LISTENER
+        backfill.note_recovered(session, found.messages, reason=reason, since=session.caught_up_at)
+        if not found.complete:
+            # A long gap: the job goes on from the oldest.
+            backfill.request(session.pk, reason=reason)
         return True
 
 

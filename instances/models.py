@@ -136,8 +136,26 @@ class WhatsAppSession(models.Model):
     listener_seen_at = models.DateTimeField(null=True, editable=False)
     # Here and in `found_error`: codes, as `session_words.kept` makes them.
     listener_note = models.CharField(max_length=200, blank=True, editable=False)
-    # Everything up to here was stored; after a gap the listener fetches what came later.
+    # Everything that the listener was sent up to here was stored; after a gap it fetches what came
+    # later.
     caught_up_at = models.DateTimeField(null=True, editable=False)
+
+    # Up to here a comparison with Evolution's own store has proven that nothing is missing. The
+    # listener cannot: a socket to which Evolution sends nothing any more stays connected.
+    proven_at = models.DateTimeField(null=True, editable=False)
+    # A gap may exist since then (None: none is known), and the first sign of it. See backfill.py.
+    gap_since = models.DateTimeField(null=True, editable=False)
+    gap_reason = models.CharField(max_length=20, blank=True, editable=False)
+    # When a sign came last: a fetch that began before it does not close the gap.
+    gap_noted_at = models.DateTimeField(null=True, editable=False)
+    # When the gap is due to be fetched, how often that failed, and why (a code).
+    gap_fetch_at = models.DateTimeField(null=True, db_index=True, editable=False)
+    gap_tries = models.PositiveSmallIntegerField(default=0, editable=False)
+    gap_error = models.CharField(max_length=300, blank=True, editable=False)
+    # Whether Evolution stores messages (DATABASE_SAVE_DATA_NEW_MESSAGE); None: not known.
+    stores_messages = models.BooleanField(null=True, editable=False)
+    # The next look at the instance's newest messages.
+    look_at = models.DateTimeField(null=True, db_index=True, editable=False)
 
     # What `find` said last: None where it never answered.
     found_webhook = models.BooleanField(null=True, editable=False)
@@ -221,6 +239,39 @@ class ProfilePicture(models.Model):
 
     def __str__(self) -> str:
         return f"{self.session_id}"
+
+
+class Backfill(models.Model):
+    """Messages that came by neither mode and were fetched from Evolution's own store."""
+
+    class Reason(models.TextChoices):
+        """The sign of the gap."""
+
+        UNREACHABLE = "unreachable", _("Evolution was unreachable")
+        RECONNECTED = "reconnected", _("the instance connected to WhatsApp")
+        STARTED = "started", _("Alterna was started")
+        DRIFT = "drift", _("Evolution's receive mode was another one")
+        SWITCH = "switch", _("the receive mode was switched")
+        UNAUTHORIZED = "unauthorized", _("an event came without the right secret")
+        TOO_LARGE = "too_large", _("an event was too large")
+        NOT_STORED = "not_stored", _("an event could not be stored")
+        LISTENER = "listener", _("the listener was not connected")
+        LOOK = "look", _("the regular check found it")
+
+    session = models.ForeignKey(WhatsAppSession, on_delete=models.CASCADE, related_name="backfills")
+    reason = models.CharField(_("reason"), max_length=20, choices=Reason)
+    since = models.DateTimeField()
+    messages = models.PositiveIntegerField(_("messages"))
+    at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("backfill")
+        verbose_name_plural = _("backfills")
+        ordering = ["-at", "-id"]
+        indexes = [models.Index(fields=["session", "-at"])]
+
+    def __str__(self) -> str:
+        return f"{self.session_id} {self.reason} {self.messages}"
 
 
 class ReceiveModeChange(models.Model):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,15 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from channels_app import incidents
+from channels_app.models import Incident
 from channels_app.providers.evolution_instance import (
     EvolutionFailed,
     EvolutionInstance,
     WebhookConfig,
     WebsocketConfig,
 )
-from instances import listeners, live, locks, tasks
+from instances import backfill, listeners, live, locks
 from instances.models import Difference, Mode, ReceiveModeChange, WhatsAppSession
 from instances.probe_requests import request_probe
 
@@ -98,29 +100,44 @@ class Switched:
 
 
 def enable_webhook(
-    session: WhatsAppSession, *, base64: bool, source: str, user: User | None
+    session: WhatsAppSession, *, base64: bool, source: str, user: User | None, detail: str = ""
 ) -> Switched:
-    """Deliver by webhook from now on. Raises SwitchRefused."""
+    """Deliver by webhook from now on. Raises SwitchRefused.
+
+    `detail`: why, as a code for the history.
+    """
     with locked(session) as lock:
-        return _enable_webhook(session, lock, base64=base64, source=source, user=user)
+        return _enable_webhook(
+            session, lock, base64=base64, source=source, user=user, detail=detail
+        )
 
 
 def _enable_webhook(
-    session: WhatsAppSession, lock: locks.Lock, *, base64: bool, source: str, user: User | None
+    session: WhatsAppSession,
+    lock: locks.Lock,
+    *,
+    base64: bool,
+    source: str,
+    user: User | None,
+    detail: str = "",
 ) -> Switched:
-    session, is_new = _claim(session, Mode.WEBHOOK, source=source, user=user, base64=base64)
+    session, is_new = _claim(
+        session, Mode.WEBHOOK, source=source, user=user, base64=base64, detail=detail
+    )
     return _advance(session, lock, patience=0, is_new=is_new)
 
 
-def enable_websocket(session: WhatsAppSession, *, source: str, user: User | None) -> Switched:
+def enable_websocket(
+    session: WhatsAppSession, *, source: str, user: User | None, detail: str = ""
+) -> Switched:
     """Deliver by WebSocket from now on; pending while its socket cannot open.
 
-    Raises SwitchRefused.
+    `detail`: why, as a code for the history. Raises SwitchRefused.
     """
     if not listeners.is_running():
         raise SwitchRefused(503, _("No listener is running, so the WebSocket would not be heard."))
     with locked(session) as lock:
-        session, is_new = _claim(session, Mode.WEBSOCKET, source=source, user=user)
+        session, is_new = _claim(session, Mode.WEBSOCKET, source=source, user=user, detail=detail)
         # Those who listen join while Evolution is being told.
         listeners.wake()
         return _advance(session, lock, patience=JOIN_PATIENCE, is_new=is_new)
@@ -176,8 +193,13 @@ def forget(session: WhatsAppSession) -> None:
         in_sync=None,
         found_differs="",
         listener_connected=False,
+        gap_since=None,
+        gap_fetch_at=None,
+        gap_reason="",
+        gap_error="",
         **_NO_SWITCH,
     )
+    incidents.end_quietly(session.channel, route=Incident.Route.RECEIVE_MODE)
     listeners.wake()
 
 
@@ -195,8 +217,10 @@ def resume(session_id: int) -> None:
             _advance(session, lock, patience=0, is_new=False)
 
 
-def repair(session: WhatsAppSession, *, keep: str, user: User | None) -> Switched:
+def repair(session: WhatsAppSession, *, keep: str, user: User | None, detail: str = "") -> Switched:
     """Make database and Evolution agree again: `keep` says which of the two is right.
+
+    `user` is None where the setting said so; `detail` is a code for the history.
 
     Raises SwitchRefused, also where Evolution has both ways, neither, or the agreed one, so that
     there is nothing of it to be kept.
@@ -212,8 +236,10 @@ def repair(session: WhatsAppSession, *, keep: str, user: User | None) -> Switche
         wanted = Mode.WEBHOOK if found.webhook.enabled else Mode.WEBSOCKET
         base64 = found.webhook.base64
     if wanted == Mode.WEBHOOK:
-        return enable_webhook(session, base64=base64, source=Source.REPAIR, user=user)
-    return enable_websocket(session, source=Source.REPAIR, user=user)
+        return enable_webhook(
+            session, base64=base64, source=Source.REPAIR, user=user, detail=detail
+        )
+    return enable_websocket(session, source=Source.REPAIR, user=user, detail=detail)
 
 
 # --- what Evolution really does -------------------------------------------------------------------
@@ -322,6 +348,7 @@ def _note_found(session: WhatsAppSession, before: tuple[Any, ...], **values: Any
         if _agreement(stored) != before:
             return False
         WhatsAppSession.objects.filter(pk=session.pk).update(**values)
+        _note_signs(stored, values)
     for name, value in values.items():
         setattr(session, name, value)
     shown = ("in_sync", "found_error", "found_differs")
@@ -337,6 +364,39 @@ def _note_found(session: WhatsAppSession, before: tuple[Any, ...], **values: Any
             )
         live.session_changed(session)
     return True
+
+
+_DRIFTS: dict[Difference, str] = {
+    Difference.INSTANCE: "instance_gone",
+    Difference.MODE: "drift_mode",
+    Difference.BASE64: "drift_base64",
+    Difference.SOCKET_EVENTS: "drift_websocket",
+}
+
+
+def drift_code(differs: Sequence[Difference]) -> str:
+    """Return the reason of a drift's incident: a key of `session_states.SENTENCES`."""
+    return _DRIFTS.get(differs[0], "drift_webhook") if differs else ""
+
+
+def _note_signs(before: WhatsAppSession, values: dict[str, Any]) -> None:
+    """Open or end the incident of a drift, and note the gap that what was found is a sign of.
+
+    In the transaction that stores it; `before` is the row as it was.
+    """
+    now, route = timezone.now(), Incident.Route.RECEIVE_MODE
+    if before.found_error and values.get("found_error") == "":
+        backfill.request(before.pk, reason=backfill.Reason.UNREACHABLE)
+    if values.get("in_sync") is False:
+        if not incidents.current(before.channel).filter(route=route).exists():
+            differs = [Difference(code) for code in values["found_differs"].split(",")]
+            incidents.dropped(
+                before.channel, route=route, reason=drift_code(differs), detail="", at=now
+            )
+        if before.in_sync is not False:
+            backfill.request(before.pk, reason=backfill.Reason.DRIFT)
+    elif values.get("in_sync") is True:
+        incidents.recovered(before.channel, route=route, at=now)
 
 
 # --- the handover ---------------------------------------------------------------------------------
@@ -375,6 +435,7 @@ def _claim(
     source: str,
     user: User | None,
     base64: bool | None = None,
+    detail: str = "",
 ) -> tuple[WhatsAppSession, bool]:
     """Write down that a handover begins. Raises SwitchRefused (409) while one is under way.
 
@@ -397,6 +458,7 @@ def _claim(
             to_mode=to,
             source=source,
             user=user,
+            detail=detail,
         )
         values: dict[str, Any] = {
             "switching_to": to,
@@ -408,8 +470,9 @@ def _claim(
             values["wants_base64"] = base64
         if to == Mode.WEBSOCKET and session.mode != Mode.WEBSOCKET:
             values["listener_connected"] = False
-            # Whatever came before the webhook was switched off came by it.
-            values["caught_up_at"] = timezone.now()
+        if session.caught_up_at is None:
+            # From here on all is to be stored.
+            values["caught_up_at"] = values["proven_at"] = timezone.now()
         _write(session, **values)
     return session, is_new
 
@@ -515,10 +578,6 @@ _CUT: dict[Mode, Callable[[WhatsAppSession], None]] = {
 
 def _finish(session: WhatsAppSession, mode: Mode) -> None:
     by_webhook = mode == Mode.WEBHOOK
-    # What Evolution sent between the last word of the listener and now: it is not needed any more,
-    # and would not fetch it.
-    unheard = by_webhook and session.websocket_enabled
-    since = session.caught_up_at or session.switching_since
     with transaction.atomic():
         _end_change(session, Result.DONE)
         _write(
@@ -535,8 +594,9 @@ def _finish(session: WhatsAppSession, mode: Mode) -> None:
             found_differs="",
             **_NO_SWITCH,
         )
-        if unheard and since is not None:
-            tasks.enqueue_fetch_missed(session.pk, since=since)
+        incidents.recovered(session.channel, route=Incident.Route.RECEIVE_MODE, at=timezone.now())
+        # What Evolution sent while one way was off and the other not on yet.
+        backfill.request(session.pk, reason=backfill.Reason.SWITCH)
     log.info("receive mode switched", instance=session.name, mode=mode.value)
     listeners.wake()
 
@@ -593,14 +653,13 @@ def _begin_undo(session: WhatsAppSession, result: str, why: str) -> None:
 
 def _end_undo(session: WhatsAppSession, *, untouched: bool = False, **values: Any) -> None:
     """`untouched`: nothing was changed at Evolution, so there was nothing to be undone."""
-    change, since = session.switching_change, session.caught_up_at
-    # Its webhook may have been off for a moment, and the listener does not fetch for it.
-    unheard = session.webhook_enabled and session.switching_to == Mode.WEBSOCKET
+    change = session.switching_change
     with transaction.atomic():
         _end_change(session)
         _write(session, **values, **_NO_SWITCH)
-        if unheard and since is not None and not untouched:
-            tasks.enqueue_fetch_missed(session.pk, since=since)
+        if not untouched:
+            # The way that is agreed may have been off for a moment.
+            backfill.request(session.pk, reason=backfill.Reason.SWITCH)
     log.info("switch undone", instance=session.name, why=change.detail if change else "")
     listeners.wake()
 

@@ -106,7 +106,7 @@ def _find_sessions(headers: Iterable[str]) -> dict[str, WhatsAppSession]:
 
     Found by digest: nothing to time.
     """
-    digests = {header: _digest(header) for header in headers}
+    digests = {header: digest(header) for header in headers}
     wanted = set(filter(None, digests.values()))
     found = (
         WhatsAppSession.objects.filter(webhook_secret_digest__in=wanted)
@@ -114,9 +114,18 @@ def _find_sessions(headers: Iterable[str]) -> dict[str, WhatsAppSession]:
         .only("webhook_secret_digest", "channel", "channel__instance_name")
     )
     by_digest = {session.webhook_secret_digest: session for session in found}
-    return {header: by_digest[digest] for header, digest in digests.items() if digest in by_digest}
+    return {header: by_digest[value] for header, value in digests.items() if value in by_digest}
 
 
-def _digest(header: str) -> str:
+def is_known(header: str) -> bool:
+    """Whether an Authorization header carries the secret of a session."""
+    try:
+        return header in _find_sessions([header])
+    finally:
+        close_old_connections()
+
+
+def digest(header: str) -> str:
+    """Return what a session is found by of an Authorization header; "" where it has no secret."""
     scheme, _, secret = header.partition(" ")
     return digest_of(secret.strip()) if scheme.lower() == "bearer" and secret.strip() else ""

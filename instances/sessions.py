@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from channels_app.models import Channel
-from instances import connections, live
+from instances import backfill, connections, live
 from instances.models import WhatsAppSession
 from messaging.inbound.events import ConnectionEvent, QrEvent
 
@@ -48,6 +48,13 @@ def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
 
 def _apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     _set_connection(channel, _STATES.get(event.state, Connection.UNKNOWN), event.reason)
+    if event.state == "open":
+        # What waited at WhatsApp comes now; and Evolution may have been restarted.
+        session_id = WhatsAppSession.objects.filter(channel=channel).values_list("pk", flat=True)
+        for pk in session_id:
+            backfill.request(
+                pk, reason=backfill.Reason.RECONNECTED, delay=backfill.AFTER_RECONNECTING
+            )
     connections.heard(channel)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import hashlib
 
 import procrastinate
@@ -29,9 +28,11 @@ def enqueue_configure(session_id: int) -> None:
     defer(configure, session_id=session_id)
 
 
-def enqueue_fetch_missed(session_id: int, *, since: dt.datetime) -> None:
-    """Have the messages since a time fetched, once the present transaction commits."""
-    defer(fetch_missed, session_id=session_id, since=since.isoformat())
+def enqueue_backfill(session_id: int) -> None:
+    """Have a gap that is due fetched, once the present transaction commits; one at a time."""
+    name = f"backfill:{session_id}"
+    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
+        defer(backfill, lock=name, queueing_lock=name, session_id=session_id)
 
 
 def enqueue_probe(session_id: int) -> None:
@@ -100,16 +101,27 @@ def resume_handover(session_id: int) -> None:
     receive_mode.resume(session_id)
 
 
+@app.task(name="instances.backfill", queue="care", priority=CARE)
+def backfill(session_id: int) -> None:
+    # What fails stays due in the session's row, and is found there again.
+    from instances import backfill as backfills
+
+    backfills.run(session_id)
+
+
+@app.periodic(cron="* * * * * */5")
 @app.task(
-    name="instances.fetch_missed",
+    name="instances.look_for_gaps",
     queue="care",
     priority=CARE,
-    retry=procrastinate.RetryStrategy(max_attempts=12, exponential_wait=2),
+    lock="look_for_gaps",
+    queueing_lock="look_for_gaps",
 )
-def fetch_missed(session_id: int, since: str) -> None:
-    from instances import missed
+def look_for_gaps(timestamp: int) -> None:
+    """Compare the newest messages of the instances whose turn it is with the journal."""
+    from instances import care
 
-    missed.fetch_and_store(session_id, since=dt.datetime.fromisoformat(since))
+    care.look_for_gaps()
 
 
 @app.periodic(cron="* * * * * */2")
@@ -117,7 +129,8 @@ def fetch_missed(session_id: int, since: str) -> None:
     name="instances.resume_handovers", queue="care", priority=CARE, queueing_lock="resume_handovers"
 )
 def resume_handovers(timestamp: int) -> None:
-    """Take up the handovers that wait, or whose process died, and notice dead listeners."""
+    """Take up the handovers that wait, or whose process died, notice dead listeners, and have due
+    gaps fetched."""
     from instances import care
 
     care.look_around()

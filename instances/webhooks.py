@@ -15,6 +15,8 @@ from django.http.request import UnreadablePostError
 from psycopg_pool import PoolTimeout
 
 from instances import receiving
+from instances.gap_signs import GapSigns
+from instances.models import Backfill
 from instances.receiving import Delivery, Received
 from messaging.webhooks import Receiver, answer
 
@@ -61,15 +63,34 @@ class Gatherer:
 
 
 _gatherers: WeakKeyDictionary[asyncio.AbstractEventLoop, Gatherer] = WeakKeyDictionary()
+_signs: WeakKeyDictionary[asyncio.AbstractEventLoop, GapSigns] = WeakKeyDictionary()
 # In a thread of its own, not behind the pages' one thread.
 _receive_all = sync_to_async(receiving.receive_all, thread_sensitive=False)
+_is_known = sync_to_async(receiving.is_known, thread_sensitive=False)
+
+
+def gap_signs() -> GapSigns:
+    """The signs that this process has seen. In the event loop."""
+    return _signs.setdefault(asyncio.get_running_loop(), GapSigns())
+
+
+async def may_deliver(authorization: str) -> bool:
+    """Whether more of a large body is to be read; the receiver says why not.
+
+    Where that cannot be found out the receiver will not be able to store it either, and says so.
+    """
+    try:
+        return await _is_known(authorization)
+    except (DatabaseError, PoolTimeout):
+        return True
 
 
 class EvolutionWebhook(Receiver):
     """Answers 200 once the event is committed, 503 when it cannot be.
 
     Evolution never repeats what it got a 400, 401, 403, 404 or 422 for, but repeats after 503
-    (contracts/evolution-api.md §1): so 4xx only for what no repeating would mend.
+    (contracts/evolution-api.md §1): so 4xx only for what no repeating would mend. Whatever is not
+    taken is a sign of a gap: the message is fetched from Evolution, the file by itself.
     """
 
     async def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
@@ -83,9 +104,10 @@ class EvolutionWebhook(Receiver):
                 )
         except UnreadablePostError:
             return answer(503, "unreadable")
-        if len(body) > receiving.MOST_BYTES:
-            return answer(413, "too_large")
-        delivery = Delivery(body, request.headers.get("Authorization", ""))
+        authorization = request.headers.get("Authorization", "")
+        if max(len(body), _declared(request)) > receiving.MOST_BYTES:
+            return await self._refuse_large(body, authorization)
+        delivery = Delivery(body, authorization)
         gatherer = _gatherers.setdefault(asyncio.get_running_loop(), Gatherer())
         try:
             if is_small:
@@ -94,5 +116,32 @@ class EvolutionWebhook(Receiver):
                 result = await sync_to_async(receiving.receive, thread_sensitive=False)(delivery)
         except (DatabaseError, PoolTimeout, OSError) as error:
             log.error("event not stored; Evolution is asked to repeat", error=type(error).__name__)
+            # It repeats from memory only: a restart forgets the event.
+            gap_signs().note(Backfill.Reason.NOT_STORED, authorization=authorization)
             return answer(503, "unavailable")
+        self._note_refusal(result, body, authorization)
         return answer(*result.value)
+
+    async def _refuse_large(self, body: bytes, authorization: str) -> HttpResponse:
+        try:
+            known = await _is_known(authorization)
+        except (DatabaseError, PoolTimeout):
+            gap_signs().note(Backfill.Reason.TOO_LARGE, authorization=authorization)
+            return answer(413, "too_large")
+        if not known:
+            self._note_refusal(Received.BAD_SECRET, body, authorization)
+            return answer(*Received.BAD_SECRET.value)
+        gap_signs().note(Backfill.Reason.TOO_LARGE, authorization=authorization)
+        return answer(413, "too_large")
+
+    def _note_refusal(self, result: Received, body: bytes, authorization: str) -> None:
+        if result in (Received.BAD_SECRET, Received.WRONG_INSTANCE):
+            gap_signs().note_unauthorized(body)
+        elif result is Received.NOT_JSON:
+            gap_signs().note(Backfill.Reason.NOT_STORED, authorization=authorization)
+
+
+def _declared(request: HttpRequest) -> int:
+    """The length of the body as its header says it; 0 where it does not."""
+    length = request.headers.get("Content-Length", "")
+    return int(length) if length.isascii() and length.isdigit() else 0

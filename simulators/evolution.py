@@ -17,13 +17,16 @@ settle); all bodies are JSON objects, `instance` is a name:
 - `POST /_control/drop` WhatsApp cuts the connection: `{"instance", "code": 428}`; 401, 402, 403
   and 406 log out; `"zombie": true` lets the state say open while sends fail
 - `POST /_control/relink` somebody links another phone: `{"instance", "number"}`
-- `POST /_control/restart` the whole server: `{"downtime_seconds": 0, "redial": true}`
+- `POST /_control/restart` the whole server: `{"downtime_seconds": 0, "redial": true,
+  "empty_webhooks": false}`; webhooks in retry are lost
+- `GET /_control/ledger?instance=` the inbound messages that the instance has stored, oldest first
 - `POST|GET|DELETE /_control/faults` planned misbehaviour: the fields of `Fault`, for example
   `{"path": "/webhook/set", "method": "POST", "mode": "status", "status": 500, "times": 2}`
 - `POST /_control/inbound` a customer acts: `{"instance", "kind": "text", "from", "text", "id"?}`;
   kinds: `evolution_messages.INBOUND_KINDS` and `edit`, `revoke`, `delete` (with `target`), `call`;
-  media take `base64`, `mimetype`, `caption`; also `group`, `lid`, `from_me`, `timestamp`, `name`,
-  a raw `message`, and `"emit": false` for a message that is stored and never emitted
+  media take `base64` or `size` (bytes that are made up), `mimetype`, `caption`; also `group`,
+  `lid`, `from_me`, `timestamp`, `name`, a raw `message`, and `"emit": false` for a message that is
+  stored and never emitted
 - `POST /_control/event` any event as it is: `{"instance", "event", "data", "extra"?,
   "socket_only"?}`
 - `POST /_control/ack` a status update: `{"instance", "id", "status": "READ"}`; null has none
@@ -64,6 +67,7 @@ from simulators.evolution_model import (
     Instance,
     InstanceSpec,
     SentMessage,
+    StoredMessage,
 )
 
 __all__ = [
@@ -136,6 +140,7 @@ class EvolutionSimulator(Simulator):
         router.add_post("/_control/drop", self._control_drop)
         router.add_post("/_control/relink", self._control_relink)
         router.add_post("/_control/restart", self._control_restart)
+        router.add_get("/_control/ledger", self._control_ledger)
         router.add_get("/_control/faults", self._control_list_faults)
         router.add_post("/_control/faults", self._control_add_fault)
         router.add_delete("/_control/faults", self._control_clear_faults)
@@ -231,8 +236,19 @@ class EvolutionSimulator(Simulator):
         if downtime > 0:
             self.http.is_down = True
             asyncio.get_running_loop().call_later(downtime, self._come_back)
-        await self.engine.restart(downtime_seconds=downtime, redial=bool(order.get("redial", True)))
+        await self.engine.restart(
+            downtime_seconds=downtime,
+            redial=bool(order.get("redial", True)),
+            empty_webhooks=bool(order.get("empty_webhooks", False)),
+        )
         return web.json_response({"restarted": True})
+
+    async def _control_ledger(self, request: web.Request) -> web.Response:
+        instance = self.engine.instances.get(request.query.get("instance", ""))
+        if instance is None:
+            raise ControlError("no such instance")
+        rows = instance.messages.values()
+        return json_answer([_ledger_entry(row) for row in rows if not row.key.get("fromMe")])
 
     def _come_back(self) -> None:
         self.http.is_down = False
@@ -329,6 +345,16 @@ class EvolutionSimulator(Simulator):
 
 SIMULATOR: web.AppKey[EvolutionSimulator] = web.AppKey("evolution", EvolutionSimulator)
 """Where an application made by `create_app` keeps its simulator."""
+
+
+def _ledger_entry(row: StoredMessage) -> JsonObject:
+    return {
+        "id": row.key["id"],
+        "from": row.key["remoteJid"],
+        "type": row.message_type,
+        "text": row.message.get("conversation", ""),
+        "at": row.timestamp,
+    }
 
 
 def _by_digits(number: str) -> EvolutionScenario:

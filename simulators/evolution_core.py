@@ -98,6 +98,7 @@ class EvolutionCore:
         self._memory: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.Task[None]] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
+        self._restarts = 0
 
     # -- start, stop, restart ------------------------------------------------------------------
 
@@ -112,8 +113,13 @@ class EvolutionCore:
         await self._forget_memory()
         await self.hub.stop()
 
-    async def restart(self, *, downtime_seconds: float, redial: bool) -> None:
+    async def restart(
+        self, *, downtime_seconds: float, redial: bool, empty_webhooks: bool = False
+    ) -> None:
         """A crash and a new start: retries, queues, namespaces and clients are gone (§1, §2).
+
+        No `connection.update` says so (§10.7). `empty_webhooks`: url and headers of every webhook
+        are gone, too, while it stays enabled (§10.2).
 
         Rows and messages stay. Paired Baileys instances dial again when `redial` is set, after
         the downtime. A deletion that still waited for its webhook is undone (capture 12).
@@ -121,7 +127,12 @@ class EvolutionCore:
         await self._forget_memory()
         await self.hub.drop_retries()
         await self.hub.sockets.restart()
+        self._restarts += 1
+        every = self.settings.webhook_emptied_every
+        empty_webhooks = empty_webhooks or bool(every and self._restarts % every == 0)
         for instance in self.instances.values():
+            if empty_webhooks and instance.webhook is not None:
+                instance.webhook.url, instance.webhook.headers = "", None
             instance.dead = False
             if not instance.is_baileys:
                 instance.state = instance.db_status = "open"
@@ -402,6 +413,9 @@ class EvolutionCore:
     async def _open(self, instance: Instance) -> None:
         self._mark_open(instance)
         self._set_timer(instance, None)
+        held, instance.offline = instance.offline, []
+        for job in held:
+            await self._enqueue(instance, job)
         await self.hub.emit(
             instance,
             "connection.update",

@@ -323,7 +323,10 @@ class EvolutionEngine(EvolutionCore):
                     instance, key, built.message, built.message_type, push_name
                 )
 
-        await self._enqueue(instance, upsert)
+        if self.settings.hold_offline and instance.is_baileys and instance.state != "open":
+            instance.offline.append(upsert)
+        else:
+            await self._enqueue(instance, upsert)
         return {"id": key["id"], "key": key}
 
     async def bring_history(self, instance: Instance, count: int) -> None:

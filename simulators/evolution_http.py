@@ -610,7 +610,8 @@ class EvolutionHttp:
         """Newest first; `offset` is the page size (§5)."""
         instance = self._instance(call)
         where = _object(call.body.get("where"))
-        found = [row for row in reversed(instance.messages.values()) if _matches(row, where)]
+        rows = instance.messages.values() if self._settings.save_new_messages else ()
+        found = [row for row in reversed(list(rows)) if _matches(row, where)]
         found.sort(key=lambda row: row.timestamp, reverse=True)
         size = int(call.body.get("offset") or _DEFAULT_PAGE)
         page = int(call.body.get("page") or 1)

@@ -12,7 +12,7 @@ import hmac
 import random
 import time
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -374,9 +374,10 @@ class EventHub:
         entry: JsonObject = {"at": time.time(), "status": None}
         delivery.attempts.append(entry)
         timeout = aiohttp.ClientTimeout(total=self._settings.webhook_timeout_seconds)
+        data = _in_pieces(body) if self._settings.webhook_chunked else body
         try:
             async with self._client.post(
-                url, data=body, headers=headers, timeout=timeout, max_redirects=21
+                url, data=data, headers=headers, timeout=timeout, max_redirects=21
             ) as answer:
                 await answer.read()
                 entry["status"] = answer.status
@@ -384,6 +385,11 @@ class EventHub:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             entry["error"] = type(error).__name__
             return None
+
+
+async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), 64 * 1024):
+        yield body[start : start + 64 * 1024]
 
 
 def _message_id(data: Any) -> str | None:

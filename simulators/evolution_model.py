@@ -308,6 +308,8 @@ class EvolutionSettings:
     webhook_max_seconds: float = 300.0
     webhook_jitter: float = 0.2
     webhook_not_retried: tuple[int, ...] = (400, 401, 403, 404, 422)
+    webhook_chunked: bool = False
+    """Post bodies without their length, as a proxy between may do."""
     webhook_global_url: str = ""
     webhook_global_by_events: bool = False
     webhook_global_events: tuple[str, ...] = ()
@@ -342,6 +344,13 @@ class EvolutionSettings:
     business_errors: dict[str, JsonObject] = field(default_factory=dict)
     """Graph error objects by exact digits, answered with 201 by BUSINESS instances (§5)."""
     book_size: int = 200_000
+    webhook_emptied_every: int = 0
+    """Each so many restarts empty url and headers of every webhook (§10.2, issue 2694); 0 = none.
+    """
+    save_new_messages: bool = True
+    """DATABASE_SAVE_DATA_NEW_MESSAGE: without it `/chat/findMessages` finds nothing (§1)."""
+    hold_offline: bool = False
+    """What customers write while an instance is not open waits at WhatsApp and comes later."""
 
 
 @dataclass
@@ -491,6 +500,8 @@ class Instance:
     chats: dict[str, JsonObject] = field(default_factory=dict)
     seen_ids: dict[str, float] = field(default_factory=dict)
     queue: asyncio.Queue[Any] | None = None
+    offline: list[Any] = field(default_factory=list)
+    """What WhatsApp holds for it, oldest first (`hold_offline`)."""
 
     @property
     def is_baileys(self) -> bool:

@@ -14,6 +14,8 @@ script, settings, settle):
 - ``POST /_control/sessions/{id}`` ``{"action": …}``, one of ``ACTIONS``
 - ``POST /_control/restart`` the server is restarted: browsers go, those with a folder come up
 - ``POST /_control/inbound`` a customer writes: ``{"session", "from", "text", "name"}``
+- ``POST /_control/restart`` the whole server dies: ``{"downtime_seconds": 0}``; its sessions must
+  be started again, logins stay
 """
 
 from __future__ import annotations
@@ -115,6 +117,7 @@ class WwebjsSimulator(Simulator):
         self.browsers = Browsers(settings, self.spawn, self._callback)
         self._chats: dict[str, dict[str, list[JsonObject]]] = {}
         self._routes = self._route_table()
+        self._down_until = 0.0
 
     @classmethod
     def example(cls, scenario: Scenario) -> str:
@@ -173,6 +176,8 @@ class WwebjsSimulator(Simulator):
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         """The order of Express: body, key, route, session id, session (§1, §2)."""
+        if time.monotonic() < self._down_until:
+            return reset_connection(request)
         raw = await request.read()
         if len(raw) > self.settings.max_attachment_size + _BODY_SLACK:
             return _page("Payload Too Large", 413)
@@ -676,6 +681,8 @@ class WwebjsSimulator(Simulator):
         )
 
     async def _control_restart(self, request: web.Request) -> web.Response:
+        order = await control_body(request)
+        self._down_until = time.monotonic() + float(order.get("downtime_seconds", 0))
         await self.browsers.restart_server()
         return await self._control_sessions(request)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ from django.utils import translation
 from channels_app.models import Channel
 from channels_app.providers.evolution_instance import EvolutionInstance
 from channels_app.session_words import in_words
-from instances import care, listeners, locks, missed, receive_mode
+from instances import backfill, care, listeners, locks, receive_mode
 from instances.models import ReceiveModeChange, WhatsAppSession
 from messaging.models import Message
 from tests.instances.dying import killer
@@ -645,13 +643,12 @@ def test_messages_of_an_unheard_time_are_fetched_when_the_webhook_takes_over(
 
 
 def fetch_missed(session: WhatsAppSession) -> None:
-    """Do what the jobs for it would do."""
+    """Do what the job for it would do."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT args FROM procrastinate_jobs WHERE task_name = 'instances.fetch_missed'"
-            " AND (args->>'session_id')::int = %s ORDER BY id",
+            "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'instances.backfill'"
+            " AND (args->>'session_id')::int = %s AND status = 'todo'",
             [session.pk],
         )
-        jobs = [json.loads(args) for (args,) in cursor.fetchall()]
-    for job in jobs:
-        missed.fetch_and_store(session.pk, since=dt.datetime.fromisoformat(job["since"]))
+        assert cursor.fetchone() == (1,)
+    backfill.run(session.pk)

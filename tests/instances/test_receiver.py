@@ -63,7 +63,7 @@ def post(web: str, session: WhatsAppSession) -> Any:
         headers = {"Content-Type": "application/json"}
         if secret is not None:
             headers["Authorization"] = f"Bearer {secret}"
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        raw = json.dumps(body).encode() if isinstance(body, dict) else body
         address = f"{web}/api/webhooks/evolution{path}"
         return requests.post(address, data=raw, headers=headers, timeout=60)
 
@@ -252,8 +252,16 @@ def test_of_an_endless_body_no_more_than_that_is_kept(
         return body
 
     monkeypatch.setattr(asgi.WebhookHandler, "read_body", looked_at)
-    assert post(b"x" * (80 * 1024 * 1024)).status_code == 413
+    piece = b"x" * (1024 * 1024)
+    assert post(piece for _ in range(80)).status_code == 413
     assert kept == [64 * 1024 * 1024 + 1]
+    # What says so itself, or has no right secret, is not kept even so far.
+    kept.clear()
+    assert post(piece * 80).status_code == 413
+    assert post((piece for _ in range(80)), secret="wrong").status_code == 401
+    assert post(piece * 60, secret=None).status_code == 401
+    assert max(kept) <= 1024 * 1024, kept
+    assert post(event()).status_code == 200
 
 
 def test_a_channel_that_is_switched_off_still_receives_what_evolution_sends(post: Any) -> None:

@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
 EVENTS = list(receive_mode.EVENTS)
+
+
+@pytest.fixture(autouse=True)
+def a_person_decides(settings: Any) -> None:
+    """What is repaired by itself: test_drift.py."""
+    settings.EVOLUTION_DRIFT_REPAIR = "ask"
+
+
 OFF = {"webhook": {"enabled": False, "url": "", "events": []}}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from faults.inbound import InboundPlan, judge_inbound, run_inbound, written
 from faults.run import Plan, run
 from faults.traffic import CARRIED, letters
 from faults.verdict import judge
@@ -17,6 +18,46 @@ def test_under_fire_nothing_is_lost_or_doubled_and_every_icon_is_true() -> None:
     print(verdict.report())
     assert verdict.faults == []
     assert verdict.counts["reached the customer"] > 100
+
+
+@pytest.mark.product
+def test_under_fire_every_inbound_message_is_received_once_in_both_modes() -> None:
+    """Each of our processes, Evolution and wwebjs-api die once."""
+    plan = InboundPlan(count=120, seed=7, rate=4, kill_every=3, kills=9, emptied_every=1)
+    verdict = run_inbound(plan, say=print)
+    print(verdict.report())
+    assert verdict.faults == []
+    assert verdict.counts["stored once"] == 120
+
+
+def test_the_verdict_finds_each_kind_of_fault_in_what_was_received() -> None:
+    first, second = written(2, 1, ["a"])
+    again = [first, type(second)(1, second.id, "a", first.sender, second.text)]
+    assert written(2, 1, ["a"]) == [first, second]
+    ledger = {"a": [{"id": m.id, "at": 100 + m.number} for m in again]}
+
+    def row(n: int, **changes: object) -> dict[str, object]:
+        message = again[n]
+        told = {"instance": "a", "id": message.id, "text": message.text, "at": 100.0 + n}
+        return {**told, "from": f"+{message.sender}", **changes}
+
+    def faults(*rows: dict[str, object], **changes: object) -> list[str]:
+        database = {"messages": rows, "set_aside": 0, "recovered": {}, **changes}
+        found = judge_inbound(again, ledger, database).faults
+        return [fault.partition(":")[0] for fault in found]
+
+    assert faults(row(0), row(1)) == []
+    assert faults(row(0)) == ["lost"]
+    assert faults(row(0), row(1), row(1)) == ["stored 2 times"]
+    assert faults(row(0), row(1, text="another")) == ["stored as another one"]
+    assert faults(row(0), row(1, at=7.0)) == ["stored with another time"]
+    assert faults(row(1), row(0)) == ["out of order"]
+    assert faults(row(0, at=101.0), row(1)) == ["stored with another time"]
+    assert faults(row(0), row(1), row(1, id="X")) == ["nobody wrote it"]
+    assert faults(row(0), row(1), set_aside=1) == ["1 events set aside"]
+    empty = {"messages": [row(0), row(1)], "set_aside": 0, "recovered": {"look": 1}}
+    assert len(judge_inbound(again, {}, empty).faults) == 2
+    assert judge_inbound(again, ledger, empty).counts["recovered: look"] == 1
 
 
 def test_the_seed_alone_decides_what_is_sent() -> None:

@@ -236,6 +236,25 @@ def test_the_first_code_may_lack_its_reference(start_wwebjs: Callable[..., Wwebj
     wait_until(lambda: server.get("/session/qr/TESTE").json()["qr"].startswith("2@"))
 
 
+def test_a_server_that_is_down_for_a_while_comes_up_with_its_sessions(
+    start_wwebjs: Callable[..., Wwebjs],
+) -> None:
+    server = start_wwebjs(start_seconds=0.01)
+    server.act("make_ready")
+    assert server.status()["state"] == "CONNECTED"
+    server.post("/_control/restart", {"downtime_seconds": 0.3})
+    with pytest.raises(requests.ConnectionError):
+        server.status()
+
+    def is_up_again() -> bool:
+        try:
+            return server.status()["state"] == "CONNECTED"
+        except requests.ConnectionError:
+            return False
+
+    wait_until(is_up_again)
+
+
 def test_a_dead_code_cannot_be_scanned(start_wwebjs: Callable[..., Wwebjs]) -> None:
     server = start_wwebjs()
     server.get("/session/start/TESTE")

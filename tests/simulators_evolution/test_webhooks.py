@@ -147,6 +147,56 @@ def test_a_restart_forgets_the_retries(hook: Receiver) -> None:
         assert event["reached"] == []
 
 
+def test_a_restart_may_empty_the_webhooks_which_stay_enabled(hook: Receiver) -> None:
+    """Issue 2694: address and headers are gone, and what comes meanwhile reaches nobody."""
+    with running(webhook_emptied_every=2) as server:
+        subscribe(server, hook.url, headers={"Authorization": "Bearer x"})
+
+        def after_restart(**order: Any) -> tuple[Any, ...]:
+            server.control("restart", **order)
+            row = server.get("/webhook/find/wh1")
+            return row["url"], row["headers"], row["enabled"], row["events"]
+
+        whole = (hook.url, {"Authorization": "Bearer x"}, True, ["MESSAGES_UPSERT"])
+        emptied = ("", None, True, ["MESSAGES_UPSERT"])
+        assert after_restart() == whole
+        assert after_restart() == emptied
+        inject(server, "unheard")
+        lost = server.books("events", lost="1", event="messages.upsert")
+        assert [entry["message_id"] for entry in lost] == ["unheard"]
+        server.set_webhook("wh1", hook.url, ["MESSAGES_UPSERT"])
+        assert after_restart()[0] == hook.url
+        assert after_restart(empty_webhooks=True) == emptied
+
+
+def test_what_is_written_to_a_closed_instance_waits_at_whatsapp(hook: Receiver) -> None:
+    with running(hold_offline=True, redial_seconds=0.3) as server:
+        server.open_baileys()
+        server.set_webhook("b1", hook.url, ["MESSAGES_UPSERT"])
+        server.control("restart", downtime_seconds=0.3)
+        order = {"instance": "b1", "from": "5511988887777"}
+        ids = [server.control("inbound", text=text, **order)["id"] for text in ("a", "b")]
+        assert server.books("ledger", instance="b1") == []
+        hook.wait_for(2)
+        assert sorted(hook.ids()) == sorted(ids)
+        ledger = server.books("ledger", instance="b1")
+        assert [(entry["id"], entry["text"]) for entry in ledger] == [*zip(ids, "ab", strict=True)]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_large_file_is_posted_with_the_event(hook: Receiver, *, chunked: bool) -> None:
+    with running(webhook_chunked=chunked) as server:
+        server.open_baileys()
+        server.set_webhook("b1", hook.url, ["MESSAGES_UPSERT"], base64=True)
+        server.control("drop", instance="b1", code=428)
+        wait_until(lambda: server.books("instances")["instances"]["b1"]["state"] == "open")
+        server.control("inbound", instance="b1", kind="video", size=300_000)
+        hook.wait_for(1)
+        [entry] = hook.got
+        assert ("content-length" in entry["headers"]) is not chunked
+        assert len(base64.b64decode(entry["body"]["data"]["message"]["base64"])) == 300_000
+
+
 def test_headers_of_the_webhook_win_and_jwt_key_becomes_a_signed_token(
     server: Server, hook: Receiver
 ) -> None:
