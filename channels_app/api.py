@@ -45,6 +45,11 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
 
     health_detail = InWordsField()
     fallback_for = FallingBackSerializer(many=True, read_only=True)
+    new_chats_lifted_by = serializers.SlugRelatedField[Any](
+        slug_field="username",
+        read_only=True,
+        help_text="Who ended the latest block of first messages.",
+    )
 
     class Meta:
         model = Channel
@@ -60,14 +65,14 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             "evolution_url", "evolution_api_key", "instance_name", "calls_api_key",
             "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
             "breaker_opened_at", "breaker_code", "wwebjs_breaker_opened_at", "wwebjs_breaker_code",
-            "new_chats_stopped_until",
+            "new_chats_stopped_until", "new_chats_lifted_at", "new_chats_lifted_by",
             "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = [
             "coexistence",
             "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
             "breaker_opened_at", "breaker_code", "wwebjs_breaker_opened_at", "wwebjs_breaker_code",
-            "new_chats_stopped_until",
+            "new_chats_stopped_until", "new_chats_lifted_at",
         ]  # fmt: skip
         extra_kwargs = {name: {"write_only": True} for name in Channel.SECRETS}
 
@@ -113,7 +118,11 @@ class IsFallback(APIException):
 class ChannelViewSet(viewsets.ModelViewSet[Channel]):
     """The ways to reach customers, and what each does when the official API refuses."""
 
-    queryset = Channel.objects.prefetch_related("fallback_for").order_by("id")
+    queryset = (
+        Channel.objects.select_related("new_chats_lifted_by")
+        .prefetch_related("fallback_for")
+        .order_by("id")
+    )
     serializer_class = ChannelSerializer
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
     filterset_fields = ["kind", "active"]

@@ -47,6 +47,7 @@ from channels_app.session_states import (
     drop_reason,
     is_cured_by_restart,
     pause_before_next,
+    ready_code,
 )
 from channels_app.session_words import field_of, sentence
 from channels_app.signals import session_changed
@@ -432,11 +433,17 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
     changed = any(getattr(row, name) != getattr(channel, name) for name in Channel.WWEBJS_WAY)
     if changed or (session.commanded_at is not None and session.commanded_at > asked_at):
         return
-    seen = _derive(session, told, now)
+    incident = incidents.open_incident(row, route=ROUTE)
+    was_linked = session.wanted and (row.wwebjs_state == State.READY or incident is not None)
+    seen = _derive(session, told, now, was_linked=was_linked)
     _note_qr(row, session, told, now)
     if row.wwebjs_state == State.READY != seen.state and session.wanted:
         _note_drop(row, session, seen, now)
+    elif seen.state != State.READY and incident is not None:
+        reason = drop_reason(seen, _announced(session, now))
+        incidents.observed(row, route=ROUTE, reason=reason, detail=seen.detail, at=now)
     if seen.state == State.READY:
+        seen = replace(seen, code=_ready_code(row, session, incident))
         _note_ready(row, session, now)
         if row.wwebjs_state != State.READY and field_of(row.wwebjs_breaker_code):
             # It was asked with the same address, key and name that had been refused.
@@ -466,10 +473,12 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
     Channel.objects.filter(pk=row.pk).update(wwebjs_checked_at=asked_at)
 
 
-def _derive(session: WwebjsSession, told: Told, now: dt.datetime) -> Seen:
+def _derive(
+    session: WwebjsSession, told: Told, now: dt.datetime, *, was_linked: bool = False
+) -> Seen:
     """The state, with what is remembered of starts, silences and absences."""
     starting = session.start_asked_at is not None
-    seen = derive(told, starting=starting)
+    seen = derive(told, starting=starting, was_linked=was_linked)
     if session.start_asked_at and seen.state in _LINKED:
         session.start_asked_at = None
         starting = False
@@ -502,11 +511,23 @@ def _note_qr(row: Channel, session: WwebjsSession, told: Told, now: dt.datetime)
     session_changed.send(sender=WwebjsSession, channel=row)
 
 
+def _announced(session: WwebjsSession, now: dt.datetime) -> str:
+    """The reason that the library announced lately, "" where it did not."""
+    at = session.announced_at
+    return session.announced if at is not None and at > now - ANNOUNCED_FOR else ""
+
+
+def _ready_code(row: Channel, session: WwebjsSession, incident: Incident | None) -> str:
+    commanded = session.commanded_at
+    return ready_code(
+        before=row.wwebjs_state_code if row.wwebjs_state == State.READY else "",
+        absence=incident.server_absence if incident and row.wwebjs_state != State.READY else "",
+        by_itself=incident is not None and (commanded is None or commanded < incident.opened_at),
+    )
+
+
 def _note_drop(row: Channel, session: WwebjsSession, seen: Seen, now: dt.datetime) -> None:
-    announced = ""
-    if session.announced_at is not None and session.announced_at > now - ANNOUNCED_FOR:
-        announced = session.announced
-    reason = drop_reason(seen, announced)
+    reason = drop_reason(seen, _announced(session, now))
     log.warning("wwebjs session dropped", channel=row.pk, reason=reason)
     Channel.objects.filter(pk=row.pk).update(
         wwebjs_last_drop_at=now, wwebjs_last_drop_reason=reason[:40]

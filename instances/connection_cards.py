@@ -76,6 +76,7 @@ def fallback(channel: Channel, may_change: bool) -> SafeString:
         "channel": channel,
         "other": other,
         "session": seen,
+        "may_change": may_change,
         "works": not told,
         "trouble": told,
         "label": State(seen.state).label,

@@ -49,13 +49,15 @@ class Known:
     """What is remembered of an instance.
 
     `linked` says that a phone was linked and nothing unlinked it since; `shown` that a code was on
-    show; `dialling_since` how long it has been connecting without one.
+    show; `dropped` that it served until it dropped, and no person ended it; `dialling_since` how
+    long it has been connecting without a code.
     """
 
     linked: bool = False
     shown: bool = False
     ever: bool = False
     dead: bool = False
+    dropped: bool = False
     note: str = ""
     dialling_since: dt.datetime | None = None
 
@@ -79,7 +81,7 @@ def derive(told: Told, known: Known, *, now: dt.datetime) -> Seen:
 
 def _connecting(told: Told, known: Known, now: dt.datetime) -> Seen:
     if told.qr or known.shown:
-        return Seen(State.QR, "waiting_for_scan")
+        return Seen(State.QR, "unlinked_scan_qr" if known.dropped else "waiting_for_scan")
     since = known.dialling_since
     if since is not None and now - since >= DIALLING_FOR:
         return Seen(State.ERROR, "dialling_long")

@@ -34,7 +34,7 @@ from channels_app import incidents, signals
 from channels_app.models import Channel, Incident
 from channels_app.providers.evolution_instance import EvolutionFailed
 from channels_app.providers.evolution_lifecycle import ASK_SECONDS, EvolutionLifecycle, Link, Row
-from channels_app.session_states import Seen, State, pause_before_next
+from channels_app.session_states import Seen, State, pause_before_next, ready_code
 from channels_app.session_words import field_of, kept, sentence
 from channels_app.wwebjs_session import QrCode, SessionRefused, SessionState, draw
 from instances import live, pictures, receive_mode, tasks
@@ -505,7 +505,8 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
     _note_connection(row, told, now)
     if told.qr:
         _note_code(row, hashlib.sha256(told.qr.encode()).hexdigest())
-    seen = derive(told, _known(row), now=now)
+    incident = incidents.open_incident(row.channel, route=ROUTE)
+    seen = derive(told, _known(row, dropped=row.serving or incident is not None), now=now)
     if told.connection in ("open", "close") or seen.code in ("no_instance", "instance_gone"):
         row.qr_digest, row.qr_seen_at = "", None
         if row.linking_since and seen.state != State.STARTING:
@@ -517,9 +518,13 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
             Channel.objects.filter(pk=row.channel_id).update(phone_number=f"+{row.own_number}")
     row.closed_since = (row.closed_since or now) if told.connection == "close" else None
     if seen.state == State.READY:
+        seen = replace(seen, code=_ready_code(row, incident))
         _note_ready(row, now)
     elif row.serving and not (row.quiet_until and now < row.quiet_until):
         _note_drop(row, seen, now)
+    elif incident is not None:
+        reason = drop_reason(seen)
+        incidents.observed(row.channel, route=ROUTE, reason=reason, detail=seen.detail, at=now)
     _put(row, seen, now)
     pause = pause_before_next(
         seen.state,
@@ -531,7 +536,17 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
     return seen
 
 
-def _known(row: WhatsAppSession) -> Known:
+def _ready_code(row: WhatsAppSession, incident: Incident | None) -> str:
+    was_ready = row.state == State.READY
+    commanded = row.commanded_at
+    return ready_code(
+        before=row.state_code if was_ready else "",
+        absence=incident.server_absence if incident is not None and not was_ready else "",
+        by_itself=incident is not None and (commanded is None or commanded < incident.opened_at),
+    )
+
+
+def _known(row: WhatsAppSession, *, dropped: bool) -> Known:
     dialling = row.state_changed_at if row.state == State.STARTING else None
     if row.state_code == "dialling_long":
         dialling = dt.datetime.min.replace(tzinfo=dt.UTC)
@@ -540,6 +555,7 @@ def _known(row: WhatsAppSession) -> Known:
         ever=row.last_open_at is not None,
         shown=bool(row.qr_digest),
         dead=row.dead_since is not None,
+        dropped=dropped,
         note=row.note,
         dialling_since=dialling,
     )

@@ -16,7 +16,7 @@ from psycopg_pool import PoolTimeout
 
 from instances import receiving
 from instances.receiving import Delivery, Received
-from messaging.webhooks import Receiver, answer
+from messaging.webhooks import Receiver, answer, too_large
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class EvolutionWebhook(Receiver):
         except UnreadablePostError:
             return answer(503, "unreadable")
         if len(body) > receiving.MOST_BYTES:
-            return answer(413, "too_large")
+            return too_large(request, receiving.MOST_BYTES)
         delivery = Delivery(body, request.headers.get("Authorization", ""))
         gatherer = _gatherers.setdefault(asyncio.get_running_loop(), Gatherer())
         try:

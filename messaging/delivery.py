@@ -230,7 +230,7 @@ def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
         type=message.type,
         text=message.text,
         content=message.content,
-        reply_to=outcomes.quoted_id(message, attempt),
+        quote=outcomes.quote(message, attempt),
         file=media.outbound_file(message, channel=attempt.channel),
     )
 

@@ -19,8 +19,9 @@ from messaging.states import Outcome, Receipt, Route
 
 # Nobody is there, or not who should be: the channel does not work, whatever the message.
 _UNREACHABLE = frozenset(
-    {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "tls_failed"}
-)
+    {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "certificate_refused",
+     "not_tls", "tls_failed"}
+)  # fmt: skip
 # The provider is there, its link to WhatsApp is not: who cares for the link wants to know at once.
 _NOT_CONNECTED = frozenset({"instance_not_connected"})
 

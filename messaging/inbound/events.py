@@ -43,7 +43,8 @@ class MessageEvent:
     """A message that we did not send: from a customer, or (`outgoing`) typed on our own phone.
 
     `phone_number` is the customer's, E.164; empty where the provider tells only `user_id`.
-    `stored` names its file in our storage, where it came along (`inbound.media`).
+    `stored` names its file in our storage, where it came along (`inbound.media`). `chat` is the
+    chat in which WhatsApp Web shows it, "" where the provider tells none.
     """
 
     channel_key: str
@@ -58,6 +59,7 @@ class MessageEvent:
     reply_to: str = ""
     outgoing: bool = False
     stored: str = ""
+    chat: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,9 +107,38 @@ def problem(of: Message | DeliveryAttempt) -> str:
 
 
 @register.filter
+def refusals(message: Message) -> list[tuple[str, str]]:
+    """Return why each route of the present round failed: its name and the latest reason.
+
+    A fallback's own refusal must not hide behind that of the official API, nor the other way round.
+    """
+    latest: dict[str, DeliveryAttempt] = {}
+    for attempt in message.attempts.all():
+        if attempt.round == message.round and problem(attempt):
+            latest[attempt.route] = attempt
+    return [(str(a.get_route_display()), _with_detail(a)) for a in latest.values()]
+
+
+def _with_detail(attempt: DeliveryAttempt) -> str:
+    """The reason of a fallback is mostly a word of ours: what the server said explains it."""
+    reason, said = problem(attempt), detail(attempt)
+    if attempt.route not in GLOBE_ROUTES or not said or said in reason:
+        return reason
+    return f"{reason}: {said[:200]}"
+
+
+@register.filter
 def detail(of: DeliveryAttempt) -> str:
     """Return what was said besides the error; a provider's own words are not translated."""
     return cloud_errors.stored_detail(of.error_detail)
+
+
+@register.filter
+def file_problem(media: Media) -> str:
+    """Say why a file could not be fetched, with what was said besides."""
+    title = code_title(media.error_code)
+    said = cloud_errors.stored_detail(media.error_detail)
+    return f"{title}: {said}" if said else title
 
 
 @register.filter
@@ -389,7 +418,7 @@ def interface_texts() -> SafeString:
             "tooLong": _("At most {max} characters."),
             "uploading": _("Uploading {name}: {percent}%"),
             "uploadFailed": _("{name} could not be uploaded. Try again."),
-            "tooLarge": _("{name} is too large: WhatsApp takes at most 100 MB."),
+            "tooLarge": _("{name} has {size}: WhatsApp takes at most {most}."),
             "removeFile": _("Remove {name}"),
             "offline": _("The server cannot be reached. Your text is kept; try again."),
         },

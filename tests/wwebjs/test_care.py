@@ -181,7 +181,8 @@ def test_unlinking_by_a_reload_needs_no_restart(ready: Channel, server: Server) 
     server.steer("unlink_by_reload")
     until(ready, "qr")
     assert not jobs("begin_session")
-    assert incident(ready).reason in ("opening", "waiting_for_scan")
+    assert incident(ready).first_reason in ("opening", "unlinked_scan_qr")
+    assert incident(ready).reason == "unlinked_scan_qr"
 
 
 def test_a_page_that_hangs_twice_is_restarted(
