@@ -45,9 +45,15 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
 
     health_detail = InWordsField()
     fallback_for = FallingBackSerializer(many=True, read_only=True)
+    coexistence = serializers.BooleanField(
+        read_only=True,
+        allow_null=True,
+        help_text="Whether the WhatsApp app uses the number as well; null where Meta does not say.",
+    )
     new_chats_lifted_by = serializers.SlugRelatedField[Any](
         slug_field="username",
         read_only=True,
+        allow_null=True,
         help_text="Who ended the latest block of first messages.",
     )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Self
@@ -386,6 +387,12 @@ class Channel(models.Model):
         """
         limit = self.messages_per_second
         return min(limit, self.COEXISTENCE_PER_SECOND) if self.coexistence else limit
+
+    @property
+    def new_chat_block_was_lifted(self) -> bool:
+        """Whether a person ended a new-chat block within the last day."""
+        at = self.new_chats_lifted_at
+        return at is not None and timezone.now() - at < dt.timedelta(days=1)
 
     @property
     def has_evolution(self) -> bool:

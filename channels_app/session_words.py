@@ -84,6 +84,16 @@ def in_words(stored: str) -> str:
     return " · ".join(_line_in_words(line) for line in stored.splitlines())
 
 
+def own_side(stored: str) -> str:
+    """Return what `kept` made without what concerns the other side of the channel.
+
+    A test of the connection also stores what it found of the fallback; where the fallback's state
+    is shown beside it, that one is newer.
+    """
+    sides = tuple(f"{side}|" for side in SIDES)
+    return "\n".join(line for line in stored.splitlines() if not line.startswith(sides))
+
+
 def _line_in_words(line: str) -> str:
     found = _KEPT.fullmatch(line)
     if found is None:

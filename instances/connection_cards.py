@@ -44,6 +44,7 @@ def section(channel: Channel, may_change: bool) -> SafeString:
         "tone": tone(seen),
         "field_label": field_label(seen.field),
         "linked": seen.state == State.READY,
+        "may_change": may_change,
         "buttons": buttons(seen) if may_change and channel.active else (),
         "has_picture": session.has_picture,
     }

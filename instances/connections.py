@@ -333,22 +333,24 @@ def heard(channel: Channel, *, qr_digest: str = "") -> None:
 
 
 def note_refusal(channel: Channel, code: str, **kwargs: Any) -> None:
-    """Signal receiver: a send was refused because the instance is not connected.
+    """Signal receiver: a send was refused because the instance is not connected or not reached.
 
-    Where its state says open all the same, the connection behind it is dead (§4, issues 1398 and
-    2403).
+    Where it is not connected and its state says open all the same, the connection behind it is dead
+    (§4, issues 1398 and 2403).
     """
-    if code == "instance_not_connected" and channel.kind == Channel.Kind.BAILEYS:
+    if channel.kind == Channel.Kind.BAILEYS:
         # Not with the message's lock held.
-        transaction.on_commit(partial(_note_refusal, channel), robust=True)
+        is_dead = code == "instance_not_connected"
+        transaction.on_commit(partial(_note_refusal, channel, is_dead=is_dead), robust=True)
 
 
-def _note_refusal(channel: Channel) -> None:
+def _note_refusal(channel: Channel, *, is_dead: bool) -> None:
     with transaction.atomic():
         row = _locked(channel.pk)
         if row is None:
             return
-        if row.connection == WhatsAppSession.Connection.OPEN and row.dead_since is None:
+        is_open = row.connection == WhatsAppSession.Connection.OPEN
+        if is_dead and is_open and row.dead_since is None:
             row.dead_since = timezone.now()
         row.probe_at = None
         row.save(update_fields=["dead_since", "probe_at"])

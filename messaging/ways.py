@@ -74,7 +74,7 @@ def _note_failure(
 ) -> None:
     channel, route = attempt.channel, attempt.route
     rule = cloud_errors.lookup(code, http_status=http_status)
-    if code in _NOT_CONNECTED:
+    if code in _NOT_CONNECTED or (code in _UNREACHABLE and route == Route.BAILEYS):
         signals.send_refused.send(sender=Channel, channel=channel, code=code)
     if not rule.known:
         log.warning("unknown error code", code=code, route=route, attempt=str(attempt))

@@ -378,6 +378,11 @@ def stored_detail(detail: str) -> str:
     return gettext(detail) if detail in _OWN_DETAILS else sizes.in_units(detail) or detail
 
 
+def is_ours(detail: str) -> bool:
+    """Whether the details of a failure are words of ours, and not the provider's own."""
+    return detail in _OWN_DETAILS or sizes.in_units(detail) is not None
+
+
 def failure(
     kind: type[_Kind], code: str, detail: str = "", *, http_status: int | None = None
 ) -> _Kind:

@@ -121,24 +121,29 @@ def refusals(message: Message) -> list[tuple[str, str]]:
 
 def _with_detail(attempt: DeliveryAttempt) -> str:
     """The reason of a fallback is mostly a word of ours: what the server said explains it."""
-    reason, said = problem(attempt), detail(attempt)
+    reason, said = problem(attempt), attempt.error_detail[:200]
     if attempt.route not in GLOBE_ROUTES or not said or said in reason:
         return reason
-    return f"{reason}: {said[:200]}"
+    words = cloud_errors.stored_detail(said)
+    return f"{reason}: {words if cloud_errors.is_ours(said) else f'“{words}”'}"
 
 
 @register.filter
 def detail(of: DeliveryAttempt) -> str:
-    """Return what was said besides the error; a provider's own words are not translated."""
-    return cloud_errors.stored_detail(of.error_detail)
+    """Return what was said besides the error: ours translated, a provider's own words in quotes."""
+    said = of.error_detail
+    return cloud_errors.stored_detail(said) if cloud_errors.is_ours(said) else f"“{said}”"
 
 
 @register.filter
 def file_problem(media: Media) -> str:
     """Say why a file could not be fetched, with what was said besides."""
     title = code_title(media.error_code)
-    said = cloud_errors.stored_detail(media.error_detail)
-    return f"{title}: {said}" if said else title
+    said = media.error_detail
+    if not said:
+        return title
+    words = cloud_errors.stored_detail(said)
+    return f"{title}: {words if cloud_errors.is_ours(said) else f'“{words}”'}"
 
 
 @register.filter

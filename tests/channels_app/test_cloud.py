@@ -419,6 +419,13 @@ def test_the_check_tells_a_pure_cloud_number(graph: Graph) -> None:
     assert "from another number" in in_english(report)
 
 
+def test_an_answer_without_the_field_leaves_coexistence_unknown(raw_server: Start) -> None:
+    server = raw_server(lambda conn, n: respond(conn, b'{"display_phone_number":"+55 11"}'))
+    report = CloudProvider(official(server.url)).check()
+    assert (report.ok, report.code) == (True, "number_answers")
+    assert report.details["coexistence"] == "unknown"
+
+
 def test_the_check_says_what_meta_refused(graph: Graph) -> None:
     with translation.override("en"):
         report = CloudProvider(official(graph.app.url, access_token="other")).check()

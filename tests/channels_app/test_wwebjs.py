@@ -17,11 +17,11 @@ from channels_app.providers import http
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
+    Quote,
     Rejected,
     SendError,
     Transient,
     Unknown,
-    Quote,
 )
 from channels_app.providers.wwebjs import (
     WwebjsProvider,
@@ -29,8 +29,8 @@ from channels_app.providers.wwebjs import (
     read_answer,
     read_number_id,
     request_body,
-    with_quote,
     short_id,
+    with_quote,
 )
 from simulators.base import RunningApp, run_in_thread
 from simulators.wwebjs import WwebjsSettings, WwebjsSimulator
