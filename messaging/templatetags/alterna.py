@@ -12,6 +12,7 @@ from django.templatetags.static import static
 from django.utils import formats, timezone
 from django.utils.html import format_html, json_script
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import to_locale
 
@@ -116,7 +117,11 @@ def refusals(message: Message) -> list[tuple[str, str]]:
     for attempt in message.attempts.all():
         if attempt.round == message.round and problem(attempt):
             latest[attempt.route] = attempt
-    return [(str(a.get_route_display()), _with_detail(a)) for a in latest.values()]
+    names = {Message.Route.OFFICIAL: capfirst(Message.Route.OFFICIAL.label)}
+    return [
+        (str(names.get(Message.Route(a.route)) or a.get_route_display()), _with_detail(a))
+        for a in latest.values()
+    ]
 
 
 def _with_detail(attempt: DeliveryAttempt) -> str:

@@ -54,7 +54,7 @@ def test_a_bubble_says_why_each_route_refused(
     assert official.startswith("API oficial: Mais de 24 horas")
     assert "131047" in official
     # The provider's own words stand in quotes.
-    assert fallback.startswith("Wwebjs: O provedor recusou")
+    assert fallback.startswith("wwebjs: O provedor recusou")
     assert "“Evaluation failed: r”" in fallback
 
 
