@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
+from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -10,7 +11,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from channels_app import connection, readiness, remote_sessions, session_words
+from channels_app import breakers, connection, readiness, remote_sessions, session_words
 from channels_app.forms import SecretsForm
 from channels_app.models import Channel
 
@@ -41,7 +42,7 @@ class ChannelAdmin(_ChannelAdmin):
     list_filter = ("kind", "active", "fallback", "health")
     search_fields = ("name", "phone_number", "phone_number_id", "instance_name")
     readonly_fields = ("health", "reason", "health_changed_at", "created_at", "updated_at")
-    actions = ("test_connection",)
+    actions = ("test_connection", "lift_new_chat_block")
     fieldsets = (
         (None, {"fields": ("name", "kind", "phone_number", "active")}),
         (
@@ -153,3 +154,15 @@ class ChannelAdmin(_ChannelAdmin):
                 level = messages.SUCCESS if report.ok else messages.ERROR
                 text = f"{channel.name}, {label}: {session_words.summary(report)}"
                 self.message_user(request, text, level)
+
+    @admin.action(description=_("Lift the block of first messages"), permissions=["change"])
+    def lift_new_chat_block(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
+        """Let the fallback of each chosen channel write to new customers again."""
+        assert isinstance(request.user, User)
+        for channel in queryset:
+            if breakers.lift_new_chat_block(channel, user=request.user):
+                text = _("The block was lifted: the fallback may write to new customers again.")
+                self.message_user(request, f"{channel.name}: {text}", messages.SUCCESS)
+            else:
+                text = _("There is no block of first messages.")
+                self.message_user(request, f"{channel.name}: {text}", messages.WARNING)

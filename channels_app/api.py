@@ -64,6 +64,17 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
         write_only=True, required=False, help_text=PREVIOUS_SESSION
     )
     fallback_for = FallingBackSerializer(many=True, read_only=True)
+    coexistence = serializers.BooleanField(
+        read_only=True,
+        allow_null=True,
+        help_text="Whether the WhatsApp app uses the number as well; null where Meta does not say.",
+    )
+    new_chats_lifted_by = serializers.SlugRelatedField[Any](
+        slug_field="username",
+        read_only=True,
+        allow_null=True,
+        help_text="Who ended the latest block of first messages.",
+    )
 
     class Meta:
         model = Channel
@@ -80,14 +91,14 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             "previous_session",
             "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
             "breaker_opened_at", "breaker_code", "wwebjs_breaker_opened_at", "wwebjs_breaker_code",
-            "new_chats_stopped_until",
+            "new_chats_stopped_until", "new_chats_lifted_at", "new_chats_lifted_by",
             "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = [
             "coexistence",
             "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
             "breaker_opened_at", "breaker_code", "wwebjs_breaker_opened_at", "wwebjs_breaker_code",
-            "new_chats_stopped_until",
+            "new_chats_stopped_until", "new_chats_lifted_at",
         ]  # fmt: skip
         extra_kwargs = {name: {"write_only": True} for name in Channel.SECRETS}
 
@@ -149,7 +160,11 @@ class NotEnded(APIException):
 class ChannelViewSet(viewsets.ModelViewSet[Channel]):
     """The ways to reach customers, and what each does when the official API refuses."""
 
-    queryset = Channel.objects.prefetch_related("fallback_for").order_by("id")
+    queryset = (
+        Channel.objects.select_related("new_chats_lifted_by")
+        .prefetch_related("fallback_for")
+        .order_by("id")
+    )
     serializer_class = ChannelSerializer
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
     filterset_fields = ["kind", "active"]

@@ -6,6 +6,9 @@ from channels_app import session_api as api
 
 _SESSION = "channels/<int:pk>/wwebjs/"
 urlpatterns = [
+    path(
+        "channels/<int:pk>/new-chats/lift/", api.LiftBlockView.as_view(), name="channel-lift-block"
+    ),
     path(_SESSION, api.SessionView.as_view(), name="channel-wwebjs"),
     path(f"{_SESSION}connect/", api.ConnectView.as_view(), name="channel-wwebjs-connect"),
     path(f"{_SESSION}disconnect/", api.DisconnectView.as_view(), name="channel-wwebjs-disconnect"),

@@ -9,17 +9,23 @@ is one conditional UPDATE, so any number of workers agree.
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from channels_app import incidents
 from channels_app.models import Channel, Incident
 from channels_app.providers.cloud_errors import ErrorClass, ErrorRule, FallbackRule
 from channels_app.signals import session_changed
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
 FIRST_PROBE, LAST_PROBE = dt.timedelta(minutes=1), dt.timedelta(minutes=15)
 # WhatsApp does not say how long it refuses first messages (error 463); a day is what people report.
@@ -147,6 +153,49 @@ def stop_new_chats(channel: Channel, *, code: str) -> None:
         if stopped.update(new_chats_stopped_until=now + NEW_CHATS_STOP):
             log.error("first messages by the fallback stopped", channel=channel.pk, code=code)
             _alarm(channel, Incident.Route.NEW_CHATS, code, now)
+
+
+def lift_new_chat_block(channel: Channel, *, user: User) -> bool:
+    """End the new-chat block of this channel's session before its time. Returns whether there was.
+
+    Who lifted it and when is stored on the channel, logged, and entered in the administration's
+    history. WhatsApp may refuse again: then the block is back.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        blocked = Channel.objects.filter(
+            pk__in=sharing_session(channel), new_chats_stopped_until__isnull=False
+        )
+        lifted = list(blocked.select_for_update(no_key=True).order_by("pk"))
+        for row in lifted:
+            Channel.objects.filter(pk=row.pk).update(
+                new_chats_stopped_until=None, new_chats_lifted_at=now, new_chats_lifted_by=user
+            )
+            log.warning("new-chat block lifted", channel=row.pk, user=user.get_username())
+            LogEntry.objects.create(
+                user=user,
+                content_type=ContentType.objects.get_for_model(Channel),
+                object_id=str(row.pk),
+                object_repr=str(row)[:200],
+                action_flag=CHANGE,
+                change_message=gettext("The new-chat block was lifted."),
+            )
+            incidents.recovered(row, route=Incident.Route.NEW_CHATS, at=now)
+            session_changed.send(sender=Channel, channel=row)
+    return bool(lifted)
+
+
+def sharing_session(channel: Channel) -> list[int]:
+    """Return the channels that a new-chat block of this channel's fallback may be stored on."""
+    if channel.fallback == Channel.Fallback.BAILEYS and channel.fallback_channel_id:
+        return [channel.fallback_channel_id]
+    ids = {channel.pk}
+    if channel.has_wwebjs:
+        same = Channel.objects.filter(
+            wwebjs_url=channel.wwebjs_url, wwebjs_session_id=channel.wwebjs_session_id
+        )
+        ids.update(same.values_list("pk", flat=True))
+    return sorted(ids)
 
 
 def end_stops() -> None:

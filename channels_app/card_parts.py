@@ -25,7 +25,7 @@ PAGE: list[Callable[[Channel, User | AnonymousUser], SafeString]] = []
 # On the channel's line of the dashboard, which is a link: text only.
 LINE: list[Callable[[Channel], SafeString]] = []
 # What the parts read of other rows.
-RELATED: list[str] = ["fallback_channel"]
+RELATED: list[str] = ["fallback_channel", "new_chats_lifted_by"]
 
 
 def channels() -> QuerySet[Channel]:

@@ -72,8 +72,9 @@ def _test_own(channel: Channel) -> tuple[str, ConnectionReport, list[str]]:
     label, route = _own(channel)
     report = provider_for(channel, route=route).check()
     stored = [session_words.kept(report.code, report.told)]
-    if report.ok and (told := report.details.get("coexistence")):
-        Channel.objects.filter(pk=channel.pk).update(coexistence=told == "yes")
+    if report.ok and (answer := report.details.get("coexistence")):
+        known = {"yes": True, "no": False}.get(answer)
+        Channel.objects.filter(pk=channel.pk).update(coexistence=known)
     number = _international(report.details.get("display_phone_number", "")) if report.ok else ""
     unknown = Channel.objects.filter(pk=channel.pk, phone_number="")
     if number and unknown.update(phone_number=number):

@@ -1,7 +1,9 @@
-"""Drops of a connection that served, and who is told of them: once at the drop, once at its end.
+"""Incidents of connections: alerts go out once for the drop and once for its end.
 
-A drop is written down at once and shown in the pages at once. E-mail and webhook wait for
-`ALERT_AFTER_SECONDS`, in which many a drop heals by itself.
+A drop is stored and shown in the pages at once. E-mail and webhook wait for `ALERT_AFTER_SECONDS`,
+in which many connections come back by themselves. The reason of an incident follows what is true
+now. Where it changes after the alert so that a person must do something else, one further alert is
+sent an incident, once the new reason has lasted as long.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from django.utils.translation import gettext_lazy
 from channels_app import tasks
 from channels_app.models import Channel, Incident
 from channels_app.providers import http
-from channels_app.session_words import in_words, kept
+from channels_app.session_states import SERVER_ABSENCES
+from channels_app.session_words import in_words, kept, person_action
 from channels_app.signals import incident_changed, session_changed
 
 # A connection that serves for so long is back; one that drops sooner is the same incident.
@@ -76,11 +79,41 @@ def dropped(
     channel: Channel, *, route: str, reason: str, detail: str, at: dt.datetime, code: str = ""
 ) -> None:
     """Open an incident, or count one more drop of the one that is open. In a transaction."""
-    words = {"reason": reason[:64], "detail": detail[:300], "last_drop_at": at}
-    known = _open(channel, route, code).update(recovered_at=None, drops=F("drops") + 1, **words)
-    if not known:
-        Incident.objects.create(channel=channel, route=route, code=code[:64], opened_at=at, **words)
+    is_open = _open(channel, route, code)
+    if is_open.update(recovered_at=None, drops=F("drops") + 1, last_drop_at=at):
+        _set_reason(is_open, reason, detail, at)
+    else:
+        Incident.objects.create(
+            channel=channel, route=route, code=code[:64], opened_at=at, last_drop_at=at,
+            reason=reason[:64], detail=detail[:300], first_reason=reason[:64], reason_since=at,
+            server_absence=SERVER_ABSENCES.get(reason, ""),
+        )  # fmt: skip
     incident_changed.send(sender=Incident, channel=channel)
+
+
+def observed(channel: Channel, *, route: str, reason: str, detail: str, at: dt.datetime) -> None:
+    """Have the open incident of a connection that still does not serve say why it does not now.
+
+    In a transaction. Does nothing where there is none, or where it says so already.
+    """
+    if _set_reason(_open(channel, route).filter(recovered_at=None), reason, detail, at):
+        incident_changed.send(sender=Incident, channel=channel)
+
+
+def _set_reason(of: QuerySet[Incident], reason: str, detail: str, at: dt.datetime) -> bool:
+    if absence := SERVER_ABSENCES.get(reason):
+        of.exclude(server_absence=Incident.ServerAbsence.RESTARTED).update(server_absence=absence)
+    elif person_action(reason) == "link":
+        # Whoever links the phone brings it back; it does not come by itself.
+        of.exclude(server_absence="").update(server_absence="")
+    of.exclude(reason=reason[:64]).update(reason_since=at)
+    words = {"reason": reason[:64], "detail": detail[:300]}
+    return bool(of.exclude(**words).update(**words))
+
+
+def open_incident(channel: Channel, *, route: str) -> Incident | None:
+    """Return what is not over yet of this connection: an incident that may have recovered."""
+    return _open(channel, route).first()
 
 
 def refused(channel: Channel, *, code: str, detail: str, at: dt.datetime) -> bool:
@@ -132,6 +165,11 @@ def headline(incident: Incident) -> str:
     return f"{incident.get_route_display()}: {_reason(incident).removesuffix('.')}"
 
 
+def first_reason(incident: Incident) -> str:
+    """Say what the incident began with, in the active language; "" where that is its reason now."""
+    return "" if incident.first_reason == incident.reason else in_words(incident.first_reason)
+
+
 def _reason(incident: Incident) -> str:
     """Say the reason in the active language, with the number of the provider's own code."""
     return in_words(kept(incident.reason, incident.detail))
@@ -152,9 +190,22 @@ def settle() -> None:
                 if incident.recovered_at <= now - CALM:
                     _close(incident, now)
             elif incident.told_at is None and incident.opened_at <= now - patience:
-                incident.told_at = now
-                incident.save(update_fields=["told_at"])
+                incident.told_at, incident.alerted_reason = now, incident.reason
+                incident.save(update_fields=["told_at", "alerted_reason"])
                 _tell(incident, "down")
+            elif _needs_another_alert(incident, now - patience):
+                incident.updated_alert_at, incident.alerted_reason = now, incident.reason
+                incident.save(update_fields=["updated_alert_at", "alerted_reason"])
+                _tell(incident, "changed")
+
+
+def _needs_another_alert(incident: Incident, before: dt.datetime) -> bool:
+    """Whether a person has to do something else than the alert said. Once an incident."""
+    if incident.told_at is None or incident.updated_alert_at is not None:
+        return False
+    action = person_action(incident.reason)
+    lasting = incident.reason_since is not None and incident.reason_since <= before
+    return bool(action) and lasting and action != person_action(incident.alerted_reason)
 
 
 def _close(incident: Incident, now: dt.datetime) -> None:
@@ -178,7 +229,10 @@ def _tell(incident: Incident, what: str) -> None:
 
 
 def send_alert(incident_id: int, *, what: str, by: str) -> None:
-    """Tell staff "down" or "recovered", by "email" or "webhook". Raises AlertFailed or OSError."""
+    """Send the alert `what` ("down", "changed" or "recovered") by "email" or "webhook".
+
+    Raises AlertFailed or OSError.
+    """
     incident = Incident.objects.select_related("channel").filter(pk=incident_id).first()
     if incident is None:
         return
@@ -197,6 +251,7 @@ def _post(incident: Incident, what: str) -> None:
         "channel": {"id": incident.channel_id, "name": incident.channel.name},
         "route": incident.route,
         "reason": incident.reason,
+        "first_reason": incident.first_reason,
         "code": incident.code,
         "summary": subject,
         "text": text,
@@ -216,26 +271,33 @@ def _post(incident: Incident, what: str) -> None:
 
 
 def _words(incident: Incident, what: str) -> tuple[str, str]:
-    names = {"name": incident.channel.name, "route": incident.get_route_display()}
-    if incident.route in _OTHER_WORDS:
-        subject = _OTHER_WORDS[incident.route][what == "recovered"] % names
-        reason = _reason(incident)
-        since = timezone.localtime(incident.opened_at).strftime("%Y-%m-%d %H:%M:%S %Z")
-        lines = [reason, _("Since: %(time)s") % {"time": since}]
-        if others := incident.channel.is_fallback_of:
-            lines.append(_("It is the fallback of: %(names)s") % {"names": others})
-        return subject, "\n\n".join([*lines, _page(incident)])
-    if what == "recovered":
-        subject = _("Alterna: the fallback of “%(name)s” works again") % names
-        first = _("%(route)s is ready to send again.") % names
-    else:
-        subject = _("Alterna: the fallback of “%(name)s” does not work") % names
-        first = _(
-            "What the official API refuses cannot go out through %(route)s now. Reason: %(reason)s"
-        ) % {**names, "reason": _reason(incident)}
+    subject, lines = _subject_and_first_lines(incident, what)
+    if what == "changed":
+        subject = _("%(subject)s (the reason has changed)") % {"subject": subject}
     since = timezone.localtime(incident.opened_at).strftime("%Y-%m-%d %H:%M:%S %Z")
-    lines = [first, _("Since: %(time)s") % {"time": since}, _page(incident)]
-    return subject, "\n\n".join(lines)
+    lines.append(_("Since: %(time)s") % {"time": since})
+    if what != "recovered" and (began := first_reason(incident)):
+        lines.append(_("It began with: %(reason)s") % {"reason": began})
+    if incident.route in _OTHER_WORDS and (others := incident.channel.is_fallback_of):
+        lines.append(_("It is the fallback of: %(names)s") % {"names": others})
+    return subject, "\n\n".join([*lines, _page(incident)])
+
+
+def _subject_and_first_lines(incident: Incident, what: str) -> tuple[str, list[str]]:
+    names = {"name": incident.channel.name, "route": incident.get_route_display()}
+    is_over = what == "recovered"
+    # Of an incident that is over, what it began with says more than its last moments.
+    reason = (is_over and first_reason(incident)) or _reason(incident)
+    if incident.route in _OTHER_WORDS:
+        return _OTHER_WORDS[incident.route][is_over] % names, [reason]
+    if is_over:
+        subject = _("Alterna: the fallback of “%(name)s” works again") % names
+        return subject, [_("%(route)s is ready to send again.") % names]
+    subject = _("Alterna: the fallback of “%(name)s” does not work") % names
+    first = _(
+        "What the official API refuses cannot go out through %(route)s now. Reason: %(reason)s"
+    ) % {**names, "reason": reason}
+    return subject, [first]
 
 
 def _iso(moment: dt.datetime | None) -> str | None:

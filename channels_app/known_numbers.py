@@ -50,6 +50,31 @@ def remember(channel: Channel, number: str, chat_id: str) -> None:
         _complain(error)
 
 
+def lid_of(channel: Channel, number: str) -> str:
+    """Return WhatsApp's hidden id (`…@lid`) of a number, "" where it is not known. Never raises."""
+    if channel.pk is None:
+        return ""
+    try:
+        with transaction.atomic():
+            found = KnownNumber.objects.filter(channel_id=channel.pk, number=number)
+            return found.values_list("lid", flat=True).first() or ""
+    except DatabaseProblem as error:
+        _complain(error)
+        return ""
+
+
+def note_lid(channel: Channel, number: str, lid: str) -> None:
+    """Store the hidden id that a send to a remembered number named. Never raises."""
+    if channel.pk is None or not lid:
+        return
+    try:
+        with transaction.atomic():
+            known = KnownNumber.objects.filter(channel_id=channel.pk, number=number)
+            known.exclude(lid=lid).update(lid=lid)
+    except DatabaseProblem as error:
+        _complain(error)
+
+
 def forget(channel: Channel, number: str) -> None:
     """Drop what is remembered of a number: it did not hold. Never raises."""
     if channel.pk is None:

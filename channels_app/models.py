@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Self
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
@@ -72,6 +74,8 @@ class Channel(models.Model):
         "wwebjs_breaker_probe_at",
         "wwebjs_breaker_probes",
         "new_chats_stopped_until",
+        "new_chats_lifted_at",
+        "new_chats_lifted_by_id",
     )
     # What proves the channel's own way at Meta.
     CREDENTIALS = ("graph_url", "graph_version", "phone_number_id", "access_token")
@@ -183,8 +187,9 @@ class Channel(models.Model):
         default=80,
         validators=[MinValueValidator(1), MaxValueValidator(1000)],
     )
-    # The WhatsApp app uses the number as well, as Meta told at the last test of the connection.
-    coexistence = models.BooleanField(default=False, editable=False)
+    # Whether the WhatsApp app uses the number as well, by the last test of the connection; None
+    # where Meta did not say.
+    coexistence = models.BooleanField(null=True, editable=False)
 
     evolution_url = HttpAddressField(_("Evolution API address"), max_length=200, blank=True)
     evolution_api_key = EncryptedTextField(_("Evolution API key"), blank=True)
@@ -250,6 +255,15 @@ class Channel(models.Model):
     wwebjs_breaker_probes = models.PositiveSmallIntegerField(default=0, editable=False)
     # WhatsApp refuses first messages of the number that the fallback sends from.
     new_chats_stopped_until = models.DateTimeField(null=True, editable=False)
+    # Who ended the latest new-chat block before its time, and when.
+    new_chats_lifted_at = models.DateTimeField(null=True, editable=False)
+    new_chats_lifted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
 
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(_("last change"), auto_now=True)
@@ -384,9 +398,18 @@ class Channel(models.Model):
 
     @property
     def throughput(self) -> int:
-        """Official messages a second; 20 at most in coexistence (contracts/cloud-api.md §5)."""
+        """Official messages a second; 20 at most in known coexistence.
+
+        Source: contracts/cloud-api.md §5.
+        """
         limit = self.messages_per_second
         return min(limit, self.COEXISTENCE_PER_SECOND) if self.coexistence else limit
+
+    @property
+    def new_chat_block_was_lifted(self) -> bool:
+        """Whether a person ended a new-chat block within the last day."""
+        at = self.new_chats_lifted_at
+        return at is not None and timezone.now() - at < dt.timedelta(days=1)
 
     @property
     def has_evolution(self) -> bool:
@@ -465,7 +488,17 @@ class Incident(models.Model):
     again, `closed_at` once that has lasted. Staff are told once of the drop and once of the end;
     one that healed before anybody was told is closed without a word. `code` is the provider's
     error code where each has an incident of its own; "" where the connection has one.
+
+    `reason` and `detail` are those of the latest observation; `first_reason` stays as it was when
+    the incident began. Where the reason changes after the alert so that a person must do something
+    else, one more alert is sent (`updated_alert_at`).
     """
+
+    class ServerAbsence(models.TextChoices):
+        """How the provider's server was missing at some time of the incident."""
+
+        RESTARTED = "restarted"
+        UNREACHABLE = "unreachable"
 
     class Route(models.TextChoices):
         WWEBJS = "wwebjs", "wwebjs"
@@ -484,12 +517,18 @@ class Incident(models.Model):
     code = models.CharField(max_length=64, blank=True)
     reason = models.CharField(max_length=64)
     detail = models.CharField(max_length=300, blank=True)
+    reason_since = models.DateTimeField(null=True, blank=True)
+    first_reason = models.CharField(max_length=64, blank=True)
+    server_absence = models.CharField(max_length=12, choices=ServerAbsence, blank=True)
     drops = models.PositiveIntegerField(default=1)
     opened_at = models.DateTimeField()
     last_drop_at = models.DateTimeField()
     recovered_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
     told_at = models.DateTimeField(null=True, blank=True)
+    # The reason that the latest alert gave, and when an alert told of another one.
+    alerted_reason = models.CharField(max_length=64, blank=True)
+    updated_alert_at = models.DateTimeField(null=True, blank=True)
     told_end_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -512,12 +551,14 @@ class Incident(models.Model):
 class KnownNumber(models.Model):
     """The chat id under which WhatsApp knows a number, as a session's look-up told it.
 
-    `number` is what was asked for, digits only; `chat_id` may have the other Brazilian form.
+    `number` is what was asked for, digits only; `chat_id` may have the other Brazilian form. `lid`
+    is WhatsApp's hidden id of the same person, as an answer to a send named it.
     """
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+")
     number = models.CharField(max_length=20)
     chat_id = models.CharField(max_length=255)
+    lid = models.CharField(max_length=64, blank=True)
     found_at = models.DateTimeField()
 
     class Meta:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiResponse, extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -12,7 +14,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.permissions import StaffMayChange
-from channels_app import wwebjs_session
+from channels_app import breakers, wwebjs_session
+from channels_app.api import ChannelSerializer
 from channels_app.models import Channel
 from channels_app.session_states import State
 from channels_app.wwebjs_session import SessionRefused
@@ -178,3 +181,18 @@ class PairingCodeView(_SessionView):
         fields.is_valid(raise_exception=True)
         number = fields.validated_data["phone_number"]
         return Response({"code": wwebjs_session.pairing_code(self.channel(), number)})
+
+
+class LiftBlockView(SessionApiView):
+    @extend_schema(
+        request=None,
+        responses={200: ChannelSerializer, 409: OpenApiResponse(PROBLEM, "`not_blocked`.")},
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """End the block of first messages before its time. Who did it, and when, is recorded."""
+        channel = get_object_or_404(Channel, pk=pk)
+        assert isinstance(request.user, User)
+        if not breakers.lift_new_chat_block(channel, user=request.user):
+            raise SessionRefused("not_blocked", _("There is no block of first messages."))
+        channel.refresh_from_db()
+        return Response(ChannelSerializer(channel).data)

@@ -69,6 +69,7 @@ SENTENCES: dict[str, str | Promise] = {
     "restarting": _("The session is being started again."),
     "opening": _("The session has no connection to WhatsApp yet."),
     "waiting_for_scan": _("Waiting for the QR code to be scanned."),
+    "unlinked_scan_qr": _("The phone was unlinked: read the QR code."),
     "pairing": _("The phone is being linked."),
     "syncing": _("Connected, but WhatsApp is still loading."),
     "never_ready": _(
@@ -76,6 +77,10 @@ SENTENCES: dict[str, str | Promise] = {
         "helps."
     ),
     "ready": _("Ready to send."),
+    "ready_after_restart": _("Ready to send. It came back by itself after the server restarted."),
+    "ready_after_outage": _(
+        "Ready to send. It came back by itself once the server could be reached again."
+    ),
     "qr_expired": _("The QR code has run out; start the session again."),
     "unlinked_on_phone": _("The session was unlinked on the phone."),
     "conflict": _("WhatsApp Web was opened somewhere else with this session."),
@@ -144,6 +149,7 @@ SENTENCES: dict[str, str | Promise] = {
     "number_in_coexistence": _(
         "%(who)s · coexistence with the app; the fallback can use the same number"
     ),
+    "number_answers": _("%(who)s · Meta does not say whether the app uses the number as well"),
     "number_on_cloud_only": _("%(who)s · Cloud API only; a fallback sends from another number"),
     "number_filled_in": _("The channel's phone number was filled in."),
     # Of the receive mode of an Evolution instance, and of the socket to it.
@@ -178,6 +184,8 @@ SENTENCES: dict[str, str | Promise] = {
     "backfill_not_stored": _("The missing messages could not be stored."),
 }
 
+# A code is on show to which a phone was linked before.
+UNLINKED = "unlinked_scan_qr"
 _SOCKETS = {
     "UNPAIRED": Seen(State.QR, "waiting_for_scan"),
     "PAIRING": Seen(State.PAIRING, "pairing"),
@@ -215,11 +223,13 @@ def derive(
     starting: bool = False,
     syncing_for: dt.timedelta = dt.timedelta(0),
     unconfirmed: str = "",
+    was_linked: bool = False,
 ) -> Seen:
     """Return what the session is doing. `starting`: we asked for a start that is still running.
 
     `syncing_for` is how long it has been connected without being ready; `unconfirmed` is the
-    linked number where nobody has confirmed it.
+    linked number where nobody has confirmed it. `was_linked`: it served until it dropped, so that
+    a code on show means an unlinked phone.
     """
     if told.trouble:
         return Seen(State.ERROR, told.trouble, told.detail)
@@ -233,6 +243,8 @@ def derive(
         return Seen(State.READY, "ready")
     if told.socket:
         seen = _SOCKETS.get(told.socket, Seen(State.ERROR, "refused_by_whatsapp", told.socket))
+        if was_linked and seen.state == State.QR:
+            seen = Seen(State.QR, UNLINKED)
         begun_anew = starting and seen.code in _CURED_BY_RESTART
         return Seen(State.STARTING, "restarting") if begun_anew else seen
     if told.message == "session_not_found":
@@ -249,10 +261,45 @@ def derive(
 
 
 def drop_reason(seen: Seen, announced: str = "") -> str:
-    """Return why a session is not ready any more: what the library announced says more."""
+    """Return why a session is not ready any more: what the library announced says more.
+
+    A code on show asks for a person whatever was announced, and so does a server that cannot be
+    asked.
+    """
     if seen.code == "number_unconfirmed":
         return "another_phone"
+    if seen.state == State.QR:
+        return UNLINKED
+    if seen.state == State.ERROR and seen.code in SERVER_ABSENCES:
+        return seen.code
     return _DROPS.get(announced.upper()) or seen.code
+
+
+# -- what an outage says ---------------------------------------------------------------------------
+
+# Reasons that show that the server itself was away: it was not running, or does not know a session
+# that it had; or nothing reached it.
+SERVER_ABSENCES: dict[str, str] = {
+    "connection_refused": "restarted",
+    "not_started": "restarted",
+    **dict.fromkeys(
+        ("dns_failed", "connect_timeout", "unreachable", "timeout", "connection_broken"),
+        "unreachable",
+    ),
+}
+_READY_AFTER = {"restarted": "ready_after_restart", "unreachable": "ready_after_outage"}
+
+
+def ready_code(*, before: str, absence: str, by_itself: bool) -> str:
+    """Return the code of a session that is ready.
+
+    `before` is the code that is stored: what brought a session back is said until it drops again.
+    `absence` is how the server was missing since the drop, `by_itself` whether no command was given
+    since then.
+    """
+    if by_itself and absence in _READY_AFTER:
+        return _READY_AFTER[absence]
+    return before if before in _READY_AFTER.values() else "ready"
 
 
 def is_cured_by_restart(code: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -13,7 +14,7 @@ from django.views.generic import View
 from django_htmx.http import trigger_client_event
 
 from accounts.access import StaffPermissionRequiredMixin, user_of
-from channels_app import card_parts, wwebjs_session
+from channels_app import breakers, card_parts, wwebjs_session
 from channels_app.linked_numbers import UNCONFIRMED
 from channels_app.models import Channel
 from channels_app.session_states import State
@@ -101,6 +102,19 @@ class ConfirmNumberView(_Action):
         number = request.POST.get("number", "")
         user_id = user_of(request).pk
         return wwebjs_session.confirm_number(channel, number, user_id=user_id).detail
+
+
+class LiftBlockView(_Action):
+    """Asks first, then ends the block of first messages before its time."""
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return render(request, "channels_app/_lift_block.html", {"channel": self.channel()})
+
+    def act(self, channel: Channel, request: HttpRequest) -> str:
+        assert isinstance(request.user, User)
+        if breakers.lift_new_chat_block(channel, user=request.user):
+            return _("The block was lifted: the fallback may write to new customers again.")
+        return _("There is no such block any more.")
 
 
 class QrDialogView(_SessionView):

@@ -25,6 +25,8 @@ _FIELDS = {
             "connection_refused",
             "connect_timeout",
             "unreachable",
+            "certificate_refused",
+            "not_tls",
             "tls_failed",
             "invalid_address",
             "timeout",
@@ -82,6 +84,16 @@ def in_words(stored: str) -> str:
     return " · ".join(_line_in_words(line) for line in stored.splitlines())
 
 
+def own_side(stored: str) -> str:
+    """Return what `kept` made without what concerns the other side of the channel.
+
+    A test of the connection also stores what it found of the fallback; where the fallback's state
+    is shown beside it, that one is newer.
+    """
+    sides = tuple(f"{side}|" for side in SIDES)
+    return "\n".join(line for line in stored.splitlines() if not line.startswith(sides))
+
+
 def _line_in_words(line: str) -> str:
     found = _KEPT.fullmatch(line)
     if found is None:
@@ -102,6 +114,39 @@ def field_of(code: str, *, evolution: bool = False) -> str:
     `evolution`: of a Baileys channel, not of a wwebjs session.
     """
     return (_EVOLUTION_FIELDS if evolution else _FIELDS).get(code, "")
+
+
+# What a person has to do about a reason; codes with the same word ask for the same thing. Passing
+# states ask for nothing; a code that stands nowhere asks for something of its own.
+_ACTIONS: dict[str, str] = {
+    **dict.fromkeys(
+        ("wrong_key", "invalid_session", "wrong_address", "invalid_address", "not_http",
+         "not_configured", "key_cannot_create", "other_integration", "certificate_refused",
+         "not_tls", "tls_failed"),
+        "settings",
+    ),
+    **dict.fromkeys(
+        ("connection_refused", "dns_failed", "connect_timeout", "unreachable", "timeout",
+         "connection_broken", "session_closed", "session_check_failed", "start_failed",
+         "start_no_answer", "dialling_long", "dead_socket"),
+        "server",
+    ),
+    **dict.fromkeys(
+        ("unlinked_scan_qr", "unlinked_on_phone", "qr_expired", "qr_limit", "not_linked"), "link"
+    ),
+    **dict.fromkeys(("no_instance", "instance_gone", "instance_vanished"), "create"),
+    **dict.fromkeys(
+        ("", "unchecked", "starting", "restarting", "opening", "pairing", "syncing", "dialling",
+         "reconnecting", "connection_lost", "not_started", "session_not_found",
+         "session_not_connected", "session_not_ready", "instance_not_connected"),
+        "",
+    ),
+}  # fmt: skip
+
+
+def person_action(code: str) -> str:
+    """Return a word for what a person has to do about a reason, "" where it may pass by itself."""
+    return _ACTIONS.get(code, code)
 
 
 def summary(report: ConnectionReport) -> str:
@@ -135,7 +180,7 @@ _VALUES: dict[str, dict[str, str | Promise]] = {
         "RED": _("low (red)"),
         "UNKNOWN": _("unknown"),
     },
-    "coexistence": {"yes": _("yes"), "no": _("no")},
+    "coexistence": {"yes": _("yes"), "no": _("no"), "unknown": _("unknown")},
 }
 
 

@@ -12,6 +12,7 @@ urlpatterns = [
     path("<int:pk>/", views.ChannelUpdateView.as_view(), name="detail"),
     path("<int:pk>/delete/", views.ChannelDeleteView.as_view(), name="delete"),
     path("<int:pk>/test/", views.ChannelTestView.as_view(), name="test"),
+    path("<int:pk>/lift-block/", session_views.LiftBlockView.as_view(), name="lift_block"),
     path("<int:pk>/session/connect/", session_views.ConnectView.as_view(), name="connect"),
     path("<int:pk>/session/check/", session_views.CheckView.as_view(), name="check"),
     path("<int:pk>/session/disconnect/", session_views.DisconnectView.as_view(), name="disconnect"),

@@ -57,6 +57,7 @@ from channels_app.session_states import (
     drop_reason,
     is_cured_by_restart,
     pause_before_next,
+    ready_code,
 )
 from channels_app.session_words import field_of, sentence
 from channels_app.signals import session_changed
@@ -532,15 +533,21 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
             session.save()
             return
         tasks.enqueue_end(row.pk)
-    seen = _derive(row, session, told, now)
+    incident = incidents.open_incident(row, route=ROUTE)
+    was_linked = session.wanted and (row.wwebjs_state == State.READY or incident is not None)
+    seen = _derive(row, session, told, now, was_linked=was_linked)
     _note_qr(row, session, told, now)
     dropped = row.wwebjs_state == State.READY != seen.state
     is_other_phone = seen.code == UNCONFIRMED != row.wwebjs_state_code
     if is_other_phone or (session.wanted and (dropped or _is_news_of_stuck(row, seen))):
         _note_drop(row, session, seen, now)
+    elif seen.state != State.READY and incident is not None:
+        reason = drop_reason(seen, _announced(session, now))
+        incidents.observed(row, route=ROUTE, reason=reason, detail=seen.detail, at=now)
     if seen.code == UNCONFIRMED:
         session.wanted, session.tries, session.tried_at = True, 0, None
     if seen.state == State.READY:
+        seen = replace(seen, code=_ready_code(row, session, incident))
         _note_ready(row, session, now)
         if row.wwebjs_state != State.READY and field_of(row.wwebjs_breaker_code):
             # It was asked with the same address, key and name that had been refused.
@@ -595,7 +602,9 @@ def _is_news_of_stuck(row: Channel, seen: Seen) -> bool:
     return not incidents.current(row).filter(route=ROUTE).exists()
 
 
-def _derive(row: Channel, session: WwebjsSession, told: Told, now: dt.datetime) -> Seen:
+def _derive(
+    row: Channel, session: WwebjsSession, told: Told, now: dt.datetime, *, was_linked: bool = False
+) -> Seen:
     """The state, with what is remembered of starts, silences, absences and of what was ended."""
     if _is_up_unwanted(session, told):
         unlinks = session.unlink_asked_at is not None
@@ -610,6 +619,7 @@ def _derive(row: Channel, session: WwebjsSession, told: Told, now: dt.datetime) 
         starting=starting,
         syncing_for=now - since if since else dt.timedelta(0),
         unconfirmed=row.unconfirmed_number,
+        was_linked=was_linked,
     )
     if starting and seen.code == "syncing" and row.wwebjs_state_code == "restarting":
         # Perhaps the browser that is to be replaced: the job that replaces it tells its end.
@@ -652,11 +662,23 @@ def _note_qr(row: Channel, session: WwebjsSession, told: Told, now: dt.datetime)
     session_changed.send(sender=WwebjsSession, channel=row)
 
 
+def _announced(session: WwebjsSession, now: dt.datetime) -> str:
+    """The reason that the library announced lately, "" where it did not."""
+    at = session.announced_at
+    return session.announced if at is not None and at > now - ANNOUNCED_FOR else ""
+
+
+def _ready_code(row: Channel, session: WwebjsSession, incident: Incident | None) -> str:
+    commanded = session.commanded_at
+    return ready_code(
+        before=row.wwebjs_state_code if row.wwebjs_state == State.READY else "",
+        absence=incident.server_absence if incident and row.wwebjs_state != State.READY else "",
+        by_itself=incident is not None and (commanded is None or commanded < incident.opened_at),
+    )
+
+
 def _note_drop(row: Channel, session: WwebjsSession, seen: Seen, now: dt.datetime) -> None:
-    announced = ""
-    if session.announced_at is not None and session.announced_at > now - ANNOUNCED_FOR:
-        announced = session.announced
-    reason = drop_reason(seen, announced)
+    reason = drop_reason(seen, _announced(session, now))
     log.warning("wwebjs session dropped", channel=row.pk, reason=reason)
     Channel.objects.filter(pk=row.pk).update(
         wwebjs_last_drop_at=now, wwebjs_last_drop_reason=reason[:40]

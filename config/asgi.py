@@ -26,8 +26,8 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.http import JsonResponse  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
-from django.utils.translation import gettext as _  # noqa: E402
 
+from channels_app import sizes  # noqa: E402
 from channels_app.providers import media_types  # noqa: E402
 from config import webhook_urls  # noqa: E402
 from instances.receiving import MOST_BYTES  # noqa: E402
@@ -71,7 +71,8 @@ class PageHandler(ASGIHandler):
                 raise TooMuch
             await super().__call__(scope, count, send)
         except TooMuch:
-            problem = {"detail": _("The request is too large."), "code": "too_large"}
+            told = sizes.too_large(_length(scope) or None, MOST_PAGE_BYTES)
+            problem = {"detail": told, "code": "too_large"}
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
             await self.send_response(JsonResponse(problem, status=status), send)
 

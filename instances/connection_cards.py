@@ -45,6 +45,7 @@ def section(channel: Channel, may_change: bool) -> SafeString:
         "field_label": field_label(seen.field),
         "linked": seen.state == State.READY or seen.code == UNCONFIRMED,
         "also_linked_at": number_confirmation.also_linked_at(channel),
+        "may_change": may_change,
         "buttons": buttons(seen) if may_change and channel.active else (),
         "has_picture": session.has_picture,
     }
@@ -77,6 +78,7 @@ def fallback(channel: Channel, may_change: bool) -> SafeString:
         "channel": channel,
         "other": other,
         "session": seen,
+        "may_change": may_change,
         "works": not told,
         "trouble": told,
         "label": State(seen.state).label,

@@ -58,14 +58,16 @@ class Known:
     """What is remembered of an instance.
 
     `linked` says that a phone was linked and nothing unlinked it since; `shown` that a code was on
-    show; `dialling_since` how long it has been connecting without one; `unconfirmed` is the linked
-    number where nobody has confirmed it.
+    show; `dropped` that it served until it dropped, and no person ended it; `dialling_since` how
+    long it has been connecting without a code; `unconfirmed` is the linked number where nobody has
+    confirmed it.
     """
 
     linked: bool = False
     shown: bool = False
     ever: bool = False
     dead: bool = False
+    dropped: bool = False
     note: str = ""
     unconfirmed: str = ""
     dialling_since: dt.datetime | None = None
@@ -106,7 +108,7 @@ def _open(known: Known) -> Seen:
 
 def _connecting(told: Told, known: Known, now: dt.datetime) -> Seen:
     if told.qr or known.shown:
-        return Seen(State.QR, "waiting_for_scan")
+        return Seen(State.QR, "unlinked_scan_qr" if known.dropped else "waiting_for_scan")
     since = known.dialling_since
     if since is not None and now - since >= DIALLING_FOR:
         return Seen(State.ERROR, "dialling_long")

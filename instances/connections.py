@@ -36,7 +36,7 @@ from channels_app.models import Channel, Incident
 from channels_app.number_confirmation import ConfirmationRefused
 from channels_app.providers.evolution_instance import EvolutionFailed
 from channels_app.providers.evolution_lifecycle import ASK_SECONDS, EvolutionLifecycle, Link, Row
-from channels_app.session_states import Seen, State, pause_before_next
+from channels_app.session_states import Seen, State, pause_before_next, ready_code
 from channels_app.session_words import field_of, kept, sentence
 from channels_app.wwebjs_session import QrCode, SessionRefused, SessionState, draw
 from instances import live, pictures, receive_mode, tasks
@@ -421,7 +421,8 @@ def _note_refusal(channel: Channel) -> None:
         row = _locked(channel.pk)
         if row is None:
             return
-        if row.connection == WhatsAppSession.Connection.OPEN and row.dead_since is None:
+        is_open = row.connection == WhatsAppSession.Connection.OPEN
+        if is_open and row.dead_since is None:
             row.dead_since = timezone.now()
         row.probe_at = None
         row.save(update_fields=["dead_since", "probe_at"])
@@ -609,7 +610,10 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
     _note_connection(row, told, now)
     if told.qr:
         _note_code(row, hashlib.sha256(told.qr.encode()).hexdigest())
-    known = _known(row, now)
+    incident = incidents.open_incident(row.channel, route=ROUTE)
+    # Where no phone was ever linked there is none that could be missed.
+    was_linked = incident is not None and row.last_open_at is not None
+    known = _known(row, now, dropped=row.serving or was_linked)
     if told.qr and not known.shown:
         # The server goes on telling the last code after it was scanned or has run out.
         told = replace(told, qr="")
@@ -631,16 +635,20 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
     if seen.state == State.READY:
         if was_linking and not row.serving:
             row.history_before = now - LINK_MARGIN
+        seen = replace(seen, code=_ready_code(row, incident))
         _note_ready(row, now)
     elif row.serving and not (row.quiet_until and now < row.quiet_until):
         _note_drop(row, seen, now)
+    elif seen.state == State.QR and row.last_open_at is None:
+        # It dials after all; no phone was ever linked that could be missed.
+        incidents.recovered(row.channel, route=ROUTE, at=now)
+    elif incident is not None and incident.recovered_at is None:
+        reason = drop_reason(seen)
+        incidents.observed(row.channel, route=ROUTE, reason=reason, detail=seen.detail, at=now)
     elif row.wanted and needs_person(seen) and seen.code != row.state_code:
         incidents.dropped(
             row.channel, route=ROUTE, reason=drop_reason(seen), detail=seen.detail, at=now
         )
-    elif seen.state == State.QR and row.last_open_at is None:
-        # It dials after all; no phone was ever linked that could be missed.
-        incidents.recovered(row.channel, route=ROUTE, at=now)
     _put(row, seen, now)
     pause = pause_before_next(
         seen.state,
@@ -652,7 +660,17 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
     return seen
 
 
-def _known(row: WhatsAppSession, now: dt.datetime) -> Known:
+def _ready_code(row: WhatsAppSession, incident: Incident | None) -> str:
+    was_ready = row.state == State.READY
+    commanded = row.commanded_at
+    return ready_code(
+        before=row.state_code if was_ready else "",
+        absence=incident.server_absence if incident is not None and not was_ready else "",
+        by_itself=incident is not None and (commanded is None or commanded < incident.opened_at),
+    )
+
+
+def _known(row: WhatsAppSession, now: dt.datetime, *, dropped: bool) -> Known:
     dialling = row.state_changed_at if row.state == State.STARTING else None
     # A code lives for 45 s (§3): one that is not renewed is none.
     stale = row.qr_seen_at is not None and row.qr_seen_at <= now - DIALLING_FOR
@@ -665,6 +683,7 @@ def _known(row: WhatsAppSession, now: dt.datetime) -> Known:
         ever=row.last_open_at is not None,
         shown=bool(row.qr_digest) and not stale,
         dead=row.dead_since is not None,
+        dropped=dropped,
         note=row.note,
         dialling_since=dialling,
         unconfirmed=row.channel.unconfirmed_number,

@@ -18,7 +18,7 @@ from instances import receiving
 from instances.gap_signs import GapSigns
 from instances.models import Backfill
 from instances.receiving import Delivery, Received
-from messaging.webhooks import Receiver, answer
+from messaging.webhooks import Receiver, answer, too_large
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +106,7 @@ class EvolutionWebhook(Receiver):
             return answer(503, "unreadable")
         authorization = request.headers.get("Authorization", "")
         if max(len(body), _declared(request)) > receiving.MOST_BYTES:
-            return await self._refuse_large(body, authorization)
+            return await self._refuse_large(request, body, authorization)
         delivery = Delivery(body, authorization)
         gatherer = _gatherers.setdefault(asyncio.get_running_loop(), Gatherer())
         try:
@@ -122,23 +122,23 @@ class EvolutionWebhook(Receiver):
         self._note_refusal(result, body, authorization)
         return answer(*result.value)
 
-    async def _refuse_large(self, body: bytes, authorization: str) -> HttpResponse:
+    async def _refuse_large(
+        self, request: HttpRequest, body: bytes, authorization: str
+    ) -> HttpResponse:
         try:
             known = await _is_known(authorization)
         except (DatabaseError, PoolTimeout):
             gap_signs().note(Backfill.Reason.TOO_LARGE, authorization=authorization)
-            return answer(413, "too_large")
+            return too_large(request, receiving.MOST_BYTES)
         if not known:
             self._note_refusal(Received.BAD_SECRET, body, authorization)
             return answer(*Received.BAD_SECRET.value)
         gap_signs().note(Backfill.Reason.TOO_LARGE, authorization=authorization)
-        return answer(413, "too_large")
+        return too_large(request, receiving.MOST_BYTES)
 
     def _note_refusal(self, result: Received, body: bytes, authorization: str) -> None:
         if result in (Received.BAD_SECRET, Received.WRONG_INSTANCE):
             gap_signs().note_unauthorized(body)
-        elif result is Received.NOT_JSON:
-            gap_signs().note(Backfill.Reason.NOT_STORED, authorization=authorization)
 
 
 def _declared(request: HttpRequest) -> int:

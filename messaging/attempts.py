@@ -7,6 +7,7 @@ receipt by webhook, a worker that died. The message's row is locked first, alway
 from __future__ import annotations
 
 import datetime as dt
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
-from channels_app.providers.base import Accepted, Rejected, SendError, Unknown
+from channels_app.models import Channel
+from channels_app.providers.base import Accepted, Quote, Rejected, SendError, Unknown
 from channels_app.providers.cloud_errors import NO_REASON
 from channels_app.providers.evolution import RESERVED_PREFIX
-from messaging import amendments, live, pending, phones, policy, states, tasks, ways
+from messaging import amendments, live, pending, phones, policy, quotes, states, tasks, ways
 from messaging.content import MEDIA_TYPES
 from messaging.inbound.cloud import web_message_id
 from messaging.models import Conversation, DeliveryAttempt, Message
@@ -135,17 +137,36 @@ def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
     ]
 
 
-def quoted_id(message: Message, attempt: DeliveryAttempt) -> str | None:
-    """Return the provider's id of the quoted message on this attempt's route, if it has one."""
-    if message.reply_to is None:
+def quote(message: Message, attempt: DeliveryAttempt) -> Quote | None:
+    """Return what the message quotes, as this attempt's provider knows it; None without a quote."""
+    quoted = message.reply_to
+    if quoted is None:
         return None
-    if (
-        message.reply_to.provider_message_id
-        and attempt.channel_id == message.conversation.channel_id
-    ):
-        return message.reply_to.provider_message_id
-    same_route = message.reply_to.attempts.filter(route=attempt.route, outcome=Outcome.ACCEPTED)
-    return same_route.values_list("provider_message_id", flat=True).first() or None
+    own = message.conversation.channel
+    # A person's own echo of a message carries the id of the other side.
+    told = [quoted, *quoted.echoes.all()] if quoted.direction == Message.Direction.OUT else [quoted]
+    ids = [
+        quotes.KnownId(
+            one.provider_message_id,
+            by=_connection(own, quotes.source_route(one.provider_message_id, own.kind)),
+            chat=one.provider_chat,
+        )
+        for one in told
+        if one.conversation_id == message.conversation_id
+    ]
+    ids += [
+        quotes.KnownId(sent.provider_message_id, by=_connection(sent.channel, Route(sent.route)))
+        for sent in quoted.attempts.select_related("channel").order_by("number")
+        if sent.outcome in (Outcome.ACCEPTED, Outcome.UNKNOWN)
+    ]
+    from_us = quoted.direction == Message.Direction.OUT
+    by = _connection(attempt.channel, Route(attempt.route))
+    return quotes.quote(ids, from_us=from_us, by=by)
+
+
+def _connection(channel: Channel, route: Route) -> quotes.Connection:
+    number = channel.wwebjs_own_number if route == Route.WWEBJS else channel.phone_number
+    return quotes.Connection(channel.pk, route, re.sub(r"\D", "", number))
 
 
 def finish(attempt: DeliveryAttempt, result: Accepted | SendError) -> Outcome:

@@ -348,7 +348,7 @@ def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
         type=message.type,
         text=message.text,
         content=message.content,
-        reply_to=outcomes.quoted_id(message, attempt),
+        quote=outcomes.quote(message, attempt),
         message_id=attempt.reserved_id,
         file=media.outbound_file(message, channel=attempt.channel),
     )

@@ -22,6 +22,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from channels_app import sizes
 from channels_app.models import Channel
 from channels_app.providers import media_types
 from channels_app.providers.base import OutboundFile, Rejected, SendError
@@ -263,9 +264,10 @@ def _source(channel: Channel, content: Mapping[str, Any], stored: str) -> dict[s
 
 
 class _FetchFailed(Exception):
-    def __init__(self, code: str, *, final: bool) -> None:
+    def __init__(self, code: str, detail: str = "", *, final: bool) -> None:
         super().__init__(code)
         self.code = code
+        self.detail = detail
         self.final = final
 
 
@@ -306,7 +308,8 @@ def _fetch(media: Media) -> None:
         log.exception("a received file was not stored", error=type(error).__name__)
         _note_failure(media, _FetchFailed("file_unreadable", final=False))
     else:
-        media.state, media.error_code, media.next_try_at = Media.State.STORED, "", None
+        media.state, media.next_try_at = Media.State.STORED, None
+        media.error_code = media.error_detail = ""
         _save_and_tell(media)
 
 
@@ -352,14 +355,17 @@ def _download(channel: Channel, source: Mapping[str, Any]) -> bytes:
         instance = EvolutionInstance(channel, timeout=FETCH_SECONDS)
         return instance.media(source["evolution"], most_bytes=most)
     except SendError as error:
-        raise _FetchFailed(error.code, final=isinstance(error, Rejected)) from None
+        is_final = isinstance(error, Rejected)
+        raise _FetchFailed(error.code, error.detail, final=is_final) from None
     except EvolutionFailed as error:
-        raise _FetchFailed(error.reason, final=error.code == "too_large") from None
+        is_final = error.code == "too_large"
+        detail = sizes.detail(None, most) if is_final else error.told
+        raise _FetchFailed(error.reason, detail, final=is_final) from None
 
 
 def _note_failure(media: Media, failure: _FetchFailed) -> None:
     media.tries += 1
-    media.error_code = failure.code[:64]
+    media.error_code, media.error_detail = failure.code[:64], failure.detail[:300]
     log.warning("a received file was not fetched", code=failure.code, tries=media.tries)
     if failure.final or media.tries > len(PAUSES):
         media.state, media.next_try_at = Media.State.FAILED, None

@@ -102,6 +102,7 @@ class Media(models.Model):
     tries = models.PositiveSmallIntegerField(default=0)
     next_try_at = models.DateTimeField(null=True, blank=True)
     error_code = models.CharField(max_length=64, blank=True)
+    error_detail = models.CharField(max_length=300, blank=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -242,6 +243,8 @@ class Message(models.Model):
 
     # The provider's id of a received message, or of one that was sent outside Alterna.
     provider_message_id = models.CharField(_("provider message id"), max_length=255, blank=True)
+    # The chat in which WhatsApp Web shows it, as wwebjs-api named it: a number's or an @lid.
+    provider_chat = models.CharField(_("provider chat"), max_length=64, blank=True)
     sent_outside = models.BooleanField(_("sent outside"), default=False)
     # Of a message that a provider told again: the one of ours that it is.
     echo_of = models.ForeignKey(

@@ -19,8 +19,9 @@ from messaging.states import Outcome, Receipt, Route
 
 # Nobody is there, or not who should be: the channel does not work, whatever the message.
 _UNREACHABLE = frozenset(
-    {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "tls_failed"}
-)
+    {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "certificate_refused",
+     "not_tls", "tls_failed"}
+)  # fmt: skip
 # The link to WhatsApp, or the server that keeps it, may be gone: who monitors it checks at once.
 _IN_DOUBT = frozenset({"instance_not_connected", "timeout", "connection_broken"}) | _UNREACHABLE
 

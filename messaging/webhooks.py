@@ -16,6 +16,7 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from psycopg_pool import PoolTimeout
 
+from channels_app import sizes
 from messaging.inbound import receiving
 
 P = ParamSpec("P")
@@ -33,7 +34,6 @@ _DETAILS = {
     "bad_secret": _("The Authorization header has no session's secret."),
     "bad_signature": _("The X-Hub-Signature-256 header was not made with a channel's app secret."),
     "method_not_allowed": _("This address does not take this method."),
-    "too_large": _("The request is too large."),
     "unavailable": _("The event cannot be stored now: send it again."),
     "unreadable": _("The body could not be read to its end."),
     "wrong_instance": _("The secret is that of another instance."),
@@ -45,6 +45,13 @@ def answer(status: int, code: str) -> JsonResponse:
     """Answer a provider; an error has words as well, as everywhere in the API."""
     words = {"detail": str(_DETAILS[code])} if status >= 400 else {}
     return JsonResponse({**words, "code": code}, status=status)
+
+
+def too_large(request: HttpRequest, most: int) -> JsonResponse:
+    """Refuse a body of more than `most` bytes, saying how large it may be."""
+    length = request.headers.get("Content-Length", "")
+    words = sizes.too_large(int(length) if length.isdecimal() else None, most)
+    return JsonResponse({"detail": words, "code": "too_large"}, status=413)
 
 
 @method_decorator(csrf_exempt, name="dispatch")
@@ -84,7 +91,7 @@ class CloudWebhook(Receiver):
         except UnreadablePostError:
             return answer(400, "unreadable")
         if len(body) > MOST_BYTES:
-            return answer(413, "too_large")
+            return too_large(request, MOST_BYTES)
         signature = request.headers.get("X-Hub-Signature-256", "")
         try:
             result = await _in_thread(receiving.receive_cloud)(body, signature)
@@ -103,7 +110,7 @@ class WwebjsWebhook(Receiver):
         except UnreadablePostError:
             return answer(400, "unreadable")
         if len(body) > MOST_WWEBJS_BYTES:
-            return answer(413, "too_large")
+            return too_large(request, MOST_WWEBJS_BYTES)
         key = request.headers.get("x-api-key", "")
         try:
             result = await _in_thread(receiving.receive_wwebjs)(channel_id, body, key)

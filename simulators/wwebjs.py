@@ -12,10 +12,11 @@ script, settings, settle):
 
 - ``GET /_control/sessions`` what every session is doing
 - ``POST /_control/sessions/{id}`` ``{"action": …}``, one of ``ACTIONS``
-- ``POST /_control/restart`` the server is restarted: browsers go, those with a folder come up
-- ``POST /_control/inbound`` a customer writes: ``{"session", "from", "text", "name"}``
-- ``POST /_control/restart`` the whole server dies: ``{"downtime_seconds": 0}``; its sessions must
-  be started again, logins stay
+- ``POST /_control/restart`` the whole server dies: ``{"downtime_seconds": 0}``; browsers go, those
+  with a folder come up again
+- ``POST /_control/inbound`` a customer writes: ``{"session", "from", "text", "name"}``; ``key_id``
+  where another server told of the same message, ``chat`` where WhatsApp Web shows it under a
+  ``…@lid``, ``silent`` to post no callback
 """
 
 from __future__ import annotations
@@ -452,6 +453,10 @@ class WwebjsSimulator(Simulator):
             ack=0,
             dollar=dollar,
         )
+        # An id that the page does not know is ignored (`ignoreQuoteErrors`).
+        quoted = self._find_message(session.id, options.get("quotedMessageId"))
+        if quoted is not None:
+            page.quote(message, quoted)
         entry = self._take(session, chat_id, message, scenario)
         if scenario.answer == "protocol_timeout":
             if scenario.delivery == "yes":
@@ -640,12 +645,17 @@ class WwebjsSimulator(Simulator):
             return _answer({"success": True, "data": self._lookup(argument)})
         if method != "getMessageById":
             raise Refusal(500, f"Method {method} is not implemented")
-        for messages in self._chats.get(id, {}).values():
+        found = self._find_message(id, argument)
+        return _answer({"success": True, **({"data": found} if found is not None else {})})
+
+    def _find_message(self, session_id: str, serialized: Any) -> JsonObject | None:
+        """The message of a session that has exactly this serialised id."""
+        for messages in self._chats.get(session_id, {}).values():
             for message in messages:
                 key = message["id"]
-                if argument in (key.get("_serialized"), key.get("$1")):
-                    return _answer({"success": True, "data": message})
-        return _answer({"success": True})
+                if serialized and serialized in (key.get("_serialized"), key.get("$1")):
+                    return message
+        return None
 
     # -- callbacks ---------------------------------------------------------------------------
 
@@ -704,18 +714,21 @@ class WwebjsSimulator(Simulator):
         order = await control_body(request)
         session_id = str(order.get("session") or next(iter(self.browsers.sessions), ""))
         sender = whatsapp_id(str(order.get("from") or ""))
+        chat = str(order.get("chat") or f"{sender}@c.us")
         if session_id not in self.browsers.sessions or not sender:
             raise ControlError("session must be known and from a customer's number")
         message = page.new_inbound(
             me=self.settings.own_number,
-            sender=sender,
+            chat=chat,
             name=str(order.get("name") or f"Cliente {sender[-4:]}"),
             body=str(order.get("text", "")),
             now=int(time.time()),
+            key=str(order.get("key_id") or ""),
         )
-        self._chat(session_id, f"{sender}@c.us").append(message)
-        self._callback(session_id, "message_create", {"message": message})
-        self._callback(session_id, "message", {"message": message})
+        self._chat(session_id, chat).append(message)
+        if not order.get("silent"):
+            self._callback(session_id, "message_create", {"message": message})
+            self._callback(session_id, "message", {"message": message})
         return _answer({"message": message})
 
 

@@ -206,10 +206,9 @@ def new_message(
     return message
 
 
-def new_inbound(*, me: str, sender: str, name: str, body: str, now: int) -> JsonObject:
-    """A customer's text (``contracts/captures/wwebjs/webhook_events.jsonl``)."""
-    chat = f"{sender}@c.us"
-    key = secrets.token_hex(16).upper()
+def new_inbound(*, me: str, chat: str, name: str, body: str, now: int, key: str = "") -> JsonObject:
+    """A customer's text in this chat (``contracts/captures/wwebjs/webhook_events.jsonl``)."""
+    key = key or secrets.token_hex(16).upper()
     message_id = {
         "fromMe": False,
         "remote": chat,
@@ -249,6 +248,16 @@ def new_inbound(*, me: str, sender: str, name: str, body: str, now: int) -> Json
         "groupMentions": [],
         "isGif": False,
         "links": [],
+    }
+
+
+def quote(message: JsonObject, quoted: JsonObject) -> None:
+    """Make a message the reply to another one (whatsapp-web.js: `hasQuotedMsg`, `_data`)."""
+    message["hasQuotedMsg"] = True
+    message["_data"] |= {
+        "quotedStanzaID": quoted["id"]["id"],
+        "quotedParticipant": wid(quoted["from"]),
+        "quotedMsg": {"type": quoted["type"], "body": quoted["body"]},
     }
 
 

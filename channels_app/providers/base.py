@@ -32,13 +32,26 @@ class OutboundFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Quote:
+    """The message that a reply quotes, in the terms of the provider that sends the reply.
+
+    `id` is a wamid for the Cloud API, WhatsApp's own key id for the others. `from_us`: our number
+    wrote it. `chat` is the chat in which WhatsApp Web shows it, "" where that is not known.
+    """
+
+    id: str
+    from_us: bool
+    chat: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OutboundMessage:
     """A message as every provider understands it.
 
     `reference` is ours and comes back in the provider's events where it can. `to` is E.164 with
     the plus sign. `message_id` is the id that the message is to have, where the provider lets us
     choose one. `content` is the object named after the type, in the Cloud API's own shape;
-    `text` is the body of a text message. `reply_to` is the provider's id of the quoted message.
+    `text` is the body of a text message. `quote` is the message that this one replies to.
     `file` is the one of an image, video, audio, document or sticker that is kept here; without it
     `content` has a public "link".
     """
@@ -48,7 +61,7 @@ class OutboundMessage:
     type: str = "text"
     text: str = ""
     content: Mapping[str, Any] = field(default_factory=dict)
-    reply_to: str | None = None
+    quote: Quote | None = None
     message_id: str = ""
     file: OutboundFile | None = None
 
@@ -58,13 +71,15 @@ class Accepted:
     """The provider took the message. This is not a delivery.
 
     `provider_message_id` is None where the provider took it without telling an id
-    (contracts/wwebjs-api.md §3). `recipient_id` is the address that the provider really used.
-    `took_our_id` says whether the message got the id that we had chosen; None where none was sent.
+    (contracts/wwebjs-api.md §3). `recipient_id` is the address that the provider really used, `lid`
+    WhatsApp's hidden id of the same person where the answer named it. `took_our_id` says whether
+    the message got the id that we had chosen; None where none was sent.
     """
 
     provider_message_id: str | None
     recipient_id: str | None = None
     took_our_id: bool | None = None
+    lid: str = ""
 
 
 class SendError(Exception):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from channels_app import sizes
 from channels_app.models import DEFAULT_GRAPH_URL, DEFAULT_GRAPH_VERSION, Channel
 from channels_app.providers import cloud_errors, files, http
 from channels_app.providers.base import (
@@ -128,6 +129,9 @@ class CloudProvider:
                 timeout=self._timeout,
             )
             url = read_media_url(told, secrets=(self._token,), secure=self._base[:8] == "https://")
+            size = _file_size(told)
+            if size is not None and size > most_bytes:
+                raise failure(Rejected, "too_large", sizes.detail(size, most_bytes))
             answer = http.request(
                 "GET",
                 url,
@@ -138,7 +142,7 @@ class CloudProvider:
         except http.RequestFailed as error:
             raise failure(Transient, error.reason, error.detail) from None
         if answer.truncated:
-            raise failure(Rejected, "too_large")
+            raise failure(Rejected, "too_large", sizes.detail(answer.length, most_bytes))
         if answer.status != 200:
             # A 404 is an address that has ended: the next try asks for a new one.
             raise failure(Transient, "download_failed", f"HTTP {answer.status}")
@@ -210,8 +214,8 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
         body[message.type] = _object(message)
     else:
         raise failure(Rejected, "unsupported_type", message.type)
-    if message.reply_to and message.type != "reaction":
-        body["context"] = {"message_id": message.reply_to}
+    if message.quote is not None and message.type != "reaction":
+        body["context"] = {"message_id": message.quote.id}
     return body
 
 
@@ -272,6 +276,14 @@ def read_media_url(answer: http.Answer, *, secure: bool, secrets: tuple[str, ...
             return url
         raise failure(Rejected, "wrong_address")
     raise _never_sent(answer, body, "download_failed", secrets=secrets)
+
+
+def _file_size(answer: http.Answer) -> int | None:
+    """The size of a file in bytes as Meta tells it beside the address, None where it does not."""
+    size = (answer.json_object() or {}).get("file_size")
+    if isinstance(size, str) and size.isdecimal():
+        size = int(size)
+    return size if isinstance(size, int) and not isinstance(size, bool) else None
 
 
 def _never_sent(
@@ -363,17 +375,23 @@ def _number_report(body: Mapping[str, Any], *, secrets: tuple[str, ...]) -> Conn
     number = text("display_phone_number")
     if not number:
         return ConnectionReport(False, "wrong_address")
-    coexistence = body.get("is_on_biz_app") is True
+    # Meta leaves the field out for some accounts: then nothing is known of the app.
+    on_app = body.get("is_on_biz_app")
+    code, coexistence = "number_answers", "unknown"
+    if isinstance(on_app, bool):
+        code, coexistence = (
+            ("number_in_coexistence", "yes") if on_app else ("number_on_cloud_only", "no")
+        )
     name = text("verified_name")
     return ConnectionReport(
         True,
-        "number_in_coexistence" if coexistence else "number_on_cloud_only",
+        code,
         f"{number} · {name}" if name else number,
         {
             "display_phone_number": number,
             "verified_name": name,
             "quality_rating": text("quality_rating"),
             "platform_type": text("platform_type"),
-            "coexistence": "yes" if coexistence else "no",
+            "coexistence": coexistence,
         },
     )

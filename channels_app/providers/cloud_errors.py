@@ -19,6 +19,7 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
+from channels_app import sizes
 from channels_app.providers.base import SendError
 
 Text = str | Promise
@@ -242,7 +243,9 @@ _WORDS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("connection_refused", _("The server refused the connection"), _R, _RETRY, _NOT_SENT),
     ("connect_timeout", _("The server could not be reached in time"), _R, _RETRY, _NOT_SENT),
     ("unreachable", _("The server cannot be reached"), _R, _RETRY, _NOT_SENT),
-    ("tls_failed", _("No secure connection: the certificate was refused"), _R, _RETRY, _NOT_SENT),
+    ("certificate_refused", _("The server's certificate cannot be trusted"), _R, _RETRY, _NOT_SENT),
+    ("not_tls", _("The server does not speak HTTPS at this address"), _R, _RETRY, _NOT_SENT),
+    ("tls_failed", _("The secure connection could not be established"), _R, _RETRY, _NOT_SENT),
     ("invalid_address", _("The address or a key cannot be used in a request"), _C, _ALARM, _SETUP),
     ("timeout", _("The provider did not answer in time"), _P, _RETRY, _UNPROVEN),
     ("connection_broken", _("The connection broke before the answer"), _P, _RETRY, _UNPROVEN),
@@ -267,7 +270,7 @@ _WORDS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("unsupported_type", _("This kind of message cannot be sent this way"), _P, _ONCE, _OTHER_WAY),
     ("invalid_content", _("The message has nothing to send"), _P, _NEVER,
      _("No other way has more to send.")),
-    ("too_large", _("The message is too large for the provider"), _P, _ONCE, _OTHER_WAY),
+    ("too_large", _("The message or its file is too large"), _P, _ONCE, _OTHER_WAY),
     ("upload_failed", _("The file could not be uploaded"), _R, _RETRY, _NOT_SENT),
     ("download_failed", _("The file could not be fetched"), _R, _RETRY, _NOT_SENT),
     ("file_missing", _("The file is not there any more"), _P, _NEVER,
@@ -378,7 +381,12 @@ _OWN_DETAILS = frozenset(
 
 def stored_detail(detail: str) -> str:
     """Return the details of a failure: our own in the reader's language, others as they are."""
-    return gettext(detail) if detail in _OWN_DETAILS else detail
+    return gettext(detail) if detail in _OWN_DETAILS else sizes.in_units(detail) or detail
+
+
+def is_ours(detail: str) -> bool:
+    """Whether the details of a failure are words of ours, and not the provider's own."""
+    return detail in _OWN_DETAILS or sizes.in_units(detail) is not None
 
 
 def failure(

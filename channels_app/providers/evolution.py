@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from channels_app.models import Channel
@@ -59,10 +60,12 @@ class EvolutionProvider:
         if not (self._base and self._key and self._instance):
             raise failure(Rejected, "not_configured")
         path, timeout = "/message/sendText/{instance}", self._timeout
+        size: int | None = None
         if message.type in _FILE_TYPES:
             number = _number(message)
             file = files.file_of(message)
             path, body = file_request(message, number, file, files.read_base64(file))
+            size = file.size
             timeout += files.seconds_for(file)
         elif message.type in ("location", "contacts"):
             path, body = object_request(message)
@@ -75,7 +78,7 @@ class EvolutionProvider:
             raise failure(kind, error.reason, error.detail) from None
         except http.NoAnswer as error:
             raise failure(Unknown, error.reason, error.detail) from None
-        accepted = read_answer(answer, secrets=(self._key,))
+        accepted = files.with_size(partial(read_answer, answer, secrets=(self._key,)), size)
         if not body.get("messageId"):
             return accepted
         # Older servers ignore it (§10): only the answer proves that it was taken.
@@ -266,10 +269,10 @@ def _own_id(message: OutboundMessage) -> dict[str, str]:
 
 
 def _quote(message: OutboundMessage) -> dict[str, Any]:
-    # An id that the instance does not know is ignored; one of the official API never is known.
-    if message.reply_to and not message.reply_to.startswith("wamid."):
-        return {"quoted": {"key": {"id": message.reply_to}}}
-    return {}
+    # An id that the instance does not know is ignored; it knows WhatsApp's own, never a wamid.
+    if message.quote is None or message.quote.id.startswith("wamid."):
+        return {}
+    return {"quoted": {"key": {"id": message.quote.id}}}
 
 
 def read_answer(answer: http.Answer, *, secrets: tuple[str, ...] = ()) -> Accepted:

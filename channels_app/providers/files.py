@@ -11,11 +11,16 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
+from typing import TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
+from channels_app import sizes
 from channels_app.providers import http, media_types
 from channels_app.providers.base import OutboundFile, OutboundMessage, Rejected, Transient
 from channels_app.providers.cloud_errors import failure
+
+T = TypeVar("T")
 
 LINK_SECONDS = 30.0
 MOST_REDIRECTS = 3
@@ -65,18 +70,30 @@ def fetch_link(link: str, *, type_: str, filename: object = None) -> OutboundFil
     answer = _get(link, limit)
     data = answer.body
     if answer.truncated:
-        raise failure(Rejected, "too_large")
+        raise failure(Rejected, "too_large", sizes.detail(answer.length, limit))
     name = filename if isinstance(filename, str) and filename else _name_in(link)
     looked = media_types.LOOKED_AT
     mime_type = media_types.sniff(data[:looked], data[-looked:], filename=name)
     if not media_types.takes(type_, mime_type, len(data)):
-        raise failure(Rejected, "link_refused", f"{mime_type}, {len(data)} bytes")
+        raise failure(Rejected, "link_refused", mime_type if data else sizes.detail(0, None))
     return OutboundFile(
         mime_type=mime_type,
         filename=media_types.safe_filename(name, mime_type),
         size=len(data),
         open=lambda: io.BytesIO(data),
     )
+
+
+def with_size(read: Callable[[], T], size: int | None) -> T:
+    """Return what `read` returns; have its "too_large" say the size of the file that was sent."""
+    try:
+        return read()
+    except Rejected as error:
+        if error.code == "too_large" and size is not None:
+            raise failure(
+                Rejected, error.code, sizes.detail(size, None), http_status=error.http_status
+            ) from None
+        raise
 
 
 def _get(link: str, limit: int) -> http.Answer:

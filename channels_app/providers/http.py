@@ -77,8 +77,9 @@ class RequestFailed(Exception):
 class NotSent(RequestFailed):
     """Nothing of the request has left us.
 
-    `reason` is one of dns_failed, connection_refused, connect_timeout, tls_failed, unreachable,
-    not_public, invalid_address.
+    `reason` is one of dns_failed, connection_refused, connect_timeout, certificate_refused,
+    not_tls (the server does not speak it), tls_failed (any other end of the handshake),
+    unreachable, not_public, invalid_address.
     """
 
 
@@ -97,6 +98,12 @@ class Answer:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     truncated: bool = False
+
+    @property
+    def length(self) -> int | None:
+        """The length of the whole body in bytes, as far as the server announced it."""
+        given = self.headers.get("Content-Length", "")
+        return int(given) if given.isdecimal() else None
 
     def json(self) -> Any:
         """The decoded body, or `NO_JSON`. Never raises."""
@@ -154,7 +161,7 @@ def request(
         )
         failure = None
     except (requests.RequestException, HTTPError, http.client.HTTPException, OSError) as error:
-        failure = _failure(error, left=exchange.left)
+        failure = _failure(error, left=exchange.left, secure=base[:6].lower() == "https:")
     except ValueError as error:  # a header or an address that cannot be written
         failure = (
             NoAnswer("not_http", type(error).__name__)
@@ -436,7 +443,7 @@ os.register_at_fork(after_in_child=_adapter.cache_clear)
 # -- what went wrong ------------------------------------------------------------------------------
 
 
-def _failure(error: BaseException, *, left: bool) -> RequestFailed:
+def _failure(error: BaseException, *, left: bool, secure: bool = False) -> RequestFailed:
     chain = list(_chain(error))
     if left:
         if _first(chain, TimeoutError, urllib3.exceptions.TimeoutError):
@@ -450,7 +457,10 @@ def _failure(error: BaseException, *, left: bool) -> RequestFailed:
         return NotSent("not_public", "not an address of the internet")
     if found := _first(chain, socket.gaierror, NameResolutionError):
         return NotSent("dns_failed", _describe([found]))
-    if found := _first(chain, ssl.SSLError, ssl.CertificateError, urllib3.exceptions.SSLError):
+    if reason := _tls_reason(chain):
+        return NotSent(reason, _describe(chain))
+    if secure and _first(chain, ConnectionResetError):
+        # Nothing was written yet but the handshake.
         return NotSent("tls_failed", _describe(chain))
     # urllib3's own class of that name is also the parent of its "connection refused".
     if _first(chain, TimeoutError):
@@ -460,6 +470,24 @@ def _failure(error: BaseException, *, left: bool) -> RequestFailed:
     if _first(chain, ValueError):
         return NotSent("invalid_address", type(error).__name__)
     return NotSent("unreachable", _describe(chain))
+
+
+# What OpenSSL says where the other side does not speak TLS at all.
+_NOT_TLS = frozenset(
+    {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL",
+     "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
+)  # fmt: skip
+
+
+def _tls_reason(chain: list[BaseException]) -> str | None:
+    """Return the word for a failed handshake; None where it is no TLS that failed."""
+    # A certificate's own error, or a name that does not match it.
+    if _first(chain, ssl.SSLCertVerificationError):
+        return "certificate_refused"
+    found = _first(chain, ssl.SSLError)
+    if isinstance(found, ssl.SSLError):
+        return "not_tls" if found.reason in _NOT_TLS else "tls_failed"
+    return "tls_failed" if _first(chain, urllib3.exceptions.SSLError) else None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -28,6 +29,7 @@ from channels_app.providers.base import (
     ConnectionReport,
     OutboundFile,
     OutboundMessage,
+    Quote,
     Rejected,
     SendError,
     Transient,
@@ -95,6 +97,9 @@ _PREFIX = re.compile(
 )
 # WhatsApp's word for too many queries. A look-up that gets it has sent nothing; a send may have.
 _RATE_LIMITED = "rate-overlimit"
+# The short id of a message; with anything else in it the server could misread the whole.
+_LID = re.compile(r"[0-9]{1,32}@lid")
+_KEY_ID = re.compile(r"(?!wamid\.)[0-9A-Za-z.-]{4,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +135,18 @@ class WwebjsProvider:
         if not digits:
             raise failure(Rejected, "invalid_recipient")
         timeout = self._timeout
+        size: int | None = None
         if message.type in _FILE_TYPES:
             file = files.file_of(message)
             payload = file_body(message, file, files.read_base64(file))
             timeout += files.seconds_for(file)
+            size = file.size
         else:
             payload = request_body(message)
         try:
-            return self._send(digits, payload, timeout)
+            return self._send(digits, payload, message.quote, timeout, size)
         except (Transient, Unknown) as error:
-            if error.code in _SIGNS_OF_TROUBLE:
+            if error.code in _SIGNS_OF_TROUBLE or error.code in session_states.SERVER_ABSENCES:
                 self._have_session_asked()
             raise
 
@@ -154,12 +161,30 @@ class WwebjsProvider:
         except (DatabaseProblem, ProcrastinateException) as error:
             log.warning("the session is asked at its next turn", error=type(error).__name__)
 
-    def _send(self, digits: str, payload: Mapping[str, Any], timeout: float) -> Accepted:
-        """Send to the form of the number that is remembered, else to the one that is looked up."""
+    def _send(
+        self,
+        digits: str,
+        payload: Mapping[str, Any],
+        quote: Quote | None,
+        timeout: float,
+        size: int | None,
+    ) -> Accepted:
+        """Send to the form of the number that is remembered, else to the one that is looked up.
+
+        `size` is that of the file in the payload.
+        """
+
+        def send_to(chat_id: str) -> Accepted:
+            lid = known_numbers.lid_of(self._channel, digits) if quote is not None else ""
+            body = with_quote(payload, quote, chat_id=chat_id, lid=lid)
+            return files.with_size(partial(self._send_to, chat_id, body, timeout), size)
+
         known = known_numbers.recall(self._channel, digits)
         if known is not None:
             try:
-                return self._send_to(known, payload, timeout)
+                accepted = send_to(known)
+                known_numbers.note_lid(self._channel, digits, accepted.lid)
+                return accepted
             except Rejected as error:
                 known_numbers.forget(self._channel, digits)
                 # Certainly not sent: the number may have another form by now.
@@ -169,16 +194,17 @@ class WwebjsProvider:
                 known_numbers.forget(self._channel, digits)
                 raise
         chat_id = self._chat_id(digits)
-        accepted = self._send_to(chat_id, payload, timeout)
+        accepted = send_to(chat_id)
         known_numbers.remember(self._channel, digits, chat_id)
+        known_numbers.note_lid(self._channel, digits, accepted.lid)
         return accepted
 
-    def _send_to(self, chat_id: str, payload: Mapping[str, Any], timeout: float) -> Accepted:
+    def _send_to(self, chat_id: str, body: Mapping[str, Any], timeout: float) -> Accepted:
         try:
             answer = self._request(
                 "POST",
                 "/client/sendMessage/{session}",
-                json={"chatId": chat_id, **payload},
+                json=body,
                 timeout=timeout,
             )
         except http.NotSent as error:
@@ -302,7 +328,7 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
 
     Text, a location and a single contact can be said in it; raises Rejected for the rest.
     """
-    options = _options(message)
+    options = dict(SEND_OPTIONS)
     content: Any = message.content
     if message.type == "text":
         if not message.text:
@@ -322,7 +348,7 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
 
 def file_body(message: OutboundMessage, file: OutboundFile, data: str) -> dict[str, Any]:
     """Return the JSON that sends a file, `data` being its base64 (§3, capture 341). Pure."""
-    options = _options(message)
+    options = dict(SEND_OPTIONS)
     content = message.content if isinstance(message.content, Mapping) else {}
     if content.get("caption"):
         options["caption"] = content["caption"]
@@ -341,12 +367,21 @@ def file_body(message: OutboundMessage, file: OutboundFile, data: str) -> dict[s
     return {"contentType": "MessageMedia", "content": media, "options": options}
 
 
-def _options(message: OutboundMessage) -> dict[str, Any]:
-    options = dict(SEND_OPTIONS)
-    # Only an id of this provider's own can be quoted; the server ignores one it does not know.
-    if message.reply_to and re.match(r"(true|false)_", message.reply_to):
-        options["quotedMessageId"] = message.reply_to
-    return options
+def with_quote(
+    payload: Mapping[str, Any], quote: Quote | None, *, chat_id: str, lid: str = ""
+) -> dict[str, Any]:
+    """Return the JSON of a send to this chat, with the id of the quoted message (§7.6). Pure.
+
+    WhatsApp Web names a message by the chat it stands in: as that was told with the message; else
+    the person's `@lid` where it is known, under which newer accounts have their chats; else the
+    chat that is written to. The server ignores an id that it does not know.
+    """
+    body = {"chatId": chat_id, **payload}
+    if quote is not None and _KEY_ID.fullmatch(quote.id):
+        side = "true" if quote.from_us else "false"
+        quoted = f"{side}_{quote.chat or lid or chat_id}_{quote.id}"
+        body["options"] = {**payload.get("options", {}), "quotedMessageId": quoted}
+    return body
 
 
 def _only_contact(content: Any) -> str | None:
@@ -405,7 +440,7 @@ def read_answer(answer: http.Answer, chat_id: str, *, secrets: tuple[str, ...] =
             queued = failure(Unknown, "only_queued", http_status=200)
             queued.provider_message_id = message_id
             raise queued
-        return Accepted(message_id, chat_id)
+        return Accepted(message_id, chat_id, lid=_other_lid(message, chat_id))
     raise _read_refusal(answer, body, secrets=secrets)
 
 
@@ -434,6 +469,14 @@ def short_id(value: object) -> str | None:
     # true_<chat>_<short id>, and in groups one more part for the participant
     parts = serialized.split("_")
     return http.safe_id(parts[2]) if len(parts) >= 3 else serialized
+
+
+def _other_lid(message: Mapping[str, Any], chat_id: str) -> str:
+    """The `@lid` that the answer gives for the chat that was written to, "" for none (§7.5)."""
+    id_ = message.get("id")
+    chat = id_.get("remote") if isinstance(id_, Mapping) else None
+    chat = chat if isinstance(chat, str) else message.get("to")
+    return chat if isinstance(chat, str) and chat != chat_id and _LID.fullmatch(chat) else ""
 
 
 def _chat_id_of(result: object) -> str | None:

@@ -19,6 +19,12 @@ def in_words(stored: str) -> str:
 
 
 @register.filter
+def own_side(stored: str) -> str:
+    """Leave out what concerns the fallback: its own state stands beside it."""
+    return session_words.own_side(stored)
+
+
+@register.filter
 def summary(report: ConnectionReport) -> str:
     """Return what a test of the connection found, in one sentence."""
     return session_words.summary(report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 from rest_framework import exceptions, parsers, status
 
@@ -35,5 +36,11 @@ class UploadParser(parsers.MultiPartParser):
         except ValueError:
             length = 0
         if length > media_types.MOST_BYTES + ROOM:
-            raise TooLarge(_("The file is larger than any that WhatsApp takes."))
+            raise TooLarge(
+                _("The upload has %(size)s; WhatsApp takes at most %(most)s.")
+                % {
+                    "size": filesizeformat(length),
+                    "most": filesizeformat(media_types.MOST_BYTES),
+                }
+            )
         return super().parse(stream, media_type, parser_context)

@@ -15,7 +15,18 @@ from channels_app import wwebjs_session
 from channels_app.models import Channel
 from channels_app.providers.base import Rejected, SendError
 from channels_app.providers.cloud import UPLOAD_GONE
-from messaging import amendments, attempts, calls, contacts, live, media, pending, phones, states
+from messaging import (
+    amendments,
+    attempts,
+    calls,
+    contacts,
+    live,
+    media,
+    pending,
+    phones,
+    quotes,
+    states,
+)
 from messaging.amendments import Amendment
 from messaging.inbound import cloud, echoes, evolution, wwebjs
 from messaging.inbound.events import (
@@ -234,6 +245,7 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         text=event.text,
         content=dict(event.content),
         provider_message_id=event.provider_message_id,
+        provider_chat=event.chat[:64],
         sent_outside=event.outgoing,
         echo_of=original,
         # A clock that runs ahead would keep the message at the end of the conversation.
@@ -348,11 +360,10 @@ def _outside_route(channel: Channel) -> Route | None:
 def _quoted(conversation: Conversation, provider_message_id: str) -> Message | None:
     if not provider_message_id:
         return None
-    found = conversation.messages.filter(provider_message_id=provider_message_id).first()
-    return (
-        found
-        or conversation.messages.filter(attempts__provider_message_id=provider_message_id).first()
-    )
+    # What the fallback sent from the same number is known by the key id inside of Meta's id.
+    names = {provider_message_id, quotes.key_id(provider_message_id) or provider_message_id}
+    found = conversation.messages.filter(provider_message_id__in=names).first()
+    return found or conversation.messages.filter(attempts__provider_message_id__in=names).first()
 
 
 # What each kind of event does; floors above add their own. What has no handler is only counted.

@@ -44,7 +44,8 @@ class MessageEvent:
 
     `phone_number` is the customer's, E.164; empty where the provider tells only `user_id`.
     `stored` names its file in our storage, where it came along (`inbound.media`). `history` says
-    that it was exchanged before the phone was linked, and came with the link.
+    that it was exchanged before the phone was linked, and came with the link. `chat` is the chat in
+    which WhatsApp Web shows it, "" where the provider tells none.
     """
 
     channel_key: str
@@ -60,6 +61,7 @@ class MessageEvent:
     outgoing: bool = False
     stored: str = ""
     history: bool = False
+    chat: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,7 @@ def _message(
         content=_place(message) if known == "location" else {},
         reply_to=quoted[:255] if isinstance(quoted, str) else "",
         outgoing=outgoing,
+        chat=_chat(message, address),
     )
 
 
@@ -181,6 +182,13 @@ def _person(address: str) -> tuple[str, str]:
     if server in ("c.us", "s.whatsapp.net") and _DIGITS.fullmatch(user):
         return f"+{user}", ""
     return ("", address) if server == "lid" and _DIGITS.fullmatch(user) else ("", "")
+
+
+def _chat(message: Mapping[str, Any], address: str) -> str:
+    """The chat that a message's own id names, else the customer's address; "" for no person's."""
+    chat = _mapping(message.get("id")).get("remote")
+    chat = _address(chat) or _address(message.get(address))
+    return chat if any(_person(chat)) else ""
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

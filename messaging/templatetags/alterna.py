@@ -12,6 +12,7 @@ from django.templatetags.static import static
 from django.utils import formats, timezone
 from django.utils.html import format_html, json_script
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import to_locale
 
@@ -107,9 +108,47 @@ def problem(of: Message | DeliveryAttempt) -> str:
 
 
 @register.filter
+def refusals(message: Message) -> list[tuple[str, str]]:
+    """Return why each route of the present round failed: its name and the latest reason.
+
+    A fallback's own refusal must not hide behind that of the official API, nor the other way round.
+    """
+    latest: dict[str, DeliveryAttempt] = {}
+    for attempt in message.attempts.all():
+        if attempt.round == message.round and problem(attempt):
+            latest[attempt.route] = attempt
+    names = {Message.Route.OFFICIAL: capfirst(Message.Route.OFFICIAL.label)}
+    return [
+        (str(names.get(Message.Route(a.route)) or a.get_route_display()), _with_detail(a))
+        for a in latest.values()
+    ]
+
+
+def _with_detail(attempt: DeliveryAttempt) -> str:
+    """The reason of a fallback is mostly a word of ours: what the server said explains it."""
+    reason, said = problem(attempt), attempt.error_detail[:200]
+    if attempt.route not in GLOBE_ROUTES or not said or said in reason:
+        return reason
+    words = cloud_errors.stored_detail(said)
+    return f"{reason}: {words if cloud_errors.is_ours(said) else f'“{words}”'}"
+
+
+@register.filter
 def detail(of: DeliveryAttempt) -> str:
-    """Return what was said besides the error; a provider's own words are not translated."""
-    return cloud_errors.stored_detail(of.error_detail)
+    """Return what was said besides the error: ours translated, a provider's own words in quotes."""
+    said = of.error_detail
+    return cloud_errors.stored_detail(said) if cloud_errors.is_ours(said) else f"“{said}”"
+
+
+@register.filter
+def file_problem(media: Media) -> str:
+    """Say why a file could not be fetched, with what was said besides."""
+    title = code_title(media.error_code)
+    said = media.error_detail
+    if not said:
+        return title
+    words = cloud_errors.stored_detail(said)
+    return f"{title}: {words if cloud_errors.is_ours(said) else f'“{words}”'}"
 
 
 @register.filter
@@ -398,7 +437,7 @@ def interface_texts() -> SafeString:
             "tooLong": _("At most {max} characters."),
             "uploading": _("Uploading {name}: {percent}%"),
             "uploadFailed": _("{name} could not be uploaded. Try again."),
-            "tooLarge": _("{name} is too large: WhatsApp takes at most 100 MB."),
+            "tooLarge": _("{name} has {size}: WhatsApp takes at most {most}."),
             "removeFile": _("Remove {name}"),
             "offline": _("The server cannot be reached. Your text is kept; try again."),
         },

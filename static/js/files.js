@@ -5,6 +5,8 @@ const texts = JSON.parse(document.getElementById("interface-texts").textContent)
 const MOST_BYTES = 100 * 1024 * 1024;
 const CAPTIONED = ["image", "video", "document"];
 
+const inUnits = (bytes) => `${(bytes / 1024 ** 2).toLocaleString(document.documentElement.lang, { maximumFractionDigits: 1 })} MB`;
+
 class Files {
   constructor(form) {
     this.form = form;
@@ -58,7 +60,7 @@ class Files {
       this.waiting.push({ file, item: this.draw(file), uploaded: null, keys: new Map() });
     }
     const large = [...files].find((file) => file.size > MOST_BYTES);
-    if (large) this.say(texts.tooLarge.replace("{name}", large.name));
+    if (large) this.say(texts.tooLarge.replace("{name}", large.name).replace("{size}", inUnits(large.size)).replace("{most}", inUnits(MOST_BYTES)));
     this.list.hidden = !this.waiting.length;
     this.text.focus();
   }

@@ -83,7 +83,7 @@ def test_a_channel_is_made_with_the_defaults_of_the_contract(api: APIClient) -> 
         "fallback_despite_limits": False,
         "messages_per_second": 80,
         "fallback_for": [],
-        "coexistence": False,
+        "coexistence": None,
         "evolution_url": "",
         "evolution_api_key_set": False,
         "instance_name": "",
@@ -94,6 +94,8 @@ def test_a_channel_is_made_with_the_defaults_of_the_contract(api: APIClient) -> 
         "breaker_opened_at": None,
         "breaker_code": "",
         "new_chats_stopped_until": None,
+        "new_chats_lifted_at": None,
+        "new_chats_lifted_by": None,
     }
     assert body["wwebjs_api_key_set"] is False
 

@@ -11,7 +11,7 @@ import pytest
 from django.utils import translation
 
 from channels_app.providers import cloud_errors, http
-from channels_app.providers.base import Accepted, Rejected, SendError, Transient, Unknown
+from channels_app.providers.base import Accepted, Quote, Rejected, SendError, Transient, Unknown
 from channels_app.providers.cloud import CloudProvider, read_answer, request_body
 from simulators.base import RunningApp, run_in_thread
 from simulators.graph import GraphNumber, GraphSettings, GraphSimulator
@@ -34,7 +34,7 @@ Start = Callable[[Script], RawServer]
 
 
 def test_a_text_has_the_shape_of_the_contract() -> None:
-    assert request_body(text_message(reply_to="wamid.q")) == {
+    assert request_body(text_message(quote=Quote("wamid.q", from_us=False))) == {
         "messaging_product": "whatsapp",
         "recipient_type": "individual",
         "to": "+5511988887777",
@@ -69,7 +69,9 @@ def test_the_number_always_has_its_plus_sign(to: str) -> None:
     ],
 )
 def test_every_other_type_is_the_object_named_after_it(type_: str, content: dict[str, Any]) -> None:
-    body = request_body(text_message(type=type_, text="", content=content, reply_to="wamid.q"))
+    body = request_body(
+        text_message(type=type_, text="", content=content, quote=Quote("wamid.q", from_us=False))
+    )
     assert (body["type"], body[type_], "text" in body) == (type_, content, False)
     assert body["context"] == {"message_id": "wamid.q"}
 
@@ -83,7 +85,9 @@ def test_contacts_are_a_list_given_bare_or_in_an_object() -> None:
 
 def test_a_reaction_names_its_message_itself() -> None:
     content = {"message_id": "wamid.q", "emoji": "😀"}
-    body = request_body(text_message(type="reaction", content=content, reply_to="wamid.other"))
+    body = request_body(
+        text_message(type="reaction", content=content, quote=Quote("wamid.other", from_us=False))
+    )
     assert body["reaction"] == content
     assert "context" not in body
 
@@ -413,6 +417,13 @@ def test_the_check_tells_a_pure_cloud_number(graph: Graph) -> None:
     assert report.ok
     assert report.details["coexistence"] == "no"
     assert "from another number" in in_english(report)
+
+
+def test_an_answer_without_the_field_leaves_coexistence_unknown(raw_server: Start) -> None:
+    server = raw_server(lambda conn, n: respond(conn, b'{"display_phone_number":"+55 11"}'))
+    report = CloudProvider(official(server.url)).check()
+    assert (report.ok, report.code) == (True, "number_answers")
+    assert report.details["coexistence"] == "unknown"
 
 
 def test_the_check_says_what_meta_refused(graph: Graph) -> None:

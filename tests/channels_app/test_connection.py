@@ -106,6 +106,21 @@ def test_a_number_in_coexistence_sends_twenty_a_second_at_most(raw_server: Start
 
 
 @pytest.mark.django_db
+def test_a_number_of_which_meta_tells_nothing_is_neither_in_coexistence_nor_out_of_it(
+    raw_server: Start,
+) -> None:
+    answers = [NUMBER.replace(b"}", b',"is_on_biz_app":false}'), NUMBER]
+    server = raw_server(lambda conn, n: respond(conn, answers.pop(0)))
+    channel = official(server.url)
+    channel.save()
+    assert channel.coexistence is None
+    for expected in (False, None):
+        run_test(channel)
+        channel.refresh_from_db()
+        assert channel.coexistence is expected
+
+
+@pytest.mark.django_db
 def test_a_fallback_that_does_not_work_is_named_but_does_not_condemn_the_channel(
     raw_server: Start,
 ) -> None:

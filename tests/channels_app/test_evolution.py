@@ -13,7 +13,7 @@ import requests
 from django.utils import translation
 
 from channels_app.providers import http
-from channels_app.providers.base import Accepted, Rejected, SendError, Transient, Unknown
+from channels_app.providers.base import Accepted, Quote, Rejected, SendError, Transient, Unknown
 from channels_app.providers.evolution import (
     EvolutionProvider,
     error_message,
@@ -221,8 +221,10 @@ def test_a_text_has_the_shape_of_the_contract() -> None:
 
 
 def test_only_an_id_of_its_own_is_quoted() -> None:
-    assert request_body(text_message(reply_to="3EB0AA"))["quoted"] == {"key": {"id": "3EB0AA"}}
-    assert "quoted" not in request_body(text_message(reply_to="wamid.AA"))
+    assert request_body(text_message(quote=Quote("3EB0AA", from_us=False)))["quoted"] == {
+        "key": {"id": "3EB0AA"}
+    }
+    assert "quoted" not in request_body(text_message(quote=Quote("wamid.AA", from_us=False)))
 
 
 def test_a_location_always_has_the_name_and_address_that_the_server_wants() -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from channels_app.providers import http
+from channels_app.providers.cloud_errors import title_for
 from tests.channels_app.conftest import RawServer, Script, reset, respond
 
 Start = Callable[[Script], RawServer]
@@ -292,7 +294,7 @@ def tls_port(certificate: Path) -> Iterator[int]:
 def test_a_certificate_that_nobody_vouches_for_is_not_sent(tls_port: int) -> None:
     with pytest.raises(http.NotSent) as caught:
         get(f"https://localhost:{tls_port}")
-    assert caught.value.reason == "tls_failed"
+    assert caught.value.reason == "certificate_refused"
     assert "self-signed" in caught.value.detail
 
 
@@ -301,7 +303,7 @@ def test_a_good_certificate_is_accepted_and_another_name_is_not(
 ) -> None:
     monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(certificate))
     assert get(f"https://localhost:{tls_port}").json() == "over TLS"
-    assert not_sent(f"https://127.0.0.1:{tls_port}") == "tls_failed"
+    assert not_sent(f"https://127.0.0.1:{tls_port}") == "certificate_refused"
 
 
 def test_a_server_without_tls_behind_https_is_not_sent(raw_server: Start) -> None:
@@ -315,9 +317,33 @@ def test_a_server_without_tls_behind_https_is_not_sent(raw_server: Start) -> Non
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
+    assert not_sent(f"https://127.0.0.1:{listener.getsockname()[1]}") == "not_tls"
+    thread.join(5)
+    listener.close()
+
+
+@pytest.mark.parametrize("linger", [None, 0])
+def test_a_handshake_that_is_broken_off_does_not_blame_the_certificate(linger: int | None) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        conn, _ = listener.accept()
+        conn.recv(65536)
+        if linger is not None:  # closed with a reset
+            conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, linger))
+        conn.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
     assert not_sent(f"https://127.0.0.1:{listener.getsockname()[1]}") == "tls_failed"
     thread.join(5)
     listener.close()
+
+
+def test_each_end_of_a_handshake_has_words_of_its_own() -> None:
+    words = {str(title_for(code)) for code in ("certificate_refused", "not_tls", "tls_failed")}
+    assert len(words) == 3
+    assert sum("certificate" in text for text in words) == 1
 
 
 # -- it may have arrived --------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from channels_app.providers import http
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
+    Quote,
     Rejected,
     SendError,
     Transient,
@@ -29,6 +30,7 @@ from channels_app.providers.wwebjs import (
     read_number_id,
     request_body,
     short_id,
+    with_quote,
 )
 from simulators.base import RunningApp, run_in_thread
 from simulators.wwebjs import WwebjsSettings, WwebjsSimulator
@@ -80,6 +82,9 @@ def test_a_recorded_success_gives_the_short_id() -> None:
 def test_a_recorded_success_to_a_lid_keeps_the_address_that_was_used() -> None:
     accepted = read_answer(recorded("321_send_lid"), "100000000000099@lid")
     assert accepted == Accepted("3EB0F62FE5841EB3191F10", "100000000000099@lid")
+    # Asked for by the number, the two addresses are those of one person.
+    pair = read_answer(recorded("321_send_lid"), CHAT)
+    assert (pair.recipient_id, pair.lid) == (CHAT, "100000000000099@lid")
 
 
 @pytest.mark.parametrize("name", ["352_lookup_miss", "353_null_chat", "410_dollar1_send"])
@@ -368,16 +373,35 @@ def test_the_other_brazilian_form_is_only_for_mobile_numbers(
 
 
 def test_a_text_does_not_mark_the_chat_as_read_nor_fetch_links() -> None:
-    assert request_body(text_message(reply_to="wamid.x")) == {
+    assert request_body(text_message(quote=Quote("wamid.x", from_us=False))) == {
         "contentType": "string",
         "content": "Olá",
         "options": {"sendSeen": False, "linkPreview": False},
     }
 
 
-def test_only_an_id_of_its_own_is_quoted() -> None:
-    body = request_body(text_message(reply_to="false_5511@c.us_3EB0"))
-    assert body["options"]["quotedMessageId"] == "false_5511@c.us_3EB0"
+@pytest.mark.parametrize(
+    ("quote", "lid", "expected"),
+    [
+        (Quote("3EB0AA", from_us=False), "", f"false_{CHAT}_3EB0AA"),
+        (Quote("3EB0AA", from_us=True), "", f"true_{CHAT}_3EB0AA"),
+        # Newer accounts have their chats under the hidden id.
+        (Quote("3EB0AA", from_us=False), "99@lid", "false_99@lid_3EB0AA"),
+        # Where the message itself was told with its chat, that counts.
+        (Quote("3EB0AA", from_us=False, chat="77@lid"), "99@lid", "false_77@lid_3EB0AA"),
+        # Nothing that the page could take apart otherwise, and no id of the Cloud API.
+        (Quote("3EB0_AA", from_us=False), "", None),
+        (Quote("wamid.AA", from_us=False), "", None),
+        (None, "99@lid", None),
+    ],
+)
+def test_a_quote_is_named_by_the_chat_that_it_stands_in(
+    quote: Quote | None, lid: str, expected: str | None
+) -> None:
+    body = with_quote(request_body(text_message()), quote, chat_id=CHAT, lid=lid)
+    assert body["chatId"] == CHAT
+    assert body["options"].get("quotedMessageId") == expected
+    assert body["options"]["sendSeen"] is False
 
 
 def test_a_location_says_its_name_in_an_object() -> None:

@@ -399,6 +399,41 @@ def test_staff_are_told_of_a_drop_and_whose_fallback_it_was(
         assert "It is the fallback of: Loja oficial" in sent.body
 
 
+def test_an_incident_says_what_is_true_now_and_keeps_what_it_began_with(
+    ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    address = ready.channel.evolution_url
+    Channel.objects.filter(pk=ready.channel_id).update(evolution_url="http://127.0.0.1:9")
+    assert probe(ready).code == "connection_refused"
+    Channel.objects.filter(pk=ready.channel_id).update(evolution_url=address)
+    evolution.control("drop", instance=NAME, code=401)
+    assert probe(ready).code == "unlinked_on_phone"
+    found = incident(ready)
+    assert found is not None
+    assert (found.reason, found.first_reason) == ("unlinked_on_phone", "connection_refused")
+    # A linked phone that is gone: the code on show says so.
+    state = connections.connect(ready)
+    assert both(state) == ("qr", "unlinked_scan_qr")
+    assert state.last_drop_reason == "The server refused the connection"
+    found.refresh_from_db()
+    assert "read the QR code" in incidents.headline(found)
+    evolution.control("scan", instance=NAME)
+    # A person brought it back.
+    assert becomes(ready, "ready").code == "ready"
+
+
+def test_an_instance_that_comes_back_by_itself_says_so(
+    ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    address = ready.channel.evolution_url
+    Channel.objects.filter(pk=ready.channel_id).update(evolution_url="http://127.0.0.1:9")
+    assert probe(ready).code == "connection_refused"
+    Channel.objects.filter(pk=ready.channel_id).update(evolution_url=address)
+    assert both(probe(ready)) == ("ready", "ready_after_restart")
+    later(600)
+    assert both(probe(ready)) == ("ready", "ready_after_restart")
+
+
 # -- commands --------------------------------------------------------------------------------------
 
 

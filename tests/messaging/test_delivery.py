@@ -352,8 +352,10 @@ def test_a_reply_to_a_received_message_quotes_it_where_its_id_is_known(
     other = attempt_of(
         reply, outcome=Outcome.ACCEPTED, route=Route.BAILEYS, number=2, channel=baileys
     )
-    assert outcomes.quoted_id(reply, own) == "wamid.IN"
-    assert outcomes.quoted_id(reply, other) is None
+    quote = outcomes.quote(reply, own)
+    assert quote is not None
+    assert quote.id == "wamid.IN"
+    assert outcomes.quote(reply, other) is None
 
 
 def test_an_error_of_ours_in_the_middle_of_a_send_proves_nothing(
@@ -727,14 +729,14 @@ def test_a_database_that_is_away_before_the_send_leaves_no_attempt(
 ) -> None:
     message = accept(wired, customer(graph="00"))
     failures = [OperationalError("gone")]
-    quoted_id = outcomes.quoted_id
+    quote = outcomes.quote
 
-    def read(*args: Any) -> str:
+    def read(*args: Any) -> Any:
         if failures:
             raise failures.pop()
-        return quoted_id(*args)
+        return quote(*args)
 
-    monkeypatch.setattr(outcomes, "quoted_id", read)
+    monkeypatch.setattr(outcomes, "quote", read)
 
     with pytest.raises(OperationalError):
         deliver(message)

@@ -529,7 +529,7 @@ def test_new_credentials_are_tried_by_one_job_that_finds_number_and_coexistence(
     channel = Channel.objects.get()
     assert not graph.simulator.requests  # nobody is asked while the person waits
     assert waiting_tests() == [{"channel_id": channel.pk}]
-    assert (channel.health, channel.phone_number, channel.coexistence) == ("unknown", "", False)
+    assert (channel.health, channel.phone_number, channel.coexistence) == ("unknown", "", None)
     channel.name = "Novo nome"
     channel.access_token = GRAPH_TOKEN
     channel.save()

@@ -118,6 +118,7 @@ def test_a_recorded_message_of_a_customer_is_a_message() -> None:
         at=dt.datetime.fromtimestamp(1795301018, tz=dt.UTC),
         type="text",
         text="Sim, confirmo",
+        chat=f"{CUSTOMER[1:]}@c.us",
     )
 
 

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from channels_app import breakers, incidents, tasks, wwebjs_session
 from channels_app.models import Channel, Incident, WwebjsSession
+from channels_app.session_states import Told
 from channels_app.signals import session_changed
 from simulators.base import run_in_thread
 from tests.conftest import WWEBJS_KEY
@@ -181,7 +182,8 @@ def test_unlinking_by_a_reload_needs_no_restart(ready: Channel, server: Server) 
     server.steer("unlink_by_reload")
     until(ready, "qr")
     assert not jobs("begin_session")
-    assert incident(ready).reason in ("opening", "waiting_for_scan")
+    assert incident(ready).first_reason in ("opening", "unlinked_scan_qr")
+    assert incident(ready).reason == "unlinked_scan_qr"
 
 
 def test_a_page_that_hangs_twice_is_restarted(
@@ -420,3 +422,109 @@ def test_deleting_the_channel_takes_all_of_it_along(ready: Channel, server: Serv
     wwebjs_session.probe(12345)
     wwebjs_session.begin(12345, restart=False)
     incidents.send_alert(12345, what="down", by="email")
+
+
+# -- the reason follows what is true now ----------------------------------------------------------
+
+
+def test_an_incident_says_what_is_true_now_and_keeps_what_it_began_with(
+    ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
+) -> None:
+    address = ready.wwebjs_url
+    Channel.objects.filter(pk=ready.pk).update(wwebjs_url="http://127.0.0.1:9")
+    ready.refresh_from_db()
+    assert wwebjs_session.state(ready).code == "connection_refused"
+    later(31)
+    tell()
+    assert [alert["event"] for alert in alerts] == ["fallback.down"]
+    assert "refused the connection" in alerts[0]["text"]
+
+    # The server is back, and asks for a phone: that is what a person has to know.
+    Channel.objects.filter(pk=ready.pk).update(wwebjs_url=address)
+    ready.refresh_from_db()
+    server.steer("unlink_by_reload")
+    until(ready, "qr")
+    found = wwebjs_session.state(ready)
+    assert (found.code, found.detail) == (
+        "unlinked_scan_qr",
+        "The phone was unlinked: read the QR code.",
+    )
+    now = incident(ready)
+    assert (now.reason, now.first_reason) == ("unlinked_scan_qr", "connection_refused")
+    assert "read the QR code" in incidents.headline(now)
+    assert found.last_drop_reason == "The server refused the connection"
+
+    # One further alert, once that has lasted, and never a storm.
+    tell()
+    assert len(alerts) == 1
+    for _ in range(5):
+        later(31)
+        wwebjs_session.state(ready)
+        tell()
+    assert [alert["event"] for alert in alerts] == ["fallback.down", "fallback.changed"]
+    assert (alerts[1]["reason"], alerts[1]["first_reason"]) == (
+        "unlinked_scan_qr",
+        "connection_refused",
+    )
+    assert "read the QR code" in alerts[1]["text"]
+    assert "It began with: The server refused the connection" in alerts[1]["text"]
+    Channel.objects.filter(pk=ready.pk).update(wwebjs_url="http://127.0.0.1:9")
+    ready.refresh_from_db()
+    wwebjs_session.state(ready)
+    later(61)
+    tell()
+    assert incident(ready).reason == "connection_refused"
+    assert len(alerts) == 2
+
+
+def test_a_code_after_a_drop_is_an_unlinked_phone_and_a_first_one_is_not(
+    attached: Channel, server: Server
+) -> None:
+    wwebjs_session.connect(attached)
+    run_starts()
+    assert wwebjs_session.state(attached).code == "waiting_for_scan"
+
+
+@pytest.mark.parametrize(
+    ("away", "code"),
+    [("restart", "ready_after_restart"), ("unreachable", "ready_after_outage")],
+)
+def test_a_session_that_comes_back_by_itself_says_so(
+    ready: Channel, server: Server, later: Later, away: str, code: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if away == "restart":
+        # The server has forgotten all; its folder brings the session up again.
+        session = server.simulator.browsers.sessions.pop("TESTE")
+        assert wwebjs_session.state(ready).code == "not_started"
+        server.simulator.browsers.sessions["TESTE"] = session
+    else:
+        with monkeypatch.context() as broken:
+            told = Told(trouble="connect_timeout")
+            broken.setattr("channels_app.wwebjs_session.WwebjsSessions.ask", lambda _self: told)
+            assert wwebjs_session.state(ready).code == "connect_timeout"
+    found = wwebjs_session.state(ready)
+    assert (found.state, found.code) == ("ready", code)
+    assert "by itself" in found.detail
+    later(3600)
+    incidents.settle()
+    assert wwebjs_session.state(ready).code == code  # until it drops again
+
+    server.steer("lose_link")
+    wwebjs_session.state(ready)
+    server.steer("regain_link")
+    assert wwebjs_session.state(ready).code == "ready"
+
+
+def test_a_session_that_a_start_of_ours_brought_back_did_not_come_by_itself(
+    ready: Channel, server: Server, later: Later
+) -> None:
+    server.simulator.browsers.close("TESTE")
+    wwebjs_session.state(ready)
+    later(61)
+    wwebjs_session.state(ready)
+    run_starts()
+    assert (wwebjs_session.state(ready).state, wwebjs_session.state(ready).code) == (
+        "ready",
+        "ready",
+    )

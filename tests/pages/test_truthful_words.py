@@ -1,0 +1,213 @@
+"""What a page says is true, whole, and in the reader's language."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone, translation
+from rest_framework.test import APIClient
+
+from channels_app import breakers, incidents, sizes
+from channels_app.models import Channel
+from channels_app.providers import cloud_errors
+from instances.models import WhatsAppSession
+from messaging.models import Conversation, Message
+from tests.pages.html import parse
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def attached(make_channel: Callable[..., Channel]) -> Channel:
+    return make_channel(
+        fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_api_key="k",
+        wwebjs_session_id="demo",
+    )  # fmt: skip
+
+
+# -- why a message failed --------------------------------------------------------------------------
+
+
+def test_a_bubble_says_why_each_route_refused(
+    conversation: Conversation,
+    make_message: Callable[..., Message],
+    staff: User,
+    client_for: Callable[..., Client],
+) -> None:
+    make_message(
+        conversation, status="rejected", route=None, decision="no_more_routes",
+        error_code="131047",
+        attempts=[
+            {"outcome": "rejected", "error_code": "131047"},
+            {"outcome": "rejected", "route": "wwebjs", "error_code": "refused_request",
+             "error_detail": "Evaluation failed: r"},
+        ],
+    )  # fmt: skip
+    page = client_for(staff, "pt-br").get(f"/conversations/{conversation.pk}/").content
+    official, fallback = [found.text for found in parse(page).all("span", data_refusal=None)]
+    assert official.startswith("API oficial: Mais de 24 horas")
+    assert "131047" in official
+    # The provider's own words stand in quotes.
+    assert fallback.startswith("wwebjs: O provedor recusou")
+    assert "“Evaluation failed: r”" in fallback
+
+
+def test_only_the_present_round_s_refusals_are_said(
+    conversation: Conversation, make_message: Callable[..., Message], staff_client: Client
+) -> None:
+    make_message(
+        conversation, status="rejected", route=None, decision="no_more_routes", round=2,
+        error_code="not_on_whatsapp",
+        attempts=[
+            {"outcome": "rejected", "error_code": "131047", "round": 1},
+            {"outcome": "rejected", "route": "wwebjs", "error_code": "not_on_whatsapp",
+             "round": 2},
+        ],
+    )  # fmt: skip
+    page = parse(staff_client.get(f"/conversations/{conversation.pk}/").content)
+    assert not page.all("span", data_refusal=None)
+    reason = page.one("p", class_="message-reason")
+    assert "not on WhatsApp" in reason.text
+
+
+# -- sizes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        (sizes.detail(7 * 1024 * 1024, 5 * 1024 * 1024), "7,0 MB; o limite é 5,0 MB"),
+        (sizes.detail(None, 100 * 1024 * 1024), "o limite é 100,0 MB"),
+        (sizes.detail(1536, None), "1,5 KB"),
+        ("Payload Too Large", "Payload Too Large"),
+        ("", ""),
+    ],
+)
+def test_sizes_are_said_with_units_in_the_readers_language(stored: str, words: str) -> None:
+    with translation.override("pt-br"):
+        assert cloud_errors.stored_detail(stored).replace("\xa0", " ") == words
+
+
+# -- one truth on a card ---------------------------------------------------------------------------
+
+
+def test_what_a_test_once_found_of_the_fallback_does_not_contradict_its_state(
+    attached: Channel, staff_client: Client
+) -> None:
+    Channel.objects.filter(pk=attached.pk).update(
+        health="ok", health_detail="number_answers|+55 11\nfallback_wwebjs|not_started",
+        wwebjs_state="ready", wwebjs_state_code="ready",
+    )  # fmt: skip
+    [card] = parse(staff_client.get("/channels/").content).all("article")
+    assert "Ready to send." in card.text
+    assert "not started" not in card.text
+    assert "does not say whether the app uses the number" in card.text
+
+
+def test_a_session_that_waits_for_a_code_names_its_first_sign_as_such(
+    attached: Channel, staff_client: Client
+) -> None:
+    now = timezone.now()
+    Channel.objects.filter(pk=attached.pk).update(
+        wwebjs_state="qr", wwebjs_state_code="unlinked_scan_qr", wwebjs_last_drop_at=now,
+        wwebjs_last_drop_reason="connection_refused",
+    )  # fmt: skip
+    incidents.dropped(attached, route="wwebjs", reason="connection_refused", detail="", at=now)
+    incidents.observed(attached, route="wwebjs", reason="unlinked_scan_qr", detail="", at=now)
+    [card] = parse(staff_client.get("/channels/").content).all("article")
+    assert "The phone was unlinked: read the QR code." in card.text
+    assert "first sign: The server refused the connection" in card.text
+    dashboard = parse(staff_client.get("/").content)
+    [alarm] = dashboard.all("div", data_alarm="wwebjs")
+    assert "read the QR code" in alarm.text
+    assert "refused" not in alarm.text
+
+
+def test_a_baileys_channel_has_one_state_on_the_dashboard(
+    make_channel: Callable[..., Channel], staff_client: Client
+) -> None:
+    channel = make_channel(
+        kind="baileys", phone_number_id="", instance_name="x", health="ok",
+        evolution_url="http://127.0.0.1:9", evolution_api_key="k",
+    )  # fmt: skip
+    WhatsAppSession.objects.filter(channel=channel).update(
+        state="qr", state_code="waiting_for_scan"
+    )
+    page = parse(staff_client.get("/").content)
+    row = page.one("a", class_="row", href=f"/channels/{channel.pk}/")
+    assert "Waiting for the QR code" in row.text
+    assert "Connection established" not in row.text
+
+
+# -- a block that a person lifts -------------------------------------------------------------------
+
+
+def blocked(channel: Channel) -> Channel:
+    breakers.stop_new_chats(channel, code="463")
+    channel.refresh_from_db()
+    return channel
+
+
+def test_a_person_who_knows_better_lifts_the_block_and_is_named(
+    attached: Channel, staff: User, staff_client: Client
+) -> None:
+    blocked(attached)
+    assert incidents.current(attached).exists()
+    [card] = parse(staff_client.get(f"/channels/{attached.pk}/").content).all("article")
+    assert card.all("p", data_new_chats="blocked")
+    url = f"/channels/{attached.pk}/lift-block/"
+    assert "insisting can get the number banned" in staff_client.get(url).content.decode()
+    answer = staff_client.post(url)
+    assert f"{staff.username} lifted the block of first messages" in answer.content.decode()
+    attached.refresh_from_db()
+    assert attached.new_chats_stopped_until is None
+    assert attached.new_chats_lifted_by == staff
+    assert not incidents.current(attached).exists()
+    entry = LogEntry.objects.get(object_id=str(attached.pk))
+    assert (entry.user, entry.change_message) == (staff, "The new-chat block was lifted.")
+    # It is named for a day, and a second click finds nothing.
+    assert "no such block" in staff_client.post(url).headers["HX-Trigger"]
+    Channel.objects.update(new_chats_lifted_at=timezone.now() - dt.timedelta(days=2))
+    assert "lifted the block" not in staff_client.get("/channels/").content.decode()
+
+
+def test_a_block_of_a_shared_session_is_lifted_for_all_of_its_channels(
+    attached: Channel, staff: User, make_channel: Callable[..., Channel]
+) -> None:
+    other = make_channel(
+        name="Filial", phone_number_id="2", fallback="wwebjs", wwebjs_url=attached.wwebjs_url,
+        wwebjs_api_key="k", wwebjs_session_id="demo",
+    )  # fmt: skip
+    blocked(other)
+    assert breakers.lift_new_chat_block(attached, user=staff)
+    other.refresh_from_db()
+    assert other.new_chats_stopped_until is None
+
+
+def test_who_may_only_look_cannot_lift_a_block(attached: Channel, reader: Client) -> None:
+    blocked(attached)
+    page = reader.get("/channels/").content.decode()
+    assert 'data-new-chats="blocked"' in page
+    assert "Lift the block" not in page
+    assert reader.post(f"/channels/{attached.pk}/lift-block/").status_code == 403
+    attached.refresh_from_db()
+    assert attached.new_chats_stopped_until is not None
+
+
+def test_programs_lift_a_block_by_rest(attached: Channel, staff: User) -> None:
+    client = APIClient()
+    client.force_authenticate(staff)
+    url = f"/api/channels/{attached.pk}/new-chats/lift/"
+    answer: Any = client.post(url)
+    assert (answer.status_code, answer.json()["code"]) == (409, "not_blocked")
+    blocked(attached)
+    answer = client.post(url)
+    assert answer.status_code == 200
+    assert answer.json()["new_chats_stopped_until"] is None
+    assert answer.json()["new_chats_lifted_by"] == staff.username
