@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from django import template
 
 from channels_app import session_words
+from channels_app.models import Channel
 from channels_app.providers.base import ConnectionReport
 
 register = template.Library()
@@ -19,9 +20,10 @@ def in_words(stored: str) -> str:
 
 
 @register.filter
-def own_side(stored: str) -> str:
-    """Leave out what concerns the fallback: its own state stands beside it."""
-    return session_words.own_side(stored)
+def own_side(channel: Channel) -> str:
+    """Return a channel's health in detail, without a fallback whose own state stands beside it."""
+    unseen = channel.fallback == "wwebjs" and channel.wwebjs_state_code in ("", "unchecked")
+    return channel.health_detail if unseen else session_words.own_side(channel.health_detail)
 
 
 @register.filter
