@@ -48,6 +48,9 @@ def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
 
 def _apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     _set_connection(channel, _STATES.get(event.state, Connection.UNKNOWN), event.reason)
+    if event.own_number and not (channel.phone_number or channel.confirmed_number):
+        # The first phone. Whether a later one is right is decided by the probe that follows.
+        Channel.objects.filter(pk=channel.pk, phone_number="").update(phone_number=event.own_number)
     connections.heard(channel)
 
 
