@@ -55,6 +55,9 @@ def _apply_connection(channel: Channel, event: ConnectionEvent) -> None:
             backfill.request(
                 pk, reason=backfill.Reason.RECONNECTED, delay=backfill.AFTER_RECONNECTING
             )
+    if event.own_number and not (channel.phone_number or channel.confirmed_number):
+        # The first phone. Whether a later one is right is decided by the probe that follows.
+        Channel.objects.filter(pk=channel.pk, phone_number="").update(phone_number=event.own_number)
     connections.heard(channel)
 
 

@@ -166,11 +166,13 @@ def test_of_a_dead_server_one_instance_is_asked_and_all_two_hundred_show_it(
     assert shown == {("error", "connection_refused", "unknown")}
     # They come back at their own pace, spread over some seconds, and no request hurries them.
     assert WhatsAppSession.objects.values("probe_at").distinct().count() > 100
-    asked.clear()
-    for pk in WhatsAppSession.objects.values_list("pk", flat=True)[:5]:
-        request_probe(pk)
-    connections.probe_server(DEAD)
-    assert asked == []
+    made.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "enqueue_server_probe", made.append)
+        for pk in WhatsAppSession.objects.values_list("pk", flat=True)[:5]:
+            request_probe(pk)
+    assert made == []
+    assert not WhatsAppSession.objects.filter(probe_at=None).exists()
 
 
 def test_a_server_that_is_silent_for_one_instance_is_asked_for_a_second(
