@@ -6,7 +6,7 @@ PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-chec
 # Each process has engines of its own. Files stay whole and in order, so that whole products and
 # browsers come last in each process.
 PARALLEL = --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-SOURCES = accounts bench channels_app config faults instances messaging simulators tests scripts manage.py
+SOURCES = accounts bench channels_app config core faults instances messaging simulators tests scripts manage.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format lock messages bench faults clean

@@ -11,8 +11,9 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from channels_app import breakers, connection, readiness, remote_sessions, session_words
+from channels_app.connections import circuit_breaker, credentials, readiness, remote_sessions
 from channels_app.forms import SecretsForm
+from channels_app.incidents import reason_text
 from channels_app.models import Channel
 
 if TYPE_CHECKING:
@@ -144,15 +145,15 @@ class ChannelAdmin(_ChannelAdmin):
     @admin.display(description=_("reason"))
     def reason(self, channel: Channel) -> str:
         """Return what was found, in the reader's language."""
-        return session_words.in_words(channel.health_detail)
+        return reason_text.in_words(channel.health_detail)
 
     @admin.action(description=_("Test connection"), permissions=["change"])
     def test_connection(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
         """Ask the providers of each chosen channel."""
         for channel in queryset.select_related("fallback_channel"):
-            for label, report in connection.test_connection(channel):
+            for label, report in credentials.test_connection(channel):
                 level = messages.SUCCESS if report.ok else messages.ERROR
-                text = f"{channel.name}, {label}: {session_words.summary(report)}"
+                text = f"{channel.name}, {label}: {reason_text.summary(report)}"
                 self.message_user(request, text, level)
 
     @admin.action(description=_("Lift the block of first messages"), permissions=["change"])
@@ -160,7 +161,7 @@ class ChannelAdmin(_ChannelAdmin):
         """Let the fallback of each chosen channel write to new customers again."""
         assert isinstance(request.user, User)
         for channel in queryset:
-            if breakers.lift_new_chat_block(channel, user=request.user):
+            if circuit_breaker.lift_new_chat_block(channel, user=request.user):
                 text = _("The block was lifted: the fallback may write to new customers again.")
                 self.message_user(request, f"{channel.name}: {text}", messages.SUCCESS)
             else:

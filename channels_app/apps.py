@@ -11,7 +11,8 @@ class ChannelsAppConfig(AppConfig):
 
     def ready(self) -> None:
         """What is known of a channel is looked at again when it is saved."""
-        from channels_app import breakers, connection, signals, wwebjs_session
+        from channels_app import signals
+        from channels_app.connections import circuit_breaker, credentials, wwebjs_session
         from channels_app.models import Channel
 
         post_save.connect(
@@ -23,12 +24,12 @@ class ChannelsAppConfig(AppConfig):
             wwebjs_session.note_no_answer, dispatch_uid="channels_app.send_without_answer"
         )
         post_save.connect(
-            breakers.channel_saved,
+            circuit_breaker.channel_saved,
             sender=Channel,
             dispatch_uid="channels_app.breakers_of_saved_channel",
         )
         post_save.connect(
-            connection.channel_saved,
+            credentials.channel_saved,
             sender=Channel,
             dispatch_uid="channels_app.credentials_of_saved_channel",
         )

@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
-from channels_app import remote_sessions
+from channels_app.connections import remote_sessions
 from channels_app.models import Channel
 
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from django.urls import path
 
-from channels_app import views
+from channels_app.views import channels
 
 app_name = "help"
 
 urlpatterns = [
-    path("fallback/", views.FallbackHelpView.as_view(), name="fallback"),
+    path("fallback/", channels.FallbackHelpView.as_view(), name="fallback"),
 ]

@@ -14,9 +14,9 @@ from django.utils import timezone
 from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
-from channels_app import linked_numbers
-from channels_app.fields import EncryptedTextField, HttpAddressField
-from channels_app.session_states import State
+from channels_app.connections import linked_numbers
+from channels_app.connections.states import State
+from core.fields import EncryptedTextField, HttpAddressField
 
 DEFAULT_GRAPH_URL = "https://graph.facebook.com"
 DEFAULT_GRAPH_VERSION = "v25.0"
@@ -509,7 +509,7 @@ class Incident(models.Model):
         NEW_CHATS = "new_chats", _("first messages by the fallback")
         FALLBACKS = "fallbacks", _("share of fallbacks")
         REQUESTS = "requests", _("refused messages")
-        # Evolution does not deliver as it was agreed (instances/drift.py).
+        # Evolution does not deliver as it was agreed (instances/receive_mode/drift.py).
         RECEIVE_MODE = "receive_mode", _("receive mode")
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="incidents")

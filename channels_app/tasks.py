@@ -13,7 +13,7 @@ from django.db import transaction
 from procrastinate import exceptions
 from procrastinate.contrib.django import app
 
-from channels_app.jobs import CARE, defer
+from core.queue import CARE, defer
 
 
 def enqueue_begin(channel_id: int, *, restart: bool) -> None:
@@ -57,30 +57,30 @@ def enqueue_alert(incident_id: int, *, what: str, by: str) -> None:
 
 @app.task(name="channels_app.begin_session", queue="care", priority=CARE)
 def begin_session(channel_id: int, restart: bool) -> None:
-    from channels_app import wwebjs_session
+    from channels_app.connections import wwebjs_session
 
     wwebjs_session.begin(channel_id, restart=restart)
 
 
 @app.task(name="channels_app.end_session", queue="care", priority=CARE)
 def end_session(channel_id: int) -> None:
-    from channels_app import wwebjs_session
+    from channels_app.connections import wwebjs_session
 
     wwebjs_session.end_again(channel_id)
 
 
 @app.task(name="channels_app.probe_session", queue="care", priority=CARE)
 def probe_session(channel_id: int) -> None:
-    from channels_app import wwebjs_session
+    from channels_app.connections import wwebjs_session
 
     wwebjs_session.probe(channel_id)
 
 
 @app.task(name="channels_app.try_credentials", queue="care", priority=CARE)
 def try_credentials(channel_id: int) -> None:
-    from channels_app import connection
+    from channels_app.connections import credentials
 
-    connection.test_own_way(channel_id)
+    credentials.test_own_way(channel_id)
 
 
 @app.periodic(cron="* * * * * */2")
@@ -94,7 +94,7 @@ def try_credentials(channel_id: int) -> None:
 )
 def probe_due_sessions(timestamp: int) -> None:
     """Ask the sessions whose time has come."""
-    from channels_app import wwebjs_session
+    from channels_app.connections import wwebjs_session
 
     wwebjs_session.probe_due()
 
@@ -108,7 +108,7 @@ def probe_due_sessions(timestamp: int) -> None:
 )
 def settle_incidents(timestamp: int) -> None:
     """Tell staff of drops that last, and of their end."""
-    from channels_app import incidents
+    from channels_app.incidents import incidents
 
     incidents.settle()
 
@@ -120,6 +120,6 @@ def settle_incidents(timestamp: int) -> None:
     retry=procrastinate.RetryStrategy(max_attempts=6, exponential_wait=4),
 )
 def send_alert(incident_id: int, what: str, by: str) -> None:
-    from channels_app import incidents
+    from channels_app.incidents import incidents
 
     incidents.send_alert(incident_id, what=what, by=by)

@@ -27,14 +27,14 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 from django.http import JsonResponse  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
 
-from channels_app import sizes  # noqa: E402
 from channels_app.providers import media_types  # noqa: E402
 from config import webhook_urls  # noqa: E402
+from core import sizes  # noqa: E402
 from instances.receiving import MOST_BYTES  # noqa: E402
 from instances.webhooks import SMALL_BYTES, gap_signs, may_deliver  # noqa: E402
 from messaging import webhooks  # noqa: E402
 from messaging.api.parsers import ROOM  # noqa: E402
-from messaging.consumers import LiveConsumer  # noqa: E402
+from messaging.live.consumer import LiveConsumer  # noqa: E402
 
 # The largest body that a receiver takes, by the beginning of its path; else MOST_BYTES.
 LIMITS = {

@@ -251,7 +251,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {"WwebjsStateEnum": "channels_app.session_states.State"},
+    "ENUM_NAME_OVERRIDES": {"WwebjsStateEnum": "channels_app.connections.states.State"},
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "config.schema.document_errors",
@@ -282,7 +282,7 @@ if EVOLUTION_DRIFT_REPAIR not in ("database", "evolution", "ask"):
 
 # --- alerts -------------------------------------------------------------------------------------
 
-# Who is told of a connection that dropped, besides the pages; see channels_app/incidents.py.
+# Who is told of a connection that dropped, besides the pages: channels_app/incidents/incidents.py.
 ALERT_EMAILS = env.list("ALERT_EMAILS", default=[])
 ALERT_WEBHOOK_URL = env.str("ALERT_WEBHOOK_URL", default="")
 # Seconds that a drop may heal by itself before anybody is told.

@@ -23,7 +23,7 @@ urlpatterns = [
     # Split: the policy about contents allows no script inside of a page.
     path("api/docs/", DocsView.as_view(url_name="schema"), name="docs"),
     path("api/", include("messaging.api.urls")),
-    path("api/", include("instances.api_urls")),
+    path("api/", include("instances.api.urls")),
     *webhook_urls.urlpatterns,
     # Last: every other address would be compared with all of these first.
     path("", include("messaging.urls")),

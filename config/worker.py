@@ -26,7 +26,7 @@ from procrastinate.jobs import Job, Notification
 from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.worker import Worker
 
-from channels_app.signs import Sign
+from core.heartbeat_file import Sign
 
 # For jobs of which no notification told: those whose time comes. What a page says of when a message
 # is expected to go out is true to about this.

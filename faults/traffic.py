@@ -11,7 +11,7 @@ AREAS = (
     *range(11, 20), 21, 22, 24, 27, 28, *range(31, 36), 37, 38, *range(41, 50), 51, 53, 54, 55,
     *range(61, 70), 71, 73, 74, 75, 77, 79, *range(81, 90), *range(91, 100),
 )  # fmt: skip
-# Digits of simulators/graph_tables.py. Refusals at once, late ones, unknown ones, disorder.
+# Digits of simulators/graph/tables.py. Refusals at once, late ones, unknown ones, disorder.
 REFUSED = ("47", "26", "30", "29", "49", "50", "03", "48", "04", "51", "53", "01", "17", "99")
 PASSING = ("16", "02")
 LATE = ("67", "66", "69", "63", "60", "68", "65")
@@ -23,7 +23,7 @@ CARRIED = ("47", "26", "30", "29", "04", "51", "53", "01", "17", "99", "67", "66
 SLOW = ("56",)
 # Refusals of the whole account, on a channel of their own: they open its circuit breaker.
 ACCOUNT = ("90", "42", "10")
-# Digits of simulators/wwebjs_tables.py. Left out: 02, a success that is none (nothing tells it from
+# Digits of simulators/wwebjs/tables.py. Left out: 02, a success that is none (nothing tells it from
 # a true one, contracts/wwebjs-api.md §0), and 03, which stops all first messages for a day.
 FALLBACK = (
     "00", "00", "00", "00", "01", "04", "05", "06", "07", "08", "10", "11", "15", "20", "21", "22",
@@ -31,7 +31,7 @@ FALLBACK = (
 )  # fmt: skip
 # Certainly not sent: tried again after 3, 15 and 60 s.
 SLOW_FALLBACK = ("13", "31", "32")
-# Digits of simulators/evolution_model.py, without the same ones.
+# Digits of simulators/evolution/model.py, without the same ones.
 BAILEYS = (
     "00", "00", "00", "00", "02", "06", "07", "09", "10", "13", "20", "21", "23", "24", "25", "26",
     "27", "28", "29",

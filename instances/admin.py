@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from instances import listeners
+from instances.listener import registry
 from instances.models import WhatsAppSession
 
 if TYPE_CHECKING:
@@ -69,4 +69,4 @@ class SessionAdmin(_ModelAdmin):
     ) -> None:
         """Store that one field: a handover may have changed the others meanwhile."""
         obj.save(update_fields=["global_events"])
-        listeners.wake()
+        registry.wake()

@@ -11,30 +11,34 @@ class InstancesConfig(AppConfig):
 
     def ready(self) -> None:
         """Hear from the floors below: a saved channel, events about a connection."""
-        from channels_app import card_parts, readiness, remote_sessions, signals
+        from channels_app import extensions, signals
+        from channels_app.connections import readiness, remote_sessions
         from channels_app.models import Channel
-        from instances import cards, connection_cards, connections, sessions
-        from instances.remote_sessions import InstanceSource
-        from messaging import live_frames
-        from messaging.inbound import apply
-        from messaging.inbound.events import ConnectionEvent, QrEvent
+        from channels_app.providers.events import ConnectionEvent, QrEvent
+        from instances import sessions
+        from instances.connections import cards as connection_cards
+        from instances.connections import monitor
+        from instances.connections.remote_sessions import InstanceSource
+        from instances.receive_mode import presentation
+        from messaging.inbound import handlers
+        from messaging.live import frames
 
         post_save.connect(
             sessions.channel_saved, sender=Channel, dispatch_uid="instances.channel_saved"
         )
-        signals.send_refused.connect(connections.note_refusal, dispatch_uid="instances.refused")
-        signals.send_taken.connect(connections.note_taken, dispatch_uid="instances.taken")
-        card_parts.CARD += [connection_cards.section, connection_cards.fallback]
-        card_parts.PAGE += [connection_cards.beside]
-        card_parts.LINE += [connection_cards.line]
+        signals.send_refused.connect(monitor.note_refusal, dispatch_uid="instances.refused")
+        signals.send_taken.connect(monitor.note_taken, dispatch_uid="instances.taken")
+        extensions.CARD += [connection_cards.section, connection_cards.fallback]
+        extensions.PAGE += [connection_cards.beside]
+        extensions.LINE += [connection_cards.line]
         remote_sessions.SOURCES += [InstanceSource()]
         readiness.CONNECTION += [connection_cards.trouble]
-        card_parts.RELATED += ["session", "fallback_channel__session"]
-        live_frames.VIEWS |= {
+        extensions.RELATED += ["session", "fallback_channel__session"]
+        frames.VIEWS |= {
             "instance": connection_cards.InstanceView,
-            "instances": cards.InstancesView,
+            "instances": presentation.InstancesView,
             "channel": connection_cards.ChannelView,
         }
-        apply.HANDLERS[ConnectionEvent] = sessions.apply_connection
-        apply.HANDLERS[QrEvent] = sessions.apply_qr
-        apply.HISTORY_ENDS += [connections.end_of_history]
+        handlers.HANDLERS[ConnectionEvent] = sessions.apply_connection
+        handlers.HANDLERS[QrEvent] = sessions.apply_qr
+        handlers.HISTORY_ENDS += [monitor.end_of_history]

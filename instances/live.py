@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from messaging import live
+from messaging.live import publisher
 
 if TYPE_CHECKING:
     from instances.models import WhatsAppSession
@@ -14,11 +14,11 @@ GROUP = "instances"
 
 def session_changed(session: WhatsAppSession) -> None:
     """Push the session to the pages that show it, once this is committed."""
-    live.publish(GROUP, sessions=session.pk)
+    publisher.publish(GROUP, sessions=session.pk)
     # The channel's page has the same cards.
-    live.publish(live.CHANNELS, channels=session.channel_id)
+    publisher.publish(publisher.CHANNELS, channels=session.channel_id)
 
 
 def session_beat(session_id: int) -> None:
     """Push a session whose listener has given a sign of life."""
-    live.publish(GROUP, sessions=session_id)
+    publisher.publish(GROUP, sessions=session_id)

@@ -9,9 +9,9 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.fields import EncryptedTextField
+from channels_app.connections.states import State
 from channels_app.models import Channel
-from channels_app.session_states import State
+from core.fields import EncryptedTextField
 
 
 class Mode(models.TextChoices):

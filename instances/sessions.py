@@ -9,9 +9,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from channels_app.models import Channel
-from instances import backfill, connections, live
+from channels_app.providers.events import ConnectionEvent, QrEvent
+from instances import live
+from instances.connections import monitor
 from instances.models import WhatsAppSession
-from messaging.inbound.events import ConnectionEvent, QrEvent
+from instances.receive_mode import backfill
 
 Connection = WhatsAppSession.Connection
 
@@ -34,7 +36,7 @@ def ensure(channel: Channel) -> None:
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
     """Signal receiver: a channel was saved."""
     ensure(instance)
-    connections.channel_saved(sender, instance, **kwargs)
+    monitor.channel_saved(sender, instance, **kwargs)
 
 
 def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
@@ -58,7 +60,7 @@ def _apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     if event.own_number and not (channel.phone_number or channel.confirmed_number):
         # The first phone. Whether a later one is right is decided by the probe that follows.
         Channel.objects.filter(pk=channel.pk, phone_number="").update(phone_number=event.own_number)
-    connections.heard(channel)
+    monitor.heard(channel)
 
 
 def apply_qr(channel: Channel, event: QrEvent) -> None:
@@ -74,7 +76,7 @@ def _apply_qr(channel: Channel, event: QrEvent) -> None:
         _set_connection(channel, Connection.CONNECTING, QR_SHOWN)
     else:
         _set_connection(channel, Connection.CLOSE, QR_LIMIT)
-    connections.heard(channel, qr_digest=event.digest)
+    monitor.heard(channel, qr_digest=event.digest)
 
 
 def _set_connection(channel: Channel, state: str, reason: str) -> None:

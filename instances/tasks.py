@@ -10,7 +10,7 @@ from django.db import transaction
 from procrastinate import exceptions
 from procrastinate.contrib.django import app
 
-from channels_app.jobs import CARE, defer
+from core.queue import CARE, defer
 
 
 def enqueue_resume(session_id: int) -> None:
@@ -54,16 +54,16 @@ def enqueue_server_probe(url: str) -> None:
 
 @app.task(name="instances.probe_server", queue="care", priority=CARE)
 def probe_server(url: str) -> None:
-    from instances import connections
+    from instances.connections import monitor
 
-    connections.probe_server(url)
+    monitor.probe_server(url)
 
 
 @app.task(name="instances.probe_connection", queue="care", priority=CARE)
 def probe_connection(session_id: int) -> None:
-    from instances import connections
+    from instances.connections import monitor
 
-    connections.probe(session_id)
+    monitor.probe(session_id)
 
 
 @app.periodic(cron="* * * * * */2")
@@ -77,9 +77,9 @@ def probe_connection(session_id: int) -> None:
 )
 def probe_due_connections(timestamp: int) -> None:
     """Ask the instances whose time has come."""
-    from instances import connections
+    from instances.connections import monitor
 
-    connections.probe_due()
+    monitor.probe_due()
 
 
 @app.task(
@@ -89,22 +89,22 @@ def probe_due_connections(timestamp: int) -> None:
     retry=procrastinate.RetryStrategy(max_attempts=13, exponential_wait=2),
 )
 def configure(session_id: int) -> None:
-    from instances import receive_mode
+    from instances.receive_mode import handover
 
-    receive_mode.configure_first(session_id)
+    handover.configure_first(session_id)
 
 
 @app.task(name="instances.resume_handover", queue="care", priority=CARE)
 def resume_handover(session_id: int) -> None:
-    from instances import receive_mode
+    from instances.receive_mode import handover
 
-    receive_mode.resume(session_id)
+    handover.resume(session_id)
 
 
 @app.task(name="instances.backfill", queue="care", priority=CARE)
 def backfill(session_id: int) -> None:
     # What fails stays due in the session's row, and is found there again.
-    from instances import backfill as backfills
+    from instances.receive_mode import backfill as backfills
 
     backfills.run(session_id)
 
@@ -119,9 +119,9 @@ def backfill(session_id: int) -> None:
 )
 def look_for_gaps(timestamp: int) -> None:
     """Compare the newest messages of the instances whose turn it is with the journal."""
-    from instances import care
+    from instances.receive_mode import monitor
 
-    care.look_for_gaps()
+    monitor.look_for_gaps()
 
 
 @app.periodic(cron="* * * * * */2")
@@ -131,9 +131,9 @@ def look_for_gaps(timestamp: int) -> None:
 def resume_handovers(timestamp: int) -> None:
     """Take up the handovers that wait, or whose process died, notice dead listeners, and have due
     gaps fetched."""
-    from instances import care
+    from instances.receive_mode import monitor
 
-    care.look_around()
+    monitor.look_around()
 
 
 @app.periodic(cron="* * * * * 30")
@@ -146,6 +146,6 @@ def resume_handovers(timestamp: int) -> None:
 )
 def check_receive_modes(timestamp: int) -> None:
     """Compare every session with what Evolution has."""
-    from instances import care
+    from instances.receive_mode import monitor
 
-    care.check_receive_modes()
+    monitor.check_receive_modes()

@@ -4,8 +4,8 @@ from urllib.parse import unquote
 
 from django.urls import path, register_converter
 
-from instances import connection_views as connection
-from instances import views
+from instances.views import connections as connection
+from instances.views import receive_mode
 
 app_name = "instances"
 
@@ -33,11 +33,11 @@ _NAME = "<instance_name:instance_name>"
 _CONNECTION = f"{_NAME}/connection/"
 
 urlpatterns = [
-    path("", views.InstanceListView.as_view(), name="list"),
-    path(f"{_NAME}/switch/", views.SwitchView.as_view(), name="switch"),
-    path(f"{_NAME}/repair/", views.RepairView.as_view(), name="repair"),
-    path(f"{_NAME}/cancel/", views.CancelView.as_view(), name="cancel"),
-    path(f"{_NAME}/check/", views.CheckView.as_view(), name="check"),
+    path("", receive_mode.InstanceListView.as_view(), name="list"),
+    path(f"{_NAME}/switch/", receive_mode.SwitchView.as_view(), name="switch"),
+    path(f"{_NAME}/repair/", receive_mode.RepairView.as_view(), name="repair"),
+    path(f"{_NAME}/cancel/", receive_mode.CancelView.as_view(), name="cancel"),
+    path(f"{_NAME}/check/", receive_mode.CheckView.as_view(), name="check"),
     path(f"{_CONNECTION}ask/", connection.AskView.as_view(), name="ask"),
     path(f"{_CONNECTION}reconnect/", connection.ReconnectView.as_view(), name="reconnect"),
     path(
@@ -52,5 +52,5 @@ urlpatterns = [
     path(f"{_CONNECTION}pairing/", connection.PairingView.as_view(), name="pairing"),
     path(f"{_CONNECTION}picture/", connection.PictureView.as_view(), name="picture"),
     # Last: a name that was typed with its slashes matches this one as well.
-    path(f"{_NAME}/", views.InstanceView.as_view(), name="detail"),
+    path(f"{_NAME}/", receive_mode.InstanceView.as_view(), name="detail"),
 ]

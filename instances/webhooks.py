@@ -15,8 +15,8 @@ from django.http.request import UnreadablePostError
 from psycopg_pool import PoolTimeout
 
 from instances import receiving
-from instances.gap_signs import GapSigns
 from instances.models import Backfill
+from instances.receive_mode.gap_signs import GapSigns
 from instances.receiving import Delivery, Received
 from messaging.webhooks import Receiver, answer, too_large
 

@@ -9,7 +9,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from messaging import reading
+from messaging import selectors
 from messaging.inbound.replay import replay
 from messaging.models import (
     CallAttempt,
@@ -138,7 +138,7 @@ class SkippedFilter(admin.SimpleListFilter):
     any_kind = "any"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        kinds = reading.skipped_events()
+        kinds = selectors.skipped_events()
         told = [(kind, f"{kind} ({n})") for kind, n in kinds.items()]
         any_kind = _("Any kind (%(n)s)") % {"n": sum(kinds.values())}
         return [(self.any_kind, any_kind), *told] if told else []

@@ -34,15 +34,15 @@ def _ask_again(instance: Any, created: bool, **kwargs: Any) -> None:
 
 
 def _push_channel(channel: Any, **kwargs: Any) -> None:
-    from messaging import live
+    from messaging.live import publisher
 
-    live.channel_changed(channel)
+    publisher.channel_changed(channel)
 
 
 def _push_alarms(channel: Any, **kwargs: Any) -> None:
-    from messaging import live
+    from messaging.live import publisher
 
-    live.alarms_changed(channel)
+    publisher.alarms_changed(channel)
 
 
 def _push_saved(instance: Any, **kwargs: Any) -> None:
@@ -50,9 +50,9 @@ def _push_saved(instance: Any, **kwargs: Any) -> None:
 
 
 def _close_sockets(request: Any, **kwargs: Any) -> None:
-    from messaging import live
+    from messaging.live import publisher
 
     if request is not None and (key := request.session.session_key):
         # Django would do it next; a page that reloads at once must not find it.
         request.session.delete(key)
-        live.signed_out(key)
+        publisher.signed_out(key)

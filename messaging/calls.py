@@ -9,14 +9,18 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from channels_app import wavoip
-from messaging import contacts, live, phones, states
+from channels_app.providers.events import CallStatus
+from core import phone_numbers
+from messaging import contacts
+from messaging.delivery import statuses
+from messaging.live import publisher
 from messaging.models import CallAttempt, Conversation
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
     from channels_app.models import Channel
-    from messaging.inbound.events import CallEvent
+    from channels_app.providers.events import CallEvent
 
 
 class CallRefused(Exception):
@@ -44,7 +48,7 @@ def begin(conversation: Conversation, *, user: User) -> str:
     call = CallAttempt.objects.create(
         conversation=conversation, channel=caller, phone_number=number, created_by=user
     )
-    live.call_noted(call)
+    publisher.call_noted(call)
     return wavoip.link(caller, phone_number=number, name=conversation.contact.name)
 
 
@@ -57,7 +61,9 @@ def note_incoming(channel: Channel, event: CallEvent) -> None:
     """
     if _tell(channel, event):
         return
-    own = channel.phone_number and event.phone_number in phones.spellings(channel.phone_number)
+    own = channel.phone_number and event.phone_number in phone_numbers.spellings(
+        channel.phone_number
+    )
     if own or not (event.phone_number or event.user_id):
         return
     conversation = contacts.lock_conversation_with(
@@ -80,7 +86,7 @@ def note_incoming(channel: Channel, event: CallEvent) -> None:
         last_message_at=max(filter(None, [conversation.last_message_at, call.created_at])),
         unread_count=F("unread_count") + 1,
     )
-    live.call_noted(call)
+    publisher.call_noted(call)
 
 
 def _tell(channel: Channel, event: CallEvent) -> bool:
@@ -89,12 +95,12 @@ def _tell(channel: Channel, event: CallEvent) -> bool:
     call = noted.filter(call_id=event.call_id[:255]).first()
     if call is None:
         return False
-    status = states.merge_call(states.CallStatus(call.status), event.status)
+    status = statuses.merge_call(CallStatus(call.status), event.status)
     began = min(call.created_at, event.at or call.created_at)
     video = call.video or event.video
     if (status, began, video) != (call.status, call.created_at, call.video):
         call.status, call.created_at, call.video = status, began, video
         call.version += 1
         call.save(update_fields=["status", "created_at", "video", "version", "updated_at"])
-        live.call_noted(call)
+        publisher.call_noted(call)
     return True

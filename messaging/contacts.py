@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from channels_app.models import Channel
-from messaging import phones
+from core import phone_numbers
 from messaging.models import Contact, Conversation
 
 
@@ -43,7 +43,7 @@ def lock_conversation_with(
     """
     locked = Conversation.objects.select_related("contact").select_for_update(of=("self",))
     if phone_number:
-        known = locked.filter(contact__phone_number__in=phones.spellings(phone_number))
+        known = locked.filter(contact__phone_number__in=phone_numbers.spellings(phone_number))
     else:
         known = locked.filter(contact__user_id=user_id)
     found = known.filter(channel=channel).order_by("contact_id").first()
@@ -66,7 +66,7 @@ def _is_taken(field: str, value: str) -> bool:
 
 def _find(phone_number: str, user_id: str) -> Contact | None:
     if phone_number:
-        found = Contact.objects.filter(phone_number__in=phones.spellings(phone_number))
+        found = Contact.objects.filter(phone_number__in=phone_numbers.spellings(phone_number))
         if contact := found.order_by("pk").first():
             return contact
     return Contact.objects.filter(user_id=user_id).first() if user_id else None

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import URLValidator
 from django.utils.translation import gettext_lazy as _
 
-from messaging.storable import is_storable
+from core.text import is_storable
 
 # contracts/cloud-api.md §1.3
 CAPTIONED = ("image", "video", "document")

@@ -12,7 +12,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from channels_app.models import Channel
-from messaging import contacts, demo_picture, demo_settings, media, states
+from messaging import contacts, demo_picture, demo_settings
+from messaging.delivery import statuses
+from messaging.media import files
 from messaging.models import Conversation, DeliveryAttempt, Message
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ class Line:
 
     ago: int
     text: str
-    status: states.Status | None = None  # None: received
-    route: states.Route = states.Route.OFFICIAL
+    status: statuses.Status | None = None  # None: received
+    route: statuses.Route = statuses.Route.OFFICIAL
     refused: str = ""
     picture: str = ""
     by_program: bool = False
@@ -40,15 +42,15 @@ HISTORY: dict[tuple[str, str], list[Line]] = {
         Line(
             2 * _DAY + 44,
             "Claro! Temos sexta às 14h ou segunda às 9h. Qual prefere?",
-            states.Status.READ,
+            statuses.Status.READ,
         ),
         Line(2 * _DAY + 40, "Sexta às 14h, por favor."),
-        Line(2 * _DAY + 38, "Marcado: sexta-feira, 14h. Até lá!", states.Status.READ),
+        Line(2 * _DAY + 38, "Marcado: sexta-feira, 14h. Até lá!", statuses.Status.READ),
         Line(
             95,
             "Lembrete: sua consulta é hoje às 14h. Pode confirmar?",
-            states.Status.DELIVERED,
-            states.Route.WWEBJS,
+            statuses.Status.DELIVERED,
+            statuses.Route.WWEBJS,
             "131047",
             by_program=True,
         ),
@@ -56,28 +58,28 @@ HISTORY: dict[tuple[str, str], list[Line]] = {
     ],
     ("+5511988880002", "Pedido 1042"): [
         Line(_DAY + 300, "Oi, meu pedido já saiu?"),
-        Line(_DAY + 290, "Saiu agora! Chega amanhã até as 18h.", states.Status.READ),
+        Line(_DAY + 290, "Saiu agora! Chega amanhã até as 18h.", statuses.Status.READ),
         Line(_DAY + 285, "Perfeito 👍"),
-        Line(180, "Seu pedido chegou bem?", states.Status.REJECTED, refused="131050"),
+        Line(180, "Seu pedido chegou bem?", statuses.Status.REJECTED, refused="131050"),
     ],
     ("+5531988880003", "Oficina, orçamento"): [
         Line(400, "Vocês trocam pastilha de freio no sábado?"),
-        Line(390, "Trocamos sim, até as 12h. Quer que eu reserve?", states.Status.DELIVERED),
+        Line(390, "Trocamos sim, até as 12h. Quer que eu reserve?", statuses.Status.DELIVERED),
     ],
     ("+5511988880004", "Orçamento PC gamer"): [
         Line(_DAY + 500, "Boa tarde! Quanto fica um PC gamer completo?"),
         Line(
             212,
             "Oi! Montamos o seu:",
-            states.Status.READ,
-            states.Route.WWEBJS,
+            statuses.Status.READ,
+            statuses.Route.WWEBJS,
             "131047",
         ),
         Line(
             211,
             "Sai por R$ 4.990, à vista.",
-            states.Status.READ,
-            states.Route.WWEBJS,
+            statuses.Status.READ,
+            statuses.Route.WWEBJS,
             "131047",
             picture="pc-gamer-completo.png",
         ),
@@ -148,13 +150,13 @@ def _tell(conversation: Conversation, line: Line, at: dt.datetime, user: User) -
         return
     if line.picture:
         upload = SimpleUploadedFile(line.picture, demo_picture.png())
-        message.media = media.store_upload(upload, user=user)
-        message.type = media.suggested_type(message.media)
+        message.media = files.store_upload(upload, user=user)
+        message.type = files.suggested_type(message.media)
         message.content = {"media": str(message.media.pk), "caption": line.text}
         message.text = ""
     if not line.by_program:
         message.created_by = user
-    refused = line.status == states.Status.REJECTED
+    refused = line.status == statuses.Status.REJECTED
     message.route = line.route
     message.round_started_at = at
     message.decision = "never_fall_back" if refused else ""
@@ -163,7 +165,7 @@ def _tell(conversation: Conversation, line: Line, at: dt.datetime, user: User) -
     if not line.refused:
         message.error_title = ""
     message.save()
-    attempts = [(states.Route.OFFICIAL, line.refused)] if line.refused else []
+    attempts = [(statuses.Route.OFFICIAL, line.refused)] if line.refused else []
     if not refused:
         attempts.append((line.route, ""))
     for number, (route, code) in enumerate(attempts, start=1):
@@ -173,8 +175,8 @@ def _tell(conversation: Conversation, line: Line, at: dt.datetime, user: User) -
             route=route,
             channel=conversation.channel,
             rule="first" if number == 1 else "refused",
-            outcome=states.Outcome.REJECTED if code else states.Outcome.ACCEPTED,
-            receipt="" if code or line.status == states.Status.SENT else line.status,
+            outcome=statuses.Outcome.REJECTED if code else statuses.Outcome.ACCEPTED,
+            receipt="" if code or line.status == statuses.Status.SENT else line.status,
             error_code=code,
             error_title=message.error_title if code else "",
             provider_message_id="" if code else f"demo.{message.pk}",

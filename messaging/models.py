@@ -8,9 +8,10 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.fields import EncryptedFileNameField
 from channels_app.models import Channel
-from messaging import states
+from channels_app.providers.events import CallStatus, Receipt
+from core.fields import EncryptedFileNameField
+from messaging.delivery import statuses
 
 
 class Contact(models.Model):
@@ -153,10 +154,10 @@ UNFINISHED = Q(
     Q(decision="") | Q(decision__startswith="waiting_"),
     direction="out",
     status__in=[
-        states.Status.QUEUED.value,
-        states.Status.SENDING.value,
-        states.Status.UNCONFIRMED.value,
-        states.Status.REJECTED.value,
+        statuses.Status.QUEUED.value,
+        statuses.Status.SENDING.value,
+        statuses.Status.UNCONFIRMED.value,
+        statuses.Status.REJECTED.value,
     ],
 )
 
@@ -173,18 +174,18 @@ class Message(models.Model):
         OUT = "out", _("sent")
 
     class Status(models.TextChoices):
-        QUEUED = states.Status.QUEUED, _("Waiting")
-        SENDING = states.Status.SENDING, _("Sending")
-        SENT = states.Status.SENT, _("Sent")
-        DELIVERED = states.Status.DELIVERED, _("Delivered")
-        READ = states.Status.READ, _("Read")
-        REJECTED = states.Status.REJECTED, _("Rejected")
-        UNCONFIRMED = states.Status.UNCONFIRMED, _("Not confirmed")
+        QUEUED = statuses.Status.QUEUED, _("Waiting")
+        SENDING = statuses.Status.SENDING, _("Sending")
+        SENT = statuses.Status.SENT, _("Sent")
+        DELIVERED = statuses.Status.DELIVERED, _("Delivered")
+        READ = statuses.Status.READ, _("Read")
+        REJECTED = statuses.Status.REJECTED, _("Rejected")
+        UNCONFIRMED = statuses.Status.UNCONFIRMED, _("Not confirmed")
 
     class Route(models.TextChoices):
-        OFFICIAL = states.Route.OFFICIAL, _("official API")
-        WWEBJS = states.Route.WWEBJS, "wwebjs"
-        BAILEYS = states.Route.BAILEYS, "Baileys"
+        OFFICIAL = statuses.Route.OFFICIAL, _("official API")
+        WWEBJS = statuses.Route.WWEBJS, "wwebjs"
+        BAILEYS = statuses.Route.BAILEYS, "Baileys"
 
     class RoundRoute(models.TextChoices):
         OFFICIAL = "official", _("official first")
@@ -289,7 +290,7 @@ class Message(models.Model):
             models.CheckConstraint(
                 name="message_status_is_known_when_sent",
                 condition=Q(direction="in", status="")
-                | Q(direction="out", status__in=[status.value for status in states.Status]),
+                | Q(direction="out", status__in=[status.value for status in statuses.Status]),
             ),
         ]
         indexes = [
@@ -328,8 +329,8 @@ class Message(models.Model):
         """The icon of an outgoing message; empty for a received one."""
         if self.direction == self.Direction.IN:
             return ""
-        route = states.Route(self.route) if self.route else None
-        return states.icon_for(states.Status(self.status), route).value
+        route = statuses.Route(self.route) if self.route else None
+        return statuses.icon_for(statuses.Status(self.status), route).value
 
 
 class DeliveryAttempt(models.Model):
@@ -340,11 +341,11 @@ class DeliveryAttempt(models.Model):
     """
 
     class Outcome(models.TextChoices):
-        STARTED = states.Outcome.STARTED, _("started")
-        ACCEPTED = states.Outcome.ACCEPTED, _("accepted")
-        REJECTED = states.Outcome.REJECTED, _("rejected")
-        TRANSIENT = states.Outcome.TRANSIENT, _("not sent, may be tried again")
-        UNKNOWN = states.Outcome.UNKNOWN, _("unknown")
+        STARTED = statuses.Outcome.STARTED, _("started")
+        ACCEPTED = statuses.Outcome.ACCEPTED, _("accepted")
+        REJECTED = statuses.Outcome.REJECTED, _("rejected")
+        TRANSIENT = statuses.Outcome.TRANSIENT, _("not sent, may be tried again")
+        UNKNOWN = statuses.Outcome.UNKNOWN, _("unknown")
 
     message = models.ForeignKey(
         Message, verbose_name=_("message"), on_delete=models.CASCADE, related_name="attempts"
@@ -418,11 +419,11 @@ class CallAttempt(models.Model):
     """
 
     class Status(models.TextChoices):
-        RINGING = states.CallStatus.RINGING, _("ringing")
-        ENDED = states.CallStatus.ENDED, _("over")
-        MISSED = states.CallStatus.MISSED, _("missed")
-        REJECTED = states.CallStatus.REJECTED, _("declined")
-        ACCEPTED = states.CallStatus.ACCEPTED, _("answered")
+        RINGING = CallStatus.RINGING, _("ringing")
+        ENDED = CallStatus.ENDED, _("over")
+        MISSED = CallStatus.MISSED, _("missed")
+        REJECTED = CallStatus.REJECTED, _("declined")
+        ACCEPTED = CallStatus.ACCEPTED, _("answered")
 
     conversation = models.ForeignKey(
         Conversation, verbose_name=_("conversation"), on_delete=models.PROTECT, related_name="calls"
@@ -463,7 +464,7 @@ class CallAttempt(models.Model):
                 name="call_has_an_id_and_a_status_when_incoming",
                 condition=Q(incoming=False, status="", call_id="")
                 | (
-                    Q(incoming=True, status__in=[status.value for status in states.CallStatus])
+                    Q(incoming=True, status__in=[status.value for status in CallStatus])
                     & ~Q(call_id="")
                 ),
             ),
@@ -533,14 +534,14 @@ class InboundEvent(models.Model):
 class PendingEvent(models.Model):
     """An event about a provider message id that no message and no attempt has yet.
 
-    It waits here and is applied when the id is known (`messaging.pending`).
+    It waits here and is applied when the id is known (`messaging.inbound.pending_events`).
     """
 
     class Kind(models.TextChoices):
-        SENT = states.Receipt.SENT
-        DELIVERED = states.Receipt.DELIVERED
-        READ = states.Receipt.READ
-        FAILED = states.Receipt.FAILED
+        SENT = Receipt.SENT
+        DELIVERED = Receipt.DELIVERED
+        READ = Receipt.READ
+        FAILED = Receipt.FAILED
         EDIT = "edit"
         REVOKE = "revoke"
         MEDIA = "media"

@@ -18,7 +18,7 @@ from procrastinate import exceptions, jobs
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from channels_app.jobs import CARE, READ, SEND, defer
+from core.queue import CARE, READ, SEND, defer
 
 if TYPE_CHECKING:
     from messaging.models import Message
@@ -122,9 +122,9 @@ def _waits(queueing_lock: str) -> bool:
     name=DELIVER, queue="delivery", priority=SEND, retry=_RunAgainWhenDue(), pass_context=True
 )
 def deliver(context: procrastinate.JobContext, message_id: str) -> None:
-    from messaging import delivery
+    from messaging.delivery import runner
 
-    until = delivery.run(message_id, is_ours=partial(is_ours, context.job))
+    until = runner.run(message_id, is_ours=partial(is_ours, context.job))
     if until is not None:
         raise NotYet(until)
 
@@ -141,17 +141,17 @@ def read_inbound(source: str, source_key: str) -> None:
 # No retry: the next try is a job of its own, and the sweep finds what was left.
 @app.task(name="messaging.fetch_media", queue="media", priority=SEND)
 def fetch_media(media_id: str) -> None:
-    from messaging import media
+    from messaging.media import files
 
-    media.fetch(media_id)
+    files.fetch(media_id)
 
 
 # No retry: a message that was left waits until the time that it was told.
 @app.task(name="messaging.reschedule_throttled", queue="care", priority=CARE)
 def reschedule_throttled(channel_id: int) -> None:
-    from messaging import delivery
+    from messaging.delivery import runner
 
-    delivery.give_places_anew(channel_id)
+    runner.give_places_anew(channel_id)
 
 
 @app.periodic(cron="* * * * * */5")
@@ -180,9 +180,9 @@ async def rescue_stalled_jobs(context: procrastinate.JobContext, timestamp: int)
 @app.task(name="messaging.sweep", queue="care", priority=CARE, queueing_lock="sweep")
 def sweep(timestamp: int) -> None:
     """Find what rests without a job: messages on their way and events that nobody reads."""
-    from messaging import care
+    from messaging.delivery import sweeper
 
-    care.sweep()
+    sweeper.sweep()
 
 
 @app.periodic(cron="* * * * * */15")
@@ -196,27 +196,27 @@ def sweep(timestamp: int) -> None:
 )
 def look_up_unknown(timestamp: int) -> None:
     """Ask providers that can tell for sends whose end nobody heard."""
-    from messaging import lookups
+    from messaging.delivery import reconcile
 
-    lookups.look_up_unknown()
+    reconcile.look_up_unknown()
 
 
 @app.periodic(cron="* * * * *")
 @app.task(name="messaging.watch_rates", queue="care", priority=CARE, queueing_lock="watch_rates")
 def watch_rates(timestamp: int) -> None:
     """Raise the alarm when the share of fallbacks jumps, and end it."""
-    from messaging import rates
+    from messaging.delivery import fallback_rate
 
-    rates.watch()
+    fallback_rate.watch()
 
 
 @app.periodic(cron="17 4 * * *")
 @app.task(name="messaging.forget_old", queue="care", priority=CARE, queueing_lock="forget_old")
 def forget_old(timestamp: int) -> None:
     """Delete what is kept for a while only."""
-    from messaging import care
+    from messaging.delivery import sweeper
 
-    care.forget_old()
+    sweeper.forget_old()
 
 
 def is_ours(job: jobs.Job) -> bool:

@@ -21,11 +21,13 @@ from django_htmx.http import trigger_client_event
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import wavoip
 from channels_app.models import Channel
-from channels_app.providers import cloud_errors
-from messaging import calls, media, reading, sending
-from messaging.downloads import file_response
+from channels_app.providers import error_codes
+from messaging import calls, selectors
+from messaging.delivery import accept
+from messaging.delivery.statuses import Status
+from messaging.media import files
+from messaging.media.responses import file_response
 from messaging.models import Conversation, Media, Message
-from messaging.states import Status
 
 MAX_TEXT = 4096
 CONVERSATIONS_PER_PAGE = 50
@@ -52,7 +54,7 @@ class DashboardView(StaffPermissionRequiredMixin, View):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         since = timezone.now()
-        dashboard = reading.dashboard()
+        dashboard = selectors.dashboard()
         context = {"dashboard": dashboard, "tiles": _tiles(dashboard), "since": since}
         return render(request, "messaging/dashboard.html", context)
 
@@ -66,7 +68,7 @@ class Tile:
     trouble: bool = False
 
 
-def _tiles(dashboard: reading.Dashboard) -> list[Tile]:
+def _tiles(dashboard: selectors.Dashboard) -> list[Tile]:
     counts = dashboard.counts
     on_its_way = counts[Status.QUEUED] + counts[Status.SENDING]
     return [
@@ -148,7 +150,7 @@ class ConversationListView(StaffPermissionRequiredMixin, View):
         filters.is_valid()
         wanted: dict[str, Any] = filters.cleaned_data
         channel: Channel | None = wanted.get("channel")
-        found = reading.conversation_list(
+        found = selectors.conversation_list(
             search=wanted.get("search") or "",
             channel=channel.pk if channel else None,
             attention=wanted.get("attention", False),
@@ -162,7 +164,7 @@ class ConversationListView(StaffPermissionRequiredMixin, View):
             "filtered": filtered,
             "page": page,
             "query": query.urlencode(),
-            "conversations": reading.with_latest(list(page.object_list)),
+            "conversations": selectors.with_latest(list(page.object_list)),
             # Rows that arrive live belong on the first page of the whole list only.
             "live": not filtered and page.number == 1,
             "since": since,
@@ -183,7 +185,7 @@ class NewMessageView(StaffPermissionRequiredMixin, View):
         form = NewMessageForm(request.POST)
         if form.is_valid():
             try:
-                accepted = sending.accept_message(**form.cleaned_data, user=user_of(request))
+                accepted = accept.accept_message(**form.cleaned_data, user=user_of(request))
             except ValidationError as error:
                 _add_errors(form, error)
             else:
@@ -207,14 +209,14 @@ class ConversationView(StaffPermissionRequiredMixin, View):
         conversation = _conversation(pk)
         text = request.POST.get("text", "").strip()
         try:
-            accepted = sending.accept_message(
+            accepted = accept.accept_message(
                 channel=conversation.channel,
                 to=conversation.contact.phone_number or "",
                 user=user_of(request),
                 **_written(request, text.replace("\r\n", "\n")),
                 idempotency_key=request.POST.get("key", "")[:255],
             )
-        except sending.IdempotencyConflict:
+        except accept.IdempotencyConflict:
             return self._refused(request, conversation, text, [_("Send it again, please.")])
         except ValidationError as error:
             return self._refused(request, conversation, text, error.messages)
@@ -239,15 +241,17 @@ class ConversationView(StaffPermissionRequiredMixin, View):
         status: int = 200,
     ) -> HttpResponse:
         since = timezone.now()
-        reading.mark_read(conversation)
-        page = reading.message_page(conversation)
+        selectors.mark_read(conversation)
+        page = selectors.message_page(conversation)
         may_call = request.user.has_perm("messaging.call_contact") and calls.is_possible(
             conversation
         )
         context = {
             "conversation": conversation,
             "messages_page": page,
-            "beside": reading.with_latest(list(reading.conversation_list()[:CONVERSATIONS_BESIDE])),
+            "beside": selectors.with_latest(
+                list(selectors.conversation_list()[:CONVERSATIONS_BESIDE])
+            ),
             "may_send": request.user.has_perm("messaging.add_message"),
             "may_retry": request.user.has_perm("messaging.change_message"),
             "may_call": may_call,
@@ -294,7 +298,7 @@ class OlderMessagesView(StaffPermissionRequiredMixin, View):
             return HttpResponse(status=400)
         context = {
             "conversation": conversation,
-            "messages_page": reading.message_page(conversation, before=before),
+            "messages_page": selectors.message_page(conversation, before=before),
             "may_retry": request.user.has_perm("messaging.change_message"),
         }
         return render(request, "messaging/_messages.html", context)
@@ -307,7 +311,7 @@ class SeenView(StaffPermissionRequiredMixin, View):
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         conversation = _conversation(pk)
-        reading.mark_read(conversation)
+        selectors.mark_read(conversation)
         return render(request, "messaging/_window.html", {"conversation": conversation})
 
 
@@ -322,12 +326,12 @@ class RetryView(StaffPermissionRequiredMixin, View):
         if route not in ("official", "fallback"):
             return HttpResponse(status=400)
         try:
-            message = sending.retry_message(
+            message = accept.retry_message(
                 message,
                 route="official" if route == "official" else "fallback",
                 user=user_of(request),
             )
-        except sending.NotRetryable as error:
+        except accept.NotRetryable as error:
             response = _bubble(request, message)
             return trigger_client_event(response, "toast", {"text": str(error), "level": "error"})
         return _bubble(request, message)
@@ -341,8 +345,8 @@ class FetchView(StaffPermissionRequiredMixin, View):
     def post(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         message = get_object_or_404(Message, pk=pk)
         try:
-            message = media.fetch_again(message)
-        except media.NotFetchable as error:
+            message = files.fetch_again(message)
+        except files.NotFetchable as error:
             response = _bubble(request, message)
             return trigger_client_event(response, "toast", {"text": str(error), "level": "error"})
         return _bubble(request, message)
@@ -365,7 +369,7 @@ class HeldView(StaffPermissionRequiredMixin, View):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         since = timezone.now()
-        page = Paginator(reading.held(), HELD_PER_PAGE).get_page(request.GET.get("page"))
+        page = Paginator(selectors.held(), HELD_PER_PAGE).get_page(request.GET.get("page"))
         context = {
             "page": page,
             "since": since,
@@ -382,8 +386,8 @@ class ConfirmView(StaffPermissionRequiredMixin, View):
     def post(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         message = get_object_or_404(Message, pk=pk)
         try:
-            message = sending.confirm_arrival(message, user=user_of(request))
-        except sending.NotRetryable as error:
+            message = accept.confirm_arrival(message, user=user_of(request))
+        except accept.NotRetryable as error:
             response = _bubble(request, message)
             return trigger_client_event(response, "toast", {"text": str(error), "level": "error"})
         return _bubble(request, message)
@@ -395,7 +399,7 @@ class MessageView(StaffPermissionRequiredMixin, View):
     permissions = ("messaging.view_message",)
 
     def get(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-        message = get_object_or_404(reading.messages(), pk=pk)
+        message = get_object_or_404(selectors.messages(), pk=pk)
         context = {
             "message": message,
             "may_retry": request.user.has_perm("messaging.change_message"),
@@ -410,7 +414,7 @@ class ErrorTableView(StaffPermissionRequiredMixin, View):
     permissions = ("messaging.view_message",)
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        return render(request, "messaging/errors.html", {"rules": list(cloud_errors.all_rules())})
+        return render(request, "messaging/errors.html", {"rules": list(error_codes.all_rules())})
 
 
 def _written(request: HttpRequest, text: str) -> dict[str, Any]:
@@ -435,7 +439,7 @@ def _forms_lead_to(origin: str, request: HttpRequest, response: HttpResponse) ->
 
 def _bubble(request: HttpRequest, message: Message) -> HttpResponse:
     context = {
-        "message": reading.messages().get(pk=message.pk),
+        "message": selectors.messages().get(pk=message.pk),
         "may_retry": request.user.has_perm("messaging.change_message"),
     }
     return render(request, "messaging/_message.html", context)

@@ -16,8 +16,8 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from psycopg_pool import PoolTimeout
 
-from channels_app import sizes
-from messaging.inbound import receiving
+from core import sizes
+from messaging.inbound import authentication
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,7 +77,7 @@ class CloudWebhook(Receiver):
     async def get(self, request: HttpRequest) -> HttpResponse:
         token = request.GET.get("hub.verify_token", "")
         try:
-            allowed = await _in_thread(receiving.is_verify_token)(token)
+            allowed = await _in_thread(authentication.is_verify_token)(token)
         except (DatabaseError, PoolTimeout):
             return answer(503, "unavailable")
         if request.GET.get("hub.mode") != "subscribe" or not allowed:
@@ -94,7 +94,7 @@ class CloudWebhook(Receiver):
             return too_large(request, MOST_BYTES)
         signature = request.headers.get("X-Hub-Signature-256", "")
         try:
-            result = await _in_thread(receiving.receive_cloud)(body, signature)
+            result = await _in_thread(authentication.receive_cloud)(body, signature)
         except (DatabaseError, PoolTimeout) as error:
             log.error("event not stored; the provider is asked to repeat", error=str(type(error)))
             return answer(503, "unavailable")
@@ -113,7 +113,7 @@ class WwebjsWebhook(Receiver):
             return too_large(request, MOST_WWEBJS_BYTES)
         key = request.headers.get("x-api-key", "")
         try:
-            result = await _in_thread(receiving.receive_wwebjs)(channel_id, body, key)
+            result = await _in_thread(authentication.receive_wwebjs)(channel_id, body, key)
         except (DatabaseError, PoolTimeout, OSError) as error:
             log.error("callback not stored", error=type(error).__name__)
             return answer(503, "unavailable")

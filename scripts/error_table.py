@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 HEAD = """\
 # Meta's error codes, and what is done about each
 
-Written by `scripts/error_table.py` from `channels_app/providers/cloud_errors.py`, by which the
+Written by `scripts/error_table.py` from `channels_app/providers/error_codes.py`, by which the
 program decides; the same table is in the product under `/help/errors/`. The meanings are Meta's,
 the rest is our judgement. A code that is not listed follows what the provider says about it
 (`is_transient`, then the class of the HTTP status) and is reported in the log.
@@ -37,13 +37,13 @@ def page() -> str:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
 
-    from channels_app.providers import cloud_errors
+    from channels_app.providers import error_codes
 
     with translation.override("en"):
         rows = [
             f"| {rule.code} | {rule.title} | {rule.kind.label} | {rule.fallback.label} |"
             f" {rule.why} |"
-            for rule in cloud_errors.all_rules()
+            for rule in error_codes.all_rules()
         ]
     return HEAD + "\n".join(rows) + "\n"
 

@@ -23,7 +23,7 @@ from django.conf import settings
 from django.utils.translation.template import templatize
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("accounts", "channels_app", "config", "instances", "messaging", "templates")
+SOURCES = ("accounts", "channels_app", "config", "core", "instances", "messaging", "templates")
 LANGUAGE = "pt_BR"
 PO = ROOT / "locale" / LANGUAGE / "LC_MESSAGES" / "django.po"
 MO = PO.with_suffix(".mo")

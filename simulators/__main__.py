@@ -16,8 +16,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from simulators import evolution, evolution_model, graph, wwebjs
 from simulators.base import JsonObject, serve
+from simulators.evolution import app as evolution_app
+from simulators.evolution import model as evolution_model
+from simulators.graph import app as graph_app
+from simulators.wwebjs import app as wwebjs_app
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +74,14 @@ def stands(options: argparse.Namespace) -> list[Stand]:
     """The simulators that the options ask for."""
     chosen = []
     if options.graph_port:
-        number = graph.GraphNumber(
+        number = graph_app.GraphNumber(
             phone_number_id=options.graph_phone_number_id or "106540352242922",
             token=options.graph_token,
             app_secret=options.graph_app_secret,
             display_phone_number=f"+{options.own_number}",
             is_on_biz_app=options.coexistence,
         )
-        graph_settings = graph.GraphSettings(
+        graph_settings = graph_app.GraphSettings(
             numbers={number.phone_number_id: number} if options.graph_phone_number_id else {},
             demo=number,
             webhook_url=options.graph_webhook_url,
@@ -87,7 +90,7 @@ def stands(options: argparse.Namespace) -> list[Stand]:
         chosen.append(
             Stand(
                 "Graph API",
-                graph.create_app(graph_settings),
+                graph_app.create_app(graph_settings),
                 options.graph_port,
                 f"webhooks to {options.graph_webhook_url or 'nowhere'}",
             )
@@ -95,7 +98,7 @@ def stands(options: argparse.Namespace) -> list[Stand]:
     if options.wwebjs_port:
         echo_url = f"http://{options.host}:{options.graph_port}/_control/echo"
         ready = _names(options.wwebjs_ready_sessions)
-        wwebjs_settings = wwebjs.WwebjsSettings(
+        wwebjs_settings = wwebjs_app.WwebjsSettings(
             api_key=options.wwebjs_api_key,
             own_number=options.fallback_number or options.own_number,
             ready_sessions=ready,
@@ -107,7 +110,7 @@ def stands(options: argparse.Namespace) -> list[Stand]:
         chosen.append(
             Stand(
                 "wwebjs-api",
-                wwebjs.create_app(wwebjs_settings),
+                wwebjs_app.create_app(wwebjs_settings),
                 options.wwebjs_port,
                 f"ready sessions: {', '.join(ready) or 'none'}",
             )
@@ -129,7 +132,7 @@ def stands(options: argparse.Namespace) -> list[Stand]:
         chosen.append(
             Stand(
                 "Evolution API",
-                evolution.create_app(evolution_settings),
+                evolution_app.create_app(evolution_settings),
                 options.evolution_port,
                 f"open instances: {', '.join(instances) or 'none'}",
             )
@@ -169,9 +172,9 @@ def number_table() -> str:
     """Which number to try for what, as text."""
     lines: list[str] = []
     tables: tuple[tuple[str, list[JsonObject]], ...] = (
-        ("Graph API", graph.describe()),
-        ("wwebjs-api (Graph refuses these with 131047)", wwebjs.describe()),
-        ("Evolution API", evolution.describe()),
+        ("Graph API", graph_app.describe()),
+        ("wwebjs-api (Graph refuses these with 131047)", wwebjs_app.describe()),
+        ("Evolution API", evolution_app.describe()),
     )
     for title, rows in tables:
         lines.append(title)

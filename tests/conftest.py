@@ -13,9 +13,9 @@ import requests
 from aiohttp import web
 from hypothesis import settings
 
-from simulators import graph as graph_simulator
-from simulators import wwebjs as wwebjs_simulator
 from simulators.base import Simulator, run_in_thread
+from simulators.graph import app as graph_simulator
+from simulators.wwebjs import app as wwebjs_simulator
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User

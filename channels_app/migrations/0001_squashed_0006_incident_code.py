@@ -2,8 +2,8 @@ import django.core.validators
 import django.db.models.deletion
 from django.db import migrations, models
 
-import channels_app.fields
-import channels_app.validators
+import core.fields
+import core.validators
 
 
 class Migration(migrations.Migration):
@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
                         blank=True,
                         default="https://graph.facebook.com",
                         max_length=200,
-                        validators=[channels_app.validators.validate_http_address],
+                        validators=[core.validators.validate_http_address],
                         verbose_name="Graph API address",
                     ),
                 ),
@@ -96,15 +96,15 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "access_token",
-                    channels_app.fields.EncryptedTextField(blank=True, verbose_name="access token"),
+                    core.fields.EncryptedTextField(blank=True, verbose_name="access token"),
                 ),
                 (
                     "app_secret",
-                    channels_app.fields.EncryptedTextField(blank=True, verbose_name="app secret"),
+                    core.fields.EncryptedTextField(blank=True, verbose_name="app secret"),
                 ),
                 (
                     "verify_token",
-                    channels_app.fields.EncryptedTextField(
+                    core.fields.EncryptedTextField(
                         blank=True, verbose_name="webhook verification token"
                     ),
                 ),
@@ -126,13 +126,13 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         max_length=200,
-                        validators=[channels_app.validators.validate_http_address],
+                        validators=[core.validators.validate_http_address],
                         verbose_name="wwebjs-api address",
                     ),
                 ),
                 (
                     "wwebjs_api_key",
-                    channels_app.fields.EncryptedTextField(
+                    core.fields.EncryptedTextField(
                         blank=True, verbose_name="wwebjs-api key"
                     ),
                 ),
@@ -248,13 +248,13 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         max_length=200,
-                        validators=[channels_app.validators.validate_http_address],
+                        validators=[core.validators.validate_http_address],
                         verbose_name="Evolution API address",
                     ),
                 ),
                 (
                     "evolution_api_key",
-                    channels_app.fields.EncryptedTextField(
+                    core.fields.EncryptedTextField(
                         blank=True, verbose_name="Evolution API key"
                     ),
                 ),
@@ -273,7 +273,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "calls_api_key",
-                    channels_app.fields.EncryptedTextField(
+                    core.fields.EncryptedTextField(
                         blank=True, verbose_name="key for calls"
                     ),
                 ),

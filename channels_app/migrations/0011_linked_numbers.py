@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 def keep_what_serves(apps, schema_editor):
     """The phone of a session that served until now counts as confirmed: nothing stops by an update."""
-    from channels_app.linked_numbers import canonical
+    from channels_app.connections.linked_numbers import canonical
 
     channels = apps.get_model('channels_app', 'Channel').objects
     for pk, number, state in (

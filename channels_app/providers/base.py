@@ -1,7 +1,7 @@
 """The contract of a provider: one message in, one of four endings out.
 
 `send` returns `Accepted`, or raises exactly one of `Rejected`, `Transient`, `Unknown`. What follows
-from each is decided in `messaging/policy.py`; a provider only says what is certain.
+from each is decided in `messaging/delivery/policy.py`; a provider only says what is certain.
 """
 
 from __future__ import annotations

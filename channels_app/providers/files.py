@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
-from channels_app import sizes
-from channels_app.providers import http, media_types
+from channels_app.providers import media_types
 from channels_app.providers.base import OutboundFile, OutboundMessage, Rejected, Transient
-from channels_app.providers.cloud_errors import failure
+from channels_app.providers.error_codes import failure
+from core import http_client, sizes
 
 T = TypeVar("T")
 
@@ -96,13 +96,13 @@ def with_size(read: Callable[[], T], size: int | None) -> T:
         raise
 
 
-def _get(link: str, limit: int) -> http.Answer:
+def _get(link: str, limit: int) -> http_client.Answer:
     for _hop in range(MOST_REDIRECTS + 1):
         try:
-            answer = http.request(
+            answer = http_client.request(
                 "GET", link, timeout=LINK_SECONDS, max_bytes=limit, public_only=True
             )
-        except http.RequestFailed as error:
+        except http_client.RequestFailed as error:
             if error.reason in ("not_public", "invalid_address"):
                 raise failure(Rejected, "link_refused", error.detail) from None
             raise failure(Transient, "link_failed", error.detail or error.reason) from None

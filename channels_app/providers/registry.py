@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from channels_app.linked_numbers import UNCONFIRMED
+from channels_app.connections.linked_numbers import UNCONFIRMED
 from channels_app.models import Channel
 from channels_app.providers.base import (
     Accepted,
@@ -12,10 +12,10 @@ from channels_app.providers.base import (
     Rejected,
     Transient,
 )
-from channels_app.providers.cloud import CloudProvider
-from channels_app.providers.cloud_errors import failure
-from channels_app.providers.evolution import EvolutionProvider, reserve_id
-from channels_app.providers.wwebjs import WwebjsProvider
+from channels_app.providers.cloud.client import CloudProvider
+from channels_app.providers.error_codes import failure
+from channels_app.providers.evolution.client import EvolutionProvider, reserve_id
+from channels_app.providers.wwebjs.client import WwebjsProvider
 
 
 class NotConfigured:

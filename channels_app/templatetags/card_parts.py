@@ -9,7 +9,7 @@ from django import template
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from channels_app import card_parts
+from channels_app import extensions
 from channels_app.models import Channel
 
 if TYPE_CHECKING:
@@ -21,19 +21,19 @@ register = template.Library()
 @register.simple_tag
 def card_parts_of(channel: Channel, may_change: bool = False) -> SafeString:
     """Draw the parts of the channel's card."""
-    return _join(part(channel, may_change) for part in card_parts.CARD)
+    return _join(part(channel, may_change) for part in extensions.CARD)
 
 
 @register.simple_tag
 def page_parts_of(channel: Channel, user: User | AnonymousUser) -> SafeString:
     """Draw the parts of the channel's page, as far as the person may see them."""
-    return _join(part(channel, user) for part in card_parts.PAGE)
+    return _join(part(channel, user) for part in extensions.PAGE)
 
 
 @register.simple_tag
 def line_parts_of(channel: Channel) -> SafeString:
     """Draw the parts of the channel's line on the dashboard."""
-    return _join(part(channel) for part in card_parts.LINE)
+    return _join(part(channel) for part in extensions.LINE)
 
 
 def _join(parts: Iterable[SafeString]) -> SafeString:

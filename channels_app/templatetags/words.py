@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from django import template
 
-from channels_app import session_words
+from channels_app.incidents import reason_text
 from channels_app.models import Channel
 from channels_app.providers.base import ConnectionReport
 
@@ -16,23 +16,23 @@ register = template.Library()
 @register.filter
 def in_words(stored: str) -> str:
     """Return the sentences for what `session_words.kept` made."""
-    return session_words.in_words(stored)
+    return reason_text.in_words(stored)
 
 
 @register.filter
 def own_side(channel: Channel) -> str:
     """Return a channel's health in detail, without a fallback whose own state stands beside it."""
     unseen = channel.fallback == "wwebjs" and channel.wwebjs_state_code in ("", "unchecked")
-    return channel.health_detail if unseen else session_words.own_side(channel.health_detail)
+    return channel.health_detail if unseen else reason_text.own_side(channel.health_detail)
 
 
 @register.filter
 def summary(report: ConnectionReport) -> str:
     """Return what a test of the connection found, in one sentence."""
-    return session_words.summary(report)
+    return reason_text.summary(report)
 
 
 @register.filter
 def rows(report: ConnectionReport) -> Iterator[tuple[str, str]]:
     """Return labels and values of what it found besides."""
-    return session_words.rows(report)
+    return reason_text.rows(report)

@@ -7,11 +7,11 @@ from typing import Any
 
 from django import template
 
-from channels_app import number_confirmation, readiness
-from channels_app.linked_numbers import UNCONFIRMED, is_same_number
+from channels_app.connections import number_confirmation, readiness
+from channels_app.connections.linked_numbers import UNCONFIRMED, is_same_number
+from channels_app.connections.states import State, is_cured_by_restart
+from channels_app.connections.wwebjs_session import SessionState, stored_state
 from channels_app.models import Channel
-from channels_app.session_states import State, is_cured_by_restart
-from channels_app.wwebjs_session import SessionState, stored_state
 
 register = template.Library()
 

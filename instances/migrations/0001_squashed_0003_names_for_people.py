@@ -2,7 +2,7 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
-import channels_app.fields
+import core.fields
 
 
 class Migration(migrations.Migration):
@@ -125,7 +125,7 @@ class Migration(migrations.Migration):
                 ("webhook_url", models.URLField(blank=True, null=True, verbose_name="webhook url")),
                 ("webhook_base64", models.BooleanField(blank=True, null=True)),
                 ("wants_base64", models.BooleanField(default=True)),
-                ("webhook_secret", channels_app.fields.EncryptedTextField(editable=False)),
+                ("webhook_secret", core.fields.EncryptedTextField(editable=False)),
                 (
                     "webhook_secret_digest",
                     models.CharField(editable=False, max_length=64, unique=True),

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 def keep_what_serves(apps, schema_editor):
     """The phone of an instance that served until now counts as confirmed."""
-    from channels_app.linked_numbers import canonical
+    from channels_app.connections.linked_numbers import canonical
 
     channels = apps.get_model('channels_app', 'Channel').objects
     sessions = apps.get_model('instances', 'WhatsAppSession').objects

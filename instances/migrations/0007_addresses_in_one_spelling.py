@@ -1,4 +1,4 @@
-from channels_app.addresses import normalise
+from core.http_addresses import normalise
 from django.db import migrations
 
 

@@ -8,10 +8,11 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from channels_app.models import Channel
-from channels_app.providers import cloud_errors
+from channels_app.providers import error_codes
+from channels_app.providers.events import CallStatus
 from messaging import content as contents
-from messaging import media as files
-from messaging import states
+from messaging.delivery import statuses
+from messaging.media import files
 from messaging.models import CallAttempt, Contact, Conversation, DeliveryAttempt, Media, Message
 
 
@@ -23,10 +24,10 @@ class ErrorSerializer(serializers.Serializer[Message]):
     detail = serializers.SerializerMethodField()
 
     def get_title(self, message: Message) -> str:
-        return cloud_errors.stored_title(message.error_code, message.error_title)
+        return error_codes.stored_title(message.error_code, message.error_title)
 
     def get_detail(self, message: Message) -> str:
-        return cloud_errors.stored_detail(message.error_detail)
+        return error_codes.stored_detail(message.error_detail)
 
 
 class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
@@ -34,10 +35,10 @@ class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
     error_detail = serializers.SerializerMethodField()
 
     def get_error_title(self, attempt: DeliveryAttempt) -> str:
-        return cloud_errors.stored_title(attempt.error_code, attempt.error_title)
+        return error_codes.stored_title(attempt.error_code, attempt.error_title)
 
     def get_error_detail(self, attempt: DeliveryAttempt) -> str:
-        return cloud_errors.stored_detail(attempt.error_detail)
+        return error_codes.stored_detail(attempt.error_detail)
 
     class Meta:
         model = DeliveryAttempt
@@ -88,8 +89,8 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
     channel = serializers.IntegerField(source="conversation.channel_id")
     to = serializers.SerializerMethodField()
-    route = serializers.ChoiceField(choices=list(states.Route), allow_null=True)
-    icon = serializers.ChoiceField(choices=[*states.Icon, ""])
+    route = serializers.ChoiceField(choices=list(statuses.Route), allow_null=True)
+    icon = serializers.ChoiceField(choices=[*statuses.Icon, ""])
     error = serializers.SerializerMethodField()
     context = serializers.SerializerMethodField()  # type: ignore[assignment]
     media = MediaSerializer(allow_null=True)
@@ -229,7 +230,7 @@ class CallSerializer(serializers.ModelSerializer[CallAttempt]):
     """
 
     direction = serializers.SerializerMethodField()
-    status = serializers.ChoiceField(choices=[*states.CallStatus, ""])
+    status = serializers.ChoiceField(choices=[*CallStatus, ""])
 
     class Meta:
         model = CallAttempt

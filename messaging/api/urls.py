@@ -3,7 +3,7 @@ from __future__ import annotations
 from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
-from channels_app.api import ChannelViewSet
+from channels_app.api.channels import ChannelViewSet
 from messaging.api.views import ConversationViewSet, MediaViewSet, MessageViewSet
 
 router = DefaultRouter()
@@ -14,4 +14,4 @@ router.register("messages", MessageViewSet, basename="message")
 router.register("media", MediaViewSet, basename="media")
 router.register("conversations", ConversationViewSet, basename="conversation")
 
-urlpatterns = [*router.urls, path("", include("channels_app.api_urls"))]
+urlpatterns = [*router.urls, path("", include("channels_app.api.urls"))]

@@ -27,8 +27,8 @@ from accounts.access import user_of
 from accounts.api_errors import Conflict
 from accounts.permissions import StaffMayChange, StaffWithModelPermissions
 from channels_app.models import Channel
-from messaging import media as files
-from messaging import phones, reading, sending, states
+from core import phone_numbers
+from messaging import selectors
 from messaging.api.parsers import UploadParser
 from messaging.api.serializers import (
     CallSerializer,
@@ -40,7 +40,9 @@ from messaging.api.serializers import (
     RetrySerializer,
     UploadSerializer,
 )
-from messaging.downloads import file_response
+from messaging.delivery import accept, statuses
+from messaging.media import files
+from messaging.media.responses import file_response
 from messaging.models import Conversation, Media, Message
 
 PROBLEM = inline_serializer(
@@ -67,8 +69,8 @@ class MessageFilter(django_filters.FilterSet):
         field_name="conversation__channel", queryset=Channel.objects.all()
     )
     conversation = django_filters.ModelChoiceFilter(queryset=Conversation.objects.all())
-    status = django_filters.ChoiceFilter(choices=[(s.value, s.value) for s in states.Status])
-    route = django_filters.ChoiceFilter(choices=[(r.value, r.value) for r in states.Route])
+    status = django_filters.ChoiceFilter(choices=[(s.value, s.value) for s in statuses.Status])
+    route = django_filters.ChoiceFilter(choices=[(r.value, r.value) for r in statuses.Route])
     direction = django_filters.ChoiceFilter(choices=Message.Direction.choices)
     to = django_filters.CharFilter(method="with_customer")
     client_reference = django_filters.CharFilter()
@@ -79,7 +81,7 @@ class MessageFilter(django_filters.FilterSet):
 
     def with_customer(self, found: QuerySet[Message], name: str, to: str) -> QuerySet[Message]:
         try:
-            spellings = phones.spellings(phones.normalize(to))
+            spellings = phone_numbers.spellings(phone_numbers.normalize(to))
         except ValueError:
             return found.none()
         return found.filter(conversation__contact__phone_number__in=spellings)
@@ -93,7 +95,7 @@ class MessageViewSet(
     serializer_class = MessageSerializer
     pagination_class = NewestFirst
     filterset_class = MessageFilter
-    queryset = reading.messages()
+    queryset = selectors.messages()
     lookup_value_converter = "uuid"
 
     @extend_schema(
@@ -117,22 +119,22 @@ class MessageViewSet(
         fields = NewMessageSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         try:
-            accepted = sending.accept_message(
+            accepted = accept.accept_message(
                 **fields.validated_data,
                 user=user_of(request),
                 idempotency_key=request.headers.get("Idempotency-Key", ""),
             )
-        except sending.IdempotencyConflict:
+        except accept.IdempotencyConflict:
             raise Conflict(
                 _("This Idempotency-Key was used for another message."), "idempotency_conflict"
             ) from None
         return self._answer(request, accepted)
 
-    def _answer(self, request: Request, accepted: sending.Acceptance) -> Response:
+    def _answer(self, request: Request, accepted: accept.Acceptance) -> Response:
         if accepted.created:
-            message = reading.as_accepted(accepted.message)
+            message = selectors.as_accepted(accepted.message)
         else:
-            message = reading.messages().get(pk=accepted.message.pk)
+            message = selectors.messages().get(pk=accepted.message.pk)
         headers = {
             "Location": reverse("message-detail", args=[message.pk], request=request),
         }
@@ -154,14 +156,14 @@ class MessageViewSet(
         fields = RetrySerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         try:
-            message = sending.retry_message(
+            message = accept.retry_message(
                 self.get_object(),
                 route=fields.validated_data["route"],
                 user=user_of(request),
             )
-        except sending.NotRetryable as error:
+        except accept.NotRetryable as error:
             raise Conflict(str(error), "not_retryable") from None
-        data = self.get_serializer(reading.messages().get(pk=message.pk)).data
+        data = self.get_serializer(selectors.messages().get(pk=message.pk)).data
         return Response(data, status=status.HTTP_202_ACCEPTED)
 
     @extend_schema(
@@ -174,13 +176,13 @@ class MessageViewSet(
         fields = ConfirmSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         try:
-            message = sending.confirm_arrival(
+            message = accept.confirm_arrival(
                 self.get_object(),
                 user=user_of(request),
             )
-        except sending.NotRetryable as error:
+        except accept.NotRetryable as error:
             raise Conflict(str(error), "not_confirmable") from None
-        return Response(self.get_serializer(reading.messages().get(pk=message.pk)).data)
+        return Response(self.get_serializer(selectors.messages().get(pk=message.pk)).data)
 
 
 class MediaViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Media]):
@@ -235,7 +237,7 @@ class ConversationFilter(django_filters.FilterSet):
     def matching(
         self, found: QuerySet[Conversation], name: str, text: str
     ) -> QuerySet[Conversation]:
-        return found.filter(pk__in=reading.conversation_list(search=text).values("pk"))
+        return found.filter(pk__in=selectors.conversation_list(search=text).values("pk"))
 
 
 class LatestFirst(NewestFirst):
@@ -248,13 +250,13 @@ class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
     serializer_class = ConversationSerializer
     pagination_class = LatestFirst
     filterset_class = ConversationFilter
-    queryset = reading.conversations_for_programs()
+    queryset = selectors.conversations_for_programs()
 
     @extend_schema(responses=CallSerializer(many=True), filters=False)
     @action(detail=True, pagination_class=NewestFirst)
     def calls(self, request: Request, **kwargs: Any) -> Response:
         """The calls to the contact that were begun here, and those that came, newest first."""
-        found = reading.calls().filter(conversation=self.get_object())
+        found = selectors.calls().filter(conversation=self.get_object())
         pages = NewestFirst()
         page = pages.paginate_queryset(found, request, view=self)
         return pages.get_paginated_response(CallSerializer(page, many=True).data)

@@ -18,8 +18,11 @@ import structlog
 from django.db import InterfaceError, OperationalError
 from psycopg_pool import PoolTimeout
 
-from messaging.inbound import evolution, media, neutral, wwebjs
+from channels_app.providers.evolution import events as evolution_events
+from channels_app.providers.wwebjs import events as wwebjs_events
+from messaging.inbound import neutral
 from messaging.inbound.neutral import Unstorable
+from messaging.media import inbound_files
 from messaging.models import InboundEvent
 
 log = structlog.get_logger(__name__)
@@ -108,7 +111,7 @@ def evolution_key(source_key: str, payload: Any) -> str:
     Instances of two servers may have one name, so the channel is part of it.
     """
     try:
-        return f"{source_key}:{evolution.dedupe_key(neutral.neutral(payload))}"
+        return f"{source_key}:{evolution_events.dedupe_key(neutral.neutral(payload))}"
     except Unstorable:
         body = neutral.encode(payload)
         return _stub_key(InboundEvent.Source.EVOLUTION, source_key, body)
@@ -122,17 +125,21 @@ def _evolution(arrival: Arrival) -> Raw:
     payload = _object(arrival)
     if not isinstance(payload.get("instance"), str) or not payload["instance"]:
         raise Unstorable("no_instance")
-    key = f"{arrival.source_key}:{evolution.dedupe_key(payload)}"
-    return Raw(arrival.source_key, key, _without_file(payload, media.EVOLUTION, media.set_aside))
+    key = f"{arrival.source_key}:{evolution_events.dedupe_key(payload)}"
+    return Raw(
+        arrival.source_key,
+        key,
+        _without_file(payload, inbound_files.EVOLUTION, inbound_files.set_aside),
+    )
 
 
 def _wwebjs(arrival: Arrival) -> Raw:
     payload = _object(arrival)
-    fact = wwebjs.dedupe_key(payload, arrival=uuid.uuid4().hex)
+    fact = wwebjs_events.dedupe_key(payload, arrival=uuid.uuid4().hex)
     return Raw(
         arrival.source_key,
         f"wwebjs:{arrival.source_key}:{arrival.key_scope}{fact}",
-        _without_file(payload, media.WWEBJS, media.set_aside_wwebjs),
+        _without_file(payload, inbound_files.WWEBJS, inbound_files.set_aside_wwebjs),
     )
 
 
@@ -159,7 +166,7 @@ def _without_file(
     """Put the event's file aside. Raises Unstorable for what is too large; no file is made then."""
     size = neutral.characters(payload)
     if size > neutral.MOST_CHARACTERS:
-        _check_size(size - len(media.encoded(payload, path)))
+        _check_size(size - len(inbound_files.encoded(payload, path)))
     kept = set_aside(payload)
     if kept is payload:
         _check_size(size)

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from django.db.models import Q, QuerySet
 
 from channels_app.models import Channel
-from messaging import attempts as outcomes
-from messaging import pending, phones
+from channels_app.providers.cloud.events import web_message_id
+from channels_app.providers.events import MessageEvent, Receipt
+from core import phone_numbers
 from messaging.content import MEDIA_TYPES
-from messaging.inbound.cloud import web_message_id
-from messaging.inbound.events import MessageEvent
+from messaging.delivery import attempts as outcomes
+from messaging.delivery.statuses import Outcome, Route
+from messaging.inbound import pending_events
 from messaging.models import Conversation, DeliveryAttempt, Message
-from messaging.states import Outcome, Receipt, Route
 
 # How far an echo's time may lie from the send that caused it: clocks differ, phones sleep.
 _BEFORE, _AFTER = dt.timedelta(minutes=10), dt.timedelta(seconds=30)
@@ -65,7 +66,7 @@ def settle(channel: Channel, event: MessageEvent) -> Echo:
     if found is not None:
         outcomes.tell_receipt(found, Receipt.SENT, provider_message_id=web_id or "")
     elif web_id and _unfinished(channel, event).exists():
-        pending.store_receipt(
+        pending_events.store_receipt(
             channel_id=channel.pk, provider_message_id=web_id, receipt=Receipt.SENT, error=None
         )
     return Echo(found)
@@ -139,7 +140,9 @@ def _unfinished(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttem
 
 
 def _around(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttempt]:
-    who = Q(message__conversation__contact__phone_number__in=phones.spellings(event.phone_number))
+    who = Q(
+        message__conversation__contact__phone_number__in=phone_numbers.spellings(event.phone_number)
+    )
     if not event.phone_number:
         who = Q(message__conversation__contact__user_id=event.user_id)
     return DeliveryAttempt.objects.filter(

@@ -11,8 +11,9 @@ from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from channels_app.models import Channel
+from channels_app.providers import redaction
 from messaging import tasks
-from messaging.inbound import apply, arrivals, neutral, raw_files, withheld
+from messaging.inbound import arrivals, handlers, neutral, raw_files
 from messaging.inbound.arrivals import Arrival, Entry, Raw, Stub
 from messaging.models import InboundEvent
 
@@ -26,8 +27,8 @@ READ_FIELDS = ["state", "error", "skipped", "processed_at"]
 READ_TRIES = 3
 # Whichever way an event comes, and whoever stores it.
 _WITHOUT_SECRETS: dict[str, Callable[[Any], Any]] = {
-    InboundEvent.Source.EVOLUTION: withheld.from_evolution,
-    InboundEvent.Source.WWEBJS: withheld.from_wwebjs,
+    InboundEvent.Source.EVOLUTION: redaction.from_evolution,
+    InboundEvent.Source.WWEBJS: redaction.from_wwebjs,
 }
 
 
@@ -136,7 +137,7 @@ def _read_batch(source: str, source_key: str) -> int:
             .filter(source=source, source_key=source_key, state=InboundEvent.State.PENDING)
             .order_by("id")[:BATCH]
         )
-        channels = apply.channels_of(source, source_key) if batch else {}
+        channels = handlers.channels_of(source, source_key) if batch else {}
         if batch and not _read_together(batch, channels):
             for event in batch:
                 read_one(event, channels)
@@ -151,9 +152,9 @@ def _read_together(batch: Sequence[InboundEvent], channels: Mapping[str, Channel
     try:
         with transaction.atomic():
             for event in batch:
-                found = apply.apply(event, channels)
+                found = handlers.apply(event, channels)
                 counts.update(found)
-                read[apply.skipped(found)].append(event.pk)
+                read[handlers.skipped(found)].append(event.pk)
             for skipped, ids in read.items():
                 InboundEvent.objects.filter(pk__in=ids).update(
                     state=InboundEvent.State.DONE,
@@ -182,7 +183,7 @@ def read_one(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
     """
     try:
         with transaction.atomic():
-            counts = apply.apply(event, channels)
+            counts = handlers.apply(event, channels)
     except OperationalError:
         # A deadlock or a lost connection says nothing about the event: the batch is read again.
         raise
@@ -193,7 +194,7 @@ def read_one(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
     else:
         event.state = InboundEvent.State.DONE
         event.error = ""
-        event.skipped = apply.skipped(counts)
+        event.skipped = handlers.skipped(counts)
         log.debug("event read", event_id=event.pk, source=event.source, **counts)
         _tell_unknown(event.source, counts)
     event.processed_at = timezone.now()

@@ -21,7 +21,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from messaging.storable import storable
+from core.text import storable
 
 # Deeper than any provider's event; PostgreSQL and Python's own JSON have limits of their own.
 DEEPEST = 200

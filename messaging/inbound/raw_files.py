@@ -13,8 +13,8 @@ import hashlib
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
-from channels_app import fields
-from channels_app.fields import UndecryptableError
+from core import fields
+from core.fields import UndecryptableError
 
 
 def write(content: bytes, *, key: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from channels_app.fields import UndecryptableError
-from messaging.inbound import apply, arrivals, journal, raw_files
+from core.fields import UndecryptableError
+from messaging.inbound import arrivals, handlers, journal, raw_files
 from messaging.inbound.arrivals import Arrival, Stub
 from messaging.models import InboundEvent
 
@@ -59,7 +59,7 @@ def _read_again(event: InboundEvent) -> None:
         if not _prepare_again(event):
             event.save(update_fields=fields)
             return
-    journal.read_one(event, apply.channels_of(event.source, event.source_key))
+    journal.read_one(event, handlers.channels_of(event.source, event.source_key))
     event.save(update_fields=fields)
 
 

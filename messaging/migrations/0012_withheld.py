@@ -5,7 +5,7 @@ from typing import Any
 from django.db import migrations
 from django.db.models import Max, Min, Q
 
-from messaging.inbound import withheld
+from channels_app.providers import redaction
 
 STEP = 2000
 # Nearly every event of Evolution has one, so the database does it without handing the rows out.
@@ -26,8 +26,8 @@ def clean(apps: Any, schema_editor: Any) -> None:
                 cursor.execute(TOKENS, [first, first + STEP - 1])
     linking = Q(payload__event="qrcode.updated") | Q(payload__data__has_key="qrcode")
     for source, chosen, strip in (
-        ("evolution", linking, withheld.from_evolution),
-        ("wwebjs", Q(payload__dataType__in=["qr", "code"]), withheld.from_wwebjs),
+        ("evolution", linking, redaction.from_evolution),
+        ("wwebjs", Q(payload__dataType__in=["qr", "code"]), redaction.from_wwebjs),
     ):
         known, last = events.filter(chosen, source=source).order_by("id"), 0
         while rows := list(known.filter(id__gt=last)[:STEP]):

@@ -16,11 +16,13 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import to_locale
 
-from channels_app import incidents, session_words
-from channels_app.providers import cloud_errors, media_types
-from messaging import phones, states
+from channels_app.incidents import incidents
+from channels_app.incidents import reason_text as session_words
+from channels_app.providers import error_codes, media_types
+from channels_app.providers.events import CallStatus, Receipt
+from core import phone_numbers
+from messaging.delivery.policy import reason_text
 from messaging.models import CallAttempt, Contact, Conversation, DeliveryAttempt, Media, Message
-from messaging.policy import reason_text
 
 register = template.Library()
 register.filter("headline", incidents.headline)
@@ -103,7 +105,7 @@ def problem(of: Message | DeliveryAttempt) -> str:
     """Return the error of a message or an attempt on one line; empty where there is none."""
     if not of.error_code:
         return of.error_title
-    title = cloud_errors.stored_title(of.error_code, of.error_title)
+    title = error_codes.stored_title(of.error_code, of.error_title)
     return f"{title} ({of.error_code})" if title else of.error_code
 
 
@@ -129,15 +131,15 @@ def _with_detail(attempt: DeliveryAttempt) -> str:
     reason, said = problem(attempt), attempt.error_detail[:200]
     if attempt.route not in GLOBE_ROUTES or not said or said in reason:
         return reason
-    words = cloud_errors.stored_detail(said)
-    return f"{reason}: {words if cloud_errors.is_ours(said) else f'“{words}”'}"
+    words = error_codes.stored_detail(said)
+    return f"{reason}: {words if error_codes.is_ours(said) else f'“{words}”'}"
 
 
 @register.filter
 def detail(of: DeliveryAttempt) -> str:
     """Return what was said besides the error: ours translated, a provider's own words in quotes."""
     said = of.error_detail
-    return cloud_errors.stored_detail(said) if cloud_errors.is_ours(said) else f"“{said}”"
+    return error_codes.stored_detail(said) if error_codes.is_ours(said) else f"“{said}”"
 
 
 @register.filter
@@ -147,21 +149,21 @@ def file_problem(media: Media) -> str:
     said = media.error_detail
     if not said:
         return title
-    words = cloud_errors.stored_detail(said)
-    return f"{title}: {words if cloud_errors.is_ours(said) else f'“{words}”'}"
+    words = error_codes.stored_detail(said)
+    return f"{title}: {words if error_codes.is_ours(said) else f'“{words}”'}"
 
 
 @register.filter
 def what_to_do(code: str) -> str:
     """Say what the rules make of an error code: whether the fallback may go around it, and why."""
-    rule = cloud_errors.lookup(code)
+    rule = error_codes.lookup(code)
     return f"{rule.fallback.label}: {rule.why}"
 
 
 @register.filter
 def receipt_label(receipt: str) -> str:
     """Say in words what the provider told later about an attempt."""
-    if receipt == states.Receipt.FAILED:
+    if receipt == Receipt.FAILED:
         return _("failed")
     return str(Message.Status(receipt).label).lower()
 
@@ -268,24 +270,24 @@ def call_words(call: CallAttempt) -> str:
 def call_preview(call: CallAttempt) -> str:
     """Return one line that stands for a contact's call in lists, where the name is beside it."""
     kind = _("Video call") if call.video else _("Call")
-    ringing = call.status == states.CallStatus.RINGING
+    ringing = call.status == CallStatus.RINGING
     return kind if ringing else f"{kind} · {call.get_status_display()}"
 
 
 def _incoming_call(call: CallAttempt) -> str:
     if call.video:
         return {
-            states.CallStatus.ENDED: _("Video call from %(name)s, over"),
-            states.CallStatus.MISSED: _("Missed video call from %(name)s"),
-            states.CallStatus.REJECTED: _("Video call from %(name)s, declined"),
-            states.CallStatus.ACCEPTED: _("Video call from %(name)s, answered"),
-        }.get(states.CallStatus(call.status), _("Video call from %(name)s"))
+            CallStatus.ENDED: _("Video call from %(name)s, over"),
+            CallStatus.MISSED: _("Missed video call from %(name)s"),
+            CallStatus.REJECTED: _("Video call from %(name)s, declined"),
+            CallStatus.ACCEPTED: _("Video call from %(name)s, answered"),
+        }.get(CallStatus(call.status), _("Video call from %(name)s"))
     return {
-        states.CallStatus.ENDED: _("Call from %(name)s, over"),
-        states.CallStatus.MISSED: _("Missed call from %(name)s"),
-        states.CallStatus.REJECTED: _("Call from %(name)s, declined"),
-        states.CallStatus.ACCEPTED: _("Call from %(name)s, answered"),
-    }.get(states.CallStatus(call.status), _("Call from %(name)s"))
+        CallStatus.ENDED: _("Call from %(name)s, over"),
+        CallStatus.MISSED: _("Missed call from %(name)s"),
+        CallStatus.REJECTED: _("Call from %(name)s, declined"),
+        CallStatus.ACCEPTED: _("Call from %(name)s, answered"),
+    }.get(CallStatus(call.status), _("Call from %(name)s"))
 
 
 @register.filter
@@ -301,14 +303,14 @@ def window_until(conversation: Conversation) -> dt.datetime | None:
 def phone(number: str) -> SafeString:
     """Draw a number as people write it, on one line; as it is where it is none."""
     digits = number.lstrip("+")
-    written = phones.pretty(f"+{digits}") if digits.isdigit() else number
+    written = phone_numbers.pretty(f"+{digits}") if digits.isdigit() else number
     return format_html('<span class="nowrap">{}</span>', written)
 
 
 @register.filter
 def pretty_number(contact: Contact) -> str:
     """Return the contact's phone number as people write it."""
-    return phones.pretty(contact.phone_number) if contact.phone_number else ""
+    return phone_numbers.pretty(contact.phone_number) if contact.phone_number else ""
 
 
 @register.filter

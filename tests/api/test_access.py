@@ -14,7 +14,8 @@ from psycopg_pool import PoolTimeout
 from rest_framework.test import APIClient
 
 from accounts.models import ApiToken
-from messaging import media, sending
+from messaging.delivery import accept as sending
+from messaging.media import files as media
 from messaging.models import Message
 from tests import files
 from tests.messaging.support import accept

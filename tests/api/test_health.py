@@ -9,7 +9,7 @@ from django.db import InterfaceError, OperationalError
 from psycopg_pool import PoolTimeout
 
 from config import health
-from messaging import reading
+from messaging import selectors
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -54,7 +54,7 @@ def test_without_a_database_a_page_asks_for_patience(
     client: Client, staff: User, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     client.force_login(staff)
-    monkeypatch.setattr(reading, "dashboard", raising(error))
+    monkeypatch.setattr(selectors, "dashboard", raising(error))
     answer = client.get("/")
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")
     assert answer["Content-Type"] == "text/plain; charset=utf-8"
@@ -66,7 +66,7 @@ def test_another_error_is_not_taken_for_the_database(
 ) -> None:
     client.force_login(staff)
     client.raise_request_exception = False
-    monkeypatch.setattr(reading, "dashboard", raising(ZeroDivisionError()))
+    monkeypatch.setattr(selectors, "dashboard", raising(ZeroDivisionError()))
     assert client.get("/").status_code == 500
 
 

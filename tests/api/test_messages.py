@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from channels_app.models import Channel
 from messaging import contacts
+from messaging.delivery.statuses import Outcome, Route
 from messaging.models import Conversation, DeliveryAttempt, Message
-from messaging.states import Outcome, Route
 from tests.messaging.support import accept, attempt_of, customer, deliver, jobs
 
 if TYPE_CHECKING:

@@ -21,12 +21,12 @@ from schemathesis import checks
 
 from accounts.models import ApiToken
 from instances.models import WhatsAppSession
-from messaging import media
+from messaging.media import files
 from simulators.base import run_in_thread
-from simulators.evolution import InstanceSpec, create_app
+from simulators.evolution.app import InstanceSpec, create_app
 from tests.files import PNG
 from tests.messaging.support import accept
-from tests.simulators_evolution.support import KEY, quick_settings
+from tests.simulators.evolution.support import KEY, quick_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -165,7 +165,7 @@ def known(
         "channels": wired.pk,
         "messages": str(message.pk),
         "conversations": message.conversation_id,
-        "media": str(media.store_upload(picture, user=staff).pk),
+        "media": str(files.store_upload(picture, user=staff).pk),
         "instance_name": INSTANCE,
         "session_id": WhatsAppSession.objects.get(channel=baileys).pk,
     }

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.utils import translation
 
-from channels_app import session_words
+from channels_app.incidents import reason_text
 from channels_app.models import Channel
 from channels_app.providers.base import ConnectionReport, OutboundMessage
 
@@ -193,4 +193,4 @@ def text_message(to: str = ORDINARY, **fields: Any) -> OutboundMessage:
 def in_english(report: ConnectionReport) -> str:
     """What a test of the connection found, as somebody reads it in English."""
     with translation.override("en"):
-        return session_words.summary(report)
+        return reason_text.summary(report)

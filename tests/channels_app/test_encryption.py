@@ -13,8 +13,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from pytest_django import Settings
 
-from channels_app.fields import UndecryptableError
 from channels_app.models import Channel
+from core.fields import UndecryptableError
 from tests.channels_app.conftest import TOKEN, official
 
 pytestmark = pytest.mark.django_db

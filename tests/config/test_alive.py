@@ -17,7 +17,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from channels_app.signs import Sign
+from core.heartbeat_file import Sign
 from tests.config.product import BASE_DIR, MANAGE, eventually
 
 KINDS = {"worker": "worker", "listener": "listen_evolution"}

@@ -1,7 +1,7 @@
 """What is relied on of procrastinate beside its documented interface; it is pinned exactly.
 
 A new version is taken only when these tests pass; what they name stands in `config/worker.py`,
-`messaging/tasks.py`, `channels_app/jobs.py` and the migration that wakes the next of a lock.
+`messaging/tasks.py`, `core/queue.py` and the migration that wakes the next of a lock.
 """
 
 from __future__ import annotations

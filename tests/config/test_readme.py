@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from messaging.demo_settings import NUMBERS
-from simulators import graph_tables, wwebjs_tables
 from simulators.base import fallback_digits, graph_digits
+from simulators.graph import tables as graph_tables
+from simulators.wwebjs import tables as wwebjs_tables
 from tests.config.product import BASE_DIR
 
 

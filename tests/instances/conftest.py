@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 from simulators.base import run_in_thread
-from simulators.evolution import SIMULATOR, InstanceSpec, create_app
+from simulators.evolution.app import SIMULATOR, InstanceSpec, create_app
 from tests.instances.support import (
     KEY,
     NAME,
@@ -20,7 +20,7 @@ from tests.instances.support import (
     switch,
     wait_until,
 )
-from tests.simulators_evolution.support import quick_settings
+from tests.simulators.evolution.support import quick_settings
 
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
@@ -138,6 +138,6 @@ def by_websocket(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The socket has a third of a second before a switch is told to be pending."""
-    from instances import receive_mode
+    from instances.receive_mode import handover
 
-    monkeypatch.setattr(receive_mode, "JOIN_PATIENCE", 0.3)
+    monkeypatch.setattr(handover, "JOIN_PATIENCE", 0.3)

@@ -22,14 +22,14 @@ from django.db import connection, connections
 from django.utils import translation
 
 from tests.pages.html import parse
-from tests.simulators_evolution.support import KEY, Server
+from tests.simulators.evolution.support import KEY, Server
 
 if TYPE_CHECKING:
     from rest_framework.response import Response
     from rest_framework.test import APIClient
 
     from instances.models import WhatsAppSession
-    from simulators.evolution import EvolutionSimulator
+    from simulators.evolution.app import EvolutionSimulator
 
 ROOT = Path(__file__).parent.parent.parent
 NAME = "oficina_e9f2ed4d"
@@ -145,12 +145,12 @@ class Shown:
 
 def shown(name: str = NAME) -> Shown:
     """Draw the card as it is now, in English."""
-    from instances import cards
     from instances.models import WhatsAppSession
+    from instances.receive_mode import presentation
 
     session = WhatsAppSession.objects.select_related("channel").get(channel__instance_name=name)
     with translation.override("en"):
-        card = parse(cards.card(session, may_change=True)).one("article", data_session=name)
+        card = parse(presentation.card(session, may_change=True)).one("article", data_session=name)
     ways = card.all("div", data_mode=None)
     buttons = [way.one("button").attributes for way in ways]
     boxes = [box for box in card.all(class_=None) if "notice" in box.attributes["class"].split()]
@@ -229,8 +229,8 @@ def listening(count: int = 1, *, beside: int = 0) -> Iterator[list[Any]]:
 
     `beside`: how many others run already.
     """
-    from instances import listeners
-    from instances.listener import Listener
+    from instances.listener import registry
+    from instances.listener.process import Listener
 
     before = set(threading.enumerate())
     made = [Listener() for _ in range(count)]
@@ -243,7 +243,7 @@ def listening(count: int = 1, *, beside: int = 0) -> Iterator[list[Any]]:
     finally:
         for one in made:
             one.stop()
-        listeners.wake()
+        registry.wake()
         for thread in threads:
             thread.join(20)
             assert not thread.is_alive()
@@ -258,9 +258,9 @@ def _threads(before: set[threading.Thread]) -> list[threading.Thread]:
 
 
 def wait_for_listeners(count: int) -> None:
-    from instances import listeners
+    from instances.listener import registry
 
-    wait_until(lambda: listeners.running() == count, f"{count} listeners run")
+    wait_until(lambda: registry.running() == count, f"{count} listeners run")
 
 
 def joined(session: WhatsAppSession) -> Any:

@@ -11,12 +11,12 @@ from django.utils import timezone, translation
 from structlog.testing import capture_logs
 from time_machine import TimeMachineFixture
 
-from channels_app import readiness, wwebjs_session
+from channels_app.connections import readiness, wwebjs_session
 from channels_app.models import Channel, Incident
 from channels_app.providers import provider_for
-from instances import connections, pictures
+from instances.connections import monitor, pictures
 from instances.models import WhatsAppSession
-from messaging.states import Outcome
+from messaging.delivery.statuses import Outcome
 from tests.instances.support import NAME, OTHER, Evolution, read, wait_until
 from tests.messaging.support import accept, deliver
 
@@ -41,7 +41,7 @@ def ready(session: WhatsAppSession) -> WhatsAppSession:
 
 
 def probe(session: WhatsAppSession) -> tuple[str, str]:
-    connections.probe(session.pk)
+    monitor.probe(session.pk)
     session.refresh_from_db()
     session.channel.refresh_from_db()
     return session.state, session.state_code
@@ -50,7 +50,7 @@ def probe(session: WhatsAppSession) -> tuple[str, str]:
 def another_phone(session: WhatsAppSession, evolution: Evolution) -> None:
     """Somebody links a stranger's phone on the server, and the probe after an event sees it."""
     evolution.control("relink", instance=NAME, number=STRANGER)
-    connections.heard(session.channel)
+    monitor.heard(session.channel)
     assert probe(session) == ("error", "number_unconfirmed")
 
 
@@ -61,7 +61,7 @@ def test_a_stranger_s_phone_is_an_incident_and_sends_nothing_until_it_is_confirm
 
     [found] = Incident.objects.filter(closed_at=None)
     assert (found.route, found.reason, found.detail) == ("baileys", "another_phone", f"+{STRANGER}")
-    told = connections.stored(ready)
+    told = monitor.stored(ready)
     assert f"+{STRANGER}" in told.detail
     assert told.unconfirmed_number == STRANGER
     assert STRANGER in readiness.baileys_trouble(ready.channel)
@@ -91,7 +91,7 @@ def test_a_stranger_s_phone_is_an_incident_and_sends_nothing_until_it_is_confirm
     assert found.recovered_at is not None
     # And back again is a change like any other.
     evolution.control("relink", instance=NAME, number=OWN)
-    connections.heard(channel)
+    monitor.heard(channel)
     assert probe(ready)[1] == "number_unconfirmed"
 
 
@@ -104,10 +104,10 @@ def test_a_first_phone_with_another_number_than_the_channel_s_must_be_confirmed(
     assert probe(session) == ("error", "number_unconfirmed")
     assert Incident.objects.get().reason == "another_phone"
     # Unlinked, it is no trouble any more; the right phone needs nobody's word.
-    connections.log_out(session)
+    monitor.log_out(session)
     assert not Incident.objects.filter(closed_at=None).exists()
     assert Channel.objects.get().linked_number == ""
-    connections.connect(session)
+    monitor.connect(session)
     evolution.control("scan", instance=NAME, number="552177776666")  # as WhatsApp writes it
     wait_until(lambda: probe(session) == ("ready", "ready"))
 
@@ -137,21 +137,21 @@ def test_the_event_of_the_new_link_has_it_seen_at_once(
 def test_a_card_says_that_another_channel_has_the_same_phone(
     ready: WhatsAppSession, evolution: Evolution, make_channel: Callable[..., Channel]
 ) -> None:
-    from channels_app import card_parts
-    from instances import connection_cards
+    from channels_app import extensions
+    from instances.connections import cards as connection_cards
 
     other = make_channel(
         name="Filial", kind="baileys", phone_number="", evolution_url=evolution.url,
         evolution_api_key=ready.channel.evolution_api_key, instance_name=OTHER,
     )  # fmt: skip
     evolution.control("relink", instance=OTHER, number=OWN)
-    connections.probe(other.session.pk)  # type: ignore[attr-defined]
+    monitor.probe(other.session.pk)  # type: ignore[attr-defined]
     for channel, name in ((ready.channel, "Filial"), (other, "Oficina")):
-        annotated = card_parts.channels().get(pk=channel.pk)
+        annotated = extensions.channels().get(pk=channel.pk)
         for one in (annotated, Channel.objects.get(pk=channel.pk)):
             drawn = connection_cards.section(one, True)
             assert f"Another channel has the same phone linked: “{name}”" in drawn
-    connections.log_out(ready)
+    monitor.log_out(ready)
     assert "Another channel" not in connection_cards.section(Channel.objects.get(pk=other.pk), True)
 
 

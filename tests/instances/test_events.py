@@ -12,13 +12,13 @@ import structlog.testing
 from django.core.management import call_command
 
 from channels_app.models import Channel
+from channels_app.providers.events import MessageEvent
+from channels_app.providers.evolution import events as evolution_reader
 from instances import receiving
 from instances.models import WhatsAppSession
-from messaging.inbound import apply, journal
-from messaging.inbound import evolution as evolution_reader
-from messaging.inbound.events import MessageEvent
+from messaging.inbound import handlers, journal
 from messaging.models import CallAttempt, Contact, InboundEvent, Message
-from tests.inbound_evolution.recordings import samples
+from tests.channels_app.providers.evolution.recordings import samples
 from tests.instances.support import CUSTOMER, NAME, Evolution, read, state, texts, wait_until
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_an_unknown_event_is_kept_and_counted(
     payload = {"event": "something.new", "instance": NAME, "data": {"a": 1}, "date_time": "x"}
     store(session, payload)
     event = InboundEvent.objects.get()
-    counts = apply.apply(event, apply.channels_of(event.source, event.source_key))
+    counts = handlers.apply(event, handlers.channels_of(event.source, event.source_key))
     assert counts == {"event:something.new": 1}
     store(session, {**payload, "date_time": "y"})
     with structlog.testing.capture_logs() as logs:
@@ -178,15 +178,15 @@ def test_the_state_of_the_connection_follows_the_events(
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """The handler of messages fails on one text, until the returned function mends it."""
-    handler = apply.HANDLERS[MessageEvent]
+    handler = handlers.HANDLERS[MessageEvent]
 
     def picky(channel: Channel, event: Any) -> None:
         if event.text == "ruim":
             raise KeyError("what the reader did not expect")
         handler(channel, event)
 
-    monkeypatch.setitem(apply.HANDLERS, MessageEvent, picky)
-    return lambda: monkeypatch.setitem(apply.HANDLERS, MessageEvent, handler)
+    monkeypatch.setitem(handlers.HANDLERS, MessageEvent, picky)
+    return lambda: monkeypatch.setitem(handlers.HANDLERS, MessageEvent, handler)
 
 
 @pytest.mark.usefixtures("by_webhook")

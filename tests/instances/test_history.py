@@ -11,12 +11,14 @@ import pytest
 from django.utils import timezone
 
 from channels_app.models import Channel
-from instances import connections, receiving
+from channels_app.providers.events import Receipt
+from instances import receiving
+from instances.connections import monitor
 from instances.models import WhatsAppSession
-from messaging import care, sending
+from messaging.delivery import accept, sweeper
+from messaging.delivery.statuses import Status, merge_status
 from messaging.inbound import journal
 from messaging.models import Conversation, Message, PendingEvent
-from messaging.states import Receipt, Status, merge_status
 from tests.instances.support import CUSTOMER, NAME, Evolution, read, wait_until
 
 if TYPE_CHECKING:
@@ -33,16 +35,16 @@ def _keeps_what_was_sent_outside(channel: Channel) -> None:
 @pytest.fixture
 def linking(by_webhook: WhatsAppSession, evolution: Evolution) -> WhatsAppSession:
     """A session whose phone was unlinked, and which shows a code now."""
-    connections.state(by_webhook)
+    monitor.state(by_webhook)
     evolution.control("drop", instance=NAME, code=401)
-    connections.state(by_webhook)
-    connections.connect(by_webhook)
-    wait_until(lambda: connections.state(by_webhook).state == "qr")
+    monitor.state(by_webhook)
+    monitor.connect(by_webhook)
+    wait_until(lambda: monitor.state(by_webhook).state == "qr")
     return by_webhook
 
 
 def is_ready(session: WhatsAppSession) -> bool:
-    return connections.state(session).state == "ready"
+    return monitor.state(session).state == "ready"
 
 
 def is_stored(*ids: str) -> Any:
@@ -174,12 +176,12 @@ def test_a_message_typed_on_the_phone_that_whatsapp_refused_is_never_sent_from_h
     message = Message.objects.get()
     assert (message.status, message.error_code) == ("rejected", "error")
     Message.objects.update(updated_at=timezone.now() - dt.timedelta(hours=1))
-    care.sweep()
+    sweeper.sweep()
     from messaging import tasks
 
     assert tasks.messages_with_job() == set()
-    with pytest.raises(sending.NotRetryable):
-        sending.retry_message(message, route="official", user=None)
+    with pytest.raises(accept.NotRetryable):
+        accept.retry_message(message, route="official", user=None)
     # A delivery proves more than a failure.
     tell(session, update("OUT", "DELIVERY_ACK"))
     message.refresh_from_db()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from messaging import lookups
+from messaging.delivery import reconcile
+from messaging.delivery.statuses import Outcome
 from messaging.models import DeliveryAttempt, Message
-from messaging.states import Outcome
 from tests.instances.support import wait_until
 from tests.messaging.support import accept, deliver, make_older
 
@@ -37,7 +37,7 @@ def test_what_whatsapp_took_of_an_unknown_send_is_found(
     message = held(channel, evolution, scenario)
 
     def proved() -> bool:
-        lookups.look_up_unknown()
+        reconcile.look_up_unknown()
         message.refresh_from_db()
         return message.icon == "globe"
 
@@ -60,7 +60,7 @@ def test_what_the_store_shows_without_an_ack_proves_nothing(
     make_older(lost.attempts.all(), dt.timedelta(seconds=6))
 
     def proved() -> bool:
-        lookups.look_up_unknown()
+        reconcile.look_up_unknown()
         message.refresh_from_db()
         return message.icon == "globe"
 
@@ -73,6 +73,6 @@ def test_a_server_that_does_not_answer_leaves_it_held(
 ) -> None:
     message = held(channel, evolution, "reset_after")
     evolution.fault("/chat/findMessages")
-    lookups.look_up_unknown()
+    reconcile.look_up_unknown()
     message.refresh_from_db()
     assert (message.icon, message.decision) == ("unconfirmed", "held")

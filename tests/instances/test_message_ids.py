@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from channels_app.models import Channel
-from messaging import lookups
+from messaging.delivery import reconcile
 from tests.instances.support import read, wait_until
 from tests.messaging.support import accept, deliver, make_older
 
@@ -109,7 +109,7 @@ def test_a_look_up_asks_for_the_id_and_needs_no_words(quick: Channel, evolution:
     make_older(message.attempts.all(), dt.timedelta(seconds=6))
 
     def proved() -> bool:
-        lookups.look_up_unknown()
+        reconcile.look_up_unknown()
         message.refresh_from_db()
         return message.status == "sent"
 

@@ -15,7 +15,8 @@ from django.db import OperationalError, connection
 
 from channels_app.models import Channel
 from instances.models import WhatsAppSession
-from messaging.inbound import journal, media, raw_files
+from messaging.inbound import journal, raw_files
+from messaging.media import inbound_files
 from messaging.models import InboundEvent, Message
 from tests.instances.support import (
     CUSTOMER,
@@ -120,7 +121,9 @@ def test_it_answers_503_when_it_cannot_store(post: Any, monkeypatch: pytest.Monk
         patch.setattr(journal, "store_all", fail)
         assert post(event()).status_code == 503
     with monkeypatch.context() as patch:
-        patch.setattr(media, "set_aside", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(
+            inbound_files, "set_aside", lambda _: (_ for _ in ()).throw(OSError("disk full"))
+        )
         assert post(event()).status_code == 503
     assert post(event()).status_code == 200
 
@@ -160,7 +163,7 @@ def test_a_repeated_event_is_stored_once(post: Any) -> None:
 def test_what_comes_both_ways_is_stored_once(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
-    from instances.receive_mode import EVENTS
+    from instances.receive_mode.handover import EVENTS
 
     evolution.open_namespace()
     assert switch(api, "websocket").status_code == 200

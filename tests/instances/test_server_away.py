@@ -11,14 +11,16 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from channels_app.connections.states import State
 from channels_app.models import Channel, Incident
-from channels_app.providers import http
 from channels_app.providers.base import Transient, Unknown
-from channels_app.session_states import State
-from instances import connections, receive_mode, tasks
+from core import http_client
+from instances import tasks
+from instances.connections import monitor
+from instances.connections.probe_requests import request_probe
 from instances.models import WhatsAppSession
-from instances.probe_requests import request_probe
-from messaging import ways
+from instances.receive_mode import handover
+from messaging.delivery import channel_feedback
 from messaging.models import DeliveryAttempt
 from tests.instances.support import KEY, NAME, Evolution, joined, wait_until
 
@@ -30,7 +32,7 @@ def jobs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The job of a server's probe runs as soon as it is committed, in the same thread."""
 
     def run(url: str) -> None:
-        transaction.on_commit(lambda: connections.probe_server(url))
+        transaction.on_commit(lambda: monitor.probe_server(url))
 
     monkeypatch.setattr(tasks, "enqueue_server_probe", run)
 
@@ -39,13 +41,13 @@ def jobs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of all requests that go out."""
     paths: list[str] = []
-    request = http.request
+    request = http_client.request
 
-    def counted(method: str, base: str, path: str = "", **options: Any) -> http.Answer:
+    def counted(method: str, base: str, path: str = "", **options: Any) -> http_client.Answer:
         paths.append(path)
         return request(method, base, path, **options)
 
-    monkeypatch.setattr(http, "request", counted)
+    monkeypatch.setattr(http_client, "request", counted)
     return paths
 
 
@@ -75,7 +77,7 @@ def test_a_sudden_death_in_websocket_mode_shows_within_a_moment(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     wait_until(joined(by_websocket))
-    connections.probe(by_websocket.pk)
+    monitor.probe(by_websocket.pk)
     assert fresh(by_websocket).state == "ready"
     long_ago()
 
@@ -101,8 +103,8 @@ def test_a_send_without_an_answer_has_the_instance_asked_at_once(
 ) -> None:
     Channel.objects.update(evolution_url=DEAD)
     long_ago()
-    monkeypatch.setattr(ways, "_own_route", lambda attempt: "baileys")
-    ways.note(DeliveryAttempt(channel=session.channel, route="baileys"), failure)
+    monkeypatch.setattr(channel_feedback, "_own_route", lambda attempt: "baileys")
+    channel_feedback.note(DeliveryAttempt(channel=session.channel, route="baileys"), failure)
     assert (fresh(session).state, session.state_code) == ("error", "connection_refused")
 
 
@@ -113,8 +115,8 @@ def test_a_look_at_the_receive_mode_without_an_answer_has_it_asked_too(
     Channel.objects.update(evolution_url=DEAD)
     long_ago()
     by_webhook.channel.refresh_from_db()
-    with pytest.raises(receive_mode.SwitchRefused):
-        receive_mode.find(by_webhook)
+    with pytest.raises(handover.SwitchRefused):
+        handover.find(by_webhook)
     assert fresh(by_webhook).state == "error"
 
 
@@ -122,9 +124,9 @@ def test_what_was_asked_just_now_is_asked_a_second_later(session: WhatsAppSessio
     long_ago()
     WhatsAppSession.objects.update(checked_at=timezone.now())
     request_probe(session.pk)
-    assert connections._claim() == []
+    assert monitor._claim() == []
     WhatsAppSession.objects.update(probe_at=timezone.now())
-    assert connections._claim() == [session.pk]
+    assert monitor._claim() == [session.pk]
 
 
 @pytest.fixture
@@ -160,7 +162,7 @@ def test_of_a_dead_server_one_instance_is_asked_and_all_two_hundred_show_it(
         for pk in WhatsAppSession.objects.values_list("pk", flat=True):
             request_probe(pk)
     assert set(made) == {DEAD}
-    connections.probe_server(DEAD)
+    monitor.probe_server(DEAD)
     assert len(asked) == 1
     shown = set(WhatsAppSession.objects.values_list("state", "state_code", "connection"))
     assert shown == {("error", "connection_refused", "unknown")}
@@ -182,10 +184,10 @@ def test_a_server_that_is_silent_for_one_instance_is_asked_for_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fleet(evolution.url)
-    monkeypatch.setattr(connections, "ASK_SECONDS", 0.8)
+    monkeypatch.setattr(monitor, "ASK_SECONDS", 0.8)
     WhatsAppSession.objects.update(probe_at=None)
     evolution.fault("/instance/connectionState", "hang", seconds=3, times=1)
-    connections.probe_server(evolution.url)
+    monitor.probe_server(evolution.url)
     states = WhatsAppSession.objects.values_list("state_code", flat=True)
     assert set(states) == {"instance_gone", "timeout"}
     assert list(states).count("timeout") == 1
@@ -194,6 +196,6 @@ def test_a_server_that_is_silent_for_one_instance_is_asked_for_a_second(
     WhatsAppSession.objects.update(probe_at=None)
     evolution.fault("/instance/connectionState", "hang", seconds=3, times=500)
     asked.clear()
-    connections.probe_server(evolution.url)
+    monitor.probe_server(evolution.url)
     assert len(asked) == 2
     assert set(WhatsAppSession.objects.values_list("state_code", flat=True)) == {"timeout"}

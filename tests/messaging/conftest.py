@@ -10,4 +10,4 @@ def the_tests_own_connection_stays_open(
     """A receiver gives its thread's connection back; here it may hold the test's transaction."""
     marker = request.node.get_closest_marker("django_db")
     if marker and not marker.kwargs.get("transaction"):
-        monkeypatch.setattr("messaging.inbound.receiving.close_old_connections", lambda: None)
+        monkeypatch.setattr("messaging.inbound.authentication.close_old_connections", lambda: None)

@@ -19,14 +19,15 @@ from django.db.models import F, QuerySet
 from procrastinate.contrib.django import app
 
 from channels_app.models import Channel
-from messaging import delivery, sending
-from messaging.inbound import journal, receiving
+from messaging.delivery import accept as sending
+from messaging.delivery import runner
+from messaging.inbound import authentication, journal
 from messaging.models import DeliveryAttempt, InboundEvent, Message
 from simulators.base import example_number
 from tests.conftest import APP_SECRET, Webhooks
 
 if TYPE_CHECKING:
-    from messaging.states import Outcome, Route
+    from messaging.delivery.statuses import Outcome, Route
 
 
 def customer(*, graph: str = "00", fallback: str = "00") -> str:
@@ -43,7 +44,7 @@ def accept(channel: Channel, to: str = "+5511988887777", **changes: Any) -> Mess
 
 def deliver(message: Message) -> dt.datetime | None:
     """Take the message as far as it goes now; returns when it is to be looked at again."""
-    until = delivery.deliver(str(message.pk))
+    until = runner.deliver(str(message.pk))
     message.refresh_from_db()
     return until
 
@@ -93,10 +94,10 @@ def sign(body: bytes, secret: str = APP_SECRET) -> str:
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
-def post(payload: Any, secret: str = APP_SECRET) -> receiving.Received:
+def post(payload: Any, secret: str = APP_SECRET) -> authentication.Received:
     """Hand a payload to Meta's receiver, signed."""
     body = json.dumps(payload).encode()
-    return receiving.receive_cloud(body, sign(body, secret))
+    return authentication.receive_cloud(body, sign(body, secret))
 
 
 def read_events() -> None:
@@ -110,7 +111,7 @@ def receive(webhooks: Webhooks) -> int:
     """Receive and read what the simulator has posted. Returns how many posts there were."""
     arrived = webhooks.take()
     for body, signature in arrived:
-        assert receiving.receive_cloud(body, signature) == receiving.Received.STORED
+        assert authentication.receive_cloud(body, signature) == authentication.Received.STORED
     read_events()
     return len(arrived)
 

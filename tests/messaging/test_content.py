@@ -7,8 +7,8 @@ from django.core.exceptions import ValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.text import DEEPEST, is_storable, storable
 from messaging import content
-from messaging.storable import DEEPEST, is_storable, storable
 
 LINK = {"link": "https://example.com/a.png"}
 DEEP: Any = {}

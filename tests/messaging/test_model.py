@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from channels_app.providers import cloud_errors
-from channels_app.providers.cloud_errors import FallbackRule
-from messaging import policy, states
-from messaging.states import Icon, Outcome, Receipt, Route, Status
+from channels_app.providers import error_codes
+from channels_app.providers.error_codes import FallbackRule
+from channels_app.providers.events import Receipt
+from messaging.delivery import policy, statuses
+from messaging.delivery.statuses import Icon, Outcome, Route, Status
 
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 OFFICIAL_CODES = ["131047", "131000", "131056", "131049", "131050", "190", "131031", "131999"]
@@ -41,11 +42,11 @@ class Try:
 
 def take(attempt: Try, told: Receipt, code: str, now: dt.datetime) -> None:
     """What `attempts._merge` does."""
-    stands = states.late_reason_stands(
+    stands = statuses.late_reason_stands(
         code, known=attempt.code, outcome=attempt.outcome, receipt=attempt.receipt
     )
-    attempt.receipt = states.merge_receipt(attempt.receipt, told)
-    attempt.outcome = states.merge_outcome(attempt.outcome, attempt.receipt)
+    attempt.receipt = statuses.merge_receipt(attempt.receipt, told)
+    attempt.outcome = statuses.merge_outcome(attempt.outcome, attempt.receipt)
     if told == attempt.receipt == Receipt.FAILED and stands:
         attempt.code = code
     if attempt.outcome == Outcome.ACCEPTED:
@@ -82,10 +83,10 @@ class Delivery(RuleBasedStateMachine):
         return next((a for a in self.tries if a.outcome == Outcome.STARTED), None)
 
     @property
-    def summary(self) -> states.Summary:
+    def summary(self) -> statuses.Summary:
         final = bool(self.decision) and self.waiting is None
-        return states.summarize(
-            [states.AttemptState(a.route, a.outcome, a.receipt, a.round) for a in self.tries],
+        return statuses.summarize(
+            [statuses.AttemptState(a.route, a.outcome, a.receipt, a.round) for a in self.tries],
             round=self.round,
             final=final,
         )
@@ -149,7 +150,7 @@ class Delivery(RuleBasedStateMachine):
         elif ending == "refused":
             codes = OFFICIAL_CODES if official else FALLBACK_CODES
             attempt.code = data.draw(st.sampled_from(codes))
-            transient = cloud_errors.lookup(attempt.code).transient
+            transient = error_codes.lookup(attempt.code).transient
             attempt.outcome = Outcome.TRANSIENT if transient else Outcome.REJECTED
         else:
             attempt.outcome, attempt.was_unknown = Outcome.UNKNOWN, True
@@ -205,7 +206,7 @@ class Delivery(RuleBasedStateMachine):
     @invariant()
     def the_icon_is_true(self) -> None:
         summary = self.summary
-        icon = states.icon_for(summary.status, summary.route)
+        icon = statuses.icon_for(summary.status, summary.route)
         accepted = [a for a in self.tries if a.outcome == Outcome.ACCEPTED]
         assert (summary.status in TAKEN) == bool(accepted)
         if icon == Icon.GLOBE:
@@ -235,7 +236,7 @@ class Delivery(RuleBasedStateMachine):
     def a_person_s_will_is_never_gone_around(self) -> None:
         for earlier, later in itertools.combinations(self.tries, 2):
             if earlier.route == Route.OFFICIAL != later.route:
-                forbidden = cloud_errors.lookup(earlier.code).fallback == FallbackRule.NEVER
+                forbidden = error_codes.lookup(earlier.code).fallback == FallbackRule.NEVER
                 # A refusal that came after the fallback had gone out could not stop it.
                 assert not forbidden or earlier.receipt == Receipt.FAILED
 
@@ -246,7 +247,7 @@ TestDelivery.settings = settings(max_examples=100, stateful_step_count=30, deadl
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from([Receipt.SENT, Receipt.DELIVERED, Receipt.READ, Receipt.FAILED]),
-        st.sampled_from(["131026", "131050", "131000", cloud_errors.NO_REASON]),
+        st.sampled_from(["131026", "131050", "131000", error_codes.NO_REASON]),
     ),
     max_size=5,
 )
@@ -270,7 +271,7 @@ def test_whatever_the_order_and_repetition_the_end_is_the_same(
         attempt = Try(1, Route.OFFICIAL, "first")
         for event in order:
             if event is None:
-                if attempt.receipt != Receipt.FAILED or not states.late_reason_stands(
+                if attempt.receipt != Receipt.FAILED or not statuses.late_reason_stands(
                     attempt.code, known="131049", outcome=answer
                 ):
                     attempt.code = "" if answer == Outcome.ACCEPTED else "131049"

@@ -16,14 +16,16 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 from procrastinate.exceptions import AlreadyEnqueued
 
-from channels_app import incidents
 from channels_app import tasks as channel_tasks
-from channels_app.jobs import defer
+from channels_app.incidents import incidents
 from channels_app.models import Incident
-from messaging import care, delivery, lookups, policy, sending, tasks
+from core.queue import defer
+from messaging import tasks
+from messaging.delivery import accept as sending
+from messaging.delivery import policy, reconcile, runner, sweeper
+from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import journal
 from messaging.models import DeliveryAttempt, InboundEvent, Message, PendingEvent
-from messaging.states import Outcome, Route
 from tests.messaging.support import (
     accept,
     attempt_of,
@@ -87,9 +89,9 @@ def test_what_providers_tell_and_care_do_not_wait_behind_a_queue_of_messages(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
-    monkeypatch.setattr(delivery, "deliver", lambda message_id: ran.append("send"))
+    monkeypatch.setattr(runner, "deliver", lambda message_id: ran.append("send"))
     monkeypatch.setattr(journal, "read_pending", lambda source, key: ran.append("read"))
-    monkeypatch.setattr(care, "sweep", lambda: ran.append("care"))
+    monkeypatch.setattr(sweeper, "sweep", lambda: ran.append("care"))
     for number in range(3):
         accept(channel, f"+551198888000{number}")
     tasks.enqueue_reading("cloud", str(channel.pk))
@@ -222,7 +224,7 @@ def test_look_ups_at_a_server_that_hangs_take_one_place_of_a_worker(
         begun.release()
         over.wait(60)
 
-    monkeypatch.setattr(lookups, "look_up_unknown", hangs)
+    monkeypatch.setattr(reconcile, "look_up_unknown", hangs)
     with running_worker(poll_seconds=0.1, care=True):
         try:
             defer(tasks.look_up_unknown, timestamp=0)
@@ -301,7 +303,7 @@ def test_a_job_that_fails_by_an_error_of_ours_runs_again(
         raise ZeroDivisionError
 
     message = accept(wired)
-    monkeypatch.setattr(delivery, "deliver", broken)
+    monkeypatch.setattr(runner, "deliver", broken)
     before = timezone.now()
     run_jobs()
     [job] = jobs()
@@ -319,7 +321,7 @@ def test_a_message_whose_delivery_always_fails_is_set_aside_and_blocks_nobody(
     wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = accept(wired, text="1"), accept(wired, text="2")
-    real, tries = delivery._outbound, []
+    real, tries = runner._outbound, []
 
     def broken(message: Message, attempt: DeliveryAttempt) -> Any:
         if message.pk == first.pk:
@@ -327,7 +329,7 @@ def test_a_message_whose_delivery_always_fails_is_set_aside_and_blocks_nobody(
             raise ZeroDivisionError("a bug of ours")
         return real(message, attempt)
 
-    monkeypatch.setattr(delivery, "_outbound", broken)
+    monkeypatch.setattr(runner, "_outbound", broken)
     for _ in range(20):
         run_jobs()
         make_due()
@@ -343,7 +345,7 @@ def test_a_message_whose_delivery_always_fails_is_set_aside_and_blocks_nobody(
     assert (incident.channel, incident.reason) == (wired, "internal_error")
     assert incident.detail == "ZeroDivisionError"
     assert incidents.headline(incident)
-    care.sweep()
+    sweeper.sweep()
     assert jobs() == []
 
     monkeypatch.undo()
@@ -365,8 +367,8 @@ def test_what_may_have_been_sent_before_our_error_is_held_not_sent_again(
             raise ZeroDivisionError("a bug of ours")
         real(*args, **kwargs)
 
-    real = delivery.outcomes.settle
-    monkeypatch.setattr(delivery.outcomes, "settle", broken)
+    real = runner.outcomes.settle
+    monkeypatch.setattr(runner.outcomes, "settle", broken)
     for _ in range(20):
         run_jobs()
         make_due()
@@ -386,7 +388,7 @@ def test_a_database_that_is_away_is_no_error_of_ours(
         raise OperationalError("gone")
 
     message = accept(wired)
-    monkeypatch.setattr(delivery, "deliver", away)
+    monkeypatch.setattr(runner, "deliver", away)
     for _ in range(3 * policy.FAULT_TRIES):
         run_jobs()
         make_due()
@@ -493,7 +495,7 @@ def test_the_delivery_of_a_dead_worker_is_taken_up_as_an_unknown_outcome(
     wired: Channel, graph: Provider
 ) -> None:
     message = accept(wired)
-    delivery._decide(str(message.pk))
+    runner._decide(str(message.pk))
     a_worker_took(tasks.DELIVER, heartbeat=dt.timedelta(seconds=16))
 
     rescue()
@@ -523,7 +525,7 @@ def test_the_other_jobs_of_a_dead_worker_are_ended(channel: Channel) -> None:
     rescue()
     assert jobs() == []
     age(InboundEvent.objects.all(), received_at=LONG_AGO)
-    care.sweep()
+    sweeper.sweep()
     run_jobs("inbound")
     assert InboundEvent.objects.get().state == "done"
 
@@ -537,21 +539,21 @@ def test_a_worker_that_was_taken_for_dead_begins_nothing_any_more(
     wired.save()
     message = accept(wired)
     first, second = [True], [True]
-    _, send = delivery._decide(str(message.pk), lambda: first[0])
+    _, send = runner._decide(str(message.pk), lambda: first[0])
     assert send is not None
     first[0] = False
-    delivery.deliver(str(message.pk), lambda: second[0])
+    runner.deliver(str(message.pk), lambda: second[0])
     message.refresh_from_db()
     # What the first one may have begun can last so long; the fallback must not overtake it.
     assert message.next_attempt_at is not None
     wait = (message.next_attempt_at - timezone.now()).total_seconds()
     assert wired.request_timeout_seconds < wait < wired.request_timeout_seconds + 11
 
-    send.attempt.started_at -= delivery.FRESH * 2
-    result = delivery._ask_provider(send, lambda: first[0])
+    send.attempt.started_at -= runner.FRESH * 2
+    result = runner._ask_provider(send, lambda: first[0])
     assert getattr(result, "code", "") == "taken_over"
     assert (graph.sends(), wwebjs.sends()) == ([], [])
-    assert delivery.deliver(str(message.pk), lambda: first[0]) is None
+    assert runner.deliver(str(message.pk), lambda: first[0]) is None
     assert len(attempts(message)) == 1
 
 
@@ -578,11 +580,11 @@ def test_a_message_on_its_way_never_rests_without_a_job(
     message = accept(channel)
     clear_jobs()
     Message.objects.filter(pk=message.pk).update(**fields)
-    care.sweep()
+    sweeper.sweep()
     assert jobs() == []
     age(Message.objects.all(), updated_at=LONG_AGO)
-    care.sweep()
-    care.sweep()
+    sweeper.sweep()
+    sweeper.sweep()
     assert len(jobs()) == found
 
 
@@ -600,7 +602,7 @@ def test_a_message_whose_job_waits_or_runs_needs_no_other(channel: Channel) -> N
             " (SELECT min(id) FROM procrastinate_jobs)"
         )
     age(Message.objects.all(), updated_at=LONG_AGO)
-    care.sweep()
+    sweeper.sweep()
     assert len(jobs()) == 2
 
 
@@ -625,7 +627,7 @@ def test_the_sweep_finds_one_among_many_that_wait(channel: Channel) -> None:
             [[tasks.DELIVER, json.dumps({"message_id": str(pk)})] for pk in waiting],
         )
     age(Message.objects.all(), updated_at=LONG_AGO)
-    care.sweep()
+    sweeper.sweep()
     assert len(jobs()) == 601
 
 
@@ -647,7 +649,7 @@ def test_the_sweep_reads_neither_what_is_over_nor_what_has_a_job(channel: Channe
     age(Message.objects.all(), updated_at=LONG_AGO)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE messaging_message")
-    found = care.abandoned_messages(timezone.now())
+    found = sweeper.abandoned_messages(timezone.now())
     plan = found.explain(analyze=True)
     assert "message_unfinished" in plan
     assert "Anti Join" in plan
@@ -660,10 +662,10 @@ def test_the_sweep_reads_neither_what_is_over_nor_what_has_a_job(channel: Channe
 def test_events_that_nobody_reads_are_found(channel: Channel) -> None:
     post(envelope({}, channel))
     clear_jobs()
-    care.sweep()
+    sweeper.sweep()
     assert jobs() == []
     age(InboundEvent.objects.all(), received_at=LONG_AGO)
-    care.sweep()
+    sweeper.sweep()
     run_jobs("inbound")
     assert InboundEvent.objects.get().state == "done"
 
@@ -692,7 +694,7 @@ def test_what_is_old_is_forgotten(channel: Channel) -> None:
         PendingEvent.objects.create(channel=channel, provider_message_id=name, kind="sent")
     age(PendingEvent.objects.filter(provider_message_id="old"), received_at=dt.timedelta(days=8))
 
-    care.forget_old()
+    sweeper.forget_old()
 
     assert set(InboundEvent.objects.all()) == {young, pending, set_aside}
     assert PendingEvent.objects.get().provider_message_id == "new"

@@ -17,7 +17,7 @@ from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from channels_app.models import Channel
-from messaging import reading
+from messaging import selectors
 from messaging.models import Contact, Conversation, DeliveryAttempt, Message
 
 CHROMIUM = next(
@@ -140,7 +140,7 @@ class Sockets:
         with translation.override("en"):
             html = render_to_string(
                 "messaging/_message.html",
-                {"message": reading.messages().get(pk=message.pk), "may_retry": True},
+                {"message": selectors.messages().get(pk=message.pk), "may_retry": True},
             )
         self.send(
             {"kind": "message", "key": f"message:{message.pk}", "version": version, "html": html}

@@ -14,7 +14,7 @@ from django.views.defaults import server_error
 from pytest_django.fixtures import Settings
 
 from channels_app.urls import urlpatterns as channel_urls
-from messaging import media
+from messaging.media import files as media
 from messaging.models import Conversation, Message
 from messaging.urls import urlpatterns as messaging_urls
 from tests import files

@@ -14,7 +14,8 @@ from django.test import Client
 from django.utils import timezone
 
 from channels_app.models import Channel
-from messaging import live_frames, reading
+from messaging import selectors
+from messaging.live import frames
 from messaging.models import CallAttempt, Contact, Conversation, Message
 from tests.pages.conftest import READER
 from tests.pages.html import parse
@@ -183,10 +184,10 @@ def test_each_call_is_on_exactly_one_page_of_a_long_conversation(
                 created_by=staff,
                 created_at=moment,
             )
-    pages = [reading.message_page(callable_one, limit=5)]
+    pages = [selectors.message_page(callable_one, limit=5)]
     while pages[-1].has_older:
         before = pages[-1].messages[0].pk
-        pages.append(reading.message_page(callable_one, before=before, limit=5))
+        pages.append(selectors.message_page(callable_one, before=before, limit=5))
 
     entries = [entry for page in reversed(pages) for entry in page.entries]
     assert len(entries) == 36
@@ -200,13 +201,13 @@ def test_open_windows_are_told_and_those_that_were_away_catch_up(
     before = timezone.now()
     call(caller, callable_one)
     noted = CallAttempt.objects.get()
-    view = live_frames.ConversationView(user=staff, language="pt-br", value=str(callable_one.pk))
+    view = frames.ConversationView(user=staff, language="pt-br", value=str(callable_one.pk))
 
-    [frame] = live_frames.frames([view], {"calls": {noted.pk}})
+    [frame] = frames.frames([view], {"calls": {noted.pk}})
     assert (frame["kind"], frame["key"]) == ("call", f"call:{noted.pk}")
     assert "Caio Lima abriu uma ligação pelo Wavoip, por “Oficina”" in frame["html"]
-    assert live_frames.catch_up([view], before) == [frame]
-    assert live_frames.catch_up([view], timezone.now() + dt.timedelta(minutes=1)) == []
+    assert frames.catch_up([view], before) == [frame]
+    assert frames.catch_up([view], timezone.now() + dt.timedelta(minutes=1)) == []
 
 
 def test_programs_read_the_calls_of_a_conversation(

@@ -12,10 +12,12 @@ from django.utils import translation
 from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework.test import APIClient
 
-from channels_app import connection, session_words, tasks
+from channels_app import tasks
+from channels_app.connections import credentials
+from channels_app.incidents import reason_text
 from channels_app.models import Channel
 from channels_app.providers.base import ConnectionReport
-from messaging import live
+from messaging.live import publisher
 from messaging.models import Conversation, Message
 from tests.conftest import GRAPH_TOKEN, NUMBER_ID, Provider
 from tests.pages.html import parse
@@ -414,7 +416,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
             ("Fallback", ConnectionReport(False, "session_not_found")),
         ]
 
-    monkeypatch.setattr(connection, "test_connection", test_connection)
+    monkeypatch.setattr(credentials, "test_connection", test_connection)
 
 
 def test_the_test_of_a_connection_shows_each_report(
@@ -543,7 +545,7 @@ def test_new_credentials_are_tried_by_one_job_that_finds_number_and_coexistence(
     )  # fmt: skip
     assert channel.throughput == 20
     with translation.override("en"):
-        said = session_words.in_words(channel.health_detail)
+        said = reason_text.in_words(channel.health_detail)
     assert said.endswith("The channel's phone number was filled in.")
     [asked] = graph.simulator.requests
     assert asked["method"] == "GET"
@@ -588,7 +590,7 @@ def test_open_pages_are_told_of_the_result(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Channel] = []
-    monkeypatch.setattr(live, "channel_changed", told.append)
+    monkeypatch.setattr(publisher, "channel_changed", told.append)
     tasks.try_credentials.func(channel.pk)
     assert told == [channel]
 

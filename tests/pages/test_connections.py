@@ -12,13 +12,13 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.utils import timezone, translation
 
-from channels_app import incidents
+from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.incidents import incidents
 from channels_app.models import Channel
-from channels_app.wwebjs_session import SessionRefused
-from instances import connections
-from instances.connections import LinkCode
+from instances.connections import monitor
+from instances.connections.monitor import LinkCode
 from instances.models import ProfilePicture, WhatsAppSession
-from messaging import live_frames
+from messaging.live import frames
 from tests.pages.html import Element, parse
 
 pytestmark = pytest.mark.django_db
@@ -314,9 +314,9 @@ def test_a_click_answers_with_the_cards_and_closes_the_dialog(
 
     def act(session: WhatsAppSession, **by: Any) -> Any:
         called.append(session)
-        return connections.stored(session)
+        return monitor.stored(session)
 
-    monkeypatch.setattr(connections, function, act)
+    monkeypatch.setattr(monitor, function, act)
     answer = staff_client.post(BASE + path)
     assert called == [session]
     page = parse(answer.content)
@@ -332,7 +332,7 @@ def test_a_refusal_is_a_toast(
     def refuse(session: WhatsAppSession, **by: Any) -> Any:
         raise SessionRefused("timeout", "It hangs.", status=502)
 
-    monkeypatch.setattr(connections, "reconnect", refuse)
+    monkeypatch.setattr(monitor, "reconnect", refuse)
     toast = triggers(staff_client.post(f"{BASE}reconnect/"))["toast"]
     assert (toast["text"], toast["level"]) == ("It hangs.", "error")
 
@@ -344,9 +344,9 @@ def test_deleting_wants_the_name(
 
     def act(session: WhatsAppSession, **by: Any) -> Any:
         deleted.append(session.name)
-        return connections.stored(session)
+        return monitor.stored(session)
 
-    monkeypatch.setattr(connections, "delete", act)
+    monkeypatch.setattr(monitor, "delete", act)
     dialog = parse(staff_client.get(f"{BASE}delete/").content)
     assert "It is the fallback of Loja oficial" in dialog.text
     wrong = staff_client.post(f"{BASE}delete/", {"confirm": "outra"})
@@ -371,7 +371,7 @@ def test_the_dialog_starts_only_by_a_post(
     staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
-    monkeypatch.setattr(connections, "connect", lambda session, **by: started.append(session.name))
+    monkeypatch.setattr(monitor, "connect", lambda session, **by: started.append(session.name))
     box = parse(staff_client.get(f"{BASE}dialog/?start=1").content).one(class_="qr-box")
     assert box.attributes["hx-post"] == f"{BASE}qr/"
     box = parse(staff_client.get(f"{BASE}dialog/").content).one(class_="qr-box")
@@ -379,7 +379,7 @@ def test_the_dialog_starts_only_by_a_post(
     assert started == []
 
     code = LinkCode("2@x", "<svg class='qr'></svg>", timezone.now(), 3.4, "ABCD1234")
-    monkeypatch.setattr(connections, "qr", lambda session: code)
+    monkeypatch.setattr(monitor, "qr", lambda session: code)
     shown = parse(staff_client.post(f"{BASE}qr/").content)
     assert started == [NAME]
     assert shown.one("svg")
@@ -395,7 +395,7 @@ def test_the_dialog_closes_once_the_phone_is_linked(
     def none(session: WhatsAppSession) -> Any:
         raise SessionRefused("qr_not_ready", "None.")
 
-    monkeypatch.setattr(connections, "qr", none)
+    monkeypatch.setattr(monitor, "qr", none)
     answer = staff_client.get(f"{BASE}qr/")
     assert triggers(answer)["toast"]["text"] == "WhatsApp is connected."
     assert "dialog:close" in triggers(answer)
@@ -422,8 +422,8 @@ def test_the_sockets_of_channel_and_instance_tell_of_the_connection(
     session = put(baileys, "ready", "ready")
 
     def kinds(query: dict[str, list[str]], changed: dict[str, Any]) -> set[str]:
-        views = live_frames.views_of(query, user=staff, language="en")
-        return {frame["key"] for frame in live_frames.frames(views, changed)}
+        views = frames.views_of(query, user=staff, language="en")
+        return {frame["key"] for frame in frames.frames(views, changed)}
 
     both = {f"channel:{baileys.pk}", f"session:{session.pk}"}
     assert kinds({"channel": [str(baileys.pk)]}, {"channels": [baileys.pk]}) == both

@@ -9,8 +9,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from channels_app.models import Channel
+from tests.channels_app.wwebjs_session.test_docker_command import MISSION
 from tests.pages.html import Element, parse
-from tests.wwebjs.test_docker_command import MISSION
 
 pytestmark = pytest.mark.django_db
 

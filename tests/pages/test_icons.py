@@ -10,7 +10,9 @@ import pytest
 from django.template.loader import render_to_string
 from django.utils import translation
 
-from messaging import reading, states
+from channels_app.providers.events import Receipt
+from messaging import selectors
+from messaging.delivery import statuses
 from messaging.models import Conversation, Message
 from messaging.templatetags.alterna import receipt_label
 from tests.pages.html import Element, parse
@@ -36,14 +38,14 @@ def bubble(
         with translation.override("en"):
             html = render_to_string(
                 "messaging/_message.html",
-                {"message": reading.messages().get(pk=message.pk), "may_retry": may_retry},
+                {"message": selectors.messages().get(pk=message.pk), "may_retry": may_retry},
             )
         return parse(html).one("article")
 
     return draw
 
 
-@pytest.mark.parametrize("icon", states.Icon)
+@pytest.mark.parametrize("icon", statuses.Icon)
 def test_the_sprite_has_every_icon(icon: str) -> None:
     assert f'<symbol id="{icon}"' in SPRITE.read_text()
 
@@ -205,9 +207,9 @@ def test_text_is_escaped_and_keeps_its_lines(bubble: Callable[..., Element]) -> 
     assert not article.all("script")
 
 
-@pytest.mark.parametrize("receipt", [it for it in states.Receipt if it])
+@pytest.mark.parametrize("receipt", [it for it in Receipt if it])
 def test_every_receipt_is_told_in_words_of_the_language(
-    receipt: states.Receipt,
+    receipt: Receipt,
 ) -> None:
     with translation.override("pt-br"):
         assert receipt_label(receipt) in {"enviada", "entregue", "lida", "falhou"}

@@ -12,7 +12,8 @@ from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from messaging import demo, demo_picture, media
+from messaging import demo, demo_picture
+from messaging.media import files as media
 from messaging.models import Conversation, Media, Message
 from tests import files
 from tests.pages.html import parse

@@ -10,10 +10,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from channels_app import breakers, incidents
+from channels_app.connections import circuit_breaker
+from channels_app.incidents import incidents
 from channels_app.models import Channel
 from instances.models import WhatsAppSession
-from messaging import live_frames
+from messaging.live import frames
 from tests.pages.html import Element, parse
 
 pytestmark = pytest.mark.django_db
@@ -100,7 +101,7 @@ def test_a_mended_key_ends_the_warning_and_another_fallback_speaks_of_its_own_br
         {"wwebjs_api_key": "mended"},
         {"fallback": "baileys", "fallback_channel": by_baileys.fallback_channel},
     ):
-        breakers.open_(attached, "wwebjs", code="wrong_key")
+        circuit_breaker.open_(attached, "wwebjs", code="wrong_key")
         assert "Would not work now" in warnings(staff_client)[1]
         channel = Channel.objects.get(pk=attached.pk)
         for name, value in changes.items():
@@ -235,5 +236,5 @@ def test_every_page_with_the_frame_has_a_place_for_alarms_and_one_list_on_the_da
 def test_the_dashboard_reads_its_figures_anew_when_a_session_changes(
     staff: User, attached: Channel
 ) -> None:
-    page = live_frames.FiguresView(user=staff, language="en", value="1")
-    assert live_frames.frames([page], {"channels": [attached.pk]}) == [{"kind": "refresh"}]
+    page = frames.FiguresView(user=staff, language="en", value="1")
+    assert frames.frames([page], {"channels": [attached.pk]}) == [{"kind": "refresh"}]

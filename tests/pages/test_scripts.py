@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from channels_app.models import Channel, Incident
-from messaging import reading
+from messaging import selectors
 from messaging.models import CallAttempt, Conversation, Media, Message
 from messaging.templatetags.alterna import relative
 from simulators.base import run_in_thread
@@ -471,7 +471,7 @@ def test_a_row_moves_up_when_something_happens_in_it(
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=timezone.now() + dt.timedelta(seconds=5), unread_count=1
     )
-    [row] = reading.with_latest(list(reading.conversation_list(search="Mariana")))
+    [row] = selectors.with_latest(list(selectors.conversation_list(search="Mariana")))
     html = render_to_string("messaging/_conversation_row.html", {"conversation": row})
     frame = {"kind": "conversation", "version": 1, "html": html}
     sockets.opened[-1].send(json.dumps(frame))

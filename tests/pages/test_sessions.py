@@ -11,9 +11,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone, translation
 
-from channels_app import wwebjs_session
+from channels_app.connections import wwebjs_session
+from channels_app.connections.wwebjs_session import QrCode, SessionRefused
 from channels_app.models import Channel
-from channels_app.wwebjs_session import QrCode, SessionRefused
 from tests.pages.html import Element, parse
 
 pytestmark = pytest.mark.django_db

@@ -13,9 +13,11 @@ from django.test import Client
 from django.utils import timezone, translation
 from rest_framework.test import APIClient
 
-from channels_app import breakers, incidents, sizes
+from channels_app.connections import circuit_breaker
+from channels_app.incidents import incidents
 from channels_app.models import Channel
-from channels_app.providers import cloud_errors
+from channels_app.providers import error_codes
+from core import sizes
 from instances.models import WhatsAppSession
 from messaging.models import Conversation, Message
 from tests.pages.html import parse
@@ -91,7 +93,7 @@ def test_only_the_present_round_s_refusals_are_said(
 )
 def test_sizes_are_said_with_units_in_the_readers_language(stored: str, words: str) -> None:
     with translation.override("pt-br"):
-        assert cloud_errors.stored_detail(stored).replace("\xa0", " ") == words
+        assert error_codes.stored_detail(stored).replace("\xa0", " ") == words
 
 
 # -- one truth on a card ---------------------------------------------------------------------------
@@ -149,7 +151,7 @@ def test_a_baileys_channel_has_one_state_on_the_dashboard(
 
 
 def blocked(channel: Channel) -> Channel:
-    breakers.stop_new_chats(channel, code="463")
+    circuit_breaker.stop_new_chats(channel, code="463")
     channel.refresh_from_db()
     return channel
 
@@ -185,7 +187,7 @@ def test_a_block_of_a_shared_session_is_lifted_for_all_of_its_channels(
         wwebjs_api_key="k", wwebjs_session_id="demo",
     )  # fmt: skip
     blocked(other)
-    assert breakers.lift_new_chat_block(attached, user=staff)
+    assert circuit_breaker.lift_new_chat_block(attached, user=staff)
     other.refresh_from_db()
     assert other.new_chats_stopped_until is None
 

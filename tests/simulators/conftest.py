@@ -13,8 +13,9 @@ import pytest
 import requests
 from aiohttp import web
 
-from simulators import graph, wwebjs
 from simulators.base import run_in_thread
+from simulators.graph import app as graph_app
+from simulators.wwebjs import app as wwebjs_app
 
 API_KEY = "suaapikey"
 TOKEN = "EAAtest"
@@ -142,7 +143,7 @@ def receiver(started: ExitStack) -> Receiver:
 @pytest.fixture
 def start_graph(started: ExitStack, receiver: Receiver) -> Callable[..., Graph]:
     def start(**changes: Any) -> Graph:
-        number = graph.GraphNumber(NUMBER_ID, token=TOKEN, app_secret=SECRET)
+        number = graph_app.GraphNumber(NUMBER_ID, token=TOKEN, app_secret=SECRET)
         quick: dict[str, Any] = {
             "numbers": {NUMBER_ID: number},
             "webhook_url": receiver.url,
@@ -151,7 +152,7 @@ def start_graph(started: ExitStack, receiver: Receiver) -> Callable[..., Graph]:
             "slow_seconds": 0.1,
             "webhook_retry_delay": 0.01,
         }
-        app = graph.create_app(graph.GraphSettings(**{**quick, **changes}))
+        app = graph_app.create_app(graph_app.GraphSettings(**{**quick, **changes}))
         running = started.enter_context(run_in_thread(app))
         return Graph(running.url, {"Authorization": f"Bearer {TOKEN}"})
 
@@ -178,7 +179,7 @@ def start_wwebjs(started: ExitStack) -> Callable[..., Wwebjs]:
             "protocol_timeout": 0.2,
             "late_delivery_seconds": 0.1,
         }
-        app = wwebjs.create_app(wwebjs.WwebjsSettings(**{**quick, **changes}))
+        app = wwebjs_app.create_app(wwebjs_app.WwebjsSettings(**{**quick, **changes}))
         running = started.enter_context(run_in_thread(app))
         return Wwebjs(running.url, {"x-api-key": API_KEY})
 

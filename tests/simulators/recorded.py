@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import re
 from dataclasses import dataclass
 from typing import Any
 
 import requests
 
-FOLDER = pathlib.Path(__file__).parent.parent / "fixtures" / "wwebjs"
+from tests import FIXTURES_DIR
+
+FOLDER = FIXTURES_DIR / "wwebjs"
 # Times and random material; everything else has to be the same.
 _RANDOM_KEYS = {"t", "timestamp", "mediaKey", "filehash", "messageSecret"}
 _KEY_ID = re.compile(r"3EB0[0-9A-F]{18}")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from simulators.graph import make_wamid
-from simulators.graph_tables import ERRORS, SCENARIOS
+from simulators.graph.app import make_wamid
+from simulators.graph.tables import ERRORS, SCENARIOS
 from tests.simulators.conftest import NUMBER_ID, ORDINARY, TOKEN, Graph
 
 EXAMPLES = {name: f"+55119{'9999'}00{scenario.digits}" for name, scenario in SCENARIOS.items()}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from simulators.graph import sign
+from simulators.graph.app import sign
 from tests.simulators.conftest import NUMBER_ID, ORDINARY, SECRET, Graph, Receiver
 
 PREFIX = "+5511999990"

@@ -7,11 +7,16 @@ import phonenumbers
 import pytest
 
 import simulators
-from simulators import graph, graph_tables, wwebjs, wwebjs_tables
 from simulators.base import example_number, fallback_digits, graph_digits, whatsapp_id
+from simulators.graph import app as graph_app
+from simulators.graph import tables as graph_tables
+from simulators.wwebjs import app as wwebjs_app
+from simulators.wwebjs import tables as wwebjs_tables
 
 
-@pytest.mark.parametrize("row", graph.describe() + wwebjs.describe(), ids=lambda row: row["name"])
+@pytest.mark.parametrize(
+    "row", graph_app.describe() + wwebjs_app.describe(), ids=lambda row: row["name"]
+)
 def test_every_example_is_a_valid_brazilian_mobile(row: dict[str, str]) -> None:
     number = phonenumbers.parse(row["example"])
 

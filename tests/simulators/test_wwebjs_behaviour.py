@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from simulators.wwebjs_tables import PROTOCOL_TIMEOUT, SCENARIOS
+from simulators.wwebjs.tables import PROTOCOL_TIMEOUT, SCENARIOS
 from tests.simulators.conftest import API_KEY, ORDINARY, Graph, Receiver, Wwebjs, wait_until
 
 EXAMPLES = {name: f"+551199999{scenario.digits}47" for name, scenario in SCENARIOS.items()}

@@ -11,12 +11,7 @@ from django.core.files.storage import default_storage
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import models, transaction
 
-from channels_app.fields import (
-    EncryptedFileNameField,
-    EncryptedTextField,
-    UndecryptableError,
-    re_encrypt,
-)
+from core.fields import EncryptedFileNameField, EncryptedTextField, UndecryptableError, re_encrypt
 
 
 class Command(BaseCommand):

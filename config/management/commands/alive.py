@@ -5,8 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from channels_app import signs
-from instances import listeners
+from core import heartbeat_file
+from instances.listener import registry
 
 
 class Command(BaseCommand):
@@ -25,9 +25,9 @@ class Command(BaseCommand):
         kind = options["kind"]
         usual = {
             "worker": settings.WORKER_STALLED_SECONDS,
-            "listener": listeners.FRESH.total_seconds(),
+            "listener": registry.FRESH.total_seconds(),
         }
         within = options["within"] or usual[kind]
-        if trouble := signs.trouble(kind, within=within, pid=options["pid"]):
+        if trouble := heartbeat_file.trouble(kind, within=within, pid=options["pid"]):
             raise CommandError(trouble)
         self.stdout.write(f"{kind} lives")

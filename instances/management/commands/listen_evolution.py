@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from instances.listener import Listener
+from instances.listener.process import Listener
 
 
 class Command(BaseCommand):

@@ -1,0 +1,198 @@
+"""REST: the wwebjs session of an official channel. Shapes are those of the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import OpenApiResponse, extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.permissions import StaffMayChange
+from channels_app.api.channels import ChannelSerializer
+from channels_app.connections import circuit_breaker, wwebjs_session
+from channels_app.connections.states import State
+from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.models import Channel
+
+
+class SessionStateSerializer(serializers.Serializer[Any]):
+    """`detail` is a sentence, `code` the stable reason behind it.
+
+    `field` is the setting of the channel that is to be mended, empty where it is none.
+    """
+
+    state = serializers.ChoiceField(choices=State.choices)
+    code = serializers.CharField()
+    detail = serializers.CharField()
+    field = serializers.CharField()
+    since = serializers.DateTimeField(allow_null=True)
+    checked_at = serializers.DateTimeField(allow_null=True)
+    own_number = serializers.CharField(help_text="Digits only; kept after a drop.")
+    last_drop_at = serializers.DateTimeField(allow_null=True)
+    last_drop_reason = serializers.CharField()
+    qr_seen_at = serializers.DateTimeField(allow_null=True)
+    unconfirmed_number = serializers.CharField(
+        help_text="The linked number while it waits for a person's confirmation; else empty."
+    )
+
+
+class QrCodeSerializer(serializers.Serializer[Any]):
+    qr = serializers.CharField(source="text")
+    svg = serializers.CharField()
+    seen_at = serializers.DateTimeField()
+    age_seconds = serializers.FloatField()
+
+
+class DisconnectSerializer(serializers.Serializer[Any]):
+    unlink = serializers.BooleanField(
+        default=True, help_text="Unlink the phone; otherwise the login stays on the server."
+    )
+
+
+class PairingSerializer(serializers.Serializer[Any]):
+    phone_number = serializers.CharField(max_length=30)
+
+
+class PairingCodeSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+
+
+class NumberSerializer(serializers.Serializer[Any]):
+    number = serializers.CharField(
+        max_length=30, help_text="The linked number that is confirmed, as it is shown."
+    )
+
+
+PROBLEM = inline_serializer(
+    "SessionProblem",
+    {
+        "detail": serializers.CharField(),
+        "code": serializers.CharField(),
+        "field": serializers.CharField(required=False),
+    },
+)
+CONFLICT = OpenApiResponse(PROBLEM, "`not_configured` or `qr_not_ready`.")
+NOTHING_TO_CONFIRM = OpenApiResponse(
+    PROBLEM, "`nothing_to_confirm`: no number waits, or another one than this; `not_configured`."
+)
+UNREACHED = OpenApiResponse(PROBLEM, "wwebjs-api did not do it; `field` is what is to be mended.")
+
+
+class MayShowQr(StaffMayChange):
+    """Who sees the code can link a phone of their own."""
+
+    perms_map = {**StaffMayChange.perms_map, "GET": StaffMayChange.perms_map["POST"]}
+
+
+class SessionApiView(APIView):
+    """For those who may change the channel; what a session refuses has the contract's shape."""
+
+    permission_classes = (StaffMayChange,)
+    queryset = Channel.objects.all()
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if not isinstance(exc, SessionRefused):
+            return super().handle_exception(exc)
+        if exc.status == 400:
+            return super().handle_exception(serializers.ValidationError({exc.field: [str(exc)]}))
+        body = {"detail": str(exc), "code": exc.code}
+        return Response(body | ({"field": exc.field} if exc.field else {}), status=exc.status)
+
+
+class _SessionView(SessionApiView):
+    def channel(self) -> Channel:
+        return get_object_or_404(Channel, pk=self.kwargs["pk"])
+
+
+class SessionView(_SessionView):
+    @extend_schema(responses=SessionStateSerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        """What the session is doing now. The server is asked, for 5 s at most."""
+        return Response(SessionStateSerializer(wwebjs_session.state(self.channel())).data)
+
+
+class ConnectView(_SessionView):
+    @extend_schema(
+        request=None, responses={200: SessionStateSerializer, 409: CONFLICT, 502: UNREACHED}
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Start the session and keep it up. It goes on starting after the answer."""
+        return Response(SessionStateSerializer(wwebjs_session.connect(self.channel())).data)
+
+
+class DisconnectView(_SessionView):
+    @extend_schema(
+        request=DisconnectSerializer,
+        responses={200: SessionStateSerializer, 409: CONFLICT, 502: UNREACHED},
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """End the session, and unlink the phone unless told otherwise."""
+        fields = DisconnectSerializer(data=request.data)
+        fields.is_valid(raise_exception=True)
+        ended = wwebjs_session.disconnect(self.channel(), unlink=fields.validated_data["unlink"])
+        return Response(SessionStateSerializer(ended).data)
+
+
+class QrView(_SessionView):
+    permission_classes = (MayShowQr,)
+
+    @extend_schema(responses={200: QrCodeSerializer, 409: CONFLICT, 502: UNREACHED})
+    def get(self, request: Request, pk: int) -> Response:
+        """The code to scan, as text and as SVG."""
+        answer = Response(QrCodeSerializer(wwebjs_session.qr(self.channel())).data)
+        answer["Cache-Control"] = "no-store"
+        return answer
+
+
+class ConfirmNumberView(_SessionView):
+    @extend_schema(
+        request=NumberSerializer,
+        responses={200: SessionStateSerializer, 409: NOTHING_TO_CONFIRM},
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Confirm that the number of the linked phone is right; until then nothing is sent."""
+        fields = NumberSerializer(data=request.data)
+        fields.is_valid(raise_exception=True)
+        confirmed = wwebjs_session.confirm_number(
+            self.channel(), fields.validated_data["number"], user_id=request.user.pk
+        )
+        return Response(SessionStateSerializer(confirmed).data)
+
+
+class PairingCodeView(_SessionView):
+    @extend_schema(
+        request=PairingSerializer,
+        responses={
+            200: PairingCodeSerializer,
+            400: OpenApiResponse(description="Not a phone number."),
+            409: CONFLICT,
+            502: UNREACHED,
+        },
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """A code to enter on the phone instead of scanning."""
+        fields = PairingSerializer(data=request.data)
+        fields.is_valid(raise_exception=True)
+        number = fields.validated_data["phone_number"]
+        return Response({"code": wwebjs_session.pairing_code(self.channel(), number)})
+
+
+class LiftBlockView(SessionApiView):
+    @extend_schema(
+        request=None,
+        responses={200: ChannelSerializer, 409: OpenApiResponse(PROBLEM, "`not_blocked`.")},
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """End the block of first messages before its time. Who did it, and when, is recorded."""
+        channel = get_object_or_404(Channel, pk=pk)
+        assert isinstance(request.user, User)
+        if not circuit_breaker.lift_new_chat_block(channel, user=request.user):
+            raise SessionRefused("not_blocked", _("There is no block of first messages."))
+        channel.refresh_from_db()
+        return Response(ChannelSerializer(channel).data)

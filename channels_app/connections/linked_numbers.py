@@ -1,0 +1,92 @@
+"""Whether the phone that is linked is the one whose number somebody stands for. Pure.
+
+The rule, for an Evolution instance and a wwebjs session alike:
+
+- The channel's own phone number needs no confirmation: a person, or Meta, has written it there.
+- Another number must be confirmed by a person, once. A fallback may send from a number of its own
+  on purpose, so it is not wrong; nobody may send from it before somebody has said that it is right.
+- A channel without any number takes the first phone that is linked as the expected one.
+- The first phone that was right counts as confirmed: a later edit of the channel's number does not
+  stop it.
+- A later change to a number that is neither is unconfirmed again.
+
+While the linked number is unconfirmed nothing is sent by it. What comes in is stored all the same.
+"""
+
+from __future__ import annotations
+
+import re
+
+from channels_app.connections.states import State
+
+# The reason of a session's state, and of a send that was not made.
+UNCONFIRMED = "number_unconfirmed"
+# The reason of the incident that it is.
+ANOTHER_PHONE = "another_phone"
+# With these no phone is linked any more.
+_UNLINKED = frozenset(
+    {"unlinked", "unlinked_on_phone", "not_linked", "qr_limit", "instance_deleted", "instance_gone",
+     "no_instance"}
+)  # fmt: skip
+
+
+def unconfirmed(linked: str, *, confirmed: str, expected: str) -> str:
+    """Return the linked number where a person must confirm it first, else "".
+
+    `confirmed` is what a person confirmed last, `expected` the channel's phone number as somebody
+    wrote it; both may be empty.
+    """
+    if not linked or is_first(confirmed=confirmed, expected=expected):
+        return ""
+    return "" if is_same(linked, confirmed) or is_same(linked, expected) else linked
+
+
+def is_first(*, confirmed: str, expected: str) -> bool:
+    """Whether no number is expected, so that the phone that is linked next sets it."""
+    return not (_digits(confirmed) or _digits(expected))
+
+
+def is_same(linked: str, written: str) -> bool:
+    """Whether a linked number (digits) is the one that somebody wrote, in any usual spelling."""
+    return bool(linked) and canonical(linked) in _readings(written)
+
+
+def is_same_number(one: str, other: str) -> bool | None:
+    """Whether two numbers (digits) are one WhatsApp account; None where one is not known."""
+    return one in (other, other_brazilian_form(other)) if one and other else None
+
+
+def canonical(digits: str) -> str:
+    """Return the one form of a number by which it is compared: Brazilian mobiles with the nine."""
+    other = other_brazilian_form(digits)
+    return other if other is not None and len(other) > len(digits) else digits
+
+
+def other_brazilian_form(digits: str) -> str | None:
+    """Return a Brazilian mobile number with the ninth digit taken off or put in, else None.
+
+    WhatsApp knows older accounts without it, and the rules by area code have exceptions.
+    """
+    if re.fullmatch(r"55\d{2}9\d{8}", digits):
+        return digits[:4] + digits[5:]
+    if re.fullmatch(r"55\d{2}[6-9]\d{7}", digits):
+        return f"{digits[:4]}9{digits[4:]}"
+    return None
+
+
+def is_unlinked(state: str, code: str) -> bool:
+    """Whether this state says that no phone is linked."""
+    return state in (State.QR, State.PAIRING) or code in _UNLINKED
+
+
+def _readings(written: str) -> set[str]:
+    digits = _digits(written)
+    readings = {digits}
+    national = digits.lstrip("0")
+    if not written.strip().startswith("+") and len(national) in (10, 11):
+        readings.add(f"55{national}")
+    return {canonical(reading) for reading in readings if reading}
+
+
+def _digits(text: str) -> str:
+    return re.sub(r"\D", "", text)

@@ -1,0 +1,88 @@
+"""Which phone is linked to a channel, and the person's word that its number is right."""
+
+from __future__ import annotations
+
+import structlog
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from channels_app.connections import linked_numbers
+from channels_app.models import Channel
+from channels_app.signals import session_changed
+
+log = structlog.get_logger(__name__)
+
+
+class ConfirmationRefused(Exception):
+    """There is nothing to confirm, or another number than the one that was named."""
+
+
+def record_linked(channel: Channel, number: str) -> None:
+    """Record the number (digits) of the phone that is linked now, "" for none. In a transaction.
+
+    The caller holds the lock of the channel's row, and `channel` is that row. The first number that
+    is right counts as confirmed from now on.
+    """
+    linked = linked_numbers.canonical(number)
+    values: dict[str, str] = {}
+    if linked != channel.linked_number:
+        values["linked_number"] = linked
+    if linked:
+        expects = {"confirmed": channel.confirmed_number, "expected": channel.phone_number}
+        is_right = not linked_numbers.unconfirmed(linked, **expects)
+        if is_right and not channel.confirmed_number:
+            values["confirmed_number"] = linked
+        if channel.kind == Channel.Kind.BAILEYS and not channel.phone_number and is_right:
+            values["phone_number"] = f"+{number}"
+    if not values:
+        return
+    before = channel.linked_number
+    _store(channel, values)
+    if "linked_number" in values:
+        # The cards of others say that they have the same phone.
+        shared = Channel.objects.filter(linked_number__in={before, linked} - {""})
+        for other in shared.exclude(pk=channel.pk):
+            session_changed.send(sender=Channel, channel=other)
+
+
+def confirm(channel: Channel, number: str, *, user_id: int | None) -> None:
+    """Take a person's word that the linked number is right. Raises ConfirmationRefused.
+
+    `number` is the one that the person saw: where another phone was linked meanwhile, nothing is
+    confirmed. It becomes the phone number of a Baileys channel, which has no other.
+    """
+    with transaction.atomic():
+        row = Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
+        linked = row.unconfirmed_number
+        if not linked:
+            raise ConfirmationRefused(_("There is no number to confirm now."))
+        if not linked_numbers.is_same(linked, number):
+            raise ConfirmationRefused(_("Another phone has been linked meanwhile: look again."))
+        values = {"confirmed_number": linked}
+        if row.kind == Channel.Kind.BAILEYS:
+            values["phone_number"] = f"+{linked}"
+        _store(row, values)
+        session_changed.send(sender=Channel, channel=row)
+    for name in ("confirmed_number", "phone_number"):
+        setattr(channel, name, getattr(row, name))
+    log.warning(
+        "linked number confirmed", channel=channel.pk, user=user_id, number=f"…{linked[-4:]}"
+    )
+
+
+def also_linked_at(channel: Channel) -> str:
+    """Return the name of another channel that has the same phone linked, "" where none has.
+
+    Costs a query unless the channel was read by `card_parts.channels`.
+    """
+    known = getattr(channel, "also_linked", None)
+    if known is not None or not channel.linked_number:
+        return str(known or "")
+    others = Channel.objects.filter(linked_number=channel.linked_number).exclude(pk=channel.pk)
+    return others.order_by("name").values_list("name", flat=True).first() or ""
+
+
+def _store(channel: Channel, values: dict[str, str]) -> None:
+    Channel.objects.filter(pk=channel.pk).update(**values)
+    for name, value in values.items():
+        setattr(channel, name, value)

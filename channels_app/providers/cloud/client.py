@@ -1,0 +1,403 @@
+"""The official way out: Meta's WhatsApp Cloud API (contracts/cloud-api.md §1, §2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from channels_app.models import DEFAULT_GRAPH_URL, DEFAULT_GRAPH_VERSION, Channel
+from channels_app.providers import error_codes, files
+from channels_app.providers.base import (
+    Accepted,
+    ConnectionReport,
+    OutboundFile,
+    OutboundMessage,
+    Rejected,
+    SendError,
+    Transient,
+    Unknown,
+)
+from channels_app.providers.error_codes import failure
+from core import http_client, sizes
+
+OBJECT_TYPES: Final = frozenset(
+    {
+        "image",
+        "video",
+        "audio",
+        "document",
+        "sticker",
+        "location",
+        "contacts",
+        "reaction",
+        "template",
+        "interactive",
+    }
+)
+FILE_TYPES: Final = frozenset({"image", "video", "audio", "document", "sticker"})
+# With these a request is refused whose upload Meta does not know (any more).
+UPLOAD_GONE: Final = frozenset({"100", "131009", "131053"})
+CHECK_SECONDS = 10.0
+DOWNLOAD_SECONDS = 120.0
+_NUMBER_FIELDS = "display_phone_number,verified_name,quality_rating,is_on_biz_app,platform_type"
+
+
+def longest_send(channel: Channel, file_size: int = 0) -> float:
+    """Return the seconds after which `CloudProvider.send` has certainly ended.
+
+    A file is uploaded first, and both requests are made twice where Meta has lost the upload.
+    """
+    timeout = channel.request_timeout_seconds
+    return 2 * (2 * timeout + file_size / files.BYTES_PER_SECOND) if file_size else timeout
+
+
+class CloudProvider:
+    """Sends by the number of an official channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._base = channel.graph_url or DEFAULT_GRAPH_URL
+        self._version = channel.graph_version or DEFAULT_GRAPH_VERSION
+        self._number_id = channel.phone_number_id
+        self._token = channel.access_token
+        self._timeout = float(channel.request_timeout_seconds)
+
+    def send(self, message: OutboundMessage) -> Accepted:
+        """Hand the message to the Cloud API. Raises Rejected, Transient or Unknown."""
+        if not (self._number_id and self._token):
+            raise failure(Rejected, "not_configured")
+        body = request_body(message)
+        file = message.file
+        if file is None:
+            return self._send(body)
+        known = file.uploaded_as
+        body[message.type]["id"] = known or self._upload(file)
+        try:
+            return self._send(body)
+        except Rejected as error:
+            if not known:
+                raise
+            file.remember("")
+            if error.code not in UPLOAD_GONE:
+                raise
+        # An id lives for 30 days and for the number that uploaded it (§1.5). Nothing was sent.
+        body[message.type]["id"] = self._upload(file)
+        return self._send(body)
+
+    def _send(self, body: dict[str, Any]) -> Accepted:
+        try:
+            answer = self._request(
+                "POST", "/{version}/{phone_number_id}/messages", json=body, timeout=self._timeout
+            )
+        except http_client.NotSent as error:
+            if error.reason == "invalid_address":
+                raise failure(Rejected, error.reason, error.detail) from None
+            raise failure(Transient, error.reason, error.detail) from None
+        except http_client.NoAnswer as error:
+            raise failure(Unknown, error.reason, error.detail) from None
+        return read_answer(answer, secrets=(self._token,))
+
+    def _upload(self, file: OutboundFile) -> str:
+        """Upload a file and return Meta's id of it (§1.5). Raises Rejected or Transient."""
+        data = files.read(file)
+        try:
+            answer = self._request(
+                "POST",
+                "/{version}/{phone_number_id}/media",
+                data={"messaging_product": "whatsapp", "type": file.mime_type},
+                files={"file": (file.filename, data, file.mime_type)},
+                timeout=self._timeout + files.seconds_for(file),
+            )
+        except http_client.RequestFailed as error:
+            kind = Rejected if error.reason == "invalid_address" else Transient
+            raise failure(kind, error.reason, error.detail) from None
+        media_id = read_upload(answer, secrets=(self._token,))
+        file.remember(media_id)
+        return media_id
+
+    def download(self, media_id: str, *, most_bytes: int) -> bytes:
+        """Return a file that a customer sent (§1.5: its address first, then its bytes).
+
+        Raises Rejected (it is not there, or larger) or Transient.
+        """
+        try:
+            told = self._request(
+                "GET",
+                "/{version}/{media_id}",
+                media_id=media_id,
+                query={"phone_number_id": self._number_id},
+                timeout=self._timeout,
+            )
+            url = read_media_url(told, secrets=(self._token,), secure=self._base[:8] == "https://")
+            size = _file_size(told)
+            if size is not None and size > most_bytes:
+                raise failure(Rejected, "too_large", sizes.detail(size, most_bytes))
+            answer = http_client.request(
+                "GET",
+                url,
+                headers={"Authorization": f"Bearer {self._token}"},
+                timeout=DOWNLOAD_SECONDS,
+                max_bytes=most_bytes,
+            )
+        except http_client.RequestFailed as error:
+            raise failure(Transient, error.reason, error.detail) from None
+        if answer.truncated:
+            raise failure(Rejected, "too_large", sizes.detail(answer.length, most_bytes))
+        if answer.status != 200:
+            # A 404 is an address that has ended: the next try asks for a new one.
+            raise failure(Transient, "download_failed", f"HTTP {answer.status}")
+        return answer.body
+
+    def check(self) -> ConnectionReport:
+        """Ask Meta about the number: proves the token and the number's id. Never raises."""
+        if not (self._number_id and self._token):
+            return ConnectionReport(False, "not_configured")
+        try:
+            answer = self._request(
+                "GET",
+                "/{version}/{phone_number_id}",
+                query={"fields": _NUMBER_FIELDS},
+                timeout=min(self._timeout, CHECK_SECONDS),
+            )
+        except http_client.RequestFailed as error:
+            return ConnectionReport(False, error.reason, details={"error": error.detail})
+        body = answer.json_object()
+        if answer.status == 200 and body is not None and "error" not in body:
+            return _number_report(body, secrets=(self._token,))
+        refusal = _refusal(answer, body, secrets=(self._token,))
+        told = refusal.detail
+        if not error_codes.lookup(refusal.code).known and refusal.title not in told:
+            # Only Meta's own title says what it is.
+            told = f"{refusal.title}: {told}" if told else refusal.title
+        return ConnectionReport(False, refusal.code, told, {"code": refusal.code})
+
+    def _request(
+        self, method: str, path: str, *, media_id: str = "", **options: Any
+    ) -> http_client.Answer:
+        return http_client.request(
+            method,
+            self._base,
+            path,
+            params={
+                "version": self._version,
+                "phone_number_id": self._number_id,
+                "media_id": media_id,
+            },
+            headers={"Authorization": f"Bearer {self._token}"},
+            **options,
+        )
+
+
+def request_body(message: OutboundMessage) -> dict[str, Any]:
+    """Return the JSON of a send (contracts/cloud-api.md §1.2, §1.3). Pure.
+
+    Raises Rejected for what cannot be written in it.
+    """
+    digits = re.sub(r"\D", "", message.to)
+    if not digits:
+        raise failure(Rejected, "invalid_recipient")
+    body: dict[str, Any] = {
+        "messaging_product": "whatsapp",
+        "recipient_type": "individual",
+        # Without the plus sign Meta may put the business' own country code in front.
+        "to": f"+{digits}",
+        "type": message.type,
+        # Comes back in every status: the only thread to a send whose answer was lost.
+        "biz_opaque_callback_data": message.reference,
+    }
+    if message.type == "text":
+        if not message.text:
+            raise failure(Rejected, "invalid_content")
+        preview = isinstance(message.content, Mapping) and bool(message.content.get("preview_url"))
+        body["text"] = {"body": message.text, "preview_url": preview}
+    elif message.type in OBJECT_TYPES:
+        body[message.type] = _object(message)
+    else:
+        raise failure(Rejected, "unsupported_type", message.type)
+    if message.quote is not None and message.type != "reaction":
+        body["context"] = {"message_id": message.quote.id}
+    return body
+
+
+def _object(message: OutboundMessage) -> Any:
+    content: Any = message.content
+    if message.type in FILE_TYPES:
+        return _file_object(message)
+    if message.type == "contacts":
+        # The one type whose object is a list in Meta's shape.
+        if isinstance(content, Mapping):
+            content = content.get("contacts")
+        content = list(content) if isinstance(content, list | tuple) else None
+    elif isinstance(content, Mapping):
+        # Our own id of a reaction's target stays here; Meta's is beside it.
+        ours = ("message",) if message.type == "reaction" else ()
+        content = {name: content[name] for name in content if name not in ours}
+    else:
+        content = None
+    if not content:
+        raise failure(Rejected, "invalid_content")
+    return content
+
+
+def _file_object(message: OutboundMessage) -> dict[str, Any]:
+    """The object of a file: a link, or all but the id of an upload (§1.3)."""
+    content = message.content if isinstance(message.content, Mapping) else {}
+    if message.file is None and not (content.get("link") or content.get("id")):
+        raise failure(Rejected, "invalid_content")
+    found = {name: content[name] for name in content if name != "media"}
+    if message.file is not None:
+        for name in ("link", "id"):
+            found.pop(name, None)
+        if message.type == "document":
+            found["filename"] = message.file.filename
+    if message.type != "document":
+        found.pop("filename", None)
+    return found
+
+
+def read_upload(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) -> str:
+    """Return the id in an answer to an upload. Pure. Raises Rejected or Transient."""
+    body = answer.json_object()
+    media_id = http_client.safe_id(body.get("id")) if body is not None else None
+    if 200 <= answer.status < 300 and media_id is not None:
+        return media_id
+    raise _never_sent(answer, body, "upload_failed", secrets=secrets)
+
+
+def read_media_url(
+    answer: http_client.Answer, *, secure: bool, secrets: tuple[str, ...] = ()
+) -> str:
+    """Return where a file can be fetched for five minutes. Pure. Raises Rejected or Transient.
+
+    `secure`: the token goes there, so only https will do.
+    """
+    body = answer.json_object()
+    url = body.get("url") if body is not None else None
+    if answer.status == 200 and isinstance(url, str):
+        if url.startswith("https://") or (not secure and url.startswith("http://")):
+            return url
+        raise failure(Rejected, "wrong_address")
+    raise _never_sent(answer, body, "download_failed", secrets=secrets)
+
+
+def _file_size(answer: http_client.Answer) -> int | None:
+    """The size of a file in bytes as Meta tells it beside the address, None where it does not."""
+    size = (answer.json_object() or {}).get("file_size")
+    if isinstance(size, str) and size.isdecimal():
+        size = int(size)
+    return size if isinstance(size, int) and not isinstance(size, bool) else None
+
+
+def _never_sent(
+    answer: http_client.Answer,
+    body: Mapping[str, Any] | None,
+    code: str,
+    *,
+    secrets: tuple[str, ...],
+) -> SendError:
+    """What a failed call proves that cannot have sent anything."""
+    error = _refusal(answer, body, secrets=secrets)
+    if isinstance(error, Unknown):
+        return failure(Transient, code, error.detail or error.title, http_status=answer.status)
+    return error
+
+
+def read_answer(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) -> Accepted:
+    """Tell what an answer to a send proves. Pure. Raises Rejected, Transient or Unknown."""
+    body = answer.json_object()
+    if 200 <= answer.status < 300 and body is not None:
+        accepted = _accepted(body)
+        if accepted is not None:
+            return accepted
+    raise _refusal(answer, body, secrets=secrets)
+
+
+def _accepted(body: Mapping[str, Any]) -> Accepted | None:
+    message = _first(body.get("messages"))
+    message_id = http_client.safe_id(message.get("id"))
+    if message_id is None:
+        return None
+    return Accepted(message_id, http_client.safe_id(_first(body.get("contacts")).get("wa_id")))
+
+
+def _refusal(
+    answer: http_client.Answer, body: Mapping[str, Any] | None, *, secrets: tuple[str, ...]
+) -> SendError:
+    status = answer.status
+    error = body.get("error") if body is not None else None
+    if isinstance(error, Mapping) and (code := _code(error.get("code"))) is not None:
+        return _graph_error(error, code, status, secrets)
+    if status < 300:
+        return failure(Unknown, "unreadable_answer", http_status=status)
+    if status >= 500:
+        return failure(Unknown, "server_error", f"HTTP {status}", http_status=status)
+    if status == 429:
+        return failure(Transient, "http_429", http_status=status)
+    return failure(Rejected, f"http_{status}", http_status=status)
+
+
+def _graph_error(
+    error: Mapping[str, Any], code: str, status: int, secrets: tuple[str, ...]
+) -> SendError:
+    is_transient = error.get("is_transient")
+    rule = error_codes.lookup(
+        code, is_transient if isinstance(is_transient, bool) else None, status
+    )
+    message = http_client.safe_text(error.get("message"), secrets=secrets)
+    data = error.get("error_data")
+    details = data.get("details") if isinstance(data, Mapping) else None
+    title = error_codes.source_text(rule.title)
+    if not rule.known:
+        title = re.sub(r"^\(#\d+\)\s*", "", message) or title
+    return (Transient if rule.transient else Rejected)(
+        code,
+        title[:300],
+        http_client.safe_text(details, secrets=secrets) or message,
+        http_status=status,
+    )
+
+
+def _code(value: object) -> str | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return str(value)[:20]
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}", value):
+        return value
+    return None
+
+
+def _first(value: object) -> Mapping[str, Any]:
+    """The first object of a list; an empty one where there is none."""
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return value[0]
+    return {}
+
+
+def _number_report(body: Mapping[str, Any], *, secrets: tuple[str, ...]) -> ConnectionReport:
+    def text(name: str) -> str:
+        return http_client.safe_text(body.get(name), secrets=secrets, limit=100)
+
+    number = text("display_phone_number")
+    if not number:
+        return ConnectionReport(False, "wrong_address")
+    # Meta leaves the field out for some accounts: then nothing is known of the app.
+    on_app = body.get("is_on_biz_app")
+    code, coexistence = "number_answers", "unknown"
+    if isinstance(on_app, bool):
+        code, coexistence = (
+            ("number_in_coexistence", "yes") if on_app else ("number_on_cloud_only", "no")
+        )
+    name = text("verified_name")
+    return ConnectionReport(
+        True,
+        code,
+        f"{number} · {name}" if name else number,
+        {
+            "display_phone_number": number,
+            "verified_name": name,
+            "quality_rating": text("quality_rating"),
+            "platform_type": text("platform_type"),
+            "coexistence": coexistence,
+        },
+    )

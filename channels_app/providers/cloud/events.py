@@ -1,0 +1,194 @@
+"""Meta's webhook payloads (contracts/cloud-api.md §3, §4.3) as neutral events. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from channels_app.providers import error_codes
+from channels_app.providers.events import (
+    Failure,
+    MessageEvent,
+    NeutralEvent,
+    Receipt,
+    ReceiptEvent,
+    UnreadableEvent,
+)
+
+_RECEIPTS = {
+    "sent": Receipt.SENT,
+    "delivered": Receipt.DELIVERED,
+    "read": Receipt.READ,
+    "played": Receipt.READ,
+    "failed": Receipt.FAILED,
+}
+_DIGITS = re.compile(r"[0-9]{4,19}")
+_WAMID_KEY = re.compile(rb"\x15.\x00[\x11\x12]\x18(.)", re.DOTALL)
+
+
+def read(payload: Any) -> Iterator[NeutralEvent]:
+    """Yield every update of a POST: all entries, all changes, all statuses and messages.
+
+    What cannot be read is yielded as UnreadableEvent; nothing is raised for any JSON.
+    """
+    for entry in _dicts(payload, "entry"):
+        for change in _dicts(entry, "changes"):
+            value = change.get("value")
+            if isinstance(value, Mapping):
+                yield from _read_change(str(change.get("field", "")), value)
+
+
+def _read_change(field: str, value: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+    key = _channel_key(value)
+    if field == "messages":
+        names = {
+            address: str(_dict(contact, "profile").get("name") or "")
+            for contact in _dicts(value, "contacts")
+            for address in (_number(contact.get("wa_id")), _id(contact.get("user_id")))
+            if address
+        }
+        for status in _dicts(value, "statuses"):
+            yield _status(key, status)
+        for message in _dicts(value, "messages"):
+            yield _message(key, message, address="from", names=names)
+    elif field == "smb_message_echoes":
+        for message in _dicts(value, "message_echoes"):
+            yield _message(key, message, address="to", names={}, outgoing=True)
+    else:
+        yield UnreadableEvent(key, f"field:{field}")
+
+
+def _status(key: str, status: Mapping[str, Any]) -> NeutralEvent:
+    receipt = _RECEIPTS.get(str(status.get("status")))
+    wamid = _id(status.get("id"))
+    if receipt is None or wamid is None:
+        return UnreadableEvent(key, f"status:{status.get('status')}"[:100])
+    return ReceiptEvent(
+        channel_key=key,
+        provider_message_id=wamid,
+        receipt=receipt,
+        reference=str(status.get("biz_opaque_callback_data") or ""),
+        failure=_strictest([_failure(error) for error in _dicts(status, "errors")]),
+    )
+
+
+def _strictest(failures: Sequence[Failure]) -> Failure | None:
+    """Of several reasons (§3.5: `errors` is a list) the one that forbids most.
+
+    One of them alone is stored, and the fallback must not go around any.
+    """
+    return max(failures, key=lambda failure: error_codes.strictness(failure.code), default=None)
+
+
+def _failure(error: Mapping[str, Any]) -> Failure:
+    return Failure(
+        code=str(error.get("code", "")),
+        title=str(error.get("title") or error.get("message") or ""),
+        detail=str(_dict(error, "error_data").get("details") or error.get("message") or ""),
+    )
+
+
+def _message(
+    key: str,
+    message: Mapping[str, Any],
+    *,
+    address: str,
+    names: Mapping[str, str],
+    outgoing: bool = False,
+) -> NeutralEvent:
+    wamid, number = _id(message.get("id")), _number(message.get(address))
+    user_id = _id(message.get(f"{address}_user_id"), longest=128) or ""
+    at = _time(message.get("timestamp"))
+    type_ = str(message.get("type") or "unknown")[:20]
+    if wamid is None or at is None or not (number or user_id):
+        return UnreadableEvent(key, f"message:{type_}")
+    content = message.get(type_)
+    if type_ == "contacts":
+        content = {"contacts": _dicts(message, type_)}
+    return MessageEvent(
+        channel_key=key,
+        provider_message_id=wamid,
+        phone_number=f"+{number}" if number else "",
+        user_id=user_id,
+        name=names.get(number) or names.get(user_id, ""),
+        at=at,
+        type=type_,
+        text=_text(type_, content),
+        content=content if isinstance(content, Mapping) and type_ != "text" else {},
+        reply_to=str(_dict(message, "context").get("id") or ""),
+        outgoing=outgoing,
+    )
+
+
+def _text(type_: str, content: Any) -> str:
+    if not isinstance(content, Mapping):
+        return ""
+    if type_ == "text":
+        return str(content.get("body") or "")
+    if type_ == "interactive":
+        chosen = _dict(content, str(content.get("type") or ""))
+        return str(chosen.get("title") or "")
+    if type_ == "contacts":
+        names = (_dict(card, "name").get("formatted_name") for card in _dicts(content, type_))
+        return ", ".join(name for name in names if isinstance(name, str))
+    if type_ == "reaction":
+        return str(content.get("emoji") or "")
+    return str(content.get("caption") or content.get("text") or "")
+
+
+def web_message_id(wamid: str) -> str | None:
+    """Return the WhatsApp Web id inside a wamid, or None where it cannot be read.
+
+    Undocumented by Meta, checked on its own samples (contracts/cloud-api.md §4.4); some samples
+    are scrambled, so not being readable is normal.
+    """
+    encoded = wamid.removeprefix("wamid.")
+    try:
+        raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    found = _WAMID_KEY.search(raw)
+    if found is None:
+        return None
+    start, length = found.end(), found.group(1)[0]
+    key = raw[start : start + length]
+    if len(key) != length or not re.fullmatch(rb"[0-9A-Za-z._-]+", key):
+        return None
+    return key.decode()
+
+
+def _channel_key(value: Mapping[str, Any]) -> str:
+    return str(_dict(value, "metadata").get("phone_number_id") or "")
+
+
+def _dicts(parent: Any, name: str) -> list[Mapping[str, Any]]:
+    found = parent.get(name) if isinstance(parent, Mapping) else None
+    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+
+
+def _dict(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = parent.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _id(value: Any, *, longest: int = 255) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= longest else None
+
+
+def _number(value: Any) -> str:
+    """The digits of a phone number; empty for anything else."""
+    digits = str(value).removeprefix("+")
+    return digits if _DIGITS.fullmatch(digits) else ""
+
+
+def _time(seconds: Any) -> dt.datetime | None:
+    try:
+        time = dt.datetime.fromtimestamp(int(seconds), tz=dt.UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+    # A year that no local time can be made of would break every page that shows it.
+    return time if 1970 <= time.year < 9999 else None

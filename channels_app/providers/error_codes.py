@@ -1,0 +1,430 @@
+"""What an error code means, and whether the fallback may go around it: Meta's table, as data.
+
+The meanings are Meta's, the class and the rule are our judgement, each with its reason
+(contracts/cloud-api.md §2.3). Our own words for what went wrong on the way ("timeout") have their
+sentences here, too. Pure: no database, no settings.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from django.utils import translation
+from django.utils.functional import Promise
+from django.utils.text import format_lazy
+from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext_lazy as _
+
+from channels_app.providers.base import SendError
+from core import sizes
+
+Text = str | Promise
+# Our word where a provider says that it failed, and not why.
+NO_REASON = "failed"
+_Kind = TypeVar("_Kind", bound=SendError)
+
+
+class ErrorClass(enum.StrEnum):
+    """RETRY may succeed later; PERMANENT concerns this recipient or content; CONFIG the account."""
+
+    RETRY = "retry"
+    PERMANENT = "permanent"
+    CONFIG = "config"
+    TEMPLATE = "template"
+
+    @property
+    def label(self) -> Text:
+        return _CLASS_LABELS[self]
+
+
+class FallbackRule(enum.StrEnum):
+    """Whether the same message may go out another way. Each forbids more than the one before it.
+
+    RETRY_FIRST: only after the official retries. AT_ONCE: now. ALARM: now, and staff are told.
+    WAIT: never, the official way opens again by waiting (4^n seconds). OPT_IN: only where the
+    channel's owner asked for it. NEVER: it would go around the recipient's will or the law.
+    """
+
+    RETRY_FIRST = "retry_first"
+    AT_ONCE = "at_once"
+    ALARM = "alarm"
+    WAIT = "wait"
+    OPT_IN = "opt_in"
+    NEVER = "never"
+
+    @property
+    def label(self) -> Text:
+        return _RULE_LABELS[self]
+
+
+_CLASS_LABELS: dict[ErrorClass, Text] = {
+    ErrorClass.RETRY: _("temporary"),
+    ErrorClass.PERMANENT: _("permanent"),
+    ErrorClass.CONFIG: _("account or configuration"),
+    ErrorClass.TEMPLATE: _("template"),
+}
+_RULE_LABELS: dict[FallbackRule, Text] = {
+    FallbackRule.RETRY_FIRST: _("retry, then fall back"),
+    FallbackRule.AT_ONCE: _("fall back at once"),
+    FallbackRule.ALARM: _("fall back and alarm"),
+    FallbackRule.WAIT: _("wait and retry, never fall back"),
+    FallbackRule.OPT_IN: _("fall back only if the channel allows it"),
+    FallbackRule.NEVER: _("never fall back"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRule:
+    """One row of the table. `alarm`: staff should hear of it. `known`: it stands in the table."""
+
+    code: str
+    title: Text
+    kind: ErrorClass
+    fallback: FallbackRule
+    why: Text
+    alarm: bool = False
+    known: bool = True
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.kind == ErrorClass.RETRY
+
+
+_R, _P, _C, _T = ErrorClass.RETRY, ErrorClass.PERMANENT, ErrorClass.CONFIG, ErrorClass.TEMPLATE
+_RETRY, _ONCE, _ALARM, _WAIT, _OPT_IN, _NEVER = (
+    FallbackRule.RETRY_FIRST,
+    FallbackRule.AT_ONCE,
+    FallbackRule.ALARM,
+    FallbackRule.WAIT,
+    FallbackRule.OPT_IN,
+    FallbackRule.NEVER,
+)
+
+# Reasons that several codes share.
+_OUTAGE = _("An outage of the official API is what the fallback is for.")
+_OUR_REQUEST = _("The customer should not pay for a faulty request of ours; staff must see it.")
+_ACCOUNT = _("The official API refuses every message until somebody acts; customers must not wait.")
+_ENFORCED = _("The number is being restricted; sending by WhatsApp Web can make it worse.")
+_POLICY = _("Going around this refusal would break WhatsApp's policy.")
+_NOT_ON_WEB = _("WhatsApp Web cannot express this message.")
+_NOT_A_SEND = _("It does not come from sending a message.")
+
+_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
+    ("1", _("Invalid request or server error"), _R, _RETRY,
+     _("Mostly passing; if it stays, the other way is open.")),
+    ("2", _("The service is down or overloaded"), _R, _RETRY, _OUTAGE),
+    ("4", _("Too many calls by this app"), _R, _RETRY, _("The limit is lifted within minutes.")),
+    ("80007", _("Too many calls for this WhatsApp account"), _R, _RETRY,
+     _("The limit is lifted within minutes.")),
+    ("130429", _("Throughput of the number reached"), _R, _RETRY,
+     _("Retry first: WhatsApp Web is slower still, and a burst through it risks a ban.")),
+    ("131000", _("Something went wrong at WhatsApp"), _R, _RETRY, _("Meta says: try again.")),
+    ("131016", _("Service unavailable"), _R, _RETRY, _OUTAGE),
+    ("131057", _("The account is in maintenance"), _R, _RETRY,
+     _("A throughput upgrade takes about a minute.")),
+    ("133004", _("Server temporarily unavailable"), _R, _RETRY, _OUTAGE),
+    ("131056", _("Too many messages to the same customer"), _R, _WAIT,
+     _("Wait 4^n seconds: the same customer would get the burst from WhatsApp Web.")),
+    ("131048", _("Spam limit: too many messages were blocked or reported"), _R, _OPT_IN, _ENFORCED),
+    ("131064", _("Limit after violations of the template categories"), _R, _OPT_IN, _ENFORCED),
+
+    ("131047", _("More than 24 hours since the customer's last message"), _P, _ONCE,
+     _("Messages from the app or a linked device are not bound to the 24-hour window.")),
+    ("131026", _("Message undeliverable"), _P, _ONCE,
+     _("Customers are often reachable by the other way; it checks the number first.")),
+    ("131030", _("The recipient is not on the test number's list"), _P, _ONCE,
+     _("Only test numbers have this list.")),
+    ("131051", _("Unsupported message type"), _P, _ONCE, _("The other way may support it.")),
+    ("131053", _("The file could not be uploaded"), _P, _ONCE,
+     _("WhatsApp Web accepts more kinds of files.")),
+    ("131035", _("Not possible with local storage switched on"), _P, _ONCE,
+     _("The setting binds the official API only.")),
+    ("131036", _("Not possible with local storage switched on"), _P, _ONCE,
+     _("The setting binds the official API only.")),
+    ("100", _("Invalid parameter"), _P, _ALARM, _OUR_REQUEST),
+    ("131008", _("A required parameter is missing"), _P, _ALARM, _OUR_REQUEST),
+    ("131009", _("A parameter has an invalid value"), _P, _ALARM, _OUR_REQUEST),
+    ("135000", _("Invalid request parameters"), _P, _ALARM, _OUR_REQUEST),
+    ("131049", _("Not delivered to keep WhatsApp's ecosystem healthy"), _P, _OPT_IN,
+     _("Meta limits marketing per customer and asks to wait at least 24 hours.")),
+    ("130472", _("The customer is part of a marketing experiment"), _P, _OPT_IN,
+     _("It concerns marketing messages only.")),
+    ("131050", _("The customer stopped marketing messages of this business"), _P, _NEVER,
+     _("The customer has opted out.")),
+    ("130403", _("The business has blocked this customer"), _P, _NEVER,
+     _("The block is somebody's decision.")),
+    ("130497", _("The account may not write to this country"), _P, _NEVER, _POLICY),
+    ("131021", _("Sender and recipient are the same"), _P, _NEVER,
+     _("There is nobody to be reached.")),
+    ("131062", _("The recipient cannot be addressed this way"), _P, _NEVER,
+     _("Without a phone number there is no other way.")),
+    ("137000", _("The customer's identity has changed"), _P, _NEVER,
+     _("For safety the customer must be verified again.")),
+    ("131052", _("A file of the customer could not be fetched"), _P, _NEVER, _NOT_A_SEND),
+    ("131060", _("A message of the customer cannot be shown here"), _P, _NEVER, _NOT_A_SEND),
+
+    ("0", _("The access token is invalid"), _C, _ALARM, _ACCOUNT),
+    ("3", _("Permission for this call is missing"), _C, _ALARM, _ACCOUNT),
+    ("10", _("Permission is missing or was removed"), _C, _ALARM, _ACCOUNT),
+    ("33", _("The phone number was deleted or is not visible"), _C, _ALARM, _ACCOUNT),
+    ("104", _("The access token is missing"), _C, _ALARM, _ACCOUNT),
+    ("190", _("The access token has expired"), _C, _ALARM, _ACCOUNT),
+    ("131005", _("Access denied"), _C, _ALARM, _ACCOUNT),
+    ("131037", _("The number has no approved display name"), _C, _ALARM, _ACCOUNT),
+    ("131042", _("There is a problem with the payment method"), _C, _ALARM, _ACCOUNT),
+    ("131045", _("The number is not registered correctly"), _C, _ALARM, _ACCOUNT),
+    ("133000", _("The number's registration is incomplete"), _C, _ALARM, _ACCOUNT),
+    ("133006", _("The number must be verified"), _C, _ALARM, _ACCOUNT),
+    ("133010", _("The number is not registered"), _C, _ALARM, _ACCOUNT),
+    ("134011", _("The terms of payment are not accepted"), _C, _ALARM, _ACCOUNT),
+    ("368", _("The account is restricted for a violation of policy"), _C, _OPT_IN, _ENFORCED),
+    ("131031", _("The account is locked"), _C, _OPT_IN, _ENFORCED),
+    ("131063", _("Marketing is switched off on the Cloud API"), _C, _NEVER,
+     _("It was somebody's choice.")),
+    ("131044", _("Payment for calls is missing"), _C, _NEVER, _NOT_A_SEND),
+    ("133005", _("The two-step PIN is wrong"), _C, _NEVER, _NOT_A_SEND),
+    ("133008", _("Too many wrong two-step PINs"), _C, _NEVER, _NOT_A_SEND),
+    ("133009", _("The two-step PIN was entered too quickly"), _C, _NEVER, _NOT_A_SEND),
+    ("133015", _("The number was deleted a moment ago"), _C, _NEVER, _NOT_A_SEND),
+    ("133016", _("Too many registrations of the number"), _C, _NEVER, _NOT_A_SEND),
+    ("2593107", _("Synchronisation was asked for too often"), _C, _NEVER, _NOT_A_SEND),
+    ("2593108", _("Synchronisation was asked for too late"), _C, _NEVER, _NOT_A_SEND),
+    ("2593109", _("The history was not shared"), _C, _NEVER, _NOT_A_SEND),
+
+    ("132000", _("The template's parameters do not fit in number"), _T, _ALARM, _OUR_REQUEST),
+    ("132001", _("The template does not exist in this language"), _T, _ALARM, _OUR_REQUEST),
+    ("132005", _("The translated template text is too long"), _T, _ALARM, _OUR_REQUEST),
+    ("132008", _("A template parameter does not fit"), _T, _ALARM, _OUR_REQUEST),
+    ("132012", _("A template parameter has the wrong format"), _T, _ALARM, _OUR_REQUEST),
+    ("132018", _("The template's parameters do not fit"), _T, _ALARM, _OUR_REQUEST),
+    ("132007", _("The template breaks WhatsApp's policy"), _T, _NEVER, _POLICY),
+    ("132015", _("The template is paused for low quality"), _T, _OPT_IN,
+     _("Low quality means that customers complained.")),
+    ("132016", _("The template is switched off for low quality"), _T, _OPT_IN,
+     _("Low quality means that customers complained.")),
+    ("132068", _("The Flow is blocked"), _T, _NEVER, _NOT_ON_WEB),
+    ("132069", _("The Flow is throttled"), _T, _NEVER, _NOT_ON_WEB),
+    ("131055", _("Not possible with this way of sending marketing"), _T, _NEVER, _NOT_ON_WEB),
+    ("134100", _("Only marketing messages are possible here"), _T, _NEVER, _NOT_ON_WEB),
+    ("134101", _("The template is still being synchronised"), _T, _NEVER, _NOT_ON_WEB),
+    ("134102", _("The template cannot be used here"), _T, _NEVER, _NOT_ON_WEB),
+
+    ("613", _("Too many calls or requests for calls"), _P, _NEVER, _NOT_A_SEND),
+)  # fmt: skip
+# Staff must hear of these although the fallback rule itself raises no alarm.
+_ALSO_ALARM = frozenset({"368", "131031", "131048", "131064"})
+
+_RANGES: tuple[tuple[range, Text, ErrorClass, FallbackRule, Text], ...] = (
+    (range(200, 300), _("A permission is missing"), _C, _ALARM, _ACCOUNT),
+    (range(138000, 138019), _("The call failed"), _P, _NEVER, _NOT_A_SEND),
+)
+
+TABLE: dict[str, ErrorRule] = {
+    code: ErrorRule(
+        code, title, kind, rule, why, alarm=rule == FallbackRule.ALARM or code in _ALSO_ALARM
+    )
+    for code, title, kind, rule, why in _ROWS
+}
+
+_NOT_SENT = _("The request has not left us.")
+_UNPROVEN = _("It may have been sent: only a proof or a person decides.")
+_SETUP = _("The connection's settings must be mended.")
+_SESSION = _("The session is not able to send now.")
+_OTHER_WAY = _("The other way may be able to.")
+
+# Our own words, in the shape of the table.
+_WORDS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
+    ("dns_failed", _("The server's name was not found"), _R, _RETRY, _NOT_SENT),
+    ("connection_refused", _("The server refused the connection"), _R, _RETRY, _NOT_SENT),
+    ("connect_timeout", _("The server could not be reached in time"), _R, _RETRY, _NOT_SENT),
+    ("unreachable", _("The server cannot be reached"), _R, _RETRY, _NOT_SENT),
+    ("certificate_refused", _("The server's certificate cannot be trusted"), _R, _RETRY, _NOT_SENT),
+    ("not_tls", _("The server does not speak HTTPS at this address"), _R, _RETRY, _NOT_SENT),
+    ("tls_failed", _("The secure connection could not be established"), _R, _RETRY, _NOT_SENT),
+    ("invalid_address", _("The address or a key cannot be used in a request"), _C, _ALARM, _SETUP),
+    ("timeout", _("The provider did not answer in time"), _P, _RETRY, _UNPROVEN),
+    ("connection_broken", _("The connection broke before the answer"), _P, _RETRY, _UNPROVEN),
+    ("not_http", _("The answer is not HTTP"), _P, _RETRY, _UNPROVEN),
+    ("unreadable_answer", _("The provider's answer could not be read"), _P, _RETRY, _UNPROVEN),
+    ("only_queued", _("WhatsApp Web has not handed the message over yet"), _P, _RETRY, _UNPROVEN),
+    ("server_error", _("The provider failed in the middle of sending"), _P, _RETRY, _UNPROVEN),
+    ("client_error", _("The program that talks to the provider failed"), _P, _RETRY, _UNPROVEN),
+    ("worker_lost", _("The process that was sending ended"), _P, _RETRY, _UNPROVEN),
+    ("taken_over", _("Another process went on with the message"), _R, _RETRY, _NOT_SENT),
+    ("internal_error", _("An error in Alterna stopped the delivery"), _P, _RETRY,
+     _("The message is set aside; whoever runs Alterna finds the error in its log.")),
+    ("not_configured", _("The connection is not configured"), _C, _ALARM, _SETUP),
+    ("wrong_key", _("The provider refused the key"), _C, _ALARM, _SETUP),
+    ("wrong_address", _("There is another server behind this address"), _C, _ALARM, _SETUP),
+    ("invalid_session", _("The provider does not accept the session's name"), _C, _ALARM, _SETUP),
+    ("instance_missing", _("The instance does not exist"), _C, _ALARM, _SETUP),
+    ("license_required", _("The Evolution server has no activated licence"), _C, _ALARM, _SETUP),
+    ("invalid_recipient", _("This is not a number that can be written to"), _P, _NEVER,
+     _("There is nobody to be reached.")),
+    ("not_on_whatsapp", _("The number is not on WhatsApp"), _P, _ONCE, _OTHER_WAY),
+    ("unsupported_type", _("This kind of message cannot be sent this way"), _P, _ONCE, _OTHER_WAY),
+    ("invalid_content", _("The message has nothing to send"), _P, _NEVER,
+     _("No other way has more to send.")),
+    ("too_large", _("The message or its file is too large"), _P, _ONCE, _OTHER_WAY),
+    ("upload_failed", _("The file could not be uploaded"), _R, _RETRY, _NOT_SENT),
+    ("download_failed", _("The file could not be fetched"), _R, _RETRY, _NOT_SENT),
+    ("file_missing", _("The file is not there any more"), _P, _NEVER,
+     _("No other way has more to send.")),
+    ("file_unreadable", _("The file cannot be read now"), _R, _RETRY, _NOT_SENT),
+    ("link_failed", _("The link's server did not give the file"), _R, _RETRY, _NOT_SENT),
+    ("link_refused", _("There is no such file behind the link"), _P, _ONCE, _OTHER_WAY),
+    ("refused_request", _("The provider refused the request"), _P, _ALARM, _OUR_REQUEST),
+    ("ack_error", _("WhatsApp refused the message"), _P, _ONCE, _OTHER_WAY),
+    ("error", _("WhatsApp refused the message"), _P, _ONCE, _OTHER_WAY),
+    ("463", _("WhatsApp stopped first messages of this number for a while"), _P, _ONCE,
+     _("Too many strangers were written to; insisting costs the number.")),
+    ("fallbacks_jumped", _("Unusually many messages go out by the fallback"), _P, _RETRY,
+     _("A working fallback must not hide a broken official API.")),
+    (NO_REASON, _("The provider gave no reason"), _P, _ALARM, _OUR_REQUEST),
+    ("lookup_failed", _("The number could not be looked up"), _R, _RETRY, _NOT_SENT),
+    ("rate_overlimit", _("WhatsApp asks for a pause: too many queries"), _R, _RETRY, _NOT_SENT),
+    ("session_not_found", _("The session is not started"), _R, _RETRY, _SESSION),
+    ("session_not_connected", _("The session is not connected"), _R, _RETRY, _SESSION),
+    ("session_not_ready", _("The session is connected, but not ready yet"), _R, _RETRY, _SESSION),
+    ("session_closed", _("The session's browser has closed"), _R, _RETRY, _SESSION),
+    ("session_check_failed", _("The session does not respond"), _R, _RETRY, _SESSION),
+    ("instance_not_connected", _("The instance is not connected"), _R, _RETRY, _SESSION),
+    ("number_unconfirmed", _("The linked phone has a number that nobody confirmed"), _R, _RETRY,
+     _SESSION),
+)  # fmt: skip
+
+WORDS: dict[str, ErrorRule] = {
+    code: ErrorRule(code, title, kind, rule, why, alarm=rule == FallbackRule.ALARM)
+    for code, title, kind, rule, why in _WORDS
+}
+
+
+def lookup(
+    code: str, is_transient: bool | None = None, http_status: int | None = None
+) -> ErrorRule:
+    """Return the rule for a code of Meta's or a word of ours. Never raises.
+
+    A code that stands nowhere follows Meta's `is_transient`, then the class of the HTTP status,
+    and has `known` false so that it can be reported. Without any hint it counts as permanent.
+    """
+    rule = TABLE.get(code) or WORDS.get(code) or _in_range(code)
+    if rule is not None:
+        return rule
+    if match := re.fullmatch(r"http_(\d{3})", code):
+        http_status = int(match[1])
+    title = _unknown_title(code)
+    if is_transient is None:
+        is_transient = http_status is not None and (http_status >= 500 or http_status == 429)
+    if is_transient:
+        return ErrorRule(
+            code,
+            title,
+            _R,
+            _RETRY,
+            _("The provider calls it passing."),
+            alarm=match is None,
+            known=match is not None,
+        )
+    return ErrorRule(
+        code,
+        title,
+        _C if http_status in (401, 403) else _P,
+        _ALARM,
+        _("Unknown refusal: customers stay reachable, and staff are told."),
+        alarm=True,
+        known=match is not None,
+    )
+
+
+def strictness(code: str) -> tuple[int, str]:
+    """Return how much a reason forbids, comparable: of several for one failure the greatest counts.
+
+    No reason at all, and the word that stands for it, forbids least.
+    """
+    if code in ("", NO_REASON):
+        return -1, ""
+    return list(FallbackRule).index(lookup(code).fallback), code
+
+
+def title_for(code: str) -> Text:
+    """Return one short sentence for a code or word, in the reader's language; "" for ""."""
+    return lookup(code).title if code else ""
+
+
+def stored_title(code: str, title: str) -> str:
+    """Return the sentence that `failure` stored with a code, in the reader's language.
+
+    Of a code that stands nowhere it may be the provider's own, which stays as it is.
+    """
+    rule = lookup(code)
+    ours = bool(code) and (rule.known or title == source_text(rule.title))
+    return str(rule.title) if ours else title
+
+
+# What we put in the place of a provider's words where it said nothing: stored in English.
+_OWN_DETAILS = frozenset(
+    {
+        gettext_noop("no complete answer in time"),
+        gettext_noop("the answer is not HTTP"),
+        gettext_noop("not an address of the internet"),
+        gettext_noop("no connection in time"),
+        gettext_noop("connection refused"),
+        gettext_noop("redirected to no address"),
+    }
+)
+
+
+def stored_detail(detail: str) -> str:
+    """Return the details of a failure: our own in the reader's language, others as they are."""
+    return gettext(detail) if detail in _OWN_DETAILS else sizes.in_units(detail) or detail
+
+
+def is_ours(detail: str) -> bool:
+    """Whether the details of a failure are words of ours, and not the provider's own."""
+    return detail in _OWN_DETAILS or sizes.in_units(detail) is not None
+
+
+def failure(
+    kind: type[_Kind], code: str, detail: str = "", *, http_status: int | None = None
+) -> _Kind:
+    """Return an ending of a send with the sentence of its code.
+
+    The title is the English source text, whatever language the worker speaks: it is stored, and
+    the page that shows it asks `title_for` for the reader's language.
+    """
+    return kind(code, source_text(title_for(code)), detail, http_status=http_status)
+
+
+def source_text(text: Text) -> str:
+    """Return a translatable text as it is written in the source."""
+    with translation.override("en"):
+        return str(text)
+
+
+def all_rules() -> Iterator[ErrorRule]:
+    """Yield every row for people to read: Meta's codes by number, ranges written `200-299`."""
+    yield from sorted(TABLE.values(), key=lambda rule: int(rule.code))
+    for codes, title, kind, rule, why in _RANGES:
+        yield ErrorRule(
+            f"{codes.start}-{codes.stop - 1}", title, kind, rule, why, alarm=rule == _ALARM
+        )
+
+
+def _in_range(code: str) -> ErrorRule | None:
+    if not re.fullmatch(r"[0-9]{1,9}", code):
+        return None
+    for codes, title, kind, rule, why in _RANGES:
+        if int(code) in codes:
+            return ErrorRule(code, title, kind, rule, why, alarm=rule == _ALARM)
+    return None
+
+
+def _unknown_title(code: str) -> Text:
+    if match := re.fullmatch(r"http_(\d{3})", code):
+        return format_lazy("{} {}", _("The provider answered with HTTP status"), match[1])
+    return format_lazy("{} {}", _("Unknown error"), code)

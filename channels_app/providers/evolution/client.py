@@ -1,0 +1,388 @@
+"""The way out through a Baileys instance of Evolution API (contracts/evolution-api.md §0, §5).
+
+HTTP status alone proves little here: 201 may carry a refusal, and 400 may follow a message that is
+already on its way, because the server turns any exception of its send routine into one, those of
+its own database after the send included. Only texts that stand before the send count as not sent.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from channels_app.models import Channel
+from channels_app.providers import files
+from channels_app.providers.base import (
+    Accepted,
+    ConnectionReport,
+    OutboundFile,
+    OutboundMessage,
+    Rejected,
+    SendError,
+    Transient,
+    Unknown,
+)
+from channels_app.providers.error_codes import failure
+from core import http_client
+
+CHECK_SECONDS = 5.0
+RESERVED_PREFIX = "3EB0"
+# Of a number in a contact card: the server's schema refuses shorter ones, as of services.
+SHORTEST = 10
+_FILE_TYPES = ("image", "video", "audio", "document", "sticker")
+
+# The instance was never connected: it has no socket that could have sent (§5).
+_NO_SOCKET = re.compile(
+    r"Cannot read properties of (undefined|null) \(reading '(onWhatsApp|sendMessage)'\)"
+)
+# Baileys refuses to write on a closed socket, and gives up the questions that it asks before it
+# writes the message, with this very text; the message itself is written last and not waited for.
+# So it means "not sent", in the middle of a send, too.
+_CLOSED = re.compile(r"(Error: )?Connection Closed")
+# `error.toString()`: an exception of the send routine, from before or after the send.
+_EXCEPTION = re.compile(r"\w*(Error|Exception)\b")
+
+
+class EvolutionProvider:
+    """Sends by the instance of a Baileys channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._base = channel.evolution_url
+        self._key = channel.evolution_api_key
+        self._instance = channel.instance_name
+        self._timeout = float(channel.request_timeout_seconds)
+
+    def send(self, message: OutboundMessage) -> Accepted:
+        """Hand the message to the instance. Raises Rejected, Transient or Unknown."""
+        if not (self._base and self._key and self._instance):
+            raise failure(Rejected, "not_configured")
+        path, timeout = "/message/sendText/{instance}", self._timeout
+        size: int | None = None
+        if message.type in _FILE_TYPES:
+            number = _number(message)
+            file = files.file_of(message)
+            path, body = file_request(message, number, file, files.read_base64(file))
+            size = file.size
+            timeout += files.seconds_for(file)
+        elif message.type in ("location", "contacts"):
+            path, body = object_request(message)
+        else:
+            body = request_body(message)
+        try:
+            answer = self._request("POST", path, json=body, timeout=timeout)
+        except http_client.NotSent as error:
+            kind = Rejected if error.reason == "invalid_address" else Transient
+            raise failure(kind, error.reason, error.detail) from None
+        except http_client.NoAnswer as error:
+            raise failure(Unknown, error.reason, error.detail) from None
+        accepted = files.with_size(partial(read_answer, answer, secrets=(self._key,)), size)
+        if not body.get("messageId"):
+            return accepted
+        # Older servers ignore it (§10): only the answer proves that it was taken.
+        took = accepted.provider_message_id == body["messageId"]
+        return replace(accepted, took_our_id=took)
+
+    def check(self) -> ConnectionReport:
+        """Ask for the state of the instance: proves address, name and key. Never raises.
+
+        `details["state"]` is Evolution's own: open, connecting or close. An open state may still
+        hide a dead socket (§4).
+        """
+        if not (self._base and self._key and self._instance):
+            return ConnectionReport(False, "not_configured")
+        try:
+            answer = self._request(
+                "GET",
+                "/instance/connectionState/{instance}",
+                timeout=min(self._timeout, CHECK_SECONDS),
+            )
+        except http_client.RequestFailed as error:
+            return ConnectionReport(False, error.reason, details={"error": error.detail})
+        return _state_report(answer, secrets=(self._key,))
+
+    def _request(self, method: str, path: str, **options: Any) -> http_client.Answer:
+        return http_client.request(
+            method,
+            self._base,
+            path,
+            params={"instance": self._instance},
+            headers={"apikey": self._key},
+            **options,
+        )
+
+
+def request_body(message: OutboundMessage) -> dict[str, Any]:
+    """Return the JSON of `sendText` (§5). Pure. Raises Rejected for what it cannot say."""
+    number = _number(message)
+    if message.type != "text":
+        raise failure(Rejected, "unsupported_type", message.type)
+    if not message.text:
+        raise failure(Rejected, "invalid_content")
+    return {
+        "number": number,
+        "text": message.text,
+        "linkPreview": False,
+        **_own_id(message),
+        **_quote(message),
+    }
+
+
+def object_request(message: OutboundMessage) -> tuple[str, dict[str, Any]]:
+    """Return path and JSON that send a location or contacts (§5). Pure.
+
+    Raises Rejected for what these routes cannot say.
+    """
+    body: dict[str, Any] = {"number": _number(message), **_quote(message)}
+    if message.type == "location":
+        return "/message/sendLocation/{instance}", {**body, **_location(message.content)}
+    return "/message/sendContact/{instance}", {**body, "contact": _cards(message.content)}
+
+
+def _location(content: Any) -> dict[str, Any]:
+    """Return a place as sendLocation takes it, which wants a name and an address of each.
+
+    A place without them is named by its coordinates, as a phone shows it.
+    """
+    place = content if isinstance(content, Mapping) else {}
+    latitude, longitude = place.get("latitude"), place.get("longitude")
+    if not _is_coordinate(latitude, 90) or not _is_coordinate(longitude, 180):
+        raise failure(Rejected, "invalid_content")
+    coordinates = f"{latitude:.6f}, {longitude:.6f}"
+    name, address = _text(place.get("name")), _text(place.get("address"))
+    return {
+        "latitude": latitude,
+        "longitude": longitude,
+        "name": name or address or coordinates,
+        "address": address or coordinates,
+    }
+
+
+def _is_coordinate(value: Any, most: int) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= most
+
+
+def _cards(content: Any) -> list[dict[str, Any]]:
+    """Return the Cloud API's contacts as sendContact takes them: a card a phone number.
+
+    Evolution writes one number into a card, and wants a name and a number of each; equal cards it
+    refuses. A contact without a number cannot be said: the whole message is rejected rather than
+    sent in part.
+    """
+    contacts = content.get("contacts") if isinstance(content, Mapping) else content
+    if not isinstance(contacts, list | tuple) or not contacts:
+        raise failure(Rejected, "invalid_content")
+    cards = [card for contact in contacts for card in _cards_of(contact)]
+    if not all(cards):
+        raise failure(Rejected, "unsupported_type", "contacts")
+    return [card for index, card in enumerate(cards) if card not in cards[:index]]
+
+
+def _cards_of(contact: Any) -> list[dict[str, Any]]:
+    if not isinstance(contact, Mapping):
+        return [{}]
+    organization = contact.get("org")
+    more = {
+        "organization": _text(
+            organization.get("company") if isinstance(organization, Mapping) else None
+        ),
+        "email": _first(contact.get("emails"), "email"),
+        "url": _first(contact.get("urls"), "url"),
+    }
+    more = {name: value for name, value in more.items() if value}
+    found: list[dict[str, Any]] = []
+    for phone in _objects(contact.get("phones")):
+        written = _text(phone.get("phone")) or _text(phone.get("wa_id"))
+        digits = re.sub(r"\D", "", _text(phone.get("wa_id")) or written)
+        if len(written) >= SHORTEST:
+            name = _name(contact.get("name")) or written
+            card = {"fullName": name, "phoneNumber": written, **more}
+            found.append({**card, "wuid": digits} if len(digits) >= SHORTEST else card)
+    return found or [{}]
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return _text(value)
+    parts = (_text(value.get(part)) for part in ("first_name", "middle_name", "last_name"))
+    return _text(value.get("formatted_name")) or " ".join(filter(None, parts))
+
+
+def _first(value: Any, name: str) -> str:
+    return next(filter(None, (_text(item.get(name)) for item in _objects(value))), "")
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def file_request(
+    message: OutboundMessage, number: str, file: OutboundFile, data: str
+) -> tuple[str, dict[str, Any]]:
+    """Return path and JSON that send a file, `data` being its bare base64 (§5). Pure."""
+    content = message.content if isinstance(message.content, Mapping) else {}
+    body: dict[str, Any] = {"number": number, **_quote(message)}
+    if message.type == "sticker":
+        return "/message/sendSticker/{instance}", {**body, **_own_id(message), "sticker": data}
+    if message.type == "audio" and content.get("voice") is True:
+        return "/message/sendWhatsAppAudio/{instance}", {**body, "audio": data}
+    body |= {
+        "mediatype": message.type,
+        "mimetype": file.mime_type,
+        "media": data,
+        # Without it base64 of a document is refused.
+        "fileName": file.filename,
+        **_own_id(message),
+    }
+    if content.get("caption"):
+        body["caption"] = content["caption"]
+    return "/message/sendMedia/{instance}", body
+
+
+def _number(message: OutboundMessage) -> str:
+    # A string: the schema refuses an integer.
+    number = re.sub(r"\D", "", message.to)
+    if not number:
+        raise failure(Rejected, "invalid_recipient")
+    return number
+
+
+def reserve_id(type_: str, content: object) -> str:
+    """Return a new id for a message of this type, "" where no version lets us choose one (§10).
+
+    It has the form of those that Baileys makes, from which others read the sender's device.
+    """
+    is_voice = isinstance(content, Mapping) and content.get("voice") is True
+    if type_ not in ("text", *_FILE_TYPES) or is_voice:
+        return ""
+    return RESERVED_PREFIX + secrets.token_hex(9).upper()
+
+
+def _own_id(message: OutboundMessage) -> dict[str, str]:
+    return {"messageId": message.message_id} if message.message_id else {}
+
+
+def _quote(message: OutboundMessage) -> dict[str, Any]:
+    # An id that the instance does not know is ignored; it knows WhatsApp's own, never a wamid.
+    if message.quote is None or message.quote.id.startswith("wamid."):
+        return {}
+    return {"quoted": {"key": {"id": message.quote.id}}}
+
+
+def read_answer(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) -> Accepted:
+    """Tell what an answer to a send proves. Pure. Raises Rejected, Transient or Unknown."""
+    body = answer.json_object()
+    status = answer.status
+    if 200 <= status < 300:
+        key = body.get("key") if body is not None else None
+        if (
+            isinstance(key, Mapping)
+            and (message_id := http_client.safe_id(key.get("id"))) is not None
+        ):
+            return Accepted(message_id, http_client.safe_id(key.get("remoteJid")))
+        code = body.get("code") if body is not None else None
+        if isinstance(code, int) and not isinstance(code, bool):
+            text = error_message(body, secrets=secrets)
+            raise failure(Rejected, str(code)[:20], text, http_status=status)
+        raise failure(Unknown, "unreadable_answer", http_status=status)
+    raise _refusal(answer, body, secrets=secrets)
+
+
+def error_message(body: object, *, secrets: tuple[str, ...] = ()) -> str:
+    """Return the text of an error in any of Evolution's shapes as one line; "" without one. Pure.
+
+    `response.message` is a text, a list of texts, a list of lists of texts or a list with the
+    result of a number's look-up; some routes answer without the `response` around it (§0).
+    """
+    if not isinstance(body, Mapping):
+        return ""
+    inner = body.get("response")
+    message = inner.get("message") if isinstance(inner, Mapping) else body.get("message")
+    texts = _texts(message)
+    if not texts and isinstance(body.get("error"), str):
+        texts = [body["error"]]
+    return http_client.safe_text("; ".join(texts), secrets=secrets)
+
+
+def _texts(message: object) -> list[str]:
+    if isinstance(message, str):
+        return [message]
+    if isinstance(message, list):
+        return [text for item in message[:20] for text in _texts(item)]
+    if isinstance(message, Mapping) and message.get("exists") is False:
+        return [f"{message.get('number') or message.get('jid')}: not on WhatsApp"]
+    return []
+
+
+def _is_unknown_number(body: Mapping[str, Any] | None) -> bool:
+    inner = body.get("response") if body is not None else None
+    message = inner.get("message") if isinstance(inner, Mapping) else None
+    first = message[0] if isinstance(message, list) and message else None
+    return isinstance(first, Mapping) and first.get("exists") is False
+
+
+def _refusal(
+    answer: http_client.Answer, body: Mapping[str, Any] | None, *, secrets: tuple[str, ...]
+) -> SendError:
+    status = answer.status
+    text = error_message(body, secrets=secrets)
+
+    def error(kind: type[SendError], code: str) -> SendError:
+        return failure(kind, code, text, http_status=status)
+
+    if status in (400, 500):
+        if _is_unknown_number(body):
+            return error(Rejected, "not_on_whatsapp")
+        if _NO_SOCKET.search(text) or _CLOSED.fullmatch(text):
+            return error(Transient, "instance_not_connected")
+    if status >= 500:
+        if status == 503 and body is not None and body.get("code") == "LICENSE_REQUIRED":
+            return error(Rejected, "license_required")
+        return error(Unknown, "server_error")
+    if status == 400:
+        if body is None:
+            return error(Rejected, "wrong_address")
+        if not text or _EXCEPTION.match(text):
+            return error(Unknown, "server_error")
+        return error(Rejected, "refused_request")
+    if status == 401:
+        return error(Rejected, "wrong_key")
+    if status == 404:
+        return error(Rejected, "instance_missing" if _names_instance(text) else "wrong_address")
+    if status == 413:
+        return error(Rejected, "too_large")
+    if status == 429:
+        return error(Transient, "http_429")
+    return error(Rejected, f"http_{status}" if status >= 400 else "wrong_address")
+
+
+def _names_instance(text: str) -> bool:
+    """An unknown route is a 404 of the same shape: `Cannot POST /message/…`."""
+    return text.endswith("does not exist")
+
+
+def _state_report(answer: http_client.Answer, *, secrets: tuple[str, ...]) -> ConnectionReport:
+    body = answer.json_object()
+    if answer.status >= 300:
+        refusal = _refusal(answer, body, secrets=secrets)
+        # Nothing was sent here: only the setting that is to be mended matters.
+        return ConnectionReport(False, refusal.code, details={"error": refusal.detail})
+    instance = body.get("instance") if body is not None else None
+    state = instance.get("state") if isinstance(instance, Mapping) else None
+    if not isinstance(state, str):
+        return ConnectionReport(False, "wrong_address")
+    known = state in ("open", "connecting", "close")
+    word = http_client.safe_text(state, secrets=secrets, limit=50)
+    return ConnectionReport(
+        state == "open",
+        f"instance_{state}" if known else "instance_in_unknown_state",
+        "" if known else word,
+        {"state": word},
+    )

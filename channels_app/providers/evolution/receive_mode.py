@@ -1,0 +1,281 @@
+"""How an Evolution instance delivers its events: read and set (contracts/evolution-api.md §1, §2).
+
+What is written and what is read back have different names there: `byEvents`/`base64` go in,
+`webhookByEvents`/`webhookBase64` come out. Events must be sent with every enabling, because
+disabling empties the stored list and an empty list then means all 31 of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from channels_app.incidents import reason_text
+from channels_app.models import Channel
+from channels_app.providers.evolution.client import error_message
+from core import http_client
+
+CALL_SECONDS = 8.0
+# A page of messages may hold thumbnails, written as an object with a key for each byte (§3).
+MOST_PAGE_BYTES = 64 * 1024 * 1024
+
+
+class EvolutionFailed(Exception):
+    """Evolution did not do what was asked. `str()` is for people and holds no secret.
+
+    `code` is "unreachable", "no_answer", "wrong_key", "wrong_address", "instance_missing",
+    "websocket_off", "refused", "too_large" or "unreadable_answer". `reason` is the finer word
+    behind it, one that `session_words` has a sentence for; `told` is what the server said,
+    `status` its HTTP status (0 without an answer).
+    """
+
+    def __init__(self, code: str, *, reason: str = "", told: str = "", status: int = 0) -> None:
+        super().__init__(code)
+        self.code = code
+        self.reason = reason or ("refused_request" if code == "refused" else code)
+        self.told = told
+        self.status = status
+
+    def __str__(self) -> str:
+        return reason_text.sentence(self.reason, self._told())
+
+    @property
+    def kept(self) -> str:
+        """The reason as it is stored, for readers of any language."""
+        return reason_text.kept(self.reason, self._told())
+
+    def _told(self) -> str:
+        """What the server said, with the status where our word says little."""
+        if self.reason != "refused_request" or not self.status:
+            return self.told
+        return f"HTTP {self.status}: {self.told}" if self.told else f"HTTP {self.status}"
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything came back."""
+        return self.code not in ("unreachable", "no_answer")
+
+    @property
+    def changed_nothing(self) -> bool:
+        """Whether the request certainly did nothing."""
+        return self.code in ("unreachable", "wrong_key", "wrong_address", "instance_missing")
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookConfig:
+    """The webhook as Evolution stores it; `headers` hold our secret and are not shown."""
+
+    enabled: bool = False
+    url: str = ""
+    base64: bool = False
+    by_events: bool = False
+    events: frozenset[str] = frozenset()
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def sends(self, secret_header: str) -> bool:
+        """Whether it has this Authorization."""
+        told = str(self.headers.get("Authorization", ""))
+        return hmac.compare_digest(told.encode(), secret_header.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class WebsocketConfig:
+    enabled: bool = False
+    events: frozenset[str] = frozenset()
+
+
+class EvolutionInstance:
+    """The receive mode of one instance, as Evolution keeps it. Every call is one request."""
+
+    def __init__(self, channel: Channel, *, timeout: float = CALL_SECONDS) -> None:
+        self._base = channel.evolution_url
+        self._key = channel.evolution_api_key
+        self._name = channel.instance_name
+        self._timeout = timeout
+
+    def webhook(self) -> WebhookConfig:
+        """What `find` says; one that was never set is disabled. Raises EvolutionFailed."""
+        return _webhook(self._call("GET", "/webhook/find/{instance}", may_be_null=True))
+
+    def set_webhook(
+        self, *, url: str, secret_header: str, base64: bool, events: Sequence[str]
+    ) -> WebhookConfig:
+        """Enable the webhook with all that it needs. Raises EvolutionFailed."""
+        body = {
+            "enabled": True,
+            "url": url,
+            "headers": {"Authorization": secret_header},
+            "byEvents": False,
+            "base64": base64,
+            "events": list(events),
+        }
+        return _webhook(self._call("POST", "/webhook/set/{instance}", {"webhook": body}))
+
+    def disable_webhook(self) -> WebhookConfig:
+        """Disable the webhook and forget its address. Raises EvolutionFailed."""
+        body = {"enabled": False, "url": "", "events": []}
+        return _webhook(self._call("POST", "/webhook/set/{instance}", {"webhook": body}))
+
+    def websocket(self) -> WebsocketConfig:
+        """What `find` says; one that was never set is disabled. Raises EvolutionFailed.
+
+        A server without WebSocket answers with an empty body: that is disabled, too.
+        """
+        answer = self._call(
+            "GET", "/websocket/find/{instance}", may_be_null=True, may_be_empty=True
+        )
+        return _websocket(answer)
+
+    def set_websocket(self, *, enabled: bool, events: Sequence[str] = ()) -> WebsocketConfig:
+        """Enable or disable the socket. Raises EvolutionFailed ("websocket_off" where the server
+        has none: it answers 201 with an empty body then)."""
+        body = {"enabled": enabled, "events": list(events) if enabled else []}
+        answer = self._call(
+            "POST", "/websocket/set/{instance}", {"websocket": body}, may_be_empty=True
+        )
+        if answer is None and enabled:
+            raise EvolutionFailed("websocket_off")
+        return _websocket(answer)
+
+    def messages(self, *, page: int, size: int) -> list[dict[str, Any]]:
+        """One page of the stored messages, newest first (§5). Raises EvolutionFailed."""
+        answer = self._call(
+            "POST",
+            "/chat/findMessages/{instance}",
+            {"where": {}, "page": page, "offset": size},
+            most_bytes=MOST_PAGE_BYTES,
+        )
+        found = answer.get("messages") if isinstance(answer, dict) else None
+        records = found.get("records") if isinstance(found, dict) else None
+        if not isinstance(records, list):
+            raise EvolutionFailed("unreadable_answer")
+        return [record for record in records if isinstance(record, dict)]
+
+    def message(self, message_id: str) -> dict[str, Any] | None:
+        """The stored message of this id, None where there is none (§5). Raises EvolutionFailed."""
+        answer = self._call(
+            "POST",
+            "/chat/findMessages/{instance}",
+            {"where": {"key": {"id": message_id}}, "page": 1, "offset": 1},
+            most_bytes=MOST_PAGE_BYTES,
+        )
+        found = answer.get("messages") if isinstance(answer, dict) else None
+        records = found.get("records") if isinstance(found, dict) else None
+        if not isinstance(records, list):
+            raise EvolutionFailed("unreadable_answer")
+        mine = [r for r in records if isinstance(r, dict) and _id_of(r) == message_id]
+        return mine[0] if mine else None
+
+    def media(self, message: Mapping[str, Any], *, most_bytes: int) -> bytes:
+        """Return the file of a message by getBase64FromMediaMessage (§3). Raises EvolutionFailed.
+
+        `message` has at least its `key`; WHATSAPP-BUSINESS wants `messageType` and `message`, too.
+        Code "too_large" where it has more bytes than allowed.
+        """
+        # Base64 writes three bytes as four; the rest is room for what stands around it.
+        most = most_bytes * 4 // 3 + 64 * 1024
+        answer = self._call(
+            "POST",
+            "/chat/getBase64FromMediaMessage/{instance}",
+            {"message": message},
+            most_bytes=most,
+        )
+        encoded = answer.get("base64") if isinstance(answer, dict) else None
+        try:
+            return base64.b64decode(encoded if isinstance(encoded, str) else "!", validate=True)
+        except (binascii.Error, ValueError):
+            raise EvolutionFailed("unreadable_answer") from None
+
+    def state(self) -> str:
+        """The instance's own word: open, connecting or close. Raises EvolutionFailed."""
+        answer = self._call("GET", "/instance/connectionState/{instance}")
+        instance = answer.get("instance") if isinstance(answer, dict) else None
+        state = instance.get("state") if isinstance(instance, dict) else None
+        return state if state in ("open", "connecting", "close") else "unknown"
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        may_be_null: bool = False,
+        may_be_empty: bool = False,
+        may_be_list: bool = False,
+        most_bytes: int = http_client.MAX_ANSWER_BYTES,
+    ) -> Any:
+        try:
+            answer = http_client.request(
+                method,
+                self._base,
+                path,
+                params={"instance": self._name},
+                query=query,
+                headers={"apikey": self._key},
+                json=body,
+                timeout=timeout or self._timeout,
+                max_bytes=most_bytes,
+            )
+        except http_client.NotSent as error:
+            raise EvolutionFailed("unreachable", reason=error.reason) from None
+        except http_client.NoAnswer as error:
+            raise EvolutionFailed("no_answer", reason=error.reason) from None
+        if answer.truncated:
+            raise EvolutionFailed("too_large")
+        found = answer.json()
+        if answer.status in (200, 201):
+            if not answer.body.strip() and may_be_empty:
+                return None
+            if isinstance(found, dict) or (found is None and may_be_null):
+                return found
+            if isinstance(found, list) and may_be_list:
+                return found
+            raise EvolutionFailed("unreadable_answer")
+        told = error_message(found, secrets=(self._key,))
+        code = {401: "wrong_key", 404: "wrong_address"}.get(answer.status, "refused")
+        if answer.status == 404 and told.endswith(("does not exist", "not found")):
+            # An unknown route is a 404 of the same shape (§0).
+            code = "instance_missing"
+        licence = isinstance(found, dict) and found.get("code") == "LICENSE_REQUIRED"
+        raise EvolutionFailed(
+            code,
+            reason="license_required" if licence else "",
+            told=told,
+            status=answer.status,
+        )
+
+
+def _id_of(record: Mapping[str, Any]) -> object:
+    key = record.get("key")
+    return key.get("id") if isinstance(key, Mapping) else None
+
+
+def _webhook(row: Any) -> WebhookConfig:
+    if not isinstance(row, dict):
+        return WebhookConfig()
+    headers = row.get("headers")
+    return WebhookConfig(
+        enabled=row.get("enabled") is True,
+        url=str(row.get("url") or ""),
+        base64=row.get("webhookBase64") is True,
+        by_events=row.get("webhookByEvents") is True,
+        events=_events(row),
+        headers=headers if isinstance(headers, dict) else {},
+    )
+
+
+def _websocket(row: Any) -> WebsocketConfig:
+    if not isinstance(row, dict):
+        return WebsocketConfig()
+    return WebsocketConfig(enabled=row.get("enabled") is True, events=_events(row))
+
+
+def _events(row: Mapping[str, Any]) -> frozenset[str]:
+    events = row.get("events")
+    return frozenset(map(str, events)) if isinstance(events, list) else frozenset()

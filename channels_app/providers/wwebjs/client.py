@@ -1,0 +1,578 @@
+"""The way out through an attached wwebjs-api session (contracts/wwebjs-api.md).
+
+The heart is §0 of that page: a JSON 404 proves that nothing was sent, a 500 or a silence proves
+nothing. The number is looked up before the first send to it, and the answer is remembered; that
+call cannot send, so its failure is never an unknown outcome.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+from django.db import Error as DatabaseProblem
+from django.db import transaction
+from procrastinate.exceptions import ProcrastinateException
+
+from channels_app import number_cache, tasks
+from channels_app.connections import states
+from channels_app.connections.linked_numbers import other_brazilian_form
+from channels_app.models import Channel, WwebjsSession
+from channels_app.providers import files
+from channels_app.providers.base import (
+    Accepted,
+    ConnectionReport,
+    OutboundFile,
+    OutboundMessage,
+    Quote,
+    Rejected,
+    SendError,
+    Transient,
+    Unknown,
+)
+from channels_app.providers.error_codes import failure
+from core import http_client
+
+log = structlog.get_logger(__name__)
+
+LOOKUP_SECONDS = 10.0
+CHECK_SECONDS = 5.0
+# sendSeen would mark the customer's chat as read, linkPreview fetches the link before sending.
+SEND_OPTIONS: Mapping[str, Any] = {"sendSeen": False, "linkPreview": False}
+
+# WhatsApp Web's words for the types that have other names here.
+_TYPES = {"chat": "text", "ptt": "audio"}
+_FILE_TYPES = ("image", "video", "audio", "document", "sticker")
+# After these the remembered form of a number is not trusted any more.
+_WRONG_FORM = ("not_on_whatsapp", "invalid_recipient")
+# The word for what a session check said (§0, second row). Any other text proves as much.
+_SESSION_ERRORS = {
+    "session_not_found": "session_not_found",
+    "session_not_connected": "session_not_connected",
+    "browser tab closed": "session_closed",
+    "session closed": "session_closed",
+}
+# The session may be dead. A page that is crashed or frozen shows by no answer at all (§7.1).
+_SIGNS_OF_TROUBLE = frozenset(
+    {
+        *_SESSION_ERRORS.values(),
+        "session_check_failed",
+        "session_not_ready",
+        "lookup_failed",
+        "timeout",
+    }
+)
+
+
+def _reading(name: str) -> str:
+    """The pattern of a property that is read of nothing, in the words of any Chromium."""
+    nothing = "(?:undefined|null)"
+    return rf"cannot read propert(?:ies of {nothing} \(reading '{name}'\)|y '{name}' of {nothing})"
+
+
+# The texts of a 500 that come before the send in the server's source (§0, fifth row), in lower
+# case and without the prefixes. Those of a failed download cannot come: files are sent along,
+# never as a link.
+_BEFORE_THE_SEND: tuple[tuple[re.Pattern[str], type[SendError], str], ...] = tuple(
+    (re.compile(pattern), kind, code)
+    for pattern, kind, code in (
+        (r"no lid for user", Rejected, "not_on_whatsapp"),
+        (r"wid error: invalid wid", Rejected, "invalid_recipient"),
+        (_reading("endswith"), Rejected, "refused_request"),
+        (_reading("getchat"), Transient, "session_not_ready"),
+        # A file that is no base64; each browser ends the sentence in its own way.
+        (r"failed to execute 'atob' on 'window'.*", Rejected, "refused_request"),
+    )
+)
+# What puppeteer and JavaScript put in front of an error's own text, any number of times (§7.9).
+# A minified name like `r` is no prefix: what failed there is not known.
+_PREFIX = re.compile(
+    r"(?:evaluation failed|uncaught(?: \(in promise\))?|protocol error \([\w.]+\)|[a-z]*error):\s+"
+    r"|uncaught(?: \(in promise\))? ",
+    re.IGNORECASE,
+)
+# WhatsApp's word for too many queries. A look-up that gets it has sent nothing; a send may have.
+_RATE_LIMITED = "rate-overlimit"
+# The short id of a message; with anything else in it the server could misread the whole.
+_LID = re.compile(r"[0-9]{1,32}@lid")
+_KEY_ID = re.compile(r"(?!wamid\.)[0-9A-Za-z.-]{4,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """A message that stands in a chat: `text` is a file's caption."""
+
+    id: str
+    type: str
+    text: str
+    filename: str
+
+
+class WwebjsProvider:
+    """Sends by the wwebjs-api session of an official channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._base = channel.wwebjs_url
+        self._key = channel.wwebjs_api_key
+        self._session = channel.wwebjs_session_id
+        self._timeout = float(channel.request_timeout_seconds)
+
+    def send(self, message: OutboundMessage) -> Accepted:
+        """Look the number up where it is not known, then send.
+
+        Raises Rejected, Transient or Unknown.
+        The look-up and the send have `request_timeout_seconds` each: a slow look-up must not
+        shorten the send, whose running out of time would leave the outcome unknown.
+        """
+        if not (self._base and self._session):
+            raise failure(Rejected, "not_configured")
+        digits = re.sub(r"\D", "", message.to)
+        if not digits:
+            raise failure(Rejected, "invalid_recipient")
+        timeout = self._timeout
+        size: int | None = None
+        if message.type in _FILE_TYPES:
+            file = files.file_of(message)
+            payload = file_body(message, file, files.read_base64(file))
+            timeout += files.seconds_for(file)
+            size = file.size
+        else:
+            payload = request_body(message)
+        try:
+            return self._send(digits, payload, message.quote, timeout, size)
+        except (Transient, Unknown) as error:
+            if error.code in _SIGNS_OF_TROUBLE or error.code in states.SERVER_ABSENCES:
+                self._have_session_asked()
+            raise
+
+    def _have_session_asked(self) -> None:
+        """Have the session asked at once, so that it is started again before the next try."""
+        if self._channel.pk is None:
+            return
+        try:
+            with transaction.atomic():
+                WwebjsSession.objects.filter(channel=self._channel.pk).update(probe_at=None)
+                tasks.enqueue_probe(self._channel.pk)
+        except (DatabaseProblem, ProcrastinateException) as error:
+            log.warning("the session is asked at its next turn", error=type(error).__name__)
+
+    def _send(
+        self,
+        digits: str,
+        payload: Mapping[str, Any],
+        quote: Quote | None,
+        timeout: float,
+        size: int | None,
+    ) -> Accepted:
+        """Send to the form of the number that is remembered, else to the one that is looked up.
+
+        `size` is that of the file in the payload.
+        """
+
+        def send_to(chat_id: str) -> Accepted:
+            lid = number_cache.lid_of(self._channel, digits) if quote is not None else ""
+            body = with_quote(payload, quote, chat_id=chat_id, lid=lid)
+            return files.with_size(partial(self._send_to, chat_id, body, timeout), size)
+
+        known = number_cache.recall(self._channel, digits)
+        if known is not None:
+            try:
+                accepted = send_to(known)
+                number_cache.note_lid(self._channel, digits, accepted.lid)
+                return accepted
+            except Rejected as error:
+                number_cache.forget(self._channel, digits)
+                # Certainly not sent: the number may have another form by now.
+                if error.code not in _WRONG_FORM:
+                    raise
+            except Unknown:
+                number_cache.forget(self._channel, digits)
+                raise
+        chat_id = self._chat_id(digits)
+        accepted = send_to(chat_id)
+        number_cache.remember(self._channel, digits, chat_id)
+        number_cache.note_lid(self._channel, digits, accepted.lid)
+        return accepted
+
+    def _send_to(self, chat_id: str, body: Mapping[str, Any], timeout: float) -> Accepted:
+        try:
+            answer = self._request(
+                "POST",
+                "/client/sendMessage/{session}",
+                json=body,
+                timeout=timeout,
+            )
+        except http_client.NotSent as error:
+            raise _not_sent(error) from None
+        except http_client.NoAnswer as error:
+            raise failure(Unknown, error.reason, error.detail) from None
+        return read_answer(answer, chat_id, secrets=(self._key,))
+
+    def _chat_id(self, digits: str) -> str:
+        """The chat id under which WhatsApp knows the number, in either Brazilian form (§3)."""
+        deadline = time.monotonic() + min(self._timeout, LOOKUP_SECONDS)
+        for number in (digits, other_brazilian_form(digits)):
+            if number is None:
+                continue
+            # A second look-up with next to no time left would only look like a broken server.
+            seconds = max(deadline - time.monotonic(), 1.0)
+            try:
+                answer = self._request(
+                    "POST",
+                    "/client/getNumberId/{session}",
+                    json={"number": number},
+                    timeout=seconds,
+                )
+            except http_client.NotSent as error:
+                raise _not_sent(error) from None
+            except http_client.NoAnswer as error:
+                raise failure(Transient, "lookup_failed", error.detail or error.reason) from None
+            chat_id = read_number_id(answer, secrets=(self._key,))
+            if chat_id is not None:
+                return chat_id
+        raise failure(Rejected, "not_on_whatsapp")
+
+    def sent_messages(self, to: str, *, since: dt.datetime) -> list[SentMessage]:
+        """Return the messages to this number that WhatsApp took from us since then, oldest first.
+
+        On builds that cannot list a chat, and on any other trouble, raises SendError
+        or http.RequestFailed (contracts/wwebjs-api.md §3).
+        """
+        chat_id = self._chat_id(re.sub(r"\D", "", to))
+        options = {"fromMe": True, "since": int(since.timestamp()), "limit": 50}
+        answer = self._request(
+            "POST",
+            "/chat/fetchMessages/{session}",
+            json={"chatId": chat_id, "searchOptions": options},
+            timeout=self._timeout,
+        )
+        body = answer.json_object()
+        messages = body.get("messages") if body is not None else None
+        if answer.status != 200 or not isinstance(messages, list):
+            raise _read_refusal(answer, body, secrets=(self._key,))
+        return [
+            _sent(message, id_)
+            for message in messages
+            if isinstance(message, Mapping)
+            and message.get("fromMe") is True
+            and isinstance(message.get("timestamp"), int | float)
+            and message["timestamp"] >= int(since.timestamp())
+            and isinstance(message.get("ack"), int)
+            and message["ack"] >= 1
+            and (id_ := short_id(message.get("id"))) is not None
+        ]
+
+    def check(self) -> ConnectionReport:
+        """Ask for key, session and readiness, in that order. Never raises.
+
+        `details["state"]` is one of the states of a session in the REST contract.
+        """
+        if not (self._base and self._session):
+            return _report("not_configured", "not_configured")
+        try:
+            return self._check()
+        except http_client.RequestFailed as error:
+            return _report("error", error.reason, error=error.detail)
+        except SendError as error:
+            return _report("error", error.code, error=error.detail)
+
+    def _check(self) -> ConnectionReport:
+        sessions = self._ask("/session/getSessions").get("result")
+        if not isinstance(sessions, list):
+            raise failure(Rejected, "wrong_address")
+        if self._session not in sessions:
+            # A session that is still starting is not in the list, either.
+            return _report("disconnected", "not_started")
+        status = self._ask("/session/status/{session}")
+        if status.get("success") is not True:
+            return _waiting_report(status, secrets=(self._key,))
+        info = self._ask("/client/getClassInfo/{session}").get("sessionInfo")
+        # Connected is not ready: sends fail until this key is there (§2).
+        if not isinstance(info, Mapping):
+            return _report("connected", "syncing")
+        wid = info.get("wid")
+        number = http_client.safe_text(
+            wid.get("user") if isinstance(wid, Mapping) else "", limit=30
+        )
+        name = http_client.safe_text(info.get("pushname"), limit=100)
+        who = " · ".join(part for part in (number and f"+{number}", name) if part)
+        return _report("ready", "ready_as", who, ok=True, number=number, name=name)
+
+    def _ask(self, path: str) -> dict[str, Any]:
+        """The JSON of a read-only call; raises SendError or http.RequestFailed."""
+        answer = self._request("GET", path, timeout=min(self._timeout, CHECK_SECONDS))
+        body = answer.json_object()
+        if body is None or answer.status >= 300:
+            error = _read_refusal(answer, body, secrets=(self._key,))
+            if isinstance(error, Unknown) and body is None and answer.status < 300:
+                raise failure(Rejected, "wrong_address", http_status=answer.status)
+            raise error
+        return body
+
+    def _request(self, method: str, path: str, **options: Any) -> http_client.Answer:
+        return http_client.request(
+            method,
+            self._base,
+            path,
+            params={"session": self._session},
+            headers={"x-api-key": self._key} if self._key else None,
+            **options,
+        )
+
+
+def request_body(message: OutboundMessage) -> dict[str, Any]:
+    """Return the JSON of a send without its `chatId` (contracts/wwebjs-api.md §3). Pure.
+
+    Text, a location and a single contact can be said in it; raises Rejected for the rest.
+    """
+    options = dict(SEND_OPTIONS)
+    content: Any = message.content
+    if message.type == "text":
+        if not message.text:
+            raise failure(Rejected, "invalid_content")
+        return {"contentType": "string", "content": message.text, "options": options}
+    if message.type == "location" and isinstance(content, Mapping):
+        place = {key: content[key] for key in ("latitude", "longitude") if key in content}
+        if len(place) == 2:
+            # As a string, which the server's own documentation asks for, it is dropped silently.
+            described = {key: content[key] for key in ("name", "address") if content.get(key)}
+            body = {**place, "description": described} if described else place
+            return {"contentType": "Location", "content": body, "options": options}
+    if message.type == "contacts" and (contact := _only_contact(content)):
+        return {"contentType": "Contact", "content": {"contactId": contact}, "options": options}
+    raise failure(Rejected, "unsupported_type", message.type)
+
+
+def file_body(message: OutboundMessage, file: OutboundFile, data: str) -> dict[str, Any]:
+    """Return the JSON that sends a file, `data` being its base64 (§3, capture 341). Pure."""
+    options = dict(SEND_OPTIONS)
+    content = message.content if isinstance(message.content, Mapping) else {}
+    if content.get("caption"):
+        options["caption"] = content["caption"]
+    if message.type == "document":
+        options["sendMediaAsDocument"] = True
+    elif message.type == "sticker":
+        options["sendMediaAsSticker"] = True
+    elif message.type == "audio" and content.get("voice") is True:
+        options["sendAudioAsVoice"] = True
+    media = {
+        "mimetype": file.mime_type,
+        "data": data,
+        "filename": file.filename,
+        "filesize": file.size,
+    }
+    return {"contentType": "MessageMedia", "content": media, "options": options}
+
+
+def with_quote(
+    payload: Mapping[str, Any], quote: Quote | None, *, chat_id: str, lid: str = ""
+) -> dict[str, Any]:
+    """Return the JSON of a send to this chat, with the id of the quoted message (§7.6). Pure.
+
+    WhatsApp Web names a message by the chat it stands in: as that was told with the message; else
+    the person's `@lid` where it is known, under which newer accounts have their chats; else the
+    chat that is written to. The server ignores an id that it does not know.
+    """
+    body = {"chatId": chat_id, **payload}
+    if quote is not None and _KEY_ID.fullmatch(quote.id):
+        side = "true" if quote.from_us else "false"
+        quoted = f"{side}_{quote.chat or lid or chat_id}_{quote.id}"
+        body["options"] = {**payload.get("options", {}), "quotedMessageId": quoted}
+    return body
+
+
+def _only_contact(content: Any) -> str | None:
+    """The digits of a card that has one person with one phone; it is all that can be said."""
+    contacts = content.get("contacts") if isinstance(content, Mapping) else content
+    if not isinstance(contacts, list | tuple) or len(contacts) != 1:
+        return None
+    phones = contacts[0].get("phones") if isinstance(contacts[0], Mapping) else None
+    if not isinstance(phones, list) or len(phones) != 1 or not isinstance(phones[0], Mapping):
+        return None
+    return re.sub(r"\D", "", str(phones[0].get("wa_id") or phones[0].get("phone") or "")) or None
+
+
+def read_number_id(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) -> str | None:
+    """Return the chat id from a look-up, None for a number that is not on WhatsApp. Pure.
+
+    Raises Rejected or Transient: nothing was sent yet, whatever went wrong.
+    """
+    body = answer.json_object()
+    if answer.status == 200 and body is not None and body.get("success") is True:
+        result = body.get("result")
+        if result is None and "result" in body:
+            return None
+        chat_id = _chat_id_of(result)
+        if chat_id is not None:
+            return chat_id
+        raise failure(Transient, "lookup_failed", http_status=200)
+    if answer.status < 300 and body is None:
+        raise failure(Rejected, "wrong_address", http_status=answer.status)
+    error = _read_refusal(answer, body, secrets=secrets)
+    if isinstance(error, Unknown):
+        limited = _error_text(error.detail).startswith(_RATE_LIMITED)
+        code = "rate_overlimit" if limited else "lookup_failed"
+        raise failure(Transient, code, error.detail, http_status=answer.status)
+    raise error
+
+
+def read_answer(
+    answer: http_client.Answer, chat_id: str, *, secrets: tuple[str, ...] = ()
+) -> Accepted:
+    """Tell what an answer to a send proves. Pure. Raises Rejected, Transient or Unknown.
+
+    The id is the short one (`3EB0…`): acks carry it, the server's look-ups want it, and it is the
+    one inside of the wamid of a coexistence echo (contracts/cloud-api.md §4.4). It is None where
+    the server tells none, which is its normal answer on today's WhatsApp Web and counts as
+    accepted because the number was looked up, now or lately (`known_numbers.GOOD_FOR`).
+    """
+    body = answer.json_object()
+    if answer.status == 200 and body is not None and body.get("success") is True:
+        message = body.get("message")
+        if not isinstance(message, Mapping):
+            return Accepted(None, chat_id)
+        ack, message_id = message.get("ack"), short_id(message.get("id"))
+        if ack == -1:
+            raise failure(Rejected, "ack_error", http_status=200)
+        if ack == 0 and not isinstance(ack, bool):
+            # It waits in the browser: WhatsApp's server has not taken it, and still may (§0).
+            queued = failure(Unknown, "only_queued", http_status=200)
+            queued.provider_message_id = message_id
+            raise queued
+        return Accepted(message_id, chat_id, lid=_other_lid(message, chat_id))
+    raise _read_refusal(answer, body, secrets=secrets)
+
+
+def _sent(message: Mapping[str, Any], id_: str) -> SentMessage:
+    data = message.get("_data")
+    name = data.get("filename") if isinstance(data, Mapping) else None
+    type_, words = message.get("type"), message.get("body")
+    return SentMessage(
+        id=id_,
+        type=_TYPES.get(type_, type_) if isinstance(type_, str) else "",
+        text=words if isinstance(words, str) else "",
+        filename=name if isinstance(name, str) else "",
+    )
+
+
+def short_id(value: object) -> str | None:
+    """Return the short id of a message from its id in any of the builds' shapes, else None."""
+    if isinstance(value, Mapping):
+        own = http_client.safe_id(value.get("id"))
+        if own is not None:
+            return own
+        value = value.get("_serialized") or value.get("$1")
+    serialized = http_client.safe_id(value)
+    if serialized is None:
+        return None
+    # true_<chat>_<short id>, and in groups one more part for the participant
+    parts = serialized.split("_")
+    return http_client.safe_id(parts[2]) if len(parts) >= 3 else serialized
+
+
+def _other_lid(message: Mapping[str, Any], chat_id: str) -> str:
+    """The `@lid` that the answer gives for the chat that was written to, "" for none (§7.5)."""
+    id_ = message.get("id")
+    chat = id_.get("remote") if isinstance(id_, Mapping) else None
+    chat = chat if isinstance(chat, str) else message.get("to")
+    return chat if isinstance(chat, str) and chat != chat_id and _LID.fullmatch(chat) else ""
+
+
+def _chat_id_of(result: object) -> str | None:
+    if not isinstance(result, Mapping):
+        return None
+    serialized = http_client.safe_id(result.get("_serialized")) or http_client.safe_id(
+        result.get("$1")
+    )
+    if serialized is not None:
+        return serialized
+    user, server = (
+        http_client.safe_id(result.get("user")),
+        http_client.safe_id(result.get("server")),
+    )
+    return f"{user}@{server}" if user and server else None
+
+
+def _error_text(text: str) -> str:
+    """Return an error's own text in lower case, without what the layers above put in front."""
+    while match := _PREFIX.match(text):
+        text = text[match.end() :]
+    return text.strip().lower()
+
+
+def _before_the_send(first_line: str) -> tuple[type[SendError], str] | None:
+    """Return what a 500 proves whose text comes before the send in the server's source (§0)."""
+    text = _error_text(first_line)
+    for pattern, kind, code in _BEFORE_THE_SEND:
+        if pattern.fullmatch(text):
+            return kind, code
+    return None
+
+
+def _read_refusal(
+    answer: http_client.Answer, body: Mapping[str, Any] | None, *, secrets: tuple[str, ...]
+) -> SendError:
+    """What an answer that is not a success proves about a send (§0)."""
+    status = answer.status
+    # Page stack lines may follow the first.
+    text = body.get("error") if body is not None else None
+    first_line = text.split("\n", 1)[0].strip() if isinstance(text, str) else ""
+    detail = http_client.safe_text(first_line, secrets=secrets)
+
+    def error(kind: type[SendError], code: str) -> SendError:
+        return failure(kind, code, detail, http_status=status)
+
+    if status >= 500:
+        if body is None:
+            return failure(Unknown, "server_error", f"HTTP {status}", http_status=status)
+        before = _before_the_send(first_line) if status == 500 else None
+        if before is not None:
+            return error(*before)
+        return error(Unknown, "server_error")
+    if status == 404:
+        if body is None or body.get("success") is not False:
+            return error(Rejected, "wrong_address")
+        text = _error_text(first_line)
+        if text.startswith(_RATE_LIMITED):
+            return error(Transient, "rate_overlimit")
+        return error(Transient, _SESSION_ERRORS.get(text, "session_check_failed"))
+    if status == 403:
+        return error(Rejected, "wrong_key" if body is not None else "http_403")
+    if status == 422:
+        return error(Rejected, "invalid_session")
+    if status == 413:
+        return error(Rejected, "too_large")
+    if status == 400:
+        return error(Rejected, "refused_request")
+    if status == 429:
+        return error(Transient, "http_429")
+    if status >= 300:
+        return error(Rejected, f"http_{status}" if status >= 400 else "wrong_address")
+    return error(Unknown, "unreadable_answer")
+
+
+def _not_sent(error: http_client.NotSent) -> SendError:
+    kind = Rejected if error.reason == "invalid_address" else Transient
+    return failure(kind, error.reason, error.detail)
+
+
+def _waiting_report(status: Mapping[str, Any], *, secrets: tuple[str, ...]) -> ConnectionReport:
+    message = http_client.safe_text(status.get("message"), secrets=secrets)
+    socket = http_client.safe_text(status.get("state"), limit=40)
+    seen = states.derive(states.Told(socket=socket, message=message))
+    if seen.state == states.State.ERROR:
+        return _report(seen.state.value, seen.code, error=message)
+    return _report(seen.state.value, seen.code)
+
+
+def _report(
+    state: str, code: str, told: str = "", *, ok: bool = False, **details: str
+) -> ConnectionReport:
+    return ConnectionReport(ok, code, told, {"state": state, **details})

@@ -1,0 +1,202 @@
+"""The buttons of a channel's wwebjs session, and the dialog that shows its QR code."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.generic import View
+from django_htmx.http import trigger_client_event
+
+from accounts.access import StaffPermissionRequiredMixin, user_of
+from channels_app import extensions
+from channels_app.connections import circuit_breaker, wwebjs_session
+from channels_app.connections.linked_numbers import UNCONFIRMED
+from channels_app.connections.states import State
+from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.models import Channel
+
+
+class _SessionView(StaffPermissionRequiredMixin, View):
+    """Who holds a code can link a phone, so even looking at one takes the permission to change."""
+
+    permissions: ClassVar[tuple[str, ...]] = (
+        "channels_app.view_channel",
+        "channels_app.change_channel",
+    )
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response = super().dispatch(request, *args, **kwargs)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    def channel(self) -> Channel:
+        return get_object_or_404(extensions.channels(), pk=self.kwargs["pk"])
+
+    def about(self, channel: Channel) -> dict[str, Any]:
+        """What the dialog says, and asks."""
+        return {
+            "channel": channel,
+            "session": wwebjs_session.stored_state(channel),
+            "qr_url": reverse("channels_app:qr", args=[channel.pk]),
+            "pairing_url": reverse("channels_app:pairing", args=[channel.pk]),
+        }
+
+
+class _Action(_SessionView):
+    """A click: answers with the card as it is then, maybe a toast, and closes the dialog."""
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        channel = self.channel()
+        try:
+            text, level = self.act(channel, request), "success"
+        except SessionRefused as error:
+            text, level = str(error), "error"
+        context = {
+            "channel": self.channel(),
+            "may_change": True,
+            "version": int(timezone.now().timestamp() * 1000),
+        }
+        response = render(request, "channels_app/_card.html", context)
+        return close_dialog(response, text, level)
+
+    def act(self, channel: Channel, request: HttpRequest) -> str:
+        """Do it; return what to tell. Raises SessionRefused."""
+        raise NotImplementedError
+
+
+class ConnectView(_Action):
+    def act(self, channel: Channel, request: HttpRequest) -> str:
+        return wwebjs_session.connect(channel).detail
+
+
+class CheckView(_Action):
+    """Ask the server now; the card tells what it said."""
+
+    def act(self, channel: Channel, request: HttpRequest) -> str:
+        wwebjs_session.state(channel)
+        return ""
+
+
+class DisconnectView(_Action):
+    """Asks first. `unlink`: yes, or no to keep the phone linked."""
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        channel = self.channel()
+        context = {"channel": channel, "session": wwebjs_session.stored_state(channel)}
+        return render(request, "channels_app/_disconnect.html", context)
+
+    def act(self, channel: Channel, request: HttpRequest) -> str:
+        unlink = request.POST.get("unlink") != "no"
+        return wwebjs_session.disconnect(channel, unlink=unlink).detail
+
+
+class ConfirmNumberView(_Action):
+    """`number` is the one that the button named."""
+
+    def act(self, channel: Channel, request: HttpRequest) -> str:
+        number = request.POST.get("number", "")
+        user_id = user_of(request).pk
+        return wwebjs_session.confirm_number(channel, number, user_id=user_id).detail
+
+
+class LiftBlockView(_Action):
+    """Asks first, then ends the block of first messages before its time."""
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return render(request, "channels_app/_lift_block.html", {"channel": self.channel()})
+
+    def act(self, channel: Channel, request: HttpRequest) -> str:
+        assert isinstance(request.user, User)
+        if circuit_breaker.lift_new_chat_block(channel, user=request.user):
+            return _("The block was lifted: the fallback may write to new customers again.")
+        return _("There is no such block any more.")
+
+
+class QrDialogView(_SessionView):
+    """The dialog's frame, at once; it fetches the code itself."""
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return render(request, "channels_app/_qr_dialog.html", self.about(self.channel()))
+
+
+class QrView(_SessionView):
+    """The code that can be scanned now. A POST also has the session started, where it is not."""
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return self._answer(request, start=False)
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return self._answer(request, start=True)
+
+    def _answer(self, request: HttpRequest, *, start: bool) -> HttpResponse:
+        channel = self.channel()
+        context: dict[str, Any] = {}
+        try:
+            if start:
+                wwebjs_session.connect(channel)
+            code = wwebjs_session.qr(channel)
+            context = {"code": code, "age": int(code.age_seconds)}
+        except SessionRefused as error:
+            context = {"refused": str(error)}
+        # What was asked just now is stored.
+        context = self.about(self.channel()) | context
+        session = context["session"]
+        if session.state == State.READY:
+            return close_dialog(HttpResponse(), _("WhatsApp is connected: the fallback is ready."))
+        if session.code == UNCONFIRMED:
+            return close_dialog(HttpResponse(), session.detail, "error")
+        context["linking"] = session.state in (State.PAIRING, State.CONNECTED)
+        return render(request, "channels_app/_qr.html", context)
+
+
+class InstallView(_SessionView):
+    """The commands that install the server. Only a POST, a wish of its own, puts the key in."""
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return self._answer(request, reveal=False)
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return self._answer(request, reveal=True)
+
+    def _answer(self, request: HttpRequest, *, reveal: bool) -> HttpResponse:
+        channel = self.channel()
+        context = {
+            "channel": channel,
+            "revealed": reveal and bool(channel.wwebjs_api_key),
+            "update": wwebjs_session.UPDATE_COMMANDS,
+            "local": wwebjs_session.is_webhook_local(),
+        }
+        for name, callbacks in (("plain", False), ("callbacks", True)):
+            context[name] = wwebjs_session.docker_command(
+                channel, callbacks=callbacks, reveal=reveal
+            )
+        return render(request, "channels_app/_install.html", context)
+
+
+class PairingView(_SessionView):
+    """A code to type on the phone with `phone_number`, instead of scanning."""
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        context = {}
+        try:
+            number = request.POST.get("phone_number", "")
+            context["code"] = wwebjs_session.pairing_code(self.channel(), number)
+        except SessionRefused as error:
+            context["refused"] = str(error)
+        return render(request, "channels_app/_pairing.html", context)
+
+
+def close_dialog(response: HttpResponse, text: str, level: str = "success") -> HttpResponse:
+    """Close the dialog and say `text`."""
+    # To the body: by now a live frame may have taken the clicked button off the page.
+    trigger_client_event(response, "dialog:close", {"target": "body"})
+    if text:
+        toast = {"text": text, "level": level, "target": "body"}
+        trigger_client_event(response, "toast", toast)
+    return response

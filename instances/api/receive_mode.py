@@ -1,0 +1,317 @@
+"""REST: sessions and their receive mode. Shapes and words are the mission's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins, serializers, status, viewsets
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.access import user_of
+from accounts.permissions import StaffMayChange
+from channels_app.incidents.reason_text import in_words
+from channels_app.models import Channel
+from instances.listener import registry
+from instances.models import Backfill, Difference, Mode, ReceiveModeChange, WhatsAppSession
+from instances.receive_mode import backfill, handover
+
+
+def sessions() -> QuerySet[WhatsAppSession]:
+    return WhatsAppSession.objects.select_related("channel").filter(
+        channel__kind=Channel.Kind.BAILEYS
+    )
+
+
+class SessionSerializer(serializers.ModelSerializer[WhatsAppSession]):
+    webhookEnabled = serializers.BooleanField(source="webhook_enabled")
+    websocketEnabled = serializers.BooleanField(source="websocket_enabled")
+
+    class Meta:
+        model = WhatsAppSession
+        fields = [
+            "id", "name", "channel", "connection", "webhookEnabled", "websocketEnabled",
+            "state", "state_code", "state_changed_at", "checked_at", "own_number", "profile_name",
+            "last_drop_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class SessionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[WhatsAppSession]):
+    """The Evolution instances."""
+
+    queryset = sessions()
+    serializer_class = SessionSerializer
+    pagination_class = None
+
+
+class WebhookConfigSerializer(serializers.Serializer[Any]):
+    """What Evolution was told about the webhook; nulls and no events where it is off."""
+
+    url = serializers.URLField(allow_null=True)
+    webhook_base64 = serializers.BooleanField(allow_null=True)
+    events = serializers.ListField(child=serializers.CharField())
+
+
+class SwitchingSerializer(serializers.Serializer[Any]):
+    """A handover under way; one that is `joining` waits for the socket to open."""
+
+    to = serializers.ChoiceField(choices=Mode.choices)
+    phase = serializers.ChoiceField(choices=WhatsAppSession.Phase.choices)
+    since = serializers.DateTimeField()
+
+
+class ListenerSerializer(serializers.Serializer[Any]):
+    """The socket of this session; `note` says why it is not open."""
+
+    connected = serializers.BooleanField()
+    lastSeenAt = serializers.DateTimeField(allow_null=True)
+    note = serializers.CharField()
+
+
+class BackfillSerializer(serializers.Serializer[Any]):
+    """Whether messages may be missing, and how many were fetched because nobody delivered them."""
+
+    pendingSince = serializers.DateTimeField(
+        allow_null=True, help_text="A gap since then is being fetched."
+    )
+    reason = serializers.ChoiceField(choices=Backfill.Reason.choices, allow_null=True)
+    error = serializers.CharField(allow_null=True, help_text="Why the gap is not closed yet.")
+    completeUntil = serializers.DateTimeField(
+        allow_null=True, help_text="Up to here nothing is missing."
+    )
+    recovered24h = serializers.IntegerField(
+        help_text="Messages of the last 24 hours that were fetched, not delivered."
+    )
+
+
+class EvolutionSerializer(serializers.Serializer[Any]):
+    """What Evolution itself says now; nulls and the `error` where it does not say it."""
+
+    reachable = serializers.BooleanField(help_text="Whether it answered at all.")
+    webhookEnabled = serializers.BooleanField(allow_null=True)
+    websocketEnabled = serializers.BooleanField(allow_null=True)
+    error = serializers.CharField(allow_null=True)
+    differs = serializers.ListField(
+        child=serializers.ChoiceField(choices=Difference.choices),
+        help_text="In what it is not as agreed. Only another `mode` can be kept by a repair.",
+    )
+
+
+class StateSerializer(serializers.Serializer[Any]):
+    """What the database has agreed, and what Evolution really does."""
+
+    webhookEnabled = serializers.BooleanField()
+    websocketEnabled = serializers.BooleanField()
+    webhookConfig = WebhookConfigSerializer()
+    inSync = serializers.BooleanField(
+        allow_null=True,
+        help_text="Null where Evolution could not be asked, and in the middle of a switch.",
+    )
+    switching = SwitchingSerializer(allow_null=True)
+    listener = ListenerSerializer()
+    backfill = BackfillSerializer()
+    evolution = EvolutionSerializer()
+
+
+class SwitchSerializer(serializers.Serializer[Any]):
+    success = serializers.BooleanField()
+    message = serializers.CharField()
+    pending = serializers.BooleanField(required=False)
+    # Of errors only, as every error of the API has them.
+    detail = serializers.CharField(required=False)
+    code = serializers.CharField(required=False)
+
+
+# 202: pending. 409: another switch runs. 502: Evolution. 503: no listener.
+CODES = {409: "conflict", 502: "evolution_failed", 503: "no_listener"}
+ANSWERS = dict.fromkeys((200, 202, 404, 409, 502, 503), SwitchSerializer)
+
+
+class Base64Serializer(serializers.Serializer[Any]):
+    webhook_base64 = serializers.BooleanField(default=True)
+
+
+class RepairSerializer(serializers.Serializer[Any]):
+    keep = serializers.ChoiceField(choices=["database", "evolution"], default="database")
+
+
+class _SessionView(APIView):
+    """A failure has the mission's `success` and `message` beside the `detail` of all others."""
+
+    permission_classes = (StaffMayChange,)
+    queryset = WhatsAppSession.objects.all()
+
+    def find(self, **key: Any) -> WhatsAppSession:
+        session = sessions().filter(**key).first()
+        if session is None:
+            raise NotFound(_("There is no such instance."))
+        return session
+
+    def handle_exception(self, exc: Exception) -> Response:
+        response = super().handle_exception(exc)
+        if isinstance(response.data, dict):
+            message = response.data.get("detail") or _("The request cannot be read.")
+            response.data = {"success": False, "message": message, **response.data}
+        return response
+
+
+class ConnectionStateView(_SessionView):
+    @extend_schema(responses=StateSerializer)
+    def get(self, request: Request, instance_name: str) -> Response:
+        """The agreed mode, the mode that Evolution has, and whether both are the same."""
+        state = connection_state(self.find(channel__instance_name=instance_name))
+        return Response(StateSerializer(state).data)
+
+
+class EnableWebhookView(_SessionView):
+    @extend_schema(request=Base64Serializer, responses=ANSWERS)
+    def post(self, request: Request, instance_name: str) -> Response:
+        """Deliver by webhook; WebSocket is switched off."""
+        session = self.find(channel__instance_name=instance_name)
+        return _enable_webhook(request, session)
+
+
+class ConfigureWebhookView(_SessionView):
+    @extend_schema(request=Base64Serializer, responses=ANSWERS)
+    def post(self, request: Request, session_id: int) -> Response:
+        """Webhook as the mode of a session, by default the first that it has.
+
+        One that has a mode already is switched as by enable-webhook: WebSocket is switched off.
+        """
+        return _enable_webhook(request, self.find(pk=session_id))
+
+
+class EnableWebsocketView(_SessionView):
+    @extend_schema(request=None, responses=ANSWERS)
+    def post(self, request: Request, instance_name: str) -> Response:
+        """Deliver by WebSocket; the webhook is switched off once the socket is open."""
+        session = self.find(channel__instance_name=instance_name)
+        return answer_switch(
+            lambda: handover.enable_websocket(
+                session,
+                source=ReceiveModeChange.Source.API,
+                user=user_of(request),
+            )
+        )
+
+
+class RepairView(_SessionView):
+    @extend_schema(request=RepairSerializer, responses=ANSWERS)
+    def post(self, request: Request, instance_name: str) -> Response:
+        """Make the database and Evolution agree again."""
+        session = self.find(channel__instance_name=instance_name)
+        fields = RepairSerializer(data=request.data)
+        fields.is_valid(raise_exception=True)
+        return answer_switch(
+            lambda: handover.repair(
+                session,
+                keep=fields.validated_data["keep"],
+                user=user_of(request),
+            )
+        )
+
+
+class CancelView(_SessionView):
+    @extend_schema(request=None, responses=ANSWERS)
+    def post(self, request: Request, instance_name: str) -> Response:
+        """Give up a handover that waits for its socket."""
+        session = self.find(channel__instance_name=instance_name)
+        try:
+            handover.cancel(session, user=user_of(request))
+        except handover.SwitchRefused as error:
+            return _failed(error)
+        return Response({"success": True, "message": _("The switch was cancelled.")})
+
+
+def _enable_webhook(request: Request, session: WhatsAppSession) -> Response:
+    fields = Base64Serializer(data=request.data)
+    fields.is_valid(raise_exception=True)
+    return answer_switch(
+        lambda: handover.enable_webhook(
+            session,
+            base64=fields.validated_data["webhook_base64"],
+            source=ReceiveModeChange.Source.API,
+            user=user_of(request),
+        )
+    )
+
+
+def answer_switch(switch: Any) -> Response:
+    """Run a switch and tell its end in the words of the contract."""
+    try:
+        switched = switch()
+    except handover.SwitchRefused as error:
+        return _failed(error)
+    if switched.pending:
+        data = {"success": True, "pending": True, "message": message_of(switched)}
+        return Response(data, status=status.HTTP_202_ACCEPTED)
+    return Response({"success": True, "message": message_of(switched)})
+
+
+def message_of(switched: handover.Switched) -> str:
+    """The sentence about a switch, for programs and for people."""
+    if switched.pending and switched.previous == Mode.WEBHOOK:
+        return _("WebSocket is waiting for its socket to open. The webhook stays on meanwhile.")
+    if switched.pending:
+        return _("WebSocket is waiting for its socket to open.")
+    if switched.mode == Mode.WEBHOOK:
+        return _("Webhook enabled successfully. WebSocket was disabled.")
+    return _("WebSocket enabled successfully. Webhook was disabled.")
+
+
+def _failed(error: handover.SwitchRefused) -> Response:
+    words = {"message": str(error), "detail": str(error), "code": CODES[error.status]}
+    return Response({"success": False, **words}, status=error.status)
+
+
+def connection_state(session: WhatsAppSession) -> dict[str, Any]:
+    """Ask Evolution, compare, and tell both sides."""
+    found, failure = None, None
+    try:
+        found = handover.find(session)
+        in_sync, differs = found.in_sync, found.differs or ()
+    except handover.SwitchRefused as error:
+        failure, differs = error.failure, error.differs
+        in_sync = False if differs else None
+    return {
+        "webhookEnabled": session.webhook_enabled,
+        "websocketEnabled": session.websocket_enabled,
+        "webhookConfig": {
+            "url": session.webhook_url,
+            "webhook_base64": session.webhook_base64,
+            "events": list(handover.EVENTS) if session.webhook_enabled else [],
+        },
+        "inSync": in_sync,
+        "switching": {
+            "to": session.switching_to,
+            "phase": session.switching_phase,
+            "since": session.switching_since,
+        }
+        if session.switching_to
+        else None,
+        "listener": {
+            "connected": session.listener_connected and registry.is_fresh(session.listener_seen_at),
+            "lastSeenAt": session.listener_seen_at,
+            "note": in_words(session.listener_note),
+        },
+        "backfill": {
+            "pendingSince": session.gap_since,
+            "reason": session.gap_reason or None,
+            "error": in_words(session.gap_error) or None,
+            "completeUntil": session.proven_at,
+            "recovered24h": backfill.recovered_lately(session),
+        },
+        "evolution": {
+            "reachable": failure is None or failure.answered,
+            "webhookEnabled": found.webhook.enabled if found else None,
+            "websocketEnabled": found.websocket.enabled if found else None,
+            "error": None if failure is None else str(failure),
+            "differs": list(differs),
+        },
+    }

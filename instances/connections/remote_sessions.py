@@ -1,0 +1,52 @@
+"""What becomes of a Baileys channel's Evolution instance when the channel goes elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from channels_app.connections.remote_sessions import KEEP, RemoteSession
+from channels_app.connections.states import State
+from channels_app.models import Channel
+from instances.connections import monitor
+from instances.models import WhatsAppSession
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+# Evolution does not have it, as far as is known.
+ABSENT = frozenset({"", "unchecked", "no_instance", "instance_gone", "instance_deleted"})
+
+
+class InstanceSource:
+    """The Evolution instance of a Baileys channel; entered in `remote_sessions.SOURCES`."""
+
+    settings: tuple[str, ...] = ("kind", "evolution_url", "instance_name")
+    CHOICES: tuple[tuple[str, str | Promise], ...] = (
+        (KEEP, _("Leave it as it is on the server")),
+        ("log_out", _("Unlink the phone; the instance stays on the server")),
+        ("delete", _("Delete the instance on the server")),
+    )
+
+    def of(self, channel: Channel) -> RemoteSession | None:
+        """See `Source`."""
+        if channel.kind != Channel.Kind.BAILEYS or not channel.has_evolution:
+            return None
+        session = WhatsAppSession.objects.filter(channel=channel).first()
+        if session is None or session.state_code in ABSENT:
+            return None
+        if session.state == State.ERROR and session.last_open_at is None:
+            # The server was never reached.
+            return None
+        return RemoteSession(channel.instance_name, channel.evolution_url, self.CHOICES)
+
+    def end(self, channel: Channel, choice: str, *, user: User | None) -> str:
+        """See `Source`."""
+        session = WhatsAppSession.objects.select_related("channel").get(channel=channel)
+        if choice == "delete":
+            ended = monitor.delete(session, user=user)
+            return ended.detail if ended.code == "deleting" else ""
+        ended = monitor.log_out(session)
+        return ended.detail if ended.code == "not_running" else ""

@@ -1,0 +1,177 @@
+"""What an Evolution instance is doing, and what follows from it. Pure.
+
+The server's three words hide much (contracts/evolution-api.md §3, §4): `connecting` is a code on
+show, a dialling that ends in a moment, or one that never ends; `close` is a phone that was never
+linked, was unlinked, or is only away; `open` may have a dead connection behind it. `derive` is the
+one place that knows.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from dataclasses import dataclass
+
+from channels_app.connections.linked_numbers import ANOTHER_PHONE, UNCONFIRMED
+from channels_app.connections.states import PAUSES, Seen, State
+
+# Reasons with which Evolution does not dial again (§3): the login is gone.
+UNLINKED = frozenset({401})
+REFUSED = frozenset({402, 403, 406})
+# With this one 2.4 does not dial again either, although the phone may be linked still (§10).
+LEFT_CLOSED = frozenset({408})
+# No instance of the server can be reached: what one says of it holds for all.
+SERVER_AWAY = frozenset(
+    {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "tls_failed"}
+)
+# The server may be dead, or only busy with this one instance: a second one decides.
+SERVER_SILENT = frozenset({"timeout", "connection_broken"})
+# Dialling takes seconds; one that lasts so long does not end by itself.
+DIALLING_FOR = dt.timedelta(minutes=2)
+# A server that has just come up dials its instances itself.
+CLOSED_FOR = dt.timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a server said of an instance.
+
+    `trouble` is a word of `cloud_errors` or SENTENCES where it did not tell the state. `connection`
+    is its own word. `qr` is the text of the code, asked for only while somebody is to scan it. The
+    rest is asked for where it matters, None where it was not: `ended_with` is WhatsApp's reason of
+    the last end.
+    """
+
+    trouble: str = ""
+    detail: str = ""
+    connection: str = ""
+    qr: str = ""
+    pairing_code: str = ""
+    ended_with: int | None = None
+    own_number: str | None = None
+    profile_name: str | None = None
+    picture_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered of an instance.
+
+    `linked` says that a phone was linked and nothing unlinked it since; `shown` that a code was on
+    show; `dropped` that it served until it dropped, and no person ended it; `dialling_since` how
+    long it has been connecting without a code; `unconfirmed` is the linked number where nobody has
+    confirmed it.
+    """
+
+    linked: bool = False
+    shown: bool = False
+    ever: bool = False
+    dead: bool = False
+    dropped: bool = False
+    note: str = ""
+    unconfirmed: str = ""
+    dialling_since: dt.datetime | None = None
+
+
+def holds_for_server(first: Told, second: Told | None = None) -> bool:
+    """Whether the answers for one or two instances say how all of their server's are."""
+    if first.trouble in SERVER_AWAY or first.trouble == "license_required":
+        return True
+    silent = first.trouble in SERVER_SILENT
+    return silent and second is not None and second.trouble in SERVER_SILENT
+
+
+def derive(told: Told, known: Known, *, now: dt.datetime) -> Seen:
+    """Return what the instance is doing, and why."""
+    if told.trouble == "instance_missing":
+        if known.note in ("instance_deleted", "deleting"):
+            return Seen(State.DISCONNECTED, "instance_deleted")
+        return Seen(State.DISCONNECTED, "instance_gone" if known.ever else "no_instance")
+    if told.trouble:
+        return Seen(State.ERROR, told.trouble, told.detail)
+    if told.connection == "open":
+        return _open(known)
+    if told.connection == "connecting":
+        return _connecting(told, known, now)
+    if told.connection == "close":
+        return _closed(told, known)
+    return Seen(State.ERROR, "unreadable_answer")
+
+
+def _open(known: Known) -> Seen:
+    if known.dead:
+        return Seen(State.ERROR, "dead_socket")
+    if known.unconfirmed:
+        return Seen(State.ERROR, UNCONFIRMED, f"+{known.unconfirmed}")
+    return Seen(State.READY, "ready")
+
+
+def _connecting(told: Told, known: Known, now: dt.datetime) -> Seen:
+    if told.qr or known.shown:
+        return Seen(State.QR, "unlinked_scan_qr" if known.dropped else "waiting_for_scan")
+    since = known.dialling_since
+    if since is not None and now - since >= DIALLING_FOR:
+        return Seen(State.ERROR, "dialling_long")
+    return Seen(State.STARTING, "dialling")
+
+
+def _closed(told: Told, known: Known) -> Seen:
+    if known.note and known.note != "instance_deleted":
+        return Seen(State.DISCONNECTED, known.note)
+    if told.ended_with in REFUSED:
+        return Seen(State.ERROR, "refused_by_whatsapp", f"{told.ended_with}")
+    if told.ended_with in UNLINKED and known.ever:
+        return Seen(State.DISCONNECTED, "unlinked_on_phone")
+    if known.shown:
+        return Seen(State.DISCONNECTED, "qr_limit")
+    return Seen(State.DISCONNECTED, "connection_lost" if known.linked else "not_linked")
+
+
+class Cure(enum.StrEnum):
+    NONE = "none"
+    DIAL = "dial"
+    RESTART = "restart"
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """What a cure depends on. `tries` and `tried_at` count those made since it was last open.
+
+    `left_closed`: the server is known not to dial again by itself.
+    """
+
+    wanted: bool
+    tries: int = 0
+    tried_at: dt.datetime | None = None
+    closed_since: dt.datetime | None = None
+    left_closed: bool = False
+
+
+def cure_for(seen: Seen, care: Care, *, now: dt.datetime) -> Cure:
+    """Return what would bring back an instance that is to be connected, without a new code.
+
+    Where the phone is not linked any more only a person can help.
+    """
+    if not care.wanted or care.tries >= len(PAUSES):
+        return Cure.NONE
+    if care.tried_at and now < care.tried_at + dt.timedelta(seconds=PAUSES[care.tries]):
+        return Cure.NONE
+    if seen.code in ("dead_socket", "dialling_long"):
+        return Cure.RESTART
+    closed = care.closed_since is not None and now >= care.closed_since + CLOSED_FOR
+    dials = closed or care.left_closed
+    return Cure.DIAL if seen.code == "connection_lost" and dials else Cure.NONE
+
+
+def drop_reason(seen: Seen) -> str:
+    """Return why an instance does not serve any more, as a reason and not as an advice."""
+    return {
+        "dialling": "connection_lost",
+        "instance_gone": "instance_vanished",
+        UNCONFIRMED: ANOTHER_PHONE,
+    }.get(seen.code, seen.code)
+
+
+def needs_person(seen: Seen) -> bool:
+    """Whether this is an incident even of an instance that did not serve before."""
+    return seen.code in ("dialling_long", "license_required", UNCONFIRMED)

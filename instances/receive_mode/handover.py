@@ -1,0 +1,695 @@
+"""Webhook or WebSocket: the handover between them.
+
+Make before break: the new way is set up and proven before the old one is switched off, and what
+comes by both ways in between is stored once by the journal. Each phase is written down before it
+is run and may be run again, so a process that dies leaves a handover that `resume` completes or
+undoes. A lock of PostgreSQL, which dies with its process, keeps two processes apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from channels_app.incidents import incidents
+from channels_app.models import Incident
+from channels_app.providers.evolution.receive_mode import (
+    EvolutionFailed,
+    EvolutionInstance,
+    WebhookConfig,
+    WebsocketConfig,
+)
+from instances import live
+from instances.connections.probe_requests import request_probe
+from instances.listener import locks, registry
+from instances.models import Difference, Mode, ReceiveModeChange, WhatsAppSession
+from instances.receive_mode import backfill
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+log = structlog.get_logger(__name__)
+
+Phase = WhatsAppSession.Phase
+Source = ReceiveModeChange.Source
+Result = ReceiveModeChange.Result
+
+# What Alterna reads. REMOVE_INSTANCE is left out on purpose: Evolution holds back the deletion of
+# an instance until that event was delivered (contracts/evolution-api.md §1).
+EVENTS = (
+    "MESSAGES_UPSERT",
+    # The history that a link brings. 2.4's MESSAGING_HISTORY_SET is left out: 2.3 refuses the whole
+    # list for a name that it does not know (§3, §8).
+    "MESSAGES_SET",
+    "MESSAGES_UPDATE",
+    "MESSAGES_EDITED",
+    "MESSAGES_DELETE",
+    "SEND_MESSAGE",
+    "SEND_MESSAGE_UPDATE",
+    "CONTACTS_UPSERT",
+    "CONTACTS_UPDATE",
+    "CONNECTION_UPDATE",
+    "QRCODE_UPDATED",
+    "CALL",
+    "LOGOUT_INSTANCE",
+    "STATUS_INSTANCE",
+)
+
+# Seconds that a caller waits for the socket to open before the answer is "pending".
+JOIN_PATIENCE = 3.0
+LOCK_PATIENCE = 1.0
+_POLL = 0.02
+
+
+class SwitchRefused(Exception):
+    """The switch was not begun, or was undone: the old mode is as it was. `str()` says why.
+
+    `status` is the HTTP status of the REST contract: 409 while another switch runs, 502 where
+    Evolution did not do what was asked, 503 without a running listener. `failure` is what Evolution
+    said to `find`, `differs` in what that is not what was agreed.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        text: str,
+        *,
+        failure: EvolutionFailed | None = None,
+        differs: tuple[Difference, ...] = (),
+    ) -> None:
+        super().__init__(text)
+        self.status = status
+        self.failure = failure
+        self.differs = differs
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """`pending`: the handover waits for the socket and finishes by itself; the webhook stays on."""
+
+    mode: Mode
+    previous: Mode | None
+    pending: bool = False
+
+
+def enable_webhook(
+    session: WhatsAppSession, *, base64: bool, source: str, user: User | None, detail: str = ""
+) -> Switched:
+    """Deliver by webhook from now on. Raises SwitchRefused.
+
+    `detail`: why, as a code for the history.
+    """
+    with locked(session) as lock:
+        return _enable_webhook(
+            session, lock, base64=base64, source=source, user=user, detail=detail
+        )
+
+
+def _enable_webhook(
+    session: WhatsAppSession,
+    lock: locks.Lock,
+    *,
+    base64: bool,
+    source: str,
+    user: User | None,
+    detail: str = "",
+) -> Switched:
+    session, is_new = _claim(
+        session, Mode.WEBHOOK, source=source, user=user, base64=base64, detail=detail
+    )
+    return _advance(session, lock, patience=0, is_new=is_new)
+
+
+def enable_websocket(
+    session: WhatsAppSession, *, source: str, user: User | None, detail: str = ""
+) -> Switched:
+    """Deliver by WebSocket from now on; pending while its socket cannot open.
+
+    `detail`: why, as a code for the history. Raises SwitchRefused.
+    """
+    if not registry.is_running():
+        raise SwitchRefused(503, _("No listener is running, so the WebSocket would not be heard."))
+    with locked(session) as lock:
+        session, is_new = _claim(session, Mode.WEBSOCKET, source=source, user=user, detail=detail)
+        # Those who listen join while Evolution is being told.
+        registry.wake()
+        return _advance(session, lock, patience=JOIN_PATIENCE, is_new=is_new)
+
+
+def configure_first(session_id: int, *, user: User | None = None) -> None:
+    """Make webhook the mode of a session that has none. Raises SwitchRefused.
+
+    What somebody chose meanwhile is left as it is.
+    """
+    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
+    if session is None:
+        return
+    with locked(session) as lock:
+        session.refresh_from_db()
+        if session.mode is None:
+            _enable_webhook(
+                session, lock, base64=session.wants_base64, source=Source.COMMAND, user=user
+            )
+
+
+def cancel(session: WhatsAppSession, *, user: User | None) -> None:
+    """End a pending handover and go back. Raises SwitchRefused when none is pending."""
+    with locked(session) as lock:
+        session.refresh_from_db()
+        if session.switching_phase != Phase.JOINING:
+            raise SwitchRefused(409, _("No switch is waiting."))
+        if session.switching_change is not None:
+            session.switching_change.cancelled_by = user
+            session.switching_change.save(update_fields=["cancelled_by"])
+        failure = _undo(session, lock, result=Result.CANCELLED, why="cancelled_by_person")
+        if failure is not None:
+            raise SwitchRefused(502, str(failure))
+
+
+def forget(session: WhatsAppSession) -> None:
+    """The instance was deleted, and its settings with it: nothing is agreed any more.
+
+    The caller holds the handover (`locked`).
+    """
+    ReceiveModeChange.objects.filter(session=session, finished_at=None).update(
+        result=Result.CANCELLED, detail="instance_deleted", finished_at=timezone.now()
+    )
+    WhatsAppSession.objects.filter(pk=session.pk).update(
+        webhook_enabled=False,
+        websocket_enabled=False,
+        webhook_url=None,
+        webhook_base64=None,
+        found_webhook=None,
+        found_websocket=None,
+        found_at=None,
+        found_error="",
+        in_sync=None,
+        found_differs="",
+        listener_connected=False,
+        gap_since=None,
+        gap_fetch_at=None,
+        gap_reason="",
+        gap_error="",
+        **_NO_SWITCH,
+    )
+    incidents.end_quietly(session.channel, route=Incident.Route.RECEIVE_MODE)
+    registry.wake()
+
+
+def resume(session_id: int) -> None:
+    """Go on with a handover that no process is at: one that waits, or whose process died.
+
+    Does nothing where another process is at it, or where none is under way.
+    """
+    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
+    if session is None or not session.switching_to:
+        return
+    with contextlib.suppress(SwitchRefused), locked(session, patience=0) as lock:
+        session.refresh_from_db()
+        if session.switching_to:
+            _advance(session, lock, patience=0, is_new=False)
+
+
+def repair(session: WhatsAppSession, *, keep: str, user: User | None, detail: str = "") -> Switched:
+    """Make database and Evolution agree again: `keep` says which of the two is right.
+
+    `user` is None where the setting said so; `detail` is a code for the history.
+
+    Raises SwitchRefused, also where Evolution has both ways, neither, or the agreed one, so that
+    there is nothing of it to be kept.
+    """
+    wanted, base64 = session.mode or Mode.WEBHOOK, session.wants_base64
+    if keep == "evolution":
+        found = find(session)
+        if found.webhook.enabled == found.websocket.enabled:
+            raise SwitchRefused(409, _("Evolution has both ways on, or none: keep ours instead."))
+        if found.differs is not None and Difference.MODE not in found.differs:
+            text = _("Evolution has the way that is agreed; only ours can be kept of all else.")
+            raise SwitchRefused(409, text)
+        wanted = Mode.WEBHOOK if found.webhook.enabled else Mode.WEBSOCKET
+        base64 = found.webhook.base64
+    if wanted == Mode.WEBHOOK:
+        return enable_webhook(
+            session, base64=base64, source=Source.REPAIR, user=user, detail=detail
+        )
+    return enable_websocket(session, source=Source.REPAIR, user=user, detail=detail)
+
+
+# --- what Evolution really does -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What `find` says of both ways, and in what it is not what the database says.
+
+    `differs` is None in the middle of a switch, when nothing can be said.
+    """
+
+    webhook: WebhookConfig
+    websocket: WebsocketConfig
+    differs: tuple[Difference, ...] | None
+
+    @property
+    def in_sync(self) -> bool | None:
+        return None if self.differs is None else not self.differs
+
+
+def find(session: WhatsAppSession, *, timeout: float = 4.0) -> Found:
+    """Ask Evolution for both ways and store the answer. Raises SwitchRefused (502).
+
+    An instance that is not there any more differs from what was agreed. `session` is brought up to
+    date where a handover changed it meanwhile.
+    """
+    for _again in range(3):
+        before = _agreement(session)
+        instance = EvolutionInstance(session.channel, timeout=timeout)
+        try:
+            webhook, websocket = instance.webhook(), instance.websocket()
+        except EvolutionFailed as error:
+            values: dict[str, Any] = {"found_error": error.kept}
+            differs: tuple[Difference, ...] = ()
+            if error.code == "instance_missing" and session.mode is not None:
+                differs = (Difference.INSTANCE,)
+                values |= {"found_webhook": None, "found_websocket": None, "in_sync": False}
+                values |= {"found_differs": ",".join(differs)}
+            _note_found(session, before, **values)
+            if not error.answered:
+                request_probe(session.pk)
+            raise SwitchRefused(502, str(error), failure=error, differs=differs) from None
+        found = Found(webhook, websocket, _differences(session, webhook, websocket))
+        if _note_found(
+            session,
+            before,
+            found_webhook=webhook.enabled,
+            found_websocket=websocket.enabled,
+            found_error="",
+            in_sync=found.in_sync,
+            found_differs=",".join(found.differs or ()),
+        ):
+            break
+        session.refresh_from_db()
+    return found
+
+
+def _agreement(session: WhatsAppSession) -> tuple[Any, ...]:
+    """Return what changes with every step of a handover."""
+    newest = session.mode_changes.order_by("-pk").values_list("pk", flat=True).first()
+    return (
+        *(session.webhook_enabled, session.websocket_enabled, session.webhook_url),
+        *(session.webhook_base64, session.switching_to, session.switching_phase, newest),
+    )
+
+
+def _differences(
+    session: WhatsAppSession, webhook: WebhookConfig, websocket: WebsocketConfig
+) -> tuple[Difference, ...] | None:
+    joining = session.switching_phase == Phase.JOINING
+    if session.switching_to and not joining:
+        return None
+    # While the socket is waited for, both are on; a webhook that was not agreed is its own affair.
+    by_webhook, by_websocket = session.webhook_enabled, session.websocket_enabled or joining
+    theirs = webhook.enabled if session.mode is not None or not joining else by_webhook
+    found = []
+    if (theirs, websocket.enabled) != (by_webhook, by_websocket):
+        found.append(Difference.MODE)
+    if by_webhook and webhook.enabled:
+        found += _webhook_differences(session, webhook, base64=bool(session.webhook_base64))
+    if by_websocket and websocket.enabled and not websocket.events >= set(EVENTS):
+        found.append(Difference.SOCKET_EVENTS)
+    return tuple(found)
+
+
+def _webhook_differences(
+    session: WhatsAppSession, webhook: WebhookConfig, *, base64: bool
+) -> list[Difference]:
+    """Return why events may not reach us: our address may have become another one, too."""
+    differs = {
+        Difference.ADDRESS: webhook.url != webhook_address(),
+        Difference.SECRET: not webhook.sends(session.secret_header),
+        Difference.EVENTS: not webhook.events >= set(EVENTS),
+        Difference.BY_EVENTS: webhook.by_events,
+        Difference.BASE64: webhook.base64 != base64,
+    }
+    return [difference for difference, is_so in differs.items() if is_so]
+
+
+def _note_found(session: WhatsAppSession, before: tuple[Any, ...], **values: Any) -> bool:
+    """Store what was found, unless a handover went on meanwhile: then it proves nothing."""
+    values["found_at"] = timezone.now()
+    with transaction.atomic():
+        stored = WhatsAppSession.objects.select_for_update().get(pk=session.pk)
+        if _agreement(stored) != before:
+            return False
+        WhatsAppSession.objects.filter(pk=session.pk).update(**values)
+        _note_signs(stored, values)
+    for name, value in values.items():
+        setattr(session, name, value)
+    shown = ("in_sync", "found_error", "found_differs")
+    if any(getattr(session, name) != getattr(stored, name) for name in shown):
+        if session.in_sync is False and stored.in_sync is not False:
+            log.warning(
+                "receive mode drifted",
+                instance=session.name,
+                mode=session.mode,
+                webhook=session.found_webhook,
+                websocket=session.found_websocket,
+                differs=session.found_differs,
+            )
+        live.session_changed(session)
+    return True
+
+
+_DRIFTS: dict[Difference, str] = {
+    Difference.INSTANCE: "instance_gone",
+    Difference.MODE: "drift_mode",
+    Difference.BASE64: "drift_base64",
+    Difference.SOCKET_EVENTS: "drift_websocket",
+}
+
+
+def drift_code(differs: Sequence[Difference]) -> str:
+    """Return the reason of a drift's incident: a key of `session_states.SENTENCES`."""
+    return _DRIFTS.get(differs[0], "drift_webhook") if differs else ""
+
+
+def _note_signs(before: WhatsAppSession, values: dict[str, Any]) -> None:
+    """Open or end the incident of a drift, and note the gap that what was found is a sign of.
+
+    In the transaction that stores it; `before` is the row as it was.
+    """
+    now, route = timezone.now(), Incident.Route.RECEIVE_MODE
+    if before.found_error and values.get("found_error") == "":
+        backfill.request(before.pk, reason=backfill.Reason.UNREACHABLE)
+    if values.get("in_sync") is False:
+        if not incidents.current(before.channel).filter(route=route).exists():
+            differs = [Difference(code) for code in values["found_differs"].split(",")]
+            incidents.dropped(
+                before.channel, route=route, reason=drift_code(differs), detail="", at=now
+            )
+        if before.in_sync is not False:
+            backfill.request(before.pk, reason=backfill.Reason.DRIFT)
+    elif values.get("in_sync") is True:
+        incidents.recovered(before.channel, route=route, at=now)
+
+
+# --- the handover ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked(session: WhatsAppSession, *, patience: float = LOCK_PATIENCE) -> Iterator[locks.Lock]:
+    """Hold the handover of this session. Raises SwitchRefused (409) where another process does.
+
+    `patience`: how many seconds to wait for one that only looks, since care looks often.
+    """
+    deadline = time.monotonic() + patience
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                lock = stack.enter_context(locks.held(locks.HANDOVER, session.pk))
+                break
+            except locks.Taken:
+                if time.monotonic() > deadline or _is_at_work(session):
+                    text = _("This session is being switched already.")
+                    raise SwitchRefused(409, text) from None
+                time.sleep(_POLL)
+        yield lock
+
+
+def _is_at_work(session: WhatsAppSession) -> bool:
+    """Whether the process that has the lock does more than to look."""
+    under_way = WhatsAppSession.objects.filter(pk=session.pk).exclude(switching_to="")
+    return under_way.exclude(switching_phase=Phase.JOINING).exists()
+
+
+def _claim(
+    session: WhatsAppSession,
+    to: Mode,
+    *,
+    source: str,
+    user: User | None,
+    base64: bool | None = None,
+    detail: str = "",
+) -> tuple[WhatsAppSession, bool]:
+    """Write down that a handover begins. Raises SwitchRefused (409) while one is under way.
+
+    One that goes back and cannot, now, is no hindrance: the new one sets all that it would set.
+    Returns also whether there was no such one, and so nothing at Evolution to be undone.
+    """
+    with transaction.atomic():
+        session = (
+            WhatsAppSession.objects.select_for_update(of=("self",))
+            .select_related("channel")
+            .get(pk=session.pk)
+        )
+        if session.switching_to and session.switching_phase != Phase.UNDOING:
+            raise SwitchRefused(409, _("This session is being switched already."))
+        is_new = not session.switching_to
+        _end_change(session)
+        change = ReceiveModeChange.objects.create(
+            session=session,
+            from_mode=session.mode or "",
+            to_mode=to,
+            source=source,
+            user=user,
+            detail=detail,
+        )
+        values: dict[str, Any] = {
+            "switching_to": to,
+            "switching_phase": Phase.PREPARING,
+            "switching_since": timezone.now(),
+            "switching_change": change,
+        }
+        if base64 is not None:
+            values["wants_base64"] = base64
+        if to == Mode.WEBSOCKET and session.mode != Mode.WEBSOCKET:
+            values["listener_connected"] = False
+        if session.caught_up_at is None:
+            # From here on all is to be stored.
+            values["caught_up_at"] = values["proven_at"] = timezone.now()
+        _write(session, **values)
+    return session, is_new
+
+
+def _advance(
+    session: WhatsAppSession, lock: locks.Lock, *, patience: float, is_new: bool
+) -> Switched:
+    """Run the phases from the present one on. Raises SwitchRefused once all was undone.
+
+    `patience` is how long to wait for the socket (seconds). `is_new`: no step was taken yet.
+    """
+    previous = session.mode
+    to = Mode(session.switching_to)
+    if session.switching_phase == Phase.UNDOING:
+        _undo(session, lock)
+        raise SwitchRefused(502, _("The switch failed and was undone."))
+    try:
+        if session.switching_phase == Phase.PREPARING:
+            try:
+                _PREPARE[to](session)
+            except EvolutionFailed as error:
+                if is_new and error.changed_nothing:
+                    _begin_undo(session, Result.UNDONE, error.kept)
+                    _end_undo(session, untouched=True)
+                    raise SwitchRefused(502, str(error)) from None
+                raise
+            _write(
+                session, switching_phase=Phase.JOINING if to == Mode.WEBSOCKET else Phase.CUTTING
+            )
+        if to == Mode.WEBSOCKET and not _joined(session, patience):
+            if session.switching_phase == Phase.JOINING:
+                return Switched(to, previous, pending=True)
+            # Its process died while switching the webhook off, and nobody listens now.
+            raise EvolutionFailed("not_joined")
+        if session.switching_phase == Phase.JOINING:
+            _write(session, switching_phase=Phase.CUTTING)
+        lock.check()
+        _CUT[to](session)
+        lock.check()
+    except EvolutionFailed as error:
+        _undo(session, lock, result=Result.UNDONE, why=error.kept)
+        raise SwitchRefused(502, str(error)) from None
+    _finish(session, to)
+    return Switched(to, previous)
+
+
+def _prepare_webhook(session: WhatsAppSession) -> None:
+    EvolutionInstance(session.channel).set_webhook(
+        url=webhook_address(),
+        secret_header=session.secret_header,
+        base64=session.wants_base64,
+        events=EVENTS,
+    )
+
+
+def _prepare_websocket(session: WhatsAppSession) -> None:
+    EvolutionInstance(session.channel).set_websocket(enabled=True, events=EVENTS)
+
+
+def _joined(session: WhatsAppSession, patience: float) -> bool:
+    """Wait for the listener's word that it is in the namespace."""
+    deadline = time.monotonic() + patience
+    while True:
+        session.refresh_from_db(fields=["listener_connected", "listener_seen_at"])
+        if session.listener_connected and registry.is_fresh(session.listener_seen_at):
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL)
+
+
+def _cut_webhook(session: WhatsAppSession) -> None:
+    """Switch the webhook off, after a look that the WebSocket is on; then look at both."""
+    instance = EvolutionInstance(session.channel)
+    websocket = instance.websocket()
+    if not websocket.enabled or not websocket.events >= set(EVENTS):
+        raise EvolutionFailed("refused", reason="websocket_not_kept")
+    instance.disable_webhook()
+    if instance.webhook().enabled:
+        raise EvolutionFailed("refused", reason="webhook_still_on")
+
+
+def _cut_websocket(session: WhatsAppSession) -> None:
+    """Switch the WebSocket off, after a look that the webhook is on; then look at it."""
+    instance = EvolutionInstance(session.channel)
+    webhook = instance.webhook()
+    if not webhook.enabled or _webhook_differences(session, webhook, base64=session.wants_base64):
+        raise EvolutionFailed("refused", reason="webhook_not_kept")
+    instance.set_websocket(enabled=False)
+    if instance.websocket().enabled:
+        raise EvolutionFailed("refused", reason="websocket_still_on")
+
+
+_PREPARE: dict[Mode, Callable[[WhatsAppSession], None]] = {
+    Mode.WEBHOOK: _prepare_webhook,
+    Mode.WEBSOCKET: _prepare_websocket,
+}
+_CUT: dict[Mode, Callable[[WhatsAppSession], None]] = {
+    Mode.WEBHOOK: _cut_websocket,
+    Mode.WEBSOCKET: _cut_webhook,
+}
+
+
+def _finish(session: WhatsAppSession, mode: Mode) -> None:
+    by_webhook = mode == Mode.WEBHOOK
+    with transaction.atomic():
+        _end_change(session, Result.DONE)
+        _write(
+            session,
+            webhook_enabled=by_webhook,
+            websocket_enabled=not by_webhook,
+            webhook_url=webhook_address() if by_webhook else None,
+            webhook_base64=session.wants_base64 if by_webhook else None,
+            found_webhook=by_webhook,
+            found_websocket=not by_webhook,
+            found_error="",
+            found_at=timezone.now(),
+            in_sync=True,
+            found_differs="",
+            **_NO_SWITCH,
+        )
+        incidents.recovered(session.channel, route=Incident.Route.RECEIVE_MODE, at=timezone.now())
+        # What Evolution sent while one way was off and the other not on yet.
+        backfill.request(session.pk, reason=backfill.Reason.SWITCH)
+    log.info("receive mode switched", instance=session.name, mode=mode.value)
+    registry.wake()
+
+
+def _undo(
+    session: WhatsAppSession, lock: locks.Lock, *, result: str = "", why: str = ""
+) -> EvolutionFailed | None:
+    """Bring Evolution back to the agreed mode.
+
+    What cannot be undone now is tried again later: then the reason is returned.
+    """
+    if session.switching_phase != Phase.UNDOING:
+        _begin_undo(session, result, why)
+    instance = EvolutionInstance(session.channel)
+    try:
+        lock.check()
+        if session.mode == Mode.WEBHOOK:
+            instance.set_webhook(
+                url=webhook_address(),
+                secret_header=session.secret_header,
+                base64=bool(session.webhook_base64),
+                events=EVENTS,
+            )
+        if session.mode == Mode.WEBSOCKET:
+            instance.set_websocket(enabled=True, events=EVENTS)
+        if session.mode != Mode.WEBHOOK:
+            instance.disable_webhook()
+        if session.mode != Mode.WEBSOCKET:
+            instance.set_websocket(enabled=False)
+        webhook, websocket = instance.webhook(), instance.websocket()
+        on = (webhook.enabled, websocket.enabled)
+        if on != (session.webhook_enabled, session.websocket_enabled):
+            raise EvolutionFailed("refused", reason="mode_not_undone")
+    except EvolutionFailed as error:
+        if error.code != "instance_missing":
+            log.warning("switch not undone yet", instance=session.name, error=error.kept)
+            return error
+        # With the instance its settings are gone: there is nothing to undo.
+        _end_undo(session, untouched=True)
+        return None
+    url = webhook_address() if session.webhook_enabled else None
+    _end_undo(session, webhook_url=url, in_sync=None, found_differs="")
+    return None
+
+
+def _begin_undo(session: WhatsAppSession, result: str, why: str) -> None:
+    with transaction.atomic():
+        if session.switching_change is not None:
+            session.switching_change.result = result
+            session.switching_change.detail = why[:500]
+            session.switching_change.save(update_fields=["result", "detail"])
+        _write(session, switching_phase=Phase.UNDOING)
+
+
+def _end_undo(session: WhatsAppSession, *, untouched: bool = False, **values: Any) -> None:
+    """`untouched`: nothing was changed at Evolution, so there was nothing to be undone."""
+    change = session.switching_change
+    with transaction.atomic():
+        _end_change(session)
+        _write(session, **values, **_NO_SWITCH)
+        if not untouched:
+            # The way that is agreed may have been off for a moment.
+            backfill.request(session.pk, reason=backfill.Reason.SWITCH)
+    log.info("switch undone", instance=session.name, why=change.detail if change else "")
+    registry.wake()
+
+
+_NO_SWITCH: dict[str, Any] = {
+    "switching_to": "",
+    "switching_phase": "",
+    "switching_since": None,
+    "switching_change": None,
+}
+
+
+def _end_change(session: WhatsAppSession, result: str = "") -> None:
+    """Close the recorded change of this session, if one is open."""
+    change = session.switching_change
+    if change is not None:
+        change.result = result or change.result
+        change.finished_at = timezone.now()
+        change.save(update_fields=["result", "finished_at"])
+
+
+def _write(session: WhatsAppSession, **values: Any) -> None:
+    for name, value in values.items():
+        setattr(session, name, value)
+    session.save(update_fields=list(values))
+    live.session_changed(session)
+
+
+def webhook_address() -> str:
+    """The address that Evolution is told to deliver to."""
+    return f"{settings.PUBLIC_URL}/api/webhooks/evolution"

@@ -1,0 +1,181 @@
+"""The buttons of an instance's connection, and the dialog that shows its QR code."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.generic import View
+
+from accounts.access import StaffPermissionRequiredMixin, user_of
+from channels_app.connections.linked_numbers import UNCONFIRMED
+from channels_app.connections.states import State
+from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.views.sessions import close_dialog
+from instances.api.receive_mode import sessions
+from instances.connections import cards as connection_cards
+from instances.connections import monitor
+from instances.models import ProfilePicture, WhatsAppSession
+
+
+class _ConnectionView(StaffPermissionRequiredMixin, View):
+    """Who holds a code can link a phone, so even looking at one takes the permission to change."""
+
+    permissions: ClassVar[tuple[str, ...]] = (
+        "channels_app.view_channel",
+        "channels_app.change_channel",
+    )
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response = super().dispatch(request, *args, **kwargs)
+        response.setdefault("Cache-Control", "no-store")
+        return response
+
+    def session(self) -> WhatsAppSession:
+        name = self.kwargs["instance_name"]
+        return get_object_or_404(sessions(), channel__instance_name=name)
+
+    def about(self, session: WhatsAppSession) -> dict[str, Any]:
+        """What the dialogs say."""
+        return {
+            "instance": session,
+            "channel": session.channel,
+            "session": monitor.stored(session),
+            "fallback_for": session.channel.is_fallback_of,
+            "qr_url": reverse("instances:qr", args=[session.name]),
+            "pairing_url": reverse("instances:pairing", args=[session.name]),
+        }
+
+
+class _Action(_ConnectionView):
+    """A click: answers with the cards as they are then, maybe a toast, and closes the dialog."""
+
+    def post(self, request: HttpRequest, instance_name: str) -> HttpResponse:
+        session = self.session()
+        try:
+            text, level = self.act(session, request), "success"
+        except SessionRefused as error:
+            text, level = str(error), "error"
+        response = HttpResponse(connection_cards.after_action(self.session()))
+        return close_dialog(response, text, level)
+
+    def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
+        """Do it; return what to tell. Raises SessionRefused."""
+        raise NotImplementedError
+
+
+class AskView(_Action):
+    """Ask the server now; the card tells what it said."""
+
+    def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
+        monitor.state(session)
+        return ""
+
+
+class ReconnectView(_Action):
+    def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
+        return monitor.reconnect(session, user=user_of(request)).detail
+
+
+class ConfirmNumberView(_Action):
+    """`number` is the one that the button named."""
+
+    def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
+        number = request.POST.get("number", "")
+        return monitor.confirm_number(session, number, user=user_of(request)).detail
+
+
+class LogOutView(_Action):
+    """Asks first."""
+
+    def get(self, request: HttpRequest, instance_name: str) -> HttpResponse:
+        return render(request, "instances/_log_out.html", self.about(self.session()))
+
+    def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
+        return monitor.log_out(session).detail
+
+
+class DeleteView(_Action):
+    """Asks first, for the instance's name. The channel stays."""
+
+    def get(self, request: HttpRequest, instance_name: str) -> HttpResponse:
+        return render(request, "instances/_delete.html", self.about(self.session()))
+
+    def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
+        if request.POST.get("confirm") != session.name:
+            raise SessionRefused(
+                "not_confirmed", _("The name was another one: nothing was deleted.")
+            )
+        return monitor.delete(session, user=user_of(request)).detail
+
+
+class QrDialogView(_ConnectionView):
+    """The dialog's frame, at once; it fetches the code itself. `?start=1`: and has it dialled."""
+
+    def get(self, request: HttpRequest, instance_name: str) -> HttpResponse:
+        context = self.about(self.session()) | {"start": "start" in request.GET}
+        return render(request, "channels_app/_qr_dialog.html", context)
+
+
+class QrView(_ConnectionView):
+    """The code that can be scanned now. A POST also creates and dials the instance, as needed."""
+
+    def get(self, request: HttpRequest, instance_name: str) -> HttpResponse:
+        return self._answer(request, start=False)
+
+    def post(self, request: HttpRequest, instance_name: str) -> HttpResponse:
+        return self._answer(request, start=True)
+
+    def _answer(self, request: HttpRequest, *, start: bool) -> HttpResponse:
+        session = self.session()
+        context: dict[str, Any] = {}
+        try:
+            if start:
+                monitor.connect(session, user=user_of(request))
+            code = monitor.qr(session)
+            context = {"code": code, "age": int(code.age_seconds)}
+        except SessionRefused as error:
+            context = {"refused": str(error)}
+        # What was asked just now is stored.
+        context = self.about(self.session()) | context
+        if context["session"].state == State.READY:
+            return close_dialog(HttpResponse(), _("WhatsApp is connected."))
+        if context["session"].code == UNCONFIRMED:
+            return close_dialog(HttpResponse(), context["session"].detail, "error")
+        context["linking"] = context["session"].state == State.STARTING
+        return render(request, "channels_app/_qr.html", context)
+
+
+class PairingView(_ConnectionView):
+    """A code to type on the phone with `phone_number`, instead of scanning."""
+
+    def post(self, request: HttpRequest, instance_name: str) -> HttpResponse:
+        context = {}
+        try:
+            number = request.POST.get("phone_number", "")
+            # It is shown beside the QR code, and renewed with it.
+            monitor.pairing_code(self.session(), number)
+            context["code"] = ""
+        except SessionRefused as error:
+            context["refused"] = str(error)
+        return render(request, "channels_app/_pairing.html", context)
+
+
+class PictureView(_ConnectionView):
+    """The profile picture of the linked account."""
+
+    permissions = ("channels_app.view_channel",)
+
+    def get(self, request: HttpRequest, instance_name: str) -> HttpResponse:
+        picture = ProfilePicture.objects.filter(
+            session__channel__instance_name=instance_name
+        ).first()
+        if picture is None or not picture.content:
+            raise Http404
+        response = HttpResponse(bytes(picture.content), content_type=picture.content_type)
+        response["Cache-Control"] = "private, max-age=3600"
+        response["X-Content-Type-Options"] = "nosniff"
+        return response

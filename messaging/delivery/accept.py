@@ -1,0 +1,275 @@
+"""Use cases of a sender: accept a message, ask for it again."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from channels_app.models import Channel
+from core import phone_numbers
+from core.text import is_storable
+from messaging import contacts, tasks
+from messaging import content as contents
+from messaging.delivery import attempts, policy, runner, statuses
+from messaging.live import publisher
+from messaging.media import files
+from messaging.models import Conversation, Media, Message
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+MAX_KEY = 255
+
+
+class IdempotencyConflict(Exception):
+    """The idempotency key was used before, with another request."""
+
+
+class NotRetryable(Exception):
+    """The message's present state does not allow a retry. `str()` says why, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """`created` is False when the same request had been accepted before."""
+
+    message: Message
+    created: bool
+
+
+def accept_message(
+    *,
+    channel: Channel | None,
+    to: str,
+    user: User | None,
+    type: str = "text",
+    text: str = "",
+    content: Any = None,
+    reply_to: str | None = None,
+    client_reference: str = "",
+    idempotency_key: str = "",
+) -> Acceptance:
+    """Store an outgoing message and the job that sends it, in one transaction.
+
+    `reply_to` is the id of a message in the same conversation. Raises ValidationError keyed by
+    field, and IdempotencyConflict; nothing is stored then.
+    """
+    number, file = _validated(channel, to, type, text, content, client_reference, idempotency_key)
+    assert channel is not None
+    request = {
+        "channel": channel.pk,
+        "to": number,
+        "type": type,
+        "text": text,
+        "content": content,
+        "reply_to": reply_to,
+        "client_reference": client_reference,
+    }
+    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    if idempotency_key and (known := _known(user, idempotency_key, digest)):
+        return Acceptance(known, created=False)
+    if not channel.active:
+        raise ValidationError({"channel": _("This channel is not active.")})
+    try:
+        with transaction.atomic():
+            message = _store(
+                channel,
+                number,
+                Message(
+                    type=type,
+                    text=text,
+                    content={} if content is None else content,
+                    media=file,
+                    client_reference=client_reference,
+                    idempotency_key=idempotency_key,
+                    request_digest=digest if idempotency_key else "",
+                    created_by=user,
+                ),
+                reply_to,
+            )
+    except IntegrityError:
+        # The same key came twice at the same moment; the other request won.
+        if idempotency_key and (known := _known(user, idempotency_key, digest)):
+            return Acceptance(known, created=False)
+        raise
+    return Acceptance(message, created=True)
+
+
+def _validated(
+    channel: Channel | None,
+    to: str,
+    type_: str,
+    text: str,
+    content: Any,
+    client_reference: str,
+    idempotency_key: str,
+) -> tuple[str, Media | None]:
+    """Return the recipient's number in its one form, and the upload that is sent.
+
+    Raises ValidationError with every fault.
+    """
+    errors: dict[str, Any] = {}
+    if channel is None:
+        errors["channel"] = _("There is no such channel.")
+    number, file = "", None
+    try:
+        number = phone_numbers.normalize(to)
+    except ValueError:
+        errors["to"] = _("This is not a valid phone number.")
+    try:
+        contents.validate(type_, text, content)
+        file = files.of_content(type_, content)
+    except ValidationError as error:
+        errors.update(error.message_dict)
+    if len(client_reference) > MAX_KEY:
+        errors["client_reference"] = _("At most 255 characters.")
+    if len(idempotency_key) > MAX_KEY:
+        errors["Idempotency-Key"] = _("At most 255 characters.")
+    if not is_storable(client_reference):
+        errors["client_reference"] = _("The text has a character that cannot be stored.")
+    if not is_storable(idempotency_key):
+        errors["Idempotency-Key"] = _("The text has a character that cannot be stored.")
+    if errors:
+        raise ValidationError(errors)
+    return number, file
+
+
+def _known(user: User | None, key: str, digest: str) -> Message | None:
+    message = Message.objects.filter(created_by=user, idempotency_key=key).first()
+    if message is not None and message.request_digest != digest:
+        raise IdempotencyConflict
+    return message
+
+
+def _store(channel: Channel, number: str, message: Message, reply_to: str | None) -> Message:
+    # The row lock gives a conversation's messages one order, which their jobs keep.
+    conversation = contacts.lock_conversation_with(channel, phone_number=number)
+    now = timezone.now()
+    message.conversation = conversation
+    message.direction = Message.Direction.OUT
+    if message.type == "reaction":
+        message.content = _aimed(conversation, message.content)
+    message.status = statuses.Status.QUEUED
+    message.created_at = message.round_started_at = now
+    if reply_to:
+        message.reply_to = _quoted(conversation, reply_to)
+    if message.media is not None:
+        files.keep(message.media, type_=message.type)
+    _wait_behind_others(message)
+    message.save(force_insert=True)
+    _touch(conversation, now)
+    tasks.enqueue_delivery(message)
+    publisher.message_changed(message)
+    return message
+
+
+def _quoted(conversation: Conversation, reply_to: str) -> Message:
+    try:
+        return conversation.messages.get(pk=reply_to)
+    except (Message.DoesNotExist, ValidationError, ValueError):
+        raise ValidationError(
+            {"context": _("There is no such message in this conversation.")}
+        ) from None
+
+
+def _aimed(conversation: Conversation, content: dict[str, Any]) -> dict[str, Any]:
+    """Return a reaction's object with the provider's id of the message that it is about.
+
+    A provider's id that a program gives itself is for the provider to judge: the customer may have
+    got that message before this conversation was kept here.
+    """
+    if "message" not in content:
+        return content
+    try:
+        target = conversation.messages.get(pk=content["message"])
+    except (Message.DoesNotExist, ValidationError, ValueError):
+        raise ValidationError(
+            {"reaction": _("There is no such message in this conversation.")}
+        ) from None
+    # Only the official API takes reactions.
+    sent = target.attempts.filter(outcome=statuses.Outcome.ACCEPTED, route=statuses.Route.OFFICIAL)
+    told = sent.exclude(provider_message_id="").values_list("provider_message_id", flat=True)
+    provider_id = target.provider_message_id or told.first()
+    if not provider_id:
+        raise ValidationError(
+            {
+                "reaction": _(
+                    "This message is not known to the official API: it cannot be reacted to."
+                )
+            }
+        )
+    return {**content, "message_id": provider_id}
+
+
+def _wait_behind_others(message: Message) -> None:
+    """Say of a new message that it waits for an earlier one of its conversation, if it does."""
+    waiting = message.conversation.messages.filter(next_attempt_at__isnull=False)
+    until = waiting.order_by("created_at").values_list("next_attempt_at", flat=True).first()
+    if until is not None:
+        message.decision, message.next_attempt_at = policy.TURN, until
+
+
+def _touch(conversation: Conversation, now: dt.datetime) -> None:
+    Conversation.objects.filter(pk=conversation.pk).update(last_message_at=now, unread_count=0)
+
+
+def retry_message(
+    message: Message, *, route: Literal["official", "fallback"], user: User | None
+) -> Message:
+    """Set a rejected or unconfirmed message going again: a new round of the same policy.
+
+    `route` "fallback" leaves the official API out. Raises NotRetryable when the message is in
+    another state, when its channel is not active, or has no fallback to use, and when the official
+    API's refusal must not be gone around.
+    """
+    with transaction.atomic():
+        message = Message.objects.select_for_update().get(pk=message.pk)
+        channel = message.conversation.channel
+        if message.direction != Message.Direction.OUT or message.status not in (
+            statuses.Status.REJECTED,
+            statuses.Status.UNCONFIRMED,
+        ):
+            raise NotRetryable(_("Only a rejected or unconfirmed message can be sent again."))
+        if message.sent_outside:
+            raise NotRetryable(_("It was not sent here, so it cannot be sent again from here."))
+        if not message.decision or message.next_attempt_at is not None:
+            raise NotRetryable(_("This message is still being sent."))
+        rules = runner.rules_of(channel)
+        if not rules.active:
+            raise NotRetryable(_("This channel is not active."))
+        if route == "fallback" and rules.fallback is None:
+            raise NotRetryable(_("This channel has no working fallback."))
+        tried = attempts.of(message)
+        if route == "fallback" and policy.never_by_another_way(attempts.facts(tried), rules):
+            raise NotRetryable(policy.reason_text("never_fall_back"))
+        message.round += 1
+        message.round_route = route
+        message.round_started_at = timezone.now()
+        message.faults = 0
+        message.save(update_fields=["round", "round_route", "round_started_at", "faults"])
+        attempts.settle(message, tried, decision="")
+        tasks.enqueue_delivery(message)
+    return message
+
+
+def confirm_arrival(message: Message, *, user: User | None) -> Message:
+    """A person has seen that an unconfirmed message arrived: it counts as sent.
+
+    Raises NotRetryable when the message is not one that is held.
+    """
+    with transaction.atomic():
+        message = Message.objects.select_for_update().get(pk=message.pk)
+        if message.status != statuses.Status.UNCONFIRMED:
+            raise NotRetryable(_("Only an unconfirmed message can be confirmed."))
+        if not message.decision or message.next_attempt_at is not None:
+            raise NotRetryable(_("This message is still being sent."))
+        attempts.confirm(message, user=user)
+    return Message.objects.get(pk=message.pk)

@@ -1,0 +1,107 @@
+"""Who may deliver events, and where each one goes in the journal."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import hmac
+
+import structlog
+from django.db import close_old_connections
+
+from channels_app.models import Channel
+from channels_app.providers.wwebjs import events as wwebjs_events
+from messaging.inbound import handlers, journal
+from messaging.inbound.arrivals import Arrival
+from messaging.models import InboundEvent
+
+log = structlog.get_logger(__name__)
+
+
+class Received(enum.Enum):
+    """What a receiver answers: HTTP status and code."""
+
+    STORED = (200, "stored")
+    BAD_SIGNATURE = (401, "bad_signature")
+    BAD_KEY = (401, "bad_key")
+    OTHER_SESSION = (200, "other_session")
+
+
+def is_verify_token(token: str) -> bool:
+    """Return whether an active official channel has this verification token."""
+    try:
+        channels = Channel.objects.filter(kind=Channel.Kind.OFFICIAL, active=True)
+        return any(_same(channel.verify_token, token) for channel in channels)
+    finally:
+        close_old_connections()
+
+
+def receive_cloud(body: bytes, signature: str) -> Received:
+    """Check Meta's signature over the raw body (contracts/cloud-api.md §3.2) and store the event.
+
+    The signature is checked before the body is parsed. An event for a number that is no channel
+    of ours is stored all the same: refusing it would make Meta repeat it for a week. So is a body
+    that is no JSON object: as a stub (`inbound.arrivals`).
+    """
+    try:
+        signer = _signer(body, signature)
+        if signer is None:
+            return Received.BAD_SIGNATURE
+        journal.receive(InboundEvent.Source.CLOUD, [Arrival.from_body(str(signer), body)])
+        return Received.STORED
+    finally:
+        close_old_connections()
+
+
+def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
+    """Check the key of the channel's wwebjs-api (contracts/wwebjs-api.md §4) and store the event.
+
+    One server posts for all of its sessions to one address: an event goes to the channel of its
+    session, if that has the same server and key. An event of a session that no channel has is
+    stored under the channel of the address: it is read as `unknown_channel`, shown as such, and
+    can be replayed once a channel has the session. A body that is no object is a stub of that
+    channel (`inbound.arrivals`).
+    """
+    try:
+        channel = Channel.objects.filter(pk=channel_id).first()
+        # Compared in any case, so that the time does not tell which channels there are.
+        allowed = _same(channel.wwebjs_api_key if channel else "no channel has this key", key)
+        if channel is None or not channel.has_wwebjs or not allowed:
+            return Received.BAD_KEY
+        arrival = Arrival.from_body(str(channel.pk), body)
+        result = Received.STORED
+        if isinstance(arrival.payload, dict):
+            session_id = wwebjs_events.session_of(arrival.payload)
+            owner = handlers.wwebjs_channels(channel).get(session_id)
+            if owner is not None:
+                arrival = dataclasses.replace(arrival, source_key=str(owner.pk))
+            else:
+                # Sessions have ids of their own; the key of a known session stays as it was.
+                name = hashlib.sha256(session_id.encode(errors="replace")).hexdigest()[:16]
+                arrival = dataclasses.replace(arrival, key_scope=f"{name}:")
+                result = Received.OTHER_SESSION
+        journal.receive(InboundEvent.Source.WWEBJS, [arrival])
+        return result
+    finally:
+        close_old_connections()
+
+
+def _signer(body: bytes, signature: str) -> int | None:
+    """Return the id of the first channel whose secret made this signature; all are compared.
+
+    Channels of one app have one secret: the body is hashed once for each app.
+    """
+    made = signature.removeprefix("sha256=")
+    officials = Channel.objects.filter(kind=Channel.Kind.OFFICIAL).order_by("-pk")
+    first_of = {secret: pk for pk, secret in officials.values_list("pk", "app_secret") if secret}
+    matching = [
+        pk
+        for secret, pk in first_of.items()
+        if _same(hmac.new(secret.encode(), body, hashlib.sha256).hexdigest(), made)
+    ]
+    return min(matching, default=None)
+
+
+def _same(ours: str, theirs: str) -> bool:
+    return bool(ours) and hmac.compare_digest(ours.encode(), theirs.encode())

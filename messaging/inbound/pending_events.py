@@ -1,0 +1,148 @@
+"""Events about a message that is not known yet: stored until it is, or until they are too old.
+
+A status can arrive before our own send has returned (contracts/cloud-api.md §3.3), and an edit or
+a deletion before its message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from django.db import connection
+from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from channels_app.providers.base import SendError
+from channels_app.providers.error_codes import strictness
+from channels_app.providers.events import EditEvent, MediaEvent, Receipt, RevokeEvent
+from messaging.inbound.amendments import Amendment
+from messaging.models import PendingEvent
+
+_Kind = PendingEvent.Kind
+_AMENDMENTS: dict[_Kind, type[Amendment]] = {
+    _Kind.EDIT: EditEvent,
+    _Kind.REVOKE: RevokeEvent,
+    _Kind.MEDIA: MediaEvent,
+}
+_KIND_OF = {event: kind for kind, event in _AMENDMENTS.items()}
+# Of what else an event has, the row itself tells these.
+_KEYS = ("channel_key", "provider_message_id")
+
+
+def lock_id(channel_id: int, provider_message_id: str) -> None:
+    """Let only one transaction at a time link this id to a message, or find that none has it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
+            [f"{channel_id}:{provider_message_id}"],
+        )
+
+
+def store_receipt(
+    *, channel_id: int, provider_message_id: str, receipt: Receipt, error: SendError | None
+) -> None:
+    """Store a receipt whose attempt is not known yet. The caller holds the lock of the id."""
+    reason = {"code": "", "title": "", "detail": ""}
+    if error is not None:
+        reason = {"code": error.code, "title": str(error.title), "detail": error.detail}
+    _store(
+        channel_id,
+        provider_message_id,
+        _Kind(receipt.value),
+        reason,
+        replaces=lambda known: strictness(reason["code"]) > strictness(known["code"]),
+    )
+
+
+def store_amendment(channel_id: int, event: Amendment) -> None:
+    """Store an event whose message is not known yet. The caller holds the lock of the id."""
+    values = {k: v for k, v in dataclasses.asdict(event).items() if k not in _KEYS}
+    if not isinstance(event, MediaEvent):
+        values["at"] = (event.at or timezone.now()).isoformat()
+    _store(
+        channel_id,
+        event.provider_message_id,
+        _KIND_OF[type(event)],
+        values,
+        # Of several edits the latest counts.
+        replaces=lambda known: (
+            isinstance(event, EditEvent) and _time(values["at"]) > _time(known["at"])
+        ),
+    )
+
+
+def take_receipts(
+    channel_id: int, provider_message_id: str, *, keep: bool = False
+) -> list[tuple[Receipt, SendError | None]]:
+    """Return the receipts that wait for this id, and delete them unless they are to be kept."""
+    rows = _waiting(channel_id, provider_message_id, (_Kind(r.value) for r in Receipt if r.value))
+    taken = [(Receipt(row.kind), _error(row.payload)) for row in rows]
+    if not keep:
+        _delete(rows)
+    return taken
+
+
+def take_amendments(
+    channel_id: int, provider_message_id: str, *, keep: bool = False
+) -> list[Amendment]:
+    """Return the other events that wait for this id, and delete them unless they are to be kept."""
+    rows = _waiting(channel_id, provider_message_id, _AMENDMENTS)
+    taken = []
+    for row in rows:
+        values = dict(row.payload)
+        if "at" in values:
+            values["at"] = _time(values["at"])
+        taken.append(_AMENDMENTS[_Kind(row.kind)]("", provider_message_id, **values))
+    if not keep:
+        _delete(rows)
+    return taken
+
+
+def stored_files(events: QuerySet[PendingEvent]) -> set[str]:
+    """Return the names of the files that these events brought."""
+    media = events.filter(kind=_Kind.MEDIA)
+    return set(media.values_list("payload__stored", flat=True))
+
+
+def _store(
+    channel_id: int,
+    provider_message_id: str,
+    kind: PendingEvent.Kind,
+    payload: dict[str, Any],
+    *,
+    replaces: Callable[[Mapping[str, Any]], bool],
+) -> None:
+    pending, is_new = PendingEvent.objects.get_or_create(
+        channel_id=channel_id,
+        provider_message_id=provider_message_id,
+        kind=kind,
+        defaults={"payload": payload},
+    )
+    if not is_new and replaces(pending.payload):
+        pending.payload = payload
+        pending.save(update_fields=["payload"])
+
+
+def _waiting(
+    channel_id: int, provider_message_id: str, kinds: Iterable[PendingEvent.Kind]
+) -> list[PendingEvent]:
+    found = PendingEvent.objects.filter(
+        channel_id=channel_id, provider_message_id=provider_message_id, kind__in=list(kinds)
+    )
+    return list(found.order_by("pk"))
+
+
+def _delete(rows: Iterable[PendingEvent]) -> None:
+    if ids := [row.pk for row in rows]:
+        PendingEvent.objects.filter(pk__in=ids).delete()
+
+
+def _error(reason: Mapping[str, str]) -> SendError | None:
+    return SendError(reason["code"], reason["title"], reason["detail"]) if reason["code"] else None
+
+
+def _time(value: str) -> Any:
+    return parse_datetime(value)

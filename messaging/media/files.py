@@ -1,0 +1,445 @@
+"""The files of messages: uploads are kept, those that were received are fetched and shown.
+
+What a file is, its bytes say (`media_types.sniff`); nothing is stored that WhatsApp would not take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import threading
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import structlog
+from django.core.exceptions import ValidationError
+from django.core.files.base import ContentFile, File
+from django.core.files.storage import default_storage
+from django.db import DatabaseError, transaction
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from channels_app.models import Channel
+from channels_app.providers import media_types
+from channels_app.providers.base import OutboundFile, Rejected, SendError
+from channels_app.providers.cloud.client import CloudProvider
+from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
+from core import sizes
+from core.text import storable
+from messaging import content as contents
+from messaging import tasks
+from messaging.live import publisher
+from messaging.models import Media, MediaUpload, Message
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.core.files.uploadedfile import UploadedFile as _UploadedFile
+
+    UploadedFile = _UploadedFile[bytes]
+
+log = structlog.get_logger(__name__)
+
+# Meta keeps an upload for 30 days (contracts/cloud-api.md §1.5).
+UPLOAD_GOOD_FOR = dt.timedelta(days=29)
+# An upload that no message took by then was abandoned.
+ABANDONED_AFTER = dt.timedelta(days=1)
+# Seconds between the tries to fetch a received file; then a person must ask for it.
+PAUSES = (5, 30, 120, 600)
+FETCH_SECONDS = 120.0
+# A file that is fetched or sent is in memory several times, as base64, as JSON, as bytes: a worker
+# has few at a time, and its other places are free for messages.
+FETCHES_AT_ONCE = 3
+_fetches = threading.BoundedSemaphore(FETCHES_AT_ONCE)
+PLACE_SECONDS = 3.0
+LARGE_BYTES = 8 * media_types.MB
+_large_sends = threading.BoundedSemaphore(2)
+
+
+class NotFetchable(Exception):
+    """There is nothing to be fetched. `str()` says why, for people."""
+
+
+# -- what is sent ----------------------------------------------------------------------------------
+
+
+def store_upload(upload: UploadedFile, *, user: User | None) -> Media:
+    """Keep a file that is to be sent. Raises ValidationError (`file`); nothing is stored then."""
+    size = upload.size or 0
+    mime_type = _check(upload, size)
+    name = storable(upload.name or "")
+    media = Media(
+        mime_type=mime_type,
+        size=size,
+        filename=media_types.safe_filename(name, mime_type),
+        sha256=_digest(cast("BinaryIO", upload)),
+        created_by=user,
+    )
+    upload.seek(0)
+    _write(media, upload)
+    _save_with_file(media)
+    return media
+
+
+def _check(upload: UploadedFile, size: int) -> str:
+    if size == 0:
+        raise ValidationError({"file": _("The file is empty.")})
+    if size > media_types.MOST_BYTES:
+        raise ValidationError(
+            {
+                "file": _("The file has %(size)s; WhatsApp takes at most %(most)s.")
+                % {"size": filesizeformat(size), "most": filesizeformat(media_types.MOST_BYTES)}
+            }
+        )
+    mime_type = _sniff(cast("BinaryIO", upload), size, upload.name or "")
+    if media_types.best_type(mime_type, size) is None:
+        raise ValidationError(
+            {
+                "file": _(
+                    "WhatsApp does not take this kind of file. It takes pictures (JPEG, PNG),"
+                    " videos (MP4, 3GP), audio (AAC, AMR, MP3, M4A, Ogg Opus), PDF, plain text and"
+                    " Office documents."
+                )
+            }
+        )
+    return mime_type
+
+
+def _write(media: Media, content: File[bytes]) -> None:
+    """Write the file under a new name; nothing is left of it where that fails."""
+    name = media.file.field.generate_filename(media, "")
+    try:
+        media.file.name = default_storage.save(name, content)
+    except BaseException:
+        default_storage.delete(name)
+        raise
+
+
+def _save_with_file(media: Media) -> None:
+    try:
+        media.save(force_insert=True)
+    except BaseException:
+        default_storage.delete(str(media.file.name))
+        raise
+
+
+def suggested_type(media: Media) -> str:
+    """Return the type of message that suits a stored file best."""
+    return media_types.best_type(media.mime_type, media.size) or "document"
+
+
+def of_content(type_: str, content: Any) -> Media | None:
+    """Return the stored file that a message's object names; None where it is a link, or no file.
+
+    Raises ValidationError keyed by the type where there is none, or it does not suit the type.
+    """
+    media_id = contents.media_id(content) if type_ in contents.MEDIA_TYPES else None
+    if media_id is None:
+        return None
+    media = Media.objects.filter(pk=media_id, state=Media.State.STORED).first()
+    if media is None:
+        raise ValidationError({type_: _("There is no such upload.")})
+    limit = media_types.LIMITS[type_]
+    if media.mime_type not in limit.mime_types:
+        raise ValidationError(
+            {
+                type_: _("A file of the type %(mime)s cannot be sent like this.")
+                % {"mime": media.mime_type}
+            }
+        )
+    if media.size > limit.most_bytes:
+        raise ValidationError(
+            {
+                type_: _("The file has %(size)s; WhatsApp takes at most %(most)s.")
+                % {"size": filesizeformat(media.size), "most": filesizeformat(limit.most_bytes)}
+            }
+        )
+    return media
+
+
+def keep(media: Media, *, type_: str) -> None:
+    """Let nobody forget the file before the present transaction ends.
+
+    Raises ValidationError keyed by the type where somebody just has.
+    """
+    if not Media.objects.select_for_update(no_key=True).filter(pk=media.pk).exists():
+        raise ValidationError({type_: _("There is no such upload.")})
+
+
+def outbound_file(message: Message, *, channel: Channel) -> OutboundFile | None:
+    """Return what a provider needs to send the message's file; None where it has none."""
+    media = message.media
+    if media is None:
+        return None
+    uploads = MediaUpload.objects.filter(
+        media=media, channel=channel, expires_at__gt=timezone.now()
+    )
+    own_name = message.content.get("filename") if isinstance(message.content, Mapping) else None
+    return OutboundFile(
+        mime_type=media.mime_type,
+        filename=media_types.safe_filename(own_name or media.filename, media.mime_type),
+        size=media.size,
+        open=partial(_open, str(media.file.name)),
+        uploaded_as=uploads.values_list("provider_media_id", flat=True).first() or "",
+        remember=partial(_remember, media.pk, channel.pk),
+    )
+
+
+@contextlib.contextmanager
+def place_to_send(file: OutboundFile | None) -> Iterator[None]:
+    """Hold up all but a few sends of large files at a time; others pass."""
+    if file is None or file.size < LARGE_BYTES:
+        yield
+        return
+    with _large_sends:
+        yield
+
+
+def _open(name: str) -> BinaryIO:
+    return cast("BinaryIO", default_storage.open(name, "rb"))
+
+
+def _remember(media_id: Any, channel_id: int, uploaded_as: str) -> None:
+    known = {"media_id": media_id, "channel_id": channel_id}
+    try:
+        if not uploaded_as:
+            MediaUpload.objects.filter(**known).delete()
+            return
+        MediaUpload.objects.update_or_create(
+            **known,
+            defaults={
+                "provider_media_id": uploaded_as,
+                "expires_at": timezone.now() + UPLOAD_GOOD_FOR,
+            },
+        )
+    except DatabaseError as error:
+        # It only costs another upload; the send must go on.
+        log.warning("an upload is not remembered", error=type(error).__name__)
+
+
+# -- what is received ------------------------------------------------------------------------------
+
+
+def expect(
+    channel: Channel, type_: str, content: Mapping[str, Any], *, stored: str
+) -> Media | None:
+    """Return the file that a received message speaks of, with a job that fetches it.
+
+    `stored` names it in the storage where it came along. None where it cannot be fetched. The
+    caller holds a transaction.
+    """
+    if type_ not in contents.MEDIA_TYPES:
+        return None
+    source = _source(channel, content, stored)
+    if source is None:
+        return None
+    filename = content.get("filename")
+    media = Media.objects.create(
+        state=Media.State.WAITING,
+        filename=media_types.safe_filename(filename, "") if filename else "",
+        source=source,
+        next_try_at=timezone.now(),
+    )
+    tasks.enqueue_fetch(str(media.pk))
+    return media
+
+
+def _source(channel: Channel, content: Mapping[str, Any], stored: str) -> dict[str, Any] | None:
+    if stored:
+        return {"stored": stored}
+    media_id, evolution = content.get("id"), content.get("evolution")
+    if channel.kind == Channel.Kind.BAILEYS:
+        if not isinstance(evolution, Mapping) or not isinstance(evolution.get("key"), Mapping):
+            return None
+        message: dict[str, Any] = {"key": dict(evolution["key"])}
+        kind = content.get("message_type")
+        if media_id and isinstance(kind, str):
+            # Meta's own id: WHATSAPP-BUSINESS fetches by it, and needs the rest said again
+            # (contracts/evolution-api.md §3); Baileys would take it for the whole message.
+            inner = {"id": media_id, "mime_type": content.get("mime_type", "")}
+            message |= {"messageType": kind, "message": {kind: inner}}
+        return {"evolution": message}
+    return {"cloud": media_id} if isinstance(media_id, str) and media_id else None
+
+
+class _FetchFailed(Exception):
+    def __init__(self, code: str, detail: str = "", *, final: bool) -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = detail
+        self.final = final
+
+
+def fetch(media_id: str) -> None:
+    """Fetch a received file, or note that it failed and when to try again.
+
+    One that is fetched already, or whose time has not come, is left alone.
+    """
+    media = Media.objects.filter(pk=media_id, state=Media.State.WAITING).first()
+    if media is None or (media.next_try_at and media.next_try_at > timezone.now()):
+        return
+    if not _fetches.acquire(blocking=False):
+        tasks.enqueue_fetch(str(media.pk), at=timezone.now() + dt.timedelta(seconds=PLACE_SECONDS))
+        return
+    try:
+        _fetch(media)
+    finally:
+        _fetches.release()
+
+
+def _fetch(media: Media) -> None:
+    message = media.messages.select_related("conversation__channel").first()
+    if message is None:
+        return
+    try:
+        if stored := media.source.get("stored"):
+            _take_stored(media, str(stored))
+        else:
+            _take_fetched(media, message.conversation.channel)
+        if not media.filename:
+            at = timezone.localtime(message.created_at)
+            ending = media_types.EXTENSIONS.get(media.mime_type, "bin")
+            media.filename = f"{message.type}-{at:%Y%m%d-%H%M%S}.{ending}"
+    except _FetchFailed as failure:
+        _note_failure(media, failure)
+    except Exception as error:
+        # Counted like the others, or the sweep would have it fetched for ever: a full disk.
+        log.exception("a received file was not stored", error=type(error).__name__)
+        _note_failure(media, _FetchFailed("file_unreadable", final=False))
+    else:
+        media.state, media.next_try_at = Media.State.STORED, None
+        media.error_code = media.error_detail = ""
+        _save_and_tell(media)
+
+
+def _take_fetched(media: Media, channel: Channel) -> None:
+    _write(media, ContentFile(_download(channel, media.source)))
+    try:
+        _describe(media, str(media.file.name))
+    except BaseException:
+        _forget_file(media)
+        raise
+
+
+def _forget_file(media: Media) -> None:
+    default_storage.delete(str(media.file.name))
+    media.file.name = ""
+
+
+def _take_stored(media: Media, name: str) -> None:
+    try:
+        _describe(media, name)
+    except FileNotFoundError:
+        raise _FetchFailed("file_missing", final=True) from None
+    except OSError as error:
+        log.warning("a received file cannot be read", error=type(error).__name__)
+        raise _FetchFailed("file_unreadable", final=False) from None
+    media.file.name = name
+
+
+def _describe(media: Media, name: str) -> None:
+    with _open(name) as file:
+        media.size = file.seek(0, 2)
+        media.mime_type = _sniff(file, media.size, media.filename)
+        media.sha256 = _digest(file)
+    if not media.size:
+        raise _FetchFailed("download_failed", final=False)
+
+
+def _download(channel: Channel, source: Mapping[str, Any]) -> bytes:
+    most = media_types.MOST_BYTES
+    try:
+        if "cloud" in source:
+            return CloudProvider(channel).download(str(source["cloud"]), most_bytes=most)
+        instance = EvolutionInstance(channel, timeout=FETCH_SECONDS)
+        return instance.media(source["evolution"], most_bytes=most)
+    except SendError as error:
+        is_final = isinstance(error, Rejected)
+        raise _FetchFailed(error.code, error.detail, final=is_final) from None
+    except EvolutionFailed as error:
+        is_final = error.code == "too_large"
+        detail = sizes.detail(None, most) if is_final else error.told
+        raise _FetchFailed(error.reason, detail, final=is_final) from None
+
+
+def _note_failure(media: Media, failure: _FetchFailed) -> None:
+    media.tries += 1
+    media.error_code, media.error_detail = failure.code[:64], failure.detail[:300]
+    log.warning("a received file was not fetched", code=failure.code, tries=media.tries)
+    if failure.final or media.tries > len(PAUSES):
+        media.state, media.next_try_at = Media.State.FAILED, None
+        _save_and_tell(media)
+        return
+    media.next_try_at = timezone.now() + dt.timedelta(seconds=PAUSES[media.tries - 1])
+    with transaction.atomic():
+        media.save()
+        tasks.enqueue_fetch(str(media.pk), at=media.next_try_at)
+
+
+def _save_and_tell(media: Media) -> None:
+    """Store what became of a file, and show it in the bubbles that wait for it."""
+    with transaction.atomic():
+        for message in Message.objects.select_for_update().filter(media=media).order_by("pk"):
+            message.version += 1
+            message.save(update_fields=["version", "updated_at"])
+            publisher.message_changed(message)
+        media.save()
+
+
+def fetch_again(message: Message) -> Message:
+    """Try anew to fetch a file that could not be loaded. Raises NotFetchable."""
+    with transaction.atomic():
+        media = Media.objects.select_for_update().filter(messages=message).first()
+        if media is None or media.state != Media.State.FAILED:
+            raise NotFetchable(_("There is no file that could not be loaded."))
+        media.state, media.tries, media.next_try_at = Media.State.WAITING, 0, timezone.now()
+        _save_and_tell(media)
+        tasks.enqueue_fetch(str(media.pk))
+    message.refresh_from_db()
+    return message
+
+
+# -- bytes and care --------------------------------------------------------------------------------
+
+
+def _sniff(file: BinaryIO, size: int, filename: str) -> str:
+    file.seek(0)
+    head = file.read(media_types.LOOKED_AT)
+    file.seek(max(0, size - media_types.LOOKED_AT))
+    return media_types.sniff(head, file.read(media_types.LOOKED_AT), filename=filename)
+
+
+def _digest(file: BinaryIO) -> str:
+    file.seek(0)
+    digest = hashlib.sha256()
+    while block := file.read(1024 * 1024):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def forget_abandoned() -> int:
+    """Delete files that belong to no message for a day. Returns how many."""
+    before = timezone.now() - ABANDONED_AFTER
+    found = 0
+    for media in Media.objects.filter(messages=None, created_at__lt=before).iterator():
+        with transaction.atomic():
+            locked = Media.objects.select_for_update().filter(pk=media.pk).first()
+            if locked is None or locked.messages.exists():
+                continue
+            locked.delete()
+        found += 1
+        name = str(media.file.name or "")
+        # What came twice is one file.
+        if name and not Media.objects.filter(file=name).exists():
+            default_storage.delete(name)
+    return found
+
+
+def enqueue_overdue() -> None:
+    """Have the files fetched whose job got lost."""
+    overdue = timezone.now() - dt.timedelta(seconds=60)
+    waiting = Media.objects.filter(state=Media.State.WAITING, next_try_at__lt=overdue)
+    for media_id in waiting.values_list("pk", flat=True):
+        tasks.enqueue_fetch(str(media_id))

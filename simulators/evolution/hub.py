@@ -1,0 +1,451 @@
+"""How the Evolution simulator emits: Socket.IO first, then webhooks with their retries.
+
+Rules and quirks: `contracts/evolution-api.md` §1 (delivery and retry) and §2 (WebSocket).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import random
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+import socketio
+from aiohttp import web
+from multidict import CIMultiDict
+from socketio import packet as socketio_packet
+from yarl import URL
+
+from simulators.base import JsonObject
+from simulators.evolution.model import (
+    Books,
+    Delivery,
+    EmittedEvent,
+    EvolutionSettings,
+    Instance,
+    dumps,
+    false_iso,
+    utc_now,
+)
+
+SOCKET_PATH = "/socket.io/"
+WEBHOOK_HEADERS = {
+    "Accept": "application/json, text/plain, */*",
+    "Content-Type": "application/json",
+    "User-Agent": "axios/1.13.2",
+    "Accept-Encoding": "gzip, compress, deflate, br",
+    "Connection": "keep-alive",
+}
+_JWT_SECONDS = 600
+
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+
+def subscription_name(event: str) -> str:
+    """`messages.upsert` -> `MESSAGES_UPSERT` (§1)."""
+    return event.replace(".", "_").replace("-", "_").upper()
+
+
+class _Packet(socketio_packet.Packet):
+    """As Node decodes it: a namespace ends at the comma, not at a question mark."""
+
+    def decode(self, encoded_packet: Any) -> Any:
+        """See the class."""
+        count = super().decode(encoded_packet)
+        has_namespace = getattr(self, "namespace", None) is not None
+        if isinstance(encoded_packet, str) and has_namespace:
+            name, _, _ = encoded_packet[encoded_packet.index("/") :].partition(",")
+            self.namespace = name
+        return count
+
+
+class SocketHub:
+    """The Socket.IO server: a namespace exists from the first emit to it until the restart (§2)."""
+
+    def __init__(self, settings: EvolutionSettings) -> None:
+        self._settings = settings
+        self._transports: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+        self._namespaces: set[str] = set()
+        self._background: set[asyncio.Task[Any]] = set()
+        self._server = self._new_server()
+
+    def _new_server(self) -> Any:
+        server = socketio.AsyncServer(
+            async_mode="aiohttp",
+            serializer=_Packet,
+            namespaces="*",
+            cors_allowed_origins="*",
+            ping_interval=self._settings.ping_interval,
+            ping_timeout=self._settings.ping_timeout,
+            max_http_buffer_size=1_000_000,
+        )
+        # Engine.IO forgets its ping tasks; kept here they can be ended with the server.
+        server.eio.start_background_task = self._start_background
+        server.eio._async = _with_read_body(server.eio._async)
+        server.on("connect", self._on_connect, namespace="*")
+        server.on("connect", self._on_root_connect)
+        return server
+
+    def _start_background(self, work: Callable[..., Any], *arguments: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work(*arguments))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def _on_root_connect(self, sid: str, environ: JsonObject, auth: Any = None) -> None:
+        """The root namespace is always there."""
+
+    async def _on_connect(
+        self, namespace: str, sid: str, environ: JsonObject, auth: Any = None
+    ) -> None:
+        if namespace not in self._namespaces:
+            raise socketio.exceptions.ConnectionRefusedError("Invalid namespace")
+
+    @property
+    def namespaces(self) -> list[str]:
+        """The namespaces that a client can join now, besides `/`."""
+        return sorted(self._namespaces)
+
+    def clients(self, namespace: str) -> int:
+        """How many clients are in a namespace."""
+        return len(self._server.manager.rooms.get(namespace, {}).get(None, {}))
+
+    async def emit(self, namespace: str, event: str, payload: JsonObject) -> JsonObject:
+        """Emit to a namespace, which makes it exist; says how many clients were there."""
+        created = namespace != "/" and namespace not in self._namespaces
+        if created:
+            self._namespaces.add(namespace)
+        clients = self.clients(namespace)
+        if clients:
+            await self._server.emit(event, payload, namespace=namespace)
+        return {"namespace": namespace, "clients": clients, "created": created}
+
+    async def handle(self, request: web.Request, known_key: Callable[[str], bool]) -> Any:
+        """An Engine.IO request: checks in the order of engine.io, then the handshake (§2)."""
+        if request.transport is not None:
+            self._transports.add(request.transport)
+        query = request.query
+        if query.get("transport") not in ("polling", "websocket"):
+            return _engine_error(400, 0, "Transport unknown")
+        if "sid" in query:
+            connection = self._server.eio.sockets.get(query["sid"])
+            if connection is None:
+                return _engine_error(400, 1, "Session ID unknown")
+            answer = await self._server.eio.handle_request(request)
+            if connection.closed:
+                # A client that left by POST has a GET open, which Engine.IO would forget.
+                connection.queue.put_nowait(None)
+            return answer
+        if request.method != "GET":
+            return _engine_error(400, 2, "Bad handshake method")
+        refusal = self._refusal(request, known_key)
+        if refusal:
+            return _engine_error(403, 4, refusal)
+        if query.get("EIO") != "4":
+            return _engine_error(400, 5, "Unsupported protocol version")
+        return await self._server.eio.handle_request(request)
+
+    def _refusal(self, request: web.Request, known_key: Callable[[str], bool]) -> str | None:
+        # A handshake without EIO is asked for a key even from an allowed host (capture 03).
+        if "EIO" in request.query and self._is_allowed_host(request):
+            return None
+        key = request.query.get("apikey") or request.headers.get("apikey")
+        if not key:
+            return "apiKey is required"
+        return None if known_key(key) else "Invalid global token"
+
+    def _is_allowed_host(self, request: web.Request) -> bool:
+        allowed = self._settings.websocket_allowed_hosts
+        # The star came with 2.3.7 (§8).
+        if allowed.strip() == "*" and self._settings.version != "2.3.6":
+            return True
+        return (request.remote or "") in [host.strip() for host in allowed.split(",")]
+
+    async def restart(self) -> None:
+        """As after a new start of the server: connections cut, namespaces and sessions gone."""
+        old, self._server = self._server, self._new_server()
+        self._namespaces.clear()
+        await self._leave(old)
+
+    async def close(self) -> None:
+        """End every connection so that the application can stop."""
+        await self._leave(self._server)
+
+    async def _leave(self, server: Any) -> None:
+        for transport in list(self._transports):
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()
+        for connection in list(server.eio.sockets.values()):
+            # Wakes long polls that would otherwise wait for the next ping.
+            await connection.close(wait=False)
+        await server.shutdown()
+        tasks = tuple(self._background)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _ReadBody:
+    """The body of a request that was read before, once more."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def read(self, length: int = -1) -> bytes:
+        """All of it."""
+        return self._body
+
+
+def _with_read_body(driver: JsonObject) -> JsonObject:
+    """Engine.IO's driver for requests whose body the book of requests has read already."""
+
+    async def translate(request: web.Request) -> JsonObject:
+        environ: JsonObject = driver["translate_request"](request)
+        environ["wsgi.input"] = _ReadBody(await request.read())
+        return environ
+
+    return {**driver, "translate_request": translate}
+
+
+def _engine_error(status: int, code: int, message: str) -> web.Response:
+    return web.Response(
+        status=status,
+        body=dumps({"code": code, "message": message}).encode(),
+        content_type="application/json",
+    )
+
+
+class EventHub:
+    """Emits events of instances, and keeps the book of what became of each."""
+
+    def __init__(self, settings: EvolutionSettings, books: Books, spawn: Spawn) -> None:
+        self._settings = settings
+        self._books = books
+        self._spawn = spawn
+        self._retrying: dict[asyncio.Task[None], list[Delivery]] = {}
+        self._client: aiohttp.ClientSession | None = None
+        self.sockets = SocketHub(settings)
+
+    async def start(self) -> None:
+        """Open the HTTP client; axios in Node has no limit of connections."""
+        self._client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+            auto_decompress=False,
+        )
+
+    async def stop(self) -> None:
+        """Drop what is in retry and close all connections."""
+        await self.drop_retries()
+        await self.sockets.close()
+        if self._client is not None:
+            await self._client.close()
+
+    async def drop_retries(self) -> None:
+        """Retries live in memory only: a restart forgets them (§1)."""
+        tasks = dict(self._retrying)
+        for task, deliveries in tasks.items():
+            task.cancel()
+            for delivery in deliveries:
+                if delivery.state in ("pending", "retrying"):
+                    delivery.state = "dropped"
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def emit(
+        self,
+        instance: Instance,
+        event: str,
+        data: Any,
+        *,
+        extra: JsonObject | None = None,
+        socket_only: bool = False,
+    ) -> asyncio.Task[None] | None:
+        """Emit one event: sockets at once, webhooks in a task of their own.
+
+        Returns the task that ends with the last webhook attempt, or None when no webhook is due.
+        Evolution itself awaits it for a few events only (§1).
+        """
+        settings = self._settings
+        record = EmittedEvent(
+            id=self._books.next_id(),
+            at=time.time(),
+            instance=instance.name,
+            event=event,
+            message_id=_message_id(data),
+            data=data,
+        )
+        self._books.events.append(record)
+        payload: JsonObject = {
+            **(extra or {}),
+            "event": event,
+            "instance": instance.name,
+            "data": data,
+            "server_url": settings.server_url,
+            "date_time": false_iso(utc_now(), settings.timezone),
+        }
+        if instance.sender:
+            payload["sender"] = instance.sender
+        payload["apikey"] = instance.token if settings.expose_token else None
+        name = subscription_name(event)
+        if settings.websocket_enabled:
+            if settings.websocket_global_events:
+                record.sockets.append(await self.sockets.emit("/", event, payload))
+            row = instance.websocket
+            if row is not None and row.enabled and name in row.events:
+                namespace = f"/{instance.name}"
+                record.sockets.append(await self.sockets.emit(namespace, event, payload))
+        if socket_only:
+            return None
+        return self._start_webhooks(instance, event, name, payload, record)
+
+    def _start_webhooks(
+        self, instance: Instance, event: str, name: str, payload: JsonObject, record: EmittedEvent
+    ) -> asyncio.Task[None] | None:
+        settings = self._settings
+        suffix = f"/{event.replace('.', '-')}"
+        orders: list[tuple[Delivery, dict[str, str], JsonObject]] = []
+        row = instance.webhook
+        if row is not None and row.enabled and name in row.events and _is_http(row.url):
+            delivery = Delivery(row.url + suffix if row.by_events else row.url)
+            body = {**payload, "destination": row.url}
+            added = _headers_of_2_4(instance, event) if settings.version == "2.4.0" else {}
+            orders.append((delivery, {**_own_headers(row.headers), **added}, body))
+        if settings.webhook_global_url and name in settings.webhook_global_events:
+            url = settings.webhook_global_url + (
+                suffix if settings.webhook_global_by_events else ""
+            )
+            own = row.url if row is not None and row.url else ""
+            orders.append((Delivery(url), {}, {**payload, "destination": own or url}))
+        if not orders:
+            return None
+        record.webhooks += [delivery for delivery, _, _ in orders]
+        task = self._spawn(self._deliver_all(orders))
+        self._retrying[task] = [delivery for delivery, _, _ in orders]
+        task.add_done_callback(lambda done: self._retrying.pop(done, None))
+        return task
+
+    async def _deliver_all(self, orders: list[tuple[Delivery, dict[str, str], JsonObject]]) -> None:
+        # The global webhook waits for the instance's own, retries included.
+        for delivery, headers, body in orders:
+            await self._deliver(delivery, headers, dumps(body).encode())
+
+    async def _deliver(self, delivery: Delivery, own: dict[str, str], body: bytes) -> None:
+        """Post until a 2xx, a status that is never retried, or the last attempt (§1).
+
+        URL and headers stay those of the first attempt, whatever `/webhook/set` says meanwhile.
+        """
+        settings = self._settings
+        url, basic = _split_user(delivery.url)
+        headers: CIMultiDict[str] = CIMultiDict(WEBHOOK_HEADERS)
+        headers.update(own)
+        if basic:
+            headers["Authorization"] = basic
+        wait = settings.webhook_initial_seconds
+        for attempt in range(1, settings.webhook_max_attempts + 1):
+            status = await self._post(delivery, url, headers, body)
+            if status is not None and 200 <= status < 300:
+                delivery.state = "delivered"
+                return
+            if status in settings.webhook_not_retried:
+                break
+            if attempt == settings.webhook_max_attempts:
+                break
+            delivery.state = "retrying"
+            swing = 1 + random.uniform(-settings.webhook_jitter, settings.webhook_jitter)
+            pause = min(wait, settings.webhook_max_seconds) * swing
+            pause = max(settings.webhook_initial_seconds, pause)
+            delivery.attempts[-1]["pause"] = pause
+            await asyncio.sleep(pause)
+            wait *= 2
+        delivery.state = "gone"
+
+    async def _post(
+        self, delivery: Delivery, url: URL, headers: CIMultiDict[str], body: bytes
+    ) -> int | None:
+        if self._client is None:
+            raise RuntimeError("the simulator is not running")
+        entry: JsonObject = {"at": time.time(), "status": None}
+        delivery.attempts.append(entry)
+        timeout = aiohttp.ClientTimeout(total=self._settings.webhook_timeout_seconds)
+        data = _in_pieces(body) if self._settings.webhook_chunked else body
+        try:
+            async with self._client.post(
+                url, data=data, headers=headers, timeout=timeout, max_redirects=21
+            ) as answer:
+                await answer.read()
+                entry["status"] = answer.status
+                return answer.status
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            entry["error"] = type(error).__name__
+            return None
+
+
+async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), 64 * 1024):
+        yield body[start : start + 64 * 1024]
+
+
+def _message_id(data: Any) -> str | None:
+    if not isinstance(data, dict):
+        return None
+    key = data.get("key")
+    if isinstance(key, dict):
+        return key.get("id")
+    return data.get("keyId") or (data.get("id") if "remoteJid" in data else None)
+
+
+def _is_http(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _own_headers(configured: JsonObject | None) -> dict[str, str]:
+    """The instance's headers; `jwt_key` becomes a signed token, the same for all retries (§1)."""
+    headers = {name: str(value) for name, value in (configured or {}).items()}
+    secret = headers.pop("jwt_key", None)
+    if secret is not None:
+        headers["Authorization"] = f"Bearer {make_jwt(secret, int(time.time()))}"
+    return headers
+
+
+def _headers_of_2_4(instance: Instance, event: str) -> dict[str, str]:
+    return {
+        "User-Agent": "EvolutionAPI-Webhook/2.3.7",
+        "X-Instance-ID": instance.id,
+        "X-Instance-Name": instance.name,
+        "X-Event-Type": event,
+        "X-Timestamp": str(time.time_ns() // 1_000_000),
+    }
+
+
+def make_jwt(secret: str, issued_at: int) -> str:
+    """The HS256 token that Evolution makes of `headers.jwt_key` (§1)."""
+    claims = {
+        "iat": issued_at,
+        "exp": issued_at + _JWT_SECONDS,
+        "app": "evolution",
+        "action": "webhook",
+    }
+    head = _segment(dumps({"alg": "HS256", "typ": "JWT"}).encode())
+    signed = f"{head}.{_segment(dumps(claims).encode())}"
+    return f"{signed}.{_segment(hmac.digest(secret.encode(), signed.encode(), hashlib.sha256))}"
+
+
+def _segment(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def _split_user(url: str) -> tuple[URL, str | None]:
+    """The URL without user and password, and the Basic header that axios makes of them (§1)."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return URL(url, encoded=True), None
+    user, _, host = parts.netloc.rpartition("@")
+    bare = urlunsplit((parts.scheme, host, parts.path, parts.query, parts.fragment))
+    return URL(bare, encoded=True), "Basic " + base64.b64encode(user.encode()).decode()

@@ -1,0 +1,785 @@
+"""A simulated graph.facebook.com, as far as WhatsApp sending needs it.
+
+Wire facts: ``contracts/cloud-api.md`` (§1 sending, §2 errors, §3 webhooks, §4 coexistence).
+
+The last two digits of a recipient like +55 11 99999-00GG choose what happens, by the table in
+``simulators.graph.tables``; ``simulators.base`` explains the numbering. A test may override it:
+``POST /_control/script {"scenarios": ["refused_131047"], "recipient": "5511…"}``.
+
+Control door, besides what ``simulators.base`` gives (requests, book, webhooks, scenarios,
+script, settings, settle):
+
+- ``POST /_control/inbound`` a customer writes: ``{"from", "text"}`` or ``{"from", "type",
+  "content"}``; for media ``{"from", "type": "image", "data": <base64>, "mime_type"}``
+- ``POST /_control/echo`` a message sent by the app or a companion: ``{"to", "text", "key_id"}``
+- ``POST /_control/webhook`` any other field: ``{"field", "value"}``
+- ``POST /_control/numbers`` add or change a phone number: the fields of ``GraphNumber``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import hashlib
+import hmac
+import json
+import random
+import re
+import secrets
+import time
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
+
+from aiohttp import web
+
+from simulators.base import (
+    BookEntry,
+    ControlError,
+    JsonObject,
+    Scenario,
+    Simulator,
+    control_body,
+    example_number,
+    graph_digits,
+    hang,
+    only_digits,
+    reset_connection,
+    whatsapp_id,
+)
+from simulators.graph.tables import ERRORS, SCENARIOS, GraphScenario, http_status
+
+__all__ = [
+    "SCENARIOS",
+    "GraphNumber",
+    "GraphSettings",
+    "GraphSimulator",
+    "create_app",
+    "describe",
+    "make_wamid",
+    "sign",
+]
+
+VERSION = r"v\d+\.\d+"
+MAX_TEXT = 4096
+MAX_CAPTION = 1024
+MAX_UPDATES = 1000
+MEDIA_TYPES = frozenset({"image", "video", "audio", "document", "sticker"})
+OTHER_TYPES = frozenset({"text", "location", "contacts", "reaction", "interactive", "template"})
+TINY_PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+)
+HTML_PAGE = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
+
+
+# -- errors -----------------------------------------------------------------------------------
+
+
+class GraphFailure(Exception):
+    """An error answer of the Graph API (``contracts/cloud-api.md §2.1``)."""
+
+    def __init__(
+        self, code: int, *, details: str | None = None, message: str = "", subcode: int = 0
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        text = ERRORS[code]
+        # A token error is the one kind that does not begin with its number.
+        self.message = message or (text.title if code == 190 else f"(#{code}) {text.title}")
+        self.details = text.details if details is None else details
+        self.subcode = subcode or (0 if message else text.subcode)
+        self.kind = "GraphMethodException" if subcode == 33 else "OAuthException"
+
+    def response(self) -> web.Response:
+        error: JsonObject = {"message": self.message, "type": self.kind, "code": self.code}
+        if self.details:
+            error["error_data"] = {"messaging_product": "whatsapp", "details": self.details}
+        if self.subcode:
+            error["error_subcode"] = self.subcode
+        error["fbtrace_id"] = "A" + secrets.token_urlsafe(16)
+        return _json({"error": error}, status=http_status(self.code))
+
+
+def status_error(code: int) -> JsonObject:
+    """The same error as a ``failed`` status carries it (``contracts/cloud-api.md §2.1``)."""
+    text = ERRORS[code]
+    return {
+        "code": code,
+        "title": text.title,
+        "message": text.title,
+        "error_data": {"details": text.details},
+        "href": "https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes/",
+    }
+
+
+# -- settings ----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(slots=True)
+class GraphNumber:
+    """One business phone number; an empty ``token`` accepts any bearer token."""
+
+    phone_number_id: str
+    token: str = ""
+    app_secret: str = "demo-app-secret"
+    webhook_url: str = ""
+    display_phone_number: str = "+55 11 90000-0001"
+    verified_name: str = "Clínica Demo"
+    waba_id: str = "102290129340398"
+    quality_rating: str = "GREEN"
+    is_on_biz_app: bool = True
+    platform_type: str = "CLOUD_API"
+
+
+@dataclasses.dataclass(slots=True)
+class GraphSettings:
+    """Seconds and counts that shape the simulation.
+
+    With no ``numbers`` the simulator is permissive: every phone number id is known and looks
+    like ``demo``. ``webhook_url`` serves numbers that have none of their own.
+    """
+
+    numbers: dict[str, GraphNumber] = dataclasses.field(default_factory=dict)
+    demo: GraphNumber = dataclasses.field(default_factory=lambda: GraphNumber("106540352242922"))
+    webhook_url: str = ""
+    status_delay: float = 0.2
+    late_failure_delay: float = 2.0
+    slow_seconds: float = 3.0
+    hang_seconds: float = 120.0
+    unavailable_times: int = 2
+    media_url_seconds: float = 300.0
+    webhook_attempts: int = 6
+    webhook_retry_delay: float = 0.5
+    batch_window: float = 0.0
+
+
+# -- wire helpers ------------------------------------------------------------------------------
+
+
+def sign(secret: str, body: bytes) -> str:
+    """Value of ``X-Hub-Signature-256`` for a raw body (``contracts/cloud-api.md §3.2``)."""
+    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def make_wamid(remote: str, key_id: str, *, from_me: bool = True) -> str:
+    """A message id with Meta's inner layout (``contracts/cloud-api.md §4.4``)."""
+    other, key = remote.encode(), key_id.encode()
+    flag = b"\x11" if from_me else b"\x12"
+    raw = (
+        b"\x1c\x18" + bytes([len(other)]) + other + b"\x15\x02\x00" + flag
+        + b"\x18" + bytes([len(key)]) + key + b"\x00"
+    )  # fmt: skip
+    return "wamid." + base64.b64encode(raw).decode()
+
+
+def new_key_id() -> str:
+    """A random message key, as API-sent messages have it: 18 hexadecimal digits."""
+    return secrets.token_hex(9).upper()
+
+
+def _json(data: Any, *, status: int = 200) -> web.Response:
+    return web.json_response(
+        data,
+        status=status,
+        dumps=lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")),
+    )
+
+
+@dataclasses.dataclass(slots=True)
+class _Media:
+    id: str
+    data: bytes
+    mime_type: str
+    filename: str
+    nonce: str = ""
+    url_ends_at: float = 0.0
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+
+@dataclasses.dataclass(slots=True)
+class _Message:
+    """A message that Graph has taken."""
+
+    id: str
+    number: GraphNumber
+    wa_id: str
+    reference: str
+    scenario: GraphScenario
+
+
+class GraphSimulator(Simulator):
+    """State and routes of the simulated Graph API."""
+
+    name = "graph"
+    scenarios = SCENARIOS
+
+    def __init__(self, settings: GraphSettings) -> None:
+        super().__init__(settings)
+        self.settings: GraphSettings = settings
+        self._media: dict[str, _Media] = {}
+        self._history: dict[str, list[JsonObject]] = {}
+        self._refusals: Counter[str] = Counter()
+        self._batch: list[tuple[GraphNumber, str, JsonObject]] = []
+        self._batch_sent: asyncio.Future[None] | None = None
+
+    @classmethod
+    def example(cls, scenario: Scenario) -> str:
+        return example_number(graph=scenario.digits)
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/_control/inbound", self._control_inbound)
+        router.add_post("/_control/echo", self._control_echo)
+        router.add_post("/_control/webhook", self._control_webhook)
+        router.add_post("/_control/numbers", self._control_numbers)
+        router.add_get("/_media/{media_id}", self._guarded(self._download))
+        base = f"/{{version:{VERSION}}}/{{id}}"
+        router.add_post(base + "/messages", self._guarded(self._messages))
+        router.add_post(base + "/media", self._guarded(self._upload))
+        router.add_get(base + "/message_history", self._guarded(self._message_history))
+        router.add_get(base, self._guarded(self._object))
+        router.add_delete(base, self._guarded(self._delete))
+
+    def _guarded(self, handler: Any) -> Any:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            try:
+                answer: web.StreamResponse = await handler(request)
+            except GraphFailure as failure:
+                return failure.response()
+            return answer
+
+        return guarded
+
+    # -- who is asking -----------------------------------------------------------------------
+
+    def _number(self, phone_number_id: str) -> GraphNumber | None:
+        if self.settings.numbers:
+            return self.settings.numbers.get(phone_number_id)
+        if not phone_number_id.isdigit():
+            return None
+        return dataclasses.replace(self.settings.demo, phone_number_id=phone_number_id)
+
+    def _bearer(self, request: web.Request) -> str:
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        tokens = {number.token for number in self.settings.numbers.values()} or {
+            self.settings.demo.token
+        }
+        if kind.lower() != "bearer" or not token.strip():
+            raise _bad_token()
+        if token not in tokens and "" not in tokens:
+            raise _bad_token()
+        return token
+
+    def _sender(self, request: web.Request) -> GraphNumber:
+        """The phone number in the path, if the token may use it."""
+        token = self._bearer(request)
+        number = self._number(request.match_info["id"])
+        if number is None or (number.token and number.token != token):
+            raise _unknown_object(request.match_info["id"], request.method)
+        return number
+
+    # -- sending -----------------------------------------------------------------------------
+
+    async def _messages(self, request: web.Request) -> web.Response:
+        number = self._sender(request)
+        try:
+            body = json.loads(await request.read())
+        except ValueError:
+            raise GraphFailure(100, details="The request body is not valid JSON.") from None
+        if not isinstance(body, dict):
+            raise GraphFailure(100, details="The request body must be an object.")
+        if body.get("messaging_product") != "whatsapp":
+            raise GraphFailure(
+                100, message="(#100) The parameter messaging_product is required.", details=""
+            )
+        if body.get("status") == "read":
+            if not body.get("message_id"):
+                raise GraphFailure(131008, details="message_id is required.")
+            return _json({"success": True})
+        check_message(body)
+        scenario = self.choose(body["to"], graph_digits(body["to"]))
+        assert isinstance(scenario, GraphScenario)
+        return await self._play(request, number, body, scenario)
+
+    async def _play(
+        self, request: web.Request, number: GraphNumber, body: JsonObject, scenario: GraphScenario
+    ) -> web.Response:
+        if scenario.refusal and self._still_refuses(body["to"], scenario):
+            if scenario.late_refusal:
+                self.spawn(self._report(self._message(number, body, scenario), failed_only=True))
+            raise GraphFailure(scenario.refusal)
+
+        message = self._message(number, body, scenario)
+        if scenario.taken:
+            self._accept(message, body)
+            if scenario.answer == "after_statuses":
+                await self._report(message)
+            else:
+                self.spawn(self._report(message))
+
+        answer = scenario.answer
+        if answer == "hang":
+            return await hang(request, self.settings.hang_seconds)
+        if answer == "reset":
+            return reset_connection(request)
+        if answer == "not_json":
+            return web.Response(
+                text='{"messaging_product":"whatsapp","contacts":[{"in',
+                content_type="application/json",
+            )
+        if answer == "html_502":
+            return _html("502 Bad Gateway", 502)
+        if answer == "html_200":
+            return _html("Please sign in", 200)
+        if answer == "empty":
+            return web.Response(body=b"", content_type="application/json")
+        if answer == "error_500":
+            return _json({"error": {"message": "An unknown error has occurred."}}, status=500)
+        if answer == "slow":
+            await asyncio.sleep(self.settings.slow_seconds)
+        return _json(_accepted(message, body))
+
+    def _still_refuses(self, to: str, scenario: GraphScenario) -> bool:
+        if not scenario.refuses_first_times_only:
+            return True
+        key = only_digits(to)
+        self._refusals[key] += 1
+        if self._refusals[key] <= self.settings.unavailable_times:
+            return True
+        del self._refusals[key]
+        return False
+
+    def _message(self, number: GraphNumber, body: JsonObject, scenario: GraphScenario) -> _Message:
+        wa_id = whatsapp_id(body["to"])
+        return _Message(
+            id=make_wamid(wa_id, new_key_id()),
+            number=number,
+            wa_id=wa_id,
+            reference=str(body.get("biz_opaque_callback_data") or ""),
+            scenario=scenario,
+        )
+
+    def _accept(self, message: _Message, body: JsonObject) -> None:
+        kind = body.get("type", "text")
+        self._history[message.id] = []
+        self.book.add(
+            BookEntry(
+                id=message.id,
+                sender=message.number.phone_number_id,
+                to=only_digits(body["to"]),
+                type=kind,
+                text=_text_of(kind, body[kind]),
+                reference=message.reference,
+                scenario=message.scenario.name,
+                delivered=message.scenario.reaches_customer,
+            )
+        )
+
+    # -- statuses ----------------------------------------------------------------------------
+
+    async def _report(self, message: _Message, *, failed_only: bool = False) -> None:
+        """Send the statuses of a message, in the order and number its scenario wants."""
+        scenario = message.scenario
+        statuses = () if failed_only else scenario.statuses
+        if scenario.scrambled:
+            await asyncio.sleep(self.settings.status_delay)
+            statuses = tuple(status for status in reversed(statuses) for _ in range(2))
+        for status in statuses:
+            if not scenario.scrambled:
+                await asyncio.sleep(self.settings.status_delay)
+            await self._patiently(self._send_status(message, status))
+        if scenario.late_refusal:
+            await asyncio.sleep(self.settings.late_failure_delay)
+            await self._send_status(message, "failed")
+
+    async def _patiently(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for a webhook, but no longer than a second: Meta does not hold later ones back."""
+        await asyncio.wait({self.spawn(work)}, timeout=1.0)
+
+    async def _send_status(self, message: _Message, status: str) -> None:
+        now = str(int(time.time()))
+        update: JsonObject = {
+            "id": message.id,
+            "status": status,
+            "timestamp": now,
+            "recipient_id": message.wa_id,
+        }
+        value: JsonObject = {}
+        if message.reference:
+            update["biz_opaque_callback_data"] = message.reference
+        if status == "failed":
+            update["errors"] = [status_error(message.scenario.late_refusal)]
+        else:
+            # Contacts and user id came in 2026, for everything but failures (§3.5).
+            update["recipient_user_id"] = f"BR.{message.wa_id}"
+            value["contacts"] = [_contact(message.wa_id, "")]
+            if status != "played":
+                update["pricing"] = {
+                    "billable": False,
+                    "pricing_model": "PMP",
+                    "category": "service",
+                    "type": "free_customer_service",
+                }
+        if message.id in self._history:
+            self._history[message.id].append({"delivery_status": status.upper(), "timestamp": now})
+        value["statuses"] = [update]
+        await self.send_update(message.number, "messages", value)
+
+    # -- webhooks ----------------------------------------------------------------------------
+
+    async def send_update(self, number: GraphNumber, field: str, value: JsonObject) -> None:
+        """Send one update, alone or with the others of the batch window; waits until it is out."""
+        head = {
+            "messaging_product": "whatsapp",
+            "metadata": {
+                "display_phone_number": only_digits(number.display_phone_number),
+                "phone_number_id": number.phone_number_id,
+            },
+        }
+        update = (number, field, {**head, **value})
+        if not self.settings.batch_window:
+            await self._post([update])
+            return
+        self._batch.append(update)
+        if self._batch_sent is None:
+            self._batch_sent = asyncio.get_running_loop().create_future()
+            self.spawn(self._flush(self._batch_sent))
+        await asyncio.shield(self._batch_sent)
+
+    async def _flush(self, sent: asyncio.Future[None]) -> None:
+        await asyncio.sleep(self.settings.batch_window)
+        updates, self._batch, self._batch_sent = self._batch, [], None
+        # No order is promised, so a batch comes in none.
+        random.shuffle(updates)
+        for start in range(0, len(updates), MAX_UPDATES):
+            await self._post(updates[start : start + MAX_UPDATES])
+        sent.set_result(None)
+
+    async def _post(self, updates: list[tuple[GraphNumber, str, JsonObject]]) -> None:
+        """Post updates in one envelope per receiver: one entry per account, one change each."""
+        by_receiver: dict[tuple[str, str], list[tuple[GraphNumber, str, JsonObject]]] = {}
+        for update in updates:
+            number = update[0]
+            url = number.webhook_url or self.settings.webhook_url
+            if url:
+                url = url.replace("{phone_number_id}", number.phone_number_id)
+                by_receiver.setdefault((url, number.app_secret), []).append(update)
+        for (url, secret), batch in by_receiver.items():
+            entries: dict[str, list[JsonObject]] = {}
+            for number, field, value in batch:
+                entries.setdefault(number.waba_id, []).append({"field": field, "value": value})
+            envelope = {
+                "object": "whatsapp_business_account",
+                "entry": [{"id": waba, "changes": changes} for waba, changes in entries.items()],
+            }
+            body = json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
+            await self.post_webhook(
+                url,
+                body,
+                {
+                    "Content-Type": "application/json",
+                    "User-Agent": "facebookexternalua",
+                    "X-Hub-Signature-256": sign(secret, body),
+                },
+                attempts=self.settings.webhook_attempts,
+                retry_delay=self.settings.webhook_retry_delay,
+            )
+
+    # -- media, account ----------------------------------------------------------------------
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        self._sender(request)
+        if not request.content_type.startswith("multipart/"):
+            raise GraphFailure(100, message="(#100) The parameter file is required.", details="")
+        form = await request.post()
+        upload = form.get("file")
+        if form.get("messaging_product") != "whatsapp":
+            raise GraphFailure(
+                100, message="(#100) The parameter messaging_product is required.", details=""
+            )
+        if not isinstance(upload, web.FileField):
+            raise GraphFailure(100, message="(#100) The parameter file is required.", details="")
+        media = self._keep_media(
+            upload.file.read(), str(form.get("type") or upload.content_type), upload.filename
+        )
+        return _json({"id": media.id})
+
+    def _keep_media(self, data: bytes, mime_type: str, filename: str = "") -> _Media:
+        media = _Media(str(secrets.randbelow(9 * 10**14) + 10**14), data, mime_type, filename)
+        self._media[media.id] = media
+        return media
+
+    def _media_url(self, media: _Media, origin: str) -> str:
+        media.nonce = secrets.token_hex(8)
+        media.url_ends_at = time.time() + self.settings.media_url_seconds
+        return f"{origin}/_media/{media.id}?hash={media.nonce}"
+
+    async def _object(self, request: web.Request) -> web.Response:
+        token = self._bearer(request)
+        object_id = request.match_info["id"]
+        if media := self._media.get(object_id):
+            return _json(
+                {
+                    "messaging_product": "whatsapp",
+                    "url": self._media_url(media, str(request.url.origin())),
+                    "mime_type": media.mime_type,
+                    "sha256": media.sha256,
+                    "file_size": len(media.data),
+                    "id": media.id,
+                }
+            )
+        number = self._number(object_id)
+        if number is None or (number.token and number.token != token):
+            raise _unknown_object(object_id, request.method)
+        known = {
+            "verified_name": number.verified_name,
+            "display_phone_number": number.display_phone_number,
+            "quality_rating": number.quality_rating,
+            "platform_type": number.platform_type,
+            "is_on_biz_app": number.is_on_biz_app,
+            "throughput": {"level": "STANDARD"},
+            "code_verification_status": "VERIFIED",
+            "status": "CONNECTED",
+        }
+        fields = [name for name in request.query.get("fields", "").split(",") if name]
+        default = ("verified_name", "display_phone_number", "quality_rating", "platform_type")
+        unknown = [name for name in fields if name not in known and name != "id"]
+        if unknown:
+            raise GraphFailure(
+                100, message=f"(#100) Tried accessing nonexisting field ({unknown[0]})", details=""
+            )
+        chosen = {name: known[name] for name in fields or default if name in known}
+        return _json({**chosen, "id": number.phone_number_id})
+
+    async def _download(self, request: web.Request) -> web.Response:
+        self._bearer(request)
+        media = self._media.get(request.match_info["media_id"])
+        if (
+            media is None
+            or not media.nonce
+            or request.query.get("hash") != media.nonce
+            or time.time() > media.url_ends_at
+        ):
+            return web.Response(status=404)
+        return web.Response(body=media.data, headers={"Content-Type": media.mime_type})
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        self._bearer(request)
+        if self._media.pop(request.match_info["id"], None) is None:
+            raise _unknown_object(request.match_info["id"], request.method)
+        return _json({"success": True})
+
+    async def _message_history(self, request: web.Request) -> web.Response:
+        self._sender(request)
+        message_id = request.query.get("message_id", "")
+        if message_id not in self._history:
+            return _json({"data": []})
+        record_id = str(int(hashlib.sha256(message_id.encode()).hexdigest()[:12], 16))
+        events = {"data": self._history[message_id]}
+        return _json({"data": [{"id": record_id, "message_id": message_id, "events": events}]})
+
+    # -- control door ------------------------------------------------------------------------
+
+    def _chosen_number(self, order: JsonObject) -> GraphNumber:
+        wanted = str(order.get("phone_number_id") or "")
+        if not wanted:
+            return next(iter(self.settings.numbers.values()), self.settings.demo)
+        number = self._number(wanted)
+        if number is None:
+            raise ControlError(f"no such phone number id: {wanted}")
+        return number
+
+    async def _control_inbound(self, request: web.Request) -> web.Response:
+        order = await control_body(request)
+        number = self._chosen_number(order)
+        sender = whatsapp_id(str(order.get("from") or ""))
+        if not sender:
+            raise ControlError("from must be the customer's number")
+        kind = str(order.get("type") or "text")
+        message: JsonObject = {
+            "from": sender,
+            "id": str(order.get("id") or make_wamid(sender, new_key_id(), from_me=False)),
+            "timestamp": str(order.get("timestamp") or int(time.time())),
+            "type": kind,
+            kind: self._inbound_content(order, kind, str(request.url.origin())),
+        }
+        if order.get("context_id"):
+            message["context"] = {
+                "from": only_digits(number.display_phone_number),
+                "id": order["context_id"],
+            }
+        value = {
+            "contacts": [_contact(sender, str(order.get("name") or ""))],
+            "messages": [message],
+        }
+        self.spawn(self.send_update(number, "messages", value))
+        return _json({"message": message})
+
+    def _inbound_content(self, order: JsonObject, kind: str, origin: str) -> Any:
+        if "content" in order:
+            return order["content"]
+        if kind == "text":
+            return {"body": str(order.get("text", ""))}
+        if kind not in MEDIA_TYPES:
+            raise ControlError(f"a message of type {kind} needs its content")
+        defaults = {"audio": "audio/ogg; codecs=opus", "document": "application/pdf"}
+        media = self._keep_media(
+            base64.b64decode(str(order.get("data") or TINY_PNG)),
+            str(order.get("mime_type") or defaults.get(kind, "image/png")),
+        )
+        content: JsonObject = {
+            "mime_type": media.mime_type,
+            "sha256": media.sha256,
+            "id": media.id,
+            "url": self._media_url(media, origin),
+        }
+        if order.get("caption"):
+            content["caption"] = str(order["caption"])
+        if kind == "document":
+            content["filename"] = str(order.get("filename") or "documento.pdf")
+        return content
+
+    async def _control_echo(self, request: web.Request) -> web.Response:
+        order = await control_body(request)
+        number = self._chosen_number(order)
+        to = whatsapp_id(str(order.get("to") or ""))
+        if not to:
+            raise ControlError("to must be the customer's number")
+        kind = str(order.get("type") or "text")
+        content = order.get("content", {"body": str(order.get("text", ""))})
+        echo: JsonObject = {
+            "from": only_digits(number.display_phone_number),
+            "to": to,
+            "id": str(order.get("id") or make_wamid(to, str(order.get("key_id") or new_key_id()))),
+            "timestamp": str(order.get("timestamp") or int(time.time())),
+            "type": kind,
+            kind: content,
+        }
+        self.spawn(self.send_update(number, "smb_message_echoes", {"message_echoes": [echo]}))
+        return _json({"message": echo})
+
+    async def _control_webhook(self, request: web.Request) -> web.Response:
+        order = await control_body(request)
+        field, value = order.get("field"), order.get("value")
+        if not isinstance(field, str) or not isinstance(value, dict):
+            raise ControlError("field must be a text and value an object")
+        self.spawn(self.send_update(self._chosen_number(order), field, value))
+        return _json({"queued": True})
+
+    async def _control_numbers(self, request: web.Request) -> web.Response:
+        order = await control_body(request)
+        try:
+            number = GraphNumber(**order)
+        except TypeError as error:
+            raise ControlError(str(error)) from None
+        self.settings.numbers[number.phone_number_id] = number
+        return _json(dataclasses.asdict(number))
+
+
+# -- checks and shapes -------------------------------------------------------------------------
+
+
+def check_message(body: JsonObject) -> None:
+    """Raise GraphFailure for a body that Graph would refuse (``contracts/cloud-api.md §1.3``)."""
+    to = body.get("to")
+    if not isinstance(to, str) or not only_digits(to):
+        raise GraphFailure(100, message="(#100) The parameter to is required.", details="")
+    kind = body.get("type", "text")
+    if kind not in MEDIA_TYPES | OTHER_TYPES:
+        raise GraphFailure(131051)
+    part: Any = body.get(kind)
+    fits = isinstance(part, list if kind == "contacts" else dict)
+    if not fits or not part:
+        raise GraphFailure(131008, details=f"Parameter {kind} is missing.")
+    if kind == "text":
+        _require(part, "body", MAX_TEXT)
+    elif kind in MEDIA_TYPES:
+        if not part.get("id") and not part.get("link"):
+            raise GraphFailure(131008, details=f"{kind} needs an id or a link.")
+        if len(str(part.get("caption") or "")) > MAX_CAPTION:
+            raise GraphFailure(131009, details=f"caption is longer than {MAX_CAPTION}.")
+    elif kind == "template":
+        _require(part, "name", 512)
+        if not isinstance(part.get("language"), dict) or not part["language"].get("code"):
+            raise GraphFailure(131008, details="template.language.code is missing.")
+    elif kind == "interactive":
+        buttons = (part.get("action") or {}).get("buttons") or []
+        if len(buttons) > 3:
+            raise GraphFailure(131009, details="At most 3 buttons are allowed.")
+    elif kind == "reaction":
+        _require(part, "message_id", 512)
+
+
+def _require(part: JsonObject, name: str, longest: int) -> None:
+    value = part.get(name)
+    if not isinstance(value, str) or not value:
+        raise GraphFailure(131008, details=f"Parameter {name} is missing.")
+    if len(value) > longest:
+        raise GraphFailure(
+            131009, details=f"Param {name} must be at most {longest} characters long."
+        )
+
+
+def _bad_token() -> GraphFailure:
+    return GraphFailure(190, message="Invalid OAuth access token - Cannot parse access token")
+
+
+def _unknown_object(object_id: str, method: str) -> GraphFailure:
+    return GraphFailure(
+        100,
+        message=(
+            f"Unsupported {method.lower()} request. Object with ID '{object_id}' does not exist,"
+            " cannot be loaded due to missing permissions, or does not support this operation."
+        ),
+        details="",
+        subcode=33,
+    )
+
+
+def _accepted(message: _Message, body: JsonObject) -> JsonObject:
+    """The answer to an accepted message (``contracts/cloud-api.md §1.4``)."""
+    accepted: JsonObject = {"id": message.id}
+    if body.get("type") == "template":
+        accepted["message_status"] = "accepted"
+    return {
+        "messaging_product": "whatsapp",
+        "contacts": [{"input": body["to"], "wa_id": message.wa_id}],
+        "messages": [accepted],
+    }
+
+
+def _contact(wa_id: str, name: str) -> JsonObject:
+    return {
+        "profile": {"name": name or f"Cliente {wa_id[-4:]}"},
+        "wa_id": wa_id,
+        "user_id": f"BR.{wa_id}",
+    }
+
+
+def _text_of(kind: str, part: Any) -> str:
+    if kind == "text":
+        return str(part.get("body", ""))
+    if kind in MEDIA_TYPES:
+        return str(part.get("caption") or "")
+    if kind == "template":
+        return str(part.get("name", ""))
+    if kind == "interactive":
+        return re.sub(r"\s+", " ", str((part.get("body") or {}).get("text", "")))
+    return ""
+
+
+def _html(title: str, status: int) -> web.Response:
+    return web.Response(text=HTML_PAGE.format(title), status=status, content_type="text/html")
+
+
+def create_app(settings: GraphSettings | None = None) -> web.Application:
+    """The simulated Graph API as an aiohttp application."""
+    return GraphSimulator(settings or GraphSettings()).application()
+
+
+def describe() -> list[JsonObject]:
+    """The scenario table with an example number for each."""
+    return GraphSimulator(GraphSettings()).describe()

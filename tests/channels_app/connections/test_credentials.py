@@ -1,0 +1,176 @@
+"""Which provider a channel uses, and what a test of its connection finds and keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.utils import translation
+
+from channels_app.connections.credentials import test_connection as run_test
+from channels_app.incidents.reason_text import in_words
+from channels_app.models import Channel
+from channels_app.providers import provider_for
+from channels_app.providers.base import Rejected
+from channels_app.providers.cloud.client import CloudProvider
+from channels_app.providers.evolution.client import EvolutionProvider
+from channels_app.providers.wwebjs.client import WwebjsProvider
+from tests.channels_app.conftest import (
+    RawServer,
+    Script,
+    baileys,
+    in_english,
+    official,
+    respond,
+    text_message,
+    with_wwebjs,
+)
+
+Start = Callable[[Script], RawServer]
+NUMBER = b'{"display_phone_number":"+55 11 90000-0001","verified_name":"Demo"}'
+READY = [
+    b'{"success":true,"result":["TESTE"]}',
+    b'{"success":true,"state":"CONNECTED"}',
+    b'{"success":true,"sessionInfo":{"wid":{"user":"5511900000001"}}}',
+]
+
+
+def test_each_route_has_its_provider() -> None:
+    channel = with_wwebjs("http://x")
+    assert isinstance(provider_for(channel, route="official"), CloudProvider)
+    assert isinstance(provider_for(channel, route="wwebjs"), WwebjsProvider)
+
+
+def test_the_route_baileys_uses_the_channel_itself_or_its_fallback_channel() -> None:
+    other = baileys("http://other", instance_name="other")
+    for channel in (other, official(fallback="baileys", fallback_channel=other)):
+        provider = provider_for(channel, route="baileys")
+        assert isinstance(provider, EvolutionProvider)
+        assert provider._instance == "other"
+
+
+def test_a_fallback_that_nobody_chose_refuses_to_send() -> None:
+    provider = provider_for(official(), route="baileys")
+    with pytest.raises(Rejected) as caught:
+        provider.send(text_message())
+    assert caught.value.code == "not_configured"
+    assert not provider.check().ok
+
+
+def test_a_route_that_does_not_exist_is_an_error_of_ours() -> None:
+    with pytest.raises(ValueError, match="no such route"):
+        provider_for(official(), route="pigeon")
+
+
+def graph(raw_server: Start) -> str:
+    return raw_server(lambda conn, n: respond(conn, NUMBER)).url
+
+
+def wwebjs(raw_server: Start, *, ready: bool = True) -> str:
+    answers = READY if ready else [b'{"success":true,"result":[]}']
+    return raw_server(lambda conn, n: respond(conn, answers[n - 1])).url
+
+
+@pytest.mark.django_db
+def test_both_sides_are_asked_and_the_result_is_kept(raw_server: Start) -> None:
+    channel = with_wwebjs(wwebjs(raw_server), graph_url=graph(raw_server))
+    channel.save()
+    with translation.override("en"):
+        found = run_test(channel)
+    assert [(label, report.ok) for label, report in found] == [
+        ("Official (Cloud API)", True),
+        ("Fallback: wwebjs-api", True),
+    ]
+    channel.refresh_from_db()
+    assert channel.health == Channel.Health.OK
+    with translation.override("en"):
+        assert in_words(channel.health_detail) == (
+            f"{in_english(found[0][1])} · The channel's phone number was filled in."
+        )
+    assert found[0][1].details["filled_in"] == channel.phone_number == "+5511900000001"
+    assert channel.health_changed_at is not None
+
+
+@pytest.mark.django_db
+def test_a_number_in_coexistence_sends_twenty_a_second_at_most(raw_server: Start) -> None:
+    both = NUMBER.replace(b"}", b',"is_on_biz_app":true}')
+    server = raw_server(lambda conn, n: respond(conn, both))
+    channel = official(server.url, messages_per_second=80)
+    channel.save()
+    assert channel.throughput == 80
+    run_test(channel)
+    channel.refresh_from_db()
+    assert (channel.coexistence, channel.throughput) == (True, 20)
+    channel.messages_per_second = 5
+    assert channel.throughput == 5
+
+
+@pytest.mark.django_db
+def test_a_number_of_which_meta_tells_nothing_is_neither_in_coexistence_nor_out_of_it(
+    raw_server: Start,
+) -> None:
+    answers = [NUMBER.replace(b"}", b',"is_on_biz_app":false}'), NUMBER]
+    server = raw_server(lambda conn, n: respond(conn, answers.pop(0)))
+    channel = official(server.url)
+    channel.save()
+    assert channel.coexistence is None
+    for expected in (False, None):
+        run_test(channel)
+        channel.refresh_from_db()
+        assert channel.coexistence is expected
+
+
+@pytest.mark.django_db
+def test_a_fallback_that_does_not_work_is_named_but_does_not_condemn_the_channel(
+    raw_server: Start,
+) -> None:
+    channel = with_wwebjs(wwebjs(raw_server, ready=False), graph_url=graph(raw_server))
+    channel.save()
+    with translation.override("en"):
+        found = run_test(channel)
+    channel.refresh_from_db()
+    assert not found[1][1].ok
+    assert channel.health == Channel.Health.OK
+    with translation.override("en"):
+        assert in_words(channel.health_detail).endswith(
+            " · Fallback: wwebjs-api: The session is not started; connect it."
+        )
+
+
+@pytest.mark.django_db
+def test_an_official_side_that_does_not_work_fails_the_channel(dead_url: str) -> None:
+    channel = official(dead_url)
+    channel.save()
+    with translation.override("en"):
+        ((_, report),) = run_test(channel)
+    channel.refresh_from_db()
+    assert not report.ok
+    assert (channel.health, channel.health_detail) == (
+        Channel.Health.FAILING,
+        "connection_refused",
+    )
+
+
+@pytest.mark.django_db
+def test_a_baileys_fallback_gets_its_own_health(raw_server: Start) -> None:
+    state = b'{"instance":{"instanceName":"oficina","state":"close"}}'
+    other = baileys(raw_server(lambda conn, n: respond(conn, state)).url)
+    other.save()
+    channel = official(graph(raw_server), fallback="baileys", fallback_channel=other)
+    channel.save()
+    found = run_test(channel)
+    assert [report.ok for _, report in found] == [True, False]
+    other.refresh_from_db()
+    channel.refresh_from_db()
+    assert (other.health, channel.health) == (Channel.Health.FAILING, Channel.Health.OK)
+
+
+@pytest.mark.django_db
+def test_a_baileys_channel_is_asked_for_itself(raw_server: Start) -> None:
+    state = b'{"instance":{"instanceName":"oficina","state":"open"}}'
+    channel = baileys(raw_server(lambda conn, n: respond(conn, state)).url)
+    channel.save()
+    with translation.override("en"):
+        ((label, report),) = run_test(channel)
+    channel.refresh_from_db()
+    assert (label, report.ok, channel.health) == ("Baileys (Evolution API)", True, "ok")

@@ -1,0 +1,301 @@
+"""Meta's webhook payloads, as recorded in its own samples, become neutral events."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from channels_app.providers.cloud import events as cloud_events
+from channels_app.providers.events import (
+    Failure,
+    MessageEvent,
+    Receipt,
+    ReceiptEvent,
+    UnreadableEvent,
+)
+from simulators.graph.app import make_wamid
+from tests import FIXTURES_DIR
+
+FIXTURES = FIXTURES_DIR / "cloud"
+NUMBER = "106540352242922"
+REFERENCE = "6f1c6f8e-0000-4000-8000-000000000001.1"
+WAMID = "wamid.HBgLMTY1MDU1NTEyMzQVAgARGBI4MkE2QkU4REUyN0VGNUM0QkIA"
+
+
+def recorded(name: str) -> Any:
+    return json.loads((FIXTURES / f"{name}.json").read_text())
+
+
+def read(name: str) -> list[Any]:
+    return list(cloud_events.read(recorded(name)))
+
+
+def test_a_text() -> None:
+    assert read("text") == [
+        MessageEvent(
+            channel_key=NUMBER,
+            provider_message_id="wamid.HBgLMTY1MDM4Nzk0MzkVAgASGBQzQUFERjg0NDEzNDdFODU3MUMxMAA=",
+            phone_number="+16505551234",
+            at=dt.datetime(2025, 6, 8, 20, 59, 43, tzinfo=dt.UTC),
+            type="text",
+            text="Does it come in another color?",
+            name="Sheena Nelson",
+        )
+    ]
+
+
+def test_statuses() -> None:
+    assert read("statuses") == [
+        ReceiptEvent(NUMBER, WAMID, receipt, REFERENCE)
+        for receipt in (Receipt.SENT, Receipt.DELIVERED, Receipt.READ)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("codes", "told"),
+    [
+        ([131047, 131050], "131050"),
+        ([131050, 131047], "131050"),
+        ([131026, 131049, 100], "131049"),
+        ([131026, 190], "190"),
+        ([130429, 131056], "131056"),
+        ([131026, 424242], "424242"),
+        # Of two that forbid as much the first; one without a code forbids nothing.
+        ([131047, 131026], "131047"),
+        ([None, 130429], "130429"),
+        ([None], ""),
+    ],
+)
+def test_of_several_reasons_the_one_that_forbids_most_is_told(
+    codes: list[int | None], told: str
+) -> None:
+    payload = recorded("failed")
+    [status] = payload["entry"][0]["changes"][0]["value"]["statuses"]
+    status["errors"] = [{} if code is None else {"code": code} for code in codes]
+    [event] = cloud_events.read(payload)
+    assert isinstance(event, ReceiptEvent)
+    assert event.failure is not None
+    assert event.failure.code == told
+
+
+def test_a_failure_carries_metas_code_and_words() -> None:
+    title = "This message was not delivered to maintain healthy ecosystem engagement."
+    details = (
+        "In order to maintain a healthy ecosystem engagement, the message failed to be delivered."
+    )
+    [event] = read("failed")
+    assert event == ReceiptEvent(
+        NUMBER, WAMID, Receipt.FAILED, REFERENCE, Failure("131049", title, details)
+    )
+
+
+def test_all_entries_changes_statuses_and_messages_of_a_batch_are_read() -> None:
+    events = read("batch")
+    assert [event.provider_message_id[-1] for event in events] == list("ABCDEF")
+    assert [event.channel_key for event in events] == [NUMBER] * 5 + ["200000000000000"]
+    # A voice message that was played was read.
+    assert events[2].receipt == Receipt.READ
+
+
+def test_an_echo_is_a_message_that_went_out() -> None:
+    [echo] = read("echoes")
+    assert isinstance(echo, MessageEvent)
+    assert (echo.outgoing, echo.phone_number) == (True, "+16505551234")
+    assert echo.text.startswith("Here's the info")
+
+
+def test_every_kind_of_message_has_its_words() -> None:
+    events = read("kinds")
+    assert [(event.type, event.text) for event in events] == [
+        ("image", "Praia"),
+        ("interactive", "Sim"),
+        ("button", "Quero"),
+        ("reaction", "😀"),
+        ("location", ""),
+        ("text", "sem telefone"),
+        ("unsupported", ""),
+    ]
+    assert events[4].content["name"] == "MASP"
+    assert events[1].reply_to == WAMID
+    assert {event.name for event in events} == {"Ana"}
+
+
+def test_the_cards_of_contacts_are_kept() -> None:
+    """contracts/cloud-api.md: `contacts` is the only object of a message that is a list."""
+    card = {"name": {"formatted_name": "João"}, "phones": [{"phone": "+55 11 98888-7777"}]}
+    message = {
+        "from": "16505551234",
+        "id": "wamid.X",
+        "timestamp": "1739321024",
+        "type": "contacts",
+    }
+    [event] = cloud_events.read(change(messages=[{**message, "contacts": [card, {"name": "?"}]}]))
+    assert isinstance(event, MessageEvent)
+    assert event.content == {"contacts": [card, {"name": "?"}]}
+    assert event.text == "João"
+
+
+def test_a_customer_may_have_no_phone_number() -> None:
+    event = read("kinds")[5]
+    assert (event.phone_number, event.user_id) == ("", "BR.1234")
+
+
+def test_what_is_not_known_is_counted_and_no_error() -> None:
+    events = read("other_fields")
+    assert [event.kind for event in events] == [
+        "field:account_update",
+        "field:message_template_status_update",
+        "field:phone_number_quality_update",
+        "status:warped",
+        "status:deleted",
+        "field:smb_app_state_sync",
+    ]
+    assert all(isinstance(event, UnreadableEvent) for event in events)
+
+
+def change(**value: Any) -> Any:
+    return {"entry": [{"changes": [{"field": "messages", "value": value}]}]}
+
+
+GOOD_MESSAGE = {"id": "wamid.1", "from": "5511999990000", "timestamp": "1749416383"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"id": ""},
+        {"id": 7},
+        {"id": "x" * 256},
+        {"id": None},
+        {"from": None},
+        {"from": ""},
+        {"from": "abc"},
+        {"from": "1" * 40},
+        {"timestamp": "soon"},
+        {"timestamp": None},
+        {"timestamp": "99999999999999999999"},
+        {"timestamp": "-99999999999"},
+        {"timestamp": float("inf")},
+        {"timestamp": "253402300799"},
+    ],
+)
+def test_a_message_without_what_it_needs_is_unreadable(message: dict[str, Any]) -> None:
+    [event] = cloud_events.read(change(messages=[{**GOOD_MESSAGE, **message}]))
+    assert isinstance(event, UnreadableEvent)
+
+
+@pytest.mark.parametrize("id_", ["", None, 7, "x" * 256])
+def test_a_status_without_an_id_is_unreadable(id_: Any) -> None:
+    [event] = cloud_events.read(change(statuses=[{"id": id_, "status": "sent"}]))
+    assert isinstance(event, UnreadableEvent)
+
+
+@pytest.mark.parametrize(
+    ("errors", "failure"),
+    [
+        (None, None),
+        ([], None),
+        (["x"], None),
+        ([{"code": 1, "message": "m"}], Failure("1", "m", "m")),
+        ([{"code": "131047", "title": "t", "error_data": []}], Failure("131047", "t", "")),
+        ([{}], Failure("", "", "")),
+    ],
+)
+def test_a_failure_is_read_as_far_as_it_is_told(errors: Any, failure: Failure | None) -> None:
+    [event] = cloud_events.read(
+        change(statuses=[{"id": "x", "status": "failed", "errors": errors}])
+    )
+    assert isinstance(event, ReceiptEvent)
+    assert event.failure == failure
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda children: (
+        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=8), children, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=40)
+@given(JSON)
+def test_nothing_is_raised_for_any_json(payload: Any) -> None:
+    assert list(cloud_events.read(payload)) == []
+
+
+KEYS = st.sampled_from(
+    ["id", "from", "to", "timestamp", "type", "text", "body", "status", "errors", "code", "context",
+     "error_data", "interactive", "profile", "wa_id", "user_id", "from_user_id", "caption"]
+)  # fmt: skip
+WORDS = st.sampled_from(["text", "interactive", "failed", "sent", "1749416383", "wamid.1", "5511"])
+ALMOST = st.recursive(
+    st.none() | st.integers() | st.floats() | st.text(max_size=3) | WORDS,
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(KEYS, children, max_size=8),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=40)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "metadata": ALMOST,
+            "contacts": ALMOST | st.lists(ALMOST),
+            "statuses": ALMOST | st.lists(ALMOST),
+            "messages": ALMOST | st.lists(ALMOST),
+            "message_echoes": ALMOST | st.lists(ALMOST),
+        },
+    ),
+    st.sampled_from(["messages", "smb_message_echoes"]),
+)
+def test_nothing_is_raised_for_any_json_in_the_places_that_are_read(
+    value: dict[str, Any], field: str
+) -> None:
+    payload = {"entry": [{"changes": [{"field": field, "value": value}]}]}
+    for event in cloud_events.read(payload):
+        assert isinstance(event, ReceiptEvent | MessageEvent | UnreadableEvent)
+
+
+# -- the id inside of an id ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wamid", "key"),
+    [
+        ("wamid.HBgLMTY0NjcwNDM1OTUVAgARGBIyNDlBOEI5QUQ4NDc0N0FCNjMA", "249A8B9AD84747AB63"),
+        (
+            "wamid.HBgLMTY1MDM4Nzk0MzkVAgASGBQzQUFERjg0NDEzNDdFODU3MUMxMAA=",
+            "3AADF8441347E8571C10",
+        ),
+        ("wamid.HBgLMTY1MDM4Nzk0MzkVAgARGBI0QUQ2MjA4NEYyRkExNjMyREUA", "4AD62084F2FA1632DE"),
+        ("HBgLMTY1MDM4Nzk0MzkVAgARGBI0QUQ2MjA4NEYyRkExNjMyREUA", "4AD62084F2FA1632DE"),
+        ("wamid.HBgLMTY1MDM4Nzk0MzkVAgARGBI0QUQ2", None),
+        ("wamid.HBgLMTY", None),
+        ("wamid.", None),
+        ("wamid.!!!", None),
+        ("wamid.é", None),
+        ("", None),
+    ],
+)
+def test_the_web_id_inside_of_a_wamid(wamid: str, key: str | None) -> None:
+    assert cloud_events.web_message_id(wamid) == key
+
+
+@settings(max_examples=40)
+@given(st.from_regex(r"[0-9A-Z]{1,40}", fullmatch=True), st.from_regex(r"\d{5,15}", fullmatch=True))
+def test_every_web_id_is_found_again(key: str, remote: str) -> None:
+    assert cloud_events.web_message_id(make_wamid(remote, key)) == key
+
+
+@settings(max_examples=40)
+@given(st.text() | st.binary().map(lambda raw: "wamid." + raw.hex()))
+def test_an_id_that_cannot_be_read_is_no_error(wamid: str) -> None:
+    found = cloud_events.web_message_id(wamid)
+    assert found is None or found.isascii()

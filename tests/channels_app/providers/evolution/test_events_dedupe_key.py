@@ -1,0 +1,182 @@
+"""One key for one event, however it arrives; never one key for two."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from channels_app.providers.evolution import events as evolution_events
+from tests.channels_app.providers.evolution import recordings
+from tests.channels_app.providers.evolution.bodies import ANA, LID, body, key, upsert
+
+SAMPLES = recordings.samples()
+HELLO = {"conversation": "oi"}
+
+
+def same(*payloads: Any) -> bool:
+    return len({evolution_events.dedupe_key(payload) for payload in payloads}) == 1
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_webhook_retry_and_socket_give_the_same_key(name: str) -> None:
+    webhook = copy.deepcopy(SAMPLES[name])
+    # The order of names is not part of JSON, and each way writes its own.
+    by_socket = dict(reversed([item for item in webhook.items() if item[0] != "destination"]))
+    hidden = {**webhook, "apikey": None, "sender": None, "server_url": "http://other"}
+    assert same(webhook, json.loads(json.dumps(webhook)), by_socket, hidden)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "baileys/connection.update:open",
+        "baileys/contacts.upsert",
+        "baileys/messages.upsert:conversation",
+        "baileys/call",
+    ],
+)
+def test_an_event_that_was_recorded_both_ways_has_one_key(name: str) -> None:
+    webhook, by_socket = SAMPLES[f"{name}/webhook"], SAMPLES[f"{name}/socket.io"]
+    assert "destination" in webhook
+    assert "destination" not in by_socket
+    assert same(webhook, by_socket)
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_recorded_events_have_keys_of_their_own(older: bool) -> None:
+    keys: dict[str, set[str]] = {}
+    for name, payload in SAMPLES.items():
+        # Both versions were given the same messages, so their ids are equal.
+        if name.startswith("2.3.6") == older:
+            keys.setdefault(evolution_events.dedupe_key(payload), set()).add(
+                json.dumps(_said(payload))
+            )
+    assert [said for said in keys.values() if len(said) > 1] == []
+
+
+def _said(payload: dict[str, Any]) -> list[dict[str, Any]]:
+    return [recordings.as_json(event) for event in evolution_events.read(payload)]
+
+
+def test_the_key_fits_and_is_plain() -> None:
+    for payload in (
+        *SAMPLES.values(),
+        upsert(HELLO, key=key(id="x" * 5000)),
+        body("x\x00y" * 100, None),
+        None,
+    ):
+        found = evolution_events.dedupe_key(payload)
+        assert len(found) <= 100
+        assert found.isascii()
+        assert found.isprintable()
+
+
+def test_the_file_that_only_some_deliveries_carry_does_not_count() -> None:
+    for whose in (key(), {}):
+        plain = upsert({"imageMessage": {}}, key=whose)
+        assert same(plain, upsert({"imageMessage": {}, "base64": "AAAA"}, key=whose))
+
+
+def test_a_message_given_twice_by_whatsapp_is_one() -> None:
+    assert same(upsert(HELLO), upsert(HELLO) | {"date_time": "2026-11-21T20:00:09.000Z"})
+
+
+def test_a_lid_and_its_number_are_one_chat() -> None:
+    # Evolution stores the record before it replaces the LID, and emits it after.
+    assert same(
+        upsert(HELLO),
+        upsert(HELLO, key=key(remoteJid=LID, remoteJidAlt=ANA)),
+        upsert(HELLO, key=key(remoteJid=ANA, remoteJidAlt=LID)),
+    )
+    assert not same(upsert(HELLO), upsert(HELLO, key=key(remoteJid=LID)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"id": "3A02"},
+        {"fromMe": True},
+        {"remoteJid": "5511977776666@s.whatsapp.net"},
+        {"remoteJid": "120363025246125486@g.us"},
+    ],
+)
+def test_messages_that_differ_in_chat_id_or_side_are_two(other: dict[str, Any]) -> None:
+    assert not same(upsert(HELLO), upsert(HELLO, key=key(**other)))
+
+
+def test_messages_of_two_instances_are_two() -> None:
+    assert not same(upsert(HELLO), upsert(HELLO) | {"instance": "other"})
+
+
+def test_messages_without_an_id_are_told_apart_by_content_and_time() -> None:
+    first, second = (upsert({"conversation": text}, key={}) for text in ("a", "b"))
+    assert not same(first, second)
+    assert not same(first, first | {"date_time": "2026-11-21T20:00:09.000Z"})
+
+
+def test_sent_and_seen_are_two_events_that_lead_to_one_message() -> None:
+    seen = upsert(HELLO, key=key(fromMe=True))
+    sent = seen | {"event": "send.message"}
+    assert not same(seen, sent)
+    assert list(evolution_events.read(seen)) == list(evolution_events.read(sent))
+
+
+def update(**data: Any) -> dict[str, Any]:
+    return body("messages.update", {"keyId": "3EB0", "status": "SERVER_ACK", **data})
+
+
+def test_a_status_is_known_by_the_message_and_its_word() -> None:
+    later = {"date_time": "2026-11-21T20:00:09.000Z"}
+    assert same(update(), update(messageId="cmwr0", remoteJid=ANA, fromMe=True), update() | later)
+    assert not same(update(), update(status="READ"))
+    assert not same(update(), update(keyId="3EB1"))
+    assert not same(update(), update() | {"instance": "other"})
+
+
+def test_updates_whose_status_is_made_up_are_told_apart_by_what_they_bring() -> None:
+    edits = [{"editedMessage": {"message": {"conversation": text}}} for text in ("a", "b")]
+    votes = [[{"name": "a", "voters": voters}] for voters in ([], [ANA])]
+    told = [
+        update(),
+        *(update(message=edit) for edit in edits),
+        *(update(pollUpdates=vote) for vote in votes),
+    ]
+    assert len({evolution_events.dedupe_key(payload) for payload in told}) == len(told)
+    assert same(update(), update(message=None, pollUpdates=None))
+
+
+@pytest.mark.parametrize("event", ["messages.edited", "send.message.update"])
+def test_two_edits_of_one_message_are_two_events(event: str) -> None:
+    def edit(text: str, at: str) -> dict[str, Any]:
+        edited = {"conversation": text}
+        data = {"key": key(), "type": 14, "editedMessage": edited, "timestampMs": at}
+        return body(event, data)
+
+    first = edit("a", "1795300000000")
+    assert same(first, edit("a", "1795300000000"))
+    assert not same(first, edit("b", "1795300000000"))
+    assert not same(first, edit("a", "1795300005000"))
+
+
+def test_an_edit_and_a_deletion_of_one_message_are_two_events() -> None:
+    edit = {"key": key(), "type": "MESSAGE_EDIT", "editedMessage": HELLO}
+    revoke = {"key": key(), "type": "REVOKE"}
+    assert not same(body("messages.edited", edit), body("messages.edited", revoke))
+
+
+@pytest.mark.parametrize(
+    ("event", "data"),
+    [
+        ("connection.update", {"instance": "shop", "state": "open", "statusReason": 200}),
+        ("logout.instance", None),
+        ("contacts.update", {"remoteJid": ANA, "pushName": "Ana"}),
+        ("call", {"id": "C1", "status": "offer"}),
+    ],
+)
+def test_what_happens_again_later_is_another_event(event: str, data: Any) -> None:
+    first = body(event, data)
+    assert same(first, dict(first))
+    assert not same(first, first | {"date_time": "2026-11-21T20:00:00.001Z"})

@@ -1,0 +1,273 @@
+"""Receipts, edits, deletions, the session, its QR code, contacts and calls."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from channels_app.providers.events import (
+    CallEvent,
+    CallStatus,
+    ConnectionEvent,
+    ContactEvent,
+    EditEvent,
+    QrEvent,
+    Receipt,
+    ReceiptEvent,
+    RevokeEvent,
+    UnreadableEvent,
+)
+from channels_app.providers.evolution import events as evolution_events
+from channels_app.providers.redaction import digest_of
+from tests.channels_app.providers.evolution.bodies import ANA, LID, body, key, read_one
+
+GROUP = "120363025246125486@g.us"
+
+
+def update(status: Any, **more: Any) -> dict[str, Any]:
+    data = {"keyId": "3EB0", "messageId": "cmwr0", "remoteJid": ANA, "status": status, **more}
+    return body("messages.update", data)
+
+
+@pytest.mark.parametrize(
+    ("status", "receipt"),
+    [
+        ("SERVER_ACK", Receipt.SENT),
+        ("DELIVERY_ACK", Receipt.DELIVERED),
+        ("READ", Receipt.READ),
+        ("PLAYED", Receipt.READ),
+        ("SENT", Receipt.SENT),
+        ("DELIVERED", Receipt.DELIVERED),
+    ],
+)
+@pytest.mark.parametrize("from_me", [True, False])
+def test_a_status_is_a_receipt_whoever_is_said_to_have_sent_it(
+    status: str, receipt: Receipt, from_me: bool
+) -> None:
+    event = read_one(update(status, fromMe=from_me))
+    assert event == ReceiptEvent("shop", "3EB0", receipt)
+
+
+@pytest.mark.parametrize("status", ["ERROR", "FAILED"])
+def test_a_failure_has_no_reason_but_a_name(status: str) -> None:
+    event = read_one(update(status))
+    assert isinstance(event, ReceiptEvent)
+    assert event.receipt == Receipt.FAILED
+    assert event.failure is not None
+    assert (event.failure.code, event.failure.detail) == ("error", status)
+
+
+@pytest.mark.parametrize("status", ["PENDING", "DELETED", "EDITED", "", None, 3])
+def test_another_status_says_nothing_and_deletes_nothing(status: Any) -> None:
+    # 2.3.6 says DELETED of every update without a status, so of edits too.
+    assert isinstance(read_one(update(status)), UnreadableEvent)
+
+
+def test_a_receipt_of_a_group_is_not_served() -> None:
+    assert read_one(update("READ", remoteJid=GROUP)) == UnreadableEvent("shop", "group")
+
+
+def test_an_update_with_a_new_text_is_an_edit_and_no_receipt() -> None:
+    message = {"editedMessage": {"message": {"conversation": "novo"}}}
+    assert read_one(update("SERVER_ACK", message=message)) == EditEvent("shop", "3EB0", "novo")
+
+
+@pytest.mark.parametrize("event", ["messages.edited", "send.message.update"])
+@pytest.mark.parametrize("type_", ["MESSAGE_EDIT", 14])
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"conversation": "novo"},
+        {"extendedTextMessage": {"text": "novo"}},
+        {"imageMessage": {"caption": "novo"}},
+        {"documentWithCaptionMessage": {"message": {"documentMessage": {"caption": "novo"}}}},
+    ],
+)
+def test_an_edit_brings_the_new_text(event: str, type_: Any, edited: dict[str, Any]) -> None:
+    data = {"key": key(), "type": type_, "editedMessage": edited, "timestampMs": 1795300000000}
+    at = dt.datetime(2026, 11, 21, 22, 26, 40, tzinfo=dt.UTC)
+    assert read_one(body(event, data)) == EditEvent("shop", "3A01", "novo", at)
+
+
+def test_an_edit_that_took_the_caption_away_is_one() -> None:
+    data = {"key": key(), "type": "MESSAGE_EDIT", "editedMessage": {"imageMessage": {"url": "x"}}}
+    assert read_one(body("messages.edited", data)) == EditEvent("shop", "3A01", "")
+
+
+@pytest.mark.parametrize("type_", ["REVOKE", 0])
+def test_a_deletion_by_the_customer_is_told_as_an_edit(type_: Any) -> None:
+    payload = body("messages.edited", {"key": key(), "type": type_})
+    assert read_one(payload) == RevokeEvent("shop", "3A01")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"key": key(), "type": "EPHEMERAL_SETTING"},
+        {"key": key(), "type": False},
+        {"key": key()},
+        {"type": "REVOKE"},
+        {"key": key(), "type": "MESSAGE_EDIT", "editedMessage": None},
+        {"key": key(remoteJid=GROUP), "type": "REVOKE"},
+        None,
+    ],
+)
+def test_other_protocol_messages_change_nothing(data: Any) -> None:
+    assert isinstance(read_one(body("messages.edited", data)), UnreadableEvent)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"remoteJid": ANA, "id": "3A01", "fromMe": True, "status": "DELETED"},
+        {"remoteJid": ANA, "id": "3A01", "fromMe": True},
+        {"id": "cmwr0", "key": key(deleted=True), "status": "DELETED"},
+    ],
+)
+def test_a_deletion_names_the_whatsapp_id_in_both_shapes(data: dict[str, Any]) -> None:
+    assert read_one(body("messages.delete", data)) == RevokeEvent("shop", "3A01")
+
+
+@pytest.mark.parametrize("data", [None, {}, {"id": "3A01", "remoteJid": GROUP}])
+def test_a_deletion_of_nothing_of_ours_is_unreadable(data: Any) -> None:
+    assert isinstance(read_one(body("messages.delete", data)), UnreadableEvent)
+
+
+@pytest.mark.parametrize(
+    ("event", "data", "expected"),
+    [
+        (
+            "connection.update",
+            {"state": "open", "statusReason": 200, "wuid": "5511900000777:3@s.whatsapp.net"},
+            ConnectionEvent("shop", "open", "200", "+5511900000777"),
+        ),
+        (
+            "connection.update",
+            {"state": "refused", "statusReason": 500},
+            ConnectionEvent("shop", "refused", "500"),
+        ),
+        ("connection.update", {"state": "connecting"}, ConnectionEvent("shop", "connecting")),
+        ("connection.update", {"state": "asleep"}, UnreadableEvent("shop", "connection:asleep")),
+        (
+            "status.instance",
+            {"status": "closed", "disconnectionReasonCode": 401},
+            ConnectionEvent("shop", "close", "401"),
+        ),
+        ("status.instance", {}, UnreadableEvent("shop", "event:status.instance")),
+        ("logout.instance", None, ConnectionEvent("shop", "close", "logout")),
+        ("remove.instance", None, ConnectionEvent("shop", "close", "removed")),
+    ],
+)
+def test_the_state_of_the_session(event: str, data: Any, expected: Any) -> None:
+    assert read_one(body(event, data)) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"qrcode": {"code": "2@x", "pairingCode": None}}, QrEvent("shop", digest_of("2@x"))),
+        (
+            {"qrcode": {"code": "2@x", "pairingCode": "ABCD1234"}},
+            QrEvent("shop", digest_of("2@x")),
+        ),
+        (
+            {"qrcode": {"code": f"sha256:{digest_of('2@x')}", "pairingCode": "withheld"}},
+            QrEvent("shop", digest_of("2@x")),
+        ),
+        (
+            {"message": "QR code limit reached, please login again", "statusCode": 500},
+            QrEvent("shop", ""),
+        ),
+        ({"qrcode": {"count": 0}}, UnreadableEvent("shop", "event:qrcode.updated")),
+        (None, UnreadableEvent("shop", "event:qrcode.updated")),
+    ],
+)
+def test_the_code_to_link_with_and_its_end(data: Any, expected: Any) -> None:
+    assert read_one(body("qrcode.updated", data)) == expected
+
+
+@pytest.mark.parametrize("event", ["contacts.set", "contacts.upsert", "contacts.update"])
+def test_contacts_come_alone_or_in_numbers(event: str) -> None:
+    ana = {"remoteJid": ANA, "pushName": "Ana"}
+    nameless = [
+        {"remoteJid": ANA},
+        {"remoteJid": ANA, "pushName": "5511988887777"},
+        {"remoteJid": GROUP, "pushName": "Ana"},
+        {"remoteJid": LID, "pushName": "Ana"},
+        {"pushName": "Ana"},
+        None,
+    ]
+    expected = [ContactEvent("shop", "+5511988887777", "Ana")]
+    assert list(evolution_events.read(body(event, ana))) == expected
+    assert list(evolution_events.read(body(event, [*nameless, ana]))) == expected
+    assert list(evolution_events.read(body(event, None))) == []
+
+
+def call(**more: Any) -> dict[str, Any]:
+    data = {
+        "chatId": ANA,
+        "from": ANA,
+        "id": "C1",
+        "date": "2026-11-21T22:00:00.000Z",
+        "status": "timeout",
+        "isVideo": True,
+        **more,
+    }
+    return body("call", data)
+
+
+def test_a_call_tells_who_when_and_how_it_stands() -> None:
+    at = dt.datetime(2026, 11, 21, 22, tzinfo=dt.UTC)
+    expected = CallEvent("shop", "C1", "+5511988887777", CallStatus.MISSED, at, video=True)
+    assert read_one(call()) == expected
+    assert read_one(call(**{"from": LID})) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("offer", CallStatus.RINGING),
+        ("ringing", CallStatus.RINGING),
+        ("accept", CallStatus.ACCEPTED),
+        ("reject", CallStatus.REJECTED),
+        ("timeout", CallStatus.MISSED),
+        ("terminate", CallStatus.ENDED),
+        ("a-word-to-come", CallStatus.RINGING),
+    ],
+)
+def test_each_word_of_a_calls_life_is_known(word: str, status: CallStatus) -> None:
+    event = read_one(call(status=word))
+    assert isinstance(event, CallEvent)
+    assert event.status == status
+
+
+def test_a_caller_may_be_known_by_an_id_only() -> None:
+    event = read_one(call(**{"from": LID, "chatId": LID}))
+    assert isinstance(event, CallEvent)
+    assert (event.phone_number, event.user_id) == ("", LID)
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday", "2026-11-21T22:00:00", 5])
+def test_a_call_without_a_true_time_is_one(date: Any) -> None:
+    event = read_one(call(date=date))
+    assert isinstance(event, CallEvent)
+    assert event.at is None
+
+
+def test_a_groups_call_and_the_raw_node_are_not_read() -> None:
+    assert read_one(call(isGroup=True)) == UnreadableEvent("shop", "group")
+    assert read_one(call(chatId=GROUP)) == UnreadableEvent("shop", "group")
+    raw = body("call", {"event": "CB:call", "packet": {"tag": "call"}})
+    assert read_one(raw) == UnreadableEvent("shop", "call:CB:call")
+
+
+@pytest.mark.parametrize("event", ["chats.set", "presence.update", "labels.edit", "new.event", ""])
+def test_what_is_not_known_is_counted(event: str) -> None:
+    assert read_one(body(event, [{"x": 1}])) == UnreadableEvent("shop", f"event:{event}")
+
+
+@pytest.mark.parametrize("payload", [None, [], "x", 5, {}])
+def test_what_is_no_event_is_counted(payload: Any) -> None:
+    assert read_one(payload) == UnreadableEvent("", "event:")

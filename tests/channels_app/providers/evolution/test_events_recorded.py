@@ -1,0 +1,31 @@
+"""Every event that a real Evolution sent, read: one line each in `expected.json`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from channels_app.providers.evolution import events as evolution_events
+from tests.channels_app.providers.evolution import recordings
+
+SAMPLES = recordings.samples()
+EXPECTED: dict[str, Any] = json.loads(recordings.EXPECTED.read_text())
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_recorded_event_says_what_is_expected(name: str) -> None:
+    assert [
+        recordings.as_json(event) for event in evolution_events.read(SAMPLES[name])
+    ] == EXPECTED[name]
+
+
+def test_nothing_is_expected_of_an_event_that_is_not_there() -> None:
+    assert list(EXPECTED) == list(SAMPLES)
+
+
+def test_no_byte_array_is_kept() -> None:
+    told = json.dumps(EXPECTED)
+    for bytes_ in ("mediaKey", "jpegThumbnail", "fileSha256", "base64", "iVBORw0KGgo", "VCARD"):
+        assert bytes_ not in told

@@ -1,0 +1,132 @@
+"""Tokens and codes that link a phone are not kept with the events that bring them."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.db import connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels_app.models import Channel
+from channels_app.providers import redaction
+from channels_app.providers.evolution import events as evolution_events
+from messaging.inbound import journal
+from messaging.inbound.authentication import Received
+from messaging.models import InboundEvent
+from tests.channels_app.providers.evolution.recordings import samples
+from tests.messaging.support import post
+
+SECRETS = ("EAAG-of-the-business", "2@secret,noise,identity,adv", "ABCD1234", "data:image/png")
+QR = {"code": SECRETS[1], "pairingCode": SECRETS[2], "base64": SECRETS[3]}
+UPDATED: dict[str, Any] = {
+    "event": "qrcode.updated",
+    "instance": "shop",
+    "data": {"qrcode": {"instance": "shop", **QR}},
+    "apikey": SECRETS[0],
+}
+CODES = (
+    {"dataType": "qr", "data": {"qr": SECRETS[1]}, "sessionId": "shop"},
+    {"dataType": "code", "data": {"code": SECRETS[2]}, "sessionId": "shop"},
+)
+
+
+def secrets_in(*values: Any) -> list[str]:
+    text = json.dumps(values)
+    return [secret for secret in SECRETS if secret in text]
+
+
+def test_a_token_and_a_code_are_withheld_and_all_else_stays() -> None:
+    before = copy.deepcopy(UPDATED)
+    kept = redaction.from_evolution(UPDATED)
+    assert secrets_in(kept, redaction.from_evolution({**UPDATED, "data": [UPDATED["data"]]})) == []
+    assert (kept["event"], kept["data"]["qrcode"]["instance"]) == ("qrcode.updated", "shop")
+    assert before == UPDATED
+    assert [redaction.from_wwebjs(code)["sessionId"] for code in CODES] == ["shop", "shop"]
+    assert secrets_in(*map(redaction.from_wwebjs, CODES)) == []
+
+
+def test_what_came_without_a_token_or_code_is_kept_as_it_came() -> None:
+    for payload in (
+        {"event": "call", "data": None, "apikey": None},
+        {"event": "qrcode.updated", "data": {"statusCode": 500}},
+        {"event": "qrcode.updated", "data": {"qrcode": {"pairingCode": None}}},
+    ):
+        assert redaction.from_evolution(payload) == payload
+    message = {"dataType": "message", "data": {"code": "x", "qr": "y"}}
+    assert redaction.from_wwebjs(message) == message
+
+
+@pytest.mark.parametrize("name", samples())
+def test_a_recorded_event_reads_alike_without_them(name: str) -> None:
+    payload = samples()[name]
+    kept = redaction.from_evolution(payload)
+    assert list(evolution_events.read(kept)) == list(evolution_events.read(payload))
+    assert kept.get("apikey") in (None, "withheld")
+    assert redaction.from_evolution(kept) == kept
+
+
+anything = st.recursive(
+    st.none() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["apikey", "data", "qrcode", "code", "qr", "dataType"]), inner
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(payload=anything)
+def test_no_json_raises_and_doing_it_again_changes_nothing(payload: Any) -> None:
+    for strip in (redaction.from_evolution, redaction.from_wwebjs):
+        assert strip(strip(payload)) == strip(payload)
+
+
+@pytest.mark.django_db
+def test_the_journal_keeps_none_of_them_and_meta_tells_none(channel: Channel) -> None:
+    journal.store(source="evolution", source_key="1", dedupe_key="a", payload=UPDATED)
+    for code in CODES:
+        journal.store(source="wwebjs", source_key="1", dedupe_key=str(code), payload=code)
+    signed = {"object": "whatsapp_business_account", "entry": [], "apikey": "a word of Meta's"}
+    assert post(signed) == Received.STORED
+    assert secrets_in(*InboundEvent.objects.values_list("payload", flat=True)) == []
+    assert InboundEvent.objects.get(source="cloud").payload == signed
+
+
+@pytest.mark.django_db
+def test_what_was_stored_before_is_cleaned_in_small_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    migration = importlib.import_module("messaging.migrations.0012_withheld")
+    monkeypatch.setattr(migration, "STEP", 2)
+    plain = {"event": "call", "apikey": None, "data": {"a": 1}}
+    odd = [["apikey"], "text", {"apikey": ["x"]}, {"event": "call", "data": {"qrcode": 1}}]
+    cloud = {"object": "x", "apikey": "a word of Meta's"}
+    for source, payload in (
+        ("evolution", UPDATED),
+        ("evolution", plain),
+        ("evolution", {**UPDATED, "data": [UPDATED["data"], None]}),
+        *(("evolution", payload) for payload in odd),
+        *(("wwebjs", code) for code in CODES),
+        ("cloud", cloud),
+    ):
+        InboundEvent.objects.create(
+            source=source, source_key="1", dedupe_key=f"{InboundEvent.objects.count()}",
+            payload=payload,
+        )  # fmt: skip
+    before = list(InboundEvent.objects.order_by("id").values_list("payload", flat=True))
+    for _ in range(2):
+        with connection.schema_editor() as editor:
+            migration.clean(apps, editor)
+        kept = list(InboundEvent.objects.order_by("id").values_list("payload", flat=True))
+        assert secrets_in(*kept) == []
+        wanted = [redaction.from_evolution(payload) for payload in before[:-3]]
+        wanted += [redaction.from_wwebjs(payload) for payload in before[-3:-1]]
+        assert kept == [*wanted, cloud]

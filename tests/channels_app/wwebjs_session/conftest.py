@@ -1,0 +1,218 @@
+"""A wwebjs-api whose sessions a test steers, a channel attached to it, and recorded answers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import requests
+from aiohttp import web
+from django.utils import timezone, translation
+from time_machine import TimeMachineFixture
+
+from channels_app.connections import wwebjs_session
+from channels_app.models import Channel, WwebjsSession
+from simulators.base import run_in_thread
+from simulators.wwebjs.app import WwebjsSettings, WwebjsSimulator
+from tests.conftest import WWEBJS_KEY, WWEBJS_SESSION
+from tests.simulators.recorded import Exchange
+
+
+@pytest.fixture(autouse=True)
+def in_english() -> Iterator[None]:
+    with translation.override("en"):
+        yield
+
+
+@pytest.fixture
+def later(time_machine: TimeMachineFixture) -> Callable[[float], None]:
+    """Let so many seconds pass; the clock goes on from there."""
+
+    def travel(seconds: float) -> None:
+        time_machine.move_to(timezone.now() + dt.timedelta(seconds=seconds), tick=True)
+
+    return travel
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes run in the test's own thread, inside of its transaction."""
+
+    def for_each(function: Callable[[int], None], ids: list[int]) -> None:
+        for channel_id in ids:
+            function(channel_id)
+
+    monkeypatch.setattr(wwebjs_session, "_for_each", for_each)
+
+
+@dataclass
+class Server:
+    """The simulated server; nothing of it takes time unless a test says so."""
+
+    url: str
+    simulator: WwebjsSimulator
+
+    @property
+    def settings(self) -> WwebjsSettings:
+        return self.simulator.settings
+
+    def steer(self, action: str) -> None:
+        answer = requests.post(
+            f"{self.url}/_control/sessions/{WWEBJS_SESSION}", json={"action": action}, timeout=5
+        )
+        assert answer.ok, answer.text
+
+    def paths(self) -> list[str]:
+        """The routes that were asked, without the session's name."""
+        return [
+            str(request["path"]).removesuffix(f"/{WWEBJS_SESSION}")
+            for request in list(self.simulator.requests)
+        ]
+
+    def forget(self) -> None:
+        """Forget what was asked so far."""
+        self.simulator.requests.clear()
+
+    @property
+    def known(self) -> list[str]:
+        return list(self.simulator.browsers.sessions)
+
+    @property
+    def paired(self) -> bool:
+        return WWEBJS_SESSION in self.simulator.browsers.paired
+
+
+@pytest.fixture
+def server(servers: ExitStack) -> Server:
+    simulator = WwebjsSimulator(
+        WwebjsSettings(
+            api_key=WWEBJS_KEY,
+            start_seconds=0.0,
+            blank_seconds=0.0,
+            pairing_seconds=0.0,
+            sync_seconds=0.0,
+            qr_seconds=60.0,
+            send_seconds=0.0,
+            ack_delay=0.0,
+            protocol_timeout=0.2,
+            late_delivery_seconds=0.0,
+        )
+    )
+    running = servers.enter_context(run_in_thread(simulator.application()))
+    return Server(running.url, simulator)
+
+
+@pytest.fixture
+def attached(make_channel: Callable[..., Channel], server: Server) -> Channel:
+    """An official channel whose fallback is the server's session, which nobody started."""
+    return make_channel(
+        fallback="wwebjs",
+        wwebjs_url=server.url,
+        wwebjs_api_key=WWEBJS_KEY,
+        wwebjs_session_id=WWEBJS_SESSION,
+    )
+
+
+@pytest.fixture
+def ready(attached: Channel, server: Server) -> Channel:
+    """The same, linked and seen to be ready."""
+    server.steer("make_ready")
+    assert wwebjs_session.state(attached).state == "ready"
+    server.forget()
+    return attached
+
+
+@dataclass
+class Replay:
+    """Answers each route with a recorded exchange; the name of the session is not looked at."""
+
+    url: str = ""
+    answers: dict[str, Exchange] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    def application(self) -> web.Application:
+        async def answer(request: web.Request) -> web.Response:
+            route = request.path.rpartition("/")[0]
+            self.asked.append(route)
+            found = self.answers[route]
+            return web.Response(
+                status=found.status, body=found.body.encode(), content_type=found.content_type
+            )
+
+        app = web.Application()
+        app.router.add_route("*", "/{tail:.*}", answer)
+        return app
+
+    def plays(self, **names: str) -> Channel:
+        """Answer with these recordings; returns a channel that is not stored."""
+        routes = {
+            "status": "/session/status",
+            "info": "/client/getClassInfo",
+            "qr": "/session/qr",
+            "start": "/session/start",
+            "stop": "/session/stop",
+            "terminate": "/session/terminate",
+            "pairing": "/session/requestPairingCode",
+        }
+        self.answers = {routes[route]: Exchange.read(name) for route, name in names.items()}
+        return Channel(
+            fallback="wwebjs",
+            wwebjs_url=self.url,
+            wwebjs_api_key="suaapikey",
+            wwebjs_session_id="TESTE",
+        )
+
+
+@pytest.fixture
+def replay(servers: ExitStack) -> Replay:
+    replay = Replay()
+    replay.url = servers.enter_context(run_in_thread(replay.application())).url
+    return replay
+
+
+def run_starts() -> int:
+    """Do what the jobs that start sessions would do. Returns how many there were."""
+    from procrastinate.contrib.django.models import ProcrastinateJob
+
+    waiting = ProcrastinateJob.objects.filter(
+        task_name="channels_app.begin_session", status="todo"
+    ).order_by("id")
+    orders = [dict(job.args) for job in waiting]
+    with _connection() as cursor:
+        cursor.execute(
+            "DELETE FROM procrastinate_jobs WHERE task_name = 'channels_app.begin_session'"
+        )
+    for order in orders:
+        wwebjs_session.begin(order["channel_id"], restart=order["restart"])
+    return len(orders)
+
+
+def jobs(task: str) -> list[dict[str, Any]]:
+    """The arguments of the waiting jobs of one task."""
+    from procrastinate.contrib.django.models import ProcrastinateJob
+
+    found = ProcrastinateJob.objects.filter(task_name=f"channels_app.{task}", status="todo")
+    return [dict(job.args) for job in found.order_by("id")]
+
+
+def _connection() -> Any:
+    from django.db import connection
+
+    return connection.cursor()
+
+
+def care_of(channel: Channel) -> WwebjsSession:
+    return WwebjsSession.objects.get(channel=channel)
+
+
+def until(channel: Channel, state: str, seconds: float = 5.0) -> wwebjs_session.SessionState:
+    """Ask until the session is in this state."""
+    deadline = time.monotonic() + seconds
+    while (found := wwebjs_session.state(channel)).state != state:
+        assert time.monotonic() < deadline, found
+    return found

@@ -1,0 +1,536 @@
+"""Probes, cures, incidents and alerts: the fallback is kept healthy before it is needed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from aiohttp import web
+from django.core import mail
+from django.db import connection
+from django.utils import timezone
+
+from channels_app import tasks
+from channels_app.connections import circuit_breaker, wwebjs_session
+from channels_app.connections.states import Told
+from channels_app.incidents import incidents
+from channels_app.models import Channel, Incident, WwebjsSession
+from channels_app.signals import session_changed
+from simulators.base import run_in_thread
+from tests.channels_app.wwebjs_session.conftest import Server, care_of, jobs, run_starts, until
+from tests.conftest import WWEBJS_KEY
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("inline")]
+Later = Callable[[float], None]
+
+
+@pytest.fixture
+def pushes() -> Iterator[list[int]]:
+    """The channels that open pages are told of."""
+    told: list[int] = []
+
+    def receive(channel: Channel, **kwargs: Any) -> None:
+        told.append(channel.pk)
+
+    session_changed.connect(receive)
+    yield told
+    session_changed.disconnect(receive)
+
+
+def due_in(channel: Channel) -> float:
+    probe_at = care_of(channel).probe_at
+    assert probe_at is not None
+    return (probe_at - timezone.now()).total_seconds()
+
+
+def incident(channel: Channel) -> Incident:
+    return channel.incidents.get()
+
+
+# -- probes ---------------------------------------------------------------------------------------
+
+
+def test_a_ready_session_is_asked_about_once_a_minute(ready: Channel, server: Server) -> None:
+    wwebjs_session.probe_due()
+    assert server.paths() == []
+    assert 45 < due_in(ready) < 75
+
+
+def test_a_session_that_is_due_is_asked_once(ready: Channel, server: Server, later: Later) -> None:
+    later(80)
+    wwebjs_session.probe_due()
+    wwebjs_session.probe_due()
+    assert server.paths() == ["/session/status", "/client/getClassInfo"]
+    ready.refresh_from_db()
+    assert ready.wwebjs_checked_at is not None
+    assert ready.wwebjs_checked_at > timezone.now() - dt.timedelta(seconds=5)
+
+
+def test_a_key_that_was_mended_on_the_server_closes_the_breaker(
+    ready: Channel, server: Server, later: Later
+) -> None:
+    server.settings.api_key = "another"
+    circuit_breaker.open_(ready, "wwebjs", code="wrong_key")
+    assert wwebjs_session.state(ready).code == "wrong_key"
+    later(5)
+    server.settings.api_key = WWEBJS_KEY
+    assert wwebjs_session.state(ready).state == "ready"
+    assert not circuit_breaker.is_open(Channel.objects.get(), "wwebjs")
+    # What is not about key, address or name is for a message to find out.
+    circuit_breaker.open_(ready, "wwebjs", code="424242")
+    later(5)
+    server.steer("unready")
+    assert wwebjs_session.state(ready).state == "connected"
+    later(5)
+    server.steer("make_ready")
+    assert wwebjs_session.state(ready).state == "ready"
+    assert circuit_breaker.is_open(Channel.objects.get(), "wwebjs")
+
+
+def test_while_a_code_is_shown_it_is_asked_quickly(attached: Channel, server: Server) -> None:
+    wwebjs_session.connect(attached)
+    run_starts()
+    assert wwebjs_session.state(attached).state == "qr"
+    assert due_in(attached) < 2
+
+
+def test_the_page_is_told_when_the_code_was_scanned_and_when_it_is_another(
+    attached: Channel, server: Server, pushes: list[int], later: Later
+) -> None:
+    wwebjs_session.connect(attached)
+    run_starts()
+    pushes.clear()
+    later(2)
+    wwebjs_session.probe_due()
+    assert pushes == []
+    server.steer("rotate_qr")
+    later(2)
+    wwebjs_session.probe_due()
+    assert pushes == [attached.pk]
+    server.steer("scan")
+    until(attached, "ready")
+    attached.refresh_from_db()
+    assert attached.wwebjs_state == "ready"
+    assert len(pushes) > 1
+
+
+def test_nothing_is_written_or_pushed_while_nothing_changes(
+    ready: Channel, pushes: list[int]
+) -> None:
+    before = Channel.objects.values("wwebjs_state_changed_at", "updated_at").get(pk=ready.pk)
+    wwebjs_session.state(ready)
+    assert pushes == []
+    after = Channel.objects.values("wwebjs_state_changed_at", "updated_at").get(pk=ready.pk)
+    assert before == after
+
+
+def test_messaging_pushes_the_card(
+    attached: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(
+        "messaging.live.publisher.channel_changed", lambda channel: told.append(channel.pk)
+    )
+    server.steer("make_ready")
+    wwebjs_session.state(attached)
+    assert attached.pk in told
+
+
+def test_a_channel_that_got_its_fallback_behind_our_back_is_found(
+    channel: Channel, server: Server
+) -> None:
+    Channel.objects.filter(pk=channel.pk).update(
+        fallback="wwebjs",
+        wwebjs_url=server.url,
+        wwebjs_api_key=WWEBJS_KEY,
+        wwebjs_session_id="TESTE",
+    )
+    wwebjs_session.probe_due()
+    channel.refresh_from_db()
+    assert channel.wwebjs_state_code == "not_started"
+
+
+# -- cures ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["kill_browser", "conflict"])
+def test_a_session_that_lost_its_browser_comes_back_by_itself(
+    ready: Channel, server: Server, later: Later, action: str
+) -> None:
+    server.steer(action)
+    later(80)
+    wwebjs_session.probe_due()
+    ready.refresh_from_db()
+    assert ready.wwebjs_state == "starting"
+    assert run_starts() == 1
+    ready.refresh_from_db()
+    assert ready.wwebjs_state == "ready"
+
+
+def test_an_unlinked_phone_shows_a_new_code_and_the_reason(ready: Channel, server: Server) -> None:
+    server.steer("unlink")
+    wwebjs_session.announce(ready, reason="UNPAIRED")
+    wwebjs_session.state(ready)
+    run_starts()
+    found = wwebjs_session.state(ready)
+    assert found.state == "qr"
+    assert found.last_drop_at is not None
+    assert found.last_drop_reason == "The session was unlinked on the phone."
+
+
+def test_unlinking_by_a_reload_needs_no_restart(ready: Channel, server: Server) -> None:
+    server.steer("unlink_by_reload")
+    until(ready, "qr")
+    assert not jobs("begin_session")
+    assert incident(ready).first_reason in ("opening", "unlinked_scan_qr")
+    assert incident(ready).reason == "unlinked_scan_qr"
+
+
+def test_a_page_that_hangs_twice_is_restarted(
+    ready: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.settings.protocol_timeout = 60
+    server.steer("crash_page")
+    with monkeypatch.context() as impatient:
+        impatient.setattr("channels_app.providers.wwebjs.session.STATUS_SECONDS", 0.1)
+        assert wwebjs_session.state(ready).code == "session_check_failed"
+        assert not jobs("begin_session")
+        assert wwebjs_session.state(ready).state == "starting"
+    run_starts()
+    assert wwebjs_session.state(ready).state == "ready"
+
+
+def test_a_server_that_lost_its_sessions_gets_time_then_a_start(
+    ready: Channel, server: Server, later: Later
+) -> None:
+    server.simulator.browsers.close("TESTE")
+    assert wwebjs_session.state(ready).code == "not_started"
+    assert not jobs("begin_session")
+    later(61)
+    assert wwebjs_session.state(ready).state == "starting"
+    run_starts()
+    assert wwebjs_session.state(ready).state == "ready"
+
+
+def test_starts_that_fail_are_few_and_far_between(
+    ready: Channel, server: Server, later: Later
+) -> None:
+    server.settings.start_failure = "network"
+    server.simulator.browsers.close("TESTE")
+    starts = 0
+    for _ in range(48):  # a day, asked every half hour
+        later(1800)
+        wwebjs_session.state(ready)
+        starts += run_starts()
+    assert starts == server.paths().count("/session/start") == 4
+
+
+def test_what_a_person_ended_is_not_brought_back(
+    ready: Channel, server: Server, later: Later
+) -> None:
+    wwebjs_session.disconnect(ready, unlink=False)
+    for _ in range(3):
+        later(120)
+        wwebjs_session.state(ready)
+    assert not jobs("begin_session")
+
+
+def test_what_nobody_ever_connected_is_not_started(
+    attached: Channel, server: Server, later: Later
+) -> None:
+    for _ in range(3):
+        later(120)
+        wwebjs_session.state(attached)
+    assert not jobs("begin_session")
+    assert not attached.incidents.exists()
+
+
+# -- incidents and alerts -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alerts(settings: Any, servers: ExitStack) -> list[dict[str, Any]]:
+    """What the webhook got; mails are in Django's outbox."""
+    got: list[dict[str, Any]] = []
+
+    async def receive(request: web.Request) -> web.Response:
+        got.append(await request.json())
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/alerts", receive)
+    settings.ALERT_WEBHOOK_URL = servers.enter_context(run_in_thread(app)).url + "/alerts"
+    settings.ALERT_EMAILS = ["staff@example.com"]
+    return got
+
+
+def tell() -> None:
+    """Find what is due and do what the jobs of the alerts would do."""
+    incidents.settle()
+    for order in jobs("send_alert"):
+        incidents.send_alert(order["incident_id"], what=order["what"], by=order["by"])
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs WHERE task_name = 'channels_app.send_alert'")
+
+
+def test_a_drop_is_told_once_and_its_end_once(
+    ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
+) -> None:
+    server.steer("lose_link")
+    wwebjs_session.state(ready)
+    assert list(incidents.current()) == [incident(ready)]
+    tell()
+    assert (mail.outbox, alerts) == ([], [])  # it may heal by itself
+    later(31)
+    for _ in range(3):
+        wwebjs_session.state(ready)
+        tell()
+    assert [message.subject for message in mail.outbox] == [
+        "Alterna: the fallback of “Oficial” does not work"
+    ]
+    assert "no connection to WhatsApp" in mail.outbox[0].body
+    assert f"/channels/{ready.pk}/" in mail.outbox[0].body
+    assert [alert["event"] for alert in alerts] == ["fallback.down"]
+    assert alerts[0]["channel"] == {"id": ready.pk, "name": "Oficial"}
+
+    server.steer("regain_link")
+    wwebjs_session.state(ready)
+    tell()
+    assert len(alerts) == 1
+    later(61)
+    for _ in range(3):
+        wwebjs_session.state(ready)
+        tell()
+    assert [alert["event"] for alert in alerts] == ["fallback.down", "fallback.recovered"]
+    assert len(mail.outbox) == 2
+    assert not incidents.current().exists()
+    assert WWEBJS_KEY not in json.dumps(alerts) + "".join(str(m.body) for m in mail.outbox)
+
+
+def test_a_drop_that_heals_at_once_is_written_down_and_not_told(
+    ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
+) -> None:
+    server.steer("lose_link")
+    wwebjs_session.state(ready)
+    server.steer("regain_link")
+    wwebjs_session.state(ready)
+    later(61)
+    tell()
+    assert (mail.outbox, alerts) == ([], [])
+    assert incident(ready).closed_at is not None
+    ready.refresh_from_db()
+    assert (ready.wwebjs_last_drop_at is not None, ready.wwebjs_last_drop_reason) == (
+        True,
+        "opening",
+    )
+
+
+def test_a_link_that_flutters_is_one_incident(
+    ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
+) -> None:
+    for _ in range(4):
+        server.steer("lose_link")
+        wwebjs_session.state(ready)
+        later(31)
+        tell()
+        server.steer("regain_link")
+        wwebjs_session.state(ready)
+        tell()
+    assert incident(ready).drops == 4
+    assert [alert["event"] for alert in alerts] == ["fallback.down"]
+
+
+def test_a_person_who_disconnects_causes_no_alert(
+    ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
+) -> None:
+    server.steer("lose_link")
+    wwebjs_session.state(ready)
+    wwebjs_session.disconnect(ready)
+    later(120)
+    wwebjs_session.state(ready)
+    tell()
+    assert (mail.outbox, alerts) == ([], [])
+    assert not incidents.current().exists()
+
+
+def test_an_inactive_channel_wakes_nobody(
+    ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
+) -> None:
+    Channel.objects.filter(pk=ready.pk).update(active=False)
+    server.steer("lose_link")
+    wwebjs_session.state(ready)
+    later(31)
+    tell()
+    assert (mail.outbox, alerts) == ([], [])
+
+
+def test_without_receivers_nothing_is_sent(ready: Channel, server: Server, later: Later) -> None:
+    server.steer("lose_link")
+    wwebjs_session.state(ready)
+    later(31)
+    incidents.settle()
+    assert not jobs("send_alert")
+
+
+@pytest.mark.parametrize("status", [302, 500])
+def test_a_receiver_that_does_not_take_the_alert_is_tried_again(
+    ready: Channel, server: Server, settings: Any, servers: ExitStack, status: int
+) -> None:
+    async def refuse(request: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    app = web.Application()
+    app.router.add_post("/", refuse)
+    settings.ALERT_WEBHOOK_URL = servers.enter_context(run_in_thread(app)).url
+    server.steer("lose_link")
+    wwebjs_session.state(ready)
+    with pytest.raises(incidents.AlertFailed):
+        incidents.send_alert(incident(ready).pk, what="down", by="webhook")
+    strategy = tasks.send_alert.retry_strategy
+    assert strategy is not None
+
+
+def test_only_one_incident_is_open_for_a_connection(ready: Channel) -> None:
+    from django.db import IntegrityError, transaction
+
+    now = timezone.now()
+    values = {
+        "channel": ready, "route": "wwebjs", "reason": "x", "opened_at": now, "last_drop_at": now,
+    }  # fmt: skip
+    Incident.objects.create(**values)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Incident.objects.create(**values)
+
+
+def test_a_send_that_meets_a_dead_session_has_it_looked_at(ready: Channel, server: Server) -> None:
+    from channels_app.providers.base import OutboundMessage, Transient
+    from channels_app.providers.wwebjs.client import WwebjsProvider
+
+    server.steer("kill_browser")
+    with pytest.raises(Transient):
+        WwebjsProvider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+    assert WwebjsSession.objects.get(channel=ready).probe_at is None
+
+
+def test_deleting_the_channel_takes_all_of_it_along(ready: Channel, server: Server) -> None:
+    server.steer("lose_link")
+    wwebjs_session.state(ready)
+    ready.delete()
+    assert not WwebjsSession.objects.exists()
+    assert not Incident.objects.exists()
+    wwebjs_session.probe_due()
+    wwebjs_session.probe(12345)
+    wwebjs_session.begin(12345, restart=False)
+    incidents.send_alert(12345, what="down", by="email")
+
+
+# -- the reason follows what is true now ----------------------------------------------------------
+
+
+def test_an_incident_says_what_is_true_now_and_keeps_what_it_began_with(
+    ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
+) -> None:
+    address = ready.wwebjs_url
+    Channel.objects.filter(pk=ready.pk).update(wwebjs_url="http://127.0.0.1:9")
+    ready.refresh_from_db()
+    assert wwebjs_session.state(ready).code == "connection_refused"
+    later(31)
+    tell()
+    assert [alert["event"] for alert in alerts] == ["fallback.down"]
+    assert "refused the connection" in alerts[0]["text"]
+
+    # The server is back, and asks for a phone: that is what a person has to know.
+    Channel.objects.filter(pk=ready.pk).update(wwebjs_url=address)
+    ready.refresh_from_db()
+    server.steer("unlink_by_reload")
+    until(ready, "qr")
+    found = wwebjs_session.state(ready)
+    assert (found.code, found.detail) == (
+        "unlinked_scan_qr",
+        "The phone was unlinked: read the QR code.",
+    )
+    now = incident(ready)
+    assert (now.reason, now.first_reason) == ("unlinked_scan_qr", "connection_refused")
+    assert "read the QR code" in incidents.headline(now)
+    assert found.last_drop_reason == "The server refused the connection"
+
+    # One further alert, once that has lasted, and never a storm.
+    tell()
+    assert len(alerts) == 1
+    for _ in range(5):
+        later(31)
+        wwebjs_session.state(ready)
+        tell()
+    assert [alert["event"] for alert in alerts] == ["fallback.down", "fallback.changed"]
+    assert (alerts[1]["reason"], alerts[1]["first_reason"]) == (
+        "unlinked_scan_qr",
+        "connection_refused",
+    )
+    assert "read the QR code" in alerts[1]["text"]
+    assert "It began with: The server refused the connection" in alerts[1]["text"]
+    Channel.objects.filter(pk=ready.pk).update(wwebjs_url="http://127.0.0.1:9")
+    ready.refresh_from_db()
+    wwebjs_session.state(ready)
+    later(61)
+    tell()
+    assert incident(ready).reason == "connection_refused"
+    assert len(alerts) == 2
+
+
+def test_a_code_after_a_drop_is_an_unlinked_phone_and_a_first_one_is_not(
+    attached: Channel, server: Server
+) -> None:
+    wwebjs_session.connect(attached)
+    run_starts()
+    assert wwebjs_session.state(attached).code == "waiting_for_scan"
+
+
+@pytest.mark.parametrize(
+    ("away", "code"),
+    [("restart", "ready_after_restart"), ("unreachable", "ready_after_outage")],
+)
+def test_a_session_that_comes_back_by_itself_says_so(
+    ready: Channel, server: Server, later: Later, away: str, code: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if away == "restart":
+        # The server has forgotten all; its folder brings the session up again.
+        session = server.simulator.browsers.sessions.pop("TESTE")
+        assert wwebjs_session.state(ready).code == "not_started"
+        server.simulator.browsers.sessions["TESTE"] = session
+    else:
+        with monkeypatch.context() as broken:
+            told = Told(trouble="connect_timeout")
+            broken.setattr(
+                "channels_app.connections.wwebjs_session.WwebjsSessions.ask", lambda _self: told
+            )
+            assert wwebjs_session.state(ready).code == "connect_timeout"
+    found = wwebjs_session.state(ready)
+    assert (found.state, found.code) == ("ready", code)
+    assert "by itself" in found.detail
+    later(3600)
+    incidents.settle()
+    assert wwebjs_session.state(ready).code == code  # until it drops again
+
+    server.steer("lose_link")
+    wwebjs_session.state(ready)
+    server.steer("regain_link")
+    assert wwebjs_session.state(ready).code == "ready"
+
+
+def test_a_session_that_a_start_of_ours_brought_back_did_not_come_by_itself(
+    ready: Channel, server: Server, later: Later
+) -> None:
+    server.simulator.browsers.close("TESTE")
+    wwebjs_session.state(ready)
+    later(61)
+    wwebjs_session.state(ready)
+    run_starts()
+    assert (wwebjs_session.state(ready).state, wwebjs_session.state(ready).code) == (
+        "ready",
+        "ready",
+    )

@@ -1,0 +1,160 @@
+"""Probes as the workers make them: in threads of their own, beside each other."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+from aiohttp import web
+from django.db import connection
+from django.utils import timezone
+from procrastinate.tasks import Task
+
+from channels_app import tasks as channel_tasks
+from channels_app.connections import wwebjs_session
+from channels_app.models import Channel, WwebjsSession
+from instances import tasks
+from simulators.base import run_in_thread
+from tests.channels_app.wwebjs_session.conftest import Server
+from tests.conftest import WWEBJS_KEY
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def work() -> None:
+    """What the periodic job does, in a thread of a worker."""
+    wwebjs_session.probe_due()
+    connection.close()
+
+
+def test_a_slow_server_holds_up_no_other(
+    make_channel: Callable[..., Channel], server: Server, servers: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    release = threading.Event()
+
+    async def hang(request: web.Request) -> web.Response:
+        await asyncio.to_thread(release.wait, 10)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", hang)
+    slow_url = servers.enter_context(run_in_thread(app)).url
+    monkeypatch.setattr("channels_app.providers.wwebjs.session.STATUS_SECONDS", 3.0)
+    fields = {"fallback": "wwebjs", "wwebjs_api_key": WWEBJS_KEY}
+    slow = make_channel(wwebjs_url=slow_url, wwebjs_session_id="slow", **fields)
+    quick = [
+        make_channel(wwebjs_url=server.url, wwebjs_session_id=f"quick-{number}", **fields)
+        for number in range(3)
+    ]
+    probing = threading.Thread(target=work)
+    probing.start()
+    try:
+        deadline = time.monotonic() + 2.5
+        wanted = [channel.pk for channel in quick]
+        done = Channel.objects.filter(pk__in=wanted, wwebjs_state_code="not_started")
+        while done.count() < len(quick):
+            assert time.monotonic() < deadline
+        slow.refresh_from_db()
+        assert slow.wwebjs_state_code == "unchecked"
+    finally:
+        release.set()
+        probing.join(10)
+    slow.refresh_from_db()
+    assert slow.wwebjs_state == "error"
+
+
+def test_two_workers_do_not_ask_the_same_session(
+    attached: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: queue.Queue[int] = queue.Queue()
+
+    def note(function: object, ids: list[int]) -> None:
+        for channel_id in ids:
+            asked.put(channel_id)
+
+    monkeypatch.setattr(wwebjs_session, "_for_each", note)
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(10)
+    assert asked.qsize() == 1
+
+
+def test_who_is_to_be_asked_at_once_comes_first_and_a_lease_begins_with_the_question(
+    make_channel: Callable[..., Channel], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many hang, none is claimed before its turn, and each is asked once a round."""
+    monkeypatch.setattr(wwebjs_session, "PROBES_AT_A_TIME", 2)
+    fields = {"fallback": "wwebjs", "wwebjs_api_key": WWEBJS_KEY, "wwebjs_url": server.url}
+    made = [make_channel(wwebjs_session_id=f"session-{number}", **fields).pk for number in range(5)]
+    now, sessions = timezone.now(), WwebjsSession.objects.order_by("pk")
+    for number, session in enumerate(sessions):
+        session.probe_at = None if number == 4 else now - dt.timedelta(minutes=5 - number)
+        session.save()
+    rounds: list[list[int]] = []
+
+    def note(function: object, ids: list[int]) -> None:
+        rounds.append(ids)
+        claimed = sessions.filter(probe_at__gt=timezone.now()).count()
+        assert claimed <= 2 * len(rounds)
+        sessions.filter(channel__in=ids).update(probe_at=None)  # asked for again meanwhile
+
+    monkeypatch.setattr(wwebjs_session, "_for_each", note)
+    wwebjs_session.probe_due()
+    assert rounds == [[made[4], made[0]], [made[1], made[2]], [made[3]]]
+
+
+@pytest.mark.parametrize("task", [channel_tasks.probe_due_sessions, tasks.probe_due_connections])
+def test_a_round_takes_one_place_of_the_workers(task: Task[..., None, ...]) -> None:
+    assert task.lock == task.queueing_lock == task.name.partition(".")[2]
+
+
+def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
+    make_channel: Callable[..., Channel], servers: ExitStack
+) -> None:
+    asked, release = threading.Event(), threading.Event()
+    questions: list[str] = []
+
+    async def status(request: web.Request) -> web.Response:
+        questions.append(request.path)
+        if len(questions) > 1:
+            told = {"success": False, "state": "OPENING", "message": "session_not_connected"}
+            return web.json_response(told)
+        asked.set()
+        await asyncio.to_thread(release.wait, 10)
+        return web.json_response({"success": False, "state": None, "message": "browser tab closed"})
+
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", status)
+    channel = make_channel(
+        fallback="wwebjs",
+        wwebjs_url=servers.enter_context(run_in_thread(app)).url,
+        wwebjs_api_key=WWEBJS_KEY,
+        wwebjs_session_id="TESTE",
+    )
+
+    earlier = threading.Thread(target=work)
+    earlier.start()
+    try:
+        assert asked.wait(5)
+        assert wwebjs_session.state(channel).code == "opening"
+        newest = channel.wwebjs_checked_at
+    finally:
+        release.set()
+        earlier.join(10)
+    channel.refresh_from_db()
+    assert len(questions) == 2
+    assert (channel.wwebjs_state_code, channel.wwebjs_checked_at) == ("opening", newest)
+
+    # What is asked for after that counts again.
+    questions.clear()
+    assert wwebjs_session.state(channel).code == "session_closed"

@@ -1,0 +1,307 @@
+"""Pages that answer nothing or never load, and sessions that come up although they were ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+from django.db import connection
+
+from channels_app.connections import wwebjs_session
+from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.models import Channel
+from channels_app.providers.base import OutboundMessage, SendError
+from channels_app.providers.wwebjs import session as wwebjs_sessions
+from channels_app.providers.wwebjs.client import WwebjsProvider
+from channels_app.providers.wwebjs.session import WwebjsSessions
+from messaging.delivery.policy import FALLBACK_BACKOFF
+from tests.channels_app.wwebjs_session.conftest import Server, care_of, jobs, run_starts, until
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("inline")]
+Later = Callable[[float], None]
+
+
+def run_ends() -> int:
+    """Do what the jobs that end sessions would do. Returns how many there were."""
+    orders = jobs("end_session")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM procrastinate_jobs WHERE task_name = 'channels_app.end_session'"
+        )
+    for order in orders:
+        wwebjs_session.end_again(order["channel_id"])
+    return len(orders)
+
+
+def restart_server(server: Server) -> None:
+    assert requests.post(f"{server.url}/_control/restart", timeout=5).ok
+
+
+# -- pages that answer nothing --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["crash_page", "freeze_page"])
+def test_a_page_that_answers_nothing_is_replaced_within_the_second_try_of_a_message(
+    ready: Channel, server: Server, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    """The server's own restart would hang with the page, for minutes."""
+    monkeypatch.setattr(wwebjs_sessions, "STATUS_SECONDS", 0.2)
+    server.settings.protocol_timeout = 24 * 3600
+    server.steer(action)
+    began = time.monotonic()
+    with pytest.raises(SendError):
+        ready.request_timeout_seconds = 1
+        WwebjsProvider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+    # The send has it looked at, and the first slow answer has it looked at again at once.
+    assert jobs("probe_session") == [{"channel_id": ready.pk}]
+    wwebjs_session.probe(ready.pk)
+    due = care_of(ready).probe_at
+    assert due is not None
+    assert (due - care_of(ready).channel.wwebjs_checked_at).total_seconds() < 3  # type: ignore[operator]
+    wwebjs_session.probe(ready.pk)
+    assert run_starts() == 1
+    assert wwebjs_session.state(ready).state == "ready"
+    assert time.monotonic() - began < FALLBACK_BACKOFF[0] + FALLBACK_BACKOFF[1]
+    ready.request_timeout_seconds = 15
+    assert WwebjsProvider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+    assert "/session/restart" not in server.paths()
+
+
+def test_a_session_that_the_server_lost_is_started_within_the_tries_of_a_message(
+    ready: Channel, server: Server, later: Later
+) -> None:
+    server.simulator.browsers.close("TESTE")
+    with pytest.raises(SendError):
+        WwebjsProvider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+    wwebjs_session.probe(ready.pk)
+    waited = 0
+    while not jobs("begin_session"):
+        later(1)
+        waited += 1
+        wwebjs_session.probe_due()
+    assert waited <= 61 < sum(FALLBACK_BACKOFF)
+
+
+def test_a_stop_without_answer_is_followed_by_the_start_all_the_same(
+    ready: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(self: WwebjsSessions) -> None:
+        server.simulator.browsers.close("TESTE")
+        raise wwebjs_sessions.SessionTrouble("timeout")
+
+    server.steer("kill_browser")
+    monkeypatch.setattr(WwebjsSessions, "stop", hang)
+    wwebjs_session.connect(ready)
+    run_starts()
+    assert wwebjs_session.state(ready).state == "ready"
+
+
+# -- connected, but never ready -------------------------------------------------------------------
+
+
+def test_a_session_that_never_becomes_ready_is_an_incident_and_is_started_again(
+    attached: Channel, server: Server, later: Later
+) -> None:
+    server.simulator.browsers.paired.add("TESTE")
+    server.settings.never_ready = 2
+    wwebjs_session.connect(attached)
+    run_starts()
+    assert wwebjs_session.state(attached).code == "syncing"
+    later(119)
+    assert wwebjs_session.state(attached).code == "syncing"
+    assert not attached.incidents.exists()
+    later(2)
+    assert wwebjs_session.state(attached).code == "restarting"
+    assert attached.incidents.get().reason == "never_ready"
+    # Until the job has replaced it, the old browser says the same as before.
+    later(5)
+    assert wwebjs_session.state(attached).code == "restarting"
+    assert run_starts() == 1
+    # The second one as well: it has its two minutes, and the next start its pause.
+    assert wwebjs_session.state(attached).code == "syncing"
+    later(121)
+    assert wwebjs_session.state(attached).code == "never_ready"
+    assert run_starts() == 0
+    assert attached.incidents.get().drops == 1
+    later(300)
+    assert wwebjs_session.state(attached).code == "restarting"
+    assert run_starts() == 1
+    assert wwebjs_session.state(attached).state == "ready"
+    assert attached.incidents.get().recovered_at is not None
+
+
+def test_starts_of_a_session_that_never_becomes_ready_are_few(
+    ready: Channel, server: Server, later: Later
+) -> None:
+    server.settings.never_ready = 100
+    server.steer("unready")
+    starts = 0
+    for _ in range(100):  # five hours
+        later(180)
+        wwebjs_session.state(ready)
+        starts += run_starts()
+    assert starts == 4
+    assert ready.incidents.get().drops == 1
+    # A person may.
+    assert wwebjs_session.connect(ready).code == "restarting"
+
+
+# -- codes that cannot be scanned -----------------------------------------------------------------
+
+
+def test_a_code_without_its_reference_is_not_shown(attached: Channel, server: Server) -> None:
+    server.settings.null_qr_seconds = 0.3
+    wwebjs_session.connect(attached)
+    run_starts()
+    shown = server.simulator.browsers.sessions["TESTE"].qr
+    assert shown is not None
+    assert shown.startswith("null,")
+    with pytest.raises(SessionRefused) as caught:
+        wwebjs_session.qr(attached)
+    assert caught.value.code == "qr_not_ready"
+    assert care_of(attached).qr_digest == ""
+    deadline = time.monotonic() + 5
+    while server.simulator.browsers.sessions["TESTE"].qr == shown:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert wwebjs_session.qr(attached).text.startswith("2@")
+
+
+# -- what was ended stays ended -------------------------------------------------------------------
+
+
+def test_a_stopped_session_that_comes_up_with_its_server_is_stopped_again(
+    ready: Channel, server: Server, later: Later
+) -> None:
+    wwebjs_session.disconnect(ready, unlink=False)
+    later(60)
+    restart_server(server)
+    assert server.known == ["TESTE"]
+    found = wwebjs_session.state(ready)
+    assert (found.state, found.code) == ("disconnected", "came_up")
+    assert not care_of(ready).wanted
+    assert run_ends() == 1
+    assert (server.known, server.paired) == ([], True)
+    later(2)
+    assert wwebjs_session.state(ready).code == "stopped_again"
+    # Any number of times.
+    later(60)
+    restart_server(server)
+    wwebjs_session.state(ready)
+    assert run_ends() == 1
+    assert server.known == []
+    assert not jobs("begin_session")
+    assert wwebjs_session.connect(ready).state == "starting"
+    run_starts()
+    assert wwebjs_session.state(ready).state == "ready"
+    later(60)
+    restart_server(server)
+    assert wwebjs_session.state(ready).state == "ready"
+    assert run_ends() == 0
+
+
+def test_a_session_that_was_stopped_while_its_server_was_away_is_stopped_when_it_is_back(
+    ready: Channel, server: Server, later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(self: WwebjsSessions) -> None:
+        raise wwebjs_sessions.SessionTrouble("connection_refused")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WwebjsSessions, "stop", away)
+        with pytest.raises(SessionRefused):
+            wwebjs_session.disconnect(ready, unlink=False)
+    later(60)
+    wwebjs_session.state(ready)
+    assert run_ends() == 1
+    assert server.known == []
+
+
+def test_unlinking_during_a_start_unlinks_when_it_has_ended(
+    attached: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.simulator.browsers.paired.add("TESTE")
+    server.simulator.browsers.folders.add("TESTE")
+    start = WwebjsSessions.start
+    meanwhile: list[Any] = []
+
+    def slow_start(self: WwebjsSessions) -> Any:
+        meanwhile.append(wwebjs_session.disconnect(attached))
+        meanwhile.append(wwebjs_session.state(attached))
+        return start(self)
+
+    wwebjs_session.connect(attached)
+    monkeypatch.setattr(WwebjsSessions, "start", slow_start)
+    run_starts()
+    assert [found.code for found in meanwhile] == ["unlinking", "unlinking"]
+    assert (server.known, server.paired) == ([], False)
+    assert wwebjs_session.state(attached).code == "unlinked"
+
+
+def test_a_start_whose_end_nobody_saw_is_unlinked_once_it_shows(
+    attached: Channel, server: Server, later: Later
+) -> None:
+    server.simulator.browsers.starting.add("TESTE")
+    wwebjs_session.connect(attached)
+    run_starts()
+    assert wwebjs_session.disconnect(attached).code == "unlinking"
+    later(30)
+    assert wwebjs_session.state(attached).code == "unlinking"
+    server.simulator.browsers.starting.discard("TESTE")
+    server.steer("make_ready")
+    assert wwebjs_session.state(attached).code == "unlinking"
+    assert run_ends() == 1
+    assert (server.known, server.paired) == ([], False)
+    later(2)
+    assert wwebjs_session.state(attached).code == "unlinked"
+
+
+def test_connecting_takes_the_wish_to_unlink_back(attached: Channel, server: Server) -> None:
+    server.simulator.browsers.starting.add("TESTE")
+    wwebjs_session.connect(attached)
+    run_starts()
+    wwebjs_session.disconnect(attached)
+    wwebjs_session.connect(attached)
+    server.steer("make_ready")
+    assert until(attached, "ready")
+    assert run_ends() == 0
+    assert server.paired
+
+
+def test_an_unlink_that_failed_is_not_done_later(
+    ready: Channel, server: Server, later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(self: WwebjsSessions) -> bool:
+        raise wwebjs_sessions.SessionTrouble("connection_refused")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WwebjsSessions, "terminate", away)
+        with pytest.raises(SessionRefused):
+            wwebjs_session.disconnect(ready)
+    later(60)
+    assert wwebjs_session.state(ready).state == "ready"
+    assert run_ends() == 0
+    assert server.paired
+
+
+@pytest.mark.parametrize("unlink", [False, True])
+def test_a_session_that_another_channel_wants_is_not_ended(
+    ready: Channel, server: Server, later: Later, make_channel: Callable[..., Channel], unlink: bool
+) -> None:
+    server.simulator.browsers.close("TESTE")
+    wwebjs_session.disconnect(ready, unlink=unlink)
+    other = make_channel(
+        fallback="wwebjs",
+        wwebjs_url=f"{server.url}/",
+        wwebjs_api_key=ready.wwebjs_api_key,
+        wwebjs_session_id=ready.wwebjs_session_id,
+    )
+    wwebjs_session.connect(other)
+    run_starts()
+    later(60)
+    assert wwebjs_session.state(other).state == "ready"
+    assert wwebjs_session.state(ready).state == "ready"
+    assert run_ends() == 0
+    assert server.paired

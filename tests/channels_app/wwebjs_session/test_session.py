@@ -1,0 +1,468 @@
+"""Connect, scan, pair, disconnect: over real sockets, against the simulated server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from channels_app.connections import wwebjs_session
+from channels_app.connections.states import derive
+from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.models import Channel
+from channels_app.providers.wwebjs.session import WwebjsSessions
+from tests.channels_app.wwebjs_session.conftest import (
+    Replay,
+    Server,
+    care_of,
+    jobs,
+    run_starts,
+    until,
+)
+from tests.conftest import WWEBJS_SESSION
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("inline")]
+
+
+def refusal(call: Any) -> SessionRefused:
+    with pytest.raises(SessionRefused) as caught:
+        call()
+    return caught.value
+
+
+# -- the whole way --------------------------------------------------------------------------------
+
+
+def test_from_connect_by_qr_to_ready_and_back(attached: Channel, server: Server) -> None:
+    assert wwebjs_session.state(attached).state == "disconnected"
+
+    assert wwebjs_session.connect(attached).state == "starting"
+    assert run_starts() == 1
+    assert wwebjs_session.state(attached).state == "qr"
+
+    code = wwebjs_session.qr(attached)
+    assert code.text == server.simulator.browsers.sessions[WWEBJS_SESSION].qr
+    assert code.svg.startswith("<svg")
+    assert code.age_seconds >= 0
+
+    server.steer("scan")
+    found = until(attached, "ready")
+    assert found.own_number == "5511900000001"
+    assert found.since is not None
+
+    ended = wwebjs_session.disconnect(attached)
+    assert (ended.state, ended.code) == ("disconnected", "unlinked")
+    assert (server.known, server.paired) == ([], False)
+    assert wwebjs_session.state(attached).code == "unlinked"
+    assert not attached.incidents.exists()
+
+
+def test_stopping_keeps_the_login_so_that_connecting_needs_no_code(
+    ready: Channel, server: Server
+) -> None:
+    ended = wwebjs_session.disconnect(ready, unlink=False)
+    assert (ended.state, ended.code) == ("disconnected", "stopped")
+    assert (server.known, server.paired) == ([], True)
+
+    assert wwebjs_session.connect(ready).state == "starting"
+    run_starts()
+    assert wwebjs_session.state(ready).state == "ready"
+
+
+def test_each_step_between_code_and_ready_is_a_state(attached: Channel, server: Server) -> None:
+    server.settings.pairing_seconds = 24 * 3600
+    wwebjs_session.connect(attached)
+    run_starts()
+    server.steer("scan")
+    assert wwebjs_session.state(attached).state == "pairing"
+    server.steer("regain_link")
+    assert wwebjs_session.state(attached).state == "connected"
+    server.steer("make_ready")
+    assert wwebjs_session.state(attached).state == "ready"
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+
+def test_a_channel_without_the_settings_has_no_session(channel: Channel) -> None:
+    assert wwebjs_session.state(channel).state == "not_configured"
+    assert wwebjs_session.stored_state(channel).state == "not_configured"
+    calls = (
+        wwebjs_session.connect,
+        wwebjs_session.disconnect,
+        wwebjs_session.qr,
+        lambda channel: wwebjs_session.pairing_code(channel, "+5511900000001"),
+    )
+    for call in calls:
+        refused = refusal(lambda call=call: call(channel))
+        assert (refused.code, refused.status) == ("not_configured", 409)
+
+
+def test_saved_settings_are_looked_at_by_themselves(attached: Channel, server: Server) -> None:
+    attached.refresh_from_db()
+    assert (attached.wwebjs_state, attached.wwebjs_state_code) == ("disconnected", "unchecked")
+    wwebjs_session.probe_due()
+    attached.refresh_from_db()
+    assert attached.wwebjs_state_code == "not_started"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field"),
+    [
+        ({"wwebjs_api_key": "wrong"}, "wrong_key", "wwebjs_api_key"),
+        ({"wwebjs_url": "http://127.0.0.1:9"}, "connection_refused", "wwebjs_url"),
+        ({"wwebjs_url": "http://wwebjs.invalid"}, "dns_failed", "wwebjs_url"),
+    ],
+)
+def test_trouble_with_the_settings_is_said_beside_the_field(
+    attached: Channel, changes: dict[str, str], code: str, field: str
+) -> None:
+    for name, value in changes.items():
+        setattr(attached, name, value)
+    attached.save()
+    found = wwebjs_session.state(attached)
+    assert (found.state, found.code, found.field) == ("error", code, field)
+    for call in (wwebjs_session.connect, wwebjs_session.qr):
+        refused = refusal(lambda call=call: call(attached))
+        assert (refused.code, refused.status, refused.field) == (code, 502, field)
+        assert str(refused)
+    assert not jobs("begin_session")
+
+
+def test_a_page_where_json_was_due_is_another_server(attached: Channel, server: Server) -> None:
+    attached.wwebjs_url = f"{server.url}/other"
+    attached.save()
+    found = wwebjs_session.state(attached)
+    assert (found.code, found.field) == ("wrong_address", "wwebjs_url")
+
+
+def test_mended_settings_are_asked_anew_and_old_answers_do_not_count(
+    attached: Channel, server: Server
+) -> None:
+    attached.wwebjs_api_key = "wrong"
+    attached.save()
+    stale = Channel.objects.get(pk=attached.pk)
+    assert wwebjs_session.state(attached).code == "wrong_key"
+    attached.wwebjs_api_key = server.settings.api_key
+    attached.save()
+    assert care_of(attached).probe_at is None
+    # A probe that began before the save comes back after it.
+    assert wwebjs_session.state(stale).code == "wrong_key"
+    assert care_of(attached).probe_at is None
+    wwebjs_session.probe_due()
+    attached.refresh_from_db()
+    assert attached.wwebjs_state_code == "not_started"
+
+
+def test_another_fallback_ends_the_care(ready: Channel) -> None:
+    ready.fallback = "none"
+    ready.save()
+    ready.refresh_from_db()
+    assert ready.wwebjs_state == "not_configured"
+    assert wwebjs_session.stored_state(ready).state == "not_configured"
+    wwebjs_session.probe_due()
+
+
+def test_a_form_that_was_open_meanwhile_does_not_undo_the_state(
+    attached: Channel, server: Server
+) -> None:
+    old = Channel.objects.get(pk=attached.pk)
+    server.steer("make_ready")
+    wwebjs_session.state(attached)
+    old.name = "Another name"
+    old.save()
+    attached.refresh_from_db()
+    assert (attached.wwebjs_state, attached.name) == ("ready", "Another name")
+
+
+# -- starting -------------------------------------------------------------------------------------
+
+
+def test_while_it_starts_the_session_is_starting(attached: Channel, server: Server) -> None:
+    wwebjs_session.connect(attached)
+    assert wwebjs_session.state(attached).code == "starting"
+    refused = refusal(lambda: wwebjs_session.qr(attached))
+    assert (refused.code, refused.status) == ("qr_not_ready", 409)
+
+
+def test_a_start_under_way_is_not_asked_for_again(attached: Channel, server: Server) -> None:
+    wwebjs_session.connect(attached)
+    wwebjs_session.connect(attached)
+    assert run_starts() == 1
+    assert server.paths().count("/session/start") == 1
+
+
+def test_what_runs_is_not_started(ready: Channel, server: Server) -> None:
+    assert wwebjs_session.connect(ready).state == "ready"
+    assert run_starts() == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [("network", "net::ERR_NAME_NOT_RESOLVED"), ("blank", "could not be started"),
+     ("stuck", "timed out")],
+)  # fmt: skip
+def test_a_failed_start_is_remembered_and_only_a_person_repeats_it(
+    attached: Channel, server: Server, failure: str, said: str
+) -> None:
+    server.settings.start_failure = failure
+    wwebjs_session.connect(attached)
+    run_starts()
+    for _ in range(3):
+        found = wwebjs_session.state(attached)
+        assert (found.state, found.code) == ("error", "start_failed")
+        assert said in found.detail
+    assert not jobs("begin_session")
+
+    server.settings.start_failure = ""
+    assert wwebjs_session.connect(attached).state == "starting"
+    run_starts()
+    assert wwebjs_session.state(attached).state == "qr"
+
+
+def test_a_start_that_somebody_else_began_is_waited_for(attached: Channel, server: Server) -> None:
+    server.simulator.browsers.starting.add(WWEBJS_SESSION)
+    wwebjs_session.connect(attached)
+    run_starts()
+    assert wwebjs_session.state(attached).state == "starting"
+    server.steer("make_ready")
+    assert wwebjs_session.state(attached).state == "ready"
+
+
+def test_a_start_that_never_shows_its_end_is_given_up(
+    attached: Channel, server: Server, later: Callable[[float], None]
+) -> None:
+    server.simulator.browsers.starting.add(WWEBJS_SESSION)
+    wwebjs_session.connect(attached)
+    run_starts()
+    later(wwebjs_session.START_WINDOW.total_seconds() + 1)
+    found = wwebjs_session.state(attached)
+    assert (found.state, found.code) == ("error", "start_no_answer")
+    assert wwebjs_session.state(attached).code == "start_no_answer"
+
+
+def test_a_server_that_went_away_before_the_start_left_no_browser_behind(
+    attached: Channel, server: Server
+) -> None:
+    wwebjs_session.connect(attached)
+    Channel.objects.filter(pk=attached.pk).update(wwebjs_url="http://127.0.0.1:9")
+    run_starts()
+    attached.refresh_from_db()
+    assert (attached.wwebjs_state, attached.wwebjs_state_code) == ("error", "connection_refused")
+    assert care_of(attached).note == ""
+
+
+def test_a_session_that_was_ended_while_it_started_is_stopped_again(
+    attached: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = WwebjsSessions.start
+
+    def slow_start(self: WwebjsSessions) -> Any:
+        end = start(self)
+        wwebjs_session.disconnect(attached, unlink=False)
+        server.steer("make_ready")  # as if it had come up only now
+        return end
+
+    wwebjs_session.connect(attached)
+    monkeypatch.setattr(WwebjsSessions, "start", slow_start)
+    run_starts()
+    assert server.known == []
+    assert wwebjs_session.state(attached).state == "disconnected"
+
+
+# -- restarting -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["kill_browser", "unlink", "conflict"])
+def test_connect_restarts_a_session_that_has_lost_its_browser(
+    ready: Channel, server: Server, action: str
+) -> None:
+    server.steer(action)
+    assert wwebjs_session.connect(ready).state == "starting"
+    run_starts()
+    begun = [path for path in server.paths() if path in ("/session/stop", "/session/start")]
+    assert begun == ["/session/stop", "/session/start"]
+    assert "/session/restart" not in server.paths()
+    assert wwebjs_session.state(ready).state == ("qr" if action == "unlink" else "ready")
+
+
+def test_starting_what_is_there_without_its_browser_restarts_it(
+    attached: Channel, server: Server
+) -> None:
+    wwebjs_session.connect(attached)
+    server.steer("make_ready")
+    server.steer("kill_browser")
+    run_starts()
+    assert wwebjs_session.state(attached).state == "ready"
+
+
+def test_restarting_what_has_gone_meanwhile_starts_it(ready: Channel, server: Server) -> None:
+    server.steer("kill_browser")
+    wwebjs_session.connect(ready)
+    server.simulator.browsers.close(WWEBJS_SESSION)
+    run_starts()
+    assert wwebjs_session.state(ready).state == "ready"
+
+
+def test_a_long_missing_link_is_a_reason_to_restart_for_a_person(
+    ready: Channel, server: Server, later: Callable[[float], None]
+) -> None:
+    server.steer("lose_link")
+    assert wwebjs_session.connect(ready).code == "opening"
+    assert run_starts() == 0
+    later(61)
+    wwebjs_session.connect(ready)
+    assert run_starts() == 1
+    assert wwebjs_session.state(ready).state == "ready"
+
+
+def test_a_dead_code_is_never_shown_but_replaced(attached: Channel, server: Server) -> None:
+    wwebjs_session.connect(attached)
+    run_starts()
+    dead = wwebjs_session.qr(attached).text
+    server.steer("expire_qr")
+    assert wwebjs_session.state(attached).code == "qr_expired"
+
+    assert refusal(lambda: wwebjs_session.qr(attached)).code == "qr_not_ready"
+    assert refusal(lambda: wwebjs_session.qr(attached)).code == "qr_not_ready"
+    assert run_starts() == 1
+    assert wwebjs_session.qr(attached).text != dead
+
+
+def test_the_code_that_is_served_on_after_the_scan_is_not_shown(
+    attached: Channel, server: Server
+) -> None:
+    server.settings.sync_seconds = 60
+    wwebjs_session.connect(attached)
+    run_starts()
+    server.steer("scan")
+    until(attached, "connected")
+    assert server.simulator.browsers.sessions[WWEBJS_SESSION].qr
+    assert refusal(lambda: wwebjs_session.qr(attached)).code == "qr_not_ready"
+
+
+def test_a_new_code_has_a_new_age(
+    attached: Channel, server: Server, later: Callable[[float], None]
+) -> None:
+    wwebjs_session.connect(attached)
+    run_starts()
+    first = wwebjs_session.qr(attached)
+    later(15)
+    assert wwebjs_session.qr(attached).age_seconds >= 15
+    server.steer("rotate_qr")
+    second = wwebjs_session.qr(attached)
+    assert second.text != first.text
+    assert second.age_seconds < 5
+
+
+def test_the_drawing_stands_alone_and_scales() -> None:
+    svg = wwebjs_session.draw("2@" + "A" * 230)
+    assert 'viewBox="0 0 ' in svg
+    assert not re.search(r"<svg[^>]*(width|height|style)=", svg)
+    assert "<?xml" not in svg
+
+
+# -- pairing by code ------------------------------------------------------------------------------
+
+
+def test_a_phone_can_be_linked_by_a_code(attached: Channel, server: Server) -> None:
+    wwebjs_session.connect(attached)
+    run_starts()
+    assert re.fullmatch(
+        "ABCD[0-9A-F]{4}", wwebjs_session.pairing_code(attached, "+55 (11) 90000-0001")
+    )
+    asked = [r for r in server.simulator.requests if "requestPairingCode" in str(r["path"])]
+    assert asked[0]["body"] == {"phoneNumber": "5511900000001", "showNotification": True}
+
+
+@pytest.mark.parametrize("number", ["", "abc", "123", "+55 11 9x", "0" * 12])
+def test_what_is_no_phone_number_is_refused_beside_its_field(
+    attached: Channel, number: str
+) -> None:
+    refused = refusal(lambda: wwebjs_session.pairing_code(attached, number))
+    assert (refused.code, refused.status, refused.field) == ("invalid_number", 400, "phone_number")
+
+
+def test_a_session_that_waits_for_no_phone_gives_no_code(ready: Channel) -> None:
+    refused = refusal(lambda: wwebjs_session.pairing_code(ready, "+5511900000001"))
+    assert (refused.code, refused.status) == ("qr_not_ready", 409)
+
+
+# -- ending ---------------------------------------------------------------------------------------
+
+
+def test_what_does_not_run_cannot_be_unlinked_and_that_is_said(
+    attached: Channel, server: Server
+) -> None:
+    ended = wwebjs_session.disconnect(attached)
+    assert (ended.state, ended.code) == ("disconnected", "not_running")
+    assert "linked devices" in ended.detail
+
+
+def test_a_server_that_is_away_does_not_disconnect(ready: Channel) -> None:
+    Channel.objects.filter(pk=ready.pk).update(wwebjs_url="http://127.0.0.1:9")
+    ready.refresh_from_db()
+    refused = refusal(lambda: wwebjs_session.disconnect(ready))
+    assert (refused.status, refused.field) == (502, "wwebjs_url")
+    assert not care_of(ready).wanted
+
+
+@pytest.mark.parametrize("action", ["kill_browser", "crash_page"])
+def test_a_broken_session_can_be_unlinked(ready: Channel, server: Server, action: str) -> None:
+    server.steer(action)
+    assert wwebjs_session.disconnect(ready).code == "unlinked"
+    assert server.known == []
+
+
+# -- bounds ---------------------------------------------------------------------------------------
+
+
+def test_a_page_that_hangs_does_not_hold_us_and_is_told_from_a_server_that_hangs(
+    ready: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channels_app.providers.wwebjs.session.STATUS_SECONDS", 0.3)
+    server.settings.protocol_timeout = 24 * 3600
+    server.steer("crash_page")
+    found = wwebjs_session.state(ready)
+    assert (found.state, found.code, found.field) == ("error", "session_check_failed", "")
+
+
+@pytest.mark.parametrize(
+    ("names", "state"),
+    [
+        ({"status": "310_status_ready", "info": "315_classinfo_ready"}, "ready"),
+        ({"status": "301_status_connected_not_ready", "info": "304_classinfo_not_ready"},
+         "connected"),
+        ({"status": "203_status_unpaired", "qr": "204_qr"}, "qr"),
+        ({"status": "300_status_pairing"}, "pairing"),
+        ({"status": "603_status_idle"}, "error"),
+        ({"status": "622_after_phone_logout_status"}, "error"),
+        ({"status": "007_status_unknown"}, "disconnected"),
+        ({"status": "004_status_badkey"}, "error"),
+        ({"status": "820_logoutnav_status_0"}, "starting"),
+        ({"status": "821_logoutnav_status_2s", "qr": "822_logoutnav_qr"}, "qr"),
+    ],
+)  # fmt: skip
+def test_the_client_reads_recorded_exchanges_over_the_wire(
+    replay: Replay, names: dict[str, str], state: str
+) -> None:
+    told = WwebjsSessions(replay.plays(**names)).ask()
+    assert derive(told).state == state
+    assert bool(told.qr) is (state == "qr")
+    assert len(replay.asked) == len(names)
+
+
+def test_the_client_begins_and_ends_as_recorded(replay: Replay) -> None:
+    channel = replay.plays(
+        start="100_start_nonet",
+        stop="400_stop",
+        terminate="610_terminate_connected",
+        pairing="211_pairing",
+    )
+    client = WwebjsSessions(channel)
+    assert client.start().end.value == "failed"
+    client.stop()
+    assert client.terminate()
+    assert client.pairing_code("5511999999999") == "ABCDFCB7"

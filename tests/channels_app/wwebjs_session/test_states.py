@@ -1,0 +1,462 @@
+"""What a recorded answer means, and what follows from a state. Nothing here opens a connection."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import pytest
+from django.utils import translation
+
+from channels_app.connections.states import (
+    ORDINARY,
+    PAUSES,
+    QUICK,
+    SENTENCES,
+    Care,
+    Cure,
+    Seen,
+    State,
+    Told,
+    cure_for,
+    derive,
+    drop_reason,
+    pause_before_next,
+)
+from channels_app.incidents.reason_text import field_of, sentence
+from channels_app.providers import redaction
+from channels_app.providers.evolution import events as evolution_events
+from channels_app.providers.evolution.instance import read_link
+from channels_app.providers.wwebjs.session import (
+    Begun,
+    SessionTrouble,
+    read_beginning,
+    read_class_info,
+    read_end,
+    read_pairing_code,
+    read_qr,
+    read_status,
+)
+from core import http_client
+from tests.simulators.recorded import FOLDER, Exchange
+
+NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
+
+
+def recorded(name: str) -> http_client.Answer:
+    exchange = Exchange.read(name)
+    return http_client.Answer(exchange.status, {}, exchange.body.encode())
+
+
+def seen_in(name: str, *, info: str = "", starting: bool = False) -> tuple[str, str]:
+    """State and reason that follow from a recorded status, with a recorded class info."""
+    try:
+        told = read_status(recorded(name))
+        if info:
+            told = read_class_info(recorded(info), told)
+    except SessionTrouble as trouble:
+        told = Told(trouble=trouble.code, detail=trouble.detail)
+    seen = derive(told, starting=starting)
+    return seen.state.value, seen.code
+
+
+STATUSES = {
+    "003_status_nokey": ("error", "wrong_key"),
+    "004_status_badkey": ("error", "wrong_key"),
+    "006_key_in_query": ("error", "wrong_key"),
+    "007_status_unknown": ("disconnected", "not_started"),
+    "022_bad_name": ("error", "invalid_session"),
+    "023_bad_name2": ("error", "invalid_session"),
+    "024_bad_name3": ("error", "invalid_session"),
+    "025_name_underscore_status": ("disconnected", "not_started"),
+    "026_start_noid": ("error", "wrong_address"),
+    "027_start_post": ("error", "wrong_address"),
+    "035_status_trailing": ("disconnected", "not_started"),
+    "101_status_after_failed": ("disconnected", "not_started"),
+    "201_status_during_start": ("disconnected", "not_started"),
+    "203_status_unpaired": ("qr", "waiting_for_scan"),
+    "300_status_pairing": ("pairing", "pairing"),
+    "301_status_connected_not_ready": ("connected", "syncing"),
+    "310_status_ready": ("connected", "syncing"),
+    "356_status_while_hanging": ("connected", "syncing"),
+    "401_status_stopped": ("disconnected", "not_started"),
+    "403_status_right_after": ("connected", "syncing"),
+    "500_status_during_autostart": ("disconnected", "not_started"),
+    "501_status_after_autostart": ("connected", "syncing"),
+    # With RECOVER_SESSIONS: gone, coming back without its login, and linked again.
+    "510_recover_status_0": ("disconnected", "not_started"),
+    "511_recover_status_4s": ("qr", "waiting_for_scan"),
+    "513_status": ("connected", "syncing"),
+    # The page has crashed and the status has not noticed; then it is loaded anew.
+    "514_after_page_crash_status": ("connected", "syncing"),
+    "516_after_page_crash_status2": ("qr", "waiting_for_scan"),
+    "530_status": ("connected", "syncing"),
+    "531_norecover_crash_status": ("error", "session_check_failed"),
+    "543_status": ("qr", "waiting_for_scan"),
+    "545_status": ("disconnected", "not_started"),
+    "551_status_while_start_stuck": ("disconnected", "not_started"),
+    "554_status_blank": ("disconnected", "not_started"),
+    "603_status_idle": ("error", "qr_expired"),
+    "605_status": ("connected", "syncing"),
+    "611_status": ("disconnected", "not_started"),
+    "621_status": ("connected", "syncing"),
+    "622_after_phone_logout_status": ("error", "session_closed"),
+    "624_after_phone_logout_status2": ("error", "session_closed"),
+    "626_status": ("disconnected", "not_started"),
+    "628_conflict_status": ("error", "session_closed"),
+    "630_status": ("disconnected", "not_started"),
+    "632_status": ("connected", "syncing"),
+    "634_status_TIMEOUT": ("starting", "opening"),
+    "636_status": ("connected", "syncing"),
+    "801_status": ("connected", "syncing"),
+    "820_logoutnav_status_0": ("starting", "opening"),
+    "821_logoutnav_status_2s": ("qr", "waiting_for_scan"),
+    "825_rescan_status": ("connected", "syncing"),
+}
+
+
+@pytest.mark.parametrize(("name", "seen"), STATUSES.items())
+def test_each_recorded_status_is_a_state(name: str, seen: tuple[str, str]) -> None:
+    assert seen_in(name) == seen
+
+
+def test_no_recorded_status_is_left_out() -> None:
+    found = {
+        path.stem for path in FOLDER.glob("*.txt") if "/session/status/" in path.read_text()[:60]
+    }
+    assert found - set(STATUSES) == set()
+
+
+@pytest.mark.parametrize(
+    ("info", "state"),
+    [
+        ("304_classinfo_not_ready", "connected"),
+        ("315_classinfo_ready", "ready"),
+        ("404_classinfo", "ready"),
+        ("020_getClassInfo_unknown", "disconnected"),
+        ("210_classinfo_unpaired", "starting"),
+        ("824_classinfo", "starting"),
+    ],
+)
+def test_connected_is_ready_once_the_session_knows_itself(info: str, state: str) -> None:
+    assert seen_in("310_status_ready", info=info)[0] == state
+
+
+def test_a_ready_session_tells_its_number_and_name() -> None:
+    told = read_class_info(recorded("315_classinfo_ready"), Told(connected=True))
+    assert (told.own_number, told.name) == ("5511900000001", "Fake Clinica")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("008_qr_unknown", False),
+        ("202_qr_during_start", False),
+        ("204_qr", True),
+        ("303_qr_connected_not_ready", True),
+        ("311_qr_ready", False),
+        ("512_recover_qr", True),
+        ("601_qr_a", True),
+        ("602_qr_b", True),
+        ("604_qr_idle", True),
+        ("612_qr", False),
+        ("822_logoutnav_qr", True),
+        ("827_rescan_qr", False),
+    ],
+)
+def test_a_recorded_qr_answer_holds_a_code_or_not(name: str, shown: bool) -> None:
+    assert read_qr(recorded(name)).startswith("2@") is shown
+
+
+def test_a_code_that_was_replaced_is_another_one() -> None:
+    assert read_qr(recorded("601_qr_a")) != read_qr(recorded("602_qr_b"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "201_status_during_start",
+        "007_status_unknown",
+        "500_status_during_autostart",
+        "551_status_while_start_stuck",
+    ],
+)
+def test_while_it_starts_the_server_does_not_know_it_and_that_is_no_error(name: str) -> None:
+    assert seen_in(name, starting=True) == ("starting", "starting")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["622_after_phone_logout_status", "603_status_idle", "531_norecover_crash_status"],
+)
+def test_what_a_restart_replaces_counts_as_starting(name: str) -> None:
+    assert seen_in(name, starting=True) == ("starting", "restarting")
+
+
+def test_a_start_that_was_asked_for_does_not_hide_a_wrong_key() -> None:
+    assert seen_in("004_status_badkey", starting=True) == ("error", "wrong_key")
+
+
+def test_a_state_that_nobody_knows_is_told_as_it_is() -> None:
+    assert derive(Told(socket="TOS_BLOCK")) == Seen(State.ERROR, "refused_by_whatsapp", "TOS_BLOCK")
+    assert sentence("refused_by_whatsapp", "TOS_BLOCK").endswith("session in: TOS_BLOCK")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (200, b"<html>", "wrong_address"),
+        (200, b"[]", "wrong_address"),
+        (200, b'{"success":true}', "wrong_address"),
+        (200, b'{"success":"true","message":"x"}', "wrong_address"),
+        (302, b"", "wrong_address"),
+        (404, b"<html>", "wrong_address"),
+        (401, b"<html>", "http_401"),
+        (403, b"<html>", "http_403"),
+        (403, b"{}", "wrong_key"),
+        (502, b"<html>", "http_502"),
+        (500, b'{"success":false,"error":"boom\\n at x"}', "http_500"),
+    ],
+)
+def test_an_answer_that_tells_no_state_has_its_own_word(
+    status: int, body: bytes, code: str
+) -> None:
+    with pytest.raises(SessionTrouble) as caught:
+        read_status(http_client.Answer(status, {}, body))
+    assert caught.value.code == code
+    assert "at x" not in caught.value.detail
+
+
+# -- starts and ends ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("200_start_fake", Begun.UP),
+        ("402_start_restore", Begun.UP),
+        ("600_start_B2", Begun.UP),
+        ("620_start", Begun.UP),
+        ("627_stop_zombie_prep", Begun.UP),
+        ("631_start_after_stop", Begun.UP),
+        ("319_restart", Begun.UP),
+        ("800_restart_connected", Begun.UP),
+        ("206_start_again", Begun.EXISTS),
+        ("313_start_ready", Begun.EXISTS),
+        ("541_concurrent_start_b", Begun.BUSY),
+        ("100_start_nonet", Begun.FAILED),
+        ("103_start_again", Begun.FAILED),
+        ("550_start_socket_stuck_opening", Begun.FAILED),
+        ("553_start_blank_page_auth_timeout", Begun.FAILED),
+    ],
+)
+def test_each_recorded_start_has_its_end(name: str, end: Begun) -> None:
+    assert read_beginning(recorded(name)).end == end
+
+
+def test_a_failed_start_says_why() -> None:
+    told = read_beginning(recorded("100_start_nonet")).detail
+    assert told == "net::ERR_NAME_NOT_RESOLVED at https://web.whatsapp.com/"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("004_status_badkey", "wrong_key"),
+        ("022_bad_name", "invalid_session"),
+        ("026_start_noid", "wrong_address"),
+    ],
+)
+def test_a_start_that_never_began_is_no_failed_start(name: str, code: str) -> None:
+    with pytest.raises(SessionTrouble) as caught:
+        read_beginning(recorded(name))
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_proxy_that_does_not_wait_leaves_the_end_open(status: int) -> None:
+    answer = http_client.Answer(status, {}, b"<html>Gateway</html>")
+    assert read_beginning(answer).end == Begun.NO_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("name", "ended"),
+    [
+        ("010_stop_unknown", True),
+        ("400_stop", True),
+        ("629_stop_zombie", True),
+        ("544_terminate_unpaired", True),
+        ("610_terminate_connected", True),
+        ("625_terminate_zombie", True),
+        ("012_terminate_unknown", False),
+        ("552_terminate_while_start_stuck", False),
+    ],
+)
+def test_each_recorded_end_is_read(name: str, ended: bool) -> None:
+    assert read_end(recorded(name)) is ended
+
+
+def test_a_recorded_pairing_code_is_read() -> None:
+    assert read_pairing_code(recorded("211_pairing")) == "ABCDFCB7"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("212_pairing_bad", "invalid_recipient"),
+        ("213_pairing_nobody", "invalid_recipient"),
+        ("013_pair_unknown", "session_not_found"),
+    ],
+)
+def test_a_recorded_refusal_of_a_pairing_code_says_why(name: str, code: str) -> None:
+    with pytest.raises(SessionTrouble) as caught:
+        read_pairing_code(recorded(name))
+    assert caught.value.code == code
+
+
+# -- words ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "field"),
+    [
+        ("wrong_key", "wwebjs_api_key"),
+        ("invalid_session", "wwebjs_session_id"),
+        ("dns_failed", "wwebjs_url"),
+        ("connection_refused", "wwebjs_url"),
+        ("timeout", "wwebjs_url"),
+        ("wrong_address", "wwebjs_url"),
+        ("tls_failed", "wwebjs_url"),
+        ("session_closed", ""),
+        ("ready", ""),
+    ],
+)
+def test_trouble_belongs_beside_the_setting_that_causes_it(code: str, field: str) -> None:
+    assert field_of(code) == field
+
+
+def test_each_trouble_has_a_sentence_of_its_own() -> None:
+    codes = ["wrong_key", "wrong_address", "connection_refused", "dns_failed", "timeout"]
+    codes += [*SENTENCES, "session_closed", "session_check_failed", "invalid_session"]
+    with translation.override("pt-br"):
+        sentences = [sentence(code) for code in codes]
+    assert len(set(sentences)) == len(codes)
+    assert not any("Unknown error" in text for text in sentences)
+
+
+def test_a_drop_is_explained_by_what_the_library_announced() -> None:
+    closed = Seen(State.ERROR, "session_closed")
+    assert drop_reason(closed, "UNPAIRED") == "unlinked_on_phone"
+    assert drop_reason(closed, "CONFLICT") == "conflict"
+    assert drop_reason(closed, "NAVIGATION") == "session_closed"
+    assert drop_reason(closed) == "session_closed"
+
+
+# -- when to ask again -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.QR, State.PAIRING, State.CONNECTED])
+def test_what_passes_is_asked_quickly_but_not_for_ever(state: State) -> None:
+    def pause(minutes: int) -> float:
+        lasting = dt.timedelta(minutes=minutes)
+        return pause_before_next(state, wanted=True, lasting=lasting, chance=0.5)
+
+    assert pause(0) == QUICK
+    assert pause(20) == ORDINARY
+
+
+def test_what_rests_is_asked_once_a_minute_with_a_spread() -> None:
+    def pause(chance: float) -> float:
+        lasting = dt.timedelta(hours=5)
+        return pause_before_next(State.READY, wanted=True, lasting=lasting, chance=chance)
+
+    assert pause(0.0) == pytest.approx(48)
+    assert pause(1.0) == pytest.approx(72)
+
+
+def test_after_a_drop_it_is_asked_sooner_for_a_while() -> None:
+    def pause(wanted: bool, minutes: int) -> float:
+        lasting = dt.timedelta(minutes=minutes)
+        return pause_before_next(State.ERROR, wanted=wanted, lasting=lasting, chance=0.5)
+
+    assert pause(True, 1) == 10
+    assert pause(True, 30) == 60
+    assert pause(False, 1) == 60
+
+
+# -- cures ----------------------------------------------------------------------------------------
+
+CLOSED = Seen(State.ERROR, "session_closed")
+HANGING = Seen(State.ERROR, "session_check_failed")
+GONE = Seen(State.DISCONNECTED, "not_started")
+
+
+def test_a_session_without_its_browser_is_restarted_at_once() -> None:
+    assert cure_for(CLOSED, Care(wanted=True), now=NOW) == Cure.RESTART
+
+
+def test_nothing_is_started_that_nobody_wants() -> None:
+    for seen in (CLOSED, HANGING, GONE):
+        care = Care(wanted=False, hangs=9, missing_since=NOW - dt.timedelta(days=1))
+        assert cure_for(seen, care, now=NOW) == Cure.NONE
+
+
+def test_what_stays_connected_without_being_ready_is_started_again_after_two_minutes() -> None:
+    def seen(seconds: int, *, ready: bool = False) -> str:
+        told = Told(connected=True, ready=ready)
+        return derive(told, syncing_for=dt.timedelta(seconds=seconds)).code
+
+    assert (seen(119), seen(120), seen(10**6, ready=True)) == ("syncing", "never_ready", "ready")
+    stuck = Seen(State.ERROR, "never_ready")
+
+    def cure(tries: int, seconds: int) -> Cure:
+        care = Care(wanted=True, tries=tries, tried_at=NOW - dt.timedelta(seconds=seconds))
+        return cure_for(stuck, care, now=NOW)
+
+    assert [cure(0, 0), cure(1, 120)] == [Cure.RESTART] * 2
+    assert [cure(2, 299), cure(2, 300)] == [Cure.NONE, Cure.RESTART]
+    assert [cure(3, 1799), cure(3, 1800)] == [Cure.NONE, Cure.RESTART]
+    assert cure(4, 10**6) == Cure.NONE
+
+
+@pytest.mark.parametrize("text", ["null,AA,BB,CC,1", "undefined,AA,BB", "NULL,x", "", "x" * 2001])
+def test_a_code_that_cannot_be_scanned_is_none(text: str) -> None:
+    body = json.dumps({"success": True, "qr": text}).encode()
+    assert read_qr(http_client.Answer(200, {}, body)) == ""
+    assert read_link({"code": text}).qr == ""
+    event = {"event": "qrcode.updated", "instance": "x", "data": {"qrcode": {"code": text}}}
+    if text:
+        assert not list(evolution_events.read(event))
+        stored = redaction.from_evolution(event)
+        assert not list(evolution_events.read(stored))
+        assert redaction.from_evolution(stored) == stored
+
+
+def test_one_slow_answer_is_no_hanging_page() -> None:
+    assert cure_for(HANGING, Care(wanted=True, hangs=1), now=NOW) == Cure.NONE
+    assert cure_for(HANGING, Care(wanted=True, hangs=2), now=NOW) == Cure.RESTART
+
+
+def test_a_server_gets_time_to_restore_its_sessions_itself() -> None:
+    def cure(seconds: int) -> Cure:
+        care = Care(wanted=True, missing_since=NOW - dt.timedelta(seconds=seconds))
+        return cure_for(GONE, care, now=NOW)
+
+    assert cure(30) == Cure.NONE
+    assert cure(60) == Cure.START
+
+
+def test_a_dead_code_and_a_server_out_of_reach_are_left_alone() -> None:
+    for code in ("qr_expired", "connection_refused", "wrong_key"):
+        assert cure_for(Seen(State.ERROR, code), Care(wanted=True), now=NOW) == Cure.NONE
+
+
+def test_each_further_start_waits_longer_and_then_only_a_person_may() -> None:
+    for tries, pause in enumerate(PAUSES):
+        tried_at = NOW - dt.timedelta(seconds=pause)
+        early = Care(wanted=True, tries=tries, tried_at=tried_at + dt.timedelta(seconds=1))
+        due = Care(wanted=True, tries=tries, tried_at=tried_at)
+        assert cure_for(CLOSED, early, now=NOW) == Cure.NONE
+        assert cure_for(CLOSED, due, now=NOW) == Cure.RESTART
+    over = Care(wanted=True, tries=len(PAUSES), tried_at=NOW - dt.timedelta(days=9))
+    assert cure_for(CLOSED, over, now=NOW) == Cure.NONE

@@ -1,0 +1,168 @@
+"""A server's address has one spelling, however it came in."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.exceptions import ValidationError
+from django.db import connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels_app.models import Channel, WwebjsSession
+from core.http_addresses import normalise
+from core.validators import validate_http_address
+
+
+@pytest.mark.parametrize(
+    ("typed", "stored"),
+    [
+        ("http://h:3500", "http://h:3500"),
+        ("http://h:3500/", "http://h:3500"),
+        ("  http://h:3500// ", "http://h:3500"),
+        ("HTTP://H:3500", "http://h:3500"),
+        ("http://h:03500", "http://h:3500"),
+        ("http://h:80", "http://h"),
+        ("http://h:", "http://h"),
+        ("https://h:443/", "https://h"),
+        ("https://h:80", "https://h:80"),
+        ("http://wwebjs_api:3000", "http://wwebjs_api:3000"),
+        ("http://h/Wa", "http://h/Wa"),
+        ("http://h/Wa//Api/", "http://h/Wa/Api"),
+        ("http://h/./a/../b/", "http://h/b"),
+        ("http://h/../..", "http://h"),
+        ("http://h/%7euser/%2f", "http://h/~user/%2F"),
+        ("http://Clínica.example/", "http://xn--clnica-4va.example"),
+        ("http://xn--clnica-4va.example", "http://xn--clnica-4va.example"),
+        ("http://[::1]:3500/", "http://[::1]:3500"),
+        ("http://[0:0:0:0:0:0:0:1]:3500", "http://[::1]:3500"),
+        ("http://User:Pass@H/", "http://User:Pass@h"),
+        ("http://H/?a=1", "http://h?a=1"),
+        # Nothing that could be an address: the validator says so.
+        ("nowhere", "nowhere"),
+        ("h:3500", "h:3500"),
+        ("ftp://H/", "ftp://H/"),
+        ("http://", "http://"),
+        ("http://h:99999", "http://h:99999"),
+        ("http://a b/", "http://a b/"),
+        ("http://[::1", "http://[::1"),
+        ("http:\\\\h", "http:\\\\h"),
+        ("", ""),
+    ],
+)
+def test_an_address_has_one_spelling(typed: str, stored: str) -> None:
+    assert normalise(typed) == stored
+
+
+PIECES = st.sampled_from(
+    ["http", "HTTPS", "://", ":", "/", "//", "..", ".", "%2e", "%zz", "H", "ç.example", "@", "?",
+     "#", "[::1]", "80", "443", " ", "\t", "\x00", "\\", "ﬀ", "a"]
+)  # fmt: skip
+
+
+@given(st.one_of(st.text(), st.lists(PIECES).map("".join)))
+def test_the_spelling_of_a_spelling_is_itself(text: str) -> None:
+    assert normalise(normalise(text)) == normalise(text)
+
+
+@given(st.lists(PIECES).map(lambda parts: "http://h/" + "".join(parts)))
+def test_what_was_an_address_stays_one(text: str) -> None:
+    try:
+        validate_http_address(text)
+    except ValidationError:
+        return
+    validate_http_address(normalise(text))
+
+
+NAMES = ("graph_url", "wwebjs_url", "evolution_url")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", NAMES)
+def test_every_way_of_storing_passes_by_it(make_channel: Callable[..., Channel], name: str) -> None:
+    typed, stored = "HTTP://Host:80//Wa/", "http://host/Wa"
+    channel = make_channel(**{name: typed})
+    assert getattr(channel, name) == stored
+    setattr(channel, name, "http://other")
+    channel.save()
+    setattr(channel, name, typed)
+    channel.full_clean()
+    assert getattr(channel, name) == stored
+    channel.save(update_fields=[name])
+    assert getattr(Channel.objects.get(), name) == stored
+    Channel.objects.update(**{name: "http://other/"})
+    assert getattr(Channel.objects.get(), name) == "http://other"
+    Channel.objects.update(**{name: typed})
+    assert Channel.objects.filter(**{name: "http://HOST/Wa/"}).exists()
+    values = {"name": "B", "phone_number_id": "1", "access_token": "t", name: typed}
+    Channel.objects.bulk_create([Channel(**values)])
+    assert getattr(Channel.objects.get(name="B"), name) == stored
+
+
+@pytest.mark.django_db
+def test_another_spelling_is_no_other_server(make_channel: Callable[..., Channel]) -> None:
+    channel = make_channel(
+        fallback="wwebjs",
+        wwebjs_url="http://127.0.0.1:9",
+        wwebjs_api_key="k",
+        wwebjs_session_id="S",
+    )
+    Channel.objects.filter(pk=channel.pk).update(
+        wwebjs_own_number="5511900000001", wwebjs_breaker_opened_at="2026-11-30T00:00Z"
+    )
+    channel = Channel.objects.get()
+    channel.wwebjs_url = "HTTP://127.0.0.1:9/"
+    channel.save()
+    channel = Channel.objects.get()
+    assert channel.wwebjs_own_number == "5511900000001"
+    assert channel.wwebjs_breaker_opened_at is not None
+
+
+@pytest.mark.django_db
+def test_rows_that_exist_get_the_spelling_and_lose_nothing(
+    make_channel: Callable[..., Channel],
+) -> None:
+    channel = make_channel(
+        fallback="wwebjs",
+        wwebjs_url="http://h:3500",
+        wwebjs_api_key="k",
+        wwebjs_session_id="S",
+    )
+    baileys = Channel.objects.create(
+        name="Baileys",
+        kind="baileys",
+        evolution_url="http://e",
+        evolution_api_key="k",
+        instance_name="uma instância",
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE channels_app_channel SET wwebjs_url = 'HTTP://h:3500/', "
+            "graph_url = 'https://graph.facebook.com:443/' WHERE id = %s",
+            [channel.pk],
+        )
+        cursor.execute("UPDATE channels_app_wwebjssession SET address = 'HTTP://h:3500/ S'")
+        cursor.execute(
+            "UPDATE channels_app_channel SET evolution_url = 'http://E/' WHERE id = %s",
+            [baileys.pk],
+        )
+        cursor.execute("UPDATE instances_whatsappsession SET address = 'http://E/ uma instância'")
+    migration: Any = importlib.import_module(
+        "channels_app.migrations.0011_addresses_and_session_wishes"
+    )
+    migration.normalise_addresses(apps, None)
+    migration = importlib.import_module("instances.migrations.0006_addresses_in_one_spelling")
+    migration.normalise_addresses(apps, None)
+    channel.refresh_from_db()
+    assert (channel.wwebjs_url, channel.graph_url) == (
+        "http://h:3500",
+        "https://graph.facebook.com",
+    )
+    assert WwebjsSession.objects.get().address == "http://h:3500 S"
+    baileys.refresh_from_db()
+    assert baileys.evolution_url == "http://e"
+    assert baileys.session.address == "http://e uma instância"  # type: ignore[attr-defined]

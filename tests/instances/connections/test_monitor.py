@@ -1,0 +1,850 @@
+"""The life of an instance against the simulated Evolution: each state and each trouble."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.db import connection as database
+from django.utils import timezone, translation
+from rest_framework.test import APIClient
+from time_machine import TimeMachineFixture
+
+from channels_app import signals
+from channels_app.connections import remote_sessions
+from channels_app.connections.states import Seen, State
+from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.incidents import incidents
+from channels_app.models import Channel, Incident
+from channels_app.providers.evolution.instance import EvolutionLifecycle
+from core import http_client
+from instances import tasks
+from instances.connections import monitor, pictures
+from instances.connections.monitor import ConnectionState
+from instances.listener import locks
+from instances.models import ProfilePicture, WhatsAppSession
+from instances.receive_mode import handover
+from tests.instances.support import KEY, NAME, Evolution, read, switch, wait_until
+from tests.simulators.evolution.support import receiver
+
+NEW = "loja_nova"
+
+
+@pytest.fixture(autouse=True)
+def in_english() -> Iterator[None]:
+    with translation.override("en"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WhatsApp's pictures are far away."""
+    monkeypatch.setattr(pictures, "HOSTS", ())
+
+
+@pytest.fixture
+def later(time_machine: TimeMachineFixture) -> Callable[[float], None]:
+    """Let so many seconds pass; the clock goes on from there."""
+
+    def travel(seconds: float) -> None:
+        time_machine.move_to(timezone.now() + dt.timedelta(seconds=seconds), tick=True)
+
+    return travel
+
+
+@pytest.fixture
+def new(channel: Channel) -> WhatsAppSession:
+    """A channel whose instance does not exist yet."""
+    Channel.objects.filter(pk=channel.pk).update(instance_name=NEW)
+    channel.refresh_from_db()
+    channel.save()
+    return fresh(channel)
+
+
+@pytest.fixture
+def ready(session: WhatsAppSession) -> WhatsAppSession:
+    """An open instance that has been seen so."""
+    assert probe(session).state == "ready"
+    return session
+
+
+def fresh(channel: Channel) -> WhatsAppSession:
+    return WhatsAppSession.objects.select_related("channel").get(channel=channel)
+
+
+def probe(session: WhatsAppSession) -> ConnectionState:
+    monitor.probe(session.pk)
+    return seen(session)
+
+
+def seen(session: WhatsAppSession) -> ConnectionState:
+    session.refresh_from_db()
+    return monitor.stored(session)
+
+
+def both(state: ConnectionState) -> tuple[str, str]:
+    return state.state, state.code
+
+
+def becomes(session: WhatsAppSession, code: str) -> ConnectionState:
+    wait_until(lambda: probe(session).code == code, code)
+    return seen(session)
+
+
+def incident(session: WhatsAppSession) -> Incident | None:
+    return Incident.objects.filter(channel=session.channel, closed_at=None).first()
+
+
+def dialled(evolution: Evolution, name: str) -> bool:
+    return bool(evolution._simulator.engine.instances[name].base64_active)
+
+
+# -- created, scanned, open ------------------------------------------------------------------------
+
+
+def test_an_instance_that_is_missing_is_created_with_its_webhook_and_linked_by_a_scan(
+    new: WhatsAppSession, evolution: Evolution
+) -> None:
+    assert both(probe(new)) == ("disconnected", "no_instance")
+    assert seen(new).own_number == ""
+
+    assert both(monitor.connect(new)) == ("qr", "waiting_for_scan")
+
+    assert evolution.found(NEW) == (True, False)
+    new.refresh_from_db()
+    assert (new.webhook_enabled, new.webhook_base64) == (True, True)
+    # It is read when the instance dials, so the webhook had to be there before.
+    assert dialled(evolution, NEW)
+    code = monitor.qr(new)
+    assert code.text.startswith("2@")
+    assert code.svg.startswith("<svg")
+    assert "data:" not in code.svg
+    assert code.age_seconds < 10
+    # The code is not kept, and not dialled again by another click.
+    assert code.text not in str(WhatsAppSession.objects.values().get())
+    monitor.connect(new)
+    assert monitor.qr(new).text == code.text
+
+    evolution.control("scan", instance=NEW, number="5511955550000", name="Loja")
+
+    state = becomes(new, "ready")
+    assert (state.own_number, state.profile_name) == ("5511955550000", "Loja")
+    assert state.since is not None
+    assert state.checked_at is not None
+    channel = Channel.objects.get()
+    assert (channel.phone_number, channel.health) == ("+5511955550000", "ok")
+    with pytest.raises(SessionRefused) as refused:
+        monitor.qr(new)
+    assert refused.value.code == "qr_not_ready"
+
+
+def test_an_open_instance_is_taken_over_by_its_name_and_not_dialled(
+    session: WhatsAppSession, evolution: Evolution
+) -> None:
+    before = len(evolution.books("events", event="connection.update"))
+    assert both(monitor.connect(session)) == ("ready", "ready")
+    assert len(evolution.books("events", event="connection.update")) == before
+    # Nobody else's webhook stood there, so ours does.
+    assert evolution.found() == (True, False)
+    assert probe(session).own_number == "5511900000777"
+
+
+def test_the_webhook_of_another_program_is_left_to_staff(
+    session: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.set_webhook(NAME, "http://127.0.0.1:9/other", ["MESSAGES_UPSERT"])
+    monitor.connect(session)
+    assert evolution.get(f"/webhook/find/{NAME}")["url"] == "http://127.0.0.1:9/other"
+    session.refresh_from_db()
+    assert session.mode is None
+
+
+def test_an_instance_that_is_not_of_baileys_is_not_taken_over(
+    channel: Channel, evolution: Evolution
+) -> None:
+    evolution.create("evo", "EVOLUTION", number="5511900000009")
+    channel.instance_name = "evo"
+    channel.save()
+    session = fresh(channel)
+    state = probe(session)
+    assert (state.code, state.field) == ("other_integration", "instance_name")
+
+
+def test_the_code_renews_itself_and_a_page_is_told(
+    new: WhatsAppSession, evolution: Evolution
+) -> None:
+    monitor.connect(new)
+    first = monitor.qr(new)
+    evolution.control("settings", qr_seconds=0.05)
+    evolution.call("DELETE", f"/instance/logout/{NEW}")
+    monitor.connect(new)
+    codes = set()
+    wait_until(lambda: codes.add(monitor.qr(new).text) or len(codes) > 2)
+    assert first.text not in codes
+    assert monitor.qr(new).age_seconds < first.age_seconds + 10
+
+
+def test_codes_that_nobody_scans_come_to_an_end(new: WhatsAppSession, evolution: Evolution) -> None:
+    evolution.control("settings", qr_seconds=0.05, qr_limit=2)
+    monitor.connect(new)
+    state = becomes(new, "qr_limit")
+    assert state.state == "disconnected"
+    assert incident(new) is None
+    # And a person may ask for new ones.
+    evolution.control("settings", qr_seconds=45)
+    assert monitor.connect(new).state == "qr"
+
+
+def test_a_number_gets_a_code_to_type_although_a_qr_code_is_on_show(
+    new: WhatsAppSession,
+) -> None:
+    monitor.connect(new)
+    typed = monitor.pairing_code(new, "+55 (11) 90000-0777")
+    assert len(typed) == 8
+    assert monitor.qr(new).pairing_code == typed
+    with pytest.raises(SessionRefused) as refused:
+        monitor.pairing_code(new, "123")
+    assert (refused.value.status, refused.value.field) == (400, "phone_number")
+
+
+def test_a_linked_phone_gets_no_code_to_type(ready: WhatsAppSession, evolution: Evolution) -> None:
+    with pytest.raises(SessionRefused) as refused:
+        monitor.pairing_code(ready, "+5511900000777")
+    assert refused.value.code == "qr_not_ready"
+    assert probe(ready).state == "ready"
+
+
+# -- drops -----------------------------------------------------------------------------------------
+
+
+def test_a_phone_that_unlinks_is_an_incident_with_its_reason_and_nothing_dials(
+    ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    evolution.control("drop", instance=NAME, code=401)
+    state = probe(ready)
+    assert both(state) == ("disconnected", "unlinked_on_phone")
+    assert state.last_drop_at is not None
+    assert "unlinked on the phone" in state.last_drop_reason
+    found = incident(ready)
+    assert found is not None
+    assert (found.route, found.reason) == ("baileys", "unlinked_on_phone")
+    assert Channel.objects.get().health == "failing"
+    later(3600)
+    probe(ready)
+    assert evolution.get(f"/instance/connectionState/{NAME}")["instance"]["state"] == "close"
+    # Linked again, the incident is over.
+    monitor.connect(ready)
+    evolution.control("scan", instance=NAME)
+    becomes(ready, "ready")
+    found.refresh_from_db()
+    assert found.recovered_at is not None
+
+
+def test_a_number_that_whatsapp_refuses_says_so(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("drop", instance=NAME, code=403)
+    assert both(probe(ready)) == ("error", "refused_by_whatsapp")
+
+
+def test_a_connection_that_evolution_dials_again_heals_without_a_person(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("settings", redial_seconds=0.3)
+    evolution.control("drop", instance=NAME, code=428)
+    assert both(probe(ready)) == ("starting", "dialling")
+    found = incident(ready)
+    assert found is not None
+    assert found.reason == "connection_lost"
+    becomes(ready, "ready")
+    found.refresh_from_db()
+    assert found.recovered_at is not None
+    assert found.told_at is None
+
+
+def test_a_dialling_that_never_ends_is_a_trouble_and_is_begun_again(
+    ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    evolution.control("settings", redial_seconds=600)
+    evolution.control("drop", instance=NAME, code=428)
+    assert probe(ready).code == "dialling"
+    later(121)
+    assert both(probe(ready)) == ("error", "dialling_long")
+    assert ready.tries == 1
+    assert [
+        request["path"]
+        for request in evolution._simulator.requests
+        if "/restart/" in request["path"]
+    ] == [f"/instance/restart/{NAME}"]
+    # It stays told while it lasts.
+    assert probe(ready).code == "dialling_long"
+
+
+def test_a_dialling_that_never_shows_a_code_is_an_incident_and_is_begun_again(
+    new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    evolution.control("settings", stuck_dialling=True)
+    assert both(monitor.connect(new)) == ("starting", "dialling")
+    assert incident(new) is None
+    later(121)
+    assert both(probe(new)) == ("error", "dialling_long")
+    found = incident(new)
+    assert found is not None
+    assert (found.reason, new.tries) == ("dialling_long", 1)
+    # Few times, with growing pauses.
+    for seconds, tries in ((200, 1), (101, 2), (1700, 2), (101, 3), (7300, 4), (9000, 4)):
+        later(seconds)
+        probe(new)
+        assert seen(new).code == "dialling_long"
+        assert new.tries == tries
+    # A person may always; and once it shows a code there is nothing to be missed.
+    evolution.control("settings", stuck_dialling=False)
+    monitor.reconnect(new)
+    becomes(new, "waiting_for_scan")
+    found.refresh_from_db()
+    assert found.recovered_at is not None
+
+
+def test_a_code_that_is_not_renewed_any_more_is_none(
+    new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    monitor.connect(new)
+    assert probe(new).state == "qr"
+    later(121)  # the server's clock stands still: it goes on telling the code of its last dialling
+    assert both(probe(new)) == ("error", "dialling_long")
+    becomes(new, "waiting_for_scan")
+
+
+def test_a_server_without_a_licence_says_so_as_an_incident(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("settings", version="2.4.0", licensed=False)
+    state = probe(ready)
+    assert both(state) == ("error", "license_required")
+    assert "licence" in state.detail
+    found = incident(ready)
+    assert found is not None
+    assert found.reason == "license_required"
+
+
+def test_a_close_that_2_4_does_not_dial_again_is_dialled_at_once(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("settings", version="2.4.0")
+    evolution.control("drop", instance=NAME, code=408)
+    assert both(probe(ready)) == ("disconnected", "connection_lost")
+    becomes(ready, "ready")
+    assert monitor.log_out(ready).code == "unlinked"
+    assert monitor.log_out(ready).code == "not_running"
+
+
+def test_an_instance_that_stays_closed_after_a_restart_of_the_server_is_dialled(
+    ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    evolution.restarts()
+    assert probe(ready).code == "connection_lost"
+    assert incident(ready) is not None
+    later(61)
+    probe(ready)
+    becomes(ready, "ready")
+
+
+def test_a_send_that_finds_the_connection_dead_has_it_restarted(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("drop", instance=NAME, zombie=True)
+    assert probe(ready).state == "ready"  # the server does not know
+
+    signals.send_refused.send(sender=Channel, channel=ready.channel, code="instance_not_connected")
+
+    assert both(probe(ready)) == ("error", "dead_socket")
+    found = incident(ready)
+    assert found is not None
+    assert found.reason == "dead_socket"
+    becomes(ready, "ready")
+    assert not evolution._simulator.engine.instances[NAME].dead
+
+
+def test_a_refused_send_is_counted_by_delivery_and_asks_at_once(
+    ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from channels_app.providers.base import Transient
+    from messaging.delivery import channel_feedback
+    from messaging.models import DeliveryAttempt
+
+    asked: list[int] = []
+    monkeypatch.setattr(tasks, "enqueue_probe", asked.append)
+    attempt = DeliveryAttempt(channel=ready.channel, route="baileys")
+    monkeypatch.setattr(channel_feedback, "_own_route", lambda attempt: "baileys")
+    channel_feedback.note(attempt, Transient("instance_not_connected", "x"))
+    assert asked == [ready.pk]
+    assert seen(ready)
+    assert ready.dead_since is not None
+
+
+def test_staff_are_told_of_a_drop_and_whose_fallback_it_was(
+    ready: WhatsAppSession, evolution: Evolution, make_channel: Callable[..., Channel],
+    settings: Any,
+) -> None:  # fmt: skip
+    settings.ALERT_EMAILS = ["staff@example.com"]
+    make_channel(name="Loja oficial", fallback="baileys", fallback_channel=ready.channel)
+    evolution.control("drop", instance=NAME, code=401)
+    probe(ready)
+    found = incident(ready)
+    assert found is not None
+    for what, words in (("down", "does not work"), ("recovered", "works again")):
+        incidents.send_alert(found.pk, what=what, by="email")
+        sent = mail.outbox[-1]
+        assert sent.subject == f"Alterna: the Baileys channel “Oficina” {words}"
+        assert "unlinked on the phone" in sent.body
+        assert "It is the fallback of: Loja oficial" in sent.body
+
+
+def test_an_incident_says_what_is_true_now_and_keeps_what_it_began_with(
+    ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    address = ready.channel.evolution_url
+    Channel.objects.filter(pk=ready.channel_id).update(evolution_url="http://127.0.0.1:9")
+    assert probe(ready).code == "connection_refused"
+    Channel.objects.filter(pk=ready.channel_id).update(evolution_url=address)
+    evolution.control("drop", instance=NAME, code=401)
+    assert probe(ready).code == "unlinked_on_phone"
+    found = incident(ready)
+    assert found is not None
+    assert (found.reason, found.first_reason) == ("unlinked_on_phone", "connection_refused")
+    # A linked phone that is gone: the code on show says so.
+    state = monitor.connect(ready)
+    assert both(state) == ("qr", "unlinked_scan_qr")
+    assert state.last_drop_reason == "The server refused the connection"
+    found.refresh_from_db()
+    assert "read the QR code" in incidents.headline(found)
+    evolution.control("scan", instance=NAME)
+    # A person brought it back.
+    assert becomes(ready, "ready").code == "ready"
+
+
+def test_an_instance_that_comes_back_by_itself_says_so(
+    ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    address = ready.channel.evolution_url
+    Channel.objects.filter(pk=ready.channel_id).update(evolution_url="http://127.0.0.1:9")
+    assert probe(ready).code == "connection_refused"
+    Channel.objects.filter(pk=ready.channel_id).update(evolution_url=address)
+    assert both(probe(ready)) == ("ready", "ready_after_restart")
+    later(600)
+    assert both(probe(ready)) == ("ready", "ready_after_restart")
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def test_logging_out_unlinks_and_is_no_drop(
+    ready: WhatsAppSession, by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    assert both(monitor.log_out(ready)) == ("disconnected", "unlinked")
+    assert not evolution._simulator.engine.instances[NAME].paired
+    wait_until(lambda: (read(), seen(ready), ready.connection == "close")[2])
+    assert both(probe(ready)) == ("disconnected", "unlinked")
+    assert incident(ready) is None
+    assert seen(ready).last_drop_at is None
+    # Once more there is nothing to unlink.
+    assert monitor.log_out(ready).code == "not_running"
+
+
+def test_reconnecting_is_no_drop(ready: WhatsAppSession, evolution: Evolution) -> None:
+    assert both(monitor.reconnect(ready)) == ("starting", "reconnecting")
+    becomes(ready, "ready")
+    assert incident(ready) is None
+    assert seen(ready).last_drop_at is None
+
+
+def test_reconnecting_a_closed_instance_connects_it(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("drop", instance=NAME, code=401)
+    assert monitor.reconnect(ready).state == "qr"
+
+
+def test_a_reconnection_that_does_not_come_is_a_drop_in_the_end(
+    ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    evolution.control("settings", redial_seconds=600)
+    monitor.reconnect(ready)
+    probe(ready)
+    assert incident(ready) is None
+    later(61)
+    probe(ready)
+    assert incident(ready) is not None
+
+
+def test_deleting_does_not_wait_for_a_receiver_that_fails(
+    by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    probe(by_webhook)
+    with receiver() as hook:
+        hook.status = 500
+        evolution.set_webhook(NAME, hook.url, [])  # all events, REMOVE_INSTANCE among them
+        state = monitor.delete(by_webhook)
+    assert both(state) == ("disconnected", "instance_deleted")
+    assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 404
+    by_webhook.refresh_from_db()
+    assert by_webhook.mode is None
+    assert incident(by_webhook) is None
+    assert both(probe(by_webhook)) == ("disconnected", "instance_deleted")
+    # The channel is still there, and makes the instance anew.
+    assert monitor.connect(by_webhook).state == "qr"
+    by_webhook.refresh_from_db()
+    assert by_webhook.webhook_enabled
+
+
+def test_a_new_instance_under_an_old_name_asks_for_no_codes_by_itself(
+    by_webhook: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    probe(by_webhook)  # it was linked once
+    monitor.delete(by_webhook)
+    evolution.control("settings", qr_seconds=0.05, qr_limit=1)
+    monitor.connect(by_webhook)
+    becomes(by_webhook, "qr_limit")
+    evolution.control("settings", qr_seconds=45)
+    for _minutes in range(5):
+        later(120)
+        assert probe(by_webhook).state == "disconnected"
+    assert evolution.get(f"/instance/connectionState/{NAME}")["instance"]["state"] == "close"
+
+
+def test_a_deletion_that_fails_leaves_the_events_coming_as_agreed(
+    by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    probe(by_webhook)
+    evolution.fault("/instance/delete", method="DELETE", mode="status", status=500, body={
+        "status": 500, "error": "Internal Server Error", "response": {"message": "x"},
+    })  # fmt: skip
+    with pytest.raises(SessionRefused):
+        monitor.delete(by_webhook)
+    by_webhook.refresh_from_db()
+    assert by_webhook.webhook_enabled
+    assert evolution.found(NAME) == (True, False)
+
+
+def test_a_wrong_key_is_named_although_the_instance_is_missing_too(
+    new: WhatsAppSession,
+) -> None:
+    Channel.objects.update(evolution_api_key="another")
+    new.refresh_from_db()
+    state = probe(new)
+    assert (state.code, state.field) == ("key_cannot_create", "evolution_api_key")
+    with pytest.raises(SessionRefused, match="key"):
+        monitor.connect(new)
+
+
+@pytest.mark.usefixtures("listener")
+def test_nothing_is_switched_while_the_instance_is_being_deleted(
+    api: APIClient, by_webhook: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "JOIN_PATIENCE", 0.3)
+    assert switch(api, "websocket").status_code == 202  # waits for its namespace
+    delete, answers = EvolutionLifecycle.delete, []
+
+    def clicked_meanwhile(client: EvolutionLifecycle) -> None:
+        answers.append(switch(api, "webhook").status_code)
+        delete(client)
+
+    monkeypatch.setattr(EvolutionLifecycle, "delete", clicked_meanwhile)
+    assert monitor.delete(by_webhook).code == "instance_deleted"
+    assert answers == [409]
+    by_webhook.refresh_from_db()
+    assert (by_webhook.mode, by_webhook.switching_to) == (None, "")
+    change = by_webhook.mode_changes.latest("pk")
+    assert (change.result, change.detail) == ("cancelled", "instance_deleted")
+    assert change.finished_at is not None
+
+
+def test_an_instance_whose_mode_is_being_switched_is_not_deleted(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    with locks.held(locks.HANDOVER, ready.pk), pytest.raises(SessionRefused) as refused:
+        monitor.delete(ready)
+    assert (refused.value.status, refused.value.code) == (409, "conflict")
+    assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 200
+    ready.refresh_from_db()
+    assert ready.wanted
+
+
+def test_of_two_clicks_on_create_both_find_the_instance(
+    new: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = EvolutionLifecycle.create
+
+    def second(client: EvolutionLifecycle) -> None:
+        create(client)  # the other click comes first
+        create(client)
+
+    monkeypatch.setattr(EvolutionLifecycle, "create", second)
+    assert both(monitor.connect(new)) == ("qr", "waiting_for_scan")
+
+
+def test_a_deletion_that_goes_on_is_told_and_found_done_later(
+    ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "PATIENCE", 0.0)
+    evolution.fault("/webhook/set", method="POST", mode="status", status=404, body={
+        "status": 404, "error": "Not Found", "response": {"message": ["Cannot POST x"]},
+    })  # fmt: skip
+    with pytest.raises(SessionRefused):
+        monitor.delete(ready)  # not without its webhook switched off
+    assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 200
+    monkeypatch.setattr(monitor, "_is_gone", lambda client: False)
+    assert monitor.delete(ready).code == "deleting"
+    assert becomes(ready, "instance_deleted").state == "disconnected"
+
+
+def test_an_instance_that_somebody_else_deleted_is_a_drop(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.call("DELETE", f"/instance/delete/{NAME}")
+    wait_until(lambda: probe(ready).code == "instance_gone")
+    assert incident(ready) is not None
+
+
+# -- troubles --------------------------------------------------------------------------------------
+
+
+def test_a_wrong_key_is_shown_beside_its_field(channel: Channel) -> None:
+    channel.evolution_api_key = "wrong"
+    channel.save()
+    session = fresh(channel)
+    state = probe(session)
+    assert (state.state, state.code, state.field) == ("error", "wrong_key", "evolution_api_key")
+    with pytest.raises(SessionRefused) as refused:
+        monitor.connect(session)
+    assert (refused.value.status, refused.value.field) == (502, "evolution_api_key")
+
+
+def test_the_key_of_another_instance_cannot_create_one(
+    new: WhatsAppSession, evolution: Evolution
+) -> None:
+    token = evolution.books("instances")["instances"][NAME]["token"]
+    Channel.objects.filter(pk=new.channel_id).update(evolution_api_key=token)
+    session = fresh(new.channel)
+    assert token != KEY
+    with pytest.raises(SessionRefused) as refused:
+        monitor.connect(session)
+    assert (refused.value.code, refused.value.field) == ("key_cannot_create", "evolution_api_key")
+    assert "AUTHENTICATION_API_KEY" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "field"),
+    [
+        ("html", "wrong_address", "evolution_url"),
+        ("reset", "connection_broken", "evolution_url"),
+        ("garbage", "unreadable_answer", ""),
+    ],
+)
+def test_a_server_that_answers_otherwise_has_its_own_sentence(
+    session: WhatsAppSession, evolution: Evolution, mode: str, code: str, field: str
+) -> None:
+    status = {"status": 404} if mode == "html" else {}
+    evolution.fault("/instance/connectionState", mode, times=1, **status)
+    state = probe(session)
+    assert (state.state, state.code, state.field) == ("error", code, field)
+    assert becomes(session, "ready")
+
+
+def test_an_unreachable_server_is_shown_beside_its_address(channel: Channel) -> None:
+    channel.evolution_url = "http://127.0.0.1:9"
+    channel.save()
+    state = probe(fresh(channel))
+    assert (state.code, state.field) == ("connection_refused", "evolution_url")
+
+
+def test_a_server_that_hangs_costs_no_more_than_the_time_of_a_question(
+    session: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "ASK_SECONDS", 0.2)
+    evolution.fault("/instance/connectionState", "hang", seconds=5)
+    assert probe(session).code == "timeout"
+
+
+def test_an_answer_from_before_a_command_counts_no_more(
+    ready: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = monitor._ask
+
+    def slow(session: WhatsAppSession, **options: Any) -> Any:
+        told = asked(session, **options)
+        monitor._command(session, wanted=False)
+        monitor._write_seen(session, Seen(State.DISCONNECTED, "unlinked"))
+        return told
+
+    monkeypatch.setattr(monitor, "_ask", slow)
+    assert probe(ready).code == "unlinked"
+
+
+def test_another_address_forgets_what_was_known(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    channel = ready.channel
+    channel.instance_name = NEW
+    channel.save()
+    state = seen(ready)
+    assert (state.code, state.own_number) == ("unchecked", "")
+    assert both(probe(fresh(channel))) == ("disconnected", "no_instance")
+    assert incident(ready) is None
+
+
+def test_a_channel_that_is_switched_off_is_not_asked_and_raises_no_alarm(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("drop", instance=NAME, code=401)
+    probe(ready)
+    channel = ready.channel
+    channel.active = False
+    channel.save()
+    assert incident(ready) is None
+    WhatsAppSession.objects.update(probe_at=None)
+    assert monitor._claim() == []
+
+
+def test_due_sessions_are_claimed_once_and_asked(session: WhatsAppSession) -> None:
+    WhatsAppSession.objects.update(probe_at=None)
+    assert monitor._claim() == [session.pk]
+    assert monitor._claim() == []
+    WhatsAppSession.objects.update(probe_at=None)
+    monitor.probe_due()
+    assert seen(session).state == "ready"
+    assert session.connection == "open"
+    pause = (session.probe_at - timezone.now()).total_seconds()  # type: ignore[operator]
+    assert 45 < pause <= 72
+
+
+def test_an_event_asks_at_once(
+    by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(tasks, "enqueue_probe", asked.append)
+    evolution.control("drop", instance=NAME, code=401)
+    wait_until(lambda: (read(), asked)[1])
+    assert set(asked) == {by_webhook.pk}
+
+
+# -- the picture -----------------------------------------------------------------------------------
+
+
+def test_the_picture_is_fetched_once_and_kept(
+    session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+
+    def request(method: str, base: str, *rest: Any, **options: Any) -> http_client.Answer:
+        fetched.append(base)
+        return http_client.Answer(200, {}, b"\x89PNG\r\n\x1a\nrest")
+
+    monkeypatch.setattr(pictures, "HOSTS", (".whatsapp.net",))
+    monkeypatch.setattr(pictures.http_client, "request", request)
+    for _ in range(2):
+        pictures.keep(session, "https://pps.whatsapp.net/a.png")
+    assert fetched == ["https://pps.whatsapp.net/a.png"]
+    assert ProfilePicture.objects.get().content_type == "image/png"
+    session.refresh_from_db()
+    assert session.has_picture
+    # An account without one.
+    pictures.keep(session, "")
+    session.refresh_from_db()
+    assert not session.has_picture
+    assert not ProfilePicture.objects.exists()
+    # From nowhere else.
+    pictures.keep(session, "https://127.0.0.1/a.png")
+    session.refresh_from_db()
+    assert len(fetched) == 1
+    assert not session.has_picture
+
+
+def test_a_picture_that_could_not_be_fetched_is_asked_for_again_after_a_pause(
+    session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch, later: Callable[[float], None]
+) -> None:
+    answers = [
+        http_client.Answer(503, {}, b""),
+        http_client.Answer(200, {}, b"\x89PNG\r\n\x1a\nrest"),
+    ]
+    monkeypatch.setattr(pictures, "HOSTS", (".whatsapp.net",))
+    monkeypatch.setattr(http_client, "request", lambda *args, **options: answers.pop(0))
+    address = "https://pps.whatsapp.net/a.png"
+    for minutes, left in ((0, 1), (50, 1), (20, 0), (120, 0)):
+        later(60 * minutes)
+        pictures.keep(session, address)
+        assert len(answers) == left
+    session.refresh_from_db()
+    assert session.has_picture
+
+
+# -- two who ask at the same time ------------------------------------------------------------------
+
+
+def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
+    ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, release = threading.Event(), threading.Event()
+    answers: list[http_client.Answer] = []
+    request = http_client.request
+
+    def slow(*args: Any, **kwargs: Any) -> http_client.Answer:
+        """The first answer is on its way for as long as the test wants."""
+        answer = request(*args, **kwargs)
+        answers.append(answer)
+        if len(answers) == 1:
+            told.set()
+            assert release.wait(10)
+        return answer
+
+    def ask() -> None:
+        monitor.probe(ready.pk)
+        database.close()
+
+    monkeypatch.setattr(http_client, "request", slow)
+    earlier = threading.Thread(target=ask)
+    earlier.start()
+    try:
+        assert told.wait(5)
+        # It told "open"; now the phone unlinks it.
+        evolution.control("drop", instance=NAME, code=401)
+        wait_until(lambda: probe(ready).state == "disconnected")
+        newest = fresh(ready.channel).checked_at
+    finally:
+        release.set()
+        earlier.join(10)
+    after = fresh(ready.channel)
+    assert (after.state, after.serving, after.checked_at) == ("disconnected", False, newest)
+    assert Incident.objects.get().recovered_at is None
+
+
+# -- leaving ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choice", "there", "linked"),
+    [("keep", True, True), ("log_out", True, False), ("delete", False, False)],
+)
+@pytest.mark.parametrize("renamed", [False, True])
+def test_an_instance_that_a_channel_leaves_ends_as_was_chosen(
+    ready: WhatsAppSession, evolution: Evolution, api: APIClient, choice: str, there: bool,
+    linked: bool, renamed: bool,
+) -> None:  # fmt: skip
+    remote = remote_sessions.of(ready.channel)
+    assert remote is not None
+    assert [code for code, _words in remote.choices] == ["keep", "log_out", "delete"]
+    url = f"/api/channels/{ready.channel_id}/"
+    assert api.delete(f"{url}?previous_session=stop").status_code == 400
+    if renamed:
+        body = {"instance_name": "another", "previous_session": choice}
+        assert api.patch(url, body, format="json").status_code == 200
+    else:
+        assert api.delete(f"{url}?previous_session={choice}").status_code == 204
+    answer = evolution.call("GET", f"/instance/connectionState/{NAME}")
+    assert (answer.status_code == 200) is there
+    if there:
+        assert (answer.json()["instance"]["state"] == "open") is linked

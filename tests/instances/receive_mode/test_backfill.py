@@ -1,0 +1,416 @@
+"""A gap is noted at every sign of one, and what is missing is fetched whatever the mode."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from django.db import OperationalError, connection
+from django.utils import timezone, translation
+
+from channels_app.models import Channel
+from instances import receiving
+from instances.models import Backfill, WhatsAppSession
+from instances.receive_mode import backfill, gap_signs, monitor, presentation
+from messaging.inbound import journal
+from messaging.media import files
+from messaging.models import InboundEvent, Media, Message
+from tests.instances.support import NAME, Evolution, joined, state, texts, wait_until
+from tests.instances.test_receiver import event
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+MB = 1024 * 1024
+
+
+def noted(session: WhatsAppSession, reason: str) -> None:
+    """Wait until a gap of this reason is noted."""
+
+    def is_noted() -> bool:
+        session.refresh_from_db()
+        return session.gap_reason == reason and session.gap_since is not None
+
+    wait_until(is_noted, f"gap: {reason}")
+
+
+def fetch(session: WhatsAppSession) -> None:
+    """Do what the job does at its time."""
+    WhatsAppSession.objects.filter(pk=session.pk).update(gap_fetch_at=timezone.now())
+    backfill.run(session.pk)
+    session.refresh_from_db()
+
+
+def settled(session: WhatsAppSession) -> None:
+    """Close the gap of what was set up."""
+    fetch(session)
+    assert session.gap_since is None
+    Backfill.objects.all().delete()
+
+
+def recovered() -> list[tuple[str, int]]:
+    return list(Backfill.objects.order_by("pk").values_list("reason", "messages"))
+
+
+def jobs() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM procrastinate_jobs"
+            " WHERE task_name = 'instances.backfill' AND status = 'todo'"
+        )
+        [count] = cursor.fetchone()
+    return int(count)
+
+
+def test_what_evolution_could_not_deliver_before_its_restart_is_fetched(
+    by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled(by_webhook)
+
+    def fail(*_: Any) -> None:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(receiving, "_receive_all", fail)
+    ids = [evolution.writes(f"perdida {n}") for n in range(3)]
+    wait_until(lambda: [
+        entry["message_id"] for entry in evolution.books("events", event="messages.upsert")
+        if entry["webhooks"][0]["attempts"][:1] and
+        entry["webhooks"][0]["attempts"][0]["status"] == 503
+    ] == ids)  # fmt: skip
+    evolution.restarts()
+    assert evolution.lost() == ids
+    noted(by_webhook, "not_stored")
+    fetch(by_webhook)
+    assert texts() == ["perdida 0", "perdida 1", "perdida 2"]
+    assert recovered() == [("not_stored", 3)]
+
+    def is_closed() -> bool:
+        # Deliveries that were under way are signs, too.
+        fetch(by_webhook)
+        return by_webhook.gap_since is None
+
+    wait_until(is_closed)
+
+
+@pytest.mark.parametrize("mode", ["webhook", "websocket"])
+def test_a_look_at_the_newest_messages_finds_what_neither_mode_brought(
+    request: pytest.FixtureRequest, api: APIClient, evolution: Evolution, mode: str
+) -> None:
+    session: WhatsAppSession = request.getfixturevalue(f"by_{mode}")
+    if mode == "websocket":
+        wait_until(joined(session))
+    settled(session)
+    evolution.writes("chegou")
+    wait_until(lambda: texts() == ["chegou"])
+    earlier = timezone.now() - dt.timedelta(minutes=2)
+    WhatsAppSession.objects.update(proven_at=earlier)
+    backfill.look(session.pk)
+    session.refresh_from_db()
+    assert session.gap_since is None
+    assert session.proven_at is not None
+    assert session.proven_at > earlier, "the look has proven it"
+
+    evolution.writes("nunca emitida", emit=False)
+    before = timezone.now()
+    backfill.look(session.pk)
+    noted(session, "look")
+    assert session.gap_fetch_at is not None
+    assert session.gap_fetch_at >= before + backfill.IN_FLIGHT, "it may be on its way"
+    fetch(session)
+    wait_until(lambda: texts() == ["chegou", "nunca emitida"])
+    assert recovered() == [("look", 1)]
+    told = state(api)["backfill"]
+    assert (told["recovered24h"], told["pendingSince"], told["error"]) == (1, None, None)
+    assert told["completeUntil"]
+    with translation.override("en"):
+        card = presentation.card(session, may_change=True)
+    assert "1 message recovered in the last 24 hours" in card
+    backfill.look(session.pk)
+    session.refresh_from_db()
+    assert session.gap_since is None
+
+
+def test_a_socket_that_gets_nothing_proves_nothing(
+    by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    """Evolution was told to send nothing any more; its clients stay connected (§2)."""
+    wait_until(joined(by_websocket))
+    settled(by_websocket)
+    an_hour_ago = timezone.now() - dt.timedelta(hours=1)
+    WhatsAppSession.objects.update(proven_at=an_hour_ago)
+    for n in range(60):
+        at = int(an_hour_ago.timestamp()) + 60 * n
+        evolution.writes(f"{n:02d}", emit=n >= 30, timestamp=at)
+    expected = [f"{n:02d}" for n in range(60)]
+    wait_until(lambda: texts() == expected[30:])
+    backfill.look(by_websocket.pk)
+    noted(by_websocket, "look")
+    fetch(by_websocket)
+    assert sorted(texts()) == expected
+    assert recovered() == [("look", 30)]
+
+
+def test_a_message_on_its_way_is_neither_doubled_nor_counted(
+    by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled(by_webhook)
+    store_all, held = journal.store_all, [True]
+
+    def slow(source: str, events: Any) -> None:
+        wait_until(lambda: not held[0])
+        store_all(source, events)
+
+    monkeypatch.setattr(journal, "store_all", slow)
+    evolution.writes("a caminho")
+    wait_until(lambda: evolution.books("events", event="messages.upsert"))
+    backfill.look(by_webhook.pk)
+    noted(by_webhook, "look")
+    held[0] = False
+    wait_until(lambda: texts() == ["a caminho"])
+    fetch(by_webhook)
+    assert recovered() == []
+    assert Message.objects.count() == 1
+
+
+def test_the_looks_are_spread_and_leave_out_who_cannot_be_asked(
+    by_webhook: WhatsAppSession, settings: Any
+) -> None:
+    assert backfill.look_due() == [], "the first is some time in the interval"
+    by_webhook.refresh_from_db()
+    assert by_webhook.look_at is not None
+    assert by_webhook.look_at <= timezone.now() + dt.timedelta(seconds=300)
+    long_ago = timezone.now() - dt.timedelta(hours=1)
+
+    def due(**values: Any) -> list[int]:
+        usual = {"look_at": long_ago, "connection": "open", "found_error": "", "switching_to": ""}
+        WhatsAppSession.objects.update(**{**usual, **values})
+        return backfill.look_due()
+
+    assert due() == [by_webhook.pk]
+    assert backfill.look_due() == [], "it counts as begun"
+    assert due(connection="close") == []
+    assert due(found_error="connection_refused") == []
+    assert due(webhook_enabled=False) == []
+    settings.EVOLUTION_BACKFILL_SECONDS = 0
+    assert due(webhook_enabled=True) == []
+
+
+def test_a_webhook_that_lost_its_secret_is_a_sign_and_anybody_may_give_it_once_a_minute(
+    by_webhook: WhatsAppSession, evolution: Evolution, web: str
+) -> None:
+    settled(by_webhook)
+    address = f"{web}/api/webhooks/evolution"
+    evolution.set_webhook(NAME, address, ["MESSAGES_UPSERT"], headers={})
+    evolution.writes("sem o segredo")
+    noted(by_webhook, "unauthorized")
+    fetch(by_webhook)
+    assert texts() == ["sem o segredo"]
+    assert recovered() == [("unauthorized", 1)]
+
+    # Whoever knows the name has the server asked no more often, even from other processes.
+    backfill.request_by_name(NAME)
+    by_webhook.refresh_from_db()
+    assert by_webhook.gap_fetch_at is not None
+    assert by_webhook.gap_fetch_at > timezone.now() + dt.timedelta(seconds=50)
+    backfill.run(by_webhook.pk)
+    by_webhook.refresh_from_db()
+    assert by_webhook.gap_since is not None, "it is not time yet"
+    backfill.request_by_name("nobody")
+    for body in (b"", b"{", b"[]", b'{"instance": 7}', b'{"instance": "\\ud8"}', b"x" * MB):
+        answer = requests.post(address, data=body, timeout=20)
+        assert answer.status_code == 401
+
+
+def test_the_name_is_read_as_evolution_writes_it() -> None:
+    body = json.dumps(event(instance='Loja "São João"/#1'), ensure_ascii=False)
+    assert gap_signs.name_in(body.encode()) == 'Loja "São João"/#1'
+    assert gap_signs.name_in(b"\xff" * 5000 + body.encode()) == ""
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "in pieces"])
+def test_of_a_message_whose_body_is_too_large_the_file_is_fetched_by_itself(
+    by_webhook: WhatsAppSession,
+    evolution: Evolution,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    chunked: bool,
+) -> None:
+    from config import asgi
+
+    size = 55 * 1000 * 1000
+    if chunked:
+        size = 2 * MB
+        monkeypatch.setattr(receiving, "MOST_BYTES", 2 * MB)
+        monkeypatch.setattr(asgi, "MOST_BYTES", 2 * MB)
+        evolution.control("settings", webhook_chunked=True)
+    settled(by_webhook)
+    # Evolution reads the wish for base64 when it dials.
+    evolution.control("drop", instance=NAME, code=428)
+    wait_until(lambda: evolution.books("instances")["instances"][NAME]["state"] == "open")
+    id_ = evolution.writes("", kind="video", size=size, caption="o vídeo inteiro")
+
+    def refused() -> bool:
+        [entry] = evolution.books("events", message_id=id_) or [None]
+        return entry is not None and any(
+            attempt["status"] == 413 for attempt in entry["webhooks"][0]["attempts"]
+        )
+
+    wait_until(refused)
+    wait_until(lambda: WhatsAppSession.objects.filter(gap_since__isnull=False).exists())
+    fetch(by_webhook)
+    assert texts() == ["o vídeo inteiro"]
+    message = Message.objects.get()
+    assert message.media is not None
+    assert message.media.state == Media.State.WAITING, "staff see it waiting"
+    files.fetch(str(message.media.pk))
+    stored = Media.objects.get()
+    assert (stored.state, stored.error_code) == (Media.State.STORED, "")
+    assert (stored.size, stored.mime_type) == (size, "video/mp4")
+
+
+def test_a_file_that_is_larger_than_any_says_so_and_its_message_is_there(
+    by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from channels_app.providers import media_types
+
+    monkeypatch.setattr(media_types, "MOST_BYTES", MB)
+    settled(by_webhook)
+    evolution.writes("", kind="video", size=2 * MB, caption="grande demais", emit=False)
+    backfill.look(by_webhook.pk)
+    fetch(by_webhook)
+    assert texts() == ["grande demais"]
+    files.fetch(str(Media.objects.get().pk))
+    failed = Media.objects.get()
+    assert (failed.state, failed.error_code) == (Media.State.FAILED, "too_large")
+
+
+def test_a_gap_stays_due_while_evolution_is_away_and_when_its_job_is_lost(
+    by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    settled(by_webhook)
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE procrastinate_jobs CASCADE")
+    evolution.writes("quando ela voltar", emit=False)
+    Channel.objects.update(evolution_url="http://127.0.0.1:9")
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.STARTED)
+    assert jobs() == 1
+    since = WhatsAppSession.objects.get().gap_since
+    for tries in (1, 2):
+        fetch(by_webhook)
+        assert (by_webhook.gap_since, by_webhook.gap_tries) == (since, tries)
+        assert by_webhook.gap_error == "connection_refused"
+        assert by_webhook.gap_fetch_at is not None
+        assert by_webhook.gap_fetch_at > timezone.now()
+    monitor.look_around()
+    assert jobs() == 1, "no more than one"
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE procrastinate_jobs CASCADE")
+    WhatsAppSession.objects.update(gap_fetch_at=timezone.now())
+    monitor.look_around()
+    assert jobs() == 1, "the row knows what a lost job knew"
+
+    monitor.check_receive_modes()
+    Channel.objects.update(evolution_url=evolution.url)
+    monitor.check_receive_modes()
+    by_webhook.refresh_from_db()
+    assert by_webhook.gap_tries == 0, "it answers again: at once"
+    backfill.run(by_webhook.pk)
+    assert texts() == ["quando ela voltar"]
+    by_webhook.refresh_from_db()
+    assert by_webhook.gap_since is None
+
+
+def test_a_sign_that_comes_while_a_gap_is_fetched_leaves_it_open(
+    by_webhook: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled(by_webhook)
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.STARTED)
+    real = backfill.fetch_and_store
+
+    def interrupted(session: WhatsAppSession, *, since: dt.datetime) -> int:
+        stored = real(session, since=since)
+        backfill.request(session.pk, reason=Backfill.Reason.TOO_LARGE)
+        return stored
+
+    monkeypatch.setattr(backfill, "fetch_and_store", interrupted)
+    backfill.run(by_webhook.pk)
+    by_webhook.refresh_from_db()
+    assert by_webhook.gap_since is not None
+    monkeypatch.setattr(backfill, "fetch_and_store", real)
+    fetch(by_webhook)
+    assert by_webhook.gap_since is None
+
+
+def test_a_long_gap_is_stored_oldest_first_some_pages_at_a_time(
+    by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled(by_webhook)
+    monkeypatch.setattr(backfill, "PAGE_SIZE", 5)
+    monkeypatch.setattr(backfill, "PAGES_AT_A_TIME", 2)
+    missing = [f"{n:02d}" for n in range(37)]
+    now = int(timezone.now().timestamp())
+    for n, text in enumerate(missing):
+        evolution.writes(text, emit=False, timestamp=now - 60 + n)
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.LOOK)
+    fetch(by_webhook)
+    assert texts() == missing
+    assert recovered() == [("look", 37)]
+
+
+def test_a_start_of_ours_and_an_instance_that_comes_back_are_signs(
+    by_webhook: WhatsAppSession, evolution: Evolution, web: str
+) -> None:
+    from config import asgi
+
+    settled(by_webhook)
+    asgi._started.clear()
+    assert requests.get(f"{web}/healthz", timeout=20).status_code == 200
+    noted(by_webhook, "started")
+    settled(by_webhook)
+    evolution.control("restart", redial=True)
+
+    def opened() -> bool:
+        journal.read_pending(InboundEvent.Source.EVOLUTION, str(by_webhook.channel_id))
+        by_webhook.refresh_from_db()
+        return by_webhook.gap_reason == "reconnected"
+
+    wait_until(opened)
+
+
+def test_an_evolution_that_stores_no_messages_is_told_to_staff(
+    by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    settled(by_webhook)
+    evolution.control("settings", save_new_messages=False)
+    evolution.writes("só por webhook")
+    wait_until(lambda: texts() == ["só por webhook"])
+    InboundEvent.objects.update(received_at=timezone.now() - dt.timedelta(minutes=2))
+
+    def warned() -> bool:
+        backfill.look(by_webhook.pk)
+        by_webhook.refresh_from_db()
+        with translation.override("en"):
+            return "DATABASE_SAVE_DATA_NEW_MESSAGE" in presentation.card(
+                by_webhook, may_change=True
+            )
+
+    assert warned()
+    evolution.control("settings", save_new_messages=True)
+    assert not warned()
+
+
+def test_history_is_not_counted_as_recovered(
+    by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    settled(by_webhook)
+    yesterday = int((timezone.now() - dt.timedelta(days=1)).timestamp())
+    evolution.writes("de ontem", emit=False, timestamp=yesterday)
+    evolution.writes("de agora", emit=False)
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.LOOK)
+    fetch(by_webhook)
+    assert texts() == ["de ontem", "de agora"]
+    assert recovered() == [("look", 1)]

@@ -1,0 +1,189 @@
+"""A drift is an incident, and is repaired by itself where a setting says which side is right."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core import mail
+from django.utils import translation
+
+from channels_app.incidents import incidents
+from channels_app.models import Incident
+from instances.models import ReceiveModeChange, WhatsAppSession
+from instances.receive_mode import backfill, drift_rules, monitor, presentation
+from instances.receive_mode.drift_rules import Change, Decision
+from tests.instances.receive_mode.test_backfill import fetch, settled
+from tests.instances.receive_mode.test_drift import EVENTS, OFF, drift_to_websocket
+from tests.instances.support import (
+    NAME,
+    Evolution,
+    agreed,
+    joined,
+    state,
+    texts,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+NOW = dt.datetime(2026, 11, 30, 12, tzinfo=dt.UTC)
+
+
+def incident() -> Incident:
+    return Incident.objects.get(route=Incident.Route.RECEIVE_MODE, closed_at=None)
+
+
+def test_an_emptied_webhook_is_filled_again_and_what_came_meanwhile_is_fetched(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    settled(by_webhook)
+    evolution.control("restart", empty_webhooks=True, redial=False)
+    evolution.writes("enquanto estava vazio")
+    assert evolution.lost()
+    monitor.check_receive_modes()
+    assert agreed(api, evolution) == "webhook"
+    change = ReceiveModeChange.objects.latest("pk")
+    assert (change.source, change.user, change.result) == ("repair", None, "done")
+    assert change.detail == "drift_emptied"
+    with translation.override("en"):
+        shown = presentation.history(by_webhook)["html"]
+    assert "automatic" in shown
+    assert "Evolution has emptied the webhook" in shown
+    by_webhook.refresh_from_db()
+    assert by_webhook.gap_reason == "drift"
+    fetch(by_webhook)
+    assert texts() == ["enquanto estava vazio"]
+    evolution.writes("pelo webhook")
+    wait_until(lambda: texts() == ["enquanto estava vazio", "pelo webhook"])
+    # It was over before anybody had to be told.
+    assert incident().recovered_at is not None
+    assert not incidents.current().exists()
+    # As often as Evolution does so: nobody fights about it.
+    for _ in range(4):
+        evolution.control("restart", empty_webhooks=True, redial=False)
+        monitor.check_receive_modes()
+        assert agreed(api, evolution) == "webhook"
+
+
+def test_a_drift_from_websocket_is_repaired_too(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    wait_until(joined(by_websocket))
+    evolution.set_websocket(NAME, [], enabled=False)
+    evolution.writes("não foi emitida")
+    monitor.check_receive_modes()
+    assert agreed(api, evolution) == "websocket"
+    fetch(by_websocket)
+    wait_until(lambda: texts() == ["não foi emitida"])
+    assert ReceiveModeChange.objects.latest("pk").detail == "drift_mode"
+
+
+def test_who_changes_it_again_and_again_gets_a_person_to_deal_with(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, settings: Any
+) -> None:
+    settings.ALERT_EMAILS = ["staff@example.com"]
+    settings.ALERT_AFTER_SECONDS = 0
+    for _ in range(drift_rules.MOST_REPAIRS):
+        evolution.set_webhook(NAME, "http://another/system", EVENTS)
+        monitor.check_receive_modes()
+        assert agreed(api, evolution) == "webhook"
+    evolution.set_webhook(NAME, "http://another/system", EVENTS)
+    monitor.check_receive_modes()
+    monitor.check_receive_modes()
+    assert state(api)["inSync"] is False
+    assert evolution.get(f"/webhook/find/{NAME}")["url"] == "http://another/system"
+    assert incident().reason == "drift_contested"
+    with translation.override("en"):
+        assert "Somebody keeps changing" in incidents.headline(incident())
+    incidents.settle()
+    incidents.send_alert(incident().pk, what="down", by="email")
+    assert by_webhook.channel.name in mail.outbox[0].subject
+    # A person repairs it, and a new count begins.
+    assert api.post(f"/api/instance-management/repair/{NAME}").status_code == 200
+    assert not incidents.current().exists()
+    evolution.set_webhook(NAME, "http://another/system", EVENTS)
+    monitor.check_receive_modes()
+    assert agreed(api, evolution) == "webhook"
+
+
+def test_the_setting_says_which_side_is_right(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, settings: Any
+) -> None:
+    settings.EVOLUTION_DRIFT_REPAIR = "ask"
+    evolution.post(f"/webhook/set/{NAME}", OFF)
+    evolution.writes("desligado")
+    monitor.check_receive_modes()
+    assert state(api)["inSync"] is False
+    assert (incident().reason, incident().recovered_at) == ("drift_mode", None)
+    monitor.check_receive_modes()
+    assert incident().drops == 1, "one drift is one"
+    # Late, but nothing is lost.
+    by_webhook.refresh_from_db()
+    assert by_webhook.gap_since is not None
+    fetch(by_webhook)
+    assert texts() == ["desligado"]
+
+    settings.EVOLUTION_DRIFT_REPAIR = "evolution"
+    monitor.check_receive_modes()
+    assert state(api)["inSync"] is False, "it has none: nothing is to be kept"
+    settings.EVOLUTION_DRIFT_REPAIR = "database"
+    monitor.check_receive_modes()
+    assert agreed(api, evolution) == "webhook"
+
+
+def test_what_evolution_has_is_kept_where_the_setting_says_so(
+    api: APIClient,
+    by_webhook: WhatsAppSession,
+    evolution: Evolution,
+    settings: Any,
+    listener: Any,
+) -> None:
+    settings.EVOLUTION_DRIFT_REPAIR = "evolution"
+    evolution.open_namespace()
+    drift_to_websocket(evolution)
+    monitor.check_receive_modes()
+    wait_until(joined(by_webhook))
+    monitor.resume_handovers()
+    assert agreed(api, evolution) == "websocket"
+    assert backfill.recovered_lately(by_webhook) == 0
+
+
+def changes(*words: str, each: dt.timedelta = dt.timedelta(minutes=5)) -> list[Change]:
+    """Newest first; the newest is `each` old."""
+    return [
+        Change(
+            at=NOW - each * n,
+            automatic=word != "person",
+            done=word != "failed",
+            emptied=word == "emptied",
+        )
+        for n, word in enumerate(words, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "decision"),
+    [
+        ((), Decision.REPAIR),
+        (("done",) * 2, Decision.REPAIR),
+        (("done",) * 3, Decision.LEAVE),
+        (("done", "emptied", "done", "emptied", "done"), Decision.LEAVE),
+        (("emptied",) * 9, Decision.REPAIR),
+        (("done", "person", "done", "done"), Decision.REPAIR),
+        (("failed", "done"), Decision.REPAIR),
+        (("failed",) * 9, Decision.WAIT),
+    ],
+)
+def test_the_rules_of_a_repair(before: tuple[str, ...], decision: Decision) -> None:
+    assert drift_rules.decide(changes(*before), emptied=False, now=NOW) is decision
+
+
+def test_repairs_that_lie_far_apart_are_no_fight_and_an_emptied_webhook_never_is() -> None:
+    rare = changes(*["done"] * 5, each=dt.timedelta(minutes=40))
+    assert drift_rules.decide(rare, emptied=False, now=NOW) is Decision.REPAIR
+    assert drift_rules.decide(changes(*["done"] * 5), emptied=True, now=NOW) is Decision.REPAIR
+    just_failed = changes("failed", each=dt.timedelta(seconds=30))
+    assert drift_rules.decide(just_failed, emptied=True, now=NOW) is Decision.WAIT

@@ -1,0 +1,655 @@
+"""Whatever fails, and whenever: one mode is on, and database, Evolution and API say which."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connection
+from django.utils import translation
+
+from channels_app.incidents.reason_text import in_words
+from channels_app.models import Channel
+from channels_app.providers.evolution.receive_mode import EvolutionInstance
+from instances.listener import locks, registry
+from instances.models import ReceiveModeChange, WhatsAppSession
+from instances.receive_mode import backfill, handover, monitor
+from messaging.models import Message
+from tests.instances.crash_helpers import killer
+from tests.instances.support import (
+    CUSTOMER,
+    NAME,
+    OTHER,
+    Evolution,
+    agreed,
+    joined,
+    listening,
+    read,
+    shown,
+    state,
+    still_pending,
+    switch,
+    texts,
+    wait_until,
+)
+from tests.pages.html import parse
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.test import Client
+    from rest_framework.test import APIClient
+
+OFF = {"webhook": {"enabled": False, "url": "", "events": []}}
+# What a switch asks of Evolution, in this order: path prefix, method, how often it is asked before.
+STEPS = {
+    "websocket": [
+        ("/websocket/set", "POST"),
+        ("/websocket/find", "GET"),
+        ("/webhook/set", "POST"),
+        ("/webhook/find", "GET"),
+    ],
+    "webhook": [
+        ("/webhook/set", "POST"),
+        ("/webhook/find", "GET"),
+        ("/websocket/set", "POST"),
+        ("/websocket/find", "GET"),
+    ],
+}
+FAULTS: dict[str, dict[str, Any]] = {
+    "401": {"mode": "status", "status": 401},
+    "404": {"mode": "status", "status": 404},
+    "500": {"mode": "status", "status": 500},
+    "500 after doing it": {"mode": "status", "status": 500, "after": True},
+    "a reset": {"mode": "reset"},
+    "no answer": {"mode": "hang"},
+    "half a JSON": {"mode": "garbage"},
+    "half a JSON after doing it": {"mode": "garbage", "after": True},
+}
+
+
+def other(mode: str) -> str:
+    return "webhook" if mode == "websocket" else "websocket"
+
+
+def receives(evolution: Evolution, text: str) -> None:
+    """A message that comes now is stored, once."""
+    evolution.writes(text)
+
+    def stored() -> int:
+        read()
+        return Message.objects.filter(text=text).count()
+
+    wait_until(stored, f"{text} is stored")
+    assert stored() == 1
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Let the next request of this kind, which is never answered, wait only a moment."""
+    call = EvolutionInstance._call
+    hurried: list[tuple[str, str]] = []
+
+    def called(self: Any, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+        patience = self._timeout
+        for kind in list(hurried):
+            if method == kind[0] and path.startswith(kind[1]):
+                hurried.remove(kind)
+                self._timeout = 0.3
+        try:
+            return call(self, method, path, *args, **kwargs)
+        finally:
+            self._timeout = patience
+
+    monkeypatch.setattr(EvolutionInstance, "_call", called)
+    return lambda method, path: hurried.append((method, path))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_any_step_leaves_the_old_mode_working(
+    api: APIClient,
+    by_websocket: WhatsAppSession,
+    evolution: Evolution,
+    fault: str,
+    hurry: Callable[[str, str], None],
+) -> None:
+    for to in ("webhook", "websocket"):
+        for path, method in STEPS[to]:
+            if FAULTS[fault]["mode"] == "hang":
+                hurry(method, path)
+            evolution.fault(path, method=method, **FAULTS[fault])
+            answer = switch(api, to)
+            assert answer.status_code == 502, (to, path, answer.data)
+            assert answer.json()["success"] is False
+            assert answer.json()["message"]
+            evolution.heal()
+            monitor.resume_handovers()
+            assert agreed(api, evolution) == other(to), (to, path)
+            change = ReceiveModeChange.objects.first()
+            assert change is not None
+            assert change.result == "undone"
+            with translation.override("en"):
+                assert in_words(change.detail) == answer.json()["message"]
+            assert change.finished_at is not None
+        receives(evolution, f"{fault} on the way to {to}")
+        assert switch(api, to).status_code == 200
+
+
+@pytest.mark.parametrize("to", ["webhook", "websocket"])
+def test_an_undo_that_cannot_be_done_now_is_tried_until_it_is(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, to: str
+) -> None:
+    if to == "websocket":
+        assert switch(api, "webhook").status_code == 200
+    # The first step is done, then Evolution is gone for good.
+    path, method = STEPS[to][0]
+    evolution.fault(path, mode="reset", method=method, after=True)
+    evolution.fault("/w", mode="reset", times=1000)
+    assert switch(api, to).status_code == 502
+    for _ in range(2):
+        monitor.resume_handovers()
+        told = state(api)
+        assert told["switching"]["phase"] == "undoing"
+        assert told["evolution"]["reachable"] is False
+        assert told["inSync"] is None
+        assert told[f"{other(to)}Enabled"] is True
+        card = shown()
+        assert (card.active, card.can_switch) == ([other(to)], False)
+        assert card.badges == {other(to): "Active", to: "going back to the old way"}
+        assert "The switch failed." in card.notices
+        assert "Evolution does not answer" in card.notices
+    evolution.heal()
+    receives(evolution, "na espera")
+    monitor.resume_handovers()
+    assert agreed(api, evolution) == other(to)
+    assert ReceiveModeChange.objects.latest("pk").result == "undone"
+
+
+def test_a_new_switch_need_not_wait_for_an_undo(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.fault("/websocket/set", mode="status", times=3)
+    assert switch(api, "webhook").status_code == 502
+    assert state(api)["switching"]["phase"] == "undoing"
+    evolution.heal()
+    assert switch(api, "webhook").status_code == 200
+    assert agreed(api, evolution) == "webhook"
+    results = list(ReceiveModeChange.objects.values_list("result", flat=True))[:2]
+    assert results == ["done", "undone"]
+
+
+def test_a_slow_evolution_is_waited_for(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    for to in ("webhook", "websocket"):
+        for path, method in STEPS[to]:
+            evolution.fault(path, mode="slow", method=method, seconds=0.15)
+        assert switch(api, to).status_code == 200
+        assert agreed(api, evolution) == to
+
+
+def test_an_evolution_that_is_down_leaves_the_old_mode(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, listener: Any
+) -> None:
+    Channel.objects.update(evolution_url="http://127.0.0.1:9")
+    for to in ("websocket", "webhook"):
+        answer = switch(api, to)
+        assert answer.status_code == 502
+        assert answer.json()["success"] is False
+        told = state(api)
+        # Nothing was changed there, so nothing has to be undone.
+        assert (told["webhookEnabled"], told["switching"]) == (True, None)
+    Channel.objects.update(evolution_url=evolution.url)
+    assert agreed(api, evolution) == "webhook"
+    receives(evolution, "de volta")
+
+
+def test_a_wrong_key_and_a_missing_instance_leave_no_mode_and_no_debt(
+    api: APIClient, session: WhatsAppSession, evolution: Evolution
+) -> None:
+    Channel.objects.update(evolution_api_key="wrong")
+    assert switch(api, "webhook").status_code == 502
+    Channel.objects.update(evolution_api_key="evolution-api-key", instance_name="ghost")
+    assert switch(api, "webhook", "ghost").status_code == 502
+    told = state(api, "ghost")
+    assert (told["webhookEnabled"], told["websocketEnabled"]) == (False, False)
+    assert told["switching"] is None
+    assert evolution.found() == (False, False)
+    card = shown("ghost")
+    assert (card.active, card.badges, card.can_switch) == ([], {}, True)
+    assert "No mode is active" in card.notices
+
+
+@pytest.mark.usefixtures("listener")
+def test_a_server_without_websocket_is_told_from_the_empty_answer(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("settings", websocket_enabled=False)
+    answer = switch(api, "websocket")
+    assert answer.status_code == 502
+    assert "WEBSOCKET_ENABLED" in answer.json()["message"]
+    assert agreed(api, evolution) == "webhook"
+    receives(evolution, "ainda")
+
+
+def test_websocket_switched_off_at_the_server_can_be_left(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.control("settings", websocket_enabled=False)
+    assert state(api)["inSync"] is False
+    assert switch(api, "webhook").status_code == 200
+    assert agreed(api, evolution) == "webhook"
+    receives(evolution, "por aqui")
+
+
+def test_what_evolution_says_it_did_is_looked_at(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    # 201, and nothing done.
+    row = {"id": "x", "enabled": True, "events": [], "url": "http://elsewhere"}
+    evolution.fault("/webhook/set", method="POST", mode="status", status=201, body=row)
+    assert switch(api, "webhook").status_code == 502
+    assert agreed(api, evolution) == "websocket"
+    evolution.fault("/websocket/set", method="POST", mode="status", status=201, body=row)
+    assert switch(api, "webhook").status_code == 502
+    assert agreed(api, evolution) == "websocket"
+
+
+# -- the namespace is not there yet ---------------------------------------------------------------
+
+
+@pytest.fixture
+def pending(
+    api: APIClient, by_webhook: WhatsAppSession, listener: Any, impatient: None
+) -> WhatsAppSession:
+    """A handover to WebSocket that waits for its namespace."""
+    answer = switch(api, "websocket")
+    assert answer.status_code == 202, answer.data
+    assert answer.json()["success"] is True
+    assert answer.json()["pending"] is True
+    assert "webhook stays on" in answer.json()["message"]
+    return by_webhook
+
+
+def test_a_missing_namespace_leaves_the_handover_pending_with_the_webhook_on(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    monitor.resume_handovers()
+    still_pending(api, evolution)
+    opening = "Evolution has not opened the instance's socket yet."
+    wait_until(lambda: state(api)["listener"]["note"] == opening)
+    assert switch(api, "websocket").status_code == 409
+    assert switch(api, "webhook").status_code == 409
+
+
+def test_a_first_mode_that_is_pending_promises_no_webhook(
+    api: APIClient, session: WhatsAppSession, evolution: Evolution, listener: Any, impatient: None
+) -> None:
+    answer = switch(api, "websocket")
+    assert answer.status_code == 202
+    assert answer.json()["message"] == "WebSocket is waiting for its socket to open."
+    card = shown()
+    assert "Waiting for Evolution to open the socket" in card.notices
+    assert "what comes meanwhile is fetched afterwards" in card.notices
+    assert "webhook" not in card.notices
+    assert "No mode is active" not in card.notices
+    # This one makes the namespace, and goes to nobody.
+    evolution.writes("a primeira")
+    wait_until(joined(session))
+    monitor.resume_handovers()
+    assert agreed(api, evolution) == "websocket"
+    wait_until(lambda: texts() == ["a primeira"])
+
+
+def test_a_pending_handover_finishes_by_itself_after_the_first_event(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    # This one makes the namespace: no socket gets it, the webhook does.
+    evolution.writes("a primeira")
+    wait_until(joined(pending), "the listener joins")
+    monitor.resume_handovers()
+    assert agreed(api, evolution) == "websocket"
+    evolution.writes("a segunda")
+    wait_until(lambda: texts() == ["a primeira", "a segunda"])
+    assert ReceiveModeChange.objects.latest("pk").result == "done"
+
+
+def test_a_message_of_our_own_is_a_first_event_as_well(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    body = {"number": CUSTOMER, "text": "oi"}
+    assert evolution.call("POST", f"/message/sendText/{NAME}", body).status_code == 201
+    wait_until(joined(pending), "the listener joins")
+    monitor.resume_handovers()
+    assert agreed(api, evolution) == "websocket"
+
+
+def test_a_pending_handover_survives_a_restart_of_evolution(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.restarts(0.2)
+    wait_until(evolution.is_up)
+    monitor.resume_handovers()
+    still_pending(api, evolution)
+    evolution.writes("depois do reinício")
+    wait_until(joined(pending), "the listener joins")
+    monitor.resume_handovers()
+    assert agreed(api, evolution) == "websocket"
+    wait_until(lambda: texts() == ["depois do reinício"])
+
+
+def test_an_evolution_that_restarts_in_the_middle_of_a_switch_leaves_one_mode(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    # It is slow at the second step, and gone before the third.
+    evolution.fault("/webhook/find", method="GET", mode="hang")
+
+    def restart() -> None:
+        wait_until(lambda: evolution.books("faults")[0]["times"] == 0)
+        evolution.restarts(0.5)
+
+    restarting = threading.Thread(target=restart)
+    restarting.start()
+    assert switch(api, "webhook").status_code == 502
+    restarting.join()
+
+    def is_undone() -> bool:
+        monitor.resume_handovers()
+        return state(api)["switching"] is None
+
+    wait_until(evolution.is_up)
+    wait_until(is_undone)
+    assert agreed(api, evolution) == "websocket"
+    evolution.writes("abre o socket de novo")
+    wait_until(lambda: texts() == ["abre o socket de novo"])
+
+
+def test_who_waits_is_told_of_the_global_mode_and_a_tick_there_shortens_the_wait(
+    api: APIClient,
+    pending: WhatsAppSession,
+    evolution: Evolution,
+    admin_client: Client,
+    plain_static: None,
+) -> None:
+    page = parse(admin_client.get(f"/instances/{NAME}/").content)
+    [link] = [a for a in page.all("a") if "/admin/instances/" in a.attributes["href"]]
+    assert "WEBSOCKET_GLOBAL_EVENTS" in shown().notices
+    evolution.control("settings", websocket_global_events=True)
+    admin_client.post(link.attributes["href"], {"global_events": "on"})
+    wait_until(lambda: evolution.books("instances")["root_clients"] == 1)
+    monitor.resume_handovers()
+    assert state(api)["switching"]["phase"] == "joining", "the root is there in any mode"
+    evolution.writes("a de outra instância", OTHER)
+    wait_until(joined(pending), "the first event came at the root")
+    monitor.resume_handovers()
+    assert agreed(api, evolution) == "websocket"
+    evolution.writes("pela raiz")
+    wait_until(lambda: texts() == ["pela raiz"])
+
+
+def test_the_join_of_a_pending_handover_asks_for_its_end(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.open_namespace()
+
+    def asked() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT 1 FROM procrastinate_jobs WHERE task_name = 'instances.resume_handover'"
+                " AND status = 'todo' AND (args->>'session_id')::int = %s",
+                [pending.pk],
+            )
+            return cursor.fetchone() is not None
+
+    wait_until(asked, "a job to go on")
+
+
+def test_a_pending_handover_can_be_cancelled(
+    api: APIClient,
+    pending: WhatsAppSession,
+    evolution: Evolution,
+    staff: User,
+    make_user: Callable[..., User],
+    admin_client: Client,
+    plain_static: None,
+) -> None:
+    ReceiveModeChange.objects.update(user=make_user("began"))
+    address = f"/api/instance-management/cancel/{NAME}"
+    assert api.post(address).json()["success"] is True
+    assert agreed(api, evolution) == "webhook"
+    change = ReceiveModeChange.objects.latest("pk")
+    assert (change.result, change.finished_at is not None) == ("cancelled", True)
+    assert change.user is not None
+    assert (change.user.username, change.cancelled_by) == ("began", staff)
+    [cell, *_] = parse(admin_client.get(f"/instances/{NAME}/").content).all(
+        "td", data_label="Resultado"
+    )
+    assert staff.username in cell.text
+    assert api.post(address).status_code == 409
+    receives(evolution, "ainda aqui")
+
+
+def test_a_cancel_that_evolution_does_not_hear_is_still_a_cancel_later(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.fault("/w", mode="reset", times=1000)
+    assert api.post(f"/api/instance-management/cancel/{NAME}").status_code == 502
+    evolution.heal()
+    monitor.resume_handovers()
+    assert agreed(api, evolution) == "webhook"
+    assert ReceiveModeChange.objects.latest("pk").result == "cancelled"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_websocket_that_is_switched_off_while_pending_does_not_cost_the_webhook(
+    api: APIClient, pending: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.open_namespace()
+    evolution.set_websocket(NAME, [], enabled=False)
+    wait_until(joined(pending), "the listener joins")
+    monitor.resume_handovers()
+    assert agreed(api, evolution) == "webhook"
+    posts = [
+        request["body"]["webhook"]["enabled"]
+        for request in evolution.books("requests")
+        if request["path"].startswith("/webhook/set")
+    ]
+    assert False not in posts, "the webhook was off for a moment"
+
+
+# -- two at once, and processes that die -----------------------------------------------------------
+
+
+def test_of_two_at_once_one_wins_and_the_other_gets_409(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.fault("/webhook/set", mode="slow", seconds=0.5, times=1)
+    codes: list[int] = []
+
+    def click() -> None:
+        try:
+            codes.append(switch(api, "webhook").status_code)
+        finally:
+            connection.close()
+
+    clicks = [threading.Thread(target=click) for _ in range(4)]
+    for thread in clicks:
+        thread.start()
+    for thread in clicks:
+        thread.join()
+    assert sorted(codes) == [200, 409, 409, 409]
+    assert agreed(api, evolution) == "webhook"
+    assert list(ReceiveModeChange.objects.values_list("result", flat=True)) == ["done", "done"]
+
+
+def test_two_who_want_opposite_ways_end_in_one(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.fault("/webhook/set", mode="slow", seconds=0.3, times=1)
+    codes: dict[str, int] = {}
+
+    def click(to: str) -> None:
+        try:
+            codes[to] = switch(api, to).status_code
+        finally:
+            connection.close()
+
+    first = threading.Thread(target=click, args=["webhook"])
+    first.start()
+    wait_until(lambda: WhatsAppSession.objects.filter(switching_to="webhook").exists())
+    click("websocket")
+    first.join()
+    assert codes == {"webhook": 200, "websocket": 409}
+    assert agreed(api, evolution) == "webhook"
+
+
+# Phases are written down, Evolution is asked, and the end is stored: each may be the last thing.
+MOMENTS = [
+    *(("before-write", n) for n in (1, 2, 3)),
+    *(("after-write", n) for n in (1, 2, 3)),
+    *(("before-request", n) for n in (1, 2, 3, 4)),
+    *(("after-request", n) for n in (1, 2, 3, 4)),
+    ("before-end", 1),
+]
+
+
+@pytest.fixture(scope="module")
+def kill(web: str, django_db_setup: None) -> Iterator[Callable[[int, str, str, int], str]]:
+    """Do a switch in a process that is killed with SIGKILL in the middle."""
+    with killer(web) as function:
+        yield function
+
+
+def goes_on(session: WhatsAppSession) -> None:
+    """Do what the next start does: every two seconds, care looks for handovers."""
+    wait_until(lambda: locks.holders(locks.HANDOVER) == set(), "the dead process' lock is free")
+    monitor.resume_handovers()
+    session.refresh_from_db()
+    if session.switching_phase == "joining":
+        wait_until(joined(session))
+        monitor.resume_handovers()
+
+
+@pytest.mark.parametrize("to", ["webhook", "websocket"])
+def test_a_process_killed_between_any_two_steps_leaves_what_the_next_completes(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, kill: Any, to: str
+) -> None:
+    session = by_websocket
+    if to == "websocket":
+        assert switch(api, "webhook").status_code == 200
+    for moment, number in MOMENTS:
+        told = f"{to}, killed {moment} {number}"
+        ended = kill(session.pk, to, moment, number)
+        # A switch to the webhook writes three times; the third is its end.
+        assert ended == "killed", told
+        assert any(evolution.found()), f"{told}: no way is on"
+        receives(evolution, told)
+        goes_on(session)
+        mode = agreed(api, evolution)
+        receives(evolution, f"{told}, then went on")
+        change = ReceiveModeChange.objects.latest("pk")
+        assert change.finished_at is not None, told
+        if mode == to:
+            assert switch(api, other(to)).status_code == 200
+    assert switch(api, to).status_code == 200
+
+
+@pytest.mark.parametrize("to", ["webhook", "websocket"])
+def test_a_process_killed_while_it_goes_back_leaves_what_the_next_completes(
+    api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, kill: Any, to: str
+) -> None:
+    if to == "websocket":
+        assert switch(api, "webhook").status_code == 200
+    path, method = STEPS[to][-1]
+    going_back = [(f"{when}-request", n) for n in (5, 6, 7, 8) for when in ("before", "after")]
+    for moment, number in going_back:
+        # The last step of the switch fails, so all of it is undone.
+        evolution.fault(path, method=method, times=1)
+        told = f"back from {to}, killed {moment} {number}"
+        assert kill(by_websocket.pk, to, moment, number) == "killed", told
+        assert any(evolution.found()), f"{told}: no way is on"
+        receives(evolution, told)
+        goes_on(by_websocket)
+        assert agreed(api, evolution) == other(to), told
+        assert ReceiveModeChange.objects.latest("pk").result == "undone", told
+
+
+def test_a_first_configuration_that_is_killed_is_completed(
+    api: APIClient, session: WhatsAppSession, evolution: Evolution, kill: Any
+) -> None:
+    for moment, number in [("before-request", 1), ("after-request", 1), ("after-write", 2)]:
+        assert kill(session.pk, "first", moment, number) == "killed"
+        goes_on(session)
+        assert agreed(api, evolution) == "webhook", (moment, number)
+        evolution.post(f"/webhook/set/{NAME}", OFF)
+        WhatsAppSession.objects.update(webhook_enabled=False, webhook_url=None)
+    # Whoever has a mode keeps it.
+    WhatsAppSession.objects.update(websocket_enabled=True)
+    assert kill(session.pk, "first", "before-request", 1) == "done"
+    assert evolution.found() == (False, False)
+
+
+def test_a_handover_whose_listener_and_process_died_goes_back(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, kill: Any
+) -> None:
+    evolution.open_namespace()
+    with listening():
+        # The webhook is off, and nobody has looked.
+        assert kill(by_webhook.pk, "websocket", "before-request", 4) == "killed"
+    assert evolution.found() == (False, True)
+    WhatsAppSession.objects.update(listener_connected=False)
+    evolution.writes("por nenhum dos dois")
+    monitor.resume_handovers()
+    assert agreed(api, evolution) == "webhook"
+    fetch_missed(by_webhook)
+    assert texts() == ["por nenhum dos dois"]
+    receives(evolution, "pelo webhook")
+
+
+def test_the_lock_is_free_after_any_failure(
+    api: APIClient, by_webhook: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(handover, "_advance", fail)
+        with pytest.raises(RuntimeError):
+            handover.enable_webhook(by_webhook, base64=True, source="api", user=None)
+    assert locks.holders(locks.HANDOVER) == set()
+    monitor.resume_handovers()
+    assert switch(api, "webhook").status_code == 200
+
+
+@pytest.mark.usefixtures("by_websocket")
+def test_a_listener_that_is_gone_counts_as_none_at_once(listener: Any) -> None:
+    assert registry.is_running()
+    listener.stop()
+    wait_until(lambda: not registry.is_running())
+
+
+def test_messages_of_an_unheard_time_are_fetched_when_the_webhook_takes_over(
+    api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    evolution.open_namespace()
+    with listening():
+        assert switch(api, "websocket").status_code == 200
+    # It lost its socket just now.
+    evolution.writes("ninguém ouviu")
+    assert switch(api, "webhook").status_code == 200
+    assert texts() == []
+    fetch_missed(by_webhook)
+    assert texts() == ["ninguém ouviu"]
+
+
+def fetch_missed(session: WhatsAppSession) -> None:
+    """Do what the job for it would do."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'instances.backfill'"
+            " AND (args->>'session_id')::int = %s AND status = 'todo'",
+            [session.pk],
+        )
+        assert cursor.fetchone() == (1,)
+    backfill.run(session.pk)

@@ -1,0 +1,640 @@
+"""What happens next to a message: every rule, with the time given."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels_app.providers import error_codes
+from channels_app.providers.error_codes import FallbackRule
+from messaging.delivery import policy
+from messaging.delivery.policy import (
+    Attempt,
+    AttemptFacts,
+    ChannelRules,
+    Done,
+    GiveUp,
+    Hold,
+    MessageFacts,
+    Step,
+    Wait,
+)
+from messaging.delivery.statuses import Outcome, Route
+
+NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
+MESSAGE = MessageFacts(round=1, round_route="official", round_started_at=NOW)
+RULES = ChannelRules(
+    active=True,
+    fallback=Route.WWEBJS,
+    official_retries=2,
+    confirm_seconds=60,
+    on_unconfirmed="fallback",
+    fallback_max_age=dt.timedelta(minutes=60),
+)
+LIMITS = {"throughput", "recipient", "new_chat", "new_chats_stopped"}
+ACCEPTED, REJECTED, TRANSIENT = Outcome.ACCEPTED, Outcome.REJECTED, Outcome.TRANSIENT
+STARTED, UNKNOWN = Outcome.STARTED, Outcome.UNKNOWN
+
+
+def later(seconds: float) -> dt.datetime:
+    return NOW + dt.timedelta(seconds=seconds)
+
+
+def official(outcome: Outcome, code: str = "", *, at: float = 0, round: int = 1) -> AttemptFacts:
+    return AttemptFacts(round, Route.OFFICIAL, outcome, code, later(at))
+
+
+def fallback(
+    outcome: Outcome, code: str = "", *, at: float = 0, route: Route = Route.WWEBJS, round: int = 1
+) -> AttemptFacts:
+    return AttemptFacts(round, route, outcome, code, later(at))
+
+
+def step(
+    *attempts: AttemptFacts, at: float = 0, message: MessageFacts = MESSAGE, **rules: Any
+) -> Step:
+    limits = policy.Limits(
+        fallback=rules.pop("free_at", None),
+        **{name: rules.pop(name) for name in LIMITS & rules.keys()},
+    )
+    return policy.next_step(
+        message,
+        attempts,
+        dataclasses.replace(RULES, **rules),
+        now=later(at),
+        limits=limits,
+    )
+
+
+def test_the_first_step_is_the_official_api() -> None:
+    assert step() == Attempt(Route.OFFICIAL, "first")
+
+
+def test_the_first_step_does_not_ask_how_old_the_message_is() -> None:
+    assert step(at=10**6) == Attempt(Route.OFFICIAL, "first")
+
+
+def test_a_baileys_channel_sends_by_its_own_route() -> None:
+    assert step(main_route=Route.BAILEYS, fallback=None) == Attempt(Route.BAILEYS, "first")
+
+
+def test_a_running_attempt_is_an_error_of_the_caller() -> None:
+    with pytest.raises(ValueError, match="still running"):
+        step(official(STARTED))
+
+
+def test_an_accepted_message_is_done() -> None:
+    assert step(official(REJECTED, "131047"), fallback(ACCEPTED)) == Done()
+
+
+def test_an_accepted_message_is_done_even_where_the_channel_is_not_active() -> None:
+    assert step(official(ACCEPTED), active=False) == Done()
+
+
+def test_an_attempt_of_an_earlier_round_that_was_accepted_after_all_counts() -> None:
+    again = MessageFacts(2, "official", NOW)
+    assert step(official(ACCEPTED), official(UNKNOWN, round=2), message=again) == Done()
+
+
+def test_an_inactive_channel_sends_nothing() -> None:
+    assert step(active=False) == GiveUp("inactive")
+
+
+# -- the official API refused ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["131047", "131026", "190", "131042", "132001", "100", "131999"])
+def test_a_refusal_goes_to_the_fallback_at_once(code: str) -> None:
+    assert step(official(REJECTED, code)) == Attempt(Route.WWEBJS, "refused")
+
+
+def test_a_refusal_goes_to_the_fallback_that_the_channel_has() -> None:
+    refused = official(REJECTED, "131047")
+    assert step(refused, fallback=Route.BAILEYS) == Attempt(Route.BAILEYS, "refused")
+
+
+def test_without_a_fallback_a_refusal_is_the_end() -> None:
+    assert step(official(REJECTED, "131047"), fallback=None) == GiveUp("no_fallback")
+
+
+@pytest.mark.parametrize(
+    "code", [rule.code for rule in error_codes.TABLE.values() if rule.fallback == "never"]
+)
+@pytest.mark.parametrize("outcome", [REJECTED, TRANSIENT])
+def test_some_refusals_are_never_gone_around(outcome: Outcome, code: str) -> None:
+    assert step(official(outcome, code), at=10**4) == GiveUp("never_fall_back")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [(REJECTED, "131049"), (REJECTED, "130472"), (TRANSIENT, "131048"), (REJECTED, "131031")],
+)
+def test_some_refusals_would_harm_the_number(outcome: Outcome, code: str) -> None:
+    assert step(official(outcome, code)) == GiveUp("opt_in_only")
+
+
+# -- the official API may accept it later ----------------------------------------------------------
+
+
+def test_a_transient_failure_waits_before_it_is_tried_again() -> None:
+    failed = official(TRANSIENT, "131016", at=10)
+    assert step(failed, at=11) == Wait(later(12), "waiting_retry")
+    assert step(failed, at=12) == Attempt(Route.OFFICIAL, "retry")
+
+
+def test_the_pause_grows_with_each_try() -> None:
+    failed = [official(TRANSIENT, "2", at=0), official(TRANSIENT, "2", at=3)]
+    assert step(*failed, at=4) == Wait(later(3 + 8), "waiting_retry")
+
+
+def test_the_pause_stays_at_its_longest() -> None:
+    failed = [official(TRANSIENT, "2")] * 7
+    assert step(*failed, at=1, official_retries=10) == Wait(later(120), "waiting_retry")
+
+
+def test_when_the_retries_are_used_up_the_fallback_takes_over() -> None:
+    failed = [official(TRANSIENT, "131016")] * 3
+    assert step(*failed) == Attempt(Route.WWEBJS, "retries_exhausted")
+    assert step(*failed, fallback=None) == GiveUp("no_fallback")
+
+
+def test_a_channel_may_do_without_retries() -> None:
+    failed = official(TRANSIENT, "connection_refused")
+    assert step(failed, official_retries=0) == Attempt(Route.WWEBJS, "retries_exhausted")
+
+
+def test_an_unknown_code_that_meta_calls_passing_is_tried_again() -> None:
+    assert step(official(TRANSIENT, "131999"), at=1) == Wait(later(2), "waiting_retry")
+
+
+def test_a_late_failure_with_a_passing_code_is_tried_again() -> None:
+    failed = official(REJECTED, "131000", at=-300)
+    assert step(failed) == Attempt(Route.OFFICIAL, "retry")
+    assert step(failed, failed, failed) == Attempt(Route.WWEBJS, "retries_exhausted")
+
+
+def test_a_late_failure_of_an_old_message_is_not_tried_again() -> None:
+    assert step(official(REJECTED, "131000"), at=3601) == GiveUp("too_old")
+
+
+@pytest.mark.parametrize(("tries", "seconds"), [(1, 1), (2, 4), (3, 16), (4, 64)])
+@pytest.mark.parametrize("outcome", [TRANSIENT, REJECTED])
+def test_the_limit_per_customer_waits_longer_each_time(
+    outcome: Outcome, tries: int, seconds: int
+) -> None:
+    failed = [official(outcome, "131056")] * tries
+    assert step(*failed, at=0.5, official_retries=0) == Wait(later(seconds), "waiting_recipient")
+    assert step(*failed, at=seconds) == Attempt(Route.OFFICIAL, "retry")
+
+
+def test_the_limit_per_customer_never_falls_back() -> None:
+    assert step(*[official(TRANSIENT, "131056")] * 5, at=10**4) == GiveUp("pair_limit")
+
+
+def test_an_open_breaker_does_not_hurry_past_the_limit_per_customer() -> None:
+    limited = [official(TRANSIENT, "131056")] * 2
+    assert step(*limited, at=3, main_open=True) == Wait(later(4), "waiting_recipient")
+    assert step(*limited, at=4, main_open=True) == Attempt(Route.WWEBJS, "breaker_open")
+
+
+def test_the_limit_per_customer_uses_up_no_retry_of_another_failure() -> None:
+    failed = [*[official(TRANSIENT, "131056")] * 3, official(TRANSIENT, "131000")]
+    assert step(*failed, at=1, official_retries=1) == Wait(later(2), "waiting_retry")
+    assert step(*failed, at=2, official_retries=1) == Attempt(Route.OFFICIAL, "retry")
+    assert step(*failed, failed[-1], official_retries=1) == Attempt(
+        Route.WWEBJS, "retries_exhausted"
+    )
+
+
+def test_a_round_by_the_fallback_never_follows_an_unknown_send_at_once() -> None:
+    asked = MessageFacts(round=1, round_route="fallback", round_started_at=NOW)
+    assert step(official(UNKNOWN), message=asked) == Wait(later(60), "waiting_confirmation")
+
+
+# -- nothing proves the send -----------------------------------------------------------------------
+
+
+def test_an_unconfirmed_send_waits_for_a_proof() -> None:
+    assert step(official(UNKNOWN, "timeout", at=5), at=64) == Wait(
+        later(65), "waiting_confirmation"
+    )
+
+
+def test_an_unconfirmed_send_falls_back_when_nothing_proved_it() -> None:
+    assert step(official(UNKNOWN, "timeout"), at=60) == Attempt(Route.WWEBJS, "unconfirmed")
+
+
+@pytest.mark.parametrize("rules", [{"on_unconfirmed": "hold"}, {"fallback": None}])
+def test_an_unconfirmed_send_is_held_where_it_may_not_fall_back(rules: dict[str, Any]) -> None:
+    unknown = official(UNKNOWN, "timeout")
+    assert step(unknown, at=59, **rules) == Wait(later(60), "waiting_confirmation")
+    assert step(unknown, at=60, **rules) == Hold("held")
+
+
+def test_an_unconfirmed_send_of_a_baileys_channel_is_held() -> None:
+    unknown = AttemptFacts(1, Route.BAILEYS, UNKNOWN, "timeout", NOW)
+    assert step(unknown, at=60, main_route=Route.BAILEYS, fallback=None) == Hold("held")
+
+
+def test_an_unconfirmed_send_without_a_time_waits_from_now() -> None:
+    unknown = AttemptFacts(1, Route.OFFICIAL, UNKNOWN, "", None)
+    assert step(unknown, at=7) == Wait(later(67), "waiting_confirmation")
+
+
+# -- the gate before the fallback ------------------------------------------------------------------
+
+
+def test_an_old_message_does_not_fall_back() -> None:
+    refused = official(REJECTED, "131047")
+    assert step(refused, at=3600) == Attempt(Route.WWEBJS, "refused")
+    assert step(refused, at=3600.1) == GiveUp("too_old")
+
+
+def test_an_old_unconfirmed_message_does_not_fall_back() -> None:
+    assert step(official(UNKNOWN, "timeout"), at=4000) == GiveUp("too_old")
+
+
+def test_the_fallback_waits_for_a_place_in_its_limit_per_minute() -> None:
+    refused = official(REJECTED, "131047")
+    assert step(refused, free_at=later(30)) == Wait(later(30), "waiting_pace")
+    assert step(refused, at=30, free_at=later(30)) == Attempt(Route.WWEBJS, "refused")
+
+
+def test_the_limit_per_minute_is_nothing_to_the_official_api() -> None:
+    assert step(free_at=later(30)) == Attempt(Route.OFFICIAL, "first")
+
+
+# -- the fallback ----------------------------------------------------------------------------------
+
+REFUSED = official(REJECTED, "131047")
+
+
+def test_what_the_fallback_refuses_stays_refused() -> None:
+    assert step(REFUSED, fallback(REJECTED, "not_on_whatsapp")) == GiveUp("fallback_refused")
+
+
+def test_an_unconfirmed_fallback_is_always_held() -> None:
+    assert step(REFUSED, fallback(UNKNOWN, "timeout"), at=10**4) == Hold("fallback_unconfirmed")
+
+
+@pytest.mark.parametrize(("tries", "seconds"), [(1, 3), (2, 15), (3, 60)])
+def test_a_fallback_that_is_down_is_tried_again(tries: int, seconds: int) -> None:
+    down = [fallback(TRANSIENT, "session_not_connected")] * tries
+    assert step(REFUSED, *down, at=1) == Wait(later(seconds), "waiting_fallback")
+    assert step(REFUSED, *down, at=seconds) == Attempt(Route.WWEBJS, "fallback_retry")
+
+
+@pytest.mark.parametrize("code", ["rate_overlimit", "http_429"])
+@pytest.mark.parametrize(("tries", "seconds"), [(1, 60), (2, 180), (3, 600)])
+def test_a_rate_limit_of_the_fallback_is_waited_out(tries: int, seconds: int, code: str) -> None:
+    limited = [fallback(TRANSIENT, code)] * tries
+    assert step(REFUSED, *limited, at=seconds - 1) == Wait(later(seconds), "waiting_fallback")
+    assert step(REFUSED, *limited, at=seconds) == Attempt(Route.WWEBJS, "fallback_retry")
+
+
+def test_a_fallback_that_stays_down_is_given_up() -> None:
+    down = [fallback(TRANSIENT, "session_not_connected")] * 4
+    assert step(REFUSED, *down, at=1000) == GiveUp("fallback_unavailable")
+
+
+def test_another_try_of_the_fallback_passes_the_same_gate() -> None:
+    down = fallback(TRANSIENT, "session_not_connected")
+    assert step(REFUSED, down, at=5, free_at=later(9)) == Wait(later(9), "waiting_pace")
+    assert step(REFUSED, down, at=3700) == GiveUp("too_old")
+    assert step(REFUSED, down, at=5, fallback=None) == GiveUp("no_fallback")
+
+
+def test_the_customers_will_stops_a_fallback_that_waits_for_its_next_try() -> None:
+    opted_out = official(REJECTED, "131050")
+    down = fallback(TRANSIENT, "session_not_connected")
+    assert step(opted_out, down, at=5) == GiveUp("never_fall_back")
+
+
+# -- limits that the channel's owner may ignore ----------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["131049", "130472", "131048", "368", "131031", "132015"])
+def test_a_limit_on_the_number_falls_back_only_where_the_channel_opts_in(code: str) -> None:
+    rule = error_codes.lookup(code)
+    outcome = TRANSIENT if rule.transient else REJECTED
+    assert step(official(outcome, code)) == GiveUp("opt_in_only")
+    assert step(official(outcome, code), fallback_despite_limits=True) == Attempt(
+        Route.WWEBJS, "opted_in"
+    )
+
+
+@pytest.mark.parametrize("code", ["131050", "130403", "130497", "137000", "131021"])
+def test_no_opting_in_goes_around_a_person_s_will_or_the_law(code: str) -> None:
+    found = step(official(REJECTED, code), fallback_despite_limits=True)
+    assert found == GiveUp("never_fall_back")
+
+
+# -- circuit breakers ------------------------------------------------------------------------------
+
+
+def test_while_the_official_api_is_broken_messages_go_straight_to_the_fallback() -> None:
+    assert step(main_open=True) == Attempt(Route.WWEBJS, "breaker_open")
+    assert step(main_open=True, free_at=later(9)) == Wait(later(9), "waiting_pace")
+
+
+def test_a_retry_does_not_wait_for_a_way_that_broke_meanwhile() -> None:
+    tried = official(TRANSIENT, "131000")
+    assert step(tried, at=1) == Wait(later(2), "waiting_retry")
+    assert step(tried, at=1, main_open=True) == Attempt(Route.WWEBJS, "breaker_open")
+
+
+def test_the_chosen_message_tries_the_official_api() -> None:
+    assert step(probing=True) == Attempt(Route.OFFICIAL, "probe")
+
+
+@pytest.mark.parametrize(
+    "without", [{"fallback": None}, {"fallback_open": True}, {"new_chats_stopped": True}]
+)
+def test_where_nothing_else_can_carry_it_the_broken_way_is_asked(without: Any) -> None:
+    assert step(main_open=True, **without) == Attempt(Route.OFFICIAL, "first")
+
+
+def test_a_person_s_wish_goes_past_an_open_breaker() -> None:
+    again = MessageFacts(2, "official", later(500))
+    assert step(at=500, message=again, main_open=True) == Attempt(Route.OFFICIAL, "asked")
+    again = MessageFacts(2, "fallback", later(500))
+    assert step(at=500, message=again, fallback_open=True) == Attempt(Route.WWEBJS, "asked")
+
+
+def test_a_broken_fallback_is_left_alone() -> None:
+    assert step(REFUSED, fallback_open=True) == GiveUp("fallback_broken")
+
+
+def test_an_open_breaker_never_hurries_an_unknown_outcome() -> None:
+    assert step(official(UNKNOWN), at=59, main_open=True) == Wait(later(60), "waiting_confirmation")
+
+
+# -- limits of the ways ----------------------------------------------------------------------------
+
+
+def test_a_full_limit_is_waited_for_with_its_reason() -> None:
+    assert step(throughput=later(0.3)) == Wait(later(0.3), "waiting_throughput")
+    assert step(recipient=later(6), throughput=later(1)) == Wait(later(6), "waiting_recipient")
+    assert step(recipient=later(6), throughput=later(1), at=6) == Attempt(Route.OFFICIAL, "first")
+    assert step(REFUSED, throughput=later(9), recipient=later(9)) == Attempt(
+        Route.WWEBJS, "refused"
+    )
+
+
+def test_a_customer_gets_a_burst_and_then_one_message_in_six_seconds() -> None:
+    burst = [NOW] * 44
+    assert policy.recipient_free_at([], now=NOW) is None
+    assert policy.recipient_free_at(burst, now=NOW) is None
+    assert policy.recipient_free_at([*burst, NOW], now=NOW) == later(6)
+    assert policy.recipient_free_at([*burst, NOW, later(6)], now=later(6)) == later(12)
+    assert policy.recipient_free_at([*burst, NOW], now=later(6)) is None
+
+
+@given(st.lists(st.integers(0, 600), max_size=120))
+def test_the_recipient_s_limit_is_never_passed(asked: list[int]) -> None:
+    sent: list[dt.datetime] = []
+    for second in sorted(asked):
+        at = max(later(second), sent[-1] if sent else NOW)
+        sent.append(policy.recipient_free_at(sent, now=at) or at)
+    for first, begun in enumerate(sent):
+        for count, ended in enumerate(sent[first:], start=1):
+            passed = (ended - begun).total_seconds()
+            assert count <= policy.RECIPIENT_BURST + passed / policy.RECIPIENT_SECONDS + 1e-6
+
+
+def test_the_day_s_limit_of_new_customers_is_waited_for_while_a_fallback_makes_sense() -> None:
+    assert step(REFUSED, new_chat=later(60)) == Wait(later(60), "waiting_new_chat")
+    assert step(REFUSED, new_chat=later(4000)) == GiveUp("new_chat_limit")
+    assert step(REFUSED, new_chats_stopped=True) == GiveUp("new_chats_stopped")
+
+
+def test_whatsapp_s_stop_of_new_chats_is_known_by_its_number_or_by_repetition() -> None:
+    assert policy.new_chats_are_stopped("463", refusals=1)
+    assert not policy.new_chats_are_stopped("ack_error", refusals=1)
+    assert policy.new_chats_are_stopped("ack_error", refusals=2)
+    assert not policy.new_chats_are_stopped("not_on_whatsapp", refusals=9)
+
+
+# -- a person asked --------------------------------------------------------------------------------
+
+
+def test_a_person_sets_the_official_api_going_again() -> None:
+    again = MessageFacts(2, "official", later(500))
+    assert step(REFUSED, fallback(UNKNOWN), at=500, message=again) == Attempt(
+        Route.OFFICIAL, "asked"
+    )
+
+
+def test_a_person_sends_by_the_fallback_alone() -> None:
+    again = MessageFacts(2, "fallback", later(5000))
+    assert step(REFUSED, at=5000, message=again) == Attempt(Route.WWEBJS, "asked")
+    assert step(REFUSED, at=5000, message=again, fallback=None) == GiveUp("no_fallback")
+
+
+@pytest.mark.parametrize("asked", ["official", "fallback"])
+def test_a_customer_s_will_outlives_a_retry_by_a_person(asked: Any) -> None:
+    again = MessageFacts(2, asked, later(5000))
+    stopped = official(REJECTED, "131050")
+    refused = official(REJECTED, "131047", at=5001, round=2)
+    tried = [stopped, refused] if asked == "official" else [stopped]
+    assert step(*tried, at=5002, message=again) == GiveUp("never_fall_back")
+
+
+def test_a_person_may_send_by_the_other_way_what_a_limit_held_back() -> None:
+    again = MessageFacts(2, "fallback", later(5000))
+    limited = official(REJECTED, "131049")
+    assert step(limited, at=5001, message=again) == Attempt(Route.WWEBJS, "asked")
+
+
+def test_a_new_round_follows_the_same_policy() -> None:
+    again = MessageFacts(2, "official", later(5000))
+    refused = official(REJECTED, "131047", at=5001, round=2)
+    assert step(REFUSED, refused, at=5002, message=again) == Attempt(Route.WWEBJS, "refused")
+
+
+# -- reasons ---------------------------------------------------------------------------------------
+
+
+def test_every_reason_has_its_sentence() -> None:
+    assert set(policy.REASONS) >= policy.FINAL_REASONS
+    # What is on its way is found in the database by the prefix (`models.UNFINISHED`).
+    assert not [reason for reason in policy.FINAL_REASONS if reason.startswith("waiting_")]
+    assert str(policy.reason_text("held"))
+    assert policy.reason_text("something of tomorrow") == "something of tomorrow"
+
+
+# -- properties ------------------------------------------------------------------------------------
+
+CODES = [*error_codes.TABLE, *error_codes.WORDS, "", "200", "138005", "131999", "http_500"]
+ATTEMPTS = st.lists(
+    st.builds(
+        AttemptFacts,
+        round=st.integers(1, 2),
+        route=st.sampled_from(Route),
+        outcome=st.sampled_from([ACCEPTED, REJECTED, TRANSIENT, UNKNOWN]),
+        error_code=st.sampled_from(CODES),
+        finished_at=st.none() | st.floats(-5000, 5000).map(later),
+    ),
+    max_size=6,
+)
+MESSAGES = st.builds(
+    MessageFacts,
+    round=st.integers(1, 2),
+    round_route=st.sampled_from(["official", "fallback"]),
+    round_started_at=st.floats(-5000, 5000).map(later),
+)
+CHANNELS = st.builds(
+    ChannelRules,
+    active=st.booleans(),
+    fallback=st.sampled_from([None, Route.WWEBJS, Route.BAILEYS]),
+    official_retries=st.integers(0, 10),
+    confirm_seconds=st.integers(1, 3600),
+    on_unconfirmed=st.sampled_from(["fallback", "hold"]),
+    fallback_max_age=st.integers(1, 10**4).map(lambda minutes: dt.timedelta(minutes=minutes)),
+    fallback_despite_limits=st.booleans(),
+    main_open=st.booleans(),
+    probing=st.booleans(),
+    fallback_open=st.booleans(),
+)
+FREE_AT = st.none() | st.floats(-100, 100).map(later)
+LIMITS_OF_ALL_KINDS = st.builds(
+    policy.Limits,
+    throughput=FREE_AT,
+    recipient=FREE_AT,
+    fallback=FREE_AT,
+    new_chat=FREE_AT,
+    new_chats_stopped=st.booleans(),
+)
+
+
+def decided(
+    message: MessageFacts,
+    attempts: list[AttemptFacts],
+    rules: ChannelRules,
+    limits: policy.Limits,
+) -> Step:
+    found = policy.next_step(message, attempts, rules, now=NOW, limits=limits)
+    if isinstance(found, Attempt | Wait | GiveUp | Hold):
+        assert found.reason in policy.REASONS
+        assert found.reason.startswith("waiting_") == isinstance(found, Wait)
+    return found
+
+
+@given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
+def test_what_was_accepted_is_never_sent_again(
+    message: MessageFacts,
+    attempts: list[AttemptFacts],
+    rules: ChannelRules,
+    limits: policy.Limits,
+) -> None:
+    found = decided(message, attempts, rules, limits)
+    accepted = any(attempt.outcome == ACCEPTED for attempt in attempts)
+    assert accepted == isinstance(found, Done)
+
+
+@given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
+def test_no_fallback_follows_a_code_that_forbids_it(
+    message: MessageFacts,
+    attempts: list[AttemptFacts],
+    rules: ChannelRules,
+    limits: policy.Limits,
+) -> None:
+    found = decided(message, attempts, rules, limits)
+    if isinstance(found, Attempt) and found.route != Route.OFFICIAL:
+        for attempt in attempts:
+            if attempt.round == message.round and attempt.route == Route.OFFICIAL:
+                rule = error_codes.lookup(attempt.error_code).fallback
+                assert rule != FallbackRule.NEVER
+                assert rule != FallbackRule.OPT_IN or rules.fallback_despite_limits
+
+
+@given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
+def test_an_unknown_outcome_is_never_followed_at_once_by_an_attempt(
+    message: MessageFacts,
+    attempts: list[AttemptFacts],
+    rules: ChannelRules,
+    limits: policy.Limits,
+) -> None:
+    tried = [attempt for attempt in attempts if attempt.round == message.round]
+    if not tried or tried[-1].outcome != UNKNOWN:
+        return
+    last = dataclasses.replace(tried[-1], finished_at=NOW)
+    found = decided(message, [*attempts, last], rules, limits)
+    assert not isinstance(found, Attempt)
+
+
+@given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
+def test_an_unknown_outcome_of_the_official_api_is_never_repeated_there(
+    message: MessageFacts,
+    attempts: list[AttemptFacts],
+    rules: ChannelRules,
+    limits: policy.Limits,
+) -> None:
+    tried = [attempt for attempt in attempts if attempt.round == message.round]
+    found = decided(message, attempts, rules, limits)
+    if tried and tried[-1].outcome == UNKNOWN and isinstance(found, Attempt):
+        assert found.route != tried[-1].route
+
+
+@given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
+def test_waiting_always_ends(
+    message: MessageFacts,
+    attempts: list[AttemptFacts],
+    rules: ChannelRules,
+    limits: policy.Limits,
+) -> None:
+    found = decided(message, attempts, rules, limits)
+    if isinstance(found, Wait):
+        assert found.until > NOW
+
+
+# -- repeating what may have been sent -------------------------------------------------------------
+
+
+def doubtful(outcome: Outcome, *, at: float = 0, route: Route = Route.BAILEYS) -> AttemptFacts:
+    return AttemptFacts(1, route, outcome, "timeout", later(at), repeatable=True)
+
+
+BAILEYS = {"fallback": Route.BAILEYS}
+MAIN = {"fallback": None, "main_route": Route.BAILEYS}
+REFUSED = official(REJECTED, "131047")
+AGAIN = Attempt(Route.BAILEYS, "repeat")
+
+
+def test_an_unknown_send_is_repeated_where_its_id_makes_that_harmless() -> None:
+    waits = Wait(later(60), "waiting_confirmation")
+    assert step(REFUSED, doubtful(UNKNOWN), at=59, **BAILEYS) == waits
+    assert step(REFUSED, doubtful(UNKNOWN), at=60, **BAILEYS) == AGAIN
+    assert step(doubtful(UNKNOWN), at=59, **MAIN) == waits
+    assert step(doubtful(UNKNOWN), at=60, **MAIN) == AGAIN
+
+
+@pytest.mark.parametrize(
+    "tried",
+    [
+        # Another id would be another message.
+        [fallback(UNKNOWN, "timeout", route=Route.BAILEYS)],
+        [doubtful(UNKNOWN), fallback(TRANSIENT, "x", route=Route.BAILEYS)],
+        # A refusal of the repetition says nothing of the first send.
+        [doubtful(UNKNOWN), doubtful(REJECTED)],
+        [doubtful(UNKNOWN)] * 3,
+        [doubtful(UNKNOWN), doubtful(TRANSIENT), doubtful(TRANSIENT)],
+    ],
+)
+def test_what_may_have_been_sent_never_goes_out_under_another_id(
+    tried: list[AttemptFacts],
+) -> None:
+    assert step(REFUSED, *tried, at=3000, **BAILEYS) == Hold("fallback_unconfirmed")
+    assert step(*tried, at=3000, **MAIN) == Hold("held")
+
+
+def test_a_repetition_passes_the_same_gate_as_any_fallback() -> None:
+    tried = (REFUSED, doubtful(UNKNOWN))
+    assert step(*tried, at=60, free_at=later(90), **BAILEYS) == Wait(later(90), "waiting_pace")
+    assert step(*tried, at=4000, **BAILEYS) == Hold("fallback_unconfirmed")
+    assert step(doubtful(UNKNOWN), at=4000, **MAIN) == Hold("held")

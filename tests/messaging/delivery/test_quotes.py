@@ -1,0 +1,197 @@
+"""Replies quote on every route, by the id that its server knows; never by a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+from django.utils import timezone
+
+from channels_app.models import Channel, KnownNumber
+from channels_app.providers.base import Quote
+from messaging.delivery import quotes
+from messaging.delivery.quotes import Connection, KnownId
+from messaging.delivery.statuses import Route
+from messaging.models import Message
+from simulators.base import only_digits
+from simulators.graph.app import make_wamid
+from tests.conftest import WWEBJS_SESSION, Provider
+from tests.messaging.support import accept, customer, deliver, envelope, post, read_events
+
+OWN = "5511900000001"
+KEY = "3AADF8441347E8571C10"
+WAMID = make_wamid("5511988887777", KEY, from_me=False)
+OFFICIAL = Connection(1, Route.OFFICIAL, OWN)
+WWEBJS = Connection(1, Route.WWEBJS, OWN)
+# The ninth digit of a Brazilian number makes no other account of it.
+BAILEYS = Connection(2, Route.BAILEYS, "551100000001")
+# The official API refuses what goes to this customer (131047).
+REFUSED = f"+{only_digits(customer(graph='47'))}"
+STRANGER = Connection(3, Route.BAILEYS, "5511977770000")
+
+
+@pytest.mark.parametrize(
+    ("ids", "by", "expected"),
+    [
+        ([KnownId(WAMID, OFFICIAL)], OFFICIAL, Quote(WAMID, from_us=False)),
+        ([KnownId(WAMID, OFFICIAL)], WWEBJS, Quote(KEY, from_us=False)),
+        ([KnownId(WAMID, OFFICIAL)], BAILEYS, Quote(KEY, from_us=False)),
+        # Another number does not know the message.
+        ([KnownId(WAMID, OFFICIAL)], STRANGER, None),
+        ([KnownId(WAMID, OFFICIAL)], Connection(1, Route.WWEBJS, "5511977770000"), None),
+        # Not known to be the same number.
+        ([KnownId(WAMID, OFFICIAL)], Connection(1, Route.WWEBJS), None),
+        # Some of Meta's ids cannot be read; what has no key cannot be named.
+        ([KnownId("wamid.IN", OFFICIAL)], WWEBJS, None),
+        ([KnownId("wamid.IN", OFFICIAL)], OFFICIAL, Quote("wamid.IN", from_us=False)),
+        # Meta refuses an id that it did not give out.
+        ([KnownId(KEY, WWEBJS)], OFFICIAL, None),
+        ([KnownId(KEY, WWEBJS, chat="9@lid")], WWEBJS, Quote(KEY, from_us=False, chat="9@lid")),
+        ([KnownId(KEY, WWEBJS)], BAILEYS, Quote(KEY, from_us=False)),
+        ([KnownId(KEY, STRANGER)], STRANGER, Quote(KEY, from_us=False)),
+        ([KnownId(KEY, STRANGER)], WWEBJS, None),
+        # Both are known: each route gets its own.
+        ([KnownId(WAMID, OFFICIAL), KnownId("OTHER", WWEBJS)], WWEBJS,
+         Quote("OTHER", from_us=False)),
+        ([KnownId(KEY, WWEBJS), KnownId(WAMID, OFFICIAL)], OFFICIAL, Quote(WAMID, from_us=False)),
+        ([KnownId("", OFFICIAL)], OFFICIAL, None),
+        ([], WWEBJS, None),
+    ],
+)  # fmt: skip
+def test_each_connection_gets_an_id_that_it_knows(
+    ids: list[KnownId], by: Connection, expected: Quote | None
+) -> None:
+    assert quotes.quote(ids, from_us=False, by=by) == expected
+
+
+# -- over the wire ---------------------------------------------------------------------------------
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def same_number(wired: Channel) -> Channel:
+    """The fallback's session is linked to the official channel's own number."""
+    Channel.objects.filter(pk=wired.pk).update(phone_number=f"+{OWN}", wwebjs_own_number=OWN)
+    wired.refresh_from_db()
+    return wired
+
+
+def received(channel: Channel, number: str, key: str = KEY, **fields: Any) -> Message:
+    """A customer's message that the official API told."""
+    first = accept(channel, number)
+    return Message.objects.create(
+        conversation=first.conversation, direction="in", text="Pode ser às 15h?",
+        provider_message_id=make_wamid(number[1:], key, from_me=False),
+        created_at=timezone.now(), **fields,
+    )  # fmt: skip
+
+
+def shows(wwebjs: Provider, number: str, *, key: str = KEY, chat: str = "") -> None:
+    """The page of the session shows the same message."""
+    order = {"session": WWEBJS_SESSION, "from": number[1:], "text": "Pode ser às 15h?",
+             "key_id": key, "chat": chat, "silent": True}  # fmt: skip
+    answer = requests.post(f"{wwebjs.url}/_control/inbound", json=order, timeout=5)
+    assert answer.ok, answer.text
+
+
+def latest(wwebjs: Provider) -> dict[str, Any]:
+    """The message that the session sent last, as the page has it."""
+    chats = wwebjs.simulator._chats[WWEBJS_SESSION]  # type: ignore[attr-defined]
+    ours = [message for chat in chats.values() for message in chat if message["fromMe"]]
+    found: dict[str, Any] = ours[-1]
+    return found
+
+
+def test_a_reply_by_the_fallback_quotes_what_the_official_api_received(
+    same_number: Channel, graph: Provider, wwebjs: Provider
+) -> None:
+    number = REFUSED
+    shows(wwebjs, number)
+    reply = accept(same_number, number, reply_to=str(received(same_number, number).pk))
+    deliver(reply)
+    assert reply.route == "wwebjs"
+    sent = latest(wwebjs)
+    assert sent["hasQuotedMsg"] is True
+    assert sent["_data"]["quotedStanzaID"] == KEY
+
+
+def test_a_quote_that_the_page_does_not_know_is_sent_without(
+    same_number: Channel, graph: Provider, wwebjs: Provider
+) -> None:
+    number = REFUSED
+    reply = accept(same_number, number, reply_to=str(received(same_number, number).pk))
+    deliver(reply)
+    assert reply.status in ("sent", "delivered")
+    assert latest(wwebjs)["hasQuotedMsg"] is False
+
+
+def test_a_fallback_on_another_number_quotes_nothing(
+    same_number: Channel, graph: Provider, wwebjs: Provider
+) -> None:
+    Channel.objects.update(wwebjs_own_number="5511977770000")
+    number = REFUSED
+    shows(wwebjs, number)
+    reply = accept(same_number, number, reply_to=str(received(same_number, number).pk))
+    deliver(reply)
+    assert "quotedMessageId" not in wwebjs.sends()[-1]["options"]
+
+
+def test_the_hidden_id_that_an_answer_names_is_where_the_next_quote_looks(
+    same_number: Channel, graph: Provider, wwebjs: Provider
+) -> None:
+    number = REFUSED
+    lid = f"1{number[1:]}@lid"
+    wwebjs.plays("lid_remote", to=number[1:])
+    deliver(accept(same_number, number))
+    assert KnownNumber.objects.get().lid == lid
+    shows(wwebjs, number, chat=lid)
+    reply = accept(same_number, number, reply_to=str(received(same_number, number).pk))
+    deliver(reply)
+    assert wwebjs.sends()[-1]["options"]["quotedMessageId"] == f"false_{lid}_{KEY}"
+    assert latest(wwebjs)["hasQuotedMsg"] is True
+
+
+def test_what_the_fallback_sent_is_quoted_by_it_and_by_the_customer(
+    same_number: Channel, graph: Provider, wwebjs: Provider
+) -> None:
+    number = REFUSED
+    first = accept(same_number, number)
+    deliver(first)
+    key = first.attempts.get(route="wwebjs").provider_message_id
+    reply = accept(same_number, number, reply_to=str(first.pk))
+    deliver(reply)
+    assert latest(wwebjs)["_data"]["quotedStanzaID"] == key
+    # Meta's id of it is another one, with the same key inside.
+    answer = {"from": number[1:], "id": "wamid.ANSWER", "timestamp": "1751142888", "type": "text",
+              "text": {"body": "Sim"}, "context": {"id": make_wamid(number[1:], key)}}  # fmt: skip
+    post(envelope({"messages": [answer]}, same_number))
+    read_events()
+    assert Message.objects.get(direction="in").reply_to == first
+
+
+def test_a_reply_to_what_only_the_session_told_goes_out_officially_without_a_quote(
+    same_number: Channel, graph: Provider
+) -> None:
+    told = received(same_number, "+5511988887777")
+    Message.objects.filter(pk=told.pk).update(provider_message_id=KEY)
+    reply = accept(same_number, reply_to=str(told.pk))
+    deliver(reply)
+    assert reply.route == "official"
+    assert "context" not in graph.sends()[-1]
+
+
+def test_a_baileys_fallback_on_the_same_number_is_told_the_key(
+    same_number: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    from messaging.delivery import attempts as outcomes
+    from messaging.delivery.statuses import Outcome
+    from tests.messaging.support import attempt_of
+
+    other = make_channel(kind="baileys", instance_name="oficina", phone_number=f"+{OWN}")
+    reply = accept(same_number)
+    reply.reply_to = received(same_number, "+5511988887777")
+    attempt = attempt_of(reply, outcome=Outcome.STARTED, route=Route.BAILEYS, channel=other)
+    assert outcomes.quote(reply, attempt) == Quote(KEY, from_us=False)

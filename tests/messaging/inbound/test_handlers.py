@@ -1,0 +1,416 @@
+"""From the journal to contacts, conversations and messages."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hmac
+import json
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pytest
+from django.db import OperationalError
+from django.db.models.signals import post_init
+from django.utils import timezone
+
+from channels_app.models import Channel
+from messaging import contacts, selectors
+from messaging.delivery.statuses import Outcome, Route
+from messaging.inbound import authentication, handlers, journal
+from messaging.inbound.authentication import Received
+from messaging.models import Contact, Conversation, InboundEvent, Message, PendingEvent
+from tests import FIXTURES_DIR
+from tests.messaging.support import accept, attempt_of, envelope, jobs, post, read_events, status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+pytestmark = pytest.mark.django_db
+
+FIXTURES = FIXTURES_DIR / "cloud"
+
+
+def recorded(name: str) -> Any:
+    return json.loads((FIXTURES / f"{name}.json").read_text())
+
+
+def receive(payload: Any) -> InboundEvent:
+    """Receive and read one payload."""
+    assert post(payload) == Received.STORED
+    read_events()
+    return InboundEvent.objects.order_by("-id")[0]
+
+
+def text(
+    body: str = "Oi", *, channel: Channel, id: str = "wamid.IN", name: str = "", **message: Any
+) -> Any:
+    """Meta's payload of a received text; a None takes a field out."""
+    fields = {
+        "from": message.pop("from_", "5511999990000"),
+        "id": id,
+        "timestamp": "1749416383",
+        "type": "text",
+        "text": {"body": body},
+        **message,
+    }
+    fields = {name: value for name, value in fields.items() if value is not None}
+    contact = {
+        "profile": {"name": name},
+        "wa_id": fields.get("from"),
+        "user_id": fields.get("from_user_id"),
+    }
+    return envelope({"messages": [fields], "contacts": [contact]}, channel)
+
+
+# -- what arrives ----------------------------------------------------------------------------------
+
+
+def test_a_customers_text_becomes_a_message_of_a_conversation(channel: Channel) -> None:
+    event = receive(text("Bom dia", channel=channel, name="Ana"))
+
+    message = Message.objects.get()
+    assert (event.state, event.error) == ("done", "")
+    assert event.processed_at
+    assert (message.direction, message.type, message.text) == ("in", "text", "Bom dia")
+    assert (message.status, message.route, message.icon) == ("", None, "")
+    assert message.provider_message_id == "wamid.IN"
+    conversation = message.conversation
+    assert (conversation.channel, conversation.unread_count) == (channel, 1)
+    assert conversation.last_message_at == conversation.last_inbound_at == message.created_at
+    assert (conversation.contact.phone_number, conversation.contact.name) == (
+        "+5511999990000",
+        "Ana",
+    )
+    assert str(conversation) == "Ana · Oficial"
+
+
+def test_the_same_message_told_twice_is_one(channel: Channel) -> None:
+    receive(text(channel=channel))
+    receive({**text(channel=channel), "delivered": "again"})
+    assert Message.objects.count() == 1
+    assert Conversation.objects.get().unread_count == 1
+
+
+def test_an_event_that_comes_twice_is_stored_once(channel: Channel) -> None:
+    assert post(text(channel=channel)) == post(text(channel=channel)) == Received.STORED
+    assert InboundEvent.objects.count() == 1
+    assert len(jobs(task_name="messaging.read_inbound")) == 1
+
+
+def test_recorded_payloads_are_read_without_an_error(channel: Channel) -> None:
+    for file in sorted(FIXTURES.glob("*.json")):
+        event = receive(json.loads(file.read_text()))
+        assert (event.state, event.error) == ("done", ""), file.name
+    assert Message.objects.count() == 1 + 2 + 7
+    # An echo is left out unless the channel wants what was sent outside.
+    assert not Message.objects.filter(sent_outside=True).exists()
+
+
+def test_what_was_sent_outside_is_shown_where_the_channel_wants_it(channel: Channel) -> None:
+    channel.ignore_messages_sent_outside = False
+    channel.save()
+    receive(recorded("echoes"))
+    message = Message.objects.get()
+    assert (message.direction, message.status, message.sent_outside) == ("out", "sent", True)
+    assert message.icon == "sent"
+    assert message.conversation.unread_count == 0
+    assert message.conversation.last_inbound_at is None
+
+
+def test_an_older_message_does_not_move_the_conversation_back(channel: Channel) -> None:
+    receive(text(channel=channel, timestamp="1749416383"))
+    receive(text(channel=channel, timestamp="1749416000", id="wamid.older"))
+    conversation = Conversation.objects.get()
+    assert conversation.last_message_at == dt.datetime.fromtimestamp(1749416383, dt.UTC)
+    assert conversation.last_inbound_at == conversation.last_message_at
+    assert conversation.unread_count == 2
+
+
+def test_a_clock_that_runs_ahead_does_not_keep_a_message_at_the_end(channel: Channel) -> None:
+    receive(text(channel=channel, timestamp="4102444800"))
+    assert Message.objects.get().created_at <= timezone.now()
+
+
+def test_a_reply_quotes_what_it_answers(channel: Channel) -> None:
+    sent = accept(channel, to="+5511999990000")
+    attempt_of(
+        sent, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL, provider_message_id="wamid.OUT"
+    )
+    receive(text(channel=channel, id="wamid.1", context={"id": "wamid.OUT"}))
+    receive(text(channel=channel, id="wamid.2", context={"id": "wamid.1"}))
+    receive(text(channel=channel, id="wamid.3", context={"id": "wamid.unknown"}))
+    received = Message.objects.filter(direction="in")
+    quoted = [message.reply_to for message in received.order_by("provider_message_id")]
+    assert quoted == [sent, received.get(provider_message_id="wamid.1"), None]
+
+
+def test_writing_to_a_customer_marks_the_conversation_as_read(channel: Channel) -> None:
+    receive(text(channel=channel))
+    accept(channel, to="+5511999990000")
+    assert Conversation.objects.get().unread_count == 0
+
+
+def test_words_that_are_too_long_or_odd_are_kept_as_far_as_they_can_be(channel: Channel) -> None:
+    event = receive(
+        text("a\x00b\ud83d", channel=channel, name="N" * 500, type="text", x=float("inf"))
+    )
+    assert (event.state, event.error) == ("done", "")
+    message = Message.objects.get()
+    assert message.text == "ab?"
+    assert message.conversation.contact.name == "N" * 200
+    long = [{"code": "9" * 100, "title": "t" * 500, "error_data": {"details": "d" * 9000}}]
+    event = receive(
+        status(message, "failed", channel=channel, errors=long, with_reference=False, id="w" * 255)
+    )
+    assert (event.state, event.error) == ("done", "")
+
+
+# -- who it is with --------------------------------------------------------------------------------
+
+
+def test_the_ninth_digit_makes_no_other_customer(channel: Channel) -> None:
+    sent = accept(channel, to="+5531987654321")
+    receive(text(channel=channel, from_="553187654321"))
+    assert Conversation.objects.get() == sent.conversation
+    assert Contact.objects.get().phone_number == "+5531987654321"
+
+
+def test_a_customer_of_two_channels_has_two_conversations(
+    channel: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    other = make_channel()
+    receive(text(channel=channel))
+    receive(text(channel=other))
+    assert Contact.objects.count() == 1
+    assert Conversation.objects.count() == 2
+
+
+def test_a_customer_without_a_phone_number_is_known_by_id(channel: Channel) -> None:
+    payload = text(channel=channel, name="Ana", from_=None, from_user_id="BR.1")
+    receive(payload)
+    contact = Contact.objects.get()
+    assert (contact.phone_number, contact.user_id) == (None, "BR.1")
+    assert str(contact) == "Ana"
+    receive(text(channel=channel, id="wamid.2", from_user_id="BR.1"))
+    contact.refresh_from_db()
+    assert contact.phone_number == "+5511999990000"
+    assert Conversation.objects.count() == 1
+
+
+def test_two_customers_that_turn_out_to_be_one_are_no_error(channel: Channel) -> None:
+    receive(text(channel=channel, id="wamid.1"))
+    receive(text(channel=channel, id="wamid.2", from_=None, from_user_id="BR.1"))
+    event = receive(text(channel=channel, id="wamid.3", from_user_id="BR.1"))
+    assert (event.state, event.error) == ("done", "")
+    by_phone = Contact.objects.get(phone_number="+5511999990000")
+    assert by_phone.user_id is None
+    assert Message.objects.filter(conversation__contact=by_phone).count() == 2
+
+
+def test_a_name_that_a_person_gave_is_kept(channel: Channel) -> None:
+    contacts.conversation_with(channel, phone_number="+5511999990000", name="Dona Ana")
+    receive(text(channel=channel, name="ana.s2"))
+    assert Contact.objects.get().name == "Dona Ana"
+
+
+# -- whose event it is -----------------------------------------------------------------------------
+
+
+def test_an_event_for_a_number_that_is_no_channel_is_kept_and_does_nothing(
+    channel: Channel,
+) -> None:
+    channel.phone_number_id = "999"
+    event = receive(text(channel=channel))
+    assert event.state == "done"
+    assert not Message.objects.exists()
+
+
+def test_another_apps_secret_does_not_speak_for_our_channel(
+    channel: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    make_channel(app_secret="another-secret")
+    assert post(text(channel=channel), secret="another-secret") == Received.STORED
+    read_events()
+    assert not Message.objects.exists()
+
+
+def test_an_event_that_two_apps_get_is_read_for_the_one_that_may_tell_it(
+    channel: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    make_channel(app_secret="another-secret")
+    post(text(channel=channel), secret="another-secret")
+    post(text(channel=channel))
+    read_events()
+    assert Message.objects.count() == 1
+
+
+def test_an_event_costs_the_same_however_many_numbers_the_app_has(
+    channel: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    """Reading it looks at the channels that it names; receiving it hashes it once an app."""
+
+    def effort() -> tuple[int, int]:
+        hashed: list[bytes] = []
+
+        def count(secret: bytes, body: bytes, digest: Any) -> Any:
+            hashed.append(secret)
+            return real(secret, body, digest)
+
+        with patch.object(authentication.hmac, "new", count):
+            post({"number": Channel.objects.count()})
+            post(text(channel=channel, id=f"wamid.{Channel.objects.count()}"))
+        loaded: list[Channel] = []
+
+        def note(instance: Channel, **kwargs: Any) -> None:
+            loaded.append(instance)
+
+        post_init.connect(note, sender=Channel)
+        read_events()
+        post_init.disconnect(note, sender=Channel)
+        return len(hashed), len(loaded)
+
+    real = hmac.new
+    alone = effort()
+    for _ in range(5):
+        make_channel()
+    assert effort() == alone
+    assert Message.objects.count() == 2
+    apps_channels = handlers.channels_of("cloud", str(channel.pk))
+    assert apps_channels[channel.phone_number_id] == channel
+    assert apps_channels.get("999") is None
+    assert apps_channels.get("") is None
+
+
+def test_an_event_of_a_channel_that_is_gone_does_nothing(
+    channel: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    other = make_channel(app_secret="another-secret")
+    post(text(channel=other), secret="another-secret")
+    other.delete()
+    read_events()
+    assert InboundEvent.objects.get().state == "done"
+
+
+# -- the journal -----------------------------------------------------------------------------------
+
+
+def test_an_event_that_cannot_be_read_is_set_aside_and_the_next_one_is_read(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = handlers.apply
+
+    def broken(event: InboundEvent, channels: Any) -> dict[str, int]:
+        counts = real(event, channels)
+        if "poison" in json.dumps(event.payload):
+            raise ZeroDivisionError("no way")
+        return counts
+
+    monkeypatch.setattr(handlers, "apply", broken)
+    post(text("poison", channel=channel, id="wamid.1"))
+    post(text("fine", channel=channel, id="wamid.2"))
+    read_events()
+
+    first, second = InboundEvent.objects.order_by("id")
+    assert (first.state, first.error) == ("set_aside", "ZeroDivisionError: no way")
+    assert (second.state, second.error) == ("done", "")
+    assert Message.objects.get().text == "fine"
+
+    monkeypatch.undo()
+    channels = handlers.channels_of(first.source, first.source_key)
+    journal.read_one(first, channels)
+    journal.read_one(first, channels)
+    assert (first.state, first.error) == ("done", "")
+    assert Message.objects.count() == 2
+
+
+def test_events_of_a_source_are_read_in_their_order_in_batches(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "BATCH", 2)
+    for number in range(5):
+        post(text(str(number), channel=channel, id=f"wamid.{number}"))
+    post({"another": "source"})
+    InboundEvent.objects.filter(payload__another="source").update(source_key="other")
+    read: list[int] = []
+    real = handlers.apply
+
+    def note(event: InboundEvent, channels: Any) -> dict[str, int]:
+        read.append(event.pk)
+        return real(event, channels)
+
+    monkeypatch.setattr(handlers, "apply", note)
+    journal.read_pending("cloud", str(channel.pk))
+    assert read == sorted(read)
+    assert len(read) == 5
+    assert InboundEvent.objects.get(state="pending").source_key == "other"
+
+
+def test_a_deadlock_says_nothing_about_the_event(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [OperationalError("deadlock detected")] * 2
+    real = handlers.apply
+
+    def unlucky(event: InboundEvent, channels: Any) -> dict[str, int]:
+        if failures:
+            raise failures.pop()
+        return real(event, channels)
+
+    monkeypatch.setattr(handlers, "apply", unlucky)
+    monkeypatch.setattr("messaging.inbound.journal.connection.close", lambda: None)
+    assert receive(text(channel=channel)).state == "done"
+
+
+def test_a_database_that_stays_away_leaves_the_event_for_later(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(event: InboundEvent, channels: Any) -> dict[str, int]:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(handlers, "apply", away)
+    monkeypatch.setattr("messaging.inbound.journal.connection.close", lambda: None)
+    post(text(channel=channel))
+    with pytest.raises(OperationalError):
+        read_events()
+    assert InboundEvent.objects.get().state == "pending"
+
+
+def test_telling_a_whole_story_again_and_in_another_order_ends_the_same(
+    channel: Channel,
+) -> None:
+    message = accept(channel, to="+5511999990000")
+    attempt_of(message, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL)
+    story = [
+        status(message, "sent", channel=channel),
+        text(channel=channel),
+        status(message, "read", channel=channel),
+        status(message, "delivered", channel=channel),
+    ]
+
+    def state() -> Any:
+        message.refresh_from_db()
+        conversation = Conversation.objects.get()
+        return (
+            message.status,
+            Message.objects.count(),
+            conversation.unread_count,
+            PendingEvent.objects.count(),
+        )
+
+    for payload in story:
+        receive(payload)
+    end = state()
+    for number, payload in enumerate([*reversed(story), *story]):
+        receive({**payload, "told": number})
+    assert state() == end == ("read", 2, 1, 0)
+
+
+def test_the_lists_of_the_pages_show_what_arrived(channel: Channel) -> None:
+    receive(text("Oi", channel=channel, name="Ana"))
+    [row] = selectors.with_latest(list(selectors.conversation_list(search="ana")))
+    assert row.latest.text == "Oi"  # type: ignore[attr-defined]
+    assert not selectors.conversation_list(search="5512").exists()
+    selectors.mark_read(row)
+    row.refresh_from_db()
+    assert row.unread_count == 0

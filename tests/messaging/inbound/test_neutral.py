@@ -1,0 +1,326 @@
+"""One JSON form for both transports, and a stub for what has none: nothing that arrived is lost."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import math
+from typing import Any
+
+import pytest
+from django.core.files.storage import default_storage
+from django.core.management import call_command
+from django.db import DataError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from channels_app.models import Channel
+from core.text import is_storable
+from messaging.inbound import arrivals, journal, neutral, raw_files
+from messaging.inbound.arrivals import Arrival, Raw, Stub
+from messaging.inbound.neutral import Unstorable
+from messaging.inbound.replay import replay
+from messaging.media import inbound_files
+from messaging.models import InboundEvent, Message
+from tests.messaging.support import read_events
+
+CUSTOMER = "5511988887777@s.whatsapp.net"
+
+
+def as_node_writes_it(value: Any) -> Any:
+    """The value as a webhook or a record shows it."""
+    if isinstance(value, bytes):
+        return {str(index): byte for index, byte in enumerate(value)}
+    if isinstance(value, dict):
+        return {key: as_node_writes_it(item) for key, item in value.items()}
+    return [as_node_writes_it(item) for item in value] if isinstance(value, list) else value
+
+
+def as_a_buffer(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"type": "Buffer", "data": list(value)}
+    if isinstance(value, dict):
+        return {key: as_a_buffer(item) for key, item in value.items()}
+    return [as_a_buffer(item) for item in value] if isinstance(value, list) else value
+
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=10**38, max_value=10**400)
+    | st.floats()
+    | st.text(st.characters(exclude_categories=[]), max_size=8)
+    | st.binary(max_size=8)
+)
+# Hostile: NUL and surrogates in keys, numbered keys, things that look like buffers.
+KEYS = st.sampled_from(["0", "1", "2", "a", "a\x00", "\ud800", "?", "type", "data", "_placeholder"])
+WORDS = st.sampled_from(["Buffer", "QQ==", "x"])
+PAYLOADS = st.recursive(
+    LEAVES | WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(KEYS | st.text(max_size=3), inner, max_size=4)
+        | st.fixed_dictionaries({"type": st.just("Buffer"), "data": inner})
+    ),
+    max_leaves=12,
+)
+
+
+def deep(levels: int) -> Any:
+    value: Any = b"\x01"
+    for _ in range(levels):
+        value = {"a": [value]}
+    return value
+
+
+MADE = ({1, 2}, object, deep(5000), deep(101), {3: 1}, {"a\x00": 1, "a": 2}, [1 << 50_000])
+# By number: some of them cannot be printed.
+HOSTILE = st.integers(0, len(MADE) - 1).map(MADE.__getitem__)
+
+
+def neutral_or_none(payload: Any) -> list[Any] | None:
+    """The neutral form in a list, None where two keys would become one."""
+    with contextlib.suppress(Unstorable):
+        return [neutral.neutral(payload)]
+    with pytest.raises(Unstorable, match="same_keys"):
+        neutral.neutral(payload)
+    return None
+
+
+@given(PAYLOADS)
+def test_the_neutral_form_is_one_whichever_transport_brought_it(payload: Any) -> None:
+    found = neutral_or_none(payload)
+    if found is None:
+        return
+    [found] = found
+    assert is_storable(found)
+    assert neutral.neutral(found) == found
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert neutral.neutral(as_node_writes_it(payload)) == found
+    assert neutral.neutral(as_a_buffer(payload)) == found
+    assert neutral.neutral(neutral.decode(neutral.encode(payload))) == found
+
+
+@given(PAYLOADS | HOSTILE)
+def test_raw_bytes_are_made_of_anything(payload: Any) -> None:
+    raw = neutral.encode(payload)
+    try:
+        found = neutral.neutral(neutral.decode(raw))
+    except Unstorable:
+        return
+    assert is_storable(found)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"\x0c\xfa", "DPo="),
+        ({"0": 12, "1": 250}, "DPo="),
+        ({"type": "Buffer", "data": [12, 250]}, "DPo="),
+        ({"type": "Buffer", "data": "DPo="}, "DPo="),
+        ({"0": 12, "2": 250}, {"0": 12, "2": 250}),
+        ({"0": 12, "1": 256}, {"0": 12, "1": 256}),
+        ({"0": True}, {"0": True}),
+        ({"type": "Buffer", "data": "no base64"}, {"type": "Buffer", "data": "no base64"}),
+        (b"", {}),
+        (math.nan, "nan"),
+        (10**50, str(10**50)),
+        ([1.0, 1.5, 1e300], [1, 1.5, "1e+300"]),
+        ("a\x00b\ud800", "ab?"),
+    ],
+)
+def test_what_becomes_of_a_value(value: Any, expected: Any) -> None:
+    assert neutral.neutral({"a": [value]}) == {"a": [expected]}
+
+
+# -- the journal -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _files(settings: Any, tmp_path: Any) -> None:
+    settings.MEDIA_ROOT = tmp_path
+
+
+@pytest.fixture
+def baileys(db: None) -> Channel:
+    return Channel.objects.create(name="Oficina", kind="baileys", instance_name="shop")
+
+
+def upsert(**message: Any) -> dict[str, Any]:
+    return {
+        "event": "messages.upsert",
+        "instance": "shop",
+        "apikey": "secret-token",
+        "data": {
+            "key": {"remoteJid": CUSTOMER, "fromMe": False, "id": "3A1"},
+            "pushName": "Ana",
+            "message": {"conversation": "oi", **message},
+            "messageType": "conversation",
+            "messageTimestamp": 1795300000,
+        },
+    }
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(payload=PAYLOADS | HOSTILE, as_event=st.booleans())
+def test_whatever_arrives_is_stored_as_an_equal_value_or_as_a_stub(
+    baileys: Channel, payload: Any, *, as_event: bool
+) -> None:
+    InboundEvent.objects.all().delete()
+    arrived = {"event": "x", "instance": "shop", "data": payload} if as_event else payload
+    arrival = Arrival(str(baileys.pk), arrived)
+    journal.receive("evolution", [arrival])
+    row = InboundEvent.objects.get()
+    if row.raw_file:
+        assert row.state == "set_aside"
+        assert row.error
+        assert raw_files.read(row.raw_file) == arrival.body
+    else:
+        assert row.payload == neutral.neutral(arrived)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("source", ["cloud", "evolution", "wwebjs"])
+def test_no_source_raises_for_any_body(source: str) -> None:
+    bodies = [b"", b"{", b"\xff", b"[" * 100_000, b"9" * 5000, b"null", b'{"a\\u0000":1,"a":2}']
+    journal.receive(source, [Arrival.from_body("1", body) for body in bodies])
+    kept = InboundEvent.objects.order_by("pk")
+    assert [raw_files.read(name) for name in kept.values_list("raw_file", flat=True)] == bodies
+    assert set(kept.values_list("state", flat=True)) == {"set_aside"}
+
+
+def test_the_dedupe_key_is_one_for_socket_webhook_and_record(baileys: Channel) -> None:
+    by_socket = upsert(messageContextInfo={"messageSecret": b"\x01\x02"}, x=b"\xff" * 500)
+    by_webhook = json.loads(json.dumps(as_node_writes_it(by_socket)))
+    votes = {
+        "event": "messages.update",
+        "instance": "shop",
+        "data": {"keyId": "3A1", "status": "SERVER_ACK", "pollUpdates": [{"vote": b"\x07"}]},
+    }
+    row = {"event": "messages.delete", "instance": "shop", "date_time": "x", "data": by_socket}
+    for event in (by_socket, votes, row):
+        both = {arrivals.evolution_key("1", event)}
+        both.add(arrivals.evolution_key("1", as_node_writes_it(event)))
+        assert len(both) == 1
+    for event in (by_socket, by_webhook):
+        journal.receive("evolution", [Arrival(str(baileys.pk), event)])
+    stored = InboundEvent.objects.get()
+    assert stored.payload["data"]["message"]["messageContextInfo"] == {"messageSecret": "AQI="}
+    read_events()
+    assert Message.objects.get().text == "oi"
+
+
+def test_a_row_in_the_form_of_an_earlier_version_is_read_as_before(baileys: Channel) -> None:
+    InboundEvent.objects.create(
+        source="evolution",
+        source_key=str(baileys.pk),
+        dedupe_key="old",
+        payload=as_node_writes_it(upsert(messageContextInfo={"messageSecret": b"\x01\x02"})),
+    )
+    read_events()
+    assert Message.objects.get().text == "oi"
+
+
+def test_what_is_too_large_for_a_row_is_a_stub_and_its_file_is_not_set_aside(
+    baileys: Channel,
+) -> None:
+    big = upsert(x="y" * (neutral.MOST_CHARACTERS + 1), base64=base64.b64encode(b"v").decode())
+    entry = arrivals.prepare("evolution", Arrival(str(baileys.pk), big))
+    assert isinstance(entry, Stub)
+    assert entry.error.startswith("too_large")
+    assert not default_storage.exists("inbound") or default_storage.listdir("inbound")[1] == []
+    video = base64.b64encode(b"v" * neutral.MOST_CHARACTERS).decode()
+    entry = arrivals.prepare("evolution", Arrival(str(baileys.pk), upsert(base64=video)))
+    assert isinstance(entry, Raw)
+    assert entry.payload["data"]["message"]["base64"]["size"] == neutral.MOST_CHARACTERS
+
+
+def test_what_the_database_refuses_is_a_stub_and_the_others_are_stored(
+    baileys: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bulk_create = InboundEvent.objects.bulk_create
+
+    def refuse(rows: Any, **options: Any) -> Any:
+        if any(row.payload.get("date_time") == "refused" for row in rows):
+            raise DataError("unsupported Unicode escape sequence")
+        return bulk_create(rows, **options)
+
+    monkeypatch.setattr(InboundEvent.objects, "bulk_create", refuse, raising=False)
+    events = [{"event": "x", "instance": "shop", "date_time": t} for t in ("a", "refused", "b")]
+    journal.receive("evolution", [Arrival(str(baileys.pk), event) for event in events])
+    stored = InboundEvent.objects.order_by("pk")
+    assert [(row.state, row.error) for row in stored] == [
+        ("pending", ""),
+        ("set_aside", "DataError"),
+        ("pending", ""),
+    ]
+
+
+def test_a_stub_puts_no_secret_at_rest_in_the_open(baileys: Channel, tmp_path: Any) -> None:
+    journal.receive("evolution", [Arrival.from_body(str(baileys.pk), b'{"apikey":"secret-token"')])
+    row = InboundEvent.objects.get()
+    assert "secret" not in str(row.payload) + row.error
+    assert b"secret-token" not in (tmp_path / row.raw_file).read_bytes()
+    assert b"secret-token" in raw_files.read(row.raw_file)
+
+
+def test_a_stub_is_read_again_with_the_code_of_the_day(
+    baileys: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(neutral, "DEEPEST", 1)
+        journal.receive("evolution", [Arrival(str(baileys.pk), upsert(x=b"\x01"))])
+    stub = InboundEvent.objects.get()
+    assert (stub.state, stub.error) == ("set_aside", "too_deep")
+    with monkeypatch.context() as patch:
+        patch.setattr(neutral, "DEEPEST", 1)
+        assert replay() == (0, 1)
+    assert replay() == (1, 0)
+    stub.refresh_from_db()
+    assert (stub.state, stub.error) == ("done", "")
+    assert stub.payload["apikey"] == "withheld"
+    assert stub.payload["data"]["message"]["x"] == "AQ=="
+    assert Message.objects.get().text == "oi"
+    # It comes again by the other transport: known.
+    journal.receive("evolution", [Arrival(str(baileys.pk), as_node_writes_it(upsert(x=b"\x01")))])
+    assert InboundEvent.objects.count() == 1
+    # Its bytes go with its row.
+    assert default_storage.exists(stub.raw_file)
+    InboundEvent.objects.update(received_at="2020-01-01T00:00Z")
+    call_command("rotate_encryption")
+    stub.refresh_from_db()
+    assert b"secret-token" in raw_files.read(stub.raw_file)
+    from messaging.delivery import sweeper
+
+    sweeper.forget_old()
+    assert not InboundEvent.objects.exists()
+    assert not default_storage.exists(stub.raw_file)
+
+
+def test_a_stub_of_an_event_that_came_whole_later_is_done_with(
+    baileys: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(neutral, "DEEPEST", 1)
+        journal.receive("evolution", [Arrival(str(baileys.pk), upsert())])
+    journal.receive("evolution", [Arrival(str(baileys.pk), upsert())])
+    read_events()
+    assert replay() == (1, 0)
+    assert set(InboundEvent.objects.values_list("state", flat=True)) == {"done"}
+    assert Message.objects.count() == 1
+
+
+def test_files_of_stubs_are_known_to_the_cleanup(baileys: Channel) -> None:
+    journal.receive("evolution", [Arrival.from_body(str(baileys.pk), b"{")])
+    name = InboundEvent.objects.get().raw_file
+    assert inbound_files.forget_unused([name]) == 0
+    assert default_storage.exists(name)
+    InboundEvent.objects.all().delete()
+    assert inbound_files.forget_unused([name]) == 1
+    assert not default_storage.exists(name)

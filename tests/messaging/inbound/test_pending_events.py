@@ -1,0 +1,221 @@
+"""Events about a message that is not known yet wait for it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from channels_app.models import Channel
+from channels_app.providers.base import Accepted
+from channels_app.providers.events import (
+    EditEvent,
+    MediaEvent,
+    MessageEvent,
+    NeutralEvent,
+    Receipt,
+    ReceiptEvent,
+    RevokeEvent,
+)
+from messaging.delivery import attempts as outcomes
+from messaging.delivery import sweeper
+from messaging.delivery.statuses import Outcome, Route
+from messaging.inbound import handlers, journal
+from messaging.models import InboundEvent, Message, PendingEvent
+from tests.messaging.support import accept, attempt_of, read_events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.django_db
+
+ID = "3AF0701"
+NOW = dt.datetime(2026, 11, 1, 9, tzinfo=dt.UTC)
+EARLIER, LATER = NOW + dt.timedelta(minutes=1), NOW + dt.timedelta(minutes=2)
+
+
+@pytest.fixture
+def baileys(make_channel: Callable[..., Channel]) -> Channel:
+    return make_channel(
+        kind="baileys",
+        phone_number_id="",
+        evolution_url="http://127.0.0.1:9",
+        evolution_api_key="key",
+        instance_name="oficina_demo",
+    )
+
+
+def received(type_: str = "text", text: str = "antes", *, outgoing: bool = False) -> MessageEvent:
+    return MessageEvent("", ID, "+5511910000013", NOW, type_, text, outgoing=outgoing)
+
+
+def read(channel: Channel, *events: NeutralEvent) -> None:
+    for event in events:
+        handlers.HANDLERS[type(event)](channel, event)
+
+
+def evolution_event(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {"event": name, "instance": "oficina_demo", "data": data}
+
+
+def upsert(id_: str, text: str) -> dict[str, Any]:
+    key = {"remoteJid": "5511910000013@s.whatsapp.net", "fromMe": False, "id": id_}
+    data = {"key": key, "pushName": "Lia", "status": "DELIVERY_ACK"}
+    data |= {"message": {"conversation": text}, "messageType": "conversation"}
+    return evolution_event("messages.upsert", data | {"messageTimestamp": int(NOW.timestamp())})
+
+
+def test_evolutions_edit_and_deletion_read_before_their_messages_are_not_lost(
+    baileys: Channel,
+) -> None:
+    address = {"remoteJid": "5511910000013@s.whatsapp.net", "fromMe": False}
+    edit = {"key": {**address, "id": "3AF0701"}, "type": "MESSAGE_EDIT"}
+    edit["editedMessage"] = {"conversation": "depois"}
+    told = [
+        evolution_event("messages.edited", edit),
+        upsert("3AF0701", "antes"),
+        evolution_event("messages.delete", {**address, "id": "3AF0702", "status": "DELETED"}),
+        upsert("3AF0702", "apagada"),
+    ]
+    for number, payload in enumerate(told):
+        journal.store(
+            source=InboundEvent.Source.EVOLUTION,
+            source_key=str(baileys.pk),
+            dedupe_key=f"test:{number}",
+            payload=payload,
+        )
+        read_events()
+
+    first, second = Message.objects.order_by("provider_message_id")
+    assert first.text == "depois"
+    assert first.edited_at
+    assert second.revoked_at
+    assert not PendingEvent.objects.exists()
+
+
+def state_of(message: Message) -> Any:
+    message.refresh_from_db()
+    file = message.media.source if message.media else None
+    return message.text, message.edited_at, message.revoked_at, file
+
+
+@pytest.mark.parametrize("outgoing", [False, True])
+def test_whatever_the_order_and_however_often_the_end_is_the_same(
+    channel: Channel, outgoing: bool
+) -> None:
+    """A photo whose caption was changed twice, whose file came apart, and which was deleted."""
+    channel.ignore_messages_sent_outside = False
+    channel.save()
+    events: list[NeutralEvent] = [
+        received("image", outgoing=outgoing),
+        EditEvent("", ID, "depois", EARLIER),
+        EditEvent("", ID, "por fim", LATER),
+        RevokeEvent("", ID, LATER),
+        MediaEvent("", ID, "inbound/a.bin", "a.jpg"),
+    ]
+    dice = random.Random(12)
+    orders = list(itertools.permutations(events))
+    for order in dice.sample(orders, 25):
+        repeated = [*order, *dice.choices(events, k=3)]
+        read(channel, *repeated)
+        message = Message.objects.get()
+        assert state_of(message) == ("por fim", LATER, LATER, {"stored": "inbound/a.bin"}), repeated
+        message.delete()
+        PendingEvent.objects.all().delete()
+
+
+def test_an_edit_waits_for_the_send_that_it_is_about(channel: Channel) -> None:
+    message = accept(channel, text="antes")
+    attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
+    read(
+        channel,
+        EditEvent("", ID, "depois", LATER),
+        EditEvent("", ID, "entre", EARLIER),
+        RevokeEvent("", ID, LATER),
+        ReceiptEvent("", ID, Receipt.DELIVERED),
+    )
+    assert state_of(message)[0] == "antes"
+
+    outcomes.finish(attempt, Accepted(ID))
+
+    assert state_of(message)[:3] == ("depois", LATER, LATER)
+    assert message.status == "delivered"
+    assert not PendingEvent.objects.exists()
+
+
+def test_an_edit_of_what_looked_like_another_phones_message_reaches_the_original(
+    channel: Channel,
+) -> None:
+    """The echo of our own send is read first, the edit next, and the provider's answer last."""
+    channel.ignore_messages_sent_outside = False
+    channel.save()
+    original = accept(channel, to="+5511910000013", text="Com outras palavras")
+    attempt = attempt_of(original, outcome=Outcome.STARTED, route=Route.WWEBJS)
+    read(channel, received(outgoing=True), EditEvent("", ID, "depois", EARLIER))
+    echo = Message.objects.get(provider_message_id=ID)
+    assert state_of(echo)[0] == "depois"
+
+    outcomes.finish(attempt, Accepted(ID))
+
+    assert state_of(original)[:2] == ("depois", EARLIER)
+
+
+def test_an_event_of_another_channel_waits_there(
+    channel: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    other = make_channel()
+    read(other, RevokeEvent("", ID))
+    read(channel, received())
+    assert Message.objects.get().revoked_at is None
+    assert PendingEvent.objects.get().channel == other
+
+
+def test_an_event_names_its_message_without_touching_those_of_others(
+    channel: Channel, make_channel: Callable[..., Channel]
+) -> None:
+    """By an index, and without a lock on another channel's message with the same id."""
+    other = make_channel()
+    read(channel, received())
+    read(other, received())
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        read(channel, EditEvent("", ID, "depois", LATER))
+    asked = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
+    [locking] = [sql for sql in asked if "FOR UPDATE" in sql]
+    locked = str(Message.objects.get(conversation__channel=other).pk)
+    assert locked not in locking
+    plans = ""
+    with connection.cursor() as cursor:
+        for sql in asked:
+            cursor.execute(f"EXPLAIN {sql}")
+            plans += "\n".join(line for (line,) in cursor.fetchall()) + "\n"
+    assert "Seq Scan on messaging_message" not in plans
+    assert "provider_message_id" in plans
+    texts = Message.objects.order_by("conversation__channel").values_list("text", flat=True)
+    assert list(texts) == ["depois", "antes"]
+
+
+def test_what_nobody_asked_for_is_forgotten_with_its_file(channel: Channel, settings: Any) -> None:
+    settings.INBOUND_RETENTION_DAYS = 1
+    for name in ("old", "new"):
+        default_storage.save(f"inbound/{name}.bin", ContentFile(b"x"))
+        read(channel, MediaEvent("", name, f"inbound/{name}.bin"))
+    old = PendingEvent.objects.filter(provider_message_id="old")
+    old.update(received_at=timezone.now() - dt.timedelta(days=8))
+
+    sweeper.forget_old()
+
+    assert PendingEvent.objects.get().provider_message_id == "new"
+    assert not default_storage.exists("inbound/old.bin")
+    assert default_storage.exists("inbound/new.bin")

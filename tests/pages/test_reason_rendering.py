@@ -1,0 +1,145 @@
+"""What one process stores, without a language or in its own, each reader reads in theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import translation
+
+from channels_app.connections.credentials import test_connection as run_test
+from channels_app.incidents.reason_text import in_words, kept
+from channels_app.models import Channel
+from channels_app.providers.base import Rejected
+from channels_app.providers.error_codes import failure
+from instances.connections import monitor
+from instances.listener import process, socket_client
+from instances.models import WhatsAppSession
+from instances.receive_mode import handover
+from messaging.delivery import channel_feedback
+from messaging.models import Conversation, Message
+from tests.pages.html import parse
+
+# A transaction of a test's own is in the way of calls that must not be in one.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NOBODY = "http://127.0.0.1:9"
+NAME = "oficina"
+
+
+@pytest.fixture(params=[None, "pt-br", "en"], ids=["a job", "in Portuguese", "in English"])
+def writer(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whoever writes does so in this language; None: as a job, where none was chosen."""
+    with translation.override(request.param, deactivate=True):
+        yield
+
+
+@pytest.fixture
+def read(staff: User, client_for: Callable[..., Client]) -> Callable[[str, str], str]:
+    def get(path: str, language: str) -> str:
+        answer = client_for(staff, language).get(path)
+        assert answer.status_code == 200
+        return parse(answer.content).text
+
+    return get
+
+
+Read = Callable[[str, str], str]
+
+
+@pytest.fixture
+def baileys(make_channel: Callable[..., Channel]) -> Channel:
+    return make_channel(
+        name="Celular", kind="baileys", evolution_url=NOBODY, evolution_api_key="key",
+        instance_name=NAME, phone_number="",
+    )  # fmt: skip
+
+
+def session_of(channel: Channel) -> WhatsAppSession:
+    return WhatsAppSession.objects.select_related("channel").get(channel=channel)
+
+
+def test_a_refused_send(
+    writer: None, read: Read, conversation: Conversation, make_message: Callable[..., Message]
+) -> None:
+    message = make_message(conversation, attempts=[{"outcome": "rejected", "error_code": "190"}])
+    channel_feedback.note(message.attempts.get(), failure(Rejected, "190", "Error validating"))
+
+    assert "The access token has expired (190)" in read("/channels/", "en")
+    assert "O token de acesso expirou (190)" in read("/channels/", "pt-br")
+
+
+def test_a_test_of_the_connection(writer: None, read: Read, channel: Channel) -> None:
+    Channel.objects.filter(pk=channel.pk).update(
+        graph_url=NOBODY, fallback="wwebjs", wwebjs_url=NOBODY, wwebjs_session_id="S"
+    )
+    channel.refresh_from_db()
+    run_test(channel)
+
+    assert ("The server refused the connection · Fallback: wwebjs-api: The server refused") in read(
+        "/channels/", "en"
+    )
+    assert ("O servidor recusou a conexão · Fallback: wwebjs-api: O servidor recusou") in read(
+        "/channels/", "pt-br"
+    )
+
+
+def test_the_trouble_of_a_baileys_fallback(
+    writer: None, read: Read, channel: Channel, baileys: Channel
+) -> None:
+    channel.fallback, channel.fallback_channel = Channel.Fallback.BAILEYS, baileys
+    channel.save()
+    monitor.probe(session_of(baileys).pk)
+
+    assert "not work now: The server refused the connection" in read("/", "en")
+    assert "não funcionaria agora: O servidor recusou a conexão" in read("/", "pt-br")
+
+
+def test_a_comparison_with_evolution_and_a_switch_that_was_undone(
+    writer: None, read: Read, baileys: Channel
+) -> None:
+    with pytest.raises(handover.SwitchRefused):
+        handover.find(session_of(baileys))
+    with pytest.raises(handover.SwitchRefused):
+        handover.enable_webhook(session_of(baileys), base64=True, source="api", user=None)
+
+    english, portuguese = (read(f"/instances/{NAME}/", language) for language in ("en", "pt-br"))
+    assert "Evolution does not answer: The server refused the connection" in english
+    assert "undone The server refused the connection" in english
+    assert "A Evolution não responde: O servidor recusou a conexão" in portuguese
+    assert "desfeita O servidor recusou a conexão" in portuguese
+
+
+def test_why_nobody_listens(writer: None, read: Read, baileys: Channel) -> None:
+    WhatsAppSession.objects.update(websocket_enabled=True)
+    process.tell(session_of(baileys).pk, joined=False, note=socket_client.NOT_OPEN)
+
+    assert "Nobody listens: Evolution has not opened" in read("/instances/", "en")
+    assert "Ninguém está escutando: A Evolution ainda não abriu" in read("/instances/", "pt-br")
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        ("", ""),
+        (kept("wrong_key", "Unauthorized"), "The provider refused the key: Unauthorized"),
+        (kept("190", "Bad\n token"), "The access token has expired (190): Bad token"),
+        (kept("131999", "New"), "Unknown error 131999: New"),
+        (kept("http_503"), "The provider answered with HTTP status 503"),
+        (kept("ready_as", "+55 11 · Demo"), "Ready to send as +55 11 · Demo"),
+        ("fallback_wwebjs|wrong_key", "Fallback: wwebjs-api: The provider refused the key"),
+        ("wrong_key\nready", "The provider refused the key · Ready to send."),
+        # By earlier versions.
+        ("O token expirou (190)", "O token expirou (190)"),
+        ("refused: wrong key", "refused: wrong key"),
+    ],
+)  # fmt: skip
+def test_what_is_stored_is_read_as_sentences(stored: str, words: str) -> None:
+    with translation.override("en"):
+        assert in_words(stored) == words
+
+
+def test_the_server_s_own_words_leave_room_for_a_second_reason() -> None:
+    assert len(kept("number_on_cloud_only", "x" * 1000)) < 260
