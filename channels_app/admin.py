@@ -145,7 +145,7 @@ class ChannelAdmin(_ChannelAdmin):
     @admin.display(description=_("reason"))
     def reason(self, channel: Channel) -> str:
         """Return what was found, in the reader's language."""
-        return reason_text.in_words(channel.health_detail)
+        return reason_text.render_reason(channel.health_detail)
 
     @admin.action(description=_("Test connection"), permissions=["change"])
     def test_connection(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:

@@ -548,7 +548,7 @@ class Incident(models.Model):
         return f"{self.channel_id} {self.route} {self.reason}"
 
 
-class KnownNumber(models.Model):
+class ResolvedNumber(models.Model):
     """The chat id under which WhatsApp knows a number, as a session's look-up told it.
 
     `number` is what was asked for, digits only; `chat_id` may have the other Brazilian form. `lid`

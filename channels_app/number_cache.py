@@ -9,7 +9,7 @@ from django.db import Error as DatabaseProblem
 from django.db import transaction
 from django.utils import timezone
 
-from channels_app.models import Channel, KnownNumber
+from channels_app.models import Channel, ResolvedNumber
 
 log = structlog.get_logger(__name__)
 
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 GOOD_FOR = dt.timedelta(days=7)
 
 
-def recall(channel: Channel, number: str) -> str | None:
+def lookup(channel: Channel, number: str) -> str | None:
     """Return the chat id of a number that was looked up lately, else None. Never raises.
 
     Without a stored channel nothing is known.
@@ -26,7 +26,7 @@ def recall(channel: Channel, number: str) -> str | None:
         return None
     try:
         with transaction.atomic():
-            found = KnownNumber.objects.filter(
+            found = ResolvedNumber.objects.filter(
                 channel_id=channel.pk, number=number, found_at__gt=timezone.now() - GOOD_FOR
             )
             return found.values_list("chat_id", flat=True).first()
@@ -41,7 +41,7 @@ def remember(channel: Channel, number: str, chat_id: str) -> None:
         return
     try:
         with transaction.atomic():
-            KnownNumber.objects.update_or_create(
+            ResolvedNumber.objects.update_or_create(
                 channel_id=channel.pk,
                 number=number,
                 defaults={"chat_id": chat_id, "found_at": timezone.now()},
@@ -56,7 +56,7 @@ def lid_of(channel: Channel, number: str) -> str:
         return ""
     try:
         with transaction.atomic():
-            found = KnownNumber.objects.filter(channel_id=channel.pk, number=number)
+            found = ResolvedNumber.objects.filter(channel_id=channel.pk, number=number)
             return found.values_list("lid", flat=True).first() or ""
     except DatabaseProblem as error:
         _complain(error)
@@ -69,7 +69,7 @@ def note_lid(channel: Channel, number: str, lid: str) -> None:
         return
     try:
         with transaction.atomic():
-            known = KnownNumber.objects.filter(channel_id=channel.pk, number=number)
+            known = ResolvedNumber.objects.filter(channel_id=channel.pk, number=number)
             known.exclude(lid=lid).update(lid=lid)
     except DatabaseProblem as error:
         _complain(error)
@@ -81,7 +81,7 @@ def forget(channel: Channel, number: str) -> None:
         return
     try:
         with transaction.atomic():
-            KnownNumber.objects.filter(channel_id=channel.pk, number=number).delete()
+            ResolvedNumber.objects.filter(channel_id=channel.pk, number=number).delete()
     except DatabaseProblem as error:
         _complain(error)
 

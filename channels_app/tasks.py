@@ -110,7 +110,7 @@ def settle_incidents(timestamp: int) -> None:
     """Tell staff of drops that last, and of their end."""
     from channels_app.incidents import incidents
 
-    incidents.settle()
+    incidents.process_due()
 
 
 @app.task(

@@ -44,7 +44,7 @@ LIMITS = {
 MOST_PAGE_BYTES = media_types.MOST_BYTES + ROOM
 
 
-class TooMuch(Exception):
+class RequestTooLarge(Exception):
     """The body is larger than anything that a page or REST takes."""
 
 
@@ -63,14 +63,14 @@ class PageHandler(ASGIHandler):
             message = await receive()
             left -= len(message.get("body", b""))
             if left < 0:
-                raise TooMuch
+                raise RequestTooLarge
             return message
 
         try:
             if _length(scope) > MOST_PAGE_BYTES:
-                raise TooMuch
+                raise RequestTooLarge
             await super().__call__(scope, count, send)
-        except TooMuch:
+        except RequestTooLarge:
             told = sizes.too_large(_length(scope) or None, MOST_PAGE_BYTES)
             problem = {"detail": told, "code": "too_large"}
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE

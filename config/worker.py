@@ -26,7 +26,7 @@ from procrastinate.jobs import Job, Notification
 from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.worker import Worker
 
-from core.heartbeat_file import Sign
+from core.heartbeat_file import Heartbeat
 
 # For jobs of which no notification told: those whose time comes. What a page says of when a message
 # is expected to go out is true to about this.
@@ -42,13 +42,13 @@ async def run() -> None:
     Then no more are taken, and those that run have WORKER_SHUTDOWN_SECONDS to finish. One that
     takes longer is cut off, like by `kill -9`; a second signal does so at once.
     """
-    _calm_logs()
+    _quiet_loggers()
     stopping = asyncio.Event()
     _stop_on_signals(stopping)
     try:
         await work_until(stopping)
     finally:
-        Sign("worker").end()
+        Heartbeat("worker").end()
 
 
 async def work_until(stopping: asyncio.Event) -> None:
@@ -129,7 +129,7 @@ class _Worker(Worker):
 
     async def _update_heartbeat(self) -> None:
         assert self.worker_id is not None
-        sign = Sign("worker")
+        sign = Heartbeat("worker")
         while True:
             sign.give()
             await asyncio.sleep(self.update_heartbeat_interval)
@@ -177,7 +177,7 @@ def _cut_off() -> None:
     os._exit(1)
 
 
-def _calm_logs() -> None:
+def _quiet_loggers() -> None:
     """While the database is away one line a try is enough: ours."""
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     logging.getLogger("procrastinate.utils").setLevel(logging.CRITICAL)

@@ -18,7 +18,7 @@ from django.conf import settings
 log = structlog.get_logger(__name__)
 
 
-class Sign:
+class Heartbeat:
     """The file of this process. `kind` is the command's name: "worker" or "listener"."""
 
     def __init__(self, kind: str) -> None:

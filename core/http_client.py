@@ -1,10 +1,10 @@
 """The only door to the network: one request, one answer, and certainty about what has left us.
 
 `request` returns an `Answer` for whatever status the server chose. Where there is no answer it
-says what is certain: `NotSent` (no byte of the request was written) or `NoAnswer` (the server may
-have acted on it). Nothing is ever sent twice, no redirect is followed, no cookie, `.netrc` or
-proxy variable is used, certificates are verified, and neither logs nor exceptions hold an address'
-query, a header or a body.
+says what is certain: `RequestNotSent` (no byte of the request was written) or `ResponseLost` (the
+server may have acted on it). Nothing is ever sent twice, no redirect is followed, no cookie,
+`.netrc` or proxy variable is used, certificates are verified, and neither logs nor exceptions hold
+an address' query, a header or a body.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class RequestFailed(Exception):
         self.detail = detail
 
 
-class NotSent(RequestFailed):
+class RequestNotSent(RequestFailed):
     """Nothing of the request has left us.
 
     `reason` is one of dns_failed, connection_refused, connect_timeout, certificate_refused,
@@ -83,7 +83,7 @@ class NotSent(RequestFailed):
     """
 
 
-class NoAnswer(RequestFailed):
+class ResponseLost(RequestFailed):
     """The request may have reached the server; what it did with it is not known.
 
     `reason` is one of timeout, connection_broken, not_http.
@@ -164,9 +164,9 @@ def request(
         failure = _failure(error, left=exchange.left, secure=base[:6].lower() == "https:")
     except ValueError as error:  # a header or an address that cannot be written
         failure = (
-            NoAnswer("not_http", type(error).__name__)
+            ResponseLost("not_http", type(error).__name__)
             if exchange.left
-            else NotSent("invalid_address", type(error).__name__)
+            else RequestNotSent("invalid_address", type(error).__name__)
         )
     event = {
         "method": method,
@@ -447,29 +447,29 @@ def _failure(error: BaseException, *, left: bool, secure: bool = False) -> Reque
     chain = list(_chain(error))
     if left:
         if _first(chain, TimeoutError, urllib3.exceptions.TimeoutError):
-            return NoAnswer("timeout", "no complete answer in time")
+            return ResponseLost("timeout", "no complete answer in time")
         if isinstance(_first(chain, http.client.HTTPException), http.client.BadStatusLine) and (
             not _first(chain, http.client.RemoteDisconnected)
         ):
-            return NoAnswer("not_http", "the answer is not HTTP")
-        return NoAnswer("connection_broken", _describe(chain))
+            return ResponseLost("not_http", "the answer is not HTTP")
+        return ResponseLost("connection_broken", _describe(chain))
     if _first(chain, _NotPublic):
-        return NotSent("not_public", "not an address of the internet")
+        return RequestNotSent("not_public", "not an address of the internet")
     if found := _first(chain, socket.gaierror, NameResolutionError):
-        return NotSent("dns_failed", _describe([found]))
+        return RequestNotSent("dns_failed", _describe([found]))
     if reason := _tls_reason(chain):
-        return NotSent(reason, _describe(chain))
+        return RequestNotSent(reason, _describe(chain))
     if secure and _first(chain, ConnectionResetError):
         # Nothing was written yet but the handshake.
-        return NotSent("tls_failed", _describe(chain))
+        return RequestNotSent("tls_failed", _describe(chain))
     # urllib3's own class of that name is also the parent of its "connection refused".
     if _first(chain, TimeoutError):
-        return NotSent("connect_timeout", "no connection in time")
+        return RequestNotSent("connect_timeout", "no connection in time")
     if _first(chain, ConnectionRefusedError):
-        return NotSent("connection_refused", "connection refused")
+        return RequestNotSent("connection_refused", "connection refused")
     if _first(chain, ValueError):
-        return NotSent("invalid_address", type(error).__name__)
-    return NotSent("unreachable", _describe(chain))
+        return RequestNotSent("invalid_address", type(error).__name__)
+    return RequestNotSent("unreachable", _describe(chain))
 
 
 # What OpenSSL says where the other side does not speak TLS at all.

@@ -18,7 +18,7 @@ import requests
 
 from bench.product import ROOT, Product, running
 from faults.chaos import PACE, Chaos, SecondWorker
-from faults.traffic import Letter, letters
+from faults.traffic import SentMessage, letters
 from faults.verdict import Verdict, judge
 
 SENDERS = 6
@@ -165,14 +165,14 @@ def _send_all(
     product: Product,
     headers: dict[str, str],
     channels: dict[str, int],
-    to_send: list[Letter],
+    to_send: list[SentMessage],
     say: Callable[[str], object],
 ) -> dict[int, str]:
     """Hand every message to REST until it answers; returns our ids by number.
 
     One customer's messages go one after the other, for their order is to be judged.
     """
-    by_customer: defaultdict[str, list[Letter]] = defaultdict(list)
+    by_customer: defaultdict[str, list[SentMessage]] = defaultdict(list)
     for letter in to_send:
         by_customer[letter.to].append(letter)
     accepted: dict[int, str] = {}

@@ -43,7 +43,7 @@ Channel = Literal["main", "account", "baileys"]
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class SentMessage:
     """One message to send by a channel; `graph` and `fallback` are the scenarios that it plays."""
 
     number: int
@@ -54,7 +54,7 @@ class Letter:
     channel: Channel = "main"
 
 
-def letters(count: int, seed: int) -> list[Letter]:
+def letters(count: int, seed: int) -> list[SentMessage]:
     """Return the messages of a run: about two thirds without trouble, the rest with all kinds."""
     rng = random.Random(seed)
     calm = max(10, count // 4)
@@ -72,7 +72,7 @@ def letters(count: int, seed: int) -> list[Letter]:
         chance = rng.random()
         if chance < 0.64:
             to = f"+55119{70_000_000 + rng.randrange(calm)}"
-            found.append(Letter(number, to, text, "00", "00"))
+            found.append(SentMessage(number, to, text, "00", "00"))
             continue
         channel: Channel = "account" if chance > 0.98 else "baileys" if chance > 0.86 else "main"
         graph = rng.choice(ACCOUNT if channel == "account" else rng.choices(kinds, weights)[0])
@@ -84,5 +84,5 @@ def letters(count: int, seed: int) -> list[Letter]:
         elif graph in CARRIED and channel == "main" and rng.random() < 0.5:
             fallback = "00"
         to = f"+55{rng.choice(areas)}99999{fallback}{graph}"
-        found.append(Letter(number, to, text, graph, fallback, channel))
+        found.append(SentMessage(number, to, text, graph, fallback, channel))
     return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from faults.traffic import CARRIED, PASSING, Letter
+from faults.traffic import CARRIED, PASSING, SentMessage
 
 TAKEN = ("sent", "delivered", "read")
 # Of the messages that the fallback is to carry, a kill in the middle of a send leaves some held.
@@ -30,7 +30,7 @@ class Verdict:
 
 
 def judge(
-    letters: Sequence[Letter],
+    letters: Sequence[SentMessage],
     accepted: Mapping[int, str],
     database: Mapping[str, Any],
     graph_book: Sequence[Mapping[str, Any]],
@@ -61,7 +61,7 @@ def judge(
 
 def _judge_one(
     verdict: Verdict,
-    letter: Letter,
+    letter: SentMessage,
     message: Mapping[str, Any],
     graph: Sequence[Mapping[str, Any]],
     web: Sequence[Mapping[str, Any]],
@@ -131,7 +131,7 @@ def _failed_first(told: Sequence[str]) -> bool:
 
 
 def _judge_order(
-    verdict: Verdict, letters: Sequence[Letter], book: Sequence[Mapping[str, Any]]
+    verdict: Verdict, letters: Sequence[SentMessage], book: Sequence[Mapping[str, Any]]
 ) -> None:
     """The messages of a customer arrive in the order in which REST took them, retries or not.
 
@@ -154,7 +154,7 @@ def _judge_order(
 
 def _judge_fallback(
     verdict: Verdict,
-    letters: Sequence[Letter],
+    letters: Sequence[SentMessage],
     accepted: Mapping[int, str],
     messages: Mapping[str, Mapping[str, Any]],
 ) -> None:

@@ -60,7 +60,7 @@ def _apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     if event.own_number and not (channel.phone_number or channel.confirmed_number):
         # The first phone. Whether a later one is right is decided by the probe that follows.
         Channel.objects.filter(pk=channel.pk, phone_number="").update(phone_number=event.own_number)
-    monitor.heard(channel)
+    monitor.request_poll(channel)
 
 
 def apply_qr(channel: Channel, event: QrEvent) -> None:
@@ -76,7 +76,7 @@ def _apply_qr(channel: Channel, event: QrEvent) -> None:
         _set_connection(channel, Connection.CONNECTING, QR_SHOWN)
     else:
         _set_connection(channel, Connection.CLOSE, QR_LIMIT)
-    monitor.heard(channel, qr_digest=event.digest)
+    monitor.request_poll(channel, qr_digest=event.digest)
 
 
 def _set_connection(channel: Channel, state: str, reason: str) -> None:

@@ -91,7 +91,7 @@ def probe_due_connections(timestamp: int) -> None:
 def configure(session_id: int) -> None:
     from instances.receive_mode import handover
 
-    handover.configure_first(session_id)
+    handover.configure_default(session_id)
 
 
 @app.task(name="instances.resume_handover", queue="care", priority=CARE)
@@ -133,7 +133,7 @@ def resume_handovers(timestamp: int) -> None:
     gaps fetched."""
     from instances.receive_mode import monitor
 
-    monitor.look_around()
+    monitor.run_due()
 
 
 @app.periodic(cron="* * * * * 30")

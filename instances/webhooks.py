@@ -27,7 +27,7 @@ SMALL_BYTES = 256 * 1024
 BATCH = 100
 
 
-class Gatherer:
+class BatchWriter:
     """Stores together what arrived while others were being stored: one commit for all of them.
 
     At rest an event waits for nothing; in a burst a few commits a second are enough, and events
@@ -62,7 +62,7 @@ class Gatherer:
             self._storing = None
 
 
-_gatherers: WeakKeyDictionary[asyncio.AbstractEventLoop, Gatherer] = WeakKeyDictionary()
+_gatherers: WeakKeyDictionary[asyncio.AbstractEventLoop, BatchWriter] = WeakKeyDictionary()
 _signs: WeakKeyDictionary[asyncio.AbstractEventLoop, GapSigns] = WeakKeyDictionary()
 # In a thread of its own, not behind the pages' one thread.
 _receive_all = sync_to_async(receiving.receive_all, thread_sensitive=False)
@@ -108,7 +108,7 @@ class EvolutionWebhook(Receiver):
         if max(len(body), _declared(request)) > receiving.MOST_BYTES:
             return await self._refuse_large(request, body, authorization)
         delivery = Delivery(body, authorization)
-        gatherer = _gatherers.setdefault(asyncio.get_running_loop(), Gatherer())
+        gatherer = _gatherers.setdefault(asyncio.get_running_loop(), BatchWriter())
         try:
             if is_small:
                 result = await gatherer.receive(delivery)

@@ -48,7 +48,7 @@ def begin(conversation: Conversation, *, user: User) -> str:
     call = CallAttempt.objects.create(
         conversation=conversation, channel=caller, phone_number=number, created_by=user
     )
-    publisher.call_noted(call)
+    publisher.call_changed(call)
     return wavoip.link(caller, phone_number=number, name=conversation.contact.name)
 
 
@@ -86,7 +86,7 @@ def note_incoming(channel: Channel, event: CallEvent) -> None:
         last_message_at=max(filter(None, [conversation.last_message_at, call.created_at])),
         unread_count=F("unread_count") + 1,
     )
-    publisher.call_noted(call)
+    publisher.call_changed(call)
 
 
 def _tell(channel: Channel, event: CallEvent) -> bool:
@@ -102,5 +102,5 @@ def _tell(channel: Channel, event: CallEvent) -> bool:
         call.status, call.created_at, call.video = status, began, video
         call.version += 1
         call.save(update_fields=["status", "created_at", "video", "version", "updated_at"])
-        publisher.call_noted(call)
+        publisher.call_changed(call)
     return True

@@ -62,7 +62,7 @@ def calls() -> QuerySet[CallAttempt]:
     return CallAttempt.objects.select_related("channel", "created_by", "conversation__contact")
 
 
-def held() -> QuerySet[Message]:
+def awaiting_confirmation() -> QuerySet[Message]:
     """Messages that may have been sent and of which only a person can say more, oldest first."""
     return (
         messages()
@@ -207,8 +207,8 @@ def dashboard() -> Dashboard:
         ),
         conversations=with_latest(list(conversation_list()[:8])),
         channels=list(extensions.channels()),
-        held=held().count(),
-        alarms=list(incidents.alarming()),
+        held=awaiting_confirmation().count(),
+        alarms=list(incidents.alertable()),
         fallbacks=fallback_rate.by_code()[:10],
         set_aside=InboundEvent.objects.filter(state=InboundEvent.State.SET_ASIDE).count(),
         # Groups, channels and their like are left on purpose: these are not known at all.

@@ -151,7 +151,7 @@ def fetch_media(media_id: str) -> None:
 def reschedule_throttled(channel_id: int) -> None:
     from messaging.delivery import runner
 
-    runner.give_places_anew(channel_id)
+    runner.reschedule_throttled(channel_id)
 
 
 @app.periodic(cron="* * * * * */5")
@@ -207,7 +207,7 @@ def watch_rates(timestamp: int) -> None:
     """Raise the alarm when the share of fallbacks jumps, and end it."""
     from messaging.delivery import fallback_rate
 
-    fallback_rate.watch()
+    fallback_rate.check_fallback_rates()
 
 
 @app.periodic(cron="17 4 * * *")

@@ -304,7 +304,7 @@ class OlderMessagesView(StaffPermissionRequiredMixin, View):
         return render(request, "messaging/_messages.html", context)
 
 
-class SeenView(StaffPermissionRequiredMixin, View):
+class MarkReadView(StaffPermissionRequiredMixin, View):
     """An open page has shown what arrived: count it as read and return the window's state."""
 
     permissions = ("messaging.view_conversation", "messaging.view_message")
@@ -369,7 +369,9 @@ class HeldView(StaffPermissionRequiredMixin, View):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         since = timezone.now()
-        page = Paginator(selectors.held(), HELD_PER_PAGE).get_page(request.GET.get("page"))
+        page = Paginator(selectors.awaiting_confirmation(), HELD_PER_PAGE).get_page(
+            request.GET.get("page")
+        )
         context = {
             "page": page,
             "since": since,

@@ -19,7 +19,7 @@ from rest_framework.settings import api_settings
 from accounts.access import user_of
 from channels_app.connections import remote_sessions
 from channels_app.connections.wwebjs_session import SessionRefused
-from channels_app.incidents.reason_text import in_words
+from channels_app.incidents.reason_text import render_reason
 from channels_app.models import Channel
 
 _SET = "_set"
@@ -38,7 +38,7 @@ class InWordsField(serializers.Field[str, Any, str, Any]):
         super().__init__(read_only=True, **kwargs)
 
     def to_representation(self, value: str) -> str:
-        return in_words(value)
+        return render_reason(value)
 
 
 class FallingBackSerializer(serializers.ModelSerializer[Channel]):

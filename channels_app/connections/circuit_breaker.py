@@ -34,7 +34,7 @@ NEW_CHATS_STOP = dt.timedelta(hours=24)
 log = structlog.get_logger(__name__)
 
 
-def opens(rule: ErrorRule) -> bool:
+def should_trip(rule: ErrorRule) -> bool:
     """Whether an error says that the way refuses every message until somebody acts."""
     return rule.kind == ErrorClass.CONFIG and rule.fallback == FallbackRule.ALARM
 
@@ -66,7 +66,7 @@ def claim_probe(channel: Channel, route: str, now: dt.datetime) -> bool:
     )
 
 
-def open_(channel: Channel, route: str, *, code: str, late: bool = False) -> None:
+def trip(channel: Channel, route: str, *, code: str, late: bool = False) -> None:
     """Open the breaker, where it is closed, and have staff told."""
     prefix, now = _prefix(route), timezone.now()
     with transaction.atomic():
@@ -88,7 +88,9 @@ def close(channel: Channel, route: str) -> None:
     """Close the breaker, where it is open: the way took a message."""
     with transaction.atomic():
         if _close(channel, route):
-            incidents.recovered(channel, route=_incident_route(channel, route), at=timezone.now())
+            incidents.mark_recovered(
+                channel, route=_incident_route(channel, route), at=timezone.now()
+            )
 
 
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
@@ -109,7 +111,7 @@ def _forget(channel: Channel, route: str) -> None:
     with transaction.atomic():
         if _close(channel, route) and _incident_route(channel, route) == Incident.Route.OFFICIAL:
             # The alarm of a session ends when its care sees it ready, or with the session.
-            incidents.end_quietly(channel, route=Incident.Route.OFFICIAL)
+            incidents.close_silently(channel, route=Incident.Route.OFFICIAL)
 
 
 def _close(channel: Channel, route: str) -> bool:
@@ -130,7 +132,7 @@ def _close(channel: Channel, route: str) -> bool:
     return True
 
 
-def warn(channel: Channel, route: str, *, code: str) -> None:
+def alert_once(channel: Channel, route: str, *, code: str) -> None:
     """Have staff told of a limit that Meta set on the number, once until a message is taken."""
     with transaction.atomic():
         # The row's lock lets one alone find that nobody has said it.
@@ -140,9 +142,9 @@ def warn(channel: Channel, route: str, *, code: str) -> None:
             _alarm(channel, incident_route, code, timezone.now())
 
 
-def calm(channel: Channel, route: str) -> None:
+def record_recovery(channel: Channel, route: str) -> None:
     """A way that had failed took a message again."""
-    incidents.recovered(channel, route=_incident_route(channel, route), at=timezone.now())
+    incidents.mark_recovered(channel, route=_incident_route(channel, route), at=timezone.now())
 
 
 def stop_new_chats(channel: Channel, *, code: str) -> None:
@@ -180,7 +182,7 @@ def lift_new_chat_block(channel: Channel, *, user: User) -> bool:
                 action_flag=CHANGE,
                 change_message=gettext("The new-chat block was lifted."),
             )
-            incidents.recovered(row, route=Incident.Route.NEW_CHATS, at=now)
+            incidents.mark_recovered(row, route=Incident.Route.NEW_CHATS, at=now)
             session_changed.send(sender=Channel, channel=row)
     return bool(lifted)
 
@@ -204,13 +206,13 @@ def end_stops() -> None:
     for channel in over:
         with transaction.atomic():
             Channel.objects.filter(pk=channel.pk).update(new_chats_stopped_until=None)
-            incidents.recovered(channel, route=Incident.Route.NEW_CHATS, at=timezone.now())
+            incidents.mark_recovered(channel, route=Incident.Route.NEW_CHATS, at=timezone.now())
             session_changed.send(sender=Channel, channel=channel)
 
 
 def note_refused(channel: Channel, *, code: str, detail: str) -> None:
     """Have staff told, once a code, that single messages are refused with it."""
-    if incidents.refused(channel, code=code, detail=detail, at=timezone.now()):
+    if incidents.record_rejection(channel, code=code, detail=detail, at=timezone.now()):
         log.error("messages are refused", channel=channel.pk, code=code)
         session_changed.send(sender=Channel, channel=channel)
 
@@ -224,14 +226,14 @@ def note_share(channel: Channel, *, jumped: bool, detail: str = "", code: str = 
             log.error("the share of fallbacks jumped", channel=channel.pk, detail=detail, code=code)
             _alarm(channel, route, "fallbacks_jumped", now, detail, code)
         elif known and not jumped:
-            incidents.recovered(channel, route=route, at=now, code=code)
+            incidents.mark_recovered(channel, route=route, at=now, code=code)
             session_changed.send(sender=Channel, channel=channel)
 
 
 def _alarm(
     channel: Channel, route: str, reason: str, now: dt.datetime, detail: str = "", code: str = ""
 ) -> None:
-    incidents.dropped(channel, route=route, reason=reason, detail=detail, at=now, code=code)
+    incidents.open_or_update(channel, route=route, reason=reason, detail=detail, at=now, code=code)
     session_changed.send(sender=Channel, channel=channel)
 
 

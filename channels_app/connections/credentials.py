@@ -33,7 +33,7 @@ def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
         label, route = fallback
         other = provider_for(channel, route=route).check()
         found.append((label, other))
-        of_it = reason_text.kept(other.code, other.told)
+        of_it = reason_text.encode_reason(other.code, other.told)
         if not other.ok:
             stored.append(f"fallback_{route}|{of_it}")
         if route == "baileys" and channel.fallback_channel is not None:
@@ -72,7 +72,7 @@ def _test_own(channel: Channel) -> tuple[str, ConnectionReport, list[str]]:
     """Return the way's name, what was found, and that as it is stored, a reason each."""
     label, route = _own(channel)
     report = provider_for(channel, route=route).check()
-    stored = [reason_text.kept(report.code, report.told)]
+    stored = [reason_text.encode_reason(report.code, report.told)]
     if report.ok and (answer := report.details.get("coexistence")):
         known = {"yes": True, "no": False}.get(answer)
         Channel.objects.filter(pk=channel.pk).update(coexistence=known)

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from channels_app.connections.states import State
 from channels_app.connections.wwebjs_session import stored_state
-from channels_app.incidents.reason_text import in_words, sentence
+from channels_app.incidents.reason_text import describe, render_reason
 from channels_app.models import Channel
 
 # What floors above know of a Baileys channel's connection: why it cannot send now, "" where it can.
@@ -51,7 +51,7 @@ def baileys_trouble(other: Channel) -> str:
         if told := trouble(other):
             return told
     if other.health == Channel.Health.FAILING:
-        return in_words(other.health_detail) or str(other.get_health_display())
+        return render_reason(other.health_detail) or str(other.get_health_display())
     return ""
 
 
@@ -66,4 +66,4 @@ def inactive_trouble(channel: Channel) -> str:
 
 
 def _left_alone(code: str) -> str:
-    return _("Left alone for now after a refusal: %(reason)s") % {"reason": sentence(code)}
+    return _("Left alone for now after a refusal: %(reason)s") % {"reason": describe(code)}

@@ -30,7 +30,7 @@ class State(TextChoices):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Observation:
     """What a server said of a session.
 
     `trouble` is a word of `cloud_errors` where it said nothing usable. `socket` is the state of
@@ -51,7 +51,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class DerivedState:
     """A state and the reason for it: a key of SENTENCES, or a word of `cloud_errors`.
 
     `detail` is the server's own words, where they say more.
@@ -187,12 +187,12 @@ SENTENCES: dict[str, str | Promise] = {
 # A code is on show to which a phone was linked before.
 UNLINKED = "unlinked_scan_qr"
 _SOCKETS = {
-    "UNPAIRED": Seen(State.QR, "waiting_for_scan"),
-    "PAIRING": Seen(State.PAIRING, "pairing"),
-    "OPENING": Seen(State.STARTING, "opening"),
-    "TIMEOUT": Seen(State.STARTING, "opening"),
-    "UNPAIRED_IDLE": Seen(State.ERROR, "qr_expired"),
-    "CONFLICT": Seen(State.ERROR, "conflict"),
+    "UNPAIRED": DerivedState(State.QR, "waiting_for_scan"),
+    "PAIRING": DerivedState(State.PAIRING, "pairing"),
+    "OPENING": DerivedState(State.STARTING, "opening"),
+    "TIMEOUT": DerivedState(State.STARTING, "opening"),
+    "UNPAIRED_IDLE": DerivedState(State.ERROR, "qr_expired"),
+    "CONFLICT": DerivedState(State.ERROR, "conflict"),
 }
 _CLOSED = frozenset({"browser tab closed", "session closed"})
 # Reasons that the library gives with `disconnected` and `change_state` (§2, §4).
@@ -218,13 +218,13 @@ SYNC_LIMIT = dt.timedelta(minutes=2)
 
 
 def derive(
-    told: Told,
+    told: Observation,
     *,
     starting: bool = False,
     syncing_for: dt.timedelta = dt.timedelta(0),
     unconfirmed: str = "",
     was_linked: bool = False,
-) -> Seen:
+) -> DerivedState:
     """Return what the session is doing. `starting`: we asked for a start that is still running.
 
     `syncing_for` is how long it has been connected without being ready; `unconfirmed` is the
@@ -232,35 +232,37 @@ def derive(
     a code on show means an unlinked phone.
     """
     if told.trouble:
-        return Seen(State.ERROR, told.trouble, told.detail)
+        return DerivedState(State.ERROR, told.trouble, told.detail)
     if told.connected:
         if not told.ready:
             if syncing_for >= SYNC_LIMIT:
-                return Seen(State.ERROR, "never_ready")
-            return Seen(State.CONNECTED, "syncing")
+                return DerivedState(State.ERROR, "never_ready")
+            return DerivedState(State.CONNECTED, "syncing")
         if unconfirmed:
-            return Seen(State.ERROR, "number_unconfirmed", f"+{unconfirmed}")
-        return Seen(State.READY, "ready")
+            return DerivedState(State.ERROR, "number_unconfirmed", f"+{unconfirmed}")
+        return DerivedState(State.READY, "ready")
     if told.socket:
-        seen = _SOCKETS.get(told.socket, Seen(State.ERROR, "refused_by_whatsapp", told.socket))
+        seen = _SOCKETS.get(
+            told.socket, DerivedState(State.ERROR, "refused_by_whatsapp", told.socket)
+        )
         if was_linked and seen.state == State.QR:
-            seen = Seen(State.QR, UNLINKED)
+            seen = DerivedState(State.QR, UNLINKED)
         begun_anew = starting and seen.code in _CURED_BY_RESTART
-        return Seen(State.STARTING, "restarting") if begun_anew else seen
+        return DerivedState(State.STARTING, "restarting") if begun_anew else seen
     if told.message == "session_not_found":
-        starts = Seen(State.STARTING, "starting")
-        return starts if starting else Seen(State.DISCONNECTED, "not_started")
+        starts = DerivedState(State.STARTING, "starting")
+        return starts if starting else DerivedState(State.DISCONNECTED, "not_started")
     if starting:
-        return Seen(State.STARTING, "restarting")
+        return DerivedState(State.STARTING, "restarting")
     if told.message == "session_not_connected":
         # Lost between two questions, so there is no word yet of what it is now.
-        return Seen(State.STARTING, "opening")
+        return DerivedState(State.STARTING, "opening")
     if told.message in _CLOSED:
-        return Seen(State.ERROR, "session_closed")
-    return Seen(State.ERROR, "session_check_failed", told.message)
+        return DerivedState(State.ERROR, "session_closed")
+    return DerivedState(State.ERROR, "session_check_failed", told.message)
 
 
-def drop_reason(seen: Seen, announced: str = "") -> str:
+def drop_reason(seen: DerivedState, announced: str = "") -> str:
     """Return why a session is not ready any more: what the library announced says more.
 
     A code on show asks for a person whatever was announced, and so does a server that cannot be
@@ -302,37 +304,37 @@ def ready_code(*, before: str, absence: str, by_itself: bool) -> str:
     return before if before in _READY_AFTER.values() else "ready"
 
 
-def is_cured_by_restart(code: str) -> bool:
+def recovers_by_restart(code: str) -> bool:
     return code in _CURED_BY_RESTART
 
 
 # -- when to ask again -----------------------------------------------------------------------------
 
-ORDINARY = 60.0
-AFTER_TROUBLE = 10.0
-QUICK = 1.5
+POLL_SECONDS = 60.0
+PROBLEM_POLL_SECONDS = 10.0
+FAST_POLL_SECONDS = 1.5
 # A state that should pass does not for ever deserve the quick pace.
-QUICK_FOR = dt.timedelta(minutes=10)
-TROUBLED_FOR = dt.timedelta(minutes=10)
+FAST_POLL_FOR = dt.timedelta(minutes=10)
+PROBLEM_POLL_FOR = dt.timedelta(minutes=10)
 _PASSING = (State.STARTING, State.QR, State.PAIRING, State.CONNECTED)
 
 
-def pause_before_next(state: State, *, wanted: bool, lasting: dt.timedelta, chance: float) -> float:
+def next_poll_delay(state: State, *, wanted: bool, lasting: dt.timedelta, chance: float) -> float:
     """Return the seconds until the session is asked again.
 
     `lasting` is how long the state has lasted; `chance` (0 to 1) spreads channels over time.
     """
-    if state in _PASSING and lasting < QUICK_FOR:
-        return QUICK
-    if state in (State.ERROR, State.DISCONNECTED) and wanted and lasting < TROUBLED_FOR:
-        return AFTER_TROUBLE * (0.8 + 0.4 * chance)
-    return ORDINARY * (0.8 + 0.4 * chance)
+    if state in _PASSING and lasting < FAST_POLL_FOR:
+        return FAST_POLL_SECONDS
+    if state in (State.ERROR, State.DISCONNECTED) and wanted and lasting < PROBLEM_POLL_FOR:
+        return PROBLEM_POLL_SECONDS * (0.8 + 0.4 * chance)
+    return POLL_SECONDS * (0.8 + 0.4 * chance)
 
 
 # -- what to do about it ---------------------------------------------------------------------------
 
 
-class Cure(enum.StrEnum):
+class RecoveryAction(enum.StrEnum):
     NONE = "none"
     START = "start"
     RESTART = "restart"
@@ -340,15 +342,15 @@ class Cure(enum.StrEnum):
 
 # Seconds between the starts that are made by themselves. A start that fails leaves a whole browser
 # behind (§2), so there are few, and then only a person may.
-PAUSES = (0, 300, 1800, 7200)
+RECOVERY_PAUSES = (0, 300, 1800, 7200)
 # A server that has just come up restores its sessions itself, unknown to all meanwhile.
 MISSING_FOR = dt.timedelta(seconds=60)
 # One slow answer is no hanging page.
-HANGS = 2
+MAX_SLOW_CHECKS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class RecoveryContext:
     """What a cure depends on. `tries` and `tried_at` count the starts since it was last ready."""
 
     wanted: bool
@@ -358,22 +360,24 @@ class Care:
     missing_since: dt.datetime | None = None
 
 
-def cure_for(seen: Seen, care: Care, *, now: dt.datetime) -> Cure:
+def recovery_action_for(
+    seen: DerivedState, care: RecoveryContext, *, now: dt.datetime
+) -> RecoveryAction:
     """Return what would bring a session back that a person wants connected.
 
     A dead QR code is left alone: it is replaced when somebody looks at it.
     """
-    if not care.wanted or care.tries >= len(PAUSES):
-        return Cure.NONE
+    if not care.wanted or care.tries >= len(RECOVERY_PAUSES):
+        return RecoveryAction.NONE
     earlier = care.tries
     if seen.code == "never_ready" and earlier:
         # The latest start did bring a browser up, and has had SYNC_LIMIT of patience.
         earlier -= 1
-    if care.tried_at and now < care.tried_at + dt.timedelta(seconds=PAUSES[earlier]):
-        return Cure.NONE
+    if care.tried_at and now < care.tried_at + dt.timedelta(seconds=RECOVERY_PAUSES[earlier]):
+        return RecoveryAction.NONE
     if seen.code in ("session_closed", "conflict", "refused_by_whatsapp", "never_ready"):
-        return Cure.RESTART
+        return RecoveryAction.RESTART
     if seen.code == "session_check_failed":
-        return Cure.RESTART if care.hangs >= HANGS else Cure.NONE
+        return RecoveryAction.RESTART if care.hangs >= MAX_SLOW_CHECKS else RecoveryAction.NONE
     missing = care.missing_since is not None and now >= care.missing_since + MISSING_FOR
-    return Cure.START if missing else Cure.NONE
+    return RecoveryAction.START if missing else RecoveryAction.NONE

@@ -2,7 +2,7 @@
 
 For doors: `stored_state` (no network), `state`, `connect`, `disconnect`, `qr`, `pairing_code`,
 `docker_command`. For jobs: `probe_due`, `probe`, `begin`, `end_again`. For the reader of callbacks:
-`announce`.
+`handle_callback`.
 
 The server is asked without a lock; what it told is then written under the lock of the channel's
 row, unless a command or a change of settings has made it a thing of the past. A start runs in a
@@ -43,25 +43,25 @@ from channels_app.connections import circuit_breaker, number_confirmation
 from channels_app.connections.linked_numbers import UNCONFIRMED, is_unlinked, other_brazilian_form
 from channels_app.connections.number_confirmation import ConfirmationRefused
 from channels_app.connections.states import (
-    HANGS,
+    FAST_POLL_SECONDS,
+    MAX_SLOW_CHECKS,
     MISSING_FOR,
-    QUICK,
-    Care,
-    Cure,
-    Seen,
+    DerivedState,
+    Observation,
+    RecoveryAction,
+    RecoveryContext,
     State,
-    Told,
-    cure_for,
     derive,
     drop_reason,
-    is_cured_by_restart,
-    pause_before_next,
+    next_poll_delay,
     ready_code,
+    recovers_by_restart,
+    recovery_action_for,
 )
 from channels_app.incidents import incidents
-from channels_app.incidents.reason_text import field_of, sentence
+from channels_app.incidents.reason_text import describe, field_for_code
 from channels_app.models import Channel, Incident, WwebjsSession
-from channels_app.providers.wwebjs.session import Begun, SessionTrouble, WwebjsSessions
+from channels_app.providers.wwebjs.session import SessionError, StartOutcome, WwebjsSessions
 from channels_app.signals import session_changed
 
 log = structlog.get_logger(__name__)
@@ -140,13 +140,13 @@ def stored_state(channel: Channel) -> SessionState:
     return SessionState(
         state=channel.wwebjs_state,
         code=code,
-        detail=sentence(code, channel.wwebjs_state_detail),
+        detail=describe(code, channel.wwebjs_state_detail),
         since=channel.wwebjs_state_changed_at,
         checked_at=channel.wwebjs_checked_at,
         own_number=channel.wwebjs_own_number,
-        field=field_of(code),
+        field=field_for_code(code),
         last_drop_at=channel.wwebjs_last_drop_at,
-        last_drop_reason=sentence(channel.wwebjs_last_drop_reason),
+        last_drop_reason=describe(channel.wwebjs_last_drop_reason),
         unconfirmed_number=channel.unconfirmed_number if code == UNCONFIRMED else "",
     )
 
@@ -158,7 +158,7 @@ def state(channel: Channel) -> SessionState:
     """
     if not channel.has_wwebjs:
         return _not_configured()
-    return _ask(channel)[1]
+    return _poll(channel)[1]
 
 
 def connect(channel: Channel) -> SessionState:
@@ -169,7 +169,7 @@ def connect(channel: Channel) -> SessionState:
     asked, with the field that is to be mended).
     """
     _require_settings(channel)
-    seen = _ask(channel)[1]
+    seen = _poll(channel)[1]
     with transaction.atomic():
         row, session = _locked(channel)
         now = timezone.now()
@@ -178,7 +178,7 @@ def connect(channel: Channel) -> SessionState:
         action = _what_connects(row, session, now)
         if action is not None:
             session.tries = 0
-            _begin(row, session, restart=action == Cure.RESTART, now=now)
+            _begin(row, session, restart=action == RecoveryAction.RESTART, now=now)
         session.save()
     if action is None and seen.state == State.ERROR and seen.code != UNCONFIRMED:
         raise SessionRefused(seen.code, seen.detail, status=502, field=seen.field)
@@ -205,7 +205,7 @@ def disconnect(channel: Channel, *, unlink: bool = True) -> SessionState:
         session.start_asked_at = None
         session.commanded_at = now
         session.save()
-        incidents.end_quietly(channel, route=ROUTE)
+        incidents.close_silently(channel, route=ROUTE)
     client = WwebjsSessions(channel)
     try:
         if not unlink:
@@ -215,7 +215,7 @@ def disconnect(channel: Channel, *, unlink: bool = True) -> SessionState:
             code = "unlinked"
         else:
             code = "unlinking" if was_starting else "not_running"
-    except SessionTrouble as trouble:
+    except SessionError as trouble:
         # An unlink cannot be undone: later it might be wanted no more, so a person repeats it.
         WwebjsSession.objects.filter(channel=channel).update(probe_at=None, unlink_asked_at=None)
         raise _refused(trouble) from None
@@ -238,7 +238,7 @@ def _note_end(channel: Channel, code: str) -> None:
         session.probe_at = now + dt.timedelta(seconds=1)
         session.save()
         state = State.STARTING if code == "unlinking" else State.DISCONNECTED
-        _write(row, Seen(state, code), now)
+        _write(row, DerivedState(state, code), now)
 
 
 def confirm_number(channel: Channel, number: str, *, user_id: int | None = None) -> SessionState:
@@ -262,7 +262,7 @@ def qr(channel: Channel) -> QrCode:
     SessionRefused (409 qr_not_ready or not_configured; 502 where the server cannot be asked).
     """
     _require_settings(channel)
-    told, seen = _ask(channel)
+    told, seen = _poll(channel)
     if seen.state == State.QR and told.qr:
         session = WwebjsSession.objects.get(channel=channel)
         seen_at = session.qr_seen_at or timezone.now()
@@ -270,7 +270,7 @@ def qr(channel: Channel) -> QrCode:
         return QrCode(told.qr, draw(told.qr), seen_at, age)
     if seen.code == "qr_expired":
         _replace_dead_qr(channel)
-    elif field_of(seen.code):
+    elif field_for_code(seen.code):
         raise SessionRefused(seen.code, seen.detail, status=502, field=seen.field)
     raise SessionRefused("qr_not_ready", _("The QR code is not ready or has been scanned already"))
 
@@ -291,14 +291,14 @@ def pairing_code(channel: Channel, phone_number: str) -> str:
     digits = re.sub(r"[\s().+-]", "", phone_number)
     if not re.fullmatch(r"[1-9]\d{7,14}", digits):
         raise _invalid_number()
-    seen = _ask(channel)[1]
+    seen = _poll(channel)[1]
     if seen.state != State.QR:
-        if field_of(seen.code):
+        if field_for_code(seen.code):
             raise SessionRefused(seen.code, seen.detail, status=502, field=seen.field)
         raise SessionRefused("qr_not_ready", _("The session does not wait for a phone now."))
     try:
         return WwebjsSessions(channel).pairing_code(digits)
-    except SessionTrouble as trouble:
+    except SessionError as trouble:
         if trouble.code == "invalid_recipient":
             raise _invalid_number() from None
         raise _refused(trouble) from None
@@ -394,7 +394,7 @@ def probe(channel_id: int) -> None:
     """Ask one session and write down what it told."""
     channel = Channel.objects.filter(pk=channel_id).first()
     if channel is not None and channel.has_wwebjs:
-        _ask(channel)
+        _poll(channel)
 
 
 def begin(channel_id: int, *, restart: bool) -> None:
@@ -410,17 +410,17 @@ def begin(channel_id: int, *, restart: bool) -> None:
     client = WwebjsSessions(channel)
     try:
         beginning = client.reopen() if restart else client.start()
-        if beginning.end == Begun.EXISTS and is_cured_by_restart(derive(client.ask()).code):
+        if beginning.end == StartOutcome.EXISTS and recovers_by_restart(derive(client.ask()).code):
             beginning = client.reopen()
-    except SessionTrouble as trouble:
+    except SessionError as trouble:
         # Nothing was begun, so no browser was left behind.
-        _end_of_start(channel, Seen(State.ERROR, trouble.code, trouble.detail), note="")
+        _end_of_start(channel, DerivedState(State.ERROR, trouble.code, trouble.detail), note="")
         return
     log.info("wwebjs session begun", channel=channel.pk, end=beginning.end.value)
-    if beginning.end == Begun.FAILED:
-        seen = Seen(State.ERROR, "start_failed", beginning.detail)
+    if beginning.end == StartOutcome.FAILED:
+        seen = DerivedState(State.ERROR, "start_failed", beginning.detail)
         _end_of_start(channel, seen, note=seen.code)
-    elif beginning.end in (Begun.UP, Begun.EXISTS):
+    elif beginning.end in (StartOutcome.UP, StartOutcome.EXISTS):
         _end_unwanted(channel, code="stopped")
         _end_of_start(channel, None, note="")
     # BUSY and NO_ANSWER: probes will see it come up, or the window close.
@@ -450,14 +450,14 @@ def _end_unwanted(channel: Channel, *, code: str) -> None:
             code = "unlinked"
         else:
             return
-    except SessionTrouble as trouble:
+    except SessionError as trouble:
         log.warning("wwebjs session not ended", channel=channel.pk, reason=trouble.code)
         return
     log.info("wwebjs session ended", channel=channel.pk, end=code)
     _note_end(channel, code)
 
 
-def announce(channel: Channel, *, reason: str) -> None:
+def handle_callback(channel: Channel, *, reason: str) -> None:
     """A callback said that something changed: ask at once. `reason` explains a drop, or is ""."""
     with transaction.atomic():
         session = _locked(channel)[1]
@@ -496,8 +496,8 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
         address = f"{row.wwebjs_url} {row.wwebjs_session_id}"[:300]
         if session.address != address:
             session = WwebjsSession(pk=session.pk, channel=row, address=address)
-            incidents.end_quietly(row, route=ROUTE)
-            _write(row, Seen(State.DISCONNECTED, "unchecked"), now)
+            incidents.close_silently(row, route=ROUTE)
+            _write(row, DerivedState(State.DISCONNECTED, "unchecked"), now)
             Channel.objects.filter(pk=row.pk).update(wwebjs_own_number="")
             number_confirmation.record_linked(row, "")
         session.commanded_at, session.probe_at = now, None
@@ -507,15 +507,15 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
 # -- asking and writing down -----------------------------------------------------------------------
 
 
-def _ask(channel: Channel) -> tuple[Told, SessionState]:
+def _poll(channel: Channel) -> tuple[Observation, SessionState]:
     asked_at = timezone.now()
     told = WwebjsSessions(channel).ask()
     with transaction.atomic():
-        _keep(channel, told, asked_at)
+        _record_observation(channel, told, asked_at)
     return told, _current(channel)
 
 
-def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
+def _record_observation(channel: Channel, told: Observation, asked_at: dt.datetime) -> None:
     """Write down what the server told, unless it was told of a time that is over.
 
     That is: before a command, or before what is written down already was asked for.
@@ -531,7 +531,7 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
         number_confirmation.record_linked(row, told.own_number)
     if _is_up_unwanted(session, told):
         if session.commanded_at is not None and now < session.commanded_at + SETTLING:
-            session.probe_at = now + dt.timedelta(seconds=QUICK)
+            session.probe_at = now + dt.timedelta(seconds=FAST_POLL_SECONDS)
             session.save()
             return
         tasks.enqueue_end(row.pk)
@@ -551,32 +551,34 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
     if seen.state == State.READY:
         seen = replace(seen, code=_ready_code(row, session, incident))
         _note_ready(row, session, now)
-        if row.wwebjs_state != State.READY and field_of(row.wwebjs_breaker_code):
+        if row.wwebjs_state != State.READY and field_for_code(row.wwebjs_breaker_code):
             # It was asked with the same address, key and name that had been refused.
             circuit_breaker.close(row, ROUTE)
-    care = Care(
+    care = RecoveryContext(
         wanted=session.wanted and row.active,
         tries=session.tries,
         tried_at=session.tried_at,
         hangs=session.hangs,
         missing_since=session.missing_since,
     )
-    cure = Cure.NONE if session.start_asked_at else cure_for(seen, care, now=now)
-    if cure != Cure.NONE:
+    cure = (
+        RecoveryAction.NONE if session.start_asked_at else recovery_action_for(seen, care, now=now)
+    )
+    if cure != RecoveryAction.NONE:
         log.warning("wwebjs session is started again", channel=row.pk, reason=seen.code)
-        _begin(row, session, restart=cure == Cure.RESTART, now=now)
+        _begin(row, session, restart=cure == RecoveryAction.RESTART, now=now)
     else:
         _write(row, seen, now, own_number=told.own_number)
         lasting = now - (row.wwebjs_state_changed_at or now)
-        pause = pause_before_next(
+        pause = next_poll_delay(
             seen.state,
             wanted=session.wanted,
             lasting=lasting,
             chance=random.random(),  # noqa: S311
         )
-        if 0 < session.hangs < HANGS and care.wanted:
+        if 0 < session.hangs < MAX_SLOW_CHECKS and care.wanted:
             # One more slow answer proves that the page hangs.
-            pause = QUICK
+            pause = FAST_POLL_SECONDS
         session.probe_at = now + dt.timedelta(seconds=pause)
         if session.missing_since and care.wanted:
             session.probe_at = min(session.probe_at, max(session.missing_since + MISSING_FOR, now))
@@ -584,7 +586,7 @@ def _keep(channel: Channel, told: Told, asked_at: dt.datetime) -> None:
     Channel.objects.filter(pk=row.pk).update(wwebjs_checked_at=asked_at)
 
 
-def _is_up_unwanted(session: WwebjsSession, told: Told) -> bool:
+def _is_up_unwanted(session: WwebjsSession, told: Observation) -> bool:
     """Whether the server has a session that a person ended, and that no other channel wants."""
     is_up = not told.trouble and told.message != "session_not_found"
     was_ended = session.stopped or session.unlink_asked_at is not None
@@ -597,7 +599,7 @@ def _is_wanted_by_others(session: WwebjsSession) -> bool:
     return others.exclude(pk=session.pk).exists()
 
 
-def _is_news_of_stuck(row: Channel, seen: Seen) -> bool:
+def _is_news_of_stuck(row: Channel, seen: DerivedState) -> bool:
     """Whether it turns out only now that the session never becomes ready. Asks the database."""
     if seen.code != "never_ready" or row.wwebjs_state_code == "never_ready":
         return False
@@ -605,12 +607,21 @@ def _is_news_of_stuck(row: Channel, seen: Seen) -> bool:
 
 
 def _derive(
-    row: Channel, session: WwebjsSession, told: Told, now: dt.datetime, *, was_linked: bool = False
-) -> Seen:
+    row: Channel,
+    session: WwebjsSession,
+    told: Observation,
+    now: dt.datetime,
+    *,
+    was_linked: bool = False,
+) -> DerivedState:
     """The state, with what is remembered of starts, silences, absences and of what was ended."""
     if _is_up_unwanted(session, told):
         unlinks = session.unlink_asked_at is not None
-        return Seen(State.STARTING, "unlinking") if unlinks else Seen(State.DISCONNECTED, "came_up")
+        return (
+            DerivedState(State.STARTING, "unlinking")
+            if unlinks
+            else DerivedState(State.DISCONNECTED, "came_up")
+        )
     starting = session.start_asked_at is not None
     if not told.trouble:
         loads = told.connected and not told.ready
@@ -626,7 +637,7 @@ def _derive(
     if starting and seen.code == "syncing" and row.wwebjs_state_code == "restarting":
         # Perhaps the browser that is to be replaced: the job that replaces it tells its end.
         session.syncing_since = None
-        seen = Seen(State.STARTING, "restarting")
+        seen = DerivedState(State.STARTING, "restarting")
     if session.start_asked_at and (seen.state in _LINKED or seen.code == UNCONFIRMED):
         session.start_asked_at = None
         starting = False
@@ -648,13 +659,15 @@ def _derive(
     if session.note == "unlinking":
         asked_at = session.unlink_asked_at
         if asked_at is not None and now < asked_at + START_WINDOW:
-            return Seen(State.STARTING, "unlinking")
+            return DerivedState(State.STARTING, "unlinking")
         session.note = "not_running"
     failed = session.note in ("start_failed", "start_no_answer")
-    return Seen(State.ERROR if failed else State.DISCONNECTED, session.note, session.note_detail)
+    return DerivedState(
+        State.ERROR if failed else State.DISCONNECTED, session.note, session.note_detail
+    )
 
 
-def _note_qr(row: Channel, session: WwebjsSession, told: Told, now: dt.datetime) -> None:
+def _note_qr(row: Channel, session: WwebjsSession, told: Observation, now: dt.datetime) -> None:
     digest = hashlib.sha256(told.qr.encode()).hexdigest() if told.qr else ""
     if digest == session.qr_digest:
         return
@@ -679,13 +692,13 @@ def _ready_code(row: Channel, session: WwebjsSession, incident: Incident | None)
     )
 
 
-def _note_drop(row: Channel, session: WwebjsSession, seen: Seen, now: dt.datetime) -> None:
+def _note_drop(row: Channel, session: WwebjsSession, seen: DerivedState, now: dt.datetime) -> None:
     reason = drop_reason(seen, _announced(session, now))
     log.warning("wwebjs session dropped", channel=row.pk, reason=reason)
     Channel.objects.filter(pk=row.pk).update(
         wwebjs_last_drop_at=now, wwebjs_last_drop_reason=reason[:40]
     )
-    incidents.dropped(row, route=ROUTE, reason=reason, detail=seen.detail, at=now)
+    incidents.open_or_update(row, route=ROUTE, reason=reason, detail=seen.detail, at=now)
 
 
 def _note_ready(row: Channel, session: WwebjsSession, now: dt.datetime) -> None:
@@ -693,10 +706,10 @@ def _note_ready(row: Channel, session: WwebjsSession, now: dt.datetime) -> None:
     session.stopped, session.unlink_asked_at = False, None
     session.tries, session.tried_at = 0, None
     session.announced = ""
-    incidents.recovered(row, route=ROUTE, at=now)
+    incidents.mark_recovered(row, route=ROUTE, at=now)
 
 
-def _write(row: Channel, seen: Seen, now: dt.datetime, *, own_number: str = "") -> None:
+def _write(row: Channel, seen: DerivedState, now: dt.datetime, *, own_number: str = "") -> None:
     """Put the state on the channel and tell the pages, where it is another one."""
     if is_unlinked(seen.state, seen.code):
         number_confirmation.record_linked(row, "")
@@ -725,11 +738,11 @@ def _begin(row: Channel, session: WwebjsSession, *, restart: bool, now: dt.datet
     session.missing_since = session.syncing_since = None
     session.note = session.note_detail = ""
     session.probe_at = now + dt.timedelta(seconds=1)
-    _write(row, Seen(State.STARTING, "restarting" if restart else "starting"), now)
+    _write(row, DerivedState(State.STARTING, "restarting" if restart else "starting"), now)
     tasks.enqueue_begin(row.pk, restart=restart)
 
 
-def _end_of_start(channel: Channel, seen: Seen | None, *, note: str) -> None:
+def _end_of_start(channel: Channel, seen: DerivedState | None, *, note: str) -> None:
     with transaction.atomic():
         row, session = _locked(channel)
         if session.start_asked_at is None:
@@ -743,18 +756,18 @@ def _end_of_start(channel: Channel, seen: Seen | None, *, note: str) -> None:
             _write(row, seen, now)
 
 
-def _what_connects(row: Channel, session: WwebjsSession, now: dt.datetime) -> Cure | None:
+def _what_connects(row: Channel, session: WwebjsSession, now: dt.datetime) -> RecoveryAction | None:
     """What a person's wish to connect asks of the server, None where there is nothing to do."""
     if session.start_asked_at is not None:
         return None
     seen = row.wwebjs_state
     if seen == State.DISCONNECTED or row.wwebjs_state_code in ("start_failed", "start_no_answer"):
-        return Cure.START
+        return RecoveryAction.START
     if seen == State.ERROR:
-        return Cure.RESTART if is_cured_by_restart(row.wwebjs_state_code) else None
+        return RecoveryAction.RESTART if recovers_by_restart(row.wwebjs_state_code) else None
     since = row.wwebjs_state_changed_at or now
     if seen == State.STARTING and since < now - OPENING_FOR:
-        return Cure.RESTART
+        return RecoveryAction.RESTART
     return None
 
 
@@ -771,10 +784,10 @@ def _forget_session(channel: Channel) -> None:
     with transaction.atomic():
         known, _by_model = WwebjsSession.objects.filter(channel=channel).delete()
         if known:
-            incidents.end_quietly(channel, route=ROUTE)
+            incidents.close_silently(channel, route=ROUTE)
             row = Channel.objects.get(pk=channel.pk)
             number_confirmation.record_linked(row, "")
-            _write(row, Seen(State.NOT_CONFIGURED, ""), timezone.now())
+            _write(row, DerivedState(State.NOT_CONFIGURED, ""), timezone.now())
 
 
 # -- small things ----------------------------------------------------------------------------------
@@ -831,17 +844,17 @@ def _for_each(function: Callable[[int], None], ids: list[int]) -> None:
 
 
 def _not_configured() -> SessionState:
-    return SessionState(State.NOT_CONFIGURED.value, "not_configured", sentence("not_configured"))
+    return SessionState(State.NOT_CONFIGURED.value, "not_configured", describe("not_configured"))
 
 
 def _require_settings(channel: Channel) -> None:
     if not channel.has_wwebjs:
-        raise SessionRefused("not_configured", sentence("not_configured"))
+        raise SessionRefused("not_configured", describe("not_configured"))
 
 
-def _refused(trouble: SessionTrouble) -> SessionRefused:
-    text = sentence(trouble.code, trouble.detail)
-    return SessionRefused(trouble.code, text, status=502, field=field_of(trouble.code))
+def _refused(trouble: SessionError) -> SessionRefused:
+    text = describe(trouble.code, trouble.detail)
+    return SessionRefused(trouble.code, text, status=502, field=field_for_code(trouble.code))
 
 
 def _invalid_number() -> SessionRefused:

@@ -21,16 +21,16 @@ from django.utils.translation import gettext_lazy
 
 from channels_app import tasks
 from channels_app.connections.states import SERVER_ABSENCES
-from channels_app.incidents.reason_text import in_words, kept, person_action
+from channels_app.incidents.reason_text import encode_reason, person_action, render_reason
 from channels_app.models import Channel, Incident
 from channels_app.signals import incident_changed, session_changed
 from core import http_client
 
 # A connection that serves for so long is back; one that drops sooner is the same incident.
-CALM = dt.timedelta(seconds=60)
+STABLE_FOR = dt.timedelta(seconds=60)
 # Refusals of single messages end by not coming for so long: nothing else tells that the mistake
 # was mended.
-NO_REFUSAL = dt.timedelta(hours=1)
+NO_REJECTION_FOR = dt.timedelta(hours=1)
 # A refusal more within this time is not written down: a campaign may have thousands.
 WRITTEN_EVERY = dt.timedelta(minutes=1)
 WEBHOOK_SECONDS = 10.0
@@ -75,7 +75,7 @@ class AlertFailed(Exception):
     """The alert's receiver did not take it; it may be sent again."""
 
 
-def dropped(
+def open_or_update(
     channel: Channel, *, route: str, reason: str, detail: str, at: dt.datetime, code: str = ""
 ) -> None:
     """Open an incident, or count one more drop of the one that is open. In a transaction."""
@@ -116,7 +116,7 @@ def open_incident(channel: Channel, *, route: str) -> Incident | None:
     return _open(channel, route).first()
 
 
-def refused(channel: Channel, *, code: str, detail: str, at: dt.datetime) -> bool:
+def record_rejection(channel: Channel, *, code: str, detail: str, at: dt.datetime) -> bool:
     """Open the incident of messages that are refused with this code, or say that it goes on.
 
     Returns whether it was opened. Any number of workers may say it at once.
@@ -128,19 +128,19 @@ def refused(channel: Channel, *, code: str, detail: str, at: dt.datetime) -> boo
     with transaction.atomic():
         # The row's lock lets one alone find that nobody has said it.
         Channel.objects.select_for_update().filter(pk=channel.pk).first()
-        dropped(
+        open_or_update(
             channel, route=Incident.Route.REQUESTS, code=code, reason=code, detail=detail, at=at
         )
     return latest is None
 
 
-def recovered(channel: Channel, *, route: str, at: dt.datetime, code: str = "") -> None:
-    """Note that the connection serves again; `settle` closes the incident when that lasts."""
+def mark_recovered(channel: Channel, *, route: str, at: dt.datetime, code: str = "") -> None:
+    """Note that the connection serves again; `process_due` closes the incident when that lasts."""
     if _open(channel, route, code).filter(recovered_at=None).update(recovered_at=at):
         incident_changed.send(sender=Incident, channel=channel)
 
 
-def end_quietly(channel: Channel, *, route: str) -> None:
+def close_silently(channel: Channel, *, route: str) -> None:
     """Close an open incident without a word: a person has ended the connection, or changed it."""
     if _open(channel, route).update(closed_at=timezone.now()):
         incident_changed.send(sender=Incident, channel=channel)
@@ -152,7 +152,7 @@ def current(channel: Channel | None = None) -> QuerySet[Incident]:
     return found.filter(channel=channel) if channel is not None else found
 
 
-def alarming() -> QuerySet[Incident]:
+def alertable() -> QuerySet[Incident]:
     """What people are told of: all that is current, but a channel that is switched off may rest."""
     return current().filter(channel__active=True)
 
@@ -167,36 +167,36 @@ def headline(incident: Incident) -> str:
 
 def first_reason(incident: Incident) -> str:
     """Say what the incident began with, in the active language; "" where that is its reason now."""
-    return "" if incident.first_reason == incident.reason else in_words(incident.first_reason)
+    return "" if incident.first_reason == incident.reason else render_reason(incident.first_reason)
 
 
 def _reason(incident: Incident) -> str:
     """Say the reason in the active language, with the number of the provider's own code."""
-    return in_words(kept(incident.reason, incident.detail))
+    return render_reason(encode_reason(incident.reason, incident.detail))
 
 
-def settle() -> None:
+def process_due() -> None:
     """Close what has been calm, and have staff told of what is due."""
     now = timezone.now()
     patience = dt.timedelta(seconds=settings.ALERT_AFTER_SECONDS)
     with transaction.atomic():
         waiting = Incident.objects.select_for_update(skip_locked=True).filter(closed_at=None)
         for incident in waiting.select_related(None):
-            is_over = incident.last_drop_at <= now - NO_REFUSAL
+            is_over = incident.last_drop_at <= now - NO_REJECTION_FOR
             if incident.route == Incident.Route.REQUESTS and is_over:
                 incident.recovered_at = now
                 _close(incident, now)
             elif incident.recovered_at is not None:
-                if incident.recovered_at <= now - CALM:
+                if incident.recovered_at <= now - STABLE_FOR:
                     _close(incident, now)
             elif incident.told_at is None and incident.opened_at <= now - patience:
                 incident.told_at, incident.alerted_reason = now, incident.reason
                 incident.save(update_fields=["told_at", "alerted_reason"])
-                _tell(incident, "down")
+                _enqueue_alerts(incident, "down")
             elif _needs_another_alert(incident, now - patience):
                 incident.updated_alert_at, incident.alerted_reason = now, incident.reason
                 incident.save(update_fields=["updated_alert_at", "alerted_reason"])
-                _tell(incident, "changed")
+                _enqueue_alerts(incident, "changed")
 
 
 def _needs_another_alert(incident: Incident, before: dt.datetime) -> bool:
@@ -212,13 +212,13 @@ def _close(incident: Incident, now: dt.datetime) -> None:
     incident.closed_at = now
     if incident.told_at is not None:
         incident.told_end_at = now
-        _tell(incident, "recovered")
+        _enqueue_alerts(incident, "recovered")
     incident.save(update_fields=["recovered_at", "closed_at", "told_end_at"])
     incident_changed.send(sender=Incident, channel=incident.channel)
     session_changed.send(sender=Incident, channel=incident.channel)
 
 
-def _tell(incident: Incident, what: str) -> None:
+def _enqueue_alerts(incident: Incident, what: str) -> None:
     """Each receiver has a job of its own: the failure of one must not repeat the other's."""
     if not incident.channel.active:
         return

@@ -1,7 +1,7 @@
 """What a code means to a person, and the setting that its trouble belongs to. Pure.
 
-What one process stores and somebody else reads is stored as codes (`kept`) and becomes sentences
-where it is read (`in_words`): a job has no language, and readers have several.
+A job has no language and readers have several, so a reason is stored as a code
+(`encode_reason`) and becomes a sentence where it is read (`render_reason`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _EVOLUTION_FIELDS = {
 }
 
 
-def sentence(code: str, detail: str = "") -> str:
+def describe(code: str, detail: str = "") -> str:
     """Return the sentence for a reason in the active language, with the server's own words."""
     if not code:
         return ""
@@ -59,9 +59,9 @@ def sentence(code: str, detail: str = "") -> str:
 
 
 # A line of what is stored: a code, and behind a bar the server's own words.
-_KEPT = re.compile(r"([a-z0-9_]{1,64})(?:\|(.*))?")
+_ENCODED = re.compile(r"([a-z0-9_]{1,64})(?:\|(.*))?")
 # Of the server's own words so much is stored.
-MOST_TOLD = 200
+MAX_PROVIDER_TEXT = 200
 # In front of a reason that concerns the other side of a channel.
 SIDES: dict[str, str | Promise] = {
     "fallback_wwebjs": _("Fallback: wwebjs-api"),
@@ -69,14 +69,14 @@ SIDES: dict[str, str | Promise] = {
 }
 
 
-def kept(code: str, told: str = "") -> str:
+def encode_reason(code: str, told: str = "") -> str:
     """Return a reason as it is stored: its code, and what the server said in its own words."""
-    told = " ".join(told.split())[:MOST_TOLD]
+    told = " ".join(told.split())[:MAX_PROVIDER_TEXT]
     return f"{code}|{told}" if told else code
 
 
-def in_words(stored: str) -> str:
-    """Return what `kept` made, one reason a line, as text in the active language.
+def render_reason(stored: str) -> str:
+    """Return what `encode_reason` made, one reason a line, as text in the active language.
 
     A number of Meta's is told with its sentence. What is no code stays as it is: sentences that
     earlier versions stored.
@@ -85,7 +85,7 @@ def in_words(stored: str) -> str:
 
 
 def own_side(stored: str) -> str:
-    """Return what `kept` made without what concerns the other side of the channel.
+    """Return what `encode_reason` made without what concerns the other side of the channel.
 
     A test of the connection also stores what it found of the fallback; where the fallback's state
     is shown beside it, that one is newer.
@@ -95,20 +95,20 @@ def own_side(stored: str) -> str:
 
 
 def _line_in_words(line: str) -> str:
-    found = _KEPT.fullmatch(line)
+    found = _ENCODED.fullmatch(line)
     if found is None:
         return line
     code, told = found[1], found[2] or ""
     if code in SIDES:
         return f"{SIDES[code]}: {_line_in_words(told)}"
-    text = sentence(code)
+    text = describe(code)
     if not code.isdecimal() or code in text:
-        return sentence(code, told)
+        return describe(code, told)
     text = f"{text.removesuffix('.')} ({code})"
     return f"{text}: {told}" if told else text
 
 
-def field_of(code: str, *, evolution: bool = False) -> str:
+def field_for_code(code: str, *, evolution: bool = False) -> str:
     """Return the name of the setting that is to be mended, "" where it is none of them.
 
     `evolution`: of a Baileys channel, not of a wwebjs session.
@@ -151,7 +151,7 @@ def person_action(code: str) -> str:
 
 def summary(report: ConnectionReport) -> str:
     """Return what a test of the connection found, as a sentence in the active language."""
-    return in_words(kept(report.code, report.told))
+    return render_reason(encode_reason(report.code, report.told))
 
 
 _LABELS: dict[str, str | Promise] = {

@@ -341,7 +341,7 @@ def lookup(
     )
 
 
-def strictness(code: str) -> tuple[int, str]:
+def severity(code: str) -> tuple[int, str]:
     """Return how much a reason forbids, comparable: of several for one failure the greatest counts.
 
     No reason at all, and the word that stands for it, forbids least.

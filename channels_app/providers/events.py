@@ -180,14 +180,14 @@ class CallEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadableEvent:
+class UnsupportedEvent:
     """A part of a payload that this reader does not know; counted, never an error."""
 
     channel_key: str
     kind: str
 
 
-NeutralEvent = (
+Event = (
     ReceiptEvent
     | MessageEvent
     | MediaEvent
@@ -198,5 +198,5 @@ NeutralEvent = (
     | SessionEvent
     | QrEvent
     | CallEvent
-    | UnreadableEvent
+    | UnsupportedEvent
 )

@@ -16,7 +16,7 @@ register = template.Library()
 @register.filter
 def in_words(stored: str) -> str:
     """Return the sentences for what `session_words.kept` made."""
-    return reason_text.in_words(stored)
+    return reason_text.render_reason(stored)
 
 
 @register.filter

@@ -9,7 +9,7 @@ from django import template
 
 from channels_app.connections import number_confirmation, readiness
 from channels_app.connections.linked_numbers import UNCONFIRMED, is_same_number
-from channels_app.connections.states import State, is_cured_by_restart
+from channels_app.connections.states import State, recovers_by_restart
 from channels_app.connections.wwebjs_session import SessionState, stored_state
 from channels_app.models import Channel
 
@@ -89,7 +89,7 @@ def _buttons(session: SessionState, *, unchecked: bool) -> tuple[str, ...]:
         return ("connect",)
     if session.code == "qr_expired":
         return ("qr", "disconnect")
-    if is_cured_by_restart(session.code):
+    if recovers_by_restart(session.code):
         return ("connect", "disconnect")
     # What is wrong with address or key is mended first.
     return ("connect",) if session.code in _START_FAILED else ("check",)

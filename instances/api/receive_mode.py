@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from accounts.access import user_of
 from accounts.permissions import StaffMayChange
-from channels_app.incidents.reason_text import in_words
+from channels_app.incidents.reason_text import render_reason
 from channels_app.models import Channel
 from instances.listener import registry
 from instances.models import Backfill, Difference, Mode, ReceiveModeChange, WhatsAppSession
@@ -274,7 +274,7 @@ def connection_state(session: WhatsAppSession) -> dict[str, Any]:
     """Ask Evolution, compare, and tell both sides."""
     found, failure = None, None
     try:
-        found = handover.find(session)
+        found = handover.inspect_remote(session)
         in_sync, differs = found.in_sync, found.differs or ()
     except handover.SwitchRefused as error:
         failure, differs = error.failure, error.differs
@@ -298,12 +298,12 @@ def connection_state(session: WhatsAppSession) -> dict[str, Any]:
         "listener": {
             "connected": session.listener_connected and registry.is_fresh(session.listener_seen_at),
             "lastSeenAt": session.listener_seen_at,
-            "note": in_words(session.listener_note),
+            "note": render_reason(session.listener_note),
         },
         "backfill": {
             "pendingSince": session.gap_since,
             "reason": session.gap_reason or None,
-            "error": in_words(session.gap_error) or None,
+            "error": render_reason(session.gap_error) or None,
             "completeUntil": session.proven_at,
             "recovered24h": backfill.recovered_lately(session),
         },

@@ -1,8 +1,8 @@
 """The connection of an Evolution instance to WhatsApp: create, link, reconnect, log out, delete.
 
 For doors: `stored` (no network), `state`, `connect`, `qr`, `pairing_code`, `reconnect`, `log_out`,
-`delete`. For jobs: `probe_due`, `probe`. For what happens elsewhere: `heard` (an event came),
-`note_refusal` (a send was refused), `channel_saved`.
+`delete`. For jobs: `probe_due`, `probe`. For what happens elsewhere: `request_poll` (an event
+came), `note_refusal` (a send was refused), `channel_saved`.
 
 The server is asked without a lock; what it told is then written under the lock of the session's
 row, unless a command or a change of settings has made it a thing of the past. Events only say that
@@ -34,10 +34,10 @@ from channels_app import signals
 from channels_app.connections import number_confirmation
 from channels_app.connections.linked_numbers import UNCONFIRMED, is_unlinked
 from channels_app.connections.number_confirmation import ConfirmationRefused
-from channels_app.connections.states import Seen, State, pause_before_next, ready_code
+from channels_app.connections.states import DerivedState, State, next_poll_delay, ready_code
 from channels_app.connections.wwebjs_session import QrCode, SessionRefused, SessionState, draw
 from channels_app.incidents import incidents
-from channels_app.incidents.reason_text import field_of, kept, sentence
+from channels_app.incidents.reason_text import describe, encode_reason, field_for_code
 from channels_app.models import Channel, Incident
 from channels_app.providers.evolution.instance import ASK_SECONDS, EvolutionLifecycle, Link, Row
 from channels_app.providers.evolution.receive_mode import EvolutionFailed
@@ -48,15 +48,15 @@ from instances.connections.states import (
     DIALLING_FOR,
     LEFT_CLOSED,
     SERVER_SILENT,
-    Care,
-    Cure,
     Known,
-    Told,
-    cure_for,
+    Observation,
+    RecoveryAction,
+    RecoveryContext,
     derive,
     drop_reason,
     holds_for_server,
     needs_person,
+    recovery_action_for,
 )
 from instances.models import WhatsAppSession
 from instances.receive_mode import handover
@@ -123,18 +123,18 @@ def stored(session: WhatsAppSession) -> ConnectionState:
     """Return the state as it was last seen, from the session's row alone."""
     if not _is_configured(session.channel):
         code = "not_configured"
-        return ConnectionState(State.NOT_CONFIGURED.value, code, sentence(code))
+        return ConnectionState(State.NOT_CONFIGURED.value, code, describe(code))
     code = session.state_code
     return ConnectionState(
         state=session.state,
         code=code,
-        detail=sentence(code, session.state_detail),
+        detail=describe(code, session.state_detail),
         since=session.state_changed_at,
         checked_at=session.checked_at,
         own_number=session.own_number,
-        field=field_of(code, evolution=True),
+        field=field_for_code(code, evolution=True),
         last_drop_at=session.last_drop_at,
-        last_drop_reason=sentence(session.last_drop_reason),
+        last_drop_reason=describe(session.last_drop_reason),
         qr_seen_at=session.qr_seen_at,
         profile_name=session.profile_name,
         unconfirmed_number=session.channel.unconfirmed_number if code == UNCONFIRMED else "",
@@ -174,7 +174,7 @@ def connect(session: WhatsAppSession, *, user: User | None = None) -> Connection
         link = client.connect()
     except EvolutionFailed as error:
         _fail(session, error)
-    _keep(session, _told_by(link), asked_at=asked_at, cures=False)
+    _record_observation(session, _told_by(link), asked_at=asked_at, cures=False)
     return _current(session)
 
 
@@ -251,7 +251,7 @@ def pairing_code(session: WhatsAppSession, phone_number: str) -> str:
         link = client.connect(number=digits)
     except EvolutionFailed as error:
         _fail(session, error)
-    _keep(session, _told_by(link), asked_at=asked_at, cures=False)
+    _record_observation(session, _told_by(link), asked_at=asked_at, cures=False)
     if not link.pairing_code:
         text = _("WhatsApp gave no code for this number.")
         raise SessionRefused("no_pairing_code", text, status=502)
@@ -277,7 +277,7 @@ def reconnect(session: WhatsAppSession, *, user: User | None = None) -> Connecti
         restarted = False
     if not restarted:
         return connect(session, user=user)
-    _write_seen(session, Seen(State.STARTING, "reconnecting"))
+    _write_seen(session, DerivedState(State.STARTING, "reconnecting"))
     return _current(session)
 
 
@@ -290,13 +290,13 @@ def log_out(session: WhatsAppSession) -> ConnectionState:
     client = _client(session)
     # Whatever comes of the call, nothing is to bring it back.
     _command(session, wanted=False, serving=False, linking_since=None)
-    incidents.end_quietly(session.channel, route=ROUTE)
+    incidents.close_silently(session.channel, route=ROUTE)
     try:
         code = "unlinked" if client.log_out() else "not_running"
     except EvolutionFailed as error:
         _fail(session, error)
     _command(session, note=code, dead_since=None)
-    _write_seen(session, Seen(State.DISCONNECTED, code))
+    _write_seen(session, DerivedState(State.DISCONNECTED, code))
     return _current(session)
 
 
@@ -312,7 +312,7 @@ def delete(session: WhatsAppSession, *, user: User | None = None) -> ConnectionS
     try:
         with handover.locked(session):
             _command(session, wanted=False, serving=False, linking_since=None)
-            incidents.end_quietly(session.channel, route=ROUTE)
+            incidents.close_silently(session.channel, route=ROUTE)
             code = _remove(client)
             handover.forget(session)
     except handover.SwitchRefused as error:
@@ -325,7 +325,7 @@ def delete(session: WhatsAppSession, *, user: User | None = None) -> ConnectionS
         session, note=code, dead_since=None, own_number="", profile_name="", tries=0,
         **_NEVER_LINKED,
     )  # fmt: skip
-    _write_seen(session, Seen(State.DISCONNECTED, code))
+    _write_seen(session, DerivedState(State.DISCONNECTED, code))
     return _current(session)
 
 
@@ -363,7 +363,7 @@ def probe_server(url: str) -> None:
     _probe_all(_claim(url=url))
 
 
-def probe(session_id: int) -> Told | None:
+def probe(session_id: int) -> Observation | None:
     """Ask one instance, write down what it told, and mend what can be mended without a person.
 
     Returns what it told, None where there is nothing to ask.
@@ -374,11 +374,11 @@ def probe(session_id: int) -> Told | None:
     asked_at = timezone.now()
     linking = session.linking_since is not None and session.linking_since > asked_at - LINKING_FOR
     # Before it is said that it dials in vain: there may be a code that no event has told of.
-    told = _ask(session, with_code=linking or (session.wanted and _dials_long(session, asked_at)))
-    cure = _keep(session, told, asked_at=asked_at)
+    told = _poll(session, with_code=linking or (session.wanted and _dials_long(session, asked_at)))
+    cure = _record_observation(session, told, asked_at=asked_at)
     if told.picture_url or (told.picture_url is not None and told.connection == "open"):
         pictures.keep(session, told.picture_url)
-    if cure != Cure.NONE:
+    if cure != RecoveryAction.NONE:
         _cure(session, cure)
     return told
 
@@ -389,7 +389,7 @@ def _dials_long(session: WhatsAppSession, now: dt.datetime) -> bool:
     return session.state_changed_at <= now - DIALLING_FOR
 
 
-def heard(channel: Channel, *, qr_digest: str = "") -> None:
+def request_poll(channel: Channel, *, qr_digest: str = "") -> None:
     """An event said that something changed: ask now. `qr_digest` is of the code on show."""
     with transaction.atomic():
         row = _locked(channel.pk)
@@ -456,12 +456,12 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
         address = f"{instance.evolution_url} {instance.instance_name}"[:310]
         if row.address != address:
             if row.address:
-                _start_over(row)
+                _reset(row)
             row.address = address
             row.state, row.state_code, row.state_detail = State.DISCONNECTED, "unchecked", ""
         if not instance.active:
             row.serving = False
-            incidents.end_quietly(instance, route=ROUTE)
+            incidents.close_silently(instance, route=ROUTE)
         row.commanded_at, row.probe_at = timezone.now(), None
         row.save(update_fields=_OURS)
         _tell(row)
@@ -469,7 +469,7 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
             tasks.enqueue_probe(row.pk)
 
 
-def _start_over(row: WhatsAppSession) -> None:
+def _reset(row: WhatsAppSession) -> None:
     """All that is known is about another instance."""
     row.wanted = row.serving = False
     row.linking_since = row.quiet_until = row.dead_since = row.tried_at = row.closed_since = None
@@ -482,25 +482,25 @@ def _start_over(row: WhatsAppSession) -> None:
     pictures.forget(row)
     number_confirmation.record_linked(row.channel, "")
     Channel.objects.filter(pk=row.channel_id).update(takes_message_ids=False)
-    incidents.end_quietly(row.channel, route=ROUTE)
+    incidents.close_silently(row.channel, route=ROUTE)
 
 
 # -- asking and writing down -----------------------------------------------------------------------
 
 
-def _look(session: WhatsAppSession, *, with_code: bool = False) -> Told:
+def _look(session: WhatsAppSession, *, with_code: bool = False) -> Observation:
     """Ask and write down; what could be mended without a person is left to the next probe."""
     asked_at = timezone.now()
-    told = _ask(session, with_code=with_code)
-    _keep(session, told, asked_at=asked_at, cures=False)
+    told = _poll(session, with_code=with_code)
+    _record_observation(session, told, asked_at=asked_at, cures=False)
     return told
 
 
-def _ask(session: WhatsAppSession, *, with_code: bool = False) -> Told:
+def _poll(session: WhatsAppSession, *, with_code: bool = False) -> Observation:
     """Ask for the state and for what it makes worth asking. Never raises."""
     client = EvolutionLifecycle(session.channel, timeout=ASK_SECONDS)
     try:
-        told = Told(connection=client.state())
+        told = Observation(connection=client.state())
         if told.connection == "connecting" and with_code:
             # While it is connecting this only tells the code on show (§4).
             return _told_by(client.connect())
@@ -509,7 +509,7 @@ def _ask(session: WhatsAppSession, *, with_code: bool = False) -> Told:
     except EvolutionFailed as error:
         if error.code == "instance_missing":
             error = _why_missing(client, error)
-        return Told(trouble=error.reason, detail=_detail(error))
+        return Observation(trouble=error.reason, detail=_detail(error))
     return told
 
 
@@ -523,7 +523,7 @@ def _why_missing(client: EvolutionLifecycle, error: EvolutionFailed) -> Evolutio
     return error
 
 
-def _row_is_worth_asking(session: WhatsAppSession, told: Told) -> bool:
+def _row_is_worth_asking(session: WhatsAppSession, told: Observation) -> bool:
     if told.connection == "open":
         checked = session.number_checked_at
         stale = checked is None or checked < timezone.now() - NUMBER_EVERY
@@ -531,9 +531,9 @@ def _row_is_worth_asking(session: WhatsAppSession, told: Told) -> bool:
     return told.connection == "close" or session.state_code == "unchecked"
 
 
-def _with_row(told: Told, row: Row, session: WhatsAppSession) -> Told:
+def _with_row(told: Observation, row: Row, session: WhatsAppSession) -> Observation:
     if not row.is_baileys:
-        return Told(trouble="other_integration")
+        return Observation(trouble="other_integration")
     ended_with = row.ended_with
     if ended_with is not None and row.ended_at is not None and session.last_open_at is not None:
         # The reason of an earlier end stays in the row when the phone is linked again.
@@ -548,14 +548,14 @@ def _with_row(told: Told, row: Row, session: WhatsAppSession) -> Told:
     )
 
 
-def _told_by(link: Link) -> Told:
+def _told_by(link: Link) -> Observation:
     word = "open" if link.is_open else "connecting"
-    return Told(connection=word, qr=link.qr, pairing_code=link.pairing_code)
+    return Observation(connection=word, qr=link.qr, pairing_code=link.pairing_code)
 
 
-def _keep(
-    session: WhatsAppSession, told: Told, *, asked_at: dt.datetime, cures: bool = True
-) -> Cure:
+def _record_observation(
+    session: WhatsAppSession, told: Observation, *, asked_at: dt.datetime, cures: bool = True
+) -> RecoveryAction:
     """Write down what the server told, unless it was told of a time that is over.
 
     That is: before a command, or before what is written down already was asked for. Returns
@@ -564,22 +564,22 @@ def _keep(
     with transaction.atomic():
         row = _locked(session.channel_id)
         if row is None or any(at and at > asked_at for at in (row.commanded_at, row.checked_at)):
-            return Cure.NONE
+            return RecoveryAction.NONE
         changed = any(getattr(row.channel, n) != getattr(session.channel, n) for n in _SETTINGS)
         if changed:
-            return Cure.NONE
+            return RecoveryAction.NONE
         now = timezone.now()
         seen = _write_told(row, told, now)
         row.checked_at = asked_at
-        care = Care(
+        care = RecoveryContext(
             wanted=row.wanted and row.channel.active and cures,
             tries=row.tries,
             tried_at=row.tried_at,
             closed_since=row.closed_since,
             left_closed=told.ended_with in LEFT_CLOSED,
         )
-        cure = cure_for(seen, care, now=now)
-        if cure != Cure.NONE:
+        cure = recovery_action_for(seen, care, now=now)
+        if cure != RecoveryAction.NONE:
             row.tries, row.tried_at = row.tries + 1, now
         row.save(update_fields=_OURS)
         return cure
@@ -609,7 +609,7 @@ def _is_linking(row: WhatsAppSession) -> bool:
     return waits or bool(row.qr_digest) or row.linking_since is not None
 
 
-def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
+def _write_told(row: WhatsAppSession, told: Observation, now: dt.datetime) -> DerivedState:
     was_linking = _is_linking(row)
     _note_connection(row, told, now)
     if told.qr:
@@ -645,16 +645,16 @@ def _write_told(row: WhatsAppSession, told: Told, now: dt.datetime) -> Seen:
         _note_drop(row, seen, now)
     elif seen.state == State.QR and row.last_open_at is None:
         # It dials after all; no phone was ever linked that could be missed.
-        incidents.recovered(row.channel, route=ROUTE, at=now)
+        incidents.mark_recovered(row.channel, route=ROUTE, at=now)
     elif incident is not None and incident.recovered_at is None:
         reason = drop_reason(seen)
         incidents.observed(row.channel, route=ROUTE, reason=reason, detail=seen.detail, at=now)
     elif row.wanted and needs_person(seen) and seen.code != row.state_code:
-        incidents.dropped(
+        incidents.open_or_update(
             row.channel, route=ROUTE, reason=drop_reason(seen), detail=seen.detail, at=now
         )
-    _put(row, seen, now)
-    pause = pause_before_next(
+    _store_state(row, seen, now)
+    pause = next_poll_delay(
         seen.state,
         wanted=row.wanted,
         lasting=now - (row.state_changed_at or now),
@@ -694,7 +694,7 @@ def _known(row: WhatsAppSession, now: dt.datetime, *, dropped: bool) -> Known:
     )
 
 
-def _note_connection(row: WhatsAppSession, told: Told, now: dt.datetime) -> None:
+def _note_connection(row: WhatsAppSession, told: Observation, now: dt.datetime) -> None:
     """The server's own word, as events tell it, too."""
     if told.connection != "open":
         row.dead_since = None
@@ -716,20 +716,20 @@ def _note_ready(row: WhatsAppSession, now: dt.datetime) -> None:
     row.wanted = row.serving = True
     row.last_open_at = now
     row.tries, row.tried_at, row.linking_since, row.quiet_until = 0, None, None, None
-    incidents.recovered(row.channel, route=ROUTE, at=now)
+    incidents.mark_recovered(row.channel, route=ROUTE, at=now)
 
 
-def _note_drop(row: WhatsAppSession, seen: Seen, now: dt.datetime) -> None:
+def _note_drop(row: WhatsAppSession, seen: DerivedState, now: dt.datetime) -> None:
     row.serving = False
     if not row.wanted:
         return
     reason = drop_reason(seen)
     log.warning("instance dropped", instance=row.name, reason=reason)
     row.last_drop_at, row.last_drop_reason = now, reason[:40]
-    incidents.dropped(row.channel, route=ROUTE, reason=reason, detail=seen.detail, at=now)
+    incidents.open_or_update(row.channel, route=ROUTE, reason=reason, detail=seen.detail, at=now)
 
 
-def _put(row: WhatsAppSession, seen: Seen, now: dt.datetime) -> None:
+def _store_state(row: WhatsAppSession, seen: DerivedState, now: dt.datetime) -> None:
     """Put the state on the row and tell the pages, where it is another one."""
     if is_unlinked(seen.state, seen.code):
         number_confirmation.record_linked(row.channel, "")
@@ -745,24 +745,24 @@ def _put(row: WhatsAppSession, seen: Seen, now: dt.datetime) -> None:
         row.state_changed_at = now
     if seen.state in (State.READY, State.ERROR, State.DISCONNECTED):
         ok = seen.state == State.READY
-        row.channel.record_health(ok=ok, detail="" if ok else kept(seen.code, seen.detail))
+        row.channel.record_health(ok=ok, detail="" if ok else encode_reason(seen.code, seen.detail))
     _tell(row)
 
 
-def _write_seen(session: WhatsAppSession, seen: Seen) -> None:
+def _write_seen(session: WhatsAppSession, seen: DerivedState) -> None:
     """Write a state that a command of ours has led to."""
     with transaction.atomic():
         row = _locked(session.channel_id)
         if row is not None:
-            _put(row, seen, timezone.now())
+            _store_state(row, seen, timezone.now())
             row.save(update_fields=_OURS)
 
 
-def _cure(session: WhatsAppSession, cure: Cure) -> None:
+def _cure(session: WhatsAppSession, cure: RecoveryAction) -> None:
     log.warning("instance is connected anew", instance=session.name, cure=cure.value)
     client = EvolutionLifecycle(session.channel)
     with contextlib.suppress(EvolutionFailed):
-        if cure == Cure.RESTART:
+        if cure == RecoveryAction.RESTART:
             client.restart()
         else:
             client.connect()
@@ -781,9 +781,9 @@ def _receive_events(session: WhatsAppSession, *, is_new: bool, user: User | None
             if is_new:
                 handover.repair(session, keep="database", user=user)
             return
-        found = handover.find(session)
+        found = handover.inspect_remote(session)
         if not (found.webhook.enabled or found.websocket.enabled):
-            handover.configure_first(session.pk, user=user)
+            handover.configure_default(session.pk, user=user)
     except handover.SwitchRefused as error:
         log.warning("instance without events", instance=session.name, error=str(error))
 
@@ -791,7 +791,7 @@ def _receive_events(session: WhatsAppSession, *, is_new: bool, user: User | None
 def _fail(session: WhatsAppSession, error: EvolutionFailed) -> NoReturn:
     """Write down that a command failed, and raise SessionRefused."""
     code, detail = error.reason, _detail(error)
-    seen = Seen(State.DISCONNECTED if code == "name_taken" else State.ERROR, code, detail)
+    seen = DerivedState(State.DISCONNECTED if code == "name_taken" else State.ERROR, code, detail)
     _write_seen(session, seen)
     raise _refused(code, detail) from None
 
@@ -841,7 +841,7 @@ def _tell(row: WhatsAppSession) -> None:
 
 def _client(session: WhatsAppSession) -> EvolutionLifecycle:
     if not _is_configured(session.channel):
-        raise SessionRefused("not_configured", sentence("not_configured"))
+        raise SessionRefused("not_configured", describe("not_configured"))
     return EvolutionLifecycle(session.channel)
 
 
@@ -851,8 +851,8 @@ def _is_configured(channel: Channel) -> bool:
 
 
 def _refused(code: str, detail: str = "") -> SessionRefused:
-    field = field_of(code, evolution=True)
-    return SessionRefused(code, sentence(code, detail), status=502, field=field)
+    field = field_for_code(code, evolution=True)
+    return SessionRefused(code, describe(code, detail), status=502, field=field)
 
 
 def _is_gone(client: EvolutionLifecycle) -> bool:
@@ -945,11 +945,11 @@ def _probe_one(session_id: int) -> list[_Step]:
     return []
 
 
-def _note_server(session_id: int, told: Told, asked_at: dt.datetime) -> list[_Step]:
+def _note_server(session_id: int, told: Observation, asked_at: dt.datetime) -> list[_Step]:
     """Write down for an instance what another one of its server told of the server."""
     session = _configured(session_id)
     if session is not None:
-        _keep(session, told, asked_at=asked_at)
+        _record_observation(session, told, asked_at=asked_at)
     return []
 
 

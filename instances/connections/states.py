@@ -13,7 +13,7 @@ import enum
 from dataclasses import dataclass
 
 from channels_app.connections.linked_numbers import ANOTHER_PHONE, UNCONFIRMED
-from channels_app.connections.states import PAUSES, Seen, State
+from channels_app.connections.states import RECOVERY_PAUSES, DerivedState, State
 
 # Reasons with which Evolution does not dial again (§3): the login is gone.
 UNLINKED = frozenset({401})
@@ -33,7 +33,7 @@ CLOSED_FOR = dt.timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Observation:
     """What a server said of an instance.
 
     `trouble` is a word of `cloud_errors` or SENTENCES where it did not tell the state. `connection`
@@ -73,7 +73,7 @@ class Known:
     dialling_since: dt.datetime | None = None
 
 
-def holds_for_server(first: Told, second: Told | None = None) -> bool:
+def holds_for_server(first: Observation, second: Observation | None = None) -> bool:
     """Whether the answers for one or two instances say how all of their server's are."""
     if first.trouble in SERVER_AWAY or first.trouble == "license_required":
         return True
@@ -81,60 +81,60 @@ def holds_for_server(first: Told, second: Told | None = None) -> bool:
     return silent and second is not None and second.trouble in SERVER_SILENT
 
 
-def derive(told: Told, known: Known, *, now: dt.datetime) -> Seen:
+def derive(told: Observation, known: Known, *, now: dt.datetime) -> DerivedState:
     """Return what the instance is doing, and why."""
     if told.trouble == "instance_missing":
         if known.note in ("instance_deleted", "deleting"):
-            return Seen(State.DISCONNECTED, "instance_deleted")
-        return Seen(State.DISCONNECTED, "instance_gone" if known.ever else "no_instance")
+            return DerivedState(State.DISCONNECTED, "instance_deleted")
+        return DerivedState(State.DISCONNECTED, "instance_gone" if known.ever else "no_instance")
     if told.trouble:
-        return Seen(State.ERROR, told.trouble, told.detail)
+        return DerivedState(State.ERROR, told.trouble, told.detail)
     if told.connection == "open":
         return _open(known)
     if told.connection == "connecting":
         return _connecting(told, known, now)
     if told.connection == "close":
         return _closed(told, known)
-    return Seen(State.ERROR, "unreadable_answer")
+    return DerivedState(State.ERROR, "unreadable_answer")
 
 
-def _open(known: Known) -> Seen:
+def _open(known: Known) -> DerivedState:
     if known.dead:
-        return Seen(State.ERROR, "dead_socket")
+        return DerivedState(State.ERROR, "dead_socket")
     if known.unconfirmed:
-        return Seen(State.ERROR, UNCONFIRMED, f"+{known.unconfirmed}")
-    return Seen(State.READY, "ready")
+        return DerivedState(State.ERROR, UNCONFIRMED, f"+{known.unconfirmed}")
+    return DerivedState(State.READY, "ready")
 
 
-def _connecting(told: Told, known: Known, now: dt.datetime) -> Seen:
+def _connecting(told: Observation, known: Known, now: dt.datetime) -> DerivedState:
     if told.qr or known.shown:
-        return Seen(State.QR, "unlinked_scan_qr" if known.dropped else "waiting_for_scan")
+        return DerivedState(State.QR, "unlinked_scan_qr" if known.dropped else "waiting_for_scan")
     since = known.dialling_since
     if since is not None and now - since >= DIALLING_FOR:
-        return Seen(State.ERROR, "dialling_long")
-    return Seen(State.STARTING, "dialling")
+        return DerivedState(State.ERROR, "dialling_long")
+    return DerivedState(State.STARTING, "dialling")
 
 
-def _closed(told: Told, known: Known) -> Seen:
+def _closed(told: Observation, known: Known) -> DerivedState:
     if known.note and known.note != "instance_deleted":
-        return Seen(State.DISCONNECTED, known.note)
+        return DerivedState(State.DISCONNECTED, known.note)
     if told.ended_with in REFUSED:
-        return Seen(State.ERROR, "refused_by_whatsapp", f"{told.ended_with}")
+        return DerivedState(State.ERROR, "refused_by_whatsapp", f"{told.ended_with}")
     if told.ended_with in UNLINKED and known.ever:
-        return Seen(State.DISCONNECTED, "unlinked_on_phone")
+        return DerivedState(State.DISCONNECTED, "unlinked_on_phone")
     if known.shown:
-        return Seen(State.DISCONNECTED, "qr_limit")
-    return Seen(State.DISCONNECTED, "connection_lost" if known.linked else "not_linked")
+        return DerivedState(State.DISCONNECTED, "qr_limit")
+    return DerivedState(State.DISCONNECTED, "connection_lost" if known.linked else "not_linked")
 
 
-class Cure(enum.StrEnum):
+class RecoveryAction(enum.StrEnum):
     NONE = "none"
     DIAL = "dial"
     RESTART = "restart"
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class RecoveryContext:
     """What a cure depends on. `tries` and `tried_at` count those made since it was last open.
 
     `left_closed`: the server is known not to dial again by itself.
@@ -147,23 +147,25 @@ class Care:
     left_closed: bool = False
 
 
-def cure_for(seen: Seen, care: Care, *, now: dt.datetime) -> Cure:
+def recovery_action_for(
+    seen: DerivedState, care: RecoveryContext, *, now: dt.datetime
+) -> RecoveryAction:
     """Return what would bring back an instance that is to be connected, without a new code.
 
     Where the phone is not linked any more only a person can help.
     """
-    if not care.wanted or care.tries >= len(PAUSES):
-        return Cure.NONE
-    if care.tried_at and now < care.tried_at + dt.timedelta(seconds=PAUSES[care.tries]):
-        return Cure.NONE
+    if not care.wanted or care.tries >= len(RECOVERY_PAUSES):
+        return RecoveryAction.NONE
+    if care.tried_at and now < care.tried_at + dt.timedelta(seconds=RECOVERY_PAUSES[care.tries]):
+        return RecoveryAction.NONE
     if seen.code in ("dead_socket", "dialling_long"):
-        return Cure.RESTART
+        return RecoveryAction.RESTART
     closed = care.closed_since is not None and now >= care.closed_since + CLOSED_FOR
     dials = closed or care.left_closed
-    return Cure.DIAL if seen.code == "connection_lost" and dials else Cure.NONE
+    return RecoveryAction.DIAL if seen.code == "connection_lost" and dials else RecoveryAction.NONE
 
 
-def drop_reason(seen: Seen) -> str:
+def drop_reason(seen: DerivedState) -> str:
     """Return why an instance does not serve any more, as a reason and not as an advice."""
     return {
         "dialling": "connection_lost",
@@ -172,6 +174,6 @@ def drop_reason(seen: Seen) -> str:
     }.get(seen.code, seen.code)
 
 
-def needs_person(seen: Seen) -> bool:
+def needs_person(seen: DerivedState) -> bool:
     """Whether this is an incident even of an instance that did not serve before."""
     return seen.code in ("dialling_long", "license_required", UNCONFIRMED)

@@ -20,7 +20,7 @@ SESSION = 0x4C53_544E
 PROCESS = 0x4C50_5243
 
 
-class Taken(Exception):
+class LockUnavailable(Exception):
     """Somebody else holds the lock."""
 
 
@@ -71,7 +71,7 @@ def held(kind: int, key: int) -> Iterator[Lock]:
     try:
         with connection.wrap_database_errors:
             if not try_lock(holder, kind, key):
-                raise Taken
+                raise LockUnavailable
         try:
             yield Lock(holder)
         finally:

@@ -33,7 +33,7 @@ from django.utils import timezone
 
 from channels_app.connections.states import State
 from channels_app.providers.evolution.receive_mode import EvolutionFailed
-from core.heartbeat_file import Sign
+from core.heartbeat_file import Heartbeat
 from instances import live, receiving, tasks
 from instances.connections.probe_requests import request_probe
 from instances.listener import locks, registry
@@ -62,7 +62,7 @@ _AWAY = (*receiving.AWAY, psycopg.OperationalError, psycopg.InterfaceError)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SessionSpec:
     """A session that should be joined, as the database has it now."""
 
     session_id: int
@@ -70,7 +70,7 @@ class Wanted:
     address: Address
 
 
-class Writer:
+class BatchWriter:
     """Writes events to the journal in the order of their arrival, in batches.
 
     While the database is away it keeps them and tries again; when too many wait, readers of the
@@ -138,13 +138,13 @@ class Writer:
             pause = min(pause * 2, 5.0)
 
 
-class Held:
+class SessionWorker:
     """A session that this process holds: its socket, and what is told about it."""
 
     def __init__(
         self,
-        wanted: Wanted,
-        writer: Writer,
+        wanted: SessionSpec,
+        writer: BatchWriter,
         *,
         tellers: ThreadPoolExecutor,
         fetchers: ThreadPoolExecutor,
@@ -171,7 +171,7 @@ class Held:
             on_unreadable=lambda raw: writer.put_unreadable(wanted.channel_id, raw),
         )
 
-    def tell(self) -> None:
+    def report_state(self) -> None:
         """Write down the state of the socket, soon; once for many calls."""
         with self._gate:
             if self._telling or self.leaving:
@@ -221,7 +221,7 @@ class Held:
         else:
             self.caught_up = False
         self._note = note
-        self.tell()
+        self.report_state()
         if joined:
             self.fetch()
 
@@ -231,7 +231,9 @@ class Held:
             with self._gate:
                 self._telling = False
             if not self.leaving:
-                tell(self.wanted.session_id, joined=self.client.joined, note=self._note)
+                record_join_state(
+                    self.wanted.session_id, joined=self.client.joined, note=self._note
+                )
         except _AWAY as error:
             # The main loop sees that it is not told, and asks again.
             log.warning("session state not written", error=str(error)[:200])
@@ -292,7 +294,7 @@ def _submit(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
         pool.submit(work)
 
 
-def tell(session_id: int, *, joined: bool, note: str) -> None:
+def record_join_state(session_id: int, *, joined: bool, note: str) -> None:
     """Write down that a session was joined or left, and let a waiting handover go on."""
     session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
     if session is None:
@@ -320,14 +322,14 @@ class Listener:
 
     def __init__(self) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self._held: dict[int, Held] = {}
+        self._held: dict[int, SessionWorker] = {}
         # Given to another process, and still heard for a moment: until when.
-        self._leaving: list[tuple[float, Held]] = []
-        self._writer = Writer()
+        self._leaving: list[tuple[float, SessionWorker]] = []
+        self._writer = BatchWriter()
         self._tellers = ThreadPoolExecutor(TELLERS, thread_name_prefix="listener-tells")
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="listener-fetches")
         self._process_id = 0
-        self._sign = Sign("listener")
+        self._sign = Heartbeat("listener")
         self._beat_at = self._shown_at = -math.inf
         self._stopping = False
 
@@ -380,13 +382,13 @@ class Listener:
 
     def _reconcile(self, holder: psycopg.Connection[Any]) -> None:
         """Leave what is not wanted any more, then take what nobody holds, up to a fair share."""
-        wanted = wanted_sessions()
+        wanted = wanted_session_specs()
         self._stop_leaving()
         for session_id in [id_ for id_ in self._held if id_ not in wanted]:
             held = self._held.pop(session_id)
             held.leave()
             held.client.stop()
-            tell(session_id, joined=False, note="")
+            record_join_state(session_id, joined=False, note="")
             locks.unlock(holder, locks.SESSION, session_id)
         for session_id, held in self._held.items():
             item, told = wanted[session_id]
@@ -397,7 +399,7 @@ class Listener:
                 held.client.stop()
                 self._take(item)
             elif told != held.client.joined:
-                held.tell()
+                held.report_state()
             elif held.fetch_again_at < time.monotonic():
                 held.fetch()
         share = math.ceil(len(wanted) / max(1, registry.running()))
@@ -410,8 +412,8 @@ class Listener:
             if session_id not in self._held and locks.try_lock(holder, locks.SESSION, session_id):
                 self._take(item)
 
-    def _take(self, item: Wanted) -> None:
-        held = self._held[item.session_id] = Held(
+    def _take(self, item: SessionSpec) -> None:
+        held = self._held[item.session_id] = SessionWorker(
             item, self._writer, tellers=self._tellers, fetchers=self._fetchers
         )
         held.client.start()
@@ -420,7 +422,7 @@ class Listener:
         """Let other processes have these sessions."""
         for session_id in session_ids:
             self._linger(session_id)
-            tell(session_id, joined=False, note="")
+            record_join_state(session_id, joined=False, note="")
             locks.unlock(holder, locks.SESSION, session_id)
         registry.wake()
 
@@ -488,7 +490,7 @@ class Listener:
         connection.close()
 
 
-def wanted_sessions() -> dict[int, tuple[Wanted, bool]]:
+def wanted_session_specs() -> dict[int, tuple[SessionSpec, bool]]:
     """Return the sessions that are, or are about to be, in WebSocket mode, by their id.
 
     A channel that is not active sends nothing, and goes on receiving.
@@ -506,7 +508,7 @@ def wanted_sessions() -> dict[int, tuple[Wanted, bool]]:
     )
     return {
         session.pk: (
-            Wanted(
+            SessionSpec(
                 session_id=session.pk,
                 channel_id=session.channel_id,
                 address=Address(

@@ -27,7 +27,7 @@ from socketio.exceptions import ConnectionError as NotConnected
 from socketio.exceptions import SocketIOError
 from websocket import WebSocketBadStatusException
 
-from channels_app.incidents.reason_text import kept
+from channels_app.incidents.reason_text import encode_reason
 from messaging.inbound import neutral
 
 log = structlog.get_logger(__name__)
@@ -337,7 +337,11 @@ class SocketClient:
 def _told(data: Any) -> str:
     """Return why the server refused the namespace, as it is stored."""
     text = data.get("message") if isinstance(data, dict) else data
-    return NOT_OPEN if "nvalid namespace" in str(text) else kept("socket_refused", str(text)[:80])
+    return (
+        NOT_OPEN
+        if "nvalid namespace" in str(text)
+        else encode_reason("socket_refused", str(text)[:80])
+    )
 
 
 def _reason(error: BaseException | None) -> str:
@@ -351,4 +355,4 @@ def _reason(error: BaseException | None) -> str:
         found = found.__cause__ or found.__context__
     if isinstance(error, NotConnected):
         return "unreachable"
-    return kept("socket_failed", type(error).__name__)
+    return encode_reason("socket_failed", type(error).__name__)

@@ -69,4 +69,4 @@ def _leave_to_a_person(session: WhatsAppSession) -> None:
             return
         log.error("receive mode is contested", instance=session.name)
         now = timezone.now()
-        incidents.dropped(session.channel, route=ROUTE, reason=CONTESTED, detail="", at=now)
+        incidents.open_or_update(session.channel, route=ROUTE, reason=CONTESTED, detail="", at=now)

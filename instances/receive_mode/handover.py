@@ -75,7 +75,7 @@ class SwitchRefused(Exception):
 
     `status` is the HTTP status of the REST contract: 409 while another switch runs, 502 where
     Evolution did not do what was asked, 503 without a running listener. `failure` is what Evolution
-    said to `find`, `differs` in what that is not what was agreed.
+    said to `inspect_remote`, `differs` in what that is not what was agreed.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ def enable_websocket(
         return _advance(session, lock, patience=JOIN_PATIENCE, is_new=is_new)
 
 
-def configure_first(session_id: int, *, user: User | None = None) -> None:
+def configure_default(session_id: int, *, user: User | None = None) -> None:
     """Make webhook the mode of a session that has none. Raises SwitchRefused.
 
     What somebody chose meanwhile is left as it is.
@@ -201,7 +201,7 @@ def forget(session: WhatsAppSession) -> None:
         gap_error="",
         **_NO_SWITCH,
     )
-    incidents.end_quietly(session.channel, route=Incident.Route.RECEIVE_MODE)
+    incidents.close_silently(session.channel, route=Incident.Route.RECEIVE_MODE)
     registry.wake()
 
 
@@ -229,7 +229,7 @@ def repair(session: WhatsAppSession, *, keep: str, user: User | None, detail: st
     """
     wanted, base64 = session.mode or Mode.WEBHOOK, session.wants_base64
     if keep == "evolution":
-        found = find(session)
+        found = inspect_remote(session)
         if found.webhook.enabled == found.websocket.enabled:
             raise SwitchRefused(409, _("Evolution has both ways on, or none: keep ours instead."))
         if found.differs is not None and Difference.MODE not in found.differs:
@@ -249,7 +249,7 @@ def repair(session: WhatsAppSession, *, keep: str, user: User | None, detail: st
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What `find` says of both ways, and in what it is not what the database says.
+    """What `inspect_remote` says of both ways, and in what it is not what the database says.
 
     `differs` is None in the middle of a switch, when nothing can be said.
     """
@@ -263,7 +263,7 @@ class Found:
         return None if self.differs is None else not self.differs
 
 
-def find(session: WhatsAppSession, *, timeout: float = 4.0) -> Found:
+def inspect_remote(session: WhatsAppSession, *, timeout: float = 4.0) -> Found:
     """Ask Evolution for both ways and store the answer. Raises SwitchRefused (502).
 
     An instance that is not there any more differs from what was agreed. `session` is brought up to
@@ -392,13 +392,13 @@ def _note_signs(before: WhatsAppSession, values: dict[str, Any]) -> None:
     if values.get("in_sync") is False:
         if not incidents.current(before.channel).filter(route=route).exists():
             differs = [Difference(code) for code in values["found_differs"].split(",")]
-            incidents.dropped(
+            incidents.open_or_update(
                 before.channel, route=route, reason=drift_code(differs), detail="", at=now
             )
         if before.in_sync is not False:
             backfill.request(before.pk, reason=backfill.Reason.DRIFT)
     elif values.get("in_sync") is True:
-        incidents.recovered(before.channel, route=route, at=now)
+        incidents.mark_recovered(before.channel, route=route, at=now)
 
 
 # --- the handover ---------------------------------------------------------------------------------
@@ -416,7 +416,7 @@ def locked(session: WhatsAppSession, *, patience: float = LOCK_PATIENCE) -> Iter
             try:
                 lock = stack.enter_context(locks.held(locks.HANDOVER, session.pk))
                 break
-            except locks.Taken:
+            except locks.LockUnavailable:
                 if time.monotonic() > deadline or _is_at_work(session):
                     text = _("This session is being switched already.")
                     raise SwitchRefused(409, text) from None
@@ -512,7 +512,7 @@ def _advance(
         if session.switching_phase == Phase.JOINING:
             _write(session, switching_phase=Phase.CUTTING)
         lock.check()
-        _CUT[to](session)
+        _DISABLE_OLD[to](session)
         lock.check()
     except EvolutionFailed as error:
         _undo(session, lock, result=Result.UNDONE, why=error.kept)
@@ -546,7 +546,7 @@ def _joined(session: WhatsAppSession, patience: float) -> bool:
         time.sleep(_POLL)
 
 
-def _cut_webhook(session: WhatsAppSession) -> None:
+def _disable_webhook(session: WhatsAppSession) -> None:
     """Switch the webhook off, after a look that the WebSocket is on; then look at both."""
     instance = EvolutionInstance(session.channel)
     websocket = instance.websocket()
@@ -557,7 +557,7 @@ def _cut_webhook(session: WhatsAppSession) -> None:
         raise EvolutionFailed("refused", reason="webhook_still_on")
 
 
-def _cut_websocket(session: WhatsAppSession) -> None:
+def _disable_websocket(session: WhatsAppSession) -> None:
     """Switch the WebSocket off, after a look that the webhook is on; then look at it."""
     instance = EvolutionInstance(session.channel)
     webhook = instance.webhook()
@@ -572,9 +572,9 @@ _PREPARE: dict[Mode, Callable[[WhatsAppSession], None]] = {
     Mode.WEBHOOK: _prepare_webhook,
     Mode.WEBSOCKET: _prepare_websocket,
 }
-_CUT: dict[Mode, Callable[[WhatsAppSession], None]] = {
-    Mode.WEBHOOK: _cut_websocket,
-    Mode.WEBSOCKET: _cut_webhook,
+_DISABLE_OLD: dict[Mode, Callable[[WhatsAppSession], None]] = {
+    Mode.WEBHOOK: _disable_websocket,
+    Mode.WEBSOCKET: _disable_webhook,
 }
 
 
@@ -596,7 +596,9 @@ def _finish(session: WhatsAppSession, mode: Mode) -> None:
             found_differs="",
             **_NO_SWITCH,
         )
-        incidents.recovered(session.channel, route=Incident.Route.RECEIVE_MODE, at=timezone.now())
+        incidents.mark_recovered(
+            session.channel, route=Incident.Route.RECEIVE_MODE, at=timezone.now()
+        )
         # What Evolution sent while one way was off and the other not on yet.
         backfill.request(session.pk, reason=backfill.Reason.SWITCH)
     log.info("receive mode switched", instance=session.name, mode=mode.value)

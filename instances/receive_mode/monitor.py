@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 4
 
 
-def look_around() -> None:
+def run_due() -> None:
     """Do what must not wait for long."""
     notice_dead_listeners()
     resume_handovers()
@@ -73,7 +73,7 @@ def _check(session_id: int) -> None:
         return
     with contextlib.suppress(handover.SwitchRefused, EvolutionFailed):
         if session.mode is not None or session.switching_to:
-            found = handover.find(session)
+            found = handover.inspect_remote(session)
             if found.in_sync is False:
                 drift.repair_due(session, found)
 

@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from channels_app.incidents.reason_text import field_of
+from channels_app.incidents.reason_text import field_for_code
 from instances.api.receive_mode import sessions
 from instances.listener import registry
 from instances.live import GROUP
@@ -90,7 +90,7 @@ def _trouble(code: str) -> str:
     """Head what Evolution answered, or that it did not; "" where all is well."""
     if not code:
         return ""
-    match field_of(code, evolution=True):
+    match field_for_code(code, evolution=True):
         case "evolution_api_key":
             return _("Evolution does not accept the key:")
         case "evolution_url" if code != "wrong_address":

@@ -116,7 +116,7 @@ class CheckView(_Action):
     permissions = ("instances.view_whatsappsession",)
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
-        found = handover.find(session)
+        found = handover.inspect_remote(session)
         return _("Evolution does what is shown here.") if found.in_sync else ""
 
 

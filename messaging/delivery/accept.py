@@ -74,7 +74,7 @@ def accept_message(
         "client_reference": client_reference,
     }
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    if idempotency_key and (known := _known(user, idempotency_key, digest)):
+    if idempotency_key and (known := _find_replay(user, idempotency_key, digest)):
         return Acceptance(known, created=False)
     if not channel.active:
         raise ValidationError({"channel": _("This channel is not active.")})
@@ -97,7 +97,7 @@ def accept_message(
             )
     except IntegrityError:
         # The same key came twice at the same moment; the other request won.
-        if idempotency_key and (known := _known(user, idempotency_key, digest)):
+        if idempotency_key and (known := _find_replay(user, idempotency_key, digest)):
             return Acceptance(known, created=False)
         raise
     return Acceptance(message, created=True)
@@ -142,7 +142,7 @@ def _validated(
     return number, file
 
 
-def _known(user: User | None, key: str, digest: str) -> Message | None:
+def _find_replay(user: User | None, key: str, digest: str) -> Message | None:
     message = Message.objects.filter(created_by=user, idempotency_key=key).first()
     if message is not None and message.request_digest != digest:
         raise IdempotencyConflict
@@ -156,16 +156,16 @@ def _store(channel: Channel, number: str, message: Message, reply_to: str | None
     message.conversation = conversation
     message.direction = Message.Direction.OUT
     if message.type == "reaction":
-        message.content = _aimed(conversation, message.content)
+        message.content = _resolve_reaction_target(conversation, message.content)
     message.status = statuses.Status.QUEUED
     message.created_at = message.round_started_at = now
     if reply_to:
         message.reply_to = _quoted(conversation, reply_to)
     if message.media is not None:
-        files.keep(message.media, type_=message.type)
+        files.lock_for_use(message.media, type_=message.type)
     _wait_behind_others(message)
     message.save(force_insert=True)
-    _touch(conversation, now)
+    _bump_conversation(conversation, now)
     tasks.enqueue_delivery(message)
     publisher.message_changed(message)
     return message
@@ -180,7 +180,7 @@ def _quoted(conversation: Conversation, reply_to: str) -> Message:
         ) from None
 
 
-def _aimed(conversation: Conversation, content: dict[str, Any]) -> dict[str, Any]:
+def _resolve_reaction_target(conversation: Conversation, content: dict[str, Any]) -> dict[str, Any]:
     """Return a reaction's object with the provider's id of the message that it is about.
 
     A provider's id that a program gives itself is for the provider to judge: the customer may have
@@ -214,10 +214,10 @@ def _wait_behind_others(message: Message) -> None:
     waiting = message.conversation.messages.filter(next_attempt_at__isnull=False)
     until = waiting.order_by("created_at").values_list("next_attempt_at", flat=True).first()
     if until is not None:
-        message.decision, message.next_attempt_at = policy.TURN, until
+        message.decision, message.next_attempt_at = policy.WAITING_TURN, until
 
 
-def _touch(conversation: Conversation, now: dt.datetime) -> None:
+def _bump_conversation(conversation: Conversation, now: dt.datetime) -> None:
     Conversation.objects.filter(pk=conversation.pk).update(last_message_at=now, unread_count=0)
 
 
@@ -247,15 +247,15 @@ def retry_message(
             raise NotRetryable(_("This channel is not active."))
         if route == "fallback" and rules.fallback is None:
             raise NotRetryable(_("This channel has no working fallback."))
-        tried = attempts.of(message)
-        if route == "fallback" and policy.never_by_another_way(attempts.facts(tried), rules):
+        tried = attempts.attempts_for(message)
+        if route == "fallback" and policy.fallback_prohibited(attempts.facts(tried), rules):
             raise NotRetryable(policy.reason_text("never_fall_back"))
         message.round += 1
         message.round_route = route
         message.round_started_at = timezone.now()
         message.faults = 0
         message.save(update_fields=["round", "round_route", "round_started_at", "faults"])
-        attempts.settle(message, tried, decision="")
+        attempts.refresh_message_status(message, tried, decision="")
         tasks.enqueue_delivery(message)
     return message
 

@@ -96,7 +96,7 @@ def find_unnamed(
     return found[0] if len(found) == 1 else None
 
 
-def with_words(type_: str, text: str, filename: str = "") -> Q | None:
+def matching_content(type_: str, text: str, filename: str = "") -> Q | None:
     """Return what selects the attempts of messages with these words, or None where there are none.
 
     A file is known by its caption, a document by its name as well; any other file without words
@@ -174,7 +174,7 @@ def _connection(channel: Channel, route: Route) -> quotes.Connection:
     return quotes.Connection(channel.pk, route, re.sub(r"\D", "", number))
 
 
-def finish(attempt: DeliveryAttempt, result: Accepted | SendError) -> Outcome:
+def record_result(attempt: DeliveryAttempt, result: Accepted | SendError) -> Outcome:
     """Write the provider's answer to an attempt, and what the message is now.
 
     Returns the attempt's outcome, which receipts that were faster than the answer have a part in.
@@ -187,7 +187,7 @@ def finish(attempt: DeliveryAttempt, result: Accepted | SendError) -> Outcome:
             answer = Outcome.ACCEPTED
         else:
             answer = Outcome(result.outcome)
-            if attempt.receipt != Receipt.FAILED or not statuses.late_reason_stands(
+            if attempt.receipt != Receipt.FAILED or not statuses.late_error_overrides(
                 attempt.error_code, known=result.code, outcome=answer
             ):
                 _set_error(attempt, code=result.code, title=result.title, detail=result.detail)
@@ -220,7 +220,7 @@ def close_abandoned(attempts: Sequence[DeliveryAttempt]) -> None:
         attempt.save()
 
 
-def tell_receipt(
+def record_receipt(
     attempt: DeliveryAttempt,
     receipt: Receipt,
     *,
@@ -250,10 +250,12 @@ def confirm(message: Message, *, user: User | None) -> None:
     unknown = message.attempts.filter(outcome=Outcome.UNKNOWN).latest("number")
     unknown.confirmed_by = user
     unknown.save(update_fields=["confirmed_by"])
-    tell_receipt(unknown, Receipt.SENT)
+    record_receipt(unknown, Receipt.SENT)
 
 
-def settle(message: Message, attempts: Sequence[DeliveryAttempt], **decided: Any) -> None:
+def refresh_message_status(
+    message: Message, attempts: Sequence[DeliveryAttempt], **decided: Any
+) -> None:
     """Derive the message's status, route and error from its attempts, store and push them.
 
     `decided` are the policy's own fields (`next_attempt_at`, `decision`), where it was asked. The
@@ -301,7 +303,7 @@ def _error_to_tell(
     return next((a for a in attempts if a.error_code and a.outcome != Outcome.ACCEPTED), None)
 
 
-def of(message: Message) -> list[DeliveryAttempt]:
+def attempts_for(message: Message) -> list[DeliveryAttempt]:
     """Return the message's attempts in order."""
     return list(message.attempts.order_by("number"))
 
@@ -309,7 +311,7 @@ def of(message: Message) -> list[DeliveryAttempt]:
 def _locked(attempt: DeliveryAttempt) -> tuple[list[DeliveryAttempt], DeliveryAttempt]:
     """Lock the attempt's message; return all of its attempts, and this one, as they are now."""
     message = Message.objects.select_for_update().get(pk=attempt.message_id)
-    attempts = of(message)
+    attempts = attempts_for(message)
     return attempts, next(a for a in attempts if a.pk == attempt.pk)
 
 
@@ -339,7 +341,7 @@ def _is_known(
 
 
 def _stands(error: SendError | None, attempt: DeliveryAttempt) -> bool:
-    return statuses.late_reason_stands(
+    return statuses.late_error_overrides(
         error.code if error else "",
         known=attempt.error_code,
         outcome=Outcome(attempt.outcome),
@@ -352,7 +354,7 @@ def _save(attempt: DeliveryAttempt, before: _Known, attempts: Sequence[DeliveryA
     if _known(attempt) == before:
         return
     attempt.save()
-    settle(attempt.message, attempts)
+    refresh_message_status(attempt.message, attempts)
     # What it, or those behind it, waited for is known. A running job needs nobody to wake it.
     if attempt.outcome != before.outcome and (
         before.outcome == Outcome.UNKNOWN

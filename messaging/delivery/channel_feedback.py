@@ -66,7 +66,7 @@ def _note_accepted(attempt: DeliveryAttempt, took_our_id: bool | None) -> None:
     if route != Route.WWEBJS and channel.health != Channel.Health.OK:
         if channel.record_health(ok=True):
             publisher.channel_changed(channel)
-        circuit_breaker.calm(channel, route)
+        circuit_breaker.record_recovery(channel, route)
         signals.send_taken.send(sender=Channel, channel=channel)
 
 
@@ -86,10 +86,10 @@ def _note_failure(
         log.warning("unknown error code", code=code, route=route, attempt=str(attempt))
     if route != Route.OFFICIAL and route != _own_route(attempt):
         _note_refused_first_message(attempt, code)
-    if circuit_breaker.opens(rule):
-        circuit_breaker.open_(channel, route, code=code, late=late)
+    if circuit_breaker.should_trip(rule):
+        circuit_breaker.trip(channel, route, code=code, late=late)
     elif rule.alarm and rule.fallback == FallbackRule.OPT_IN:
-        circuit_breaker.warn(channel, route, code=code)
+        circuit_breaker.alert_once(channel, route, code=code)
     elif rule.alarm:
         # The way works; somebody must still look into the request, or into a code that is new.
         told = "" if rule.known else title
@@ -129,7 +129,7 @@ def _note_refused_first_message(attempt: DeliveryAttempt, code: str) -> None:
         error_code=code,
         started_at__gt=timezone.now() - policy.NEW_CHAT_REFUSALS_WITHIN,
     )
-    strangers = rate_limits.to_strangers(refused, attempt.channel, attempt.route)
+    strangers = rate_limits.to_new_contacts(refused, attempt.channel, attempt.route)
     contacts = strangers.values("message__conversation__contact").distinct().count()
     if policy.new_chats_are_stopped(code, refusals=contacts):
         circuit_breaker.stop_new_chats(attempt.channel, code=code)

@@ -47,7 +47,7 @@ class Share:
 _NOTHING = Share(0, 0)
 
 
-def jumped(recent: Share, before: Share, *, alarmed: bool) -> bool:
+def is_anomalous(recent: Share, before: Share, *, alarmed: bool) -> bool:
     """Whether the alarm is to be on. Pure.
 
     It begins with at least LEAST fallbacks that are at least SHARE of the recent messages, MORE
@@ -64,7 +64,7 @@ def jumped(recent: Share, before: Share, *, alarmed: bool) -> bool:
     )
 
 
-def watch() -> None:
+def check_fallback_rates() -> None:
     """Raise and end the alarms of all channels: of all fallbacks together, and of each code.
 
     Codes are looked at one by one because a channel that is used to many fallbacks for one reason
@@ -83,7 +83,7 @@ def watch() -> None:
             was, share = code in known, latest.get(code, _NOTHING)
             if not was and _ALL in known:
                 continue
-            is_now = jumped(share, earlier.get(code, _NOTHING), alarmed=was)
+            is_now = is_anomalous(share, earlier.get(code, _NOTHING), alarmed=was)
             if is_now == was:
                 continue
             (known.add if is_now else known.discard)(code)

@@ -46,9 +46,9 @@ INTERNAL_ERROR = "internal_error"
 WORKER_LOST = "worker_lost"
 
 # What a message waits for whose turn has not come.
-TURN = "waiting_turn"
+WAITING_TURN = "waiting_turn"
 # What is waited for until a place that was given; with other limits there are other places.
-PLACES = ("waiting_throughput", "waiting_pace", "waiting_new_chat")
+THROTTLE_REASONS = ("waiting_throughput", "waiting_pace", "waiting_new_chat")
 
 # Reasons after which only a person sets the message going again.
 FINAL_REASONS = frozenset(
@@ -87,7 +87,7 @@ REASONS: dict[str, str | Promise] = {
     "waiting_fallback": _("The fallback is not available; waiting to try it again."),
     "waiting_throughput": _("Waiting for a free place in the number's limit per second."),
     "waiting_recipient": _("WhatsApp limits how much one customer gets; waiting for a free place."),
-    TURN: _("An earlier message to this customer waits; this one goes out after it."),
+    WAITING_TURN: _("An earlier message to this customer waits; this one goes out after it."),
     "waiting_new_chat": _("Waiting for a free place in the day's limit of new customers."),
     REPEAT: _(
         "Nothing confirmed the send. The server knows this message by its id, so the customer sees "
@@ -191,7 +191,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class GiveUp:
+class Fail:
     """Nothing more will be tried unless a person asks."""
 
     reason: str
@@ -209,7 +209,7 @@ class Done:
     """Some attempt was accepted."""
 
 
-Step = Attempt | Wait | GiveUp | Hold | Done
+Step = Attempt | Wait | Fail | Hold | Done
 
 
 def next_step(
@@ -230,7 +230,7 @@ def next_step(
     if any(attempt.outcome == Outcome.ACCEPTED for attempt in attempts):
         return Done()
     if not rules.active:
-        return GiveUp("inactive")
+        return Fail("inactive")
     tried = [attempt for attempt in attempts if attempt.round == message.round]
     by_fallback = [attempt for attempt in tried if attempt.route != rules.main_route]
     to_fallback = _Fallback(message, rules, now, limits, _forbidden(attempts, tried, rules))
@@ -274,7 +274,7 @@ def _by_main_route(
     if rules.main_open and (by_main or retries) and not asked:
         around = to_fallback("breaker_open")
         # Where nothing else can carry it, being refused once more is the truth about it.
-        if not isinstance(around, GiveUp):
+        if not isinstance(around, Fail):
             return around
     if not by_main:
         return step
@@ -327,16 +327,16 @@ class _Fallback:
 
     def __call__(self, reason: str) -> Step:
         if self.forbidden is not None:
-            return GiveUp(self.forbidden)
+            return Fail(self.forbidden)
         if self.rules.fallback is None:
-            return GiveUp("no_fallback")
+            return Fail("no_fallback")
         if self.too_late:
-            return GiveUp("too_old")
+            return Fail("too_old")
         if self.rules.fallback_open and reason != "asked":
-            return GiveUp("fallback_broken")
+            return Fail("fallback_broken")
         limits = self.limits
         if limits.new_chats_stopped:
-            return GiveUp("new_chats_stopped")
+            return Fail("new_chats_stopped")
         for free_at, waiting, in_vain in (
             (limits.new_chat, "waiting_new_chat", "new_chat_limit"),
             (limits.fallback, "waiting_pace", "fallback_full"),
@@ -345,12 +345,12 @@ class _Fallback:
                 continue
             # It would be too old by then.
             if free_at - self.message.round_started_at > self.rules.fallback_max_age:
-                return GiveUp(in_vain)
+                return Fail(in_vain)
             return Wait(free_at, waiting)
         return Attempt(self.rules.fallback, reason)
 
 
-def never_by_another_way(attempts: Sequence[AttemptFacts], rules: ChannelRules) -> bool:
+def fallback_prohibited(attempts: Sequence[AttemptFacts], rules: ChannelRules) -> bool:
     """Whether the main route ever refused this message in a way that not even a person goes around.
 
     The customer blocked or stopped us, or the law or WhatsApp's safety forbids it.
@@ -369,7 +369,7 @@ def _forbidden(
 
     A limit of this round (`tried`) does unless the channel opts in; a person may decide otherwise.
     """
-    if never_by_another_way(attempts, rules):
+    if fallback_prohibited(attempts, rules):
         return "never_fall_back"
     limited = any(
         error_codes.lookup(attempt.error_code).fallback == FallbackRule.OPT_IN
@@ -388,7 +388,7 @@ def _after_official(
     if first_in_doubt is not None and first_in_doubt.repeatable:
 
         def once_more() -> Step:
-            return GiveUp("too_old") if to_fallback.too_late else Attempt(rules.main_route, REPEAT)
+            return Fail("too_old") if to_fallback.too_late else Attempt(rules.main_route, REPEAT)
 
         return _repeat(tried, rules, once_more, "held", now=now)
     if last.outcome == Outcome.UNKNOWN:
@@ -404,7 +404,7 @@ def _after_official(
         return to_fallback("unconfirmed")
 
     if to_fallback.forbidden is not None:
-        return GiveUp(to_fallback.forbidden)
+        return Fail(to_fallback.forbidden)
     rule = error_codes.lookup(last.error_code).fallback
     if rule == FallbackRule.OPT_IN:
         # Such a limit lasts for hours: trying again would only ask for trouble.
@@ -414,11 +414,11 @@ def _after_official(
             return to_fallback("refused")
         # A late failure with a code that is worth another try, if the message still is.
         if to_fallback.too_late:
-            return GiveUp("too_old")
+            return Fail("too_old")
     limited = [a for a in tried if error_codes.lookup(a.error_code).fallback == FallbackRule.WAIT]
     if rule == FallbackRule.WAIT:
         if len(limited) >= PAIR_LIMIT_TRIES:
-            return GiveUp("pair_limit")
+            return Fail("pair_limit")
         seconds = 4 ** (len(limited) - 1)
         return _again_after(seconds, ended, rules.main_route, "waiting_recipient", now=now)
     others = len(tried) - len(limited)
@@ -449,7 +449,7 @@ def _repeat(
     if now < until:
         return Wait(until, "waiting_confirmation")
     step = once_more()
-    return Hold(held) if isinstance(step, GiveUp) else step
+    return Hold(held) if isinstance(step, Fail) else step
 
 
 def _after_fallback(
@@ -463,9 +463,9 @@ def _after_fallback(
     if any(attempt.outcome == Outcome.UNKNOWN for attempt in tried):
         return _repeat(tried, rules, partial(to_fallback, REPEAT), "fallback_unconfirmed", now=now)
     if last.outcome == Outcome.REJECTED:
-        return GiveUp("fallback_refused")
+        return Fail("fallback_refused")
     if len(tried) > len(FALLBACK_BACKOFF):
-        return GiveUp("fallback_unavailable")
+        return Fail("fallback_unavailable")
     limited = last.error_code in _RATE_LIMITED
     backoff = RATE_LIMITED_BACKOFF if limited else FALLBACK_BACKOFF
     until = (last.finished_at or now) + dt.timedelta(seconds=backoff[len(tried) - 1])

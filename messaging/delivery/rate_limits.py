@@ -220,7 +220,7 @@ def _first_contacts(session: _Session, *, since: dt.datetime) -> QuerySet[Delive
 
     What was certainly not sent has used up nothing.
     """
-    begun = to_strangers(session.fallbacks(since=since), session.owner, session.route).filter(
+    begun = to_new_contacts(session.fallbacks(since=since), session.owner, session.route).filter(
         outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN)
     )
     known_before = DeliveryAttempt.objects.filter(
@@ -251,7 +251,7 @@ def is_first_contact(message: Message, owner: Channel, route: str) -> bool:
     return not earlier.exclude(message=message).exists()
 
 
-def to_strangers(
+def to_new_contacts(
     attempts: QuerySet[DeliveryAttempt], owner: Channel, route: str
 ) -> QuerySet[DeliveryAttempt]:
     """Those of the attempts whose customer never wrote to the session's number."""

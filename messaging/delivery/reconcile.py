@@ -86,7 +86,7 @@ class _Words:
 
     @property
     def attempts(self) -> Q:
-        found = outcomes.with_words(self.type, self.text, self.filename)
+        found = outcomes.matching_content(self.type, self.text, self.filename)
         assert found is not None
         return found
 
@@ -96,7 +96,7 @@ def _words(message: Message) -> _Words | None:
     content = message.content if isinstance(message.content, dict) else {}
     text = message.text or content.get("caption") or ""
     name = content.get("filename") or (message.media.filename if message.media else "")
-    if outcomes.with_words(message.type, text, name) is None:
+    if outcomes.matching_content(message.type, text, name) is None:
         return None
     return _Words(message.type, text, name)
 
@@ -120,7 +120,7 @@ def _look_up(attempt: DeliveryAttempt, words: _Words | None) -> bool:
     if attempt.provider_message_id:
         # Named by the session's own event: it stands there by that name or not at all.
         if attempt.provider_message_id in found:
-            outcomes.tell_receipt(attempt, Receipt.SENT)
+            outcomes.record_receipt(attempt, Receipt.SENT)
         return True
     taken = set(
         DeliveryAttempt.objects.filter(
@@ -130,7 +130,7 @@ def _look_up(attempt: DeliveryAttempt, words: _Words | None) -> bool:
     free = [id_ for id_ in found if id_ not in taken]
     if len(free) > _others_without_id(attempt, words):
         log.info("look-up found an unknown send", message=str(message.pk))
-        outcomes.tell_receipt(attempt, Receipt.SENT, provider_message_id=free[0])
+        outcomes.record_receipt(attempt, Receipt.SENT, provider_message_id=free[0])
     return True
 
 
@@ -142,7 +142,7 @@ def _is_found_by_id(attempt: DeliveryAttempt) -> bool:
     receipts = _receipts_of(record, attempt.channel.instance_name)
     taken = bool(receipts & _TAKEN) and Receipt.FAILED not in receipts
     log.info("look-up by id found a send", message=str(attempt.message_id), taken=taken)
-    outcomes.tell_receipt(
+    outcomes.record_receipt(
         attempt,
         Receipt.SENT if taken else Receipt.NONE,
         provider_message_id=attempt.reserved_id,

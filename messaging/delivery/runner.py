@@ -106,13 +106,13 @@ def deliver(message_id: str, is_ours: Callable[[], bool] = _always) -> dt.dateti
             log.warning("message was taken over by another worker", message=message_id)
             return None
         if isinstance(step, policy.Wait):
-            _tell_those_behind(message_id, step.until)
+            _mark_queued_behind(message_id, step.until)
             return step.until
         if send is None:
             return None
-        result = _ask_provider(send, is_ours)
-        outcome = _persistently(partial(outcomes.finish, send.attempt, result))
-        _persistently(partial(channel_feedback.note, send.attempt, result))
+        result = _send(send, is_ours)
+        outcome = _retry_while_db_down(partial(outcomes.record_result, send.attempt, result))
+        _retry_while_db_down(partial(channel_feedback.note, send.attempt, result))
         if outcome == statuses.Outcome.ACCEPTED:
             return None
 
@@ -131,7 +131,7 @@ def _decide(
         )
         if not is_ours():
             raise _TakenOver
-        attempts = outcomes.of(message)
+        attempts = outcomes.attempts_for(message)
         outcomes.close_abandoned(attempts)
         now = timezone.now()
         step = _next_step(message, attempts, now)
@@ -140,11 +140,17 @@ def _decide(
             attempt = _start(message, step, now, before=attempts)
             send = _Send(attempt, _outbound(message, attempt))
             rate_limits.note_start(attempt)
-            outcomes.settle(message, [*attempts, attempt], next_attempt_at=None, decision="")
+            outcomes.refresh_message_status(
+                message, [*attempts, attempt], next_attempt_at=None, decision=""
+            )
         elif isinstance(step, policy.Wait):
-            outcomes.settle(message, attempts, next_attempt_at=step.until, decision=step.reason)
+            outcomes.refresh_message_status(
+                message, attempts, next_attempt_at=step.until, decision=step.reason
+            )
         elif not isinstance(step, policy.Done):
-            outcomes.settle(message, attempts, next_attempt_at=None, decision=step.reason)
+            outcomes.refresh_message_status(
+                message, attempts, next_attempt_at=None, decision=step.reason
+            )
             log.info("message is given up", message=message_id, reason=step.reason)
     return step, send
 
@@ -165,17 +171,19 @@ def _note_fault(message_id: str, error: Exception) -> dt.datetime | None:
             circuit_breaker.note_refused(channel, code=step.reason, detail=type(error).__name__)
         try:
             with transaction.atomic():
-                attempts = outcomes.of(message)
+                attempts = outcomes.attempts_for(message)
                 if until is None:
                     outcomes.close_abandoned(attempts)
-                outcomes.settle(message, attempts, next_attempt_at=until, decision=step.reason)
+                outcomes.refresh_message_status(
+                    message, attempts, next_attempt_at=until, decision=step.reason
+                )
         except Exception as again:
             if _is_database_away(again):
                 raise
             # The error is in what derives the status: only what is certain is written.
             _set_aside_plainly(message_id, until, step.reason)
     if until is not None:
-        _tell_those_behind(message_id, until)
+        _mark_queued_behind(message_id, until)
     return until
 
 
@@ -210,7 +218,7 @@ def _is_database_away(error: BaseException | None) -> bool:
     return False
 
 
-def _tell_those_behind(message_id: str, until: dt.datetime) -> None:
+def _mark_queued_behind(message_id: str, until: dt.datetime) -> None:
     """Have the later messages of a conversation say that they wait for this one.
 
     Under the conversation's lock, like the storing of a message: none is missed between the two.
@@ -221,24 +229,24 @@ def _tell_those_behind(message_id: str, until: dt.datetime) -> None:
             conversation=conversation,
             direction=Message.Direction.OUT,
             status=statuses.Status.QUEUED,
-            decision__in=("", policy.TURN),
+            decision__in=("", policy.WAITING_TURN),
         ).exclude(pk=message_id)
-        _say_of(behind, decision=policy.TURN, next_attempt_at=until)
+        _update_and_publish(behind, decision=policy.WAITING_TURN, next_attempt_at=until)
 
 
-def give_places_anew(channel_id: int) -> None:
+def reschedule_throttled(channel_id: int) -> None:
     """Reschedule throttled messages after a channel's limits changed."""
     waiting = Message.objects.filter(
         Q(conversation__channel=channel_id) | Q(conversation__channel__fallback_channel=channel_id),
         next_attempt_at__isnull=False,
-        decision__in=policy.PLACES,
+        decision__in=policy.THROTTLE_REASONS,
     )
     with transaction.atomic():
-        for message in _say_of(waiting, decision="", next_attempt_at=None):
+        for message in _update_and_publish(waiting, decision="", next_attempt_at=None):
             tasks.wake_conversation(message.conversation_id)
 
 
-def _say_of(chosen: QuerySet[Message], **decided: Any) -> list[Message]:
+def _update_and_publish(chosen: QuerySet[Message], **decided: Any) -> list[Message]:
     """Lock these messages, write the policy's fields into each and push them. In a transaction."""
     messages = list(chosen.select_for_update(of=("self",)).order_by("pk").only("conversation"))
     if messages:
@@ -311,12 +319,12 @@ def _start(
     return attempt
 
 
-def _ask_provider(send: _Send, is_ours: Callable[[], bool] = _always) -> Accepted | SendError:
+def _send(send: _Send, is_ours: Callable[[], bool] = _always) -> Accepted | SendError:
     attempt, message = send.attempt, send.attempt.message
     started = time.monotonic()
     result: Accepted | SendError
     try:
-        with files.place_to_send(send.outbound.file):
+        with files.limit_large_sends(send.outbound.file):
             if not _may_ask(attempt, is_ours):
                 raise failure(Transient, "taken_over")
             provider = registry.provider_for(message.conversation.channel, route=attempt.route)
@@ -345,7 +353,7 @@ def _may_ask(attempt: DeliveryAttempt, is_ours: Callable[[], bool]) -> bool:
     What was decided a moment ago needs no question. A clock that was set back counts as a pause.
     """
     fresh = dt.timedelta(0) <= timezone.now() - attempt.started_at <= FRESH
-    return fresh or _persistently(is_ours)
+    return fresh or _retry_while_db_down(is_ours)
 
 
 def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
@@ -361,7 +369,7 @@ def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
     )
 
 
-def _persistently(ask: Callable[[], T]) -> T:
+def _retry_while_db_down(ask: Callable[[], T]) -> T:
     """Write down what a send came to, waiting for the database where it is away.
 
     Giving up loses a provider's answer: the attempt then counts as unknown.

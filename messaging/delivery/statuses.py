@@ -11,7 +11,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from channels_app.providers.error_codes import strictness
+from channels_app.providers.error_codes import severity
 from channels_app.providers.events import CallStatus, Receipt
 
 
@@ -106,7 +106,7 @@ def merge_outcome(outcome: Outcome, receipt: Receipt) -> Outcome:
     return Outcome.REJECTED if receipt == Receipt.FAILED else outcome
 
 
-def late_reason_stands(
+def late_error_overrides(
     code: str, *, known: str, outcome: Outcome, receipt: Receipt = Receipt.NONE
 ) -> bool:
     """Return whether the reason of a late failure is told, rather than the one that is known.
@@ -115,7 +115,7 @@ def late_reason_stands(
     one counts that forbids more, whichever came first; the late one over any answer, but for a
     refusal at once that forbids more: the fallback must not go around it.
     """
-    late, before = strictness(code), strictness(known)
+    late, before = severity(code), severity(known)
     if receipt == Receipt.FAILED:
         return late > before
     return outcome != Outcome.REJECTED or late[0] >= before[0]

@@ -62,5 +62,5 @@ def forget_old() -> None:
     stored = inbound_media.stored_in(old_events) | pending_events.stored_files(old_pending)
     events = old_events._raw_delete(old_events.db)
     waited, _ = old_pending.delete()
-    files = media.forget_abandoned() + inbound_media.forget_unused(stored)
+    files = media.delete_orphans() + inbound_media.delete_unused(stored)
     log.info("old rows forgotten", events=events, pending=waited, files=files)

@@ -29,7 +29,7 @@ def apply(message: Message, event: Amendment, *, channel: Channel) -> None:
             change(message, revoked_at=_time(event.at))
     elif message.media is None:
         content = {"filename": event.filename}
-        found = files.expect(channel, message.type, content, stored=event.stored)
+        found = files.create_pending(channel, message.type, content, stored=event.stored)
         if found is not None:
             change(message, media=found)
 

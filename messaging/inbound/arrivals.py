@@ -129,7 +129,7 @@ def _evolution(arrival: Arrival) -> Raw:
     return Raw(
         arrival.source_key,
         key,
-        _without_file(payload, inbound_files.EVOLUTION, inbound_files.set_aside),
+        _without_file(payload, inbound_files.EVOLUTION, inbound_files.extract_evolution),
     )
 
 
@@ -139,7 +139,7 @@ def _wwebjs(arrival: Arrival) -> Raw:
     return Raw(
         arrival.source_key,
         f"wwebjs:{arrival.source_key}:{arrival.key_scope}{fact}",
-        _without_file(payload, inbound_files.WWEBJS, inbound_files.set_aside_wwebjs),
+        _without_file(payload, inbound_files.WWEBJS, inbound_files.extract_wwebjs),
     )
 
 

@@ -45,7 +45,7 @@ def receive_cloud(body: bytes, signature: str) -> Received:
     that is no JSON object: as a stub (`inbound.arrivals`).
     """
     try:
-        signer = _signer(body, signature)
+        signer = _channel_for_signature(body, signature)
         if signer is None:
             return Received.BAD_SIGNATURE
         journal.receive(InboundEvent.Source.CLOUD, [Arrival.from_body(str(signer), body)])
@@ -87,7 +87,7 @@ def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
         close_old_connections()
 
 
-def _signer(body: bytes, signature: str) -> int | None:
+def _channel_for_signature(body: bytes, signature: str) -> int | None:
     """Return the id of the first channel whose secret made this signature; all are compared.
 
     Channels of one app have one secret: the body is hashed once for each app.

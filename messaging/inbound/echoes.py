@@ -53,18 +53,20 @@ def settle(channel: Channel, event: MessageEvent) -> Echo:
     if own is not None:
         if not own.provider_message_id:
             # Known by the id that we chose: it is the message's own.
-            outcomes.tell_receipt(own, Receipt.NONE, provider_message_id=event.provider_message_id)
+            outcomes.record_receipt(
+                own, Receipt.NONE, provider_message_id=event.provider_message_id
+            )
         return Echo(own, own_event=_is_own(channel, own))
     web_id = web_message_id(event.provider_message_id) if official else event.provider_message_id
     found = _by_web_id(channel, event, web_id, official=official) if web_id else None
     found = found or _by_text(channel, event, official=official)
     if not official:
         if found is not None and found.route != Route.OFFICIAL:
-            outcomes.tell_receipt(found, Receipt.NONE, provider_message_id=web_id or "")
+            outcomes.record_receipt(found, Receipt.NONE, provider_message_id=web_id or "")
             return Echo(found, own_event=_is_own(channel, found))
         return Echo(found)
     if found is not None:
-        outcomes.tell_receipt(found, Receipt.SENT, provider_message_id=web_id or "")
+        outcomes.record_receipt(found, Receipt.SENT, provider_message_id=web_id or "")
     elif web_id and _unfinished(channel, event).exists():
         pending_events.store_receipt(
             channel_id=channel.pk, provider_message_id=web_id, receipt=Receipt.SENT, error=None
@@ -119,7 +121,7 @@ def _by_text(channel: Channel, event: MessageEvent, *, official: bool) -> Delive
     """
     unnamed = _around(channel, event).filter(provider_message_id="", message__type=event.type)
     name = event.content.get("filename")
-    words = outcomes.with_words(event.type, event.text, name if isinstance(name, str) else "")
+    words = outcomes.matching_content(event.type, event.text, name if isinstance(name, str) else "")
     if words is not None:
         unnamed = unnamed.filter(words)
     elif event.type in MEDIA_TYPES:

@@ -20,10 +20,10 @@ from channels_app.providers.events import (
     CallEvent,
     ContactEvent,
     EditEvent,
+    Event,
     Failure,
     MediaEvent,
     MessageEvent,
-    NeutralEvent,
     Receipt,
     ReceiptEvent,
     RevokeEvent,
@@ -53,7 +53,7 @@ HISTORY_AGE = dt.timedelta(minutes=2)
 # its history, None where that is not known; see instances.apps.
 HISTORY_ENDS: list[Callable[[Channel], dt.datetime | None]] = []
 
-READERS: dict[str, Callable[[Any], Iterable[NeutralEvent]]] = {
+READERS: dict[str, Callable[[Any], Iterable[Event]]] = {
     InboundEvent.Source.CLOUD: cloud_events.read,
     InboundEvent.Source.EVOLUTION: evolution_events.read,
     InboundEvent.Source.WWEBJS: wwebjs_events.read,
@@ -171,7 +171,7 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
         )
     if attempt is None:
         return
-    attempts.tell_receipt(
+    attempts.record_receipt(
         attempt,
         event.receipt,
         provider_message_id=event.provider_message_id,
@@ -248,7 +248,7 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         # A clock that runs ahead would keep the message at the end of the conversation.
         created_at=min(event.at, timezone.now()),
         reply_to=_quoted(conversation, event.reply_to),
-        media=files.expect(channel, event.type, event.content, stored=event.stored),
+        media=files.create_pending(channel, event.type, event.content, stored=event.stored),
     )
     if event.outgoing:
         # It reached WhatsApp from our own phone: there is nothing to deliver.
@@ -334,7 +334,7 @@ def _apply_contact(channel: Channel, event: ContactEvent) -> None:
 
 
 def _apply_session(channel: Channel, event: SessionEvent) -> None:
-    wwebjs_session.announce(channel, reason=event.reason)
+    wwebjs_session.handle_callback(channel, reason=event.reason)
 
 
 def _named(channel: Channel, provider_message_id: str) -> list[Message]:

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from channels_app.providers.base import SendError
-from channels_app.providers.error_codes import strictness
+from channels_app.providers.error_codes import severity
 from channels_app.providers.events import EditEvent, MediaEvent, Receipt, RevokeEvent
 from messaging.inbound.amendments import Amendment
 from messaging.models import PendingEvent
@@ -53,7 +53,7 @@ def store_receipt(
         provider_message_id,
         _Kind(receipt.value),
         reason,
-        replaces=lambda known: strictness(reason["code"]) > strictness(known["code"]),
+        replaces=lambda known: severity(reason["code"]) > severity(known["code"]),
     )
 
 

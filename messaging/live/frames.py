@@ -148,7 +148,7 @@ class AlarmsView(View):
 
     def _frame(self) -> Frame:
         """All of them: a page that missed one, or the end of one, is right after the next frame."""
-        return {"kind": "alarms", "alarms": list(map(self._alarm, incidents.alarming()))}
+        return {"kind": "alarms", "alarms": list(map(self._alarm, incidents.alertable()))}
 
     def _alarm(self, incident: Incident) -> dict[str, Any]:
         headline = incidents.headline(incident)
@@ -164,7 +164,7 @@ class AlarmsView(View):
         }
 
 
-class FiguresView(View):
+class StatsView(View):
     """Nothing but that something has changed: for pages that read their figures anew."""
 
     permissions = ("messaging.view_message",)
@@ -193,7 +193,7 @@ class FiguresView(View):
         return bool(changed.get("conversations") or changed.get("channels"))
 
 
-class TrailView(FiguresView):
+class AttemptHistoryView(StatsView):
     """That a message changed, of the conversation that the parameter names."""
 
     @property
@@ -301,8 +301,8 @@ class ChannelView(ChannelsView):
 # The query parameter that asks for each view; floors above add theirs.
 VIEWS: dict[str, type[View]] = {
     "alarms": AlarmsView,
-    "figures": FiguresView,
-    "trail": TrailView,
+    "figures": StatsView,
+    "trail": AttemptHistoryView,
     "inbox": InboxView,
     "conversation": ConversationView,
     "channel": ChannelView,

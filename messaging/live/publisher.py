@@ -49,7 +49,7 @@ def message_changed(message: Message) -> None:
     publish(INBOX, conversations=message.conversation_id)
 
 
-def call_noted(call: CallAttempt) -> None:
+def call_changed(call: CallAttempt) -> None:
     """Tell the conversation of a call; of one from a customer the list of conversations, too."""
     publish(conversation_group(call.conversation_id), calls=call.pk)
     if call.incoming:

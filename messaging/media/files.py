@@ -159,7 +159,7 @@ def of_content(type_: str, content: Any) -> Media | None:
     return media
 
 
-def keep(media: Media, *, type_: str) -> None:
+def lock_for_use(media: Media, *, type_: str) -> None:
     """Let nobody forget the file before the present transaction ends.
 
     Raises ValidationError keyed by the type where somebody just has.
@@ -188,7 +188,7 @@ def outbound_file(message: Message, *, channel: Channel) -> OutboundFile | None:
 
 
 @contextlib.contextmanager
-def place_to_send(file: OutboundFile | None) -> Iterator[None]:
+def limit_large_sends(file: OutboundFile | None) -> Iterator[None]:
     """Hold up all but a few sends of large files at a time; others pass."""
     if file is None or file.size < LARGE_BYTES:
         yield
@@ -222,7 +222,7 @@ def _remember(media_id: Any, channel_id: int, uploaded_as: str) -> None:
 # -- what is received ------------------------------------------------------------------------------
 
 
-def expect(
+def create_pending(
     channel: Channel, type_: str, content: Mapping[str, Any], *, stored: str
 ) -> Media | None:
     """Return the file that a received message speaks of, with a job that fetches it.
@@ -419,7 +419,7 @@ def _digest(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def forget_abandoned() -> int:
+def delete_orphans() -> int:
     """Delete files that belong to no message for a day. Returns how many."""
     before = timezone.now() - ABANDONED_AFTER
     found = 0

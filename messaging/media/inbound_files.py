@@ -20,7 +20,7 @@ EVOLUTION = ("data", "message", "base64")
 WWEBJS = ("data", "messageMedia", "data")
 
 
-def set_aside(payload: dict[str, Any]) -> dict[str, Any]:
+def extract_evolution(payload: dict[str, Any]) -> dict[str, Any]:
     """Return an Evolution event with its base64 media replaced by `{"stored", "size"}`.
 
     The file's name is made from its content, so an event that comes twice makes one file. Text that
@@ -30,7 +30,7 @@ def set_aside(payload: dict[str, Any]) -> dict[str, Any]:
     return _set_aside(payload, *EVOLUTION)
 
 
-def set_aside_wwebjs(payload: dict[str, Any]) -> dict[str, Any]:
+def extract_wwebjs(payload: dict[str, Any]) -> dict[str, Any]:
     """Do the same for a `media` callback of wwebjs-api (contracts/wwebjs-api.md §4)."""
     return _set_aside(payload, *WWEBJS)
 
@@ -43,7 +43,7 @@ def encoded(payload: Any, path: Iterable[str]) -> str:
     return found if isinstance(found, str) else ""
 
 
-def forget_unused(before: Iterable[str]) -> int:
+def delete_unused(before: Iterable[str]) -> int:
     """Delete those of the stored files that neither a message nor an event needs any more.
 
     Returns how many there were.

@@ -171,7 +171,7 @@ def receipt_label(receipt: str) -> str:
 @register.filter
 def code_title(code: str) -> str:
     """Return the title of a provider's error code, with its number, or of a word of ours."""
-    return session_words.in_words(code).removesuffix(".")
+    return session_words.render_reason(code).removesuffix(".")
 
 
 @register.filter

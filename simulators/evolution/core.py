@@ -19,10 +19,10 @@ from simulators.evolution.model import (
     BUSINESS,
     EVENTS,
     EVOLUTION,
-    Books,
     EvolutionSettings,
     Instance,
     InstanceSpec,
+    Ledger,
     QrCode,
     SentMessage,
     StoredMessage,
@@ -88,7 +88,7 @@ class EvolutionCore:
     ) -> None:
         self.settings = settings
         self._on_sent = on_sent
-        self.books = Books(settings.book_size)
+        self.books = Ledger(settings.book_size)
         self.instances: dict[str, Instance] = {}
         self.hub = EventHub(settings, self.books, spawn)
         self.known_numbers = set(settings.on_whatsapp_cache)

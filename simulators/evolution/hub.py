@@ -25,11 +25,11 @@ from yarl import URL
 
 from simulators.base import JsonObject
 from simulators.evolution.model import (
-    Books,
     Delivery,
     EmittedEvent,
     EvolutionSettings,
     Instance,
+    Ledger,
     dumps,
     false_iso,
     utc_now,
@@ -225,7 +225,7 @@ def _engine_error(status: int, code: int, message: str) -> web.Response:
 class EventHub:
     """Emits events of instances, and keeps the book of what became of each."""
 
-    def __init__(self, settings: EvolutionSettings, books: Books, spawn: Spawn) -> None:
+    def __init__(self, settings: EvolutionSettings, books: Ledger, spawn: Spawn) -> None:
         self._settings = settings
         self._books = books
         self._spawn = spawn

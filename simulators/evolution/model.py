@@ -621,7 +621,7 @@ class Fault:
         return dict(self.__dict__)
 
 
-class Books:
+class Ledger:
     """Everything the simulator remembers for inspection, bounded in length."""
 
     def __init__(self, size: int) -> None:

@@ -58,7 +58,7 @@ def test_the_path_is_filled_with_escaped_values(raw_server: Start) -> None:
 @pytest.mark.parametrize("value", ["", ".", ".."])
 def test_a_value_that_would_change_the_path_is_not_sent(raw_server: Start, value: str) -> None:
     server = raw_server(lambda conn, n: respond(conn))
-    with pytest.raises(http_client.NotSent, match="invalid_address"):
+    with pytest.raises(http_client.RequestNotSent, match="invalid_address"):
         get(server.url, "/s/{name}", params={"name": value})
     assert server.connections == 0
 
@@ -118,7 +118,7 @@ def test_a_kept_connection_closed_on_our_request_is_no_answer_and_is_not_sent_ag
 
     server = raw_server(script)
     get(server.url)
-    with pytest.raises(http_client.NoAnswer) as caught:
+    with pytest.raises(http_client.ResponseLost) as caught:
         http_client.request("POST", server.url, "/x", json={}, timeout=3)
     assert caught.value.reason == "connection_broken"
     assert (server.connections, len(server.requests)) == (1, 2)
@@ -157,7 +157,7 @@ def test_neither_netrc_nor_proxy_variables_nor_the_address_change_our_request(
 
 
 def not_sent(base: str, **options: Any) -> str:
-    with pytest.raises(http_client.NotSent) as caught:
+    with pytest.raises(http_client.RequestNotSent) as caught:
         get(base, **options)
     return caught.value.reason
 
@@ -182,7 +182,7 @@ def test_a_header_that_cannot_be_written_is_not_sent_and_not_told(
     raw_server: Start, value: str
 ) -> None:
     server = raw_server(lambda conn, n: respond(conn))
-    with pytest.raises(http_client.NotSent) as caught:
+    with pytest.raises(http_client.RequestNotSent) as caught:
         get(server.url, headers={"Authorization": f"Bearer {value}"})
     assert caught.value.reason == "invalid_address"
     assert value not in str(caught.value)
@@ -194,7 +194,7 @@ def test_a_network_that_cannot_be_reached_is_not_sent(monkeypatch: pytest.Monkey
         raise OSError(113, "No route to host")
 
     monkeypatch.setattr("urllib3.util.connection.create_connection", no_route)
-    with pytest.raises(http_client.NotSent) as caught:
+    with pytest.raises(http_client.RequestNotSent) as caught:
         get("http://127.0.0.1:9")
     assert (caught.value.reason, caught.value.detail) == ("unreachable", "No route to host")
 
@@ -292,7 +292,7 @@ def tls_port(certificate: Path) -> Iterator[int]:
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_sent(tls_port: int) -> None:
-    with pytest.raises(http_client.NotSent) as caught:
+    with pytest.raises(http_client.RequestNotSent) as caught:
         get(f"https://localhost:{tls_port}")
     assert caught.value.reason == "certificate_refused"
     assert "self-signed" in caught.value.detail
@@ -349,8 +349,8 @@ def test_each_end_of_a_handshake_has_words_of_its_own() -> None:
 # -- it may have arrived --------------------------------------------------------------------------
 
 
-def no_answer(base: str, **options: Any) -> http_client.NoAnswer:
-    with pytest.raises(http_client.NoAnswer) as caught:
+def no_answer(base: str, **options: Any) -> http_client.ResponseLost:
+    with pytest.raises(http_client.ResponseLost) as caught:
         http_client.request("POST", base, "/x", json={}, **{"timeout": 3, **options})
     return caught.value
 
@@ -394,7 +394,7 @@ def test_a_server_that_drips_does_not_hold_us_beyond_the_deadline(
 def test_a_server_that_does_not_read_does_not_hold_us_beyond_the_deadline() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     try:
-        with pytest.raises(http_client.NoAnswer) as caught:
+        with pytest.raises(http_client.ResponseLost) as caught:
             http_client.request(
                 "POST",
                 f"http://127.0.0.1:{listener.getsockname()[1]}",

@@ -17,7 +17,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from core.heartbeat_file import Sign
+from core.heartbeat_file import Heartbeat
 from tests.config.product import BASE_DIR, MANAGE, eventually
 
 KINDS = {"worker": "worker", "listener": "listen_evolution"}
@@ -89,7 +89,7 @@ def test_the_check_follows_the_very_process_through_freezing_thawing_and_death(
 
 
 def test_a_process_that_lives_does_not_hide_one_that_is_silent(signs: Path) -> None:
-    sign = Sign("worker")
+    sign = Heartbeat("worker")
     sign.give()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         [mine] = signs.iterdir()
@@ -113,7 +113,7 @@ def test_a_directory_that_cannot_be_written_stops_nothing_and_is_told_once(
 ) -> None:
     (tmp_path / "file").touch()
     settings.SIGNS_DIR = tmp_path / "file" / "signs"
-    sign = Sign("listener")
+    sign = Heartbeat("listener")
     sign.give()
     sign.give()
     sign.end()

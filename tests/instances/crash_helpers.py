@@ -50,7 +50,7 @@ def switch(session_id: int, to: str, moment: str, number: int) -> None:
     setattr(place, name, counted(getattr(place, name), number, after=after == "after"))
     session = WhatsAppSession.objects.select_related("channel").get(pk=session_id)
     if to == "first":
-        handover.configure_first(session_id)
+        handover.configure_default(session_id)
     elif to == "webhook":
         handover.enable_webhook(session, base64=True, source="api", user=None)
     else:

@@ -50,7 +50,7 @@ def probe(session: WhatsAppSession) -> tuple[str, str]:
 def another_phone(session: WhatsAppSession, evolution: Evolution) -> None:
     """Somebody links a stranger's phone on the server, and the probe after an event sees it."""
     evolution.control("relink", instance=NAME, number=STRANGER)
-    monitor.heard(session.channel)
+    monitor.request_poll(session.channel)
     assert probe(session) == ("error", "number_unconfirmed")
 
 
@@ -91,7 +91,7 @@ def test_a_stranger_s_phone_is_an_incident_and_sends_nothing_until_it_is_confirm
     assert found.recovered_at is not None
     # And back again is a change like any other.
     evolution.control("relink", instance=NAME, number=OWN)
-    monitor.heard(channel)
+    monitor.request_poll(channel)
     assert probe(ready)[1] == "number_unconfirmed"
 
 

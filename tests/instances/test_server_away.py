@@ -116,7 +116,7 @@ def test_a_look_at_the_receive_mode_without_an_answer_has_it_asked_too(
     long_ago()
     by_webhook.channel.refresh_from_db()
     with pytest.raises(handover.SwitchRefused):
-        handover.find(by_webhook)
+        handover.inspect_remote(by_webhook)
     assert fresh(by_webhook).state == "error"
 
 

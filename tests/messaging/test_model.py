@@ -42,7 +42,7 @@ class Try:
 
 def take(attempt: Try, told: Receipt, code: str, now: dt.datetime) -> None:
     """What `attempts._merge` does."""
-    stands = statuses.late_reason_stands(
+    stands = statuses.late_error_overrides(
         code, known=attempt.code, outcome=attempt.outcome, receipt=attempt.receipt
     )
     attempt.receipt = statuses.merge_receipt(attempt.receipt, told)
@@ -271,7 +271,7 @@ def test_whatever_the_order_and_repetition_the_end_is_the_same(
         attempt = Try(1, Route.OFFICIAL, "first")
         for event in order:
             if event is None:
-                if attempt.receipt != Receipt.FAILED or not statuses.late_reason_stands(
+                if attempt.receipt != Receipt.FAILED or not statuses.late_error_overrides(
                     attempt.code, known="131049", outcome=answer
                 ):
                     attempt.code = "" if answer == Outcome.ACCEPTED else "131049"

@@ -550,7 +550,7 @@ def test_a_worker_that_was_taken_for_dead_begins_nothing_any_more(
     assert wired.request_timeout_seconds < wait < wired.request_timeout_seconds + 11
 
     send.attempt.started_at -= runner.FRESH * 2
-    result = runner._ask_provider(send, lambda: first[0])
+    result = runner._send(send, lambda: first[0])
     assert getattr(result, "code", "") == "taken_over"
     assert (graph.sends(), wwebjs.sends()) == ([], [])
     assert runner.deliver(str(message.pk), lambda: first[0]) is None

@@ -545,7 +545,7 @@ def test_new_credentials_are_tried_by_one_job_that_finds_number_and_coexistence(
     )  # fmt: skip
     assert channel.throughput == 20
     with translation.override("en"):
-        said = reason_text.in_words(channel.health_detail)
+        said = reason_text.render_reason(channel.health_detail)
     assert said.endswith("The channel's phone number was filled in.")
     [asked] = graph.simulator.requests
     assert asked["method"] == "GET"

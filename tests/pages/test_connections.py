@@ -284,7 +284,7 @@ def test_the_dashboard_tells_the_drop_in_words_and_the_state(
 ) -> None:
     put(baileys, "disconnected", "unlinked_on_phone")
     baileys.record_health(ok=False, detail="x")
-    incidents.dropped(
+    incidents.open_or_update(
         baileys, route="baileys", reason="unlinked_on_phone", detail="", at=timezone.now()
     )
     page = parse(staff_client.get("/").content)

@@ -18,7 +18,7 @@ from channels_app.incidents import incidents
 from channels_app.models import Channel
 from channels_app.providers import error_codes
 from messaging.delivery import fallback_rate
-from messaging.delivery.fallback_rate import Share, jumped
+from messaging.delivery.fallback_rate import Share, is_anomalous
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import Conversation, DeliveryAttempt, Message
 from tests.messaging.support import accept, attempt_of
@@ -195,7 +195,7 @@ def test_the_table_of_errors_has_every_rule_in_the_page_and_in_the_docs(
 def test_when_the_share_of_fallbacks_has_jumped(
     recent: Share, before: Share, alarmed: bool, wanted: bool
 ) -> None:
-    assert jumped(recent, before, alarmed=alarmed) is wanted
+    assert is_anomalous(recent, before, alarmed=alarmed) is wanted
 
 
 OFFICIAL = [{"outcome": "accepted"}]
@@ -221,8 +221,8 @@ def test_a_jump_raises_one_alarm_that_ends_when_the_api_takes_messages_again(
 ) -> None:  # fmt: skip
     for _ in range(12):
         make_message(conversation, **by_fallback("131000"))
-    fallback_rate.watch()
-    fallback_rate.watch()
+    fallback_rate.check_fallback_rates()
+    fallback_rate.check_fallback_rates()
 
     [alarm] = incidents.current()
     assert (alarm.route, alarm.reason, alarm.detail) == ("fallbacks", "fallbacks_jumped", "12/12")
@@ -232,11 +232,11 @@ def test_a_jump_raises_one_alarm_that_ends_when_the_api_takes_messages_again(
     assert "12" in row.text
 
     DeliveryAttempt.objects.update(started_at=timezone.now() - dt.timedelta(hours=1))
-    fallback_rate.watch()
+    fallback_rate.check_fallback_rates()
     assert incidents.current().exists()  # a pause proves nothing
     for _ in range(10):
         make_message(conversation, attempts=OFFICIAL)
-    fallback_rate.watch()
+    fallback_rate.check_fallback_rates()
     assert not incidents.current().exists()
 
 
@@ -249,7 +249,7 @@ def test_what_fails_long_after_it_was_taken_counts_when_the_fallback_goes_out(
     for _ in range(12):
         late = make_message(conversation, minutes_ago=40, **by_fallback("131026"))
         late.attempts.filter(route="wwebjs").update(started_at=timezone.now())
-    fallback_rate.watch()
+    fallback_rate.check_fallback_rates()
     [alarm] = incidents.current()
     assert alarm.detail == "12/32"
 
@@ -262,11 +262,11 @@ def test_a_quiet_shop_hears_of_it_too(
         make_message(conversation, attempts=OFFICIAL, minutes_ago=60 * hours)
     for hours in range(9):
         make_message(conversation, minutes_ago=60 * hours, **by_fallback("131026"))
-    fallback_rate.watch()
+    fallback_rate.check_fallback_rates()
     assert not incidents.current().exists()
 
     make_message(conversation, **by_fallback("131026"))
-    fallback_rate.watch()
+    fallback_rate.check_fallback_rates()
     [alarm] = incidents.current()
     assert alarm.detail == "10/10"
 
@@ -281,15 +281,15 @@ def test_a_code_that_jumps_is_told_though_the_channel_is_used_to_many_fallbacks(
         make_message(conversation, **by_fallback("131026"))
     for _ in range(12):
         make_message(conversation, **by_fallback("131000"))
-    fallback_rate.watch()
-    fallback_rate.watch()
+    fallback_rate.check_fallback_rates()
+    fallback_rate.check_fallback_rates()
 
     [alarm] = incidents.current()
     assert (alarm.route, alarm.code, alarm.detail) == ("fallbacks", "131000", "131000, 12/24")
 
     for _ in range(60):
         make_message(conversation, **by_fallback("131026"))
-    fallback_rate.watch()
+    fallback_rate.check_fallback_rates()
     assert not incidents.current().exists()
 
 
@@ -299,14 +299,14 @@ def test_the_alarm_of_a_channel_that_is_switched_off_is_kept_in_mind_and_ends_al
 ) -> None:  # fmt: skip
     for _ in range(12):
         make_message(conversation, **by_fallback("131000"))
-    fallback_rate.watch()
+    fallback_rate.check_fallback_rates()
     with_fallback.update(active=False)
-    fallback_rate.watch()
+    fallback_rate.check_fallback_rates()
 
     [alarm] = incidents.current()
     assert alarm.drops == 1
     assert not parse(staff_client.get("/").content).all(data_alarm="fallbacks")
 
     DeliveryAttempt.objects.update(started_at=timezone.now() - dt.timedelta(days=2))
-    fallback_rate.watch()
+    fallback_rate.check_fallback_rates()
     assert not incidents.current().exists()

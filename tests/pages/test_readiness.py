@@ -101,7 +101,7 @@ def test_a_mended_key_ends_the_warning_and_another_fallback_speaks_of_its_own_br
         {"wwebjs_api_key": "mended"},
         {"fallback": "baileys", "fallback_channel": by_baileys.fallback_channel},
     ):
-        circuit_breaker.open_(attached, "wwebjs", code="wrong_key")
+        circuit_breaker.trip(attached, "wwebjs", code="wrong_key")
         assert "Would not work now" in warnings(staff_client)[1]
         channel = Channel.objects.get(pk=attached.pk)
         for name, value in changes.items():
@@ -211,7 +211,7 @@ def test_the_dashboard_needs_as_many_queries_for_ten_channels_as_for_two(
 
 
 def drop(channel: Channel) -> None:
-    incidents.dropped(
+    incidents.open_or_update(
         channel, route="wwebjs", reason="unlinked_on_phone", detail="", at=timezone.now()
     )
 
@@ -236,5 +236,5 @@ def test_every_page_with_the_frame_has_a_place_for_alarms_and_one_list_on_the_da
 def test_the_dashboard_reads_its_figures_anew_when_a_session_changes(
     staff: User, attached: Channel
 ) -> None:
-    page = frames.FiguresView(user=staff, language="en", value="1")
+    page = frames.StatsView(user=staff, language="en", value="1")
     assert frames.frames([page], {"channels": [attached.pk]}) == [{"kind": "refresh"}]

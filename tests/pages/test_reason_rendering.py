@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import translation
 
 from channels_app.connections.credentials import test_connection as run_test
-from channels_app.incidents.reason_text import in_words, kept
+from channels_app.incidents.reason_text import encode_reason, render_reason
 from channels_app.models import Channel
 from channels_app.providers.base import Rejected
 from channels_app.providers.error_codes import failure
@@ -101,7 +101,7 @@ def test_a_comparison_with_evolution_and_a_switch_that_was_undone(
     writer: None, read: Read, baileys: Channel
 ) -> None:
     with pytest.raises(handover.SwitchRefused):
-        handover.find(session_of(baileys))
+        handover.inspect_remote(session_of(baileys))
     with pytest.raises(handover.SwitchRefused):
         handover.enable_webhook(session_of(baileys), base64=True, source="api", user=None)
 
@@ -114,7 +114,7 @@ def test_a_comparison_with_evolution_and_a_switch_that_was_undone(
 
 def test_why_nobody_listens(writer: None, read: Read, baileys: Channel) -> None:
     WhatsAppSession.objects.update(websocket_enabled=True)
-    process.tell(session_of(baileys).pk, joined=False, note=socket_client.NOT_OPEN)
+    process.record_join_state(session_of(baileys).pk, joined=False, note=socket_client.NOT_OPEN)
 
     assert "Nobody listens: Evolution has not opened" in read("/instances/", "en")
     assert "Ninguém está escutando: A Evolution ainda não abriu" in read("/instances/", "pt-br")
@@ -124,11 +124,11 @@ def test_why_nobody_listens(writer: None, read: Read, baileys: Channel) -> None:
     ("stored", "words"),
     [
         ("", ""),
-        (kept("wrong_key", "Unauthorized"), "The provider refused the key: Unauthorized"),
-        (kept("190", "Bad\n token"), "The access token has expired (190): Bad token"),
-        (kept("131999", "New"), "Unknown error 131999: New"),
-        (kept("http_503"), "The provider answered with HTTP status 503"),
-        (kept("ready_as", "+55 11 · Demo"), "Ready to send as +55 11 · Demo"),
+        (encode_reason("wrong_key", "Unauthorized"), "The provider refused the key: Unauthorized"),
+        (encode_reason("190", "Bad\n token"), "The access token has expired (190): Bad token"),
+        (encode_reason("131999", "New"), "Unknown error 131999: New"),
+        (encode_reason("http_503"), "The provider answered with HTTP status 503"),
+        (encode_reason("ready_as", "+55 11 · Demo"), "Ready to send as +55 11 · Demo"),
         ("fallback_wwebjs|wrong_key", "Fallback: wwebjs-api: The provider refused the key"),
         ("wrong_key\nready", "The provider refused the key · Ready to send."),
         # By earlier versions.
@@ -138,8 +138,8 @@ def test_why_nobody_listens(writer: None, read: Read, baileys: Channel) -> None:
 )  # fmt: skip
 def test_what_is_stored_is_read_as_sentences(stored: str, words: str) -> None:
     with translation.override("en"):
-        assert in_words(stored) == words
+        assert render_reason(stored) == words
 
 
 def test_the_server_s_own_words_leave_room_for_a_second_reason() -> None:
-    assert len(kept("number_on_cloud_only", "x" * 1000)) < 260
+    assert len(encode_reason("number_on_cloud_only", "x" * 1000)) < 260

@@ -120,7 +120,9 @@ def test_a_session_that_waits_for_a_code_names_its_first_sign_as_such(
         wwebjs_state="qr", wwebjs_state_code="unlinked_scan_qr", wwebjs_last_drop_at=now,
         wwebjs_last_drop_reason="connection_refused",
     )  # fmt: skip
-    incidents.dropped(attached, route="wwebjs", reason="connection_refused", detail="", at=now)
+    incidents.open_or_update(
+        attached, route="wwebjs", reason="connection_refused", detail="", at=now
+    )
     incidents.observed(attached, route="wwebjs", reason="unlinked_scan_qr", detail="", at=now)
     [card] = parse(staff_client.get("/channels/").content).all("article")
     assert "The phone was unlinked: read the QR code." in card.text

@@ -89,11 +89,11 @@ class CloudProvider:
             answer = self._request(
                 "POST", "/{version}/{phone_number_id}/messages", json=body, timeout=self._timeout
             )
-        except http_client.NotSent as error:
+        except http_client.RequestNotSent as error:
             if error.reason == "invalid_address":
                 raise failure(Rejected, error.reason, error.detail) from None
             raise failure(Transient, error.reason, error.detail) from None
-        except http_client.NoAnswer as error:
+        except http_client.ResponseLost as error:
             raise failure(Unknown, error.reason, error.detail) from None
         return read_answer(answer, secrets=(self._token,))
 

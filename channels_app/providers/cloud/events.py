@@ -11,12 +11,12 @@ from typing import Any
 
 from channels_app.providers import error_codes
 from channels_app.providers.events import (
+    Event,
     Failure,
     MessageEvent,
-    NeutralEvent,
     Receipt,
     ReceiptEvent,
-    UnreadableEvent,
+    UnsupportedEvent,
 )
 
 _RECEIPTS = {
@@ -30,7 +30,7 @@ _DIGITS = re.compile(r"[0-9]{4,19}")
 _WAMID_KEY = re.compile(rb"\x15.\x00[\x11\x12]\x18(.)", re.DOTALL)
 
 
-def read(payload: Any) -> Iterator[NeutralEvent]:
+def read(payload: Any) -> Iterator[Event]:
     """Yield every update of a POST: all entries, all changes, all statuses and messages.
 
     What cannot be read is yielded as UnreadableEvent; nothing is raised for any JSON.
@@ -42,7 +42,7 @@ def read(payload: Any) -> Iterator[NeutralEvent]:
                 yield from _read_change(str(change.get("field", "")), value)
 
 
-def _read_change(field: str, value: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _read_change(field: str, value: Mapping[str, Any]) -> Iterator[Event]:
     key = _channel_key(value)
     if field == "messages":
         names = {
@@ -59,14 +59,14 @@ def _read_change(field: str, value: Mapping[str, Any]) -> Iterator[NeutralEvent]
         for message in _dicts(value, "message_echoes"):
             yield _message(key, message, address="to", names={}, outgoing=True)
     else:
-        yield UnreadableEvent(key, f"field:{field}")
+        yield UnsupportedEvent(key, f"field:{field}")
 
 
-def _status(key: str, status: Mapping[str, Any]) -> NeutralEvent:
+def _status(key: str, status: Mapping[str, Any]) -> Event:
     receipt = _RECEIPTS.get(str(status.get("status")))
     wamid = _id(status.get("id"))
     if receipt is None or wamid is None:
-        return UnreadableEvent(key, f"status:{status.get('status')}"[:100])
+        return UnsupportedEvent(key, f"status:{status.get('status')}"[:100])
     return ReceiptEvent(
         channel_key=key,
         provider_message_id=wamid,
@@ -81,7 +81,7 @@ def _strictest(failures: Sequence[Failure]) -> Failure | None:
 
     One of them alone is stored, and the fallback must not go around any.
     """
-    return max(failures, key=lambda failure: error_codes.strictness(failure.code), default=None)
+    return max(failures, key=lambda failure: error_codes.severity(failure.code), default=None)
 
 
 def _failure(error: Mapping[str, Any]) -> Failure:
@@ -99,13 +99,13 @@ def _message(
     address: str,
     names: Mapping[str, str],
     outgoing: bool = False,
-) -> NeutralEvent:
+) -> Event:
     wamid, number = _id(message.get("id")), _number(message.get(address))
     user_id = _id(message.get(f"{address}_user_id"), longest=128) or ""
     at = _time(message.get("timestamp"))
     type_ = str(message.get("type") or "unknown")[:20]
     if wamid is None or at is None or not (number or user_id):
-        return UnreadableEvent(key, f"message:{type_}")
+        return UnsupportedEvent(key, f"message:{type_}")
     content = message.get(type_)
     if type_ == "contacts":
         content = {"contacts": _dicts(message, type_)}

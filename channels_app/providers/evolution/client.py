@@ -74,10 +74,10 @@ class EvolutionProvider:
             body = request_body(message)
         try:
             answer = self._request("POST", path, json=body, timeout=timeout)
-        except http_client.NotSent as error:
+        except http_client.RequestNotSent as error:
             kind = Rejected if error.reason == "invalid_address" else Transient
             raise failure(kind, error.reason, error.detail) from None
-        except http_client.NoAnswer as error:
+        except http_client.ResponseLost as error:
             raise failure(Unknown, error.reason, error.detail) from None
         accepted = files.with_size(partial(read_answer, answer, secrets=(self._key,)), size)
         if not body.get("messageId"):

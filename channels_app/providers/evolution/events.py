@@ -20,14 +20,14 @@ from channels_app.providers.events import (
     ConnectionEvent,
     ContactEvent,
     EditEvent,
+    Event,
     Failure,
     MessageEvent,
-    NeutralEvent,
     QrEvent,
     Receipt,
     ReceiptEvent,
     RevokeEvent,
-    UnreadableEvent,
+    UnsupportedEvent,
 )
 from channels_app.providers.link_codes import read_code
 from channels_app.providers.redaction import UNFINISHED, digest_of
@@ -120,18 +120,18 @@ _NOT_PERSONS = {
 _EDIT, _REVOKE = ("MESSAGE_EDIT", 14), ("REVOKE", 0)
 
 
-def read(payload: Any) -> Iterator[NeutralEvent]:
+def read(payload: Any) -> Iterator[Event]:
     """Yield what one event says, as delivered by webhook or by socket.
 
     What cannot be read is yielded as UnreadableEvent; nothing is raised for any JSON.
     """
     if not isinstance(payload, Mapping):
-        yield UnreadableEvent("", "event:")
+        yield UnsupportedEvent("", "event:")
         return
     channel, name = _text(payload, "instance"), _text(payload, "event")
     reader = _READERS.get(name)
     if reader is None:
-        yield UnreadableEvent(channel, f"event:{name[:60]}")
+        yield UnsupportedEvent(channel, f"event:{name[:60]}")
         return
     data = payload.get("data")
     for item in data if isinstance(data, list) else [data]:
@@ -250,11 +250,11 @@ class _Said:
     content: dict[str, Any] = field(default_factory=dict)
 
 
-def _upsert(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _upsert(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     yield _message(channel, data, outgoing=_dict(data, "key").get("fromMe") is True)
 
 
-def _history(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _history(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     """Read a message of the history that a link brings, with its ticks where it is our own (§10.4).
 
     WhatsApp sends the history when a phone is linked, and when it is asked for; messages that came
@@ -268,15 +268,15 @@ def _history(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
         yield ReceiptEvent(channel, event.provider_message_id, receipt)
 
 
-def _sent(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _sent(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     yield _message(channel, data, outgoing=True)
 
 
-def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> NeutralEvent:
+def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
     key = _dict(data, "key")
     id_, who, at = _text(key, "id"), _who(key), _time(data.get("messageTimestamp"))
     if who.other:
-        return UnreadableEvent(channel, who.other)
+        return UnsupportedEvent(channel, who.other)
     message = _unwrap(_dict(data, "message"))
     if "protocolMessage" in message:
         return _protocol(channel, _dict(message, "protocolMessage"))
@@ -284,7 +284,7 @@ def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Neutra
     said = _said(message, name, key)
     # `date_time` cannot stand in for a missing time: it is local with a false Z (§1).
     if not id_ or at is None or said is None or not (who.phone_number or who.user_id):
-        return UnreadableEvent(channel, f"message:{name[:60]}")
+        return UnsupportedEvent(channel, f"message:{name[:60]}")
     return MessageEvent(
         channel_key=channel,
         provider_message_id=id_,
@@ -466,13 +466,13 @@ def _quoted(data: Mapping[str, Any], message: Mapping[str, Any], body: Mapping[s
 # -- What became of messages ---------------------------------------------------------------------
 
 
-def _update(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _update(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     who, status = _who(data), _text(data, "status")
     id_ = _text(data, "keyId") or _text(_dict(data, "key"), "id")
     receipt = _RECEIPTS.get(status)
     edited = _dict(data, "message").get("editedMessage")
     if who.other:
-        yield UnreadableEvent(channel, who.other)
+        yield UnsupportedEvent(channel, who.other)
     elif id_ and edited:
         # Its status is made up: 2.3.7 says SERVER_ACK of an update that has none.
         yield _edit(channel, id_, _dict(data, "message"), at=None)
@@ -486,30 +486,28 @@ def _update(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
             failure=Failure("error", "WhatsApp refused the message", status) if failed else None,
         )
     else:
-        yield UnreadableEvent(channel, f"status:{status[:60]}")
+        yield UnsupportedEvent(channel, f"status:{status[:60]}")
 
 
-def _edited(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _edited(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     yield _protocol(channel, data)
 
 
-def _protocol(channel: str, data: Mapping[str, Any]) -> NeutralEvent:
+def _protocol(channel: str, data: Mapping[str, Any]) -> Event:
     """Read a protocol message: an edit, a deletion for everyone, or one of WhatsApp's own."""
     key = _dict(data, "key")
     who, id_, type_ = _who(key), _text(key, "id"), data.get("type")
     at = _time(data.get("timestampMs"), per_second=1000)
     if who.other:
-        return UnreadableEvent(channel, who.other)
+        return UnsupportedEvent(channel, who.other)
     if id_ and type_ in _EDIT:
         return _edit(channel, id_, _dict(data, "editedMessage"), at=at)
     if id_ and type_ in _REVOKE and type_ is not False:
         return RevokeEvent(channel, id_, at)
-    return UnreadableEvent(channel, f"protocol:{str(type_)[:60]}")
+    return UnsupportedEvent(channel, f"protocol:{str(type_)[:60]}")
 
 
-def _edit(
-    channel: str, id_: str, message: Mapping[str, Any], *, at: dt.datetime | None
-) -> NeutralEvent:
+def _edit(channel: str, id_: str, message: Mapping[str, Any], *, at: dt.datetime | None) -> Event:
     message = _unwrap(message)
     inner = _dict(message, "protocolMessage")
     if inner:
@@ -518,29 +516,29 @@ def _edit(
     name = _name_of(message, "")
     said = _said(message, name, {})
     if said is None or said.type == "unknown":
-        return UnreadableEvent(channel, f"edit:{name[:60]}")
+        return UnsupportedEvent(channel, f"edit:{name[:60]}")
     return EditEvent(channel, id_, said.text, at)
 
 
-def _deleted(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _deleted(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     """Read a key, told by WhatsApp, or a whole row, told by the API: there `id` is the row's."""
     key = _dict(data, "key") or data
     who, id_ = _who(key), _text(key, "id")
     if who.other:
-        yield UnreadableEvent(channel, who.other)
+        yield UnsupportedEvent(channel, who.other)
     elif id_:
         yield RevokeEvent(channel, id_)
     else:
-        yield UnreadableEvent(channel, "event:messages.delete")
+        yield UnsupportedEvent(channel, "event:messages.delete")
 
 
 # -- The session and its people ------------------------------------------------------------------
 
 
-def _connection(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _connection(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     state = _text(data, "state")
     if state not in _STATES:
-        yield UnreadableEvent(channel, f"connection:{state[:60]}")
+        yield UnsupportedEvent(channel, f"connection:{state[:60]}")
         return
     yield ConnectionEvent(
         channel_key=channel,
@@ -551,22 +549,22 @@ def _connection(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]
     )
 
 
-def _status(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _status(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     if _text(data, "status") == "closed":
         yield ConnectionEvent(channel, "close", _code(data.get("disconnectionReasonCode")))
     else:
-        yield UnreadableEvent(channel, "event:status.instance")
+        yield UnsupportedEvent(channel, "event:status.instance")
 
 
-def _logged_out(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _logged_out(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     yield ConnectionEvent(channel, "close", "logout")
 
 
-def _removed(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _removed(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     yield ConnectionEvent(channel, "close", "removed")
 
 
-def _qr(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _qr(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     qr = _dict(data, "qrcode")
     code = _text(qr, "code")
     if code == UNFINISHED or (code and not read_code(code)):
@@ -577,25 +575,25 @@ def _qr(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
         # The limit is reached (§3).
         yield QrEvent(channel, "")
     else:
-        yield UnreadableEvent(channel, "event:qrcode.updated")
+        yield UnsupportedEvent(channel, "event:qrcode.updated")
 
 
-def _contact(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _contact(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     who = _who(data)
     name = _person_name(data.get("pushName"), who) or _person_name(data.get("name"), who)
     if who.phone_number and name:
         yield ContactEvent(channel, who.phone_number, name)
 
 
-def _call(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
+def _call(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     call_id, status = _text(data, "id"), _text(data, "status")
     caller, chat = _address(_text(data, "from")), _address(_text(data, "chatId"))
     number = caller.phone_number or chat.phone_number
     if data.get("isGroup") is True or chat.other == "group":
-        yield UnreadableEvent(channel, "group")
+        yield UnsupportedEvent(channel, "group")
     elif not call_id or not status:
         # The raw node of the socket (§2) is one of these.
-        yield UnreadableEvent(channel, f"call:{_text(data, 'event')[:60]}")
+        yield UnsupportedEvent(channel, f"call:{_text(data, 'event')[:60]}")
     else:
         yield CallEvent(
             channel_key=channel,
@@ -609,7 +607,7 @@ def _call(channel: str, data: Mapping[str, Any]) -> Iterator[NeutralEvent]:
         )
 
 
-_READERS: dict[str, Callable[[str, Mapping[str, Any]], Iterator[NeutralEvent]]] = {
+_READERS: dict[str, Callable[[str, Mapping[str, Any]], Iterator[Event]]] = {
     "messages.upsert": _upsert,
     "send.message": _sent,
     "messages.set": _history,

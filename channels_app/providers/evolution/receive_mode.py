@@ -41,12 +41,12 @@ class EvolutionFailed(Exception):
         self.status = status
 
     def __str__(self) -> str:
-        return reason_text.sentence(self.reason, self._told())
+        return reason_text.describe(self.reason, self._told())
 
     @property
     def kept(self) -> str:
         """The reason as it is stored, for readers of any language."""
-        return reason_text.kept(self.reason, self._told())
+        return reason_text.encode_reason(self.reason, self._told())
 
     def _told(self) -> str:
         """What the server said, with the status where our word says little."""
@@ -222,9 +222,9 @@ class EvolutionInstance:
                 timeout=timeout or self._timeout,
                 max_bytes=most_bytes,
             )
-        except http_client.NotSent as error:
+        except http_client.RequestNotSent as error:
             raise EvolutionFailed("unreachable", reason=error.reason) from None
-        except http_client.NoAnswer as error:
+        except http_client.ResponseLost as error:
             raise EvolutionFailed("no_answer", reason=error.reason) from None
         if answer.truncated:
             raise EvolutionFailed("too_large")

@@ -181,7 +181,7 @@ class WwebjsProvider:
             body = with_quote(payload, quote, chat_id=chat_id, lid=lid)
             return files.with_size(partial(self._send_to, chat_id, body, timeout), size)
 
-        known = number_cache.recall(self._channel, digits)
+        known = number_cache.lookup(self._channel, digits)
         if known is not None:
             try:
                 accepted = send_to(known)
@@ -209,9 +209,9 @@ class WwebjsProvider:
                 json=body,
                 timeout=timeout,
             )
-        except http_client.NotSent as error:
+        except http_client.RequestNotSent as error:
             raise _not_sent(error) from None
-        except http_client.NoAnswer as error:
+        except http_client.ResponseLost as error:
             raise failure(Unknown, error.reason, error.detail) from None
         return read_answer(answer, chat_id, secrets=(self._key,))
 
@@ -230,9 +230,9 @@ class WwebjsProvider:
                     json={"number": number},
                     timeout=seconds,
                 )
-            except http_client.NotSent as error:
+            except http_client.RequestNotSent as error:
                 raise _not_sent(error) from None
-            except http_client.NoAnswer as error:
+            except http_client.ResponseLost as error:
                 raise failure(Transient, "lookup_failed", error.detail or error.reason) from None
             chat_id = read_number_id(answer, secrets=(self._key,))
             if chat_id is not None:
@@ -558,7 +558,7 @@ def _read_refusal(
     return error(Unknown, "unreadable_answer")
 
 
-def _not_sent(error: http_client.NotSent) -> SendError:
+def _not_sent(error: http_client.RequestNotSent) -> SendError:
     kind = Rejected if error.reason == "invalid_address" else Transient
     return failure(kind, error.reason, error.detail)
 
@@ -566,7 +566,7 @@ def _not_sent(error: http_client.NotSent) -> SendError:
 def _waiting_report(status: Mapping[str, Any], *, secrets: tuple[str, ...]) -> ConnectionReport:
     message = http_client.safe_text(status.get("message"), secrets=secrets)
     socket = http_client.safe_text(status.get("state"), limit=40)
-    seen = states.derive(states.Told(socket=socket, message=message))
+    seen = states.derive(states.Observation(socket=socket, message=message))
     if seen.state == states.State.ERROR:
         return _report(seen.state.value, seen.code, error=message)
     return _report(seen.state.value, seen.code)

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from channels_app.providers.events import (
+    Event,
     Failure,
     MediaEvent,
     MessageEvent,
-    NeutralEvent,
     Receipt,
     ReceiptEvent,
     SessionEvent,
-    UnreadableEvent,
+    UnsupportedEvent,
 )
 from channels_app.providers.wwebjs.client import short_id
 
@@ -52,7 +52,7 @@ _SESSION_EVENTS = {
 _DIGITS = re.compile(r"[0-9]{4,19}")
 
 
-def read(payload: Any) -> Iterator[NeutralEvent]:
+def read(payload: Any) -> Iterator[Event]:
     """Yield what a callback says. What cannot be read is yielded as UnreadableEvent.
 
     Nothing is raised for any JSON.
@@ -73,7 +73,7 @@ def read(payload: Any) -> Iterator[NeutralEvent]:
     elif kind == "message_create" and message.get("fromMe") is True:
         yield _message(key, message, kind, address="to", outgoing=True)
     else:
-        yield UnreadableEvent(key, f"callback:{kind}")
+        yield UnsupportedEvent(key, f"callback:{kind}")
 
 
 def session_of(payload: Any) -> str:
@@ -100,12 +100,12 @@ def dedupe_key(payload: Any, *, arrival: str) -> str:
     return f"{kind}:{arrival}"
 
 
-def _receipt(key: str, message: Mapping[str, Any], ack: Any) -> NeutralEvent:
+def _receipt(key: str, message: Mapping[str, Any], ack: Any) -> Event:
     message_id = short_id(message.get("id"))
     known = isinstance(ack, int) and not isinstance(ack, bool)
     receipt = _RECEIPTS.get(ack) if known else None
     if receipt is None or message_id is None or message.get("fromMe") is False:
-        return UnreadableEvent(key, f"callback:message_ack:{str(ack)[:10]}")
+        return UnsupportedEvent(key, f"callback:message_ack:{str(ack)[:10]}")
     address = _address(message.get("to"))
     number, _user_id = _person(address)
     return ReceiptEvent(
@@ -121,13 +121,13 @@ def _receipt(key: str, message: Mapping[str, Any], ack: Any) -> NeutralEvent:
 
 def _message(
     key: str, message: Mapping[str, Any], kind: str, *, address: str, outgoing: bool = False
-) -> NeutralEvent:
+) -> Event:
     type_ = str(message.get("type") or "unknown")[:20]
     message_id, at = short_id(message.get("id")), _time(message.get("timestamp"))
     number, user_id = _person(_address(message.get(address)))
     known = _TYPES.get(type_)
     if message_id is None or at is None or known is None or not (number or user_id):
-        return UnreadableEvent(key, f"callback:{kind}:{type_}")
+        return UnsupportedEvent(key, f"callback:{kind}:{type_}")
     inner = _mapping(message.get("_data"))
     name = inner.get("notifyName")
     quoted = inner.get("quotedStanzaID")
@@ -147,12 +147,12 @@ def _message(
     )
 
 
-def _media(key: str, message: Mapping[str, Any], file: Mapping[str, Any]) -> NeutralEvent:
+def _media(key: str, message: Mapping[str, Any], file: Mapping[str, Any]) -> Event:
     message_id = short_id(message.get("id"))
     # The receiver has put the file aside (`inbound.media`).
     stored, name = _mapping(file.get("data")).get("stored"), file.get("filename")
     if message_id is None or not isinstance(stored, str):
-        return UnreadableEvent(key, "callback:media")
+        return UnsupportedEvent(key, "callback:media")
     return MediaEvent(key, message_id, stored, name if isinstance(name, str) else "")
 
 

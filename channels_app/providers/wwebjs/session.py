@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from channels_app.connections.states import Told
+from channels_app.connections.states import Observation
 from channels_app.models import Channel
 from channels_app.providers.link_codes import read_code
 from core import http_client
@@ -28,7 +28,7 @@ END_SECONDS = 15.0
 PAIRING_SECONDS = 15.0
 
 
-class SessionTrouble(Exception):
+class SessionError(Exception):
     """The server did not do what was asked. `code` is a word of `cloud_errors`."""
 
     def __init__(self, code: str, detail: str = "") -> None:
@@ -37,7 +37,7 @@ class SessionTrouble(Exception):
         self.detail = detail
 
 
-class Begun(enum.Enum):
+class StartOutcome(enum.Enum):
     """How a start ended. FAILED leaves a browser behind that nothing can reach (§2)."""
 
     UP = "up"
@@ -51,8 +51,8 @@ class Begun(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
-    end: Begun
+class StartResult:
+    end: StartOutcome
     detail: str = ""
 
 
@@ -64,16 +64,16 @@ class WwebjsSessions:
         self._key = channel.wwebjs_api_key
         self._session = channel.wwebjs_session_id
 
-    def ask(self) -> Told:
+    def ask(self) -> Observation:
         """Ask for the state, and with it for the number or the QR code. Never raises."""
         deadline = time.monotonic() + ASK_SECONDS
         try:
             told = read_status(self._get("/session/status/{session}", STATUS_SECONDS), self._key)
-        except SessionTrouble as trouble:
+        except SessionError as trouble:
             if trouble.code == "timeout" and self._lives(deadline):
                 # The server is well; the page behind the session does not answer (§2: 181 s).
-                return Told(message="timed out")
-            return Told(trouble=trouble.code, detail=trouble.detail)
+                return Observation(message="timed out")
+            return Observation(trouble=trouble.code, detail=trouble.detail)
         try:
             if told.connected:
                 answer = self._get("/client/getClassInfo/{session}", _left(deadline))
@@ -82,22 +82,22 @@ class WwebjsSessions:
                 return replace(
                     told, qr=read_qr(self._get("/session/qr/{session}", _left(deadline)))
                 )
-        except SessionTrouble as trouble:
+        except SessionError as trouble:
             if told.connected:
-                return Told(message=trouble.detail or "timed out")
+                return Observation(message=trouble.detail or "timed out")
         return told
 
-    def start(self) -> Beginning:
+    def start(self) -> StartResult:
         """Start the session; returns when it is up. Raises SessionTrouble where nothing began."""
         try:
             answer = self._get("/session/start/{session}", START_SECONDS)
-            return read_beginning(answer, self._key)
-        except SessionTrouble as trouble:
+            return read_start(answer, self._key)
+        except SessionError as trouble:
             if trouble.code in ("timeout", "connection_broken"):
-                return Beginning(Begun.NO_ANSWER, trouble.detail)
+                return StartResult(StartOutcome.NO_ANSWER, trouble.detail)
             raise
 
-    def reopen(self) -> Beginning:
+    def reopen(self) -> StartResult:
         """Close the session's browser and open another; the login stays. See `start`.
 
         Not by /session/restart: that blocks for minutes while the page is crashed or frozen, and
@@ -105,7 +105,7 @@ class WwebjsSessions:
         """
         try:
             self.stop()
-        except SessionTrouble as trouble:
+        except SessionError as trouble:
             # The browser may be closed all the same; the start shows whether it is.
             if trouble.code not in ("timeout", "connection_broken"):
                 raise
@@ -136,7 +136,7 @@ class WwebjsSessions:
     def _lives(self, deadline: float) -> bool:
         try:
             answer = self._get("/session/getSessions", _left(deadline))
-        except SessionTrouble:
+        except SessionError:
             return False
         return answer.status == 200 and answer.json_object() is not None
 
@@ -156,31 +156,31 @@ class WwebjsSessions:
                 **options,
             )
         except http_client.RequestFailed as error:
-            raise SessionTrouble(error.reason, error.detail) from None
+            raise SessionError(error.reason, error.detail) from None
 
 
-def read_status(answer: http_client.Answer, key: str = "") -> Told:
+def read_status(answer: http_client.Answer, key: str = "") -> Observation:
     """Read an answer of /session/status. Raises SessionTrouble for one that tells no state."""
     body = _json_of(answer, key)
     success, message = body.get("success"), body.get("message")
     if not isinstance(success, bool) or not isinstance(message, str):
-        raise SessionTrouble("wrong_address")
+        raise SessionError("wrong_address")
     socket = body.get("state")
-    return Told(
+    return Observation(
         connected=success,
         socket=http_client.safe_text(socket, limit=40),
         message=_first_line(message, key),
     )
 
 
-def read_class_info(answer: http_client.Answer, told: Told, key: str = "") -> Told:
+def read_class_info(answer: http_client.Answer, told: Observation, key: str = "") -> Observation:
     """Add what /client/getClassInfo says to a connected session.
 
     Sends fail until `sessionInfo` is there (§2). Raises SessionTrouble.
     """
     body = answer.json_object()
     if answer.status == 404 and body is not None:
-        return Told(message=_first_line(body.get("error"), key))
+        return Observation(message=_first_line(body.get("error"), key))
     info = _json_of(answer, key).get("sessionInfo")
     if not isinstance(info, Mapping):
         return told
@@ -201,7 +201,7 @@ def read_qr(answer: http_client.Answer) -> str:
     return read_code(body.get("qr")) if shown else ""
 
 
-def read_beginning(answer: http_client.Answer, key: str = "") -> Beginning:
+def read_start(answer: http_client.Answer, key: str = "") -> StartResult:
     """Read an answer of /session/start.
 
     Raises SessionTrouble where the request did not come as far as a start.
@@ -210,19 +210,21 @@ def read_beginning(answer: http_client.Answer, key: str = "") -> Beginning:
     if answer.status in (422, 500) and found is not None and found.get("success") is False:
         error = _first_line(found.get("error"), key)
         if error.startswith("Session already exists"):
-            return Beginning(Begun.EXISTS)
+            return StartResult(StartOutcome.EXISTS)
         if error.startswith("Session should be alphanumerical"):
-            raise SessionTrouble("invalid_session")
+            raise SessionError("invalid_session")
         if error.startswith("The browser is already running"):
-            return Beginning(Begun.BUSY)
-        return Beginning(Begun.FAILED, error)
+            return StartResult(StartOutcome.BUSY)
+        return StartResult(StartOutcome.FAILED, error)
     if answer.status in (502, 504):
         # Said by a proxy in front, which waits less than a start takes.
-        return Beginning(Begun.NO_ANSWER, f"HTTP {answer.status}")
+        return StartResult(StartOutcome.NO_ANSWER, f"HTTP {answer.status}")
     body = _json_of(answer, key)
     if body.get("success") is True:
-        return Beginning(Begun.UP)
-    return Beginning(Begun.FAILED, _first_line(body.get("message") or body.get("error"), key))
+        return StartResult(StartOutcome.UP)
+    return StartResult(
+        StartOutcome.FAILED, _first_line(body.get("message") or body.get("error"), key)
+    )
 
 
 def read_end(answer: http_client.Answer, key: str = "") -> bool:
@@ -235,7 +237,7 @@ def read_end(answer: http_client.Answer, key: str = "") -> bool:
         return True
     if body.get("message") == "session_not_found":
         return False
-    raise SessionTrouble("session_check_failed", _first_line(body.get("message"), key))
+    raise SessionError("session_check_failed", _first_line(body.get("message"), key))
 
 
 def read_pairing_code(answer: http_client.Answer, key: str = "") -> str:
@@ -243,7 +245,7 @@ def read_pairing_code(answer: http_client.Answer, key: str = "") -> str:
     found = answer.json_object()
     if answer.status == 500 and found is not None:
         error = _first_line(found.get("error"), key)
-        raise SessionTrouble(
+        raise SessionError(
             "invalid_recipient" if "phone number" in error else "session_check_failed", error
         )
     body = _json_of(answer, key)
@@ -251,22 +253,22 @@ def read_pairing_code(answer: http_client.Answer, key: str = "") -> str:
     if body.get("success") is True and code:
         return code[:20]
     if body.get("message") == "session_not_found":
-        raise SessionTrouble("session_not_found")
-    raise SessionTrouble("session_check_failed", _first_line(body.get("message"), key))
+        raise SessionError("session_not_found")
+    raise SessionError("session_check_failed", _first_line(body.get("message"), key))
 
 
 def _json_of(answer: http_client.Answer, key: str) -> Mapping[str, Any]:
     """The JSON of a successful answer; raises SessionTrouble with the word for any other."""
     body = answer.json_object()
     if answer.status == 403 and body is not None:
-        raise SessionTrouble("wrong_key")
+        raise SessionError("wrong_key")
     if answer.status == 422 and body is not None:
-        raise SessionTrouble("invalid_session", _first_line(body.get("error"), key))
+        raise SessionError("invalid_session", _first_line(body.get("error"), key))
     if answer.status >= 400 and answer.status != 404:
         detail = _first_line(body.get("error"), key) if body is not None else ""
-        raise SessionTrouble(f"http_{answer.status}", detail)
+        raise SessionError(f"http_{answer.status}", detail)
     if body is None or answer.status != 200:
-        raise SessionTrouble("wrong_address")
+        raise SessionError("wrong_address")
     return body
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.utils import translation
 
 from channels_app.connections.credentials import test_connection as run_test
-from channels_app.incidents.reason_text import in_words
+from channels_app.incidents.reason_text import render_reason
 from channels_app.models import Channel
 from channels_app.providers import provider_for
 from channels_app.providers.base import Rejected
@@ -84,7 +84,7 @@ def test_both_sides_are_asked_and_the_result_is_kept(raw_server: Start) -> None:
     channel.refresh_from_db()
     assert channel.health == Channel.Health.OK
     with translation.override("en"):
-        assert in_words(channel.health_detail) == (
+        assert render_reason(channel.health_detail) == (
             f"{in_english(found[0][1])} · The channel's phone number was filled in."
         )
     assert found[0][1].details["filled_in"] == channel.phone_number == "+5511900000001"
@@ -132,7 +132,7 @@ def test_a_fallback_that_does_not_work_is_named_but_does_not_condemn_the_channel
     assert not found[1][1].ok
     assert channel.health == Channel.Health.OK
     with translation.override("en"):
-        assert in_words(channel.health_detail).endswith(
+        assert render_reason(channel.health_detail).endswith(
             " · Fallback: wwebjs-api: The session is not started; connect it."
         )
 

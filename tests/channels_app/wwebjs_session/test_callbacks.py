@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from channels_app.connections.states import State
 from channels_app.models import Channel
 from channels_app.providers.events import (
+    Event,
     MessageEvent,
-    NeutralEvent,
     Receipt,
     ReceiptEvent,
     SessionEvent,
-    UnreadableEvent,
+    UnsupportedEvent,
 )
 from channels_app.providers.redaction import digest_of
 from channels_app.providers.wwebjs import events as wwebjs_events
@@ -69,7 +69,7 @@ def message(
     }  # fmt: skip
 
 
-def read(payload: Any) -> NeutralEvent:
+def read(payload: Any) -> Event:
     (event,) = wwebjs_events.read(payload)
     return event
 
@@ -152,7 +152,7 @@ def test_each_ack_is_a_receipt(ack: int, receipt: Receipt) -> None:
 @pytest.mark.parametrize("ack", [0, 5, None, "2", True, 2.5])
 def test_an_ack_that_says_nothing_is_counted(ack: Any) -> None:
     event = read(callback("message_ack", {"message": message(), "ack": ack}))
-    assert isinstance(event, UnreadableEvent)
+    assert isinstance(event, UnsupportedEvent)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_what_concerns_the_session_is_told_with_its_reason(
 )
 def test_groups_status_and_newsletters_are_no_customers(sender: str) -> None:
     event = read(callback("message", {"message": message(ours=False, **{"from": sender})}))
-    assert isinstance(event, UnreadableEvent)
+    assert isinstance(event, UnsupportedEvent)
 
 
 def test_a_customer_who_hides_the_number_is_known_by_the_lid() -> None:
@@ -227,7 +227,7 @@ def test_other_kinds_of_messages(
 @pytest.mark.parametrize("type", ["e2e_notification", "call_log", "protocol", "", None])
 def test_what_is_no_message_of_a_person_is_counted(type: Any) -> None:
     event = read(callback("message", {"message": message(ours=False, type=type)}))
-    assert isinstance(event, UnreadableEvent)
+    assert isinstance(event, UnsupportedEvent)
 
 
 anything = st.recursive(

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from channels_app import tasks
 from channels_app.connections import circuit_breaker, wwebjs_session
-from channels_app.connections.states import Told
+from channels_app.connections.states import Observation
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident, WwebjsSession
 from channels_app.signals import session_changed
@@ -74,14 +74,14 @@ def test_a_key_that_was_mended_on_the_server_closes_the_breaker(
     ready: Channel, server: Server, later: Later
 ) -> None:
     server.settings.api_key = "another"
-    circuit_breaker.open_(ready, "wwebjs", code="wrong_key")
+    circuit_breaker.trip(ready, "wwebjs", code="wrong_key")
     assert wwebjs_session.state(ready).code == "wrong_key"
     later(5)
     server.settings.api_key = WWEBJS_KEY
     assert wwebjs_session.state(ready).state == "ready"
     assert not circuit_breaker.is_open(Channel.objects.get(), "wwebjs")
     # What is not about key, address or name is for a message to find out.
-    circuit_breaker.open_(ready, "wwebjs", code="424242")
+    circuit_breaker.trip(ready, "wwebjs", code="424242")
     later(5)
     server.steer("unready")
     assert wwebjs_session.state(ready).state == "connected"
@@ -173,7 +173,7 @@ def test_a_session_that_lost_its_browser_comes_back_by_itself(
 
 def test_an_unlinked_phone_shows_a_new_code_and_the_reason(ready: Channel, server: Server) -> None:
     server.steer("unlink")
-    wwebjs_session.announce(ready, reason="UNPAIRED")
+    wwebjs_session.handle_callback(ready, reason="UNPAIRED")
     wwebjs_session.state(ready)
     run_starts()
     found = wwebjs_session.state(ready)
@@ -270,7 +270,7 @@ def alerts(settings: Any, servers: ExitStack) -> list[dict[str, Any]]:
 
 def tell() -> None:
     """Find what is due and do what the jobs of the alerts would do."""
-    incidents.settle()
+    incidents.process_due()
     for order in jobs("send_alert"):
         incidents.send_alert(order["incident_id"], what=order["what"], by=order["by"])
     with connection.cursor() as cursor:
@@ -372,7 +372,7 @@ def test_without_receivers_nothing_is_sent(ready: Channel, server: Server, later
     server.steer("lose_link")
     wwebjs_session.state(ready)
     later(31)
-    incidents.settle()
+    incidents.process_due()
     assert not jobs("send_alert")
 
 
@@ -504,7 +504,7 @@ def test_a_session_that_comes_back_by_itself_says_so(
         server.simulator.browsers.sessions["TESTE"] = session
     else:
         with monkeypatch.context() as broken:
-            told = Told(trouble="connect_timeout")
+            told = Observation(trouble="connect_timeout")
             broken.setattr(
                 "channels_app.connections.wwebjs_session.WwebjsSessions.ask", lambda _self: told
             )
@@ -513,7 +513,7 @@ def test_a_session_that_comes_back_by_itself_says_so(
     assert (found.state, found.code) == ("ready", code)
     assert "by itself" in found.detail
     later(3600)
-    incidents.settle()
+    incidents.process_due()
     assert wwebjs_session.state(ready).code == code  # until it drops again
 
     server.steer("lose_link")

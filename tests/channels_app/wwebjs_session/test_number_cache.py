@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from channels_app import number_cache
-from channels_app.models import Channel, KnownNumber
+from channels_app.models import Channel, ResolvedNumber
 from channels_app.providers.base import OutboundMessage, Rejected, Transient, Unknown
 from channels_app.providers.wwebjs.client import WwebjsProvider
 from simulators.base import example_number, only_digits
@@ -39,7 +39,7 @@ def test_the_second_send_makes_one_call_less(ready: Channel, server: Server) -> 
 def test_the_form_that_answered_is_remembered(ready: Channel, server: Server) -> None:
     to = "+5531999991234"
     send(ready, to)
-    known = KnownNumber.objects.get()
+    known = ResolvedNumber.objects.get()
     assert (known.number, known.chat_id) == ("5531999991234", "553199991234@c.us")
     server.forget()
     send(ready, to)
@@ -51,7 +51,7 @@ def test_each_channel_knows_its_own(
     ready: Channel, server: Server, make_channel: Callable[..., Channel]
 ) -> None:
     send(ready)
-    assert number_cache.recall(make_channel(), "5511988887777") is None
+    assert number_cache.lookup(make_channel(), "5511988887777") is None
 
 
 def test_what_was_found_long_ago_is_looked_up_again(
@@ -70,7 +70,7 @@ def test_a_form_that_does_not_hold_any_more_is_looked_up_in_the_same_send(
     number_cache.remember(ready, "5511988887777", "not a chat id")
     send(ready)
     assert server.paths() == [SEND, LOOK_UP, SEND]
-    assert KnownNumber.objects.get().chat_id == "5511988887777@c.us"
+    assert ResolvedNumber.objects.get().chat_id == "5511988887777@c.us"
 
 
 def test_a_number_that_left_whatsapp_is_forgotten(ready: Channel, server: Server) -> None:
@@ -80,7 +80,7 @@ def test_a_number_that_left_whatsapp_is_forgotten(ready: Channel, server: Server
     with pytest.raises(Rejected) as caught:
         send(ready, to)
     assert caught.value.code == "not_on_whatsapp"
-    assert not KnownNumber.objects.exists()
+    assert not ResolvedNumber.objects.exists()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_failed_send_forgets_and_is_not_repeated(
     with pytest.raises(kind):
         send(ready, to)
     assert server.paths() == [SEND]
-    assert not KnownNumber.objects.exists()
+    assert not ResolvedNumber.objects.exists()
 
 
 def test_a_session_that_is_down_says_nothing_about_the_number(
@@ -105,13 +105,13 @@ def test_a_session_that_is_down_says_nothing_about_the_number(
     server.steer("lose_link")
     with pytest.raises(Transient):
         send(ready)
-    assert KnownNumber.objects.count() == 1
+    assert ResolvedNumber.objects.count() == 1
 
 
 def test_what_is_not_on_whatsapp_is_not_remembered(ready: Channel, server: Server) -> None:
     with pytest.raises(Rejected):
         send(ready, playing("not_on_whatsapp"))
-    assert not KnownNumber.objects.exists()
+    assert not ResolvedNumber.objects.exists()
 
 
 def test_a_database_that_fails_does_not_fail_the_send(
@@ -122,7 +122,7 @@ def test_a_database_that_fails_does_not_fail_the_send(
     def away(*args: object, **kwargs: object) -> None:
         raise OperationalError("away")
 
-    monkeypatch.setattr(KnownNumber.objects, "filter", away)
-    monkeypatch.setattr(KnownNumber.objects, "update_or_create", away)
+    monkeypatch.setattr(ResolvedNumber.objects, "filter", away)
+    monkeypatch.setattr(ResolvedNumber.objects, "update_or_create", away)
     send(ready)
     assert server.paths() == [LOOK_UP, SEND]

@@ -90,7 +90,7 @@ def test_a_stop_without_answer_is_followed_by_the_start_all_the_same(
 ) -> None:
     def hang(self: WwebjsSessions) -> None:
         server.simulator.browsers.close("TESTE")
-        raise wwebjs_sessions.SessionTrouble("timeout")
+        raise wwebjs_sessions.SessionError("timeout")
 
     server.steer("kill_browser")
     monkeypatch.setattr(WwebjsSessions, "stop", hang)
@@ -207,7 +207,7 @@ def test_a_session_that_was_stopped_while_its_server_was_away_is_stopped_when_it
     ready: Channel, server: Server, later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(self: WwebjsSessions) -> None:
-        raise wwebjs_sessions.SessionTrouble("connection_refused")
+        raise wwebjs_sessions.SessionError("connection_refused")
 
     with monkeypatch.context() as patched:
         patched.setattr(WwebjsSessions, "stop", away)
@@ -274,7 +274,7 @@ def test_an_unlink_that_failed_is_not_done_later(
     ready: Channel, server: Server, later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(self: WwebjsSessions) -> bool:
-        raise wwebjs_sessions.SessionTrouble("connection_refused")
+        raise wwebjs_sessions.SessionError("connection_refused")
 
     with monkeypatch.context() as patched:
         patched.setattr(WwebjsSessions, "terminate", away)

@@ -9,32 +9,32 @@ import pytest
 from django.utils import translation
 
 from channels_app.connections.states import (
-    ORDINARY,
-    PAUSES,
-    QUICK,
+    FAST_POLL_SECONDS,
+    POLL_SECONDS,
+    RECOVERY_PAUSES,
     SENTENCES,
-    Care,
-    Cure,
-    Seen,
+    DerivedState,
+    Observation,
+    RecoveryAction,
+    RecoveryContext,
     State,
-    Told,
-    cure_for,
     derive,
     drop_reason,
-    pause_before_next,
+    next_poll_delay,
+    recovery_action_for,
 )
-from channels_app.incidents.reason_text import field_of, sentence
+from channels_app.incidents.reason_text import describe, field_for_code
 from channels_app.providers import redaction
 from channels_app.providers.evolution import events as evolution_events
 from channels_app.providers.evolution.instance import read_link
 from channels_app.providers.wwebjs.session import (
-    Begun,
-    SessionTrouble,
-    read_beginning,
+    SessionError,
+    StartOutcome,
     read_class_info,
     read_end,
     read_pairing_code,
     read_qr,
+    read_start,
     read_status,
 )
 from core import http_client
@@ -54,8 +54,8 @@ def seen_in(name: str, *, info: str = "", starting: bool = False) -> tuple[str, 
         told = read_status(recorded(name))
         if info:
             told = read_class_info(recorded(info), told)
-    except SessionTrouble as trouble:
-        told = Told(trouble=trouble.code, detail=trouble.detail)
+    except SessionError as trouble:
+        told = Observation(trouble=trouble.code, detail=trouble.detail)
     seen = derive(told, starting=starting)
     return seen.state.value, seen.code
 
@@ -143,7 +143,7 @@ def test_connected_is_ready_once_the_session_knows_itself(info: str, state: str)
 
 
 def test_a_ready_session_tells_its_number_and_name() -> None:
-    told = read_class_info(recorded("315_classinfo_ready"), Told(connected=True))
+    told = read_class_info(recorded("315_classinfo_ready"), Observation(connected=True))
     assert (told.own_number, told.name) == ("5511900000001", "Fake Clinica")
 
 
@@ -198,8 +198,10 @@ def test_a_start_that_was_asked_for_does_not_hide_a_wrong_key() -> None:
 
 
 def test_a_state_that_nobody_knows_is_told_as_it_is() -> None:
-    assert derive(Told(socket="TOS_BLOCK")) == Seen(State.ERROR, "refused_by_whatsapp", "TOS_BLOCK")
-    assert sentence("refused_by_whatsapp", "TOS_BLOCK").endswith("session in: TOS_BLOCK")
+    assert derive(Observation(socket="TOS_BLOCK")) == DerivedState(
+        State.ERROR, "refused_by_whatsapp", "TOS_BLOCK"
+    )
+    assert describe("refused_by_whatsapp", "TOS_BLOCK").endswith("session in: TOS_BLOCK")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +223,7 @@ def test_a_state_that_nobody_knows_is_told_as_it_is() -> None:
 def test_an_answer_that_tells_no_state_has_its_own_word(
     status: int, body: bytes, code: str
 ) -> None:
-    with pytest.raises(SessionTrouble) as caught:
+    with pytest.raises(SessionError) as caught:
         read_status(http_client.Answer(status, {}, body))
     assert caught.value.code == code
     assert "at x" not in caught.value.detail
@@ -233,29 +235,29 @@ def test_an_answer_that_tells_no_state_has_its_own_word(
 @pytest.mark.parametrize(
     ("name", "end"),
     [
-        ("200_start_fake", Begun.UP),
-        ("402_start_restore", Begun.UP),
-        ("600_start_B2", Begun.UP),
-        ("620_start", Begun.UP),
-        ("627_stop_zombie_prep", Begun.UP),
-        ("631_start_after_stop", Begun.UP),
-        ("319_restart", Begun.UP),
-        ("800_restart_connected", Begun.UP),
-        ("206_start_again", Begun.EXISTS),
-        ("313_start_ready", Begun.EXISTS),
-        ("541_concurrent_start_b", Begun.BUSY),
-        ("100_start_nonet", Begun.FAILED),
-        ("103_start_again", Begun.FAILED),
-        ("550_start_socket_stuck_opening", Begun.FAILED),
-        ("553_start_blank_page_auth_timeout", Begun.FAILED),
+        ("200_start_fake", StartOutcome.UP),
+        ("402_start_restore", StartOutcome.UP),
+        ("600_start_B2", StartOutcome.UP),
+        ("620_start", StartOutcome.UP),
+        ("627_stop_zombie_prep", StartOutcome.UP),
+        ("631_start_after_stop", StartOutcome.UP),
+        ("319_restart", StartOutcome.UP),
+        ("800_restart_connected", StartOutcome.UP),
+        ("206_start_again", StartOutcome.EXISTS),
+        ("313_start_ready", StartOutcome.EXISTS),
+        ("541_concurrent_start_b", StartOutcome.BUSY),
+        ("100_start_nonet", StartOutcome.FAILED),
+        ("103_start_again", StartOutcome.FAILED),
+        ("550_start_socket_stuck_opening", StartOutcome.FAILED),
+        ("553_start_blank_page_auth_timeout", StartOutcome.FAILED),
     ],
 )
-def test_each_recorded_start_has_its_end(name: str, end: Begun) -> None:
-    assert read_beginning(recorded(name)).end == end
+def test_each_recorded_start_has_its_end(name: str, end: StartOutcome) -> None:
+    assert read_start(recorded(name)).end == end
 
 
 def test_a_failed_start_says_why() -> None:
-    told = read_beginning(recorded("100_start_nonet")).detail
+    told = read_start(recorded("100_start_nonet")).detail
     assert told == "net::ERR_NAME_NOT_RESOLVED at https://web.whatsapp.com/"
 
 
@@ -268,15 +270,15 @@ def test_a_failed_start_says_why() -> None:
     ],
 )
 def test_a_start_that_never_began_is_no_failed_start(name: str, code: str) -> None:
-    with pytest.raises(SessionTrouble) as caught:
-        read_beginning(recorded(name))
+    with pytest.raises(SessionError) as caught:
+        read_start(recorded(name))
     assert caught.value.code == code
 
 
 @pytest.mark.parametrize("status", [502, 504])
 def test_a_proxy_that_does_not_wait_leaves_the_end_open(status: int) -> None:
     answer = http_client.Answer(status, {}, b"<html>Gateway</html>")
-    assert read_beginning(answer).end == Begun.NO_ANSWER
+    assert read_start(answer).end == StartOutcome.NO_ANSWER
 
 
 @pytest.mark.parametrize(
@@ -309,7 +311,7 @@ def test_a_recorded_pairing_code_is_read() -> None:
     ],
 )
 def test_a_recorded_refusal_of_a_pairing_code_says_why(name: str, code: str) -> None:
-    with pytest.raises(SessionTrouble) as caught:
+    with pytest.raises(SessionError) as caught:
         read_pairing_code(recorded(name))
     assert caught.value.code == code
 
@@ -332,20 +334,20 @@ def test_a_recorded_refusal_of_a_pairing_code_says_why(name: str, code: str) -> 
     ],
 )
 def test_trouble_belongs_beside_the_setting_that_causes_it(code: str, field: str) -> None:
-    assert field_of(code) == field
+    assert field_for_code(code) == field
 
 
 def test_each_trouble_has_a_sentence_of_its_own() -> None:
     codes = ["wrong_key", "wrong_address", "connection_refused", "dns_failed", "timeout"]
     codes += [*SENTENCES, "session_closed", "session_check_failed", "invalid_session"]
     with translation.override("pt-br"):
-        sentences = [sentence(code) for code in codes]
+        sentences = [describe(code) for code in codes]
     assert len(set(sentences)) == len(codes)
     assert not any("Unknown error" in text for text in sentences)
 
 
 def test_a_drop_is_explained_by_what_the_library_announced() -> None:
-    closed = Seen(State.ERROR, "session_closed")
+    closed = DerivedState(State.ERROR, "session_closed")
     assert drop_reason(closed, "UNPAIRED") == "unlinked_on_phone"
     assert drop_reason(closed, "CONFLICT") == "conflict"
     assert drop_reason(closed, "NAVIGATION") == "session_closed"
@@ -359,16 +361,16 @@ def test_a_drop_is_explained_by_what_the_library_announced() -> None:
 def test_what_passes_is_asked_quickly_but_not_for_ever(state: State) -> None:
     def pause(minutes: int) -> float:
         lasting = dt.timedelta(minutes=minutes)
-        return pause_before_next(state, wanted=True, lasting=lasting, chance=0.5)
+        return next_poll_delay(state, wanted=True, lasting=lasting, chance=0.5)
 
-    assert pause(0) == QUICK
-    assert pause(20) == ORDINARY
+    assert pause(0) == FAST_POLL_SECONDS
+    assert pause(20) == POLL_SECONDS
 
 
 def test_what_rests_is_asked_once_a_minute_with_a_spread() -> None:
     def pause(chance: float) -> float:
         lasting = dt.timedelta(hours=5)
-        return pause_before_next(State.READY, wanted=True, lasting=lasting, chance=chance)
+        return next_poll_delay(State.READY, wanted=True, lasting=lasting, chance=chance)
 
     assert pause(0.0) == pytest.approx(48)
     assert pause(1.0) == pytest.approx(72)
@@ -377,7 +379,7 @@ def test_what_rests_is_asked_once_a_minute_with_a_spread() -> None:
 def test_after_a_drop_it_is_asked_sooner_for_a_while() -> None:
     def pause(wanted: bool, minutes: int) -> float:
         lasting = dt.timedelta(minutes=minutes)
-        return pause_before_next(State.ERROR, wanted=wanted, lasting=lasting, chance=0.5)
+        return next_poll_delay(State.ERROR, wanted=wanted, lasting=lasting, chance=0.5)
 
     assert pause(True, 1) == 10
     assert pause(True, 30) == 60
@@ -386,37 +388,41 @@ def test_after_a_drop_it_is_asked_sooner_for_a_while() -> None:
 
 # -- cures ----------------------------------------------------------------------------------------
 
-CLOSED = Seen(State.ERROR, "session_closed")
-HANGING = Seen(State.ERROR, "session_check_failed")
-GONE = Seen(State.DISCONNECTED, "not_started")
+CLOSED = DerivedState(State.ERROR, "session_closed")
+HANGING = DerivedState(State.ERROR, "session_check_failed")
+GONE = DerivedState(State.DISCONNECTED, "not_started")
 
 
 def test_a_session_without_its_browser_is_restarted_at_once() -> None:
-    assert cure_for(CLOSED, Care(wanted=True), now=NOW) == Cure.RESTART
+    assert (
+        recovery_action_for(CLOSED, RecoveryContext(wanted=True), now=NOW) == RecoveryAction.RESTART
+    )
 
 
 def test_nothing_is_started_that_nobody_wants() -> None:
     for seen in (CLOSED, HANGING, GONE):
-        care = Care(wanted=False, hangs=9, missing_since=NOW - dt.timedelta(days=1))
-        assert cure_for(seen, care, now=NOW) == Cure.NONE
+        care = RecoveryContext(wanted=False, hangs=9, missing_since=NOW - dt.timedelta(days=1))
+        assert recovery_action_for(seen, care, now=NOW) == RecoveryAction.NONE
 
 
 def test_what_stays_connected_without_being_ready_is_started_again_after_two_minutes() -> None:
     def seen(seconds: int, *, ready: bool = False) -> str:
-        told = Told(connected=True, ready=ready)
+        told = Observation(connected=True, ready=ready)
         return derive(told, syncing_for=dt.timedelta(seconds=seconds)).code
 
     assert (seen(119), seen(120), seen(10**6, ready=True)) == ("syncing", "never_ready", "ready")
-    stuck = Seen(State.ERROR, "never_ready")
+    stuck = DerivedState(State.ERROR, "never_ready")
 
-    def cure(tries: int, seconds: int) -> Cure:
-        care = Care(wanted=True, tries=tries, tried_at=NOW - dt.timedelta(seconds=seconds))
-        return cure_for(stuck, care, now=NOW)
+    def cure(tries: int, seconds: int) -> RecoveryAction:
+        care = RecoveryContext(
+            wanted=True, tries=tries, tried_at=NOW - dt.timedelta(seconds=seconds)
+        )
+        return recovery_action_for(stuck, care, now=NOW)
 
-    assert [cure(0, 0), cure(1, 120)] == [Cure.RESTART] * 2
-    assert [cure(2, 299), cure(2, 300)] == [Cure.NONE, Cure.RESTART]
-    assert [cure(3, 1799), cure(3, 1800)] == [Cure.NONE, Cure.RESTART]
-    assert cure(4, 10**6) == Cure.NONE
+    assert [cure(0, 0), cure(1, 120)] == [RecoveryAction.RESTART] * 2
+    assert [cure(2, 299), cure(2, 300)] == [RecoveryAction.NONE, RecoveryAction.RESTART]
+    assert [cure(3, 1799), cure(3, 1800)] == [RecoveryAction.NONE, RecoveryAction.RESTART]
+    assert cure(4, 10**6) == RecoveryAction.NONE
 
 
 @pytest.mark.parametrize("text", ["null,AA,BB,CC,1", "undefined,AA,BB", "NULL,x", "", "x" * 2001])
@@ -433,30 +439,45 @@ def test_a_code_that_cannot_be_scanned_is_none(text: str) -> None:
 
 
 def test_one_slow_answer_is_no_hanging_page() -> None:
-    assert cure_for(HANGING, Care(wanted=True, hangs=1), now=NOW) == Cure.NONE
-    assert cure_for(HANGING, Care(wanted=True, hangs=2), now=NOW) == Cure.RESTART
+    assert (
+        recovery_action_for(HANGING, RecoveryContext(wanted=True, hangs=1), now=NOW)
+        == RecoveryAction.NONE
+    )
+    assert (
+        recovery_action_for(HANGING, RecoveryContext(wanted=True, hangs=2), now=NOW)
+        == RecoveryAction.RESTART
+    )
 
 
 def test_a_server_gets_time_to_restore_its_sessions_itself() -> None:
-    def cure(seconds: int) -> Cure:
-        care = Care(wanted=True, missing_since=NOW - dt.timedelta(seconds=seconds))
-        return cure_for(GONE, care, now=NOW)
+    def cure(seconds: int) -> RecoveryAction:
+        care = RecoveryContext(wanted=True, missing_since=NOW - dt.timedelta(seconds=seconds))
+        return recovery_action_for(GONE, care, now=NOW)
 
-    assert cure(30) == Cure.NONE
-    assert cure(60) == Cure.START
+    assert cure(30) == RecoveryAction.NONE
+    assert cure(60) == RecoveryAction.START
 
 
 def test_a_dead_code_and_a_server_out_of_reach_are_left_alone() -> None:
     for code in ("qr_expired", "connection_refused", "wrong_key"):
-        assert cure_for(Seen(State.ERROR, code), Care(wanted=True), now=NOW) == Cure.NONE
+        assert (
+            recovery_action_for(
+                DerivedState(State.ERROR, code), RecoveryContext(wanted=True), now=NOW
+            )
+            == RecoveryAction.NONE
+        )
 
 
 def test_each_further_start_waits_longer_and_then_only_a_person_may() -> None:
-    for tries, pause in enumerate(PAUSES):
+    for tries, pause in enumerate(RECOVERY_PAUSES):
         tried_at = NOW - dt.timedelta(seconds=pause)
-        early = Care(wanted=True, tries=tries, tried_at=tried_at + dt.timedelta(seconds=1))
-        due = Care(wanted=True, tries=tries, tried_at=tried_at)
-        assert cure_for(CLOSED, early, now=NOW) == Cure.NONE
-        assert cure_for(CLOSED, due, now=NOW) == Cure.RESTART
-    over = Care(wanted=True, tries=len(PAUSES), tried_at=NOW - dt.timedelta(days=9))
-    assert cure_for(CLOSED, over, now=NOW) == Cure.NONE
+        early = RecoveryContext(
+            wanted=True, tries=tries, tried_at=tried_at + dt.timedelta(seconds=1)
+        )
+        due = RecoveryContext(wanted=True, tries=tries, tried_at=tried_at)
+        assert recovery_action_for(CLOSED, early, now=NOW) == RecoveryAction.NONE
+        assert recovery_action_for(CLOSED, due, now=NOW) == RecoveryAction.RESTART
+    over = RecoveryContext(
+        wanted=True, tries=len(RECOVERY_PAUSES), tried_at=NOW - dt.timedelta(days=9)
+    )
+    assert recovery_action_for(CLOSED, over, now=NOW) == RecoveryAction.NONE

@@ -16,7 +16,7 @@ from time_machine import TimeMachineFixture
 
 from channels_app import signals
 from channels_app.connections import remote_sessions
-from channels_app.connections.states import Seen, State
+from channels_app.connections.states import DerivedState, State
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident
@@ -673,15 +673,15 @@ def test_a_server_that_hangs_costs_no_more_than_the_time_of_a_question(
 def test_an_answer_from_before_a_command_counts_no_more(
     ready: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = monitor._ask
+    asked = monitor._poll
 
     def slow(session: WhatsAppSession, **options: Any) -> Any:
         told = asked(session, **options)
         monitor._command(session, wanted=False)
-        monitor._write_seen(session, Seen(State.DISCONNECTED, "unlinked"))
+        monitor._write_seen(session, DerivedState(State.DISCONNECTED, "unlinked"))
         return told
 
-    monkeypatch.setattr(monitor, "_ask", slow)
+    monkeypatch.setattr(monitor, "_poll", slow)
     assert probe(ready).code == "unlinked"
 
 

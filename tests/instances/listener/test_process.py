@@ -204,12 +204,12 @@ def test_open_pages_are_told_that_a_killed_listener_is_gone(
         listener_connected=True,
         listener_seen_at=timezone.now() - registry.FRESH,
     )
-    monitor.look_around()
+    monitor.run_due()
     assert is_left(session)
     assert pushed == [("instances", session.pk)]
     # One that lives is left alone.
     WhatsAppSession.objects.update(listener_connected=True, listener_seen_at=timezone.now())
-    monitor.look_around()
+    monitor.run_due()
     assert not is_left(session)
     assert len(pushed) == 1
 

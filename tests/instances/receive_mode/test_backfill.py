@@ -305,12 +305,12 @@ def test_a_gap_stays_due_while_evolution_is_away_and_when_its_job_is_lost(
         assert by_webhook.gap_error == "connection_refused"
         assert by_webhook.gap_fetch_at is not None
         assert by_webhook.gap_fetch_at > timezone.now()
-    monitor.look_around()
+    monitor.run_due()
     assert jobs() == 1, "no more than one"
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE procrastinate_jobs CASCADE")
     WhatsAppSession.objects.update(gap_fetch_at=timezone.now())
-    monitor.look_around()
+    monitor.run_due()
     assert jobs() == 1, "the row knows what a lost job knew"
 
     monitor.check_receive_modes()

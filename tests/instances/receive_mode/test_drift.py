@@ -263,7 +263,7 @@ def test_a_check_that_meets_a_switch_raises_no_false_alarm(
 
     def check() -> None:
         try:
-            results.append(handover.find(by_websocket))
+            results.append(handover.inspect_remote(by_websocket))
         finally:
             connection.close()
 

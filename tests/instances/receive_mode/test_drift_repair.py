@@ -98,7 +98,7 @@ def test_who_changes_it_again_and_again_gets_a_person_to_deal_with(
     assert incident().reason == "drift_contested"
     with translation.override("en"):
         assert "Somebody keeps changing" in incidents.headline(incident())
-    incidents.settle()
+    incidents.process_due()
     incidents.send_alert(incident().pk, what="down", by="email")
     assert by_webhook.channel.name in mail.outbox[0].subject
     # A person repairs it, and a new count begins.

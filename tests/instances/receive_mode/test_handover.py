@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.utils import translation
 
-from channels_app.incidents.reason_text import in_words
+from channels_app.incidents.reason_text import render_reason
 from channels_app.models import Channel
 from channels_app.providers.evolution.receive_mode import EvolutionInstance
 from instances.listener import locks, registry
@@ -130,7 +130,7 @@ def test_a_fault_at_any_step_leaves_the_old_mode_working(
             assert change is not None
             assert change.result == "undone"
             with translation.override("en"):
-                assert in_words(change.detail) == answer.json()["message"]
+                assert render_reason(change.detail) == answer.json()["message"]
             assert change.finished_at is not None
         receives(evolution, f"{fault} on the way to {to}")
         assert switch(api, to).status_code == 200

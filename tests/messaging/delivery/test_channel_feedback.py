@@ -196,7 +196,7 @@ def test_a_probe_that_is_a_message_s_second_try_closes_it_too(
     message = accept(wired, customer())
     until = deliver(message)
     assert message.decision == "waiting_retry"
-    circuit_breaker.open_(wired, Route.OFFICIAL, code="131042", late=True)
+    circuit_breaker.trip(wired, Route.OFFICIAL, code="131042", late=True)
     wired.refresh_from_db()
     assert wired.breaker_probe_at is not None
     assert until is not None
@@ -229,7 +229,7 @@ def test_a_fallback_that_refuses_its_key_is_left_alone(wired: Channel, wwebjs: P
 
 def opened(channel: Channel, route: str, **changes: Any) -> tuple[bool, list[Any]]:
     """Open the breaker, save the channel with the changes; whether it is open, and the alarms."""
-    circuit_breaker.open_(channel, route, code="wrong_key")
+    circuit_breaker.trip(channel, route, code="wrong_key")
     channel = Channel.objects.get(pk=channel.pk)
     for name, value in changes.items():
         setattr(channel, name, value)
@@ -286,7 +286,7 @@ def test_other_changes_leave_a_breaker_open_and_let_the_next_message_try(wired: 
 
 
 def test_a_save_of_other_fields_alone_closes_no_breaker(wired: Channel) -> None:
-    circuit_breaker.open_(wired, Route.OFFICIAL, code="190")
+    circuit_breaker.trip(wired, Route.OFFICIAL, code="190")
     wired.access_token = "EAAnew"
     wired.save(update_fields=["name"])
     assert circuit_breaker.is_open(Channel.objects.get(), Route.OFFICIAL)
@@ -346,10 +346,10 @@ def test_the_alarm_of_refused_messages_ends_an_hour_after_the_last(
         time_machine.move_to(start + dt.timedelta(minutes=minutes))
         sent(wired)
     time_machine.move_to(start + dt.timedelta(minutes=139))
-    incidents.settle()
+    incidents.process_due()
     assert alarms(wired) == [("requests", "132001", 3)]
     time_machine.move_to(start + dt.timedelta(minutes=141))
-    incidents.settle()
+    incidents.process_due()
     [alarm] = wired.incidents.all()
     assert alarm.closed_at is not None
     sent(wired)
@@ -689,7 +689,7 @@ def test_refused_first_messages_stop_all_first_messages_for_a_day(
         message = accept(wired, number)
         attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
         deliver(message)
-        outcomes.tell_receipt(
+        outcomes.record_receipt(
             attempts(message)[1], Receipt.FAILED, error=Rejected("ack_error", "refused")
         )
     wired.refresh_from_db()

@@ -18,7 +18,7 @@ from messaging.delivery.policy import (
     AttemptFacts,
     ChannelRules,
     Done,
-    GiveUp,
+    Fail,
     Hold,
     MessageFacts,
     Step,
@@ -102,7 +102,7 @@ def test_an_attempt_of_an_earlier_round_that_was_accepted_after_all_counts() -> 
 
 
 def test_an_inactive_channel_sends_nothing() -> None:
-    assert step(active=False) == GiveUp("inactive")
+    assert step(active=False) == Fail("inactive")
 
 
 # -- the official API refused ----------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_a_refusal_goes_to_the_fallback_that_the_channel_has() -> None:
 
 
 def test_without_a_fallback_a_refusal_is_the_end() -> None:
-    assert step(official(REJECTED, "131047"), fallback=None) == GiveUp("no_fallback")
+    assert step(official(REJECTED, "131047"), fallback=None) == Fail("no_fallback")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_without_a_fallback_a_refusal_is_the_end() -> None:
 )
 @pytest.mark.parametrize("outcome", [REJECTED, TRANSIENT])
 def test_some_refusals_are_never_gone_around(outcome: Outcome, code: str) -> None:
-    assert step(official(outcome, code), at=10**4) == GiveUp("never_fall_back")
+    assert step(official(outcome, code), at=10**4) == Fail("never_fall_back")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_some_refusals_are_never_gone_around(outcome: Outcome, code: str) -> Non
     [(REJECTED, "131049"), (REJECTED, "130472"), (TRANSIENT, "131048"), (REJECTED, "131031")],
 )
 def test_some_refusals_would_harm_the_number(outcome: Outcome, code: str) -> None:
-    assert step(official(outcome, code)) == GiveUp("opt_in_only")
+    assert step(official(outcome, code)) == Fail("opt_in_only")
 
 
 # -- the official API may accept it later ----------------------------------------------------------
@@ -160,7 +160,7 @@ def test_the_pause_stays_at_its_longest() -> None:
 def test_when_the_retries_are_used_up_the_fallback_takes_over() -> None:
     failed = [official(TRANSIENT, "131016")] * 3
     assert step(*failed) == Attempt(Route.WWEBJS, "retries_exhausted")
-    assert step(*failed, fallback=None) == GiveUp("no_fallback")
+    assert step(*failed, fallback=None) == Fail("no_fallback")
 
 
 def test_a_channel_may_do_without_retries() -> None:
@@ -179,7 +179,7 @@ def test_a_late_failure_with_a_passing_code_is_tried_again() -> None:
 
 
 def test_a_late_failure_of_an_old_message_is_not_tried_again() -> None:
-    assert step(official(REJECTED, "131000"), at=3601) == GiveUp("too_old")
+    assert step(official(REJECTED, "131000"), at=3601) == Fail("too_old")
 
 
 @pytest.mark.parametrize(("tries", "seconds"), [(1, 1), (2, 4), (3, 16), (4, 64)])
@@ -193,7 +193,7 @@ def test_the_limit_per_customer_waits_longer_each_time(
 
 
 def test_the_limit_per_customer_never_falls_back() -> None:
-    assert step(*[official(TRANSIENT, "131056")] * 5, at=10**4) == GiveUp("pair_limit")
+    assert step(*[official(TRANSIENT, "131056")] * 5, at=10**4) == Fail("pair_limit")
 
 
 def test_an_open_breaker_does_not_hurry_past_the_limit_per_customer() -> None:
@@ -252,11 +252,11 @@ def test_an_unconfirmed_send_without_a_time_waits_from_now() -> None:
 def test_an_old_message_does_not_fall_back() -> None:
     refused = official(REJECTED, "131047")
     assert step(refused, at=3600) == Attempt(Route.WWEBJS, "refused")
-    assert step(refused, at=3600.1) == GiveUp("too_old")
+    assert step(refused, at=3600.1) == Fail("too_old")
 
 
 def test_an_old_unconfirmed_message_does_not_fall_back() -> None:
-    assert step(official(UNKNOWN, "timeout"), at=4000) == GiveUp("too_old")
+    assert step(official(UNKNOWN, "timeout"), at=4000) == Fail("too_old")
 
 
 def test_the_fallback_waits_for_a_place_in_its_limit_per_minute() -> None:
@@ -275,7 +275,7 @@ REFUSED = official(REJECTED, "131047")
 
 
 def test_what_the_fallback_refuses_stays_refused() -> None:
-    assert step(REFUSED, fallback(REJECTED, "not_on_whatsapp")) == GiveUp("fallback_refused")
+    assert step(REFUSED, fallback(REJECTED, "not_on_whatsapp")) == Fail("fallback_refused")
 
 
 def test_an_unconfirmed_fallback_is_always_held() -> None:
@@ -299,20 +299,20 @@ def test_a_rate_limit_of_the_fallback_is_waited_out(tries: int, seconds: int, co
 
 def test_a_fallback_that_stays_down_is_given_up() -> None:
     down = [fallback(TRANSIENT, "session_not_connected")] * 4
-    assert step(REFUSED, *down, at=1000) == GiveUp("fallback_unavailable")
+    assert step(REFUSED, *down, at=1000) == Fail("fallback_unavailable")
 
 
 def test_another_try_of_the_fallback_passes_the_same_gate() -> None:
     down = fallback(TRANSIENT, "session_not_connected")
     assert step(REFUSED, down, at=5, free_at=later(9)) == Wait(later(9), "waiting_pace")
-    assert step(REFUSED, down, at=3700) == GiveUp("too_old")
-    assert step(REFUSED, down, at=5, fallback=None) == GiveUp("no_fallback")
+    assert step(REFUSED, down, at=3700) == Fail("too_old")
+    assert step(REFUSED, down, at=5, fallback=None) == Fail("no_fallback")
 
 
 def test_the_customers_will_stops_a_fallback_that_waits_for_its_next_try() -> None:
     opted_out = official(REJECTED, "131050")
     down = fallback(TRANSIENT, "session_not_connected")
-    assert step(opted_out, down, at=5) == GiveUp("never_fall_back")
+    assert step(opted_out, down, at=5) == Fail("never_fall_back")
 
 
 # -- limits that the channel's owner may ignore ----------------------------------------------------
@@ -322,7 +322,7 @@ def test_the_customers_will_stops_a_fallback_that_waits_for_its_next_try() -> No
 def test_a_limit_on_the_number_falls_back_only_where_the_channel_opts_in(code: str) -> None:
     rule = error_codes.lookup(code)
     outcome = TRANSIENT if rule.transient else REJECTED
-    assert step(official(outcome, code)) == GiveUp("opt_in_only")
+    assert step(official(outcome, code)) == Fail("opt_in_only")
     assert step(official(outcome, code), fallback_despite_limits=True) == Attempt(
         Route.WWEBJS, "opted_in"
     )
@@ -331,7 +331,7 @@ def test_a_limit_on_the_number_falls_back_only_where_the_channel_opts_in(code: s
 @pytest.mark.parametrize("code", ["131050", "130403", "130497", "137000", "131021"])
 def test_no_opting_in_goes_around_a_person_s_will_or_the_law(code: str) -> None:
     found = step(official(REJECTED, code), fallback_despite_limits=True)
-    assert found == GiveUp("never_fall_back")
+    assert found == Fail("never_fall_back")
 
 
 # -- circuit breakers ------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ def test_a_person_s_wish_goes_past_an_open_breaker() -> None:
 
 
 def test_a_broken_fallback_is_left_alone() -> None:
-    assert step(REFUSED, fallback_open=True) == GiveUp("fallback_broken")
+    assert step(REFUSED, fallback_open=True) == Fail("fallback_broken")
 
 
 def test_an_open_breaker_never_hurries_an_unknown_outcome() -> None:
@@ -409,8 +409,8 @@ def test_the_recipient_s_limit_is_never_passed(asked: list[int]) -> None:
 
 def test_the_day_s_limit_of_new_customers_is_waited_for_while_a_fallback_makes_sense() -> None:
     assert step(REFUSED, new_chat=later(60)) == Wait(later(60), "waiting_new_chat")
-    assert step(REFUSED, new_chat=later(4000)) == GiveUp("new_chat_limit")
-    assert step(REFUSED, new_chats_stopped=True) == GiveUp("new_chats_stopped")
+    assert step(REFUSED, new_chat=later(4000)) == Fail("new_chat_limit")
+    assert step(REFUSED, new_chats_stopped=True) == Fail("new_chats_stopped")
 
 
 def test_whatsapp_s_stop_of_new_chats_is_known_by_its_number_or_by_repetition() -> None:
@@ -433,7 +433,7 @@ def test_a_person_sets_the_official_api_going_again() -> None:
 def test_a_person_sends_by_the_fallback_alone() -> None:
     again = MessageFacts(2, "fallback", later(5000))
     assert step(REFUSED, at=5000, message=again) == Attempt(Route.WWEBJS, "asked")
-    assert step(REFUSED, at=5000, message=again, fallback=None) == GiveUp("no_fallback")
+    assert step(REFUSED, at=5000, message=again, fallback=None) == Fail("no_fallback")
 
 
 @pytest.mark.parametrize("asked", ["official", "fallback"])
@@ -442,7 +442,7 @@ def test_a_customer_s_will_outlives_a_retry_by_a_person(asked: Any) -> None:
     stopped = official(REJECTED, "131050")
     refused = official(REJECTED, "131047", at=5001, round=2)
     tried = [stopped, refused] if asked == "official" else [stopped]
-    assert step(*tried, at=5002, message=again) == GiveUp("never_fall_back")
+    assert step(*tried, at=5002, message=again) == Fail("never_fall_back")
 
 
 def test_a_person_may_send_by_the_other_way_what_a_limit_held_back() -> None:
@@ -519,7 +519,7 @@ def decided(
     limits: policy.Limits,
 ) -> Step:
     found = policy.next_step(message, attempts, rules, now=NOW, limits=limits)
-    if isinstance(found, Attempt | Wait | GiveUp | Hold):
+    if isinstance(found, Attempt | Wait | Fail | Hold):
         assert found.reason in policy.REASONS
         assert found.reason.startswith("waiting_") == isinstance(found, Wait)
     return found

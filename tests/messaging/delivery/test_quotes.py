@@ -9,7 +9,7 @@ import pytest
 import requests
 from django.utils import timezone
 
-from channels_app.models import Channel, KnownNumber
+from channels_app.models import Channel, ResolvedNumber
 from channels_app.providers.base import Quote
 from messaging.delivery import quotes
 from messaging.delivery.quotes import Connection, KnownId
@@ -146,7 +146,7 @@ def test_the_hidden_id_that_an_answer_names_is_where_the_next_quote_looks(
     lid = f"1{number[1:]}@lid"
     wwebjs.plays("lid_remote", to=number[1:])
     deliver(accept(same_number, number))
-    assert KnownNumber.objects.get().lid == lid
+    assert ResolvedNumber.objects.get().lid == lid
     shows(wwebjs, number, chat=lid)
     reply = accept(same_number, number, reply_to=str(received(same_number, number).pk))
     deliver(reply)

@@ -98,7 +98,7 @@ def _one_step(message: Message) -> bool | None:
             "message__conversation__channel", "message__conversation__contact"
         ).get(pk=running.pk)
         again = runner._Send(running, runner._outbound(running.message, running))
-        outcomes.finish(running, runner._ask_provider(again))
+        outcomes.record_result(running, runner._send(again))
         more = True
     message.refresh_from_db()
     return True if more else None
@@ -652,7 +652,7 @@ def test_a_fallback_attempt_whose_worker_died_is_held(wired: Channel, wwebjs: Pr
     message = accept(wired, customer(graph="47"))
     _, send = runner._decide(str(message.pk))
     assert send is not None
-    outcomes.finish(send.attempt, runner._ask_provider(send))
+    outcomes.record_result(send.attempt, runner._send(send))
     runner._decide(str(message.pk))
 
     assert deliver(message) is None
@@ -667,11 +667,11 @@ def test_the_answer_of_a_worker_that_was_thought_dead_still_counts(
     message = accept(wired)
     _, send = runner._decide(str(message.pk))
     assert send is not None
-    answer = runner._ask_provider(send)
+    answer = runner._send(send)
     deliver(message)
     assert message.status == "unconfirmed"
 
-    outcomes.finish(send.attempt, answer)
+    outcomes.record_result(send.attempt, answer)
 
     message.refresh_from_db()
     assert (message.status, message.decision, message.error_code) == ("sent", "", "")
@@ -708,14 +708,14 @@ def test_the_answer_is_kept_while_the_database_is_away(
 ) -> None:
     message = accept(wired, customer(graph="47"))
     failures = [OperationalError("gone"), OperationalError("still gone")]
-    finish = outcomes.finish
+    finish = outcomes.record_result
 
     def write(*args: Any) -> Outcome:
         if failures:
             raise failures.pop()
         return finish(*args)
 
-    monkeypatch.setattr(outcomes, "finish", write)
+    monkeypatch.setattr(outcomes, "record_result", write)
     monkeypatch.setattr("messaging.delivery.runner.connection.close", lambda: None)
     monkeypatch.setattr("messaging.delivery.runner.time.sleep", lambda seconds: None)
 
@@ -756,7 +756,7 @@ def test_an_answer_that_cannot_be_written_for_long_is_an_error(
     def write(*args: Any) -> Outcome:
         raise OperationalError("gone")
 
-    monkeypatch.setattr(outcomes, "finish", write)
+    monkeypatch.setattr(outcomes, "record_result", write)
     monkeypatch.setattr("messaging.delivery.runner.connection.close", lambda: None)
     monkeypatch.setattr(runner, "WRITE_PATIENCE", -1)
     message = accept(wired)
@@ -880,13 +880,13 @@ def test_of_several_late_failures_the_one_that_forbids_most_stands(
     message = accept(wired)
     attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
     if is_known:
-        outcomes.finish(attempt, Accepted("wamid.1"))
+        outcomes.record_result(attempt, Accepted("wamid.1"))
     for code in codes:
         errors = [{"code": code, "title": f"Because of {code}"}] if code else None
         post(status(message, "failed", channel=wired, errors=errors, with_reference=False))
         read_events()
     if not is_known:
-        outcomes.finish(attempt, Accepted("wamid.1"))
+        outcomes.record_result(attempt, Accepted("wamid.1"))
 
     [attempt] = attempts(message)
     assert (attempt.error_code, attempt.error_title) == ("131050", "Because of 131050")
@@ -909,7 +909,7 @@ def test_a_late_failure_does_not_lift_what_a_refusal_at_once_forbids(
 
     if not answered_first:
         late()
-    outcomes.finish(attempt, Rejected("131050", "Opted out"))
+    outcomes.record_result(attempt, Rejected("131050", "Opted out"))
     if answered_first:
         late()
     assert deliver(message) is None
@@ -989,7 +989,7 @@ def test_a_status_that_is_faster_than_the_answer_finds_its_attempt_by_reference(
     message.refresh_from_db()
     assert message.status == "delivered"
 
-    outcomes.finish(send.attempt, Accepted("wamid.early"))
+    outcomes.record_result(send.attempt, Accepted("wamid.early"))
 
     message.refresh_from_db()
     assert message.status == "delivered"
@@ -1010,7 +1010,7 @@ def test_a_status_that_is_faster_than_the_answer_waits_for_the_id(
     assert message.status == "sending"
     assert PendingEvent.objects.count() == 2
 
-    outcomes.finish(send.attempt, Accepted("wamid.early"))
+    outcomes.record_result(send.attempt, Accepted("wamid.early"))
 
     message.refresh_from_db()
     assert message.status == "delivered"
@@ -1089,7 +1089,7 @@ def test_telling_again_changes_nothing(wired: Channel, graph: Provider) -> None:
         version = message.version
     post({**status(message, "delivered", channel=wired, id=id_), "once": "more"})
     [attempt] = attempts(message)
-    outcomes.finish(attempt, Accepted(id_))
+    outcomes.record_result(attempt, Accepted(id_))
     read_events()
     assert deliver(message) is None
     assert message.version == version
@@ -1099,8 +1099,8 @@ def test_telling_again_changes_nothing(wired: Channel, graph: Provider) -> None:
 def test_an_answer_after_a_delivery_changes_nothing_but_the_id(wired: Channel) -> None:
     message = accept(wired)
     attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
-    outcomes.tell_receipt(attempt, Receipt.DELIVERED)
-    outcomes.finish(attempt, Rejected("131047", "no"))
+    outcomes.record_receipt(attempt, Receipt.DELIVERED)
+    outcomes.record_result(attempt, Rejected("131047", "no"))
     message.refresh_from_db()
     assert (message.status, message.error_code) == ("delivered", "")
 
@@ -1119,9 +1119,9 @@ def test_answer_and_receipt_end_the_same_in_either_order(
     late = Rejected("131026", "undeliverable") if receipt == Receipt.FAILED else None
 
     def tell() -> None:
-        outcomes.tell_receipt(attempt, receipt, provider_message_id="wamid.1", error=late)
+        outcomes.record_receipt(attempt, receipt, provider_message_id="wamid.1", error=late)
 
-    steps = [lambda: outcomes.finish(attempt, answer), tell]
+    steps = [lambda: outcomes.record_result(attempt, answer), tell]
     for step in steps if answer_first else reversed(steps):
         step()
 
@@ -1145,7 +1145,7 @@ def test_answer_and_statuses_in_any_order_and_number_leave_the_same_rows(channel
         id_ = f"wamid.{message.pk}"
         for place, told in enumerate([*order, *order[:repeated]]):
             if told == "answer":
-                outcomes.finish(attempt, Accepted(id_))
+                outcomes.record_result(attempt, Accepted(id_))
                 continue
             post(
                 status(
@@ -1194,7 +1194,7 @@ def test_a_receipt_and_the_answer_at_the_same_moment_find_each_other(channel: Ch
         ) -> None:
             try:
                 start.wait(5)
-                outcomes.finish(attempt, Accepted(id_))
+                outcomes.record_result(attempt, Accepted(id_))
             finally:
                 connection.close()
 

@@ -132,7 +132,7 @@ def test_an_echo_that_is_faster_than_our_send_waits_for_it(channel: Channel) -> 
     official_echo(channel)
     assert PendingEvent.objects.get().provider_message_id == KEY
 
-    outcomes.finish(started, Accepted(KEY))
+    outcomes.record_result(started, Accepted(KEY))
 
     started.refresh_from_db()
     assert (started.outcome, started.receipt) == (Outcome.ACCEPTED, "sent")
@@ -167,7 +167,7 @@ def test_an_echo_shown_before_our_send_returned_is_linked_then(channel: Channel)
     started.message.save()
     official_echo(channel)
     assert outside()[0].echo_of is None
-    outcomes.finish(started, Accepted(KEY))
+    outcomes.record_result(started, Accepted(KEY))
     assert outside()[0].echo_of == started.message
 
 
@@ -191,7 +191,7 @@ def test_what_a_session_sent_for_us_follows_the_option(channel: Channel, ignored
         showing_all(channel)
     sent = fallback_attempt(channel, Outcome.STARTED)
     session_tells(channel, KEY)
-    outcomes.finish(sent, Accepted(None))
+    outcomes.record_result(sent, Accepted(None))
     session_tells(channel, KEY)
     assert [echo.echo_of for echo in outside()] == ([] if ignored else [sent.message])
     session_tells(channel, "3EB0FFFFFFFFFFFFFFFF", text="Digitada no celular")
@@ -289,7 +289,7 @@ def test_an_instance_that_is_faster_than_our_send_is_linked_then(by_baileys: Cha
     started = attempt_of(message, outcome=Outcome.STARTED, route=Route.BAILEYS, channel=other)
     instance_tells(other, KEY, text="Com outras palavras")
     assert [echo.echo_of for echo in outside()] == [None]
-    outcomes.finish(started, Accepted(KEY))
+    outcomes.record_result(started, Accepted(KEY))
     assert [echo.echo_of for echo in outside()] == [message]
 
 
@@ -384,7 +384,7 @@ def test_a_server_that_gives_no_answer_is_asked_once_a_run(
 
     def hangs(attempt: DeliveryAttempt, words: Any, since: Any) -> list[str]:
         asked.append(attempt)
-        raise http_client.NoAnswer("timeout", "no complete answer in time")
+        raise http_client.ResponseLost("timeout", "no complete answer in time")
 
     monkeypatch.setitem(reconcile._FINDERS, Route.WWEBJS, hangs)
     reconcile.look_up_unknown()
@@ -475,7 +475,7 @@ def test_a_sign_of_the_same_words_goes_to_what_was_taken_for_certain(
             channel_id=channel.pk, phone_number=NUMBER, text="Olá", at=timezone.now()
         )
         assert found is not None
-        outcomes.tell_receipt(found, Receipt.DELIVERED, provider_message_id=key)
+        outcomes.record_receipt(found, Receipt.DELIVERED, provider_message_id=key)
 
     sign(KEY)
     taken.refresh_from_db()

@@ -319,8 +319,8 @@ def test_a_stub_of_an_event_that_came_whole_later_is_done_with(
 def test_files_of_stubs_are_known_to_the_cleanup(baileys: Channel) -> None:
     journal.receive("evolution", [Arrival.from_body(str(baileys.pk), b"{")])
     name = InboundEvent.objects.get().raw_file
-    assert inbound_files.forget_unused([name]) == 0
+    assert inbound_files.delete_unused([name]) == 0
     assert default_storage.exists(name)
     InboundEvent.objects.all().delete()
-    assert inbound_files.forget_unused([name]) == 1
+    assert inbound_files.delete_unused([name]) == 1
     assert not default_storage.exists(name)

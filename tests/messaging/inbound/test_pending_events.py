@@ -18,9 +18,9 @@ from channels_app.models import Channel
 from channels_app.providers.base import Accepted
 from channels_app.providers.events import (
     EditEvent,
+    Event,
     MediaEvent,
     MessageEvent,
-    NeutralEvent,
     Receipt,
     ReceiptEvent,
     RevokeEvent,
@@ -57,7 +57,7 @@ def received(type_: str = "text", text: str = "antes", *, outgoing: bool = False
     return MessageEvent("", ID, "+5511910000013", NOW, type_, text, outgoing=outgoing)
 
 
-def read(channel: Channel, *events: NeutralEvent) -> None:
+def read(channel: Channel, *events: Event) -> None:
     for event in events:
         handlers.HANDLERS[type(event)](channel, event)
 
@@ -114,7 +114,7 @@ def test_whatever_the_order_and_however_often_the_end_is_the_same(
     """A photo whose caption was changed twice, whose file came apart, and which was deleted."""
     channel.ignore_messages_sent_outside = False
     channel.save()
-    events: list[NeutralEvent] = [
+    events: list[Event] = [
         received("image", outgoing=outgoing),
         EditEvent("", ID, "depois", EARLIER),
         EditEvent("", ID, "por fim", LATER),
@@ -144,7 +144,7 @@ def test_an_edit_waits_for_the_send_that_it_is_about(channel: Channel) -> None:
     )
     assert state_of(message)[0] == "antes"
 
-    outcomes.finish(attempt, Accepted(ID))
+    outcomes.record_result(attempt, Accepted(ID))
 
     assert state_of(message)[:3] == ("depois", LATER, LATER)
     assert message.status == "delivered"
@@ -163,7 +163,7 @@ def test_an_edit_of_what_looked_like_another_phones_message_reaches_the_original
     echo = Message.objects.get(provider_message_id=ID)
     assert state_of(echo)[0] == "depois"
 
-    outcomes.finish(attempt, Accepted(ID))
+    outcomes.record_result(attempt, Accepted(ID))
 
     assert state_of(original)[:2] == ("depois", EARLIER)
 

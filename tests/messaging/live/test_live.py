@@ -135,7 +135,7 @@ def is_refused(cookies: bytes, query: str = "", origin: str = HOST) -> bool:
 
 def changed(message: Message, receipt: Receipt = Receipt.DELIVERED) -> None:
     """Let a message be delivered, as a webhook tells it."""
-    outcomes.tell_receipt(message.attempts.get(), receipt)
+    outcomes.record_receipt(message.attempts.get(), receipt)
 
 
 @pytest.fixture
@@ -475,7 +475,7 @@ def test_what_was_told_is_not_repeated_and_what_was_not_is_found(
     def change() -> None:
         changed(sent)
         type(channel).objects.update(name="Outro nome")
-        incidents.dropped(
+        incidents.open_or_update(
             channel, route="wwebjs", reason="unlinked_on_phone", detail="", at=timezone.now()
         )
 
@@ -712,12 +712,12 @@ def test_an_alarm_reaches_every_page_and_goes_when_it_is_over(
     make_user: Callable[..., User], channel: Channel
 ) -> None:
     def drop() -> None:
-        incidents.dropped(
+        incidents.open_or_update(
             channel, route="wwebjs", reason="unlinked_on_phone", detail="", at=timezone.now()
         )
 
     def recover() -> None:
-        incidents.recovered(channel, route="wwebjs", at=timezone.now())
+        incidents.mark_recovered(channel, route="wwebjs", at=timezone.now())
 
     def switch_off() -> None:
         channel.active = False

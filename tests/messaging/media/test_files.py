@@ -129,7 +129,7 @@ def test_a_refusal_of_the_request_before_a_new_upload_is_not_one_of_the_message(
         told_failed(message, about)
         attempt.refresh_from_db()
         assert attempt.outcome == Outcome.STARTED
-    outcomes.finish(attempt, Accepted("wamid.taken"))
+    outcomes.record_result(attempt, Accepted("wamid.taken"))
     if first == "answer":
         told_failed(message, about)
     attempt.refresh_from_db()
@@ -461,14 +461,14 @@ def test_a_few_large_files_are_sent_at_a_time(monkeypatch: pytest.MonkeyPatch) -
 
     def send(size: int) -> None:
         file = OutboundFile("application/pdf", "a.pdf", size, open=lambda: io.BytesIO())
-        with media.place_to_send(file):
+        with media.limit_large_sends(file):
             sent.append("large" if size >= media.LARGE_BYTES else "small")
 
     large = threading.Thread(target=send, args=[media.LARGE_BYTES])
     with places:
         large.start()
         send(1)
-        with media.place_to_send(None):
+        with media.limit_large_sends(None):
             assert sent == ["small"]
     large.join(10)
     assert sent == ["small", "large"]
@@ -522,7 +522,7 @@ def take_event(channel: Channel, payload: dict[str, Any]) -> Message:
         source="evolution",
         source_key=str(channel.pk),
         dedupe_key=json.dumps(payload)[:150],
-        payload=aside.set_aside(payload),
+        payload=aside.extract_evolution(payload),
     )
     read_events()
     return Message.objects.latest("created_at")
@@ -622,7 +622,7 @@ def test_an_upload_that_no_message_took_is_deleted_the_next_day(
     used, abandoned = upload(), upload(files.PDF, "a.pdf")
     send(channel, used, "+5511988887777")
     time_machine.move_to(timezone.now() + dt.timedelta(hours=23))
-    assert media.forget_abandoned() == 0
+    assert media.delete_orphans() == 0
     time_machine.shift(dt.timedelta(hours=2))
     young = upload(files.OPUS, "a.ogg")
 
@@ -667,7 +667,7 @@ def test_a_file_that_was_set_aside_goes_with_the_last_event_that_speaks_of_it(
             source="evolution",
             source_key=str(baileys.pk),
             dedupe_key=id_,
-            payload=aside.set_aside(
+            payload=aside.extract_evolution(
                 {"event": "messages.upsert", "instance": INSTANCE, "data": body}
             ),
         )

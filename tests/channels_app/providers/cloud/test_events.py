@@ -16,7 +16,7 @@ from channels_app.providers.events import (
     MessageEvent,
     Receipt,
     ReceiptEvent,
-    UnreadableEvent,
+    UnsupportedEvent,
 )
 from simulators.graph.app import make_wamid
 from tests import FIXTURES_DIR
@@ -155,7 +155,7 @@ def test_what_is_not_known_is_counted_and_no_error() -> None:
         "status:deleted",
         "field:smb_app_state_sync",
     ]
-    assert all(isinstance(event, UnreadableEvent) for event in events)
+    assert all(isinstance(event, UnsupportedEvent) for event in events)
 
 
 def change(**value: Any) -> Any:
@@ -186,13 +186,13 @@ GOOD_MESSAGE = {"id": "wamid.1", "from": "5511999990000", "timestamp": "17494163
 )
 def test_a_message_without_what_it_needs_is_unreadable(message: dict[str, Any]) -> None:
     [event] = cloud_events.read(change(messages=[{**GOOD_MESSAGE, **message}]))
-    assert isinstance(event, UnreadableEvent)
+    assert isinstance(event, UnsupportedEvent)
 
 
 @pytest.mark.parametrize("id_", ["", None, 7, "x" * 256])
 def test_a_status_without_an_id_is_unreadable(id_: Any) -> None:
     [event] = cloud_events.read(change(statuses=[{"id": id_, "status": "sent"}]))
-    assert isinstance(event, UnreadableEvent)
+    assert isinstance(event, UnsupportedEvent)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_nothing_is_raised_for_any_json_in_the_places_that_are_read(
 ) -> None:
     payload = {"entry": [{"changes": [{"field": field, "value": value}]}]}
     for event in cloud_events.read(payload):
-        assert isinstance(event, ReceiptEvent | MessageEvent | UnreadableEvent)
+        assert isinstance(event, ReceiptEvent | MessageEvent | UnsupportedEvent)
 
 
 # -- the id inside of an id ------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from channels_app.providers.events import NeutralEvent
+from channels_app.providers.events import Event
 from channels_app.providers.evolution import events as evolution_events
 
 ANA = "5511988887777@s.whatsapp.net"
@@ -37,7 +37,7 @@ def upsert(message: Any, message_type: str = "", **more: Any) -> dict[str, Any]:
     return body("messages.upsert", data)
 
 
-def read_one(payload: Any) -> NeutralEvent:
+def read_one(payload: Any) -> Event:
     (event,) = evolution_events.read(payload)
     return event
 

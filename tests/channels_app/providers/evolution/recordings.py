@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from channels_app.providers.events import NeutralEvent
+from channels_app.providers.events import Event
 from channels_app.providers.evolution import events as evolution_events
 from tests import FIXTURES_DIR
 
@@ -37,7 +37,7 @@ def samples() -> dict[str, dict[str, Any]]:
     }
 
 
-def as_json(event: NeutralEvent) -> dict[str, Any]:
+def as_json(event: Event) -> dict[str, Any]:
     """Return an event as its class and those fields that say something."""
     fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
     told: dict[str, Any] = {

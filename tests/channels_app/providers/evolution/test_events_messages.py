@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from channels_app.providers.events import EditEvent, RevokeEvent, UnreadableEvent
+from channels_app.providers.events import EditEvent, RevokeEvent, UnsupportedEvent
 from channels_app.providers.evolution import events as evolution_events
 from tests import FIXTURES_DIR
 from tests.channels_app.providers.evolution.bodies import (
@@ -78,7 +78,7 @@ def test_the_sender_of_an_own_message_is_not_the_customer() -> None:
 @pytest.mark.parametrize("event", ["messages.upsert", "send.message"])
 def test_what_is_not_one_person_is_not_served(event: str, jid: str, kind: str) -> None:
     payload = upsert(HELLO, key=key(remoteJid=jid)) | {"event": event}
-    assert read_one(payload) == UnreadableEvent("shop", kind)
+    assert read_one(payload) == UnsupportedEvent("shop", kind)
 
 
 @pytest.mark.parametrize(
@@ -106,18 +106,18 @@ def test_the_recorded_local_time_with_a_false_z_moves_no_message() -> None:
 @pytest.mark.parametrize("time", [None, 0, -1, True, "", "soon", 10**20, {"low": 1}, [], 1e300])
 def test_without_a_time_a_message_is_set_aside_and_date_time_is_not_believed(time: Any) -> None:
     event = read_one(upsert(HELLO, messageTimestamp=time))
-    assert event == UnreadableEvent("shop", "message:conversation")
+    assert event == UnsupportedEvent("shop", "message:conversation")
 
 
 @pytest.mark.parametrize("half", [{}, key(id=""), key(id=5), {"id": "3A01"}, None])
 def test_without_an_id_or_an_address_it_is_unreadable(half: Any) -> None:
-    assert read_one(upsert(HELLO, key=half)) == UnreadableEvent("shop", "message:conversation")
+    assert read_one(upsert(HELLO, key=half)) == UnsupportedEvent("shop", "message:conversation")
 
 
 @pytest.mark.parametrize("message", [None, {}, [], "oi"])
 @pytest.mark.parametrize("message_type", ["conversation", "imageMessage"])
 def test_without_content_it_is_unreadable(message: Any, message_type: str) -> None:
-    assert read_one(upsert(message, message_type)) == UnreadableEvent("shop", "message:")
+    assert read_one(upsert(message, message_type)) == UnsupportedEvent("shop", "message:")
 
 
 def test_our_own_name_is_not_the_customers() -> None:
@@ -228,7 +228,7 @@ def test_envelopes_are_opened(wrapper: str) -> None:
 )
 def test_what_nobody_wrote_is_no_message(name: str) -> None:
     message = {name: {"x": 1}, "messageContextInfo": {}}
-    assert read_one(upsert(message, name)) == UnreadableEvent("shop", f"message:{name}")
+    assert read_one(upsert(message, name)) == UnsupportedEvent("shop", f"message:{name}")
 
 
 def test_a_key_that_comes_along_does_not_hide_the_text() -> None:
@@ -286,7 +286,7 @@ def test_a_vote_says_what_was_chosen() -> None:
 def test_a_vote_that_was_not_decrypted_is_unreadable() -> None:
     vote = {"vote": {"encPayload": {"0": 1}, "selectedOptions": [{"0": 1}]}}
     event = read_one(upsert({"pollUpdateMessage": vote}, "pollUpdateMessage"))
-    assert event == UnreadableEvent("shop", "message:pollUpdateMessage")
+    assert event == UnsupportedEvent("shop", "message:pollUpdateMessage")
 
 
 @pytest.mark.parametrize(

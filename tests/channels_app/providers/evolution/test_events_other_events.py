@@ -17,7 +17,7 @@ from channels_app.providers.events import (
     Receipt,
     ReceiptEvent,
     RevokeEvent,
-    UnreadableEvent,
+    UnsupportedEvent,
 )
 from channels_app.providers.evolution import events as evolution_events
 from channels_app.providers.redaction import digest_of
@@ -62,11 +62,11 @@ def test_a_failure_has_no_reason_but_a_name(status: str) -> None:
 @pytest.mark.parametrize("status", ["PENDING", "DELETED", "EDITED", "", None, 3])
 def test_another_status_says_nothing_and_deletes_nothing(status: Any) -> None:
     # 2.3.6 says DELETED of every update without a status, so of edits too.
-    assert isinstance(read_one(update(status)), UnreadableEvent)
+    assert isinstance(read_one(update(status)), UnsupportedEvent)
 
 
 def test_a_receipt_of_a_group_is_not_served() -> None:
-    assert read_one(update("READ", remoteJid=GROUP)) == UnreadableEvent("shop", "group")
+    assert read_one(update("READ", remoteJid=GROUP)) == UnsupportedEvent("shop", "group")
 
 
 def test_an_update_with_a_new_text_is_an_edit_and_no_receipt() -> None:
@@ -115,7 +115,7 @@ def test_a_deletion_by_the_customer_is_told_as_an_edit(type_: Any) -> None:
     ],
 )
 def test_other_protocol_messages_change_nothing(data: Any) -> None:
-    assert isinstance(read_one(body("messages.edited", data)), UnreadableEvent)
+    assert isinstance(read_one(body("messages.edited", data)), UnsupportedEvent)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_deletion_names_the_whatsapp_id_in_both_shapes(data: dict[str, Any]) -
 
 @pytest.mark.parametrize("data", [None, {}, {"id": "3A01", "remoteJid": GROUP}])
 def test_a_deletion_of_nothing_of_ours_is_unreadable(data: Any) -> None:
-    assert isinstance(read_one(body("messages.delete", data)), UnreadableEvent)
+    assert isinstance(read_one(body("messages.delete", data)), UnsupportedEvent)
 
 
 @pytest.mark.parametrize(
@@ -149,13 +149,13 @@ def test_a_deletion_of_nothing_of_ours_is_unreadable(data: Any) -> None:
             ConnectionEvent("shop", "refused", "500"),
         ),
         ("connection.update", {"state": "connecting"}, ConnectionEvent("shop", "connecting")),
-        ("connection.update", {"state": "asleep"}, UnreadableEvent("shop", "connection:asleep")),
+        ("connection.update", {"state": "asleep"}, UnsupportedEvent("shop", "connection:asleep")),
         (
             "status.instance",
             {"status": "closed", "disconnectionReasonCode": 401},
             ConnectionEvent("shop", "close", "401"),
         ),
-        ("status.instance", {}, UnreadableEvent("shop", "event:status.instance")),
+        ("status.instance", {}, UnsupportedEvent("shop", "event:status.instance")),
         ("logout.instance", None, ConnectionEvent("shop", "close", "logout")),
         ("remove.instance", None, ConnectionEvent("shop", "close", "removed")),
     ],
@@ -180,8 +180,8 @@ def test_the_state_of_the_session(event: str, data: Any, expected: Any) -> None:
             {"message": "QR code limit reached, please login again", "statusCode": 500},
             QrEvent("shop", ""),
         ),
-        ({"qrcode": {"count": 0}}, UnreadableEvent("shop", "event:qrcode.updated")),
-        (None, UnreadableEvent("shop", "event:qrcode.updated")),
+        ({"qrcode": {"count": 0}}, UnsupportedEvent("shop", "event:qrcode.updated")),
+        (None, UnsupportedEvent("shop", "event:qrcode.updated")),
     ],
 )
 def test_the_code_to_link_with_and_its_end(data: Any, expected: Any) -> None:
@@ -257,17 +257,17 @@ def test_a_call_without_a_true_time_is_one(date: Any) -> None:
 
 
 def test_a_groups_call_and_the_raw_node_are_not_read() -> None:
-    assert read_one(call(isGroup=True)) == UnreadableEvent("shop", "group")
-    assert read_one(call(chatId=GROUP)) == UnreadableEvent("shop", "group")
+    assert read_one(call(isGroup=True)) == UnsupportedEvent("shop", "group")
+    assert read_one(call(chatId=GROUP)) == UnsupportedEvent("shop", "group")
     raw = body("call", {"event": "CB:call", "packet": {"tag": "call"}})
-    assert read_one(raw) == UnreadableEvent("shop", "call:CB:call")
+    assert read_one(raw) == UnsupportedEvent("shop", "call:CB:call")
 
 
 @pytest.mark.parametrize("event", ["chats.set", "presence.update", "labels.edit", "new.event", ""])
 def test_what_is_not_known_is_counted(event: str) -> None:
-    assert read_one(body(event, [{"x": 1}])) == UnreadableEvent("shop", f"event:{event}")
+    assert read_one(body(event, [{"x": 1}])) == UnsupportedEvent("shop", f"event:{event}")
 
 
 @pytest.mark.parametrize("payload", [None, [], "x", 5, {}])
 def test_what_is_no_event_is_counted(payload: Any) -> None:
-    assert read_one(payload) == UnreadableEvent("", "event:")
+    assert read_one(payload) == UnsupportedEvent("", "event:")
