@@ -36,8 +36,10 @@ from messaging import webhooks  # noqa: E402
 from messaging.api.parsers import ROOM  # noqa: E402
 from messaging.live.consumer import LiveConsumer  # noqa: E402
 
-# The largest body that a receiver takes, by the beginning of its path; else MOST_BYTES.
+# The largest body that a receiver takes, by the beginning of its path; else SMALL_BYTES.
+EVOLUTION_PATH = "/api/webhooks/evolution"
 LIMITS = {
+    EVOLUTION_PATH: MOST_BYTES,
     "/api/webhooks/cloud": webhooks.MOST_BYTES,
     "/api/webhooks/wwebjs/": webhooks.MOST_WWEBJS_BYTES,
 }
@@ -87,7 +89,6 @@ def _header(scope: Any, name: bytes) -> str:
     return value.decode("latin-1")
 
 
-EVOLUTION_PATH = "/api/webhooks/evolution"
 _started: list[bool] = []
 
 
@@ -129,7 +130,7 @@ def bounded(scope: Any, receive: Any) -> Any:
     Nobody is authenticated yet. The rest is read all the same, so that the sender gets its answer.
     """
     path = scope["path"]
-    left = 1 + next((most for start, most in LIMITS.items() if path.startswith(start)), MOST_BYTES)
+    left = 1 + next((most for start, most in LIMITS.items() if path.startswith(start)), SMALL_BYTES)
 
     async def receive_bounded() -> Any:
         nonlocal left

@@ -77,6 +77,7 @@ class Chaos:
         self._rng = random.Random(seed * 7919)
         self._every, self._most = every, most
         self._ended = threading.Event()
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._go, daemon=True)
 
     def start(self) -> None:
@@ -87,8 +88,18 @@ class Chaos:
         if self._most is None:
             self._ended.set()
         self._thread.join(30 + 2 * self._every * (self._most or 0))
+        if self._failure is not None:
+            raise RuntimeError("the kills ended early") from self._failure
+        if self._most is not None and sum(self.kills.values()) < self._most:
+            raise RuntimeError(f"only {sum(self.kills.values())} of {self._most} kills")
 
     def _go(self) -> None:
+        try:
+            self._kill_in_turn()
+        except Exception as error:
+            self._failure = error
+
+    def _kill_in_turn(self) -> None:
         order: list[str] = []
         began = time.monotonic()
         while self._most is None or sum(self.kills.values()) < self._most:

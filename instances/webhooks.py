@@ -94,6 +94,7 @@ class EvolutionWebhook(Receiver):
     """
 
     async def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        authorization = request.headers.get("Authorization", "")
         try:
             # Not `request.body`: that has the limit of the other pages.
             body = request.read(SMALL_BYTES + 1)
@@ -103,8 +104,8 @@ class EvolutionWebhook(Receiver):
                     receiving.MOST_BYTES + 1 - len(body)
                 )
         except UnreadablePostError:
+            gap_signs().note(Backfill.Reason.NOT_STORED, authorization=authorization)
             return answer(503, "unreadable")
-        authorization = request.headers.get("Authorization", "")
         if max(len(body), _declared(request)) > receiving.MOST_BYTES:
             return await self._refuse_large(request, body, authorization)
         delivery = Delivery(body, authorization)
@@ -114,8 +115,13 @@ class EvolutionWebhook(Receiver):
                 result = await gatherer.receive(delivery)
             else:
                 result = await sync_to_async(receiving.receive, thread_sensitive=False)(delivery)
-        except (DatabaseError, PoolTimeout, OSError) as error:
-            log.error("event not stored; Evolution is asked to repeat", error=type(error).__name__)
+        except Exception as error:
+            if isinstance(error, (DatabaseError, PoolTimeout, OSError)):
+                log.error(
+                    "event not stored; Evolution is asked to repeat", error=type(error).__name__
+                )
+            else:
+                log.exception("event not stored; Evolution is asked to repeat")
             # It repeats from memory only: a restart forgets the event.
             gap_signs().note(Backfill.Reason.NOT_STORED, authorization=authorization)
             return answer(503, "unavailable")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 # So many repairs within this time, each undone by somebody, and no more is tried.
 MOST_REPAIRS = 3
 WITHIN = dt.timedelta(hours=1)
+# A fight that ended this long ago says nothing about a new drift.
+CONTESTED_FOR = dt.timedelta(days=1)
 FIRST_PAUSE, LONGEST_PAUSE = dt.timedelta(seconds=60), dt.timedelta(minutes=15)
 
 
@@ -55,6 +57,8 @@ def decide(newest_first: Sequence[Change], *, emptied: bool, now: dt.datetime) -
             return Decision.WAIT
     contested = [change for change in ours if change.done and not change.emptied]
     if emptied or len(contested) < MOST_REPAIRS:
+        return Decision.REPAIR
+    if now - contested[0].at > CONTESTED_FOR:
         return Decision.REPAIR
     lasted = contested[0].at - contested[MOST_REPAIRS - 1].at
     return Decision.LEAVE if lasted <= WITHIN else Decision.REPAIR

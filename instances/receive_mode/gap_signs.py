@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import structlog
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections
 from psycopg_pool import PoolTimeout
 
+from core.text import is_storable
 from instances.models import Backfill
 from instances.receive_mode import backfill
 
@@ -70,6 +71,7 @@ class GapSigns:
 
     def _put(self, sign: Sign) -> None:
         if len(self._waiting) >= MOST_WAITING:
+            log.error("a sign of a gap was not noted: too many wait", reason=sign.reason)
             return
         self._waiting[sign] = None
         if self._writing is None:
@@ -81,7 +83,7 @@ class GapSigns:
                 sign = next(iter(self._waiting))
                 try:
                     await _write_down(sign)
-                except (DatabaseError, PoolTimeout):
+                except (OperationalError, InterfaceError, PoolTimeout):
                     await asyncio.sleep(AGAIN_SECONDS)
                 except Exception:
                     log.exception("a sign of a gap was not noted", reason=sign.reason)
@@ -96,9 +98,10 @@ def name_in(body: bytes) -> str:
     """Return the instance's name in the beginning of an event, "" where there is none."""
     found = _NAME.search(body[:_HEAD_BYTES])
     try:
-        return str(json.loads(found[1])) if found else ""
+        name = str(json.loads(found[1])) if found else ""
     except ValueError:
         return ""
+    return name if is_storable(name) else ""
 
 
 def _note(sign: Sign) -> None:

@@ -399,6 +399,9 @@ def _note_signs(before: WhatsAppSession, values: dict[str, Any]) -> None:
             backfill.request(before.pk, reason=backfill.Reason.DRIFT)
     elif values.get("in_sync") is True:
         incidents.mark_recovered(before.channel, route=route, at=now)
+        if before.in_sync is False:
+            # Somebody else repaired it: what came until then may have been lost.
+            backfill.request(before.pk, reason=backfill.Reason.DRIFT)
 
 
 # --- the handover ---------------------------------------------------------------------------------

@@ -181,6 +181,8 @@ def record_result(attempt: DeliveryAttempt, result: Accepted | SendError) -> Out
     Doing it again changes nothing.
     """
     with transaction.atomic():
+        if isinstance(result, Accepted | Unknown):
+            _lock_id(attempt, result.provider_message_id or "")
         attempts, attempt = _locked(attempt)
         before = _known(attempt)
         if isinstance(result, Accepted):
@@ -199,6 +201,12 @@ def record_result(attempt: DeliveryAttempt, result: Accepted | SendError) -> Out
             _learn_id(attempt, result.provider_message_id or "")
         _save(attempt, before, attempts)
         return Outcome(attempt.outcome)
+
+
+def _lock_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:
+    """Lock the id before the message's row, in the order in which the reader of events does."""
+    if provider_message_id:
+        pending_events.lock_id(attempt.channel_id, provider_message_id)
 
 
 def close_abandoned(attempts: Sequence[DeliveryAttempt]) -> None:
@@ -232,6 +240,7 @@ def record_receipt(
         return
     # What fails here fails the caller's transaction as well, which reads many receipts.
     with transaction.atomic(savepoint=False):
+        _lock_id(attempt, provider_message_id)
         attempts, attempt = _locked(attempt)
         before = _known(attempt)
         _merge(attempt, receipt, error)

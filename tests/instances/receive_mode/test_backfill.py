@@ -228,6 +228,8 @@ def test_the_name_is_read_as_evolution_writes_it() -> None:
     body = json.dumps(event(instance='Loja "São João"/#1'), ensure_ascii=False)
     assert gap_signs.name_in(body.encode()) == 'Loja "São João"/#1'
     assert gap_signs.name_in(b"\xff" * 5000 + body.encode()) == ""
+    # The database refuses such a name for ever: it must not stop the signs behind it.
+    assert gap_signs.name_in(b'{"instance":"\\u0000"}') == ""
 
 
 @pytest.mark.usefixtures("session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from channels_app.incidents import incidents
 from channels_app.models import Incident
 from instances.models import ReceiveModeChange, WhatsAppSession
 from instances.receive_mode import backfill, drift_rules, monitor, presentation
-from instances.receive_mode.drift_rules import Change, Decision
+from instances.receive_mode.drift_rules import CONTESTED_FOR, Change, Decision
 from tests.instances.receive_mode.test_backfill import fetch, settled
 from tests.instances.receive_mode.test_drift import EVENTS, OFF, drift_to_websocket
 from tests.instances.support import (
@@ -185,5 +186,7 @@ def test_repairs_that_lie_far_apart_are_no_fight_and_an_emptied_webhook_never_is
     rare = changes(*["done"] * 5, each=dt.timedelta(minutes=40))
     assert drift_rules.decide(rare, emptied=False, now=NOW) is Decision.REPAIR
     assert drift_rules.decide(changes(*["done"] * 5), emptied=True, now=NOW) is Decision.REPAIR
+    long_over = [replace(change, at=change.at - CONTESTED_FOR) for change in changes(*["done"] * 3)]
+    assert drift_rules.decide(long_over, emptied=False, now=NOW) is Decision.REPAIR
     just_failed = changes("failed", each=dt.timedelta(seconds=30))
     assert drift_rules.decide(just_failed, emptied=True, now=NOW) is Decision.WAIT
