@@ -125,6 +125,16 @@ def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
     return found.order_by().first()
 
 
+def _would_repeat(attempt: DeliveryAttempt) -> bool:
+    """Whether a send by this route would go by the same account, which knows the attempt's id."""
+    channel = attempt.message.conversation.channel
+    if channel.kind == Channel.Kind.OFFICIAL:
+        same = channel.fallback_channel_id == attempt.channel_id
+    else:
+        same = channel.pk == attempt.channel_id
+    return same and attempt.channel.takes_message_ids
+
+
 def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
     """Return a message's attempts as the policy sees them."""
     # Only then it matters, and is worth the query.
@@ -136,7 +146,7 @@ def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
             outcome=Outcome(attempt.outcome),
             error_code=attempt.error_code,
             finished_at=attempt.finished_at,
-            repeatable=in_doubt and bool(attempt.reserved_id) and attempt.channel.takes_message_ids,
+            repeatable=in_doubt and bool(attempt.reserved_id) and _would_repeat(attempt),
         )
         for attempt in attempts
     ]

@@ -385,18 +385,15 @@ def _after_official(
     last = tried[-1]
     ended = last.finished_at or now
     first_in_doubt = next((a for a in tried if a.outcome == Outcome.UNKNOWN), None)
-    if first_in_doubt is not None and first_in_doubt.repeatable:
+    # Whatever followed a send in doubt repeated it: the doubt stays, whatever was learned since.
+    if first_in_doubt is not None and (first_in_doubt.repeatable or last is not first_in_doubt):
 
         def once_more() -> Step:
             return Fail("too_old") if to_fallback.too_late else Attempt(rules.main_route, REPEAT)
 
-        return _repeat(tried, rules, once_more, "held", now=now)
+        return _repeat(tried, rules, to_fallback, once_more, "held", now=now)
     if last.outcome == Outcome.UNKNOWN:
-        wait: float = rules.confirm_seconds
-        if last.error_code == WORKER_LOST:
-            # It may only have been cut off from the database, and still be sending.
-            wait = max(wait, to_fallback.message.send_seconds)
-        until = ended + dt.timedelta(seconds=wait)
+        until = _proof_due_at(last, rules, to_fallback, now=now)
         if now < until:
             return Wait(until, "waiting_confirmation")
         if rules.on_unconfirmed == "hold" or rules.fallback is None:
@@ -431,6 +428,7 @@ def _after_official(
 def _repeat(
     tried: Sequence[AttemptFacts],
     rules: ChannelRules,
+    to_fallback: _Fallback,
     once_more: Callable[[], Step],
     held: str,
     *,
@@ -445,11 +443,23 @@ def _repeat(
     over = last.outcome == Outcome.REJECTED or len(since) > REPEATS
     if over or not all(attempt.repeatable for attempt in since):
         return Hold(held)
-    until = (last.finished_at or now) + dt.timedelta(seconds=rules.confirm_seconds)
+    until = _proof_due_at(last, rules, to_fallback, now=now)
     if now < until:
         return Wait(until, "waiting_confirmation")
     step = once_more()
-    return Hold(held) if isinstance(step, Fail) else step
+    elsewhere = isinstance(step, Attempt) and step.route != tried[first].route
+    return Hold(held) if elsewhere or isinstance(step, Fail) else step
+
+
+def _proof_due_at(
+    last: AttemptFacts, rules: ChannelRules, to_fallback: _Fallback, *, now: dt.datetime
+) -> dt.datetime:
+    """Return until when a proof of the last send may come."""
+    wait: float = rules.confirm_seconds
+    if last.error_code == WORKER_LOST:
+        # It may only have been cut off from the database, and still be sending.
+        wait = max(wait, to_fallback.message.send_seconds)
+    return (last.finished_at or now) + dt.timedelta(seconds=wait)
 
 
 def _after_fallback(
@@ -461,7 +471,8 @@ def _after_fallback(
 ) -> Step:
     last = tried[-1]
     if any(attempt.outcome == Outcome.UNKNOWN for attempt in tried):
-        return _repeat(tried, rules, partial(to_fallback, REPEAT), "fallback_unconfirmed", now=now)
+        once_more = partial(to_fallback, REPEAT)
+        return _repeat(tried, rules, to_fallback, once_more, "fallback_unconfirmed", now=now)
     if last.outcome == Outcome.REJECTED:
         return Fail("fallback_refused")
     if len(tried) > len(FALLBACK_BACKOFF):

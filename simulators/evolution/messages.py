@@ -277,7 +277,7 @@ def _buttons(body: JsonObject) -> Outgoing:
     return result
 
 
-OWN_IDS = ("sendtext", "sendmedia", "sendsticker", "sendptv", "sendpoll")
+OWN_IDS = ("sendtext", "sendmedia")
 """The routes of 2.4 whose `messageId` becomes the id of the message."""
 
 

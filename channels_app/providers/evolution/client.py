@@ -34,6 +34,8 @@ RESERVED_PREFIX = "3EB0"
 # Of a number in a contact card: the server's schema refuses shorter ones, as of services.
 SHORTEST = 10
 _FILE_TYPES = ("image", "video", "audio", "document", "sticker")
+# The routes sendText and sendMedia take an id of ours (§10.8).
+_WITH_OWN_ID = ("text", "image", "video", "audio", "document")
 
 # The instance was never connected: it has no socket that could have sent (§5).
 _NO_SOCKET = re.compile(
@@ -260,7 +262,7 @@ def reserve_id(type_: str, content: object) -> str:
     It has the form of those that Baileys makes, from which others read the sender's device.
     """
     is_voice = isinstance(content, Mapping) and content.get("voice") is True
-    if type_ not in ("text", *_FILE_TYPES) or is_voice:
+    if type_ not in _WITH_OWN_ID or is_voice:
         return ""
     return RESERVED_PREFIX + secrets.token_hex(9).upper()
 

@@ -633,6 +633,25 @@ def test_what_may_have_been_sent_never_goes_out_under_another_id(
     assert step(*tried, at=3000, **MAIN) == Hold("held")
 
 
+def test_a_send_in_doubt_stays_in_doubt_when_the_server_takes_no_ids_any_more() -> None:
+    tried = [
+        fallback(UNKNOWN, "timeout", route=Route.BAILEYS),
+        fallback(TRANSIENT, "x", route=Route.BAILEYS),
+    ]
+    assert step(*tried, at=3000, official_retries=3, **MAIN) == Hold("held")
+
+
+def test_a_send_in_doubt_is_repeated_by_its_own_route_only_and_not_before_its_worker_ended() -> (
+    None
+):
+    tried = (REFUSED, doubtful(UNKNOWN))
+    assert step(*tried, at=60, fallback=Route.WWEBJS) == Hold("fallback_unconfirmed")
+    lost = dataclasses.replace(doubtful(UNKNOWN), error_code=policy.WORKER_LOST)
+    slow = dataclasses.replace(MESSAGE, send_seconds=25)
+    found = step(REFUSED, lost, at=1, message=slow, confirm_seconds=0, **BAILEYS)
+    assert found == Wait(later(25), "waiting_confirmation")
+
+
 def test_a_repetition_passes_the_same_gate_as_any_fallback() -> None:
     tried = (REFUSED, doubtful(UNKNOWN))
     assert step(*tried, at=60, free_at=later(90), **BAILEYS) == Wait(later(90), "waiting_pace")
