@@ -152,10 +152,10 @@ def test_rows_that_exist_get_the_spelling_and_lose_nothing(
         )
         cursor.execute("UPDATE instances_whatsappsession SET address = 'http://E/ uma instância'")
     migration: Any = importlib.import_module(
-        "channels_app.migrations.0011_addresses_and_session_wishes"
+        "channels_app.migrations.0012_addresses_and_session_wishes"
     )
     migration.normalise_addresses(apps, None)
-    migration = importlib.import_module("instances.migrations.0006_addresses_in_one_spelling")
+    migration = importlib.import_module("instances.migrations.0007_addresses_in_one_spelling")
     migration.normalise_addresses(apps, None)
     channel.refresh_from_db()
     assert (channel.wwebjs_url, channel.graph_url) == (
