@@ -209,7 +209,7 @@ def dashboard() -> Dashboard:
         channels=list(extensions.channels()),
         held=awaiting_confirmation().count(),
         alarms=list(incidents.alertable()),
-        fallbacks=fallback_rate.by_code()[:10],
+        fallbacks=fallback_rate.counts_by_code()[:10],
         set_aside=InboundEvent.objects.filter(state=InboundEvent.State.SET_ASIDE).count(),
         # Groups, channels and their like are left on purpose: these are not known at all.
         unknown=InboundEvent.objects.filter(

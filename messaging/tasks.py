@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 DELIVER = "messaging.deliver"
 
 
-class NotYet(Exception):
+class NotDueYet(Exception):
     """The message waits; the job is to run again at `until`."""
 
     def __init__(self, until: dt.datetime) -> None:
@@ -36,7 +36,7 @@ class NotYet(Exception):
         self.until = until
 
 
-class _RunAgainWhenDue(procrastinate.BaseRetryStrategy):
+class _DeliveryRetryStrategy(procrastinate.BaseRetryStrategy):
     """Put a waiting job back at its time; while the database is away, try again with a pause.
 
     Either way the job keeps its place before the later messages of its conversation. How long an
@@ -46,7 +46,7 @@ class _RunAgainWhenDue(procrastinate.BaseRetryStrategy):
     def get_retry_decision(
         self, *, exception: BaseException, job: jobs.Job
     ) -> procrastinate.RetryDecision | None:
-        if isinstance(exception, NotYet):
+        if isinstance(exception, NotDueYet):
             return procrastinate.RetryDecision(retry_at=exception.until)
         pause = min(60, 2 ** min(job.attempts, 6))
         log.error("delivery job failed; will run again", job=job.id, pause=pause)
@@ -119,14 +119,14 @@ def _waits(queueing_lock: str) -> bool:
 
 
 @app.task(
-    name=DELIVER, queue="delivery", priority=SEND, retry=_RunAgainWhenDue(), pass_context=True
+    name=DELIVER, queue="delivery", priority=SEND, retry=_DeliveryRetryStrategy(), pass_context=True
 )
 def deliver(context: procrastinate.JobContext, message_id: str) -> None:
     from messaging.delivery import runner
 
     until = runner.run(message_id, is_ours=partial(is_ours, context.job))
     if until is not None:
-        raise NotYet(until)
+        raise NotDueYet(until)
 
 
 # No retry: putting a job back collides with another that waits under the same queueing lock, and

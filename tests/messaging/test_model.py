@@ -22,7 +22,7 @@ from messaging.delivery.statuses import Icon, Outcome, Route, Status
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 OFFICIAL_CODES = ["131047", "131000", "131056", "131049", "131050", "190", "131031", "131999"]
 FALLBACK_CODES = ["ack_error", "not_on_whatsapp", "session_not_connected", "wrong_key"]
-TAKEN = (Status.SENT, Status.DELIVERED, Status.READ)
+ACCEPTED_STATUSES = (Status.SENT, Status.DELIVERED, Status.READ)
 
 
 @dataclass
@@ -173,7 +173,7 @@ class Delivery(RuleBasedStateMachine):
         for _ in range(times):
             take(attempt, told, code, self.now)
         assert attempt == once
-        if self.summary.status in TAKEN:
+        if self.summary.status in ACCEPTED_STATUSES:
             self.waiting, self.decision = None, ""
 
     @rule(seconds=st.sampled_from([1, 3, 30, 61, 600, 4000]))
@@ -195,7 +195,9 @@ class Delivery(RuleBasedStateMachine):
 
     @rule(open_=st.booleans(), opted=st.booleans())
     def channel_changes(self, open_: bool, opted: bool) -> None:
-        self.channel = replace(self.channel, main_open=open_, fallback_despite_limits=opted)
+        self.channel = replace(
+            self.channel, primary_breaker_open=open_, fallback_despite_limits=opted
+        )
 
     # -- what always holds -------------------------------------------------------------------------
 
@@ -208,7 +210,7 @@ class Delivery(RuleBasedStateMachine):
         summary = self.summary
         icon = statuses.icon_for(summary.status, summary.route)
         accepted = [a for a in self.tries if a.outcome == Outcome.ACCEPTED]
-        assert (summary.status in TAKEN) == bool(accepted)
+        assert (summary.status in ACCEPTED_STATUSES) == bool(accepted)
         if icon == Icon.GLOBE:
             assert any(a.route != Route.OFFICIAL for a in accepted)
         if icon in (Icon.SENT, Icon.DELIVERED, Icon.READ):
@@ -228,7 +230,7 @@ class Delivery(RuleBasedStateMachine):
             by_fallback = [a for a in own if a.route != Route.OFFICIAL]
             assert number <= self.round
             assert len(by_fallback) <= len(policy.FALLBACK_BACKOFF) + 1
-            assert len(own) - len(by_fallback) <= policy.PAIR_LIMIT_TRIES
+            assert len(own) - len(by_fallback) <= policy.PAIR_LIMIT_MAX_TRIES
             first_fallback = next((i for i, a in enumerate(own) if a in by_fallback), len(own))
             assert all(a.route != Route.OFFICIAL for a in own[first_fallback:])
 

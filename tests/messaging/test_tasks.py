@@ -336,7 +336,7 @@ def test_a_message_whose_delivery_always_fails_is_set_aside_and_blocks_nobody(
     for message in (first, second):
         message.refresh_from_db()
 
-    assert tries == ["", *["waiting_internal_error"] * (policy.FAULT_TRIES - 1)]
+    assert tries == ["", *["waiting_internal_error"] * (policy.MAX_FAULTS - 1)]
     assert (first.status, first.decision) == ("rejected", "internal_error")
     assert (first.next_attempt_at, attempts(first)) == (None, [])
     assert second.status == "sent"
@@ -389,7 +389,7 @@ def test_a_database_that_is_away_is_no_error_of_ours(
 
     message = accept(wired)
     monkeypatch.setattr(runner, "deliver", away)
-    for _ in range(3 * policy.FAULT_TRIES):
+    for _ in range(3 * policy.MAX_FAULTS):
         run_jobs()
         make_due()
     monkeypatch.undo()
@@ -405,7 +405,7 @@ def test_the_pause_after_an_error_of_ours_has_a_limit(attempts: int, seconds: in
     job = procrastinate_jobs.Job(
         id=1, queue="delivery", lock=None, queueing_lock=None, task_name="x", attempts=attempts
     )
-    strategy = tasks._RunAgainWhenDue()
+    strategy = tasks._DeliveryRetryStrategy()
     before = timezone.now()
     decision = strategy.get_retry_decision(exception=ZeroDivisionError(), job=job)
     assert decision is not None
@@ -549,7 +549,7 @@ def test_a_worker_that_was_taken_for_dead_begins_nothing_any_more(
     wait = (message.next_attempt_at - timezone.now()).total_seconds()
     assert wired.request_timeout_seconds < wait < wired.request_timeout_seconds + 11
 
-    send.attempt.started_at -= runner.FRESH * 2
+    send.attempt.started_at -= runner.OWNERSHIP_GRACE * 2
     result = runner._send(send, lambda: first[0])
     assert getattr(result, "code", "") == "taken_over"
     assert (graph.sends(), wwebjs.sends()) == ([], [])

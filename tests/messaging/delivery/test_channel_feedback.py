@@ -487,7 +487,7 @@ def test_one_customer_gets_45_messages_and_the_next_waits_with_its_reason(wired:
     now = timezone.now()
     for _ in range(45):
         earlier = accept(wired)
-        rate_limits.note_start(
+        rate_limits.record_start(
             attempt_of(earlier, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL, started_at=now)
         )
     message = accept(wired)

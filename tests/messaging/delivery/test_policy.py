@@ -36,7 +36,7 @@ RULES = ChannelRules(
     on_unconfirmed="fallback",
     fallback_max_age=dt.timedelta(minutes=60),
 )
-LIMITS = {"throughput", "recipient", "new_chat", "new_chats_stopped"}
+LIMITS = {"throughput", "recipient", "new_chat", "new_chats_blocked"}
 ACCEPTED, REJECTED, TRANSIENT = Outcome.ACCEPTED, Outcome.REJECTED, Outcome.TRANSIENT
 STARTED, UNKNOWN = Outcome.STARTED, Outcome.UNKNOWN
 
@@ -80,7 +80,7 @@ def test_the_first_step_does_not_ask_how_old_the_message_is() -> None:
 
 
 def test_a_baileys_channel_sends_by_its_own_route() -> None:
-    assert step(main_route=Route.BAILEYS, fallback=None) == Attempt(Route.BAILEYS, "first")
+    assert step(primary_route=Route.BAILEYS, fallback=None) == Attempt(Route.BAILEYS, "first")
 
 
 def test_a_running_attempt_is_an_error_of_the_caller() -> None:
@@ -198,8 +198,8 @@ def test_the_limit_per_customer_never_falls_back() -> None:
 
 def test_an_open_breaker_does_not_hurry_past_the_limit_per_customer() -> None:
     limited = [official(TRANSIENT, "131056")] * 2
-    assert step(*limited, at=3, main_open=True) == Wait(later(4), "waiting_recipient")
-    assert step(*limited, at=4, main_open=True) == Attempt(Route.WWEBJS, "breaker_open")
+    assert step(*limited, at=3, primary_breaker_open=True) == Wait(later(4), "waiting_recipient")
+    assert step(*limited, at=4, primary_breaker_open=True) == Attempt(Route.WWEBJS, "breaker_open")
 
 
 def test_the_limit_per_customer_uses_up_no_retry_of_another_failure() -> None:
@@ -238,7 +238,7 @@ def test_an_unconfirmed_send_is_held_where_it_may_not_fall_back(rules: dict[str,
 
 def test_an_unconfirmed_send_of_a_baileys_channel_is_held() -> None:
     unknown = AttemptFacts(1, Route.BAILEYS, UNKNOWN, "timeout", NOW)
-    assert step(unknown, at=60, main_route=Route.BAILEYS, fallback=None) == Hold("held")
+    assert step(unknown, at=60, primary_route=Route.BAILEYS, fallback=None) == Hold("held")
 
 
 def test_an_unconfirmed_send_without_a_time_waits_from_now() -> None:
@@ -338,14 +338,14 @@ def test_no_opting_in_goes_around_a_person_s_will_or_the_law(code: str) -> None:
 
 
 def test_while_the_official_api_is_broken_messages_go_straight_to_the_fallback() -> None:
-    assert step(main_open=True) == Attempt(Route.WWEBJS, "breaker_open")
-    assert step(main_open=True, free_at=later(9)) == Wait(later(9), "waiting_pace")
+    assert step(primary_breaker_open=True) == Attempt(Route.WWEBJS, "breaker_open")
+    assert step(primary_breaker_open=True, free_at=later(9)) == Wait(later(9), "waiting_pace")
 
 
 def test_a_retry_does_not_wait_for_a_way_that_broke_meanwhile() -> None:
     tried = official(TRANSIENT, "131000")
     assert step(tried, at=1) == Wait(later(2), "waiting_retry")
-    assert step(tried, at=1, main_open=True) == Attempt(Route.WWEBJS, "breaker_open")
+    assert step(tried, at=1, primary_breaker_open=True) == Attempt(Route.WWEBJS, "breaker_open")
 
 
 def test_the_chosen_message_tries_the_official_api() -> None:
@@ -353,25 +353,29 @@ def test_the_chosen_message_tries_the_official_api() -> None:
 
 
 @pytest.mark.parametrize(
-    "without", [{"fallback": None}, {"fallback_open": True}, {"new_chats_stopped": True}]
+    "without", [{"fallback": None}, {"fallback_breaker_open": True}, {"new_chats_blocked": True}]
 )
 def test_where_nothing_else_can_carry_it_the_broken_way_is_asked(without: Any) -> None:
-    assert step(main_open=True, **without) == Attempt(Route.OFFICIAL, "first")
+    assert step(primary_breaker_open=True, **without) == Attempt(Route.OFFICIAL, "first")
 
 
 def test_a_person_s_wish_goes_past_an_open_breaker() -> None:
     again = MessageFacts(2, "official", later(500))
-    assert step(at=500, message=again, main_open=True) == Attempt(Route.OFFICIAL, "asked")
+    assert step(at=500, message=again, primary_breaker_open=True) == Attempt(
+        Route.OFFICIAL, "asked"
+    )
     again = MessageFacts(2, "fallback", later(500))
-    assert step(at=500, message=again, fallback_open=True) == Attempt(Route.WWEBJS, "asked")
+    assert step(at=500, message=again, fallback_breaker_open=True) == Attempt(Route.WWEBJS, "asked")
 
 
 def test_a_broken_fallback_is_left_alone() -> None:
-    assert step(REFUSED, fallback_open=True) == Fail("fallback_broken")
+    assert step(REFUSED, fallback_breaker_open=True) == Fail("fallback_broken")
 
 
 def test_an_open_breaker_never_hurries_an_unknown_outcome() -> None:
-    assert step(official(UNKNOWN), at=59, main_open=True) == Wait(later(60), "waiting_confirmation")
+    assert step(official(UNKNOWN), at=59, primary_breaker_open=True) == Wait(
+        later(60), "waiting_confirmation"
+    )
 
 
 # -- limits of the ways ----------------------------------------------------------------------------
@@ -410,14 +414,14 @@ def test_the_recipient_s_limit_is_never_passed(asked: list[int]) -> None:
 def test_the_day_s_limit_of_new_customers_is_waited_for_while_a_fallback_makes_sense() -> None:
     assert step(REFUSED, new_chat=later(60)) == Wait(later(60), "waiting_new_chat")
     assert step(REFUSED, new_chat=later(4000)) == Fail("new_chat_limit")
-    assert step(REFUSED, new_chats_stopped=True) == Fail("new_chats_stopped")
+    assert step(REFUSED, new_chats_blocked=True) == Fail("new_chats_stopped")
 
 
 def test_whatsapp_s_stop_of_new_chats_is_known_by_its_number_or_by_repetition() -> None:
-    assert policy.new_chats_are_stopped("463", refusals=1)
-    assert not policy.new_chats_are_stopped("ack_error", refusals=1)
-    assert policy.new_chats_are_stopped("ack_error", refusals=2)
-    assert not policy.new_chats_are_stopped("not_on_whatsapp", refusals=9)
+    assert policy.is_new_chat_block("463", refusals=1)
+    assert not policy.is_new_chat_block("ack_error", refusals=1)
+    assert policy.is_new_chat_block("ack_error", refusals=2)
+    assert not policy.is_new_chat_block("not_on_whatsapp", refusals=9)
 
 
 # -- a person asked --------------------------------------------------------------------------------
@@ -497,9 +501,9 @@ CHANNELS = st.builds(
     on_unconfirmed=st.sampled_from(["fallback", "hold"]),
     fallback_max_age=st.integers(1, 10**4).map(lambda minutes: dt.timedelta(minutes=minutes)),
     fallback_despite_limits=st.booleans(),
-    main_open=st.booleans(),
+    primary_breaker_open=st.booleans(),
     probing=st.booleans(),
-    fallback_open=st.booleans(),
+    fallback_breaker_open=st.booleans(),
 )
 FREE_AT = st.none() | st.floats(-100, 100).map(later)
 LIMITS_OF_ALL_KINDS = st.builds(
@@ -508,7 +512,7 @@ LIMITS_OF_ALL_KINDS = st.builds(
     recipient=FREE_AT,
     fallback=FREE_AT,
     new_chat=FREE_AT,
-    new_chats_stopped=st.booleans(),
+    new_chats_blocked=st.booleans(),
 )
 
 
@@ -601,7 +605,7 @@ def doubtful(outcome: Outcome, *, at: float = 0, route: Route = Route.BAILEYS) -
 
 
 BAILEYS = {"fallback": Route.BAILEYS}
-MAIN = {"fallback": None, "main_route": Route.BAILEYS}
+MAIN = {"fallback": None, "primary_route": Route.BAILEYS}
 REFUSED = official(REJECTED, "131047")
 AGAIN = Attempt(Route.BAILEYS, "repeat")
 

@@ -97,7 +97,7 @@ def _one_step(message: Message) -> bool | None:
         running = DeliveryAttempt.objects.select_related(
             "message__conversation__channel", "message__conversation__contact"
         ).get(pk=running.pk)
-        again = runner._Send(running, runner._outbound(running.message, running))
+        again = runner._PendingSend(running, runner._outbound(running.message, running))
         outcomes.record_result(running, runner._send(again))
         more = True
     message.refresh_from_db()
@@ -293,10 +293,10 @@ def test_a_fallback_that_was_switched_off_is_not_used(
 def test_the_rules_of_a_channel(make_channel: Callable[..., Channel]) -> None:
     baileys = make_channel(kind="baileys", instance_name="oficina")
     rules = runner.rules_of(baileys)
-    assert (rules.main_route, rules.fallback) == (Route.BAILEYS, None)
+    assert (rules.primary_route, rules.fallback) == (Route.BAILEYS, None)
     official = make_channel(fallback="baileys", fallback_channel=baileys, on_unconfirmed="hold")
     rules = runner.rules_of(official)
-    assert (rules.main_route, rules.fallback) == (Route.OFFICIAL, Route.BAILEYS)
+    assert (rules.primary_route, rules.fallback) == (Route.OFFICIAL, Route.BAILEYS)
     assert rules.on_unconfirmed == "hold"
     baileys.active = False
     assert runner.rules_of(official).fallback is None
@@ -758,7 +758,7 @@ def test_an_answer_that_cannot_be_written_for_long_is_an_error(
 
     monkeypatch.setattr(outcomes, "record_result", write)
     monkeypatch.setattr("messaging.delivery.runner.connection.close", lambda: None)
-    monkeypatch.setattr(runner, "WRITE_PATIENCE", -1)
+    monkeypatch.setattr(runner, "DB_RETRY_SECONDS", -1)
     message = accept(wired)
     with pytest.raises(OperationalError):
         deliver(message)
