@@ -367,8 +367,8 @@ def test_what_may_have_been_sent_before_our_error_is_held_not_sent_again(
             raise ZeroDivisionError("a bug of ours")
         real(*args, **kwargs)
 
-    real = runner.outcomes.settle
-    monkeypatch.setattr(runner.outcomes, "settle", broken)
+    real = runner.outcomes.refresh_message_status
+    monkeypatch.setattr(runner.outcomes, "refresh_message_status", broken)
     for _ in range(20):
         run_jobs()
         make_due()
