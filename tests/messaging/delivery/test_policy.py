@@ -468,7 +468,7 @@ def test_a_new_round_follows_the_same_policy() -> None:
 
 def test_every_reason_has_a_text() -> None:
     assert set(policy.REASONS) >= policy.FINAL_REASONS
-    # What is on its way is result in the database by the prefix (`models.UNFINISHED`).
+    # Unfinished messages are selected in the database by this prefix (`models.UNFINISHED`).
     assert not [reason for reason in policy.FINAL_REASONS if reason.startswith("waiting_")]
     assert str(policy.reason_text("held"))
     assert policy.reason_text("something of tomorrow") == "something of tomorrow"

@@ -1134,7 +1134,7 @@ def test_response_and_receipt_give_the_same_result_in_either_order(
 def test_response_and_statuses_in_any_order_and_number_leave_the_same_rows(
     channel: Channel,
 ) -> None:
-    """Through the journal, as Meta posts them: with our reference, with the id only, and repeated."""
+    """Through the journal, as Meta posts them: with our reference, by id only, and repeated."""
     failed = [{"code": 131026, "title": "Message undeliverable"}]
 
     def end(order: tuple[str, ...], repeated: int) -> tuple[object, ...]:
