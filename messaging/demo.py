@@ -29,7 +29,7 @@ class Line:
     text: str
     status: statuses.Status | None = None  # None: received
     route: statuses.Route = statuses.Route.OFFICIAL
-    refused: str = ""
+    rejection: str = ""
     picture: str = ""
     by_program: bool = False
 
@@ -60,7 +60,7 @@ HISTORY: dict[tuple[str, str], list[Line]] = {
         Line(_DAY + 300, "Oi, meu pedido já saiu?"),
         Line(_DAY + 290, "Saiu agora! Chega amanhã até as 18h.", statuses.Status.READ),
         Line(_DAY + 285, "Perfeito 👍"),
-        Line(180, "Seu pedido chegou bem?", statuses.Status.REJECTED, refused="131050"),
+        Line(180, "Seu pedido chegou bem?", statuses.Status.REJECTED, rejection="131050"),
     ],
     ("+5531988880003", "Oficina, orçamento"): [
         Line(400, "Vocês trocam pastilha de freio no sábado?"),
@@ -156,17 +156,19 @@ def _create_message(conversation: Conversation, line: Line, at: dt.datetime, use
         message.text = ""
     if not line.by_program:
         message.created_by = user
-    refused = line.status == statuses.Status.REJECTED
+    is_rejected = line.status == statuses.Status.REJECTED
     message.route = line.route
     message.round_started_at = at
-    message.decision = "never_fall_back" if refused else ""
-    message.error_code = line.refused
-    message.error_title = _OUTSIDE_WINDOW if line.refused == "131047" else "The customer opted out"
-    if not line.refused:
+    message.decision = "never_fall_back" if is_rejected else ""
+    message.error_code = line.rejection
+    message.error_title = (
+        _OUTSIDE_WINDOW if line.rejection == "131047" else "The customer opted out"
+    )
+    if not line.rejection:
         message.error_title = ""
     message.save()
-    attempts = [(statuses.Route.OFFICIAL, line.refused)] if line.refused else []
-    if not refused:
+    attempts = [(statuses.Route.OFFICIAL, line.rejection)] if line.rejection else []
+    if not is_rejected:
         attempts.append((line.route, ""))
     for number, (route, code) in enumerate(attempts, start=1):
         DeliveryAttempt.objects.create(

@@ -74,8 +74,8 @@ def accept_message(
         "client_reference": client_reference,
     }
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    if idempotency_key and (known := _find_replay(user, idempotency_key, digest)):
-        return Acceptance(known, created=False)
+    if idempotency_key and (replayed := _find_replay(user, idempotency_key, digest)):
+        return Acceptance(replayed, created=False)
     if not channel.active:
         raise ValidationError({"channel": _("This channel is not active.")})
     try:
@@ -97,8 +97,8 @@ def accept_message(
             )
     except IntegrityError:
         # Two requests used the same key at the same moment; the other request won.
-        if idempotency_key and (known := _find_replay(user, idempotency_key, digest)):
-            return Acceptance(known, created=False)
+        if idempotency_key and (replayed := _find_replay(user, idempotency_key, digest)):
+            return Acceptance(replayed, created=False)
         raise
     return Acceptance(message, created=True)
 

@@ -120,18 +120,18 @@ def _primary_route(attempt: DeliveryAttempt) -> str:
 
 def _check_new_chat_block(attempt: DeliveryAttempt, code: str) -> None:
     """Block new chats if WhatsApp rejects the fallback number's first messages (error 463)."""
-    if not policy.is_new_chat_block(code, refusals=policy.NEW_CHAT_REFUSALS):
+    if not policy.is_new_chat_block(code, rejections=policy.NEW_CHAT_REJECTIONS):
         return
     if not rate_limits.is_first_contact(attempt.message, attempt.channel, attempt.route):
         return
-    refused = DeliveryAttempt.objects.filter(
+    rejected = DeliveryAttempt.objects.filter(
         channel=attempt.channel_id,
         route=attempt.route,
         outcome=Outcome.REJECTED,
         error_code=code,
-        started_at__gt=timezone.now() - policy.NEW_CHAT_REFUSALS_WITHIN,
+        started_at__gt=timezone.now() - policy.NEW_CHAT_REJECTIONS_WITHIN,
     )
-    first_messages = rate_limits.to_new_contacts(refused, attempt.channel, attempt.route)
+    first_messages = rate_limits.to_new_contacts(rejected, attempt.channel, attempt.route)
     contacts = first_messages.values("message__conversation__contact").distinct().count()
-    if policy.is_new_chat_block(code, refusals=contacts):
+    if policy.is_new_chat_block(code, rejections=contacts):
         circuit_breaker.stop_new_chats(attempt.channel, code=code)

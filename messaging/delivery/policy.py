@@ -33,7 +33,7 @@ RECIPIENT_BURST, RECIPIENT_SECONDS = 45, 6
 RECIPIENT_WINDOW = dt.timedelta(seconds=RECIPIENT_BURST * RECIPIENT_SECONDS)
 # WhatsApp blocks new chats of a number with error 463. No provider forwards that code, so this many
 # rejected first messages within the period are taken as the block.
-NEW_CHAT_REFUSALS, NEW_CHAT_REFUSALS_WITHIN = 2, dt.timedelta(hours=1)
+NEW_CHAT_REJECTIONS, NEW_CHAT_REJECTIONS_WITHIN = 2, dt.timedelta(hours=1)
 _NEW_CHAT_BLOCK_CODE, _GENERIC_REJECTIONS = "463", frozenset({"ack_error", "error"})
 
 # Resend a message that may have been sent, if its id makes that harmless; and the maximum.
@@ -299,14 +299,14 @@ def recipient_free_at(sent: Sequence[dt.datetime], *, now: dt.datetime) -> dt.da
     return free_at if free_at > now else None
 
 
-def is_new_chat_block(code: str, *, refusals: int) -> bool:
+def is_new_chat_block(code: str, *, rejections: int) -> bool:
     """Return whether a rejected first message of a fallback means that WhatsApp blocks new chats.
 
-    `refusals` counts those within NEW_CHAT_REFUSALS_WITHIN, including this one.
+    `rejections` counts those within NEW_CHAT_REJECTIONS_WITHIN, including this one.
     """
     if code == _NEW_CHAT_BLOCK_CODE:
         return True
-    return code in _GENERIC_REJECTIONS and refusals >= NEW_CHAT_REFUSALS
+    return code in _GENERIC_REJECTIONS and rejections >= NEW_CHAT_REJECTIONS
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,16 +56,18 @@ def quote(ids: Iterable[KnownId], *, from_us: bool, by: Connection) -> Quote | N
 
     `from_us` is whether we wrote the quoted message.
     """
-    usable = [known for known in ids if known.value and known.by.is_same_account(by)]
+    usable = [
+        candidate for candidate in ids if candidate.value and candidate.by.is_same_account(by)
+    ]
     if by.route == Route.OFFICIAL:
         # The Cloud API rejects an id that it did not issue.
-        wamids = (known.value for known in usable if known.value.startswith(WAMID))
+        wamids = (candidate.value for candidate in usable if candidate.value.startswith(WAMID))
         wamid = next(wamids, "")
         return Quote(wamid, from_us=from_us) if wamid else None
     # Prefer an id that the connection reported over one extracted from a wamid.
-    for known in sorted(usable, key=lambda known: known.by != by):
-        if key := key_id(known.value):
-            return Quote(key, from_us=from_us, chat=known.chat)
+    for candidate in sorted(usable, key=lambda candidate: candidate.by != by):
+        if key := key_id(candidate.value):
+            return Quote(key, from_us=from_us, chat=candidate.chat)
     return None
 
 

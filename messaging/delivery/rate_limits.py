@@ -135,8 +135,8 @@ def _throughput_free_at(message: Message, channel: Channel, now: dt.datetime) ->
     recent = DeliveryAttempt.objects.filter(
         channel=channel, route=Route.OFFICIAL, started_at__gt=now - _SECOND
     )
-    taken = list(recent.order_by("-started_at").values_list("started_at", flat=True)[:limit])
-    free_at = taken[-1] + _SECOND if len(taken) >= limit else None
+    starts = list(recent.order_by("-started_at").values_list("started_at", flat=True)[:limit])
+    free_at = starts[-1] + _SECOND if len(starts) >= limit else None
     waiting = Message.objects.filter(conversation__channel=channel)
     return _next_slot(message, waiting, "waiting_throughput", free_at, _SECOND / limit, now)
 
@@ -186,8 +186,8 @@ def _fallback_free_at(
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_PACE_LOCK, session.channels[0]])
     recent = session.fallbacks(since=now - _MINUTE).order_by("-started_at")
-    taken = list(recent.values_list("started_at", flat=True)[:limit])
-    free_at = taken[-1] + _MINUTE + jitter if len(taken) >= limit else None
+    starts = list(recent.values_list("started_at", flat=True)[:limit])
+    free_at = starts[-1] + _MINUTE + jitter if len(starts) >= limit else None
     # The average equals one slot, so waiting messages are not sent below the allowed rate.
     behind = each / 2 + jitter
     return _next_slot(message, session.waiting(), "waiting_pace", free_at, behind, now)

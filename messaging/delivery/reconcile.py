@@ -31,7 +31,7 @@ from messaging.delivery import attempts as outcomes
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import DeliveryAttempt, Message
 
-# Before MIN_AGE the send may still be in progress; after MAX_AGE nobody waits for the outcome.
+# Before MIN_AGE the send may still be in progress; after MAX_AGE a lookup is of no use.
 MIN_AGE, MAX_AGE = dt.timedelta(seconds=5), dt.timedelta(minutes=15)
 # Maximum duration of a run: messages need its worker slot, too.
 RUN_SECONDS = 10.0
@@ -55,16 +55,16 @@ def look_up_unknown() -> None:
         route__in=_FINDERS,
         started_at__range=(now - MAX_AGE, now - MIN_AGE),
     ).select_related("channel", "message__conversation__contact", "message__media")
-    known = [
+    candidates = [
         (attempt, fingerprint)
         for attempt in unknown
         if (fingerprint := _fingerprint(attempt.message)) is not None or attempt.reserved_id
     ]
     # Random order, so that messages that are not found do not block later ones.
-    random.shuffle(known)
+    random.shuffle(candidates)
     unresponsive: set[int] = set()
     deadline = time.monotonic() + RUN_SECONDS
-    for attempt, fingerprint in known:
+    for attempt, fingerprint in candidates:
         if time.monotonic() > deadline:
             break
         if attempt.channel_id not in unresponsive and not _look_up(attempt, fingerprint):
@@ -85,9 +85,9 @@ class _Fingerprint:
 
     @property
     def attempts(self) -> Q:
-        found = outcomes.matching_content(self.type, self.text, self.filename)
-        assert found is not None
-        return found
+        matching = outcomes.matching_content(self.type, self.text, self.filename)
+        assert matching is not None
+        return matching
 
 
 def _fingerprint(message: Message) -> _Fingerprint | None:
@@ -109,7 +109,7 @@ def _look_up(attempt: DeliveryAttempt, fingerprint: _Fingerprint | None) -> bool
         if fingerprint is None:
             return True
         since = attempt.started_at - CLOCK_SKEW
-        found = _FINDERS[Route(attempt.route)](attempt, fingerprint, since)
+        ids = _FINDERS[Route(attempt.route)](attempt, fingerprint, since)
     except (SendError, http_client.RequestFailed, EvolutionFailed) as error:
         log.info("lookup of an unknown send failed", error=type(error).__name__)
         if isinstance(error, EvolutionFailed):
@@ -118,18 +118,18 @@ def _look_up(attempt: DeliveryAttempt, fingerprint: _Fingerprint | None) -> bool
         return isinstance(error, SendError)
     if attempt.provider_message_id:
         # The session's own event reported the id: the message is listed under it or not at all.
-        if attempt.provider_message_id in found:
+        if attempt.provider_message_id in ids:
             outcomes.record_receipt(attempt, Receipt.SENT)
         return True
-    taken = set(
+    assigned = set(
         DeliveryAttempt.objects.filter(
-            channel=attempt.channel_id, provider_message_id__in=found
+            channel=attempt.channel_id, provider_message_id__in=ids
         ).values_list("provider_message_id", flat=True)
     )
-    free = [id_ for id_ in found if id_ not in taken]
-    if len(free) > _count_others_without_id(attempt, fingerprint):
+    unassigned = [id_ for id_ in ids if id_ not in assigned]
+    if len(unassigned) > _count_others_without_id(attempt, fingerprint):
         log.info("lookup found an unknown send", message=str(message.pk))
-        outcomes.record_receipt(attempt, Receipt.SENT, provider_message_id=free[0])
+        outcomes.record_receipt(attempt, Receipt.SENT, provider_message_id=unassigned[0])
     return True
 
 
@@ -139,11 +139,11 @@ def _find_by_id(attempt: DeliveryAttempt) -> bool:
     if record is None:
         return False
     receipts = _receipts_of(record, attempt.channel.instance_name)
-    taken = bool(receipts & _TAKEN) and Receipt.FAILED not in receipts
-    log.info("lookup by id found a send", message=str(attempt.message_id), taken=taken)
+    accepted = bool(receipts & _ACCEPTED_RECEIPTS) and Receipt.FAILED not in receipts
+    log.info("lookup by id found a send", message=str(attempt.message_id), taken=accepted)
     outcomes.record_receipt(
         attempt,
-        Receipt.SENT if taken else Receipt.NONE,
+        Receipt.SENT if accepted else Receipt.NONE,
         provider_message_id=attempt.reserved_id,
     )
     return True
@@ -194,7 +194,7 @@ def _search_evolution(
     """Return the ids, oldest first, of the latest matching messages that WhatsApp accepted."""
     name = attempt.channel.instance_name
     number = phone_numbers.spellings(attempt.message.conversation.contact.phone_number or "")
-    found = []
+    ids = []
     for record in EvolutionInstance(attempt.channel).messages(page=1, size=PAGE_SIZE):
         sent = next(iter(evolution_events.read(evolution_events.as_event(name, record))), None)
         if (
@@ -207,12 +207,12 @@ def _search_evolution(
             and sent.at >= since
         ):
             receipts = _receipts_of(record, name)
-            if receipts & _TAKEN and Receipt.FAILED not in receipts:
-                found.append(sent.provider_message_id)
-    return found[::-1]
+            if receipts & _ACCEPTED_RECEIPTS and Receipt.FAILED not in receipts:
+                ids.append(sent.provider_message_id)
+    return ids[::-1]
 
 
-_TAKEN = {Receipt.SENT, Receipt.DELIVERED, Receipt.READ}
+_ACCEPTED_RECEIPTS = {Receipt.SENT, Receipt.DELIVERED, Receipt.READ}
 _FINDERS: dict[Route, Callable[[DeliveryAttempt, _Fingerprint, dt.datetime], list[str]]] = {
     Route.WWEBJS: _search_wwebjs,
     Route.BAILEYS: _search_evolution,

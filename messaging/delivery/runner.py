@@ -336,7 +336,7 @@ def _send(send: _PendingSend, is_ours: Callable[[], bool] = _always_ours) -> Acc
     except SendError as error:
         result = error
     except Exception as error:
-        # An internal error during a send does not tell us whether the message was sent.
+        # After an internal error it is unknown whether the message was sent.
         log.exception("provider client failed", route=attempt.route, error=type(error).__name__)
         result = Unknown("client_error", "The provider client failed", type(error).__name__)
     log.info(

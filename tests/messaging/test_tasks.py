@@ -559,7 +559,7 @@ def test_a_worker_considered_dead_starts_no_send(
 
 
 @pytest.mark.parametrize(
-    ("fields", "found"),
+    ("fields", "requeued"),
     [
         ({"status": "queued"}, True),
         ({"status": "sending"}, True),
@@ -573,7 +573,7 @@ def test_a_worker_considered_dead_starts_no_send(
     ],
 )
 def test_an_unfinished_message_without_a_job_is_requeued(
-    channel: Channel, fields: dict[str, str], found: bool
+    channel: Channel, fields: dict[str, str], requeued: bool
 ) -> None:
     message = accept(channel)
     clear_jobs()
@@ -583,7 +583,7 @@ def test_an_unfinished_message_without_a_job_is_requeued(
     age(Message.objects.all(), updated_at=MINUTE_AGO)
     sweeper.sweep()
     sweeper.sweep()
-    assert len(jobs()) == found
+    assert len(jobs()) == requeued
 
 
 def clear_jobs() -> None:

@@ -220,12 +220,12 @@ def test_a_fallback_that_rejects_its_key_is_not_used(wired: Channel, wwebjs: Pro
     wired.wwebjs_api_key = "wrong"
     wired.save()
     assert trail(sent(wired, graph="47"))[1] == ("wwebjs", "rejected", "wrong_key")
-    asked = len(wwebjs.simulator.requests)
+    count = len(wwebjs.simulator.requests)
 
     message = sent(wired, graph="47")
 
     assert (message.icon, message.decision) == ("rejected", "fallback_broken")
-    assert len(wwebjs.simulator.requests) == asked
+    assert len(wwebjs.simulator.requests) == count
     assert incident_list(wired) == [("wwebjs", "wrong_key", 1)]
 
 

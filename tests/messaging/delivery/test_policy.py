@@ -114,8 +114,8 @@ def test_a_rejection_falls_back_immediately(code: str) -> None:
 
 
 def test_a_rejection_uses_the_channel_s_fallback() -> None:
-    refused = official(REJECTED, "131047")
-    assert step(refused, fallback=Route.BAILEYS) == Attempt(Route.BAILEYS, "refused")
+    rejected = official(REJECTED, "131047")
+    assert step(rejected, fallback=Route.BAILEYS) == Attempt(Route.BAILEYS, "refused")
 
 
 def test_without_a_fallback_a_rejection_is_final() -> None:
@@ -407,9 +407,9 @@ def test_the_recipient_limit_is_never_exceeded(asked: list[int]) -> None:
     for second in sorted(asked):
         at = max(later(second), sent[-1] if sent else NOW)
         sent.append(policy.recipient_free_at(sent, now=at) or at)
-    for first, begun in enumerate(sent):
-        for count, ended in enumerate(sent[first:], start=1):
-            elapsed = (ended - begun).total_seconds()
+    for first, window_start in enumerate(sent):
+        for count, window_end in enumerate(sent[first:], start=1):
+            elapsed = (window_end - window_start).total_seconds()
             assert count <= policy.RECIPIENT_BURST + elapsed / policy.RECIPIENT_SECONDS + 1e-6
 
 
@@ -420,10 +420,10 @@ def test_the_daily_new_chat_limit_waits_until_the_message_is_too_old() -> None:
 
 
 def test_a_new_chat_block_is_detected_by_code_or_repetition() -> None:
-    assert policy.is_new_chat_block("463", refusals=1)
-    assert not policy.is_new_chat_block("ack_error", refusals=1)
-    assert policy.is_new_chat_block("ack_error", refusals=2)
-    assert not policy.is_new_chat_block("not_on_whatsapp", refusals=9)
+    assert policy.is_new_chat_block("463", rejections=1)
+    assert not policy.is_new_chat_block("ack_error", rejections=1)
+    assert policy.is_new_chat_block("ack_error", rejections=2)
+    assert not policy.is_new_chat_block("not_on_whatsapp", rejections=9)
 
 
 # -- manual retries --------------------------------------------------------------------------------

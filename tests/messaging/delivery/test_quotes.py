@@ -41,7 +41,7 @@ STRANGER = Connection(3, Route.BAILEYS, "5511977770000")
         # Another number does not know the message.
         ([KnownId(WAMID, OFFICIAL)], STRANGER, None),
         ([KnownId(WAMID, OFFICIAL)], Connection(1, Route.WWEBJS, "5511977770000"), None),
-        # Not known to be the same number.
+        # It is not certain that the number is the same.
         ([KnownId(WAMID, OFFICIAL)], Connection(1, Route.WWEBJS), None),
         # Some of Meta's ids cannot be parsed; without a key there is no quote.
         ([KnownId("wamid.IN", OFFICIAL)], WWEBJS, None),
