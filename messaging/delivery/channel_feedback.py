@@ -86,7 +86,7 @@ def _record_failure(
         signals.send_refused.send(sender=Channel, channel=channel, route=route, code=code)
     if not rule.known:
         log.warning("unknown error code", code=code, route=route, attempt=str(attempt))
-    if route != Route.OFFICIAL and route != _primary_route(attempt):
+    if route != Route.OFFICIAL and route != _own_route(attempt):
         _check_new_chat_block(attempt, code)
     if circuit_breaker.should_trip(rule):
         circuit_breaker.trip(channel, route, code=code, late=late)
@@ -113,7 +113,7 @@ def _affects_health(rule: error_codes.ErrorRule, code: str) -> bool:
     return rule.kind == ErrorClass.CONFIG or limited or code in _UNREACHABLE
 
 
-def _primary_route(attempt: DeliveryAttempt) -> str:
+def _own_route(attempt: DeliveryAttempt) -> str:
     official = attempt.message.conversation.channel.kind == Channel.Kind.OFFICIAL
     return Route.OFFICIAL if official else Route.BAILEYS
 
