@@ -42,7 +42,7 @@ ACCEPTED_STATUSES = (statuses.Status.SENT, statuses.Status.DELIVERED, statuses.S
 _SENT_BEFORE_ACK, _SENT_AFTER_ACK = dt.timedelta(minutes=10), dt.timedelta(seconds=10)
 
 WITHOUT_CAPTION = ~Q(message__content__has_key="caption") | Q(message__content__caption="")
-# Among several sends of the same content, an ack belongs first to those that certainly left.
+# Among sends of the same content, an ack is matched last to one that may not have left.
 TAKEN_FIRST = (ExpressionWrapper(Q(outcome=Outcome.UNKNOWN), BooleanField()), "started_at")
 
 
