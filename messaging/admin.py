@@ -1,4 +1,4 @@
-"""What happened, to look at. Nothing here can be changed: messages change by being sent."""
+"""Read-only admin of messages and events. Messages change only by being sent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ else:
 
 
 class ReadOnly:
-    """To look at only."""
+    """Disable adding, changing and deleting."""
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -131,7 +131,7 @@ class CallAttemptAdmin(ReadOnly, _ModelAdmin):
 
 
 class SkippedFilter(admin.SimpleListFilter):
-    """What this version did not read, by kind, with the number of events."""
+    """Filter by the kind of event that this version does not know, with counts."""
 
     title = _("not read")
     parameter_name = "skipped"
@@ -139,9 +139,9 @@ class SkippedFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         kinds = selectors.skipped_events()
-        told = [(kind, f"{kind} ({n})") for kind, n in kinds.items()]
+        choices = [(kind, f"{kind} ({n})") for kind, n in kinds.items()]
         any_kind = _("Any kind (%(n)s)") % {"n": sum(kinds.values())}
-        return [(self.any_kind, any_kind), *told] if told else []
+        return [(self.any_kind, any_kind), *choices] if choices else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         kind = self.value()
@@ -172,6 +172,6 @@ class InboundEventAdmin(ReadOnly, _ModelAdmin):
 
     @admin.action(description=_("Read again what was set aside"), permissions=["replay"])
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        done, again = replay(ids=list(queryset.values_list("pk", flat=True)))
-        told = _("%(done)d read now, %(again)d set aside again") % {"done": done, "again": again}
-        self.message_user(request, told, messages.WARNING if again else messages.SUCCESS)
+        done, failed = replay(ids=list(queryset.values_list("pk", flat=True)))
+        result = _("%(done)d read now, %(again)d set aside again") % {"done": done, "again": failed}
+        self.message_user(request, result, messages.WARNING if failed else messages.SUCCESS)

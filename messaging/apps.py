@@ -13,20 +13,20 @@ class MessagingConfig(AppConfig):
     verbose_name = _("Messages")
 
     def ready(self) -> None:
-        """Hear from the floor below: what pages are to show, and what changes the limits."""
+        """Connect signals from `channels_app` for page updates and changed limits."""
         from channels_app.models import Channel
         from channels_app.signals import incident_changed, session_changed
 
         session_changed.connect(_push_channel, dispatch_uid="messaging.push_channel")
-        incident_changed.connect(_push_alarms, dispatch_uid="messaging.push_alarms")
-        # A channel that is switched off, or gone, has no alarms.
+        incident_changed.connect(_push_incidents, dispatch_uid="messaging.push_alarms")
+        # A channel that is inactive or deleted has no incidents.
         post_save.connect(_push_saved, sender=Channel, dispatch_uid="messaging.push_saved")
         post_delete.connect(_push_saved, sender=Channel, dispatch_uid="messaging.push_deleted")
         user_logged_out.connect(_close_sockets, dispatch_uid="messaging.close_sockets")
-        post_save.connect(_ask_again, sender=Channel, dispatch_uid="messaging.ask_again")
+        post_save.connect(_reschedule_throttled, sender=Channel, dispatch_uid="messaging.ask_again")
 
 
-def _ask_again(instance: Any, created: bool, **kwargs: Any) -> None:
+def _reschedule_throttled(instance: Any, created: bool, **kwargs: Any) -> None:
     from messaging import tasks
 
     if not created:
@@ -39,20 +39,20 @@ def _push_channel(channel: Any, **kwargs: Any) -> None:
     publisher.channel_changed(channel)
 
 
-def _push_alarms(channel: Any, **kwargs: Any) -> None:
+def _push_incidents(channel: Any, **kwargs: Any) -> None:
     from messaging.live import publisher
 
     publisher.alarms_changed(channel)
 
 
 def _push_saved(instance: Any, **kwargs: Any) -> None:
-    _push_alarms(instance)
+    _push_incidents(instance)
 
 
 def _close_sockets(request: Any, **kwargs: Any) -> None:
     from messaging.live import publisher
 
     if request is not None and (key := request.session.session_key):
-        # Django would do it next; a page that reloads at once must not find it.
+        # Django deletes it next; a page that reloads immediately must not find it.
         request.session.delete(key)
         publisher.signed_out(key)

@@ -1,4 +1,4 @@
-"""Calls, noted in the conversation: each click that starts one, and each that a customer makes."""
+"""Record calls in the conversation: calls started from a page, and calls from customers."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 
 class CallRefused(Exception):
-    """The contact cannot be called. `str()` says why, in the active language."""
+    """The contact cannot be called. `str()` is the reason, in the active language."""
 
 
 def is_possible(conversation: Conversation) -> bool:
-    """Say whether there are a number to call and a key to call by."""
+    """Return whether there is a number to call and a Wavoip key to call with."""
     return bool(conversation.contact.phone_number) and (
         wavoip.caller_of(conversation.channel) is not None
     )
 
 
 def begin(conversation: Conversation, *, user: User) -> str:
-    """Note that `user` calls the contact now; return the address of the page that does it.
+    """Record that `user` calls the contact now; return the URL of the call page.
 
-    The address holds the key for calls: it is for this person's browser only. Raises CallRefused.
+    The URL contains the Wavoip key: send it only to this user's browser. Raises CallRefused.
     """
     number = conversation.contact.phone_number
     if not number:
@@ -53,24 +53,23 @@ def begin(conversation: Conversation, *, user: User) -> str:
 
 
 def note_incoming(channel: Channel, event: CallEvent) -> None:
-    """Note what a provider tells of a customer's call: one note a call, whatever the order.
+    """Record a provider's event about a customer's call: one row per call, in any event order.
 
-    The first word of a call makes its note, and a conversation where there is none; nobody is
-    noted whose number and user id are not told, and our own number calls nobody. The caller holds
-    a transaction.
+    The first event creates the row, and a conversation if there is none. Calls without a number and
+    user id, and calls from our own number, are ignored. The caller holds a transaction.
     """
-    if _tell(channel, event):
+    if _update_existing(channel, event):
         return
-    own = channel.phone_number and event.phone_number in phone_numbers.spellings(
+    from_us = channel.phone_number and event.phone_number in phone_numbers.spellings(
         channel.phone_number
     )
-    if own or not (event.phone_number or event.user_id):
+    if from_us or not (event.phone_number or event.user_id):
         return
     conversation = contacts.lock_conversation_with(
         channel, phone_number=event.phone_number, user_id=event.user_id
     )
-    if _tell(channel, event):
-        return  # another reader was faster
+    if _update_existing(channel, event):
+        return  # another worker was faster
     now = timezone.now()
     call = CallAttempt.objects.create(
         conversation=conversation,
@@ -89,17 +88,17 @@ def note_incoming(channel: Channel, event: CallEvent) -> None:
     publisher.call_changed(call)
 
 
-def _tell(channel: Channel, event: CallEvent) -> bool:
-    """Add what an event says to the note of its call; False where there is no note yet."""
-    noted = CallAttempt.objects.select_for_update().filter(channel=channel)
-    call = noted.filter(call_id=event.call_id[:255]).first()
+def _update_existing(channel: Channel, event: CallEvent) -> bool:
+    """Apply an event to the row of its call; return False if there is no row yet."""
+    calls = CallAttempt.objects.select_for_update().filter(channel=channel)
+    call = calls.filter(call_id=event.call_id[:255]).first()
     if call is None:
         return False
     status = statuses.merge_call(CallStatus(call.status), event.status)
-    began = min(call.created_at, event.at or call.created_at)
+    started_at = min(call.created_at, event.at or call.created_at)
     video = call.video or event.video
-    if (status, began, video) != (call.status, call.created_at, call.video):
-        call.status, call.created_at, call.video = status, began, video
+    if (status, started_at, video) != (call.status, call.created_at, call.video):
+        call.status, call.created_at, call.video = status, started_at, video
         call.version += 1
         call.save(update_fields=["status", "created_at", "video", "version", "updated_at"])
         publisher.call_changed(call)

@@ -1,4 +1,4 @@
-"""Who a message is with: contacts and conversations, found or made."""
+"""Contacts and conversations: look up or create."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from messaging.models import Contact, Conversation
 def conversation_with(
     channel: Channel, *, phone_number: str = "", user_id: str = "", name: str = ""
 ) -> Conversation:
-    """Return the conversation of this channel with the customer, made where there is none.
+    """Return the channel's conversation with the customer; create it if there is none.
 
-    `phone_number` is E.164; the Brazilian number with and without the ninth digit is one customer.
-    What the provider tells fills what is empty; an address that belongs to another customer stays
-    there. Safe against two callers at once.
+    `phone_number` is E.164; a Brazilian number with and without the ninth digit is one customer.
+    The provider's values fill empty fields; an address that belongs to another customer is not
+    moved. Safe for concurrent callers.
     """
     name = name[:200]
     contact = _find(phone_number, user_id)
@@ -37,26 +37,26 @@ def conversation_with(
 def lock_conversation_with(
     channel: Channel, *, phone_number: str = "", user_id: str = "", name: str = ""
 ) -> Conversation:
-    """Like `conversation_with`, and locked until the end of the transaction.
+    """Like `conversation_with`, but locked until the end of the transaction.
 
-    Most messages come from customers that are known by all that is told of them: one query.
+    Most messages come from customers whose details are already stored: one query.
     """
     locked = Conversation.objects.select_related("contact").select_for_update(of=("self",))
     if phone_number:
         known = locked.filter(contact__phone_number__in=phone_numbers.spellings(phone_number))
     else:
         known = locked.filter(contact__user_id=user_id)
-    found = known.filter(channel=channel).order_by("contact_id").first()
-    if found is not None and not (
-        (name and not found.contact.name) or (user_id and not found.contact.user_id)
+    match = known.filter(channel=channel).order_by("contact_id").first()
+    if match is not None and not (
+        (name and not match.contact.name) or (user_id and not match.contact.user_id)
     ):
-        return found
+        return match
     conversation = conversation_with(channel, phone_number=phone_number, user_id=user_id, name=name)
     return locked.get(pk=conversation.pk)
 
 
 def lock_conversation_of(message_id: str) -> Conversation:
-    """Return the conversation of a message, locked until the end of the transaction."""
+    """Return a message's conversation, locked until the end of the transaction."""
     return Conversation.objects.select_for_update().get(messages__pk=message_id)
 
 
@@ -66,7 +66,7 @@ def _is_taken(field: str, value: str) -> bool:
 
 def _find(phone_number: str, user_id: str) -> Contact | None:
     if phone_number:
-        found = Contact.objects.filter(phone_number__in=phone_numbers.spellings(phone_number))
-        if contact := found.order_by("pk").first():
+        matches = Contact.objects.filter(phone_number__in=phone_numbers.spellings(phone_number))
+        if contact := matches.order_by("pk").first():
             return contact
     return Contact.objects.filter(user_id=user_id).first() if user_id else None

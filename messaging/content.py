@@ -1,4 +1,4 @@
-"""What may be sent: the types, and the check of the object that each carries. Pure."""
+"""Message types, and the validation of each type's content object. Pure."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _check_url = URLValidator(schemes=["http", "https"])
 
 
 def validate(type_: str, text: str, content: Any) -> None:
-    """Check a message before it is stored.
+    """Validate a message before it is stored.
 
-    `content` is the object named after the type, in the Cloud API's own shape. Raises
-    ValidationError keyed by the field of the request that is to be mended.
+    `content` is the object named after the type, in the Cloud API's format. Raises ValidationError
+    keyed by the invalid request field.
     """
     if type_ not in TYPES:
         raise ValidationError(
@@ -90,7 +90,7 @@ def _validate_media(type_: str, content: Any) -> None:
 
 
 def media_id(content: Any) -> uuid.UUID | None:
-    """Return the id of the upload that an object of a file speaks of, None without one."""
+    """Return the id of the upload that a media object refers to, or None."""
     value = content.get("media") if isinstance(content, Mapping) else None
     try:
         return uuid.UUID(value) if isinstance(value, str) else None
@@ -148,23 +148,23 @@ def _validate_object(type_: str, content: Any) -> None:
             )
 
 
-# Of a received object what is ours, or the provider's own: `content` has it.
-_OWN = ("message_type", "evolution")
+# Fields of a received object that are Alterna's or the provider's own: use `content` for them.
+_INTERNAL_FIELDS = ("message_type", "evolution")
 
 
 def named_object(type_: str, content: Any, *, media: str = "") -> Any:
-    """Return the object named after the type, as a program would send it; None where none is.
+    """Return the object named after the type, as a program would send it, or None.
 
-    `media` is the id of the message's file, where it has one; a link that it was sent by stays.
+    `media` is the id of the message's file, if it has one; the link it was sent by is preserved.
     """
     if type_ == "text" or type_ not in TYPES:
         return None
-    found = dict(content) if isinstance(content, Mapping) else {}
+    fields = dict(content) if isinstance(content, Mapping) else {}
     if type_ == "contacts":
-        # Sent as a list; received ones have what the provider said besides.
-        return content if isinstance(content, list) else found.get("contacts", [])
+        # Sent as a list; received ones are wrapped with provider details.
+        return content if isinstance(content, list) else fields.get("contacts", [])
     if type_ not in MEDIA_TYPES:
-        return {name: found[name] for name in found if name not in _OWN}
-    by = {"link": found.get("link"), "media": found.get("media") or media}
-    told = {**by, "caption": found.get("caption"), "filename": found.get("filename")}
-    return {name: told[name] for name in told if told[name]}
+        return {name: fields[name] for name in fields if name not in _INTERNAL_FIELDS}
+    file = {"link": fields.get("link"), "media": fields.get("media") or media}
+    result = {**file, "caption": fields.get("caption"), "filename": fields.get("filename")}
+    return {name: result[name] for name in result if result[name]}

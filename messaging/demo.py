@@ -1,4 +1,4 @@
-"""The rows of the demo: a login, channels that use the simulated providers, some history."""
+"""Demo data: a login, channels that use the simulated providers, and some history."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One message of the history; `ago` in minutes before now; `picture`: the name of its file."""
+    """One message of the history; `ago` is in minutes, `picture` the name of its file."""
 
     ago: int
     text: str
     status: statuses.Status | None = None  # None: received
     route: statuses.Route = statuses.Route.OFFICIAL
-    refused: str = ""
+    rejection: str = ""
     picture: str = ""
     by_program: bool = False
 
 
 _DAY = 24 * 60
-_OUTSIDE = "More than 24 hours since the customer's last message"
+_OUTSIDE_WINDOW = "More than 24 hours since the customer's last message"
 HISTORY: dict[tuple[str, str], list[Line]] = {
     ("+5511988880001", "Paciente das 14h"): [
         Line(2 * _DAY + 50, "Bom dia! Queria remarcar a consulta de quinta."),
@@ -60,7 +60,7 @@ HISTORY: dict[tuple[str, str], list[Line]] = {
         Line(_DAY + 300, "Oi, meu pedido já saiu?"),
         Line(_DAY + 290, "Saiu agora! Chega amanhã até as 18h.", statuses.Status.READ),
         Line(_DAY + 285, "Perfeito 👍"),
-        Line(180, "Seu pedido chegou bem?", statuses.Status.REJECTED, refused="131050"),
+        Line(180, "Seu pedido chegou bem?", statuses.Status.REJECTED, rejection="131050"),
     ],
     ("+5531988880003", "Oficina, orçamento"): [
         Line(400, "Vocês trocam pastilha de freio no sábado?"),
@@ -88,7 +88,7 @@ HISTORY: dict[tuple[str, str], list[Line]] = {
 
 
 def make(*, graph_url: str, wwebjs_url: str) -> None:
-    """Make the demo's rows, or bring their addresses up to date. Safe to call at every start."""
+    """Create the demo data, or update its addresses. Safe to call at every start."""
     with transaction.atomic():
         user_model = get_user_model()
         user, created = user_model.objects.get_or_create(
@@ -114,20 +114,20 @@ def make(*, graph_url: str, wwebjs_url: str) -> None:
                 "wwebjs_session_id": demo_settings.WWEBJS_SESSION,
             },
         )
-        # The demo's fallback has a number of its own, on purpose.
+        # The demo's fallback intentionally has its own number.
         own = demo_settings.FALLBACK_NUMBER.removeprefix("+")
         Channel.objects.filter(pk=channel.pk, confirmed_number="").update(confirmed_number=own)
         Channel.objects.filter(pk=channel.pk).update(graph_url=graph_url, wwebjs_url=wwebjs_url)
         if created:
-            _tell_history(channel, user)
+            _create_history(channel, user)
 
 
-def _tell_history(channel: Channel, user: User) -> None:
+def _create_history(channel: Channel, user: User) -> None:
     now = timezone.now()
     for (number, name), lines in HISTORY.items():
         conversation = contacts.conversation_with(channel, phone_number=number, name=name)
         for line in lines:
-            _tell(conversation, line, now - dt.timedelta(minutes=line.ago), user)
+            _create_message(conversation, line, now - dt.timedelta(minutes=line.ago), user)
         received = [line.ago for line in lines if line.status is None]
         Conversation.objects.filter(pk=conversation.pk).update(
             last_message_at=now - dt.timedelta(minutes=min(line.ago for line in lines)),
@@ -136,7 +136,7 @@ def _tell_history(channel: Channel, user: User) -> None:
         )
 
 
-def _tell(conversation: Conversation, line: Line, at: dt.datetime, user: User) -> None:
+def _create_message(conversation: Conversation, line: Line, at: dt.datetime, user: User) -> None:
     message = Message(
         conversation=conversation,
         direction=Message.Direction.IN if line.status is None else Message.Direction.OUT,
@@ -156,17 +156,19 @@ def _tell(conversation: Conversation, line: Line, at: dt.datetime, user: User) -
         message.text = ""
     if not line.by_program:
         message.created_by = user
-    refused = line.status == statuses.Status.REJECTED
+    is_rejected = line.status == statuses.Status.REJECTED
     message.route = line.route
     message.round_started_at = at
-    message.decision = "never_fall_back" if refused else ""
-    message.error_code = line.refused
-    message.error_title = _OUTSIDE if line.refused == "131047" else "The customer opted out"
-    if not line.refused:
+    message.decision = "never_fall_back" if is_rejected else ""
+    message.error_code = line.rejection
+    message.error_title = (
+        _OUTSIDE_WINDOW if line.rejection == "131047" else "The customer opted out"
+    )
+    if not line.rejection:
         message.error_title = ""
     message.save()
-    attempts = [(statuses.Route.OFFICIAL, line.refused)] if line.refused else []
-    if not refused:
+    attempts = [(statuses.Route.OFFICIAL, line.rejection)] if line.rejection else []
+    if not is_rejected:
         attempts.append((line.route, ""))
     for number, (route, code) in enumerate(attempts, start=1):
         DeliveryAttempt.objects.create(

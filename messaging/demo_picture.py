@@ -1,4 +1,4 @@
-"""A small picture for the demo, drawn here: a desk with a computer. Pure."""
+"""Draw a small picture for the demo: a desk with a computer. Pure."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _color(x: int, y: int) -> bytes:
-    """The topmost thing that stands at this point."""
+    """Return the color of the topmost object at this point."""
     if 40 <= x < 96 and 66 <= y < 180:  # the tower, with three fans
-        for middle in (92, 123, 154):
-            if 9**2 <= (x - 68) ** 2 + (y - middle) ** 2 < 12**2:
+        for center in (92, 123, 154):
+            if 9**2 <= (x - 68) ** 2 + (y - center) ** 2 < 12**2:
                 return _RING
         return _CASE
     if 116 <= x < 264 and 70 <= y < 156:  # the monitor

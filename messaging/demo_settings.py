@@ -1,4 +1,4 @@
-"""What the demo's rows and the simulated providers must agree on. Imports nothing of Django."""
+"""Settings shared by the demo data and the simulated providers. Does not import Django."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FALLBACK_NUMBER = "+5511900000002"
 INSTANCE = "oficina_demo"
 EVOLUTION_API_KEY = "demo-evolution-key"
 
-# What to try, as README.md says it too; the last digits play the scenarios of `simulators/`.
+# Numbers to try, as listed in README.md; the last digits select a scenario of `simulators/`.
 NUMBERS = (
     ("+55 11 99999-0000", "clock, sent, delivered, read"),
     ("+55 11 99999-0047", "the API refuses (24-hour window): ✕, then the globe"),

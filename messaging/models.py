@@ -15,13 +15,13 @@ from messaging.delivery import statuses
 
 
 class Contact(models.Model):
-    """A customer. Known by phone number, by Meta's business-scoped user id, or by both.
+    """A customer, identified by phone number, by Meta's business-scoped user id, or by both.
 
     `phone_number` is E.164 with the plus sign. A contact with a username may have no phone number
-    (contracts/cloud-api.md §1.6), so neither is the key.
+    (contracts/cloud-api.md §1.6), so neither field is the key.
     """
 
-    # Null and not empty where unknown: so that each is unique among the known ones.
+    # Null instead of empty if unknown, so that known values can be unique.
     phone_number = models.CharField(  # noqa: DJ001
         _("phone number"),
         max_length=20,
@@ -76,15 +76,15 @@ class Conversation(models.Model):
 
 
 def new_file_name(media: Media, filename: str) -> str:
-    """A name that nobody can guess and nothing would run; the person's own is in `filename`."""
+    """Return an unguessable name that no server executes; the user's own name is in `filename`."""
     return f"media/{uuid.uuid4().hex}.bin"
 
 
 class Media(models.Model):
-    """The file of a message: uploaded to be sent, or fetched after it was received.
+    """The file of a message: uploaded for sending, or downloaded after it was received.
 
-    `mime_type` is what the bytes prove, `filename` what people call it, `size` in bytes. `source`
-    says where a received one is fetched; `error_code` why it could not be.
+    `mime_type` is detected from the content, `filename` is the user's name for it, `size` is in
+    bytes. `source` says where to download a received file; `error_code` why that failed.
     """
 
     class State(models.TextChoices):
@@ -131,7 +131,7 @@ class Media(models.Model):
 
 
 class MediaUpload(models.Model):
-    """The id under which Meta keeps a file for one channel, so that it is uploaded once."""
+    """Meta's id of a file for one channel, so that the file is uploaded only once."""
 
     media = models.ForeignKey(Media, on_delete=models.CASCADE, related_name="uploads")
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+")
@@ -149,7 +149,7 @@ class MediaUpload(models.Model):
         return f"{self.media_id} {self.provider_media_id}"
 
 
-# Messages on their way: `policy` gives each reason to wait this prefix, and no final one.
+# Unfinished messages: in `policy`, each reason to wait has this prefix, and no final reason does.
 UNFINISHED = Q(
     Q(decision="") | Q(decision__startswith="waiting_"),
     direction="out",
@@ -163,10 +163,10 @@ UNFINISHED = Q(
 
 
 class Message(models.Model):
-    """One message, either way. Status and route of an outgoing one are derived from its attempts.
+    """A received or sent message. An outgoing one's status and route are derived from its attempts.
 
-    `version` grows with each change that a page must show. `round` counts the times that the
-    message was set going: 1 at first, one more for each retry by a person.
+    `version` is incremented with each change that a page must show. `round` is 1 at first and is
+    incremented with each manual retry.
     """
 
     class Direction(models.TextChoices):
@@ -230,7 +230,7 @@ class Message(models.Model):
     error_code = models.CharField(_("error code"), max_length=64, blank=True)
     error_title = models.CharField(_("error title"), max_length=300, blank=True)
     error_detail = models.TextField(_("error detail"), blank=True)
-    # Why nothing more will be tried, or what is waited for: a key of policy.REASONS.
+    # Why nothing more is tried, or what the message waits for: a key of policy.REASONS.
     decision = models.CharField(_("decision"), max_length=40, blank=True)
     next_attempt_at = models.DateTimeField(_("next attempt at"), null=True, blank=True)
     round = models.PositiveSmallIntegerField(_("round"), default=1)
@@ -238,16 +238,16 @@ class Message(models.Model):
         _("round route"), max_length=10, choices=RoundRoute, default=RoundRoute.OFFICIAL
     )
     round_started_at = models.DateTimeField(_("round started at"), null=True, blank=True)
-    # How often an error of Alterna's own ended its delivery in this round.
+    # Number of internal errors that ended its delivery in this round.
     faults = models.PositiveSmallIntegerField(default=0, editable=False)
     version = models.PositiveIntegerField(_("version"), default=1)
 
-    # The provider's id of a received message, or of one that was sent outside Alterna.
+    # The provider's id of a message that was received, or sent outside Alterna.
     provider_message_id = models.CharField(_("provider message id"), max_length=255, blank=True)
-    # The chat in which WhatsApp Web shows it, as wwebjs-api named it: a number's or an @lid.
+    # The chat in which WhatsApp Web shows it, as wwebjs-api reports it: a number or an @lid.
     provider_chat = models.CharField(_("provider chat"), max_length=64, blank=True)
     sent_outside = models.BooleanField(_("sent outside"), default=False)
-    # Of a message that a provider told again: the one of ours that it is.
+    # For a provider's echo of our own message: that message.
     echo_of = models.ForeignKey(
         "self",
         verbose_name=_("echo of"),
@@ -283,7 +283,7 @@ class Message(models.Model):
             ),
             models.UniqueConstraint(
                 name="message_provider_id_once_per_conversation",
-                # The id first: an event names a message by it, whatever the conversation.
+                # The id first: an event is matched to a message by it, whatever the conversation.
                 fields=["provider_message_id", "conversation"],
                 condition=~Q(provider_message_id=""),
             ),
@@ -334,10 +334,10 @@ class Message(models.Model):
 
 
 class DeliveryAttempt(models.Model):
-    """One try to send a message by one route. Committed as `started` before the provider is asked.
+    """One try to send a message by one route. Committed as `started` before the provider is called.
 
-    `rule` is the reason of the policy for making it. `channel` is the one whose credentials are
-    used: the message's own, or the Baileys channel of its fallback.
+    `rule` is the policy's reason for it. `channel` is the one whose credentials are used: the
+    message's own, or its Baileys fallback channel.
     """
 
     class Outcome(models.TextChoices):
@@ -365,9 +365,9 @@ class DeliveryAttempt(models.Model):
     error_title = models.CharField(_("error title"), max_length=300, blank=True)
     error_detail = models.TextField(_("error detail"), blank=True)
     provider_message_id = models.CharField(_("provider message id"), max_length=255, blank=True)
-    # The id that we chose before the send; the provider's own where it did not take it.
+    # The id that we chose before the send; the provider may assign its own instead.
     reserved_id = models.CharField(max_length=64, blank=True, editable=False)
-    # Who said that it arrived, where no provider did.
+    # Who confirmed that it arrived, if no provider did.
     confirmed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         verbose_name=_("confirmed by"),
@@ -410,12 +410,12 @@ class DeliveryAttempt(models.Model):
 
 
 class CallAttempt(models.Model):
-    """A call, either way: the contact called, or somebody opened the page that calls the contact.
+    """A call from the contact, or a user's visit to the page that calls the contact.
 
-    Of a call to the contact, that page alone knows whether anybody was reached: it has no status,
-    and `channel` is the one whose key was used. An incoming one is known by the provider's
-    `call_id`. `phone_number` is the contact's, E.164; empty where the provider tells only a user
-    id. `version` grows with each change that a page must show.
+    Only that page knows whether the contact answered: an outgoing call has no status, and `channel`
+    is the one whose key was used. An incoming call is identified by the provider's `call_id`.
+    `phone_number` is the contact's, E.164; empty if the provider reports only a user id. `version`
+    is incremented with each change that a page must show.
     """
 
     class Status(models.TextChoices):
@@ -451,7 +451,7 @@ class CallAttempt(models.Model):
         verbose_name = _("call attempt")
         verbose_name_plural = _("call attempts")
         ordering = ["-created_at", "-id"]
-        # Calls are made with the key of the business: a permission of its own.
+        # Calls use the business's key: they have their own permission.
         default_permissions = ("view",)
         permissions = [("call_contact", "Can call contacts")]
         constraints = [
@@ -479,14 +479,14 @@ class CallAttempt(models.Model):
 
 
 class InboundEvent(models.Model):
-    """A raw event as a provider delivered it, stored once before it is answered.
+    """A raw event as a provider delivered it, stored once before the request is answered.
 
     Tokens and codes that link a phone are left out (`inbound.withheld`).
 
-    `source` says which reader understands it, `source_key` which channel it came for. Events of
-    one source key are read in the order of their ids. `skipped` names the kinds in it of which
-    nothing was read: a later version may know them. What could not be stored as it came is a stub:
-    set aside, with its raw bytes encrypted in `raw_file` (`inbound.arrivals`).
+    `source` selects the parser, `source_key` is the channel it was received for. Events of one
+    source key are processed in order of their ids. `skipped` lists the kinds in it that this
+    version does not know. An event that could not be stored as received is a stub: failed, with its
+    raw bytes encrypted in `raw_file` (`inbound.arrivals`).
     """
 
     class Source(models.TextChoices):
@@ -532,9 +532,9 @@ class InboundEvent(models.Model):
 
 
 class PendingEvent(models.Model):
-    """An event about a provider message id that no message and no attempt has yet.
+    """An event whose provider message id matches no message or attempt yet.
 
-    It waits here and is applied when the id is known (`messaging.inbound.pending_events`).
+    It is stored here and applied when the id is known (`messaging.inbound.pending_events`).
     """
 
     class Kind(models.TextChoices):

@@ -1,4 +1,4 @@
-"""What pages and programs read: lists, pages of messages, the day's figures."""
+"""Queries for pages and the API: lists, pages of messages, the day's figures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ NEEDS_A_PERSON = (statuses.Status.REJECTED, statuses.Status.UNCONFIRMED)
 
 
 def messages() -> QuerySet[Message]:
-    """Messages with all that a bubble or a REST answer shows, in a fixed number of queries."""
+    """Return messages with all that a bubble or a REST response shows, in a fixed number of
+    queries.
+    """
     return Message.objects.select_related(
         "conversation__channel",
         "conversation__contact",
@@ -49,21 +51,21 @@ def messages() -> QuerySet[Message]:
 
 
 def as_accepted(message: Message) -> Message:
-    """Return a message that was accepted just now as `messages()` would, without asking again.
+    """Return a newly accepted message as `messages()` would, without another query.
 
-    It had no attempts when it was stored; what a worker has begun since is for the next reader.
+    It had no attempts when it was stored; attempts that a worker has started since are ignored.
     """
     prefetch_related_objects([message], Prefetch("attempts", DeliveryAttempt.objects.none()))
     return message
 
 
 def calls() -> QuerySet[CallAttempt]:
-    """Calls with all that is shown of them, latest first."""
+    """Return calls with everything that is shown of them, latest first."""
     return CallAttempt.objects.select_related("channel", "created_by", "conversation__contact")
 
 
 def awaiting_confirmation() -> QuerySet[Message]:
-    """Messages that may have been sent and of which only a person can say more, oldest first."""
+    """Return messages that may have been sent and need a person's decision, oldest first."""
     return (
         messages()
         .filter(status=statuses.Status.UNCONFIRMED, next_attempt_at__isnull=True)
@@ -75,14 +77,14 @@ def awaiting_confirmation() -> QuerySet[Message]:
 def conversation_list(
     *, search: str = "", channel: int | None = None, attention: bool = False
 ) -> QuerySet[Conversation]:
-    """Conversations, latest first; each has the ids of what came last: `latest_id` and `call_id`.
+    """Return conversations, latest first, with `latest_id` and `call_id` of the last entries.
 
-    `attention` keeps those with a message that only a person can help. Call `with_latest` on the
-    page that is shown.
+    `attention` restricts them to those with a message that needs a person. Call `with_latest` on
+    the displayed page.
     """
     newest = Message.objects.filter(conversation=OuterRef("pk")).order_by("-created_at", "-id")
     called = CallAttempt.objects.filter(conversation=OuterRef("pk"), incoming=True)
-    found = Conversation.objects.select_related("channel", "contact").annotate(
+    conversations = Conversation.objects.select_related("channel", "contact").annotate(
         latest_id=Subquery(newest.values("id")[:1]),
         call_id=Subquery(called.order_by("-created_at", "-id").values("id")[:1]),
     )
@@ -91,25 +93,25 @@ def conversation_list(
         match = Q(contact__name__icontains=search)
         if digits:
             match |= Q(contact__phone_number__contains=digits)
-        found = found.filter(match)
+        conversations = conversations.filter(match)
     if channel is not None:
-        found = found.filter(channel_id=channel)
+        conversations = conversations.filter(channel_id=channel)
     if attention:
-        found = found.filter(pk__in=_attention().values("conversation_id"))
-    return found.order_by(F("last_message_at").desc(nulls_last=True), "-id")
+        conversations = conversations.filter(pk__in=_needs_attention().values("conversation_id"))
+    return conversations.order_by(F("last_message_at").desc(nulls_last=True), "-id")
 
 
 def conversations_for_programs() -> QuerySet[Conversation]:
-    """Conversations with `sort_at`, which is never empty, for cursor pages."""
+    """Return conversations with `sort_at`, which is never null, for cursor pagination."""
     return Conversation.objects.select_related("channel", "contact").annotate(
         sort_at=Coalesce("last_message_at", "created_at")
     )
 
 
 def with_latest(conversations: Sequence[Conversation]) -> list[Conversation]:
-    """Give each conversation its last message as `latest`, and the customer's call after it.
+    """Set each conversation's last message as `latest`, and a later customer call as `latest_call`.
 
-    `latest` and `latest_call` are None where there is none.
+    Both are None if there is none.
     """
     rows: Sequence[Any] = conversations
     latest = messages().in_bulk([row.latest_id for row in rows if row.latest_id])
@@ -123,7 +125,7 @@ def with_latest(conversations: Sequence[Conversation]) -> list[Conversation]:
 
 @dataclass(frozen=True, slots=True)
 class MessagePage:
-    """Some messages, oldest first, whether there are older ones, and the calls among them."""
+    """Messages, oldest first, the calls among them, and whether there are older messages."""
 
     messages: list[Message]
     has_older: bool
@@ -141,19 +143,19 @@ def message_page(
 ) -> MessagePage:
     """Return the messages just before the one with the id `before`, or the newest ones.
 
-    An unknown `before` gives an empty page.
+    An unknown `before` returns an empty page.
     """
-    found = messages().filter(conversation=conversation)
+    page = messages().filter(conversation=conversation)
     called = calls().filter(conversation=conversation)
     if before is not None:
         anchor = conversation.messages.filter(pk=before).first()
         if anchor is None:
             return MessagePage([], has_older=False)
-        found = found.filter(
+        page = page.filter(
             Q(created_at__lt=anchor.created_at) | Q(created_at=anchor.created_at, id__lt=before)
         )
         called = called.filter(created_at__lt=anchor.created_at)
-    newest_first = list(found.order_by("-created_at", "-id")[: limit + 1])
+    newest_first = list(page.order_by("-created_at", "-id")[: limit + 1])
     has_older = len(newest_first) > limit
     shown = newest_first[:limit][::-1]
     if has_older:
@@ -162,16 +164,16 @@ def message_page(
 
 
 def mark_read(conversation: Conversation) -> None:
-    """Forget how many received messages nobody had seen."""
+    """Reset the conversation's unread count."""
     unread = Conversation.objects.filter(pk=conversation.pk, unread_count__gt=0)
     if unread.update(unread_count=0):
         publisher.publish(publisher.INBOX, conversations=conversation.pk)
 
 
 def skipped_events() -> dict[str, int]:
-    """Count the received events that were not read whole, by what was left, most first."""
-    left = InboundEvent.objects.exclude(skipped="").order_by()
-    counted = left.values_list("skipped").annotate(n=Count("id"))
+    """Count the events that were not fully processed, by skipped kind, most frequent first."""
+    skipped = InboundEvent.objects.exclude(skipped="").order_by()
+    counted = skipped.values_list("skipped").annotate(n=Count("id"))
     return dict(counted.order_by("-n", "skipped"))
 
 
@@ -187,12 +189,12 @@ class Dashboard:
     fallbacks: list[fallback_rate.Row]
     set_aside: int
     unknown: int
-    # Events of sessions and numbers that no channel has.
+    # Events of sessions and numbers that belong to no channel.
     of_no_channel: int
 
 
 def dashboard() -> Dashboard:
-    """Return the figures of the local day and what needs a person, newest first."""
+    """Return the figures of the local day and the items that need a person, newest first."""
     midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
     today = Message.objects.filter(direction=Message.Direction.OUT, created_at__gte=midnight)
     counted = {row["status"]: row["n"] for row in today.values("status").annotate(n=Count("id"))}
@@ -203,15 +205,15 @@ def dashboard() -> Dashboard:
             status__in=sent, route__in=(statuses.Route.WWEBJS, statuses.Route.BAILEYS)
         ).count(),
         attention=list(
-            messages().filter(pk__in=_attention().values("pk")).order_by("-created_at")[:10]
+            messages().filter(pk__in=_needs_attention().values("pk")).order_by("-created_at")[:10]
         ),
         conversations=with_latest(list(conversation_list()[:8])),
         channels=list(extensions.channels()),
         held=awaiting_confirmation().count(),
         alarms=list(incidents.alertable()),
-        fallbacks=fallback_rate.by_code()[:10],
+        fallbacks=fallback_rate.counts_by_code()[:10],
         set_aside=InboundEvent.objects.filter(state=InboundEvent.State.SET_ASIDE).count(),
-        # Groups, channels and their like are left on purpose: these are not known at all.
+        # Groups, channels etc. are skipped on purpose; these kinds are unknown.
         unknown=InboundEvent.objects.filter(
             Q(skipped__startswith="event:") | Q(skipped__startswith="field:")
         ).count(),
@@ -219,8 +221,8 @@ def dashboard() -> Dashboard:
     )
 
 
-def _attention(days: int = 14) -> QuerySet[Message]:
-    """Recent messages that were not sent for certain and that nothing will be done about."""
+def _needs_attention(days: int = 14) -> QuerySet[Message]:
+    """Return recent messages that were not sent, or may not have been, and are not retried."""
     since = timezone.now() - dt.timedelta(days=days)
     return Message.objects.filter(
         status__in=NEEDS_A_PERSON, next_attempt_at__isnull=True, created_at__gte=since

@@ -1,4 +1,4 @@
-"""The jobs: the only room of this floor that knows the queue. A job makes one call inward."""
+"""The queue jobs: the only module of this app that calls the queue. Each job calls one function."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ log = structlog.get_logger(__name__)
 DELIVER = "messaging.deliver"
 
 
-class NotYet(Exception):
-    """The message waits; the job is to run again at `until`."""
+class NotDueYet(Exception):
+    """The message is waiting; the job must run again at `until`."""
 
     def __init__(self, until: dt.datetime) -> None:
         super().__init__(f"not before {until.isoformat()}")
         self.until = until
 
 
-class _RunAgainWhenDue(procrastinate.BaseRetryStrategy):
-    """Put a waiting job back at its time; while the database is away, try again with a pause.
+class _DeliveryRetryStrategy(procrastinate.BaseRetryStrategy):
+    """Requeue a waiting job at its time; after an error, retry with backoff.
 
-    Either way the job keeps its place before the later messages of its conversation. How long an
-    error of Alterna's own is worth another try, the policy says (`delivery.run`).
+    In both cases the job stays ahead of the later messages of its conversation. `delivery.run` and
+    the policy decide how often an internal error is retried.
     """
 
     def get_retry_decision(
         self, *, exception: BaseException, job: jobs.Job
     ) -> procrastinate.RetryDecision | None:
-        if isinstance(exception, NotYet):
+        if isinstance(exception, NotDueYet):
             return procrastinate.RetryDecision(retry_at=exception.until)
         pause = min(60, 2 ** min(job.attempts, 6))
         log.error("delivery job failed; will run again", job=job.id, pause=pause)
@@ -58,12 +58,12 @@ def _lock(conversation_id: int) -> str:
 
 
 def enqueue_delivery(message: Message) -> None:
-    """Have the message sent once the present transaction commits, after those before it."""
+    """Queue delivery of the message after the transaction commits, behind earlier messages."""
     defer(deliver, lock=_lock(message.conversation_id), message_id=str(message.pk))
 
 
 def wake_conversation(conversation_id: int) -> None:
-    """Let a job that waits in this conversation run now: what it waited for is known."""
+    """Run this conversation's waiting job now, because what it waited for is known."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE procrastinate_jobs SET scheduled_at = NULL"
@@ -71,7 +71,7 @@ def wake_conversation(conversation_id: int) -> None:
             [_lock(conversation_id)],
         )
         if cursor.rowcount:
-            # Workers sleep until the time they know of; this is the queue's own way to wake them.
+            # Workers sleep until their next due time; this is procrastinate's own wake-up call.
             cursor.execute(
                 'SELECT pg_notify(channel, \'{"type": "job_inserted"}\')'
                 " FROM unnest(ARRAY['procrastinate_any_queue_v1',"
@@ -80,36 +80,36 @@ def wake_conversation(conversation_id: int) -> None:
 
 
 def enqueue_reading(source: str, source_key: str) -> None:
-    """Have the pending events of one source read. Call it after their commit.
+    """Queue processing of one source's pending events. Call it after their commit.
 
-    While a job for the source waits, a second one would find nothing: it is left out.
+    While a job for the source is queued, a second one would find nothing and is not added.
     """
     name = f"inbound:{source}:{source_key}"
-    if _waits(name):
+    if _is_queued(name):
         return
-    # The savepoint keeps a transaction of the caller usable.
+    # The savepoint keeps the caller's transaction usable.
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(read_inbound, lock=name, queueing_lock=name, source=source, source_key=source_key)
 
 
 def enqueue_rescheduling(channel_id: int) -> None:
-    """Have the throttled messages of a channel ask again once the present transaction commits."""
+    """Reschedule a channel's throttled messages in a job after the transaction commits."""
     name = f"rescheduling:{channel_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(reschedule_throttled, lock=name, queueing_lock=name, channel_id=channel_id)
 
 
 def enqueue_fetch(media_id: str, *, at: dt.datetime | None = None) -> None:
-    """Have a received file fetched, now or at a time, once the present transaction commits."""
+    """Queue the download of a received file, now or at a given time, after the commit."""
     name = f"media:{media_id}"
-    if _waits(name):
+    if _is_queued(name):
         return
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(fetch_media, lock=name, queueing_lock=name, at=at, media_id=media_id)
 
 
-def _waits(queueing_lock: str) -> bool:
-    """Whether a job with this queueing lock waits: cheaper to ask than to be refused."""
+def _is_queued(queueing_lock: str) -> bool:
+    """Return whether a job with this queueing lock is queued: cheaper than a failed insert."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT 1 FROM procrastinate_jobs WHERE queueing_lock = %s AND status = 'todo'",
@@ -119,18 +119,18 @@ def _waits(queueing_lock: str) -> bool:
 
 
 @app.task(
-    name=DELIVER, queue="delivery", priority=SEND, retry=_RunAgainWhenDue(), pass_context=True
+    name=DELIVER, queue="delivery", priority=SEND, retry=_DeliveryRetryStrategy(), pass_context=True
 )
 def deliver(context: procrastinate.JobContext, message_id: str) -> None:
     from messaging.delivery import runner
 
     until = runner.run(message_id, is_ours=partial(is_ours, context.job))
     if until is not None:
-        raise NotYet(until)
+        raise NotDueYet(until)
 
 
-# No retry: putting a job back collides with another that waits under the same queueing lock, and
-# would leave it running for ever. The sweep asks again for events that were left.
+# No retry: requeueing fails if another job with the same queueing lock is queued, and would leave
+# this one in "doing" forever. The sweep queues unprocessed events again.
 @app.task(name="messaging.read_inbound", queue="inbound", priority=READ)
 def read_inbound(source: str, source_key: str) -> None:
     from messaging.inbound import journal
@@ -138,7 +138,7 @@ def read_inbound(source: str, source_key: str) -> None:
     journal.read_pending(source, source_key)
 
 
-# No retry: the next try is a job of its own, and the sweep finds what was left.
+# No retry: the next try is a job of its own, and the sweep requeues lost files.
 @app.task(name="messaging.fetch_media", queue="media", priority=SEND)
 def fetch_media(media_id: str) -> None:
     from messaging.media import files
@@ -146,7 +146,7 @@ def fetch_media(media_id: str) -> None:
     files.fetch(media_id)
 
 
-# No retry: a message that was left waits until the time that it was told.
+# No retry: a message that was not rescheduled still runs at its previous time.
 @app.task(name="messaging.reschedule_throttled", queue="care", priority=CARE)
 def reschedule_throttled(channel_id: int) -> None:
     from messaging.delivery import runner
@@ -163,14 +163,14 @@ def reschedule_throttled(channel_id: int) -> None:
     pass_context=True,
 )
 async def rescue_stalled_jobs(context: procrastinate.JobContext, timestamp: int) -> None:
-    """Put back the deliveries of dead workers; end their other jobs, which a sweep makes anew."""
+    """Requeue deliveries of dead workers; delete their other jobs, which a sweep recreates."""
     manager = context.app.job_manager
     stalled = await manager.get_stalled_jobs(
         seconds_since_heartbeat=settings.WORKER_STALLED_SECONDS
     )
     for job in stalled:
         if job.task_name == DELIVER:
-            log.warning("delivery of a dead worker is put back", job=job.id)
+            log.warning("requeued job of stalled worker", job=job.id)
             await manager.retry_job(job)
         else:
             await manager.finish_job(job, jobs.Status.FAILED, delete_job=True)
@@ -179,7 +179,7 @@ async def rescue_stalled_jobs(context: procrastinate.JobContext, timestamp: int)
 @app.periodic(cron="* * * * * */10")
 @app.task(name="messaging.sweep", queue="care", priority=CARE, queueing_lock="sweep")
 def sweep(timestamp: int) -> None:
-    """Find what rests without a job: messages on their way and events that nobody reads."""
+    """Requeue unfinished messages and pending events that have no job."""
     from messaging.delivery import sweeper
 
     sweeper.sweep()
@@ -190,12 +190,12 @@ def sweep(timestamp: int) -> None:
     name="messaging.look_up_unknown",
     queue="care",
     priority=CARE,
-    # A server that hangs must not fill the worker with runs that wait for it.
+    # An unresponsive server must not occupy several worker slots.
     lock="look_up_unknown",
     queueing_lock="look_up_unknown",
 )
 def look_up_unknown(timestamp: int) -> None:
-    """Ask providers that can tell for sends whose end nobody heard."""
+    """Look up sends with an unknown outcome at the providers that support it."""
     from messaging.delivery import reconcile
 
     reconcile.look_up_unknown()
@@ -203,8 +203,8 @@ def look_up_unknown(timestamp: int) -> None:
 
 @app.periodic(cron="* * * * *")
 @app.task(name="messaging.watch_rates", queue="care", priority=CARE, queueing_lock="watch_rates")
-def watch_rates(timestamp: int) -> None:
-    """Raise the alarm when the share of fallbacks jumps, and end it."""
+def check_fallback_rates(timestamp: int) -> None:
+    """Open and close incidents for unusual shares of fallbacks."""
     from messaging.delivery import fallback_rate
 
     fallback_rate.check_fallback_rates()
@@ -213,17 +213,17 @@ def watch_rates(timestamp: int) -> None:
 @app.periodic(cron="17 4 * * *")
 @app.task(name="messaging.forget_old", queue="care", priority=CARE, queueing_lock="forget_old")
 def forget_old(timestamp: int) -> None:
-    """Delete what is kept for a while only."""
+    """Delete rows and files whose retention period has ended."""
     from messaging.delivery import sweeper
 
     sweeper.forget_old()
 
 
 def is_ours(job: jobs.Job) -> bool:
-    """Whether a job that this worker took is still its own.
+    """Return whether this worker still owns a job that it took.
 
-    A worker that could not reach the database for `WORKER_STALLED_SECONDS` counts as dead, and its
-    job is given to another one, while it may be alive and in the middle of a send.
+    A worker that cannot reach the database for `WORKER_STALLED_SECONDS` counts as dead. Its job
+    goes to another worker, although it may be alive and in the middle of a send.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -234,8 +234,10 @@ def is_ours(job: jobs.Job) -> bool:
 
 
 def without_job(messages: QuerySet[Message]) -> QuerySet[Message]:
-    """Leave out the messages for which a job waits or runs."""
-    own = ProcrastinateJob.objects.annotate(message=KeyTextTransform("message_id", "args")).filter(
+    """Exclude the messages that have a queued or running job."""
+    active_jobs = ProcrastinateJob.objects.annotate(
+        message=KeyTextTransform("message_id", "args")
+    ).filter(
         task_name=DELIVER, status__in=("todo", "doing"), message=Cast(OuterRef("pk"), TextField())
     )
-    return messages.exclude(Exists(own))
+    return messages.exclude(Exists(active_jobs))

@@ -1,4 +1,4 @@
-"""Use cases of a sender: accept a message, ask for it again."""
+"""Sender use cases: accept a message, retry it, confirm its arrival."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ MAX_KEY = 255
 
 
 class IdempotencyConflict(Exception):
-    """The idempotency key was used before, with another request."""
+    """The idempotency key was already used with a different request."""
 
 
 class NotRetryable(Exception):
-    """The message's present state does not allow a retry. `str()` says why, for people."""
+    """The message's current state does not allow a retry. `str()` is the reason, for users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """`created` is False when the same request had been accepted before."""
+    """`created` is False if the same request had already been accepted."""
 
     message: Message
     created: bool
@@ -57,10 +57,10 @@ def accept_message(
     client_reference: str = "",
     idempotency_key: str = "",
 ) -> Acceptance:
-    """Store an outgoing message and the job that sends it, in one transaction.
+    """Store an outgoing message and its delivery job in one transaction.
 
     `reply_to` is the id of a message in the same conversation. Raises ValidationError keyed by
-    field, and IdempotencyConflict; nothing is stored then.
+    field, or IdempotencyConflict; in both cases nothing is stored.
     """
     number, file = _validated(channel, to, type, text, content, client_reference, idempotency_key)
     assert channel is not None
@@ -74,8 +74,8 @@ def accept_message(
         "client_reference": client_reference,
     }
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    if idempotency_key and (known := _find_replay(user, idempotency_key, digest)):
-        return Acceptance(known, created=False)
+    if idempotency_key and (replayed := _find_replay(user, idempotency_key, digest)):
+        return Acceptance(replayed, created=False)
     if not channel.active:
         raise ValidationError({"channel": _("This channel is not active.")})
     try:
@@ -96,9 +96,9 @@ def accept_message(
                 reply_to,
             )
     except IntegrityError:
-        # The same key came twice at the same moment; the other request won.
-        if idempotency_key and (known := _find_replay(user, idempotency_key, digest)):
-            return Acceptance(known, created=False)
+        # Two requests used the same key at the same moment; the other request won.
+        if idempotency_key and (replayed := _find_replay(user, idempotency_key, digest)):
+            return Acceptance(replayed, created=False)
         raise
     return Acceptance(message, created=True)
 
@@ -112,9 +112,9 @@ def _validated(
     client_reference: str,
     idempotency_key: str,
 ) -> tuple[str, Media | None]:
-    """Return the recipient's number in its one form, and the upload that is sent.
+    """Return the recipient's number in normalized form, and the upload to send.
 
-    Raises ValidationError with every fault.
+    Raises ValidationError with all errors.
     """
     errors: dict[str, Any] = {}
     if channel is None:
@@ -150,7 +150,7 @@ def _find_replay(user: User | None, key: str, digest: str) -> Message | None:
 
 
 def _store(channel: Channel, number: str, message: Message, reply_to: str | None) -> Message:
-    # The row lock gives a conversation's messages one order, which their jobs keep.
+    # The row lock orders a conversation's messages; their jobs run in that order.
     conversation = contacts.lock_conversation_with(channel, phone_number=number)
     now = timezone.now()
     message.conversation = conversation
@@ -181,10 +181,10 @@ def _quoted(conversation: Conversation, reply_to: str) -> Message:
 
 
 def _resolve_reaction_target(conversation: Conversation, content: dict[str, Any]) -> dict[str, Any]:
-    """Return a reaction's object with the provider's id of the message that it is about.
+    """Return a reaction's content with the provider's id of the message that it refers to.
 
-    A provider's id that a program gives itself is for the provider to judge: the customer may have
-    got that message before this conversation was kept here.
+    If the caller supplies a provider id, the provider validates it: the customer may have received
+    that message before Alterna stored this conversation.
     """
     if "message" not in content:
         return content
@@ -196,8 +196,10 @@ def _resolve_reaction_target(conversation: Conversation, content: dict[str, Any]
         ) from None
     # Only the official API takes reactions.
     sent = target.attempts.filter(outcome=statuses.Outcome.ACCEPTED, route=statuses.Route.OFFICIAL)
-    told = sent.exclude(provider_message_id="").values_list("provider_message_id", flat=True)
-    provider_id = target.provider_message_id or told.first()
+    provider_ids = sent.exclude(provider_message_id="").values_list(
+        "provider_message_id", flat=True
+    )
+    provider_id = target.provider_message_id or provider_ids.first()
     if not provider_id:
         raise ValidationError(
             {
@@ -210,7 +212,7 @@ def _resolve_reaction_target(conversation: Conversation, content: dict[str, Any]
 
 
 def _wait_behind_others(message: Message) -> None:
-    """Say of a new message that it waits for an earlier one of its conversation, if it does."""
+    """Mark a new message as waiting if an earlier one of its conversation waits."""
     waiting = message.conversation.messages.filter(next_attempt_at__isnull=False)
     until = waiting.order_by("created_at").values_list("next_attempt_at", flat=True).first()
     if until is not None:
@@ -224,11 +226,11 @@ def _bump_conversation(conversation: Conversation, now: dt.datetime) -> None:
 def retry_message(
     message: Message, *, route: Literal["official", "fallback"], user: User | None
 ) -> Message:
-    """Set a rejected or unconfirmed message going again: a new round of the same policy.
+    """Retry a rejected or unconfirmed message: a new round of the same policy.
 
-    `route` "fallback" leaves the official API out. Raises NotRetryable when the message is in
-    another state, when its channel is not active, or has no fallback to use, and when the official
-    API's refusal must not be gone around.
+    `route` "fallback" skips the official API. Raises NotRetryable if the message is in another
+    state, if its channel is inactive or has no usable fallback, or if the official API's rejection
+    must not be retried on another route.
     """
     with transaction.atomic():
         message = Message.objects.select_for_update().get(pk=message.pk)
@@ -247,23 +249,23 @@ def retry_message(
             raise NotRetryable(_("This channel is not active."))
         if route == "fallback" and rules.fallback is None:
             raise NotRetryable(_("This channel has no working fallback."))
-        tried = attempts.attempts_for(message)
-        if route == "fallback" and policy.fallback_prohibited(attempts.facts(tried), rules):
+        previous = attempts.attempts_for(message)
+        if route == "fallback" and policy.fallback_prohibited(attempts.facts(previous), rules):
             raise NotRetryable(policy.reason_text("never_fall_back"))
         message.round += 1
         message.round_route = route
         message.round_started_at = timezone.now()
         message.faults = 0
         message.save(update_fields=["round", "round_route", "round_started_at", "faults"])
-        attempts.refresh_message_status(message, tried, decision="")
+        attempts.refresh_message_status(message, previous, decision="")
         tasks.enqueue_delivery(message)
     return message
 
 
 def confirm_arrival(message: Message, *, user: User | None) -> Message:
-    """A person has seen that an unconfirmed message arrived: it counts as sent.
+    """Record a person's confirmation that a held message arrived; it then counts as sent.
 
-    Raises NotRetryable when the message is not one that is held.
+    Raises NotRetryable if the message is not held.
     """
     with transaction.atomic():
         message = Message.objects.select_for_update().get(pk=message.pk)

@@ -1,7 +1,7 @@
-"""Write down what became of an attempt, and what the message therefore is.
+"""Record the outcome of an attempt and the resulting state of its message.
 
-Everything that ends an attempt or tells more about it passes here: the worker's own result, a
-receipt by webhook, a worker that died. The message's row is locked first, always.
+Everything that ends an attempt or adds to it goes through this module: the worker's own result, a
+receipt from a webhook, a worker that died. The message's row is always locked first.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from messaging.models import Conversation, DeliveryAttempt, Message
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-# Some provider has the message: nothing is decided or waited for any more.
-TAKEN = (statuses.Status.SENT, statuses.Status.DELIVERED, statuses.Status.READ)
-# How far the send may lie from the time that the ack's message tells.
-_UNNAMED_BEFORE, _UNNAMED_AFTER = dt.timedelta(minutes=10), dt.timedelta(seconds=10)
+# A provider has the message: nothing more is decided, and nothing waits.
+ACCEPTED_STATUSES = (statuses.Status.SENT, statuses.Status.DELIVERED, statuses.Status.READ)
+# How far the start of the send may be from the message timestamp in the ack.
+_SENT_BEFORE_ACK, _SENT_AFTER_ACK = dt.timedelta(minutes=10), dt.timedelta(seconds=10)
 
 WITHOUT_CAPTION = ~Q(message__content__has_key="caption") | Q(message__content__caption="")
-# Of several sends of the same words, a sign of one says nothing yet of one that may not have left.
+# Among sends of the same content, an ack is matched last to one that may not have left.
 TAKEN_FIRST = (ExpressionWrapper(Q(outcome=Outcome.UNKNOWN), BooleanField()), "started_at")
 
 
 def reference(attempt: DeliveryAttempt) -> str:
-    """Return what names this attempt to a provider that echoes it back."""
+    """Return the reference that identifies this attempt in a provider's callbacks."""
     return f"{attempt.message_id}.{attempt.number}"
 
 
 def find(*, channel_id: int, reference: str, provider_message_id: str) -> DeliveryAttempt | None:
-    """Return the attempt of this channel that a provider's event names, by reference or by id.
+    """Return the attempt of this channel that an event names, by reference or by provider id.
 
-    The caller holds a transaction. Where None is returned, no worker can learn the id before it
-    ends: an event that it stores as pending will be found.
+    The caller holds a transaction. If the result is None, no worker can store the id before that
+    transaction ends: an event that it stores as pending will be applied.
     """
     if attempt := _find_by_reference(reference, channel_id=channel_id):
         return attempt
@@ -65,19 +65,18 @@ def find(*, channel_id: int, reference: str, provider_message_id: str) -> Delive
         return named
     if not provider_message_id.startswith(RESERVED_PREFIX):
         return None
-    # The answer of the send has not come yet, or never will.
+    # The response to the send has not arrived yet, or never will.
     return of_channel.filter(reserved_id=provider_message_id, provider_message_id="").first()
 
 
 def find_unnamed(
     *, channel_id: int, phone_number: str, text: str, at: dt.datetime
 ) -> DeliveryAttempt | None:
-    """Return the attempt that a wwebjs ack speaks of although its answer told no id.
+    """Return the attempt that a wwebjs ack refers to when the send's response contained no id.
 
-    That is the server's normal answer on today's WhatsApp Web (contracts/wwebjs-api.md §3), and
-    what is left of an answer that never came. The oldest with this text to this number is meant,
-    of those that were not taken for certain the last; where the number is hidden, the only one
-    with this text.
+    A response without an id is normal on today's WhatsApp Web (contracts/wwebjs-api.md §3); an ack
+    also matches a send whose response was lost. Returns the oldest attempt with this text to this
+    number, unknown outcomes last. If the number is hidden, returns the only attempt with this text.
     """
     candidates = DeliveryAttempt.objects.filter(
         channel_id=channel_id,
@@ -86,21 +85,21 @@ def find_unnamed(
         outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN),
         message__type="text",
         message__text=text,
-        started_at__range=(at - _UNNAMED_BEFORE, at + _UNNAMED_AFTER),
+        started_at__range=(at - _SENT_BEFORE_ACK, at + _SENT_AFTER_ACK),
     ).order_by(*TAKEN_FIRST)
     if phone_number:
         spellings = phone_numbers.spellings(phone_number)
-        sent_there = candidates.filter(message__conversation__contact__phone_number__in=spellings)
-        return sent_there.first()
-    found = list(candidates[:2])
-    return found[0] if len(found) == 1 else None
+        to_number = candidates.filter(message__conversation__contact__phone_number__in=spellings)
+        return to_number.first()
+    matches = list(candidates[:2])
+    return matches[0] if len(matches) == 1 else None
 
 
 def matching_content(type_: str, text: str, filename: str = "") -> Q | None:
-    """Return what selects the attempts of messages with these words, or None where there are none.
+    """Return a filter for the attempts of messages with this content, or None if it is ambiguous.
 
-    A file is known by its caption, a document by its name as well; any other file without words
-    may be any file.
+    A file is identified by its caption, a document also by its name. Any other file without a
+    caption could be any file.
     """
     if type_ == "text":
         return Q(message__type=type_, message__text=text) if text else None
@@ -117,12 +116,12 @@ def matching_content(type_: str, text: str, filename: str = "") -> Q | None:
 def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
     message, _, number = text.partition(".")
     try:
-        found = DeliveryAttempt.objects.filter(
+        attempts = DeliveryAttempt.objects.filter(
             message_id=uuid.UUID(message), number=int(number), channel_id=channel_id
         )
     except ValueError:
         return None
-    return found.order_by().first()
+    return attempts.order_by().first()
 
 
 def _would_repeat(attempt: DeliveryAttempt) -> bool:
@@ -136,8 +135,8 @@ def _would_repeat(attempt: DeliveryAttempt) -> bool:
 
 
 def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
-    """Return a message's attempts as the policy sees them."""
-    # Only then it matters, and is worth the query.
+    """Return a message's attempts as input for the policy."""
+    # `repeatable` matters only after an unknown outcome; otherwise the query is skipped.
     in_doubt = any(attempt.outcome == Outcome.UNKNOWN for attempt in attempts)
     return [
         policy.AttemptFacts(
@@ -153,21 +152,23 @@ def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
 
 
 def quote(message: Message, attempt: DeliveryAttempt) -> Quote | None:
-    """Return what the message quotes, as this attempt's provider knows it; None without a quote."""
+    """Return the message's quote as this attempt's provider knows it; None without a quote."""
     quoted = message.reply_to
     if quoted is None:
         return None
-    own = message.conversation.channel
-    # A person's own echo of a message carries the id of the other side.
-    told = [quoted, *quoted.echoes.all()] if quoted.direction == Message.Direction.OUT else [quoted]
+    channel = message.conversation.channel
+    # An echo of our own message carries the id from the other connection.
+    copies = (
+        [quoted, *quoted.echoes.all()] if quoted.direction == Message.Direction.OUT else [quoted]
+    )
     ids = [
         quotes.KnownId(
-            one.provider_message_id,
-            by=_connection(own, quotes.source_route(one.provider_message_id, own.kind)),
-            chat=one.provider_chat,
+            copy.provider_message_id,
+            by=_connection(channel, quotes.source_route(copy.provider_message_id, channel.kind)),
+            chat=copy.provider_chat,
         )
-        for one in told
-        if one.conversation_id == message.conversation_id
+        for copy in copies
+        if copy.conversation_id == message.conversation_id
     ]
     ids += [
         quotes.KnownId(sent.provider_message_id, by=_connection(sent.channel, Route(sent.route)))
@@ -185,30 +186,30 @@ def _connection(channel: Channel, route: Route) -> quotes.Connection:
 
 
 def record_result(attempt: DeliveryAttempt, result: Accepted | SendError) -> Outcome:
-    """Write the provider's answer to an attempt, and what the message is now.
+    """Store the provider's response to an attempt, and the resulting state of the message.
 
-    Returns the attempt's outcome, which receipts that were faster than the answer have a part in.
-    Doing it again changes nothing.
+    Returns the attempt's outcome, which also reflects receipts that arrived before the response.
+    Repeating the call changes nothing.
     """
     with transaction.atomic():
         if isinstance(result, Accepted | Unknown):
             _lock_id(attempt, result.provider_message_id or "")
-        attempts, attempt = _locked(attempt)
-        before = _known(attempt)
+        attempts, attempt = _lock_attempts(attempt)
+        before = _snapshot(attempt)
         if isinstance(result, Accepted):
-            answer = Outcome.ACCEPTED
+            outcome = Outcome.ACCEPTED
         else:
-            answer = Outcome(result.outcome)
+            outcome = Outcome(result.outcome)
             if attempt.receipt != Receipt.FAILED or not statuses.late_error_overrides(
-                attempt.error_code, known=result.code, outcome=answer
+                attempt.error_code, known=result.code, outcome=outcome
             ):
                 _set_error(attempt, code=result.code, title=result.title, detail=result.detail)
         if before.outcome in (Outcome.STARTED, Outcome.UNKNOWN):
             attempt.finished_at = timezone.now()
-        attempt.outcome = answer
-        _merge(attempt, Receipt.NONE, None)
+        attempt.outcome = outcome
+        _merge_receipt(attempt, Receipt.NONE, None)
         if isinstance(result, Accepted | Unknown):
-            _learn_id(attempt, result.provider_message_id or "")
+            _store_provider_id(attempt, result.provider_message_id or "")
         _save(attempt, before, attempts)
         return Outcome(attempt.outcome)
 
@@ -220,9 +221,9 @@ def _lock_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:
 
 
 def close_abandoned(attempts: Sequence[DeliveryAttempt]) -> None:
-    """End an attempt whose worker died: whether it was sent is not known.
+    """Close the attempts of a dead worker: whether the message was sent is unknown.
 
-    The caller holds the message's row, and the job's lock proves that no worker is at it.
+    The caller holds the message's row, and the job's lock proves that no worker is sending.
     """
     for attempt in attempts:
         if attempt.outcome != Outcome.STARTED:
@@ -245,27 +246,27 @@ def record_receipt(
     provider_message_id: str = "",
     error: SendError | None = None,
 ) -> None:
-    """Add what a provider told about an attempt. Telling it again, or late, changes nothing."""
-    if _is_known(attempt, receipt, provider_message_id, error):
+    """Record a provider's receipt for an attempt. Repeated and late receipts change nothing."""
+    if _is_duplicate(attempt, receipt, provider_message_id, error):
         return
-    # What fails here fails the caller's transaction as well, which reads many receipts.
+    # An error here also rolls back the caller's transaction, which reads many receipts.
     with transaction.atomic(savepoint=False):
         _lock_id(attempt, provider_message_id)
-        attempts, attempt = _locked(attempt)
-        before = _known(attempt)
-        _merge(attempt, receipt, error)
-        _learn_id(attempt, provider_message_id)
+        attempts, attempt = _lock_attempts(attempt)
+        before = _snapshot(attempt)
+        _merge_receipt(attempt, receipt, error)
+        _store_provider_id(attempt, provider_message_id)
         _save(attempt, before, attempts)
         if attempt.outcome == Outcome.REJECTED != before.outcome:
-            # A late failure: the policy decides again, as for a refusal at once.
+            # A late failure: the policy decides again, as after an immediate rejection.
             tasks.enqueue_delivery(attempt.message)
-        news = (attempt.outcome, attempt.error_code) != (before.outcome, before.error_code)
-        if news or attempt.rule in ("probe", "asked"):
+        changed = (attempt.outcome, attempt.error_code) != (before.outcome, before.error_code)
+        if changed or attempt.rule in ("probe", "asked"):
             channel_feedback.note_receipt(attempt)
 
 
 def confirm(message: Message, *, user: User | None) -> None:
-    """Let a person's word prove the latest unknown attempt. The caller holds the message's row."""
+    """Record a person's confirmation of the latest unknown attempt. The caller locks the row."""
     unknown = message.attempts.filter(outcome=Outcome.UNKNOWN).latest("number")
     unknown.confirmed_by = user
     unknown.save(update_fields=["confirmed_by"])
@@ -275,10 +276,10 @@ def confirm(message: Message, *, user: User | None) -> None:
 def refresh_message_status(
     message: Message, attempts: Sequence[DeliveryAttempt], **decided: Any
 ) -> None:
-    """Derive the message's status, route and error from its attempts, store and push them.
+    """Derive the message's status, route and error from its attempts; store and publish them.
 
-    `decided` are the policy's own fields (`next_attempt_at`, `decision`), where it was asked. The
-    caller holds the message's row.
+    `decided` holds the policy's fields (`next_attempt_at`, `decision`) if the policy was run. The
+    caller holds the lock on the message's row.
     """
     decision = decided.get("decision", message.decision)
     waiting = decided.get("next_attempt_at", message.next_attempt_at)
@@ -290,18 +291,18 @@ def refresh_message_status(
         round=message.round,
         final=bool(decision) and waiting is None,
     )
-    told = _error_to_tell(attempts, summary)
-    if summary.status in TAKEN:
+    shown = _error_to_show(attempts, summary)
+    if summary.status in ACCEPTED_STATUSES:
         decided = {"next_attempt_at": None, "decision": ""}
     values = {
         "status": summary.status.value,
         "route": summary.route.value if summary.route else None,
-        "error_code": told.error_code if told else "",
-        "error_title": told.error_title if told else "",
-        "error_detail": told.error_detail if told else "",
+        "error_code": shown.error_code if shown else "",
+        "error_title": shown.error_title if shown else "",
+        "error_detail": shown.error_detail if shown else "",
         **decided,
     }
-    # An attempt's own change counts as well: pages show the trail.
+    # Increment it for changed attempts as well: pages show the history.
     for field, value in values.items():
         setattr(message, field, value)
     message.version += 1
@@ -309,15 +310,15 @@ def refresh_message_status(
     publisher.message_changed(message)
 
 
-def _error_to_tell(
+def _error_to_show(
     attempts: Sequence[DeliveryAttempt], summary: statuses.Summary
 ) -> DeliveryAttempt | None:
-    """The error that explains the icon: the first one, as it is why all else followed.
+    """Return the attempt whose error explains the icon: the first one caused all that followed.
 
-    A message that its first route took after all has nothing to explain.
+    A message that its first route accepted after all has no error to show.
     """
-    took = summary.status in TAKEN
-    if not attempts or (took and summary.route == attempts[0].route):
+    accepted = summary.status in ACCEPTED_STATUSES
+    if not attempts or (accepted and summary.route == attempts[0].route):
         return None
     return next((a for a in attempts if a.error_code and a.outcome != Outcome.ACCEPTED), None)
 
@@ -327,39 +328,41 @@ def attempts_for(message: Message) -> list[DeliveryAttempt]:
     return list(message.attempts.order_by("number"))
 
 
-def _locked(attempt: DeliveryAttempt) -> tuple[list[DeliveryAttempt], DeliveryAttempt]:
-    """Lock the attempt's message; return all of its attempts, and this one, as they are now."""
+def _lock_attempts(attempt: DeliveryAttempt) -> tuple[list[DeliveryAttempt], DeliveryAttempt]:
+    """Lock the attempt's message; return all its attempts, and this one, freshly loaded."""
     message = Message.objects.select_for_update().get(pk=attempt.message_id)
     attempts = attempts_for(message)
     return attempts, next(a for a in attempts if a.pk == attempt.pk)
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _Snapshot:
     outcome: str
     receipt: str
     error_code: str
     provider_message_id: str
 
 
-def _known(attempt: DeliveryAttempt) -> _Known:
-    return _Known(attempt.outcome, attempt.receipt, attempt.error_code, attempt.provider_message_id)
+def _snapshot(attempt: DeliveryAttempt) -> _Snapshot:
+    return _Snapshot(
+        attempt.outcome, attempt.receipt, attempt.error_code, attempt.provider_message_id
+    )
 
 
-def _is_known(
-    attempt: DeliveryAttempt, told: Receipt, provider_message_id: str, error: SendError | None
+def _is_duplicate(
+    attempt: DeliveryAttempt, reported: Receipt, provider_message_id: str, error: SendError | None
 ) -> bool:
-    """Whether this was told before: receipts only climb, so an unlocked row is proof enough."""
+    """Return whether this receipt adds nothing. Receipts only rise, so no lock is needed."""
     receipt = Receipt(attempt.receipt)
     return (
         receipt != Receipt.NONE
-        and statuses.merge_receipt(receipt, told) == receipt
-        and not (told == receipt == Receipt.FAILED and _stands(error, attempt))
+        and statuses.merge_receipt(receipt, reported) == receipt
+        and not (reported == receipt == Receipt.FAILED and _error_overrides(error, attempt))
         and bool(attempt.provider_message_id or not provider_message_id)
     )
 
 
-def _stands(error: SendError | None, attempt: DeliveryAttempt) -> bool:
+def _error_overrides(error: SendError | None, attempt: DeliveryAttempt) -> bool:
     return statuses.late_error_overrides(
         error.code if error else "",
         known=attempt.error_code,
@@ -368,13 +371,13 @@ def _stands(error: SendError | None, attempt: DeliveryAttempt) -> bool:
     )
 
 
-def _save(attempt: DeliveryAttempt, before: _Known, attempts: Sequence[DeliveryAttempt]) -> None:
-    """Write an attempt, and what its message is now, where there is something new."""
-    if _known(attempt) == before:
+def _save(attempt: DeliveryAttempt, before: _Snapshot, attempts: Sequence[DeliveryAttempt]) -> None:
+    """Store an attempt and the resulting state of its message, if anything changed."""
+    if _snapshot(attempt) == before:
         return
     attempt.save()
     refresh_message_status(attempt.message, attempts)
-    # What it, or those behind it, waited for is known. A running job needs nobody to wake it.
+    # Wake the job that waited for this outcome. A running job needs no wake-up.
     if attempt.outcome != before.outcome and (
         before.outcome == Outcome.UNKNOWN
         or (attempt.outcome == Outcome.ACCEPTED and before.outcome != Outcome.STARTED)
@@ -382,8 +385,8 @@ def _save(attempt: DeliveryAttempt, before: _Known, attempts: Sequence[DeliveryA
         tasks.wake_conversation(attempt.message.conversation_id)
 
 
-def _learn_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:
-    """Take the provider's id where there was none, and the events that wait for it."""
+def _store_provider_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:
+    """Store the provider's id if there was none, and apply the events that wait for it."""
     if not provider_message_id or attempt.provider_message_id:
         return
     pending_events.lock_id(attempt.channel_id, provider_message_id)
@@ -396,38 +399,38 @@ def _learn_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:
 def _apply_pending(attempt: DeliveryAttempt) -> None:
     key = (attempt.channel_id, attempt.provider_message_id)
     for receipt, error in pending_events.take_receipts(*key):
-        _merge(attempt, receipt, error)
+        _merge_receipt(attempt, receipt, error)
     for event in pending_events.take_amendments(*key):
         amendments.apply(attempt.message, event, channel=attempt.channel)
 
 
 def _link_echoes(attempt: DeliveryAttempt) -> None:
-    """An echo that was faster than our own send learns whose it is."""
+    """Link an echo that arrived before our own send's id was known."""
     message = attempt.message
-    # A Baileys channel that is the fallback tells it in its own conversation with the customer.
-    places = Conversation.objects.filter(
+    # A Baileys fallback channel reports the echo in its own conversation with the customer.
+    conversations = Conversation.objects.filter(
         contact=message.conversation.contact_id,
         channel__in={message.conversation.channel_id, attempt.channel_id},
     )
     unlinked = Message.objects.filter(
-        conversation__in=places.values("pk"),
+        conversation__in=conversations.values("pk"),
         sent_outside=True,
         echo_of=None,
-        created_at__gte=attempt.started_at - _UNNAMED_BEFORE,
+        created_at__gte=attempt.started_at - _SENT_BEFORE_ACK,
     )
     for echo in unlinked:
-        told = echo.provider_message_id
-        if attempt.provider_message_id in (told, web_message_id(told)):
+        echo_id = echo.provider_message_id
+        if attempt.provider_message_id in (echo_id, web_message_id(echo_id)):
             echo.echo_of = message
             echo.version += 1
             echo.save(update_fields=["echo_of", "version", "updated_at"])
             publisher.message_changed(echo)
 
 
-def _merge(attempt: DeliveryAttempt, told: Receipt, error: SendError | None) -> None:
-    receipt = statuses.merge_receipt(Receipt(attempt.receipt), told)
+def _merge_receipt(attempt: DeliveryAttempt, reported: Receipt, error: SendError | None) -> None:
+    receipt = statuses.merge_receipt(Receipt(attempt.receipt), reported)
     outcome = statuses.merge_outcome(Outcome(attempt.outcome), receipt)
-    if told == receipt == Receipt.FAILED and _stands(error, attempt):
+    if reported == receipt == Receipt.FAILED and _error_overrides(error, attempt):
         if error is None or not error.code:
             error = Rejected(NO_REASON, gettext_noop("The provider gave no reason"))
         _set_error(attempt, code=error.code, title=error.title, detail=error.detail)

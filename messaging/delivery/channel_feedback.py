@@ -1,6 +1,6 @@
-"""What the ending of an attempt says about the way it went: health, circuit breaker, stop.
+"""Update a channel's health, circuit breaker and new-chat block from an attempt's outcome.
 
-Nothing is written while a healthy way takes what it is given.
+Nothing is written while a healthy route accepts messages.
 """
 
 from __future__ import annotations
@@ -20,44 +20,46 @@ from messaging.delivery.statuses import Outcome, Route
 from messaging.live import publisher
 from messaging.models import DeliveryAttempt
 
-# Nobody is there, or not who should be: the channel does not work, whatever the message.
+# The server is missing or is the wrong one: the channel cannot work, whatever the message.
 _UNREACHABLE = frozenset(
     {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "certificate_refused",
      "not_tls", "tls_failed"}
 )  # fmt: skip
-# The link to WhatsApp, or the server that keeps it, may be gone: who monitors it checks at once.
-_IN_DOUBT = frozenset({"instance_not_connected", "timeout", "connection_broken"}) | _UNREACHABLE
+# The session or its server may be down: the monitor checks it immediately.
+_CHECK_SESSION = (
+    frozenset({"instance_not_connected", "timeout", "connection_broken"}) | _UNREACHABLE
+)
 
 log = structlog.get_logger(__name__)
 
 
 def note(attempt: DeliveryAttempt, result: Accepted | SendError) -> None:
-    """Draw the conclusions from a provider's answer.
+    """Update the channel from a provider's response.
 
-    `attempt.channel` is as it was when the attempt began: what it already says costs no query.
+    `attempt.channel` is as it was when the attempt started, so unchanged values cost no query.
     """
     if isinstance(result, Accepted):
-        _note_accepted(attempt, result.took_our_id)
+        _record_accepted(attempt, result.took_our_id)
     else:
-        _note_failure(
+        _record_failure(
             attempt, result.code, late=False, title=result.title, http_status=result.http_status
         )
 
 
 def note_receipt(attempt: DeliveryAttempt) -> None:
-    """Draw the conclusions from a receipt that changed the attempt. In a transaction."""
+    """Update the channel from a receipt that changed the attempt. In a transaction."""
     if attempt.outcome == Outcome.REJECTED and attempt.receipt == Receipt.FAILED:
-        _note_failure(attempt, attempt.error_code, late=True, title=attempt.error_title)
+        _record_failure(attempt, attempt.error_code, late=True, title=attempt.error_title)
     elif attempt.outcome == Outcome.ACCEPTED and attempt.rule in ("probe", "asked"):
-        # A way whose refusals come late is proved by this only.
+        # A route that rejects late is proven to work only by a receipt.
         circuit_breaker.close(attempt.channel, attempt.route)
 
 
-def _note_accepted(attempt: DeliveryAttempt, took_our_id: bool | None) -> None:
+def _record_accepted(attempt: DeliveryAttempt, took_our_id: bool | None) -> None:
     channel, route = attempt.channel, attempt.route
     if took_our_id is not None and took_our_id != channel.takes_message_ids:
         Channel.objects.filter(pk=channel.pk).update(takes_message_ids=took_our_id)
-        log.info("message ids of ours", channel=channel.pk, taken=took_our_id)
+        log.info("provider uses our message ids", channel=channel.pk, taken=took_our_id)
     if circuit_breaker.is_open(channel, route):
         late = channel.wwebjs_breaker_late if route == Route.WWEBJS else channel.breaker_late
         if late:
@@ -70,7 +72,7 @@ def _note_accepted(attempt: DeliveryAttempt, took_our_id: bool | None) -> None:
         signals.send_taken.send(sender=Channel, channel=channel)
 
 
-def _note_failure(
+def _record_failure(
     attempt: DeliveryAttempt,
     code: str,
     *,
@@ -80,33 +82,33 @@ def _note_failure(
 ) -> None:
     channel, route = attempt.channel, attempt.route
     rule = error_codes.lookup(code, http_status=http_status)
-    if code in _IN_DOUBT and not late:
+    if code in _CHECK_SESSION and not late:
         signals.send_refused.send(sender=Channel, channel=channel, route=route, code=code)
     if not rule.known:
         log.warning("unknown error code", code=code, route=route, attempt=str(attempt))
     if route != Route.OFFICIAL and route != _own_route(attempt):
-        _note_refused_first_message(attempt, code)
+        _check_new_chat_block(attempt, code)
     if circuit_breaker.should_trip(rule):
         circuit_breaker.trip(channel, route, code=code, late=late)
     elif rule.alarm and rule.fallback == FallbackRule.OPT_IN:
         circuit_breaker.alert_once(channel, route, code=code)
     elif rule.alarm:
-        # The way works; somebody must still look into the request, or into a code that is new.
-        told = "" if rule.known else title
-        way = "wwebjs" if route == Route.WWEBJS else ""
+        # The route works, but a person must check the request, or a new code.
+        reason = "" if rule.known else title
+        route_name = "wwebjs" if route == Route.WWEBJS else ""
         circuit_breaker.note_refused(
-            channel, code=code, detail=", ".join(filter(None, [told, way]))
+            channel, code=code, detail=", ".join(filter(None, [reason, route_name]))
         )
         return
     elif code not in _UNREACHABLE:
         return
-    if route == Route.WWEBJS or not _concerns_all(rule, code):
+    if route == Route.WWEBJS or not _affects_health(rule, code):
         return
     if channel.record_health(ok=False, detail=code):
         publisher.channel_changed(channel)
 
 
-def _concerns_all(rule: error_codes.ErrorRule, code: str) -> bool:
+def _affects_health(rule: error_codes.ErrorRule, code: str) -> bool:
     limited = rule.alarm and rule.fallback == FallbackRule.OPT_IN
     return rule.kind == ErrorClass.CONFIG or limited or code in _UNREACHABLE
 
@@ -116,20 +118,20 @@ def _own_route(attempt: DeliveryAttempt) -> str:
     return Route.OFFICIAL if official else Route.BAILEYS
 
 
-def _note_refused_first_message(attempt: DeliveryAttempt, code: str) -> None:
-    """Stop first messages where WhatsApp refuses them to the fallback's number (error 463)."""
-    if not policy.new_chats_are_stopped(code, refusals=policy.NEW_CHAT_REFUSALS):
+def _check_new_chat_block(attempt: DeliveryAttempt, code: str) -> None:
+    """Block new chats if WhatsApp rejects the fallback number's first messages (error 463)."""
+    if not policy.is_new_chat_block(code, rejections=policy.NEW_CHAT_REJECTIONS):
         return
     if not rate_limits.is_first_contact(attempt.message, attempt.channel, attempt.route):
         return
-    refused = DeliveryAttempt.objects.filter(
+    rejected = DeliveryAttempt.objects.filter(
         channel=attempt.channel_id,
         route=attempt.route,
         outcome=Outcome.REJECTED,
         error_code=code,
-        started_at__gt=timezone.now() - policy.NEW_CHAT_REFUSALS_WITHIN,
+        started_at__gt=timezone.now() - policy.NEW_CHAT_REJECTIONS_WITHIN,
     )
-    strangers = rate_limits.to_new_contacts(refused, attempt.channel, attempt.route)
-    contacts = strangers.values("message__conversation__contact").distinct().count()
-    if policy.new_chats_are_stopped(code, refusals=contacts):
+    first_messages = rate_limits.to_new_contacts(rejected, attempt.channel, attempt.route)
+    contacts = first_messages.values("message__conversation__contact").distinct().count()
+    if policy.is_new_chat_block(code, rejections=contacts):
         circuit_breaker.stop_new_chats(attempt.channel, code=code)

@@ -1,6 +1,6 @@
-"""How much goes by the fallback and why: counted, and an alarm when it jumps.
+"""Count messages sent by the fallback, by reason, and alert when their share rises sharply.
 
-A fallback that works well would otherwise hide an official API that does not.
+Otherwise a fallback that works well would hide an official API that does not.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from messaging.delivery.statuses import Outcome, Route
 from messaging.models import DeliveryAttempt, Message
 
 HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
-# The last quarter of an hour is compared with the day before it. Where it has fewer messages than
-# LEAST, the latest so many of a day are, or a quiet shop would never hear of anything.
+# The last 15 minutes are compared with the day before. If they have fewer than MIN_MESSAGES, the
+# latest MIN_MESSAGES of a day are used, so that a quiet channel is monitored too.
 RECENT = dt.timedelta(minutes=15)
-LEAST, SHARE, TIMES, MORE = 10, 0.3, 3.0, 0.2
-STILL_LEAST, STILL_SHARE = 5, 0.15
+MIN_MESSAGES, MIN_SHARE, MIN_RATIO, MIN_INCREASE = 10, 0.3, 3.0, 0.2
+END_FALLBACKS, END_SHARE = 5, 0.15
 
-# Stands for all codes together. Messages that never asked the API have no code, and the alarm of
-# the open breaker speaks for them.
-_ALL = ""
+# All codes together. Messages that skipped the API have no code; the open breaker's alert covers
+# them.
+_ALL_CODES = ""
 
-_BY_FALLBACK = Q(route__in=(Route.WWEBJS, Route.BAILEYS), conversation__channel__kind="official")
+_FALLBACKS = Q(route__in=(Route.WWEBJS, Route.BAILEYS), conversation__channel__kind="official")
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Messages of some time: how many went by the fallback, of how many."""
+    """How many messages of a period went by the fallback, and how many there were."""
 
     fallback: int
     total: int
@@ -44,72 +44,74 @@ class Share:
         return self.fallback / self.total if self.total else 0.0
 
 
-_NOTHING = Share(0, 0)
+_EMPTY = Share(0, 0)
 
 
 def is_anomalous(recent: Share, before: Share, *, alarmed: bool) -> bool:
-    """Whether the alarm is to be on. Pure.
+    """Return whether the alert should be active. Pure.
 
-    It begins with at least LEAST fallbacks that are at least SHARE of the recent messages, MORE
-    than the share of the day before, and TIMES that share or nearer to all than to it. It ends
-    below STILL_LEAST or STILL_SHARE.
+    It starts at MIN_MESSAGES fallbacks or more that are at least MIN_SHARE of the recent messages,
+    MIN_INCREASE above the previous day's share, and MIN_RATIO times that share or closer to 1 than
+    to it. It ends below END_FALLBACKS or END_SHARE.
     """
     if alarmed:
-        return recent.fallback >= STILL_LEAST and recent.share >= STILL_SHARE
+        return recent.fallback >= END_FALLBACKS and recent.share >= END_SHARE
     usual = before.share
     return (
-        recent.fallback >= LEAST
-        and recent.share >= max(SHARE, usual + MORE)
-        and recent.share >= min(TIMES * usual, (1 + usual) / 2)
+        recent.fallback >= MIN_MESSAGES
+        and recent.share >= max(MIN_SHARE, usual + MIN_INCREASE)
+        and recent.share >= min(MIN_RATIO * usual, (1 + usual) / 2)
     )
 
 
 def check_fallback_rates() -> None:
-    """Raise and end the alarms of all channels: of all fallbacks together, and of each code.
+    """Open and close the fallback-rate incidents of all channels, overall and for each code.
 
-    Codes are looked at one by one because a channel that is used to many fallbacks for one reason
-    would hide those for a new one. While the alarm of all is on, it speaks for the codes too.
+    Codes are checked one by one because frequent fallbacks for one reason would hide those for a
+    new one. While the overall incident is open, it also covers the codes.
     """
     now = timezone.now()
-    alarmed: dict[int, set[str]] = defaultdict(set)
+    open_codes: dict[int, set[str]] = defaultdict(set)
     for incident in incidents.current().filter(route=Incident.Route.FALLBACKS):
-        alarmed[incident.channel_id].add(incident.code)
+        open_codes[incident.channel_id].add(incident.code)
     channels = Channel.objects.filter(kind=Channel.Kind.OFFICIAL).exclude(fallback="none")
-    for channel in channels | Channel.objects.filter(pk__in=alarmed):
-        latest, earlier = _recent_and_before(channel, now)
-        known = alarmed[channel.pk]
-        # The alarm of all ("") is judged first.
-        for code in sorted({_ALL, *latest, *known}):
-            was, share = code in known, latest.get(code, _NOTHING)
-            if not was and _ALL in known:
+    for channel in channels | Channel.objects.filter(pk__in=open_codes):
+        latest, earlier = _recent_and_previous(channel, now)
+        known = open_codes[channel.pk]
+        # The overall incident ("") is checked first.
+        for code in sorted({_ALL_CODES, *latest, *known}):
+            was, share = code in known, latest.get(code, _EMPTY)
+            if not was and _ALL_CODES in known:
                 continue
-            is_now = is_anomalous(share, earlier.get(code, _NOTHING), alarmed=was)
+            is_now = is_anomalous(share, earlier.get(code, _EMPTY), alarmed=was)
             if is_now == was:
                 continue
             (known.add if is_now else known.discard)(code)
             detail = f"{share.fallback}/{share.total}"
-            if code != _ALL:
+            if code != _ALL_CODES:
                 detail = f"{code}, {detail}"
             circuit_breaker.note_share(channel, jumped=is_now, detail=detail, code=code)
 
 
-def _recent_and_before(
+def _recent_and_previous(
     channel: Channel, now: dt.datetime
 ) -> tuple[dict[str, Share], dict[str, Share]]:
     since = now - RECENT
-    recent = _shares(_taken(channel, since, now))
-    if recent[_ALL].total < LEAST:
-        of_a_day = _taken(channel, now - DAY, now).order_by("-started_at")
-        since = [since, *of_a_day.values_list("started_at", flat=True)[:LEAST]][-1]
-        recent = _shares(_taken(channel, since, now))
-    return recent, _shares(_taken(channel, since - DAY, since))
+    recent = _shares(_accepted_attempts(channel, since, now))
+    if recent[_ALL_CODES].total < MIN_MESSAGES:
+        latest_of_day = _accepted_attempts(channel, now - DAY, now).order_by("-started_at")
+        since = [since, *latest_of_day.values_list("started_at", flat=True)[:MIN_MESSAGES]][-1]
+        recent = _shares(_accepted_attempts(channel, since, now))
+    return recent, _shares(_accepted_attempts(channel, since - DAY, since))
 
 
-def _taken(channel: Channel, since: dt.datetime, until: dt.datetime) -> QuerySet[DeliveryAttempt]:
-    """What some provider took for this channel in that time.
+def _accepted_attempts(
+    channel: Channel, since: dt.datetime, until: dt.datetime
+) -> QuerySet[DeliveryAttempt]:
+    """Return the attempts for this channel that a provider accepted in that period.
 
-    It counts when it was sent, not when its message was written: what Meta says it failed to
-    deliver goes by the fallback much later.
+    The time of sending counts, not of acceptance by Alterna: a message that Meta reports late as
+    failed goes by the fallback much later.
     """
     sessions = Channel.objects.filter(kind=Channel.Kind.BAILEYS).values_list("pk", flat=True)
     return DeliveryAttempt.objects.filter(
@@ -122,24 +124,24 @@ def _taken(channel: Channel, since: dt.datetime, until: dt.datetime) -> QuerySet
     ).order_by()
 
 
-def _shares(taken: QuerySet[DeliveryAttempt]) -> dict[str, Share]:
-    """Return what of it went by the fallback, by the code that was the reason; "" is all of it."""
+def _shares(accepted: QuerySet[DeliveryAttempt]) -> dict[str, Share]:
+    """Return the share of fallbacks by the code that caused them; "" is the total."""
     total = 0
-    fallbacks = {_ALL: 0}
+    fallbacks = {_ALL_CODES: 0}
     by_fallback = ~Q(route=Route.OFFICIAL)
-    counted = taken.values_list("message__error_code").annotate(
+    counted = accepted.values_list("message__error_code").annotate(
         total=Count("id"), fallback=Count("id", filter=by_fallback)
     )
-    for code, of_code, fallback in counted:
-        total += of_code
-        for key in {_ALL, code}:
+    for code, code_total, fallback in counted:
+        total += code_total
+        for key in {_ALL_CODES, code}:
             fallbacks[key] = fallbacks.get(key, 0) + fallback
     return {code: Share(count, total) for code, count in fallbacks.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Fallbacks of one channel for one reason. An empty code: the API was not asked."""
+    """Fallbacks of one channel for one reason. An empty code: the official API was skipped."""
 
     channel: str
     code: str
@@ -147,12 +149,12 @@ class Row:
     day: int
 
 
-def by_code() -> list[Row]:
-    """Return how often the fallback was used in the last hour and day, by channel and code."""
+def counts_by_code() -> list[Row]:
+    """Return the number of fallbacks in the last hour and day, by channel and code."""
     now = timezone.now()
     counted = (
-        _sent(now - DAY)
-        .filter(_BY_FALLBACK)
+        _sent_messages(now - DAY)
+        .filter(_FALLBACKS)
         .values("conversation__channel__name", "error_code")
         .annotate(day=Count("id"), hour=Count("id", filter=Q(created_at__gte=now - HOUR)))
         .order_by("-day", "conversation__channel__name", "error_code")
@@ -163,7 +165,7 @@ def by_code() -> list[Row]:
     ]
 
 
-def _sent(since: dt.datetime) -> QuerySet[Message]:
+def _sent_messages(since: dt.datetime) -> QuerySet[Message]:
     return Message.objects.filter(
         direction=Message.Direction.OUT, sent_outside=False, created_at__gte=since
     ).order_by()

@@ -1,7 +1,7 @@
-"""What happens next to an outgoing message. Pure: no database, no clock, no network.
+"""Decide the next step of an outgoing message. Pure: no database, no clock, no network.
 
-Every rule about retry, fallback, uncertainty, age and pacing is here and nowhere else. The caller
-gives facts and the time; `next_step` answers with one step and the reason for it.
+All rules about retries, fallback, uncertainty, age and rate limits are in this module. The caller
+passes facts and the time; `next_step` returns one step and its reason.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from channels_app.providers import error_codes
 from channels_app.providers.error_codes import FallbackRule
 from messaging.delivery.statuses import Outcome, Route
 
-# Seconds to wait before the second, third, … official try. The channel says how many there are.
+# Seconds before the second, third, … official try. The channel sets how many tries there are.
 OFFICIAL_BACKOFF = (2, 8, 30, 120)
-# Seconds between the tries of a fallback that is certainly not sending (session down, refused).
+# Seconds between tries of a fallback that certainly does not send (session down, rejected).
 FALLBACK_BACKOFF = (3, 15, 60)
-# The same where the provider or WhatsApp asks for fewer requests: asking again at once prolongs it.
+# The same after rate limiting by the provider or WhatsApp: retrying sooner prolongs it.
 RATE_LIMITED_BACKOFF = (60, 180, 600)
 _RATE_LIMITED = frozenset({"rate_overlimit", "http_429"})
-# The limit of messages to one customer: Meta asks to wait 4^n seconds (contracts/cloud-api.md §5).
-PAIR_LIMIT_TRIES = 5
-# What one customer may get: a burst, and from then on one message in so many seconds (§5).
+# Limit of messages to one customer: Meta asks to wait 4^n seconds (contracts/cloud-api.md §5).
+PAIR_LIMIT_MAX_TRIES = 5
+# Per-customer limit: a burst, then one message every RECIPIENT_SECONDS (§5).
 RECIPIENT_BURST, RECIPIENT_SECONDS = 45, 6
 RECIPIENT_WINDOW = dt.timedelta(seconds=RECIPIENT_BURST * RECIPIENT_SECONDS)
-# WhatsApp stops first messages of a number with error 463. No provider passes the number on, so
-# this many refusals of first messages within the time are taken for it.
-NEW_CHAT_REFUSALS, NEW_CHAT_REFUSALS_WITHIN = 2, dt.timedelta(hours=1)
-_NEW_CHATS_STOPPED, _REFUSED_BY_WHATSAPP = "463", frozenset({"ack_error", "error"})
+# WhatsApp blocks new chats of a number with error 463. No provider forwards that code, so this many
+# rejected first messages within the period are taken as the block.
+NEW_CHAT_REJECTIONS, NEW_CHAT_REJECTIONS_WITHIN = 2, dt.timedelta(hours=1)
+_NEW_CHAT_BLOCK_CODE, _GENERIC_REJECTIONS = "463", frozenset({"ack_error", "error"})
 
-# Sending once more what may have been sent, where its id makes that harmless, and how often.
-REPEAT, REPEATS = "repeat", 2
-# Seconds before a delivery runs again in which Alterna itself failed; then a person must look.
+# Resend a message that may have been sent, if its id makes that harmless; and the maximum.
+REPEAT, MAX_REPEATS = "repeat", 2
+# Seconds before a delivery with an internal error runs again; after that a person must look.
 FAULT_BACKOFF = (2, 10, 30, 60)
-FAULT_TRIES = len(FAULT_BACKOFF) + 1
+MAX_FAULTS = len(FAULT_BACKOFF) + 1
 INTERNAL_ERROR = "internal_error"
-# The error of an attempt whose worker was taken for dead.
+# The error code of an attempt whose worker was considered dead.
 WORKER_LOST = "worker_lost"
 
-# What a message waits for whose turn has not come.
+# The reason of a message that waits for an earlier one of its conversation.
 WAITING_TURN = "waiting_turn"
-# What is waited for until a place that was given; with other limits there are other places.
+# Reasons to wait for a reserved slot; if the limits change, the slots change.
 THROTTLE_REASONS = ("waiting_throughput", "waiting_pace", "waiting_new_chat")
 
-# Reasons after which only a person sets the message going again.
+# Reasons after which only a person can retry the message.
 FINAL_REASONS = frozenset(
     {
         "no_fallback",
@@ -115,9 +115,9 @@ REASONS: dict[str, str | Promise] = {
 
 @dataclass(frozen=True, slots=True)
 class MessageFacts:
-    """`round_started_at` is when the message, or its latest retry by a person, was asked for.
+    """`round_started_at` is when the message, or its latest manual retry, was requested.
 
-    `send_seconds` is how long a send by the main route takes at most.
+    `send_seconds` is the maximum duration of a send on the primary route.
     """
 
     round: int
@@ -128,8 +128,7 @@ class MessageFacts:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFacts:
-    """`repeatable`: the provider is known to take the id that we chose for the message, so that
-    a further send under the same id shows nothing twice."""
+    """`repeatable`: the provider uses our id for the message, so a resend shows nothing twice."""
 
     round: int
     route: Route
@@ -141,7 +140,7 @@ class AttemptFacts:
 
 @dataclass(frozen=True, slots=True)
 class ChannelRules:
-    """What the channel's owner decided. `fallback` is None where none is usable now."""
+    """The channel owner's settings. `fallback` is None if none is usable now."""
 
     active: bool
     fallback: Route | None
@@ -149,34 +148,34 @@ class ChannelRules:
     confirm_seconds: int
     on_unconfirmed: Literal["fallback", "hold"]
     fallback_max_age: dt.timedelta
-    main_route: Route = Route.OFFICIAL
+    primary_route: Route = Route.OFFICIAL
     fallback_despite_limits: bool = False
-    # The circuit breakers; `probing` says that this message was chosen to try the main route.
-    main_open: bool = False
+    # The circuit breakers; `probing` means that this message tests the primary route.
+    primary_breaker_open: bool = False
     probing: bool = False
-    fallback_open: bool = False
+    fallback_breaker_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When each limit next has a place for this message; None where it has one now.
+    """When each limit next has a slot for this message; None if it has one now.
 
-    A place is behind those that others wait for already.
+    A slot comes after those that are reserved for other waiting messages.
 
-    `new_chat` and `new_chats_stopped` are told for a customer to whom the fallback's number has
-    not written yet and who never wrote to us.
+    `new_chat` and `new_chats_blocked` are set for a customer whom the fallback's number has not
+    written to and who never wrote to us.
     """
 
     throughput: dt.datetime | None = None
     recipient: dt.datetime | None = None
     fallback: dt.datetime | None = None
     new_chat: dt.datetime | None = None
-    new_chats_stopped: bool = False
+    new_chats_blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Ask the provider of this route now."""
+    """Send by this route now."""
 
     route: Route
     reason: str
@@ -184,7 +183,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Do nothing before this time, then ask again."""
+    """Do nothing before this time, then run the policy again."""
 
     until: dt.datetime
     reason: str
@@ -192,7 +191,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """Nothing more will be tried unless a person asks."""
+    """Nothing more is tried unless a person asks for it."""
 
     reason: str
 
@@ -206,7 +205,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Some attempt was accepted."""
+    """An attempt was accepted."""
 
 
 Step = Attempt | Wait | Fail | Hold | Done
@@ -220,10 +219,10 @@ def next_step(
     now: dt.datetime,
     limits: Limits = Limits(),
 ) -> Step:
-    """Return what to do with an outgoing message now.
+    """Return the next step of an outgoing message.
 
-    `attempts` are all of its attempts in order, none of them still running: an attempt whose
-    worker died must have been closed as unknown before. Raises ValueError on a running attempt.
+    `attempts` are all of its attempts in order, none of them running: the attempt of a dead worker
+    must have been closed as unknown first. Raises ValueError on a running attempt.
     """
     if any(attempt.outcome == Outcome.STARTED for attempt in attempts):
         raise ValueError("an attempt is still running")
@@ -232,32 +231,32 @@ def next_step(
     if not rules.active:
         return Fail("inactive")
     tried = [attempt for attempt in attempts if attempt.round == message.round]
-    by_fallback = [attempt for attempt in tried if attempt.route != rules.main_route]
-    to_fallback = _Fallback(message, rules, now, limits, _forbidden(attempts, tried, rules))
+    by_fallback = [attempt for attempt in tried if attempt.route != rules.primary_route]
+    to_fallback = _Fallback(message, rules, now, limits, _prohibition(attempts, tried, rules))
     if by_fallback:
         return _after_fallback(by_fallback, rules, to_fallback, now=now)
     if message.round_route == "fallback" and not tried:
         return to_fallback("asked")
     if not tried:
         reason = "probe" if rules.probing else "first"
-        step: Step = Attempt(rules.main_route, reason if message.round == 1 else "asked")
+        step: Step = Attempt(rules.primary_route, reason if message.round == 1 else "asked")
     else:
-        step = _after_official(tried, rules, to_fallback, now=now)
-    return _by_main_route(step, message, rules, limits, to_fallback, now=now)
+        step = _after_primary(tried, rules, to_fallback, now=now)
+    return _apply_primary_limits(step, message, rules, limits, to_fallback, now=now)
 
 
 def after_fault(faults: int, *, now: dt.datetime) -> Wait | Hold:
-    """Return what to do with a message whose delivery failed by an error of Alterna's own.
+    """Return what to do with a message whose delivery failed with an internal error.
 
-    `faults` are those of the present round, this one included.
+    `faults` counts those of the current round, including this one.
     """
-    if faults >= FAULT_TRIES:
+    if faults >= MAX_FAULTS:
         return Hold(INTERNAL_ERROR)
     pause = dt.timedelta(seconds=_backoff(FAULT_BACKOFF, faults))
     return Wait(now + pause, "waiting_internal_error")
 
 
-def _by_main_route(
+def _apply_primary_limits(
     step: Step,
     message: MessageFacts,
     rules: ChannelRules,
@@ -266,17 +265,17 @@ def _by_main_route(
     *,
     now: dt.datetime,
 ) -> Step:
-    """Return the step unless it asks the main route while that is broken or has no place."""
-    by_main = isinstance(step, Attempt) and step.route == rules.main_route
-    # A customer's limit is waited for all the same: the other way must not go around it.
+    """Return the step, unless it uses the primary route while that is broken or has no slot."""
+    uses_primary = isinstance(step, Attempt) and step.route == rules.primary_route
+    # Still wait for a customer's limit: the fallback must not bypass it.
     retries = isinstance(step, Wait) and step.reason == "waiting_retry"
     asked = isinstance(step, Attempt) and step.reason == "asked"
-    if rules.main_open and (by_main or retries) and not asked:
-        around = to_fallback("breaker_open")
-        # Where nothing else can carry it, being refused once more is the truth about it.
-        if not isinstance(around, Fail):
-            return around
-    if not by_main:
+    if rules.primary_breaker_open and (uses_primary or retries) and not asked:
+        fallback_step = to_fallback("breaker_open")
+        # If the fallback cannot send it either, let the primary route reject it once more.
+        if not isinstance(fallback_step, Fail):
+            return fallback_step
+    if not uses_primary:
         return step
     if limits.recipient is not None and limits.recipient > now:
         return Wait(limits.recipient, "waiting_recipient")
@@ -286,9 +285,9 @@ def _by_main_route(
 
 
 def recipient_free_at(sent: Sequence[dt.datetime], *, now: dt.datetime) -> dt.datetime | None:
-    """Return when a customer may next get a message, given those of RECIPIENT_WINDOW.
+    """Return when a customer may next get a message, given the sends in RECIPIENT_WINDOW.
 
-    The burst is borrowed from the time that follows: each message takes RECIPIENT_SECONDS of it.
+    The burst is borrowed from the time that follows: each message uses RECIPIENT_SECONDS of it.
     """
     each = dt.timedelta(seconds=RECIPIENT_SECONDS)
     paid_until: dt.datetime | None = None
@@ -300,86 +299,86 @@ def recipient_free_at(sent: Sequence[dt.datetime], *, now: dt.datetime) -> dt.da
     return free_at if free_at > now else None
 
 
-def new_chats_are_stopped(code: str, *, refusals: int) -> bool:
-    """Whether a fallback's refusal of a first message says that WhatsApp stops all of them.
+def is_new_chat_block(code: str, *, rejections: int) -> bool:
+    """Return whether a rejected first message of a fallback means that WhatsApp blocks new chats.
 
-    `refusals` are those of NEW_CHAT_REFUSALS_WITHIN, this one included.
+    `rejections` counts those within NEW_CHAT_REJECTIONS_WITHIN, including this one.
     """
-    if code == _NEW_CHATS_STOPPED:
+    if code == _NEW_CHAT_BLOCK_CODE:
         return True
-    return code in _REFUSED_BY_WHATSAPP and refusals >= NEW_CHAT_REFUSALS
+    return code in _GENERIC_REJECTIONS and rejections >= NEW_CHAT_REJECTIONS
 
 
 @dataclass(frozen=True, slots=True)
 class _Fallback:
-    """The one gate that every way to the fallback passes."""
+    """The checks that every use of the fallback must pass."""
 
     message: MessageFacts
     rules: ChannelRules
     now: dt.datetime
     limits: Limits
-    # The reason why it must not be used for this message, where there is one.
-    forbidden: str | None
+    # The reason why this message must not use the fallback, if there is one.
+    prohibited_reason: str | None
 
     @property
     def too_late(self) -> bool:
         return self.now - self.message.round_started_at > self.rules.fallback_max_age
 
     def __call__(self, reason: str) -> Step:
-        if self.forbidden is not None:
-            return Fail(self.forbidden)
+        if self.prohibited_reason is not None:
+            return Fail(self.prohibited_reason)
         if self.rules.fallback is None:
             return Fail("no_fallback")
         if self.too_late:
             return Fail("too_old")
-        if self.rules.fallback_open and reason != "asked":
+        if self.rules.fallback_breaker_open and reason != "asked":
             return Fail("fallback_broken")
         limits = self.limits
-        if limits.new_chats_stopped:
+        if limits.new_chats_blocked:
             return Fail("new_chats_stopped")
-        for free_at, waiting, in_vain in (
+        for free_at, waiting, failed in (
             (limits.new_chat, "waiting_new_chat", "new_chat_limit"),
             (limits.fallback, "waiting_pace", "fallback_full"),
         ):
             if free_at is None or free_at <= self.now:
                 continue
-            # It would be too old by then.
+            # By then it would be too old.
             if free_at - self.message.round_started_at > self.rules.fallback_max_age:
-                return Fail(in_vain)
+                return Fail(failed)
             return Wait(free_at, waiting)
         return Attempt(self.rules.fallback, reason)
 
 
 def fallback_prohibited(attempts: Sequence[AttemptFacts], rules: ChannelRules) -> bool:
-    """Whether the main route ever refused this message in a way that not even a person goes around.
+    """Return whether the primary route rejected this message in a way that forbids any fallback.
 
-    The customer blocked or stopped us, or the law or WhatsApp's safety forbids it.
+    The customer blocked us or opted out, or law or WhatsApp's safety rules forbid it: final.
     """
     return any(
         error_codes.lookup(attempt.error_code).fallback == FallbackRule.NEVER
         for attempt in attempts
-        if attempt.route == rules.main_route
+        if attempt.route == rules.primary_route
     )
 
 
-def _forbidden(
+def _prohibition(
     attempts: Sequence[AttemptFacts], tried: Sequence[AttemptFacts], rules: ChannelRules
 ) -> str | None:
-    """Return why what the main route said forbids the fallback, whenever it was said.
+    """Return why the primary route's responses forbid the fallback, in any round.
 
-    A limit of this round (`tried`) does unless the channel opts in; a person may decide otherwise.
+    A limit reached in this round (`tried`) does, unless the channel opts in; a person may override.
     """
     if fallback_prohibited(attempts, rules):
         return "never_fall_back"
     limited = any(
         error_codes.lookup(attempt.error_code).fallback == FallbackRule.OPT_IN
         for attempt in tried
-        if attempt.route == rules.main_route
+        if attempt.route == rules.primary_route
     )
     return "opt_in_only" if limited and not rules.fallback_despite_limits else None
 
 
-def _after_official(
+def _after_primary(
     tried: Sequence[AttemptFacts], rules: ChannelRules, to_fallback: _Fallback, *, now: dt.datetime
 ) -> Step:
     last = tried[-1]
@@ -388,10 +387,10 @@ def _after_official(
     # Whatever followed a send in doubt repeated it: the doubt stays, whatever was learned since.
     if first_in_doubt is not None and (first_in_doubt.repeatable or last is not first_in_doubt):
 
-        def once_more() -> Step:
-            return Fail("too_old") if to_fallback.too_late else Attempt(rules.main_route, REPEAT)
+        def repeat_step() -> Step:
+            return Fail("too_old") if to_fallback.too_late else Attempt(rules.primary_route, REPEAT)
 
-        return _repeat(tried, rules, to_fallback, once_more, "held", now=now)
+        return _repeat(tried, rules, to_fallback, repeat_step, "held", now=now)
     if last.outcome == Outcome.UNKNOWN:
         until = _proof_due_at(last, rules, to_fallback, now=now)
         if now < until:
@@ -400,53 +399,53 @@ def _after_official(
             return Hold("held")
         return to_fallback("unconfirmed")
 
-    if to_fallback.forbidden is not None:
-        return Fail(to_fallback.forbidden)
+    if to_fallback.prohibited_reason is not None:
+        return Fail(to_fallback.prohibited_reason)
     rule = error_codes.lookup(last.error_code).fallback
     if rule == FallbackRule.OPT_IN:
-        # Such a limit lasts for hours: trying again would only ask for trouble.
+        # Such a limit lasts for hours, and retrying would make it worse.
         return to_fallback("opted_in")
     if last.outcome == Outcome.REJECTED:
         if rule not in (FallbackRule.RETRY_FIRST, FallbackRule.WAIT):
             return to_fallback("refused")
-        # A late failure with a code that is worth another try, if the message still is.
+        # A late failure with a code that allows a retry, if the message is not too old.
         if to_fallback.too_late:
             return Fail("too_old")
     limited = [a for a in tried if error_codes.lookup(a.error_code).fallback == FallbackRule.WAIT]
     if rule == FallbackRule.WAIT:
-        if len(limited) >= PAIR_LIMIT_TRIES:
+        if len(limited) >= PAIR_LIMIT_MAX_TRIES:
             return Fail("pair_limit")
         seconds = 4 ** (len(limited) - 1)
-        return _again_after(seconds, ended, rules.main_route, "waiting_recipient", now=now)
+        return _retry_after(seconds, ended, rules.primary_route, "waiting_recipient", now=now)
     others = len(tried) - len(limited)
     if others > rules.official_retries:
         return to_fallback("retries_exhausted")
     seconds = _backoff(OFFICIAL_BACKOFF, others)
-    return _again_after(seconds, ended, rules.main_route, "waiting_retry", now=now)
+    return _retry_after(seconds, ended, rules.primary_route, "waiting_retry", now=now)
 
 
 def _repeat(
     tried: Sequence[AttemptFacts],
     rules: ChannelRules,
     to_fallback: _Fallback,
-    once_more: Callable[[], Step],
+    repeat_step: Callable[[], Step],
     held: str,
     *,
     now: dt.datetime,
 ) -> Step:
-    """Send again, under the same id, what may have been sent; a few times, and not in haste.
+    """Resend under the same id what may have been sent: a few times, with pauses.
 
-    Whatever becomes of a repetition, the first send stays in doubt: only a person may go on then.
+    The first send stays unconfirmed whatever the resend's outcome: then only a person decides.
     """
     first = next(n for n, attempt in enumerate(tried) if attempt.outcome == Outcome.UNKNOWN)
     last, since = tried[-1], tried[first:]
-    over = last.outcome == Outcome.REJECTED or len(since) > REPEATS
+    over = last.outcome == Outcome.REJECTED or len(since) > MAX_REPEATS
     if over or not all(attempt.repeatable for attempt in since):
         return Hold(held)
     until = _proof_due_at(last, rules, to_fallback, now=now)
     if now < until:
         return Wait(until, "waiting_confirmation")
-    step = once_more()
+    step = repeat_step()
     elsewhere = isinstance(step, Attempt) and step.route != tried[first].route
     return Hold(held) if elsewhere or isinstance(step, Fail) else step
 
@@ -454,10 +453,10 @@ def _repeat(
 def _proof_due_at(
     last: AttemptFacts, rules: ChannelRules, to_fallback: _Fallback, *, now: dt.datetime
 ) -> dt.datetime:
-    """Return until when a proof of the last send may come."""
+    """Return until when a proof of the last send may arrive."""
     wait: float = rules.confirm_seconds
     if last.error_code == WORKER_LOST:
-        # It may only have been cut off from the database, and still be sending.
+        # It may only have lost the database, and still be sending.
         wait = max(wait, to_fallback.message.send_seconds)
     return (last.finished_at or now) + dt.timedelta(seconds=wait)
 
@@ -485,7 +484,7 @@ def _after_fallback(
     return to_fallback("fallback_retry")
 
 
-def _again_after(
+def _retry_after(
     seconds: int, ended: dt.datetime, route: Route, waiting: str, *, now: dt.datetime
 ) -> Step:
     until = ended + dt.timedelta(seconds=seconds)
@@ -497,5 +496,5 @@ def _backoff(schedule: Sequence[int], tries: int) -> int:
 
 
 def reason_text(reason: str) -> Any:
-    """Return the sentence for a reason; the reason itself where it has none."""
+    """Return the text for a reason, or the reason itself if there is none."""
     return REASONS.get(reason, reason)

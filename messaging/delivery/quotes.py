@@ -1,9 +1,9 @@
-"""Which id a reply quotes, for the connection that it goes out by. Pure.
+"""Choose the id that a reply quotes, for the connection that sends it. Pure.
 
-One WhatsApp message has several ids. The Cloud API's is a wamid, which carries WhatsApp's own key
-id (contracts/cloud-api.md §4.4); wwebjs-api and Baileys know messages by that key id. A key id
-means something only to the WhatsApp account that took part in the chat: a reply by a fallback on
-another number quotes nothing. Where no id is certain, the reply goes out without a quote.
+One WhatsApp message has several ids. The Cloud API's is a wamid, which contains WhatsApp's own key
+id (contracts/cloud-api.md §4.4); wwebjs-api and Baileys use that key id. A key id is valid only for
+the WhatsApp account that took part in the chat: a reply by a fallback on another number quotes
+nothing. If no id is certain, the reply is sent without a quote.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WAMID = "wamid."
 class Connection:
     """A connection to WhatsApp: the channel whose credentials it uses, and its number.
 
-    `number` is digits only, "" where it is not known.
+    `number` is digits only, "" if unknown.
     """
 
     channel: int
@@ -31,7 +31,7 @@ class Connection:
     number: str = ""
 
     def is_same_account(self, other: Connection) -> bool:
-        """Whether both are certainly one WhatsApp account, and so know the same key ids."""
+        """Return whether both are certainly one WhatsApp account, and so share key ids."""
         if (self.channel, self.route) == (other.channel, other.route):
             return True
         return bool(
@@ -41,9 +41,9 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class KnownId:
-    """An id of the quoted message, and the connection that named it.
+    """An id of the quoted message, and the connection that reported it.
 
-    `chat` is the chat in which WhatsApp Web shows it, "" where that was not told.
+    `chat` is the chat in which WhatsApp Web shows it, "" if it was not reported.
     """
 
     value: str
@@ -52,30 +52,32 @@ class KnownId:
 
 
 def quote(ids: Iterable[KnownId], *, from_us: bool, by: Connection) -> Quote | None:
-    """Return what a reply that goes out by this connection quotes; None where it cannot be told.
+    """Return the quote for a reply sent by this connection; None if no id is certain.
 
-    `from_us` says who wrote the quoted message.
+    `from_us` is whether we wrote the quoted message.
     """
-    usable = [known for known in ids if known.value and known.by.is_same_account(by)]
+    usable = [
+        candidate for candidate in ids if candidate.value and candidate.by.is_same_account(by)
+    ]
     if by.route == Route.OFFICIAL:
-        # The Cloud API refuses an id that it did not give out.
-        wamids = (known.value for known in usable if known.value.startswith(WAMID))
+        # The Cloud API rejects an id that it did not issue.
+        wamids = (candidate.value for candidate in usable if candidate.value.startswith(WAMID))
         wamid = next(wamids, "")
         return Quote(wamid, from_us=from_us) if wamid else None
-    # An id that the connection gave itself comes before one that is taken out of a wamid.
-    for known in sorted(usable, key=lambda known: known.by != by):
-        if key := key_id(known.value):
-            return Quote(key, from_us=from_us, chat=known.chat)
+    # Prefer an id that the connection reported over one extracted from a wamid.
+    for candidate in sorted(usable, key=lambda candidate: candidate.by != by):
+        if key := key_id(candidate.value):
+            return Quote(key, from_us=from_us, chat=candidate.chat)
     return None
 
 
 def source_route(value: str, kind: str) -> Route:
-    """Return the connection of a channel of this kind that names a message like this."""
+    """Return the route by which a channel of this kind reports an id like this."""
     if value.startswith(WAMID):
         return Route.OFFICIAL
     return Route.WWEBJS if kind == "official" else Route.BAILEYS
 
 
 def key_id(value: str) -> str | None:
-    """Return WhatsApp's own key id from any provider's id of a message, None without one."""
+    """Return WhatsApp's own key id from a provider's message id, or None."""
     return web_message_id(value) if value.startswith(WAMID) else value or None

@@ -1,12 +1,11 @@
-"""Unknown sends by a session, looked up at the provider that can tell.
+"""Look up sends with an unknown outcome at providers that list their messages.
 
-wwebjs-api lists a chat's messages, Evolution those of an instance: what stands there with an ack of
-WhatsApp's server was sent. Texts are known by their words, files by their caption or a document by
-its name; a file without either may be any file and is not looked up. A message whose id we chose
-is looked for by that id first (contracts/evolution-api.md §10). What does not stand there proves
-nothing, so the message goes on being held for a person.
-(Meta's `message_history` would be the like for the official API; what it answers is not verified,
-contracts/cloud-api.md §1.4, so nothing is built on it.)
+wwebjs-api lists a chat's messages, Evolution an instance's: a listed message with an ack from
+WhatsApp's server was sent. Texts are identified by their content, files by their caption, documents
+also by their name; any other file is ambiguous and not looked up. A message with an id of ours is
+first looked up by that id (contracts/evolution-api.md §10). A missing message proves nothing, so
+the message stays held for a person. (Meta's `message_history` would do this for the official API;
+its response is not verified, contracts/cloud-api.md §1.4, so it is not used.)
 """
 
 from __future__ import annotations
@@ -32,141 +31,141 @@ from messaging.delivery import attempts as outcomes
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import DeliveryAttempt, Message
 
-# Meanwhile the send may still be under way; after that nobody expects it any more.
-FIRST_AFTER, LAST_AFTER = dt.timedelta(seconds=5), dt.timedelta(minutes=15)
-# A run asks no longer than this: its place in the worker is wanted for messages, too.
+# Before MIN_AGE the send may still be in progress; after MAX_AGE a lookup is of no use.
+MIN_AGE, MAX_AGE = dt.timedelta(seconds=5), dt.timedelta(minutes=15)
+# Maximum duration of a run: messages need its worker slot, too.
 RUN_SECONDS = 10.0
-# Messages of an instance that one look-up reads.
-LATEST = 50
-# The server counts whole seconds, by its own clock.
-CLOCKS_DIFFER = dt.timedelta(seconds=5)
+# Number of an instance's messages that one lookup reads.
+PAGE_SIZE = 50
+# The server has its own clock, with a resolution of one second.
+CLOCK_SKEW = dt.timedelta(seconds=5)
 
 log = structlog.get_logger(__name__)
 
 
 def look_up_unknown() -> None:
-    """Ask wwebjs-api and Evolution for the messages whose send nobody heard the end of.
+    """Look up messages with an unknown outcome at wwebjs-api and Evolution.
 
-    One run at a time. It ends after RUN_SECONDS, the question then under way excepted, and asks a
-    server that gave no answer no second time.
+    Only one run at a time. It ends RUN_SECONDS after its start, plus the request in progress, and
+    does not call a server again that did not respond.
     """
     now = timezone.now()
     unknown = DeliveryAttempt.objects.filter(
         outcome=Outcome.UNKNOWN,
         route__in=_FINDERS,
-        started_at__range=(now - LAST_AFTER, now - FIRST_AFTER),
+        started_at__range=(now - MAX_AGE, now - MIN_AGE),
     ).select_related("channel", "message__conversation__contact", "message__media")
-    known = [
-        (attempt, words)
+    candidates = [
+        (attempt, fingerprint)
         for attempt in unknown
-        if (words := _words(attempt.message)) is not None or attempt.reserved_id
+        if (fingerprint := _fingerprint(attempt.message)) is not None or attempt.reserved_id
     ]
-    # In any order: those that are not found must not keep the later ones from being asked for.
-    random.shuffle(known)
-    silent: set[int] = set()
+    # Random order, so that messages that are not found do not block later ones.
+    random.shuffle(candidates)
+    unresponsive: set[int] = set()
     deadline = time.monotonic() + RUN_SECONDS
-    for attempt, words in known:
+    for attempt, fingerprint in candidates:
         if time.monotonic() > deadline:
             break
-        if attempt.channel_id not in silent and not _look_up(attempt, words):
-            silent.add(attempt.channel_id)
+        if attempt.channel_id not in unresponsive and not _look_up(attempt, fingerprint):
+            unresponsive.add(attempt.channel_id)
 
 
 @dataclass(frozen=True, slots=True)
-class _Words:
-    """What a message is known by. A name counts where there is no text."""
+class _Fingerprint:
+    """What identifies a message. The file name counts only without a text."""
 
     type: str
     text: str
     filename: str = ""
 
-    def are_of(self, *, type_: str, text: str, filename: str) -> bool:
-        named = bool(self.text) or filename == self.filename
-        return type_ == self.type and text == self.text and named
+    def matches(self, *, type_: str, text: str, filename: str) -> bool:
+        same_name = bool(self.text) or filename == self.filename
+        return type_ == self.type and text == self.text and same_name
 
     @property
     def attempts(self) -> Q:
-        found = outcomes.matching_content(self.type, self.text, self.filename)
-        assert found is not None
-        return found
+        matching = outcomes.matching_content(self.type, self.text, self.filename)
+        assert matching is not None
+        return matching
 
 
-def _words(message: Message) -> _Words | None:
-    """Return what the message is known by, None where it might be any other."""
+def _fingerprint(message: Message) -> _Fingerprint | None:
+    """Return what identifies the message, None if it is ambiguous."""
     content = message.content if isinstance(message.content, dict) else {}
     text = message.text or content.get("caption") or ""
     name = content.get("filename") or (message.media.filename if message.media else "")
     if outcomes.matching_content(message.type, text, name) is None:
         return None
-    return _Words(message.type, text, name)
+    return _Fingerprint(message.type, text, name)
 
 
-def _look_up(attempt: DeliveryAttempt, words: _Words | None) -> bool:
-    """Look for one send; returns whether the server answered."""
+def _look_up(attempt: DeliveryAttempt, fingerprint: _Fingerprint | None) -> bool:
+    """Look up one send. Return whether the server responded."""
     message = attempt.message
     try:
-        if attempt.reserved_id and _is_found_by_id(attempt):
+        if attempt.reserved_id and _find_by_id(attempt):
             return True
-        if words is None:
+        if fingerprint is None:
             return True
-        since = attempt.started_at - CLOCKS_DIFFER
-        found = _FINDERS[Route(attempt.route)](attempt, words, since)
+        since = attempt.started_at - CLOCK_SKEW
+        ids = _FINDERS[Route(attempt.route)](attempt, fingerprint, since)
     except (SendError, http_client.RequestFailed, EvolutionFailed) as error:
-        log.info("look-up of an unknown send failed", error=type(error).__name__)
+        log.info("lookup of an unknown send failed", error=type(error).__name__)
         if isinstance(error, EvolutionFailed):
             return error.answered
-        # An error that was answered may be about this one chat (contracts/wwebjs-api.md §3).
+        # An error response may concern only this chat (contracts/wwebjs-api.md §3).
         return isinstance(error, SendError)
     if attempt.provider_message_id:
-        # Named by the session's own event: it stands there by that name or not at all.
-        if attempt.provider_message_id in found:
+        # The session's own event reported the id: the message is listed under it or not at all.
+        if attempt.provider_message_id in ids:
             outcomes.record_receipt(attempt, Receipt.SENT)
         return True
-    taken = set(
+    assigned = set(
         DeliveryAttempt.objects.filter(
-            channel=attempt.channel_id, provider_message_id__in=found
+            channel=attempt.channel_id, provider_message_id__in=ids
         ).values_list("provider_message_id", flat=True)
     )
-    free = [id_ for id_ in found if id_ not in taken]
-    if len(free) > _others_without_id(attempt, words):
-        log.info("look-up found an unknown send", message=str(message.pk))
-        outcomes.record_receipt(attempt, Receipt.SENT, provider_message_id=free[0])
+    unassigned = [id_ for id_ in ids if id_ not in assigned]
+    if len(unassigned) > _count_others_without_id(attempt, fingerprint):
+        log.info("lookup found an unknown send", message=str(message.pk))
+        outcomes.record_receipt(attempt, Receipt.SENT, provider_message_id=unassigned[0])
     return True
 
 
-def _is_found_by_id(attempt: DeliveryAttempt) -> bool:
-    """Whether the server has a message of the id that we chose; what it tells of it is recorded."""
+def _find_by_id(attempt: DeliveryAttempt) -> bool:
+    """Return whether the server has a message with the id that we chose, and record its receipt."""
     record = EvolutionInstance(attempt.channel).message(attempt.reserved_id)
     if record is None:
         return False
     receipts = _receipts_of(record, attempt.channel.instance_name)
-    taken = bool(receipts & _TAKEN) and Receipt.FAILED not in receipts
-    log.info("look-up by id found a send", message=str(attempt.message_id), taken=taken)
+    accepted = bool(receipts & _ACCEPTED_RECEIPTS) and Receipt.FAILED not in receipts
+    log.info("lookup by id found a send", message=str(attempt.message_id), taken=accepted)
     outcomes.record_receipt(
         attempt,
-        Receipt.SENT if taken else Receipt.NONE,
+        Receipt.SENT if accepted else Receipt.NONE,
         provider_message_id=attempt.reserved_id,
     )
     return True
 
 
 def _receipts_of(record: dict[str, Any], instance: str) -> set[Receipt]:
-    told = [
+    events = [
         event
-        for word in evolution_events.statuses_of(record, instance)
-        for event in evolution_events.read(word)
+        for status in evolution_events.statuses_of(record, instance)
+        for event in evolution_events.read(status)
     ]
-    return {event.receipt for event in told if isinstance(event, ReceiptEvent)}
+    return {event.receipt for event in events if isinstance(event, ReceiptEvent)}
 
 
-def _others_without_id(attempt: DeliveryAttempt, words: _Words) -> int:
-    """How many sends of the same words were taken, or may be, whose ids are not known either.
+def _count_others_without_id(attempt: DeliveryAttempt, fingerprint: _Fingerprint) -> int:
+    """Count the other sends of the same content that were, or may be, accepted without an id.
 
-    As many of the messages that were found are theirs.
+    That many of the listed messages belong to them.
     """
     return (
         DeliveryAttempt.objects.filter(
-            words.attempts,
+            fingerprint.attempts,
             channel=attempt.channel_id,
             route=attempt.route,
             provider_message_id="",
@@ -179,36 +178,42 @@ def _others_without_id(attempt: DeliveryAttempt, words: _Words) -> int:
     )
 
 
-def _by_wwebjs(attempt: DeliveryAttempt, words: _Words, since: dt.datetime) -> list[str]:
+def _search_wwebjs(
+    attempt: DeliveryAttempt, fingerprint: _Fingerprint, since: dt.datetime
+) -> list[str]:
     number = attempt.message.conversation.contact.phone_number or ""
     sent = WwebjsProvider(attempt.channel).sent_messages(number, since=since)
-    return [m.id for m in sent if words.are_of(type_=m.type, text=m.text, filename=m.filename)]
+    return [
+        m.id for m in sent if fingerprint.matches(type_=m.type, text=m.text, filename=m.filename)
+    ]
 
 
-def _by_evolution(attempt: DeliveryAttempt, words: _Words, since: dt.datetime) -> list[str]:
-    """The ids, oldest first, of the latest messages that are this one and that WhatsApp took."""
+def _search_evolution(
+    attempt: DeliveryAttempt, fingerprint: _Fingerprint, since: dt.datetime
+) -> list[str]:
+    """Return the ids, oldest first, of the latest matching messages that WhatsApp accepted."""
     name = attempt.channel.instance_name
     number = phone_numbers.spellings(attempt.message.conversation.contact.phone_number or "")
-    found = []
-    for record in EvolutionInstance(attempt.channel).messages(page=1, size=LATEST):
+    ids = []
+    for record in EvolutionInstance(attempt.channel).messages(page=1, size=PAGE_SIZE):
         sent = next(iter(evolution_events.read(evolution_events.as_event(name, record))), None)
         if (
             isinstance(sent, MessageEvent)
             and sent.outgoing
-            and words.are_of(
+            and fingerprint.matches(
                 type_=sent.type, text=sent.text, filename=str(sent.content.get("filename") or "")
             )
             and sent.phone_number in number
             and sent.at >= since
         ):
             receipts = _receipts_of(record, name)
-            if receipts & _TAKEN and Receipt.FAILED not in receipts:
-                found.append(sent.provider_message_id)
-    return found[::-1]
+            if receipts & _ACCEPTED_RECEIPTS and Receipt.FAILED not in receipts:
+                ids.append(sent.provider_message_id)
+    return ids[::-1]
 
 
-_TAKEN = {Receipt.SENT, Receipt.DELIVERED, Receipt.READ}
-_FINDERS: dict[Route, Callable[[DeliveryAttempt, _Words, dt.datetime], list[str]]] = {
-    Route.WWEBJS: _by_wwebjs,
-    Route.BAILEYS: _by_evolution,
+_ACCEPTED_RECEIPTS = {Receipt.SENT, Receipt.DELIVERED, Receipt.READ}
+_FINDERS: dict[Route, Callable[[DeliveryAttempt, _Fingerprint, dt.datetime], list[str]]] = {
+    Route.WWEBJS: _search_wwebjs,
+    Route.BAILEYS: _search_evolution,
 }

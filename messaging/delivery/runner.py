@@ -1,10 +1,11 @@
 """Carry out the policy for one message.
 
-An attempt is committed as `started` before its provider is asked, the provider is asked outside of
-any transaction, and the outcome is written in a second one. So a crash leaves either no attempt or
-one that is known to be unfinished; such an attempt counts as an unknown outcome, never as nothing.
-What the provider is told is read before that commit: nothing lies between it and the send that
-could take long, as another worker goes on with a message whose worker seems to be gone.
+An attempt is committed as `started` before the provider is called. The provider is called outside
+of any transaction, and the outcome is written in a second transaction. A crash therefore leaves
+either no attempt or one that is known to be unfinished; an unfinished attempt counts as an unknown
+outcome, never as nothing. The request is built before the first commit: nothing slow may run
+between that commit and the send, because another worker takes over a message whose worker seems
+dead.
 """
 
 from __future__ import annotations
@@ -47,60 +48,60 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-# Seconds for which a worker in the middle of an attempt waits for the database.
-WRITE_PATIENCE = 600
-# So long after it was decided an attempt is made without asking whose it is now.
-FRESH = dt.timedelta(seconds=2)
-# What a request takes beside its own time limit: FRESH, a look-up of the server's name.
+# How many seconds a worker in the middle of an attempt waits for the database.
+DB_RETRY_SECONDS = 600
+# For this long after the decision, an attempt is made without checking who owns the message.
+OWNERSHIP_GRACE = dt.timedelta(seconds=2)
+# Seconds beyond a request's own time limit: OWNERSHIP_GRACE and the DNS lookup.
 SEND_SLACK = 10
-_DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
+_DATABASE_DOWN = (OperationalError, InterfaceError, PoolTimeout)
 
 
 @dataclass(frozen=True, slots=True)
-class _Send:
-    """An attempt that is committed as started, and what its provider is to be told."""
+class _PendingSend:
+    """An attempt that is committed as started, with the request for its provider."""
 
     attempt: DeliveryAttempt
     outbound: OutboundMessage
 
 
 class _TakenOver(Exception):
-    """Another worker delivers the message now: this one seemed to be dead."""
+    """Another worker now delivers the message, because this one seemed dead."""
 
 
-def _always() -> bool:
+def _always_ours() -> bool:
     return True
 
 
-def run(message_id: str, is_ours: Callable[[], bool] = _always) -> dt.datetime | None:
-    """Deliver a message, and keep an error of our own from blocking its conversation for ever.
+def run(message_id: str, is_ours: Callable[[], bool] = _always_ours) -> dt.datetime | None:
+    """Deliver a message, and prevent internal errors from blocking its conversation forever.
 
-    As `deliver`; `is_ours` says whether no other worker was given the message. After such an error
-    the message is tried again a few times; then it is set aside with the reason, and staff are
-    alerted. Raises only while the database is away.
+    Works like `deliver`; `is_ours` returns whether this worker still owns the message. After an
+    internal error the message is retried a few times. Then it is held with the reason, and staff
+    are alerted. Raises only while the database is down.
     """
     try:
         return deliver(message_id, is_ours)
     except Exception as error:
-        if _is_database_away(error):
+        if _is_database_down(error):
             raise
-        log.exception("delivery failed by an error of ours", message=message_id)
-        return _note_fault(message_id, error)
+        log.exception("delivery failed with an internal error", message=message_id)
+        return _record_fault(message_id, error)
 
 
-def deliver(message_id: str, is_ours: Callable[[], bool] = _always) -> dt.datetime | None:
-    """Take a message as far as it goes now. Returns when to come back, or None when it is over.
+def deliver(message_id: str, is_ours: Callable[[], bool] = _always_ours) -> dt.datetime | None:
+    """Deliver a message as far as possible now. Return when to run again, or None when finished.
 
-    Must be called by one worker at a time for one conversation. The job's lock sees to that, but
-    for a worker that was cut off from the database and counts as dead: such a worker begins nothing
-    any more (`is_ours`), and the one that goes on waits until what the first was sending has ended
-    (`policy.MessageFacts.send_seconds`). A message that was deleted is over.
+    Only one worker at a time may call this for a conversation. The job's lock ensures that, except
+    for a worker that lost the database and counts as dead. Such a worker starts no new attempt
+    (`is_ours`), and its successor waits until the first send must have ended
+    (`policy.MessageFacts.send_seconds`). A message that was deleted is finished.
     """
     while True:
         try:
             step, send = _decide(message_id, is_ours)
         except Message.DoesNotExist:
-            log.warning("message is gone", message=message_id)
+            log.warning("message no longer exists", message=message_id)
             return None
         except _TakenOver:
             log.warning("message was taken over by another worker", message=message_id)
@@ -118,9 +119,9 @@ def deliver(message_id: str, is_ours: Callable[[], bool] = _always) -> dt.dateti
 
 
 def _decide(
-    message_id: str, is_ours: Callable[[], bool] = _always
-) -> tuple[policy.Step, _Send | None]:
-    """Ask the policy and write its answer down; an attempt is committed as started."""
+    message_id: str, is_ours: Callable[[], bool] = _always_ours
+) -> tuple[policy.Step, _PendingSend | None]:
+    """Run the policy and store its decision. An attempt is committed as started."""
     with transaction.atomic():
         message = (
             Message.objects.select_for_update(of=("self",))
@@ -137,9 +138,9 @@ def _decide(
         step = _next_step(message, attempts, now)
         send = None
         if isinstance(step, policy.Attempt):
-            attempt = _start(message, step, now, before=attempts)
-            send = _Send(attempt, _outbound(message, attempt))
-            rate_limits.note_start(attempt)
+            attempt = _create_attempt(message, step, now, before=attempts)
+            send = _PendingSend(attempt, _outbound(message, attempt))
+            rate_limits.record_start(attempt)
             outcomes.refresh_message_status(
                 message, [*attempts, attempt], next_attempt_at=None, decision=""
             )
@@ -151,12 +152,12 @@ def _decide(
             outcomes.refresh_message_status(
                 message, attempts, next_attempt_at=None, decision=step.reason
             )
-            log.info("message is given up", message=message_id, reason=step.reason)
+            log.info("delivery stopped", message=message_id, reason=step.reason)
     return step, send
 
 
-def _note_fault(message_id: str, error: Exception) -> dt.datetime | None:
-    """Record a failed delivery. Returns when to try again, None where the message is set aside."""
+def _record_fault(message_id: str, error: Exception) -> dt.datetime | None:
+    """Record an internal error. Return when to try again, or None if the message is now held."""
     with transaction.atomic():
         message = Message.objects.select_for_update().filter(pk=message_id).first()
         if message is None:
@@ -166,7 +167,7 @@ def _note_fault(message_id: str, error: Exception) -> dt.datetime | None:
         until = step.until if isinstance(step, policy.Wait) else None
         Message.objects.filter(pk=message_id).update(faults=message.faults)
         if until is None:
-            log.error("message is set aside", message=message_id)
+            log.error("message is held after internal errors", message=message_id)
             channel = message.conversation.channel
             circuit_breaker.note_refused(channel, code=step.reason, detail=type(error).__name__)
         try:
@@ -177,30 +178,31 @@ def _note_fault(message_id: str, error: Exception) -> dt.datetime | None:
                 outcomes.refresh_message_status(
                     message, attempts, next_attempt_at=until, decision=step.reason
                 )
-        except Exception as again:
-            if _is_database_away(again):
+        except Exception as second_error:
+            if _is_database_down(second_error):
                 raise
-            # The error is in what derives the status: only what is certain is written.
-            _set_aside_plainly(message_id, until, step.reason)
+            # Deriving the status is what fails: write only what is certain.
+            _store_fault_decision(message_id, until, step.reason)
     if until is not None:
         _mark_queued_behind(message_id, until)
     return until
 
 
-def _set_aside_plainly(message_id: str, until: dt.datetime | None, reason: str) -> None:
+def _store_fault_decision(message_id: str, until: dt.datetime | None, reason: str) -> None:
+    """Store the decision without deriving the status, which raised an error."""
     status = {}
     if until is None:
-        tried = DeliveryAttempt.objects.filter(message__id=message_id)
+        attempts = DeliveryAttempt.objects.filter(message__id=message_id)
         lost = {"error_code": "worker_lost", "finished_at": timezone.now()}
-        tried.filter(outcome=statuses.Outcome.STARTED).update(
+        attempts.filter(outcome=statuses.Outcome.STARTED).update(
             outcome=statuses.Outcome.UNKNOWN, **lost
         )
-        may_be_sent = tried.filter(outcome=statuses.Outcome.UNKNOWN).exists()
+        may_be_sent = attempts.filter(outcome=statuses.Outcome.UNKNOWN).exists()
         status = {
             "status": statuses.Status.UNCONFIRMED if may_be_sent else statuses.Status.REJECTED
         }
-    chosen = Message.objects.filter(pk=message_id)
-    chosen.exclude(status__in=outcomes.TAKEN).update(
+    messages = Message.objects.filter(pk=message_id)
+    messages.exclude(status__in=outcomes.ACCEPTED_STATUSES).update(
         **status,
         decision=reason,
         next_attempt_at=until,
@@ -209,19 +211,19 @@ def _set_aside_plainly(message_id: str, until: dt.datetime | None, reason: str) 
     )
 
 
-def _is_database_away(error: BaseException | None) -> bool:
-    """Whether this error, or what it was raised from, says that the database cannot be asked."""
+def _is_database_down(error: BaseException | None) -> bool:
+    """Return whether this error, or one of its causes, means that the database is unreachable."""
     while error is not None:
-        if isinstance(error, _DATABASE_AWAY):
+        if isinstance(error, _DATABASE_DOWN):
             return True
         error = error.__cause__
     return False
 
 
 def _mark_queued_behind(message_id: str, until: dt.datetime) -> None:
-    """Have the later messages of a conversation say that they wait for this one.
+    """Record on the later messages of a conversation that they wait for this one.
 
-    Under the conversation's lock, like the storing of a message: none is missed between the two.
+    Takes the conversation's lock, as storing a message does, so that no new message is missed.
     """
     with transaction.atomic():
         conversation = contacts.lock_conversation_of(message_id)
@@ -246,9 +248,9 @@ def reschedule_throttled(channel_id: int) -> None:
             tasks.wake_conversation(message.conversation_id)
 
 
-def _update_and_publish(chosen: QuerySet[Message], **decided: Any) -> list[Message]:
-    """Lock these messages, write the policy's fields into each and push them. In a transaction."""
-    messages = list(chosen.select_for_update(of=("self",)).order_by("pk").only("conversation"))
+def _update_and_publish(queryset: QuerySet[Message], **decided: Any) -> list[Message]:
+    """Lock these messages, store the policy's fields in each and publish them. In a transaction."""
+    messages = list(queryset.select_for_update(of=("self",)).order_by("pk").only("conversation"))
     if messages:
         Message.objects.filter(pk__in=[message.pk for message in messages]).update(
             **decided, version=F("version") + 1, updated_at=timezone.now()
@@ -259,51 +261,53 @@ def _update_and_publish(chosen: QuerySet[Message], **decided: Any) -> list[Messa
 
 
 def _next_step(message: Message, attempts: list[DeliveryAttempt], now: dt.datetime) -> policy.Step:
-    """Gather what the policy must know, and ask it. The caller holds the message's row."""
+    """Collect the policy's input and run it. The caller holds the lock on the message's row."""
     channel = message.conversation.channel
-    facts, tried = _facts(message), outcomes.facts(attempts)
+    facts, attempt_facts = _facts(message), outcomes.facts(attempts)
     rules = rules_of(channel)
-    # A message that was not tried yet goes by its main route: no need to count the fallbacks.
+    # A message without attempts uses its primary route: there is no need to count the fallbacks.
     may_fall_back = (
-        bool(attempts) or rules.main_open or message.round_route == Message.RoundRoute.FALLBACK
+        bool(attempts)
+        or rules.primary_breaker_open
+        or message.round_route == Message.RoundRoute.FALLBACK
     )
-    limits = rate_limits.limits_of(message, rules, now=now, may_fall_back=may_fall_back)
+    limits = rate_limits.limits_for(message, rules, now=now, may_fall_back=may_fall_back)
 
-    def ask(rules: policy.ChannelRules) -> policy.Step:
-        return policy.next_step(facts, tried, rules, now=now, limits=limits)
+    def step_under(rules: policy.ChannelRules) -> policy.Step:
+        return policy.next_step(facts, attempt_facts, rules, now=now, limits=limits)
 
     for route, closed in (
-        (rules.main_route, replace(rules, main_open=False, probing=True)),
-        (rules.fallback, replace(rules, fallback_open=False)),
+        (rules.primary_route, replace(rules, primary_breaker_open=False, probing=True)),
+        (rules.fallback, replace(rules, fallback_breaker_open=False)),
     ):
         if route is None:
             continue
-        owner = _sends_by(channel, route)
+        owner = _sending_channel(channel, route)
         if not circuit_breaker.probe_is_due(owner, route, now):
             continue
-        step = ask(closed)
+        step = step_under(closed)
         if not isinstance(step, policy.Attempt) or step.route != route:
             continue
         if circuit_breaker.claim_probe(owner, route, now):
-            # What became of a probe closes the breaker, whichever try of the message it is.
+            # The probe's outcome closes the breaker, whichever try of the message it is.
             return replace(step, reason="probe") if step.reason == "retry" else step
-    return ask(rules)
+    return step_under(rules)
 
 
-def _sends_by(channel: Channel, route: statuses.Route) -> Channel:
-    """Return the channel whose credentials a route uses: the Baileys channel of a fallback's."""
+def _sending_channel(channel: Channel, route: statuses.Route) -> Channel:
+    """Return the channel whose credentials this route uses (Baileys: the fallback channel)."""
     if route == statuses.Route.BAILEYS and channel.kind == Channel.Kind.OFFICIAL:
         assert channel.fallback_channel is not None
         return channel.fallback_channel
     return channel
 
 
-def _start(
+def _create_attempt(
     message: Message, step: policy.Attempt, now: dt.datetime, *, before: list[DeliveryAttempt]
 ) -> DeliveryAttempt:
     reserved = registry.reserved_id(route=step.route, type_=message.type, content=message.content)
     if step.reason == policy.REPEAT:
-        # Under the same id the customer sees one message, whichever of the sends arrived.
+        # With the same id the customer sees one message, whichever of the sends arrived.
         reserved = next(a.reserved_id for a in reversed(before) if a.outcome == "unknown")
     attempt = DeliveryAttempt(
         message=message,
@@ -311,7 +315,7 @@ def _start(
         reserved_id=reserved,
         round=message.round,
         route=step.route,
-        channel=_sends_by(message.conversation.channel, step.route),
+        channel=_sending_channel(message.conversation.channel, step.route),
         rule=step.reason,
         started_at=now,
     )
@@ -319,20 +323,20 @@ def _start(
     return attempt
 
 
-def _send(send: _Send, is_ours: Callable[[], bool] = _always) -> Accepted | SendError:
+def _send(send: _PendingSend, is_ours: Callable[[], bool] = _always_ours) -> Accepted | SendError:
     attempt, message = send.attempt, send.attempt.message
     started = time.monotonic()
     result: Accepted | SendError
     try:
         with files.limit_large_sends(send.outbound.file):
-            if not _may_ask(attempt, is_ours):
+            if not _may_send(attempt, is_ours):
                 raise failure(Transient, "taken_over")
             provider = registry.provider_for(message.conversation.channel, route=attempt.route)
             result = provider.send(send.outbound)
     except SendError as error:
         result = error
     except Exception as error:
-        # A fault of ours in the middle of a send proves nothing about the send.
+        # After an internal error it is unknown whether the message was sent.
         log.exception("provider client failed", route=attempt.route, error=type(error).__name__)
         result = Unknown("client_error", "The provider client failed", type(error).__name__)
     log.info(
@@ -347,12 +351,12 @@ def _send(send: _Send, is_ours: Callable[[], bool] = _always) -> Accepted | Send
     return result
 
 
-def _may_ask(attempt: DeliveryAttempt, is_ours: Callable[[], bool]) -> bool:
-    """Whether the provider may still be asked: nobody else has taken the message over.
+def _may_send(attempt: DeliveryAttempt, is_ours: Callable[[], bool]) -> bool:
+    """Return whether this worker may still call the provider: no other took the message over.
 
-    What was decided a moment ago needs no question. A clock that was set back counts as a pause.
+    A recent decision needs no check. A clock that was set back counts as a pause.
     """
-    fresh = dt.timedelta(0) <= timezone.now() - attempt.started_at <= FRESH
+    fresh = dt.timedelta(0) <= timezone.now() - attempt.started_at <= OWNERSHIP_GRACE
     return fresh or _retry_while_db_down(is_ours)
 
 
@@ -369,20 +373,20 @@ def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
     )
 
 
-def _retry_while_db_down(ask: Callable[[], T]) -> T:
-    """Write down what a send came to, waiting for the database where it is away.
+def _retry_while_db_down(operation: Callable[[], T]) -> T:
+    """Call `operation`, waiting for the database while it is down.
 
-    Giving up loses a provider's answer: the attempt then counts as unknown.
+    Giving up loses a provider's response: the attempt then counts as unknown.
     """
-    deadline = time.monotonic() + WRITE_PATIENCE
+    deadline = time.monotonic() + DB_RETRY_SECONDS
     pause = 0.1
     while True:
         try:
-            return ask()
-        except _DATABASE_AWAY:
+            return operation()
+        except _DATABASE_DOWN:
             if time.monotonic() > deadline:
                 raise
-            log.warning("the database is away; an attempt waits for it")
+            log.warning("database is down; an attempt is waiting for it")
             connection.close()
             time.sleep(pause)
             pause = min(pause * 2, 5)
@@ -399,26 +403,26 @@ def _facts(message: Message) -> policy.MessageFacts:
 
 
 def rules_of(channel: Channel) -> policy.ChannelRules:
-    """Return what the policy needs to know of a channel."""
+    """Return the channel settings that the policy needs."""
     fallback: statuses.Route | None = None
     if channel.fallback == Channel.Fallback.WWEBJS:
         fallback = statuses.Route.WWEBJS
     elif channel.fallback == Channel.Fallback.BAILEYS:
-        other = channel.fallback_channel
-        fallback = statuses.Route.BAILEYS if other is not None and other.active else None
+        target = channel.fallback_channel
+        fallback = statuses.Route.BAILEYS if target is not None and target.active else None
     official = channel.kind == Channel.Kind.OFFICIAL
-    main = statuses.Route.OFFICIAL if official else statuses.Route.BAILEYS
+    primary = statuses.Route.OFFICIAL if official else statuses.Route.BAILEYS
     return policy.ChannelRules(
         active=channel.active,
-        main_route=main,
+        primary_route=primary,
         fallback=fallback if official else None,
         official_retries=channel.official_retries,
         confirm_seconds=channel.confirm_seconds,
         on_unconfirmed="hold" if channel.on_unconfirmed == "hold" else "fallback",
         fallback_max_age=dt.timedelta(minutes=channel.fallback_max_age_minutes),
         fallback_despite_limits=channel.fallback_despite_limits,
-        main_open=circuit_breaker.is_open(channel, main),
-        fallback_open=official
+        primary_breaker_open=circuit_breaker.is_open(channel, primary),
+        fallback_breaker_open=official
         and fallback is not None
-        and circuit_breaker.is_open(_sends_by(channel, fallback), fallback),
+        and circuit_breaker.is_open(_sending_channel(channel, fallback), fallback),
     )

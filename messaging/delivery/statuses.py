@@ -1,8 +1,8 @@
-"""What a message's attempts amount to: its status, its route and its icon. Pure.
+"""Derive a message's status, route and icon from its attempts. Pure.
 
-The status is never stepped from one value to the next: it is derived from the attempts each time.
-An attempt itself only climbs (`merge_receipt`), so events may come in any order and any number of
-times and the end is the same.
+The status never moves from one value to the next: it is derived from the attempts each time. An
+attempt's receipt only rises (`merge_receipt`), so the result is the same whatever the order and
+number of events.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Route(enum.StrEnum):
 
 
 class Outcome(enum.StrEnum):
-    """How an attempt ended. `started` has not ended yet, or its worker died."""
+    """How an attempt ended. `started`: it is running, or its worker died."""
 
     STARTED = "started"
     ACCEPTED = "accepted"
@@ -62,13 +62,13 @@ _RANK = {
 }
 
 
-def merge_receipt(known: Receipt, told: Receipt) -> Receipt:
-    """Return the receipt that stands after both were told, in either order.
+def merge_receipt(known: Receipt, reported: Receipt) -> Receipt:
+    """Return the receipt after both were reported, in either order.
 
     A failure replaces "sent" but never a delivery: contradictory pairs occur
     (contracts/cloud-api.md §2.5).
     """
-    return max(known, told, key=lambda receipt: _RANK[receipt])
+    return max(known, reported, key=lambda receipt: _RANK[receipt])
 
 
 _STATUS_OF = {
@@ -80,26 +80,26 @@ _STATUS_OF = {
 }
 
 
-def merge_status(known: Status, told: Receipt) -> Status:
-    """Return the status of a message that was sent outside, after one more receipt.
+def merge_status(known: Status, reported: Receipt) -> Status:
+    """Return the status of a message sent outside Alterna after one more receipt.
 
-    It has no attempt whose receipt could be kept: its status says as much as one. In any order, and
-    told any number of times, the same receipts end in the same status (`merge_receipt`).
+    It has no attempt to store a receipt: its status takes that role. The result does not depend on
+    the order or number of receipts (`merge_receipt`).
     """
     receipts = [receipt for receipt, status in _STATUS_OF.items() if status == known]
-    return _STATUS_OF[merge_receipt(receipts[-1] if receipts else Receipt.SENT, told)]
+    return _STATUS_OF[merge_receipt(receipts[-1] if receipts else Receipt.SENT, reported)]
 
 
-def merge_call(known: CallStatus, told: CallStatus) -> CallStatus:
-    """Return the status of a call after both were told, in either order: the one that says more."""
-    return max(known, told, key=list(CallStatus).index)
+def merge_call(known: CallStatus, reported: CallStatus) -> CallStatus:
+    """Return the more specific of two reported call statuses, whatever their order."""
+    return max(known, reported, key=list(CallStatus).index)
 
 
 def merge_outcome(outcome: Outcome, receipt: Receipt) -> Outcome:
-    """Return the outcome of an attempt once its receipt is known.
+    """Return the outcome of an attempt after its receipt.
 
-    A delivery proves an attempt whose answer never came, and one that was thought to have failed.
-    A late failure makes a rejection of anything else.
+    A delivery proves an attempt whose response was lost, or that seemed to have failed. A late
+    failure turns any other outcome into a rejection.
     """
     if receipt in (Receipt.SENT, Receipt.DELIVERED, Receipt.READ):
         return Outcome.ACCEPTED
@@ -109,11 +109,11 @@ def merge_outcome(outcome: Outcome, receipt: Receipt) -> Outcome:
 def late_error_overrides(
     code: str, *, known: str, outcome: Outcome, receipt: Receipt = Receipt.NONE
 ) -> bool:
-    """Return whether the reason of a late failure is told, rather than the one that is known.
+    """Return whether a late failure's error replaces the known one.
 
     `outcome` and `receipt` are those of the attempt without this failure. Of two late failures the
-    one counts that forbids more, whichever came first; the late one over any answer, but for a
-    refusal at once that forbids more: the fallback must not go around it.
+    more restrictive one counts, whatever their order. A late failure replaces any response except a
+    more restrictive immediate rejection, which the fallback must not bypass.
     """
     late, before = severity(code), severity(known)
     if receipt == Receipt.FAILED:
@@ -123,7 +123,7 @@ def late_error_overrides(
 
 @dataclass(frozen=True, slots=True)
 class AttemptState:
-    """The part of a delivery attempt that decides the message's status."""
+    """The part of a delivery attempt that determines the message's status."""
 
     route: Route
     outcome: Outcome
@@ -140,9 +140,9 @@ class Summary:
 def summarize(attempts: Sequence[AttemptState], *, round: int = 1, final: bool = False) -> Summary:
     """Return status and route of an outgoing message, from its attempts in order.
 
-    `round` is the present one: until it has an outcome, no rejection of an earlier one counts. What
-    was accepted, or may have been, stays true in every round. `final` says that the policy has
-    given up: then an attempt that could have been retried counts as a rejection.
+    `round` is the current one: until it has an outcome, rejections of earlier rounds do not count.
+    Accepted and unknown outcomes count in every round. `final` means that the policy tries nothing
+    more: an attempt that could have been retried then counts as a rejection.
     """
     accepted = [attempt for attempt in attempts if attempt.outcome == Outcome.ACCEPTED]
     if accepted:
@@ -152,17 +152,17 @@ def summarize(attempts: Sequence[AttemptState], *, round: int = 1, final: bool =
     unknown = [attempt for attempt in attempts if attempt.outcome == Outcome.UNKNOWN]
     if unknown:
         return Summary(Status.UNCONFIRMED, unknown[-1].route)
-    present = [attempt for attempt in attempts if attempt.round == round]
+    current = [attempt for attempt in attempts if attempt.round == round]
     undecided = (Outcome.STARTED, Outcome.TRANSIENT)
-    if not final and all(attempt.outcome in undecided for attempt in present):
-        attempts = present
+    if not final and all(attempt.outcome in undecided for attempt in current):
+        attempts = current
     if not attempts:
         return Summary(Status.REJECTED if final else Status.QUEUED, None)
     last = attempts[-1]
     left_official = last.route != Route.OFFICIAL and attempts[0].route == Route.OFFICIAL
     rejected = any(attempt.outcome == Outcome.REJECTED for attempt in attempts)
     if rejected or left_official or final:
-        # The X stays while the fallback is on its way: only its acceptance changes the icon.
+        # The X stays while the fallback is in progress: only its acceptance changes the icon.
         return Summary(Status.REJECTED, attempts[0].route)
     if last.outcome == Outcome.STARTED:
         return Summary(Status.SENDING, last.route)

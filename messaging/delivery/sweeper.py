@@ -1,4 +1,4 @@
-"""Care that runs by itself: what was left lying is taken up, what is old is forgotten."""
+"""Periodic maintenance: requeue abandoned work and delete expired rows."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from messaging.models import UNFINISHED, InboundEvent, Message, PendingEvent
 
 log = structlog.get_logger(__name__)
 
-# A job normally follows its row within milliseconds; what is older than this was left behind.
-LEFT_BEHIND = dt.timedelta(seconds=20)
-# The next sweep finds the rest.
-MOST_A_SWEEP = 1000
+# A job normally exists within milliseconds of its row. After this long, it was lost.
+ABANDONED_AFTER = dt.timedelta(seconds=20)
+# The next sweep handles the rest.
+MAX_PER_SWEEP = 1000
 PENDING_EVENT_DAYS = 7
 
 
 def sweep() -> None:
-    """Give a job to each message on its way, source with events and awaited file that has none."""
-    before = timezone.now() - LEFT_BEHIND
-    for message in abandoned_messages(before)[:MOST_A_SWEEP]:
-        log.warning("message without a job found", message=str(message.pk))
+    """Queue a job for each unfinished message, event source and awaited file that has none."""
+    before = timezone.now() - ABANDONED_AFTER
+    for message in abandoned_messages(before)[:MAX_PER_SWEEP]:
+        log.warning("requeued message without a job", message=str(message.pk))
         tasks.enqueue_delivery(message)
     waiting = (
         InboundEvent.objects.filter(state=InboundEvent.State.PENDING, received_at__lt=before)
@@ -44,13 +44,13 @@ def sweep() -> None:
 
 
 def abandoned_messages(before: dt.datetime) -> QuerySet[Message]:
-    """Messages on their way that nobody delivers, unchanged since then, oldest first."""
+    """Return unfinished messages without a job, unchanged since `before`, oldest first."""
     unfinished = Message.objects.filter(UNFINISHED, updated_at__lt=before)
     return tasks.without_job(unfinished).order_by("created_at").only("conversation")
 
 
 def forget_old() -> None:
-    """Delete events that were read, or wait, for long, and files that nobody asked for."""
+    """Delete processed events, pending events and unused files after their retention periods."""
     now = timezone.now()
     old_events = InboundEvent.objects.filter(
         state=InboundEvent.State.DONE,
@@ -61,6 +61,6 @@ def forget_old() -> None:
     )
     stored = inbound_media.stored_in(old_events) | pending_events.stored_files(old_pending)
     events = old_events._raw_delete(old_events.db)
-    waited, _ = old_pending.delete()
+    pending, _ = old_pending.delete()
     files = media.delete_orphans() + inbound_media.delete_unused(stored)
-    log.info("old rows forgotten", events=events, pending=waited, files=files)
+    log.info("expired rows deleted", events=events, pending=pending, files=files)

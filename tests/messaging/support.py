@@ -1,4 +1,4 @@
-"""Short words for what most tests of this room do."""
+"""Helpers for the messaging tests."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 
 
 def customer(*, graph: str = "00", fallback: str = "00") -> str:
-    """A number that plays the two scenarios (simulators/base.py)."""
+    """Return a number that triggers the two scenarios (simulators/base.py)."""
     return example_number(graph=graph, fallback=fallback)
 
 
 def accept(channel: Channel, to: str = "+5511988887777", **changes: Any) -> Message:
-    """Store an outgoing text."""
+    """Accept an outgoing text message."""
     return sending.accept_message(
         channel=channel, to=to, user=None, **{"text": "Olá", **changes}
     ).message
 
 
 def deliver(message: Message) -> dt.datetime | None:
-    """Take the message as far as it goes now; returns when it is to be looked at again."""
+    """Deliver the message as far as possible now; return when it must run again."""
     until = runner.deliver(str(message.pk))
     message.refresh_from_db()
     return until
 
 
 def deliver_to_the_end(message: Message, clock: time_machine.TimeMachineFixture) -> list[str]:
-    """Deliver and travel to the end of each wait. Returns what was waited for."""
+    """Deliver, skipping each wait. Return the reasons for the waits."""
     waits = []
     while until := deliver(message):
         waits.append(message.decision)
@@ -64,7 +64,7 @@ def attempts(message: Message) -> list[DeliveryAttempt]:
 
 
 def trail(message: Message) -> list[tuple[str, str, str]]:
-    """Route, outcome and error code of each attempt."""
+    """Return route, outcome and error code of each attempt."""
     return [(a.route, a.outcome, a.error_code) for a in attempts(message)]
 
 
@@ -77,7 +77,7 @@ def attempt_of(
     finished_at: dt.datetime | None = None,
     **changes: Any,
 ) -> DeliveryAttempt:
-    """Write an attempt down as some worker left it."""
+    """Create an attempt as a worker left it."""
     return DeliveryAttempt.objects.create(
         message=message,
         number=number,
@@ -95,20 +95,20 @@ def sign(body: bytes, secret: str = APP_SECRET) -> str:
 
 
 def post(payload: Any, secret: str = APP_SECRET) -> authentication.Received:
-    """Hand a payload to Meta's receiver, signed."""
+    """Post a signed payload to Meta's receiver."""
     body = json.dumps(payload).encode()
     return authentication.receive_cloud(body, sign(body, secret))
 
 
 def read_events() -> None:
-    """Read all that waits in the journal."""
+    """Process all pending events of the journal."""
     waiting = InboundEvent.objects.filter(state="pending").order_by()
     for source, key in waiting.values_list("source", "source_key").distinct():
         journal.read_pending(source, key)
 
 
 def receive(webhooks: Webhooks) -> int:
-    """Receive and read what the simulator has posted. Returns how many posts there were."""
+    """Receive and process the simulator's posts. Return their number."""
     arrived = webhooks.take()
     for body, signature in arrived:
         assert authentication.receive_cloud(body, signature) == authentication.Received.STORED
@@ -118,7 +118,7 @@ def receive(webhooks: Webhooks) -> int:
 
 def status(
     message: Message,
-    told: str,
+    reported: str,
     *,
     channel: Channel,
     number: int = 1,
@@ -126,8 +126,8 @@ def status(
     errors: list[Any] | None = None,
     with_reference: bool = True,
 ) -> dict[str, Any]:
-    """Meta's payload that tells one status of an attempt."""
-    update: dict[str, Any] = {"id": id, "status": told, "timestamp": "1751142888"}
+    """Return Meta's payload for one status of an attempt."""
+    update: dict[str, Any] = {"id": id, "status": reported, "timestamp": "1751142888"}
     if with_reference:
         update["biz_opaque_callback_data"] = f"{message.pk}.{number}"
     if errors is not None:
@@ -138,7 +138,7 @@ def status(
 def envelope(
     value: dict[str, Any], channel: Channel | None, field: str = "messages"
 ) -> dict[str, Any]:
-    """Meta's payload around one change."""
+    """Wrap one change in Meta's payload."""
     metadata = {"phone_number_id": channel.phone_number_id} if channel else {}
     return {
         "object": "whatsapp_business_account",
@@ -149,7 +149,7 @@ def envelope(
 
 
 def run_jobs(*queues: str, concurrency: int = 1) -> None:
-    """Run the jobs that are due, in a real worker of this process, until none is left."""
+    """Run the due jobs in a real worker of this process until none is left."""
     with app.replace_connector(app.connector.get_worker_connector()):  # type: ignore[attr-defined]
         app.run_worker(
             queues=list(queues or ("delivery", "inbound")),
@@ -163,13 +163,13 @@ def run_jobs(*queues: str, concurrency: int = 1) -> None:
 
 @contextlib.contextmanager
 def running_worker(poll_seconds: float = 5.0, *, care: bool = False) -> Iterator[None]:
-    """Let a real worker run beside the test, as in production.
+    """Run a real worker during the test, as in production.
 
-    `poll_seconds`: how often it looks for jobs whose time has come, beside being told of new ones.
-    `care`: whether it does its own care, too, whose jobs wake it every few seconds.
+    `poll_seconds`: how often it polls for due jobs, besides notifications of new ones. `care`:
+    whether it also runs periodic maintenance, whose jobs wake it every few seconds.
     """
     loop = asyncio.new_event_loop()
-    enough = asyncio.Event()
+    stop = asyncio.Event()
 
     async def work() -> None:
         with app.replace_connector(app.connector.get_worker_connector()):  # type: ignore[attr-defined]
@@ -182,7 +182,7 @@ def running_worker(poll_seconds: float = 5.0, *, care: bool = False) -> Iterator
                         install_signal_handlers=False,
                     )
                 )
-                await enough.wait()
+                await stop.wait()
                 worker.cancel()
                 await asyncio.wait([worker])
 
@@ -192,7 +192,7 @@ def running_worker(poll_seconds: float = 5.0, *, care: bool = False) -> Iterator
     try:
         yield
     finally:
-        loop.call_soon_threadsafe(enough.set)
+        loop.call_soon_threadsafe(stop.set)
         running.result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
@@ -200,7 +200,7 @@ def running_worker(poll_seconds: float = 5.0, *, care: bool = False) -> Iterator
 
 
 def jobs(**filters: Any) -> list[Any]:
-    """The jobs in the queue, in order, without those that a worker makes for itself in time."""
+    """Return the queued jobs in order, without the periodic maintenance jobs."""
     from procrastinate.contrib.django.models import ProcrastinateJob
 
     return list(
@@ -209,7 +209,7 @@ def jobs(**filters: Any) -> list[Any]:
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Ask until the condition holds; fails when it does not within `seconds`."""
+    """Poll until the condition holds; fail if it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition never held"
@@ -217,5 +217,5 @@ def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
 
 
 def make_older(rows: QuerySet[DeliveryAttempt], by: dt.timedelta) -> None:
-    """Let attempts have begun so much earlier."""
+    """Move the start of the attempts back by this time."""
     rows.update(started_at=F("started_at") - by)

@@ -39,11 +39,11 @@ JSON = st.recursive(
         ("interactive", "", {"type": "button"}),
     ],
 )
-def test_every_type_can_be_sent(type_: str, text: str, value: Any) -> None:
+def test_every_type_is_accepted(type_: str, text: str, value: Any) -> None:
     content.validate(type_, text, value)
 
 
-def test_every_type_has_its_check() -> None:
+def test_every_type_is_validated() -> None:
     for type_ in content.TYPES:
         with pytest.raises(ValidationError):
             content.validate(type_, "", None)
@@ -85,7 +85,7 @@ def test_every_type_has_its_check() -> None:
         ("interactive", "", {"type": 1}, "interactive"),
     ],
 )
-def test_a_fault_names_the_field_to_mend(type_: str, text: str, value: Any, field: str) -> None:
+def test_an_error_names_the_invalid_field(type_: str, text: str, value: Any, field: str) -> None:
     with pytest.raises(ValidationError) as caught:
         content.validate(type_, text, value)
     assert list(caught.value.message_dict) == [field]
@@ -93,9 +93,7 @@ def test_a_fault_names_the_field_to_mend(type_: str, text: str, value: Any, fiel
 
 @settings(max_examples=40)
 @given(st.sampled_from(content.TYPES) | st.text(), st.text(), JSON)
-def test_whatever_is_given_is_valid_or_a_validation_error(
-    type_: str, text: str, value: Any
-) -> None:
+def test_any_input_is_valid_or_raises_a_validation_error(type_: str, text: str, value: Any) -> None:
     try:
         content.validate(type_, text, value)
     except ValidationError:
@@ -105,21 +103,21 @@ def test_whatever_is_given_is_valid_or_a_validation_error(
 
 
 @pytest.mark.parametrize(
-    ("value", "kept"),
+    ("value", "stored"),
     [
         ({"a\x00": ["b\x00", "\ud83d"]}, {"a": ["b", "?"]}),
         ({"a": float("inf")}, {"a": "inf"}),
         ({"a": [1, 1.5, None, True, "😀"]}, {"a": [1, 1.5, None, True, "😀"]}),
     ],
 )
-def test_what_postgresql_cannot_keep_is_taken_out(value: Any, kept: Any) -> None:
-    assert storable(value) == kept
-    assert is_storable(value) == (value == kept)
+def test_values_that_postgresql_cannot_store_are_replaced(value: Any, stored: Any) -> None:
+    assert storable(value) == stored
+    assert is_storable(value) == (value == stored)
 
 
 @settings(max_examples=40)
 @given(JSON)
-def test_what_is_storable_stays_as_it_is(value: Any) -> None:
+def test_sanitised_values_are_storable(value: Any) -> None:
     assert is_storable(storable(value))
 
 
@@ -135,7 +133,7 @@ CARDS = [{"name": {"formatted_name": "John"}}]
         ("unsupported", {}, None),
         ("image", LINK, LINK),
         ("document", {"media": FILE, "filename": "a.pdf"}, {"media": FILE, "filename": "a.pdf"}),
-        # Received: by the Cloud API, by Evolution, by wwebjs.
+        # Received by the Cloud API, by Evolution, by wwebjs.
         ("image", {"id": "1", "sha256": "x", "mime_type": "image/png", "caption": "Praia"},
          {"media": FILE, "caption": "Praia"}),
         ("audio", {"voice": True, "evolution": {"key": {"id": "3A"}}}, {"media": FILE}),
@@ -150,7 +148,7 @@ CARDS = [{"name": {"formatted_name": "John"}}]
          {"type": "button_reply", "button_reply": {"id": "1", "title": "Sim"}}),
     ],
 )  # fmt: skip
-def test_each_type_has_its_object_whether_sent_or_received(
+def test_each_type_has_its_object_both_sent_and_received(
     type_: str, value: Any, named: Any
 ) -> None:
     media = FILE if type_ in content.MEDIA_TYPES and "link" not in value else ""

@@ -1,6 +1,6 @@
-"""Attempts, receipts and policy together, as a model: whatever happens in whatever order.
+"""Model test of attempts, receipts and policy: any events in any order.
 
-No database: the model does what `delivery` and `attempts` do with the pure parts.
+No database: the model does what `delivery` and `attempts` do with the pure functions.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from messaging.delivery.statuses import Icon, Outcome, Route, Status
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 OFFICIAL_CODES = ["131047", "131000", "131056", "131049", "131050", "190", "131031", "131999"]
 FALLBACK_CODES = ["ack_error", "not_on_whatsapp", "session_not_connected", "wrong_key"]
-TAKEN = (Status.SENT, Status.DELIVERED, Status.READ)
+ACCEPTED_STATUSES = (Status.SENT, Status.DELIVERED, Status.READ)
 
 
 @dataclass
 class Try:
-    """An attempt as its row would be."""
+    """An attempt, with the fields of its row."""
 
     round: int
     route: Route
@@ -36,18 +36,18 @@ class Try:
     receipt: Receipt = Receipt.NONE
     code: str = ""
     finished_at: dt.datetime | None = None
-    # What really happened, which nobody may know.
+    # What really happened; the system may not know.
     was_unknown: bool = False
 
 
-def take(attempt: Try, told: Receipt, code: str, now: dt.datetime) -> None:
-    """What `attempts._merge` does."""
-    stands = statuses.late_error_overrides(
+def apply_receipt(attempt: Try, reported: Receipt, code: str, now: dt.datetime) -> None:
+    """Do what `attempts._merge_receipt` does."""
+    overrides = statuses.late_error_overrides(
         code, known=attempt.code, outcome=attempt.outcome, receipt=attempt.receipt
     )
-    attempt.receipt = statuses.merge_receipt(attempt.receipt, told)
+    attempt.receipt = statuses.merge_receipt(attempt.receipt, reported)
     attempt.outcome = statuses.merge_outcome(attempt.outcome, attempt.receipt)
-    if told == attempt.receipt == Receipt.FAILED and stands:
+    if reported == attempt.receipt == Receipt.FAILED and overrides:
         attempt.code = code
     if attempt.outcome == Outcome.ACCEPTED:
         attempt.code = ""
@@ -56,7 +56,7 @@ def take(attempt: Try, told: Receipt, code: str, now: dt.datetime) -> None:
 
 
 class Delivery(RuleBasedStateMachine):
-    """One message on its way; the world does what it likes."""
+    """The delivery of one message, with arbitrary external events."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Delivery(RuleBasedStateMachine):
             fallback_max_age=dt.timedelta(minutes=60),
         )
 
-    # -- what the house does -----------------------------------------------------------------------
+    # -- what the system does ----------------------------------------------------------------------
 
     @property
     def running(self) -> Try | None:
@@ -91,7 +91,7 @@ class Delivery(RuleBasedStateMachine):
             final=final,
         )
 
-    def ask(self) -> policy.Step:
+    def run_policy(self) -> policy.Step:
         return policy.next_step(
             policy.MessageFacts(
                 self.round,
@@ -109,13 +109,13 @@ class Delivery(RuleBasedStateMachine):
     @precondition(lambda self: self.running is None)
     @rule()
     def job_runs(self) -> None:
-        """A job, a late failure's job or the sweep's: any number of them."""
+        """A message's job, a late failure's job or a sweep's: any number of them."""
         accepted = any(a.outcome == Outcome.ACCEPTED for a in self.tries)
         unknown_before = self.tries[-1] if self.tries else None
-        step = self.ask()
+        step = self.run_policy()
         self.waiting, self.decision = None, ""
         if isinstance(step, policy.Attempt):
-            assert not accepted, "sent although some provider has it"
+            assert not accepted, "sent although a provider accepted it"
             if (
                 unknown_before is not None
                 and unknown_before.round == self.round
@@ -137,11 +137,11 @@ class Delivery(RuleBasedStateMachine):
             assert step.reason in policy.FINAL_REASONS
             self.decision = step.reason
 
-    # -- what the world does -----------------------------------------------------------------------
+    # -- external events ---------------------------------------------------------------------------
 
     @precondition(lambda self: self.running is not None)
     @rule(ending=st.sampled_from(["accepted", "refused", "unknown", "worker_lost"]), data=st.data())
-    def provider_answers(self, ending: str, data: st.DataObject) -> None:
+    def provider_responds(self, ending: str, data: st.DataObject) -> None:
         attempt = self.running
         assert attempt is not None
         official = attempt.route == Route.OFFICIAL
@@ -156,24 +156,24 @@ class Delivery(RuleBasedStateMachine):
             attempt.outcome, attempt.was_unknown = Outcome.UNKNOWN, True
             attempt.code = "timeout" if ending == "unknown" else "worker_lost"
         attempt.finished_at = self.now
-        take(attempt, Receipt.NONE, "", self.now)
+        apply_receipt(attempt, Receipt.NONE, "", self.now)
 
     @precondition(lambda self: bool(self.tries))
     @rule(
         which=st.integers(0, 20),
-        told=st.sampled_from([Receipt.SENT, Receipt.DELIVERED, Receipt.READ, Receipt.FAILED]),
+        reported=st.sampled_from([Receipt.SENT, Receipt.DELIVERED, Receipt.READ, Receipt.FAILED]),
         code=st.sampled_from(OFFICIAL_CODES),
         times=st.integers(1, 3),
     )
-    def receipt_comes(self, which: int, told: Receipt, code: str, times: int) -> None:
-        """For any attempt, at any time, also while it runs, also twice."""
+    def receipt_arrives(self, which: int, reported: Receipt, code: str, times: int) -> None:
+        """For any attempt, at any time, also while it runs, also repeatedly."""
         attempt = self.tries[which % len(self.tries)]
         once = replace(attempt)
-        take(once, told, code, self.now)
+        apply_receipt(once, reported, code, self.now)
         for _ in range(times):
-            take(attempt, told, code, self.now)
+            apply_receipt(attempt, reported, code, self.now)
         assert attempt == once
-        if self.summary.status in TAKEN:
+        if self.summary.status in ACCEPTED_STATUSES:
             self.waiting, self.decision = None, ""
 
     @rule(seconds=st.sampled_from([1, 3, 30, 61, 600, 4000]))
@@ -189,55 +189,57 @@ class Delivery(RuleBasedStateMachine):
         )
     )
     @rule(route=st.sampled_from(["official", "fallback"]))
-    def person_asks_again(self, route: str) -> None:
+    def person_retries(self, route: str) -> None:
         self.round += 1
         self.round_route, self.round_started_at, self.decision = route, self.now, ""
 
     @rule(open_=st.booleans(), opted=st.booleans())
     def channel_changes(self, open_: bool, opted: bool) -> None:
-        self.channel = replace(self.channel, main_open=open_, fallback_despite_limits=opted)
+        self.channel = replace(
+            self.channel, primary_breaker_open=open_, fallback_despite_limits=opted
+        )
 
-    # -- what always holds -------------------------------------------------------------------------
+    # -- invariants --------------------------------------------------------------------------------
 
     @invariant()
-    def one_attempt_runs_at_most(self) -> None:
+    def at_most_one_attempt_runs(self) -> None:
         assert sum(a.outcome == Outcome.STARTED for a in self.tries) <= 1
 
     @invariant()
-    def the_icon_is_true(self) -> None:
+    def the_icon_matches_the_attempts(self) -> None:
         summary = self.summary
         icon = statuses.icon_for(summary.status, summary.route)
         accepted = [a for a in self.tries if a.outcome == Outcome.ACCEPTED]
-        assert (summary.status in TAKEN) == bool(accepted)
+        assert (summary.status in ACCEPTED_STATUSES) == bool(accepted)
         if icon == Icon.GLOBE:
             assert any(a.route != Route.OFFICIAL for a in accepted)
         if icon in (Icon.SENT, Icon.DELIVERED, Icon.READ):
             assert any(a.route == Route.OFFICIAL for a in accepted)
         untried = all(a.round != self.round for a in self.tries)
         if untried and not self.decision:
-            assert icon != Icon.REJECTED  # asked for, and nothing became of it yet
+            assert icon != Icon.REJECTED  # requested, without a result yet
         if icon == Icon.REJECTED:
             assert not any(a.outcome == Outcome.UNKNOWN for a in self.tries)
         if any(a.outcome == Outcome.UNKNOWN for a in self.tries) and not accepted:
             assert icon == Icon.UNCONFIRMED
 
     @invariant()
-    def a_round_tries_each_way_a_few_times_only(self) -> None:
+    def a_round_limits_the_tries_of_each_route(self) -> None:
         for number, tries in itertools.groupby(self.tries, key=lambda a: a.round):
             own = list(tries)
             by_fallback = [a for a in own if a.route != Route.OFFICIAL]
             assert number <= self.round
             assert len(by_fallback) <= len(policy.FALLBACK_BACKOFF) + 1
-            assert len(own) - len(by_fallback) <= policy.PAIR_LIMIT_TRIES
+            assert len(own) - len(by_fallback) <= policy.PAIR_LIMIT_MAX_TRIES
             first_fallback = next((i for i, a in enumerate(own) if a in by_fallback), len(own))
             assert all(a.route != Route.OFFICIAL for a in own[first_fallback:])
 
     @invariant()
-    def a_person_s_will_is_never_gone_around(self) -> None:
+    def an_opt_out_is_never_bypassed(self) -> None:
         for earlier, later in itertools.combinations(self.tries, 2):
             if earlier.route == Route.OFFICIAL != later.route:
                 forbidden = error_codes.lookup(earlier.code).fallback == FallbackRule.NEVER
-                # A refusal that came after the fallback had gone out could not stop it.
+                # A rejection that arrived after the fallback was sent could not stop it.
                 assert not forbidden or earlier.receipt == Receipt.FAILED
 
 
@@ -259,13 +261,13 @@ EVENTS = st.lists(
     st.randoms(),
     st.integers(0, 5),
 )
-def test_whatever_the_order_and_repetition_the_end_is_the_same(
+def test_events_in_any_order_and_number_give_the_same_result(
     events: list[tuple[Receipt, str]],
     answer: Outcome,
     shuffled: object,
     again: int,
 ) -> None:
-    """The answer of the provider is one more event: receipts may be faster than it."""
+    """The provider's response is one more event: receipts may arrive before it."""
 
     def end(order: list[tuple[Receipt, str] | None]) -> tuple[str, str, str]:
         attempt = Try(1, Route.OFFICIAL, "first")
@@ -276,10 +278,10 @@ def test_whatever_the_order_and_repetition_the_end_is_the_same(
                 ):
                     attempt.code = "" if answer == Outcome.ACCEPTED else "131049"
                 attempt.outcome = answer
-                take(attempt, Receipt.NONE, "", NOW)
+                apply_receipt(attempt, Receipt.NONE, "", NOW)
             else:
-                take(attempt, *event, NOW)
-        # A refusal of what was also told to be sent: no pair of reasons that Meta could mean.
+                apply_receipt(attempt, *event, NOW)
+        # A rejection of a message also reported as sent: Meta cannot mean both.
         contradictory = answer == Outcome.REJECTED and Receipt.SENT in dict(events)
         return attempt.outcome, attempt.receipt, "" if contradictory else attempt.code
 

@@ -48,30 +48,30 @@ if TYPE_CHECKING:
     from tests.conftest import Provider
 
 pytestmark = pytest.mark.django_db
-# Where a worker runs: it has connections of its own.
+# A worker uses its own database connections.
 with_worker = pytest.mark.django_db(transaction=True)
 
-# Seconds between looks for due jobs, where only being told is to count.
+# Polling interval for tests in which only notifications may wake the worker.
 NEVER = 24 * 3600.0
-LONG_AGO = dt.timedelta(seconds=60)
+MINUTE_AGO = dt.timedelta(seconds=60)
 
 
 def make_due() -> None:
-    """Let the waiting time of every message and its job be over."""
-    DeliveryAttempt.objects.update(finished_at=timezone.now() - LONG_AGO)
+    """End the waiting time of every message and job."""
+    DeliveryAttempt.objects.update(finished_at=timezone.now() - MINUTE_AGO)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = now() - interval '1 s'")
 
 
 def age(queryset: Any, **fields: dt.timedelta) -> None:
-    queryset.update(**{name: timezone.now() - ago for name, ago in fields.items()})
+    queryset.update(**{name: timezone.now() - delta for name, delta in fields.items()})
 
 
 # -- delivery --------------------------------------------------------------------------------------
 
 
 @with_worker
-def test_accepting_a_message_makes_a_job_that_sends_it(wired: Channel, graph: Provider) -> None:
+def test_accepting_a_message_queues_its_delivery(wired: Channel, graph: Provider) -> None:
     message = accept(wired)
     [job] = jobs()
     assert (job.task_name, job.queue_name) == ("messaging.deliver", "delivery")
@@ -85,7 +85,7 @@ def test_accepting_a_message_makes_a_job_that_sends_it(wired: Channel, graph: Pr
 
 
 @with_worker
-def test_what_providers_tell_and_care_do_not_wait_behind_a_queue_of_messages(
+def test_events_and_maintenance_do_not_wait_behind_queued_messages(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
@@ -103,7 +103,7 @@ def test_what_providers_tell_and_care_do_not_wait_behind_a_queue_of_messages(
     assert ran[0] == "care"
 
 
-def test_a_message_that_is_rolled_back_leaves_no_job(channel: Channel) -> None:
+def test_a_rolled_back_message_leaves_no_job(channel: Channel) -> None:
     with transaction.atomic():
         accept(channel)
         transaction.set_rollback(True)
@@ -112,7 +112,7 @@ def test_a_message_that_is_rolled_back_leaves_no_job(channel: Channel) -> None:
 
 
 @with_worker
-def test_a_job_that_is_rolled_back_leaves_no_job_either(
+def test_a_rolled_back_worker_job_leaves_no_job(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(source: str, source_key: str) -> None:
@@ -129,7 +129,7 @@ def test_a_job_that_is_rolled_back_leaves_no_job_either(
 
 
 @with_worker
-def test_what_the_floor_below_asks_for_in_a_worker_is_rolled_back_as_well(
+def test_jobs_of_channels_app_are_rolled_back_with_a_worker_s_transaction(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(source: str, source_key: str) -> None:
@@ -152,7 +152,7 @@ def test_what_the_floor_below_asks_for_in_a_worker_is_rolled_back_as_well(
 
 
 @with_worker
-def test_a_message_that_waits_puts_its_job_back_at_its_time(
+def test_a_waiting_message_requeues_its_job_for_its_due_time(
     wired: Channel, graph: Provider
 ) -> None:
     graph.plays("refused_131016", forever=True)
@@ -167,7 +167,7 @@ def test_a_message_that_waits_puts_its_job_back_at_its_time(
 
 
 @with_worker
-def test_a_conversation_keeps_its_order_while_its_first_message_waits(
+def test_a_conversation_preserves_its_order_while_its_first_message_waits(
     wired: Channel, graph: Provider
 ) -> None:
     graph.plays("refused_131016", to="+5511988887777")
@@ -190,7 +190,7 @@ def test_a_conversation_keeps_its_order_while_its_first_message_waits(
 
 
 @with_worker
-def test_a_worker_is_told_that_the_next_message_of_a_conversation_may_go(
+def test_a_worker_is_notified_when_a_conversation_s_next_message_is_due(
     wired: Channel, graph: Provider
 ) -> None:
     graph.plays("slow", forever=True)
@@ -203,7 +203,7 @@ def test_a_worker_is_told_that_the_next_message_of_a_conversation_may_go(
 
 
 @with_worker
-def test_a_worker_is_woken_by_what_proves_a_send(wired: Channel, graph: Provider) -> None:
+def test_confirmation_of_a_send_wakes_a_worker(wired: Channel, graph: Provider) -> None:
     graph.plays("reset_after", "ok")
     first = accept(wired)
     accept(wired)
@@ -215,32 +215,32 @@ def test_a_worker_is_woken_by_what_proves_a_send(wired: Channel, graph: Provider
 
 
 @with_worker
-def test_look_ups_at_a_server_that_hangs_take_one_place_of_a_worker(
+def test_lookups_at_an_unresponsive_server_use_one_worker_slot(
     wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, over = threading.Semaphore(0), threading.Event()
+    started, finish = threading.Semaphore(0), threading.Event()
 
     def hangs() -> None:
-        begun.release()
-        over.wait(60)
+        started.release()
+        finish.wait(60)
 
     monkeypatch.setattr(reconcile, "look_up_unknown", hangs)
     with running_worker(poll_seconds=0.1, care=True):
         try:
             defer(tasks.look_up_unknown, timestamp=0)
-            assert begun.acquire(timeout=60)
-            with contextlib.suppress(AlreadyEnqueued):  # the worker asks for one by itself
+            assert started.acquire(timeout=60)
+            with contextlib.suppress(AlreadyEnqueued):  # the worker queues one automatically
                 defer(tasks.look_up_unknown, timestamp=0)
-            for _ in range(6):  # more than the worker has places
+            for _ in range(6):  # more than the worker has slots
                 message = accept(wired)
                 wait_until(lambda m=message: Message.objects.get(pk=m.pk).status == "sent")
-            assert not begun.acquire(blocking=False)
+            assert not started.acquire(blocking=False)
         finally:
-            over.set()
+            finish.set()
 
 
 @with_worker
-def test_a_proof_that_comes_late_wakes_the_message_that_waited_for_another_way(
+def test_late_confirmation_wakes_a_message_waiting_for_the_fallback(
     wired: Channel, graph: Provider
 ) -> None:
     wired.fallback_per_minute = 1
@@ -264,9 +264,7 @@ def test_a_proof_that_comes_late_wakes_the_message_that_waited_for_another_way(
 
 
 @with_worker
-def test_what_proves_a_send_wakes_the_job_that_waits_for_it(
-    wired: Channel, graph: Provider
-) -> None:
+def test_confirmation_of_a_send_wakes_the_waiting_job(wired: Channel, graph: Provider) -> None:
     graph.plays("reset_after", "ok")
     first, second = accept(wired, text="1"), accept(wired, text="2")
     run_jobs()
@@ -283,12 +281,12 @@ def test_what_proves_a_send_wakes_the_job_that_waits_for_it(
     assert len(graph.sends()) == 2
 
 
-def test_waking_a_conversation_leaves_the_others_asleep(channel: Channel) -> None:
-    mine, other = accept(channel), accept(channel, to="+5511977776666")
+def test_waking_a_conversation_does_not_wake_others(channel: Channel) -> None:
+    message, other = accept(channel), accept(channel, to="+5511977776666")
     later = timezone.now() + dt.timedelta(hours=1)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = %s", [later])
-    tasks.wake_conversation(mine.conversation_id)
+    tasks.wake_conversation(message.conversation_id)
     assert [job.scheduled_at for job in jobs()] == [None, later]
     tasks.wake_conversation(other.conversation_id)
     tasks.wake_conversation(other.conversation_id)
@@ -296,7 +294,7 @@ def test_waking_a_conversation_leaves_the_others_asleep(channel: Channel) -> Non
 
 
 @with_worker
-def test_a_job_that_fails_by_an_error_of_ours_runs_again(
+def test_a_job_with_an_internal_error_is_retried(
     wired: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*args: Any) -> None:
@@ -317,7 +315,7 @@ def test_a_job_that_fails_by_an_error_of_ours_runs_again(
 
 
 @with_worker
-def test_a_message_whose_delivery_always_fails_is_set_aside_and_blocks_nobody(
+def test_a_message_that_always_fails_is_held_and_blocks_no_other(
     wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = accept(wired, text="1"), accept(wired, text="2")
@@ -336,7 +334,7 @@ def test_a_message_whose_delivery_always_fails_is_set_aside_and_blocks_nobody(
     for message in (first, second):
         message.refresh_from_db()
 
-    assert tries == ["", *["waiting_internal_error"] * (policy.FAULT_TRIES - 1)]
+    assert tries == ["", *["waiting_internal_error"] * (policy.MAX_FAULTS - 1)]
     assert (first.status, first.decision) == ("rejected", "internal_error")
     assert (first.next_attempt_at, attempts(first)) == (None, [])
     assert second.status == "sent"
@@ -356,10 +354,10 @@ def test_a_message_whose_delivery_always_fails_is_set_aside_and_blocks_nobody(
 
 
 @with_worker
-def test_what_may_have_been_sent_before_our_error_is_held_not_sent_again(
+def test_a_possibly_sent_message_is_held_after_an_internal_error(
     wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even where the error is in the very code that writes down what a message is."""
+    """Even if the error is in the code that derives the message's status."""
     message = accept(wired)
 
     def broken(*args: Any, **kwargs: Any) -> None:
@@ -367,8 +365,8 @@ def test_what_may_have_been_sent_before_our_error_is_held_not_sent_again(
             raise ZeroDivisionError("a bug of ours")
         real(*args, **kwargs)
 
-    real = runner.outcomes.settle
-    monkeypatch.setattr(runner.outcomes, "settle", broken)
+    real = runner.outcomes.refresh_message_status
+    monkeypatch.setattr(runner.outcomes, "refresh_message_status", broken)
     for _ in range(20):
         run_jobs()
         make_due()
@@ -381,7 +379,7 @@ def test_what_may_have_been_sent_before_our_error_is_held_not_sent_again(
 
 
 @with_worker
-def test_a_database_that_is_away_is_no_error_of_ours(
+def test_a_database_outage_is_not_an_internal_error(
     wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*args: Any) -> None:
@@ -389,7 +387,7 @@ def test_a_database_that_is_away_is_no_error_of_ours(
 
     message = accept(wired)
     monkeypatch.setattr(runner, "deliver", away)
-    for _ in range(3 * policy.FAULT_TRIES):
+    for _ in range(3 * policy.MAX_FAULTS):
         run_jobs()
         make_due()
     monkeypatch.undo()
@@ -399,13 +397,13 @@ def test_a_database_that_is_away_is_no_error_of_ours(
 
 
 @pytest.mark.parametrize(("attempts", "seconds"), [(0, 1), (3, 8), (6, 60), (100, 60)])
-def test_the_pause_after_an_error_of_ours_has_a_limit(attempts: int, seconds: int) -> None:
+def test_the_retry_delay_after_an_internal_error_has_a_maximum(attempts: int, seconds: int) -> None:
     from procrastinate import jobs as procrastinate_jobs
 
     job = procrastinate_jobs.Job(
         id=1, queue="delivery", lock=None, queueing_lock=None, task_name="x", attempts=attempts
     )
-    strategy = tasks._RunAgainWhenDue()
+    strategy = tasks._DeliveryRetryStrategy()
     before = timezone.now()
     decision = strategy.get_retry_decision(exception=ZeroDivisionError(), job=job)
     assert decision is not None
@@ -413,11 +411,11 @@ def test_the_pause_after_an_error_of_ours_has_a_limit(attempts: int, seconds: in
     assert abs((decision.retry_at - before).total_seconds() - seconds) < 5
 
 
-# -- reading ---------------------------------------------------------------------------------------
+# -- inbound events --------------------------------------------------------------------------------
 
 
 @with_worker
-def test_events_are_read_by_a_job_one_source_at_a_time(channel: Channel) -> None:
+def test_a_job_processes_the_events_of_one_source(channel: Channel) -> None:
     message = accept(channel)
     attempt_of(message, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL)
     post(status(message, "sent", channel=channel))
@@ -432,17 +430,17 @@ def test_events_are_read_by_a_job_one_source_at_a_time(channel: Channel) -> None
     assert not InboundEvent.objects.filter(state="pending").exists()
 
 
-def test_asking_twice_for_a_reading_asks_once(db: None) -> None:
+def test_enqueueing_a_source_twice_queues_one_job(db: None) -> None:
     with transaction.atomic():
         tasks.enqueue_reading("cloud", "1")
         tasks.enqueue_reading("cloud", "1")
         tasks.enqueue_reading("cloud", "2")
-        # The transaction of the caller is still usable.
+        # The caller's transaction is still usable.
         assert len(jobs()) == 2
     assert len(jobs()) == 2
 
 
-def test_a_reading_is_asked_for_again_while_one_runs(db: None) -> None:
+def test_a_source_is_queued_again_while_its_job_runs(db: None) -> None:
     tasks.enqueue_reading("cloud", "1")
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_jobs SET status = 'doing'")
@@ -451,7 +449,7 @@ def test_a_reading_is_asked_for_again_while_one_runs(db: None) -> None:
 
 
 @with_worker
-def test_a_reading_that_fails_does_not_block_the_next(
+def test_a_failed_inbound_job_does_not_block_the_next(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(source: str, source_key: str) -> None:
@@ -467,11 +465,11 @@ def test_a_reading_that_fails_does_not_block_the_next(
     assert [job.status for job in jobs()] == ["failed"]
 
 
-# -- workers that died -----------------------------------------------------------------------------
+# -- dead workers ----------------------------------------------------------------------------------
 
 
-def a_worker_took(*task_names: str, heartbeat: dt.timedelta) -> None:
-    """Leave the jobs of these tasks as a worker does that has them in hand."""
+def assign_to_worker(*task_names: str, heartbeat: dt.timedelta) -> None:
+    """Mark the jobs of these tasks as running in a worker with this heartbeat age."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (%s) RETURNING id",
@@ -491,12 +489,12 @@ def rescue() -> None:
 
 
 @with_worker
-def test_the_delivery_of_a_dead_worker_is_taken_up_as_an_unknown_outcome(
+def test_a_dead_worker_s_delivery_resumes_with_an_unknown_outcome(
     wired: Channel, graph: Provider
 ) -> None:
     message = accept(wired)
     runner._decide(str(message.pk))
-    a_worker_took(tasks.DELIVER, heartbeat=dt.timedelta(seconds=16))
+    assign_to_worker(tasks.DELIVER, heartbeat=dt.timedelta(seconds=16))
 
     rescue()
 
@@ -510,31 +508,31 @@ def test_the_delivery_of_a_dead_worker_is_taken_up_as_an_unknown_outcome(
 
 
 @with_worker
-def test_the_jobs_of_a_living_worker_are_left_to_it(wired: Channel) -> None:
+def test_the_jobs_of_a_live_worker_are_not_requeued(wired: Channel) -> None:
     accept(wired)
-    a_worker_took(tasks.DELIVER, heartbeat=dt.timedelta(seconds=5))
+    assign_to_worker(tasks.DELIVER, heartbeat=dt.timedelta(seconds=5))
     rescue()
     [job] = jobs(task_name=tasks.DELIVER)
     assert job.status == "doing"
 
 
 @with_worker
-def test_the_other_jobs_of_a_dead_worker_are_ended(channel: Channel) -> None:
+def test_the_other_jobs_of_a_dead_worker_are_deleted(channel: Channel) -> None:
     post(envelope({}, channel))
-    a_worker_took("messaging.read_inbound", heartbeat=dt.timedelta(seconds=60))
+    assign_to_worker("messaging.read_inbound", heartbeat=dt.timedelta(seconds=60))
     rescue()
     assert jobs() == []
-    age(InboundEvent.objects.all(), received_at=LONG_AGO)
+    age(InboundEvent.objects.all(), received_at=MINUTE_AGO)
     sweeper.sweep()
     run_jobs("inbound")
     assert InboundEvent.objects.get().state == "done"
 
 
 @with_worker
-def test_a_worker_that_was_taken_for_dead_begins_nothing_any_more(
+def test_a_worker_considered_dead_starts_no_send(
     wired: Channel, graph: Provider, wwebjs: Provider
 ) -> None:
-    """It was cut off before it asked the provider; another one has taken the message over."""
+    """It lost the database before it called the provider; another worker took over."""
     wired.confirm_seconds = 0
     wired.save()
     message = accept(wired)
@@ -544,12 +542,12 @@ def test_a_worker_that_was_taken_for_dead_begins_nothing_any_more(
     first[0] = False
     runner.deliver(str(message.pk), lambda: second[0])
     message.refresh_from_db()
-    # What the first one may have begun can last so long; the fallback must not overtake it.
+    # The first worker's send may last this long; the fallback must not overtake it.
     assert message.next_attempt_at is not None
     wait = (message.next_attempt_at - timezone.now()).total_seconds()
     assert wired.request_timeout_seconds < wait < wired.request_timeout_seconds + 11
 
-    send.attempt.started_at -= runner.FRESH * 2
+    send.attempt.started_at -= runner.OWNERSHIP_GRACE * 2
     result = runner._send(send, lambda: first[0])
     assert getattr(result, "code", "") == "taken_over"
     assert (graph.sends(), wwebjs.sends()) == ([], [])
@@ -561,7 +559,7 @@ def test_a_worker_that_was_taken_for_dead_begins_nothing_any_more(
 
 
 @pytest.mark.parametrize(
-    ("fields", "found"),
+    ("fields", "requeued"),
     [
         ({"status": "queued"}, True),
         ({"status": "sending"}, True),
@@ -574,18 +572,18 @@ def test_a_worker_that_was_taken_for_dead_begins_nothing_any_more(
         ({"direction": "in", "status": ""}, False),
     ],
 )
-def test_a_message_on_its_way_never_rests_without_a_job(
-    channel: Channel, fields: dict[str, str], found: bool
+def test_an_unfinished_message_without_a_job_is_requeued(
+    channel: Channel, fields: dict[str, str], requeued: bool
 ) -> None:
     message = accept(channel)
     clear_jobs()
     Message.objects.filter(pk=message.pk).update(**fields)
     sweeper.sweep()
     assert jobs() == []
-    age(Message.objects.all(), updated_at=LONG_AGO)
+    age(Message.objects.all(), updated_at=MINUTE_AGO)
     sweeper.sweep()
     sweeper.sweep()
-    assert len(jobs()) == found
+    assert len(jobs()) == requeued
 
 
 def clear_jobs() -> None:
@@ -593,7 +591,7 @@ def clear_jobs() -> None:
         cursor.execute("DELETE FROM procrastinate_jobs")
 
 
-def test_a_message_whose_job_waits_or_runs_needs_no_other(channel: Channel) -> None:
+def test_a_message_with_a_queued_or_running_job_is_not_requeued(channel: Channel) -> None:
     accept(channel)
     accept(channel, to="+5511977776666")
     with connection.cursor() as cursor:
@@ -601,13 +599,13 @@ def test_a_message_whose_job_waits_or_runs_needs_no_other(channel: Channel) -> N
             "UPDATE procrastinate_jobs SET status = 'doing' WHERE id ="
             " (SELECT min(id) FROM procrastinate_jobs)"
         )
-    age(Message.objects.all(), updated_at=LONG_AGO)
+    age(Message.objects.all(), updated_at=MINUTE_AGO)
     sweeper.sweep()
     assert len(jobs()) == 2
 
 
-def test_the_sweep_finds_one_among_many_that_wait(channel: Channel) -> None:
-    """A long outage must not hide a message that was left behind."""
+def test_the_sweep_finds_one_abandoned_message_among_many_queued(channel: Channel) -> None:
+    """A long outage must not hide an abandoned message."""
     first = accept(channel)
     Message.objects.bulk_create(
         Message(
@@ -626,64 +624,64 @@ def test_the_sweep_finds_one_among_many_that_wait(channel: Channel) -> None:
             " VALUES ('delivery', %s, 'x', %s)",
             [[tasks.DELIVER, json.dumps({"message_id": str(pk)})] for pk in waiting],
         )
-    age(Message.objects.all(), updated_at=LONG_AGO)
+    age(Message.objects.all(), updated_at=MINUTE_AGO)
     sweeper.sweep()
     assert len(jobs()) == 601
 
 
-def test_the_sweep_reads_neither_what_is_over_nor_what_has_a_job(channel: Channel) -> None:
-    """However many rejected messages there ever were, and however many wait."""
-    left = accept(channel)
+def test_the_sweep_query_skips_finished_messages_and_those_with_a_job(channel: Channel) -> None:
+    """However many rejected and queued messages there are."""
+    abandoned = accept(channel)
     clear_jobs()
     accept(channel, to="+5511977776666")
     Message.objects.bulk_create(
         Message(
-            conversation=left.conversation,
+            conversation=abandoned.conversation,
             direction="out",
             status="rejected",
             decision="no_fallback",
-            created_at=left.created_at,
+            created_at=abandoned.created_at,
         )
         for _ in range(2000)
     )
-    age(Message.objects.all(), updated_at=LONG_AGO)
+    age(Message.objects.all(), updated_at=MINUTE_AGO)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE messaging_message")
-    found = sweeper.abandoned_messages(timezone.now())
-    plan = found.explain(analyze=True)
+    queryset = sweeper.abandoned_messages(timezone.now())
+    plan = queryset.explain(analyze=True)
     assert "message_unfinished" in plan
     assert "Anti Join" in plan
     with CaptureQueriesContext(connection) as queries:
-        assert list(found) == [left]
+        assert list(queryset) == [abandoned]
     assert len(queries) == 1
 
 
 @with_worker
-def test_events_that_nobody_reads_are_found(channel: Channel) -> None:
+def test_pending_events_without_a_job_are_requeued(channel: Channel) -> None:
     post(envelope({}, channel))
     clear_jobs()
     sweeper.sweep()
     assert jobs() == []
-    age(InboundEvent.objects.all(), received_at=LONG_AGO)
+    age(InboundEvent.objects.all(), received_at=MINUTE_AGO)
     sweeper.sweep()
     run_jobs("inbound")
     assert InboundEvent.objects.get().state == "done"
 
 
 @with_worker
-def test_the_sweep_and_the_forgetting_run_as_jobs(
+def test_the_sweep_and_the_cleanup_run_as_jobs(
     channel: Channel, make_channel: Callable[..., Channel]
 ) -> None:
     accept(channel)
     clear_jobs()
-    age(Message.objects.all(), updated_at=LONG_AGO)
+    age(Message.objects.all(), updated_at=MINUTE_AGO)
     defer(tasks.sweep, timestamp=0)
     defer(tasks.forget_old, timestamp=0)
     run_jobs("care")
     assert [job.task_name for job in jobs()] == [tasks.DELIVER]
 
 
-def test_what_is_old_is_forgotten(channel: Channel) -> None:
+def test_expired_rows_are_deleted(channel: Channel) -> None:
     for number in range(4):
         post({"number": number})
     _done, young, pending, set_aside = InboundEvent.objects.order_by("id")
@@ -708,7 +706,7 @@ def test_periodic_tasks_are_registered() -> None:
 
 
 @with_worker
-def test_a_retry_by_a_person_makes_a_job(wired: Channel) -> None:
+def test_a_manual_retry_queues_a_job(wired: Channel) -> None:
     message = accept(wired, customer(graph="49"))
     run_jobs()
     message.refresh_from_db()

@@ -10,8 +10,8 @@ from messaging.models import InboundEvent
 
 class Command(BaseCommand):
     help = (
-        "Reads inbound events that were set aside once more, and says how many could be read. "
-        "With --skipped those instead of which an earlier version knew nothing."
+        "Processes inbound events that failed again, and reports how many succeeded. "
+        "With --skipped, processes events of kinds that an earlier version did not know."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -25,13 +25,15 @@ class Command(BaseCommand):
             const=ANY,
             default="",
             metavar="KIND",
-            help="events that were not read, or not whole; of one kind (event:NAME) or of any",
+            help="events that were not (fully) processed; of one kind (event:NAME) or of any",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         skipped = options["skipped"]
-        done, again = replay(source=options["source"], ids=options["ids"], skipped=skipped)
+        done, failed = replay(source=options["source"], ids=options["ids"], skipped=skipped)
         if skipped:
-            self.stdout.write(f"{done + again} not read: {done} read now, {again} still not")
+            self.stdout.write(f"{done + failed} not read: {done} read now, {failed} still not")
         else:
-            self.stdout.write(f"{done + again} set aside: {done} read now, {again} set aside again")
+            self.stdout.write(
+                f"{done + failed} set aside: {done} read now, {failed} set aside again"
+            )

@@ -1,4 +1,4 @@
-"""What sending finds out about a way: circuit breaker, health, limits, the stop of new chats."""
+"""What sending reveals about a route: circuit breaker, health, rate limits, new-chat block."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ pytestmark = pytest.mark.django_db
 EXPIRED = [("official", "rejected", "190"), ("wwebjs", "accepted", "")]
 
 
-def alarms(channel: Channel) -> list[tuple[str, str, int]]:
+def incident_list(channel: Channel) -> list[tuple[str, str, int]]:
     return list(incidents.current(channel).values_list("route", "reason", "drops"))
 
 
@@ -72,7 +72,7 @@ def test_an_unknown_code_follows_the_status_that_came_with_it(wired: Channel) ->
 
 @pytest.fixture
 def broken(wired: Channel, graph: Provider) -> Channel:
-    """A channel whose token has expired, found out by a first message."""
+    """A channel whose token has expired, as detected by a first message."""
     graph.plays("refused_190", forever=True)
     assert trail(sent(wired)) == EXPIRED
     wired.refresh_from_db()
@@ -82,7 +82,7 @@ def broken(wired: Channel, graph: Provider) -> Channel:
 # -- the circuit breaker ---------------------------------------------------------------------------
 
 
-def test_a_config_error_opens_the_breaker_and_later_messages_spare_the_official_api(
+def test_a_config_error_opens_the_breaker_and_later_messages_skip_the_official_api(
     broken: Channel, graph: Provider
 ) -> None:
     for _ in range(3):
@@ -93,10 +93,10 @@ def test_a_config_error_opens_the_breaker_and_later_messages_spare_the_official_
     assert len(graph.sends()) == 1
     assert (broken.breaker_code, broken.health) == ("190", "failing")
     assert "190" in broken.health_detail
-    assert alarms(broken) == [("official", "190", 1)]
+    assert incident_list(broken) == [("official", "190", 1)]
 
 
-def test_one_probe_at_a_time_with_growing_pauses(
+def test_probes_run_one_at_a_time_with_growing_intervals(
     broken: Channel, graph: Provider, time_machine: TimeMachineFixture
 ) -> None:
     start = timezone.now()
@@ -115,10 +115,10 @@ def test_one_probe_at_a_time_with_growing_pauses(
         broken.refresh_from_db()
         later = start + dt.timedelta(minutes=after)
         assert abs(broken.breaker_probe_at - later) < dt.timedelta(seconds=20)
-    assert len(alarms(broken)) == 1
+    assert len(incident_list(broken)) == 1
 
 
-def test_a_probe_that_is_taken_closes_the_breaker(
+def test_an_accepted_probe_closes_the_breaker(
     broken: Channel, graph: Provider, time_machine: TimeMachineFixture
 ) -> None:
     graph.plays("ok", forever=True)
@@ -129,7 +129,7 @@ def test_a_probe_that_is_taken_closes_the_breaker(
     broken.refresh_from_db()
     assert (broken.breaker_opened_at, broken.breaker_code) == (None, "")
     assert broken.health == "ok"
-    assert alarms(broken) == []
+    assert incident_list(broken) == []
     assert attempts(sent(broken))[0].rule == "first"
 
 
@@ -148,7 +148,9 @@ def test_a_probe_without_a_time_is_due_and_can_be_claimed(broken: Channel) -> No
     assert claims == [True, False]
 
 
-def test_saving_the_channel_lets_the_next_message_try(broken: Channel, graph: Provider) -> None:
+def test_saving_the_channel_makes_the_next_message_a_probe(
+    broken: Channel, graph: Provider
+) -> None:
     graph.plays("ok", forever=True)
     broken.access_token = "EAAnew"
     broken.access_token = "EAAtest-token"
@@ -156,23 +158,23 @@ def test_saving_the_channel_lets_the_next_message_try(broken: Channel, graph: Pr
     assert attempts(sent(broken))[0].rule == "probe"
 
 
-def test_without_a_fallback_every_message_hears_the_refusal_itself(
+def test_without_a_fallback_every_message_is_rejected_by_the_official_api(
     channel: Channel, graph: Provider
 ) -> None:
     channel.graph_url = graph.url
     channel.save()
     graph.plays("refused_190", forever=True)
     assert [sent(channel).error_code for _ in range(2)] == ["190", "190"]
-    assert len(alarms(channel)) == 1
+    assert len(incident_list(channel)) == 1
 
 
-def test_a_late_config_error_opens_it_and_being_accepted_does_not_close_it(
+def test_a_late_config_error_opens_the_breaker_and_only_a_receipt_closes_it(
     wired: Channel, time_machine: TimeMachineFixture
 ) -> None:
     message = sent(wired)
     payment = [{"code": 131042, "title": "Business eligibility payment issue"}]
-    told = status(message, "failed", channel=wired, errors=payment)
-    post(told)
+    payload = status(message, "failed", channel=wired, errors=payment)
+    post(payload)
     read_events()
     wired.refresh_from_db()
     assert (wired.breaker_code, wired.breaker_late, wired.health) == ("131042", True, "failing")
@@ -189,7 +191,7 @@ def test_a_late_config_error_opens_it_and_being_accepted_does_not_close_it(
     assert wired.breaker_opened_at is None
 
 
-def test_a_probe_that_is_a_message_s_second_try_closes_it_too(
+def test_a_probe_on_a_message_s_second_try_also_closes_the_breaker(
     wired: Channel, graph: Provider, time_machine: TimeMachineFixture
 ) -> None:
     graph.plays("refused_131016")
@@ -207,37 +209,37 @@ def test_a_probe_that_is_a_message_s_second_try_closes_it_too(
     assert [(a.outcome, a.rule) for a in attempts(message)] == [
         ("transient", "first"), ("accepted", "probe"),
     ]  # fmt: skip
-    told = attempts(message)[-1].provider_message_id
-    post(status(message, "delivered", channel=wired, id=told, number=2))
+    id_ = attempts(message)[-1].provider_message_id
+    post(status(message, "delivered", channel=wired, id=id_, number=2))
     read_events()
     wired.refresh_from_db()
     assert wired.breaker_opened_at is None
 
 
-def test_a_fallback_that_refuses_its_key_is_left_alone(wired: Channel, wwebjs: Provider) -> None:
+def test_a_fallback_that_rejects_its_key_is_not_used(wired: Channel, wwebjs: Provider) -> None:
     wired.wwebjs_api_key = "wrong"
     wired.save()
     assert trail(sent(wired, graph="47"))[1] == ("wwebjs", "rejected", "wrong_key")
-    asked = len(wwebjs.simulator.requests)
+    count = len(wwebjs.simulator.requests)
 
     message = sent(wired, graph="47")
 
     assert (message.icon, message.decision) == ("rejected", "fallback_broken")
-    assert len(wwebjs.simulator.requests) == asked
-    assert alarms(wired) == [("wwebjs", "wrong_key", 1)]
+    assert len(wwebjs.simulator.requests) == count
+    assert incident_list(wired) == [("wwebjs", "wrong_key", 1)]
 
 
 def opened(channel: Channel, route: str, **changes: Any) -> tuple[bool, list[Any]]:
-    """Open the breaker, save the channel with the changes; whether it is open, and the alarms."""
+    """Trip the breaker, save the channel; return whether it is open, and the incidents."""
     circuit_breaker.trip(channel, route, code="wrong_key")
     channel = Channel.objects.get(pk=channel.pk)
     for name, value in changes.items():
         setattr(channel, name, value)
     channel.save()
-    told = circuit_breaker.is_open(channel, route)
+    is_open = circuit_breaker.is_open(channel, route)
     channel.refresh_from_db()
-    assert circuit_breaker.is_open(channel, route) == told
-    return told, [route for route, *_ in alarms(channel)]
+    assert circuit_breaker.is_open(channel, route) == is_open
+    return is_open, [route for route, *_ in incident_list(channel)]
 
 
 @pytest.mark.parametrize(
@@ -249,10 +251,10 @@ def opened(channel: Channel, route: str, **changes: Any) -> tuple[bool, list[Any
         ({"fallback": "none"}, []),
     ],
 )
-def test_a_breaker_of_the_fallback_ends_with_the_settings_that_it_was_about(
+def test_new_fallback_settings_close_the_fallback_breaker(
     wired: Channel, changes: dict[str, Any], still: list[str]
 ) -> None:
-    # Where only the key is another one, the alarm ends once the session is seen to be ready.
+    # If only the key changed, the incident ends once the session is observed to be ready.
     assert opened(wired, Route.WWEBJS, **changes) == (False, still)
 
 
@@ -260,14 +262,14 @@ def test_a_breaker_of_the_fallback_ends_with_the_settings_that_it_was_about(
     "changes",
     [{"access_token": "EAAnew"}, {"phone_number_id": "2"}, {"graph_url": "http://127.0.0.1:9"}],
 )
-def test_a_breaker_of_the_official_way_ends_with_its_credentials(
+def test_new_credentials_close_the_official_breaker(
     wired: Channel, changes: dict[str, Any]
 ) -> None:
     assert opened(wired, Route.OFFICIAL, **changes) == (False, [])
 
 
 @pytest.mark.parametrize("name", ["evolution_url", "evolution_api_key", "instance_name"])
-def test_a_breaker_of_a_baileys_channel_ends_with_its_settings(
+def test_new_settings_close_a_baileys_channel_s_breaker(
     make_channel: Callable[..., Channel], name: str
 ) -> None:
     phone = make_channel(
@@ -277,7 +279,7 @@ def test_a_breaker_of_a_baileys_channel_ends_with_its_settings(
     assert opened(phone, Route.BAILEYS, **{name: "http://127.0.0.1:8"})[0] is False
 
 
-def test_other_changes_leave_a_breaker_open_and_let_the_next_message_try(wired: Channel) -> None:
+def test_other_changes_leave_a_breaker_open_but_make_a_probe_due(wired: Channel) -> None:
     changes = {"name": "Outro", "app_secret": "another", "confirm_seconds": 5}
     for route in (Route.OFFICIAL, Route.WWEBJS):
         assert opened(wired, route, **changes)[0] is True
@@ -285,7 +287,7 @@ def test_other_changes_leave_a_breaker_open_and_let_the_next_message_try(wired: 
         assert circuit_breaker.probe_is_due(wired, route, timezone.now())
 
 
-def test_a_save_of_other_fields_alone_closes_no_breaker(wired: Channel) -> None:
+def test_saving_only_other_fields_closes_no_breaker(wired: Channel) -> None:
     circuit_breaker.trip(wired, Route.OFFICIAL, code="190")
     wired.access_token = "EAAnew"
     wired.save(update_fields=["name"])
@@ -294,29 +296,29 @@ def test_a_save_of_other_fields_alone_closes_no_breaker(wired: Channel) -> None:
     assert not circuit_breaker.is_open(Channel.objects.get(), Route.OFFICIAL)
 
 
-def test_an_error_of_one_message_opens_nothing(wired: Channel) -> None:
+def test_an_error_of_one_message_opens_no_breaker(wired: Channel) -> None:
     sent(wired, graph="47")
     wired.refresh_from_db()
-    assert (wired.breaker_opened_at, alarms(wired)) == (None, [])
+    assert (wired.breaker_opened_at, incident_list(wired)) == (None, [])
 
 
 @pytest.mark.parametrize(("digits", "code"), [("31", "131031"), ("48", "131048")])
-def test_an_account_that_meta_restricts_is_told_but_opens_nothing(
+def test_an_account_restricted_by_meta_is_reported_but_opens_no_breaker(
     wired: Channel, digits: str, code: str
 ) -> None:
     assert sent(wired, graph=digits).decision == "opt_in_only"
     assert sent(wired, graph=digits).decision == "opt_in_only"
     wired.refresh_from_db()
     assert (wired.breaker_opened_at, wired.health) == (None, "failing")
-    assert alarms(wired) == [("official", code, 1)]
+    assert incident_list(wired) == [("official", code, 1)]
     sent(wired)
-    assert alarms(wired) == []
+    assert incident_list(wired) == []
 
 
-# -- single messages that somebody must look into --------------------------------------------------
+# -- rejected requests that a person must check ----------------------------------------------------
 
 
-def test_a_request_that_is_wrong_is_told_once_a_code_and_opens_nothing(
+def test_an_invalid_request_is_reported_once_per_code_and_opens_no_breaker(
     wired: Channel, graph: Provider
 ) -> None:
     for behaviour in ("refused_132001", "refused_132001", "refused_131999"):
@@ -324,19 +326,19 @@ def test_a_request_that_is_wrong_is_told_once_a_code_and_opens_nothing(
         assert trail(sent(wired))[1] == ("wwebjs", "accepted", "")
     wired.refresh_from_db()
     assert (wired.breaker_opened_at, wired.health) == (None, "unknown")
-    assert sorted(alarms(wired)) == [("requests", "131999", 1), ("requests", "132001", 1)]
+    assert sorted(incident_list(wired)) == [("requests", "131999", 1), ("requests", "132001", 1)]
 
 
 @pytest.mark.parametrize("outcome", [Rejected, Transient])
-def test_a_code_that_stands_nowhere_is_told(wired: Channel, outcome: Any) -> None:
+def test_an_undocumented_code_opens_an_incident(wired: Channel, outcome: Any) -> None:
     attempt = attempt_of(accept(wired), outcome=Outcome.REJECTED, route=Route.OFFICIAL)
     channel_feedback.note(attempt, outcome("424242", "Something new", http_status=503))
-    [alarm] = incidents.current(wired)
-    assert (alarm.route, alarm.code) == ("requests", "424242")
-    assert "424242" in incidents.headline(alarm)
+    [incident] = incidents.current(wired)
+    assert (incident.route, incident.code) == ("requests", "424242")
+    assert "424242" in incidents.headline(incident)
 
 
-def test_the_alarm_of_refused_messages_ends_an_hour_after_the_last(
+def test_the_incident_of_rejected_requests_closes_an_hour_after_the_last(
     wired: Channel, graph: Provider, time_machine: TimeMachineFixture
 ) -> None:
     graph.plays("refused_132001", forever=True)
@@ -347,26 +349,26 @@ def test_the_alarm_of_refused_messages_ends_an_hour_after_the_last(
         sent(wired)
     time_machine.move_to(start + dt.timedelta(minutes=139))
     incidents.process_due()
-    assert alarms(wired) == [("requests", "132001", 3)]
+    assert incident_list(wired) == [("requests", "132001", 3)]
     time_machine.move_to(start + dt.timedelta(minutes=141))
     incidents.process_due()
-    [alarm] = wired.incidents.all()
-    assert alarm.closed_at is not None
+    [incident] = wired.incidents.all()
+    assert incident.closed_at is not None
     sent(wired)
-    assert alarms(wired) == [("requests", "132001", 1)]
+    assert incident_list(wired) == [("requests", "132001", 1)]
 
 
 @pytest.mark.parametrize("rule", [r for r in error_codes.TABLE.values() if r.alarm], ids=str)
-def test_every_code_that_is_to_alarm_does(wired: Channel, rule: error_codes.ErrorRule) -> None:
+def test_every_alerting_code_opens_an_incident(wired: Channel, rule: error_codes.ErrorRule) -> None:
     attempt = attempt_of(accept(wired), outcome=Outcome.REJECTED, route=Route.OFFICIAL)
     channel_feedback.note(attempt, Rejected(rule.code, "refused"))
-    assert [reason for _, reason, _ in alarms(wired)] == [rule.code]
+    assert [reason for _, reason, _ in incident_list(wired)] == [rule.code]
 
 
 # -- health ----------------------------------------------------------------------------------------
 
 
-def test_health_follows_what_sending_finds_out(wired: Channel, graph: Provider) -> None:
+def test_health_follows_the_results_of_sends(wired: Channel, graph: Provider) -> None:
     wired.graph_url = "http://127.0.0.1:9"
     wired.official_retries = 0
     wired.save()
@@ -381,17 +383,19 @@ def test_health_follows_what_sending_finds_out(wired: Channel, graph: Provider) 
     assert (wired.health, wired.health_detail) == ("ok", "")
 
 
-def test_a_healthy_way_is_told_only_once(wired: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[int] = []
+def test_a_healthy_route_is_published_only_once(
+    wired: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[int] = []
     monkeypatch.setattr(
-        "messaging.live.publisher.channel_changed", lambda channel: told.append(channel.pk)
+        "messaging.live.publisher.channel_changed", lambda channel: published.append(channel.pk)
     )
     for _ in range(3):
         sent(wired)
-    assert told == [wired.pk]
+    assert published == [wired.pk]
 
 
-def test_a_way_without_news_costs_no_query(wired: Channel, django_assert_num_queries: Any) -> None:
+def test_an_unchanged_route_costs_no_query(wired: Channel, django_assert_num_queries: Any) -> None:
     sent(wired)
     message = sent(wired)
     attempt = attempts(message)[0]
@@ -400,7 +404,7 @@ def test_a_way_without_news_costs_no_query(wired: Channel, django_assert_num_que
         channel_feedback.note(attempt, Accepted("wamid.1"))
 
 
-def test_an_unknown_code_is_reported(wired: Channel) -> None:
+def test_an_unknown_code_is_logged(wired: Channel) -> None:
     with capture_logs() as logs:
         sent(wired, graph="99")
     [line] = [line for line in logs if line["event"] == "unknown error code"]
@@ -423,7 +427,7 @@ def test_a_channel_that_opts_in_falls_back_on_a_marketing_limit(wired: Channel) 
 # -- limits ----------------------------------------------------------------------------------------
 
 
-def test_the_channel_s_throughput_is_kept_and_each_message_is_told_its_place(
+def test_the_throughput_limit_holds_and_each_message_has_its_slot(
     wired: Channel, graph: Provider
 ) -> None:
     wired.messages_per_second = 3
@@ -435,10 +439,10 @@ def test_the_channel_s_throughput_is_kept_and_each_message_is_told_its_place(
             assert (message.icon, message.decision) == ("clock", "waiting_throughput")
             assert message.next_attempt_at == until
             waiting.append((until, message))
-    places = [until for until, _ in waiting]
-    assert len(places) >= 2  # 5, unless this loop took more than a second
+    slots = [until for until, _ in waiting]
+    assert len(slots) >= 2  # 5, unless this loop took more than a second
     third = dt.timedelta(seconds=0.32)
-    assert all(later - first > third for first, later in pairwise(places))
+    assert all(later - first > third for first, later in pairwise(slots))
     while waiting:
         until, message = waiting.popleft()
         time.sleep(max(0.0, (until - timezone.now()).total_seconds()))
@@ -450,7 +454,7 @@ def test_the_channel_s_throughput_is_kept_and_each_message_is_told_its_place(
     assert all(later - first >= second for first, later in zip(times, times[3:], strict=False))
 
 
-def test_what_comes_behind_a_waiting_message_is_told_so(wired: Channel, graph: Provider) -> None:
+def test_messages_behind_a_waiting_one_show_that_they_wait(wired: Channel, graph: Provider) -> None:
     graph.plays("refused_131016")
     first, before = accept(wired), accept(wired)
     elsewhere = accept(wired, customer())
@@ -469,25 +473,25 @@ def test_what_comes_behind_a_waiting_message_is_told_so(wired: Channel, graph: P
     assert (before.status, before.decision, before.next_attempt_at) == ("sent", "", None)
 
 
-def test_the_fallback_s_places_are_given_one_after_the_other(wired: Channel) -> None:
+def test_fallback_slots_are_assigned_in_sequence(wired: Channel) -> None:
     wired.fallback_per_minute = 4
     wired.save()
     messages = [accept(wired, customer(graph="47")) for _ in range(4)]
     assert [deliver(message) for message in messages] == [None] * 4
     elsewhere = [customer(graph="47").replace("+55 11", f"+55 {area}") for area in (12, 13, 14)]
     waiting = [accept(wired, number) for number in elsewhere]
-    places = [deliver(message) for message in waiting]
+    slots = [deliver(message) for message in waiting]
     assert [message.decision for message in waiting] == ["waiting_pace"] * 3
-    assert all(b - a >= dt.timedelta(seconds=7.5) for a, b in pairwise(places) if a and b)
-    assert places[0] is not None
-    assert places[0] - timezone.now() < dt.timedelta(seconds=76)
+    assert all(b - a >= dt.timedelta(seconds=7.5) for a, b in pairwise(slots) if a and b)
+    assert slots[0] is not None
+    assert slots[0] - timezone.now() < dt.timedelta(seconds=76)
 
 
-def test_one_customer_gets_45_messages_and_the_next_waits_with_its_reason(wired: Channel) -> None:
+def test_a_customer_gets_45_messages_and_the_next_one_waits(wired: Channel) -> None:
     now = timezone.now()
     for _ in range(45):
         earlier = accept(wired)
-        rate_limits.note_start(
+        rate_limits.record_start(
             attempt_of(earlier, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL, started_at=now)
         )
     message = accept(wired)
@@ -500,19 +504,19 @@ def test_one_customer_gets_45_messages_and_the_next_waits_with_its_reason(wired:
     assert message.next_attempt_at == until
 
 
-def test_what_waits_for_a_place_asks_again_when_the_limits_change(
+def test_throttled_messages_are_rescheduled_when_the_limits_change(
     wired: Channel, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a job: whoever saves the channel locks no message and waits for none."""
+    """In a job: saving the channel locks no message and does not wait."""
     monkeypatch.setattr(rate_limits.random, "random", lambda: 0.5)
     wired.fallback_per_minute = 1
     wired.save()
     numbers = [customer(graph="47").replace("+55 11", f"+55 {area}") for area in (11, 12, 13)]
     messages = [accept(wired, number) for number in numbers]
-    places = [deliver(message) for message in messages]
-    assert places[0] is None
-    assert places[2] is not None
-    assert places[2] - timezone.now() > dt.timedelta(seconds=100)
+    slots = [deliver(message) for message in messages]
+    assert slots[0] is None
+    assert slots[2] is not None
+    assert slots[2] - timezone.now() > dt.timedelta(seconds=100)
 
     wired.fallback_per_minute = 60
     with (
@@ -533,7 +537,7 @@ def test_what_waits_for_a_place_asks_again_when_the_limits_change(
         assert fresh.icon == "globe"
 
 
-def test_a_message_for_which_no_place_comes_in_time_ends_at_once(wired: Channel) -> None:
+def test_a_message_without_a_slot_in_time_fails_immediately(wired: Channel) -> None:
     wired.fallback_per_minute, wired.fallback_max_age_minutes = 1, 1
     wired.save()
     numbers = [customer(graph="47").replace("+55 11", f"+55 {area}") for area in (11, 12)]
@@ -543,7 +547,7 @@ def test_a_message_for_which_no_place_comes_in_time_ends_at_once(wired: Channel)
     assert (first.icon, second.icon, second.decision) == ("globe", "rejected", "fallback_full")
 
 
-def test_new_customers_have_a_ceiling_a_day(wired: Channel) -> None:
+def test_new_chats_have_a_daily_limit(wired: Channel) -> None:
     wired.fallback_new_chats_per_day = 1
     wired.save()
     first, second = (f"+55 11 98{digit}99-9947" for digit in "12")
@@ -565,40 +569,40 @@ def test_new_customers_have_a_ceiling_a_day(wired: Channel) -> None:
     assert message.icon == "globe"
 
 
-def refused_officially(channel: Channel, number: str) -> Message:
-    """A message that the API has refused; it is the fallback's turn."""
+def rejected_by_the_api(channel: Channel, number: str) -> Message:
+    """A message that the official API has rejected and the fallback handles next."""
     message = accept(channel, number)
     attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
     deliver(message)
     return message
 
 
-def test_what_was_certainly_not_sent_uses_up_nothing_of_the_day_s_ceiling(
+def test_messages_certainly_not_sent_do_not_count_for_the_daily_limit(
     wired: Channel, wwebjs: Provider
 ) -> None:
     wired.fallback_new_chats_per_day = 1
     wired.save()
     down, other = (f"+55 11 98{digit}99-9947" for digit in "12")
     wwebjs.plays("session_not_connected")
-    message = refused_officially(wired, down)
+    message = rejected_by_the_api(wired, down)
     assert (message.decision, attempts(message)[-1].outcome) == ("waiting_fallback", "transient")
 
-    assert refused_officially(wired, other).icon == "globe"
+    assert rejected_by_the_api(wired, other).icon == "globe"
 
 
-def test_the_try_of_a_message_does_not_stand_in_its_own_way(
+def test_a_message_s_own_attempt_does_not_count_against_it(
     wired: Channel, wwebjs: Provider
 ) -> None:
     wired.fallback_new_chats_per_day = 1
     wired.save()
     wwebjs.plays("reset_after")
-    message = refused_officially(wired, "+55 11 98199-9947")
+    message = rejected_by_the_api(wired, "+55 11 98199-9947")
     assert message.decision == "fallback_unconfirmed"
-    assert refused_officially(wired, "+55 11 98199-9947").icon == "globe"
-    assert refused_officially(wired, "+55 11 98299-9947").decision == "new_chat_limit"
+    assert rejected_by_the_api(wired, "+55 11 98199-9947").icon == "globe"
+    assert rejected_by_the_api(wired, "+55 11 98299-9947").decision == "new_chat_limit"
 
 
-def test_a_customer_written_to_last_week_is_no_new_one(wired: Channel) -> None:
+def test_a_customer_contacted_last_week_is_not_new(wired: Channel) -> None:
     wired.fallback_new_chats_per_day = 1
     wired.save()
     known, new = (f"+55 11 98{digit}99-9947" for digit in "12")
@@ -606,17 +610,17 @@ def test_a_customer_written_to_last_week_is_no_new_one(wired: Channel) -> None:
     attempt_of(
         accept(wired, known), outcome=Outcome.ACCEPTED, route=Route.WWEBJS, started_at=last_week
     )
-    assert refused_officially(wired, known).icon == "globe"
-    assert refused_officially(wired, new).icon == "globe"
+    assert rejected_by_the_api(wired, known).icon == "globe"
+    assert rejected_by_the_api(wired, new).icon == "globe"
 
 
-def test_the_fallback_s_places_have_no_rhythm(wired: Channel) -> None:
+def test_fallback_slots_have_random_intervals(wired: Channel) -> None:
     wired.fallback_per_minute = 10
     wired.save()
     areas = [n for n in range(11, 36) if n % 10 and n not in (23, 25, 26, 29)]
     numbers = [f"+55 {area} 98199-9947" for area in areas]
-    places = [refused_officially(wired, number).next_attempt_at for number in numbers][10:]
-    steps = [b - a for a, b in pairwise(places) if a and b]
+    slots = [rejected_by_the_api(wired, number).next_attempt_at for number in numbers][10:]
+    steps = [b - a for a, b in pairwise(slots) if a and b]
     assert len(set(steps)) == len(steps) > 5
     assert all(dt.timedelta(seconds=3) <= step <= dt.timedelta(seconds=9) for step in steps)
 
@@ -658,7 +662,7 @@ def test_two_channels_that_share_a_session_share_its_limits(
 
 
 @pytest.mark.parametrize("wrote_to", ["official", "baileys", ""])
-def test_a_baileys_number_knows_only_who_wrote_to_it(
+def test_a_baileys_number_knows_only_customers_who_wrote_to_it(
     make_channel: Callable[..., Channel], wrote_to: str
 ) -> None:
     baileys = make_channel(kind="baileys", instance_name="vendas", phone_number_id="")
@@ -681,7 +685,7 @@ def test_a_baileys_number_knows_only_who_wrote_to_it(
     assert (message.decision == "new_chat_limit") is not known
 
 
-def test_refused_first_messages_stop_all_first_messages_for_a_day(
+def test_rejected_first_messages_block_new_chats_for_a_day(
     wired: Channel, time_machine: TimeMachineFixture, make_channel: Callable[..., Channel]
 ) -> None:
     numbers = [f"+55 11 9{digit}111-2222" for digit in (7, 8, 9)]
@@ -694,7 +698,7 @@ def test_refused_first_messages_stop_all_first_messages_for_a_day(
         )
     wired.refresh_from_db()
     assert wired.new_chats_stopped_until is not None
-    assert alarms(wired) == [("new_chats", "ack_error", 1)]
+    assert incident_list(wired) == [("new_chats", "ack_error", 1)]
 
     message = accept(wired, numbers[2])
     attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, error_code="131047")
@@ -705,4 +709,4 @@ def test_refused_first_messages_stop_all_first_messages_for_a_day(
     sweeper.sweep()
     wired.refresh_from_db()
     assert wired.new_chats_stopped_until is None
-    assert alarms(wired) == []
+    assert incident_list(wired) == []

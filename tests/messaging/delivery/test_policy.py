@@ -1,4 +1,4 @@
-"""What happens next to a message: every rule, with the time given."""
+"""The policy: every rule, with a given time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RULES = ChannelRules(
     on_unconfirmed="fallback",
     fallback_max_age=dt.timedelta(minutes=60),
 )
-LIMITS = {"throughput", "recipient", "new_chat", "new_chats_stopped"}
+LIMITS = {"throughput", "recipient", "new_chat", "new_chats_blocked"}
 ACCEPTED, REJECTED, TRANSIENT = Outcome.ACCEPTED, Outcome.REJECTED, Outcome.TRANSIENT
 STARTED, UNKNOWN = Outcome.STARTED, Outcome.UNKNOWN
 
@@ -71,19 +71,19 @@ def step(
     )
 
 
-def test_the_first_step_is_the_official_api() -> None:
+def test_the_first_step_uses_the_official_api() -> None:
     assert step() == Attempt(Route.OFFICIAL, "first")
 
 
-def test_the_first_step_does_not_ask_how_old_the_message_is() -> None:
+def test_the_first_step_ignores_the_message_age() -> None:
     assert step(at=10**6) == Attempt(Route.OFFICIAL, "first")
 
 
-def test_a_baileys_channel_sends_by_its_own_route() -> None:
-    assert step(main_route=Route.BAILEYS, fallback=None) == Attempt(Route.BAILEYS, "first")
+def test_a_baileys_channel_sends_by_its_primary_route() -> None:
+    assert step(primary_route=Route.BAILEYS, fallback=None) == Attempt(Route.BAILEYS, "first")
 
 
-def test_a_running_attempt_is_an_error_of_the_caller() -> None:
+def test_a_running_attempt_raises_value_error() -> None:
     with pytest.raises(ValueError, match="still running"):
         step(official(STARTED))
 
@@ -92,33 +92,33 @@ def test_an_accepted_message_is_done() -> None:
     assert step(official(REJECTED, "131047"), fallback(ACCEPTED)) == Done()
 
 
-def test_an_accepted_message_is_done_even_where_the_channel_is_not_active() -> None:
+def test_an_accepted_message_is_done_even_if_the_channel_is_inactive() -> None:
     assert step(official(ACCEPTED), active=False) == Done()
 
 
-def test_an_attempt_of_an_earlier_round_that_was_accepted_after_all_counts() -> None:
-    again = MessageFacts(2, "official", NOW)
-    assert step(official(ACCEPTED), official(UNKNOWN, round=2), message=again) == Done()
+def test_an_accepted_attempt_of_an_earlier_round_counts() -> None:
+    retried = MessageFacts(2, "official", NOW)
+    assert step(official(ACCEPTED), official(UNKNOWN, round=2), message=retried) == Done()
 
 
 def test_an_inactive_channel_sends_nothing() -> None:
     assert step(active=False) == Fail("inactive")
 
 
-# -- the official API refused ----------------------------------------------------------------------
+# -- the official API rejects ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", ["131047", "131026", "190", "131042", "132001", "100", "131999"])
-def test_a_refusal_goes_to_the_fallback_at_once(code: str) -> None:
+def test_a_rejection_falls_back_immediately(code: str) -> None:
     assert step(official(REJECTED, code)) == Attempt(Route.WWEBJS, "refused")
 
 
-def test_a_refusal_goes_to_the_fallback_that_the_channel_has() -> None:
-    refused = official(REJECTED, "131047")
-    assert step(refused, fallback=Route.BAILEYS) == Attempt(Route.BAILEYS, "refused")
+def test_a_rejection_uses_the_channel_s_fallback() -> None:
+    rejected = official(REJECTED, "131047")
+    assert step(rejected, fallback=Route.BAILEYS) == Attempt(Route.BAILEYS, "refused")
 
 
-def test_without_a_fallback_a_refusal_is_the_end() -> None:
+def test_without_a_fallback_a_rejection_is_final() -> None:
     assert step(official(REJECTED, "131047"), fallback=None) == Fail("no_fallback")
 
 
@@ -126,7 +126,7 @@ def test_without_a_fallback_a_refusal_is_the_end() -> None:
     "code", [rule.code for rule in error_codes.TABLE.values() if rule.fallback == "never"]
 )
 @pytest.mark.parametrize("outcome", [REJECTED, TRANSIENT])
-def test_some_refusals_are_never_gone_around(outcome: Outcome, code: str) -> None:
+def test_some_rejections_never_fall_back(outcome: Outcome, code: str) -> None:
     assert step(official(outcome, code), at=10**4) == Fail("never_fall_back")
 
 
@@ -134,57 +134,57 @@ def test_some_refusals_are_never_gone_around(outcome: Outcome, code: str) -> Non
     ("outcome", "code"),
     [(REJECTED, "131049"), (REJECTED, "130472"), (TRANSIENT, "131048"), (REJECTED, "131031")],
 )
-def test_some_refusals_would_harm_the_number(outcome: Outcome, code: str) -> None:
+def test_some_rejections_fall_back_only_by_opt_in(outcome: Outcome, code: str) -> None:
     assert step(official(outcome, code)) == Fail("opt_in_only")
 
 
 # -- the official API may accept it later ----------------------------------------------------------
 
 
-def test_a_transient_failure_waits_before_it_is_tried_again() -> None:
+def test_a_transient_failure_is_retried_after_a_delay() -> None:
     failed = official(TRANSIENT, "131016", at=10)
     assert step(failed, at=11) == Wait(later(12), "waiting_retry")
     assert step(failed, at=12) == Attempt(Route.OFFICIAL, "retry")
 
 
-def test_the_pause_grows_with_each_try() -> None:
+def test_the_retry_delay_grows_with_each_try() -> None:
     failed = [official(TRANSIENT, "2", at=0), official(TRANSIENT, "2", at=3)]
     assert step(*failed, at=4) == Wait(later(3 + 8), "waiting_retry")
 
 
-def test_the_pause_stays_at_its_longest() -> None:
+def test_the_retry_delay_has_a_maximum() -> None:
     failed = [official(TRANSIENT, "2")] * 7
     assert step(*failed, at=1, official_retries=10) == Wait(later(120), "waiting_retry")
 
 
-def test_when_the_retries_are_used_up_the_fallback_takes_over() -> None:
+def test_exhausted_retries_fall_back() -> None:
     failed = [official(TRANSIENT, "131016")] * 3
     assert step(*failed) == Attempt(Route.WWEBJS, "retries_exhausted")
     assert step(*failed, fallback=None) == Fail("no_fallback")
 
 
-def test_a_channel_may_do_without_retries() -> None:
+def test_a_channel_may_disable_retries() -> None:
     failed = official(TRANSIENT, "connection_refused")
     assert step(failed, official_retries=0) == Attempt(Route.WWEBJS, "retries_exhausted")
 
 
-def test_an_unknown_code_that_meta_calls_passing_is_tried_again() -> None:
+def test_an_unknown_code_that_meta_calls_transient_is_retried() -> None:
     assert step(official(TRANSIENT, "131999"), at=1) == Wait(later(2), "waiting_retry")
 
 
-def test_a_late_failure_with_a_passing_code_is_tried_again() -> None:
+def test_a_late_failure_with_a_transient_code_is_retried() -> None:
     failed = official(REJECTED, "131000", at=-300)
     assert step(failed) == Attempt(Route.OFFICIAL, "retry")
     assert step(failed, failed, failed) == Attempt(Route.WWEBJS, "retries_exhausted")
 
 
-def test_a_late_failure_of_an_old_message_is_not_tried_again() -> None:
+def test_a_late_failure_of_an_old_message_is_not_retried() -> None:
     assert step(official(REJECTED, "131000"), at=3601) == Fail("too_old")
 
 
 @pytest.mark.parametrize(("tries", "seconds"), [(1, 1), (2, 4), (3, 16), (4, 64)])
 @pytest.mark.parametrize("outcome", [TRANSIENT, REJECTED])
-def test_the_limit_per_customer_waits_longer_each_time(
+def test_the_per_customer_limit_waits_longer_each_time(
     outcome: Outcome, tries: int, seconds: int
 ) -> None:
     failed = [official(outcome, "131056")] * tries
@@ -192,17 +192,17 @@ def test_the_limit_per_customer_waits_longer_each_time(
     assert step(*failed, at=seconds) == Attempt(Route.OFFICIAL, "retry")
 
 
-def test_the_limit_per_customer_never_falls_back() -> None:
+def test_the_per_customer_limit_never_falls_back() -> None:
     assert step(*[official(TRANSIENT, "131056")] * 5, at=10**4) == Fail("pair_limit")
 
 
-def test_an_open_breaker_does_not_hurry_past_the_limit_per_customer() -> None:
+def test_an_open_breaker_does_not_skip_the_per_customer_limit() -> None:
     limited = [official(TRANSIENT, "131056")] * 2
-    assert step(*limited, at=3, main_open=True) == Wait(later(4), "waiting_recipient")
-    assert step(*limited, at=4, main_open=True) == Attempt(Route.WWEBJS, "breaker_open")
+    assert step(*limited, at=3, primary_breaker_open=True) == Wait(later(4), "waiting_recipient")
+    assert step(*limited, at=4, primary_breaker_open=True) == Attempt(Route.WWEBJS, "breaker_open")
 
 
-def test_the_limit_per_customer_uses_up_no_retry_of_another_failure() -> None:
+def test_the_per_customer_limit_does_not_use_retries_of_other_failures() -> None:
     failed = [*[official(TRANSIENT, "131056")] * 3, official(TRANSIENT, "131000")]
     assert step(*failed, at=1, official_retries=1) == Wait(later(2), "waiting_retry")
     assert step(*failed, at=2, official_retries=1) == Attempt(Route.OFFICIAL, "retry")
@@ -211,26 +211,26 @@ def test_the_limit_per_customer_uses_up_no_retry_of_another_failure() -> None:
     )
 
 
-def test_a_round_by_the_fallback_never_follows_an_unknown_send_at_once() -> None:
+def test_a_fallback_round_waits_after_an_unknown_send() -> None:
     asked = MessageFacts(round=1, round_route="fallback", round_started_at=NOW)
     assert step(official(UNKNOWN), message=asked) == Wait(later(60), "waiting_confirmation")
 
 
-# -- nothing proves the send -----------------------------------------------------------------------
+# -- unconfirmed sends -----------------------------------------------------------------------------
 
 
-def test_an_unconfirmed_send_waits_for_a_proof() -> None:
+def test_an_unconfirmed_send_waits_for_confirmation() -> None:
     assert step(official(UNKNOWN, "timeout", at=5), at=64) == Wait(
         later(65), "waiting_confirmation"
     )
 
 
-def test_an_unconfirmed_send_falls_back_when_nothing_proved_it() -> None:
+def test_an_unconfirmed_send_falls_back_without_confirmation() -> None:
     assert step(official(UNKNOWN, "timeout"), at=60) == Attempt(Route.WWEBJS, "unconfirmed")
 
 
 @pytest.mark.parametrize("rules", [{"on_unconfirmed": "hold"}, {"fallback": None}])
-def test_an_unconfirmed_send_is_held_where_it_may_not_fall_back(rules: dict[str, Any]) -> None:
+def test_an_unconfirmed_send_is_held_if_it_may_not_fall_back(rules: dict[str, Any]) -> None:
     unknown = official(UNKNOWN, "timeout")
     assert step(unknown, at=59, **rules) == Wait(later(60), "waiting_confirmation")
     assert step(unknown, at=60, **rules) == Hold("held")
@@ -238,15 +238,15 @@ def test_an_unconfirmed_send_is_held_where_it_may_not_fall_back(rules: dict[str,
 
 def test_an_unconfirmed_send_of_a_baileys_channel_is_held() -> None:
     unknown = AttemptFacts(1, Route.BAILEYS, UNKNOWN, "timeout", NOW)
-    assert step(unknown, at=60, main_route=Route.BAILEYS, fallback=None) == Hold("held")
+    assert step(unknown, at=60, primary_route=Route.BAILEYS, fallback=None) == Hold("held")
 
 
-def test_an_unconfirmed_send_without_a_time_waits_from_now() -> None:
+def test_an_unconfirmed_send_without_an_end_time_waits_from_now() -> None:
     unknown = AttemptFacts(1, Route.OFFICIAL, UNKNOWN, "", None)
     assert step(unknown, at=7) == Wait(later(67), "waiting_confirmation")
 
 
-# -- the gate before the fallback ------------------------------------------------------------------
+# -- checks before the fallback --------------------------------------------------------------------
 
 
 def test_an_old_message_does_not_fall_back() -> None:
@@ -259,13 +259,13 @@ def test_an_old_unconfirmed_message_does_not_fall_back() -> None:
     assert step(official(UNKNOWN, "timeout"), at=4000) == Fail("too_old")
 
 
-def test_the_fallback_waits_for_a_place_in_its_limit_per_minute() -> None:
+def test_the_fallback_waits_for_a_slot_in_its_per_minute_limit() -> None:
     refused = official(REJECTED, "131047")
     assert step(refused, free_at=later(30)) == Wait(later(30), "waiting_pace")
     assert step(refused, at=30, free_at=later(30)) == Attempt(Route.WWEBJS, "refused")
 
 
-def test_the_limit_per_minute_is_nothing_to_the_official_api() -> None:
+def test_the_per_minute_limit_does_not_affect_the_official_api() -> None:
     assert step(free_at=later(30)) == Attempt(Route.OFFICIAL, "first")
 
 
@@ -274,7 +274,7 @@ def test_the_limit_per_minute_is_nothing_to_the_official_api() -> None:
 REFUSED = official(REJECTED, "131047")
 
 
-def test_what_the_fallback_refuses_stays_refused() -> None:
+def test_a_rejection_by_the_fallback_is_final() -> None:
     assert step(REFUSED, fallback(REJECTED, "not_on_whatsapp")) == Fail("fallback_refused")
 
 
@@ -283,7 +283,7 @@ def test_an_unconfirmed_fallback_is_always_held() -> None:
 
 
 @pytest.mark.parametrize(("tries", "seconds"), [(1, 3), (2, 15), (3, 60)])
-def test_a_fallback_that_is_down_is_tried_again(tries: int, seconds: int) -> None:
+def test_a_fallback_that_is_down_is_retried(tries: int, seconds: int) -> None:
     down = [fallback(TRANSIENT, "session_not_connected")] * tries
     assert step(REFUSED, *down, at=1) == Wait(later(seconds), "waiting_fallback")
     assert step(REFUSED, *down, at=seconds) == Attempt(Route.WWEBJS, "fallback_retry")
@@ -297,29 +297,29 @@ def test_a_rate_limit_of_the_fallback_is_waited_out(tries: int, seconds: int, co
     assert step(REFUSED, *limited, at=seconds) == Attempt(Route.WWEBJS, "fallback_retry")
 
 
-def test_a_fallback_that_stays_down_is_given_up() -> None:
+def test_a_fallback_that_stays_down_fails() -> None:
     down = [fallback(TRANSIENT, "session_not_connected")] * 4
     assert step(REFUSED, *down, at=1000) == Fail("fallback_unavailable")
 
 
-def test_another_try_of_the_fallback_passes_the_same_gate() -> None:
+def test_a_fallback_retry_passes_the_same_checks() -> None:
     down = fallback(TRANSIENT, "session_not_connected")
     assert step(REFUSED, down, at=5, free_at=later(9)) == Wait(later(9), "waiting_pace")
     assert step(REFUSED, down, at=3700) == Fail("too_old")
     assert step(REFUSED, down, at=5, fallback=None) == Fail("no_fallback")
 
 
-def test_the_customers_will_stops_a_fallback_that_waits_for_its_next_try() -> None:
+def test_a_customer_s_opt_out_stops_a_waiting_fallback_retry() -> None:
     opted_out = official(REJECTED, "131050")
     down = fallback(TRANSIENT, "session_not_connected")
     assert step(opted_out, down, at=5) == Fail("never_fall_back")
 
 
-# -- limits that the channel's owner may ignore ----------------------------------------------------
+# -- limits that the channel's owner may override --------------------------------------------------
 
 
 @pytest.mark.parametrize("code", ["131049", "130472", "131048", "368", "131031", "132015"])
-def test_a_limit_on_the_number_falls_back_only_where_the_channel_opts_in(code: str) -> None:
+def test_a_limit_on_the_number_falls_back_only_if_the_channel_opts_in(code: str) -> None:
     rule = error_codes.lookup(code)
     outcome = TRANSIENT if rule.transient else REJECTED
     assert step(official(outcome, code)) == Fail("opt_in_only")
@@ -329,55 +329,61 @@ def test_a_limit_on_the_number_falls_back_only_where_the_channel_opts_in(code: s
 
 
 @pytest.mark.parametrize("code", ["131050", "130403", "130497", "137000", "131021"])
-def test_no_opting_in_goes_around_a_person_s_will_or_the_law(code: str) -> None:
-    found = step(official(REJECTED, code), fallback_despite_limits=True)
-    assert found == Fail("never_fall_back")
+def test_opting_in_does_not_override_an_opt_out_or_the_law(code: str) -> None:
+    result = step(official(REJECTED, code), fallback_despite_limits=True)
+    assert result == Fail("never_fall_back")
 
 
 # -- circuit breakers ------------------------------------------------------------------------------
 
 
-def test_while_the_official_api_is_broken_messages_go_straight_to_the_fallback() -> None:
-    assert step(main_open=True) == Attempt(Route.WWEBJS, "breaker_open")
-    assert step(main_open=True, free_at=later(9)) == Wait(later(9), "waiting_pace")
+def test_an_open_breaker_sends_messages_directly_to_the_fallback() -> None:
+    assert step(primary_breaker_open=True) == Attempt(Route.WWEBJS, "breaker_open")
+    assert step(primary_breaker_open=True, free_at=later(9)) == Wait(later(9), "waiting_pace")
 
 
-def test_a_retry_does_not_wait_for_a_way_that_broke_meanwhile() -> None:
+def test_a_retry_does_not_wait_for_a_route_whose_breaker_opened() -> None:
     tried = official(TRANSIENT, "131000")
     assert step(tried, at=1) == Wait(later(2), "waiting_retry")
-    assert step(tried, at=1, main_open=True) == Attempt(Route.WWEBJS, "breaker_open")
+    assert step(tried, at=1, primary_breaker_open=True) == Attempt(Route.WWEBJS, "breaker_open")
 
 
-def test_the_chosen_message_tries_the_official_api() -> None:
+def test_the_probe_message_uses_the_official_api() -> None:
     assert step(probing=True) == Attempt(Route.OFFICIAL, "probe")
 
 
 @pytest.mark.parametrize(
-    "without", [{"fallback": None}, {"fallback_open": True}, {"new_chats_stopped": True}]
+    "without", [{"fallback": None}, {"fallback_breaker_open": True}, {"new_chats_blocked": True}]
 )
-def test_where_nothing_else_can_carry_it_the_broken_way_is_asked(without: Any) -> None:
-    assert step(main_open=True, **without) == Attempt(Route.OFFICIAL, "first")
+def test_without_a_usable_fallback_the_broken_route_is_tried(without: Any) -> None:
+    assert step(primary_breaker_open=True, **without) == Attempt(Route.OFFICIAL, "first")
 
 
-def test_a_person_s_wish_goes_past_an_open_breaker() -> None:
-    again = MessageFacts(2, "official", later(500))
-    assert step(at=500, message=again, main_open=True) == Attempt(Route.OFFICIAL, "asked")
-    again = MessageFacts(2, "fallback", later(500))
-    assert step(at=500, message=again, fallback_open=True) == Attempt(Route.WWEBJS, "asked")
+def test_a_manual_retry_ignores_an_open_breaker() -> None:
+    retried = MessageFacts(2, "official", later(500))
+    assert step(at=500, message=retried, primary_breaker_open=True) == Attempt(
+        Route.OFFICIAL, "asked"
+    )
+    retried = MessageFacts(2, "fallback", later(500))
+    assert step(at=500, message=retried, fallback_breaker_open=True) == Attempt(
+        Route.WWEBJS, "asked"
+    )
 
 
-def test_a_broken_fallback_is_left_alone() -> None:
-    assert step(REFUSED, fallback_open=True) == Fail("fallback_broken")
+def test_a_broken_fallback_is_not_used() -> None:
+    assert step(REFUSED, fallback_breaker_open=True) == Fail("fallback_broken")
 
 
-def test_an_open_breaker_never_hurries_an_unknown_outcome() -> None:
-    assert step(official(UNKNOWN), at=59, main_open=True) == Wait(later(60), "waiting_confirmation")
+def test_an_open_breaker_does_not_shorten_the_wait_for_confirmation() -> None:
+    assert step(official(UNKNOWN), at=59, primary_breaker_open=True) == Wait(
+        later(60), "waiting_confirmation"
+    )
 
 
-# -- limits of the ways ----------------------------------------------------------------------------
+# -- rate limits -----------------------------------------------------------------------------------
 
 
-def test_a_full_limit_is_waited_for_with_its_reason() -> None:
+def test_an_exhausted_limit_waits_with_its_reason() -> None:
     assert step(throughput=later(0.3)) == Wait(later(0.3), "waiting_throughput")
     assert step(recipient=later(6), throughput=later(1)) == Wait(later(6), "waiting_recipient")
     assert step(recipient=later(6), throughput=later(1), at=6) == Attempt(Route.OFFICIAL, "first")
@@ -386,7 +392,7 @@ def test_a_full_limit_is_waited_for_with_its_reason() -> None:
     )
 
 
-def test_a_customer_gets_a_burst_and_then_one_message_in_six_seconds() -> None:
+def test_a_customer_gets_a_burst_and_then_one_message_per_six_seconds() -> None:
     burst = [NOW] * 44
     assert policy.recipient_free_at([], now=NOW) is None
     assert policy.recipient_free_at(burst, now=NOW) is None
@@ -396,73 +402,73 @@ def test_a_customer_gets_a_burst_and_then_one_message_in_six_seconds() -> None:
 
 
 @given(st.lists(st.integers(0, 600), max_size=120))
-def test_the_recipient_s_limit_is_never_passed(asked: list[int]) -> None:
+def test_the_recipient_limit_is_never_exceeded(asked: list[int]) -> None:
     sent: list[dt.datetime] = []
     for second in sorted(asked):
         at = max(later(second), sent[-1] if sent else NOW)
         sent.append(policy.recipient_free_at(sent, now=at) or at)
-    for first, begun in enumerate(sent):
-        for count, ended in enumerate(sent[first:], start=1):
-            passed = (ended - begun).total_seconds()
-            assert count <= policy.RECIPIENT_BURST + passed / policy.RECIPIENT_SECONDS + 1e-6
+    for first, window_start in enumerate(sent):
+        for count, window_end in enumerate(sent[first:], start=1):
+            elapsed = (window_end - window_start).total_seconds()
+            assert count <= policy.RECIPIENT_BURST + elapsed / policy.RECIPIENT_SECONDS + 1e-6
 
 
-def test_the_day_s_limit_of_new_customers_is_waited_for_while_a_fallback_makes_sense() -> None:
+def test_the_daily_new_chat_limit_waits_until_the_message_is_too_old() -> None:
     assert step(REFUSED, new_chat=later(60)) == Wait(later(60), "waiting_new_chat")
     assert step(REFUSED, new_chat=later(4000)) == Fail("new_chat_limit")
-    assert step(REFUSED, new_chats_stopped=True) == Fail("new_chats_stopped")
+    assert step(REFUSED, new_chats_blocked=True) == Fail("new_chats_stopped")
 
 
-def test_whatsapp_s_stop_of_new_chats_is_known_by_its_number_or_by_repetition() -> None:
-    assert policy.new_chats_are_stopped("463", refusals=1)
-    assert not policy.new_chats_are_stopped("ack_error", refusals=1)
-    assert policy.new_chats_are_stopped("ack_error", refusals=2)
-    assert not policy.new_chats_are_stopped("not_on_whatsapp", refusals=9)
+def test_a_new_chat_block_is_detected_by_code_or_repetition() -> None:
+    assert policy.is_new_chat_block("463", rejections=1)
+    assert not policy.is_new_chat_block("ack_error", rejections=1)
+    assert policy.is_new_chat_block("ack_error", rejections=2)
+    assert not policy.is_new_chat_block("not_on_whatsapp", rejections=9)
 
 
-# -- a person asked --------------------------------------------------------------------------------
+# -- manual retries --------------------------------------------------------------------------------
 
 
-def test_a_person_sets_the_official_api_going_again() -> None:
-    again = MessageFacts(2, "official", later(500))
-    assert step(REFUSED, fallback(UNKNOWN), at=500, message=again) == Attempt(
+def test_a_person_retries_by_the_official_api() -> None:
+    retried = MessageFacts(2, "official", later(500))
+    assert step(REFUSED, fallback(UNKNOWN), at=500, message=retried) == Attempt(
         Route.OFFICIAL, "asked"
     )
 
 
-def test_a_person_sends_by_the_fallback_alone() -> None:
-    again = MessageFacts(2, "fallback", later(5000))
-    assert step(REFUSED, at=5000, message=again) == Attempt(Route.WWEBJS, "asked")
-    assert step(REFUSED, at=5000, message=again, fallback=None) == Fail("no_fallback")
+def test_a_person_retries_by_the_fallback_only() -> None:
+    retried = MessageFacts(2, "fallback", later(5000))
+    assert step(REFUSED, at=5000, message=retried) == Attempt(Route.WWEBJS, "asked")
+    assert step(REFUSED, at=5000, message=retried, fallback=None) == Fail("no_fallback")
 
 
 @pytest.mark.parametrize("asked", ["official", "fallback"])
-def test_a_customer_s_will_outlives_a_retry_by_a_person(asked: Any) -> None:
-    again = MessageFacts(2, asked, later(5000))
+def test_a_customer_s_opt_out_survives_a_manual_retry(asked: Any) -> None:
+    retried = MessageFacts(2, asked, later(5000))
     stopped = official(REJECTED, "131050")
     refused = official(REJECTED, "131047", at=5001, round=2)
     tried = [stopped, refused] if asked == "official" else [stopped]
-    assert step(*tried, at=5002, message=again) == Fail("never_fall_back")
+    assert step(*tried, at=5002, message=retried) == Fail("never_fall_back")
 
 
-def test_a_person_may_send_by_the_other_way_what_a_limit_held_back() -> None:
-    again = MessageFacts(2, "fallback", later(5000))
+def test_a_person_may_send_a_limited_message_by_the_fallback() -> None:
+    retried = MessageFacts(2, "fallback", later(5000))
     limited = official(REJECTED, "131049")
-    assert step(limited, at=5001, message=again) == Attempt(Route.WWEBJS, "asked")
+    assert step(limited, at=5001, message=retried) == Attempt(Route.WWEBJS, "asked")
 
 
 def test_a_new_round_follows_the_same_policy() -> None:
-    again = MessageFacts(2, "official", later(5000))
+    retried = MessageFacts(2, "official", later(5000))
     refused = official(REJECTED, "131047", at=5001, round=2)
-    assert step(REFUSED, refused, at=5002, message=again) == Attempt(Route.WWEBJS, "refused")
+    assert step(REFUSED, refused, at=5002, message=retried) == Attempt(Route.WWEBJS, "refused")
 
 
 # -- reasons ---------------------------------------------------------------------------------------
 
 
-def test_every_reason_has_its_sentence() -> None:
+def test_every_reason_has_a_text() -> None:
     assert set(policy.REASONS) >= policy.FINAL_REASONS
-    # What is on its way is found in the database by the prefix (`models.UNFINISHED`).
+    # Unfinished messages are selected in the database by this prefix (`models.UNFINISHED`).
     assert not [reason for reason in policy.FINAL_REASONS if reason.startswith("waiting_")]
     assert str(policy.reason_text("held"))
     assert policy.reason_text("something of tomorrow") == "something of tomorrow"
@@ -497,9 +503,9 @@ CHANNELS = st.builds(
     on_unconfirmed=st.sampled_from(["fallback", "hold"]),
     fallback_max_age=st.integers(1, 10**4).map(lambda minutes: dt.timedelta(minutes=minutes)),
     fallback_despite_limits=st.booleans(),
-    main_open=st.booleans(),
+    primary_breaker_open=st.booleans(),
     probing=st.booleans(),
-    fallback_open=st.booleans(),
+    fallback_breaker_open=st.booleans(),
 )
 FREE_AT = st.none() | st.floats(-100, 100).map(later)
 LIMITS_OF_ALL_KINDS = st.builds(
@@ -508,33 +514,33 @@ LIMITS_OF_ALL_KINDS = st.builds(
     recipient=FREE_AT,
     fallback=FREE_AT,
     new_chat=FREE_AT,
-    new_chats_stopped=st.booleans(),
+    new_chats_blocked=st.booleans(),
 )
 
 
-def decided(
+def checked_step(
     message: MessageFacts,
     attempts: list[AttemptFacts],
     rules: ChannelRules,
     limits: policy.Limits,
 ) -> Step:
-    found = policy.next_step(message, attempts, rules, now=NOW, limits=limits)
-    if isinstance(found, Attempt | Wait | Fail | Hold):
-        assert found.reason in policy.REASONS
-        assert found.reason.startswith("waiting_") == isinstance(found, Wait)
-    return found
+    result = policy.next_step(message, attempts, rules, now=NOW, limits=limits)
+    if isinstance(result, Attempt | Wait | Fail | Hold):
+        assert result.reason in policy.REASONS
+        assert result.reason.startswith("waiting_") == isinstance(result, Wait)
+    return result
 
 
 @given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
-def test_what_was_accepted_is_never_sent_again(
+def test_an_accepted_message_is_never_sent_again(
     message: MessageFacts,
     attempts: list[AttemptFacts],
     rules: ChannelRules,
     limits: policy.Limits,
 ) -> None:
-    found = decided(message, attempts, rules, limits)
+    result = checked_step(message, attempts, rules, limits)
     accepted = any(attempt.outcome == ACCEPTED for attempt in attempts)
-    assert accepted == isinstance(found, Done)
+    assert accepted == isinstance(result, Done)
 
 
 @given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
@@ -544,8 +550,8 @@ def test_no_fallback_follows_a_code_that_forbids_it(
     rules: ChannelRules,
     limits: policy.Limits,
 ) -> None:
-    found = decided(message, attempts, rules, limits)
-    if isinstance(found, Attempt) and found.route != Route.OFFICIAL:
+    result = checked_step(message, attempts, rules, limits)
+    if isinstance(result, Attempt) and result.route != Route.OFFICIAL:
         for attempt in attempts:
             if attempt.round == message.round and attempt.route == Route.OFFICIAL:
                 rule = error_codes.lookup(attempt.error_code).fallback
@@ -554,7 +560,7 @@ def test_no_fallback_follows_a_code_that_forbids_it(
 
 
 @given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
-def test_an_unknown_outcome_is_never_followed_at_once_by_an_attempt(
+def test_an_unknown_outcome_is_never_followed_immediately_by_an_attempt(
     message: MessageFacts,
     attempts: list[AttemptFacts],
     rules: ChannelRules,
@@ -564,21 +570,21 @@ def test_an_unknown_outcome_is_never_followed_at_once_by_an_attempt(
     if not tried or tried[-1].outcome != UNKNOWN:
         return
     last = dataclasses.replace(tried[-1], finished_at=NOW)
-    found = decided(message, [*attempts, last], rules, limits)
-    assert not isinstance(found, Attempt)
+    result = checked_step(message, [*attempts, last], rules, limits)
+    assert not isinstance(result, Attempt)
 
 
 @given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
-def test_an_unknown_outcome_of_the_official_api_is_never_repeated_there(
+def test_an_unknown_outcome_is_never_repeated_on_the_same_route(
     message: MessageFacts,
     attempts: list[AttemptFacts],
     rules: ChannelRules,
     limits: policy.Limits,
 ) -> None:
     tried = [attempt for attempt in attempts if attempt.round == message.round]
-    found = decided(message, attempts, rules, limits)
-    if tried and tried[-1].outcome == UNKNOWN and isinstance(found, Attempt):
-        assert found.route != tried[-1].route
+    result = checked_step(message, attempts, rules, limits)
+    if tried and tried[-1].outcome == UNKNOWN and isinstance(result, Attempt):
+        assert result.route != tried[-1].route
 
 
 @given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
@@ -588,45 +594,45 @@ def test_waiting_always_ends(
     rules: ChannelRules,
     limits: policy.Limits,
 ) -> None:
-    found = decided(message, attempts, rules, limits)
-    if isinstance(found, Wait):
-        assert found.until > NOW
+    result = checked_step(message, attempts, rules, limits)
+    if isinstance(result, Wait):
+        assert result.until > NOW
 
 
-# -- repeating what may have been sent -------------------------------------------------------------
+# -- resending under the same id -------------------------------------------------------------------
 
 
-def doubtful(outcome: Outcome, *, at: float = 0, route: Route = Route.BAILEYS) -> AttemptFacts:
+def repeatable(outcome: Outcome, *, at: float = 0, route: Route = Route.BAILEYS) -> AttemptFacts:
     return AttemptFacts(1, route, outcome, "timeout", later(at), repeatable=True)
 
 
 BAILEYS = {"fallback": Route.BAILEYS}
-MAIN = {"fallback": None, "main_route": Route.BAILEYS}
+MAIN = {"fallback": None, "primary_route": Route.BAILEYS}
 REFUSED = official(REJECTED, "131047")
 AGAIN = Attempt(Route.BAILEYS, "repeat")
 
 
-def test_an_unknown_send_is_repeated_where_its_id_makes_that_harmless() -> None:
+def test_an_unknown_send_is_repeated_if_its_id_makes_that_harmless() -> None:
     waits = Wait(later(60), "waiting_confirmation")
-    assert step(REFUSED, doubtful(UNKNOWN), at=59, **BAILEYS) == waits
-    assert step(REFUSED, doubtful(UNKNOWN), at=60, **BAILEYS) == AGAIN
-    assert step(doubtful(UNKNOWN), at=59, **MAIN) == waits
-    assert step(doubtful(UNKNOWN), at=60, **MAIN) == AGAIN
+    assert step(REFUSED, repeatable(UNKNOWN), at=59, **BAILEYS) == waits
+    assert step(REFUSED, repeatable(UNKNOWN), at=60, **BAILEYS) == AGAIN
+    assert step(repeatable(UNKNOWN), at=59, **MAIN) == waits
+    assert step(repeatable(UNKNOWN), at=60, **MAIN) == AGAIN
 
 
 @pytest.mark.parametrize(
     "tried",
     [
-        # Another id would be another message.
+        # Another id would create another message.
         [fallback(UNKNOWN, "timeout", route=Route.BAILEYS)],
-        [doubtful(UNKNOWN), fallback(TRANSIENT, "x", route=Route.BAILEYS)],
-        # A refusal of the repetition says nothing of the first send.
-        [doubtful(UNKNOWN), doubtful(REJECTED)],
-        [doubtful(UNKNOWN)] * 3,
-        [doubtful(UNKNOWN), doubtful(TRANSIENT), doubtful(TRANSIENT)],
+        [repeatable(UNKNOWN), fallback(TRANSIENT, "x", route=Route.BAILEYS)],
+        # A rejected resend says nothing about the first send.
+        [repeatable(UNKNOWN), repeatable(REJECTED)],
+        [repeatable(UNKNOWN)] * 3,
+        [repeatable(UNKNOWN), repeatable(TRANSIENT), repeatable(TRANSIENT)],
     ],
 )
-def test_what_may_have_been_sent_never_goes_out_under_another_id(
+def test_a_message_that_may_have_been_sent_is_never_sent_under_another_id(
     tried: list[AttemptFacts],
 ) -> None:
     assert step(REFUSED, *tried, at=3000, **BAILEYS) == Hold("fallback_unconfirmed")
@@ -641,19 +647,17 @@ def test_a_send_in_doubt_stays_in_doubt_when_the_server_takes_no_ids_any_more() 
     assert step(*tried, at=3000, official_retries=3, **MAIN) == Hold("held")
 
 
-def test_a_send_in_doubt_is_repeated_by_its_own_route_only_and_not_before_its_worker_ended() -> (
-    None
-):
-    tried = (REFUSED, doubtful(UNKNOWN))
+def test_a_send_in_doubt_is_repeated_by_its_own_route_and_not_before_its_worker_ended() -> None:
+    tried = (REFUSED, repeatable(UNKNOWN))
     assert step(*tried, at=60, fallback=Route.WWEBJS) == Hold("fallback_unconfirmed")
-    lost = dataclasses.replace(doubtful(UNKNOWN), error_code=policy.WORKER_LOST)
+    lost = dataclasses.replace(repeatable(UNKNOWN), error_code=policy.WORKER_LOST)
     slow = dataclasses.replace(MESSAGE, send_seconds=25)
     found = step(REFUSED, lost, at=1, message=slow, confirm_seconds=0, **BAILEYS)
     assert found == Wait(later(25), "waiting_confirmation")
 
 
-def test_a_repetition_passes_the_same_gate_as_any_fallback() -> None:
-    tried = (REFUSED, doubtful(UNKNOWN))
+def test_a_resend_passes_the_same_checks_as_any_fallback() -> None:
+    tried = (REFUSED, repeatable(UNKNOWN))
     assert step(*tried, at=60, free_at=later(90), **BAILEYS) == Wait(later(90), "waiting_pace")
     assert step(*tried, at=4000, **BAILEYS) == Hold("fallback_unconfirmed")
-    assert step(doubtful(UNKNOWN), at=4000, **MAIN) == Hold("held")
+    assert step(repeatable(UNKNOWN), at=4000, **MAIN) == Hold("held")

@@ -1,4 +1,4 @@
-"""Replies quote on every route, by the id that its server knows; never by a wrong one."""
+"""Replies quote on every route, by an id that its server knows, and never by a wrong one."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ KEY = "3AADF8441347E8571C10"
 WAMID = make_wamid("5511988887777", KEY, from_me=False)
 OFFICIAL = Connection(1, Route.OFFICIAL, OWN)
 WWEBJS = Connection(1, Route.WWEBJS, OWN)
-# The ninth digit of a Brazilian number makes no other account of it.
+# The ninth digit of a Brazilian number does not make it another account.
 BAILEYS = Connection(2, Route.BAILEYS, "551100000001")
-# The official API refuses what goes to this customer (131047).
+# The official API rejects messages to this customer (131047).
 REFUSED = f"+{only_digits(customer(graph='47'))}"
 STRANGER = Connection(3, Route.BAILEYS, "5511977770000")
 
@@ -41,18 +41,18 @@ STRANGER = Connection(3, Route.BAILEYS, "5511977770000")
         # Another number does not know the message.
         ([KnownId(WAMID, OFFICIAL)], STRANGER, None),
         ([KnownId(WAMID, OFFICIAL)], Connection(1, Route.WWEBJS, "5511977770000"), None),
-        # Not known to be the same number.
+        # It is not certain that the number is the same.
         ([KnownId(WAMID, OFFICIAL)], Connection(1, Route.WWEBJS), None),
-        # Some of Meta's ids cannot be read; what has no key cannot be named.
+        # Some of Meta's ids cannot be parsed; without a key there is no quote.
         ([KnownId("wamid.IN", OFFICIAL)], WWEBJS, None),
         ([KnownId("wamid.IN", OFFICIAL)], OFFICIAL, Quote("wamid.IN", from_us=False)),
-        # Meta refuses an id that it did not give out.
+        # Meta rejects an id that it did not issue.
         ([KnownId(KEY, WWEBJS)], OFFICIAL, None),
         ([KnownId(KEY, WWEBJS, chat="9@lid")], WWEBJS, Quote(KEY, from_us=False, chat="9@lid")),
         ([KnownId(KEY, WWEBJS)], BAILEYS, Quote(KEY, from_us=False)),
         ([KnownId(KEY, STRANGER)], STRANGER, Quote(KEY, from_us=False)),
         ([KnownId(KEY, STRANGER)], WWEBJS, None),
-        # Both are known: each route gets its own.
+        # If both are known, each route gets its own.
         ([KnownId(WAMID, OFFICIAL), KnownId("OTHER", WWEBJS)], WWEBJS,
          Quote("OTHER", from_us=False)),
         ([KnownId(KEY, WWEBJS), KnownId(WAMID, OFFICIAL)], OFFICIAL, Quote(WAMID, from_us=False)),
@@ -60,7 +60,7 @@ STRANGER = Connection(3, Route.BAILEYS, "5511977770000")
         ([], WWEBJS, None),
     ],
 )  # fmt: skip
-def test_each_connection_gets_an_id_that_it_knows(
+def test_each_connection_quotes_an_id_that_it_knows(
     ids: list[KnownId], by: Connection, expected: Quote | None
 ) -> None:
     assert quotes.quote(ids, from_us=False, by=by) == expected
@@ -80,7 +80,7 @@ def same_number(wired: Channel) -> Channel:
 
 
 def received(channel: Channel, number: str, key: str = KEY, **fields: Any) -> Message:
-    """A customer's message that the official API told."""
+    """A customer's message received by the official API."""
     first = accept(channel, number)
     return Message.objects.create(
         conversation=first.conversation, direction="in", text="Pode ser às 15h?",
@@ -90,7 +90,7 @@ def received(channel: Channel, number: str, key: str = KEY, **fields: Any) -> Me
 
 
 def shows(wwebjs: Provider, number: str, *, key: str = KEY, chat: str = "") -> None:
-    """The page of the session shows the same message."""
+    """Make the session's WhatsApp Web page show the same message."""
     order = {"session": WWEBJS_SESSION, "from": number[1:], "text": "Pode ser às 15h?",
              "key_id": key, "chat": chat, "silent": True}  # fmt: skip
     answer = requests.post(f"{wwebjs.url}/_control/inbound", json=order, timeout=5)
@@ -98,14 +98,14 @@ def shows(wwebjs: Provider, number: str, *, key: str = KEY, chat: str = "") -> N
 
 
 def latest(wwebjs: Provider) -> dict[str, Any]:
-    """The message that the session sent last, as the page has it."""
+    """Return the message that the session sent last, as the page stores it."""
     chats = wwebjs.simulator._chats[WWEBJS_SESSION]  # type: ignore[attr-defined]
     ours = [message for chat in chats.values() for message in chat if message["fromMe"]]
-    found: dict[str, Any] = ours[-1]
-    return found
+    last: dict[str, Any] = ours[-1]
+    return last
 
 
-def test_a_reply_by_the_fallback_quotes_what_the_official_api_received(
+def test_a_reply_by_the_fallback_quotes_a_message_from_the_official_api(
     same_number: Channel, graph: Provider, wwebjs: Provider
 ) -> None:
     number = REFUSED
@@ -118,7 +118,7 @@ def test_a_reply_by_the_fallback_quotes_what_the_official_api_received(
     assert sent["_data"]["quotedStanzaID"] == KEY
 
 
-def test_a_quote_that_the_page_does_not_know_is_sent_without(
+def test_a_reply_to_a_message_unknown_to_the_page_is_sent_without_a_quote(
     same_number: Channel, graph: Provider, wwebjs: Provider
 ) -> None:
     number = REFUSED
@@ -139,7 +139,7 @@ def test_a_fallback_on_another_number_quotes_nothing(
     assert "quotedMessageId" not in wwebjs.sends()[-1]["options"]
 
 
-def test_the_hidden_id_that_an_answer_names_is_where_the_next_quote_looks(
+def test_a_quote_uses_the_lid_of_an_earlier_response(
     same_number: Channel, graph: Provider, wwebjs: Provider
 ) -> None:
     number = REFUSED
@@ -154,7 +154,7 @@ def test_the_hidden_id_that_an_answer_names_is_where_the_next_quote_looks(
     assert latest(wwebjs)["hasQuotedMsg"] is True
 
 
-def test_what_the_fallback_sent_is_quoted_by_it_and_by_the_customer(
+def test_a_message_sent_by_the_fallback_can_be_quoted_by_it_and_by_the_customer(
     same_number: Channel, graph: Provider, wwebjs: Provider
 ) -> None:
     number = REFUSED
@@ -164,7 +164,7 @@ def test_what_the_fallback_sent_is_quoted_by_it_and_by_the_customer(
     reply = accept(same_number, number, reply_to=str(first.pk))
     deliver(reply)
     assert latest(wwebjs)["_data"]["quotedStanzaID"] == key
-    # Meta's id of it is another one, with the same key inside.
+    # Meta's id for it differs, but contains the same key.
     answer = {"from": number[1:], "id": "wamid.ANSWER", "timestamp": "1751142888", "type": "text",
               "text": {"body": "Sim"}, "context": {"id": make_wamid(number[1:], key)}}  # fmt: skip
     post(envelope({"messages": [answer]}, same_number))
@@ -172,18 +172,18 @@ def test_what_the_fallback_sent_is_quoted_by_it_and_by_the_customer(
     assert Message.objects.get(direction="in").reply_to == first
 
 
-def test_a_reply_to_what_only_the_session_told_goes_out_officially_without_a_quote(
+def test_an_official_reply_to_a_session_message_has_no_quote(
     same_number: Channel, graph: Provider
 ) -> None:
-    told = received(same_number, "+5511988887777")
-    Message.objects.filter(pk=told.pk).update(provider_message_id=KEY)
-    reply = accept(same_number, reply_to=str(told.pk))
+    message = received(same_number, "+5511988887777")
+    Message.objects.filter(pk=message.pk).update(provider_message_id=KEY)
+    reply = accept(same_number, reply_to=str(message.pk))
     deliver(reply)
     assert reply.route == "official"
     assert "context" not in graph.sends()[-1]
 
 
-def test_a_baileys_fallback_on_the_same_number_is_told_the_key(
+def test_a_baileys_fallback_on_the_same_number_quotes_the_key(
     same_number: Channel, make_channel: Callable[..., Channel]
 ) -> None:
     from messaging.delivery import attempts as outcomes

@@ -1,4 +1,4 @@
-"""A message on its way, over real sockets, to simulated providers."""
+"""Deliver a message over real sockets to simulated providers."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db
 
 
-# -- the way out -----------------------------------------------------------------------------------
+# -- delivery --------------------------------------------------------------------------------------
 
 
-def test_a_message_goes_out_by_the_official_api(wired: Channel, graph: Provider) -> None:
+def test_a_message_is_sent_by_the_official_api(wired: Channel, graph: Provider) -> None:
     message = accept(wired, text="Bom dia")
 
     assert deliver(message) is None
@@ -65,16 +65,16 @@ def test_a_message_goes_out_by_the_official_api(wired: Channel, graph: Provider)
     assert sent["biz_opaque_callback_data"] == f"{message.pk}.1"
 
 
-def test_what_the_official_api_rejects_goes_out_by_the_fallback(
+def test_a_message_rejected_by_the_official_api_is_sent_by_the_fallback(
     wired: Channel, wwebjs: Provider
 ) -> None:
     message = accept(wired, customer(graph="47"))
-    seen = []
+    icons = []
     steps = iter(lambda: _one_step(message), None)
     for _ in steps:
-        seen.append(message.icon)
+        icons.append(message.icon)
 
-    assert seen == ["clock", "rejected", "rejected", "globe"]
+    assert icons == ["clock", "rejected", "rejected", "globe"]
     assert (message.status, message.route) == ("sent", "wwebjs")
     assert message.error_code == "131047"
     assert message.error_title
@@ -88,7 +88,7 @@ def test_what_the_official_api_rejects_goes_out_by_the_fallback(
 
 
 def _one_step(message: Message) -> bool | None:
-    """Decide, or ask the provider: one of the two transactions of an attempt."""
+    """Decide, or call the provider: one of the two transactions of an attempt."""
     running = message.attempts.filter(outcome="started").first()
     if running is None:
         _step, send = runner._decide(str(message.pk))
@@ -97,14 +97,14 @@ def _one_step(message: Message) -> bool | None:
         running = DeliveryAttempt.objects.select_related(
             "message__conversation__channel", "message__conversation__contact"
         ).get(pk=running.pk)
-        again = runner._Send(running, runner._outbound(running.message, running))
+        again = runner._PendingSend(running, runner._outbound(running.message, running))
         outcomes.record_result(running, runner._send(again))
         more = True
     message.refresh_from_db()
     return True if more else None
 
 
-ANSWERS_OF_THE_OFFICIAL_API = [
+OFFICIAL_RESPONSES = [
     # scenario, official tries, their outcome, last wait before the fallback
     ("refused_131026", 1, "rejected", None),
     ("refused_131051", 1, "rejected", None),
@@ -129,8 +129,8 @@ ANSWERS_OF_THE_OFFICIAL_API = [
 ]
 
 
-@pytest.mark.parametrize(("scenario", "tries", "outcome", "wait"), ANSWERS_OF_THE_OFFICIAL_API)
-def test_whatever_is_wrong_with_the_official_api_the_message_arrives(
+@pytest.mark.parametrize(("scenario", "tries", "outcome", "wait"), OFFICIAL_RESPONSES)
+def test_the_message_arrives_despite_any_official_api_failure(
     wired: Channel,
     graph: Provider,
     wwebjs: Provider,
@@ -166,7 +166,7 @@ def test_whatever_is_wrong_with_the_official_api_the_message_arrives(
         ("refused_131048", "opt_in_only"),
     ],
 )
-def test_some_refusals_stay_an_x_with_their_reason(
+def test_some_rejections_stay_an_x_with_their_reason(
     wired: Channel, graph: Provider, wwebjs: Provider, scenario: str, decision: str
 ) -> None:
     graph.plays(scenario)
@@ -182,7 +182,7 @@ def test_some_refusals_stay_an_x_with_their_reason(
     assert len(graph.sends()) == 1
 
 
-def test_the_limit_per_customer_waits_and_never_falls_back(
+def test_the_per_customer_limit_waits_and_never_falls_back(
     wired: Channel, graph: Provider, wwebjs: Provider, time_machine: TimeMachineFixture
 ) -> None:
     graph.plays("refused_131056", forever=True)
@@ -194,7 +194,7 @@ def test_the_limit_per_customer_waits_and_never_falls_back(
     assert wwebjs.sends() == []
 
 
-def test_a_message_waits_as_a_clock_and_goes_out_on_another_try(
+def test_a_waiting_message_shows_a_clock_and_is_sent_on_retry(
     wired: Channel, graph: Provider, time_machine: TimeMachineFixture
 ) -> None:
     graph.plays("refused_131016", "ok")
@@ -213,14 +213,14 @@ def test_a_message_waits_as_a_clock_and_goes_out_on_another_try(
     assert message.version > version
 
 
-def test_a_job_that_comes_too_early_waits_on(wired: Channel, graph: Provider) -> None:
+def test_a_job_that_runs_too_early_keeps_waiting(wired: Channel, graph: Provider) -> None:
     graph.plays("refused_131016", forever=True)
     message = accept(wired)
     assert deliver(message) == deliver(message)
     assert len(graph.sends()) == 1
 
 
-def test_a_server_that_is_not_there_is_tried_again_and_then_gone_around(
+def test_an_unreachable_server_is_retried_and_then_falls_back(
     wired: Channel, time_machine: TimeMachineFixture
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -238,7 +238,7 @@ def test_a_server_that_is_not_there_is_tried_again_and_then_gone_around(
     ]
 
 
-def test_a_provider_that_does_not_answer_leaves_the_message_unconfirmed(
+def test_a_provider_that_does_not_respond_leaves_the_message_unconfirmed(
     wired: Channel, graph: Provider, wwebjs: Provider, time_machine: TimeMachineFixture
 ) -> None:
     graph.plays("hang_before")
@@ -257,7 +257,7 @@ def test_a_provider_that_does_not_answer_leaves_the_message_unconfirmed(
     assert (message.status, message.route) == ("sent", "wwebjs")
 
 
-def test_a_channel_may_hold_what_nothing_confirmed(
+def test_a_channel_may_hold_unconfirmed_messages(
     wired: Channel, graph: Provider, wwebjs: Provider, time_machine: TimeMachineFixture
 ) -> None:
     wired.on_unconfirmed = "hold"
@@ -272,7 +272,7 @@ def test_a_channel_may_hold_what_nothing_confirmed(
     assert wwebjs.sends() == []
 
 
-def test_without_a_fallback_a_refusal_stays_an_x(wired: Channel, wwebjs: Provider) -> None:
+def test_without_a_fallback_a_rejection_stays_an_x(wired: Channel, wwebjs: Provider) -> None:
     wired.fallback = "none"
     wired.save()
     message = accept(wired, customer(graph="47"))
@@ -281,7 +281,7 @@ def test_without_a_fallback_a_refusal_stays_an_x(wired: Channel, wwebjs: Provide
     assert wwebjs.sends() == []
 
 
-def test_a_fallback_that_was_switched_off_is_not_used(
+def test_a_disabled_fallback_is_not_used(
     wired: Channel, make_channel: Callable[..., Channel]
 ) -> None:
     wired.fallback = "none"
@@ -293,18 +293,16 @@ def test_a_fallback_that_was_switched_off_is_not_used(
 def test_the_rules_of_a_channel(make_channel: Callable[..., Channel]) -> None:
     baileys = make_channel(kind="baileys", instance_name="oficina")
     rules = runner.rules_of(baileys)
-    assert (rules.main_route, rules.fallback) == (Route.BAILEYS, None)
+    assert (rules.primary_route, rules.fallback) == (Route.BAILEYS, None)
     official = make_channel(fallback="baileys", fallback_channel=baileys, on_unconfirmed="hold")
     rules = runner.rules_of(official)
-    assert (rules.main_route, rules.fallback) == (Route.OFFICIAL, Route.BAILEYS)
+    assert (rules.primary_route, rules.fallback) == (Route.OFFICIAL, Route.BAILEYS)
     assert rules.on_unconfirmed == "hold"
     baileys.active = False
     assert runner.rules_of(official).fallback is None
 
 
-def test_a_message_of_a_channel_that_was_switched_off_is_given_up(
-    wired: Channel, graph: Provider
-) -> None:
+def test_a_message_of_an_inactive_channel_fails(wired: Channel, graph: Provider) -> None:
     message = accept(wired)
     wired.active = False
     wired.save()
@@ -323,7 +321,7 @@ def test_an_old_message_does_not_fall_back(
     assert wwebjs.sends() == []
 
 
-def test_a_message_that_was_deleted_is_over(channel: Channel) -> None:
+def test_a_deleted_message_is_finished(channel: Channel) -> None:
     message = accept(channel)
     Message.objects.all().delete()
     assert runner.deliver(str(message.pk)) is None
@@ -339,7 +337,7 @@ def test_a_reply_quotes_the_message_by_the_id_of_the_route(wired: Channel, graph
     assert "context" not in graph.sends()[0]
 
 
-def test_a_reply_to_a_received_message_quotes_it_where_its_id_is_known(
+def test_a_reply_quotes_a_received_message_only_if_its_id_is_known(
     wired: Channel, make_channel: Callable[..., Channel]
 ) -> None:
     baileys = make_channel(kind="baileys", instance_name="oficina")
@@ -360,7 +358,7 @@ def test_a_reply_to_a_received_message_quotes_it_where_its_id_is_known(
     assert outcomes.quote(reply, other) is None
 
 
-def test_an_error_of_ours_in_the_middle_of_a_send_proves_nothing(
+def test_an_internal_error_during_a_send_leaves_it_unconfirmed(
     wired: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*args: Any, **options: Any) -> None:
@@ -377,7 +375,7 @@ def test_an_error_of_ours_in_the_middle_of_a_send_proves_nothing(
 
 
 @pytest.mark.parametrize("scenario", ["not_on_whatsapp", "ack_error", "invalid_wid"])
-def test_what_the_fallback_refuses_stays_an_x(
+def test_a_rejection_by_the_fallback_stays_an_x(
     wired: Channel, wwebjs: Provider, scenario: str
 ) -> None:
     wwebjs.plays(scenario, forever=True)
@@ -387,7 +385,7 @@ def test_what_the_fallback_refuses_stays_an_x(
 
     assert (message.status, message.route) == ("rejected", "official")
     assert (message.icon, message.decision) == ("rejected", "fallback_refused")
-    # Why it all began; the trail tells what the fallback said.
+    # The first cause; the attempt history has the fallback's error.
     assert message.error_code == "131047"
     assert [attempt[1] for attempt in trail(message)] == ["rejected", "rejected"]
     assert attempts(message)[1].error_code
@@ -396,7 +394,7 @@ def test_what_the_fallback_refuses_stays_an_x(
 @pytest.mark.parametrize(
     "scenario", ["session_not_found", "session_not_connected", "browser_tab_closed", "get_chat"]
 )
-def test_a_fallback_that_is_down_is_waited_for_and_then_given_up(
+def test_a_fallback_that_stays_down_is_retried_and_then_fails(
     wired: Channel, wwebjs: Provider, time_machine: TimeMachineFixture, scenario: str
 ) -> None:
     wwebjs.plays(scenario, forever=True)
@@ -411,7 +409,7 @@ def test_a_fallback_that_is_down_is_waited_for_and_then_given_up(
     ]
 
 
-def test_a_fallback_that_comes_back_takes_the_message(
+def test_a_fallback_that_recovers_sends_the_message(
     wired: Channel, wwebjs: Provider, time_machine: TimeMachineFixture
 ) -> None:
     wwebjs.plays("session_not_connected", "ok")
@@ -425,7 +423,7 @@ def test_a_fallback_that_comes_back_takes_the_message(
     ["target_closed_delivered", "minified_lost", "hang_lost", "reset_before", "reset_after",
      "html_502", "html_200", "empty", "not_json"],
 )  # fmt: skip
-def test_a_fallback_that_proves_nothing_is_held_for_a_person(
+def test_an_unconfirmed_fallback_is_held_for_a_person(
     wired: Channel, wwebjs: Provider, scenario: str
 ) -> None:
     wwebjs.plays(scenario, forever=True)
@@ -442,7 +440,7 @@ def test_a_fallback_that_proves_nothing_is_held_for_a_person(
     "scenario",
     ["ok", "bare_delivered", "bare_lost", "dollar_id", "lid_remote", "ninth_digit"],
 )
-def test_every_success_of_the_fallback_is_a_globe(
+def test_every_successful_fallback_shows_a_globe(
     wired: Channel, wwebjs: Provider, scenario: str
 ) -> None:
     wwebjs.plays(scenario, forever=True)
@@ -451,10 +449,10 @@ def test_every_success_of_the_fallback_is_a_globe(
     assert message.icon == "globe"
 
 
-# -- the limit per minute --------------------------------------------------------------------------
+# -- the per-minute limit --------------------------------------------------------------------------
 
 
-def test_the_fallback_keeps_its_limit_per_minute(
+def test_the_fallback_respects_its_per_minute_limit(
     wired: Channel, wwebjs: Provider, time_machine: TimeMachineFixture
 ) -> None:
     wired.fallback_per_minute = 2
@@ -468,7 +466,7 @@ def test_the_fallback_keeps_its_limit_per_minute(
     assert until is not None
     assert (third.decision, third.icon) == ("waiting_pace", "rejected")
     free_at = attempts(first)[1].started_at + dt.timedelta(minutes=1)
-    # The random part keeps a number that sends at its limit from having a rhythm.
+    # The random part prevents a regular rhythm when a number sends at its limit.
     assert free_at <= until <= free_at + dt.timedelta(seconds=30)
     assert len(wwebjs.sends()) == 2
     time_machine.move_to(until)
@@ -476,7 +474,7 @@ def test_the_fallback_keeps_its_limit_per_minute(
     assert third.icon == "globe"
 
 
-def test_channels_that_fall_back_to_one_number_share_its_limit_per_minute(
+def test_channels_that_fall_back_to_one_number_share_its_per_minute_limit(
     wired: Channel, make_channel: Callable[..., Channel], time_machine: TimeMachineFixture
 ) -> None:
     time_machine.move_to(timezone.now(), tick=False)
@@ -492,7 +490,7 @@ def test_channels_that_fall_back_to_one_number_share_its_limit_per_minute(
     message = accept(Channel.objects.get(pk=wired.pk), customer(graph="47"))
     assert deliver(message) is not None
     assert (message.decision, message.icon) == ("waiting_pace", "rejected")
-    # What the phone's own channel sends is another matter.
+    # Messages of the phone's own channel do not count.
     own = attempt_of(accept(phone), outcome=Outcome.ACCEPTED, route=Route.BAILEYS)
     DeliveryAttempt.objects.exclude(pk=own.pk).filter(channel=phone).delete()
     DeliveryAttempt.objects.filter(pk=own.pk).update(started_at=timezone.now())
@@ -500,7 +498,7 @@ def test_channels_that_fall_back_to_one_number_share_its_limit_per_minute(
     assert message.decision != "waiting_pace"
 
 
-def test_the_limit_per_minute_counts_one_channel_only(
+def test_the_per_minute_limit_counts_one_channel_only(
     wired: Channel, make_channel: Callable[..., Channel], time_machine: TimeMachineFixture
 ) -> None:
     time_machine.move_to(timezone.now(), tick=False)
@@ -521,10 +519,10 @@ def test_the_limit_per_minute_counts_one_channel_only(
     assert message.icon == "globe"
 
 
-# -- a person asks again ---------------------------------------------------------------------------
+# -- manual retries --------------------------------------------------------------------------------
 
 
-def test_a_person_sends_again_by_the_official_api(wired: Channel, graph: Provider) -> None:
+def test_a_person_retries_by_the_official_api(wired: Channel, graph: Provider) -> None:
     graph.plays("refused_131050")
     message = accept(wired)
     deliver(message)
@@ -544,7 +542,7 @@ def test_a_person_sends_again_by_the_official_api(wired: Channel, graph: Provide
     ]
 
 
-def test_a_person_sends_by_the_fallback(
+def test_a_person_retries_by_the_fallback(
     wired: Channel, graph: Provider, time_machine: TimeMachineFixture
 ) -> None:
     graph.plays("reset_before")
@@ -562,7 +560,7 @@ def test_a_person_sends_by_the_fallback(
     assert len(graph.sends()) == 1
 
 
-def test_only_what_failed_can_be_sent_again(wired: Channel, graph: Provider) -> None:
+def test_only_failed_messages_can_be_retried(wired: Channel, graph: Provider) -> None:
     message = accept(wired)
     with pytest.raises(sending.NotRetryable):
         sending.retry_message(message, route="official", user=None)
@@ -577,7 +575,7 @@ def test_only_what_failed_can_be_sent_again(wired: Channel, graph: Provider) -> 
     assert message.round == 1
 
 
-def test_what_is_still_on_its_way_cannot_be_sent_again(wired: Channel, wwebjs: Provider) -> None:
+def test_a_message_still_being_sent_cannot_be_retried(wired: Channel, wwebjs: Provider) -> None:
     wwebjs.plays("session_not_connected", forever=True)
     waiting = accept(wired, customer(graph="47"))
     deliver(waiting)
@@ -586,7 +584,7 @@ def test_what_is_still_on_its_way_cannot_be_sent_again(wired: Channel, wwebjs: P
         sending.retry_message(waiting, route="official", user=None)
 
 
-def test_a_second_click_does_not_send_a_second_time(wired: Channel, graph: Provider) -> None:
+def test_a_second_click_does_not_retry_twice(wired: Channel, graph: Provider) -> None:
     graph.plays("refused_131050")
     message = accept(wired)
     deliver(message)
@@ -599,7 +597,7 @@ def test_a_second_click_does_not_send_a_second_time(wired: Channel, graph: Provi
     "changes",
     [{"fallback": "none"}, {"fallback": "baileys"}, {"active": False}],
 )
-def test_a_retry_needs_a_way_that_is_open(
+def test_a_retry_needs_a_usable_route(
     wired: Channel, make_channel: Callable[..., Channel], changes: dict[str, Any]
 ) -> None:
     message = accept(wired, customer(graph="49"))
@@ -612,7 +610,7 @@ def test_a_retry_needs_a_way_that_is_open(
         sending.retry_message(message, route="fallback", user=None)
 
 
-def test_not_even_a_person_goes_around_a_customer_who_stopped_us(
+def test_a_person_cannot_override_a_customer_s_opt_out(
     wired: Channel, graph: Provider, wwebjs: Provider
 ) -> None:
     message = accept(wired, customer(graph="50"))
@@ -620,7 +618,7 @@ def test_not_even_a_person_goes_around_a_customer_who_stopped_us(
     assert message.decision == "never_fall_back"
     with pytest.raises(sending.NotRetryable, match=str(policy.reason_text("never_fall_back"))):
         sending.retry_message(message, route="fallback", user=None)
-    # Another try by the official API is another question to Meta; whatever comes of it stays there.
+    # Retrying by the official API is allowed; the fallback stays forbidden whatever the result.
     sending.retry_message(message, route="official", user=None)
     graph.plays("refused_131047")
     deliver(message)
@@ -628,10 +626,10 @@ def test_not_even_a_person_goes_around_a_customer_who_stopped_us(
     assert wwebjs.sends() == []
 
 
-# -- a worker died ---------------------------------------------------------------------------------
+# -- dead workers ----------------------------------------------------------------------------------
 
 
-def test_an_attempt_whose_worker_died_is_never_repeated_blindly(
+def test_an_attempt_of_a_dead_worker_is_never_repeated_blindly(
     wired: Channel, graph: Provider, wwebjs: Provider, time_machine: TimeMachineFixture
 ) -> None:
     message = accept(wired)
@@ -648,7 +646,7 @@ def test_an_attempt_whose_worker_died_is_never_repeated_blindly(
     assert graph.sends() == []
 
 
-def test_a_fallback_attempt_whose_worker_died_is_held(wired: Channel, wwebjs: Provider) -> None:
+def test_a_fallback_attempt_of_a_dead_worker_is_held(wired: Channel, wwebjs: Provider) -> None:
     message = accept(wired, customer(graph="47"))
     _, send = runner._decide(str(message.pk))
     assert send is not None
@@ -661,7 +659,7 @@ def test_a_fallback_attempt_whose_worker_died_is_held(wired: Channel, wwebjs: Pr
     assert wwebjs.sends() == []
 
 
-def test_the_answer_of_a_worker_that_was_thought_dead_still_counts(
+def test_the_result_of_a_worker_considered_dead_still_counts(
     wired: Channel, wwebjs: Provider
 ) -> None:
     message = accept(wired)
@@ -680,7 +678,7 @@ def test_the_answer_of_a_worker_that_was_thought_dead_still_counts(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_workers_at_the_same_message_send_it_once(wired: Channel, graph: Provider) -> None:
+def test_two_workers_on_one_message_send_it_once(wired: Channel, graph: Provider) -> None:
     graph.plays("slow", forever=True)
     message = accept(wired)
     start = threading.Barrier(2)
@@ -703,7 +701,7 @@ def test_two_workers_at_the_same_message_send_it_once(wired: Channel, graph: Pro
     assert message.status == "sent"
 
 
-def test_the_answer_is_kept_while_the_database_is_away(
+def test_the_response_is_stored_after_a_database_outage(
     wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = accept(wired, customer(graph="47"))
@@ -726,7 +724,7 @@ def test_the_answer_is_kept_while_the_database_is_away(
     assert len(graph.sends()) == 1
 
 
-def test_a_database_that_is_away_before_the_send_leaves_no_attempt(
+def test_a_database_outage_before_the_send_leaves_no_attempt(
     wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = accept(wired, customer(graph="00"))
@@ -750,7 +748,7 @@ def test_a_database_that_is_away_before_the_send_leaves_no_attempt(
     assert len(graph.sends()) == 1
 
 
-def test_an_answer_that_cannot_be_written_for_long_is_an_error(
+def test_a_response_that_cannot_be_stored_in_time_raises(
     wired: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(*args: Any) -> Outcome:
@@ -758,17 +756,17 @@ def test_an_answer_that_cannot_be_written_for_long_is_an_error(
 
     monkeypatch.setattr(outcomes, "record_result", write)
     monkeypatch.setattr("messaging.delivery.runner.connection.close", lambda: None)
-    monkeypatch.setattr(runner, "WRITE_PATIENCE", -1)
+    monkeypatch.setattr(runner, "DB_RETRY_SECONDS", -1)
     message = accept(wired)
     with pytest.raises(OperationalError):
         deliver(message)
     assert trail(message) == [("official", "started", "")]
 
 
-# -- what is told afterwards -----------------------------------------------------------------------
+# -- receipts --------------------------------------------------------------------------------------
 
 
-def test_the_ticks_follow_by_webhook(wired: Channel, graph: Provider, webhooks: Webhooks) -> None:
+def test_receipts_arrive_by_webhook(wired: Channel, graph: Provider, webhooks: Webhooks) -> None:
     message = accept(wired)
     deliver(message)
     graph.settle()
@@ -780,7 +778,7 @@ def test_the_ticks_follow_by_webhook(wired: Channel, graph: Provider, webhooks: 
 
 
 @pytest.mark.parametrize("scenario", ["scrambled_statuses", "status_first", "delivered_skipped"])
-def test_ticks_may_come_in_any_order_twice_and_early(
+def test_receipts_may_arrive_in_any_order_twice_and_early(
     wired: Channel, graph: Provider, webhooks: Webhooks, scenario: str
 ) -> None:
     graph.plays(scenario)
@@ -818,7 +816,7 @@ def test_a_late_failure_falls_back_once(
     assert len(wwebjs.sends()) == 1
 
 
-def test_a_late_failure_that_may_pass_is_tried_again_before_the_fallback(
+def test_a_transient_late_failure_is_retried_before_the_fallback(
     wired: Channel,
     graph: Provider,
     wwebjs: Provider,
@@ -835,7 +833,7 @@ def test_a_late_failure_that_may_pass_is_tried_again_before_the_fallback(
     assert wwebjs.sends() == []
 
 
-def test_a_failure_that_comes_both_ways_falls_back_once(
+def test_a_failure_reported_by_response_and_webhook_falls_back_once(
     wired: Channel, graph: Provider, wwebjs: Provider, webhooks: Webhooks
 ) -> None:
     graph.plays("refused_twice")
@@ -851,16 +849,16 @@ def test_a_failure_that_comes_both_ways_falls_back_once(
 
 
 @pytest.mark.parametrize("order", [["delivered", "failed"], ["failed", "delivered"]])
-def test_what_was_delivered_did_not_fail(
+def test_a_delivery_overrides_a_failure(
     wired: Channel, graph: Provider, wwebjs: Provider, order: list[str]
 ) -> None:
     graph.plays("silent")
     message = accept(wired)
     deliver(message)
     id_ = attempts(message)[0].provider_message_id
-    for told in order:
-        errors = [{"code": 131026, "title": "Undeliverable"}] if told == "failed" else None
-        post(status(message, told, channel=wired, id=id_, errors=errors))
+    for reported in order:
+        errors = [{"code": 131026, "title": "Undeliverable"}] if reported == "failed" else None
+        post(status(message, reported, channel=wired, id=id_, errors=errors))
         read_events()
     message.refresh_from_db()
     assert (message.status, message.error_code) == ("delivered", "")
@@ -870,7 +868,7 @@ def test_what_was_delivered_did_not_fail(
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["after the answer", "before it"])
 @pytest.mark.parametrize("codes", list(itertools.permutations([131026, 131050, None])))
-def test_of_several_late_failures_the_one_that_forbids_most_stands(
+def test_the_most_restrictive_of_several_late_failures_wins(
     wired: Channel,
     graph: Provider,
     wwebjs: Provider,
@@ -896,7 +894,7 @@ def test_of_several_late_failures_the_one_that_forbids_most_stands(
 
 @pytest.mark.parametrize("answered_first", [True, False])
 @pytest.mark.parametrize("code", [131026, None])
-def test_a_late_failure_does_not_lift_what_a_refusal_at_once_forbids(
+def test_a_late_failure_does_not_relax_an_immediate_rejection(
     wired: Channel, wwebjs: Provider, code: int | None, answered_first: bool
 ) -> None:
     message = accept(wired)
@@ -933,7 +931,7 @@ def test_a_late_failure_of_an_old_message_stays_an_x(
     assert wwebjs.sends() == []
 
 
-def test_a_failure_without_a_reason_is_told_as_one(wired: Channel, graph: Provider) -> None:
+def test_a_failure_without_a_reason_has_a_generic_error(wired: Channel, graph: Provider) -> None:
     graph.plays("silent")
     message = accept(wired)
     deliver(message)
@@ -944,7 +942,7 @@ def test_a_failure_without_a_reason_is_told_as_one(wired: Channel, graph: Provid
     assert message.error_title
 
 
-def test_a_status_proves_a_send_that_was_not_answered(
+def test_a_status_proves_a_send_without_a_response(
     wired: Channel, graph: Provider, wwebjs: Provider, webhooks: Webhooks
 ) -> None:
     graph.plays("reset_after")
@@ -978,7 +976,7 @@ def test_a_status_proves_a_held_message(
     assert (message.status, message.decision) == ("delivered", "")
 
 
-def test_a_status_that_is_faster_than_the_answer_finds_its_attempt_by_reference(
+def test_a_status_before_the_response_finds_its_attempt_by_reference(
     wired: Channel, graph: Provider
 ) -> None:
     message = accept(wired)
@@ -997,14 +995,12 @@ def test_a_status_that_is_faster_than_the_answer_finds_its_attempt_by_reference(
     assert (attempt.outcome, attempt.provider_message_id) == ("accepted", "wamid.early")
 
 
-def test_a_status_that_is_faster_than_the_answer_waits_for_the_id(
-    wired: Channel, graph: Provider
-) -> None:
+def test_a_status_before_the_response_waits_for_the_id(wired: Channel, graph: Provider) -> None:
     message = accept(wired)
     _, send = runner._decide(str(message.pk))
     assert send is not None
-    for told in ("sent", "delivered", "delivered"):
-        post(status(message, told, channel=wired, id="wamid.early", with_reference=False))
+    for reported in ("sent", "delivered", "delivered"):
+        post(status(message, reported, channel=wired, id="wamid.early", with_reference=False))
     read_events()
     message.refresh_from_db()
     assert message.status == "sending"
@@ -1017,7 +1013,7 @@ def test_a_status_that_is_faster_than_the_answer_waits_for_the_id(
     assert not PendingEvent.objects.exists()
 
 
-def test_a_failure_that_was_faster_than_the_answer_falls_back_in_the_same_run(
+def test_a_failure_before_the_response_falls_back_in_the_same_run(
     wired: Channel, graph: Provider, wwebjs: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = accept(wired)
@@ -1040,7 +1036,7 @@ def test_a_failure_that_was_faster_than_the_answer_falls_back_in_the_same_run(
     assert trail(message)[0] == ("official", "rejected", "131026")
 
 
-def test_parked_statuses_are_applied_when_another_one_brings_the_id(
+def test_pending_statuses_are_applied_when_another_one_has_the_id(
     wired: Channel, graph: Provider
 ) -> None:
     message = accept(wired)
@@ -1053,7 +1049,7 @@ def test_parked_statuses_are_applied_when_another_one_brings_the_id(
     assert not PendingEvent.objects.exists()
 
 
-def test_a_status_of_another_channel_is_not_ours(
+def test_a_status_of_another_channel_is_not_applied(
     wired: Channel, graph: Provider, make_channel: Callable[..., Channel]
 ) -> None:
     other = make_channel()
@@ -1068,7 +1064,7 @@ def test_a_status_of_another_channel_is_not_ours(
 
 
 @pytest.mark.parametrize("reference", ["", "x", "x.1", "{}", "{}.x", "{}.99", "{}.1.1", "{}.-1"])
-def test_a_reference_that_names_nothing_finds_nothing(wired: Channel, reference: str) -> None:
+def test_an_invalid_reference_finds_no_attempt(wired: Channel, reference: str) -> None:
     message = accept(wired)
     attempt_of(message, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL)
     found = outcomes.find(
@@ -1077,13 +1073,13 @@ def test_a_reference_that_names_nothing_finds_nothing(wired: Channel, reference:
     assert found is None
 
 
-def test_telling_again_changes_nothing(wired: Channel, graph: Provider) -> None:
+def test_repeated_statuses_change_nothing(wired: Channel, graph: Provider) -> None:
     graph.plays("silent")
     message = accept(wired)
     deliver(message)
     id_ = attempts(message)[0].provider_message_id
-    for told in ("read", "sent", "delivered", "read"):
-        post(status(message, told, channel=wired, id=id_))
+    for reported in ("read", "sent", "delivered", "read"):
+        post(status(message, reported, channel=wired, id=id_))
         read_events()
         message.refresh_from_db()
         version = message.version
@@ -1096,7 +1092,7 @@ def test_telling_again_changes_nothing(wired: Channel, graph: Provider) -> None:
     assert InboundEvent.objects.filter(state="done").count() == 4
 
 
-def test_an_answer_after_a_delivery_changes_nothing_but_the_id(wired: Channel) -> None:
+def test_a_response_after_a_delivery_changes_only_the_id(wired: Channel) -> None:
     message = accept(wired)
     attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
     outcomes.record_receipt(attempt, Receipt.DELIVERED)
@@ -1111,17 +1107,17 @@ def test_an_answer_after_a_delivery_changes_nothing_but_the_id(wired: Channel) -
     "answer",
     [Accepted("wamid.1"), Rejected("131047", "closed"), Transient("131016", "away")],
 )
-def test_answer_and_receipt_end_the_same_in_either_order(
+def test_response_and_receipt_give_the_same_result_in_either_order(
     channel: Channel, answer: Any, receipt: Receipt, answer_first: bool
 ) -> None:
     message = accept(channel)
     attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
     late = Rejected("131026", "undeliverable") if receipt == Receipt.FAILED else None
 
-    def tell() -> None:
+    def report() -> None:
         outcomes.record_receipt(attempt, receipt, provider_message_id="wamid.1", error=late)
 
-    steps = [lambda: outcomes.record_result(attempt, answer), tell]
+    steps = [lambda: outcomes.record_result(attempt, answer), report]
     for step in steps if answer_first else reversed(steps):
         step()
 
@@ -1135,26 +1131,28 @@ def test_answer_and_receipt_end_the_same_in_either_order(
     )
 
 
-def test_answer_and_statuses_in_any_order_and_number_leave_the_same_rows(channel: Channel) -> None:
-    """By the journal, as Meta posts them: with our reference, with the id alone, and again."""
+def test_response_and_statuses_in_any_order_and_number_leave_the_same_rows(
+    channel: Channel,
+) -> None:
+    """Through the journal, as Meta posts them: with our reference, by id only, and repeated."""
     failed = [{"code": 131026, "title": "Message undeliverable"}]
 
     def end(order: tuple[str, ...], repeated: int) -> tuple[object, ...]:
         message = accept(channel)
         attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
         id_ = f"wamid.{message.pk}"
-        for place, told in enumerate([*order, *order[:repeated]]):
-            if told == "answer":
+        for position, event in enumerate([*order, *order[:repeated]]):
+            if event == "answer":
                 outcomes.record_result(attempt, Accepted(id_))
                 continue
             post(
                 status(
                     message,
-                    told,
+                    event,
                     channel=channel,
                     id=id_,
-                    errors=failed if told == "failed" else None,
-                    with_reference=place % 2 == 0,
+                    errors=failed if event == "failed" else None,
+                    with_reference=position % 2 == 0,
                 )
             )
             read_events()
@@ -1181,8 +1179,8 @@ def test_answer_and_statuses_in_any_order_and_number_leave_the_same_rows(channel
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_receipt_and_the_answer_at_the_same_moment_find_each_other(channel: Channel) -> None:
-    """Neither may look before the other has committed, and both conclude that there is nothing."""
+def test_a_concurrent_receipt_and_response_find_each_other(channel: Channel) -> None:
+    """Each must see the other's commit; otherwise both would conclude that there is nothing."""
     for round_ in range(10):
         message = accept(channel)
         attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)

@@ -1,4 +1,4 @@
-"""The status, route and icon of a message, from its attempts."""
+"""A message's status, route and icon, derived from its attempts."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ from messaging.delivery.statuses import (
 OFFICIAL, WWEBJS, BAILEYS = Route.OFFICIAL, Route.WWEBJS, Route.BAILEYS
 ACCEPTED, REJECTED, TRANSIENT = Outcome.ACCEPTED, Outcome.REJECTED, Outcome.TRANSIENT
 STARTED, UNKNOWN = Outcome.STARTED, Outcome.UNKNOWN
-CLIMB = [Receipt.NONE, Receipt.SENT, Receipt.FAILED, Receipt.DELIVERED, Receipt.READ]
+RECEIPT_ORDER = [Receipt.NONE, Receipt.SENT, Receipt.FAILED, Receipt.DELIVERED, Receipt.READ]
 
 
 @pytest.mark.parametrize(
-    ("lower", "higher"), list(itertools.combinations_with_replacement(CLIMB, 2))
+    ("lower", "higher"), list(itertools.combinations_with_replacement(RECEIPT_ORDER, 2))
 )
-def test_the_higher_receipt_stands_whichever_came_first(lower: Receipt, higher: Receipt) -> None:
+def test_the_higher_receipt_wins_in_either_order(lower: Receipt, higher: Receipt) -> None:
     assert merge_receipt(lower, higher) == higher
     assert merge_receipt(higher, lower) == higher
 
 
 @pytest.mark.parametrize("outcome", Outcome)
 @pytest.mark.parametrize("receipt", [Receipt.SENT, Receipt.DELIVERED, Receipt.READ])
-def test_a_sign_of_life_proves_any_attempt(outcome: Outcome, receipt: Receipt) -> None:
+def test_a_positive_receipt_proves_any_attempt(outcome: Outcome, receipt: Receipt) -> None:
     assert merge_outcome(outcome, receipt) == ACCEPTED
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_no_receipt_says_nothing(outcome: Outcome) -> None:
+def test_without_a_receipt_the_outcome_is_unchanged(outcome: Outcome) -> None:
     assert merge_outcome(outcome, Receipt.NONE) == outcome
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_a_late_failure_rejects_whatever_the_answer_was(outcome: Outcome) -> None:
+def test_a_late_failure_rejects_any_outcome(outcome: Outcome) -> None:
     assert merge_outcome(outcome, Receipt.FAILED) == REJECTED
 
 
@@ -75,7 +75,7 @@ def one(
         ([one(OFFICIAL, TRANSIENT)], True, Summary(Status.REJECTED, OFFICIAL)),
         ([one(OFFICIAL, UNKNOWN)], False, Summary(Status.UNCONFIRMED, OFFICIAL)),
         ([one(OFFICIAL, UNKNOWN)], True, Summary(Status.UNCONFIRMED, OFFICIAL)),
-        # The X stays while the fallback is on its way …
+        # The X stays while the fallback is in progress …
         (
             [one(OFFICIAL, REJECTED), one(WWEBJS, STARTED)],
             False,
@@ -91,7 +91,7 @@ def one(
             False,
             Summary(Status.REJECTED, OFFICIAL),
         ),
-        # … and a retry of the same route that was not refused is still the clock.
+        # … and a retry on the same route after a transient failure still shows the clock.
         (
             [one(OFFICIAL, TRANSIENT), one(OFFICIAL, STARTED)],
             False,
@@ -108,14 +108,14 @@ def one(
             True,
             Summary(Status.UNCONFIRMED, WWEBJS),
         ),
-        # The first route took it after all: it is the one that the customer read.
+        # The first route accepted it after all: that copy was read.
         (
             [one(OFFICIAL, ACCEPTED, Receipt.READ), one(WWEBJS, ACCEPTED)],
             False,
             Summary(Status.READ, OFFICIAL),
         ),
         ([one(OFFICIAL, ACCEPTED), one(WWEBJS, ACCEPTED)], False, Summary(Status.SENT, OFFICIAL)),
-        # A Baileys channel's own route, and a message that a person sent by the fallback only.
+        # A Baileys channel's primary route, and a message sent by the fallback only.
         ([one(BAILEYS, ACCEPTED)], False, Summary(Status.SENT, BAILEYS)),
         ([one(BAILEYS, TRANSIENT)], False, Summary(Status.QUEUED, None)),
         ([one(BAILEYS, STARTED)], False, Summary(Status.SENDING, BAILEYS)),
@@ -123,7 +123,7 @@ def one(
         ([one(WWEBJS, STARTED)], False, Summary(Status.SENDING, WWEBJS)),
     ],
 )
-def test_what_the_attempts_amount_to(
+def test_the_attempts_determine_status_and_route(
     attempts: list[AttemptState], final: bool, summary: Summary
 ) -> None:
     assert summarize(attempts, final=final) == summary
@@ -141,14 +141,14 @@ def test_a_retry_shows_the_clock_until_it_has_an_outcome(before: Outcome) -> Non
     assert summarize(later(STARTED, route=WWEBJS), round=2) == Summary(Status.SENDING, WWEBJS)
     assert summarize(later(UNKNOWN), round=2) == Summary(Status.UNCONFIRMED, OFFICIAL)
     assert summarize(later(ACCEPTED), round=2) == Summary(Status.SENT, OFFICIAL)
-    # Then all of them count again.
+    # Then all attempts count again.
     rejected = Summary(Status.REJECTED, OFFICIAL)
     assert summarize(later(REJECTED), round=2) == rejected
     assert summarize(later(TRANSIENT), round=2, final=True) == rejected
     assert summarize(later(), round=2, final=True) == rejected
 
 
-def test_what_may_have_been_sent_is_not_hidden_by_a_retry() -> None:
+def test_a_retry_does_not_hide_an_unconfirmed_send() -> None:
     attempts = [one(OFFICIAL, UNKNOWN), one(OFFICIAL, STARTED, round=2)]
     assert summarize(attempts, round=2) == Summary(Status.UNCONFIRMED, OFFICIAL)
 
@@ -178,7 +178,9 @@ def test_a_late_delivery_of_an_earlier_round_wins() -> None:
         (Status.UNCONFIRMED, WWEBJS, Icon.UNCONFIRMED),
     ],
 )
-def test_the_icon_of_a_status_and_route(status: Status, route: Route | None, icon: Icon) -> None:
+def test_each_status_and_route_has_its_icon(
+    status: Status, route: Route | None, icon: Icon
+) -> None:
     assert icon_for(status, route) == icon
 
 
@@ -196,25 +198,25 @@ def after(outcome: Outcome, receipts: Sequence[Receipt]) -> tuple[Outcome, Recei
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_receipts_in_any_order_end_the_same(outcome: Outcome) -> None:
+def test_receipts_in_any_order_give_the_same_result(outcome: Outcome) -> None:
     for count in range(1, len(Receipt) + 1):
-        for told in itertools.combinations(Receipt, count):
-            ends = {after(outcome, order) for order in itertools.permutations(told)}
-            assert len(ends) == 1, (outcome, told, ends)
+        for reported in itertools.combinations(Receipt, count):
+            ends = {after(outcome, order) for order in itertools.permutations(reported)}
+            assert len(ends) == 1, (outcome, reported, ends)
 
 
 @given(
     st.sampled_from(Outcome),
     st.lists(st.sampled_from(Receipt), min_size=1).flatmap(
-        lambda told: st.tuples(
-            st.just(told), st.permutations(told), st.lists(st.sampled_from(told))
+        lambda reported: st.tuples(
+            st.just(reported), st.permutations(reported), st.lists(st.sampled_from(reported))
         )
     ),
 )
-def test_receipts_in_any_order_and_number_end_the_same(
-    outcome: Outcome, told: tuple[list[Receipt], list[Receipt], list[Receipt]]
+def test_receipts_in_any_order_and_number_give_the_same_result(
+    outcome: Outcome, reported: tuple[list[Receipt], list[Receipt], list[Receipt]]
 ) -> None:
-    receipts, another_order, repeated = told
+    receipts, another_order, repeated = reported
     assert after(outcome, receipts) == after(outcome, [*another_order, *repeated])
 
 
@@ -231,7 +233,7 @@ def test_receipts_in_any_order_and_number_end_the_same(
     st.integers(1, 3),
     st.booleans(),
 )
-def test_what_was_accepted_is_never_called_rejected(
+def test_an_accepted_message_is_never_shown_as_rejected(
     attempts: list[AttemptState], round: int, final: bool
 ) -> None:
     summary = summarize(attempts, round=round, final=final)
