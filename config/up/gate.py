@@ -1,8 +1,8 @@
-"""The gate at which the web process waits, loaded, until the database is prepared.
+"""Startup barrier: the loaded web process waits here until the database is ready.
 
-Loading is most of its start and needs no database. The gate is a pipe that nothing is written to:
-it is open once the supervisor has closed its end. So a process that is started again finds it open,
-and none waits for a supervisor that has gone.
+Loading takes most of its startup time and needs no database. The barrier is a pipe that is never
+written to; it opens when the supervisor closes its end. So a restarted process does not wait, and
+no process waits for a supervisor that has exited.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ VARIABLE = "START_GATE"
 
 
 class Gate:
-    """The supervisor's side. It may be opened more than once."""
+    """The supervisor's end of the barrier. `open` may be called more than once."""
 
     def __init__(self) -> None:
-        self._for_children, end = os.pipe()
-        self._end: int | None = end
+        self._read_end, write_end = os.pipe()
+        self._write_end: int | None = write_end
 
     def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """Return these variables with the one by which a child finds the gate."""
-        return {**environment, VARIABLE: str(self._for_children)}
+        """Add the variable that passes the barrier's file descriptor to a child."""
+        return {**environment, VARIABLE: str(self._read_end)}
 
     def options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return these arguments of `subprocess.Popen` with the one that hands the gate on."""
-        return {**options, "pass_fds": (self._for_children,)}
+        """Add the `subprocess.Popen` argument that lets a child inherit the barrier."""
+        return {**options, "pass_fds": (self._read_end,)}
 
     def open(self) -> None:
-        """Let all go on that wait, and all that come later."""
-        if self._end is not None:
-            os.close(self._end)
-            self._end = None
+        """Release all waiting processes and all that start later."""
+        if self._write_end is not None:
+            os.close(self._write_end)
+            self._write_end = None
 
 
 def wait() -> None:
-    """Wait, as a child, until the gate is open; where the supervisor did not start us, go on."""
+    """In a child: wait until the barrier is open. Returns at once without a supervisor."""
     if descriptor := os.environ.pop(VARIABLE, ""):
         with os.fdopen(int(descriptor), "rb") as gate:
             gate.read()

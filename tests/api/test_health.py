@@ -43,7 +43,7 @@ def test_a_process_that_can_serve_says_so_to_anybody(client: Client) -> None:
 def test_without_a_database_it_lives_but_cannot_serve(
     client: Client, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(health, "_ask_database", raising(error))
+    monkeypatch.setattr(health, "_query_database", raising(error))
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["database"]) == (503, "down")
     assert client.get("/healthz").status_code == 200

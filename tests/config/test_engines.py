@@ -183,7 +183,7 @@ def test_an_engine_that_outlived_its_owner_is_stopped(tmp_path: Path) -> None:
     engines.take()
     left = subprocess.Popen(engines.valkey_command, **engines.options(death_signal=signal.SIGKILL))
     assert owner.wait_until(engines.valkey_is_ready, left)
-    engines._stop_left_behind()
+    engines._stop_orphans()
     assert left.wait(10) == 0
 
 
@@ -193,7 +193,7 @@ def test_a_process_that_only_has_the_number_of_an_engine_is_left_alone(tmp_path:
     other = subprocess.Popen(["sleep", "60"])
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "postmaster.pid").write_text(f"{other.pid}\n")
-    engines._stop_left_behind()
+    engines._stop_orphans()
     assert other.poll() is None
     other.kill()
     other.wait()

@@ -10,8 +10,8 @@ from config.checks import refuse_unsafe
 
 
 class Command(BaseCommand):
-    help = "Run jobs until SIGTERM or Ctrl-C; what has begun has WORKER_SHUTDOWN_SECONDS to finish."
-    requires_system_checks = []  # all of them would load every page of the web process
+    help = "Run jobs until SIGTERM or Ctrl-C. Running jobs get WORKER_SHUTDOWN_SECONDS to finish."
+    requires_system_checks = []  # they would load all views of the web process
 
     def handle(self, *args: Any, **options: Any) -> None:
         refuse_unsafe()
