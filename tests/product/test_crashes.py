@@ -95,7 +95,7 @@ def test_a_worker_killed_while_the_provider_responds_leaves_a_correct_status(
 
     message = api.wait_for(sent, lambda m: m["status"] in ("delivered", "read") and final(m))
 
-    # Meta's statuses carry our reference: they prove the send whose response nobody heard.
+    # Meta's statuses contain our reference, so they prove the send whose response was lost.
     assert message["attempts"][0]["outcome"] == "accepted"
     assert delivered(product.graph, text) == 1
     assert delivered(product.wwebjs, text) == 0

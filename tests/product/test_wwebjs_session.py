@@ -158,7 +158,7 @@ def test_staff_disconnect_connect_scan_and_the_fallback_works(
     expect(code).to_be_visible(timeout=30_000)
     expect(dialog.get_by_text(re.compile(r"Este código apareceu há \d+ segundo"))).to_be_visible()
 
-    # It renews itself, and what is typed key_field it stays.
+    # The code is renewed automatically, without changing the typed text.
     dialog.get_by_text("Conectar com o número de telefone").click()
     dialog.get_by_label("Número com código do país").fill("+5511")
     first = code.inner_html()
