@@ -29,13 +29,13 @@ def check_database(command: str) -> None:
     """Exit with one line if the command needs the embedded engines and they are not running."""
     from django.conf import settings
 
-    from config.engines import why_unreachable
+    from config.engines import unreachable_reason
 
     if command.startswith("-") or {"-h", "--help"} & set(sys.argv):
         return
-    if command not in WITHOUT_DATABASE and (problem := why_unreachable(settings.DATA_DIR)):
+    if command not in WITHOUT_DATABASE and (problem := unreachable_reason(settings.DATA_DIR)):
         sys.exit(problem)
-    if command == "makemigrations" and why_unreachable(settings.DATA_DIR):
+    if command == "makemigrations" and unreachable_reason(settings.DATA_DIR):
         # It would wait for the database, warn, and continue without it.
         settings.DATABASES = {"default": {"ENGINE": "django.db.backends.dummy"}}
 

@@ -139,11 +139,11 @@ def open_page(product: Product, cookies: str, *, conversation: int) -> websocket
         f"ws://127.0.0.1:{product.port}/ws/live/?conversation={conversation}",
         cookie=cookies, origin=product.url, timeout=20,
     )  # fmt: skip
-    frame_with(page, "ready", "")
+    wait_for_frame(page, "ready", "")
     return page
 
 
-def frame_with(page: websocket.WebSocket, key: str, text: str) -> float:
+def wait_for_frame(page: websocket.WebSocket, key: str, text: str) -> float:
     """Wait for a frame of this key or kind with this text; return its arrival time."""
     while True:
         frame = json.loads(page.recv())

@@ -20,7 +20,7 @@ import psutil
 import psycopg
 import requests
 
-from bench.product import ROOT, Product, frame_with, login, open_page, percentiles, running
+from bench.product import ROOT, Product, login, open_page, percentiles, running, wait_for_frame
 
 NAME = "bench"
 SWITCHES = 50
@@ -191,7 +191,7 @@ def visible(bench: Bench) -> None:
             text = f"VIS{mode}{number:03d}"
             started = time.time()
             bench.control("inbound", instance=NAME, id=text, text=text, **{"from": "5511955550000"})
-            times.append(frame_with(page, "message", text) - started)
+            times.append(wait_for_frame(page, "message", text) - started)
             time.sleep(0.02)
         target = " (wanted: p50 <= 100 ms)" if mode == "websocket" else ""
         percentiles(f"event by {mode} to an open page{target}", times)

@@ -12,12 +12,12 @@ import requests
 from bench.product import (
     Product,
     cpu_seconds,
-    frame_with,
     login,
     memory,
     open_page,
     percentiles,
     running,
+    wait_for_frame,
 )
 
 PER_SECOND = 20
@@ -120,7 +120,7 @@ def rejection_to_globe(
             socket = open_page(product, cookies, conversation=sent["conversation"])
             time.sleep(1)
             continue
-        arrived = frame_with(socket, f"message:{sent['id']}", 'data-icon="globe"')
+        arrived = wait_for_frame(socket, f"message:{sent['id']}", 'data-icon="globe"')
         message = requests.get(
             f"{product.url}/api/messages/{sent['id']}/", headers=headers, timeout=10
         ).json()

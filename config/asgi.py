@@ -14,11 +14,11 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.exception import convert_exception_to_response
 from django.urls import set_script_prefix
 
-from config.checks import refuse_unsafe
-from config.up import gate
+from config.checks import exit_if_unsafe
+from config.up import startup_barrier
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-refuse_unsafe()  # uvicorn and daphne run no system checks
+exit_if_unsafe()  # uvicorn and daphne run no system checks
 django.setup(set_prefix=False)
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402  (needs the apps to be loaded)
@@ -101,7 +101,7 @@ def note_start() -> None:
         gap_signs().note_start()
 
 
-def beginning(scope: Any, receive: Any) -> Any:
+def end_rejected_body(scope: Any, receive: Any) -> Any:
     """Wrap `receive` so that a body that will be rejected ends after its first chunk.
 
     For Evolution's receiver, that is a body whose Content-Length exceeds the largest event, or one
@@ -110,7 +110,7 @@ def beginning(scope: Any, receive: Any) -> Any:
     must_authenticate = scope["path"].startswith(EVOLUTION_PATH)
     received, cut_off = 0, must_authenticate and _length(scope) > MOST_BYTES
 
-    async def receive_beginning() -> Any:
+    async def receive_until_rejected() -> Any:
         nonlocal received, cut_off, must_authenticate
         message = await receive()
         received += len(message.get("body", b""))
@@ -120,10 +120,10 @@ def beginning(scope: Any, receive: Any) -> Any:
             cut_off = not await may_deliver(_header(scope, b"authorization"))
         return {**message, "more_body": False} if cut_off else message
 
-    return receive_beginning
+    return receive_until_rejected
 
 
-def bounded(scope: Any, receive: Any) -> Any:
+def limit_body(scope: Any, receive: Any) -> Any:
     """Wrap `receive` so that the body is cut one byte above its receiver's limit.
 
     The sender is not authenticated yet. The rest is still read, so that it gets its response.
@@ -131,14 +131,14 @@ def bounded(scope: Any, receive: Any) -> Any:
     path = scope["path"]
     left = 1 + next((most for start, most in LIMITS.items() if path.startswith(start)), MOST_BYTES)
 
-    async def receive_bounded() -> Any:
+    async def receive_limited() -> Any:
         nonlocal left
         message = await receive()
         body = message.get("body", b"")[:left]
         left -= len(body)
         return {**message, "body": body} if "body" in message else message
 
-    return receive_bounded
+    return receive_limited
 
 
 class WebhookHandler(ASGIHandler):
@@ -155,7 +155,7 @@ class WebhookHandler(ASGIHandler):
         """
         note_start()
         try:
-            body = await self.read_body(beginning(scope, bounded(scope, receive)))
+            body = await self.read_body(end_rejected_body(scope, limit_body(scope, receive)))
         except RequestAborted:
             return
         set_script_prefix(get_script_prefix(scope))
@@ -197,7 +197,7 @@ class WebhookHandler(ASGIHandler):
         self._middleware_chain = convert_exception_to_response(get_response)
 
 
-gate.wait()  # the code below reads the static files
+startup_barrier.wait()  # the code below reads the static files
 
 application = ProtocolTypeRouter(
     {

@@ -16,7 +16,7 @@ from django.core.checks import CheckMessage, Error, register
 
 
 @register()
-def production_is_safe(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_production_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Return an error for each setting with an unsafe value."""
     problems: list[CheckMessage] = []
     if not settings.ENCRYPTION_KEYS:
@@ -72,11 +72,11 @@ def _is_local(host: str) -> bool:
         return False
 
 
-def refuse_unsafe() -> None:
+def exit_if_unsafe() -> None:
     """Exit with one line per problem if the settings are unsafe.
 
     For processes that do not run the system checks of a management command.
     """
-    problems = [problem for problem in production_is_safe(None) if problem.is_serious()]
+    problems = [problem for problem in check_production_settings(None) if problem.is_serious()]
     if problems:
         raise SystemExit("\n".join(f"{problem.id}: {problem.msg}" for problem in problems))

@@ -39,7 +39,7 @@ def addresses(data_dir: Path) -> Addresses:
     return Addresses(database_url=stored["database_url"], redis_url=stored["redis_url"])
 
 
-def why_unreachable(data_dir: Path) -> str | None:
+def unreachable_reason(data_dir: Path) -> str | None:
     """Explain in one line why the embedded engines are unreachable; None if they are reachable.
 
     Also None if the installation has its own DATABASE_URL and does not need them.

@@ -47,11 +47,11 @@ class DatabaseDownMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, (OperationalError, InterfaceError, PoolTimeout)):
-            return database_down(request)
+            return database_unavailable(request)
         return None
 
 
-def database_down(request: HttpRequest) -> HttpResponse:
+def database_unavailable(request: HttpRequest) -> HttpResponse:
     """Return the 503 that every entry point sends while PostgreSQL is unreachable."""
     detail = _("The database is not reachable. Try again in a moment.")
     headers = {"Retry-After": "5"}

@@ -31,7 +31,7 @@ from core.heartbeat_file import Heartbeat
 # For jobs without a notification: scheduled ones. The send time that a page shows for a waiting
 # message is about this accurate.
 POLL_SECONDS = 1.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
+FIRST_PAUSE, MAX_PAUSE = 0.5, 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -65,12 +65,12 @@ async def work_until(stopping: asyncio.Event) -> None:
         reason = await _end_reason(working)
         if stopping.is_set():
             break
-        if time.monotonic() - started > LONGEST_PAUSE:
+        if time.monotonic() - started > MAX_PAUSE:
             pause = FIRST_PAUSE
         log.warning("worker lost the database; tries again", reason=reason, seconds=pause)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
+        pause = min(2 * pause, MAX_PAUSE)
 
 
 async def _work() -> None:

@@ -41,7 +41,7 @@ class Heartbeat:
             self._path.unlink()
 
 
-def trouble(kind: str, *, within: float, pid: int | None = None) -> str:
+def healthcheck(kind: str, *, within: float, pid: int | None = None) -> str:
     """Describe the problem with this machine's processes of this kind; empty if there is none.
 
     Each process (with `pid`, only that one) must have touched its file within `within` seconds.

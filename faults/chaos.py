@@ -66,7 +66,7 @@ class Chaos:
 
     def __init__(
         self, product: Product, second: SecondWorker, *, seed: int, every: float,
-        most: int | None, say: Callable[[str], object],
+        max_kills: int | None, say: Callable[[str], object],
         others: Mapping[str, Callable[[random.Random], object]] | None = None,
     ) -> None:  # fmt: skip
         """`others` maps the names of further targets to functions that kill them."""
@@ -75,7 +75,7 @@ class Chaos:
         self.kills: Counter[str] = Counter()
         self._product, self._second, self._say = product, second, say
         self._rng = random.Random(seed * 7919)
-        self._every, self._most = every, most
+        self._every, self._max_kills = every, max_kills
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -84,14 +84,14 @@ class Chaos:
 
     def stop(self) -> None:
         """Stop killing; with a fixed number of kills, after the last one."""
-        if self._most is None:
+        if self._max_kills is None:
             self._ended.set()
-        self._thread.join(30 + 2 * self._every * (self._most or 0))
+        self._thread.join(30 + 2 * self._every * (self._max_kills or 0))
 
     def _run(self) -> None:
         order: list[str] = []
         began = time.monotonic()
-        while self._most is None or sum(self.kills.values()) < self._most:
+        while self._max_kills is None or sum(self.kills.values()) < self._max_kills:
             # Each target once before any repeats, so that short runs include all of them.
             order = order or self._rng.sample(self._targets, len(self._targets))
             if self._ended.wait(self._every * self._rng.uniform(0.5, 1.5)):

@@ -26,7 +26,7 @@ from faults.run import second_worker, snapshot
 from faults.verdict import Verdict
 
 # Seconds without any progress after the last message.
-QUIET_PATIENCE = 240.0
+IDLE_TIMEOUT = 240.0
 CUSTOMERS = 40
 WEBSOCKET = "faults_websocket"
 SETTINGS = {
@@ -92,8 +92,8 @@ def run_inbound(plan: InboundPlan, *, say: Callable[[str], object] = lambda line
         chaos.start()
         _write_all(product, messages, rate=plan.rate, say=say)
         chaos.stop()
-        say(f"{time.monotonic() - began:6.1f} s  all are written; waiting for quiet")
-        problems = _wait_for_quiet(product, headers, names, messages, say)
+        say(f"{time.monotonic() - began:6.1f} s  all are written; waiting until idle")
+        problems = _wait_until_idle(product, headers, names, messages, say)
         ledger = {name: _ledger(product, name) for name in names}
         verdict = judge_inbound(messages, ledger, snapshot(product, "inbound"))
         verdict.faults += problems
@@ -218,7 +218,7 @@ def _chaos(
                 os.kill(process.pid, signal.SIGKILL)
 
     return Chaos(
-        product, second, seed=plan.seed, every=plan.kill_every, most=plan.kills, say=say,
+        product, second, seed=plan.seed, every=plan.kill_every, max_kills=plan.kills, say=say,
         others={
             "listener": kill_listener,
             "evolution": restart(product.evolution, 8.0),
@@ -254,7 +254,7 @@ def _write(http: requests.Session, product: Product, message: InboundMessage) ->
     http.post(f"{product.evolution}/_control/inbound", json=order, timeout=20).raise_for_status()
 
 
-def _wait_for_quiet(
+def _wait_until_idle(
     product: Product,
     headers: dict[str, str],
     names: Sequence[str],
@@ -287,8 +287,8 @@ def _wait_for_quiet(
             return []
         if least is None or left.total() < least:
             least, progressed_at = left.total(), time.monotonic()
-        if time.monotonic() - progressed_at > QUIET_PATIENCE:
-            return [f"never quiet: {+left}"]
+        if time.monotonic() - progressed_at > IDLE_TIMEOUT:
+            return [f"never idle: {+left}"]
         if time.monotonic() - reported_at > 20:
             reported_at = time.monotonic()
             say(f"          left: {dict(+left)}")

@@ -23,7 +23,7 @@ from faults.verdict import Verdict, judge
 
 SENDERS = 6
 # Seconds without any progress; a long queue may take a while.
-QUIET_PATIENCE = 180.0
+IDLE_TIMEOUT = 180.0
 CHANNEL = {
     "request_timeout_seconds": 2,
     "confirm_seconds": 6,
@@ -71,14 +71,14 @@ def run(plan: Plan, *, say: Callable[[str], object] = lambda line: None) -> Verd
         channels = _prepare(product, headers)
         to_send = planned_messages(plan.count, plan.seed)
         chaos = Chaos(
-            product, second, seed=plan.seed, every=plan.kill_every, most=plan.kills, say=say
+            product, second, seed=plan.seed, every=plan.kill_every, max_kills=plan.kills, say=say
         )
         chaos.start()
         accepted = _send_all(product, headers, channels, to_send, say)
         sent_after = time.monotonic() - began
         chaos.stop()
-        say(f"{sent_after:6.1f} s  all {len(accepted)} are accepted; waiting for quiet")
-        _wait_for_quiet(product, say)
+        say(f"{sent_after:6.1f} s  all {len(accepted)} are accepted; waiting until idle")
+        _wait_until_idle(product, say)
         verdict = judge(
             to_send,
             accepted,
@@ -215,21 +215,21 @@ def _send_all(
     return accepted
 
 
-def _wait_for_quiet(product: Product, say: Callable[[str], object]) -> None:
+def _wait_until_idle(product: Product, say: Callable[[str], object]) -> None:
     """Wait until nothing is in progress, twice in a row, or until progress stops."""
     reported_at = progressed_at = time.monotonic()
     least = None
-    quiet = 0
-    while quiet < 2:
+    idle_checks = 0
+    while idle_checks < 2:
         for simulator in (product.graph, product.wwebjs, product.evolution):
             requests.post(f"{simulator}/_control/settle?timeout=30", timeout=60)
         unfinished = snapshot(product)
-        quiet = 0 if any(unfinished.values()) else quiet + 1
+        idle_checks = 0 if any(unfinished.values()) else idle_checks + 1
         left = sum(unfinished.values())
         if least is None or left < least:
             least, progressed_at = left, time.monotonic()
-        if time.monotonic() - progressed_at > QUIET_PATIENCE:
-            say(f"never quiet: {unfinished}")
+        if time.monotonic() - progressed_at > IDLE_TIMEOUT:
+            say(f"never idle: {unfinished}")
             return
         if time.monotonic() - reported_at > 20:
             reported_at = time.monotonic()

@@ -37,8 +37,8 @@ def start() -> None:
     atexit.register(stop)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that atexit handlers run
     engines = Engines(directory, durable=False)
-    engines.take()
-    engines.make_database()
+    engines.set_up()
+    engines.create_database()
     for command, is_ready, stop_signal in (
         (engines.postgres_command, engines.postgres_is_ready, signal.SIGQUIT),
         (engines.valkey_command, engines.valkey_is_ready, signal.SIGKILL),

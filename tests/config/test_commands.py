@@ -7,7 +7,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.management import call_command
 
-from config.engines import why_unreachable
+from config.engines import unreachable_reason
 from tests.config.product import manage
 
 
@@ -55,8 +55,8 @@ def test_no_engines_are_required_with_an_own_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgres://db.example.com/alterna")
-    assert why_unreachable(tmp_path) is None
+    assert unreachable_reason(tmp_path) is None
     monkeypatch.delenv("DATABASE_URL")
-    assert why_unreachable(tmp_path) is not None
+    assert unreachable_reason(tmp_path) is not None
     monkeypatch.setenv("DATABASE_URL_FILE", "/run/secrets/database_url")
-    assert why_unreachable(tmp_path) is None
+    assert unreachable_reason(tmp_path) is None

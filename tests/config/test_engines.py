@@ -32,9 +32,9 @@ def test_the_database_handles_the_case_of_portuguese_letters() -> None:
 
 
 def test_keys_are_generated_once(tmp_path: Path) -> None:
-    owner.make_secrets(tmp_path)
+    owner.create_secrets(tmp_path)
     first = reader.read_secrets(tmp_path)
-    owner.make_secrets(tmp_path)
+    owner.create_secrets(tmp_path)
     assert reader.read_secrets(tmp_path) == first
     assert len(first["SECRET_KEY"]) >= 50
     Fernet(first["ENCRYPTION_KEY"])
@@ -48,35 +48,35 @@ def test_without_engines_the_default_addresses_are_used(tmp_path: Path) -> None:
 
 def test_the_addresses_are_written_and_removed(tmp_path: Path) -> None:
     engines = Engines(tmp_path)
-    engines.announce()
+    engines.write_addresses()
     assert reader.addresses(tmp_path) == engines.addresses()
-    engines.withdraw()
+    engines.clean_up()
     assert reader.addresses(tmp_path) == reader.Addresses()
 
 
 def test_a_path_too_long_for_a_socket_is_replaced_by_a_short_one(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 60) / ("e" * 60)
     engines = Engines(deep)
-    engines.take()
+    engines.set_up()
     short = engines.run_dir
     assert len(str(short)) < 60
     assert short.stat().st_mode & 0o777 == 0o700
     assert str(short) in engines.addresses().redis_url
-    engines.withdraw()
+    engines.clean_up()
     assert not short.exists()
 
 
 def test_a_path_with_unusual_characters_works(tmp_path: Path) -> None:
     """The database address is a URL; PostgreSQL's socket list uses commas and quotes."""
     engines = Engines(tmp_path / 'São, "1" 100%', durable=False)
-    engines.take()
-    engines.make_database()
+    engines.set_up()
+    engines.create_database()
     process = subprocess.Popen(
         engines.postgres_command, **engines.options(death_signal=signal.SIGQUIT)
     )
     try:
         assert owner.wait_until(engines.postgres_is_ready, process)
-        engines.announce()
+        engines.write_addresses()
         script = "import django; django.setup(); from django.db import connection as c; c.connect()"
         result = manage("shell", "--no-imports", "-c", script, data_dir=engines.data_dir)
         assert result.returncode == 0, result.stderr
@@ -87,8 +87,8 @@ def test_a_path_with_unusual_characters_works(tmp_path: Path) -> None:
 
 def test_after_a_crash_postgresql_is_not_reported_as_ready_before_it_is(tmp_path: Path) -> None:
     engines = Engines(tmp_path, durable=False)
-    engines.take()
-    engines.make_database()
+    engines.set_up()
+    engines.create_database()
     options = engines.options(death_signal=signal.SIGQUIT)
     for end in (signal.SIGKILL, signal.SIGINT):
         process = subprocess.Popen(engines.postgres_command, **options)
@@ -130,8 +130,8 @@ def test_as_root_the_data_directory_is_made_traversable_but_not_readable(tmp_pat
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     engines = Engines(private / "data")
-    engines.take()
-    assert private in engines.opened
+    engines.set_up()
+    assert private in engines.made_traversable
     assert private.stat().st_mode & 0o777 == 0o701
     assert (private / "data" / "secrets.json").stat().st_mode & 0o777 == 0o600
     assert engines.options(death_signal=signal.SIGTERM)["user"] != 0
@@ -154,12 +154,12 @@ def test_a_missing_extra_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_an_interrupted_initialisation_is_restarted(tmp_path: Path) -> None:
     engines = Engines(tmp_path, durable=False)
-    engines.take()
+    engines.set_up()
     partial = tmp_path / "postgres.new"
     partial.mkdir()
     (partial / "PG_VERSION").write_text("18\n")
     assert not engines.has_database
-    engines.make_database()
+    engines.create_database()
     assert engines.has_database
     shutil.rmtree(tmp_path / "postgres")
 
@@ -168,19 +168,19 @@ def test_a_failed_initialisation_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engines = Engines(tmp_path)
-    engines.take()
+    engines.set_up()
     monkeypatch.setattr(engines, "_postgres_programs", tmp_path)
     program = tmp_path / "initdb"
     program.write_text("#!/bin/sh\necho first >&2\necho 'no space orphan' >&2\nexit 1\n")
     program.chmod(0o755)
     with pytest.raises(EngineError) as caught:
-        engines.make_database()
+        engines.create_database()
     assert str(caught.value) == "PostgreSQL could not be initialised: no space orphan"
 
 
 def test_an_engine_that_outlived_its_owner_is_stopped(tmp_path: Path) -> None:
     engines = Engines(tmp_path, durable=False)
-    engines.take()
+    engines.set_up()
     orphan = subprocess.Popen(
         engines.valkey_command, **engines.options(death_signal=signal.SIGKILL)
     )
@@ -191,7 +191,7 @@ def test_an_engine_that_outlived_its_owner_is_stopped(tmp_path: Path) -> None:
 
 def test_another_process_with_the_pid_of_an_engine_is_not_stopped(tmp_path: Path) -> None:
     engines = Engines(tmp_path)
-    engines.take()
+    engines.set_up()
     other = subprocess.Popen(["sleep", "60"])
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "postmaster.pid").write_text(f"{other.pid}\n")

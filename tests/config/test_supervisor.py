@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from config.up import processes, supervisor
-from config.up.gate import Gate
 from config.up.processes import Child, child_options, describe_end, forward
+from config.up.startup_barrier import StartupBarrier
 from config.up.supervisor import Options, StartError, read_options
 from tests.config.product import manage
 
@@ -127,7 +127,7 @@ async def test_a_child_that_ends_is_restarted_after_increasing_pauses() -> None:
 async def test_a_child_that_was_healthy_restarts_after_the_first_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(processes, "WELL_AFTER", 0.0)
+    monkeypatch.setattr(processes, "HEALTHY_AFTER", 0.0)
     monkeypatch.setattr(processes, "FIRST_PAUSE", 0.01)
     supervised = SupervisedChild("print('hello')")
     await until(lambda: supervised.child.deaths >= 3)
@@ -210,24 +210,24 @@ def test_the_end_of_a_process_is_described() -> None:
 # -- the startup barrier ---------------------------------------------------------------------------
 
 AT_THE_BARRIER = """
-from config.up import gate
+from config.up import startup_barrier
 print('loaded')
-gate.wait()
+startup_barrier.wait()
 print('through')
 """
 
 
 async def test_a_child_waits_at_the_barrier_and_a_later_one_does_not() -> None:
-    gate = Gate()
+    barrier = StartupBarrier()
     supervised = SupervisedChild(
         AT_THE_BARRIER,
-        environment=gate.environment(os.environ),
-        options=gate.options(child_options()),
+        environment=barrier.environment(os.environ),
+        options=barrier.options(child_options()),
     )
     await supervised.wait_for(("web", "loaded"))
     assert ("web", "through") not in supervised.output
-    gate.open()
-    gate.open()
+    barrier.open()
+    barrier.open()
     await until(lambda: supervised.output.count(("web", "through")) == 2)
     assert supervised.child.deaths
     await supervised.child.stop(asyncio.Event())

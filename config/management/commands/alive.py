@@ -32,6 +32,6 @@ class Command(BaseCommand):
             "listener": registry.FRESH.total_seconds(),
         }
         within = options["within"] or default[kind]
-        if problem := heartbeat_file.trouble(kind, within=within, pid=options["pid"]):
+        if problem := heartbeat_file.healthcheck(kind, within=within, pid=options["pid"]):
             raise CommandError(problem)
         self.stdout.write(f"{kind} lives")

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from config import worker
-from config.checks import refuse_unsafe
+from config.checks import exit_if_unsafe
 
 
 class Command(BaseCommand):
@@ -14,5 +14,5 @@ class Command(BaseCommand):
     requires_system_checks = []  # they would load all views of the web process
 
     def handle(self, *args: Any, **options: Any) -> None:
-        refuse_unsafe()
+        exit_if_unsafe()
         asyncio.run(worker.run())

@@ -14,7 +14,7 @@ from typing import Any
 VARIABLE = "START_GATE"
 
 
-class Gate:
+class StartupBarrier:
     """The supervisor's end of the barrier. `open` may be called more than once."""
 
     def __init__(self) -> None:
@@ -39,5 +39,5 @@ class Gate:
 def wait() -> None:
     """In a child: wait until the barrier is open. Returns at once without a supervisor."""
     if descriptor := os.environ.pop(VARIABLE, ""):
-        with os.fdopen(int(descriptor), "rb") as gate:
-            gate.read()
+        with os.fdopen(int(descriptor), "rb") as barrier:
+            barrier.read()
