@@ -1,10 +1,10 @@
-# Two commands are enough: `make run` and `make test`. `make help` lists the others.
-# The newest that starts: a shim of a version manager may stand for one that is not there.
+# The main targets are `make run` and `make test`. `make help` lists all of them.
+# The newest Python that starts: a version manager's shim may exist for one that is not installed.
 PYTHON ?= $(shell for v in 3.14 3.13 3.12 3.11 3; do \
 	python$$v -c "" 2>/dev/null && command -v python$$v && exit; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
-# Each process has engines of its own. Files stay whole and in order, so that whole products and
-# browsers come last in each process.
+# Each process has its own engines. Test files are not split and stay in order, so that product and
+# browser tests run last in each process.
 PARALLEL = --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SOURCES = accounts bench channels_app config core faults instances messaging simulators tests scripts manage.py
 
@@ -22,7 +22,7 @@ test: .venv/.dev ## Run all tests (ARGS="-k name" for some)
 	@scripts/chromium
 	@exec .venv/bin/python -m pytest $(or $(ARGS),$(PARALLEL))
 
-lint: .venv/.dev ## Check style, types and import floors
+lint: .venv/.dev ## Check style, types and import layers
 	@scripts/lint
 
 format: .venv/.dev ## Format Python and templates
@@ -30,23 +30,23 @@ format: .venv/.dev ## Format Python and templates
 	@.venv/bin/ruff format $(wildcard $(SOURCES))
 	@find . -path ./.venv -prune -o -name '*.html' -print | xargs .venv/bin/djade
 
-lock: .venv/.dev ## Write requirements/*.txt anew (UPGRADE=1 takes newer releases)
+lock: .venv/.dev ## Regenerate requirements/*.txt (UPGRADE=1 allows newer releases)
 	@scripts/lock $(if $(UPGRADE),--upgrade)
 
-messages: .venv/.dev ## Bring the translation catalogues up to date
+messages: .venv/.dev ## Update the translation catalogues
 	@.venv/bin/python scripts/messages.py update
 
-bench: .venv/.dev ## Measure speed and size on this machine
+bench: .venv/.dev ## Measure speed and memory on this machine
 	@exec .venv/bin/python -m bench $(ARGS)
 
-faults: .venv/.dev ## Send, or receive (INBOUND=n, RATE), under fire and compare ledgers (COUNT, SEED, EVERY, KILLS)
+faults: .venv/.dev ## Send, or receive (INBOUND=n, RATE), under kills and compare ledgers (COUNT, SEED, EVERY, KILLS)
 	@exec .venv/bin/python -m faults
 
 clean: ## Remove the virtual environment and caches; data stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# pip comes last into a virtual environment: where it is, nothing was broken off.
+# pip is installed last into a virtual environment: if it exists, the environment is complete.
 .venv/bin/pip:
 	@scripts/make-venv "$(PYTHON)"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import sys
 
-# These do without a database; everything else says so in one line when there is none.
+# These need no database; all other commands exit with one line if there is none.
 WITHOUT_DATABASE = {
     "check", "collectstatic", "compilemessages", "diffsettings", "findstatic", "help",
     "makemessages", "makemigrations", "new_encryption_key", "spectacular", "startapp",
@@ -26,17 +26,17 @@ def main() -> None:
 
 
 def check_database(command: str) -> None:
-    """End with one line where the command needs the embedded engines and none run."""
+    """Exit with one line if the command needs the embedded engines and they are not running."""
     from django.conf import settings
 
-    from config.engines import why_unreachable
+    from config.engines import unreachable_reason
 
     if command.startswith("-") or {"-h", "--help"} & set(sys.argv):
         return
-    if command not in WITHOUT_DATABASE and (problem := why_unreachable(settings.DATA_DIR)):
+    if command not in WITHOUT_DATABASE and (problem := unreachable_reason(settings.DATA_DIR)):
         sys.exit(problem)
-    if command == "makemigrations" and why_unreachable(settings.DATA_DIR):
-        # It would wait for the database, complain, and go on without it.
+    if command == "makemigrations" and unreachable_reason(settings.DATA_DIR):
+        # It would wait for the database, warn, and continue without it.
         settings.DATABASES = {"default": {"ENGINE": "django.db.backends.dummy"}}
 
 

@@ -1,4 +1,4 @@
-"""Who may see a page: signed-in staff whom Django's model permissions allow it."""
+"""Access control for pages: signed-in staff with the required Django permissions."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ else:
 
 
 def user_of(request: HttpRequest | Request) -> User:
-    """Return who asks, behind permissions that let nobody anonymous in."""
+    """Return the request's user. Call it only where anonymous users have no access."""
     return cast("User", request.user)
 
 
 class StaffPermissionRequiredMixin(_View):
-    """Let only staff with `permissions` in; `write_permissions` are needed on top to change things.
+    """Require staff with `permissions`, plus `write_permissions` for unsafe methods.
 
-    Anonymous visitors go to the login page, anyone else without permission gets the 403 page.
+    Anonymous visitors are redirected to the login; other users without permission get a 403.
     """
 
     permissions: ClassVar[tuple[str, ...]] = ()
@@ -38,18 +38,18 @@ class StaffPermissionRequiredMixin(_View):
         user = request.user
         if not user.is_authenticated:
             return _to_login(request)
-        wanted = self.permissions
+        required = self.permissions
         if request.method not in ("GET", "HEAD", "OPTIONS"):
-            wanted += self.write_permissions
-        if not user.is_staff or not user.has_perms(wanted):
+            required += self.write_permissions
+        if not user.is_staff or not user.has_perms(required):
             raise PermissionDenied(_("Your account may not open this page."))
         return super().dispatch(request, *args, **kwargs)
 
 
 def _to_login(request: HttpRequest) -> HttpResponse:
     if getattr(request, "htmx", False):
-        # A fragment must not become the login page: the whole page goes there.
-        back = getattr(request, "htmx").current_url_abs_path or resolve_url("/")  # noqa: B009
-        redirect = redirect_to_login(back)
+        # Redirect the whole page, so that the login does not appear inside a fragment.
+        next_url = getattr(request, "htmx").current_url_abs_path or resolve_url("/")  # noqa: B009
+        redirect = redirect_to_login(next_url)
         return HttpResponse(status=401, headers={"HX-Redirect": redirect.url})
     return redirect_to_login(request.get_full_path())

@@ -15,7 +15,7 @@ else:
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(_ApiTokenAdmin):
-    """Whose keys there are; one can be revoked. They are made by `manage.py create_token`."""
+    """Lists and revokes API tokens. `manage.py create_token` creates them."""
 
     list_display = ("token_key", "name", "user", "created", "expiry")
     list_filter = ("created",)

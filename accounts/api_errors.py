@@ -4,7 +4,7 @@ from rest_framework import exceptions, status
 
 
 class Conflict(exceptions.APIException):
-    """The request is well formed, but the present state does not allow it."""
+    """The request is well formed, but the current state does not allow it."""
 
     status_code = status.HTTP_409_CONFLICT
     default_code = "conflict"

@@ -12,7 +12,7 @@ from accounts.models import ApiToken
 
 
 class TokenAuthentication(KnoxTokenAuthentication):
-    """knox's own, which breaks on a token that is no text, and reads all of a person's tokens."""
+    """Fixes knox, which fails on non-text tokens and reads all of a user's tokens."""
 
     def authenticate_credentials(self, token: bytes) -> Any:
         if not token.isascii() or b"\x00" in token:
@@ -20,11 +20,11 @@ class TokenAuthentication(KnoxTokenAuthentication):
         return super().authenticate_credentials(token)
 
     def _cleanup_token(self, auth_token: ApiToken) -> bool:
-        """Whether the token has run out. knox would also look for others that have, each time."""
+        """Whether the token has expired. knox would also look for other expired tokens."""
         return auth_token.expiry is not None and auth_token.expiry < timezone.now()
 
 
 class TokenScheme(KnoxTokenScheme):  # type: ignore[no-untyped-call]
-    """How the schema describes it."""
+    """Describes the authentication in the OpenAPI schema."""
 
     target_class = "accounts.authentication.TokenAuthentication"

@@ -6,7 +6,7 @@ from knox.models import AbstractAuthToken
 
 
 class ApiToken(AbstractAuthToken):
-    """A program's key to the REST API, acting as its user. Only a digest is stored."""
+    """A REST API key for a program, which acts as the key's user. Only a digest is stored."""
 
     name = models.CharField(_("name"), max_length=100, blank=True)
 

@@ -1,4 +1,4 @@
-"""Who may use the REST API: staff (or a token of theirs) with the model's permissions."""
+"""REST API permissions: staff users (or their tokens) with the model's permissions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StaffOnly(BasePermission):
 
 
 class StaffWithModelPermissions(DjangoModelPermissions):
-    """Signed-in staff whom Django's add, change, delete and view permissions allow the action."""
+    """Signed-in staff with the add, change, delete or view permission that the method requires."""
 
     perms_map = {
         **DjangoModelPermissions.perms_map,
@@ -32,7 +32,7 @@ class StaffWithModelPermissions(DjangoModelPermissions):
 
 
 class StaffMayChange(StaffWithModelPermissions):
-    """For actions whose POST changes something that is there."""
+    """For actions whose POST changes an existing object."""
 
     perms_map = {
         **StaffWithModelPermissions.perms_map,

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_POST
 
 @require_POST
 def set_language(request: HttpRequest) -> HttpResponse:
-    """Remember the person's language in a cookie and go back to the page they were on."""
+    """Store the user's language in a cookie and redirect back to their page."""
     target = request.POST.get("next", "")
     if not url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()}):
         target = "/"

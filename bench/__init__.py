@@ -1,1 +1,1 @@
-"""Measurements, not tests: each prints its figures for the machine it runs on."""
+"""Benchmarks: each prints its figures for the current machine."""

@@ -1,4 +1,4 @@
-"""How soon a send is known to be lost when its worker is killed in the middle of it."""
+"""How soon a send becomes unconfirmed after its worker is killed in the middle of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main() -> None:
         [channel, *_] = requests.get(
             f"{product.url}/api/channels/?kind=official", headers=headers, timeout=10
         ).json()
-        # Nobody but the worker's death ends the attempt.
+        # Only the worker's death may end the attempt.
         requests.patch(
             f"{product.url}/api/channels/{channel['id']}/",
             json={"request_timeout_seconds": 120}, headers=headers, timeout=10,
@@ -26,8 +26,8 @@ def main() -> None:
         requests.post(
             f"{product.graph}/_control/settings", json={"hang_seconds": 120}, timeout=10
         ).raise_for_status()
-        found = [_kill(product, headers, channel["id"], number) for number in range(KILLS)]
-        percentiles("worker killed in the middle of a send -> unconfirmed", found)
+        seconds = [_kill(product, headers, channel["id"], number) for number in range(KILLS)]
+        percentiles("worker killed in the middle of a send -> unconfirmed", seconds)
 
 
 def _kill(product: Product, headers: dict[str, str], channel: int, number: int) -> float:

@@ -1,4 +1,4 @@
-"""A whole product of its own for a measurement: `manage.py up` in a temporary directory."""
+"""A complete product for a benchmark: `manage.py up` in a temporary directory."""
 
 from __future__ import annotations
 
@@ -50,35 +50,35 @@ class Product:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What another `manage.py` command needs to work on this product."""
-        kept = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
-        return {**kept, "PORT": str(self.port), "DATA_DIR": str(self.data_dir)}
+        """The environment for other `manage.py` commands on this product."""
+        base = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
+        return {**base, "PORT": str(self.port), "DATA_DIR": str(self.data_dir)}
 
     def manage(self, *arguments: str) -> str:
-        """Run a management command and return what it printed."""
+        """Run a management command and return its stdout."""
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT, env=self.environment, check=True, capture_output=True, text=True,
         ).stdout  # fmt: skip
 
     def token(self) -> str:
-        """A key of the demo's login."""
+        """Return a new API token of the demo user."""
         return self.manage("create_token", "demo", "--name", "bench").strip().splitlines()[-1]
 
 
 @contextlib.contextmanager
 def running(**environment: str) -> Iterator[Product]:
-    """Start a product with the demo and stop it afterwards. Raises RuntimeError when it ends."""
+    """Start a product with demo data and stop it afterwards. RuntimeError if it does not start."""
     with tempfile.TemporaryDirectory(prefix="alterna-bench-") as directory:
         port = free_port()
         data_dir = Path(directory) / "data"
         log = Path(directory) / "log"
-        kept = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
+        base = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "manage.py", "up"],
                 cwd=ROOT,
-                env={**kept, "PORT": str(port), "DATA_DIR": str(data_dir), **environment},
+                env={**base, "PORT": str(port), "DATA_DIR": str(data_dir), **environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -104,10 +104,10 @@ def _wait_until_ready(product: Product, log: Path) -> None:
 
 
 def free_port(count: int = 4) -> int:
-    """A port that nobody uses, with the next ones free up to `count` of them.
+    """Return the first of `count` consecutive free ports.
 
-    It lies below those that the kernel gives to outgoing connections (32768 and up on Linux): one
-    of these could be taken between this call and the start of the process that is to listen there.
+    They are below the kernel's ephemeral ports (32768 and up on Linux), because an outgoing
+    connection could take one of those before the process that is to listen there starts.
     """
     while True:
         port = random.randrange(10_000, 32_768 - count)
@@ -121,7 +121,7 @@ def free_port(count: int = 4) -> int:
 
 
 def login(product: Product) -> str:
-    """Log the demo's person in and return the cookies as a header."""
+    """Log in as the demo user and return the cookies as a header."""
     http = requests.Session()
     http.get(f"{product.url}/accounts/login/", timeout=20)
     form = {
@@ -134,17 +134,17 @@ def login(product: Product) -> str:
 
 
 def open_page(product: Product, cookies: str, *, conversation: int) -> websocket.WebSocket:
-    """Return the socket of a conversation's page, once it is told what changes."""
+    """Open the live WebSocket of a conversation's page and wait until it is ready."""
     page = websocket.create_connection(
         f"ws://127.0.0.1:{product.port}/ws/live/?conversation={conversation}",
         cookie=cookies, origin=product.url, timeout=20,
     )  # fmt: skip
-    frame_with(page, "ready", "")
+    wait_for_frame(page, "ready", "")
     return page
 
 
-def frame_with(page: websocket.WebSocket, key: str, text: str) -> float:
-    """Wait for a frame of this key or kind with this text; return when it came."""
+def wait_for_frame(page: websocket.WebSocket, key: str, text: str) -> float:
+    """Wait for a frame of this key or kind with this text; return its arrival time."""
     while True:
         frame = json.loads(page.recv())
         if key in (frame.get("key"), frame["kind"]) and text in frame.get("html", ""):
@@ -171,7 +171,7 @@ def memory(product: Product) -> None:
 
 
 def cpu_seconds(product: Product) -> dict[str, float]:
-    """Return the processor time that each kind of process has used so far, this one included."""
+    """Return the CPU time used so far per kind of process, including this script."""
     used = {"this script": sum(psutil.Process().cpu_times()[:2])}
     for name, process in processes(product):
         with contextlib.suppress(psutil.Error):
@@ -180,7 +180,7 @@ def cpu_seconds(product: Product) -> dict[str, float]:
 
 
 def processes(product: Product) -> Iterator[tuple[str, psutil.Process]]:
-    """The processes under the supervisor, each with its kind."""
+    """Yield the supervisor's descendant processes, each with its kind."""
     for process in psutil.Process(product.process.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):
             command = " ".join(process.cmdline())

@@ -1,7 +1,7 @@
-"""Webhook and WebSocket: how fast they are switched, how fast events show, and whether any is lost.
+"""Receive modes: how fast they switch, how fast events appear, and whether any event is lost.
 
-Against the simulated Evolution, in a whole product of its own: web, worker, one listener,
-PostgreSQL and Valkey share the machine with the simulator and with this script.
+Runs a complete product against the Evolution simulator: web, worker, one listener, PostgreSQL and
+Valkey share the machine with the simulator and this script.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import psutil
 import psycopg
 import requests
 
-from bench.product import ROOT, Product, frame_with, login, open_page, percentiles, running
+from bench.product import ROOT, Product, login, open_page, percentiles, running, wait_for_frame
 
 NAME = "bench"
 SWITCHES = 50
@@ -45,19 +45,19 @@ class Bench:
     def evolution(self) -> str:
         return self.product.evolution
 
-    def control(self, door: str, **order: Any) -> Any:
-        answer = requests.post(f"{self.evolution}/_control/{door}", json=order, timeout=10)
-        answer.raise_for_status()
-        return answer.json()
+    def control(self, endpoint: str, **options: Any) -> Any:
+        response = requests.post(f"{self.evolution}/_control/{endpoint}", json=options, timeout=10)
+        response.raise_for_status()
+        return response.json()
 
     def add(self, name: str) -> None:
-        """A Baileys channel with an instance whose namespace exists."""
+        """Create a Baileys channel and an instance whose namespace exists."""
         headers = {"apikey": self.key}
         body = {"instanceName": name, "integration": "WHATSAPP-BAILEYS"}
-        made = requests.post(
+        created = requests.post(
             f"{self.evolution}/instance/create", json=body, headers=headers, timeout=10
         )
-        made.raise_for_status()
+        created.raise_for_status()
         socket = {"websocket": {"enabled": True, "events": ["CALL"]}}
         address = f"{self.evolution}/websocket/set/{name}"
         requests.post(address, json=socket, headers=headers, timeout=10).raise_for_status()
@@ -69,8 +69,8 @@ class Bench:
             "evolution_api_key": self.key,
             "instance_name": name,
         }
-        answer = self.api.post(f"{self.product.url}/api/channels/", json=channel, timeout=10)
-        answer.raise_for_status()
+        response = self.api.post(f"{self.product.url}/api/channels/", json=channel, timeout=10)
+        response.raise_for_status()
 
     @property
     def key(self) -> str:
@@ -82,12 +82,12 @@ class Bench:
         return self.api.post(address, timeout=30).status_code
 
     def joined(self, prefix: str) -> int:
-        """How many instances whose names begin so have a client in their namespace."""
-        told = requests.get(f"{self.evolution}/_control/instances", timeout=10).json()["instances"]
-        return sum(row["clients"] > 0 for name, row in told.items() if name.startswith(prefix))
+        """Count the instances with this prefix that have a client in their namespace."""
+        rows = requests.get(f"{self.evolution}/_control/instances", timeout=10).json()["instances"]
+        return sum(row["clients"] > 0 for name, row in rows.items() if name.startswith(prefix))
 
-    def by_websocket(self, prefix: str) -> None:
-        """Write down WebSocket as the mode of these sessions, and tell nobody."""
+    def set_websocket_mode(self, prefix: str) -> None:
+        """Set these sessions to WebSocket mode in the database, without a notification."""
         self.database.execute(
             "UPDATE instances_whatsappsession SET webhook_enabled = false, websocket_enabled ="
             " true, webhook_url = NULL, webhook_base64 = NULL WHERE channel_id IN"
@@ -95,17 +95,17 @@ class Bench:
             [f"{prefix}%"],
         )
 
-    def ask(self, sql: str, *values: Any) -> Any:
+    def query(self, sql: str, *values: Any) -> Any:
         row = self.database.execute(sql, values).fetchone()
         return row[0] if row else None
 
-    def shown(self, prefix: str) -> int:
-        """How many messages of a flood are rows by now."""
+    def stored(self, prefix: str) -> int:
+        """Count the messages of a flood that are stored."""
         sql = "SELECT count(*) FROM messaging_message WHERE provider_message_id LIKE %s"
-        return int(self.ask(sql, f"{prefix}%"))
+        return int(self.query(sql, f"{prefix}%"))
 
     def flood(self, prefix: str, *, count: int, rate: float) -> None:
-        # Its own sender: other floods' rows must not slow this one's conversation.
+        # A separate sender, so that other floods' rows do not slow down this conversation.
         self.control(
             "flood",
             instance=NAME,
@@ -116,7 +116,7 @@ class Bench:
         )
 
     def emitted(self) -> dict[str, Any]:
-        # A simulator that waits for hundreds of receivers takes its time.
+        # The simulator responds slowly while it waits for hundreds of receivers.
         floods = requests.get(f"{self.evolution}/_control/floods", timeout=120).json()
         return dict(floods[-1])
 
@@ -131,10 +131,10 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def main(*chosen: str) -> None:
-    """Run all measurements, or the chosen ones, and print their figures."""
+    """Run all or the chosen measurements and print their figures."""
     with running() as product, contextlib.ExitStack() as stack:
-        found = json.loads((product.data_dir / "engines.json").read_text())
-        database = psycopg.connect(found["database_url"], autocommit=True)
+        engines = json.loads((product.data_dir / "engines.json").read_text())
+        database = psycopg.connect(engines["database_url"], autocommit=True)
         stack.callback(database.close)
         api = requests.Session()
         api.headers["Authorization"] = f"Token {product.token()}"
@@ -148,7 +148,7 @@ def main(*chosen: str) -> None:
 
 
 def switches(bench: Bench) -> None:
-    """Time of the whole call, there and back again."""
+    """Time of the whole call, in both directions."""
     times: dict[str, list[float]] = {"webhook": [], "websocket": []}
     for number in range(SWITCHES):
         to = "webhook" if number % 2 == 0 else "websocket"
@@ -159,30 +159,30 @@ def switches(bench: Bench) -> None:
     percentiles("switch to webhook", times["webhook"])
     percentiles("switch to WebSocket", times["websocket"])
     percentiles(
-        "switch, both ways (wanted: p50 <= 500 ms)", [*times["webhook"], *times["websocket"]]
+        "switch, both directions (wanted: p50 <= 500 ms)", [*times["webhook"], *times["websocket"]]
     )
 
 
 def changes(bench: Bench) -> None:
-    """From a mode in the database to the socket of the listener, which nobody woke."""
+    """Time from the mode in the database to the listener's socket, without a notification."""
     times = []
     for number in range(CHANGES):
         name = f"change_{number:02d}"
         bench.add(name)
         started = time.perf_counter()
-        bench.by_websocket(name)
+        bench.set_websocket_mode(name)
         assert wait_for(lambda name=name: bench.joined(name) == 1, 20)  # type: ignore[misc]
         times.append(time.perf_counter() - started)
     percentiles("mode in the database to joined (wanted: <= 1 s)", times)
 
 
 def visible(bench: Bench) -> None:
-    """From the emission to the message on an open page of its conversation."""
+    """Time from the emission to the message on an open page of its conversation."""
     cookies = login(bench.product)
     bench.control("inbound", instance=NAME, id="VIS", text="oi", **{"from": "5511955550000"})
     sql = "SELECT conversation_id FROM messaging_message WHERE provider_message_id = 'VIS'"
-    assert wait_for(lambda: bool(bench.ask(sql)), 20)
-    page = open_page(bench.product, cookies, conversation=bench.ask(sql))
+    assert wait_for(lambda: bool(bench.query(sql)), 20)
+    page = open_page(bench.product, cookies, conversation=bench.query(sql))
     for mode in ("webhook", "websocket"):
         assert bench.switch(mode) == 200
         time.sleep(1)
@@ -191,14 +191,14 @@ def visible(bench: Bench) -> None:
             text = f"VIS{mode}{number:03d}"
             started = time.time()
             bench.control("inbound", instance=NAME, id=text, text=text, **{"from": "5511955550000"})
-            times.append(frame_with(page, "message", text) - started)
+            times.append(wait_for_frame(page, "message", text) - started)
             time.sleep(0.02)
-        wanted = " (wanted: p50 <= 100 ms)" if mode == "websocket" else ""
-        percentiles(f"event by {mode} to an open page{wanted}", times)
+        target = " (wanted: p50 <= 100 ms)" if mode == "websocket" else ""
+        percentiles(f"event by {mode} to an open page{target}", times)
 
 
 def steady(bench: Bench) -> None:
-    """A steady stream in each mode."""
+    """A steady stream of events in each mode."""
     for mode in ("websocket", "webhook"):
         assert bench.switch(mode) == 200
         time.sleep(1)
@@ -207,17 +207,17 @@ def steady(bench: Bench) -> None:
         bench.flood(prefix, count=count, rate=RATE)
         assert wait_for(lambda: bool(bench.emitted()["done"]), SECONDS * 3)
         emitted = time.perf_counter() - started
-        wait_for(lambda prefix=prefix, count=count: bench.shown(prefix) >= count, DRAIN_SECONDS)  # type: ignore[misc]
-        shown = bench.shown(prefix)
+        wait_for(lambda prefix=prefix, count=count: bench.stored(prefix) >= count, DRAIN_SECONDS)  # type: ignore[misc]
+        stored = bench.stored(prefix)
         print(
-            f"{RATE}/s by {mode}: {count} emitted in {emitted:.1f} s, {count - shown} lost,"
-            f" all shown {time.perf_counter() - started - emitted:.1f} s later",
+            f"{RATE}/s by {mode}: {count} emitted in {emitted:.1f} s, {count - stored} lost,"
+            f" all stored {time.perf_counter() - started - emitted:.1f} s later",
             flush=True,
         )
 
 
 def busy(bench: Bench) -> None:
-    """Switching to and fro while events arrive."""
+    """Switch back and forth while events arrive."""
     prefix, count = "BUSY", BUSY_RATE * BUSY_SECONDS
     bench.flood(prefix, count=count, rate=BUSY_RATE)
     results: dict[int, int] = {}
@@ -232,25 +232,25 @@ def busy(bench: Bench) -> None:
         time.sleep(max(0.0, due - time.perf_counter()))
     meanwhile = int(bench.emitted()["emitted"])
     assert wait_for(lambda: bool(bench.emitted()["done"]), BUSY_SECONDS * 3)
-    wait_for(lambda: bench.shown(prefix) >= count, DRAIN_SECONDS)
+    wait_for(lambda: bench.stored(prefix) >= count, DRAIN_SECONDS)
     sql = "SELECT count(*) FROM (SELECT {} FROM messaging_message WHERE text LIKE 'flood %%' AND"
     sql += " provider_message_id LIKE %s) AS found"
-    rows = int(bench.ask(sql.format("1"), f"{prefix}%"))
-    texts = int(bench.ask(sql.format("DISTINCT text"), f"{prefix}%"))
+    rows = int(bench.query(sql.format("1"), f"{prefix}%"))
+    texts = int(bench.query(sql.format("DISTINCT text"), f"{prefix}%"))
     percentiles(f"switch while {BUSY_RATE} events/s arrive", times)
     print(
-        f"{BUSY_SWITCHES} switches {results} while {meanwhile} of {count} events came:"
-        f" {count - texts} lost, {rows - texts} doubled",
+        f"{BUSY_SWITCHES} switches {results} while {meanwhile} of {count} events arrived:"
+        f" {count - texts} lost, {rows - texts} duplicated",
         flush=True,
     )
 
 
 def takeovers(bench: Bench) -> None:
-    """From the death of one of two listeners (kill -9) to the last of its sessions joined again."""
+    """Time from killing one of two listeners to the last of its sessions joined again."""
     prefix = "over_"
     for number in range(TAKEN_OVER):
         bench.add(f"{prefix}{number:02d}")
-    bench.by_websocket(prefix)
+    bench.set_websocket_mode(prefix)
     assert wait_for(lambda: bench.joined(prefix) == TAKEN_OVER, 20)
     times = []
     for _ in range(TAKEOVERS):
@@ -261,7 +261,7 @@ def takeovers(bench: Bench) -> None:
         )  # fmt: skip
         shared = wait_for(partial(_has_half, second, bench.product.port + 3), 30)
         assert shared, "no sessions were given to the second listener"
-        time.sleep(4)  # the first one has left those that it gave away
+        time.sleep(4)  # until the first one has released the sessions that it handed over
         second.kill()
         started = time.perf_counter()
         second.wait()
@@ -283,7 +283,7 @@ def sessions(bench: Bench) -> None:
     for number in range(SESSIONS):
         bench.add(f"{prefix}{number:03d}")
     started = time.perf_counter()
-    bench.by_websocket(prefix)
+    bench.set_websocket_mode(prefix)
     ok = wait_for(lambda: bench.joined(prefix) >= SESSIONS, 60)
     joined = time.perf_counter() - started
     time.sleep(10)

@@ -1,4 +1,4 @@
-"""How quickly a message leaves, and how quickly a refusal becomes a globe in an open page."""
+"""How fast a message is sent, and how fast a rejection becomes a globe on an open page."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import requests
 from bench.product import (
     Product,
     cpu_seconds,
-    frame_with,
     login,
     memory,
     open_page,
     percentiles,
     running,
+    wait_for_frame,
 )
 
 PER_SECOND = 20
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def accept_to_provider(product: Product, headers: dict[str, str], channel_id: int) -> None:
-    """20 messages a second to as many customers, for a while."""
+    """Send 20 messages a second, each to a different customer."""
     requests.delete(f"{product.graph}/_control/requests", timeout=10)
     answers: dict[str, tuple[float, float]] = {}
     http = threading.local()
@@ -81,23 +81,23 @@ def accept_to_provider(product: Product, headers: dict[str, str], channel_id: in
         "  REST accept -> provider request received",
         [received[id_] - accepted for id_, (_, accepted) in answers.items()],
     )
-    time.sleep(2)  # the last statuses
+    time.sleep(2)  # for the last statuses
     for name, seconds in cpu_seconds(product).items():
         used = (seconds - before.get(name, 0.0)) / len(answers) * 1000
-        print(f"  processor time of {name:<24} {used:6.1f} ms a message, statuses included")
+        print(f"  CPU time of {name:<30} {used:6.1f} ms a message, statuses included")
 
 
-def _received(product: Product, wanted: int) -> dict[str, float]:
-    """When the simulated Graph API got each message, by our id."""
+def _received(product: Product, expected: int) -> dict[str, float]:
+    """Return when the Graph simulator received each message, by our id."""
     deadline = time.monotonic() + 30
     while True:
-        found = {}
+        received = {}
         for record in requests.get(f"{product.graph}/_control/requests", timeout=10).json():
             body = record.get("body")
             if isinstance(body, dict) and "biz_opaque_callback_data" in body:
-                found[body["biz_opaque_callback_data"].partition(".")[0]] = record["at"]
-        if len(found) >= wanted or time.monotonic() > deadline:
-            return found
+                received[body["biz_opaque_callback_data"].partition(".")[0]] = record["at"]
+        if len(received) >= expected or time.monotonic() > deadline:
+            return received
         time.sleep(0.2)
 
 
@@ -108,7 +108,7 @@ def rejection_to_globe(
     channel_id: int,
     wwebjs_seconds: float,
 ) -> None:
-    """From Meta's refusal to the frame with the globe on a connected socket."""
+    """Time from Meta's rejection to the frame with the globe on a connected WebSocket."""
     body = {"channel": channel_id, "to": "+5511999990047", "text": "bench"}
     seconds = []
     for number in range(REJECTIONS):
@@ -120,12 +120,12 @@ def rejection_to_globe(
             socket = open_page(product, cookies, conversation=sent["conversation"])
             time.sleep(1)
             continue
-        arrived = frame_with(socket, f"message:{sent['id']}", 'data-icon="globe"')
+        arrived = wait_for_frame(socket, f"message:{sent['id']}", 'data-icon="globe"')
         message = requests.get(
             f"{product.url}/api/messages/{sent['id']}/", headers=headers, timeout=10
         ).json()
-        refused = dt.datetime.fromisoformat(message["attempts"][0]["finished_at"]).timestamp()
-        seconds.append(arrived - refused - wwebjs_seconds)
+        rejected = dt.datetime.fromisoformat(message["attempts"][0]["finished_at"]).timestamp()
+        seconds.append(arrived - rejected - wwebjs_seconds)
     percentiles("rejection received -> globe in a connected page's socket", seconds)
 
 

@@ -1,4 +1,4 @@
-"""The shape of an error in the REST API."""
+"""Error responses of the REST API."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from rest_framework.views import exception_handler as drf_exception_handler
 
 from accounts.api_errors import Conflict
 
-# REST framework's own text, whose Portuguese has a typing error; our catalogue goes first.
+# REST framework's Portuguese translation of this text has a typo; our catalogue overrides it.
 gettext_noop("Ensure this value is greater than or equal to {min_value}.")
 
 
 class JSONParser(parsers.JSONParser):
-    """DRF's own, which lets numbers through that are none, and breaks on deep nesting."""
+    """Fixes DRF's parser, which accepts NaN and infinity and fails on deep nesting."""
 
     def parse(
         self,
@@ -36,7 +36,7 @@ class JSONParser(parsers.JSONParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return the body's JSON. Raises ParseError."""
+        """Return the decoded body. Raises ParseError."""
         try:
             return json.load(
                 codecs.getreader("utf-8")(stream),
@@ -50,7 +50,7 @@ class JSONParser(parsers.JSONParser):
 def _finite(number: str) -> float:
     value = float(number)
     if not math.isfinite(value):
-        raise ValueError(f"{number} cannot be kept")
+        raise ValueError(f"{number} cannot be stored")
     return value
 
 
@@ -63,16 +63,16 @@ class Unavailable(exceptions.APIException):
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """Field errors in DRF's own shape, everything else as `{"detail", "code"}`."""
+    """Return field errors in DRF's format and all other errors as `{"detail", "code"}`."""
     if isinstance(exc, (OperationalError, InterfaceError, PoolTimeout)):
         exc = Unavailable()
     elif isinstance(exc, ProtectedError):
         exc = Conflict(_("Other records depend on this one."), code="in_use")
     elif isinstance(exc, Http404):
-        # Django's own words name the model, and in English only.
+        # Django's message names the model and is in English only.
         exc = exceptions.NotFound()
     elif isinstance(exc, exceptions.PermissionDenied) and str(exc.detail).startswith("CSRF Failed"):
-        # REST framework's own words are in English only.
+        # REST framework's message is in English only.
         exc = exceptions.PermissionDenied(_("The CSRF token is missing or is not this session's."))
     elif isinstance(exc, DjangoValidationError):
         exc = exceptions.ValidationError(as_serializer_error(exc))
@@ -93,21 +93,21 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """Django's handler for what it refuses before any view."""
-    answer = _problem(request, 400, _("The request cannot be read."), "bad_request")
-    return answer or defaults.bad_request(request, exception)
+    """Django's handler for requests that it rejects before any view."""
+    response = _problem(request, 400, _("The request cannot be read."), "bad_request")
+    return response or defaults.bad_request(request, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """Django's handler for an address that leads nowhere."""
-    answer = _problem(request, 404, _("Not found."), "not_found")
-    return answer or defaults.page_not_found(request, exception)
+    """Django's handler for URLs that match no view."""
+    response = _problem(request, 404, _("Not found."), "not_found")
+    return response or defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    """Django's handler for an error of ours."""
-    answer = _problem(request, 500, _("The server failed. The error was logged."), "server_error")
-    return answer or defaults.server_error(request)
+    """Django's handler for unhandled exceptions."""
+    response = _problem(request, 500, _("The server failed. The error was logged."), "server_error")
+    return response or defaults.server_error(request)
 
 
 def _problem(request: HttpRequest, status: int, detail: str, code: str) -> HttpResponse | None:

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class ConfigConfig(AppConfig):
-    """Wiring: the system checks, the engines and the `up`, `worker` commands."""
+    """Project wiring: system checks, embedded engines, and commands such as `up` and `worker`."""
 
     name = "config"
 

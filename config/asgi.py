@@ -1,4 +1,4 @@
-"""The web process: pages and REST with all middleware, webhooks with none, live sockets."""
+"""The web process: pages and REST with all middleware, webhooks without, live WebSockets."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.exception import convert_exception_to_response
 from django.urls import set_script_prefix
 
-from config.checks import refuse_unsafe
-from config.up import gate
+from config.checks import exit_if_unsafe
+from config.up import startup_barrier
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-refuse_unsafe()  # uvicorn and daphne run no system checks
+exit_if_unsafe()  # uvicorn and daphne run no system checks
 django.setup(set_prefix=False)
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402  (needs the apps to be loaded)
@@ -36,7 +36,7 @@ from messaging import webhooks  # noqa: E402
 from messaging.api.parsers import ROOM  # noqa: E402
 from messaging.live.consumer import LiveConsumer  # noqa: E402
 
-# The largest body that a receiver takes, by the beginning of its path; else SMALL_BYTES.
+# The largest body that each webhook receiver accepts, by path prefix. The default is SMALL_BYTES.
 EVOLUTION_PATH = "/api/webhooks/evolution"
 LIMITS = {
     EVOLUTION_PATH: MOST_BYTES,
@@ -47,13 +47,13 @@ MOST_PAGE_BYTES = media_types.MOST_BYTES + ROOM
 
 
 class RequestTooLarge(Exception):
-    """The body is larger than anything that a page or REST takes."""
+    """The body is larger than any page or REST view accepts."""
 
 
 class PageHandler(ASGIHandler):
-    """Django's own, which would write a body of any length to the disk before it looks who sent it.
+    """Limits the body size. Django would spool any body to disk before authentication.
 
-    What is larger than the largest upload is answered with 413 and not read any further.
+    A body larger than the largest upload gets a 413 and is not read any further.
     """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -73,15 +73,15 @@ class PageHandler(ASGIHandler):
                 raise RequestTooLarge
             await super().__call__(scope, count, send)
         except RequestTooLarge:
-            told = sizes.too_large(_length(scope) or None, MOST_PAGE_BYTES)
-            problem = {"detail": told, "code": "too_large"}
+            detail = sizes.too_large(_length(scope) or None, MOST_PAGE_BYTES)
+            problem = {"detail": detail, "code": "too_large"}
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
             await self.send_response(JsonResponse(problem, status=status), send)
 
 
 def _length(scope: Any) -> int:
-    given = _header(scope, b"content-length")
-    return int(given) if given.isascii() and given.isdigit() else 0
+    value = _header(scope, b"content-length")
+    return int(value) if value.isascii() and value.isdigit() else 0
 
 
 def _header(scope: Any, name: bytes) -> str:
@@ -93,86 +93,85 @@ _started: list[bool] = []
 
 
 def note_start() -> None:
-    """At the first request, which a health check makes: nobody received before, perhaps.
+    """Record the start at the first request (a health check): webhooks may have been missed before.
 
-    The server's lifespan events are not used, because not every server has them.
+    The server's lifespan events are not used, because not every server supports them.
     """
     if not _started:
         _started.append(True)
         gap_signs().note_start()
 
 
-def beginning(scope: Any, receive: Any) -> Any:
-    """Return `receive`, for which a body that nothing takes ends after its beginning.
+def end_rejected_body(scope: Any, receive: Any) -> Any:
+    """Wrap `receive` so that a body that will be rejected ends after its first chunk.
 
-    That is one that is larger than the largest event by its own header, or comes to Evolution's
-    receiver without a right secret. It is answered at once; the server throws the rest away while
-    it comes.
+    For Evolution's receiver, that is a body whose Content-Length exceeds the largest event, or one
+    without a valid secret. The response is immediate; the server discards the rest as it arrives.
     """
-    must_ask = scope["path"].startswith(EVOLUTION_PATH)
-    had, enough = 0, must_ask and _length(scope) > MOST_BYTES
+    must_authenticate = scope["path"].startswith(EVOLUTION_PATH)
+    received, cut_off = 0, must_authenticate and _length(scope) > MOST_BYTES
 
-    async def receive_beginning() -> Any:
-        nonlocal had, enough, must_ask
+    async def receive_until_rejected() -> Any:
+        nonlocal received, cut_off, must_authenticate
         message = await receive()
-        had += len(message.get("body", b""))
-        if had > SMALL_BYTES and must_ask and not enough and message.get("more_body"):
-            must_ask = False
-            enough = not await may_deliver(_header(scope, b"authorization"))
-        return {**message, "more_body": False} if enough else message
+        received += len(message.get("body", b""))
+        has_more = message.get("more_body")
+        if received > SMALL_BYTES and must_authenticate and not cut_off and has_more:
+            must_authenticate = False
+            cut_off = not await may_deliver(_header(scope, b"authorization"))
+        return {**message, "more_body": False} if cut_off else message
 
-    return receive_beginning
+    return receive_until_rejected
 
 
-def bounded(scope: Any, receive: Any) -> Any:
-    """Return `receive` without what of a body is more than its receiver takes, and a byte.
+def limit_body(scope: Any, receive: Any) -> Any:
+    """Wrap `receive` so that the body is cut one byte above its receiver's limit.
 
-    Nobody is authenticated yet. The rest is read all the same, so that the sender gets its answer.
+    The sender is not authenticated yet. The rest is still read, so that it gets its response.
     """
     path = scope["path"]
     left = 1 + next((most for start, most in LIMITS.items() if path.startswith(start)), SMALL_BYTES)
 
-    async def receive_bounded() -> Any:
+    async def receive_limited() -> Any:
         nonlocal left
         message = await receive()
         body = message.get("body", b"")[:left]
         left -= len(body)
         return {**message, "body": body} if "body" in message else message
 
-    return receive_bounded
+    return receive_limited
 
 
 class WebhookHandler(ASGIHandler):
-    """Django without middleware: receivers are native async and prove their callers themselves.
+    """Django without middleware: receivers are native async and authenticate their callers.
 
-    Sessions, languages and the rest would cost a provider's event several changes of thread.
+    Session, language and other middleware would cost each event several thread switches.
     """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Without the two threads that Django starts for a request's signals and its close.
+        """Serve without the two threads that Django uses for request signals and closing.
 
-        What these would do, give back connections, the receivers do in their own threads. A caller
-        that has gone is not looked for: its event is stored all the same.
+        They would release database connections; the receivers do that in their own threads. The
+        handler does not check for disconnected callers: their events are stored anyway.
         """
         note_start()
         try:
-            body = await self.read_body(beginning(scope, bounded(scope, receive)))
+            body = await self.read_body(end_rejected_body(scope, limit_body(scope, receive)))
         except RequestAborted:
             return
         set_script_prefix(get_script_prefix(scope))
-        request, answer = self.create_request(scope, body)
+        request, response = self.create_request(scope, body)
         if request is not None:
             request.urlconf = webhook_urls.__name__
-            answer = await self.run_get_response(request)
-        assert answer is not None
-        await self.send_response(answer, send)
+            response = await self.run_get_response(request)
+        assert response is not None
+        await self.send_response(response, send)
         body.close()
 
     async def read_body(self, receive: Any) -> IO[bytes]:
-        """Read the body, but keep no more than the largest event and a byte.
+        """Read the body, but store at most one byte more than the largest event.
 
-        The rest is read and thrown away: one who is cut off in the middle hears no answer, and
-        would only try again.
+        The rest is read and discarded: a sender that is cut off gets no response and retries.
         """
         body = tempfile.SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE, "w+b")  # noqa: SIM115
         try:
@@ -195,11 +194,11 @@ class WebhookHandler(ASGIHandler):
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
-        answer = self._get_response_async  # type: ignore[attr-defined]
-        self._middleware_chain = convert_exception_to_response(answer)
+        get_response = self._get_response_async  # type: ignore[attr-defined]
+        self._middleware_chain = convert_exception_to_response(get_response)
 
 
-gate.wait()  # what follows looks for the static files
+startup_barrier.wait()  # the code below reads the static files
 
 application = ProtocolTypeRouter(
     {

@@ -1,6 +1,6 @@
-"""System checks that refuse an unsafe production: `manage.py check --deploy` and every start.
+"""System checks that reject unsafe production settings, at each start and in `manage.py check`.
 
-The one-machine product of `manage.py up` makes its own keys and so passes them by itself.
+`manage.py up` generates its own keys, so a single-machine installation passes automatically.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from django.core.checks import CheckMessage, Error, register
 
 
 @register()
-def production_is_safe(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Name each setting that must not be what it is."""
+def check_production_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Return an error for each setting with an unsafe value."""
     problems: list[CheckMessage] = []
     if not settings.ENCRYPTION_KEYS:
         problems.append(
@@ -34,35 +34,35 @@ def production_is_safe(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             problems.append(
                 Error(f"ENCRYPTION_KEYS: key {position + 1} is no Fernet key.", id="alterna.E002")
             )
-    elsewhere = ", ".join(_elsewhere())
-    if settings.DEBUG and elsewhere:
+    remote = ", ".join(_remote_settings())
+    if settings.DEBUG and remote:
         problems.append(
-            Error(f"DEBUG is on, but this is not this machine: {elsewhere}.", id="alterna.E003")
+            Error(f"DEBUG is on, but this is not this machine: {remote}.", id="alterna.E003")
         )
-    if settings.SECRET_KEY == settings.INSECURE_SECRET_KEY and (elsewhere or not settings.DEBUG):
+    if settings.SECRET_KEY == settings.INSECURE_SECRET_KEY and (remote or not settings.DEBUG):
         problems.append(Error("SECRET_KEY is the published default.", id="alterna.E004"))
     if not settings.DEBUG and not settings.ALLOWED_HOSTS:
         problems.append(Error("ALLOWED_HOSTS is empty.", id="alterna.E005"))
     return problems
 
 
-def _elsewhere() -> Iterator[str]:
-    """Name each setting that says that others than this machine have a part in the product."""
+def _remote_settings() -> Iterator[str]:
+    """Name each setting that involves a machine other than this one."""
     public = urlsplit(settings.PUBLIC_URL).hostname or ""
-    if not _is_here(public):
+    if not _is_local(public):
         yield f"PUBLIC_URL ({public})"
-    # A path is a socket; several hosts may be named.
+    # A path is a Unix socket; the list may contain several hosts.
     hosts = str(settings.DATABASES["default"].get("HOST") or "localhost").split(",")
-    if others := [host for host in hosts if not (host.startswith("/") or _is_here(host))]:
+    if others := [host for host in hosts if not (host.startswith("/") or _is_local(host))]:
         yield f"DATABASE_URL ({', '.join(others)})"
-    if not _is_here(settings.HOST):
+    if not _is_local(settings.HOST):
         yield f"HOST ({settings.HOST})"
-    if others := [name for name in settings.ALLOWED_HOSTS if not _is_here(name)]:
+    if others := [name for name in settings.ALLOWED_HOSTS if not _is_local(name)]:
         yield f"ALLOWED_HOSTS ({', '.join(others)})"
 
 
-def _is_here(host: str) -> bool:
-    """Whether only this machine is meant by a host: a loopback address or a name of one."""
+def _is_local(host: str) -> bool:
+    """Whether a host is this machine: a loopback address or a localhost name."""
     name = host.strip("[]").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -72,11 +72,11 @@ def _is_here(host: str) -> bool:
         return False
 
 
-def refuse_unsafe() -> None:
-    """End this process with one line a problem where the settings are unsafe.
+def exit_if_unsafe() -> None:
+    """Exit with one line per problem if the settings are unsafe.
 
-    For the processes that do not start as a management command, or need no other check.
+    For processes that do not run the system checks of a management command.
     """
-    problems = [problem for problem in production_is_safe(None) if problem.is_serious()]
+    problems = [problem for problem in check_production_settings(None) if problem.is_serious()]
     if problems:
         raise SystemExit("\n".join(f"{problem.id}: {problem.msg}" for problem in problems))

@@ -1,7 +1,7 @@
-"""The embedded engines (PostgreSQL and Valkey from wheels) and where a command finds them.
+"""Addresses of the embedded engines (PostgreSQL and Valkey from wheels).
 
 `manage.py up` owns the engines of one `DATA_DIR` (config/up/engines.py) and writes their addresses
-into `DATA_DIR/engines.json`; every other command only reads that file.
+to `DATA_DIR/engines.json`; every other command only reads that file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the engines listen. The defaults are the usual places, for when none was started."""
+    """Where the engines listen. The defaults apply if no embedded engines were started."""
 
     database_url: str = "postgres:///alterna"
     redis_url: str = "redis://127.0.0.1:6379/0"
@@ -33,20 +33,20 @@ def secrets_file(data_dir: Path) -> Path:
 def addresses(data_dir: Path) -> Addresses:
     """Return the addresses that a running `manage.py up` wrote for this data directory."""
     try:
-        found = json.loads(engines_file(data_dir).read_text())
+        stored = json.loads(engines_file(data_dir).read_text())
     except FileNotFoundError:
         return Addresses()
-    return Addresses(database_url=found["database_url"], redis_url=found["redis_url"])
+    return Addresses(database_url=stored["database_url"], redis_url=stored["redis_url"])
 
 
-def why_unreachable(data_dir: Path) -> str | None:
-    """Say in one line why the embedded engines cannot be reached, or return None.
+def unreachable_reason(data_dir: Path) -> str | None:
+    """Explain in one line why the embedded engines are unreachable; None if they are reachable.
 
-    With a DATABASE_URL of its own an installation does not need them: then the answer is None.
+    Also None if the installation has its own DATABASE_URL and does not need them.
     """
     if os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE"):
         return None
-    if engines_file(data_dir).exists() and _somebody_listens(addresses(data_dir).database_url):
+    if engines_file(data_dir).exists() and _is_listening(addresses(data_dir).database_url):
         return None
     return (
         f"No engines run for the data directory {data_dir}: start them with `make run` or "
@@ -54,7 +54,7 @@ def why_unreachable(data_dir: Path) -> str | None:
     )
 
 
-def _somebody_listens(database_url: str) -> bool:
+def _is_listening(database_url: str) -> bool:
     directory = parse_qs(urlsplit(database_url).query)["host"][0]
     try:
         with socket.socket(socket.AF_UNIX) as client:
@@ -66,7 +66,7 @@ def _somebody_listens(database_url: str) -> bool:
 
 
 def read_secrets(data_dir: Path) -> dict[str, str]:
-    """Return the keys that `manage.py up` made for this data directory; empty when it never ran."""
+    """Return the keys that `manage.py up` generated for this data directory; empty if none."""
     try:
         return dict(json.loads(secrets_file(data_dir).read_text()))
     except FileNotFoundError:

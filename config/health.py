@@ -1,4 +1,4 @@
-"""Two probes without a login: is the process alive, and can it serve."""
+"""Liveness and readiness probes, without a login."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from django.http import HttpRequest, JsonResponse
 
 
 async def healthz(request: HttpRequest) -> JsonResponse:
-    """200 as long as the process answers; says nothing about its engines."""
+    """Return 200 while the process responds; does not check the database or Valkey."""
     return JsonResponse({"status": "ok"})
 
 
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when the database answers, 503 otherwise. Valkey may be away: pages catch up later."""
+    """Return 200 if the database responds, else 503. Valkey may be down: pages catch up later."""
     try:
-        await sync_to_async(_ask_database, thread_sensitive=False)()
+        await sync_to_async(_query_database, thread_sensitive=False)()
     except Exception:
         return JsonResponse({"status": "unavailable", "database": "down"}, status=503)
     return JsonResponse({"status": "ok", "database": "up"})
 
 
-def _ask_database() -> None:
+def _query_database() -> None:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")

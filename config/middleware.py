@@ -14,10 +14,10 @@ GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 
 class LanguageMiddleware:
-    """Pages speak Portuguese unless the person chose otherwise; programs say it in Accept-Language.
+    """Pages use the user's chosen language, Portuguese by default; the API uses Accept-Language.
 
-    Django's own middleware would let a browser's setting decide, which for this product's users
-    is often English by accident.
+    Django's own middleware would use the browser's language, which for this product's users is
+    often accidentally English.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -37,7 +37,7 @@ class LanguageMiddleware:
 
 
 class DatabaseDownMiddleware:
-    """Answer 503 while PostgreSQL cannot be reached, so that callers try again."""
+    """Return 503 while PostgreSQL is unreachable, so that callers retry."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -47,12 +47,12 @@ class DatabaseDownMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, (OperationalError, InterfaceError, PoolTimeout)):
-            return database_down(request)
+            return database_unavailable(request)
         return None
 
 
-def database_down(request: HttpRequest) -> HttpResponse:
-    """The answer of every door while PostgreSQL is away."""
+def database_unavailable(request: HttpRequest) -> HttpResponse:
+    """Return the 503 that every entry point sends while PostgreSQL is unreachable."""
     detail = _("The database is not reachable. Try again in a moment.")
     headers = {"Retry-After": "5"}
     if request.path_info.startswith(("/api/", "/readyz")):

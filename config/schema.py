@@ -1,4 +1,4 @@
-"""What the OpenAPI schema says beyond what each view says of itself, and the page that shows it."""
+"""Additions to the generated OpenAPI schema, and the page that displays it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _METHODS = ("get", "post", "put", "patch", "delete")
 
 
 class DocsView(SpectacularSwaggerSplitView):
-    """The browsable page, which people open: who is not signed in is led to the login."""
+    """The browsable API documentation. Anonymous visitors are redirected to the login."""
 
     def handle_exception(self, exc: Exception) -> Any:
-        """Answer with the login instead of the 401 that programs get elsewhere."""
+        """Redirect to the login instead of returning the API's 401."""
         if isinstance(exc, exceptions.NotAuthenticated):
             return redirect_to_login(self.request.get_full_path())
         return super().handle_exception(exc)
@@ -35,9 +35,9 @@ class DocsView(SpectacularSwaggerSplitView):
 def document_errors(
     result: dict[str, Any], generator: Any, request: Any, public: bool
 ) -> dict[str, Any]:
-    """Add to every operation the errors that any of its kind can answer.
+    """Add to every operation the error responses that are common to its kind.
 
-    What a view says of a status itself stays.
+    A response that the view documents itself is not overwritten.
     """
     schemas = result["components"]["schemas"]
     schemas.setdefault("Problem", PROBLEM)

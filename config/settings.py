@@ -1,8 +1,8 @@
-"""Every setting of the product, read from the environment.
+"""All settings, read from the environment.
 
-Each variable is documented in `.env.example`. A secret may also be given as a file: `NAME_FILE`
-names a file whose content is used for `NAME`. Without `DATABASE_URL` and `REDIS_URL` the addresses
-are those of the embedded engines that `manage.py up` started for the same `DATA_DIR`.
+Each variable is documented in `.env.example`. A secret can also come from a file: `NAME_FILE` is
+the path of a file that contains the value of `NAME`. `DATABASE_URL` and `REDIS_URL` default to
+the embedded engines that `manage.py up` started for the same `DATA_DIR`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.FileAwareEnv()
 environ.Env.read_env(BASE_DIR / ".env")
 
-# --- where things are ---------------------------------------------------------------------------
+# --- paths and addresses ------------------------------------------------------------------------
 
 DATA_DIR = Path(env.path("DATA_DIR", default=str(BASE_DIR / ".data")).root)
 HOST = env.str("HOST", default="127.0.0.1")
 PORT = env.int("PORT", default=8000)
-# Where providers and browsers reach this installation; the webhook addresses are made from it.
+# The base URL at which providers and browsers reach this installation; webhook URLs use it.
 PUBLIC_URL = env.str("PUBLIC_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")
 
-# --- safety -------------------------------------------------------------------------------------
+# --- security -----------------------------------------------------------------------------------
 
 DEBUG = env.bool("DEBUG", default=False)
 INSECURE_SECRET_KEY = "insecure-key-for-development-and-tests-only"  # noqa: S105
-# `manage.py up` writes its own keys into DATA_DIR; anything else must be given in the environment.
+# `manage.py up` writes its own keys to DATA_DIR; other deployments must set them explicitly.
 _own_secrets = engines.read_secrets(DATA_DIR)
 SECRET_KEY = env.str("SECRET_KEY", default=_own_secrets.get("SECRET_KEY", INSECURE_SECRET_KEY))
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
@@ -51,7 +51,7 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[:
 CSRF_TRUSTED_ORIGINS = env.list(
     "CSRF_TRUSTED_ORIGINS", default=[PUBLIC_URL] if PUBLIC_URL.startswith("https://") else []
 )
-# True behind a proxy that ends TLS and sets X-Forwarded-Proto.
+# True behind a proxy that terminates TLS and sets X-Forwarded-Proto.
 BEHIND_TLS_PROXY = env.bool("BEHIND_TLS_PROXY", default=PUBLIC_URL.startswith("https://"))
 if BEHIND_TLS_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -76,7 +76,7 @@ CONTENT_SECURITY_POLICY = {
 
 INSTALLED_APPS = [
     "config.apps.ConfigConfig",
-    # Only `runserver` is Daphne's; to load it costs every process a third of a second.
+    # Only `runserver` needs Daphne, and loading it costs each process a third of a second.
     *(["daphne"] if "runserver" in sys.argv else []),
     "django.contrib.admin",
     "django.contrib.auth",
@@ -114,8 +114,8 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
-    # Last, because it is synchronous only: so all of the above run in one thread with the view,
-    # and not each in a change of threads of its own.
+    # Last, because it is synchronous only: all middleware above then runs in the view's thread,
+    # without a thread switch for each.
     "config.middleware.DatabaseDownMiddleware",
 ]
 
@@ -144,16 +144,16 @@ _embedded = engines.addresses(DATA_DIR)
 DATABASES: dict[str, dict[str, Any]] = {
     "default": env.db_url("DATABASE_URL", default=_embedded.database_url)
 }
-# Under ASGI a kept connection belongs to a thread and is never given back; the pool is shared.
+# Under ASGI a persistent connection belongs to a thread and is never released; a pool is shared.
 DATABASES["default"]["OPTIONS"] = {
     **DATABASES["default"].get("OPTIONS", {}),
     "pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL_SIZE", default=10), "timeout": 5},
 }
-# Connections of the pool that a restart of PostgreSQL broke are found before they are used.
+# Detect pooled connections that a PostgreSQL restart broke before they are used.
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 REDIS_URL = env.str("REDIS_URL", default=_embedded.redis_url)
-# Where a limit is set redis-py sends within `asyncio.wait_for`, which before Python 3.12 may lose a
-# cancellation: the reader of a page that has gone would then never end.
+# With a timeout, redis-py sends within `asyncio.wait_for`, which can lose a cancellation before
+# Python 3.12: the reader task of a closed page would then never end.
 _valkey_seconds = 30 if sys.version_info >= (3, 12) else None
 CHANNEL_LAYERS = {
     "default": {
@@ -173,7 +173,7 @@ CHANNEL_LAYERS = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# --- people -------------------------------------------------------------------------------------
+# --- users --------------------------------------------------------------------------------------
 
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
@@ -213,13 +213,13 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
-# Pages name them by what is in them: the same files under plain names were half of the work.
+# Pages use hashed names only; collecting the unhashed copies took half of the time.
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True
-# Maps are large, and only the tools of developers ask for them.
+# Source maps are large, and only developer tools request them.
 WHITENOISE_SKIP_COMPRESS_EXTENSIONS = [*Compressor.SKIP_COMPRESS_EXTENSIONS, "map"]
 MEDIA_ROOT = Path(env.path("MEDIA_ROOT", default=str(DATA_DIR / "media")).root)
 
-# --- programs -----------------------------------------------------------------------------------
+# --- REST API -----------------------------------------------------------------------------------
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -239,7 +239,7 @@ REST_KNOX = {
     "TOKEN_PREFIX": "alt_",
 }
 KNOX_TOKEN_MODEL = "accounts.ApiToken"  # noqa: S105
-# knox's own migrations would make the table of the model that ours replaces.
+# knox's own migrations would create the table of the model that ours replaces.
 MIGRATION_MODULES = {"knox": None}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Alterna",
@@ -260,32 +260,32 @@ SPECTACULAR_SETTINGS = {
 
 # --- webhooks and workers -----------------------------------------------------------------------
 
-# Meta sends up to 3 MB, Django's default is 2.5 MB (contracts/cloud-api.md §3.3).
+# Meta sends up to 3 MB; Django's default is 2.5 MB (contracts/cloud-api.md §3.3).
 DATA_UPLOAD_MAX_MEMORY_SIZE = 3 * 1024 * 1024
 WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=8)
-# Seconds. A worker that has not given a sign of life for STALLED is taken for dead, and its jobs
-# are run again; an attempt it had started counts as an unknown outcome.
+# Seconds. A worker without a heartbeat for STALLED is considered dead and its jobs are requeued;
+# an attempt that it had started gets an unknown outcome.
 WORKER_HEARTBEAT_SECONDS = env.float("WORKER_HEARTBEAT_SECONDS", default=5)
 WORKER_STALLED_SECONDS = env.float("WORKER_STALLED_SECONDS", default=15)
-# The supervisor reads it, too (config/up/supervisor.py).
+# The supervisor also reads it (config/up/supervisor.py).
 WORKER_SHUTDOWN_SECONDS = env.float("WORKER_SHUTDOWN_SECONDS", default=60)
-# Where a worker and a listener leave their signs of life for `manage.py alive`.
+# Directory of the workers' and listeners' heartbeat files, which `manage.py alive` checks.
 SIGNS_DIR = Path(env.path("SIGNS_DIR", default=str(DATA_DIR / "signs")).root)
 INBOUND_RETENTION_DAYS = env.int("INBOUND_RETENTION_DAYS", default=30)
-# Seconds between two looks at the newest messages of an Evolution instance; 0: none.
+# Seconds between two backfills of an Evolution instance's newest messages; 0 disables them.
 EVOLUTION_BACKFILL_SECONDS = env.float("EVOLUTION_BACKFILL_SECONDS", default=300)
-# Which side is right where Evolution's receive mode is not the agreed one: "database", "evolution"
-# or "ask" (a person decides).
+# Which side wins when Evolution's receive mode differs from ours: "database", "evolution" or
+# "ask" (a person decides).
 EVOLUTION_DRIFT_REPAIR = env.str("EVOLUTION_DRIFT_REPAIR", default="database")
 if EVOLUTION_DRIFT_REPAIR not in ("database", "evolution", "ask"):
     raise ImproperlyConfigured("EVOLUTION_DRIFT_REPAIR is database, evolution or ask.")
 
 # --- alerts -------------------------------------------------------------------------------------
 
-# Who is told of a connection that dropped, besides the pages: channels_app/incidents/incidents.py.
+# Recipients of incident alerts, besides the pages: channels_app/incidents/incidents.py.
 ALERT_EMAILS = env.list("ALERT_EMAILS", default=[])
 ALERT_WEBHOOK_URL = env.str("ALERT_WEBHOOK_URL", default="")
-# Seconds that a drop may heal by itself before anybody is told.
+# Seconds during which a connection may recover automatically before an alert is sent.
 ALERT_AFTER_SECONDS = env.float("ALERT_AFTER_SECONDS", default=30)
 _email: dict[str, Any] = env.email_url("EMAIL_URL", default="smtp://localhost:25")
 EMAIL_BACKEND = _email["EMAIL_BACKEND"]
@@ -340,13 +340,13 @@ LOGGING: dict[str, Any] = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "procrastinate": {"level": "WARNING"},
-        "psycopg.pool": {"level": "ERROR"},  # who needs a connection says that it got none
+        "psycopg.pool": {"level": "ERROR"},  # callers report a missing connection
         "axes": {"level": "WARNING"},
         "urllib3": {"level": "WARNING"},
         "asyncio": {"level": "WARNING"},
     },
 }
 logging.captureWarnings(True)
-# WhiteNoise's answers, which ASGI reads whole: our static files are small. What is large, the files
-# of messages, is streamed asynchronously.
+# ASGI reads WhiteNoise's responses into memory. Our static files are small; the large message
+# files are streamed asynchronously.
 warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators")

@@ -20,11 +20,11 @@ urlpatterns = [
     path("instances/", include("instances.urls")),
     path("help/", include("channels_app.help_urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    # Split: the policy about contents allows no script inside of a page.
+    # The split view: the content security policy forbids inline scripts.
     path("api/docs/", DocsView.as_view(url_name="schema"), name="docs"),
     path("api/", include("messaging.api.urls")),
     path("api/", include("instances.api.urls")),
     *webhook_urls.urlpatterns,
-    # Last: every other address would be compared with all of these first.
+    # Last: otherwise every other URL would be compared with all of these first.
     path("", include("messaging.urls")),
 ]

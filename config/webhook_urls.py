@@ -1,4 +1,4 @@
-"""The addresses of the providers' events, for the handler that serves nothing else."""
+"""URLs of the providers' webhooks, for the handler that serves only them."""
 
 from __future__ import annotations
 

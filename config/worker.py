@@ -1,7 +1,7 @@
-"""One worker process: runs the jobs of procrastinate, and outlives PostgreSQL.
+"""One worker process: runs procrastinate jobs and survives database outages.
 
 procrastinate's own worker ends when it loses the database, sometimes with an exception and
-sometimes without a word. Here it is started again, after a pause, until somebody asks for the end.
+sometimes silently. This process restarts it after a delay until it is asked to stop.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from procrastinate.worker import Worker
 
 from core.heartbeat_file import Heartbeat
 
-# For jobs of which no notification told: those whose time comes. What a page says of when a message
-# is expected to go out is true to about this.
+# For jobs without a notification: scheduled ones. The send time that a page shows for a waiting
+# message is about this accurate.
 POLL_SECONDS = 1.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
+FIRST_PAUSE, MAX_PAUSE = 0.5, 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +39,8 @@ log = structlog.get_logger(__name__)
 async def run() -> None:
     """Run jobs until SIGTERM or SIGINT.
 
-    Then no more are taken, and those that run have WORKER_SHUTDOWN_SECONDS to finish. One that
-    takes longer is cut off, like by `kill -9`; a second signal does so at once.
+    After the signal no new jobs start, and running jobs have WORKER_SHUTDOWN_SECONDS to finish.
+    Jobs that take longer are killed, as by `kill -9`. A second signal kills them immediately.
     """
     _quiet_loggers()
     stopping = asyncio.Event()
@@ -52,8 +52,8 @@ async def run() -> None:
 
 
 async def work_until(stopping: asyncio.Event) -> None:
-    """Run jobs until the event; wait for the database whenever it is away."""
-    _make_room(settings.WORKER_CONCURRENCY)
+    """Run jobs until the event is set; wait for the database whenever it is unreachable."""
+    _size_pools(settings.WORKER_CONCURRENCY)
     stopped = asyncio.create_task(stopping.wait())
     pause = FIRST_PAUSE
     while not stopping.is_set():
@@ -61,21 +61,21 @@ async def work_until(stopping: asyncio.Event) -> None:
         started = time.monotonic()
         await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.is_set():
-            working.cancel()  # which procrastinate takes as the wish for a graceful end
-        reason = await _how_it_ended(working)
+            working.cancel()  # procrastinate shuts down gracefully when it is cancelled
+        reason = await _end_reason(working)
         if stopping.is_set():
             break
-        if time.monotonic() - started > LONGEST_PAUSE:
+        if time.monotonic() - started > MAX_PAUSE:
             pause = FIRST_PAUSE
         log.warning("worker lost the database; tries again", reason=reason, seconds=pause)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
+        pause = min(2 * pause, MAX_PAUSE)
 
 
 async def _work() -> None:
     parameters = connector_params()
-    # The pool would try for half a minute, and complain all the while.
+    # The pool would retry for half a minute and log warnings all the time.
     connection = await psycopg.AsyncConnection.connect(**parameters, connect_timeout=5)
     await connection.close()
     connector = PsycopgConnector(kwargs=parameters, min_size=1, max_size=4, timeout=10)
@@ -96,26 +96,26 @@ async def _work() -> None:
 
 
 class _Worker(Worker):
-    """procrastinate's own forgets a notification that comes while it looks for jobs.
+    """Fixes procrastinate's worker, which loses notifications that arrive while it fetches jobs.
 
-    The job that it told of would then wait for the next one, or for the next poll. This one also
-    leaves a sign on this machine of each heartbeat that the database took.
+    The job would wait for the next notification or poll. This worker also touches its heartbeat
+    file after each heartbeat that the database stored.
     """
 
-    _told = 0
+    _notified = 0
 
     async def _handle_notification(self, *, channel: str, notification: Notification) -> None:
-        self._told += 1
+        self._notified += 1
         await super()._handle_notification(channel=channel, notification=notification)
 
     async def _fetch_and_process_jobs(self) -> None:
-        known = None
-        while known != self._told:
-            known = self._told
+        handled = None
+        while handled != self._notified:
+            handled = self._notified
             await super()._fetch_and_process_jobs()  # type: ignore[no-untyped-call]
 
     async def _persist_job_status(self, job: Job, **ending: Any) -> None:  # type: ignore[override]
-        """Leave a job alone that was given to another worker while this one seemed to be dead."""
+        """Do not update a job that was given to another worker while this one seemed dead."""
         row = await self.app.connector.execute_query_one_async(
             "SELECT count(*) AS ours FROM procrastinate_jobs"
             " WHERE id = %(id)s AND status = 'doing' AND attempts = %(attempts)s",
@@ -129,14 +129,14 @@ class _Worker(Worker):
 
     async def _update_heartbeat(self) -> None:
         assert self.worker_id is not None
-        sign = Heartbeat("worker")
+        heartbeat = Heartbeat("worker")
         while True:
-            sign.give()
+            heartbeat.give()
             await asyncio.sleep(self.update_heartbeat_interval)
             await self.app.job_manager.update_heartbeat(self.worker_id)
 
 
-async def _how_it_ended(working: asyncio.Task[None]) -> str:
+async def _end_reason(working: asyncio.Task[None]) -> str:
     try:
         await working
     except asyncio.CancelledError:
@@ -150,9 +150,9 @@ async def _how_it_ended(working: asyncio.Task[None]) -> str:
     return "the queue's connection was lost"
 
 
-def _make_room(concurrency: int) -> None:
-    """Give each job that runs at the same time a thread and a database connection."""
-    # Otherwise asyncio makes only four threads more than there are processors.
+def _size_pools(concurrency: int) -> None:
+    """Provide a thread and a database connection for each concurrent job."""
+    # asyncio's default executor has only four threads more than there are CPUs.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(concurrency + 2))
     pool: dict[str, Any] = settings.DATABASES["default"]["OPTIONS"]["pool"]
     pool["max_size"] = max(pool["max_size"], concurrency + 2)
@@ -166,24 +166,24 @@ def _stop_on_signals(stopping: asyncio.Event) -> None:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
         stopping.set()
-        loop.call_later(settings.WORKER_SHUTDOWN_SECONDS + 1, _cut_off)
+        loop.call_later(settings.WORKER_SHUTDOWN_SECONDS + 1, _kill)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
 
 
-def _cut_off() -> None:
-    log.warning("worker ends with jobs unfinished; they count as those of a dead worker")
+def _kill() -> None:
+    log.warning("worker exits with unfinished jobs; they are treated as those of a dead worker")
     os._exit(1)
 
 
 def _quiet_loggers() -> None:
-    """While the database is away one line a try is enough: ours."""
+    """Silence other loggers: our one line per attempt is enough while the database is down."""
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     logging.getLogger("procrastinate.utils").setLevel(logging.CRITICAL)
     for name in ("procrastinate.worker", "procrastinate.worker.worker"):
-        logging.getLogger(name).addFilter(_says_more_than_we_do)
+        logging.getLogger(name).addFilter(_is_not_redundant)
 
 
-def _says_more_than_we_do(record: logging.LogRecord) -> bool:
+def _is_not_redundant(record: logging.LogRecord) -> bool:
     return getattr(record, "action", "") not in ("side_task_failed", "poll_jobs_to_abort_error")

@@ -1,8 +1,8 @@
-"""Fields of a channel: text that is encrypted at rest, and addresses in one spelling.
+"""Model fields for encrypted text and for normalised HTTP addresses.
 
-`EncryptedTextField` keeps a secret as a Fernet token made with the first key of
-`settings.ENCRYPTION_KEYS`; every key of that list can read. Put a new key in front, run
-`manage.py rotate_encryption`, then drop the old one.
+`EncryptedTextField` stores a secret as a Fernet token. The first key of
+`settings.ENCRYPTION_KEYS` encrypts; every key of the list can decrypt. To rotate, prepend a new
+key, run `manage.py rotate_encryption`, then remove the old one.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from core.validators import validate_http_address
 
 
 class UndecryptableError(Exception):
-    """A stored secret that none of the configured keys can read. Never carries the value."""
+    """None of the configured keys can decrypt a stored secret. Never carries the value."""
 
 
 def _cipher() -> MultiFernet:
     keys = settings.ENCRYPTION_KEYS
     if not keys:
         raise ImproperlyConfigured("ENCRYPTION_KEYS is empty: secrets cannot be stored or read.")
-    return _cipher_of(tuple(keys))
+    return _cipher_for(tuple(keys))
 
 
 @lru_cache(maxsize=4)
-def _cipher_of(keys: tuple[str, ...]) -> MultiFernet:
+def _cipher_for(keys: tuple[str, ...]) -> MultiFernet:
     return MultiFernet([Fernet(key) for key in keys])
 
 
 def encrypt(content: bytes) -> bytes:
-    """Return bytes as a token of the first key, for what is encrypted outside of the database."""
+    """Encrypt bytes with the first key, for data stored outside the database."""
     return _cipher().encrypt(content)
 
 
 def decrypt(token: bytes) -> bytes:
-    """Return the bytes of such a token. Raises UndecryptableError."""
+    """Decrypt a token made by `encrypt`. Raises UndecryptableError."""
     try:
         return _cipher().decrypt(token)
     except InvalidToken:
@@ -51,7 +51,7 @@ def decrypt(token: bytes) -> bytes:
 
 
 def re_encrypt(token: bytes) -> bytes:
-    """Return a token of the first key with the same content. Raises UndecryptableError."""
+    """Encrypt a token's content again with the first key. Raises UndecryptableError."""
     return encrypt(decrypt(token))
 
 
@@ -64,17 +64,17 @@ else:
 
 
 class EncryptedFileNameField(_CharField):
-    """Names a file in the storage that holds one token of `encrypt`.
+    """The name of a stored file that contains one token made by `encrypt`.
 
-    `manage.py rotate_encryption` finds by it what is to be encrypted anew.
+    `manage.py rotate_encryption` uses this field to find the files it must re-encrypt.
     """
 
 
 class EncryptedTextField(_TextField):
-    """A text that the database only sees encrypted; the empty string stays empty.
+    """Text that is stored encrypted; the empty string stays empty.
 
-    Look-ups other than `isnull` and `exact ""` are refused: equal secrets have different tokens.
-    Raises UndecryptableError when a row is read whose key is not configured any more.
+    Only the `isnull` lookup is allowed, because equal secrets have different tokens.
+    Raises UndecryptableError when reading a row whose key is no longer configured.
     """
 
     def from_db_value(self, value: str | None, expression: Any, connection: Any) -> str | None:
@@ -99,9 +99,9 @@ class EncryptedTextField(_TextField):
 
 
 class HttpAddressField(_CharField):
-    """The address of a server, stored and looked up in its normal spelling (`addresses`).
+    """A server address, stored and looked up in normalised form (`core.http_addresses`).
 
-    Forms, REST, the administration, imports and updates by query all pass here.
+    Forms, REST, the admin, imports and queryset updates all go through this field.
     """
 
     default_validators = [validate_http_address]
@@ -115,7 +115,7 @@ class HttpAddressField(_CharField):
         return http_addresses.normalise(value) if isinstance(value, str) else value
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
-        """Show the stored spelling on the instance as well: it is compared with other rows."""
+        """Set the stored form on the instance too, because it is compared with other rows."""
         value = self.to_python(super().pre_save(model_instance, add))
         setattr(model_instance, self.attname, value)
         return value

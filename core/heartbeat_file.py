@@ -1,7 +1,7 @@
-"""Signs of life of a process, for whoever watches it on its own machine.
+"""Heartbeat files, for health checks of a process on its own machine.
 
-A process touches a file of its own each time that the database has taken its heartbeat: a fresh
-file says that this very process lives, that its loop turns and that it reaches the database.
+A process touches its own file each time the database has stored its heartbeat. A fresh file
+proves that the process is alive, that its loop runs and that it can reach the database.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ log = structlog.get_logger(__name__)
 
 
 class Heartbeat:
-    """The file of this process. `kind` is the command's name: "worker" or "listener"."""
+    """This process's heartbeat file. `kind` is the command's name: "worker" or "listener"."""
 
     def __init__(self, kind: str) -> None:
         self._path = _directory() / f"{_prefix(kind)}{os.getpid()}"
-        self._said = False
+        self._warned = False
 
     def give(self) -> None:
-        """Say that all is well now. A file that cannot be written is told in the log once."""
+        """Touch the file. If it cannot be written, one warning is logged."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.touch()
         except OSError as error:
-            if not self._said:
+            if not self._warned:
                 log.warning("no sign of life can be left", error=str(error))
-            self._said = True
+            self._warned = True
 
     def end(self) -> None:
-        """This process ends in order."""
+        """Remove the file: this process is shutting down normally."""
         with contextlib.suppress(OSError):
             self._path.unlink()
 
 
-def trouble(kind: str, *, within: float, pid: int | None = None) -> str:
-    """Say what is wrong with the processes of this kind on this machine; empty if nothing.
+def healthcheck(kind: str, *, within: float, pid: int | None = None) -> str:
+    """Describe the problem with this machine's processes of this kind; empty if there is none.
 
-    Each must have given a sign within so many seconds, or the one with this `pid`. Files of
-    processes that are gone are removed.
+    Each process (with `pid`, only that one) must have touched its file within `within` seconds.
+    Files of processes that no longer exist are removed.
     """
     ages = {}
     prefix = _prefix(kind)
@@ -54,16 +54,16 @@ def trouble(kind: str, *, within: float, pid: int | None = None) -> str:
         with contextlib.suppress(OSError):
             if not name.isdigit():
                 continue
-            if not _lives(int(name)):
+            if not _is_running(int(name)):
                 path.unlink()
             elif pid in (None, int(name)):
                 ages[int(name)] = time.time() - path.stat().st_mtime
     if not ages:
         return f"no {kind} runs here" if pid is None else f"no {kind} {pid} runs here"
-    silent = {number: age for number, age in ages.items() if age > within}
+    stale = {number: age for number, age in ages.items() if age > within}
     return ", ".join(
         f"{kind} {number} gave no sign of life for {age:.0f} s"
-        for number, age in sorted(silent.items())
+        for number, age in sorted(stale.items())
     )
 
 
@@ -72,11 +72,11 @@ def _directory() -> Path:
 
 
 def _prefix(kind: str) -> str:
-    # Containers may share the directory, and each has a process 1.
+    # Containers may share the directory, and each of them has a PID 1.
     return f"{kind}-{socket.gethostname()}-"
 
 
-def _lives(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

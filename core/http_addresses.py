@@ -1,4 +1,4 @@
-"""One spelling for the address of a server. Pure.
+"""Normalisation of server addresses. Pure.
 
 Callbacks, limits and sessions belong to a server, so two spellings of one address must not count
 as two servers: `normalise` maps both to the same text.
@@ -17,12 +17,12 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 
 
 def normalise(address: str) -> str:
-    """Return the normal spelling of an HTTP address.
+    """Return the normalised form of an HTTP address.
 
-    Scheme and host are in lower case, the host is in its ASCII form, the scheme's own port is left
-    out, and so are slashes at the end, repeated slashes and `.` and `..` in the path. The path
-    keeps its case. What is no HTTP address is returned without the spaces around it, for
-    `validate_http_address` to refuse. Applying it again changes nothing. Never raises.
+    Lowercases scheme and host, converts the host to ASCII, and removes the scheme's default port,
+    trailing and repeated slashes, and `.` and `..` segments. The path's case is preserved. Text
+    that is not an HTTP address is only stripped; `validate_http_address` rejects it later.
+    Idempotent. Never raises.
     """
     text = address.strip()
     if any(character.isspace() or not character.isprintable() for character in text):
@@ -44,28 +44,28 @@ def normalise(address: str) -> str:
 
 
 def _host(host: str) -> str:
-    """The host as it is resolved; raises ValueError or UnicodeError for one that cannot be."""
+    """Return the host in the form used for DNS. Raises ValueError or UnicodeError."""
     if ":" in host:
         address, percent, zone = host.partition("%")
         return f"[{ipaddress.IPv6Address(address).compressed}{percent}{zone}]"
     if host.isascii():
-        # Names of one word and with underscores are resolved as well: compose files have them.
+        # Compose files use single-label names and names with underscores.
         return host.lower()
     return idna.encode(host, uts46=True).decode("ascii").lower()
 
 
 def _path(path: str) -> str:
-    """The path without what means nothing (RFC 3986, section 6.2.2), "" for the root."""
-    kept: list[str] = []
+    """Return the path normalised as in RFC 3986, section 6.2.2; "" for the root."""
+    segments: list[str] = []
     for segment in re.sub(r"%([0-9A-Fa-f]{2})", _escape, path).split("/"):
         if segment == "..":
-            del kept[-1:]
+            del segments[-1:]
         elif segment not in ("", "."):
-            kept.append(segment)
-    return "".join(f"/{segment}" for segment in kept)
+            segments.append(segment)
+    return "".join(f"/{segment}" for segment in segments)
 
 
 def _escape(match: re.Match[str]) -> str:
-    """An escape in upper case; none where the character needs none."""
+    """Return a percent escape in upper case, or the character if it needs no escape."""
     character = chr(int(match[1], 16))
     return character if character in _UNRESERVED else match[0].upper()

@@ -1,10 +1,9 @@
-"""The only door to the network: one request, one answer, and certainty about what has left us.
+"""The HTTP client for all outgoing requests. It knows whether a failed request was sent.
 
-`request` returns an `Answer` for whatever status the server chose. Where there is no answer it
-says what is certain: `RequestNotSent` (no byte of the request was written) or `ResponseLost` (the
-server may have acted on it). Nothing is ever sent twice, no redirect is followed, no cookie,
-`.netrc` or proxy variable is used, certificates are verified, and neither logs nor exceptions hold
-an address' query, a header or a body.
+`request` returns an `Answer` for every HTTP status. Without a response it raises `RequestNotSent`
+(no byte of the request was written) or `ResponseLost` (the server may have acted on the request).
+It never retries, follows no redirects, uses no cookies, `.netrc` or proxy variables, and verifies
+certificates. Neither logs nor exceptions contain query strings, headers or bodies.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, NameResolutionError
 
 log = structlog.get_logger(__name__)
-# Its warnings quote whole addresses; what they tell stands in our own line, without the query.
-# A filter and not a level: that is anybody's to change.
+# urllib3's warnings quote whole URLs; our own log line has the same facts without the query.
+# A filter rather than a level, because any code may change a level.
 for _name in ("urllib3.connectionpool", "urllib3.connection"):
     logging.getLogger(_name).addFilter(lambda record: record.levelno >= logging.ERROR)
 
 CONNECT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
-# Below the 5 s after which Node closes an idle connection (contracts/wwebjs-api.md §1): a request
-# that meets the closing has an unknown outcome, so we close first.
+# Node closes an idle connection after 5 s (contracts/wwebjs-api.md §1). A request that races with
+# the close has an unknown outcome, so we close first.
 IDLE_SECONDS = 3.0
 _CHUNK_BYTES = 64 * 1024
 _POOL_SIZE = 32
@@ -53,7 +52,7 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class NoJson:
-    """What `Answer.json` returns for a body that is not JSON; it is false."""
+    """The falsy value that `Answer.json` returns for a body that is not JSON."""
 
     def __bool__(self) -> bool:
         return False
@@ -66,7 +65,7 @@ NO_JSON: Final = NoJson()
 
 
 class RequestFailed(Exception):
-    """There is no answer. `reason` is a stable word, `detail` one line without secrets."""
+    """No response. `reason` is a stable identifier, `detail` one line without secrets."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -75,16 +74,16 @@ class RequestFailed(Exception):
 
 
 class RequestNotSent(RequestFailed):
-    """Nothing of the request has left us.
+    """No byte of the request was sent.
 
     `reason` is one of dns_failed, connection_refused, connect_timeout, certificate_refused,
-    not_tls (the server does not speak it), tls_failed (any other end of the handshake),
+    not_tls (the server does not speak TLS), tls_failed (any other handshake failure),
     unreachable, not_public, invalid_address.
     """
 
 
 class ResponseLost(RequestFailed):
-    """The request may have reached the server; what it did with it is not known.
+    """The request may have reached the server; the outcome is unknown.
 
     `reason` is one of timeout, connection_broken, not_http.
     """
@@ -92,7 +91,7 @@ class ResponseLost(RequestFailed):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said. `truncated` when the body was longer than the caller allowed."""
+    """A server's response. `truncated` means that the body exceeded the caller's limit."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -101,9 +100,9 @@ class Answer:
 
     @property
     def length(self) -> int | None:
-        """The length of the whole body in bytes, as far as the server announced it."""
-        given = self.headers.get("Content-Length", "")
-        return int(given) if given.isdecimal() else None
+        """The body's full length in bytes from Content-Length, or None."""
+        value = self.headers.get("Content-Length", "")
+        return int(value) if value.isdecimal() else None
 
     def json(self) -> Any:
         """The decoded body, or `NO_JSON`. Never raises."""
@@ -115,7 +114,7 @@ class Answer:
             return NO_JSON
 
     def json_object(self) -> dict[str, Any] | None:
-        """The body if it is a JSON object, else None. Never raises."""
+        """The decoded body if it is a JSON object, else None. Never raises."""
         value = self.json()
         return value if isinstance(value, dict) else None
 
@@ -136,12 +135,12 @@ def request(
     max_bytes: int = MAX_ANSWER_BYTES,
     public_only: bool = False,
 ) -> Answer:
-    """Make one request and return the answer, whatever its status.
+    """Make one request and return the response, whatever its status.
 
     `path` is a template such as `/session/status/{session}`; `params` fill it, escaped, and only
-    the template is logged. `timeout` is seconds for all of it, connecting and the last byte of
-    the body included. A body longer than `max_bytes` is cut. With `public_only` nothing is written
-    to a peer that is not of the internet, whatever the address says. Raises NotSent or NoAnswer.
+    the template is logged. `timeout` is in seconds and covers the whole exchange, from connecting
+    to the last byte of the body. A body longer than `max_bytes` is truncated. With `public_only`
+    nothing is written to a peer whose IP is not public. Raises RequestNotSent or ResponseLost.
     """
     exchange = _Exchange(time.monotonic() + timeout, public_only=public_only)
     started = time.monotonic()
@@ -161,11 +160,11 @@ def request(
         )
         failure = None
     except (requests.RequestException, HTTPError, http.client.HTTPException, OSError) as error:
-        failure = _failure(error, left=exchange.left, secure=base[:6].lower() == "https:")
-    except ValueError as error:  # a header or an address that cannot be written
+        failure = _failure(error, left=exchange.sent, secure=base[:6].lower() == "https:")
+    except ValueError as error:  # an invalid header or address
         failure = (
             ResponseLost("not_http", type(error).__name__)
-            if exchange.left
+            if exchange.sent
             else RequestNotSent("invalid_address", type(error).__name__)
         )
     event = {
@@ -176,28 +175,28 @@ def request(
     }
     if failure is not None:
         log.warning(
-            "http_request", **event, status=None, failure=failure.reason, sent=exchange.left
+            "http_request", **event, status=None, failure=failure.reason, sent=exchange.sent
         )
-        # Raised out here, so that no context with the library's own exception, which quotes the
-        # address, hangs on it.
+        # Raised outside the `except` block: the library's own exception, which quotes the address,
+        # must not become its context.
         raise failure
     log.info("http_request", **event, status=answer.status)
     return answer
 
 
 def is_public(address: str) -> bool:
-    """Return whether an IP address belongs to the internet, also inside of another kind of it."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        translated = found in _NAT64 and ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        found = found.ipv4_mapped or found.sixtofour or translated or found
-    return found.is_global and not found.is_multicast
+    """Return whether an IP address is public, including an IPv4 address embedded in IPv6."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        translated = ip in _NAT64 and ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        ip = ip.ipv4_mapped or ip.sixtofour or translated or ip
+    return ip.is_global and not ip.is_multicast
 
 
 def safe_text(value: object, *, secrets: tuple[str, ...] = (), limit: int = 500) -> str:
-    """Return a provider's text as one printable line without the given secrets.
+    """Return a provider's text as one printable line with the given secrets masked.
 
-    Providers quote what they were given: Meta answers "Malformed access token <token>".
+    Providers quote their input: Meta answers "Malformed access token <token>".
     """
     if not isinstance(value, str):
         return ""
@@ -212,7 +211,7 @@ def safe_text(value: object, *, secrets: tuple[str, ...] = (), limit: int = 500)
 
 
 def safe_id(value: object) -> str | None:
-    """Return a provider's id if it is one that can be stored, else None."""
+    """Return a provider's id if it can be stored, else None."""
     if not isinstance(value, str) or not 0 < len(value) <= 255:
         return None
     return value if value.isprintable() and " " not in value else None
@@ -222,12 +221,12 @@ def safe_id(value: object) -> str | None:
 
 
 class _Exchange:
-    """What is known of one request while it runs: its deadline, and whether a byte was written."""
+    """The state of one running request: its deadline, and whether a byte was written."""
 
     def __init__(self, deadline: float, *, public_only: bool = False) -> None:
         self.deadline = deadline
         self.public_only = public_only
-        self.left = False
+        self.sent = False
 
     def remaining(self) -> float:
         seconds = self.deadline - time.monotonic()
@@ -237,11 +236,11 @@ class _Exchange:
 
 
 class _NotPublic(OSError):
-    """The peer is not of the internet, and the request may go nowhere else."""
+    """The peer's address is not public, but the request requires a public one."""
 
 
 class _Current(threading.local):
-    """The exchange that this thread is in: the connection classes are made by the library."""
+    """This thread's current exchange; the library creates the connections that need it."""
 
     exchange: _Exchange = _Exchange(float("inf"))
 
@@ -270,8 +269,8 @@ def _exchange(
         json=json,
         data=data,
         files=files,
-        # A name and password in the address may stand for a proxy in front of the server, but
-        # must not take the place of our own Authorization.
+        # Credentials in the address may be for a proxy in front of the server, but they must not
+        # replace our own Authorization header.
         auth=_KeepHeaders() if headers and "Authorization" in headers else None,
     ).prepare()
     _current.exchange = exchange
@@ -312,11 +311,11 @@ class _KeepHeaders(AuthBase):
 
 
 def _fill(template: str, params: Mapping[str, str]) -> str:
-    """The path with escaped values; raises ValueError for one that would change its meaning."""
+    """Fill the path with escaped values. Raises ValueError for empty or dot-only values."""
 
     def value(match: re.Match[str]) -> str:
         text = params[match[1]]
-        # Dots alone are taken for "this folder" and "the one above", even escaped.
+        # Servers resolve `.` and `..` segments even when they are escaped.
         if not text.strip("."):
             raise ValueError("empty or dots")
         return quote(text, safe="")
@@ -336,9 +335,9 @@ def _host(url: str) -> str:
 
 
 class _TimedReader(io.RawIOBase):
-    """A socket's bytes, none of them later than the deadline of the exchange.
+    """A raw socket reader that enforces the deadline of the exchange.
 
-    A socket's own timeout counts from each byte: a server that drips would hold us for ever.
+    A socket's own timeout restarts with each read, so a slow server could block us forever.
     """
 
     def __init__(self, raw: socket.SocketIO, sock: socket.socket, exchange: _Exchange) -> None:
@@ -360,7 +359,7 @@ class _TimedReader(io.RawIOBase):
 
 
 class _TimedSocket:
-    """The one method of a socket that `http.client.HTTPResponse` uses."""
+    """The only socket method that `http.client.HTTPResponse` uses."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -375,8 +374,8 @@ class _TimedResponse(http.client.HTTPResponse):
         super().__init__(_TimedSocket(sock), *args, **kwargs)  # type: ignore[arg-type]
 
 
-class _Watched:
-    """Notes the first byte that leaves, bounds the writing, and drops what was idle too long."""
+class _TrackedConnection:
+    """Records the first byte sent, limits write time, and drops connections idle for too long."""
 
     response_class: Any = _TimedResponse
     sock: socket.socket | None
@@ -387,11 +386,11 @@ class _Watched:
         if self.sock is None:
             self.connect()  # type: ignore[attr-defined]
         if self.sock is not None:
-            # The peer itself, kept connections included: a name may be resolved anew at any time.
+            # Check the actual peer, also of pooled connections: DNS answers may change.
             if exchange.public_only and not is_public(self.sock.getpeername()[0]):
                 raise _NotPublic
             self.sock.settimeout(exchange.remaining())
-        exchange.left = True
+        exchange.sent = True
         super().send(data)  # type: ignore[misc]
         self._used_at = time.monotonic()
 
@@ -407,11 +406,11 @@ class _Watched:
         return bool(super().is_connected)  # type: ignore[misc]
 
 
-class _HTTPConnection(_Watched, HTTPConnection):
+class _HTTPConnection(_TrackedConnection, HTTPConnection):
     pass
 
 
-class _HTTPSConnection(_Watched, HTTPSConnection):
+class _HTTPSConnection(_TrackedConnection, HTTPSConnection):
     pass
 
 
@@ -424,7 +423,7 @@ class _HTTPSPool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """The pool. Used without a Session, which would add cookies, .netrc and redirects."""
+    """The connection pool. Used without a Session, which adds cookies, .netrc and redirects."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -436,11 +435,11 @@ def _adapter() -> _Adapter:
     return _Adapter(pool_connections=_POOL_SIZE, pool_maxsize=_POOL_SIZE, max_retries=0)
 
 
-# A child must not write into its parent's connections.
+# A forked child must not write to its parent's connections.
 os.register_at_fork(after_in_child=_adapter.cache_clear)
 
 
-# -- what went wrong ------------------------------------------------------------------------------
+# -- failures -------------------------------------------------------------------------------------
 
 
 def _failure(error: BaseException, *, left: bool, secure: bool = False) -> RequestFailed:
@@ -455,14 +454,14 @@ def _failure(error: BaseException, *, left: bool, secure: bool = False) -> Reque
         return ResponseLost("connection_broken", _describe(chain))
     if _first(chain, _NotPublic):
         return RequestNotSent("not_public", "not an address of the internet")
-    if found := _first(chain, socket.gaierror, NameResolutionError):
-        return RequestNotSent("dns_failed", _describe([found]))
+    if dns_error := _first(chain, socket.gaierror, NameResolutionError):
+        return RequestNotSent("dns_failed", _describe([dns_error]))
     if reason := _tls_reason(chain):
         return RequestNotSent(reason, _describe(chain))
     if secure and _first(chain, ConnectionResetError):
-        # Nothing was written yet but the handshake.
+        # Only handshake bytes were written.
         return RequestNotSent("tls_failed", _describe(chain))
-    # urllib3's own class of that name is also the parent of its "connection refused".
+    # urllib3's own TimeoutError is also a base class of its "connection refused" error.
     if _first(chain, TimeoutError):
         return RequestNotSent("connect_timeout", "no connection in time")
     if _first(chain, ConnectionRefusedError):
@@ -472,7 +471,7 @@ def _failure(error: BaseException, *, left: bool, secure: bool = False) -> Reque
     return RequestNotSent("unreachable", _describe(chain))
 
 
-# What OpenSSL says where the other side does not speak TLS at all.
+# OpenSSL's reasons for a peer that does not speak TLS.
 _NOT_TLS = frozenset(
     {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL",
      "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
@@ -480,24 +479,24 @@ _NOT_TLS = frozenset(
 
 
 def _tls_reason(chain: list[BaseException]) -> str | None:
-    """Return the word for a failed handshake; None where it is no TLS that failed."""
-    # A certificate's own error, or a name that does not match it.
+    """Return the reason for a failed TLS handshake; None if the failure is not from TLS."""
+    # An invalid certificate or a host name that does not match it.
     if _first(chain, ssl.SSLCertVerificationError):
         return "certificate_refused"
-    found = _first(chain, ssl.SSLError)
-    if isinstance(found, ssl.SSLError):
-        return "not_tls" if found.reason in _NOT_TLS else "tls_failed"
+    tls_error = _first(chain, ssl.SSLError)
+    if isinstance(tls_error, ssl.SSLError):
+        return "not_tls" if tls_error.reason in _NOT_TLS else "tls_failed"
     return "tls_failed" if _first(chain, urllib3.exceptions.SSLError) else None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and all that it wraps, each once: libraries use four different ways."""
-    seen: set[int] = set()
+    """Yield the exception and every exception it wraps, by any of four mechanisms, once each."""
+    visited: set[int] = set()
     queue: list[object] = [error]
     while queue:
         item = queue.pop(0)
-        if isinstance(item, BaseException) and id(item) not in seen:
-            seen.add(id(item))
+        if isinstance(item, BaseException) and id(item) not in visited:
+            visited.add(id(item))
             yield item
             queue += [getattr(item, "reason", None), item.__cause__, item.__context__, *item.args]
 
@@ -507,7 +506,7 @@ def _first(chain: list[BaseException], *kinds: type[BaseException]) -> BaseExcep
 
 
 def _describe(chain: list[BaseException]) -> str:
-    """One line from the system's own words; never a library's text, which quotes the address."""
+    """Describe the failure with the system's message; a library's message quotes the address."""
     for item in chain:
         if isinstance(item, ssl.SSLCertVerificationError):
             return safe_text(f"certificate refused: {item.verify_message}")

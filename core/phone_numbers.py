@@ -1,4 +1,4 @@
-"""Phone numbers: one written form, and the Brazilian ninth digit. Pure."""
+"""Phone number normalisation, including the Brazilian ninth digit. Pure."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ DEFAULT_REGION = "BR"
 def normalize(raw: str) -> str:
     """Return the number as E.164 with the plus sign.
 
-    A number without a plus is read as a Brazilian one, else as an international one. A Brazilian
-    mobile number may lack the ninth digit, as WhatsApp writes it. Raises ValueError when it is no
-    number of any country.
+    A number without a plus is parsed as a Brazilian number first, then as an international one. A
+    Brazilian mobile number may lack the ninth digit, as WhatsApp writes it. Raises ValueError if
+    the number is not valid in any country.
     """
     raw = raw.strip()
     digits = "".join(filter(str.isdigit, raw))
-    readings = (
+    candidates = (
         [(raw, None)] if raw.startswith("+") else [(raw, DEFAULT_REGION), (f"+{digits}", None)]
     )
-    for text, region in readings:
+    for text, region in candidates:
         try:
-            # Twice: what a country's own prefix was taken from may have another one.
-            written = _e164(_e164(text, region))
+            # Twice: after a national prefix is removed, another one may remain.
+            number = _e164(_e164(text, region))
         except phonenumbers.NumberParseException:
             continue
-        if any(map(_is_valid, spellings(written))):
-            return written
+        if any(map(_is_valid, spellings(number))):
+            return number
     raise ValueError("not a phone number")
 
 
@@ -36,14 +36,14 @@ def _e164(text: str, region: str | None = None) -> str:
 
 
 def _is_valid(number: str) -> bool:
-    # Some countries' plans are longer than E.164, which WhatsApp's ids are.
+    # Some countries' numbering plans exceed the length of E.164, which WhatsApp's ids follow.
     return len(number) <= 16 and phonenumbers.is_valid_number(phonenumbers.parse(number))
 
 
 def spellings(number: str) -> list[str]:
-    """Return the E.164 forms under which WhatsApp may know this number, the given one first.
+    """Return the E.164 forms that WhatsApp may use for this number, the given one first.
 
-    Brazilian mobiles are known with or without the ninth digit (contracts/wwebjs-api.md §3).
+    Brazilian mobiles are registered with or without the ninth digit (contracts/wwebjs-api.md §3).
     """
     area, local = number[3:5], number[5:]
     if number.startswith("+55") and len(local) == 9 and local[0] == "9":
@@ -54,7 +54,7 @@ def spellings(number: str) -> list[str]:
 
 
 def pretty(number: str) -> str:
-    """Return the number as people write it; unchanged where it cannot be read."""
+    """Return the number in international display format; unchanged if it cannot be parsed."""
     try:
         parsed = phonenumbers.parse(number)
     except phonenumbers.NumberParseException:

@@ -1,4 +1,4 @@
-"""Making a job in the caller's own transaction. Which jobs there are, each floor's `tasks` says."""
+"""Defer jobs in the caller's transaction. The jobs themselves are in each app's `tasks` module."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from procrastinate import manager
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.tasks import Task, configure_task
 
-# Which waiting job is taken first: the higher; of equals, the older. Thousands of messages that
-# wait to be sent must not hold up what providers tell of those that went, nor the care that finds
-# a dead worker.
+# Job priorities: higher runs first, then older. Thousands of messages waiting to be sent must not
+# delay the providers' events about sent ones, nor the monitoring that detects a dead worker.
 CARE: Final = 20
 READ: Final = 10
 SEND: Final = 0
 
-# In a worker the app itself has connections of its own: what it defers there is not in the
-# caller's transaction.
-_queue = manager.JobManager(DjangoConnector())
+# In a worker the procrastinate app has its own connections, so its `defer` would not be part of
+# the caller's transaction.
+_job_manager = manager.JobManager(DjangoConnector())
 
 
 def defer(
@@ -29,16 +28,16 @@ def defer(
     at: dt.datetime | None = None,
     **arguments: Any,
 ) -> None:
-    """Make a job in the present transaction, in whichever process this is; it runs `at` that time.
+    """Defer a job in the current transaction, from any process; `at` schedules it for later.
 
-    The locks are the task's own where none are given. Raises AlreadyEnqueued where one waits with
-    the same queueing lock.
+    The locks default to the task's own. Raises AlreadyEnqueued if a waiting job has the same
+    queueing lock.
     """
     configure_task(
         name=task.name,
         queue=task.queue,
         priority=task.priority,
-        job_manager=_queue,
+        job_manager=_job_manager,
         lock=lock or task.lock,
         queueing_lock=queueing_lock or task.queueing_lock,
         schedule_at=at,

@@ -1,4 +1,4 @@
-"""What PostgreSQL can keep in a text or a JSON column. Pure."""
+"""Sanitise text and JSON for PostgreSQL columns. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ DEEPEST = 200
 
 
 def storable(value: Any, depth: int = 0) -> Any:
-    """Return JSON data without what PostgreSQL cannot keep in it.
+    """Return JSON data without values that PostgreSQL cannot store.
 
-    That is NUL characters, halves of surrogate pairs, and numbers that are none. What is nested
-    deeper than DEEPEST becomes None: no provider's event is.
+    These are NUL characters, unpaired surrogates and non-finite numbers. Values nested deeper than
+    DEEPEST become None; no provider's event is nested that deep.
     """
     if isinstance(value, str):
         return value.replace("\x00", "").encode(errors="replace").decode()
@@ -28,5 +28,5 @@ def storable(value: Any, depth: int = 0) -> Any:
 
 
 def is_storable(value: Any) -> bool:
-    """Return whether JSON data can be kept as it is."""
+    """Return whether JSON data can be stored unchanged."""
     return bool(storable(value) == value)

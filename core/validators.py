@@ -7,17 +7,17 @@ from django.utils.translation import gettext_lazy as _
 
 
 def validate_http_address(value: str) -> None:
-    """Refuse what is no address of an HTTP server. Names of one word, as in a compose file, are.
+    """Reject anything but an HTTP server address. Single-label host names are accepted.
 
-    Django's own check wants a domain with a dot.
+    Compose files use them; Django's own validator requires a domain with a dot.
     """
     try:
         parts = urlsplit(value)
-        port_is_fine = parts.port is None or parts.port > 0
+        is_port_valid = parts.port is None or parts.port > 0
     except ValueError:
-        port_is_fine = False
+        is_port_valid = False
     if (
-        not port_is_fine
+        not is_port_valid
         or parts.scheme not in ("http", "https")
         or not parts.hostname
         or any(character.isspace() for character in value)

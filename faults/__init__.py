@@ -1,1 +1,1 @@
-"""The fault suite: a whole product under fire, and the providers' books to judge it by."""
+"""Fault injection: run a product while processes are killed, then check it against the ledgers."""

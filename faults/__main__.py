@@ -1,6 +1,6 @@
-"""`python -m faults`: COUNT messages (10000), SEED (1), EVERY s a kill (10), KILLS=0 for none.
+"""`python -m faults`: COUNT messages (10000), SEED (1), a kill EVERY s (10), KILLS=0 for none.
 
-With INBOUND so many are received instead, RATE (10) a second, by webhook and by WebSocket.
+INBOUND=n receives n messages instead, RATE (10) a second, by webhook and by WebSocket.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Kills processes of a product at random, by a seed, and keeps a second worker running."""
+"""Kill processes of a product at random, from a seed, and keep a second worker running."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ TARGETS = ("worker", "second worker", "uvicorn", "postgres", "valkey")
 
 
 class SecondWorker:
-    """A worker beside the product's own, started again whenever it ends."""
+    """An additional worker, restarted whenever it ends."""
 
     def __init__(self, product: Product) -> None:
         self._product = product
         self._ended = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._thread = threading.Thread(target=self._supervise, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def _keep(self) -> None:
+    def _supervise(self) -> None:
         environment = {**self._product.environment, **PACE}
         while not self._ended.is_set():
             self._process = subprocess.Popen(
@@ -57,43 +57,43 @@ class SecondWorker:
         self.kill(signal.SIGKILL)
 
 
-# The settings under which a dead worker is noticed quickly.
+# Settings with which a dead worker is detected quickly.
 PACE = {"WORKER_HEARTBEAT_SECONDS": "0.5", "WORKER_STALLED_SECONDS": "3"}
 
 
 class Chaos:
-    """Kills one process after the other until it is stopped; `kills` counts them."""
+    """Kills one process after another until it is stopped; `kills` counts them."""
 
     def __init__(
         self, product: Product, second: SecondWorker, *, seed: int, every: float,
-        most: int | None, say: Callable[[str], object],
+        max_kills: int | None, say: Callable[[str], object],
         others: Mapping[str, Callable[[random.Random], object]] | None = None,
     ) -> None:  # fmt: skip
-        """`others`: what else is killed, by name, and how."""
+        """`others` maps the names of further targets to functions that kill them."""
         self._others = others or {}
         self._targets = (*TARGETS, *self._others)
         self.kills: Counter[str] = Counter()
         self._product, self._second, self._say = product, second, say
         self._rng = random.Random(seed * 7919)
-        self._every, self._most = every, most
+        self._every, self._max_kills = every, max_kills
         self._ended = threading.Event()
         self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._go, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it; where the number of kills was told, once all are done."""
-        if self._most is None:
+        """Stop killing; with a fixed number of kills, after the last one."""
+        if self._max_kills is None:
             self._ended.set()
-        self._thread.join(30 + 2 * self._every * (self._most or 0))
+        self._thread.join(30 + 2 * self._every * (self._max_kills or 0))
         if self._failure is not None:
             raise RuntimeError("the kills ended early") from self._failure
-        if self._most is not None and sum(self.kills.values()) < self._most:
-            raise RuntimeError(f"only {sum(self.kills.values())} of {self._most} kills")
+        if self._max_kills is not None and sum(self.kills.values()) < self._max_kills:
+            raise RuntimeError(f"only {sum(self.kills.values())} of {self._max_kills} kills")
 
-    def _go(self) -> None:
+    def _run(self) -> None:
         try:
             self._kill_in_turn()
         except Exception as error:
@@ -102,14 +102,14 @@ class Chaos:
     def _kill_in_turn(self) -> None:
         order: list[str] = []
         began = time.monotonic()
-        while self._most is None or sum(self.kills.values()) < self._most:
-            # Each kind once before any comes again, so that short runs have them all.
+        while self._max_kills is None or sum(self.kills.values()) < self._max_kills:
+            # Each target once before any repeats, so that short runs include all of them.
             order = order or self._rng.sample(self._targets, len(self._targets))
             if self._ended.wait(self._every * self._rng.uniform(0.5, 1.5)):
                 return
             target = order.pop()
-            softly = self._rng.random() < 0.25
-            if self._kill(target, signal.SIGTERM if softly and "worker" in target else None):
+            gracefully = self._rng.random() < 0.25
+            if self._kill(target, signal.SIGTERM if gracefully and "worker" in target else None):
                 self.kills[target] += 1
                 self._say(f"{time.monotonic() - began:6.1f} s  killed: {target}")
 
@@ -121,17 +121,17 @@ class Chaos:
         if target in self._others:
             self._others[target](self._rng)
             return True
-        found = postmasters(self._product) if target == "postgres" else children(
+        processes = postmasters(self._product) if target == "postgres" else children(
             self._product, {"valkey": "valkey.sock"}.get(target, target)
         )  # fmt: skip
-        for process in found:
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, number)
-        return bool(found)
+        return bool(processes)
 
 
 def children(product: Product, word: str) -> list[psutil.Process]:
-    """The supervisor's own children with this word at the end of an argument."""
+    """Return the supervisor's descendants with an argument that ends with this word."""
     try:
         running = psutil.Process(product.process.pid).children(recursive=True)
     except psutil.Error:
@@ -140,7 +140,7 @@ def children(product: Product, word: str) -> list[psutil.Process]:
 
 
 def postmasters(product: Product) -> list[psutil.Process]:
-    """The product's PostgreSQL, by the data directory in its command line."""
+    """Return the product's PostgreSQL, by the data directory in its command line."""
     return [
         process
         for process in psutil.process_iter()

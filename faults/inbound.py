@@ -1,9 +1,9 @@
-"""Receiving under fire: an Evolution instance by webhook and one by WebSocket, all sides killed.
+"""Fault injection while receiving, with one Evolution instance by webhook and one by WebSocket.
 
-1. A product with both instances runs; customers write at a steady rate to both.
-2. Meanwhile our processes are killed, Evolution dies suddenly (its retries are lost, its webhooks
-   emptied now and then) and so does wwebjs-api.
-3. When all is quiet again the simulator's ledger is compared with the database.
+1. A product with both instances runs; customers write to both at a steady rate.
+2. Meanwhile our processes are killed, Evolution crashes (it loses its retries and sometimes its
+   webhook settings), and so does wwebjs-api.
+3. Once everything is processed, the simulator's ledger is compared with the database.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from faults.run import second_worker, snapshot
 from faults.verdict import Verdict
 
 # Seconds without any progress after the last message.
-QUIET_PATIENCE = 240.0
+IDLE_TIMEOUT = 240.0
 CUSTOMERS = 40
 WEBSOCKET = "faults_websocket"
 SETTINGS = {
@@ -42,9 +42,9 @@ EVOLUTION = {
 
 @dataclass(frozen=True, slots=True)
 class InboundPlan:
-    """`rate`: messages a second; `kill_every`: seconds between kills; `kills`: at most so many.
+    """`rate`: messages a second; `kill_every`: seconds between kills; `kills`: the maximum.
 
-    Every so many deaths of Evolution (`emptied_every`) empty its webhooks.
+    Every `emptied_every`-th crash of Evolution clears its webhook settings.
     """
 
     count: int
@@ -56,8 +56,8 @@ class InboundPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A message that a customer writes to an instance."""
+class InboundMessage:
+    """A message from a customer to an instance."""
 
     number: int
     id: str
@@ -66,11 +66,11 @@ class Written:
     text: str
 
 
-def written(count: int, seed: int, instances: Sequence[str]) -> list[Written]:
-    """Return the messages of a run, decided by the seed alone."""
+def inbound_messages(count: int, seed: int, instances: Sequence[str]) -> list[InboundMessage]:
+    """Return the messages of a run; they depend only on the seed."""
     rng = random.Random(seed * 104_729)
     return [
-        Written(
+        InboundMessage(
             number=number,
             id=f"3AFA{seed:04d}{number:08d}",
             instance=rng.choice(instances),
@@ -82,21 +82,21 @@ def written(count: int, seed: int, instances: Sequence[str]) -> list[Written]:
 
 
 def run_inbound(plan: InboundPlan, *, say: Callable[[str], object] = lambda line: None) -> Verdict:
-    """Carry the plan out and return the verdict."""
+    """Run the plan and return the verdict."""
     began = time.monotonic()
     with running(**SETTINGS) as product, second_worker(product) as second:
         headers = {"Authorization": f"Token {product.token()}"}
         names = _prepare(product, headers, emptied_every=plan.emptied_every)
-        messages = written(plan.count, plan.seed, names)
+        messages = inbound_messages(plan.count, plan.seed, names)
         chaos = _chaos(product, second, plan, say)
         chaos.start()
         _write_all(product, messages, rate=plan.rate, say=say)
         chaos.stop()
-        say(f"{time.monotonic() - began:6.1f} s  all are written; waiting for quiet")
-        troubles = _wait_for_quiet(product, headers, names, messages, say)
+        say(f"{time.monotonic() - began:6.1f} s  all are written; waiting until idle")
+        problems = _wait_until_idle(product, headers, names, messages, say)
         ledger = {name: _ledger(product, name) for name in names}
         verdict = judge_inbound(messages, ledger, snapshot(product, "inbound"))
-        verdict.faults += troubles
+        verdict.faults += problems
     kills = ", ".join(f"{name} {n}" for name, n in sorted(chaos.kills.items())) or "none"
     verdict.heading = (
         f"{plan.count} inbound messages, seed {plan.seed}, in {time.monotonic() - began:.0f} s;"
@@ -106,11 +106,11 @@ def run_inbound(plan: InboundPlan, *, say: Callable[[str], object] = lambda line
 
 
 def judge_inbound(
-    messages: Sequence[Written],
+    messages: Sequence[InboundMessage],
     ledger: Mapping[str, Sequence[Mapping[str, Any]]],
     database: Mapping[str, Any],
 ) -> Verdict:
-    """Compare what Evolution has stored with what the database has. Pure."""
+    """Compare Evolution's ledger with the database. Pure."""
     verdict = Verdict()
     rows: defaultdict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for row in database["messages"]:
@@ -118,22 +118,22 @@ def judge_inbound(
     emitted = {(name, entry["id"]): entry for name, all_ in ledger.items() for entry in all_}
     for message in messages:
         entry = emitted.get((message.instance, message.id))
-        found = rows[message.instance, message.id]
+        stored = rows[message.instance, message.id]
         verdict.counts[f"written to {message.instance}"] += 1
         if entry is None:
             verdict.faults.append(f"Evolution never had it: {message}")
-        elif not found:
+        elif not stored:
             verdict.faults.append(f"lost: {message}")
-        elif len(found) > 1:
-            verdict.faults.append(f"stored {len(found)} times: {message}")
-        elif (found[0]["text"], found[0]["from"]) != (message.text, f"+{message.sender}"):
-            verdict.faults.append(f"stored as another one: {message} {found[0]}")
-        elif int(found[0]["at"]) != entry["at"]:
-            verdict.faults.append(f"stored with another time: {message} {found[0]} {entry}")
+        elif len(stored) > 1:
+            verdict.faults.append(f"stored {len(stored)} times: {message}")
+        elif (stored[0]["text"], stored[0]["from"]) != (message.text, f"+{message.sender}"):
+            verdict.faults.append(f"stored as another one: {message} {stored[0]}")
+        elif int(stored[0]["at"]) != entry["at"]:
+            verdict.faults.append(f"stored with another time: {message} {stored[0]} {entry}")
         else:
             verdict.counts["stored once"] += 1
     known = {(message.instance, message.id) for message in messages}
-    extra = [key for key, found in rows.items() if found and key not in known]
+    extra = [key for key, stored in rows.items() if stored and key not in known]
     verdict.faults += [f"nobody wrote it: {key}" for key in extra if key not in emitted]
     _judge_order(verdict, messages, database["messages"])
     for reason, count in database["recovered"].items():
@@ -144,13 +144,13 @@ def judge_inbound(
 
 
 def _judge_order(
-    verdict: Verdict, messages: Sequence[Written], shown: Sequence[Mapping[str, Any]]
+    verdict: Verdict, messages: Sequence[InboundMessage], stored: Sequence[Mapping[str, Any]]
 ) -> None:
-    """In each conversation the messages stand as they were written, but for those of one second."""
+    """Check that each conversation is in the order of writing, except within one second."""
     numbers = {message.text: message.number for message in messages}
     latest: dict[tuple[str, str], tuple[int, int]] = {}
     highest: dict[tuple[str, str], int] = defaultdict(lambda: -1)
-    for row in shown:
+    for row in stored:
         number, second = numbers.get(row["text"]), int(row["at"])
         if number is None:
             continue
@@ -168,15 +168,15 @@ def _judge_order(
 
 
 def _prepare(product: Product, headers: dict[str, str], *, emptied_every: int) -> list[str]:
-    """Set simulators and two instances up, one in each mode; returns their names."""
+    """Set up simulators and two instances, one per mode; return the instances' names."""
     from messaging import demo_settings
 
     settings = {**EVOLUTION, "webhook_emptied_every": emptied_every}
     _post(f"{product.evolution}/_control/settings", settings)
     key = {"apikey": demo_settings.EVOLUTION_API_KEY}
     body = {"instanceName": WEBSOCKET, "integration": "WHATSAPP-BAILEYS", "qrcode": True}
-    made = requests.post(f"{product.evolution}/instance/create", json=body, headers=key, timeout=30)
-    made.raise_for_status()
+    url = f"{product.evolution}/instance/create"
+    requests.post(url, json=body, headers=key, timeout=30).raise_for_status()
     _post(f"{product.evolution}/_control/scan", {"instance": WEBSOCKET, "number": "5511900000099"})
     fields = {
         "name": "Faults by WebSocket",
@@ -193,7 +193,7 @@ def _prepare(product: Product, headers: dict[str, str], *, emptied_every: int) -
         requests.post(address, json={}, headers=headers, timeout=30).raise_for_status()
     deadline = time.monotonic() + 60
     while not _state(product, headers, WEBSOCKET)["websocketEnabled"]:
-        # Its first event makes the namespace.
+        # The first event creates the namespace.
         order = {"instance": WEBSOCKET, "event": "call", "data": {}, "socket_only": True}
         _post(f"{product.evolution}/_control/event", order)
         if time.monotonic() > deadline:
@@ -218,7 +218,7 @@ def _chaos(
                 os.kill(process.pid, signal.SIGKILL)
 
     return Chaos(
-        product, second, seed=plan.seed, every=plan.kill_every, most=plan.kills, say=say,
+        product, second, seed=plan.seed, every=plan.kill_every, max_kills=plan.kills, say=say,
         others={
             "listener": kill_listener,
             "evolution": restart(product.evolution, 8.0),
@@ -228,7 +228,11 @@ def _chaos(
 
 
 def _write_all(
-    product: Product, messages: Sequence[Written], *, rate: float, say: Callable[[str], object]
+    product: Product,
+    messages: Sequence[InboundMessage],
+    *,
+    rate: float,
+    say: Callable[[str], object],
 ) -> None:
     began = time.monotonic()
     with requests.Session() as http:
@@ -239,7 +243,7 @@ def _write_all(
                 say(f"          {message.number} written after {time.monotonic() - began:.0f} s")
 
 
-def _write(http: requests.Session, product: Product, message: Written) -> None:
+def _write(http: requests.Session, product: Product, message: InboundMessage) -> None:
     order = {
         "instance": message.instance,
         "id": message.id,
@@ -250,25 +254,25 @@ def _write(http: requests.Session, product: Product, message: Written) -> None:
     http.post(f"{product.evolution}/_control/inbound", json=order, timeout=20).raise_for_status()
 
 
-def _wait_for_quiet(
+def _wait_until_idle(
     product: Product,
     headers: dict[str, str],
     names: Sequence[str],
-    messages: Sequence[Written],
+    messages: Sequence[InboundMessage],
     say: Callable[[str], object],
 ) -> list[str]:
-    """Wait until all is received and both modes are as agreed, or nothing moves any more.
+    """Wait until everything is received and both modes are in sync, or progress stops.
 
-    Returns what is wrong in the end. What Evolution forgot before it had stored it, WhatsApp
-    delivers again.
+    Return the remaining problems. Messages that Evolution lost before it had stored them are
+    delivered again, as WhatsApp does.
     """
-    moved_at = told_at = time.monotonic()
+    progressed_at = reported_at = time.monotonic()
     least = None
     while True:
-        had = {entry["id"] for name in names for entry in _ledger(product, name)}
+        delivered = {entry["id"] for name in names for entry in _ledger(product, name)}
         with requests.Session() as http:
             for message in messages:
-                if message.id not in had:
+                if message.id not in delivered:
                     _write(http, product, message)
         database = snapshot(product, "inbound")
         stored = {row["id"] for row in database["messages"]}
@@ -276,22 +280,22 @@ def _wait_for_quiet(
             missing=sum(message.id not in stored for message in messages),
             pending=database["pending"],
             gaps=database["gaps"],
-            drifted=sum(not _is_agreed(product, headers, name) for name in names),
+            drifted=sum(not _is_in_sync(product, headers, name) for name in names),
             wwebjs=int(not _wwebjs_is_ready(product, headers)),
         )
         if not left.total():
             return []
         if least is None or left.total() < least:
-            least, moved_at = left.total(), time.monotonic()
-        if time.monotonic() - moved_at > QUIET_PATIENCE:
-            return [f"never quiet: {+left}"]
-        if time.monotonic() - told_at > 20:
-            told_at = time.monotonic()
+            least, progressed_at = left.total(), time.monotonic()
+        if time.monotonic() - progressed_at > IDLE_TIMEOUT:
+            return [f"never idle: {+left}"]
+        if time.monotonic() - reported_at > 20:
+            reported_at = time.monotonic()
             say(f"          left: {dict(+left)}")
         time.sleep(2)
 
 
-def _is_agreed(product: Product, headers: dict[str, str], name: str) -> bool:
+def _is_in_sync(product: Product, headers: dict[str, str], name: str) -> bool:
     with contextlib.suppress(requests.RequestException):
         state = _state(product, headers, name)
         return state["inSync"] is True and state["switching"] is None

@@ -1,4 +1,4 @@
-"""One run: start a product and a second worker, send, kill, wait for quiet, judge."""
+"""One run: start a product and a second worker, send, kill, wait until idle, judge."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ import requests
 
 from bench.product import ROOT, Product, running
 from faults.chaos import PACE, Chaos, SecondWorker
-from faults.traffic import SentMessage, letters
+from faults.traffic import SentMessage, planned_messages
 from faults.verdict import Verdict, judge
 
 SENDERS = 6
-# Seconds without any progress; a long queue may take its time.
-QUIET_PATIENCE = 180.0
+# Seconds without any progress; a long queue may take a while.
+IDLE_TIMEOUT = 180.0
 CHANNEL = {
     "request_timeout_seconds": 2,
     "confirm_seconds": 6,
@@ -36,7 +36,7 @@ GRAPH = {
     "late_failure_delay": 1.0,
     "slow_seconds": 1.0,
     "hang_seconds": 10.0,
-    # Meta goes on for days; here it is long enough for every restart.
+    # Meta retries for days; this is enough for every restart.
     "webhook_attempts": 12,
 }
 WWEBJS = {
@@ -55,7 +55,7 @@ EVOLUTION = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`kill_every`: seconds between kills, on average; `kills`: at most so many."""
+    """`kill_every`: seconds between kills, on average; `kills`: the maximum."""
 
     count: int
     seed: int
@@ -64,27 +64,27 @@ class Plan:
 
 
 def run(plan: Plan, *, say: Callable[[str], object] = lambda line: None) -> Verdict:
-    """Carry the plan out and return the verdict."""
+    """Run the plan and return the verdict."""
     began = time.monotonic()
     with running(**PACE) as product, second_worker(product) as second:
         headers = {"Authorization": f"Token {product.token()}"}
         channels = _prepare(product, headers)
-        to_send = letters(plan.count, plan.seed)
+        to_send = planned_messages(plan.count, plan.seed)
         chaos = Chaos(
-            product, second, seed=plan.seed, every=plan.kill_every, most=plan.kills, say=say
+            product, second, seed=plan.seed, every=plan.kill_every, max_kills=plan.kills, say=say
         )
         chaos.start()
         accepted = _send_all(product, headers, channels, to_send, say)
         sent_after = time.monotonic() - began
         chaos.stop()
-        say(f"{sent_after:6.1f} s  all {len(accepted)} are accepted; waiting for quiet")
-        _wait_for_quiet(product, say)
+        say(f"{sent_after:6.1f} s  all {len(accepted)} are accepted; waiting until idle")
+        _wait_until_idle(product, say)
         verdict = judge(
             to_send,
             accepted,
             snapshot(product, "all"),
-            _book(product.graph),
-            _book(product.wwebjs) + _book(product.evolution),
+            _ledger(product.graph),
+            _ledger(product.wwebjs) + _ledger(product.evolution),
         )
     kills = ", ".join(f"{name} {n}" for name, n in sorted(chaos.kills.items())) or "none"
     verdict.heading = (
@@ -105,7 +105,7 @@ def second_worker(product: Product) -> Iterator[SecondWorker]:
 
 
 def _prepare(product: Product, headers: dict[str, str]) -> dict[str, int]:
-    """Set channels and simulators up; returns the channels' ids, by `Letter.channel`."""
+    """Set up channels and simulators; return the channels' ids by `SentMessage.channel`."""
     for simulator, values in (
         (product.graph, GRAPH), (product.wwebjs, WWEBJS), (product.evolution, EVOLUTION),
     ):  # fmt: skip
@@ -113,10 +113,10 @@ def _prepare(product: Product, headers: dict[str, str]) -> dict[str, int]:
     url = f"{product.url}/api/channels/"
     [main, *_] = requests.get(f"{url}?kind=official", headers=headers, timeout=20).json()
     [session, *_] = requests.get(f"{url}?kind=baileys", headers=headers, timeout=20).json()
-    impatient = {"request_timeout_seconds": CHANNEL["request_timeout_seconds"]}
-    for known, changes in ((main, CHANNEL), (session, impatient)):
+    short_timeout = {"request_timeout_seconds": CHANNEL["request_timeout_seconds"]}
+    for channel, changes in ((main, CHANNEL), (session, short_timeout)):
         requests.patch(
-            f"{url}{known['id']}/", json=changes, headers=headers, timeout=20
+            f"{url}{channel['id']}/", json=changes, headers=headers, timeout=20
         ).raise_for_status()
     _post(
         f"{product.wwebjs}/_control/settings",
@@ -168,30 +168,30 @@ def _send_all(
     to_send: list[SentMessage],
     say: Callable[[str], object],
 ) -> dict[int, str]:
-    """Hand every message to REST until it answers; returns our ids by number.
+    """Post every message to REST until it responds; return our ids by number.
 
-    One customer's messages go one after the other, for their order is to be judged.
+    A customer's messages are posted one after another, because their order is judged.
     """
     by_customer: defaultdict[str, list[SentMessage]] = defaultdict(list)
-    for letter in to_send:
-        by_customer[letter.to].append(letter)
+    for message in to_send:
+        by_customer[message.to].append(message)
     accepted: dict[int, str] = {}
     began = time.monotonic()
     turns = {to: threading.Lock() for to in by_customer}
     waiting = {to: iter(own) for to, own in by_customer.items()}
 
-    here = threading.local()
+    local = threading.local()
 
     def send(to: str) -> None:
-        if not hasattr(here, "session"):
-            here.session = requests.Session()
+        if not hasattr(local, "session"):
+            local.session = requests.Session()
         with turns[to]:
-            letter = next(waiting[to])
-            body = {"channel": channels[letter.channel], "to": letter.to, "text": letter.text}
-            key = {"Idempotency-Key": letter.text}
+            message = next(waiting[to])
+            body = {"channel": channels[message.channel], "to": message.to, "text": message.text}
+            key = {"Idempotency-Key": message.text}
             while True:
                 try:
-                    answer = here.session.post(
+                    answer = local.session.post(
                         f"{product.url}/api/messages/",
                         json=body,
                         headers={**headers, **key},
@@ -203,57 +203,57 @@ def _send_all(
                 if answer.status_code in (200, 202):
                     break
                 if answer.status_code < 500:
-                    raise RuntimeError(f"REST refused {letter}: {answer.text}")
+                    raise RuntimeError(f"REST refused {message}: {answer.text}")
                 time.sleep(0.2)
-        accepted[letter.number] = answer.json()["id"]
+        accepted[message.number] = answer.json()["id"]
         if len(accepted) % 1000 == 0:
             say(f"          {len(accepted)} accepted after {time.monotonic() - began:.0f} s")
 
     with ThreadPoolExecutor(SENDERS) as pool:
-        for done in [pool.submit(send, letter.to) for letter in to_send]:
+        for done in [pool.submit(send, message.to) for message in to_send]:
             done.result()
     return accepted
 
 
-def _wait_for_quiet(product: Product, say: Callable[[str], object]) -> None:
-    """Wait until nothing is under way, twice in a row, or until nothing moves any more."""
-    told_at = moved_at = time.monotonic()
+def _wait_until_idle(product: Product, say: Callable[[str], object]) -> None:
+    """Wait until nothing is in progress, twice in a row, or until progress stops."""
+    reported_at = progressed_at = time.monotonic()
     least = None
-    quiet = 0
-    while quiet < 2:
+    idle_checks = 0
+    while idle_checks < 2:
         for simulator in (product.graph, product.wwebjs, product.evolution):
             requests.post(f"{simulator}/_control/settle?timeout=30", timeout=60)
         unfinished = snapshot(product)
-        quiet = 0 if any(unfinished.values()) else quiet + 1
+        idle_checks = 0 if any(unfinished.values()) else idle_checks + 1
         left = sum(unfinished.values())
         if least is None or left < least:
-            least, moved_at = left, time.monotonic()
-        if time.monotonic() - moved_at > QUIET_PATIENCE:
-            say(f"never quiet: {unfinished}")
+            least, progressed_at = left, time.monotonic()
+        if time.monotonic() - progressed_at > IDLE_TIMEOUT:
+            say(f"never idle: {unfinished}")
             return
-        if time.monotonic() - told_at > 20:
-            told_at = time.monotonic()
+        if time.monotonic() - reported_at > 20:
+            reported_at = time.monotonic()
             say(f"          unfinished: {unfinished}")
         time.sleep(2)
 
 
 def snapshot(product: Product, *arguments: str) -> Any:
-    for patience in range(5, -1, -1):
-        told = subprocess.run(
+    for retries_left in range(5, -1, -1):
+        result = subprocess.run(
             [sys.executable, "-m", "faults.snapshot", *arguments],
             cwd=ROOT, env=product.environment, capture_output=True, text=True,
         )  # fmt: skip
-        if told.returncode == 0:
-            return json.loads(told.stdout.strip().splitlines()[-1])
-        if not patience:
-            raise RuntimeError(told.stderr[-2000:])
+        if result.returncode == 0:
+            return json.loads(result.stdout.strip().splitlines()[-1])
+        if not retries_left:
+            raise RuntimeError(result.stderr[-2000:])
         time.sleep(2)
     return None
 
 
-def _book(simulator: str) -> list[dict[str, Any]]:
-    book = requests.get(f"{simulator}/_control/book", timeout=60).json()
-    return list(book["messages"])
+def _ledger(simulator: str) -> list[dict[str, Any]]:
+    ledger = requests.get(f"{simulator}/_control/book", timeout=60).json()
+    return list(ledger["messages"])
 
 
 def _post(url: str, body: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""What the database says, as JSON on stdout: `python -m faults.snapshot [all|inbound]`.
+"""Print the database's state as JSON: `python -m faults.snapshot [all|inbound]`.
 
-A process of its own, because it needs the settings of the product under fire.
+It is a separate process because it needs the settings of the product under test.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import django
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
-    told = {"all": _everything, "inbound": _inbound}.get(sys.argv[-1], _unfinished)
-    print(json.dumps(told()))
+    collect = {"all": _everything, "inbound": _inbound}.get(sys.argv[-1], _unfinished)
+    print(json.dumps(collect()))
 
 
 def _unfinished() -> dict[str, int]:
@@ -26,10 +26,10 @@ def _unfinished() -> dict[str, int]:
     from messaging.models import InboundEvent, Message
 
     out = Message.objects.filter(direction="out", sent_outside=False)
-    taken = ("sent", "delivered", "read")
+    accepted = ("sent", "delivered", "read")
     return {
-        "messages": out.exclude(status__in=taken).filter(decision="").count()
-        + out.exclude(status__in=taken).filter(next_attempt_at__isnull=False).count(),
+        "messages": out.exclude(status__in=accepted).filter(decision="").count()
+        + out.exclude(status__in=accepted).filter(next_attempt_at__isnull=False).count(),
         "events": InboundEvent.objects.filter(state="pending").count(),
         "jobs": ProcrastinateJob.objects.filter(
             queue_name="delivery", status__in=("todo", "doing")
@@ -40,8 +40,10 @@ def _unfinished() -> dict[str, int]:
 def _everything() -> dict[str, object]:
     from messaging.models import InboundEvent, Message
 
-    found = Message.objects.filter(direction="out", sent_outside=False).prefetch_related("attempts")
-    told = _told()
+    messages = Message.objects.filter(direction="out", sent_outside=False).prefetch_related(
+        "attempts"
+    )
+    statuses = _statuses()
     return {
         "set_aside": InboundEvent.objects.filter(state="set_aside").count(),
         "messages": {
@@ -60,18 +62,18 @@ def _everything() -> dict[str, object]:
                         "receipt": attempt.receipt,
                         "code": attempt.error_code,
                         "rule": attempt.rule,
-                        "told": told[f"{message.pk}.{attempt.number}"],
+                        "statuses": statuses[f"{message.pk}.{attempt.number}"],
                     }
                     for attempt in sorted(message.attempts.all(), key=lambda a: a.number)
                 ],
             }
-            for message in found
+            for message in messages
         },
     }
 
 
 def _inbound() -> dict[str, object]:
-    """The received messages of each Evolution instance, and what is still under way."""
+    """Return the received messages of each Evolution instance, and the unfinished work."""
     from django.db.models import Sum
 
     from instances.models import Backfill, WhatsAppSession
@@ -98,18 +100,18 @@ def _inbound() -> dict[str, object]:
     }
 
 
-def _told() -> defaultdict[str, list[str]]:
-    """Meta's statuses of each attempt, by our reference, in the order in which they were read."""
+def _statuses() -> defaultdict[str, list[str]]:
+    """Return Meta's statuses of each attempt, by our reference, in processing order."""
     from messaging.models import InboundEvent
 
-    told: defaultdict[str, list[str]] = defaultdict(list)
+    statuses: defaultdict[str, list[str]] = defaultdict(list)
     events = InboundEvent.objects.filter(source="cloud", state="done")
     for payload in events.order_by("processed_at", "id").values_list("payload", flat=True):
         for entry in payload["entry"]:
             for change in entry["changes"]:
                 for status in change["value"].get("statuses", []):
-                    told[status.get("biz_opaque_callback_data", "")].append(status["status"])
-    return told
+                    statuses[status.get("biz_opaque_callback_data", "")].append(status["status"])
+    return statuses
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Compares the simulators' own books with the database. Pure."""
+"""Compare the simulators' ledgers with the database. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from faults.traffic import CARRIED, PASSING, SentMessage
+from faults.traffic import CARRIED, TRANSIENT, SentMessage
 
-TAKEN = ("sent", "delivered", "read")
-# Of the messages that the fallback is to carry, a kill in the middle of a send leaves some held.
+ACCEPTED = ("sent", "delivered", "read")
+# The expected share of messages carried by the fallback: kills in the middle of a send hold some.
 CARRIED_AT_LEAST = 0.7
 
 
 @dataclass
 class Verdict:
-    """What was counted, and every fault with the message it was found at."""
+    """The counts, and every fault with its message."""
 
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -30,30 +30,30 @@ class Verdict:
 
 
 def judge(
-    letters: Sequence[SentMessage],
+    planned_messages: Sequence[SentMessage],
     accepted: Mapping[int, str],
     database: Mapping[str, Any],
-    graph_book: Sequence[Mapping[str, Any]],
-    session_books: Sequence[Mapping[str, Any]],
+    graph_ledger: Sequence[Mapping[str, Any]],
+    session_ledgers: Sequence[Mapping[str, Any]],
 ) -> Verdict:
-    """Return the verdict. `accepted` are our ids of the messages that REST took, by number.
+    """Return the verdict. `accepted` maps message numbers to our ids, for accepted messages.
 
-    `session_books` are what wwebjs-api and Evolution noted.
+    `session_ledgers` contains the entries of wwebjs-api and Evolution.
     """
     verdict = Verdict()
-    by_graph, by_web = _by_text(graph_book), _by_text(session_books)
-    for letter in letters:
-        message = database["messages"].get(accepted.get(letter.number, ""))
+    by_graph, by_web = _by_text(graph_ledger), _by_text(session_ledgers)
+    for planned in planned_messages:
+        message = database["messages"].get(accepted.get(planned.number, ""))
         if message is None:
-            verdict.faults.append(f"lost: {letter}")
+            verdict.faults.append(f"lost: {planned}")
             continue
-        _judge_one(verdict, letter, message, by_graph[letter.text], by_web[letter.text])
+        _judge_one(verdict, planned, message, by_graph[planned.text], by_web[planned.text])
     texts = Counter(message["text"] for message in database["messages"].values())
-    for letter in letters:
-        if texts[letter.text] > 1:
-            verdict.faults.append(f"stored twice: {letter}")
-    _judge_order(verdict, letters, graph_book)
-    _judge_fallback(verdict, letters, accepted, database["messages"])
+    for planned in planned_messages:
+        if texts[planned.text] > 1:
+            verdict.faults.append(f"stored twice: {planned}")
+    _judge_order(verdict, planned_messages, graph_ledger)
+    _judge_fallback(verdict, planned_messages, accepted, database["messages"])
     if database["set_aside"]:
         verdict.faults.append(f"{database['set_aside']} events set aside")
     return verdict
@@ -61,7 +61,7 @@ def judge(
 
 def _judge_one(
     verdict: Verdict,
-    letter: SentMessage,
+    planned: SentMessage,
     message: Mapping[str, Any],
     graph: Sequence[Mapping[str, Any]],
     web: Sequence[Mapping[str, Any]],
@@ -69,21 +69,23 @@ def _judge_one(
     status, attempts = message["status"], message["attempts"]
     by_graph = sum(entry["delivered"] for entry in graph)
     by_web = sum(entry["delivered"] for entry in web)
-    what = f"{letter} {message}"
+    what = f"{planned} {message}"
     verdict.counts[f"icon {message['icon']}"] += 1
     verdict.counts["attempts"] += len(attempts)
     if message["icon"] == "globe":
         verdict.counts[f"globe by {message['route']}"] += 1
     verdict.counts["reached the customer"] += bool(by_graph + by_web)
 
-    if message["waiting"] or (status not in TAKEN and not message["decision"]):
+    if message["waiting"] or (status not in ACCEPTED and not message["decision"]):
         verdict.faults.append(f"not finished: {what}")
     if any(attempt["outcome"] == "started" for attempt in attempts):
         verdict.faults.append(f"an attempt has no end: {what}")
-    if any(attempt["outcome"] != "accepted" and _proved(attempt["told"]) for attempt in attempts):
+    if any(
+        attempt["outcome"] != "accepted" and _proved(attempt["statuses"]) for attempt in attempts
+    ):
         verdict.faults.append(f"Meta's proof was not heard: {what}")
 
-    official = status in TAKEN and message["route"] == "official"
+    official = status in ACCEPTED and message["route"] == "official"
     if official and not graph:
         verdict.faults.append(f"ticks for what Graph never took: {what}")
     if official and status in ("delivered", "read") and not by_graph:
@@ -106,63 +108,65 @@ def _judge_one(
     if any(attempt["rule"] == "breaker_open" for attempt in attempts):
         verdict.counts["straight to the fallback"] += 1
 
-    # The rule of the channel lets the fallback follow an official send that nothing proved.
+    # The channel's rule allows the fallback after an unconfirmed official send.
     by_rule = any(attempt["rule"] == "unconfirmed" for attempt in attempts)
-    # Meta says of some that they failed and that they arrived; what it says first is acted on.
-    misled = any(_failed_first(attempt["told"]) for attempt in attempts)
+    # Meta reports some messages as both failed and delivered; the first status decides.
+    misled = any(_failed_first(attempt["statuses"]) for attempt in attempts)
     if by_graph + by_web > 1:
         verdict.counts["arrived twice, first answer unknown"] += by_rule
-        verdict.counts["arrived twice, Meta told the failure first"] += misled and not by_rule
+        verdict.counts["arrived twice, Meta reported the failure first"] += misled and not by_rule
         if not (by_rule or misled):
             verdict.faults.append(f"arrived {by_graph} + {by_web} times: {what}")
     if by_graph > 1 or by_web > 1:
         verdict.faults.append(f"one way sent it twice: {what}")
 
 
-def _proved(told: Sequence[str]) -> bool:
-    """Whether what Meta told of an attempt says that it was taken for good."""
-    return bool({"delivered", "read"} & set(told)) or ("sent" in told and "failed" not in told)
+def _proved(statuses: Sequence[str]) -> bool:
+    """Whether an attempt's statuses from Meta prove that the message was accepted."""
+    if {"delivered", "read"} & set(statuses):
+        return True
+    return "sent" in statuses and "failed" not in statuses
 
 
-def _failed_first(told: Sequence[str]) -> bool:
-    """Whether a failure was read while nothing that had been read said that it arrived."""
-    failed = told.index("failed") if "failed" in told else None
-    return failed is not None and not {"delivered", "read"} & set(told[:failed])
+def _failed_first(statuses: Sequence[str]) -> bool:
+    """Whether a failure was processed before any status that proves delivery."""
+    failed = statuses.index("failed") if "failed" in statuses else None
+    return failed is not None and not {"delivered", "read"} & set(statuses[:failed])
 
 
 def _judge_order(
-    verdict: Verdict, letters: Sequence[SentMessage], book: Sequence[Mapping[str, Any]]
+    verdict: Verdict, planned_messages: Sequence[SentMessage], ledger: Sequence[Mapping[str, Any]]
 ) -> None:
-    """The messages of a customer arrive in the order in which REST took them, retries or not.
+    """Check that a customer's messages arrive in the order of acceptance, despite retries.
 
-    Judged where the official API takes them all in the end.
+    Only messages that the official API finally accepts are judged.
     """
-    numbers = {
-        letter.text: letter
-        for letter in letters
-        if letter.graph == "00" or (letter.graph in PASSING and letter.channel == "main")
+    by_text = {
+        planned.text: planned
+        for planned in planned_messages
+        if planned.graph == "00" or (planned.graph in TRANSIENT and planned.channel == "main")
     }
     latest: dict[str, int] = defaultdict(lambda: -1)
-    for entry in book:
-        letter = numbers.get(entry["text"])
-        if letter is None or not entry["delivered"]:
+    for entry in ledger:
+        message = by_text.get(entry["text"])
+        if message is None or not entry["delivered"]:
             continue
-        if letter.number < latest[letter.to]:
-            verdict.faults.append(f"out of order: {letter}")
-        latest[letter.to] = max(latest[letter.to], letter.number)
+        if message.number < latest[message.to]:
+            verdict.faults.append(f"out of order: {message}")
+        latest[message.to] = max(latest[message.to], message.number)
 
 
 def _judge_fallback(
     verdict: Verdict,
-    letters: Sequence[SentMessage],
+    planned_messages: Sequence[SentMessage],
     accepted: Mapping[int, str],
     messages: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """What is refused and may be gone around goes out by a fallback that is well."""
+    """Check that a healthy fallback carries the rejected messages that may use it."""
     due = [
-        messages.get(accepted.get(letter.number, ""))
-        for letter in letters
-        if letter.graph in CARRIED and letter.fallback == "00" and letter.channel == "main"
+        messages.get(accepted.get(planned.number, ""))
+        for planned in planned_messages
+        if planned.graph in CARRIED and planned.fallback == "00" and planned.channel == "main"
     ]
     carried = sum(message is not None and message["icon"] == "globe" for message in due)
     verdict.counts["to be carried by the fallback"] = len(due)
@@ -171,8 +175,8 @@ def _judge_fallback(
         verdict.faults.append(f"the fallback carried only {carried} of {len(due)}")
 
 
-def _by_text(book: Sequence[Mapping[str, Any]]) -> defaultdict[str, list[Mapping[str, Any]]]:
-    found: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for entry in book:
-        found[entry["text"]].append(entry)
-    return found
+def _by_text(ledger: Sequence[Mapping[str, Any]]) -> defaultdict[str, list[Mapping[str, Any]]]:
+    entries: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for entry in ledger:
+        entries[entry["text"]].append(entry)
+    return entries

@@ -1,4 +1,4 @@
-"""Write docs/error-codes.md from the table that the program decides by.
+"""Write docs/error-codes.md from the program's error table.
 
     python scripts/error_table.py          write it
     python scripts/error_table.py --print  print it
@@ -30,7 +30,7 @@ the rest is our judgement. A code that is not listed follows what the provider s
 
 
 def page() -> str:
-    """Return the page, in English."""
+    """Return the content of the page in English."""
     import django
     from django.utils import translation
 

@@ -1,8 +1,8 @@
-"""The interface's translations: `update`, `compile` and `check`, without gettext's programs.
+"""Manage the translations: `update`, `compile` and `check`, without the gettext tools.
 
     python scripts/messages.py update    collect the texts of code and templates into the catalogue
     python scripts/messages.py compile   write the compiled catalogue that Django reads
-    python scripts/messages.py check     exit with 1 when a text lacks its translation
+    python scripts/messages.py check     exit with 1 if a text lacks its translation
 
 English is the source. Needs Babel and Django, but neither settings nor a database.
 """
@@ -38,26 +38,26 @@ KEYWORDS: dict[str, tuple[int | tuple[int, str], ...] | None] = {
     "pgettext_lazy": ((1, "c"), 2),
     "npgettext": ((1, "c"), 2, 3),
 }
-# A real date would change the file with every update.
+# A fixed date: a real one would change the file with every update.
 DATE = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 BRACES = re.compile(r"\{\w*\}")
 
 
 def collect() -> Catalog:
-    """Return every text that code and templates mark for translation."""
-    found = Catalog(project="Alterna", locale=LANGUAGE, creation_date=DATE, fuzzy=False)
+    """Return every text that is marked for translation in code and templates."""
+    catalog = Catalog(project="Alterna", locale=LANGUAGE, creation_date=DATE, fuzzy=False)
     for path in sorted(file for source in SOURCES for file in (ROOT / source).rglob("*")):
         for line, ids, comments, context in _texts(path):
-            where = (path.relative_to(ROOT).as_posix(), line)
-            found.add(ids, locations=[where], auto_comments=comments, context=context)
-    return found
+            location = (path.relative_to(ROOT).as_posix(), line)
+            catalog.add(ids, locations=[location], auto_comments=comments, context=context)
+    return catalog
 
 
 def _texts(path: Path) -> Iterator[tuple[int, str | tuple[str, ...], list[str], str | None]]:
     if path.suffix == ".py" and "migrations" not in path.parts:
         source = path.read_text()
     elif path.suffix == ".html":
-        # Python of a kind, but indented as the template was.
+        # templatize returns pseudo-Python with the template's indentation.
         lines = templatize(path.read_text(), origin=str(path)).splitlines()
         source = "\n".join(line.lstrip() for line in lines)
     else:
@@ -69,7 +69,7 @@ def _texts(path: Path) -> Iterator[tuple[int, str | tuple[str, ...], list[str], 
 
 
 def read() -> Catalog:
-    """Return the catalogue as it stands in the file; an empty one where there is none."""
+    """Return the catalogue from the file; an empty one if the file does not exist."""
     if not PO.exists():
         return Catalog(locale=LANGUAGE)
     with PO.open("rb") as file:
@@ -77,7 +77,7 @@ def read() -> Catalog:
 
 
 def update() -> None:
-    """Bring the catalogue up to the sources: new texts untranslated, unused ones gone."""
+    """Update the catalogue from the sources: add new texts untranslated, remove unused ones."""
     catalog = read()
     catalog.update(collect(), no_fuzzy_matching=True)
     catalog.obsolete.clear()
@@ -89,18 +89,18 @@ def update() -> None:
     output = io.BytesIO()
     pofile.write_po(output, catalog, width=100, include_lineno=False, sort_by_file=True)
     PO.parent.mkdir(parents=True, exist_ok=True)
-    # Babel's version is of no interest, and would change the file.
+    # Babel's version is irrelevant and would change the file.
     PO.write_bytes(re.sub(rb'"Generated-By: .*\n', b"", output.getvalue()))
 
 
 def compile_() -> None:
-    """Write the catalogue in the form that Django reads."""
+    """Write the compiled catalogue that Django reads."""
     with MO.open("wb") as file:
         mofile.write_mo(file, read())
 
 
 def is_stale(catalog: Catalog) -> bool:
-    """Say whether the compiled catalogue has other texts than the catalogue."""
+    """Whether the compiled catalogue differs from the catalogue."""
     if not MO.exists():
         return True
     with MO.open("rb") as file:
@@ -117,7 +117,7 @@ def _pairs(catalog: Catalog) -> set[tuple[str, tuple[str, ...], tuple[str, ...]]
 
 
 def problems() -> list[str]:
-    """Return what is wrong, one line each; empty when every text has its translation."""
+    """Return the problems, one line each; empty if every text is translated."""
     catalog, sources = read(), collect()
     found: list[str] = []
     for message in sources:
@@ -136,19 +136,19 @@ def problems() -> list[str]:
 
 
 def _problems_of(source: Message, translated: Message | None) -> Iterable[str]:
-    where = ", ".join(sorted({path for path, _ in source.locations}))
+    locations = ", ".join(sorted({path for path, _ in source.locations}))
     if translated is None:
-        yield f"not collected ({where}): {_short(source)}"
+        yield f"not collected ({locations}): {_short(source)}"
         return
     texts = _all(translated.string)
     if not all(texts):
-        yield f"not translated ({where}): {_short(source)}"
+        yield f"not translated ({locations}): {_short(source)}"
     elif translated.fuzzy:
         yield f"fuzzy: {_short(source)}"
     else:
-        wanted = {name for text in _ids(source) for name in BRACES.findall(text)}
-        if any(not wanted.issuperset(BRACES.findall(text)) for text in texts) or any(
-            name not in texts[-1] for name in wanted
+        placeholders = {name for text in _ids(source) for name in BRACES.findall(text)}
+        if any(not placeholders.issuperset(BRACES.findall(text)) for text in texts) or any(
+            name not in texts[-1] for name in placeholders
         ):
             yield f"other names in braces: {_short(source)}"
 
@@ -158,13 +158,13 @@ def _ids(message: Message) -> tuple[str, ...]:
 
 
 def _all(text: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the singular and plurals of a text."""
+    """Return the singular and plural forms of a text."""
     return (text or "",) if isinstance(text, str) or text is None else tuple(text)
 
 
 def _context(message: Message) -> str:
     context: str | bytes | None = message.context
-    # Babel does not decode it in a compiled catalogue.
+    # Babel does not decode the context of a compiled catalogue.
     return context.decode() if isinstance(context, bytes) else context or ""
 
 
@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=("update", "compile", "check"))
     command = parser.parse_args(arguments).command
     if not settings.configured:
-        settings.configure()  # for templatize, which asks for nothing but the defaults
+        settings.configure()  # templatize only needs the defaults
     if command == "update":
         update()
     elif command == "compile":

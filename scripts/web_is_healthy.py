@@ -1,4 +1,4 @@
-"""The health check of the web container: ends with 0 when /readyz answers 200."""
+"""Health check of the web container: exits with 0 if /readyz returns 200."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 
 
 def main() -> int:
-    """Ask as PUBLIC_URL's own proxy would, because Django answers no other host."""
+    """Send the request as PUBLIC_URL's proxy would, because Django rejects other hosts."""
     public = urlsplit(os.environ.get("PUBLIC_URL", "http://127.0.0.1"))
     request = urllib.request.Request(
         f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/readyz",
         headers={"Host": public.netloc, "X-Forwarded-Proto": public.scheme},
     )
-    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 (our own address)
-        return 0 if answer.status == 200 else 1
+    with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310 (our own address)
+        return 0 if response.status == 200 else 1
 
 
 if __name__ == "__main__":

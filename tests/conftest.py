@@ -1,4 +1,4 @@
-"""What tests of several rooms share. Nothing of Django is imported before a fixture is used."""
+"""Fixtures shared by several test packages. Django is imported only when a fixture is used."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     from channels_app.models import Channel
 
-# Whether the suite passes depends on the code alone, not on luck or a busy machine. New examples
-# are looked for on demand: `make test ARGS="--hypothesis-profile=search"`.
+# The result must depend only on the code, not on chance or load. Search for new examples on
+# demand: `make test ARGS="--hypothesis-profile=search"`.
 settings.register_profile("firm", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None, max_examples=5000)
 settings.load_profile("firm")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first; and a browser's event loop, once open, is in the way of other loops."""
+    """Run quick tests first. A browser's event loop, once open, also interferes with others."""
     items.sort(
         key=lambda item: bool(
             item.get_closest_marker("product") or item.get_closest_marker("browser")
@@ -56,13 +56,13 @@ class Provider:
     simulator: Simulator
 
     def plays(self, *scenarios: str, forever: bool = False, to: str = "") -> None:
-        """Answer the next sends like this, whoever the recipient or to this one."""
+        """Script the outcomes of the next sends, to any recipient or only to `to`."""
         body = {"scenarios": scenarios, "forever": forever, "recipient": to}
         answer = requests.post(f"{self.url}/_control/script", json=body, timeout=5)
         assert answer.ok, answer.text
 
     def sends(self) -> list[Body]:
-        """The bodies of the sends that arrived, refused ones included."""
+        """Return the bodies of the received sends, including rejected ones."""
         return [
             request["body"]
             for request in list(self.simulator.requests)
@@ -71,14 +71,14 @@ class Provider:
         ]
 
     def settle(self) -> None:
-        """Wait until every status and webhook of the simulator is out."""
+        """Wait until the simulator has sent every status and webhook."""
         answer = requests.post(f"{self.url}/_control/settle", timeout=15)
         assert answer.json() == {"settled": True}
 
 
 @dataclass
 class Webhooks:
-    """Stands where our receiver stands and keeps what Meta posts, with its signature."""
+    """Replaces our receiver and stores Meta's requests with their signatures."""
 
     url: str = ""
     arrived: queue.Queue[tuple[bytes, str]] = field(default_factory=queue.Queue)
@@ -93,13 +93,13 @@ class Webhooks:
         return app
 
     def take(self) -> list[tuple[bytes, str]]:
-        """All that arrived so far."""
+        """Return and remove everything received so far."""
         return [self.arrived.get_nowait() for _ in range(self.arrived.qsize())]
 
 
 @pytest.fixture(autouse=True)
 def empty_queue(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Django's own cleaning after a test with real transactions spares the queue's tables."""
+    """Empty the queue's tables, which Django does not flush after a transactional test."""
     marker = request.node.get_closest_marker("django_db")
     if not (marker and marker.kwargs.get("transaction")):
         yield
@@ -130,7 +130,7 @@ def webhooks(servers: ExitStack) -> Webhooks:
 
 @pytest.fixture
 def graph(servers: ExitStack, webhooks: Webhooks) -> Provider:
-    """Meta's Graph API. Its webhooks arrive in `webhooks`."""
+    """The simulated Graph API. It posts its webhooks to `webhooks`."""
     number = graph_simulator.GraphNumber(NUMBER_ID, token=GRAPH_TOKEN, app_secret=APP_SECRET)
     simulator = graph_simulator.GraphSimulator(
         graph_simulator.GraphSettings(
@@ -147,7 +147,7 @@ def graph(servers: ExitStack, webhooks: Webhooks) -> Provider:
 
 @pytest.fixture
 def wwebjs(servers: ExitStack) -> Provider:
-    """A wwebjs-api with one session that is ready."""
+    """A simulated wwebjs-api with one ready session."""
     simulator = wwebjs_simulator.WwebjsSimulator(
         wwebjs_simulator.WwebjsSettings(
             api_key=WWEBJS_KEY,
@@ -164,7 +164,7 @@ def wwebjs(servers: ExitStack) -> Provider:
 
 @pytest.fixture
 def make_channel() -> Callable[..., Channel]:
-    """Make official channels; changes are fields of the model."""
+    """Create official channels; `changes` are model fields."""
     from channels_app.models import Channel
 
     def make(**changes: Any) -> Channel:
@@ -176,7 +176,7 @@ def make_channel() -> Callable[..., Channel]:
             "access_token": GRAPH_TOKEN,
             "app_secret": APP_SECRET,
             "verify_token": "let-me-in",
-            # Nobody listens there: a test that sends names its simulator.
+            # Nothing listens there: a test that sends must set its simulator's address.
             "graph_url": "http://127.0.0.1:9",
             **changes,
         }
@@ -187,13 +187,13 @@ def make_channel() -> Callable[..., Channel]:
 
 @pytest.fixture
 def channel(make_channel: Callable[..., Channel]) -> Channel:
-    """An official channel without a fallback, whose provider is not asked."""
+    """An official channel without a fallback and without a reachable provider."""
     return make_channel()
 
 
 @pytest.fixture
 def wired(make_channel: Callable[..., Channel], graph: Provider, wwebjs: Provider) -> Channel:
-    """An official channel with wwebjs for its fallback, both simulated."""
+    """An official channel with a wwebjs fallback, both simulated."""
     return make_channel(
         graph_url=graph.url,
         fallback="wwebjs",
@@ -206,7 +206,7 @@ def wired(make_channel: Callable[..., Channel], graph: Provider, wwebjs: Provide
 
 @pytest.fixture
 def plain_static(settings: Any) -> None:
-    """Static files under their own names: the manifest is made by `collectstatic`."""
+    """Static files under their unhashed names, because `collectstatic` has not run."""
     settings.STORAGES = {
         **settings.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
@@ -215,11 +215,11 @@ def plain_static(settings: Any) -> None:
 
 @pytest.fixture
 def make_user() -> Callable[..., User]:
-    """Make active staff with the named permissions ("messaging.view_message")."""
+    """Create active staff users with the given permissions ("messaging.view_message")."""
     from django.contrib.auth.models import Permission, User
 
     def make(username: str, *permissions: str, **changes: Any) -> User:
-        # Without a password: making its hash takes longer than most tests.
+        # No password: hashing it takes longer than most tests.
         user = User.objects.create_user(username, **{"is_staff": True, **changes})
         for name in permissions:
             app, codename = name.split(".")
@@ -233,13 +233,13 @@ def make_user() -> Callable[..., User]:
 
 @pytest.fixture
 def staff(make_user: Callable[..., User]) -> User:
-    """Staff who may do everything."""
+    """A staff user with all permissions."""
     return make_user("ana", is_superuser=True)
 
 
 @pytest.fixture
 def client_of() -> Callable[[User], APIClient]:
-    """Make REST clients that hold a token of a user."""
+    """Create REST clients that authenticate with a user's token."""
     from rest_framework.test import APIClient
 
     from accounts.models import ApiToken
@@ -255,5 +255,5 @@ def client_of() -> Callable[[User], APIClient]:
 
 @pytest.fixture
 def api(staff: User, client_of: Callable[[User], APIClient]) -> APIClient:
-    """A REST client that may do everything, in English."""
+    """A REST client with all permissions, in English."""
     return client_of(staff)

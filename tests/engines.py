@@ -1,8 +1,8 @@
-"""A pytest plugin: real engines of its own for each test run, in a temporary directory.
+"""A pytest plugin that starts real engines for each test run, in a temporary directory.
 
-It acts on import, which is before Django's settings are read. Where DATABASE_URL and REDIS_URL are
-given it uses those. Each worker of pytest-xdist has its own: what one tells open pages must not
-reach those of another.
+It acts on import, before Django's settings are loaded. If DATABASE_URL and REDIS_URL are set, it
+uses those. Each pytest-xdist worker has its own engines: live updates of one worker must not reach
+the pages of another.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from config.up.engines import Engines, new_encryption_key, wait_until
 
 
 def start() -> None:
-    """Start the engines and set the environment for the settings; all is gone at exit."""
+    """Start the engines and set the environment for the settings; clean up at exit."""
     directory = Path(tempfile.mkdtemp(prefix="alterna-test-"))
     processes: list[tuple[subprocess.Popen[bytes], int]] = []
     owner = os.getpid()
 
     def stop() -> None:
         if os.getpid() != owner:
-            return  # a fork of a test
+            return  # a process that a test forked
         for process, stop_signal in reversed(processes):
             process.send_signal(stop_signal)
         for process, _ in processes:
@@ -35,10 +35,10 @@ def start() -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
     atexit.register(stop)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it reaches atexit, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that atexit handlers run
     engines = Engines(directory, durable=False)
-    engines.take()
-    engines.make_database()
+    engines.set_up()
+    engines.create_database()
     for command, is_ready, stop_signal in (
         (engines.postgres_command, engines.postgres_is_ready, signal.SIGQUIT),
         (engines.valkey_command, engines.valkey_is_ready, signal.SIGKILL),
@@ -49,10 +49,10 @@ def start() -> None:
         processes.append((process, stop_signal))
         if not wait_until(is_ready, process):
             raise SystemExit(f"{command[0]} ended with {process.returncode}")
-    found = engines.addresses()
+    addresses = engines.addresses()
     os.environ["TEST_ENGINES"] = "own"
-    os.environ["DATABASE_URL"] = found.database_url
-    os.environ["REDIS_URL"] = found.redis_url
+    os.environ["DATABASE_URL"] = addresses.database_url
+    os.environ["REDIS_URL"] = addresses.redis_url
     os.environ["DATA_DIR"] = str(directory)
     os.environ["SECRET_KEY"] = "for-tests-only"
     os.environ["ENCRYPTION_KEYS"] = new_encryption_key()

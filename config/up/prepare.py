@@ -1,8 +1,8 @@
-"""What must be done before the product serves: `python -m config.up.prepare`.
+"""Prepare static files, tables and demo data: `python -m config.up.prepare`.
 
-One process for all of it, because each start of Django costs a second. Progress goes to stderr;
-stdout carries a line once all is loaded, then what the person at the terminal should read when the
-product is ready.
+One process does all of it, because each start of Django costs a second. Progress goes to stderr.
+stdout gets one line when everything is loaded, then the lines that the supervisor shows to the
+user when the product is ready.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ from django.core.management import call_command, get_commands
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from config.checks import refuse_unsafe
+from config.checks import exit_if_unsafe
 
 MARK = ".collected"
-# Pages that this product does not have: ReDoc and the browsable API of REST framework.
+# Static files of unused pages: ReDoc and REST framework's browsable API.
 UNUSED = ("redoc", "rest_framework")
 
 
 def main(*, demo: bool) -> None:
-    """Bring static files, then tables and, if wanted, the demo up to date."""
+    """Update static files, then tables and, with `demo`, the demo data."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
-    refuse_unsafe()
+    exit_if_unsafe()
     print("loaded", flush=True)  # noqa: T201
     collect_static()
-    # All until here needed no engine: the supervisor starts those meanwhile, and says when.
+    # So far no engine was needed. The supervisor has been starting them and signals when they run.
     if not sys.stdin.readline():
         return
     migrate()
     if demo and "demo" in get_commands():
-        told = io.StringIO()
-        call_command("demo", stdout=told)
-        sys.stdout.write(told.getvalue())
+        output = io.StringIO()
+        call_command("demo", stdout=output)
+        sys.stdout.write(output.getvalue())
     connection.close()
 
 
 def migrate() -> None:
-    """Run the migrations that are missing; the command itself takes a second even for none."""
+    """Run pending migrations. The `migrate` command takes a second even if there are none."""
     executor = MigrationExecutor(connection)
-    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    if missing:
-        sys.stderr.write(f"running {len(missing)} migrations\n")
+    pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if pending:
+        sys.stderr.write(f"running {len(pending)} migrations\n")
         call_command("migrate", interactive=False, verbosity=0)
     else:
-        # That a squashed migration stands for those that ran must be written down as well.
+        # Record squashed migrations whose replaced migrations have all been applied.
         executor.check_replacements()
 
 
 def collect_static() -> None:
-    """Collect and compress the static files, unless they are as they were the last time."""
+    """Collect and compress the static files, unless they have not changed since the last time."""
     mark = Path(settings.STATIC_ROOT) / MARK
     state = _state_of_static_files()
     if mark.exists() and mark.read_text() == state:
@@ -75,8 +75,8 @@ def _state_of_static_files() -> str:
     digest = hashlib.sha256(repr(settings.STORAGES["staticfiles"]).encode())
     for finder in get_finders():
         for path, storage in finder.list(list(UNUSED)):
-            found = Path(storage.path(path)).stat()
-            digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+            stat = Path(storage.path(path)).stat()
+            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Child processes of the supervisor: started safely, watched, restarted, stopped."""
+"""The supervisor's child processes: start them safely, monitor, restart and stop them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-# Seconds. A child that lived this long was well: its next death starts with the first pause again.
-WELL_AFTER = 20.0
-LONGEST_LINE = 64 * 1024
+FIRST_PAUSE, MAX_PAUSE = 0.5, 30.0
+# Seconds. A child that ran this long was healthy: its next restart uses the first pause again.
+HEALTHY_AFTER = 20.0
+MAX_LINE = 64 * 1024
 
 Say = Callable[[str, str], None]
 
@@ -24,26 +24,29 @@ Say = Callable[[str, str], None]
 def child_options(
     *, death_signal: int = signal.SIGKILL, user: int | None = None, group: int | None = None
 ) -> dict[str, Any]:
-    """Return the keyword arguments of `subprocess.Popen` for a child of this product.
+    """Return the `subprocess.Popen` keyword arguments for a child process.
 
-    The child has its own session, so that Ctrl-C in the terminal reaches the parent only. On Linux
-    it gets `death_signal` when its parent dies, `kill -9` included; elsewhere nothing does that.
-    Start it from the main thread: Linux takes the death of the starting thread for the parent's.
+    The child has its own session, so that Ctrl-C in the terminal reaches only the parent. On Linux
+    the child gets `death_signal` when its parent dies, even by `kill -9`; other systems lack this.
+    Start it from the main thread: to Linux, the end of the starting thread is the parent's death.
     """
-    options: dict[str, Any] = {"start_new_session": True, "preexec_fn": _dies_with(death_signal)}
+    options: dict[str, Any] = {
+        "start_new_session": True,
+        "preexec_fn": _set_death_signal(death_signal),
+    }
     if user is not None:
         options |= {"user": user, "group": group, "extra_groups": []}
     return options
 
 
-def _dies_with(death_signal: int) -> Callable[[], None] | None:
+def _set_death_signal(death_signal: int) -> Callable[[], None] | None:
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)  # looked up here: nothing may be imported between fork and exec
     parent = os.getpid()
 
     def before_exec() -> None:
-        # Runs after the change of user, which would clear it.
+        # Runs after the change of user, which would clear the setting.
         libc.prctl(PR_SET_PDEATHSIG, death_signal)
         if os.getppid() != parent:
             os._exit(1)
@@ -52,10 +55,10 @@ def _dies_with(death_signal: int) -> Callable[[], None] | None:
 
 
 class Child:
-    """One child process that is to run until it is stopped.
+    """One child process that runs until it is stopped.
 
-    Its output goes to `say(name, line)`. Each time it ends by itself that is said, and after a
-    pause (0.5 s, doubling to 30 s) it is started again.
+    Its output goes to `say(name, line)`. If it ends unexpectedly, that is reported and it is
+    restarted after a pause (0.5 s, doubling to 30 s).
     """
 
     def __init__(
@@ -81,14 +84,14 @@ class Child:
         self._kill_signal = kill_signal
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
+        self._supervision: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start it and keep it running."""
-        self._keeper = asyncio.create_task(self._keep(), name=self.name)
+        """Start the process and keep it running."""
+        self._supervision = asyncio.create_task(self._supervise(), name=self.name)
 
     async def ready(self, condition: Callable[[], bool]) -> bool:
-        """Wait until the condition holds; False when the process ends before that."""
+        """Wait until the condition holds; return False if the process ends first."""
         while not condition():
             if self.deaths:
                 return False
@@ -96,44 +99,44 @@ class Child:
         return True
 
     async def stop(self, hurry: asyncio.Event) -> None:
-        """Ask it to end, wait for that, and kill it when it takes too long or in a hurry."""
+        """Stop the process gracefully; kill it if that takes too long or `hurry` is set."""
         self._stopping.set()
-        if self._keeper is None:
+        if self._supervision is None:
             return
         if not hurry.is_set():
             self._signal(self._stop_signal)
             hurried = asyncio.create_task(hurry.wait())
             await asyncio.wait(
-                {self._keeper, hurried},
+                {self._supervision, hurried},
                 timeout=self._stop_seconds,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             hurried.cancel()
-        if not self._keeper.done():
+        if not self._supervision.done():
             self._signal(self._kill_signal)
-            await asyncio.wait({self._keeper}, timeout=self._stop_seconds)
-        if not self._keeper.done():
+            await asyncio.wait({self._supervision}, timeout=self._stop_seconds)
+        if not self._supervision.done():
             self._signal(signal.SIGKILL)
         with contextlib.suppress(asyncio.CancelledError):
-            await self._keeper
+            await self._supervision
 
-    async def _keep(self) -> None:
+    async def _supervise(self) -> None:
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             started = time.monotonic()
-            how = await self._run_once()
+            ending = await self._run_once()
             if self._stopping.is_set():
                 return
             self.deaths += 1
-            if time.monotonic() - started >= WELL_AFTER:
+            if time.monotonic() - started >= HEALTHY_AFTER:
                 pause = FIRST_PAUSE
-            self._say("up", f"{self.name} {how}; it is started again in {pause:g} s")
+            self._say("up", f"{self.name} {ending}; it is started again in {pause:g} s")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE)
 
     async def _run_once(self) -> str:
-        # A pipe of our own: with one of asyncio's, wait() would await grandchildren that hold it.
+        # Our own pipe: with asyncio's, wait() would also wait for grandchildren that hold it open.
         output, input_of_child = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -150,12 +153,12 @@ class Child:
         finally:
             os.close(input_of_child)
         self._process = process
-        if self._stopping.is_set():  # asked while it was being started
+        if self._stopping.is_set():  # requested while the process was starting
             self._signal(self._stop_signal)
         async with reading(output) as stream:
             forwarding = asyncio.create_task(forward(stream, self.name, self._say))
             status = await process.wait()
-            # What it started in its own group goes with it.
+            # Kill the rest of its process group.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             with contextlib.suppress(TimeoutError):
@@ -170,7 +173,7 @@ class Child:
 
 @contextlib.asynccontextmanager
 async def reading(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
-    """Read a pipe without blocking; it is closed at the end."""
+    """Open a pipe for non-blocking reads and close it at the end."""
     stream = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb")
@@ -182,11 +185,11 @@ async def reading(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
 
 
 async def forward(stream: asyncio.StreamReader | None, name: str, say: Say) -> None:
-    """Say each line of the stream until it ends; an overlong line is said in pieces."""
+    """Pass each line of the stream to `say` until it ends; overlong lines are split."""
     rest = b""
-    while stream and (chunk := await stream.read(LONGEST_LINE)):
+    while stream and (chunk := await stream.read(MAX_LINE)):
         *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > LONGEST_LINE:
+        if len(rest) > MAX_LINE:
             lines.append(rest)
             rest = b""
         for line in lines:
@@ -196,7 +199,7 @@ async def forward(stream: asyncio.StreamReader | None, name: str, say: Say) -> N
 
 
 def describe_end(status: int) -> str:
-    """Say how a process ended."""
+    """Describe how a process ended."""
     if status >= 0:
         return f"ended with status {status}"
     try:

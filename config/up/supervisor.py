@@ -1,9 +1,9 @@
-"""`manage.py up`: the one-machine product in the foreground.
+"""`manage.py up`: run all processes on one machine in the foreground.
 
 It starts the engines, prepares the database, then runs the simulators, the worker, the listener
-and the web process, restarts what dies, and stops all in order. The web process loads beside the
-preparation and waits at a gate for its end. The supervisor loads neither Django nor the settings:
-those read the addresses of the engines, which are not there before it has run.
+and the web process. It restarts processes that die and stops them in order. The web process loads
+during the preparation and waits at the startup barrier. The supervisor loads neither Django nor
+the settings, because these read the engines' addresses, which do not exist yet.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from urllib.parse import urlsplit
 
 import environ
 
-from config.up.engines import EngineError, Engines, make_secrets
-from config.up.gate import Gate
+from config.up.engines import EngineError, Engines, create_secrets
 from config.up.processes import Child, child_options, describe_end, forward
+from config.up.startup_barrier import StartupBarrier
 from messaging import demo_settings
 
 Number = TypeVar("Number", int, float)
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
-# Two signals closer than this are one wish: a process group may deliver it twice.
-SAME_WISH = 0.5
-READY_PATIENCE = 60.0
+# Two signals closer than this are one request: a process group may deliver one twice.
+SAME_REQUEST_SECONDS = 0.5
+READY_NOTICE_SECONDS = 60.0
 SIMULATORS = ("graph", "wwebjs", "evolution")
-# First who takes work, last who keeps it.
+# Processes that accept work stop first, those that store it last.
 STOP_ORDER = ("web", "listener", "worker", "simulators", "valkey", "postgres")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the environment says about this run."""
+    """The options of this run, from the environment."""
 
     host: str
     port: int
@@ -52,7 +52,7 @@ class Options:
     own_postgres: bool
     own_valkey: bool
     allowed_hosts: list[str]
-    # What the worker allows itself to finish what it has begun.
+    # The time that the worker gives its running jobs to finish.
     worker_seconds: float
 
     @property
@@ -65,11 +65,11 @@ class Options:
 
 
 class StartError(Exception):
-    """The product cannot be started; the text is one line for a person."""
+    """The product cannot be started; the message is one human-readable line."""
 
 
 def read_options() -> Options:
-    """Read the environment and `.env`. Raises StartError on a value that makes no sense."""
+    """Read the environment and `.env`. Raises StartError on an invalid value."""
     env = environ.FileAwareEnv()
     environ.Env.read_env(BASE_DIR / ".env")
     port = _number(env.int, "PORT", 8000)
@@ -83,8 +83,8 @@ def read_options() -> Options:
         port=port,
         public_url=public_url,
         data_dir=Path(env.str("DATA_DIR", default="") or BASE_DIR / ".data").absolute(),
-        # Demo rows in somebody's own database only on demand.
-        demo=_demo_wanted(env.str("DEMO", default=""), default=not database_url),
+        # Never create demo rows in a user's own database unless requested.
+        demo=_parse_demo(env.str("DEMO", default=""), default=not database_url),
         own_postgres=not database_url,
         own_valkey=not env.str("REDIS_URL", default=""),
         allowed_hosts=env.list("ALLOWED_HOSTS", default=[]) or _own_hosts(host, public_url),
@@ -99,8 +99,8 @@ def _number(read: Callable[..., Number], name: str, default: Number) -> Number:
         raise StartError(f"{name} is no number: {os.environ.get(name)!r}.") from None
 
 
-def _demo_wanted(word: str, *, default: bool) -> bool:
-    """Read DEMO. Raises StartError on a word that may mean either: a typing error is no answer."""
+def _parse_demo(word: str, *, default: bool) -> bool:
+    """Parse DEMO. Raises StartError on any other word, which may be a typo."""
     if not word:
         return default
     if word.lower() in environ.Env.BOOLEAN_TRUE_STRINGS:
@@ -111,9 +111,9 @@ def _demo_wanted(word: str, *, default: bool) -> bool:
 
 
 def _own_hosts(host: str, public_url: str) -> list[str]:
-    """The names that this installation surely answers to, for when nobody said which."""
-    wanted = ["127.0.0.1", "localhost", "[::1]", host, urlsplit(public_url).hostname or ""]
-    return [name for name in dict.fromkeys(wanted) if name not in ("", "0.0.0.0", "::", "::1")]  # noqa: S104
+    """Return the default ALLOWED_HOSTS: the local names and those of HOST and PUBLIC_URL."""
+    names = ["127.0.0.1", "localhost", "[::1]", host, urlsplit(public_url).hostname or ""]
+    return [name for name in dict.fromkeys(names) if name not in ("", "0.0.0.0", "::", "::1")]  # noqa: S104
 
 
 def main() -> int:
@@ -144,30 +144,32 @@ class Supervisor:
         }
         if options.demo:
             self.environment = self._simulator_addresses() | self.environment
-        self._gate = Gate()
+        self._barrier = StartupBarrier()
         self._engines: Engines | None = None
         self._children: list[Child] = []
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._wished_at: float | None = None
-        self._told: list[str] = []
+        self._stop_requested_at: float | None = None
+        self._demo_output: list[str] = []
 
     async def run(self) -> int:
         """Start, serve until a signal, stop; returns the exit status."""
         started = time.monotonic()
         if self.options.own_postgres or self.options.own_valkey:
             self._engines = Engines(self.options.data_dir)
-            self._engines.take()
-            for path in self._engines.opened:
-                self.say("up", f"PostgreSQL is no root: {path} is now open to pass (chmod o+x)")
+            self._engines.set_up()
+            for path in self._engines.made_traversable:
+                self.say(
+                    "up", f"PostgreSQL does not run as root: {path} is now traversable (chmod o+x)"
+                )
             self.environment |= self._engine_addresses(self._engines)
         else:
-            make_secrets(self.options.data_dir)
+            create_secrets(self.options.data_dir)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # Under nohup it shall outlive the terminal.
+            # Under nohup the product must outlive the terminal.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                loop.add_signal_handler(number, self._wish_to_stop)
+                loop.add_signal_handler(number, self._request_stop)
         start = asyncio.create_task(self._start(started))
         stop = asyncio.create_task(self._stop.wait())
         try:
@@ -180,18 +182,18 @@ class Supervisor:
             start.cancel()
             stop.cancel()
             await asyncio.wait({start})
-            self._gate.open()  # a process that waits there does not hear that all is to end
+            self._barrier.open()  # waiting processes cannot handle the stop signal
             await self._stop_all()
 
     # --- starting -------------------------------------------------------------------------------
 
     async def _start(self, started: float) -> None:
         await self._check_ports()
-        engines_run = asyncio.Event()
+        engines_running = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._prepare(engines_run))
-            group.create_task(self._start_engines(engines_run))
-        self._gate.open()
+            group.create_task(self._prepare(engines_running))
+            group.create_task(self._start_engines(engines_running))
+        self._barrier.open()
         self._start_child(
             "worker", self._manage("worker"), stop_seconds=self.options.worker_seconds + 3
         )
@@ -199,13 +201,13 @@ class Supervisor:
         await self._wait_until_web_is_ready()
         await self._welcome(time.monotonic() - started)
 
-    async def _start_engines(self, engines_run: asyncio.Event) -> None:
+    async def _start_engines(self, engines_running: asyncio.Event) -> None:
         engines = self._engines
         if engines is not None:
-            await asyncio.sleep(0)  # the preparation goes first, it has more to do
+            await asyncio.sleep(0)  # start the preparation first, because it takes longer
             if self.options.own_postgres and not engines.has_database:
                 self.say("up", f"making a database in {engines.postgres_dir}")
-                engines.make_database()
+                engines.create_database()
             waits: list[tuple[Child, Callable[[], bool]]] = []
             if self.options.own_postgres:
                 child = self._start_child(
@@ -225,18 +227,18 @@ class Supervisor:
                 waits.append((child, engines.valkey_is_ready))
             for child, is_ready in waits:
                 await _wait_for(child, is_ready)
-            engines.announce()
+            engines.write_addresses()
         if not self.options.demo:
-            engines_run.set()
+            engines_running.set()
             return
         simulators = self._start_child(
             "simulators", [sys.executable, "-m", "simulators", *self._simulator_options()]
         )
-        engines_run.set()  # the preparation needs no provider
-        # Who finds the pages there may send at once; it shall not depend on who loads faster.
+        engines_running.set()  # the preparation needs no provider
+        # As soon as the pages are up, a user may send; the simulators must be ready by then.
         await _wait_for(simulators, self._simulators_are_ready)
 
-    async def _prepare(self, engines_run: asyncio.Event) -> None:
+    async def _prepare(self, engines_running: asyncio.Event) -> None:
         command = [sys.executable, "-m", "config.up.prepare"]
         if self.options.demo:
             command.append("--demo")
@@ -252,23 +254,23 @@ class Supervisor:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            complaints = asyncio.create_task(forward(process.stderr, "prepare", self.say))
-            # What cannot be loaded complains once, not once a process.
+            errors = asyncio.create_task(forward(process.stderr, "prepare", self.say))
+            # A failure to load is reported once, not once per process.
             loaded = bool(await process.stdout.readline())
             if loaded:
-                await engines_run.wait()
+                await engines_running.wait()
             if loaded and process.returncode is None:
-                # Of what the first page still needs, its loading takes longest.
+                # Start web now: loading it is the slowest step before the first page.
                 self._start_child(
                     "web",
                     self._web_command(),
-                    environment=self._gate.environment(self.environment),
-                    options=self._gate.options({**child_options(), "cwd": BASE_DIR}),
+                    environment=self._barrier.environment(self.environment),
+                    options=self._barrier.options({**child_options(), "cwd": BASE_DIR}),
                     stop_seconds=12,
                 )
                 process.stdin.write(b"go\n")
-            await forward(process.stdout, "", lambda _, line: self._told.append(line))
-            await complaints
+            await forward(process.stdout, "", lambda _, line: self._demo_output.append(line))
+            await errors
             status = await process.wait()
         finally:
             if process.returncode is None:
@@ -278,14 +280,14 @@ class Supervisor:
             raise StartError(f"The preparation {describe_end(status)}; see its lines above.")
 
     def _engine_addresses(self, engines: Engines) -> dict[str, str]:
-        """What engines.json will say to others; our own children start before it is there."""
+        """Return the engines' addresses for children, which start before engines.json exists."""
         addresses = engines.addresses()
-        found = {}
+        variables = {}
         if self.options.own_postgres:
-            found["DATABASE_URL"] = addresses.database_url
+            variables["DATABASE_URL"] = addresses.database_url
         if self.options.own_valkey:
-            found["REDIS_URL"] = addresses.redis_url
-        return found
+            variables["REDIS_URL"] = addresses.redis_url
+        return variables
 
     def _start_child(self, name: str, command: list[str], **more: Any) -> Child:
         child = Child(
@@ -309,26 +311,26 @@ class Supervisor:
         return [
             *(sys.executable, "-m", "uvicorn", "config.asgi:application"),
             *("--host", self.options.host, "--port", str(self.options.port)),
-            # Django knows no lifespan, and nothing here may depend on one.
+            # Django does not support lifespan events, and nothing here may depend on them.
             *("--lifespan", "off", "--timeout-graceful-shutdown", "8"),
             *("--log-level", "warning", "--no-access-log", "--no-server-header"),
         ]
 
     def _simulator_addresses(self) -> dict[str, str]:
-        """Where `manage.py demo` finds the simulators."""
+        """Return the variables with which `manage.py demo` finds the simulators."""
         return {
             f"{name.upper()}_SIMULATOR_URL": f"http://127.0.0.1:{self.options.simulator_port(name)}"
             for name in SIMULATORS
         }
 
     def _simulators_are_ready(self) -> bool:
-        return all(_listens(self.options.simulator_port(name)) for name in SIMULATORS)
+        return all(_is_listening(self.options.simulator_port(name)) for name in SIMULATORS)
 
     def _simulator_options(self) -> list[str]:
         options = {
             "host": "127.0.0.1",
             "own-number": demo_settings.OWN_NUMBER.lstrip("+"),
-            # A number of the Cloud API only has no phone that could be linked.
+            # A Cloud API number has no phone that could be linked, so the fallback has its own.
             "fallback-number": demo_settings.FALLBACK_NUMBER.lstrip("+"),
             "graph-phone-number-id": demo_settings.PHONE_NUMBER_ID,
             "graph-token": demo_settings.ACCESS_TOKEN,
@@ -336,7 +338,7 @@ class Supervisor:
             "graph-webhook-url": f"{self.options.url}/api/webhooks/cloud",
             "wwebjs-api-key": demo_settings.WWEBJS_API_KEY,
             "wwebjs-ready-sessions": demo_settings.WWEBJS_SESSION,
-            # Real ones take seconds; a person should see the X before the globe.
+            # Real sends take seconds, and a person should see the X before the globe.
             "wwebjs-send-seconds": "0.8",
             "evolution-api-key": demo_settings.EVOLUTION_API_KEY,
             "evolution-ready-instances": demo_settings.INSTANCE,
@@ -346,17 +348,17 @@ class Supervisor:
         return [word for name, value in options.items() for word in (f"--{name}", value)]
 
     async def _check_ports(self) -> None:
-        wanted = [(self.options.host, self.options.port)]
+        required = [(self.options.host, self.options.port)]
         if self.options.demo:
-            wanted += [("127.0.0.1", self.options.simulator_port(name)) for name in SIMULATORS]
-        for host, port in wanted:
-            # The children of an `up` that was just killed may need a moment to be gone.
-            for patience in range(10, -1, -1):
+            required += [("127.0.0.1", self.options.simulator_port(name)) for name in SIMULATORS]
+        for host, port in required:
+            # The children of an `up` that was just killed may need a moment to exit.
+            for retries_left in range(10, -1, -1):
                 try:
                     _try_port(host, port)
                     break
                 except OSError as error:
-                    if not patience:
+                    if not retries_left:
                         raise self._port_error(host, port, error) from error
                 await asyncio.sleep(0.1)
 
@@ -366,28 +368,28 @@ class Supervisor:
             reason += f" (PORT is {self.options.port}, the simulators use the next three)"
         return StartError(f"Port {port} on {host} cannot be used: {reason}. Set PORT to another.")
 
-    # --- being there ----------------------------------------------------------------------------
+    # --- serving --------------------------------------------------------------------------------
 
     async def _wait_until_web_is_ready(self) -> None:
-        complaint_at = time.monotonic() + READY_PATIENCE
+        notice_at = time.monotonic() + READY_NOTICE_SECONDS
         while (status := (await self._get(self.options.url + "/readyz"))[0]) != 200:
-            if time.monotonic() > complaint_at:
+            if time.monotonic() > notice_at:
                 self.say("up", "web is not ready yet; see its lines above")
-                complaint_at = float("inf")
-            # Each answer that is an error costs web a line or many: ask seldom.
+                notice_at = float("inf")
+            # Each error response makes web log one or more lines, so poll slowly.
             await asyncio.sleep(1 if status else 0.05)
 
     async def _get(self, url: str) -> tuple[int, bytes]:
-        """Ask one of our own processes; status 0 when it does not answer."""
+        """Send a GET to one of our own processes; the status is 0 without a response."""
         parts = urlsplit(url)
         host = self.options.allowed_hosts[0].lstrip(".*") or "127.0.0.1"
         try:
             async with asyncio.timeout(5):
                 reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
                 writer.write(f"GET {parts.path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
-                answer = await reader.read()
+                response = await reader.read()
                 writer.close()
-            head, _, body = answer.partition(b"\r\n\r\n")
+            head, _, body = response.partition(b"\r\n\r\n")
             return int(head.split()[1]), body
         except (OSError, TimeoutError, ValueError, IndexError):
             return 0, b""
@@ -396,63 +398,63 @@ class Supervisor:
         url = self.options.url
         lines = ["", f"  Pages    {url}/", f"  API      {url}/api/docs/"]
         if self.options.demo:
-            lines += [f"  {line}".rstrip() for line in self._told]
+            lines += [f"  {line}".rstrip() for line in self._demo_output]
             lines += ["", "  Send to one of these numbers and watch the icon:"]
             lines += [f"    {number}  {words}" for number, words in demo_settings.NUMBERS]
             lines += [
                 f"    more of them: {self.environment['GRAPH_SIMULATOR_URL']}/_control/scenarios"
             ]
         else:
-            lines += ["", f"  Make a login with: {self._for_people('createsuperuser')}"]
+            lines += ["", f"  Make a login with: {self._shell_command('createsuperuser')}"]
         if self.options.public_url != url:
             lines += ["", f"  Providers and browsers reach it at {self.options.public_url}"]
         for line in [*lines, ""]:
             self.say("up", line)
         self.say("up", f"ready after {seconds:.1f} s: {url}/ (Ctrl-C stops everything)")
 
-    def _for_people(self, command: str) -> str:
-        """A command as it is to be typed: it finds this installation by its DATA_DIR."""
-        where = ""
+    def _shell_command(self, command: str) -> str:
+        """Return a command as the user types it, with DATA_DIR if it is not the default."""
+        prefix = ""
         if self.options.data_dir != BASE_DIR / ".data":
-            where = f"DATA_DIR={shlex.quote(str(self.options.data_dir))} "
-        return f"{where}.venv/bin/python manage.py {command}"
+            prefix = f"DATA_DIR={shlex.quote(str(self.options.data_dir))} "
+        return f"{prefix}.venv/bin/python manage.py {command}"
 
     def say(self, name: str, line: str) -> None:
-        """Print a line with the name of the process that it comes from."""
-        # The terminal may be gone; that must not stop the product from stopping in order.
+        """Print a line with the name of its process."""
+        # The terminal may be closed; that must not prevent an orderly shutdown.
         with contextlib.suppress(OSError, ValueError):
             print(f"{name:<10} | {line}".rstrip(), flush=True)  # noqa: T201
 
     # --- stopping -------------------------------------------------------------------------------
 
-    def _wish_to_stop(self) -> None:
+    def _request_stop(self) -> None:
         now = time.monotonic()
-        if self._wished_at is None:
-            self._wished_at = now
+        if self._stop_requested_at is None:
+            self._stop_requested_at = now
             self.say("up", "stopping (once more to hurry)")
             self._stop.set()
-        elif now - self._wished_at > SAME_WISH:
+        elif now - self._stop_requested_at > SAME_REQUEST_SECONDS:
             self._hurry.set()
 
     async def _stop_all(self) -> None:
-        """Stop in the order that loses nothing."""
+        """Stop the processes in an order that loses no work."""
         for child in sorted(self._children, key=lambda child: STOP_ORDER.index(child.name)):
             await child.stop(self._hurry)
             self.say("up", f"{child.name} has stopped")
         if self._engines is not None:
-            self._engines.withdraw()
-        if self._wished_at is not None:
+            self._engines.clean_up()
+        if self._stop_requested_at is not None:
             self.say("up", "stopped")
 
 
 async def _wait_for(child: Child, is_ready: Callable[[], bool]) -> None:
-    """Wait for a child to be of use. Raises StartError when it ends before that."""
+    """Wait until a child is ready. Raises StartError if it ends first."""
     if not await child.ready(is_ready):
         raise StartError(f"{child.name} does not start; see its lines above.")
 
 
-def _listens(port: int) -> bool:
-    """Say whether somebody takes connections at this port of this machine."""
+def _is_listening(port: int) -> bool:
+    """Whether something accepts connections on this local port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -461,7 +463,7 @@ def _listens(port: int) -> bool:
 
 
 def _try_port(host: str, port: int) -> None:
-    """Raise OSError when nothing can listen there now."""
+    """Raise OSError if the port cannot be bound."""
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -470,7 +472,7 @@ def _try_port(host: str, port: int) -> None:
 
 
 def _raise_first(task: asyncio.Task[None]) -> None:
-    """Raise what the task failed with; out of a group of errors, the first."""
+    """Raise the task's exception; for an exception group, its first exception."""
     error = task.exception()
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,4 +1,4 @@
-"""REST: who may do what, and how that is said."""
+"""REST: permissions, and the format of errors."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ EVERY_ROUTE = pytest.mark.parametrize(("method", "path"), ROUTES)
 
 @pytest.fixture
 def call(channel: Channel, settings: Any, tmp_path: Path) -> Callable[..., Any]:
-    """Call a route with ids that exist."""
+    """Call a route with the ids of existing objects."""
     message = accept(channel)
     settings.MEDIA_ROOT = tmp_path
     upload = media.store_upload(SimpleUploadedFile("foto.png", files.PNG), user=None)
 
-    def do(client: Any, method: str, path: str, **options: Any) -> Any:
+    def request(client: Any, method: str, path: str, **options: Any) -> Any:
         path = path.format(
             channel=channel.pk,
             message=message.pk,
@@ -80,22 +80,22 @@ def call(channel: Channel, settings: Any, tmp_path: Path) -> Callable[..., Any]:
         )
         return getattr(client, method)(path, {}, format="json", **options)
 
-    return do
+    return request
 
 
-def assert_problem(answer: Any, status: int, code: str) -> None:
-    assert answer.status_code == status, answer.content
-    assert answer["Content-Type"] == "application/json"
-    assert set(answer.json()) == {"detail", "code"}
-    assert answer.json()["code"] == code
-    assert answer.json()["detail"]
+def assert_problem(response: Any, status: int, code: str) -> None:
+    assert response.status_code == status, response.content
+    assert response["Content-Type"] == "application/json"
+    assert set(response.json()) == {"detail", "code"}
+    assert response.json()["code"] == code
+    assert response.json()["detail"]
 
 
 @EVERY_ROUTE
-def test_nobody_enters_without_a_login(call: Callable[..., Any], method: str, path: str) -> None:
-    answer = call(APIClient(), method, path)
-    assert_problem(answer, 401, "not_authenticated")
-    assert answer["WWW-Authenticate"] == "Token"
+def test_every_route_requires_a_login(call: Callable[..., Any], method: str, path: str) -> None:
+    response = call(APIClient(), method, path)
+    assert_problem(response, 401, "not_authenticated")
+    assert response["WWW-Authenticate"] == "Token"
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,13 @@ def test_nobody_enters_without_a_login(call: Callable[..., Any], method: str, pa
     ["Token", "Token x", "Token a b", "Token alt_" + "0" * 60, "Token é", "Bearer x", "Basic eDp5"],
 )
 def test_a_bad_token_is_401(call: Callable[..., Any], header: str) -> None:
-    answer = call(APIClient(), "get", "/api/messages/", headers={"Authorization": header})
-    assert answer.status_code == 401
-    assert set(answer.json()) == {"detail", "code"}
+    response = call(APIClient(), "get", "/api/messages/", headers={"Authorization": header})
+    assert response.status_code == 401
+    assert set(response.json()) == {"detail", "code"}
 
 
 @EVERY_ROUTE
-def test_people_who_are_not_staff_are_refused(
+def test_users_who_are_not_staff_are_rejected(
     call: Callable[..., Any],
     make_user: Callable[..., User],
     client_of: Callable[..., APIClient],
@@ -121,22 +121,22 @@ def test_people_who_are_not_staff_are_refused(
 
 
 @EVERY_ROUTE
-def test_each_route_asks_for_the_permission_of_its_action(
+def test_each_route_requires_the_permission_of_its_action(
     call: Callable[..., Any],
     make_user: Callable[..., User],
     client_of: Callable[..., APIClient],
     method: str,
     path: str,
 ) -> None:
-    wanted = PERMISSIONS[method, path]
-    others = sorted(set(PERMISSIONS.values()) - {wanted})
+    required = PERMISSIONS[method, path]
+    others = sorted(set(PERMISSIONS.values()) - {required})
     assert_problem(
         call(client_of(make_user("dani", *others)), method, path), 403, "permission_denied"
     )
-    assert call(client_of(make_user("eva", wanted)), method, path).status_code not in (401, 403)
+    assert call(client_of(make_user("eva", required)), method, path).status_code not in (401, 403)
 
 
-def test_somebody_who_left_is_refused(
+def test_an_inactive_user_is_rejected(
     call: Callable[..., Any], staff: User, api: APIClient
 ) -> None:
     staff.is_active = False
@@ -144,7 +144,9 @@ def test_somebody_who_left_is_refused(
     assert call(api, "get", "/api/messages/").status_code == 401
 
 
-def test_a_token_is_kept_as_a_digest_only(staff: User, client_of: Callable[..., APIClient]) -> None:
+def test_a_token_is_stored_as_a_digest_only(
+    staff: User, client_of: Callable[..., APIClient]
+) -> None:
     _, key = ApiToken.objects.create(user=staff, name="CRM")
     assert key.startswith("alt_")
     with connection.cursor() as cursor:
@@ -157,16 +159,16 @@ def test_a_token_is_kept_as_a_digest_only(staff: User, client_of: Callable[..., 
     assert client.get("/api/messages/").status_code == 200
 
 
-def test_a_revoked_token_opens_nothing(api: APIClient) -> None:
+def test_a_revoked_token_is_rejected(api: APIClient) -> None:
     assert api.get("/api/messages/").status_code == 200
     ApiToken.objects.all().delete()
     assert api.get("/api/messages/").status_code == 401
 
 
-# -- the session of a page -------------------------------------------------------------------------
+# -- session authentication ------------------------------------------------------------------------
 
 
-def test_a_token_that_has_run_out_opens_nothing(staff: User) -> None:
+def test_an_expired_token_is_rejected(staff: User) -> None:
     client = APIClient()
     for hours, status in ((1, 200), (-1, 401)):
         _, key = ApiToken.objects.create(user=staff, expiry=dt.timedelta(hours=hours))
@@ -174,34 +176,34 @@ def test_a_token_that_has_run_out_opens_nothing(staff: User) -> None:
         assert client.get("/api/channels/").status_code == status
 
 
-def test_a_signed_in_page_may_read_and_needs_its_csrf_token_to_write(
+def test_a_signed_in_page_can_read_and_needs_its_csrf_token_to_write(
     staff: User, channel: Channel
 ) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(staff)
     assert client.get("/api/messages/").status_code == 200
     body = {"channel": channel.pk, "to": "+5511988887777", "text": "Olá"}
-    answer = client.post("/api/messages/", body, content_type="application/json")
-    assert_problem(answer, 403, "permission_denied")
+    response = client.post("/api/messages/", body, content_type="application/json")
+    assert_problem(response, 403, "permission_denied")
     assert not Message.objects.exists()
 
     token = client.cookies["csrftoken"] = "x" * 32
-    answer = client.post(
+    response = client.post(
         "/api/messages/", body, content_type="application/json", headers={"X-CSRFToken": token}
     )
-    assert answer.status_code == 202
+    assert response.status_code == 202
     assert Message.objects.get().created_by == staff
 
 
-# -- how errors look -------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/api/nothing/", "/api/", "/api/messages/x/y/"])
-def test_an_address_that_leads_nowhere_is_404(api: APIClient, path: str) -> None:
+def test_an_unknown_url_is_404(api: APIClient, path: str) -> None:
     assert_problem(api.get(path), 404, "not_found")
 
 
-def test_an_error_of_ours_is_500_without_a_word_of_what_it_was(
+def test_an_unhandled_exception_is_500_without_its_details(
     api: APIClient, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(**request: Any) -> None:
@@ -210,37 +212,37 @@ def test_an_error_of_ours_is_500_without_a_word_of_what_it_was(
     monkeypatch.setattr(sending, "accept_message", broken)
     api.raise_request_exception = False
     body = {"channel": channel.pk, "to": "+5511988887777", "text": "x"}
-    answer = api.post("/api/messages/", body, format="json")
-    assert_problem(answer, 500, "server_error")
-    assert b"SECRET" not in answer.content
+    response = api.post("/api/messages/", body, format="json")
+    assert_problem(response, 500, "server_error")
+    assert b"SECRET" not in response.content
 
 
-def test_a_host_that_is_not_ours_is_400(api: APIClient) -> None:
+def test_an_unknown_host_is_400(api: APIClient) -> None:
     assert_problem(api.get("/api/messages/", headers={"Host": "evil.example"}), 400, "bad_request")
 
 
 @pytest.mark.parametrize("error", [OperationalError("gone"), PoolTimeout("no connection in 5 s")])
-def test_while_the_database_is_away_the_answer_is_503(
+def test_without_a_database_the_response_is_503(
     api: APIClient, channel: Channel, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def away(**request: Any) -> None:
+    def unreachable(**request: Any) -> None:
         raise error
 
-    monkeypatch.setattr(sending, "accept_message", away)
+    monkeypatch.setattr(sending, "accept_message", unreachable)
     body = {"channel": channel.pk, "to": "+5511988887777", "text": "x"}
-    answer = api.post("/api/messages/", body, format="json")
-    assert_problem(answer, 503, "unavailable")
-    assert answer["Retry-After"] == "5"
+    response = api.post("/api/messages/", body, format="json")
+    assert_problem(response, 503, "unavailable")
+    assert response["Retry-After"] == "5"
 
 
 @pytest.mark.parametrize("client", [APIClient(), APIClient(HTTP_AUTHORIZATION="Token alt_x")])
-def test_a_login_that_cannot_be_looked_up_is_503(
+def test_a_login_that_cannot_be_verified_without_the_database_is_503(
     client: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*args: Any, **options: Any) -> None:
+    def unreachable(*args: Any, **options: Any) -> None:
         raise OperationalError("gone")
 
-    monkeypatch.setattr("django.db.backends.base.base.BaseDatabaseWrapper.cursor", away)
+    monkeypatch.setattr("django.db.backends.base.base.BaseDatabaseWrapper.cursor", unreachable)
     client.cookies["sessionid"] = "x" * 32
     assert_problem(client.get("/api/messages/"), 503, "unavailable")
 
@@ -251,19 +253,19 @@ def test_programs_choose_their_language_by_header(
     _, key = ApiToken.objects.create(user=staff)
     api.credentials(HTTP_AUTHORIZATION=f"Token {key}")
     body = {"channel": channel.pk, "to": "+5511988887777", "text": ""}
-    said = {
+    errors = {
         language: api.post(
             "/api/messages/", body, format="json", headers={"Accept-Language": language}
         ).json()["text"]
         for language in ("en", "pt-BR", "fr")
     }
-    assert said["en"] == ["Write a text."]
-    assert said["pt-BR"] == said["fr"] != said["en"]
+    assert errors["en"] == ["Write a text."]
+    assert errors["pt-BR"] == errors["fr"] != errors["en"]
 
 
-def test_a_form_from_elsewhere_is_refused_in_the_readers_language(staff: User) -> None:
+def test_a_cross_site_request_is_rejected_in_the_readers_language(staff: User) -> None:
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(staff)
-    answer = browser.post("/api/messages/", "{}", content_type="application/json")
-    assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
-    assert answer.json()["detail"] == "O token CSRF falta ou não é o desta sessão."
+    response = browser.post("/api/messages/", "{}", content_type="application/json")
+    assert (response.status_code, response.json()["code"]) == (403, "permission_denied")
+    assert response.json()["detail"] == "O token CSRF falta ou não é o desta sessão."

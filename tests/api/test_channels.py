@@ -1,4 +1,4 @@
-"""REST: channels, whose secrets are written and never read back."""
+"""REST: channels, whose secrets are write-only."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def create(api: APIClient, fields: dict[str, Any], **changes: Any) -> Any:
     return api.post(URL, {**fields, **changes}, format="json")
 
 
-def test_a_channel_is_made_with_the_defaults_of_the_contract(api: APIClient) -> None:
-    answer = create(api, OFFICIAL)
-    assert answer.status_code == 201
-    body = answer.json()
+def test_a_channel_is_created_with_the_documented_defaults(api: APIClient) -> None:
+    response = create(api, OFFICIAL)
+    assert response.status_code == 201
+    body = response.json()
     assert body["id"] == Channel.objects.get().pk
     assert {
         name: body[name]
@@ -108,12 +108,12 @@ def test_a_channel_with_wwebjs_gets_a_session_name(api: APIClient) -> None:
 
 def test_a_baileys_channel_can_be_the_fallback(api: APIClient) -> None:
     baileys = create(api, BAILEYS).json()
-    answer = create(api, OFFICIAL, fallback="baileys", fallback_channel=baileys["id"])
-    assert answer.status_code == 201
-    assert answer.json()["fallback_channel"] == baileys["id"]
+    response = create(api, OFFICIAL, fallback="baileys", fallback_channel=baileys["id"])
+    assert response.status_code == 201
+    assert response.json()["fallback_channel"] == baileys["id"]
 
 
-def test_secrets_are_in_no_answer(api: APIClient) -> None:
+def test_secrets_are_in_no_response(api: APIClient) -> None:
     baileys = create(api, BAILEYS).json()["id"]
     official = create(api, {**OFFICIAL, **WWEBJS})
     path = f"{URL}{official.json()['id']}/"
@@ -124,7 +124,7 @@ def test_secrets_are_in_no_answer(api: APIClient) -> None:
         {"channel": channel.pk, "to": "+5511988887777", "text": "x"},
         format="json",
     ).json()
-    answers = [
+    responses = [
         official,
         api.get(URL),
         api.get(path),
@@ -138,9 +138,9 @@ def test_secrets_are_in_no_answer(api: APIClient) -> None:
         api.get(f"/api/conversations/{conversation.pk}/"),
         api.delete(f"{URL}{baileys}/"),
     ]
-    for answer in answers:
-        assert "SECRET" not in answer.content.decode(), answer.content
-        assert "SECRET" not in json.dumps(dict(answer.headers))
+    for response in responses:
+        assert "SECRET" not in response.content.decode(), response.content
+        assert "SECRET" not in json.dumps(dict(response.headers))
 
 
 def test_secrets_are_encrypted_at_rest(api: APIClient) -> None:
@@ -154,24 +154,24 @@ def test_secrets_are_encrypted_at_rest(api: APIClient) -> None:
     assert "SECRET" not in repr(channel) + str(channel)
 
 
-def test_one_field_is_changed_and_the_others_stay(api: APIClient) -> None:
+def test_a_patch_changes_only_the_given_field(api: APIClient) -> None:
     id_ = create(api, OFFICIAL).json()["id"]
     before = api.get(f"{URL}{id_}/").json()
 
-    answer = api.patch(f"{URL}{id_}/", {"name": "Novo"}, format="json")
+    response = api.patch(f"{URL}{id_}/", {"name": "Novo"}, format="json")
 
-    assert answer.status_code == 200
-    changed = {name for name in before if answer.json()[name] != before[name]}
+    assert response.status_code == 200
+    changed = {name for name in before if response.json()[name] != before[name]}
     assert changed == {"name", "updated_at"}
     channel = Channel.objects.get()
     assert (channel.access_token, channel.app_secret) == ("SECRET-access", "SECRET-app")
 
 
-def test_a_secret_is_replaced_and_taken_away(api: APIClient) -> None:
+def test_a_secret_can_be_replaced_and_removed(api: APIClient) -> None:
     path = f"{URL}{create(api, OFFICIAL).json()['id']}/"
     assert api.patch(path, {"access_token": "new"}, format="json").json()["access_token_set"]
-    answer = api.patch(path, {"app_secret": ""}, format="json")
-    assert answer.json()["app_secret_set"] is False
+    response = api.patch(path, {"app_secret": ""}, format="json")
+    assert response.json()["app_secret_set"] is False
     channel = Channel.objects.get()
     assert (channel.access_token, channel.app_secret) == ("new", "")
 
@@ -209,76 +209,76 @@ def test_a_secret_is_replaced_and_taken_away(api: APIClient) -> None:
         ({"active": "perhaps"}, {"active"}),
     ],
 )
-def test_a_fault_is_400_with_the_field_to_mend(
+def test_an_invalid_value_is_400_with_its_field(
     api: APIClient, change: dict[str, Any], fields: set[str]
 ) -> None:
-    answer = create(api, OFFICIAL, **change)
-    assert answer.status_code == 400, answer.content
-    assert set(answer.json()) == fields
+    response = create(api, OFFICIAL, **change)
+    assert response.status_code == 400, response.content
+    assert set(response.json()) == fields
     assert not Channel.objects.exists()
 
 
 @pytest.mark.parametrize("missing", ["evolution_url", "evolution_api_key", "instance_name"])
 def test_a_baileys_channel_needs_its_instance(api: APIClient, missing: str) -> None:
-    answer = create(api, {**BAILEYS, missing: ""})
-    assert (answer.status_code, list(answer.json())) == (400, [missing])
+    response = create(api, {**BAILEYS, missing: ""})
+    assert (response.status_code, list(response.json())) == (400, [missing])
 
 
-def test_a_change_must_leave_the_channel_whole(api: APIClient) -> None:
+def test_a_change_must_leave_the_channel_valid(api: APIClient) -> None:
     path = f"{URL}{create(api, OFFICIAL).json()['id']}/"
     for change, fields in (
         ({"access_token": ""}, {"access_token"}),
         ({"fallback": "wwebjs"}, {"wwebjs_url", "wwebjs_api_key"}),
         ({"kind": "baileys"}, {"evolution_url", "evolution_api_key", "instance_name"}),
     ):
-        answer = api.patch(path, change, format="json")
-        assert (answer.status_code, set(answer.json())) == (400, fields)
+        response = api.patch(path, change, format="json")
+        assert (response.status_code, set(response.json())) == (400, fields)
     assert Channel.objects.get().access_token == "SECRET-access"
 
 
 def test_a_fallback_must_be_an_active_baileys_channel(api: APIClient) -> None:
     other = create(api, OFFICIAL, name="Outro", phone_number_id="2").json()["id"]
-    answer = create(api, OFFICIAL, fallback="baileys", fallback_channel=other)
-    assert (answer.status_code, list(answer.json())) == (400, ["fallback_channel"])
+    response = create(api, OFFICIAL, fallback="baileys", fallback_channel=other)
+    assert (response.status_code, list(response.json())) == (400, ["fallback_channel"])
     inactive = create(api, BAILEYS, active=False).json()["id"]
-    answer = create(api, OFFICIAL, fallback="baileys", fallback_channel=inactive)
-    assert (answer.status_code, list(answer.json())) == (400, ["fallback_channel"])
+    response = create(api, OFFICIAL, fallback="baileys", fallback_channel=inactive)
+    assert (response.status_code, list(response.json())) == (400, ["fallback_channel"])
 
 
-def test_what_must_be_unique_is_said_in_drfs_shape(api: APIClient) -> None:
+def test_uniqueness_errors_have_drfs_format(api: APIClient) -> None:
     create(api, OFFICIAL)
-    answer = create(api, OFFICIAL)
-    assert answer.status_code == 400
-    assert "name" in answer.json()
-    answer = create(api, OFFICIAL, name="Outro")
-    assert answer.status_code == 400
-    assert list(answer.json()) == ["non_field_errors"]
+    response = create(api, OFFICIAL)
+    assert response.status_code == 400
+    assert "name" in response.json()
+    response = create(api, OFFICIAL, name="Outro")
+    assert response.status_code == 400
+    assert list(response.json()) == ["non_field_errors"]
     create(api, BAILEYS)
-    answer = create(api, BAILEYS, name="Outra")
-    assert (answer.status_code, list(answer.json())) == (400, ["non_field_errors"])
-    answer = create(api, BAILEYS, name="X", instance_name="x", fallback="wwebjs", **{
+    response = create(api, BAILEYS, name="Outra")
+    assert (response.status_code, list(response.json())) == (400, ["non_field_errors"])
+    response = create(api, BAILEYS, name="X", instance_name="x", fallback="wwebjs", **{
         "wwebjs_url": "http://127.0.0.1:3500", "wwebjs_api_key": "k",
     })  # fmt: skip
-    assert (answer.status_code, list(answer.json())) == (400, ["non_field_errors"])
+    assert (response.status_code, list(response.json())) == (400, ["non_field_errors"])
 
 
-def test_a_channel_that_is_used_is_not_deleted(api: APIClient) -> None:
+def test_a_channel_in_use_cannot_be_deleted(api: APIClient) -> None:
     id_ = create(api, OFFICIAL).json()["id"]
     contacts.conversation_with(Channel.objects.get(), phone_number="+5511988887777")
-    answer = api.delete(f"{URL}{id_}/")
-    assert (answer.status_code, answer.json()["code"]) == (409, "in_use")
-    assert answer.json()["detail"]
+    response = api.delete(f"{URL}{id_}/")
+    assert (response.status_code, response.json()["code"]) == (409, "in_use")
+    assert response.json()["detail"]
     Conversation.objects.all().delete()
     assert api.delete(f"{URL}{id_}/").status_code == 204
     assert not Channel.objects.exists()
 
 
-def test_a_fallback_of_another_channel_is_not_deleted(api: APIClient) -> None:
+def test_a_fallback_of_another_channel_cannot_be_deleted(api: APIClient) -> None:
     baileys = create(api, BAILEYS).json()["id"]
     create(api, OFFICIAL, fallback="baileys", fallback_channel=baileys)
-    answer = api.delete(f"{URL}{baileys}/")
-    assert (answer.status_code, answer.json()["code"]) == (409, "in_use")
-    assert OFFICIAL["name"] in answer.json()["detail"]
+    response = api.delete(f"{URL}{baileys}/")
+    assert (response.status_code, response.json()["code"]) == (409, "in_use")
+    assert OFFICIAL["name"] in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -288,11 +288,11 @@ def test_a_fallback_of_another_channel_is_not_deleted(api: APIClient) -> None:
 def test_channels_are_listed(api: APIClient, query: str, names: list[str]) -> None:
     create(api, OFFICIAL)
     create(api, BAILEYS, active=False)
-    answer = api.get(f"{URL}?{query}")
-    assert [channel["name"] for channel in answer.json()] == names
+    response = api.get(f"{URL}?{query}")
+    assert [channel["name"] for channel in response.json()] == names
 
 
-def test_a_list_costs_the_same_whatever_its_length(
+def test_the_number_of_queries_does_not_depend_on_the_length_of_the_list(
     api: APIClient,
     make_channel: Callable[..., Channel],
     django_assert_max_num_queries: Callable[..., Any],
@@ -308,45 +308,45 @@ def test_a_list_costs_the_same_whatever_its_length(
 
 
 @pytest.mark.parametrize("id_", ["0", "x", "99999999999999999999", "%00"])
-def test_a_channel_that_is_not_there_is_404(api: APIClient, id_: str) -> None:
+def test_an_unknown_channel_is_404(api: APIClient, id_: str) -> None:
     for method in ("get", "patch", "delete"):
-        answer = getattr(api, method)(f"{URL}{id_}/", {}, format="json")
-        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        response = getattr(api, method)(f"{URL}{id_}/", {}, format="json")
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
-def test_a_channel_is_changed_by_patch_only(api: APIClient) -> None:
+def test_a_channel_can_be_changed_by_patch_only(api: APIClient) -> None:
     id_ = create(api, OFFICIAL).json()["id"]
-    for answer in (
+    for response in (
         api.put(f"{URL}{id_}/", OFFICIAL, format="json"),
         api.post(f"{URL}{id_}/", OFFICIAL, format="json"),
         api.patch(URL, {}, format="json"),
         api.delete(URL),
     ):
-        assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+        assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
 
 
-def test_what_alterna_finds_out_itself_is_not_written(api: APIClient) -> None:
+def test_read_only_fields_cannot_be_written(api: APIClient) -> None:
     body = create(api, OFFICIAL, health="ok", id=99, access_token_set=False).json()
     assert (body["health"], body["access_token_set"]) == ("unknown", True)
     assert body["id"] != 99
 
 
-def test_a_channel_says_whose_fallback_it_is_also_when_it_is_deactivated(api: APIClient) -> None:
+def test_a_deactivated_channel_still_lists_its_dependents(api: APIClient) -> None:
     other = create(api, BAILEYS).json()["id"]
     shop = create(api, OFFICIAL, fallback="baileys", fallback_channel=other).json()
 
-    answer = api.patch(f"{URL}{other}/", {"active": False}, format="json")
+    response = api.patch(f"{URL}{other}/", {"active": False}, format="json")
 
-    assert answer.status_code == 200
-    assert answer.json()["active"] is False
-    assert answer.json()["fallback_for"] == [{"id": shop["id"], "name": shop["name"]}]
+    assert response.status_code == 200
+    assert response.json()["active"] is False
+    assert response.json()["fallback_for"] == [{"id": shop["id"], "name": shop["name"]}]
     assert shop["fallback_for"] == []
     listed = {channel["id"]: channel["fallback_for"] for channel in api.get(URL).json()}
-    assert [of["id"] for of in listed[other]] == [shop["id"]]
+    assert [dependent["id"] for dependent in listed[other]] == [shop["id"]]
 
 
 @pytest.mark.parametrize("fallback", ["none", "wwebjs"])
-def test_a_channel_is_nobodys_fallback_once_another_one_is_chosen(
+def test_a_channel_has_no_dependents_once_another_fallback_is_chosen(
     api: APIClient, fallback: str
 ) -> None:
     other = create(api, BAILEYS).json()["id"]
@@ -354,8 +354,8 @@ def test_a_channel_is_nobodys_fallback_once_another_one_is_chosen(
         api, OFFICIAL, fallback="baileys", fallback_channel=other,
         wwebjs_url="http://127.0.0.1:9", wwebjs_api_key="k",
     ).json()["id"]  # fmt: skip
-    refused = api.delete(f"{URL}{other}/")
-    assert (refused.status_code, refused.json()["code"]) == (409, "in_use")
+    rejected = api.delete(f"{URL}{other}/")
+    assert (rejected.status_code, rejected.json()["code"]) == (409, "in_use")
 
     changed = api.patch(f"{URL}{shop}/", {"fallback": fallback}, format="json")
 

@@ -1,4 +1,4 @@
-"""The probes, and what every page does about language and a database that is away."""
+"""The health probes, the language of pages, and responses without a database."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("plain_static")]
 
-AWAY = pytest.mark.parametrize(
+DATABASE_ERRORS = pytest.mark.parametrize(
     "error", [OperationalError("gone"), InterfaceError("closed"), PoolTimeout("none in 5 s")]
 )
 
 
 def raising(error: Exception) -> Any:
-    def away(*args: Any, **options: Any) -> None:
+    def fail(*args: Any, **options: Any) -> None:
         raise error
 
-    return away
+    return fail
 
 
-def test_a_living_process_says_so_to_anybody(client: Client) -> None:
-    answer = client.get("/healthz")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+def test_liveness_needs_no_login(client: Client) -> None:
+    response = client.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
-def test_a_process_that_can_serve_says_so_to_anybody(client: Client) -> None:
-    answer = client.get("/readyz")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "database": "up"})
+def test_readiness_needs_no_login(client: Client) -> None:
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok", "database": "up"})
 
 
-@AWAY
-def test_without_a_database_it_lives_but_cannot_serve(
+@DATABASE_ERRORS
+def test_without_a_database_the_process_is_alive_but_not_ready(
     client: Client, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(health, "_ask_database", raising(error))
-    answer = client.get("/readyz")
-    assert (answer.status_code, answer.json()["database"]) == (503, "down")
+    monkeypatch.setattr(health, "_query_database", raising(error))
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()["database"]) == (503, "down")
     assert client.get("/healthz").status_code == 200
 
 
-@AWAY
-def test_without_a_database_a_page_asks_for_patience(
+@DATABASE_ERRORS
+def test_without_a_database_a_page_asks_the_client_to_retry(
     client: Client, staff: User, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     client.force_login(staff)
     monkeypatch.setattr(selectors, "dashboard", raising(error))
-    answer = client.get("/")
-    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
-    assert answer["Content-Type"] == "text/plain; charset=utf-8"
-    assert "banco de dados" in answer.content.decode()
+    response = client.get("/")
+    assert (response.status_code, response["Retry-After"]) == (503, "5")
+    assert response["Content-Type"] == "text/plain; charset=utf-8"
+    assert "banco de dados" in response.content.decode()
 
 
-def test_another_error_is_not_taken_for_the_database(
+def test_another_error_is_not_reported_as_a_database_error(
     client: Client, staff: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.force_login(staff)
@@ -74,17 +74,17 @@ def test_another_error_is_not_taken_for_the_database(
     ("cookie", "header", "language"),
     [
         ("", "", "pt-br"),
-        # A browser's setting is often English by accident: only a choice counts.
+        # A browser's language is often accidentally English: only an explicit choice counts.
         ("", "en", "pt-br"),
         ("en", "pt-BR", "en"),
         ("pt-br", "en", "pt-br"),
         ("xx", "en", "pt-br"),
     ],
 )
-def test_pages_speak_the_language_that_was_chosen(
+def test_pages_use_the_chosen_language(
     client: Client, cookie: str, header: str, language: str
 ) -> None:
     client.cookies["django_language"] = cookie
-    answer = client.get("/accounts/login/", headers={"Accept-Language": header})
-    assert answer["Content-Language"] == language
-    assert f'lang="{language}"' in answer.content.decode().lower()
+    response = client.get("/accounts/login/", headers={"Accept-Language": header})
+    assert response["Content-Language"] == language
+    assert f'lang="{language}"' in response.content.decode().lower()

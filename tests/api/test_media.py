@@ -1,4 +1,4 @@
-"""REST: upload a file, send it, fetch what was received."""
+"""REST: upload a file, send it, download received files."""
 
 from __future__ import annotations
 
@@ -34,49 +34,53 @@ def upload(api: APIClient, data: bytes = files.PNG, name: str = "foto.png") -> A
     )
 
 
-def test_an_upload_is_answered_with_what_it_is(api: APIClient) -> None:
-    answer = upload(api)
+def test_an_upload_returns_its_metadata(api: APIClient) -> None:
+    response = upload(api)
 
-    assert answer.status_code == 201
-    told = answer.json()
-    assert told["mime_type"] == "image/png"
-    assert (told["size"], told["filename"], told["type"]) == (len(files.PNG), "foto.png", "image")
-    assert answer["Location"].endswith(f"/api/media/{told['id']}/")
-    assert api.get(f"/api/media/{told['id']}/").json() == told
+    assert response.status_code == 201
+    result = response.json()
+    assert result["mime_type"] == "image/png"
+    assert (result["size"], result["filename"], result["type"]) == (
+        len(files.PNG),
+        "foto.png",
+        "image",
+    )
+    assert response["Location"].endswith(f"/api/media/{result['id']}/")
+    assert api.get(f"/api/media/{result['id']}/").json() == result
 
 
 @pytest.mark.parametrize(
-    ("data", "words"), [(b"", "empty"), (files.PROGRAM, "does not take")], ids=["empty", "program"]
+    ("data", "reason"), [(b"", "empty"), (files.PROGRAM, "does not take")], ids=["empty", "program"]
 )
-def test_a_refused_upload_says_why_beside_its_field(
-    api: APIClient, storage: Path, data: bytes, words: str
+def test_a_rejected_upload_returns_the_reason_for_its_field(
+    api: APIClient, storage: Path, data: bytes, reason: str
 ) -> None:
-    answer = upload(api, data)
-    assert answer.status_code == 400
-    assert words in answer.json()["file"][0]
+    response = upload(api, data)
+    assert response.status_code == 400
+    assert reason in response.json()["file"][0]
     assert not list(storage.iterdir())
 
 
-def test_an_upload_is_a_form_with_a_file(api: APIClient) -> None:
-    answer = api.post("/api/media/", {"file": "text"}, format="multipart")
-    assert (answer.status_code, list(answer.json())) == (400, ["file"])
-    answer = api.post("/api/media/", {}, format="multipart")
-    assert (answer.status_code, list(answer.json())) == (400, ["file"])
-    answer = api.post("/api/media/", {"file": "x"}, format="json")
-    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+def test_an_upload_must_be_a_form_with_a_file(api: APIClient) -> None:
+    response = api.post("/api/media/", {"file": "text"}, format="multipart")
+    assert (response.status_code, list(response.json())) == (400, ["file"])
+    response = api.post("/api/media/", {}, format="multipart")
+    assert (response.status_code, list(response.json())) == (400, ["file"])
+    response = api.post("/api/media/", {"file": "x"}, format="json")
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
 
 
-def test_what_no_message_takes_is_not_even_taken_apart(
+def test_a_body_above_the_size_limit_is_not_parsed(
     api: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parsers.media_types, "MOST_BYTES", 0)
     monkeypatch.setattr(parsers, "ROOM", 10)
-    answer = upload(api)
-    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    response = upload(api)
+    assert (response.status_code, response.json()["code"]) == (413, "too_large")
     assert not Media.objects.exists()
 
 
-def test_a_message_names_its_upload(api: APIClient, channel: Channel) -> None:
+def test_a_message_refers_to_its_upload(api: APIClient, channel: Channel) -> None:
     media = upload(api).json()
     body = {
         "channel": channel.pk,
@@ -85,42 +89,42 @@ def test_a_message_names_its_upload(api: APIClient, channel: Channel) -> None:
         "image": {"media": media["id"], "caption": "Olha"},
     }
 
-    answer = api.post("/api/messages/", body, format="json")
+    response = api.post("/api/messages/", body, format="json")
 
-    assert answer.status_code == 202
-    told = answer.json()
-    assert told["content"] == told["image"] == {"media": media["id"], "caption": "Olha"}
-    assert told["media"] == media
-    assert api.get(f"/api/messages/{told['id']}/").json()["media"] == media
+    assert response.status_code == 202
+    result = response.json()
+    assert result["content"] == result["image"] == {"media": media["id"], "caption": "Olha"}
+    assert result["media"] == media
+    assert api.get(f"/api/messages/{result['id']}/").json()["media"] == media
 
 
-def test_a_message_with_an_upload_that_does_not_suit_it_is_refused(
+def test_a_message_with_an_upload_of_another_type_is_rejected(
     api: APIClient, channel: Channel
 ) -> None:
     media = upload(api, files.PDF, "a.pdf").json()
     body = {"channel": channel.pk, "to": "+5511988887777", "type": "image"}
-    answer = api.post("/api/messages/", {**body, "image": {"media": media["id"]}}, format="json")
-    assert (answer.status_code, list(answer.json())) == (400, ["image"])
+    response = api.post("/api/messages/", {**body, "image": {"media": media["id"]}}, format="json")
+    assert (response.status_code, list(response.json())) == (400, ["image"])
     assert not Message.objects.exists()
 
 
-def test_the_content_is_downloaded_whole_or_in_part(api: APIClient) -> None:
+def test_the_content_can_be_downloaded_in_full_or_by_range(api: APIClient) -> None:
     media = upload(api, files.PDF, "a.pdf").json()
     path = f"/api/media/{media['id']}/content/"
-    answer = api.get(path)
-    assert b"".join(answer.streaming_content) == files.PDF  # type: ignore[attr-defined]
-    assert answer["Content-Disposition"] == 'attachment; filename="a.pdf"'
+    response = api.get(path)
+    assert b"".join(response.streaming_content) == files.PDF  # type: ignore[attr-defined]
+    assert response["Content-Disposition"] == 'attachment; filename="a.pdf"'
     part = api.get(path, headers={"Range": "bytes=1-3"})
     assert (part.status_code, b"".join(part.streaming_content)) == (206, b"PDF")  # type: ignore[attr-defined]
 
 
-def test_a_file_that_is_still_being_fetched_is_not_there(api: APIClient) -> None:
+def test_a_file_that_is_still_being_fetched_has_no_content(api: APIClient) -> None:
     waiting = Media.objects.create(state="waiting")
     assert api.get(f"/api/media/{waiting.pk}/").json()["state"] == "waiting"
     assert api.get(f"/api/media/{waiting.pk}/content/").status_code == 404
 
 
-def test_files_are_for_those_who_may_see_messages(
+def test_files_require_the_message_permissions(
     api: APIClient, make_user: Callable[..., User], client_of: Callable[[User], APIClient]
 ) -> None:
     media = upload(api).json()

@@ -1,4 +1,4 @@
-"""REST: sending a message and watching what becomes of it."""
+"""REST: send a message and follow its delivery."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NO_MESSAGE = "0d7c2a52-5b0e-4f7e-9a39-6f1c3f0a9b11"
 
 @pytest.fixture
 def send(api: APIClient, channel: Channel) -> Callable[..., Any]:
-    """POST a message; an idempotency key goes into its header."""
+    """POST a message, with an optional Idempotency-Key header."""
 
     def post(key: str | None = None, **body: Any) -> Any:
         headers = {"Idempotency-Key": key} if key is not None else {}
@@ -52,17 +52,17 @@ def nothing_is_stored() -> bool:
 # -- sending ---------------------------------------------------------------------------------------
 
 
-def test_a_message_is_accepted_and_can_be_watched(
+def test_a_message_is_accepted_and_can_be_fetched(
     send: Callable[..., Any], api: APIClient, channel: Channel, staff: User
 ) -> None:
-    answer = send(client_reference="order-17")
+    response = send(client_reference="order-17")
 
-    assert answer.status_code == 202
-    body = answer.json()
-    assert answer["Location"] == f"http://testserver{URL}{body['id']}/"
-    assert "Idempotent-Replay" not in answer
+    assert response.status_code == 202
+    body = response.json()
+    assert response["Location"] == f"http://testserver{URL}{body['id']}/"
+    assert "Idempotent-Replay" not in response
     message = Message.objects.get()
-    # Fields may be added, these stay.
+    # Fields may be added, but these must stay.
     assert body == body | {
         "id": str(message.pk),
         "channel": channel.pk,
@@ -88,26 +88,26 @@ def test_a_message_is_accepted_and_can_be_watched(
     }
     assert message.created_by == staff
     assert [job.args for job in jobs()] == [{"message_id": str(message.pk)}]
-    assert api.get(answer["Location"]).json() == body
+    assert api.get(response["Location"]).json() == body
 
 
-def test_a_rejected_message_shows_both_attempts_and_metas_words(
+def test_a_rejected_message_shows_both_attempts_and_metas_error(
     api: APIClient, wired: Channel, wwebjs: Provider
 ) -> None:
     body = {"channel": wired.pk, "to": customer(graph="47"), "text": "Olá"}
     location = api.post(URL, body, format="json")["Location"]
     deliver(Message.objects.get())
 
-    found = api.get(location).json()
+    body = api.get(location).json()
 
-    assert (found["status"], found["route"], found["icon"]) == ("sent", "wwebjs", "globe")
-    assert found["error"]["code"] == "131047"
-    assert found["error"]["title"]
-    assert "24 hours" in found["error"]["detail"]
-    first, second = found["attempts"]
+    assert (body["status"], body["route"], body["icon"]) == ("sent", "wwebjs", "globe")
+    assert body["error"]["code"] == "131047"
+    assert body["error"]["title"]
+    assert "24 hours" in body["error"]["detail"]
+    first, second = body["attempts"]
     assert (first["number"], first["route"], first["outcome"]) == (1, "official", "rejected")
     assert (first["error_code"], first["provider_message_id"]) == ("131047", "")
-    assert first["error_detail"] == found["error"]["detail"]
+    assert first["error_detail"] == body["error"]["detail"]
     assert first["started_at"] <= first["finished_at"]
     assert (second["number"], second["route"], second["outcome"]) == (2, "wwebjs", "accepted")
     assert second["provider_message_id"]
@@ -128,22 +128,22 @@ def test_a_rejected_message_shows_both_attempts_and_metas_words(
 def test_other_types_carry_an_object_named_after_them(
     send: Callable[..., Any], type_: str, content: Any
 ) -> None:
-    answer = send(type=type_, text="", **{type_: content, "video": {"link": "ignored"}})
-    assert answer.status_code == 202
-    assert (answer.json()["type"], answer.json()["content"]) == (type_, content)
-    assert answer.json()[type_] == content
-    assert type_ == "video" or "video" not in answer.json()
+    response = send(type=type_, text="", **{type_: content, "video": {"link": "ignored"}})
+    assert response.status_code == 202
+    assert (response.json()["type"], response.json()["content"]) == (type_, content)
+    assert response.json()[type_] == content
+    assert type_ == "video" or "video" not in response.json()
     assert Message.objects.get().content == content
 
 
-def test_a_message_may_reply_to_another_of_its_conversation(send: Callable[..., Any]) -> None:
+def test_a_message_can_reply_to_another_one_in_its_conversation(send: Callable[..., Any]) -> None:
     first = send().json()["id"]
-    answer = send(context={"message": first})
-    assert answer.status_code == 202
-    assert answer.json()["context"] == {"message": first}
+    response = send(context={"message": first})
+    assert response.status_code == 202
+    assert response.json()["context"] == {"message": first}
 
 
-def test_a_reaction_may_name_its_message_by_our_id(
+def test_a_reaction_can_refer_to_its_message_by_our_id(
     api: APIClient, wired: Channel, graph: Provider
 ) -> None:
     def send(**fields: Any) -> Any:
@@ -153,12 +153,12 @@ def test_a_reaction_may_name_its_message_by_our_id(
     deliver(target)
     [attempt] = target.attempts.all()
 
-    answer = send(type="reaction", reaction={"message": str(target.pk), "emoji": "👍"})
+    response = send(type="reaction", reaction={"message": str(target.pk), "emoji": "👍"})
 
-    assert answer.status_code == 202
+    assert response.status_code == 202
     expected = {"emoji": "👍", "message_id": attempt.provider_message_id}
-    assert answer.json()["reaction"] == {"message": str(target.pk), **expected}
-    deliver(Message.objects.get(pk=answer.json()["id"]))
+    assert response.json()["reaction"] == {"message": str(target.pk), **expected}
+    deliver(Message.objects.get(pk=response.json()["id"]))
     assert graph.sends()[-1]["reaction"] == expected
 
 
@@ -176,18 +176,18 @@ def test_a_reaction_may_name_its_message_by_our_id(
         {"emoji": "👍"},
     ],
 )
-def test_a_reaction_to_nothing_that_the_customer_has_is_400(
+def test_a_reaction_to_a_message_that_the_customer_does_not_have_is_400(
     send: Callable[..., Any], wired: Channel, graph: Provider, reaction: dict[str, str]
 ) -> None:
     waiting = send(channel=wired.pk).json()["id"]
     elsewhere = send(channel=wired.pk, to="+5531987654321").json()["id"]
     deliver(Message.objects.get(pk=elsewhere))
-    named = {"waiting": waiting, "elsewhere": elsewhere}
-    reaction = {name: named.get(value, value) for name, value in reaction.items()}
+    ids = {"waiting": waiting, "elsewhere": elsewhere}
+    reaction = {name: ids.get(value, value) for name, value in reaction.items()}
 
-    answer = send(channel=wired.pk, type="reaction", text="", reaction=reaction)
+    response = send(channel=wired.pk, type="reaction", text="", reaction=reaction)
 
-    assert (answer.status_code, list(answer.json())) == (400, ["reaction"])
+    assert (response.status_code, list(response.json())) == (400, ["reaction"])
     assert Message.objects.count() == 2
 
 
@@ -198,27 +198,27 @@ def test_a_reaction_to_nothing_that_the_customer_has_is_400(
         ("en", "The provider did not answer in time", "no complete answer in time"),
     ],
 )
-def test_our_own_words_for_an_error_are_in_the_language_of_the_answer(
+def test_our_own_error_texts_are_in_the_language_of_the_response(
     api: APIClient, wired: Channel, language: str, title: str, detail: str
 ) -> None:
     message = accept(wired)
     attempt = attempt_of(message, outcome=Outcome.UNKNOWN, route=Route.OFFICIAL)
-    told = {"error_code": "timeout", "error_detail": "no complete answer in time"}
-    told["error_title"] = "The provider did not answer in time"
-    DeliveryAttempt.objects.filter(pk=attempt.pk).update(**told)
-    Message.objects.filter(pk=message.pk).update(**told)
+    error = {"error_code": "timeout", "error_detail": "no complete answer in time"}
+    error["error_title"] = "The provider did not answer in time"
+    DeliveryAttempt.objects.filter(pk=attempt.pk).update(**error)
+    Message.objects.filter(pk=message.pk).update(**error)
 
     api.credentials(**{**api._credentials, "HTTP_ACCEPT_LANGUAGE": language})
-    answer = api.get(f"{URL}{message.pk}/")
+    response = api.get(f"{URL}{message.pk}/")
 
-    assert answer.headers["Content-Language"] == language
-    found = answer.json()
-    assert found["error"] == {"code": "timeout", "title": title, "detail": detail}
-    [first] = found["attempts"]
+    assert response.headers["Content-Language"] == language
+    body = response.json()
+    assert body["error"] == {"code": "timeout", "title": title, "detail": detail}
+    [first] = body["attempts"]
     assert (first["error_title"], first["error_detail"]) == (title, detail)
 
 
-def test_spaces_in_a_text_are_kept(send: Callable[..., Any]) -> None:
+def test_spaces_in_a_text_are_preserved(send: Callable[..., Any]) -> None:
     assert send(text="  a\n b ").json()["text"] == "  a\n b "
 
 
@@ -228,22 +228,22 @@ def test_a_number_without_the_ninth_digit_is_the_same_customer(send: Callable[..
 
 
 @pytest.mark.parametrize("channel_id", [999, 10**30, "x", True])
-def test_an_unknown_channel_is_told_in_plain_words(
+def test_an_unknown_channel_is_reported_in_plain_language(
     send: Callable[..., Any], channel_id: object
 ) -> None:
-    answer = send(channel=channel_id)
-    assert answer.status_code == 400
-    (words,) = answer.json()["channel"]
-    assert "pk" not in words.lower()
+    response = send(channel=channel_id)
+    assert response.status_code == 400
+    (error,) = response.json()["channel"]
+    assert "pk" not in error.lower()
     assert not Message.objects.exists()
 
 
-def test_what_is_not_there_is_told_in_the_readers_language(api: APIClient) -> None:
+def test_not_found_is_reported_in_the_readers_language(api: APIClient) -> None:
     api.cookies["django_language"] = "pt-br"
     for path in (f"messages/{uuid.uuid4()}", "channels/99", "conversations/99"):
-        answer = api.get(f"/api/{path}/")
-        assert answer.status_code == 404
-        assert answer.json() == {"detail": "Não encontrado.", "code": "not_found"}
+        response = api.get(f"/api/{path}/")
+        assert response.status_code == 404
+        assert response.json() == {"detail": "Não encontrado.", "code": "not_found"}
 
 
 # -- the idempotency key ---------------------------------------------------------------------------
@@ -265,14 +265,14 @@ def test_the_same_key_with_another_body_is_a_conflict(
     send: Callable[..., Any], change: dict[str, str]
 ) -> None:
     send("k")
-    answer = send("k", **change)
-    assert answer.status_code == 409
-    assert answer.json()["code"] == "idempotency_conflict"
-    assert answer.json()["detail"]
+    response = send("k", **change)
+    assert response.status_code == 409
+    assert response.json()["code"] == "idempotency_conflict"
+    assert response.json()["detail"]
     assert Message.objects.count() == 1
 
 
-def test_a_replay_does_not_depend_on_what_became_of_the_channel(
+def test_a_replay_does_not_depend_on_the_channels_current_state(
     send: Callable[..., Any], channel: Channel
 ) -> None:
     send("k")
@@ -289,11 +289,11 @@ def test_a_key_belongs_to_its_user(
     send("k")
     other = client_of(make_user("bia", is_superuser=True))
     body = {"channel": channel.pk, "to": TO, "text": "another"}
-    answer = other.post(URL, body, format="json", headers={"Idempotency-Key": "k"})
-    assert answer.status_code == 202
+    response = other.post(URL, body, format="json", headers={"Idempotency-Key": "k"})
+    assert response.status_code == 202
 
 
-def test_without_a_key_the_same_body_is_another_message(send: Callable[..., Any]) -> None:
+def test_without_a_key_the_same_body_creates_another_message(send: Callable[..., Any]) -> None:
     send()
     send("")
     assert send("").status_code == 202
@@ -302,24 +302,26 @@ def test_without_a_key_the_same_body_is_another_message(send: Callable[..., Any]
 
 def test_a_key_has_at_most_255_characters(send: Callable[..., Any]) -> None:
     assert send("k" * 255).status_code == 202
-    answer = send("k" * 256)
-    assert answer.status_code == 400
-    assert list(answer.json()) == ["Idempotency-Key"]
+    response = send("k" * 256)
+    assert response.status_code == 400
+    assert list(response.json()) == ["Idempotency-Key"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_same_key_at_the_same_moment_makes_one_message(
+def test_concurrent_requests_with_the_same_key_create_one_message(
     channel: Channel, staff: User, client_of: Callable[..., APIClient]
 ) -> None:
     clients = [client_of(staff) for _ in range(4)]
     start = threading.Barrier(len(clients))
-    answers: list[Any] = []
+    responses: list[Any] = []
 
     def post(client: APIClient) -> None:
         try:
             start.wait(5)
             body = {"channel": channel.pk, "to": TO, "text": "Olá"}
-            answers.append(client.post(URL, body, format="json", headers={"Idempotency-Key": "k"}))
+            responses.append(
+                client.post(URL, body, format="json", headers={"Idempotency-Key": "k"})
+            )
         finally:
             connection.close()
 
@@ -328,8 +330,8 @@ def test_the_same_key_at_the_same_moment_makes_one_message(
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 202]
-    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sorted(response.status_code for response in responses) == [200, 200, 200, 202]
+    assert len({response.json()["id"] for response in responses}) == 1
     assert Message.objects.count() == len(jobs()) == 1
 
 
@@ -378,23 +380,23 @@ LINK = {"link": "https://example.com/a.png"}
         ({"context": {"message": str(uuid.uuid4())}}, "context"),
     ],
 )
-def test_a_fault_is_400_with_the_field_to_mend(
+def test_an_invalid_value_is_400_with_its_field(
     send: Callable[..., Any], change: dict[str, Any], field: str
 ) -> None:
-    answer = send(**change)
-    assert answer.status_code == 400, answer.content
-    assert list(answer.json()) == [field]
+    response = send(**change)
+    assert response.status_code == 400, response.content
+    assert list(response.json()) == [field]
     assert nothing_is_stored()
 
 
-def test_the_text_may_fill_its_4096_characters(send: Callable[..., Any]) -> None:
+def test_a_text_can_have_4096_characters(send: Callable[..., Any]) -> None:
     assert send(text="é" * 4096).status_code == 202
 
 
-def test_fields_that_are_missing_are_named(api: APIClient, channel: Channel) -> None:
-    answer = api.post(URL, {}, format="json")
-    assert answer.status_code == 400
-    assert set(answer.json()) == {"channel", "to"}
+def test_missing_fields_are_reported(api: APIClient, channel: Channel) -> None:
+    response = api.post(URL, {}, format="json")
+    assert response.status_code == 400
+    assert set(response.json()) == {"channel", "to"}
 
 
 @pytest.mark.parametrize(
@@ -403,74 +405,74 @@ def test_fields_that_are_missing_are_named(api: APIClient, channel: Channel) -> 
      ('{"channel": 1e999}', 400), ('{"channel": NaN}', 400), ("{" * 100_000, 400),
      ("[" * 100_000, 400)],
 )  # fmt: skip
-def test_a_body_that_is_no_message_is_400(api: APIClient, body: str, code: int) -> None:
-    answer = api.post(URL, body, content_type="application/json")
-    assert answer.status_code == code, answer.content
+def test_a_body_that_is_not_a_message_is_400(api: APIClient, body: str, code: int) -> None:
+    response = api.post(URL, body, content_type="application/json")
+    assert response.status_code == code, response.content
     assert nothing_is_stored()
 
 
-def test_broken_json_has_the_shape_of_an_error(api: APIClient) -> None:
-    answer = api.post(URL, "{", content_type="application/json")
-    assert set(answer.json()) == {"detail", "code"}
-    assert answer.json()["code"] == "parse_error"
+def test_invalid_json_gives_an_error_in_the_usual_format(api: APIClient) -> None:
+    response = api.post(URL, "{", content_type="application/json")
+    assert set(response.json()) == {"detail", "code"}
+    assert response.json()["code"] == "parse_error"
 
 
 def test_another_content_type_is_415(api: APIClient) -> None:
-    answer = api.post(URL, "to=1", content_type="application/x-www-form-urlencoded")
-    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    response = api.post(URL, "to=1", content_type="application/x-www-form-urlencoded")
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
 
 
-def test_a_channel_that_is_off_sends_nothing(send: Callable[..., Any]) -> None:
+def test_an_inactive_channel_accepts_no_messages(send: Callable[..., Any]) -> None:
     Channel.objects.update(active=False)
-    answer = send()
-    assert (answer.status_code, list(answer.json())) == (400, ["channel"])
+    response = send()
+    assert (response.status_code, list(response.json())) == (400, ["channel"])
     assert nothing_is_stored()
 
 
 def test_a_reply_to_another_conversation_is_400(send: Callable[..., Any]) -> None:
     other = send(to="+5511977776666").json()["id"]
-    answer = send(context={"message": other})
-    assert (answer.status_code, list(answer.json())) == (400, ["context"])
+    response = send(context={"message": other})
+    assert (response.status_code, list(response.json())) == (400, ["context"])
     assert Message.objects.count() == Conversation.objects.count() == 1
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])
 @pytest.mark.parametrize("path", [URL, f"{URL}{NO_MESSAGE}/"])
-def test_a_message_is_not_changed(api: APIClient, method: str, path: str) -> None:
-    answer = getattr(api, method)(path, {}, format="json")
-    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+def test_a_message_cannot_be_changed(api: APIClient, method: str, path: str) -> None:
+    response = getattr(api, method)(path, {}, format="json")
+    assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
 
 
 @pytest.mark.parametrize("id_", [NO_MESSAGE, "x", "0", "%00", "a" * 300])
-def test_a_message_that_is_not_there_is_404(api: APIClient, id_: str) -> None:
-    for answer in (api.get(f"{URL}{id_}/"), api.post(f"{URL}{id_}/retry/")):
-        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-        assert set(answer.json()) == {"detail", "code"}
+def test_an_unknown_message_is_404(api: APIClient, id_: str) -> None:
+    for response in (api.get(f"{URL}{id_}/"), api.post(f"{URL}{id_}/retry/")):
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
+        assert set(response.json()) == {"detail", "code"}
 
 
 @pytest.mark.parametrize(
-    ("refusal", "reason"),
+    ("scenario", "reason"),
     [("refused_131000", "waiting_retry"), ("refused_131056", "waiting_recipient")],
 )
-def test_a_program_sees_why_and_until_when_a_message_waits(
-    api: APIClient, wired: Channel, graph: Provider, refusal: str, reason: str
+def test_rest_shows_why_and_until_when_a_message_waits(
+    api: APIClient, wired: Channel, graph: Provider, scenario: str, reason: str
 ) -> None:
-    graph.plays(refusal)
+    graph.plays(scenario)
     id_ = api.post(URL, {"channel": wired.pk, "to": TO, "text": "x"}, format="json").json()["id"]
     until = deliver(Message.objects.get(pk=id_))
 
-    told = api.get(f"{URL}{id_}/").json()
+    body = api.get(f"{URL}{id_}/").json()
 
-    assert (told["status"], told["icon"], told["decision"]) == ("queued", "clock", reason)
+    assert (body["status"], body["icon"], body["decision"]) == ("queued", "clock", reason)
     assert until is not None
-    assert dt.datetime.fromisoformat(told["next_attempt_at"]) == until
+    assert dt.datetime.fromisoformat(body["next_attempt_at"]) == until
 
 
-# -- asking again ----------------------------------------------------------------------------------
+# -- retrying --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("body", "route"), [({}, "official"), ({"route": "fallback"}, "wwebjs")])
-def test_a_rejected_message_can_be_sent_again(
+def test_a_rejected_message_can_be_retried(
     api: APIClient, wired: Channel, graph: Provider, body: dict[str, str], route: str
 ) -> None:
     graph.plays("refused_131049")
@@ -479,13 +481,13 @@ def test_a_rejected_message_can_be_sent_again(
     )
     deliver(message)
 
-    answer = api.post(f"{URL}{message.pk}/retry/", body, format="json")
+    response = api.post(f"{URL}{message.pk}/retry/", body, format="json")
 
-    assert answer.status_code == 202
-    assert answer.json()["id"] == str(message.pk)
-    told = [answer.json()[name] for name in ("status", "icon", "route", "decision")]
-    assert told == ["queued", "clock", None, ""]
-    assert [attempt["outcome"] for attempt in answer.json()["attempts"]] == ["rejected"]
+    assert response.status_code == 202
+    assert response.json()["id"] == str(message.pk)
+    state = [response.json()[name] for name in ("status", "icon", "route", "decision")]
+    assert state == ["queued", "clock", None, ""]
+    assert [attempt["outcome"] for attempt in response.json()["attempts"]] == ["rejected"]
     deliver(message)
     assert (message.status, message.route) == ("sent", route)
     again = api.post(f"{URL}{message.pk}/retry/", body, format="json")
@@ -495,19 +497,19 @@ def test_a_rejected_message_can_be_sent_again(
 
 def test_a_retry_by_an_unknown_route_is_400(api: APIClient, send: Callable[..., Any]) -> None:
     path = f"{URL}{send().json()['id']}/retry/"
-    answer = api.post(path, {"route": "pigeon"}, format="json")
-    assert (answer.status_code, list(answer.json())) == (400, ["route"])
+    response = api.post(path, {"route": "pigeon"}, format="json")
+    assert (response.status_code, list(response.json())) == (400, ["route"])
     assert api.get(path).status_code == 405
 
 
-# -- finding ---------------------------------------------------------------------------------------
+# -- filters and pages -----------------------------------------------------------------------------
 
 
 @pytest.fixture
-def crowd(make_channel: Callable[..., Channel]) -> list[Message]:
+def messages(make_channel: Callable[..., Channel]) -> list[Message]:
     """Six messages of two channels and two customers, oldest first."""
     one, two = make_channel(), make_channel()
-    made = []
+    created = []
     for number, (channel, to, fields) in enumerate(
         [
             (one, TO, {"status": "queued", "client_reference": "r-1"}),
@@ -520,21 +522,21 @@ def crowd(make_channel: Callable[..., Channel]) -> list[Message]:
     ):
         conversation = contacts.conversation_with(channel, phone_number=to)
         defaults = {"direction": "out", "status": "", "text": str(number)}
-        made.append(
+        created.append(
             Message.objects.create(
                 conversation=conversation, created_at=timezone.now(), **{**defaults, **fields}
             )
         )
-    return made
+    return created
 
 
-def texts(answer: Any) -> str:
-    assert answer.status_code == 200, answer.content
-    return "".join(message["text"] for message in answer.json()["results"])
+def texts(response: Any) -> str:
+    assert response.status_code == 200, response.content
+    return "".join(message["text"] for message in response.json()["results"])
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    ("query", "expected"),
     [
         ("", "543210"),
         ("channel={one}", "3210"),
@@ -555,15 +557,15 @@ def texts(answer: Any) -> str:
         ("channel={one}&direction=out&route=wwebjs", "3"),
     ],
 )
-def test_messages_are_found_newest_first(
-    api: APIClient, crowd: list[Message], query: str, found: str
+def test_messages_are_filtered_and_listed_newest_first(
+    api: APIClient, messages: list[Message], query: str, expected: str
 ) -> None:
     query = query.format(
-        one=crowd[0].conversation.channel_id,
-        two=crowd[5].conversation.channel_id,
-        conversation=crowd[0].conversation_id,
+        one=messages[0].conversation.channel_id,
+        two=messages[5].conversation.channel_id,
+        conversation=messages[0].conversation_id,
     )
-    assert texts(api.get(f"{URL}?{query}")) == found
+    assert texts(api.get(f"{URL}?{query}")) == expected
 
 
 @pytest.mark.parametrize(
@@ -571,22 +573,20 @@ def test_messages_are_found_newest_first(
     ["channel=x", "channel=0", "channel=99999999999999999999", "conversation=x", "status=lost",
      "route=pigeon", "direction=sideways", "to=%00", "client_reference=%00"],
 )  # fmt: skip
-def test_a_filter_that_means_nothing_is_400(
-    api: APIClient, crowd: list[Message], query: str
-) -> None:
-    answer = api.get(f"{URL}?{query}")
-    assert answer.status_code == 400
-    assert list(answer.json()) == [query.partition("=")[0]]
+def test_an_invalid_filter_is_400(api: APIClient, messages: list[Message], query: str) -> None:
+    response = api.get(f"{URL}?{query}")
+    assert response.status_code == 400
+    assert list(response.json()) == [query.partition("=")[0]]
 
 
-def test_pages_are_walked_by_cursor_while_new_messages_arrive(
-    api: APIClient, crowd: list[Message]
+def test_cursor_pagination_is_stable_while_new_messages_arrive(
+    api: APIClient, messages: list[Message]
 ) -> None:
     page = api.get(f"{URL}?page_size=4").json()
     assert [message["text"] for message in page["results"]] == list("5432")
     assert page["previous"] is None
     Message.objects.create(
-        conversation=crowd[0].conversation, direction="in", text="6", created_at=timezone.now()
+        conversation=messages[0].conversation, direction="in", text="6", created_at=timezone.now()
     )
     second = api.get(page["next"]).json()
     assert [message["text"] for message in second["results"]] == list("10")
@@ -594,44 +594,50 @@ def test_pages_are_walked_by_cursor_while_new_messages_arrive(
     assert texts(api.get(second["previous"])) == "5432"
 
 
-def test_messages_of_the_same_moment_are_all_seen(api: APIClient, crowd: list[Message]) -> None:
+def test_messages_with_the_same_timestamp_are_all_listed(
+    api: APIClient, messages: list[Message]
+) -> None:
     Message.objects.update(created_at=timezone.now())
-    seen, url = "", f"{URL}?page_size=1"
+    listed, url = "", f"{URL}?page_size=1"
     while url:
         page = api.get(url).json()
-        seen += page["results"][0]["text"]
+        listed += page["results"][0]["text"]
         url = page["next"]
-    assert sorted(seen) == list("012345")
+    assert sorted(listed) == list("012345")
 
 
 @pytest.mark.parametrize("cursor", ["x", "cD0lMDA=", "cD14", "bz05OTk5OTk5OTk5OQ==", "%00", "é"])
-def test_a_cursor_that_was_made_up_is_no_error_of_ours(
-    api: APIClient, crowd: list[Message], cursor: str
+def test_an_invalid_cursor_causes_no_server_error(
+    api: APIClient, messages: list[Message], cursor: str
 ) -> None:
     assert api.get(f"{URL}?cursor={cursor}").status_code in (200, 400, 404)
 
 
-@pytest.mark.parametrize(("size", "shown"), [("2", 2), ("0", 6), ("-1", 6), ("x", 6), ("999", 6)])
-def test_a_page_has_a_sensible_size(
-    api: APIClient, crowd: list[Message], size: str, shown: int
+@pytest.mark.parametrize(
+    ("size", "expected"), [("2", 2), ("0", 6), ("-1", 6), ("x", 6), ("999", 6)]
+)
+def test_the_page_size_is_limited(
+    api: APIClient, messages: list[Message], size: str, expected: int
 ) -> None:
-    assert len(texts(api.get(f"{URL}?page_size={size}"))) == shown
+    assert len(texts(api.get(f"{URL}?page_size={size}"))) == expected
 
 
-def test_a_received_message_was_sent_to_us(api: APIClient, crowd: list[Message]) -> None:
-    [found] = api.get(f"{URL}?direction=in").json()["results"]
-    assert (found["to"], found["status"], found["icon"]) == ("+5511900000001", "", "")
+def test_a_received_message_has_our_number_as_its_recipient(
+    api: APIClient, messages: list[Message]
+) -> None:
+    [received] = api.get(f"{URL}?direction=in").json()["results"]
+    assert (received["to"], received["status"], received["icon"]) == ("+5511900000001", "", "")
 
 
-def test_a_list_costs_the_same_whatever_its_length(
+def test_the_number_of_queries_does_not_depend_on_the_length_of_the_list(
     api: APIClient,
-    crowd: list[Message],
+    messages: list[Message],
     django_assert_num_queries: Callable[..., Any],
     django_assert_max_num_queries: Callable[..., Any],
 ) -> None:
     with django_assert_max_num_queries(6) as few:
         api.get(f"{URL}?page_size=1")
-    for message in crowd:
+    for message in messages:
         for number in (1, 2):
             attempt_of(message, outcome=Outcome.REJECTED, route=Route.OFFICIAL, number=number)
     with django_assert_num_queries(len(few)):
@@ -642,15 +648,15 @@ def test_a_list_costs_the_same_whatever_its_length(
 
 
 def test_conversations_are_listed_latest_first(
-    api: APIClient, crowd: list[Message], django_assert_max_num_queries: Callable[..., Any]
+    api: APIClient, messages: list[Message], django_assert_max_num_queries: Callable[..., Any]
 ) -> None:
-    latest = crowd[3].conversation
+    latest = messages[3].conversation
     Conversation.objects.filter(pk=latest.pk).update(last_message_at=timezone.now(), unread_count=2)
     with django_assert_max_num_queries(5):
-        answer = api.get("/api/conversations/")
-    results = answer.json()["results"]
+        response = api.get("/api/conversations/")
+    results = response.json()["results"]
     assert len(results) == 3
-    assert set(answer.json()) == {"next", "previous", "results"}
+    assert set(response.json()) == {"next", "previous", "results"}
     assert results[0] == {
         "id": latest.pk,
         "channel": latest.channel_id,
@@ -668,33 +674,33 @@ def test_conversations_are_listed_latest_first(
     assert api.get(f"/api/conversations/{latest.pk}/").json() == results[0]
 
 
-def test_conversations_are_walked_by_cursor(api: APIClient, crowd: list[Message]) -> None:
-    seen, url = [], "/api/conversations/?page_size=2"
+def test_conversations_are_paginated_by_cursor(api: APIClient, messages: list[Message]) -> None:
+    listed, url = [], "/api/conversations/?page_size=2"
     while url:
         page = api.get(url).json()
-        seen += [conversation["id"] for conversation in page["results"]]
+        listed += [conversation["id"] for conversation in page["results"]]
         url = page["next"]
-    assert len(seen) == len(set(seen)) == 3
+    assert len(listed) == len(set(listed)) == 3
 
 
 @pytest.mark.parametrize(
     ("query", "count"),
     [("search=31 98765", 1), ("search=9888", 2), ("search=Ana", 0), ("channel={one}", 2)],
 )
-def test_conversations_are_found(
-    api: APIClient, crowd: list[Message], query: str, count: int
+def test_conversations_are_filtered(
+    api: APIClient, messages: list[Message], query: str, count: int
 ) -> None:
-    query = query.format(one=crowd[0].conversation.channel_id)
+    query = query.format(one=messages[0].conversation.channel_id)
     assert len(api.get(f"/api/conversations/?{query}").json()["results"]) == count
 
 
 @pytest.mark.parametrize("id_", ["0", "x", "99999999999999999999", "%00"])
-def test_a_conversation_that_is_not_there_is_404(api: APIClient, id_: str) -> None:
-    answer = api.get(f"/api/conversations/{id_}/")
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+def test_an_unknown_conversation_is_404(api: APIClient, id_: str) -> None:
+    response = api.get(f"/api/conversations/{id_}/")
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
-def test_conversations_are_only_read(api: APIClient, crowd: list[Message]) -> None:
+def test_conversations_are_read_only(api: APIClient, messages: list[Message]) -> None:
     for method in ("post", "put", "patch", "delete"):
-        for path in ("/api/conversations/", f"/api/conversations/{crowd[0].conversation_id}/"):
+        for path in ("/api/conversations/", f"/api/conversations/{messages[0].conversation_id}/"):
             assert getattr(api, method)(path, {}, format="json").status_code == 405

@@ -1,4 +1,4 @@
-"""The OpenAPI schema: kept as it is, true, and to be looked at without the internet."""
+"""The OpenAPI schema: unchanged, correct, and viewable without internet access."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db
 
 SNAPSHOT = Path(__file__).parent / "openapi.yaml"
-REMAKE = "manage.py spectacular --lang en --file tests/api/openapi.yaml"
+REGENERATE = "manage.py spectacular --lang en --file tests/api/openapi.yaml"
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def generated(directory: Path) -> str:
 
 
 def test_the_schema_changes_only_on_purpose(tmp_path: Path) -> None:
-    assert generated(tmp_path) == SNAPSHOT.read_text(), f"If it should have changed: {REMAKE}"
+    assert generated(tmp_path) == SNAPSHOT.read_text(), f"If it should have changed: {REGENERATE}"
 
 
 def test_the_schema_is_openapi_3_1(schema: Any) -> None:
@@ -62,49 +62,49 @@ def test_the_schema_is_openapi_3_1(schema: Any) -> None:
     validate_schema(schema)  # type: ignore[no-untyped-call]
 
 
-def test_every_operation_tells_its_errors(schema: Any) -> None:
+def test_every_operation_documents_its_errors(schema: Any) -> None:
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
-            told = set(operation["responses"])
-            assert {"401", "403", "503"} <= told, (method, path)
-            assert ("404" in told) >= ("{" in path), (method, path)
-            assert ("400" in told) >= ("requestBody" in operation), (method, path)
+            statuses = set(operation["responses"])
+            assert {"401", "403", "503"} <= statuses, (method, path)
+            assert ("404" in statuses) >= ("{" in path), (method, path)
+            assert ("400" in statuses) >= ("requestBody" in operation), (method, path)
 
 
-def test_secrets_are_written_only(schema: Any) -> None:
-    answers = schema["components"]["schemas"]["Channel"]["properties"]
+def test_secrets_are_write_only(schema: Any) -> None:
+    responses = schema["components"]["schemas"]["Channel"]["properties"]
     requests = schema["components"]["schemas"]["ChannelRequest"]["properties"]
     for name in ("access_token", "app_secret", "verify_token", "wwebjs_api_key"):
-        assert name not in answers
-        assert answers[f"{name}_set"]["type"] == "boolean"
+        assert name not in responses
+        assert responses[f"{name}_set"]["type"] == "boolean"
         assert name in requests
         assert f"{name}_set" not in requests
 
 
-def test_the_schema_is_for_staff(
+def test_the_schema_requires_staff(
     api: APIClient, make_user: Callable[..., User], client_of: Callable[..., APIClient]
 ) -> None:
     assert api.get("/api/schema/").status_code == 200
     assert client_of(make_user("bia")).get("/api/schema/").status_code == 200
-    stranger = client_of(make_user("caio", is_staff=False))
-    assert stranger.get("/api/schema/").status_code == 403
+    other = client_of(make_user("caio", is_staff=False))
+    assert other.get("/api/schema/").status_code == 403
     api.credentials()
     assert api.get("/api/schema/").status_code == 401
 
 
 @pytest.mark.usefixtures("plain_static")
-def test_the_page_about_it_leads_people_to_the_login(api: APIClient) -> None:
+def test_the_docs_page_redirects_anonymous_visitors_to_the_login(api: APIClient) -> None:
     api.credentials()
-    answer = api.get("/api/docs/")
-    assert (answer.status_code, answer["Location"]) == (302, "/accounts/login/?next=/api/docs/")
+    response = api.get("/api/docs/")
+    assert (response.status_code, response["Location"]) == (302, "/accounts/login/?next=/api/docs/")
 
 
 @pytest.mark.usefixtures("plain_static")
-def test_the_page_about_it_needs_no_internet_and_no_script_inside(api: APIClient) -> None:
+def test_the_docs_page_needs_no_internet_and_no_inline_scripts(api: APIClient) -> None:
     for path in ("/api/docs/", "/api/docs/?script"):
-        answer = api.get(path)
-        assert answer.status_code == 200
-        page = answer.content.decode()
+        response = api.get(path)
+        assert response.status_code == 200
+        page = response.content.decode()
         assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", page)
         assert "cdn" not in page.lower()
         assert not re.findall(r"<script(?![^>]*\bsrc=)", page)
@@ -134,14 +134,14 @@ def one_connection() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def evolution() -> Iterator[str]:
-    """The address of an Evolution API with one instance."""
+    """The URL of a simulated Evolution API with one instance."""
     specs = (InstanceSpec(INSTANCE),)
     with run_in_thread(create_app(quick_settings(instances=specs))) as running:
         yield running.url
 
 
 @pytest.fixture
-def known(
+def existing_ids(
     wired: Channel,
     make_channel: Callable[..., Channel],
     evolution: str,
@@ -149,7 +149,7 @@ def known(
     settings: Any,
     tmp_path: Path,
 ) -> dict[str, Any]:
-    """What is there, by the name of its parameter, or by the route where that is `id`."""
+    """Ids of existing objects, by path parameter name, or by route if that name is `id`."""
     settings.MEDIA_ROOT = tmp_path
     baileys = make_channel(
         name="Oficina",
@@ -171,8 +171,8 @@ def known(
     }
 
 
-def test_every_route_of_the_contract_is_described() -> None:
-    """`docs/` has no copy of the contract: its REST routes, as it writes them."""
+def test_every_route_of_the_api_contract_is_documented() -> None:
+    """The REST routes of the API contract, which is not part of `docs/`."""
     paths = {re.sub(r"\{\w+\}", "{}", path) for path, _ in OPERATIONS}
     assert paths >= {
         "/api/channels/",
@@ -195,17 +195,17 @@ def test_every_route_of_the_contract_is_described() -> None:
     }
 
 
-# A simulator's own thread draws random numbers meanwhile: no strategy does.
+# A simulator's thread uses the `random` module meanwhile; no strategy does.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @pytest.mark.usefixtures("one_connection")
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_the_product_answers_as_the_schema_says(
-    staff: User, wired: Channel, known: dict[str, Any], path: str, method: str
+def test_responses_conform_to_the_schema(
+    staff: User, wired: Channel, existing_ids: dict[str, Any], path: str, method: str
 ) -> None:
     described.app = get_wsgi_application()
     _, key = ApiToken.objects.create(user=staff)
 
-    @given(case=described[path][method].as_strategy(), known_ones=st.booleans())
+    @given(case=described[path][method].as_strategy(), use_existing=st.booleans())
     @settings(
         max_examples=5,
         derandomize=True,
@@ -214,22 +214,22 @@ def test_the_product_answers_as_the_schema_says(
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    def answers(case: Any, known_ones: bool) -> None:
-        # Ids and numbers that are made up lead nowhere: let some lead to what is there.
-        if known_ones and case.path_parameters:
+    def check(case: Any, use_existing: bool) -> None:
+        # Generated ids and numbers match nothing: let some refer to existing objects.
+        if use_existing and case.path_parameters:
             [name] = case.path_parameters
-            case.path_parameters[name] = known[path.split("/")[2] if name == "id" else name]
-        if known_ones and isinstance(case.body, dict) and "to" in case.body:
+            case.path_parameters[name] = existing_ids[path.split("/")[2] if name == "id" else name]
+        if use_existing and isinstance(case.body, dict) and "to" in case.body:
             case.body |= {"channel": wired.pk, "to": "+5511988887777"}
-        asks = re.search("instance|webhook|wwebjs", path)
+        calls_provider = re.search("instance|webhook|wwebjs", path)
         case.call_and_validate(
-            headers={"Authorization": f"Token {key}"}, checks=RELAYED if asks else CHECKS
+            headers={"Authorization": f"Token {key}"}, checks=RELAYED if calls_provider else CHECKS
         )
 
-    answers()
+    check()
 
 
-# Where a provider is asked, its failure is an answer, and described; 500 is not.
+# Routes that call a provider may return its failure as a documented 5xx response.
 RELAYED = [
     checks.status_code_conformance,
     checks.content_type_conformance,

@@ -11,10 +11,10 @@ import pytest
 
 @contextmanager
 def new_directory() -> Iterator[Path]:
-    """A directory that is gone afterwards.
+    """Create a temporary directory and remove it afterwards.
 
-    As root the engines run as another user. pytest's own directories are no place for them: each
-    start of pytest closes the common parent to all others.
+    As root, the engines run as another user. They cannot use pytest's own directories, because
+    each start of pytest makes the common parent inaccessible to other users.
     """
     path = Path(tempfile.mkdtemp(prefix="alterna-test-")).resolve()
     yield path
@@ -29,6 +29,6 @@ def tmp_path() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
-    """One for all tests of a module."""
+    """One directory for all tests of a module."""
     with new_directory() as path:
         yield path

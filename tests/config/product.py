@@ -1,4 +1,4 @@
-"""`manage.py up` as a test starts it: in a directory of its own, on a free port."""
+"""Start `manage.py up` for a test, in its own directory and on a free port."""
 
 from __future__ import annotations
 
@@ -22,37 +22,41 @@ from bench.product import free_port
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
-# Set for the tests themselves; an installation has its own. Empty, not absent, so that a
-# developer's .env does not fill them in.
-ABSENT = ["DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS"]
-OF_THE_TESTS = ["SECRET_KEY", "ENCRYPTION_KEYS", "DATA_DIR", "STATIC_ROOT", "PUBLIC_URL", "DEBUG"]
+# Set for the tests themselves, but not in an installation. Empty, not absent, so that a
+# developer's .env does not set them.
+UNSET_VARIABLES = ["DATABASE_URL", "REDIS_URL", "ALLOWED_HOSTS"]
+TEST_VARIABLES = ["SECRET_KEY", "ENCRYPTION_KEYS", "DATA_DIR", "STATIC_ROOT", "PUBLIC_URL", "DEBUG"]
 PATIENCE = 90.0
 
 T = TypeVar("T")
 
 
 def environment(data_dir: Path, **more: str) -> dict[str, str]:
-    """The environment of a person who set nothing but DATA_DIR, DEMO=0 and `more`."""
-    base = {name: value for name, value in os.environ.items() if name not in OF_THE_TESTS}
-    return base | dict.fromkeys(ABSENT, "") | {"DATA_DIR": str(data_dir), "DEMO": "0"} | more
+    """Return the environment of a user who set only DATA_DIR, DEMO=0 and `more`."""
+    base = {name: value for name, value in os.environ.items() if name not in TEST_VARIABLES}
+    return (
+        base | dict.fromkeys(UNSET_VARIABLES, "") | {"DATA_DIR": str(data_dir), "DEMO": "0"} | more
+    )
 
 
 def eventually(what: str, condition: Callable[[], T], seconds: float = PATIENCE) -> T:
-    """Return the first true answer of the condition; fail when none comes in time."""
-    limit = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < limit, f"not within {seconds:g} s: {what}"
+    """Return the condition's first truthy result; fail if there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.05)
-    return answer
+    return result
 
 
 def manage(*command: str, data_dir: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a management command as a person would, with that data directory."""
-    names = environment(data_dir, **more)
-    names = {name: value for name, value in names.items() if value or name not in ABSENT}
+    """Run a management command as a user would, with this data directory."""
+    variables = environment(data_dir, **more)
+    variables = {
+        name: value for name, value in variables.items() if value or name not in UNSET_VARIABLES
+    }
     return subprocess.run(
         [*MANAGE, *command],
-        env=names,
+        env=variables,
         cwd=BASE_DIR,
         capture_output=True,
         text=True,
@@ -90,16 +94,16 @@ class Product:
         return "\n".join(self.lines)
 
     def wait_for(self, pattern: str, *, times: int = 1) -> None:
-        """Wait until the output holds the pattern that often."""
+        """Wait until the output contains the pattern `times` times."""
 
-        def there() -> bool:
+        def is_present() -> bool:
             assert self.process.poll() is None or self._reader.is_alive(), self.output
             return len(re.findall(pattern, self.output)) >= times
 
-        self.eventually(f"{pattern!r} in the output", there)
+        self.eventually(f"{pattern!r} in the output", is_present)
 
     def eventually(self, what: str, condition: Callable[[], T], seconds: float = PATIENCE) -> T:
-        """Like the function, but a failure shows what the product said."""
+        """Like the function, but a failure shows the product's output."""
         try:
             return eventually(what, condition, seconds)
         except AssertionError as error:
@@ -109,18 +113,18 @@ class Product:
         self.wait_for(r"ready after")
 
     def is_ready(self) -> bool:
-        """Say whether the product can serve now."""
+        """Whether the product can serve requests now."""
         try:
             return requests.get(f"{self.url}/readyz", timeout=5).status_code == 200
         except requests.RequestException:
             return False
 
     def processes(self) -> list[psutil.Process]:
-        """All processes below the supervisor."""
+        """Return all descendants of the supervisor."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def child(self, word: str) -> psutil.Process:
-        """The child of the supervisor with that word in its command line."""
+        """Return the supervisor's child with this word in its command line."""
         for process in psutil.Process(self.process.pid).children():
             if any(word in part for part in process.cmdline()):
                 return process
@@ -130,26 +134,26 @@ class Product:
         return dict(json.loads((self.data_dir / "engines.json").read_text()))
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send the signal and return the exit status once all output is read."""
+        """Send the signal, read all output, and return the exit status."""
         self.process.send_signal(number)
         status = self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
         return status
 
     def clean_up(self) -> None:
-        """Leave nothing behind, whatever the test has done."""
+        """Kill all processes, whatever the test has done."""
         if self.process.poll() is None:
-            below = self.processes()
+            descendants = self.processes()
             self.process.kill()
             self.process.wait()
-            for process in below:
+            for process in descendants:
                 if process.is_running():
                     process.kill()
 
 
 @contextmanager
 def running(data_dir: Path, **more: str) -> Iterator[Product]:
-    """A product that is ready, and gone afterwards."""
+    """Run a product; it is ready at the start and removed at the end."""
     product = Product(data_dir, **more)
     try:
         product.wait_until_ready()

@@ -1,4 +1,4 @@
-"""`manage.py alive`: the health check of a worker and of a listener, tried on real processes."""
+"""`manage.py alive`: the health check of a worker and a listener, with real processes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ KINDS = {"worker": "worker", "listener": "listen_evolution"}
 
 
 @pytest.fixture(autouse=True)
-def signs(settings: Any, tmp_path: Path) -> Path:
+def heartbeat_dir(settings: Any, tmp_path: Path) -> Path:
     settings.SIGNS_DIR = tmp_path / "signs"
     return Path(settings.SIGNS_DIR)
 
 
-def ask(kind: str, **options: Any) -> str:
-    """What the check says: empty if all is well."""
+def check(kind: str, **options: Any) -> str:
+    """Return the problem that the check reports; empty if there is none."""
     out = StringIO()
     try:
         call_command("alive", kind, stdout=out, **options)
@@ -41,11 +41,11 @@ def ask(kind: str, **options: Any) -> str:
 
 
 @contextlib.contextmanager
-def running(signs: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+def running(heartbeat_dir: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     """A worker and a listener on the test database."""
     parts = urlsplit(os.environ["DATABASE_URL"])
     url = urlunsplit(parts._replace(path=f"/{connection.settings_dict['NAME']}"))
-    more = {"DATABASE_URL": url, "SIGNS_DIR": str(signs), "WORKER_HEARTBEAT_SECONDS": "0.5"}
+    more = {"DATABASE_URL": url, "SIGNS_DIR": str(heartbeat_dir), "WORKER_HEARTBEAT_SECONDS": "0.5"}
     processes = {
         kind: subprocess.Popen(
             [*MANAGE, command], cwd=BASE_DIR, env={**os.environ, **more, "LOG_LEVEL": "ERROR"}
@@ -62,61 +62,61 @@ def running(signs: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_check_follows_the_very_process_through_freezing_thawing_and_death(
-    signs: Path,
+def test_the_check_follows_a_process_through_suspension_resumption_and_death(
+    heartbeat_dir: Path,
 ) -> None:
-    assert ask("worker") == "no worker runs here"
-    with running(signs) as processes:
+    assert check("worker") == "no worker runs here"
+    with running(heartbeat_dir) as processes:
         for kind in KINDS:
-            eventually(f"{kind} lives", lambda kind=kind: not ask(kind, within=4))
+            eventually(f"{kind} lives", lambda kind=kind: not check(kind, within=4))
         for process in processes.values():
             process.send_signal(signal.SIGSTOP)
         for kind, process in processes.items():
-            said = eventually(f"{kind} is silent", lambda kind=kind: ask(kind, within=4))
-            assert said.startswith(f"{kind} {process.pid} gave no sign of life for ")
+            problem = eventually(f"{kind} is stale", lambda kind=kind: check(kind, within=4))
+            assert problem.startswith(f"{kind} {process.pid} gave no sign of life for ")
             process.send_signal(signal.SIGCONT)
-            eventually(f"{kind} is back", lambda kind=kind: not ask(kind, within=4))
+            eventually(f"{kind} is back", lambda kind=kind: not check(kind, within=4))
         dead = processes["worker"]
         dead.kill()
         dead.wait(10)
-        assert ask("worker") == "no worker runs here"
-        assert ask("worker", pid=dead.pid) == f"no worker {dead.pid} runs here"
-        assert ask("listener") == ""
+        assert check("worker") == "no worker runs here"
+        assert check("worker", pid=dead.pid) == f"no worker {dead.pid} runs here"
+        assert check("listener") == ""
         orderly = processes["listener"]
         orderly.terminate()
         orderly.wait(30)
-        assert list(signs.iterdir()) == []
+        assert list(heartbeat_dir.iterdir()) == []
 
 
-def test_a_process_that_lives_does_not_hide_one_that_is_silent(signs: Path) -> None:
-    sign = Heartbeat("worker")
-    sign.give()
+def test_a_healthy_process_does_not_hide_a_stale_one(heartbeat_dir: Path) -> None:
+    heartbeat = Heartbeat("worker")
+    heartbeat.give()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        [mine] = signs.iterdir()
+        [mine] = heartbeat_dir.iterdir()
         theirs = mine.with_name(mine.name.replace(str(os.getpid()), str(other.pid)))
         theirs.touch()
         os.utime(theirs, (1, 1))
-        assert ask("worker").startswith(f"worker {other.pid} gave no sign of life for ")
-        assert ask("worker", pid=os.getpid()) == ""
-        elsewhere = mine.with_name("worker-another-host-1")
-        elsewhere.touch()
-        os.utime(elsewhere, (1, 1))
-    # Gone, its file is nobody's; that of another machine is not ours to judge.
-    assert ask("worker") == ""
-    assert set(signs.iterdir()) == {mine, elsewhere}
-    sign.end()
-    assert ask("worker") == "no worker runs here"
+        assert check("worker").startswith(f"worker {other.pid} gave no sign of life for ")
+        assert check("worker", pid=os.getpid()) == ""
+        remote = mine.with_name("worker-another-host-1")
+        remote.touch()
+        os.utime(remote, (1, 1))
+    # The file of the dead process is removed; the file of another machine is ignored.
+    assert check("worker") == ""
+    assert set(heartbeat_dir.iterdir()) == {mine, remote}
+    heartbeat.end()
+    assert check("worker") == "no worker runs here"
 
 
-def test_a_directory_that_cannot_be_written_stops_nothing_and_is_told_once(
+def test_an_unwritable_directory_is_harmless_and_is_logged_once(
     settings: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
     settings.SIGNS_DIR = tmp_path / "file" / "signs"
-    sign = Heartbeat("listener")
-    sign.give()
-    sign.give()
-    sign.end()
+    heartbeat = Heartbeat("listener")
+    heartbeat.give()
+    heartbeat.give()
+    heartbeat.end()
     lines = [record.getMessage() for record in caplog.records]
     assert len([line for line in lines if "no sign of life can be left" in line]) == 1
-    assert ask("listener") == "no listener runs here"
+    assert check("listener") == "no listener runs here"

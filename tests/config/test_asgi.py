@@ -1,4 +1,4 @@
-"""The web process refuses what is too large before it keeps it."""
+"""The web process rejects a body that is too large before storing it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ MIB = 1024 * 1024
 
 
 @pytest.mark.parametrize("path", ["/api/media/", "/accounts/login/"])
-@pytest.mark.parametrize("told", [True, False], ids=["with its length", "without an end"])
-def test_a_body_that_nothing_takes_is_refused_before_anybody_looks_who_sent_it(
-    path: str, monkeypatch: pytest.MonkeyPatch, *, told: bool
+@pytest.mark.parametrize("with_length", [True, False], ids=["with its length", "without an end"])
+def test_a_body_that_is_too_large_is_rejected_before_authentication(
+    path: str, monkeypatch: pytest.MonkeyPatch, *, with_length: bool
 ) -> None:
     from config import asgi
 
     monkeypatch.setattr(asgi, "MOST_PAGE_BYTES", 1000)
 
     async def call() -> tuple[int, Any]:
-        make: Any = ApplicationCommunicator  # it has no types
-        headers = [(b"host", b"127.0.0.1")] + [(b"content-length", b"1001")] * told
+        make: Any = ApplicationCommunicator  # it has no type hints
+        headers = [(b"host", b"127.0.0.1")] + [(b"content-length", b"1001")] * with_length
         scope = {
             "type": "http",
             "http_version": "1.1",
@@ -38,13 +38,13 @@ def test_a_body_that_nothing_takes_is_refused_before_anybody_looks_who_sent_it(
                 {"type": "http.request", "body": b"x" * 400, "more_body": True}
             )
         start = await communicator.receive_output(5)
-        answer = await communicator.receive_output(5)
+        response = await communicator.receive_output(5)
         await communicator.wait()
-        return start["status"], json.loads(answer["body"])
+        return start["status"], json.loads(response["body"])
 
-    status, answer = async_to_sync(call)()
+    status, response = async_to_sync(call)()
 
-    assert (status, answer["code"]) == (413, "too_large")
+    assert (status, response["code"]) == (413, "too_large")
 
 
 @pytest.mark.parametrize(
@@ -55,22 +55,22 @@ def test_a_body_that_nothing_takes_is_refused_before_anybody_looks_who_sent_it(
         ("/api/webhooks/wwebjs/1", 16 * MIB),
     ],
 )
-def test_of_a_strangers_event_no_more_is_kept_than_its_receiver_takes(
+def test_an_unauthenticated_event_is_stored_only_up_to_its_receivers_limit(
     path: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody is authenticated while the body is read: the largest event elsewhere is no measure."""
+    """The sender is not authenticated yet, so other receivers' larger limits must not apply."""
     from config import asgi
 
-    kept: list[int] = []
+    stored_sizes: list[int] = []
     read_body = asgi.WebhookHandler.read_body
 
-    async def looked_at(self: Any, receive: Any) -> Any:
+    async def read_and_measure(self: Any, receive: Any) -> Any:
         body = await read_body(self, receive)
-        kept.append(body.seek(0, 2))
+        stored_sizes.append(body.seek(0, 2))
         body.seek(0)
         return body
 
-    monkeypatch.setattr(asgi.WebhookHandler, "read_body", looked_at)
+    monkeypatch.setattr(asgi.WebhookHandler, "read_body", read_and_measure)
 
     async def call() -> tuple[int, Any]:
         make: Any = ApplicationCommunicator
@@ -86,11 +86,11 @@ def test_of_a_strangers_event_no_more_is_kept_than_its_receiver_takes(
                 {"type": "http.request", "body": b"x" * MIB, "more_body": more}
             )
         start = await communicator.receive_output(10)
-        answer = await communicator.receive_output(10)
+        response = await communicator.receive_output(10)
         await communicator.wait()
-        return start["status"], json.loads(answer["body"])
+        return start["status"], json.loads(response["body"])
 
-    status, answer = async_to_sync(call)()
+    status, response = async_to_sync(call)()
 
-    assert (status, answer["code"]) == (413, "too_large")
-    assert kept == [most + 1]
+    assert (status, response["code"]) == (413, "too_large")
+    assert stored_sizes == [most + 1]

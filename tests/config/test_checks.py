@@ -10,12 +10,12 @@ import pytest
 from cryptography.fernet import Fernet
 from pytest_django import Settings
 
-from config.checks import production_is_safe, refuse_unsafe
+from config.checks import check_production_settings, exit_if_unsafe
 from tests.config.product import BASE_DIR, manage
 
 
 def ids() -> list[str | None]:
-    return [problem.id for problem in production_is_safe(None)]
+    return [problem.id for problem in check_production_settings(None)]
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def ids() -> list[str | None]:
         ({"ALLOWED_HOSTS": []}, "alterna.E005"),
     ],
 )
-def test_each_unsafe_value_is_named(
+def test_each_unsafe_value_is_reported(
     changes: dict[str, Any], problem: str, settings: Settings
 ) -> None:
     assert ids() == []
@@ -36,12 +36,12 @@ def test_each_unsafe_value_is_named(
         setattr(settings, name, value)
     assert ids() == [problem]
     with pytest.raises(SystemExit, match=problem):
-        refuse_unsafe()
+        exit_if_unsafe()
 
 
 @pytest.fixture
 def development(settings: Settings) -> Settings:
-    """Django's own server, on the developer's machine."""
+    """Settings for Django's development server on the developer's machine."""
     settings.DEBUG = True
     settings.SECRET_KEY = settings.INSECURE_SECRET_KEY
     settings.PUBLIC_URL = "http://127.0.0.1:8000"
@@ -51,7 +51,7 @@ def development(settings: Settings) -> Settings:
 
 
 @pytest.mark.parametrize("database", ["", "localhost", "127.0.0.1", "::1", "/run/postgres"])
-def test_debug_is_fine_on_this_machine(
+def test_debug_is_allowed_on_this_machine(
     database: str, development: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(development.DATABASES["default"], "HOST", database)
@@ -69,52 +69,52 @@ def test_debug_is_fine_on_this_machine(
         ({"ALLOWED_HOSTS": ["192.168.0.7"]}, "ALLOWED_HOSTS (192.168.0.7)"),
     ],
 )
-def test_debug_and_the_published_key_are_refused_where_others_have_a_part(
+def test_debug_and_the_published_key_are_rejected_if_other_machines_are_involved(
     changes: dict[str, Any], named: str, development: Settings
 ) -> None:
     for name, value in changes.items():
         setattr(development, name, value)
     assert ids() == ["alterna.E003", "alterna.E004"]
-    [first, _] = production_is_safe(None)
+    [first, _] = check_production_settings(None)
     assert first.msg == f"DEBUG is on, but this is not this machine: {named}."
 
 
 @pytest.mark.parametrize("host", ["db.example.com", "localhost,db.example.com", "10.0.0.7"])
-def test_debug_is_refused_beside_a_database_elsewhere(
+def test_debug_is_rejected_with_a_remote_database(
     host: str, development: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(development.DATABASES["default"], "HOST", host)
     assert ids() == ["alterna.E003", "alterna.E004"]
 
 
-def test_debug_is_refused_for_a_public_name_alone(tmp_path: Path) -> None:
-    names = {"DEBUG": "1", "ALLOWED_HOSTS": "chat.example.com", "SECRET_KEY": "safe"}
-    names |= {"DATABASE_URL": "postgres://db.example.com/x", "REDIS_URL": "redis://localhost:1"}
-    answer = manage(
-        "check", data_dir=tmp_path, ENCRYPTION_KEYS=Fernet.generate_key().decode(), **names
+def test_debug_is_rejected_for_a_public_host_name_alone(tmp_path: Path) -> None:
+    variables = {"DEBUG": "1", "ALLOWED_HOSTS": "chat.example.com", "SECRET_KEY": "safe"}
+    variables |= {"DATABASE_URL": "postgres://db.example.com/x", "REDIS_URL": "redis://localhost:1"}
+    result = manage(
+        "check", data_dir=tmp_path, ENCRYPTION_KEYS=Fernet.generate_key().decode(), **variables
     )
-    assert answer.returncode == 1
-    assert "DATABASE_URL (db.example.com), ALLOWED_HOSTS (chat.example.com)" in answer.stderr
+    assert result.returncode == 1
+    assert "DATABASE_URL (db.example.com), ALLOWED_HOSTS (chat.example.com)" in result.stderr
 
 
 UNSAFE = {"DATABASE_URL": "postgres://nowhere.invalid/x", "SECRET_KEY": "safe"}
 ONE_LINE = "alterna.E001: ENCRYPTION_KEYS is empty: the channels' secrets cannot be stored.\n"
 
 
-def test_the_worker_refuses_an_unsafe_value(tmp_path: Path) -> None:
-    answer = manage("worker", data_dir=tmp_path, **UNSAFE)
-    assert (answer.returncode, answer.stderr) == (1, ONE_LINE)
+def test_the_worker_rejects_an_unsafe_value(tmp_path: Path) -> None:
+    result = manage("worker", data_dir=tmp_path, **UNSAFE)
+    assert (result.returncode, result.stderr) == (1, ONE_LINE)
 
 
-def test_the_web_process_refuses_an_unsafe_value(tmp_path: Path) -> None:
-    names = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    answer = subprocess.run(
+def test_the_web_process_rejects_an_unsafe_value(tmp_path: Path) -> None:
+    variables = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    result = subprocess.run(
         [sys.executable, "-m", "uvicorn", "config.asgi:application", "--port", "0"],
-        env=names | UNSAFE | {"DATA_DIR": str(tmp_path), "ENCRYPTION_KEYS": ""},
+        env=variables | UNSAFE | {"DATA_DIR": str(tmp_path), "ENCRYPTION_KEYS": ""},
         cwd=BASE_DIR,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (answer.returncode, answer.stderr) == (1, ONE_LINE)
+    assert (result.returncode, result.stderr) == (1, ONE_LINE)

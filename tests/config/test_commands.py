@@ -7,7 +7,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.management import call_command
 
-from config.engines import why_unreachable
+from config.engines import unreachable_reason
 from tests.config.product import manage
 
 
@@ -25,38 +25,38 @@ def test_new_encryption_key_prints_a_fernet_key() -> None:
 
 
 @pytest.mark.parametrize("command", ["migrate", "worker", "createsuperuser", "unheard_of"])
-def test_a_command_without_engines_says_so_in_one_line(command: str, tmp_path: Path) -> None:
-    answer = manage(command, data_dir=tmp_path)
-    assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", no_engines(tmp_path))
+def test_a_command_without_engines_fails_with_one_line(command: str, tmp_path: Path) -> None:
+    result = manage(command, data_dir=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", no_engines(tmp_path))
 
 
-def test_the_address_of_engines_that_are_gone_does_not_confuse(tmp_path: Path) -> None:
+def test_a_stale_engine_address_gives_the_same_line(tmp_path: Path) -> None:
     address = f"postgres://postgres@/alterna?host={tmp_path}"
     (tmp_path / "engines.json").write_text(
         f'{{"database_url": "{address}", "redis_url": "unix://{tmp_path}/valkey.sock"}}'
     )
-    answer = manage("migrate", data_dir=tmp_path)
-    assert (answer.returncode, answer.stderr) == (1, no_engines(tmp_path))
+    result = manage("migrate", data_dir=tmp_path)
+    assert (result.returncode, result.stderr) == (1, no_engines(tmp_path))
 
 
 @pytest.mark.parametrize("arguments", [["help"], ["migrate", "--help"], ["up", "--help"]])
 def test_help_needs_no_engines(arguments: list[str], tmp_path: Path) -> None:
-    answer = manage(*arguments, data_dir=tmp_path)
-    assert (answer.returncode, answer.stderr) == (0, "")
+    result = manage(*arguments, data_dir=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_makemigrations_needs_no_engines_and_makes_no_noise(tmp_path: Path) -> None:
+def test_makemigrations_needs_no_engines_and_prints_no_warnings(tmp_path: Path) -> None:
     keys = {"SECRET_KEY": "x", "ENCRYPTION_KEYS": Fernet.generate_key().decode()}
-    answer = manage("makemigrations", "--check", "--dry-run", data_dir=tmp_path, **keys)
-    assert (answer.returncode, answer.stderr) == (0, "")
+    result = manage("makemigrations", "--check", "--dry-run", data_dir=tmp_path, **keys)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_with_a_database_of_its_own_no_engines_are_looked_for(
+def test_no_engines_are_required_with_an_own_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgres://db.example.com/alterna")
-    assert why_unreachable(tmp_path) is None
+    assert unreachable_reason(tmp_path) is None
     monkeypatch.delenv("DATABASE_URL")
-    assert why_unreachable(tmp_path) is not None
+    assert unreachable_reason(tmp_path) is not None
     monkeypatch.setenv("DATABASE_URL_FILE", "/run/secrets/database_url")
-    assert why_unreachable(tmp_path) is None
+    assert unreachable_reason(tmp_path) is None

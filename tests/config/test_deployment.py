@@ -27,12 +27,12 @@ def test_every_service_restarts_and_has_a_health_check(compose: dict[str, Any]) 
     assert set(compose["services"]) == {"postgres", "valkey", *OURS}
     for name, service in compose["services"].items():
         assert service["restart"] in ("unless-stopped", "on-failure:5"), name
-        # That of `web` is the image's own.
+        # The health check of `web` is in the image.
         assert name == "web" or service["healthcheck"], name
     assert "HEALTHCHECK" in dockerfile()
 
 
-def test_the_others_wait_for_the_migrations(compose: dict[str, Any]) -> None:
+def test_the_other_services_wait_for_the_migrations(compose: dict[str, Any]) -> None:
     for name in ("web", "worker", "listener"):
         needs = compose["services"][name]["depends_on"]
         assert needs["migrate"]["condition"] == "service_completed_successfully"
@@ -64,18 +64,20 @@ def test_each_command_exists(compose: dict[str, Any]) -> None:
             assert check[3] in get_commands()
 
 
-def test_worker_and_listener_are_asked_for_their_own_sign_of_life(compose: dict[str, Any]) -> None:
+def test_worker_and_listener_have_health_checks_on_their_heartbeats(
+    compose: dict[str, Any],
+) -> None:
     commands = {"worker": "worker", "listener": "listen_evolution"}
     for kind, command in commands.items():
         service = compose["services"][kind]
         assert service["command"][2] == command
         assert service["healthcheck"]["test"] == ["CMD", "python", "manage.py", "alive", kind]
-    # A place of the container's own: /data is shared.
+    # A directory of the container: /data is shared.
     assert re.search(r"\bSIGNS_DIR=/tmp/", dockerfile())
     assert "/tmp" in compose["services"]["worker"]["tmpfs"]
 
 
-def test_the_image_runs_as_a_user_of_its_own_from_hashed_packages() -> None:
+def test_the_image_runs_as_its_own_user_with_hashed_packages() -> None:
     stages = dockerfile().split("\nFROM ")
     assert len(stages) == 2
     assert "--require-hashes" in stages[0]
@@ -83,7 +85,7 @@ def test_the_image_runs_as_a_user_of_its_own_from_hashed_packages() -> None:
 
 
 @pytest.mark.parametrize("name", ["run", "dev", "prod"])
-def test_a_lock_file_has_hashes_and_no_address(name: str) -> None:
+def test_a_lock_file_has_hashes_and_no_urls(name: str) -> None:
     text = (BASE_DIR / f"requirements/{name}.txt").read_text()
     pins = re.findall(r"^[a-z0-9].*?(?=^[a-z0-9]|\Z)", text, re.MULTILINE | re.DOTALL)
     assert len(pins) > 30

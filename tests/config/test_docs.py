@@ -1,4 +1,4 @@
-"""The pages about the providers hold what the code says it takes from them."""
+"""The provider pages contain the sections and recordings that the code refers to."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from tests.config.product import BASE_DIR
 PAGES = BASE_DIR / "docs" / "providers"
 FIXTURES = BASE_DIR / "tests" / "fixtures"
 SUFFIXES = {".css", ".html", ".js", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
-# A folder that the repository does not have; written in two parts, so that this line is not found.
+# A directory outside the repository; split in two, so that the search does not match this line.
 OUTSIDE = "contracts" + "/"
 
 # A section as a page defines it: a heading, a row of a table, or an item of a numbered list.
 HEADING = re.compile(r"#{2,4} (\d+(?:\.\d+)*)\.? ")
 ROW = re.compile(r"\| (\d+(?:\.\d+)+) \|")
 ITEM = re.compile(r"(\d+)\. ")
-# What the code writes: a page, and sections after it or alone.
+# References in the code: a page, and sections after it or alone.
 REFERENCE = re.compile(r"docs/providers/(?P<page>[a-z][a-z-]*)\.md|§(?P<section>\d+(?:\.\d+)*)")
-# What may stand between a page and its section, or between two sections of one page.
+# The text allowed between a page and its section, or between two sections of one page.
 JOINED = re.compile(r"[`\s#,()]*(?:and|or|to)?[`\s#(]*")
 
 
 def sections(page: Path) -> set[str]:
     """Return the numbers of a page's sections."""
-    found: set[str] = set()
+    numbers: set[str] = set()
     chapter = ""
     for line in page.read_text().splitlines():
         if heading := HEADING.match(line):
             chapter = heading[1]
-            found.add(chapter)
+            numbers.add(chapter)
         elif row := ROW.match(line):
-            found.add(row[1])
+            numbers.add(row[1])
         elif item := ITEM.match(line):
-            found.add(f"{chapter}.{item[1]}")
-    return found
+            numbers.add(f"{chapter}.{item[1]}")
+    return numbers
 
 
 def source_files() -> Iterator[Path]:
-    """Yield the texts of the repository, without recordings, caches and data."""
+    """Yield the repository's text files, except recordings, caches and data."""
     for top in BASE_DIR.iterdir():
         if top.name.startswith("."):
             continue
@@ -50,10 +50,10 @@ def source_files() -> Iterator[Path]:
 
 
 def references(text: str) -> Iterator[tuple[str, str]]:
-    """Yield page and section of each reference; the page is "" where a file names none.
+    """Yield page and section of each reference; the page is "" if the file names none.
 
-    A section belongs to the page that it follows. One that stands alone belongs to the page that
-    the file names first.
+    A section belongs to the page that it follows. A section on its own belongs to the first page
+    that the file names.
     """
     matches = list(REFERENCE.finditer(text))
     first = next((match["page"] for match in matches if match["page"]), "")
@@ -69,7 +69,7 @@ def references(text: str) -> Iterator[tuple[str, str]]:
         end = match.end()
 
 
-def test_each_section_of_a_provider_page_that_is_named_exists() -> None:
+def test_each_referenced_section_of_a_provider_page_exists() -> None:
     known = {page.stem: sections(page) | {""} for page in PAGES.glob("*.md")}
     assert set(known) >= {"cloud", "evolution", "wwebjs"}
     wrong = [
@@ -82,7 +82,7 @@ def test_each_section_of_a_provider_page_that_is_named_exists() -> None:
     assert wrong == []
 
 
-def test_the_provider_pages_name_their_own_sections() -> None:
+def test_the_provider_pages_refer_to_existing_sections_of_their_own() -> None:
     wrong = [
         f"{page.name} §{section}"
         for page in PAGES.glob("*.md")
@@ -92,11 +92,11 @@ def test_the_provider_pages_name_their_own_sections() -> None:
     assert wrong == []
 
 
-def test_no_text_names_a_page_outside_the_repository() -> None:
+def test_no_file_refers_to_a_page_outside_the_repository() -> None:
     assert [path for path in source_files() if OUTSIDE in path.read_text()] == []
 
 
-def test_each_recording_that_a_provider_page_names_is_there() -> None:
+def test_each_recording_that_a_provider_page_names_exists() -> None:
     missing = [
         f"{page.name}: {number}"
         for page in PAGES.glob("*.md")
@@ -106,7 +106,7 @@ def test_each_recording_that_a_provider_page_names_is_there() -> None:
     assert missing == []
 
 
-def test_a_section_belongs_to_the_page_it_follows_or_to_the_first_one() -> None:
+def test_a_section_belongs_to_the_page_it_follows_or_to_the_first_page() -> None:
     text = "§0: docs/providers/a.md §1, §2.3 and §4. (§5); `docs/providers/b.md` (§6), then §7."
     assert list(references(text)) == [
         ("a", "0"),

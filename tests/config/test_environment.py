@@ -1,4 +1,4 @@
-"""`.env.example` documents what the code reads: all of it, and nothing else."""
+"""`.env.example` documents exactly the variables that the code reads."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def read_by_the_code() -> set[str]:
 
 
 def documented() -> list[tuple[str, bool]]:
-    """Each variable of the example, and whether a comment stands before it."""
-    found = []
+    """Return each variable of the example, and whether a comment precedes it."""
+    variables = []
     explained = False
     for line in (BASE_DIR / ".env.example").read_text().splitlines():
         if variable := re.match(r"#([A-Z_]+)=", line):
-            found.append((variable[1], explained))
+            variables.append((variable[1], explained))
         elif line.startswith("# ") and not line.startswith("# ---"):
             explained = True
         else:
             explained = False
-    return found
+    return variables
 
 
 def test_every_variable_is_documented_once() -> None:
@@ -58,7 +58,7 @@ def test_a_secret_may_come_from_a_file(name: str, tmp_path: Path) -> None:
         "print(s.SECRET_KEY.strip(), s.DATABASES['default']['NAME'], len(s.ENCRYPTION_KEYS),"
         " s.REDIS_URL.strip())"
     )
-    answer = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script],
         env=values | {f"{name}_FILE": str(secret), "DATA_DIR": str(tmp_path)},
         cwd=BASE_DIR,
@@ -67,4 +67,4 @@ def test_a_secret_may_come_from_a_file(name: str, tmp_path: Path) -> None:
         check=True,
     )
     expected = "from-a-file" if name == "SECRET_KEY" else values["SECRET_KEY"]
-    assert answer.stdout == f"{expected} alterna 1 redis://valkey:6379/0\n"
+    assert result.stdout == f"{expected} alterna 1 redis://valkey:6379/0\n"

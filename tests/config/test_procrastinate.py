@@ -1,7 +1,7 @@
-"""What is relied on of procrastinate beside its documented interface; it is pinned exactly.
+"""The undocumented parts of procrastinate that we rely on; its version is pinned exactly.
 
-A new version is taken only when these tests pass; what they name stands in `config/worker.py`,
-`messaging/tasks.py`, `core/queue.py` and the migration that wakes the next of a lock.
+Upgrade it only if these tests pass. The code that relies on them is in `config/worker.py`,
+`messaging/tasks.py`, `core/queue.py` and the migration that wakes a lock's next job.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def parameters(function: Any) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
-def test_it_is_pinned_to_the_version_that_is_installed() -> None:
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+def test_it_is_pinned_to_the_installed_version() -> None:
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     installed = importlib.metadata.version("procrastinate")
-    assert f"procrastinate[django]=={installed}" in wanted
+    assert f"procrastinate[django]=={installed}" in dependencies
 
 
 @pytest.mark.parametrize("table", COLUMNS)
-def test_its_tables_have_the_columns_that_our_sql_names(table: str) -> None:
+def test_its_tables_have_the_columns_that_our_sql_uses(table: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT column_name FROM information_schema.columns WHERE table_name = %s", [table]
@@ -72,22 +72,22 @@ def test_a_job_is_todo_then_doing_and_each_retry_counts() -> None:
         [job] = cursor.fetchone()
         cursor.execute("SELECT procrastinate_retry_job_v2(%s, NULL, NULL, NULL, NULL)", [job])
         cursor.execute("SELECT status, attempts FROM procrastinate_jobs WHERE id = %s", [job])
-        # What a worker that was taken for dead knows its own job by.
+        # A worker that seemed dead recognises its own job by these values.
         assert cursor.fetchone() == ("todo", 1)
 
 
-def test_workers_listen_where_our_own_notifications_go() -> None:
+def test_workers_listen_on_the_channels_that_we_notify() -> None:
     insertion = source_of("procrastinate_notify_queue_job_inserted_v1")
-    for words in ("procrastinate_any_queue_v1", "procrastinate_queue_v1#", "job_inserted"):
-        assert words in insertion
+    for text in ("procrastinate_any_queue_v1", "procrastinate_queue_v1#", "job_inserted"):
+        assert text in insertion
     with connection.cursor() as cursor:
         cursor.execute("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'alterna_lock_is_free%'")
         assert len(cursor.fetchall()) == 2
 
 
-def test_the_worker_has_the_steps_that_ours_replaces() -> None:
+def test_the_worker_has_the_methods_that_ours_overrides() -> None:
     theirs = worker.Worker
-    for name, wanted in {
+    for name, expected in {
         "_handle_notification": ["self", "channel", "notification"],
         "_fetch_and_process_jobs": ["self"],
         "_update_heartbeat": ["self"],
@@ -95,16 +95,16 @@ def test_the_worker_has_the_steps_that_ours_replaces() -> None:
             "self", "job", "status", "retry_decision", "context", "job_result",
         ],
     }.items():  # fmt: skip
-        assert parameters(getattr(theirs, name)) == wanted
+        assert parameters(getattr(theirs, name)) == expected
         assert name in vars(_Worker)
-    # Ours takes these by name.
+    # Our override takes these by name.
     call = re.search(r"self\._persist_job_status\(([^)]*)\)", inspect.getsource(theirs))
     assert call is not None
     assert re.findall(r"(\w+)=", call[1]) == parameters(theirs._persist_job_status)[1:]
     assert {"worker_id", "update_heartbeat_interval", "app"} <= vars(theirs(app)).keys()
 
 
-def test_the_worker_takes_our_options_and_says_what_we_silence() -> None:
+def test_the_worker_accepts_our_options_and_logs_the_actions_that_we_silence() -> None:
     ours = {
         "concurrency", "fetch_job_polling_interval", "update_heartbeat_interval",
         "stalled_worker_timeout", "shutdown_graceful_timeout", "install_signal_handlers",
@@ -115,12 +115,12 @@ def test_the_worker_takes_our_options_and_says_what_we_silence() -> None:
         assert action in inspect.getsource(worker)
 
 
-def test_jobs_are_made_and_moved_through_its_manager() -> None:
-    of_manager = manager.JobManager
-    assert "seconds_since_heartbeat" in parameters(of_manager.get_stalled_jobs)
-    assert {"job", "status", "delete_job"} <= set(parameters(of_manager.finish_job))
-    assert {"job", "retry_at"} <= set(parameters(of_manager.retry_job))
-    assert parameters(of_manager.update_heartbeat) == ["self", "worker_id"]
+def test_the_job_manager_has_the_methods_that_we_use() -> None:
+    job_manager = manager.JobManager
+    assert "seconds_since_heartbeat" in parameters(job_manager.get_stalled_jobs)
+    assert {"job", "status", "delete_job"} <= set(parameters(job_manager.finish_job))
+    assert {"job", "retry_at"} <= set(parameters(job_manager.retry_job))
+    assert parameters(job_manager.update_heartbeat) == ["self", "worker_id"]
     assert {"name", "job_manager"} <= set(parameters(configure_task))
     options = {"queue", "priority", "lock", "queueing_lock", "schedule_at"}
     assert options <= ConfigureTaskOptions.__annotations__.keys()

@@ -1,4 +1,4 @@
-"""What the READMEs promise a newcomer is what the product says and does."""
+"""The READMEs' numbers to try match the product's output and the simulators."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tests.config.product import BASE_DIR
 
 
 def table(readme: str) -> list[tuple[str, str]]:
-    """The numbers to try with what they show, as a README lists them."""
+    """Return the numbers to try and their results, as a README lists them."""
     rows = [
         line.strip("| ").split(" | ", 1)
         for line in (BASE_DIR / readme).read_text().splitlines()
         if line.startswith("| +55")
     ]
-    return [(number, words) for number, words in rows]
+    return [(number, text) for number, text in rows]
 
 
-def test_the_demo_prints_the_numbers_of_the_readme_in_the_same_words() -> None:
+def test_the_demo_prints_the_same_numbers_and_texts_as_the_readme() -> None:
     assert table("README.md") == list(NUMBERS)
 
 
-def test_both_readmes_name_the_same_numbers() -> None:
+def test_both_readmes_list_the_same_numbers() -> None:
     assert [number for number, _ in table("README.pt-BR.md")] == [number for number, _ in NUMBERS]
 
 

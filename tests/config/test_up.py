@@ -1,4 +1,4 @@
-"""The one-machine product, as one person uses it from the first start to the last."""
+"""`manage.py up` on one machine, from the first start to the last stop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def product(directory: Path) -> Iterator[Product]:
 
 
 def defer_a_job(database_url: str) -> int:
-    """Put a job into the queue, past the product, as any process could."""
+    """Insert a job into the queue directly, without the product's code."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         row = connection.execute(
             "SELECT procrastinate_defer_jobs_v1(ARRAY[ROW('builtin',"
@@ -38,7 +38,7 @@ def defer_a_job(database_url: str) -> int:
 
 
 def is_done(database_url: str, job: int) -> bool:
-    """Say whether the worker has done the job; it then deletes it."""
+    """Whether the worker has finished the job, which it then deletes."""
     with psycopg.connect(database_url) as connection:
         query = "SELECT count(*) FROM procrastinate_jobs WHERE id = %s"
         row = connection.execute(query, [job]).fetchone()
@@ -46,7 +46,7 @@ def is_done(database_url: str, job: int) -> bool:
 
 
 def answers_ping(path: Path) -> bool:
-    """Say whether a Valkey answers at that socket."""
+    """Whether Valkey responds at this socket."""
     with socket.socket(socket.AF_UNIX) as client:
         try:
             client.connect(str(path))
@@ -56,7 +56,7 @@ def answers_ping(path: Path) -> bool:
             return False
 
 
-def test_it_serves_and_says_where(product: Product) -> None:
+def test_it_serves_and_prints_its_address(product: Product) -> None:
     assert requests.get(f"{product.url}/readyz", timeout=5).json()["database"] == "up"
     login = f"DATA_DIR={product.data_dir} .venv/bin/python manage.py createsuperuser"
     assert login in product.output
@@ -65,22 +65,22 @@ def test_it_serves_and_says_where(product: Product) -> None:
     assert "simulators" not in product.output
 
 
-def test_its_static_files_come_without_a_word_in_the_log(product: Product) -> None:
+def test_its_static_files_are_served_without_warnings(product: Product) -> None:
     page = requests.get(f"{product.url}/accounts/login/", timeout=5).text
     [style] = re.findall(r'href="(/static/css/alterna[^"]*)"', page)
     assert requests.get(product.url + style, timeout=5).ok
-    # Its log is read in order: what follows was said later.
+    # The log is in order: this line comes after any warning.
     requests.get(f"{product.url}/api/nothing", timeout=5)
     product.wait_for("Not Found: /api/nothing")
     assert "Warning" not in product.output
 
 
 def test_other_commands_find_its_engines_by_the_data_directory(product: Product) -> None:
-    answer = manage("migrate", "--check", data_dir=product.data_dir)
-    assert (answer.returncode, answer.stderr) == (0, "")
+    result = manage("migrate", "--check", data_dir=product.data_dir)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_nobody_else_on_the_machine_reaches_its_engines_or_keys(product: Product) -> None:
+def test_other_users_of_the_machine_cannot_access_its_engines_or_keys(product: Product) -> None:
     assert (product.data_dir / "run").stat().st_mode & 0o777 == 0o700
     for name in ("secrets.json", "engines.json"):
         assert (product.data_dir / name).stat().st_mode & 0o777 == 0o600
@@ -92,50 +92,52 @@ def test_nobody_else_on_the_machine_reaches_its_engines_or_keys(product: Product
     assert listening == []
 
 
-def test_a_second_up_for_the_same_directory_says_so_in_one_line(product: Product) -> None:
-    answer = manage("up", data_dir=product.data_dir)
-    assert answer.returncode == 1
-    assert answer.stdout == ""
-    assert answer.stderr == (
+def test_a_second_up_for_the_same_directory_fails_with_one_line(product: Product) -> None:
+    result = manage("up", data_dir=product.data_dir)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == (
         f"Another `up` is already running for the data directory {product.data_dir}.\n"
     )
     assert product.is_ready()
 
 
-def test_a_port_in_use_says_so_in_one_line(product: Product, directory: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(product: Product, directory: Path) -> None:
     port = str(product.port)
-    answer = manage("up", data_dir=directory / "none", PORT=port)
-    assert answer.returncode == 1
-    assert answer.stderr == (
+    result = manage("up", data_dir=directory / "none", PORT=port)
+    assert result.returncode == 1
+    assert result.stderr == (
         f"Port {port} on 127.0.0.1 cannot be used: Address already in use. Set PORT to another.\n"
     )
 
 
-def test_a_killed_web_process_is_started_again(product: Product) -> None:
+def test_a_killed_web_process_is_restarted(product: Product) -> None:
     product.child("uvicorn").kill()
     product.wait_for(r"up +\| web was ended by SIGKILL; it is started again in 0.5 s")
     product.eventually("web serves again", product.is_ready)
 
 
-def test_the_worker_outlives_postgresql_and_is_not_deaf_afterwards(product: Product) -> None:
+def test_the_worker_survives_a_postgresql_crash_and_still_gets_notifications(
+    product: Product,
+) -> None:
     worker = product.child("worker")
     url = product.addresses()["database_url"]
     product.child("bin/postgres").kill()
     product.wait_for(r"up +\| postgres was ended by SIGKILL; it is started again in 0.5 s")
     product.eventually("web serves again", product.is_ready)
-    # As soon as it listens again: its own polling alone would take five seconds.
+    # Jobs run as soon as the worker listens again; polling alone would take five seconds.
     product.eventually("a job is done", lambda: is_done(url, defer_a_job(url)) or None)
 
-    def is_done_at_once() -> bool:
+    def is_done_immediately() -> bool:
         job, started = defer_a_job(url), time.monotonic()
         product.eventually("the job is done", lambda: is_done(url, job))
         return time.monotonic() - started < 2
 
-    product.eventually("jobs are done at once", is_done_at_once)
+    product.eventually("jobs are done immediately", is_done_immediately)
     assert worker.is_running()
 
 
-def test_a_killed_valkey_is_started_again_at_the_same_address(product: Product) -> None:
+def test_a_killed_valkey_is_restarted_at_the_same_address(product: Product) -> None:
     product.child("valkey-server").kill()
     product.wait_for(r"up +\| valkey was ended by SIGKILL")
     product.eventually(
@@ -144,21 +146,21 @@ def test_a_killed_valkey_is_started_again_at_the_same_address(product: Product) 
     assert product.is_ready()
 
 
-def test_killed_with_9_it_takes_all_processes_along_and_starts_again(
+def test_after_kill_9_all_its_processes_end_and_it_can_start_again(
     product: Product, directory: Path
 ) -> None:
     with running(directory / "second", STATIC_ROOT=str(directory / "static")) as second:
         assert product.is_ready()  # two copies side by side
-        below = second.processes()
-        assert len(below) > 4
+        descendants = second.processes()
+        assert len(descendants) > 4
         secrets = (second.data_dir / "secrets.json").read_text()
         second.stop(signal.SIGKILL)
-        _, alive = psutil.wait_procs(below, timeout=30)
+        _, alive = psutil.wait_procs(descendants, timeout=30)
         assert alive == []
     assert (second.data_dir / "engines.json").exists()
-    answer = manage("migrate", "--check", data_dir=second.data_dir)
-    assert answer.returncode == 1
-    assert answer.stderr == (
+    result = manage("migrate", "--check", data_dir=second.data_dir)
+    assert result.returncode == 1
+    assert result.stderr == (
         f"No engines run for the data directory {second.data_dir}: start them with `make run` or"
         " `manage.py up`, or set DATABASE_URL.\n"
     )
@@ -169,36 +171,36 @@ def test_killed_with_9_it_takes_all_processes_along_and_starts_again(
         assert again.process.wait(60) == 0
 
 
-def test_sigterm_stops_all_in_order_and_leaves_nothing(product: Product) -> None:
-    below = product.processes()
+def test_sigterm_stops_all_processes_in_order_and_leaves_nothing_behind(product: Product) -> None:
+    descendants = product.processes()
     assert product.stop(signal.SIGTERM) == 0
     assert product.lines[-1] == "up         | stopped"
-    # First who takes work, last who keeps it.
+    # Processes that accept work stop first, those that store it last.
     stopped = re.findall(r"^up +\| (\w+) has stopped$", product.output, re.MULTILINE)
     assert stopped == ["web", "listener", "worker", "valkey", "postgres"]
-    assert [process for process in below if process.is_running()] == []
+    assert [process for process in descendants if process.is_running()] == []
     assert not (product.data_dir / "engines.json").exists()
     assert not (product.data_dir / "postgres" / "postmaster.pid").exists()
 
 
-def test_it_may_be_stopped_before_the_database_is_prepared(directory: Path) -> None:
+def test_it_can_be_stopped_before_the_database_is_ready(directory: Path) -> None:
     product = Product(directory / "early", STATIC_ROOT=str(directory / "static"))
     try:
         product.wait_for("running [0-9]+ migrations")
-        product.child("config.asgi")  # waits for the end of that
-        below = product.processes()
+        product.child("config.asgi")  # waits for the migrations
+        descendants = product.processes()
         assert product.stop(signal.SIGTERM) == 0
         assert "ready after" not in product.output
         assert "started again" not in product.output
-        assert [process for process in below if process.is_running()] == []
+        assert [process for process in descendants if process.is_running()] == []
     finally:
         product.clean_up()
 
 
-def test_pages_are_not_there_before_the_providers_that_the_demo_sends_to(directory: Path) -> None:
+def test_pages_are_not_served_before_the_demos_simulators_are_ready(directory: Path) -> None:
     late = directory / "late"
     late.mkdir()
-    # Python imports this at its start, before anything else of ours.
+    # Python imports this at startup, before our code.
     (late / "sitecustomize.py").write_text(
         "import sys, time\nif 'simulators' in sys.orig_argv: time.sleep(6)\n"
     )

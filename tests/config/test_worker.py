@@ -24,31 +24,31 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def task() -> Iterator[MakeTask]:
-    """Make a task of a function for the time of a test."""
-    made = []
+    """Register functions as tasks during a test."""
+    registered = []
 
     def make(function: Callable[[], None]) -> Any:
-        made.append(f"tests.{function.__name__}")
-        return app.task(name=made[-1])(function)
+        registered.append(f"tests.{function.__name__}")
+        return app.task(name=registered[-1])(function)
 
     periodic = dict(app.periodic_registry.periodic_tasks)
-    app.periodic_registry.periodic_tasks.clear()  # the product's own would run, too
+    app.periodic_registry.periodic_tasks.clear()  # the product's own tasks would also run
     yield make
     app.periodic_registry.periodic_tasks.update(periodic)
-    for name in made:
+    for name in registered:
         del app.tasks[name]
 
 
 @pytest.fixture(autouse=True)
-async def _no_connection_left() -> AsyncIterator[None]:
-    """Deferring in a coroutine opens one in asgiref's own thread."""
+async def _close_connections() -> AsyncIterator[None]:
+    """Close the connection that deferring in a coroutine opens in asgiref's thread."""
     yield
     await sync_to_async(connections.close_all)()
 
 
 @asynccontextmanager
 async def working() -> AsyncIterator[None]:
-    """A worker in this process, stopped as by a signal."""
+    """Run a worker in this process and stop it as a signal would."""
     stopping = asyncio.Event()
     running = asyncio.create_task(worker.work_until(stopping))
     try:
@@ -65,14 +65,14 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def until_somebody_listens() -> None:
-    """Until the worker hears what is deferred."""
+async def until_listening() -> None:
+    """Wait until the worker listens for deferred jobs."""
     async with asyncio.timeout(30):
-        while not await sync_to_async(_somebody_listens)():  # noqa: ASYNC110 (PostgreSQL knows)
+        while not await sync_to_async(_is_listening)():  # noqa: ASYNC110 (PostgreSQL knows)
             await asyncio.sleep(0.02)
 
 
-def _somebody_listens() -> bool:
+def _is_listening() -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT 1 FROM pg_stat_activity"
@@ -85,8 +85,8 @@ def statuses() -> list[str]:
     return [job.status for job in ProcrastinateJob.objects.all()]
 
 
-async def test_as_many_jobs_run_in_parallel_as_settings_say(task: MakeTask) -> None:
-    """Each with a thread and a database connection of its own; none is kept afterwards."""
+async def test_the_configured_number_of_jobs_runs_in_parallel(task: MakeTask) -> None:
+    """Each job has its own thread and database connection, which are released afterwards."""
     together = threading.Barrier(settings.WORKER_CONCURRENCY)
     done: list[int] = []
 
@@ -118,68 +118,68 @@ async def test_a_job_is_run_as_soon_as_it_is_deferred(
         done.set()
 
     async with working():
-        await until_somebody_listens()
+        await until_listening()
         await mark.defer_async()
         await until(done.is_set)
 
 
-async def test_a_job_that_comes_while_the_worker_finds_none_is_run_at_once(
+async def test_a_job_that_arrives_during_an_empty_fetch_is_run_immediately(
     task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "POLL_SECONDS", 3600.0)
-    done, told = threading.Event(), asyncio.Event()
-    fetch, hear = JobManager.fetch_job, worker._Worker._handle_notification
+    done, notified = threading.Event(), asyncio.Event()
+    fetch, handle_notification = JobManager.fetch_job, worker._Worker._handle_notification
 
     @task
     def mark() -> None:
         done.set()
 
     async def fetch_slowly(manager: JobManager, *arguments: Any, **named: Any) -> Any:
-        found = await fetch(manager, *arguments, **named)
-        if found is None and not told.is_set():
-            await until_somebody_listens()
+        job = await fetch(manager, *arguments, **named)
+        if job is None and not notified.is_set():
+            await until_listening()
             await mark.defer_async()
-            await told.wait()
-        return found
+            await notified.wait()
+        return job
 
-    async def hear_and_tell(self: Any, **named: Any) -> None:
-        await hear(self, **named)
-        told.set()
+    async def handle_and_record(self: Any, **named: Any) -> None:
+        await handle_notification(self, **named)
+        notified.set()
 
     monkeypatch.setattr(JobManager, "fetch_job", fetch_slowly)
-    monkeypatch.setattr(worker._Worker, "_handle_notification", hear_and_tell)
+    monkeypatch.setattr(worker._Worker, "_handle_notification", handle_and_record)
     async with working():
         await until(done.is_set)
 
 
-async def test_what_runs_is_finished_when_the_worker_is_asked_to_stop(task: MakeTask) -> None:
-    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+async def test_running_jobs_finish_when_the_worker_is_asked_to_stop(task: MakeTask) -> None:
+    started, resume, ended = threading.Event(), threading.Event(), threading.Event()
 
     @task
     def slow() -> None:
-        begun.set()
-        go_on.wait(20)
+        started.set()
+        resume.wait(20)
         ended.set()
 
     await slow.defer_async()
     await slow.configure(lock="x", schedule_in={"seconds": 3600}).defer_async()
     async with working():
-        await until(begun.is_set)
-        asyncio.get_running_loop().call_later(0.3, go_on.set)
+        await until(started.is_set)
+        asyncio.get_running_loop().call_later(0.3, resume.set)
     assert ended.is_set()
     assert await sync_to_async(statuses)() == ["todo"]
 
 
-async def test_it_waits_for_a_database_that_is_away(
+async def test_it_waits_for_an_unreachable_database(
     task: MakeTask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked: list[int] = []
+    calls: list[int] = []
 
-    def away_at_first() -> dict[str, Any]:
-        asked.append(1)
-        return {"host": "/nowhere", "dbname": "x"} if len(asked) == 1 else connector_params()
+    def unreachable_at_first() -> dict[str, Any]:
+        calls.append(1)
+        return {"host": "/nowhere", "dbname": "x"} if len(calls) == 1 else connector_params()
 
-    monkeypatch.setattr("config.worker.connector_params", away_at_first)
+    monkeypatch.setattr("config.worker.connector_params", unreachable_at_first)
     done = threading.Event()
 
     @task
@@ -194,10 +194,10 @@ async def test_it_waits_for_a_database_that_is_away(
     assert "worker lost the database; tries again" in lines[0]
 
 
-async def test_a_worker_that_ends_by_itself_is_started_again(
+async def test_a_worker_that_ends_unexpectedly_is_restarted(
     task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """procrastinate's returns, without an exception, when its LISTEN connection is lost."""
+    """procrastinate's worker returns without an exception when it loses its LISTEN connection."""
     work = worker._work
     ended: list[int] = []
 

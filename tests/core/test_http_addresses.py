@@ -1,4 +1,4 @@
-"""A server's address has one spelling, however it came in."""
+"""Every server address is normalised, whatever its source."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from core.validators import validate_http_address
         ("http://[0:0:0:0:0:0:0:1]:3500", "http://[::1]:3500"),
         ("http://User:Pass@H/", "http://User:Pass@h"),
         ("http://H/?a=1", "http://h?a=1"),
-        # Nothing that could be an address: the validator says so.
+        # Not addresses: the validator rejects them.
         ("nowhere", "nowhere"),
         ("h:3500", "h:3500"),
         ("ftp://H/", "ftp://H/"),
@@ -54,7 +54,7 @@ from core.validators import validate_http_address
         ("", ""),
     ],
 )
-def test_an_address_has_one_spelling(typed: str, stored: str) -> None:
+def test_an_address_is_normalised(typed: str, stored: str) -> None:
     assert normalise(typed) == stored
 
 
@@ -65,12 +65,12 @@ PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.text(), st.lists(PIECES).map("".join)))
-def test_the_spelling_of_a_spelling_is_itself(text: str) -> None:
+def test_normalising_twice_changes_nothing(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
 
 
 @given(st.lists(PIECES).map(lambda parts: "http://h/" + "".join(parts)))
-def test_what_was_an_address_stays_one(text: str) -> None:
+def test_a_valid_address_stays_valid(text: str) -> None:
     try:
         validate_http_address(text)
     except ValidationError:
@@ -83,7 +83,9 @@ NAMES = ("graph_url", "wwebjs_url", "evolution_url")
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", NAMES)
-def test_every_way_of_storing_passes_by_it(make_channel: Callable[..., Channel], name: str) -> None:
+def test_every_way_of_storing_normalises_an_address(
+    make_channel: Callable[..., Channel], name: str
+) -> None:
     typed, stored = "HTTP://Host:80//Wa/", "http://host/Wa"
     channel = make_channel(**{name: typed})
     assert getattr(channel, name) == stored
@@ -104,7 +106,9 @@ def test_every_way_of_storing_passes_by_it(make_channel: Callable[..., Channel],
 
 
 @pytest.mark.django_db
-def test_another_spelling_is_no_other_server(make_channel: Callable[..., Channel]) -> None:
+def test_another_spelling_of_an_address_is_the_same_server(
+    make_channel: Callable[..., Channel],
+) -> None:
     channel = make_channel(
         fallback="wwebjs",
         wwebjs_url="http://127.0.0.1:9",
@@ -123,7 +127,7 @@ def test_another_spelling_is_no_other_server(make_channel: Callable[..., Channel
 
 
 @pytest.mark.django_db
-def test_rows_that_exist_get_the_spelling_and_lose_nothing(
+def test_migrations_normalise_existing_rows_without_losing_data(
     make_channel: Callable[..., Channel],
 ) -> None:
     channel = make_channel(

@@ -20,12 +20,12 @@ from core import phone_numbers
         ("+1 415 555 2671", "+14155552671"),
         ("14155552671", "+14155552671"),
         ("+351 912 345 678", "+351912345678"),
-        # As WhatsApp knows older accounts, and so as our own contacts have it.
+        # The form that WhatsApp uses for older accounts, and so our contacts too.
         ("+553187654321", "+553187654321"),
         ("31 8765-4321", "+553187654321"),
     ],
 )
-def test_a_number_has_one_form(written: str, number: str) -> None:
+def test_a_number_is_normalised(written: str, number: str) -> None:
     assert phone_numbers.normalize(written) == number
 
 
@@ -34,7 +34,7 @@ def test_a_number_has_one_form(written: str, number: str) -> None:
     ["", " ", "+", "abc", "123", "+55", "+5511", "+551199999", "+999123456789", "99999-0047",
      "+55119999900470000", "0" * 300, "²³", "+55 11 99999-0047 e mais"],
 )  # fmt: skip
-def test_what_is_no_number_is_refused(written: str) -> None:
+def test_an_invalid_number_is_rejected(written: str) -> None:
     with pytest.raises(ValueError, match="not a phone number"):
         phone_numbers.normalize(written)
 
@@ -43,7 +43,7 @@ def test_what_is_no_number_is_refused(written: str) -> None:
 @example("+٥٥١١٩٩٩٩٩٠٠٤٧")
 @example("490030000")
 @example("+4920100000000000")
-def test_whatever_is_written_gives_a_number_or_a_value_error(written: str) -> None:
+def test_any_text_gives_a_number_or_a_value_error(written: str) -> None:
     try:
         number = phone_numbers.normalize(written)
     except ValueError:
@@ -74,5 +74,5 @@ def test_brazilian_mobiles_have_two_spellings(number: str, spellings: list[str])
         ("BR.1", "BR.1"),
     ],
 )
-def test_people_read_a_number_as_they_write_it(number: str, pretty: str) -> None:
+def test_a_number_is_displayed_in_international_format(number: str, pretty: str) -> None:
     assert phone_numbers.pretty(number) == pretty

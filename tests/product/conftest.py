@@ -1,4 +1,4 @@
-"""The whole product, started as its users start it, and Chromium to look at it."""
+"""The complete product, started as users start it, and Chromium to test its pages."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ LONG = 60.0
 
 @dataclass(frozen=True)
 class Api:
-    """The REST API as a program with a key uses it."""
+    """A client of the REST API with a token."""
 
     product: Product
     headers: dict[str, str]
 
     def get(self, path: str, **params: Any) -> Any:
-        answer = requests.get(
+        response = requests.get(
             self.product.url + path, params=params, headers=self.headers, timeout=20
         )
-        answer.raise_for_status()
-        return answer.json()
+        response.raise_for_status()
+        return response.json()
 
     def send(self, to: str, text: str, **fields: Any) -> Any:
         body = {"channel": self.channel, "to": to, "text": text, **fields}
-        answer = requests.post(
+        response = requests.post(
             f"{self.product.url}/api/messages/", json=body, headers=self.headers, timeout=20
         )
-        assert answer.status_code == 202, answer.text
-        return answer.json()
+        assert response.status_code == 202, response.text
+        return response.json()
 
     @property
     def channel(self) -> int:
@@ -55,27 +55,27 @@ class Api:
         return self.get(f"/api/messages/{message['id']}/")
 
     def wait_for(self, message: Any, reached: Callable[[Any], bool]) -> Any:
-        """Return the message once it is so, or fail with what it is."""
+        """Return the message once the condition holds, or fail with its current state."""
         return wait_until(lambda: self.message(message), reached)
 
 
 def wait_until(
-    look: Callable[[], Any], reached: Callable[[Any], bool], seconds: float = LONG
+    read: Callable[[], Any], reached: Callable[[Any], bool], seconds: float = LONG
 ) -> Any:
-    """Return what is seen once it is as wanted; fail with the last sight after `seconds`."""
+    """Return the value once the condition holds; fail with the last value after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
-        seen = look()
-        if reached(seen):
-            return seen
-        assert time.monotonic() < deadline, f"not reached, last seen: {seen}"
+        value = read()
+        if reached(value):
+            return value
+        assert time.monotonic() < deadline, f"not reached, last value: {value}"
         time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")
 def product() -> Iterator[Product]:
-    """One product with the demo for all tests that do it no harm."""
-    # A drift is looked at by a person: what is repaired by itself, tests/instances shows.
+    """One product with demo data, shared by all non-destructive tests."""
+    # A person handles drift here; tests/instances covers the automatic repair.
     with running(EVOLUTION_DRIFT_REPAIR="ask") as product:
         yield product
 
@@ -100,19 +100,19 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def new_window(chromium: Browser, product: Product) -> Iterator[Callable[..., Page]]:
-    """Open a window of its own, signed in; console errors fail the test."""
+    """Open separate, signed-in windows; page errors fail the test."""
     contexts: list[BrowserContext] = []
-    troubles: list[str] = []
+    errors: list[str] = []
 
     def open_window(username: str = "demo", password: str = "alterna-demo", **options: Any) -> Page:
         context = chromium.new_context(base_url=product.url, **options)
         contexts.append(context)
         page = context.new_page()
-        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "console",
             lambda line: (
-                troubles.append(line.text)
+                errors.append(line.text)
                 if line.type == "error" and "Content Security Policy" in line.text
                 else None
             ),
@@ -127,12 +127,12 @@ def new_window(chromium: Browser, product: Product) -> Iterator[Callable[..., Pa
     yield open_window
     for context in contexts:
         context.close()
-    assert not troubles
+    assert not errors
 
 
 @pytest.fixture
 def slow_fallback(product: Product) -> Iterator[None]:
-    """A fallback slow enough for a person to see the X before the globe."""
+    """Make the fallback slow enough that the X is visible before the globe."""
     url = f"{product.wwebjs}/_control/settings"
     requests.post(url, json={"send_seconds": 1.5}, timeout=10).raise_for_status()
     yield

@@ -1,4 +1,4 @@
-"""Staff make a Baileys channel from nothing, link a phone, fall back to it, and take it down."""
+"""Staff create a Baileys channel, link a phone, use it as a fallback, and delete it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONG = 30_000
 
 @pytest.fixture(scope="module")
 def product() -> Iterator[Product]:
-    """A product of its own: its fallback is another one afterwards."""
+    """A separate product, because the tests change its fallback."""
     with running() as product:
         yield product
 
@@ -44,18 +44,18 @@ def expect_state(page: Page, state: str, name: str = "Loja") -> None:
     expect(section(page, name)).to_have_attribute("data-baileys-state", state, timeout=LONG)
 
 
-def control(product: Product, door: str, **order: object) -> None:
-    url = f"{product.evolution}/_control/{door}"
-    requests.post(url, json=order, timeout=10).raise_for_status()
+def control(product: Product, endpoint: str, **options: object) -> None:
+    url = f"{product.evolution}/_control/{endpoint}"
+    requests.post(url, json=options, timeout=10).raise_for_status()
 
 
 @pytest.mark.browser
-def test_staff_create_link_fall_back_to_log_out_and_delete_an_instance(
+def test_staff_create_link_use_log_out_and_delete_an_instance(
     new_window: Callable[..., Page], api: Api, product: Product
 ) -> None:
     page, other = new_window(), new_window()
 
-    # A new Baileys channel: what is typed is an address, a key and a name that is not there yet.
+    # A new Baileys channel: an address, a key, and the name of an instance that does not exist.
     page.goto("/channels/")
     page.get_by_role("link", name="Novo canal").first.click()
     page.get_by_role("link", name=re.compile("Baileys")).click()
@@ -67,7 +67,7 @@ def test_staff_create_link_fall_back_to_log_out_and_delete_an_instance(
     expect_state(page, "disconnected")
     expect(page.get_by_text("Não use o fallback para envio em massa (spam)")).to_be_visible()
 
-    # It is created and shows its code, which renews itself.
+    # The instance is created and shows its code, which is renewed automatically.
     button(page, "Criar instância e conectar").click()
     dialog = page.get_by_role("dialog")
     code = dialog.locator("svg.qr")
@@ -93,7 +93,7 @@ def test_staff_create_link_fall_back_to_log_out_and_delete_an_instance(
         expect(section(window).get_by_text("+55 11 95555-0000")).to_be_visible()
         expect(section(window).get_by_text("Loja Centro")).to_be_visible()
 
-    # Chosen as the fallback of the official channel, whose page says which number that is.
+    # Choose it as the fallback of the official channel, whose page shows the fallback's number.
     page.goto(f"/channels/{api.channel}/")
     page.get_by_label("Habilitar API não oficial WWebJS").uncheck()
     page.get_by_label(re.compile("Conexão Baileys")).select_option(label="Loja")
@@ -103,15 +103,15 @@ def test_staff_create_link_fall_back_to_log_out_and_delete_an_instance(
     expect(fallback).to_have_attribute("data-fallback-works", "true")
     expect(fallback.get_by_text("Outro número, não o do canal oficial")).to_be_visible()
 
-    # Refused by the official API: the X, then the globe, sent by that instance.
+    # The official API rejects a message: first the X, then the globe, sent by that instance.
     sent = api.send("+5511999990047", "Pelo Baileys")
     other.goto(f"/conversations/{sent['conversation']}/")
     bubble = other.locator("article[data-message]", has_text="Pelo Baileys")
     expect(bubble.locator('[data-icon="globe"]')).to_be_visible(timeout=LONG)
-    told = api.wait_for(sent, lambda message: message["route"] == "baileys")
-    assert [attempt["outcome"] for attempt in told["attempts"]][-1] == "accepted"
+    message = api.wait_for(sent, lambda message: message["route"] == "baileys")
+    assert [attempt["outcome"] for attempt in message["attempts"]][-1] == "accepted"
 
-    # Logging out asks first, names whose fallback it is, and is seen on the official card.
+    # Logging out asks for confirmation, names the dependent channel, and shows on its card.
     loja = next(row for row in api.get("/api/channels/") if row["name"] == "Loja")
     other.goto(f"/channels/{api.channel}/")
     page.goto(f"/channels/{loja['id']}/")
@@ -126,28 +126,28 @@ def test_staff_create_link_fall_back_to_log_out_and_delete_an_instance(
     expect(section(other, official)).to_have_attribute("data-fallback-works", "false", timeout=LONG)
     expect(other.get_by_text("O fallback não funcionaria agora:")).to_be_visible()
 
-    # Deleting wants the name; another one deletes nothing.
+    # Deleting requires the instance's name.
     button(page, "Excluir instância").click()
     dialog.get_by_label(re.compile("para confirmar")).fill(INSTANCE)
     dialog.get_by_role("button", name="Excluir instância").click()
     expect(button(page, "Criar instância e conectar")).to_be_visible(timeout=LONG)
-    gone = requests.get(
+    deleted = requests.get(
         f"{product.evolution}/instance/connectionState/{INSTANCE}",
         headers={"apikey": demo_settings.EVOLUTION_API_KEY},
         timeout=10,
     )
-    assert gone.status_code == 404
+    assert deleted.status_code == 404
 
 
 @pytest.mark.browser
-def test_a_drop_is_seen_on_the_cards_and_the_dashboard_and_heals(
+def test_an_incident_shows_on_the_cards_and_the_dashboard_and_is_resolved(
     new_window: Callable[..., Page], product: Product
 ) -> None:
     page, dashboard = new_window(), new_window()
-    # A page that is about something else.
+    # An unrelated page.
     dashboard.goto("/help/fallback/")
-    alarm = dashboard.get_by_role("region", name="Alarmes").locator("article")
-    expect(alarm).to_have_count(0)
+    alert = dashboard.get_by_role("region", name="Alarmes").locator("article")
+    expect(alert).to_have_count(0)
     page.goto("/instances/" + demo_settings.INSTANCE + "/")
     own = page.locator("section[data-baileys-state]")
     expect(own).to_have_attribute("data-baileys-state", "ready", timeout=LONG)
@@ -156,13 +156,13 @@ def test_a_drop_is_seen_on_the_cards_and_the_dashboard_and_heals(
 
     expect(own).to_have_attribute("data-baileys-state", "disconnected", timeout=LONG)
     expect(own.get_by_text("Última queda")).to_be_visible()
-    expect(alarm).to_contain_text("Baileys", timeout=LONG)
+    expect(alert).to_contain_text("Baileys", timeout=LONG)
     dashboard.goto("/")
-    expect(dashboard.locator('[data-alarm="baileys"]')).to_be_visible(timeout=LONG)
+    expect(dashboard.locator('[data-alert="baileys"]')).to_be_visible(timeout=LONG)
     dashboard.goto("/help/fallback/")
-    expect(alarm).to_have_count(1)
+    expect(alert).to_have_count(1)
     own.get_by_role("button", name="Conectar", exact=True).click()
     expect(page.locator("svg.qr")).to_be_visible(timeout=LONG)
     control(product, "scan", instance=demo_settings.INSTANCE)
     expect(own).to_have_attribute("data-baileys-state", "ready", timeout=LONG)
-    expect(alarm).to_have_count(0, timeout=LONG)
+    expect(alert).to_have_count(0, timeout=LONG)

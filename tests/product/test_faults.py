@@ -1,4 +1,4 @@
-"""A short part of the fault suite (`make faults`): every kind of process dies once."""
+"""A short version of the fault suite (`make faults`): every kind of process dies once."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from faults.inbound import InboundPlan, judge_inbound, run_inbound, written
+from faults.inbound import InboundPlan, inbound_messages, judge_inbound, run_inbound
 from faults.run import Plan, run
-from faults.traffic import CARRIED, letters
+from faults.traffic import CARRIED, planned_messages
 from faults.verdict import judge
 
 
 @pytest.mark.product
-def test_under_fire_nothing_is_lost_or_doubled_and_every_icon_is_true() -> None:
+def test_with_kills_nothing_is_lost_or_duplicated_and_every_icon_is_correct() -> None:
     verdict = run(Plan(count=150, seed=5, kill_every=4, kills=5), say=print)
     print(verdict.report())
     assert verdict.faults == []
@@ -21,7 +21,7 @@ def test_under_fire_nothing_is_lost_or_doubled_and_every_icon_is_true() -> None:
 
 
 @pytest.mark.product
-def test_under_fire_every_inbound_message_is_received_once_in_both_modes() -> None:
+def test_with_kills_every_inbound_message_is_received_once_in_both_modes() -> None:
     """Each of our processes, Evolution and wwebjs-api die once."""
     plan = InboundPlan(count=120, seed=7, rate=4, kill_every=3, kills=9, emptied_every=1)
     verdict = run_inbound(plan, say=print)
@@ -30,20 +30,20 @@ def test_under_fire_every_inbound_message_is_received_once_in_both_modes() -> No
     assert verdict.counts["stored once"] == 120
 
 
-def test_the_verdict_finds_each_kind_of_fault_in_what_was_received() -> None:
-    first, second = written(2, 1, ["a"])
-    again = [first, type(second)(1, second.id, "a", first.sender, second.text)]
-    assert written(2, 1, ["a"]) == [first, second]
-    ledger = {"a": [{"id": m.id, "at": 100 + m.number} for m in again]}
+def test_the_verdict_detects_each_kind_of_inbound_fault() -> None:
+    first, second = inbound_messages(2, 1, ["a"])
+    replayed = [first, type(second)(1, second.id, "a", first.sender, second.text)]
+    assert inbound_messages(2, 1, ["a"]) == [first, second]
+    ledger = {"a": [{"id": m.id, "at": 100 + m.number} for m in replayed]}
 
     def row(n: int, **changes: object) -> dict[str, object]:
-        message = again[n]
-        told = {"instance": "a", "id": message.id, "text": message.text, "at": 100.0 + n}
-        return {**told, "from": f"+{message.sender}", **changes}
+        message = replayed[n]
+        fields = {"instance": "a", "id": message.id, "text": message.text, "at": 100.0 + n}
+        return {**fields, "from": f"+{message.sender}", **changes}
 
     def faults(*rows: dict[str, object], **changes: object) -> list[str]:
         database = {"messages": rows, "set_aside": 0, "recovered": {}, **changes}
-        found = judge_inbound(again, ledger, database).faults
+        found = judge_inbound(replayed, ledger, database).faults
         return [fault.partition(":")[0] for fault in found]
 
     assert faults(row(0), row(1)) == []
@@ -56,18 +56,18 @@ def test_the_verdict_finds_each_kind_of_fault_in_what_was_received() -> None:
     assert faults(row(0), row(1), row(1, id="X")) == ["nobody wrote it"]
     assert faults(row(0), row(1), set_aside=1) == ["1 events set aside"]
     empty = {"messages": [row(0), row(1)], "set_aside": 0, "recovered": {"look": 1}}
-    assert len(judge_inbound(again, {}, empty).faults) == 2
-    assert judge_inbound(again, ledger, empty).counts["recovered: look"] == 1
+    assert len(judge_inbound(replayed, {}, empty).faults) == 2
+    assert judge_inbound(replayed, ledger, empty).counts["recovered: look"] == 1
 
 
-def test_the_seed_alone_decides_what_is_sent() -> None:
-    assert letters(500, 3) == letters(500, 3)
-    assert letters(500, 3) != letters(500, 4)
+def test_the_sent_messages_depend_only_on_the_seed() -> None:
+    assert planned_messages(500, 3) == planned_messages(500, 3)
+    assert planned_messages(500, 3) != planned_messages(500, 4)
 
 
-def test_the_verdict_finds_each_kind_of_fault() -> None:
-    [letter] = letters(1, 1)
-    taken = {"text": letter.text, "delivered": True}
+def test_the_verdict_detects_each_kind_of_fault() -> None:
+    [planned] = planned_messages(1, 1)
+    taken = {"text": planned.text, "delivered": True}
 
     def faults(
         message: Mapping[str, object],
@@ -75,22 +75,24 @@ def test_the_verdict_finds_each_kind_of_fault() -> None:
         graph: int = 0,
         web: int = 0,
         rule: str = "first",
-        told: tuple[str, ...] = (),
+        statuses: tuple[str, ...] = (),
     ) -> list[str]:
         row = {
-            "text": letter.text, "status": "read", "icon": "read", "route": "official",
+            "text": planned.text, "status": "read", "icon": "read", "route": "official",
             "decision": "", "waiting": False,
             "attempts": [
-                {"outcome": "accepted", "code": "", "rule": rule, "route": "official", "told": told}
+                {"outcome": "accepted", "code": "", "rule": rule, "route": "official",
+                 "statuses": statuses}
             ],
             **message,
         }  # fmt: skip
         database = {"set_aside": 0, "messages": {"a": row}}
-        found = judge([letter], {0: "a"}, database, [taken] * graph, [taken] * web).faults
+        found = judge([planned], {0: "a"}, database, [taken] * graph, [taken] * web).faults
         return [fault.partition(":")[0] for fault in found]
 
     proved = {"status": "unconfirmed", "decision": "held", "attempts": [
-        {"outcome": "unknown", "code": "", "rule": "first", "route": "official", "told": ("sent",)}
+        {"outcome": "unknown", "code": "", "rule": "first", "route": "official",
+         "statuses": ("sent",)}
     ]}  # fmt: skip
     assert faults(proved, graph=1) == ["Meta's proof was not heard"]
     assert faults({}, graph=1) == []
@@ -103,33 +105,35 @@ def test_the_verdict_finds_each_kind_of_fault() -> None:
     assert faults(globe, web=1) == []
     assert faults(globe, web=1, graph=1) == ["arrived 1 + 1 times"]
     assert faults(globe, web=1, graph=1, rule="unconfirmed") == []
-    assert faults(globe, web=1, graph=1, told=("sent", "failed", "delivered")) == []
-    assert faults(globe, web=1, graph=1, told=("delivered", "failed")) == ["arrived 1 + 1 times"]
+    assert faults(globe, web=1, graph=1, statuses=("sent", "failed", "delivered")) == []
+    assert faults(globe, web=1, graph=1, statuses=("delivered", "failed")) == [
+        "arrived 1 + 1 times"
+    ]
     assert faults({}, graph=2) == ["arrived 2 + 0 times", "one way sent it twice"]
     rejected = {"status": "rejected", "icon": "rejected", "route": "official"}
     assert faults({**rejected, "decision": "no_fallback"}) == []
     assert faults({**rejected, "decision": "no_fallback"}, graph=1) == ["an X for what arrived"]
     assert faults(rejected) == ["not finished"]
-    assert judge([letter], {}, {"set_aside": 0, "messages": {}}, [], []).faults
+    assert judge([planned], {}, {"set_aside": 0, "messages": {}}, [], []).faults
 
 
-def test_the_verdict_finds_a_fallback_that_carries_nothing_and_a_changed_order() -> None:
-    main = [letter for letter in letters(3000, 1) if letter.channel == "main"]
+def test_the_verdict_detects_an_unused_fallback_and_a_changed_order() -> None:
+    main = [planned for planned in planned_messages(3000, 1) if planned.channel == "main"]
     refused = [n for n in main if n.graph in CARRIED and n.fallback == "00"]
     row = {
         "status": "rejected", "icon": "rejected", "route": "official", "decision": "no_fallback",
         "waiting": False, "attempts": [],
     }  # fmt: skip
-    accepted = {letter.number: letter.text for letter in refused}
+    accepted = {planned.number: planned.text for planned in refused}
     database = {
         "set_aside": 0,
-        "messages": {letter.text: {**row, "text": letter.text} for letter in refused},
+        "messages": {planned.text: {**row, "text": planned.text} for planned in refused},
     }
     [fault] = judge(refused, accepted, database, [], []).faults
     assert fault == f"the fallback carried only 0 of {len(refused)}"
 
-    again = [n for n in main if n.graph == "16"]
-    two = [n for n in again if n.to == again[0].to][:2]
-    taken = [{"text": letter.text, "delivered": True} for letter in reversed(two)]
+    replayed = [n for n in main if n.graph == "16"]
+    two = [n for n in replayed if n.to == replayed[0].to][:2]
+    taken = [{"text": planned.text, "delivered": True} for planned in reversed(two)]
     found = judge(two, {}, {"set_aside": 0, "messages": {}}, taken, []).faults
     assert f"out of order: {two[0]}" in found

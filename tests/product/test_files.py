@@ -1,4 +1,4 @@
-"""A picture goes out with a globe when the official API refuses it, and can be downloaded."""
+"""A picture that the official API rejects is sent by the fallback and can be downloaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.product, pytest.mark.browser]
 
 
 def png(width: int, height: int) -> bytes:
-    """A picture that a browser draws."""
+    """Return a PNG that browsers can decode."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         crc = struct.pack(">I", zlib.crc32(name + data))
@@ -32,19 +32,19 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
-def test_a_chosen_picture_is_sent_seen_with_the_globe_and_downloaded(
+def test_a_chosen_picture_is_sent_shown_with_the_globe_and_downloaded(
     new_window: Callable[..., Page], api: Api, tmp_path: Path
 ) -> None:
     page = new_window(accept_downloads=True)
     open_conversation(page, api, "+5511999990047")
     picture = tmp_path / "pc-gamer-completo.png"
     picture.write_bytes(png(80, 60))
-    paper = {"name": "boleto.pdf", "mimeType": "text/html", "buffer": b"%PDF-1.4\n%%EOF\n"}
+    document = {"name": "boleto.pdf", "mimeType": "text/html", "buffer": b"%PDF-1.4\n%%EOF\n"}
 
     with page.expect_file_chooser() as choosing:
         page.get_by_role("button", name="Anexar arquivos").press("Enter")
     choosing.value.set_files(picture)
-    page.locator("[data-file-input]").set_input_files(paper)  # type: ignore[arg-type]
+    page.locator("[data-file-input]").set_input_files(document)  # type: ignore[arg-type]
     expect(page.locator("[data-files] li")).to_have_count(2)
     page.get_by_role("textbox").fill("Olha que máquina")
     page.get_by_role("textbox").press("Enter")
@@ -64,7 +64,7 @@ def test_a_chosen_picture_is_sent_seen_with_the_globe_and_downloaded(
     assert Path(downloading.value.path()).read_bytes() == picture.read_bytes()
 
 
-def test_a_pasted_file_that_whatsapp_does_not_take_is_refused_with_words(
+def test_a_pasted_file_of_an_unsupported_type_is_rejected_with_a_reason(
     new_window: Callable[..., Page], api: Api
 ) -> None:
     page = new_window()
@@ -87,7 +87,7 @@ def test_a_pasted_file_that_whatsapp_does_not_take_is_refused_with_words(
     expect(page.locator("[data-files] li")).to_have_count(0)
 
 
-def test_a_received_picture_appears_by_itself(
+def test_a_received_picture_appears_automatically(
     new_window: Callable[..., Page], api: Api, product: Product
 ) -> None:
     page = new_window()

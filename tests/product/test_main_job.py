@@ -1,4 +1,4 @@
-"""A message that the official API rejects still arrives, and everyone sees it happen."""
+"""A message that the official API rejects still arrives, and every open page shows it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.product.conftest import Api
 
 pytestmark = [pytest.mark.product]
 
-# Notes every icon that the bubble with this text shows, from the moment it is drawn.
-WATCH = """
+# Records every icon that the bubble with this text shows, from its first rendering.
+RECORD_ICONS = """
 text => {
   window.seen = [];
   const look = () => {
@@ -35,15 +35,15 @@ text => {
 
 
 def open_conversation(page: Page, api: Api, number: str) -> None:
-    """Go to the conversation with a customer, as a click on its row does."""
+    """Open the conversation with a customer, like a click on its row."""
     conversation = api.send(number, "Bom dia!")["conversation"]
     page.goto(f"/conversations/{conversation}/")
     expect(page.locator("article[data-message]").last).to_contain_text("Bom dia!")
 
 
 @contextlib.contextmanager
-def worker_held(product: Product) -> Iterator[None]:
-    """The worker stands still meanwhile: a busy machine might draw the clock when it is over."""
+def paused_worker(product: Product) -> Iterator[None]:
+    """Suspend the worker, so that a slow machine has time to render the clock."""
     [worker] = [process for name, process in processes(product) if name == "manage.py worker"]
     worker.suspend()
     try:
@@ -67,9 +67,9 @@ def test_one_click_on_send_shows_clock_then_x_then_globe_in_every_open_window(
     colleagues.goto(mine.url)
     text = f"Seu pedido saiu para entrega {os.getpid()}"
     for page in (mine, colleagues):
-        page.evaluate(WATCH, text)
+        page.evaluate(RECORD_ICONS, text)
 
-    with worker_held(product):
+    with paused_worker(product):
         mine.get_by_role("textbox").fill(text)
         mine.get_by_role("button", name="Enviar", exact=True).click()
         for page in (mine, colleagues):
@@ -83,7 +83,7 @@ def test_one_click_on_send_shows_clock_then_x_then_globe_in_every_open_window(
         assert page.evaluate("window.seen") == ["clock", "rejected", "globe"]
 
 
-def test_rest_tells_both_attempts_with_metas_code_and_words(api: Api) -> None:
+def test_rest_reports_both_attempts_with_metas_code_and_text(api: Api) -> None:
     sent = api.send("+5511999990047", "Pelo REST", client_reference="pedido-17")
     assert (sent["status"], sent["icon"], sent["route"]) == ("queued", "clock", None)
 
@@ -100,19 +100,19 @@ def test_rest_tells_both_attempts_with_metas_code_and_words(api: Api) -> None:
     assert (second["route"], second["outcome"]) == ("wwebjs", "accepted")
 
 
-def test_an_ordinary_message_gets_its_ticks_by_webhook(api: Api) -> None:
+def test_a_normal_message_gets_its_ticks_by_webhook(api: Api) -> None:
     sent = api.send("+5511999990000", "Com recibos")
     message = api.wait_for(sent, lambda message: message["status"] == "read")
     assert (message["icon"], message["route"]) == ("read", "official")
 
 
-def test_a_late_failure_turns_into_a_fallback_once(api: Api) -> None:
+def test_a_late_failure_triggers_the_fallback_once(api: Api) -> None:
     sent = api.send("+5511999990067", "Falha tarde")
     message = api.wait_for(sent, lambda message: message["icon"] == "globe")
     assert [attempt["route"] for attempt in message["attempts"]] == ["official", "wwebjs"]
 
 
-def test_an_opt_out_is_never_gone_around(api: Api) -> None:
+def test_an_opt_out_is_never_retried_on_the_fallback(api: Api) -> None:
     sent = api.send("+5511999990050", "Promoção")
     message = api.wait_for(sent, lambda message: message["decision"] == "never_fall_back")
     assert message["icon"] == "rejected"
@@ -120,7 +120,7 @@ def test_an_opt_out_is_never_gone_around(api: Api) -> None:
 
 
 @pytest.mark.browser
-def test_a_page_that_lost_its_connection_says_so_and_catches_up(
+def test_a_page_that_lost_its_connection_shows_it_and_catches_up(
     new_window: Callable[..., Page], api: Api
 ) -> None:
     page = new_window()

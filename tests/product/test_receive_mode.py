@@ -27,7 +27,7 @@ def button(page: Page, mode: str, name: str = NAME) -> Locator:
 
 
 def last_switch(page: Page) -> Locator:
-    """The newest row of who switched what, on the instance's own page."""
+    """The newest row of the switch history on the instance's page."""
     return page.locator('[data-live^="history:"] tbody tr').first
 
 
@@ -41,7 +41,7 @@ def expect_active(page: Page, mode: str) -> None:
 
 
 def write(product: Product, text: str) -> None:
-    """A customer writes to the simulated instance."""
+    """Send a customer's message to the simulated instance."""
     body = {
         "instance": NAME,
         "kind": "text",
@@ -53,12 +53,12 @@ def write(product: Product, text: str) -> None:
 
 
 def received(api: Api, text: str) -> int:
-    found = api.get("/api/messages/", direction="in", page_size=200)["results"]
-    return sum(message["text"] == text for message in found)
+    messages = api.get("/api/messages/", direction="in", page_size=200)["results"]
+    return sum(message["text"] == text for message in messages)
 
 
 @pytest.mark.browser
-def test_one_click_switches_live_in_every_window_and_no_message_is_lost_or_doubled(
+def test_one_click_switches_live_in_every_window_without_lost_or_duplicate_messages(
     new_window: Callable[..., Page], api: Api, product: Product
 ) -> None:
     mine, other = new_window(), new_window()
@@ -67,7 +67,7 @@ def test_one_click_switches_live_in_every_window_and_no_message_is_lost_or_doubl
     for page in (mine, other):
         expect_active(page, "webhook")
 
-    # Evolution opens a namespace only with the instance's first event: pending until then.
+    # Evolution opens a namespace with the instance's first event; the switch is pending until then.
     button(mine, "websocket").click()
     for page in (mine, other):
         expect(card(page).get_by_text("Esperando a Evolution abrir o socket")).to_be_visible(
@@ -84,7 +84,7 @@ def test_one_click_switches_live_in_every_window_and_no_message_is_lost_or_doubl
     write(product, "pelo socket")
     wait_until(lambda: received(api, "pelo socket"), bool)
 
-    # Turning one off turns the other on, after asking.
+    # Disabling one mode enables the other, after a confirmation.
     mine.once("dialog", lambda dialog: dialog.dismiss())
     button(mine, "websocket").click()
     expect_active(mine, "websocket")
@@ -105,7 +105,7 @@ def test_one_click_switches_live_in_every_window_and_no_message_is_lost_or_doubl
 
 
 @pytest.mark.browser
-def test_a_change_in_evolutions_own_manager_is_shown_and_one_click_repairs_it(
+def test_a_change_in_evolutions_manager_is_shown_and_one_click_reverts_it(
     new_window: Callable[..., Page], product: Product
 ) -> None:
     page = new_window()
@@ -133,8 +133,8 @@ def test_an_instance_without_a_mode_warns_until_its_first_configuration(
     name = f"nova_{uuid.uuid4().hex[:8]}"
     key = {"apikey": demo_settings.EVOLUTION_API_KEY}
     body = {"instanceName": name, "integration": "WHATSAPP-BAILEYS"}
-    made = requests.post(f"{product.evolution}/instance/create", json=body, headers=key, timeout=10)
-    made.raise_for_status()
+    create_url = f"{product.evolution}/instance/create"
+    requests.post(create_url, json=body, headers=key, timeout=10).raise_for_status()
     fields = {
         "name": name,
         "kind": "baileys",
@@ -153,7 +153,7 @@ def test_an_instance_without_a_mode_warns_until_its_first_configuration(
         ).to_be_visible()
         expect(card(window, name).get_by_text("Ativo", exact=True)).to_have_count(0)
 
-    # The checkbox goes with the click.
+    # The click also submits the checkbox.
     card(page, name).get_by_label("Receber mídias em Base64").uncheck()
     button(page, "webhook", name).click()
 
@@ -163,8 +163,9 @@ def test_an_instance_without_a_mode_warns_until_its_first_configuration(
         expect(row.get_by_text("Ativo", exact=True)).to_be_visible()
         expect(card(window, name).get_by_text("Nenhum modo ativo")).to_have_count(0)
         expect(card(window, name).get_by_label("Receber mídias em Base64")).not_to_be_checked()
-    found = requests.get(f"{product.evolution}/webhook/find/{name}", headers=key, timeout=10).json()
-    assert (found["enabled"], found["webhookBase64"]) == (True, False)
+    find_url = f"{product.evolution}/webhook/find/{name}"
+    webhook = requests.get(find_url, headers=key, timeout=10).json()
+    assert (webhook["enabled"], webhook["webhookBase64"]) == (True, False)
     state = api.get(f"/api/instance-management/connection-state/{name}")
     assert (state["webhookEnabled"], state["inSync"]) == (True, True)
     assert state["webhookConfig"]["webhook_base64"] is False

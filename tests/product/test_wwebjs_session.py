@@ -1,4 +1,4 @@
-"""Staff connect the wwebjs fallback from the channel page, with a phone that scans the code."""
+"""Staff connect the wwebjs fallback from the channel page by scanning a QR code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.product]
 
 @pytest.fixture(scope="module")
 def product() -> Iterator[Product]:
-    """A product of its own: its fallback is down for most of the time."""
+    """A separate product, because its fallback is down most of the time."""
     with running() as product:
         yield product
 
@@ -36,7 +36,7 @@ def button(page: Page, name: str, channel: str = "Oficial") -> Locator:
     return card(page, channel).get_by_role("button", name=name, exact=True)
 
 
-def steer(product: Product, action: str, session: str = demo_settings.WWEBJS_SESSION) -> None:
+def control(product: Product, action: str, session: str = demo_settings.WWEBJS_SESSION) -> None:
     url = f"{product.wwebjs}/_control/sessions/{session}"
     requests.post(url, json={"action": action}, timeout=10).raise_for_status()
 
@@ -70,18 +70,18 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     page.get_by_role("button", name="Criar canal").click()
     page.wait_for_url(re.compile(r"/channels/\d+/$"))
 
-    # A key that is wrong is said at its field, and mended in place.
+    # A wrong key is reported at its field and can be corrected there.
     expect_state(page, "error", name)
     expect(card(page, name).locator(".wwebjs-trouble")).to_contain_text("API_KEY da API WWebJS")
-    beside = page.locator(".field", has=page.locator("#id_wwebjs_api_key"))
-    expect(beside.locator(".field-trouble")).to_have_count(1)
+    key_field = page.locator(".field", has=page.locator("#id_wwebjs_api_key"))
+    expect(key_field.locator(".field-trouble")).to_have_count(1)
     expect(button(page, "Conectar", name)).to_have_count(0)
     expect(card(page, name).get_by_text("Não funcionaria agora")).to_be_visible(timeout=30_000)
     page.get_by_label("API_KEY da API WWebJS").fill(demo_settings.WWEBJS_API_KEY)
     page.get_by_role("button", name="Salvar").click()
     expect(page.get_by_text("Canal salvo.")).to_be_visible(timeout=30_000)
 
-    # From here on nothing is loaded anew: what appears appears by itself.
+    # From here on the page is not reloaded: all changes appear automatically.
     page.evaluate("window.untouched = true")
     expect(button(page, "Conectar", name)).to_be_visible(timeout=30_000)
     expect(page.locator(".field-trouble")).to_have_count(0)
@@ -89,9 +89,9 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     button(page, "Exibir QR", name).click(timeout=30_000)
     dialog = page.get_by_role("dialog")
     expect(dialog.locator("svg.qr")).to_be_visible(timeout=30_000)
-    steer(product, "scan", session)
+    control(product, "scan", session)
     expect(dialog).to_be_hidden(timeout=30_000)
-    # The phone has another number than the channel: somebody must say that this is right.
+    # The phone's number differs from the channel's, so a person must confirm it.
     expect_state(page, "error", name)
     expect(card(page, name).get_by_text("Não funcionaria agora")).to_be_visible(timeout=30_000)
     button(page, "+55 11 90000-0002 está certo", name).click(timeout=30_000)
@@ -110,15 +110,15 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     expect(bubble.locator('[data-icon="rejected"]')).to_be_visible(timeout=30_000)
     expect(bubble.locator('[data-icon="globe"]')).to_be_visible(timeout=30_000)
 
-    # A second rejection while the phone has let go of the session: it waits or fails, and says
-    # why; the drop is said on whatever page is open.
-    steer(product, "unlink", session)
+    # A second rejection after the phone unlinked the session: the message waits or fails and shows
+    # the reason. Every open page shows the alert.
+    control(product, "unlink", session)
     chat.get_by_label("Mensagem", exact=True).fill("Sem sessão")
     chat.get_by_role("button", name="Enviar").click()
     second = chat.locator("article[data-message]", has_text="Sem sessão")
     expect(second.locator(".message-reason").first).to_be_visible(timeout=30_000)
-    alarm = chat.get_by_role("region", name="Alarmes").locator("article")
-    expect(alarm.filter(has_text=f"{name} · wwebjs")).to_be_visible(timeout=30_000)
+    alert = chat.get_by_role("region", name="Alarmes").locator("article")
+    expect(alert.filter(has_text=f"{name} · wwebjs")).to_be_visible(timeout=30_000)
     expect(card(page, name).get_by_text("Última queda")).to_be_visible(timeout=30_000)
     button(page, "Desconectar wwebjs", name).click()
     dialog.get_by_role("button", name="Desconectar e desvincular o celular").click()
@@ -136,7 +136,7 @@ def test_staff_disconnect_connect_scan_and_the_fallback_works(
     other.goto("/channels/")
     expect_state(page, "ready")
 
-    # Disconnecting asks first; nothing happens on second thoughts.
+    # Disconnecting asks for confirmation; cancelling changes nothing.
     button(page, "Desconectar wwebjs").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_text("O celular será desvinculado")).to_be_visible()
@@ -158,15 +158,15 @@ def test_staff_disconnect_connect_scan_and_the_fallback_works(
     expect(code).to_be_visible(timeout=30_000)
     expect(dialog.get_by_text(re.compile(r"Este código apareceu há \d+ segundo"))).to_be_visible()
 
-    # It renews itself, and what is typed beside it stays.
+    # The code is renewed automatically, without changing the typed text.
     dialog.get_by_text("Conectar com o número de telefone").click()
     dialog.get_by_label("Número com código do país").fill("+5511")
     first = code.inner_html()
-    steer(product, "rotate_qr")
+    control(product, "rotate_qr")
     wait_until(lambda: code.inner_html() != first, bool, 15)
     expect(dialog.get_by_label("Número com código do país")).to_have_value("+5511")
 
-    steer(product, "scan")
+    control(product, "scan")
     expect(dialog).to_be_hidden(timeout=30_000)
     expect(page.get_by_text("WhatsApp conectado: o fallback está pronto.")).to_be_visible()
     for window in (page, other):
@@ -178,7 +178,7 @@ def test_staff_disconnect_connect_scan_and_the_fallback_works(
     bubble = other.locator("article[data-message]", has_text="Depois de escanear")
     expect(bubble.locator('[data-icon="globe"]')).to_be_visible(timeout=30_000)
 
-    # Stopped only, the phone stays linked: connecting takes no code.
+    # If the session is only stopped, the phone stays linked and connecting needs no code.
     button(page, "Desconectar wwebjs").click()
     dialog.get_by_role("button", name="Só parar, manter vinculado").click()
     expect_state(page, "disconnected")

@@ -9,11 +9,11 @@ from accounts.models import ApiToken
 
 
 class Command(BaseCommand):
-    help = "Make an API key for a user and print it: once, alone on the last line."
+    help = "Create an API key for a user and print it once, alone on the last line."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("user", help="the username that the key acts as")
-        parser.add_argument("--name", default="", help="what the key is for")
+        parser.add_argument("user", help="username of the user that the key acts as")
+        parser.add_argument("--name", default="", help="purpose of the key")
 
     def handle(self, *args: Any, user: str, name: str, **options: Any) -> None:
         User = get_user_model()

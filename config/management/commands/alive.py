@@ -11,23 +11,27 @@ from instances.listener import registry
 
 class Command(BaseCommand):
     help = (
-        "Ends with 0 if the worker or listener of this machine lives and works, else with 1 and "
-        "the reason: for health checks."
+        "Health check: exits with 0 if the worker or listener of this machine is running and "
+        "working, else with 1 and the reason."
     )
-    requires_system_checks = []  # asked every half minute
+    requires_system_checks = []  # it runs every half minute
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("kind", choices=["worker", "listener"])
-        parser.add_argument("--pid", type=int, help="only this process; all of the kind otherwise")
-        parser.add_argument("--within", type=float, metavar="SECONDS", help="of its last sign")
+        parser.add_argument(
+            "--pid", type=int, help="check only this process (default: all of the kind)"
+        )
+        parser.add_argument(
+            "--within", type=float, metavar="SECONDS", help="maximum age of the heartbeat"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         kind = options["kind"]
-        usual = {
+        default = {
             "worker": settings.WORKER_STALLED_SECONDS,
             "listener": registry.FRESH.total_seconds(),
         }
-        within = options["within"] or usual[kind]
-        if trouble := heartbeat_file.trouble(kind, within=within, pid=options["pid"]):
-            raise CommandError(trouble)
+        within = options["within"] or default[kind]
+        if problem := heartbeat_file.healthcheck(kind, within=within, pid=options["pid"]):
+            raise CommandError(problem)
         self.stdout.write(f"{kind} lives")

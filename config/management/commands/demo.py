@@ -10,7 +10,7 @@ from messaging import demo, demo_settings
 
 
 class Command(BaseCommand):
-    help = "Makes the demo: a login, channels on the simulated providers, some conversations."
+    help = "Create demo data: a login, channels with simulated providers, and conversations."
 
     def handle(self, *args: Any, **options: Any) -> None:
         env = environ.Env()

@@ -9,11 +9,11 @@ from config.up import supervisor
 
 
 class Command(BaseCommand):
-    """`manage.py up` itself does not come this way (see manage.py); its help does."""
+    """Provides the help text. `manage.py` runs a plain `manage.py up` without this command."""
 
     help = (
-        "Run the one-machine product in the foreground: PostgreSQL, Valkey, web, worker, listener "
-        "and, with DEMO=1, demo data with simulated providers. Ctrl-C stops all in order. "
+        "Run everything on this machine in the foreground: PostgreSQL, Valkey, web, worker, "
+        "listener and, with DEMO=1, demo data with simulated providers. Ctrl-C stops everything. "
         "Environment: PORT, HOST, DATA_DIR, PUBLIC_URL, DEMO."
     )
     requires_system_checks = []
