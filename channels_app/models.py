@@ -212,7 +212,7 @@ class Channel(models.Model):
     health = models.CharField(
         _("state"), max_length=10, choices=Health, default=Health.UNKNOWN, editable=False
     )
-    # Codes; `session_words.in_words` makes sentences of them.
+    # Codes; `reason_text.in_words` makes sentences of them.
     health_detail = models.CharField(max_length=300, blank=True, editable=False)
     health_changed_at = models.DateTimeField(null=True, editable=False)
 
@@ -424,7 +424,7 @@ class Channel(models.Model):
     def record_health(self, *, ok: bool, detail: str = "") -> bool:
         """Store whether the channel works, and since when. Returns whether that is a change.
 
-        `detail` is what `session_words.kept` makes of a reason: it is read in another language.
+        `detail` is what `reason_text.kept` makes of a reason: it is read in another language.
         """
         health = self.Health.OK if ok else self.Health.FAILING
         changed = (

@@ -33,7 +33,7 @@ class State(TextChoices):
 class Observation:
     """What a server said of a session.
 
-    `trouble` is a word of `cloud_errors` where it said nothing usable. `socket` is the state of
+    `trouble` is a code from `error_codes` where it said nothing usable. `socket` is the state of
     WhatsApp Web's socket, `message` the server's word where there is none. `own_number` (digits)
     and `name` are only known once the session can send (`ready`). `qr` is the text of the code,
     asked for only while one is due.
@@ -52,7 +52,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class DerivedState:
-    """A state and the reason for it: a key of SENTENCES, or a word of `cloud_errors`.
+    """A state and the reason for it: a key of SENTENCES, or a code from `error_codes`.
 
     `detail` is the server's own words, where they say more.
     """

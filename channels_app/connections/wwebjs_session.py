@@ -7,7 +7,7 @@ For doors: `stored_state` (no network), `state`, `connect`, `disconnect`, `qr`, 
 The server is asked without a lock; what it told is then written under the lock of the channel's
 row, unless a command or a change of settings has made it a thing of the past. A start runs in a
 job, because it blocks for as long as the page takes; until its end is known the session counts as
-starting. Starts that nobody asked for are few (`session_states.cure_for`): one that fails leaves a
+starting. Starts that nobody asked for are few (`states.recovery_action_for`): one that fails leaves a
 whole browser behind. Recovery closes the browser and starts another, because the server's own
 restart blocks while a page is crashed or frozen (contracts/wwebjs-api.md §7.1).
 

@@ -15,7 +15,7 @@ register = template.Library()
 
 @register.filter
 def in_words(stored: str) -> str:
-    """Return the sentences for what `session_words.kept` made."""
+    """Return the sentences for what `reason_text.kept` made."""
     return reason_text.render_reason(stored)
 
 

@@ -33,7 +33,7 @@ _WAMID_KEY = re.compile(rb"\x15.\x00[\x11\x12]\x18(.)", re.DOTALL)
 def read(payload: Any) -> Iterator[Event]:
     """Yield every update of a POST: all entries, all changes, all statuses and messages.
 
-    What cannot be read is yielded as UnreadableEvent; nothing is raised for any JSON.
+    What cannot be read is yielded as UnsupportedEvent; nothing is raised for any JSON.
     """
     for entry in _dicts(payload, "entry"):
         for change in _dicts(entry, "changes"):

@@ -123,7 +123,7 @@ _EDIT, _REVOKE = ("MESSAGE_EDIT", 14), ("REVOKE", 0)
 def read(payload: Any) -> Iterator[Event]:
     """Yield what one event says, as delivered by webhook or by socket.
 
-    What cannot be read is yielded as UnreadableEvent; nothing is raised for any JSON.
+    What cannot be read is yielded as UnsupportedEvent; nothing is raised for any JSON.
     """
     if not isinstance(payload, Mapping):
         yield UnsupportedEvent("", "event:")

@@ -29,7 +29,7 @@ class EvolutionFailed(Exception):
 
     `code` is "unreachable", "no_answer", "wrong_key", "wrong_address", "instance_missing",
     "websocket_off", "refused", "too_large" or "unreadable_answer". `reason` is the finer word
-    behind it, one that `session_words` has a sentence for; `told` is what the server said,
+    behind it, one that `reason_text` has a sentence for; `told` is what the server said,
     `status` its HTTP status (0 without an answer).
     """
 

@@ -29,7 +29,7 @@ PAIRING_SECONDS = 15.0
 
 
 class SessionError(Exception):
-    """The server did not do what was asked. `code` is a word of `cloud_errors`."""
+    """The server did not do what was asked. `code` is a code from `error_codes`."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
@@ -88,7 +88,7 @@ class WwebjsSessions:
         return told
 
     def start(self) -> StartResult:
-        """Start the session; returns when it is up. Raises SessionTrouble where nothing began."""
+        """Start the session; returns when it is up. Raises SessionError where nothing began."""
         try:
             answer = self._get("/session/start/{session}", START_SECONDS)
             return read_start(answer, self._key)
@@ -112,20 +112,20 @@ class WwebjsSessions:
         return self.start()
 
     def stop(self) -> None:
-        """Close the session's browser; the login stays. Raises SessionTrouble."""
+        """Close the session's browser; the login stays. Raises SessionError."""
         read_end(self._get("/session/stop/{session}", END_SECONDS), self._key)
 
     def terminate(self) -> bool:
         """Unlink the phone and forget the login. Returns False where no session was running.
 
-        Raises SessionTrouble.
+        Raises SessionError.
         """
         return read_end(self._get("/session/terminate/{session}", END_SECONDS), self._key)
 
     def pairing_code(self, digits: str) -> str:
         """Have WhatsApp show a request on that phone; returns the code to enter there.
 
-        Raises SessionTrouble: "session_not_found", "invalid_recipient", or what went wrong.
+        Raises SessionError: "session_not_found", "invalid_recipient", or what went wrong.
         """
         body = {"phoneNumber": digits, "showNotification": True}
         answer = self._call(
@@ -160,7 +160,7 @@ class WwebjsSessions:
 
 
 def read_status(answer: http_client.Answer, key: str = "") -> Observation:
-    """Read an answer of /session/status. Raises SessionTrouble for one that tells no state."""
+    """Read an answer of /session/status. Raises SessionError for one that tells no state."""
     body = _json_of(answer, key)
     success, message = body.get("success"), body.get("message")
     if not isinstance(success, bool) or not isinstance(message, str):
@@ -176,7 +176,7 @@ def read_status(answer: http_client.Answer, key: str = "") -> Observation:
 def read_class_info(answer: http_client.Answer, told: Observation, key: str = "") -> Observation:
     """Add what /client/getClassInfo says to a connected session.
 
-    Sends fail until `sessionInfo` is there (§2). Raises SessionTrouble.
+    Sends fail until `sessionInfo` is there (§2). Raises SessionError.
     """
     body = answer.json_object()
     if answer.status == 404 and body is not None:
@@ -204,7 +204,7 @@ def read_qr(answer: http_client.Answer) -> str:
 def read_start(answer: http_client.Answer, key: str = "") -> StartResult:
     """Read an answer of /session/start.
 
-    Raises SessionTrouble where the request did not come as far as a start.
+    Raises SessionError where the request did not come as far as a start.
     """
     found = answer.json_object()
     if answer.status in (422, 500) and found is not None and found.get("success") is False:
@@ -230,7 +230,7 @@ def read_start(answer: http_client.Answer, key: str = "") -> StartResult:
 def read_end(answer: http_client.Answer, key: str = "") -> bool:
     """Read an answer of /session/stop or /session/terminate; False: there was nothing to end.
 
-    Raises SessionTrouble.
+    Raises SessionError.
     """
     body = _json_of(answer, key)
     if body.get("success") is True:
@@ -241,7 +241,7 @@ def read_end(answer: http_client.Answer, key: str = "") -> bool:
 
 
 def read_pairing_code(answer: http_client.Answer, key: str = "") -> str:
-    """Read an answer of /session/requestPairingCode. Raises SessionTrouble."""
+    """Read an answer of /session/requestPairingCode. Raises SessionError."""
     found = answer.json_object()
     if answer.status == 500 and found is not None:
         error = _first_line(found.get("error"), key)
@@ -258,7 +258,7 @@ def read_pairing_code(answer: http_client.Answer, key: str = "") -> str:
 
 
 def _json_of(answer: http_client.Answer, key: str) -> Mapping[str, Any]:
-    """The JSON of a successful answer; raises SessionTrouble with the word for any other."""
+    """The JSON of a successful answer; raises SessionError with the word for any other."""
     body = answer.json_object()
     if answer.status == 403 and body is not None:
         raise SessionError("wrong_key")

@@ -80,19 +80,19 @@ def read(payload: Any) -> Event:
 def test_the_recorded_callbacks_say_what_happened() -> None:
     told = [type(event).__name__ for payload in RECORDED for event in wwebjs_events.read(payload)]
     assert told == [
-        "UnreadableEvent",  # loading_screen
-        "UnreadableEvent",  # authenticated
+        "UnsupportedEvent",  # loading_screen
+        "UnsupportedEvent",  # authenticated
         "SessionEvent",  # ready
         "MessageEvent",  # message_create, ours
         "ReceiptEvent",
-        "UnreadableEvent",  # message_create of what `message` tells
+        "UnsupportedEvent",  # message_create of what `message` tells
         "MessageEvent",
         "ReceiptEvent",
         "ReceiptEvent",
         "SessionEvent",  # change_state
         "SessionEvent",  # disconnected
         "SessionEvent",  # qr
-        *["UnreadableEvent", "UnreadableEvent", "SessionEvent"] * 2,
+        *["UnsupportedEvent", "UnsupportedEvent", "SessionEvent"] * 2,
         "SessionEvent",  # qr
     ]
 

@@ -133,4 +133,4 @@ def test_a_word_that_says_nothing_makes_no_event(status: str) -> None:
 def test_what_is_no_record_says_nothing(row: Any) -> None:
     assert evolution_events.statuses_of(row, "shop") == []
     for event in evolution_events.read(evolution_events.as_event("shop", row)):
-        assert type(event).__name__ == "UnreadableEvent"
+        assert type(event).__name__ == "UnsupportedEvent"
