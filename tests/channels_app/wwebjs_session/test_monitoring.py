@@ -506,7 +506,7 @@ def test_a_session_that_comes_back_by_itself_says_so(
         with monkeypatch.context() as broken:
             told = Observation(trouble="connect_timeout")
             broken.setattr(
-                "channels_app.connections.wwebjs_session.WwebjsSessions.ask", lambda _self: told
+                "channels_app.connections.wwebjs_session.WwebjsSessions.poll", lambda _self: told
             )
             assert wwebjs_session.state(ready).code == "connect_timeout"
     found = wwebjs_session.state(ready)

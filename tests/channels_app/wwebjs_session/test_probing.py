@@ -93,7 +93,7 @@ def test_who_is_to_be_asked_at_once_comes_first_and_a_lease_begins_with_the_ques
     make_channel: Callable[..., Channel], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many hang, none is claimed before its turn, and each is asked once a round."""
-    monkeypatch.setattr(wwebjs_session, "PROBES_AT_A_TIME", 2)
+    monkeypatch.setattr(wwebjs_session, "MAX_CONCURRENT_PROBES", 2)
     fields = {"fallback": "wwebjs", "wwebjs_api_key": WWEBJS_KEY, "wwebjs_url": server.url}
     made = [make_channel(wwebjs_session_id=f"session-{number}", **fields).pk for number in range(5)]
     now, sessions = timezone.now(), WwebjsSession.objects.order_by("pk")

@@ -448,7 +448,7 @@ def test_a_page_that_hangs_does_not_hold_us_and_is_told_from_a_server_that_hangs
 def test_the_client_reads_recorded_exchanges_over_the_wire(
     replay: Replay, names: dict[str, str], state: str
 ) -> None:
-    told = WwebjsSessions(replay.plays(**names)).ask()
+    told = WwebjsSessions(replay.plays(**names)).poll()
     assert derive(told).state == state
     assert bool(told.qr) is (state == "qr")
     assert len(replay.asked) == len(names)

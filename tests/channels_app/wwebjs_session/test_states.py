@@ -253,7 +253,7 @@ def test_an_answer_that_tells_no_state_has_its_own_word(
     ],
 )
 def test_each_recorded_start_has_its_end(name: str, end: StartOutcome) -> None:
-    assert read_start(recorded(name)).end == end
+    assert read_start(recorded(name)).outcome == end
 
 
 def test_a_failed_start_says_why() -> None:
@@ -278,7 +278,7 @@ def test_a_start_that_never_began_is_no_failed_start(name: str, code: str) -> No
 @pytest.mark.parametrize("status", [502, 504])
 def test_a_proxy_that_does_not_wait_leaves_the_end_open(status: int) -> None:
     answer = http_client.Answer(status, {}, b"<html>Gateway</html>")
-    assert read_start(answer).end == StartOutcome.NO_ANSWER
+    assert read_start(answer).outcome == StartOutcome.NO_ANSWER
 
 
 @pytest.mark.parametrize(
