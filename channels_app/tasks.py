@@ -80,7 +80,7 @@ def probe_session(channel_id: int) -> None:
 def try_credentials(channel_id: int) -> None:
     from channels_app.connections import credentials
 
-    credentials.test_own_way(channel_id)
+    credentials.test_primary_route(channel_id)
 
 
 @app.periodic(cron="* * * * * */2")
