@@ -99,7 +99,10 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
     Any other change may have fixed the route as well, so the next message probes it.
     """
     saved = kwargs.get("update_fields")
-    for route, names in (("", Channel.OWN_WAY), (Incident.Route.WWEBJS, Channel.WWEBJS_WAY)):
+    for route, names in (
+        ("", Channel.PRIMARY_ROUTE_SETTINGS),
+        (Incident.Route.WWEBJS, Channel.WWEBJS_SETTINGS),
+    ):
         if instance.has_changed(set(names).intersection(saved if saved is not None else names)):
             _reset(instance, route)
         else:

@@ -484,7 +484,7 @@ def _request_probe(channel_id: int) -> None:
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
     """Signal receiver: reset the stored state if the settings have changed."""
     changed = kwargs.get("update_fields")
-    if changed is not None and not {*Channel.WWEBJS_WAY} & {*changed}:
+    if changed is not None and not {*Channel.WWEBJS_SETTINGS} & {*changed}:
         return
     if not instance.has_wwebjs:
         if not kwargs.get("created"):
@@ -524,7 +524,7 @@ def _record_observation(channel: Channel, observation: Observation, polled_at: d
     now = timezone.now()
     if row.wwebjs_checked_at is not None and row.wwebjs_checked_at > polled_at:
         return
-    changed = any(getattr(row, name) != getattr(channel, name) for name in Channel.WWEBJS_WAY)
+    changed = any(getattr(row, name) != getattr(channel, name) for name in Channel.WWEBJS_SETTINGS)
     if changed or (session.commanded_at is not None and session.commanded_at > polled_at):
         return
     if observation.own_number:
@@ -817,7 +817,7 @@ def _locked(channel: Channel) -> tuple[Channel, WwebjsSession]:
 def _current(channel: Channel) -> SessionState:
     """Return the currently stored state, and copy it to the caller's channel."""
     row = Channel.objects.select_related("wwebjs_session").get(pk=channel.pk)
-    for name in Channel.TOLD:
+    for name in Channel.OBSERVED_FIELDS:
         setattr(channel, name, getattr(row, name))
     session = getattr(row, "wwebjs_session", None)
     return replace(stored_state(row), qr_seen_at=session.qr_seen_at if session else None)
