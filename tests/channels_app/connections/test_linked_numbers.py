@@ -33,13 +33,13 @@ OWN, OTHER = "5511988887777", "5511955550000"
         ("15551234567", "", "+44 555 123 4567", "15551234567"),
     ],
 )
-def test_a_number_that_nobody_stands_for_must_be_confirmed(
+def test_an_unexpected_number_must_be_confirmed(
     linked: str, confirmed: str, expected: str, result: str
 ) -> None:
     assert unconfirmed(linked, confirmed=confirmed, expected=expected) == result
 
 
-def test_numbers_are_compared_in_one_form() -> None:
+def test_numbers_are_compared_in_canonical_form() -> None:
     assert canonical("551188887777") == OWN == canonical(OWN)
     assert canonical("551133334444") == "551133334444"  # a landline has no ninth digit
     assert is_same("551188887777", OWN)

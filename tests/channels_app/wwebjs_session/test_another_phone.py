@@ -23,7 +23,7 @@ def fresh(channel: Channel) -> Channel:
     return Channel.objects.get(pk=channel.pk)
 
 
-def test_a_fallback_with_a_number_of_its_own_is_confirmed_once_by_a_person(
+def test_a_person_confirms_a_fallback_with_its_own_number_once(
     ready: Channel, server: Server, api: APIClient
 ) -> None:
     server.settings.own_number = STRANGER
@@ -58,7 +58,7 @@ def test_a_fallback_with_a_number_of_its_own_is_confirmed_once_by_a_person(
     assert wwebjs_session.state(ready).state == "ready"
 
 
-def test_who_may_not_change_the_channel_cannot_confirm(
+def test_confirming_requires_the_permission_to_change_the_channel(
     ready: Channel, server: Server, django_user_model: Any
 ) -> None:
     viewer = APIClient()
@@ -69,7 +69,7 @@ def test_who_may_not_change_the_channel_cannot_confirm(
     assert viewer.post(base, {"number": STRANGER}, format="json").status_code == 403
 
 
-def test_a_channel_without_a_number_takes_the_first_phone_and_no_other(
+def test_a_channel_without_a_number_accepts_only_the_first_phone(
     attached: Channel, server: Server
 ) -> None:
     Channel.objects.update(phone_number="")

@@ -33,7 +33,7 @@ def work() -> None:
     connection.close()
 
 
-def test_a_slow_server_holds_up_no_other(
+def test_a_slow_server_does_not_delay_others(
     make_channel: Callable[..., Channel], server: Server, servers: ExitStack,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -70,7 +70,7 @@ def test_a_slow_server_holds_up_no_other(
     assert slow.wwebjs_state == "error"
 
 
-def test_two_workers_do_not_ask_the_same_session(
+def test_two_workers_do_not_poll_the_same_session(
     attached: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: queue.Queue[int] = queue.Queue()
@@ -89,7 +89,7 @@ def test_two_workers_do_not_ask_the_same_session(
     assert asked.qsize() == 1
 
 
-def test_who_is_to_be_asked_at_once_comes_first_and_a_lease_begins_with_the_question(
+def test_immediate_requests_come_first_and_the_lease_starts_with_the_poll(
     make_channel: Callable[..., Channel], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many hang, none is claimed before its turn, and each is asked once a round."""
@@ -114,11 +114,11 @@ def test_who_is_to_be_asked_at_once_comes_first_and_a_lease_begins_with_the_ques
 
 
 @pytest.mark.parametrize("task", [channel_tasks.probe_due_sessions, tasks.probe_due_connections])
-def test_a_round_takes_one_place_of_the_workers(task: Task[..., None, ...]) -> None:
+def test_a_round_occupies_one_worker_slot(task: Task[..., None, ...]) -> None:
     assert task.lock == task.queueing_lock == task.name.partition(".")[2]
 
 
-def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
+def test_an_observation_requested_earlier_but_received_later_is_ignored(
     make_channel: Callable[..., Channel], servers: ExitStack
 ) -> None:
     asked, release = threading.Event(), threading.Event()

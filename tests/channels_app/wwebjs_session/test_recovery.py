@@ -44,7 +44,7 @@ def restart_server(server: Server) -> None:
 
 
 @pytest.mark.parametrize("action", ["crash_page", "freeze_page"])
-def test_a_page_that_answers_nothing_is_replaced_within_the_second_try_of_a_message(
+def test_an_unresponsive_page_is_replaced_before_the_second_attempt_of_a_message(
     ready: Channel, server: Server, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     """The server's own restart would hang with the page, for minutes."""
@@ -70,7 +70,7 @@ def test_a_page_that_answers_nothing_is_replaced_within_the_second_try_of_a_mess
     assert "/session/restart" not in server.paths()
 
 
-def test_a_session_that_the_server_lost_is_started_within_the_tries_of_a_message(
+def test_a_session_lost_by_the_server_is_started_within_the_attempts_of_a_message(
     ready: Channel, server: Server, later: Later
 ) -> None:
     server.simulator.browsers.close("TESTE")
@@ -85,7 +85,7 @@ def test_a_session_that_the_server_lost_is_started_within_the_tries_of_a_message
     assert waited <= 61 < sum(FALLBACK_BACKOFF)
 
 
-def test_a_stop_without_answer_is_followed_by_the_start_all_the_same(
+def test_a_stop_without_a_response_is_still_followed_by_the_start(
     ready: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hang(self: WwebjsSessions) -> None:
@@ -102,7 +102,7 @@ def test_a_stop_without_answer_is_followed_by_the_start_all_the_same(
 # -- connected, but never ready -------------------------------------------------------------------
 
 
-def test_a_session_that_never_becomes_ready_is_an_incident_and_is_started_again(
+def test_a_session_that_never_becomes_ready_opens_an_incident_and_is_restarted(
     attached: Channel, server: Server, later: Later
 ) -> None:
     server.simulator.browsers.paired.add("TESTE")
@@ -219,7 +219,7 @@ def test_a_session_that_was_stopped_while_its_server_was_away_is_stopped_when_it
     assert server.known == []
 
 
-def test_unlinking_during_a_start_unlinks_when_it_has_ended(
+def test_unlinking_during_a_start_takes_effect_when_the_start_ends(
     attached: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.simulator.browsers.paired.add("TESTE")
@@ -240,7 +240,7 @@ def test_unlinking_during_a_start_unlinks_when_it_has_ended(
     assert wwebjs_session.state(attached).code == "unlinked"
 
 
-def test_a_start_whose_end_nobody_saw_is_unlinked_once_it_shows(
+def test_a_session_with_an_unknown_start_outcome_is_unlinked_when_it_comes_up(
     attached: Channel, server: Server, later: Later
 ) -> None:
     server.simulator.browsers.starting.add("TESTE")
@@ -258,7 +258,7 @@ def test_a_start_whose_end_nobody_saw_is_unlinked_once_it_shows(
     assert wwebjs_session.state(attached).code == "unlinked"
 
 
-def test_connecting_takes_the_wish_to_unlink_back(attached: Channel, server: Server) -> None:
+def test_connecting_cancels_a_pending_unlink(attached: Channel, server: Server) -> None:
     server.simulator.browsers.starting.add("TESTE")
     wwebjs_session.connect(attached)
     run_starts()
@@ -270,7 +270,7 @@ def test_connecting_takes_the_wish_to_unlink_back(attached: Channel, server: Ser
     assert server.paired
 
 
-def test_an_unlink_that_failed_is_not_done_later(
+def test_a_failed_unlink_is_not_retried_later(
     ready: Channel, server: Server, later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(self: WwebjsSessions) -> bool:
@@ -287,7 +287,7 @@ def test_an_unlink_that_failed_is_not_done_later(
 
 
 @pytest.mark.parametrize("unlink", [False, True])
-def test_a_session_that_another_channel_wants_is_not_ended(
+def test_a_session_used_by_another_channel_is_not_ended(
     ready: Channel, server: Server, later: Later, make_channel: Callable[..., Channel], unlink: bool
 ) -> None:
     server.simulator.browsers.close("TESTE")

@@ -57,18 +57,18 @@ def test_a_swapped_lid_is_the_same_person_and_the_same_event(key: dict[str, Any]
         QUOTE,
     ],
 )
-def test_a_quote_is_found_where_it_still_stands(changes: dict[str, Any]) -> None:
+def test_a_quote_is_found_in_its_remaining_location(changes: dict[str, Any]) -> None:
     event = {"event": "messages.upsert", "instance": "loja", "data": data(KEYS[0], **changes)}
     assert message(event).reply_to == "3A00"
 
 
-def test_a_text_that_lost_its_quote_is_a_text_all_the_same() -> None:
+def test_a_text_that_lost_its_quote_is_still_a_text() -> None:
     told = data(KEYS[0], contextInfo={"messageSecret": {"0": 12}, "deviceListMetadata": {}})
     event = message({"event": "messages.upsert", "instance": "loja", "data": told})
     assert (event.text, event.reply_to) == ("oi", "")
 
 
-def test_the_end_of_a_history_says_nothing_about_messages() -> None:
+def test_the_end_of_a_history_yields_no_message() -> None:
     counts = {"messageCount": 200, "chatCount": 3, "contactCount": 5, "progress": 100}
     event = {"event": "messaging-history.set", "instance": "loja", "data": counts}
     assert not any(isinstance(found, MessageEvent) for found in read(event))

@@ -156,11 +156,11 @@ RECORDED = recorded()
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_each_recorded_answer_is_read_as_expected(name: str) -> None:
+def test_each_recorded_response_is_parsed_as_expected(name: str) -> None:
     assert outcome(RECORDED[name]) == _expected()[name]
 
 
-def test_nothing_is_expected_of_an_answer_that_is_not_there() -> None:
+def test_every_expectation_belongs_to_a_recorded_response() -> None:
     assert list(_expected()) == list(RECORDED)
 
 
