@@ -1,4 +1,4 @@
-"""Secrets at rest: unreadable without the key, never searched, never shown, all rotated or none."""
+"""Secrets at rest: encrypted, not searchable, never shown, and rotated all or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is certain after each kind of trouble on the wire."""
+"""Whether a request was sent, for each kind of network error."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_netrc_proxy_variables_and_the_address_do_not_change_our_request(
     assert server.requests[0].headers["authorization"] == "Bearer ours"
 
 
-# -- nothing has left us --------------------------------------------------------------------------
+# -- certainly not sent ----------------------------------------------------------------------------
 
 
 def not_sent(base: str, **options: Any) -> str:
@@ -233,7 +233,7 @@ def test_a_deadline_that_expires_while_connecting_is_not_sent(
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for localhost with its key, in one file."""
+    """Return a self-signed certificate for localhost with its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)
@@ -263,7 +263,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tls_port(certificate: Path) -> Iterator[int]:
-    """A TLS server that answers each connection once."""
+    """Start a TLS server that responds once per connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -344,7 +344,7 @@ def test_each_handshake_failure_has_its_own_reason() -> None:
     assert sum("certificate" in text for text in words) == 1
 
 
-# -- it may have arrived --------------------------------------------------------------------------
+# -- may have been sent ----------------------------------------------------------------------------
 
 
 def no_answer(base: str, **options: Any) -> http_client.ResponseLost:
@@ -489,13 +489,13 @@ def test_only_a_json_object_is_returned_as_an_object() -> None:
     assert http_client.Answer(200, {}, b'{"a":1}').json_object() == {"a": 1}
 
 
-# -- what is told ---------------------------------------------------------------------------------
+# -- logging and secrets ---------------------------------------------------------------------------
 
 SECRETS = ("query-secret", "header-secret", "body-secret", "answer-secret", "path-secret", "word")
 
 
 def told_of(base: str, lines: list[EventDict]) -> list[EventDict]:
-    """Return the lines about this server; threads of the whole process write among them."""
+    """Return the log lines about this server; other threads also write to the log."""
     return [line for line in lines if line.get("host") == base.removeprefix("http://")]
 
 

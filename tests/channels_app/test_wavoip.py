@@ -1,4 +1,4 @@
-"""Whose key a call goes by, and the address of Wavoip's page."""
+"""Which key a call uses, and the URL of Wavoip's page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which provider a channel uses, and what a test of its connection finds and keeps."""
+"""Which provider a channel uses, and the results that a connection test stores."""
 
 from __future__ import annotations
 

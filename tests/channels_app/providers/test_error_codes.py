@@ -1,4 +1,4 @@
-"""The error table: complete, reasoned, and sensible for codes that nobody knows."""
+"""The error table: complete, with reasons, and reasonable for unknown codes."""
 
 from __future__ import annotations
 

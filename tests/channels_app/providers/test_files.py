@@ -1,4 +1,4 @@
-"""Files on their way out: what each provider is given, and what each failure proves."""
+"""Outgoing files: the request to each provider, and the outcome of each failure."""
 
 from __future__ import annotations
 
@@ -306,7 +306,7 @@ def test_a_file_of_evolution_that_is_too_large_or_unreadable_is_refused(
 
 @pytest.fixture
 def internal() -> Iterator[socket.socket]:
-    """A server that is not of the internet."""
+    """Start a server with a non-public address."""
     with socket.create_server(("127.0.0.2", 0)) as server:
         server.settimeout(5)
         yield server
@@ -318,7 +318,7 @@ def url_of(server: socket.socket) -> str:
 
 
 def heard(server: socket.socket) -> bytes:
-    """What a server was sent by the one that called it."""
+    """Return the requests that a server received."""
     connection, _ = server.accept()
     with connection:
         return connection.recv(1024)
@@ -326,7 +326,7 @@ def heard(server: socket.socket) -> bytes:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch, internal: socket.socket) -> Iterator[str]:
-    """A web site that counts as public."""
+    """Start a web site that counts as public."""
     app = web.Application()
 
     async def serve(request: web.Request) -> web.Response:

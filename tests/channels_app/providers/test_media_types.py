@@ -1,4 +1,4 @@
-"""What a file is, and what a type of message takes."""
+"""File type detection, and the limits of each message type."""
 
 from __future__ import annotations
 

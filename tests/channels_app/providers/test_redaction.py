@@ -1,4 +1,4 @@
-"""Tokens and codes that link a phone are not kept with the events that bring them."""
+"""Tokens and phone-linking codes are not stored with their events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The REST routes of a session, as the contract writes them."""
+"""The REST routes of a session, as specified by the contract."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_the_permission_to_view_does_not_allow_actions(
         viewer.post(f"{base}connect/"),
         viewer.post(f"{base}disconnect/"),
         viewer.post(f"{base}pairing-code/", {"phone_number": "+5511900000001"}, format="json"),
-        # Who sees the code can link a phone.
+        # Anyone who can see the code can link a phone.
         viewer.get(f"{base}qr/"),
     ]
     assert {call.status_code for call in calls} == {403}

@@ -1,4 +1,4 @@
-"""wwebjs-api's callbacks: the reader on recorded ones, the door, and what comes of them."""
+"""wwebjs-api's callbacks: parsing of recorded ones, the endpoint, and their effects."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def callback(kind: str, data: Any = None, session: str = WWEBJS_SESSION) -> dict
 def message(
     *, id: Any = None, to: str = "5511988887777@c.us", ours: bool = True, **changes: Any
 ) -> dict[str, Any]:
-    """A message as the library tells it."""
+    """Return a message in the library's format."""
     other = "5511900000001@c.us"
     return {
         "id": id or {"fromMe": ours, "remote": to, "id": "3EB0AA"},
@@ -74,7 +74,7 @@ def read(payload: Any) -> Event:
     return event
 
 
-# -- the reader -----------------------------------------------------------------------------------
+# -- parsing ---------------------------------------------------------------------------------------
 
 
 def test_recorded_callbacks_are_parsed_to_events() -> None:
@@ -85,7 +85,7 @@ def test_recorded_callbacks_are_parsed_to_events() -> None:
         "SessionEvent",  # ready
         "MessageEvent",  # message_create, ours
         "ReceiptEvent",
-        "UnsupportedEvent",  # message_create of what `message` tells
+        "UnsupportedEvent",  # message_create, duplicate of `message`
         "MessageEvent",
         "ReceiptEvent",
         "ReceiptEvent",
@@ -275,14 +275,14 @@ def test_different_facts_have_different_keys() -> None:
     assert "2@a" not in codes[0]
 
 
-# -- the door -------------------------------------------------------------------------------------
+# -- the endpoint ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
 def the_tests_own_connection_stays_open(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A receiver gives its thread's connection back; here it may hold the test's transaction."""
+    """Keep the connection open: a receiver would close it and end the test's transaction."""
     marker = request.node.get_closest_marker("django_db")
     if marker and not marker.kwargs.get("transaction"):
         monkeypatch.setattr(authentication, "close_old_connections", lambda: None)
@@ -394,7 +394,7 @@ def test_two_spellings_of_an_address_are_the_same_server(
     )
     assert hand_in(attached, callback("ready", session="OTHER")) == Received.STORED
     assert InboundEvent.objects.get().source_key == str(other.pk)
-    # One session: its limits are counted together, whichever channel sends.
+    # One session: its limits are shared by all channels.
     third = make_channel(
         fallback="wwebjs",
         wwebjs_url=f"{server.url}/./",
@@ -444,7 +444,7 @@ def test_the_endpoint_accepts_only_post(client: Client) -> None:
     assert client.get("/api/webhooks/wwebjs/1").status_code == 405
 
 
-# -- what comes of them ---------------------------------------------------------------------------
+# -- effects ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db
@@ -466,7 +466,7 @@ def test_a_callback_triggers_an_immediate_poll(ready: Channel, server: Server) -
 def posting(
     server: Server, servers: ExitStack, attached: Channel
 ) -> list[tuple[dict[str, Any], str]]:
-    """What the simulated server posts, with the key that came along."""
+    """Collect the callbacks of the simulated server, with their keys."""
     posted: list[tuple[dict[str, Any], str]] = []
 
     async def receive(request: web.Request) -> web.Response:
@@ -480,7 +480,7 @@ def posting(
 
 
 def sent_by_fallback(channel: Channel, graph: Any, server: Server, text: str = "Olá") -> Message:
-    """A text that the official API refused and wwebjs took."""
+    """Return a text that the official API rejected and wwebjs accepted."""
     import requests
 
     Channel.objects.filter(pk=channel.pk).update(graph_url=graph.url)
@@ -504,7 +504,7 @@ def test_a_fallback_message_shows_its_receipts(
     ready: Channel, server: Server, graph: Any, posting: list[tuple[dict[str, Any], str]],
     dollar_ids: bool,
 ) -> None:  # fmt: skip
-    """Also on today's WhatsApp Web, whose sends are answered without an id."""
+    """Also on current WhatsApp Web, which returns no ID for a send."""
     server.settings.dollar_ids = dollar_ids
     sent = sent_by_fallback(ready, graph, server)
     attempt = sent.attempts.get(route="wwebjs")
@@ -579,7 +579,7 @@ def test_a_message_queued_in_the_browser_is_unconfirmed_until_the_server_accepts
     attempt = sent.attempts.get(route="wwebjs")
     assert (attempt.outcome, attempt.error_code) == ("unknown", "only_queued")
     assert (sent.status, attempt.provider_message_id[:4]) == ("unconfirmed", "3EB0")
-    # Its id is known: no words are needed to find it again.
+    # Its ID is known: it is not matched by text.
     acks = [body for body, _key in posting if body["dataType"] == "message_ack"]
     acks.sort(key=lambda body: body["data"]["ack"])
     for number, body in enumerate(acks):

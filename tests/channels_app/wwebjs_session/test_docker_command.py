@@ -1,4 +1,4 @@
-"""The command that installs the server, as the mission writes it."""
+"""The command that installs the server, as specified in the requirements."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from channels_app.connections.wwebjs_session import KEY_PLACEHOLDER, docker_command
 from channels_app.models import Channel
 
-# docs of the mission, "Como instalar a wwebjs-api"
+# requirements, "Como instalar a wwebjs-api"
 MISSION = """docker run -d \\
   --name wwebjs_api \\
   -p 3500:3000 \\
@@ -46,7 +46,7 @@ def channel(**fields: Any) -> Channel:
 
 
 def variables(command: str) -> dict[str, str]:
-    """The environment that the container would get."""
+    """Return the environment that the container would have."""
     words = shlex.split(command.replace("\\\n", " "))
     given = [words[place + 1] for place, word in enumerate(words) if word == "-e"]
     return dict(variable.split("=", 1) for variable in given)

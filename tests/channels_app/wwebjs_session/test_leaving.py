@@ -1,4 +1,4 @@
-"""A session outlives the channel that names it, so people are asked what becomes of it."""
+"""A session outlives its channel, so people are asked what to do with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("inline", "plain_static")]
 
-# What each choice leaves on the server: the session in a browser, and the login.
+# What remains on the server after each choice: the session in a browser, and the login.
 ENDS = [("keep", True, True), ("stop", False, True), ("unlink", False, False)]
 
 
@@ -36,7 +36,7 @@ def left(server: Server) -> tuple[bool, bool]:
 
 
 def typed(channel: Channel, **changes: Any) -> dict[str, Any]:
-    """What a browser would post for this channel."""
+    """Return the form data that a browser would post for this channel."""
     names = (
         "name", "phone_number", "phone_number_id", "graph_url", "graph_version", "wwebjs_url",
         "wwebjs_session_id", "official_retries", "request_timeout_seconds", "confirm_seconds",
@@ -204,7 +204,7 @@ def test_rest_renames_with_the_same_choices(
     assert answer.status_code == 200
     assert "previous_session" not in answer.json()
     assert left(server) == (runs, linked)
-    # With nothing left behind there is nothing to end.
+    # Without an abandoned session there is nothing to end.
     again = api.patch(url, {"name": "B", "previous_session": "unlink"}, format="json")
     assert again.status_code == 200
 

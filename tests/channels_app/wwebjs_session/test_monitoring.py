@@ -1,4 +1,4 @@
-"""Probes, cures, incidents and alerts: the fallback is kept healthy before it is needed."""
+"""Probes, recovery, incidents and alerts of the fallback session."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Later = Callable[[float], None]
 
 @pytest.fixture
 def pushes() -> Iterator[list[int]]:
-    """The channels that open pages are told of."""
+    """Collect the channels that open pages are notified of."""
     told: list[int] = []
 
     def receive(channel: Channel, **kwargs: Any) -> None:
@@ -80,7 +80,7 @@ def test_a_key_corrected_on_the_server_closes_the_breaker(
     server.settings.api_key = WWEBJS_KEY
     assert wwebjs_session.state(ready).state == "ready"
     assert not circuit_breaker.is_open(Channel.objects.get(), "wwebjs")
-    # What is not about key, address or name is for a message to find out.
+    # Only a message can verify reasons other than key, address or name.
     circuit_breaker.trip(ready, "wwebjs", code="424242")
     later(5)
     server.steer("unready")
@@ -152,7 +152,7 @@ def test_a_fallback_set_without_signals_is_detected(channel: Channel, server: Se
     assert channel.wwebjs_state_code == "not_started"
 
 
-# -- cures ----------------------------------------------------------------------------------------
+# -- recovery --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("action", ["kill_browser", "conflict"])
@@ -220,7 +220,7 @@ def test_failing_starts_are_few_and_far_between(
     server.settings.start_failure = "network"
     server.simulator.browsers.close("TESTE")
     starts = 0
-    for _ in range(48):  # a day, asked every half hour
+    for _ in range(48):  # a day, polled every half hour
         later(1800)
         wwebjs_session.state(ready)
         starts += run_starts()
@@ -252,7 +252,7 @@ def test_a_session_never_connected_is_not_started(
 
 @pytest.fixture
 def alerts(settings: Any, servers: ExitStack) -> list[dict[str, Any]]:
-    """What the webhook got; mails are in Django's outbox."""
+    """Collect the webhook's requests; emails are in Django's outbox."""
     got: list[dict[str, Any]] = []
 
     async def receive(request: web.Request) -> web.Response:
@@ -267,7 +267,7 @@ def alerts(settings: Any, servers: ExitStack) -> list[dict[str, Any]]:
 
 
 def tell() -> None:
-    """Find what is due and do what the jobs of the alerts would do."""
+    """Process the due incidents and run the alert jobs."""
     incidents.process_due()
     for order in jobs("send_alert"):
         incidents.send_alert(order["incident_id"], what=order["what"], by=order["by"])
@@ -282,7 +282,7 @@ def test_a_drop_and_its_end_are_alerted_once_each(
     wwebjs_session.state(ready)
     assert list(incidents.current()) == [incident(ready)]
     tell()
-    assert (mail.outbox, alerts) == ([], [])  # it may heal by itself
+    assert (mail.outbox, alerts) == ([], [])  # it may recover automatically
     later(31)
     for _ in range(3):
         wwebjs_session.state(ready)
@@ -426,7 +426,7 @@ def test_deleting_the_channel_deletes_its_session_data(ready: Channel, server: S
     incidents.send_alert(12345, what="down", by="email")
 
 
-# -- the reason follows what is true now ----------------------------------------------------------
+# -- the reason follows the current state ----------------------------------------------------------
 
 
 def test_an_incident_shows_the_current_reason_and_stores_the_first(
@@ -441,7 +441,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     assert [alert["event"] for alert in alerts] == ["fallback.down"]
     assert "refused the connection" in alerts[0]["text"]
 
-    # The server is back, and asks for a phone: that is what a person has to know.
+    # The server is back and waits for a phone, which requires a person.
     Channel.objects.filter(pk=ready.pk).update(wwebjs_url=address)
     ready.refresh_from_db()
     server.steer("unlink_by_reload")
@@ -456,7 +456,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     assert "read the QR code" in incidents.headline(now)
     assert found.last_drop_reason == "The server refused the connection"
 
-    # One further alert, once that has lasted, and never a storm.
+    # One further alert once the new reason has lasted, never more.
     tell()
     assert len(alerts) == 1
     for _ in range(5):
@@ -496,7 +496,7 @@ def test_a_session_that_recovers_automatically_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if away == "restart":
-        # The server has forgotten all; its folder brings the session up again.
+        # The server has lost its state; its session folder restores the session.
         session = server.simulator.browsers.sessions.pop("TESTE")
         assert wwebjs_session.state(ready).code == "not_started"
         server.simulator.browsers.sessions["TESTE"] = session

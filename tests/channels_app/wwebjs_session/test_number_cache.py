@@ -1,4 +1,4 @@
-"""A number is looked up once and then known, with the form that answered."""
+"""A number is looked up once and then cached in the form that was found."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def send(channel: Channel, to: str = TO) -> None:
 
 
 def playing(name: str) -> str:
-    """A number that plays this scenario of the simulated server."""
+    """Return a number that triggers this scenario of the simulated server."""
     return example_number(graph="47", fallback=SCENARIOS[name].digits)
 
 

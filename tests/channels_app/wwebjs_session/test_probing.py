@@ -1,4 +1,4 @@
-"""Probes as the workers make them: in threads of their own, beside each other."""
+"""Probes in concurrent threads, as the workers run them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def work() -> None:
-    """What the periodic job does, in a thread of a worker."""
+    """Run the periodic job as a worker thread does."""
     wwebjs_session.probe_due()
     connection.close()
 
@@ -92,7 +92,7 @@ def test_two_workers_do_not_poll_the_same_session(
 def test_immediate_requests_come_first_and_the_lease_starts_with_the_poll(
     make_channel: Callable[..., Channel], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many hang, none is claimed before its turn, and each is asked once a round."""
+    """Even if many hang, none is claimed before its turn, and each is polled once per round."""
     monkeypatch.setattr(wwebjs_session, "MAX_CONCURRENT_PROBES", 2)
     fields = {"fallback": "wwebjs", "wwebjs_api_key": WWEBJS_KEY, "wwebjs_url": server.url}
     made = [make_channel(wwebjs_session_id=f"session-{number}", **fields).pk for number in range(5)]
@@ -106,7 +106,7 @@ def test_immediate_requests_come_first_and_the_lease_starts_with_the_poll(
         rounds.append(ids)
         claimed = sessions.filter(probe_at__gt=timezone.now()).count()
         assert claimed <= 2 * len(rounds)
-        sessions.filter(channel__in=ids).update(probe_at=None)  # asked for again meanwhile
+        sessions.filter(channel__in=ids).update(probe_at=None)  # requested again meanwhile
 
     monkeypatch.setattr(wwebjs_session, "_for_each", note)
     wwebjs_session.probe_due()
@@ -155,6 +155,6 @@ def test_an_observation_requested_earlier_but_received_later_is_ignored(
     assert len(questions) == 2
     assert (channel.wwebjs_state_code, channel.wwebjs_checked_at) == ("opening", newest)
 
-    # What is asked for after that counts again.
+    # A later observation is stored again.
     questions.clear()
     assert wwebjs_session.state(channel).code == "session_closed"

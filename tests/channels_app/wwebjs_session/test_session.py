@@ -32,7 +32,7 @@ def refusal(call: Any) -> SessionRefused:
     return caught.value
 
 
-# -- the whole way --------------------------------------------------------------------------------
+# -- the complete lifecycle ------------------------------------------------------------------------
 
 
 def test_from_connect_by_qr_to_ready_and_back(attached: Channel, server: Server) -> None:
@@ -150,7 +150,7 @@ def test_corrected_settings_are_polled_again_and_stale_observations_are_ignored(
     attached.wwebjs_api_key = server.settings.api_key
     attached.save()
     assert care_of(attached).probe_at is None
-    # A probe that began before the save comes back after it.
+    # A probe that started before the save returns after it.
     assert wwebjs_session.state(stale).code == "wrong_key"
     assert care_of(attached).probe_at is None
     wwebjs_session.probe_due()
@@ -264,7 +264,7 @@ def test_a_session_ended_during_its_start_is_stopped_again(
     def slow_start(self: WwebjsSessions) -> Any:
         end = start(self)
         wwebjs_session.disconnect(attached, unlink=False)
-        server.steer("make_ready")  # as if it had come up only now
+        server.steer("make_ready")  # as if it had just come up
         return end
 
     wwebjs_session.connect(attached)
@@ -390,7 +390,7 @@ def test_a_session_not_waiting_for_a_phone_returns_no_code(ready: Channel) -> No
     assert (refused.code, refused.status) == ("qr_not_ready", 409)
 
 
-# -- ending ---------------------------------------------------------------------------------------
+# -- stopping and unlinking ------------------------------------------------------------------------
 
 
 def test_unlinking_a_session_that_is_not_running_reports_it(
@@ -416,7 +416,7 @@ def test_a_broken_session_can_be_unlinked(ready: Channel, server: Server, action
     assert server.known == []
 
 
-# -- bounds ---------------------------------------------------------------------------------------
+# -- timeouts --------------------------------------------------------------------------------------
 
 
 def test_a_hanging_page_does_not_block_us_and_differs_from_a_hanging_server(

@@ -1,4 +1,4 @@
-"""What a recorded answer means, and what follows from a state. Nothing here opens a connection."""
+"""Parsing of recorded responses, and the rules that follow from a state. No network."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def recorded(name: str) -> http_client.Answer:
 
 
 def seen_in(name: str, *, info: str = "", starting: bool = False) -> tuple[str, str]:
-    """State and reason that follow from a recorded status, with a recorded class info."""
+    """Return the state and reason of a recorded status and class info."""
     try:
         told = read_status(recorded(name))
         if info:
@@ -83,11 +83,11 @@ STATUSES = {
     "403_status_right_after": ("connected", "syncing"),
     "500_status_during_autostart": ("disconnected", "not_started"),
     "501_status_after_autostart": ("connected", "syncing"),
-    # With RECOVER_SESSIONS: gone, coming back without its login, and linked again.
+    # With RECOVER_SESSIONS: gone, restored without its login, and linked again.
     "510_recover_status_0": ("disconnected", "not_started"),
     "511_recover_status_4s": ("qr", "waiting_for_scan"),
     "513_status": ("connected", "syncing"),
-    # The page has crashed and the status has not noticed; then it is loaded anew.
+    # The page has crashed but the status does not show it; then it is reloaded.
     "514_after_page_crash_status": ("connected", "syncing"),
     "516_after_page_crash_status2": ("qr", "waiting_for_scan"),
     "530_status": ("connected", "syncing"),
@@ -314,7 +314,7 @@ def test_a_recorded_rejection_of_a_pairing_code_has_its_reason(name: str, code: 
     assert caught.value.code == code
 
 
-# -- words ----------------------------------------------------------------------------------------
+# -- reason texts ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_a_drop_is_explained_by_the_callback_reason() -> None:
     assert drop_reason(closed) == "session_closed"
 
 
-# -- when to ask again -----------------------------------------------------------------------------
+# -- when to poll again ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", [State.STARTING, State.QR, State.PAIRING, State.CONNECTED])
@@ -384,7 +384,7 @@ def test_a_dropped_session_is_polled_more_often_for_a_while() -> None:
     assert pause(False, 1) == 60
 
 
-# -- cures ----------------------------------------------------------------------------------------
+# -- recovery --------------------------------------------------------------------------------------
 
 CLOSED = DerivedState(State.ERROR, "session_closed")
 HANGING = DerivedState(State.ERROR, "session_check_failed")

@@ -1,4 +1,4 @@
-"""The Cloud API client: what it sends, and what each answer proves."""
+"""The Cloud API client: its requests, and the interpretation of responses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.channels_app.conftest import (
 Start = Callable[[Script], RawServer]
 
 
-# -- what is sent ---------------------------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------------------
 
 
 def test_a_text_has_the_documented_format() -> None:
@@ -115,7 +115,7 @@ def test_an_unsendable_message_is_rejected_before_any_request(
     assert caught.value.code == code
 
 
-# -- what an answer proves ------------------------------------------------------------------------
+# -- interpreting responses ------------------------------------------------------------------------
 
 
 def answer(status: int, body: Any) -> http_client.Answer:
@@ -398,7 +398,7 @@ def test_neither_metas_text_nor_ours_reveals_the_token(raw_server: Start) -> Non
     assert TOKEN not in f"{caught.value} {caught.value.detail} {report} {provider!r}"
 
 
-# -- the test of the connection -------------------------------------------------------------------
+# -- connection test -------------------------------------------------------------------------------
 
 
 def test_the_check_reports_the_number_and_coexistence(graph: Graph) -> None:

@@ -1,4 +1,4 @@
-"""Meta's webhook payloads, as recorded in its own samples, become neutral events."""
+"""Parsing of Meta's webhook payloads, as recorded in its own samples, to neutral events."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_statuses() -> None:
         ([131026, 190], "190"),
         ([130429, 131056], "131056"),
         ([131026, 424242], "424242"),
-        # Of two that forbid as much the first; one without a code forbids nothing.
+        # The first of two with equal severity; one without a code has the lowest.
         ([131047, 131026], "131047"),
         ([None, 130429], "130429"),
         ([None], ""),
@@ -96,7 +96,7 @@ def test_all_entries_changes_statuses_and_messages_of_a_batch_are_parsed() -> No
     events = read("batch")
     assert [event.provider_message_id[-1] for event in events] == list("ABCDEF")
     assert [event.channel_key for event in events] == [NUMBER] * 5 + ["200000000000000"]
-    # A voice message that was played was read.
+    # A played voice message counts as read.
     assert events[2].receipt == Receipt.READ
 
 
@@ -259,7 +259,7 @@ def test_nothing_is_raised_for_any_json_in_parsed_fields(value: dict[str, Any], 
         assert isinstance(event, ReceiptEvent | MessageEvent | UnsupportedEvent)
 
 
-# -- the id inside of an id ------------------------------------------------------------------------
+# -- the ID inside a wamid -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_the_text_of_an_error_is_found_in_every_format(body: object, text: str) 
     assert error_message(body) == text
 
 
-# -- other answers --------------------------------------------------------------------------------
+# -- other responses -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_the_key_is_not_revealed() -> None:
     assert ending(answer(401, body), secrets=(EVOLUTION_KEY,)).detail == "bad key ***"
 
 
-# -- what is sent ---------------------------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------------------
 
 
 def test_a_text_has_the_documented_format() -> None:
@@ -419,7 +419,7 @@ def test_a_server_that_refuses_the_connection_is_transient(dead_url: str) -> Non
     assert caught.value.code == "connection_refused"
 
 
-# -- the test of the connection -------------------------------------------------------------------
+# -- connection test -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Whatever JSON comes, nothing is raised."""
+"""No JSON raises an exception."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from channels_app.providers.evolution import events as evolution_events
 from tests.channels_app.providers.evolution import recordings
 
 SAMPLES = list(recordings.samples().values())
-# Words that lead deeper into the reader than random ones.
+# Strings that reach deeper into the parser than random ones.
 WORDS = (
     "",
     "x",

@@ -1,4 +1,4 @@
-"""One key for one event, however it arrives; never one key for two."""
+"""One key per event on every receive path; never one key for two events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def same(*payloads: Any) -> bool:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_webhook_retry_and_socket_give_the_same_key(name: str) -> None:
     webhook = copy.deepcopy(SAMPLES[name])
-    # The order of names is not part of JSON, and each way writes its own.
+    # JSON does not define the order of names, and each receive path uses its own.
     by_socket = dict(reversed([item for item in webhook.items() if item[0] != "destination"]))
     hidden = {**webhook, "apikey": None, "sender": None, "server_url": "http://other"}
     assert same(webhook, json.loads(json.dumps(webhook)), by_socket, hidden)
@@ -49,7 +49,7 @@ def test_an_event_recorded_by_webhook_and_socket_has_one_key(name: str) -> None:
 def test_recorded_events_have_distinct_keys(older: bool) -> None:
     keys: dict[str, set[str]] = {}
     for name, payload in SAMPLES.items():
-        # Both versions were given the same messages, so their ids are equal.
+        # Both versions received the same messages, so their IDs are equal.
         if name.startswith("2.3.6") == older:
             keys.setdefault(evolution_events.dedupe_key(payload), set()).add(
                 json.dumps(_said(payload))
@@ -85,7 +85,7 @@ def test_a_message_delivered_twice_by_whatsapp_has_one_key() -> None:
 
 
 def test_a_lid_and_its_number_are_the_same_chat() -> None:
-    # Evolution stores the record before it replaces the LID, and emits it after.
+    # Evolution stores the record before it replaces the LID, and emits the event after that.
     assert same(
         upsert(HELLO),
         upsert(HELLO, key=key(remoteJid=LID, remoteJidAlt=ANA)),

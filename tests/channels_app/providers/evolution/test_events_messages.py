@@ -1,4 +1,4 @@
-"""Messages: who they are with, what they say, when, and what they answer."""
+"""Messages: customer, content, time and quoted message."""
 
 from __future__ import annotations
 

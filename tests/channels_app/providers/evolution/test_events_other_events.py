@@ -61,7 +61,7 @@ def test_a_failure_has_a_status_but_no_reason(status: str) -> None:
 
 @pytest.mark.parametrize("status", ["PENDING", "DELETED", "EDITED", "", None, 3])
 def test_any_other_status_is_unsupported_and_deletes_nothing(status: Any) -> None:
-    # 2.3.6 says DELETED of every update without a status, so of edits too.
+    # 2.3.6 sends DELETED for every update without a status, including edits.
     assert isinstance(read_one(update(status)), UnsupportedEvent)
 
 

@@ -1,4 +1,4 @@
-"""Every event that a real Evolution sent, read: one line each in `expected.json`."""
+"""Every event recorded from a real Evolution, parsed: one line each in `expected.json`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a gap's messages, fetched from /chat/findMessages, are turned into."""
+"""Conversion of missed messages, fetched from /chat/findMessages, to events."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def record(*statuses: str, **more: Any) -> dict[str, Any]:
 
 
 def recorded() -> list[dict[str, Any]]:
-    """The records of the recorded answers of /chat/findMessages."""
+    """Return the records of the recorded responses of /chat/findMessages."""
     calls = json.loads((FIXTURES / "04_send_chat_settings_call.json").read_text())
     return [
         row
@@ -101,7 +101,7 @@ def test_each_status_is_returned_once_in_order_with_the_live_key() -> None:
 
 
 def test_an_edit_in_the_gap_is_found_in_the_record() -> None:
-    # Its own key would be that of the message, which is known already.
+    # Its own key would equal that of the message, which is stored already.
     row = record("DELIVERY_ACK", "EDITED", message={"conversation": "novo"})
     *_, payload = evolution_events.statuses_of(row, "shop")
     (event,) = evolution_events.read(payload)

@@ -1,4 +1,4 @@
-"""The client of an instance's life, on recorded exchanges: what it asks and what it reads."""
+"""The lifecycle client of an instance, on recorded exchanges: its requests and results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def exchange(file: str, label: str, nth: int = 0) -> dict[str, Any]:
 
 
 class Replay:
-    """Answers with one recorded exchange, and keeps what it was asked."""
+    """Responds with one recorded exchange, and stores the requests."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -77,7 +77,7 @@ def client_of(replay: Replay, recorded: dict[str, Any], name: str) -> EvolutionL
 
 
 def asked_as(replay: Replay, recorded: dict[str, Any]) -> None:
-    """The client made the recorded request, and no other."""
+    """Assert that the client made only the recorded request."""
     [(method, path, _, key)] = replay.asked
     request = recorded["request"]
     assert (method, path) == (request["method"], request["path"])
@@ -121,7 +121,7 @@ def test_a_number_requests_a_pairing_code(replay: Replay) -> None:
     assert link.qr.startswith("2@")
     asked_as(replay, recorded)
 
-    # Already connecting, the server does not give one.
+    # The server returns none while it is already connecting.
     replay.asked.clear()
     recorded = exchange(BAILEYS, "connect with number (pairing code), already connecting")
     assert client_of(replay, recorded, "b1").connect(number="5511900000777") == QR

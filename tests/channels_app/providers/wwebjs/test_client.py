@@ -74,7 +74,7 @@ def ending(read: Callable[[], object]) -> SendError:
 def test_a_recorded_success_gives_the_short_id() -> None:
     for name, short in (
         ("314_send_ok", "3EB01C673D3BBEE53C2664"),
-        # While another send of the session hangs, and with callbacks that somebody takes.
+        # While another send of the session hangs, and with callbacks enabled.
         ("357_other_send_while_hanging", "3EB07F3D429AFD308EB0EE"),
         ("504_send_hooked", "3EB00DBCAA58ED49A468E4"),
     ):
@@ -84,7 +84,7 @@ def test_a_recorded_success_gives_the_short_id() -> None:
 def test_a_recorded_success_to_a_lid_returns_the_address_used() -> None:
     accepted = read_answer(recorded("321_send_lid"), "100000000000099@lid")
     assert accepted == Accepted("3EB0F62FE5841EB3191F10", "100000000000099@lid")
-    # Asked for by the number, the two addresses are those of one person.
+    # The two addresses belong to one person.
     pair = read_answer(recorded("321_send_lid"), CHAT)
     assert (pair.recipient_id, pair.lid) == (CHAT, "100000000000099@lid")
 
@@ -125,7 +125,7 @@ def test_a_recorded_success_without_message_is_accepted_without_id(name: str) ->
         ("532_norecover_crash_send", Transient, "session_check_failed"),
         ("623_after_phone_logout_send", Transient, "session_closed"),
         ("635_send_TIMEOUT", Transient, "session_not_connected"),
-        # Of a route that is not asked; a limit in front of the others looks like it.
+        # From a route that we do not use; a rate limit on the others looks the same.
         ("640_ratelimit_localcb_3", Transient, "http_429"),
         ("643_badjson_devmode", Rejected, "refused_request"),
     ],
@@ -172,7 +172,7 @@ def test_a_recorded_list_of_messages_shows_which_were_sent(raw_server: Start, na
         assert told == LISTS[name]
 
 
-# -- other answers --------------------------------------------------------------------------------
+# -- other responses -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_the_other_brazilian_form_is_only_for_mobile_numbers(
     assert other_brazilian_form(digits) == other
 
 
-# -- what is sent ---------------------------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------------------
 
 
 def test_a_text_does_not_mark_the_chat_as_read_nor_fetch_links() -> None:
@@ -387,11 +387,11 @@ def test_a_text_does_not_mark_the_chat_as_read_nor_fetch_links() -> None:
     [
         (Quote("3EB0AA", from_us=False), "", f"false_{CHAT}_3EB0AA"),
         (Quote("3EB0AA", from_us=True), "", f"true_{CHAT}_3EB0AA"),
-        # Newer accounts have their chats under the hidden id.
+        # Newer accounts have their chats under the hidden ID.
         (Quote("3EB0AA", from_us=False), "99@lid", "false_99@lid_3EB0AA"),
-        # Where the message itself was told with its chat, that counts.
+        # The chat that was reported with the message takes precedence.
         (Quote("3EB0AA", from_us=False, chat="77@lid"), "99@lid", "false_77@lid_3EB0AA"),
-        # Nothing that the page could take apart otherwise, and no id of the Cloud API.
+        # No ID that the page could misparse, and no ID of the Cloud API.
         (Quote("3EB0_AA", from_us=False), "", None),
         (Quote("wamid.AA", from_us=False), "", None),
         (None, "99@lid", None),
@@ -691,7 +691,7 @@ def test_the_address_may_have_a_path(server: Server) -> None:
     assert provider.send(text_message(ORDINARY)).provider_message_id
 
 
-# -- the test of the connection -------------------------------------------------------------------
+# -- connection test -------------------------------------------------------------------------------
 
 
 def check(server: Server, **fields: Any) -> ConnectionReport:
@@ -813,7 +813,7 @@ def test_the_check_reports_an_unreachable_server(dead_url: str) -> None:
 
 
 def test_a_check_of_a_slow_server_ends_in_time(server: Server) -> None:
-    # The status of a crashed page takes 181 s; here it never comes.
+    # The status of a crashed page takes 181 s; here it never arrives.
     server.simulator.settings.protocol_timeout = 24 * 3600
     server.steer("crash_page")
     assert not check(server, request_timeout_seconds=1).ok
