@@ -116,40 +116,40 @@ class ChannelAdmin(_ChannelAdmin):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: Any = None
     ) -> HttpResponse:
-        """Lead to the channel's own page where somebody must be asked about its session."""
+        """Redirect to the channel's own page, which asks what to do with its session."""
         channel = self.get_object(request, object_id)
         if channel is not None and remote_sessions.of(channel):
             return redirect("channels_app:delete", pk=channel.pk)
         return super().delete_view(request, object_id, extra_context)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Protect channels that have a session on a server: deleting several asks nobody."""
-        found, counts, missing, protected = super().get_deleted_objects(objs, request)
+        """Protect channels with a session on a server: a bulk deletion cannot ask about them."""
+        to_delete, counts, missing, protected = super().get_deleted_objects(objs, request)
         text = _("has a session on its server: delete it on the channel's own page")
         for channel in objs:
             if remote_sessions.of(channel):
                 url = reverse("channels_app:delete", args=[channel.pk])
                 protected.append(format_html('<a href="{}">{}</a> {}', url, channel, text))
-        return found, counts, missing, protected
+        return to_delete, counts, missing, protected
 
     def has_view_permission(self, request: HttpRequest, obj: Channel | None = None) -> bool:
         # Without the form, Django's read-only page would print the stored secrets.
         return self.has_change_permission(request, obj)
 
     def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
-        """Say whose fallback does not work any more, as the channel's page does."""
+        """Warn whose fallback no longer works, as the channel's page does."""
         super().save_model(request, obj, form, change)
-        if trouble := readiness.inactive_trouble(obj):
-            self.message_user(request, trouble, messages.WARNING)
+        if problem := readiness.inactive_trouble(obj):
+            self.message_user(request, problem, messages.WARNING)
 
     @admin.display(description=_("reason"))
     def reason(self, channel: Channel) -> str:
-        """Return what was found, in the reader's language."""
+        """Return the health detail in the reader's language."""
         return reason_text.render_reason(channel.health_detail)
 
     @admin.action(description=_("Test connection"), permissions=["change"])
     def test_connection(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
-        """Ask the providers of each chosen channel."""
+        """Test the connections of each selected channel."""
         for channel in queryset.select_related("fallback_channel"):
             for label, report in credentials.test_connection(channel):
                 level = messages.SUCCESS if report.ok else messages.ERROR
@@ -158,7 +158,7 @@ class ChannelAdmin(_ChannelAdmin):
 
     @admin.action(description=_("Lift the block of first messages"), permissions=["change"])
     def lift_new_chat_block(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
-        """Let the fallback of each chosen channel write to new customers again."""
+        """Lift the new-chat block of each selected channel's fallback."""
         assert isinstance(request.user, User)
         for channel in queryset:
             if circuit_breaker.lift_new_chat_block(channel, user=request.user):

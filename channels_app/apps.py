@@ -10,7 +10,7 @@ class ChannelsAppConfig(AppConfig):
     verbose_name = _("Channels")
 
     def ready(self) -> None:
-        """What is known of a channel is looked at again when it is saved."""
+        """Connect the receivers that re-check a channel when it is saved."""
         from channels_app import signals
         from channels_app.connections import circuit_breaker, credentials, wwebjs_session
         from channels_app.models import Channel

@@ -1,7 +1,7 @@
-"""What floors above draw about a channel. They enter it here; see instances.apps.
+"""Registry of page parts that higher layers render for a channel; see instances.apps.
 
-A part returns HTML, or "" where it has nothing to say of this channel. It asks the database for
-nothing that RELATED brings.
+A part returns HTML, or "" if it has nothing to show for this channel. It runs no query for the
+relations in RELATED.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from channels_app.models import Channel
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
-# On the channel's card: of the channel, and of whether the person may change it.
+# On the channel's card: called with the channel, and whether the person may change it.
 CARD: list[Callable[[Channel, bool], SafeString]] = []
-# Beside the form on the channel's page: of the channel and of the person, who may see the channel.
+# Beside the form on the channel's page: called with the channel and a person who may view it.
 PAGE: list[Callable[[Channel, User | AnonymousUser], SafeString]] = []
 # On the channel's line of the dashboard, which is a link: text only.
 LINE: list[Callable[[Channel], SafeString]] = []
-# What the parts read of other rows.
+# The relations that the parts read.
 RELATED: list[str] = ["fallback_channel", "new_chats_lifted_by"]
 
 
 def channels() -> QuerySet[Channel]:
-    """The channels with all that their cards and lines show.
+    """Return the channels with all data that their cards and lines show.
 
-    `also_linked` is the name of another one that has the same phone linked.
+    `also_linked` is the name of another channel that has the same phone linked.
     """
     same = Channel.objects.filter(linked_number=OuterRef("linked_number"))
     other = same.exclude(linked_number="").exclude(pk=OuterRef("pk")).order_by("name")

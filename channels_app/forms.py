@@ -1,4 +1,4 @@
-"""Forms of a channel. A stored secret is never put into a page: it can be replaced or cleared."""
+"""Channel forms. A stored secret is never rendered: it can only be replaced or cleared."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 else:
     _ChannelModelForm = forms.ModelForm
 
-# Secrets that a channel of some kind cannot be without, so that clearing them makes no sense.
+# Secrets that some kind of channel requires, so they cannot be cleared.
 REQUIRED_SECRETS = ("access_token", "evolution_api_key")
 
 _CLEAR: Final = object()
 
 
 class SecretInput(forms.PasswordInput):
-    """A password box that never shows its value, and a box to clear it where one is stored."""
+    """A password input that never renders its value, with a checkbox to clear a stored one."""
 
     is_set = False
     clearable = False
 
     def __init__(self, attrs: Mapping[str, Any] | None = None) -> None:
-        # Password managers would otherwise offer to save, or to fill in, the person's own login.
+        # Otherwise password managers would offer to save or fill in the person's own login.
         super().__init__({"autocomplete": "new-password", "spellcheck": "false", **(attrs or {})})
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
@@ -45,7 +45,7 @@ class SecretInput(forms.PasswordInput):
             "input": super().render(name, None, attrs, renderer),
             "clear_name": self._clear_name(name) if self.is_set and self.clearable else "",
         }
-        # From the project's templates, which form renderers do not look into.
+        # Form renderers do not search the project's templates.
         return mark_safe(render_to_string("channels_app/_secret.html", context))  # noqa: S308
 
     def value_from_datadict(self, data: Mapping[str, Any], files: Any, name: str) -> Any:
@@ -58,7 +58,7 @@ class SecretInput(forms.PasswordInput):
 
 
 class SecretField(forms.CharField):
-    """A secret to write. Cleaned to the new text, "" to leave it as it is, or _CLEAR."""
+    """A write-only secret. Cleaned to the new text, "" to leave it unchanged, or _CLEAR."""
 
     widget = SecretInput
 
@@ -75,15 +75,15 @@ class SecretField(forms.CharField):
 class SecretsForm(_ChannelModelForm):
     """Base of every form of a channel: its secrets are write-only.
 
-    Who names another server or session is asked what becomes of the one that is there.
+    A person who enters another server or session must choose what to do with the current one.
     """
 
     PREVIOUS: ClassVar[str] = "previous_session"
-    # The channel as it is stored, where it would leave a session behind.
-    leaves: Channel | None = None
+    # The stored channel, if the changes would abandon its session.
+    abandoning: Channel | None = None
 
     def _ask_for_previous_session(self) -> None:
-        """Offer what can become of the session, where there is one."""
+        """Add the choices for the current session, if there is one."""
         stored = Channel.objects.filter(pk=self.instance.pk).first()
         remote = remote_sessions.of(stored) if stored is not None else None
         if remote is None:
@@ -100,19 +100,19 @@ class SecretsForm(_ChannelModelForm):
         stored = Channel.objects.filter(pk=self.instance.pk).first()
         if stored is None or not remote_sessions.left_by(stored, self.instance):
             return
-        self.leaves = stored
+        self.abandoning = stored
         if self.PREVIOUS not in self.fields:
-            # The administration saves inside of a transaction, where no server can be asked.
+            # The admin saves inside a transaction, which must not wait for a server.
             text = _("It has a session on its server: change this on the channel's own page.")
             self.add_error(None, text)
         elif not self.cleaned_data.get(self.PREVIOUS):
             self.add_error(self.PREVIOUS, _("Choose what becomes of the present one."))
 
     def end_previous_session(self, user: User | None) -> str:
-        """Do what was chosen, before the form is saved; see `remote_sessions.end`."""
-        if self.leaves is None:
+        """Apply the choice before the form is saved; see `remote_sessions.end`."""
+        if self.abandoning is None:
             return ""
-        return remote_sessions.end(self.leaves, self.cleaned_data[self.PREVIOUS], user=user)
+        return remote_sessions.end(self.abandoning, self.cleaned_data[self.PREVIOUS], user=user)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -138,9 +138,9 @@ class SecretsForm(_ChannelModelForm):
 
 
 class ChannelForm(SecretsForm):
-    """The page's form. The kind is chosen before and stays.
+    """The form of a channel's page. The kind is chosen on creation and never changes.
 
-    The WWebJS box and the Baileys choice are the two ways to set the one fallback; not both.
+    The WWebJS checkbox and the Baileys channel are alternative fallbacks; only one can be set.
     """
 
     OFFICIAL = (
@@ -168,7 +168,7 @@ class ChannelForm(SecretsForm):
 
     wwebjs_enabled = forms.BooleanField(label=_("Enable the unofficial WWebJS API"), required=False)
 
-    # Under these headings the template draws the fields.
+    # The fields that the template shows in the policy section.
     POLICY: ClassVar = (
         "official_retries",
         "request_timeout_seconds",
@@ -241,7 +241,7 @@ class ChannelForm(SecretsForm):
             "calls_api_key": _("Wavoip key, for calls"),
         }
         help_texts = {
-            # An official one: see below.
+            # For an official channel, see below.
             "phone_number": _(
                 "The number of the phone that is linked. Another one sends nothing until somebody "
                 "confirms it; left empty, the first phone sets it."
@@ -317,8 +317,8 @@ class ChannelForm(SecretsForm):
         if chosen != Channel.Fallback.BAILEYS:
             self.initial["fallback_channel"] = None
         field = cast("forms.ModelChoiceField[Channel]", self.fields["fallback_channel"])
-        # The one that is chosen stays in the list when it is not active any more, or the page
-        # would drop it without a word.
+        # The selected channel stays in the list if it becomes inactive, or saving the page would
+        # silently remove it.
         field.queryset = Channel.objects.filter(
             Q(kind=Channel.Kind.BAILEYS, active=True) | Q(pk=self.initial["fallback_channel"])
         ).exclude(pk=self.instance.pk)
@@ -345,12 +345,12 @@ class ChannelForm(SecretsForm):
             self.instance.fallback = Channel.Fallback.NONE
 
     def _get_validation_exclusions(self) -> set[str]:
-        # `fallback` is no field of the form, but its rules are to be checked.
+        # `fallback` is not a field of the form, but it must be validated.
         excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
         return excluded - {"fallback", "kind"}
 
     def _update_errors(self, errors: ValidationError) -> None:
-        """Put the model's error about a field that this page calls otherwise beside that one."""
+        """Move the model's errors of fields that are not in this form to the matching field."""
         if hasattr(errors, "error_dict"):
             unknown = [name for name in errors.error_dict if name not in self.fields]
             for name in unknown:

@@ -23,10 +23,10 @@ DEFAULT_GRAPH_VERSION = "v25.0"
 
 
 class Channel(models.Model):
-    """A way to reach customers: an official Cloud API number, or a Baileys instance.
+    """A channel to reach customers: an official Cloud API number, or a Baileys instance.
 
-    An official channel may name a fallback: its own wwebjs-api session, or a Baileys channel.
-    Shapes and defaults are those of the REST contract; secrets are encrypted at rest.
+    An official channel may have a fallback: its own wwebjs-api session, or a Baileys channel.
+    Formats and defaults are those of the REST contract; secrets are encrypted at rest.
     """
 
     class Kind(models.TextChoices):
@@ -47,8 +47,8 @@ class Channel(models.Model):
         OK = "ok", _("Connection established")
         FAILING = "failing", _("Not working")
 
-    # What the care of the wwebjs session writes; a form that was open meanwhile must not undo it.
-    TOLD = (
+    # Written by the monitoring of the wwebjs session; saving a stale form must not overwrite them.
+    OBSERVED_FIELDS = (
         "wwebjs_state",
         "wwebjs_state_code",
         "wwebjs_state_detail",
@@ -60,9 +60,9 @@ class Channel(models.Model):
         "linked_number",
         "confirmed_number",
         "takes_message_ids",
-        # What the test of the connection found out.
+        # Written by the connection test.
         "coexistence",
-        # What sending found out; see breakers.py.
+        # Written by sending; see circuit_breaker.py.
         "breaker_opened_at",
         "breaker_code",
         "breaker_late",
@@ -77,12 +77,18 @@ class Channel(models.Model):
         "new_chats_lifted_at",
         "new_chats_lifted_by_id",
     )
-    # What proves the channel's own way at Meta.
+    # The credentials of the channel's primary route at Meta.
     CREDENTIALS = ("graph_url", "graph_version", "phone_number_id", "access_token")
-    # By what the channel's own way and its wwebjs session are reached: with others of these, what
-    # was found out about a way is about something else.
-    OWN_WAY = ("kind", *CREDENTIALS, "evolution_url", "evolution_api_key", "instance_name")
-    WWEBJS_WAY = ("kind", "fallback", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id")
+    # The settings that identify the channel's primary route and its wwebjs session. When one of
+    # them changes, the stored observations of the route no longer apply.
+    PRIMARY_ROUTE_SETTINGS = (
+        "kind",
+        *CREDENTIALS,
+        "evolution_url",
+        "evolution_api_key",
+        "instance_name",
+    )
+    WWEBJS_SETTINGS = ("kind", "fallback", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id")
     COEXISTENCE_PER_SECOND = 20
     SECRETS = (
         "access_token",
@@ -187,19 +193,19 @@ class Channel(models.Model):
         default=80,
         validators=[MinValueValidator(1), MaxValueValidator(1000)],
     )
-    # Whether the WhatsApp app uses the number as well, by the last test of the connection; None
-    # where Meta did not say.
+    # Whether the WhatsApp app uses the number as well, according to the last connection test; None
+    # if Meta did not report it.
     coexistence = models.BooleanField(null=True, editable=False)
 
     evolution_url = HttpAddressField(_("Evolution API address"), max_length=200, blank=True)
     evolution_api_key = EncryptedTextField(_("Evolution API key"), blank=True)
     instance_name = models.CharField(
         _("instance name"),
-        # As long as Evolution's own column.
+        # The length of Evolution's own column.
         max_length=255,
         blank=True,
-        # An existing instance keeps the name it has, and Evolution takes any. Dots alone cannot be
-        # a segment of an address, not even escaped.
+        # Evolution accepts any name, and an existing instance keeps its own. Dots alone cannot be
+        # a URL path segment, not even escaped.
         validators=[
             RegexValidator(
                 "^(?!\\.+\\Z)[^\\x00-\\x1f\\x7f]+\\Z",
@@ -212,11 +218,11 @@ class Channel(models.Model):
     health = models.CharField(
         _("state"), max_length=10, choices=Health, default=Health.UNKNOWN, editable=False
     )
-    # Codes; `session_words.in_words` makes sentences of them.
+    # Codes; `reason_text.render_reason` renders them.
     health_detail = models.CharField(max_length=300, blank=True, editable=False)
     health_changed_at = models.DateTimeField(null=True, editable=False)
 
-    # The fallback session as it was last seen; `wwebjs_session.stored_state` puts it into words.
+    # The last observed state of the fallback session; `wwebjs_session.stored_state` describes it.
     wwebjs_state = models.CharField(
         _("wwebjs session"),
         max_length=16,
@@ -227,24 +233,24 @@ class Channel(models.Model):
     wwebjs_state_code = models.CharField(max_length=40, blank=True, editable=False)
     wwebjs_state_detail = models.CharField(max_length=300, blank=True, editable=False)
     wwebjs_state_changed_at = models.DateTimeField(null=True, editable=False)
-    # When the newest of the server's answers that count was asked for.
+    # When the latest stored observation was requested.
     wwebjs_checked_at = models.DateTimeField(null=True, editable=False)
     wwebjs_own_number = models.CharField(max_length=20, blank=True, editable=False)
     wwebjs_last_drop_at = models.DateTimeField(null=True, editable=False)
     wwebjs_last_drop_reason = models.CharField(max_length=40, blank=True, editable=False)
 
-    # Of the phone that is linked to the instance of a Baileys channel, or to the wwebjs session of
-    # an official one: `linked_numbers.canonical`, "" while none is; and what was confirmed last.
+    # The number of the phone linked to a Baileys channel's instance or an official channel's wwebjs
+    # session, in the form of `linked_numbers.canonical` or ""; and the last confirmed number.
     linked_number = models.CharField(max_length=20, blank=True, editable=False, db_index=True)
     confirmed_number = models.CharField(max_length=20, blank=True, editable=False)
-    # Evolution gave the last message the id that we had chosen (2.4), so that sending one again
-    # under the same id shows it once.
+    # Evolution gave the last message the ID that we had chosen (2.4), so a message that is sent
+    # again under the same ID is shown once.
     takes_message_ids = models.BooleanField(default=False, editable=False)
 
-    # Circuit breakers of the channel's own way and of its wwebjs session: breakers.py.
+    # Circuit breakers of the primary route and of the wwebjs session: see circuit_breaker.py.
     breaker_opened_at = models.DateTimeField(null=True, editable=False)
     breaker_code = models.CharField(max_length=64, blank=True, editable=False)
-    # It was a late failure that opened it: being accepted proves nothing then.
+    # A late failure opened it: an acceptance then proves nothing.
     breaker_late = models.BooleanField(default=False, editable=False)
     breaker_probe_at = models.DateTimeField(null=True, editable=False)
     breaker_probes = models.PositiveSmallIntegerField(default=0, editable=False)
@@ -253,9 +259,9 @@ class Channel(models.Model):
     wwebjs_breaker_late = models.BooleanField(default=False, editable=False)
     wwebjs_breaker_probe_at = models.DateTimeField(null=True, editable=False)
     wwebjs_breaker_probes = models.PositiveSmallIntegerField(default=0, editable=False)
-    # WhatsApp refuses first messages of the number that the fallback sends from.
+    # WhatsApp rejects first messages from the fallback's number.
     new_chats_stopped_until = models.DateTimeField(null=True, editable=False)
-    # Who ended the latest new-chat block before its time, and when.
+    # Who lifted the latest new-chat block early, and when.
     new_chats_lifted_at = models.DateTimeField(null=True, editable=False)
     new_chats_lifted_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -313,14 +319,14 @@ class Channel(models.Model):
         if "fallback" in (kwargs.get("update_fields") or ()):
             kwargs["update_fields"] = {*kwargs["update_fields"], "fallback_channel"}
         if not self._state.adding and not args and kwargs.get("update_fields") is None:
-            kept = {*self.TOLD, *self.get_deferred_fields()}
+            excluded = {*self.OBSERVED_FIELDS, *self.get_deferred_fields()}
             fields = [field for field in self._meta.concrete_fields if not field.primary_key]
-            kwargs["update_fields"] = [f.name for f in fields if f.attname not in kept]
+            kwargs["update_fields"] = [f.name for f in fields if f.attname not in excluded]
         super().save(*args, **kwargs)
-        self._remember(kwargs.get("update_fields"))
+        self._record_stored(kwargs.get("update_fields"))
 
     def clean(self) -> None:
-        """Check what one field alone cannot; errors are keyed by the field that is to be mended."""
+        """Validate rules across fields; errors are keyed by the field to correct."""
         super().clean()
         self._drop_unused_fallback()
         errors: dict[str, Any] = {}
@@ -328,10 +334,10 @@ class Channel(models.Model):
             self.Kind.OFFICIAL: ("graph_url", "graph_version", "phone_number_id", "access_token"),
             self.Kind.BAILEYS: ("evolution_url", "evolution_api_key", "instance_name"),
         }[self.Kind(self.kind)]
-        wanted = list(required)
+        names = list(required)
         if self.fallback == self.Fallback.WWEBJS:
-            wanted += ["wwebjs_url", "wwebjs_api_key"]
-        for name in wanted:
+            names += ["wwebjs_url", "wwebjs_api_key"]
+        for name in names:
             if not getattr(self, name):
                 errors[name] = ValidationError(_("This field is required."), code="required")
         if self.fallback == self.Fallback.BAILEYS:
@@ -348,41 +354,41 @@ class Channel(models.Model):
             raise ValidationError(errors)
 
     def _drop_unused_fallback(self) -> None:
-        """Let no channel be named as the fallback of one that does not fall back to it."""
+        """Clear the fallback channel if it is not used as the fallback."""
         if self.fallback != self.Fallback.BAILEYS:
             self.fallback_channel = None
 
-    # Settings of the ways as they are stored.
+    # The stored values of the route settings.
     _stored: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def from_db(cls, *args: Any, **kwargs: Any) -> Self:
         channel = super().from_db(*args, **kwargs)
-        channel._remember()
+        channel._record_stored()
         return channel
 
-    def _remember(self, saved: Iterable[str] | None = None) -> None:
-        names = {*self.OWN_WAY, *self.WWEBJS_WAY} & self.__dict__.keys()
+    def _record_stored(self, saved: Iterable[str] | None = None) -> None:
+        names = {*self.PRIMARY_ROUTE_SETTINGS, *self.WWEBJS_SETTINGS} & self.__dict__.keys()
         if saved is not None:
             names &= {*saved}
         self._stored = {**self._stored, **{name: self.__dict__[name] for name in names}}
 
     def has_changed(self, names: Iterable[str]) -> bool:
-        """Whether one of these settings of a way is another than the stored one, or is new.
+        """Whether one of these route settings differs from the stored one, or is new.
 
-        While the channel is being saved it is about what was stored before.
+        While the channel is being saved, it compares with the values before the save.
         """
         loaded = [name for name in names if name in self.__dict__]
         return any(self._stored.get(name) != self.__dict__[name] for name in loaded)
 
     @property
     def default_session_name(self) -> str:
-        """The name of the wwebjs session where none was chosen."""
+        """The name of the wwebjs session if none was entered."""
         return f"alterna-{self.phone_number_id or slugify(self.name)}"[:64]
 
     @property
     def has_wwebjs(self) -> bool:
-        """Whether the settings of an attached wwebjs session are there."""
+        """Whether the settings of an attached wwebjs session are complete."""
         return (
             self.kind == self.Kind.OFFICIAL
             and self.fallback == self.Fallback.WWEBJS
@@ -391,14 +397,14 @@ class Channel(models.Model):
 
     @property
     def unconfirmed_number(self) -> str:
-        """The linked number that a person must confirm before anything is sent by it, else ""."""
+        """The linked number that a person must confirm before it may send, else ""."""
         return linked_numbers.unconfirmed(
             self.linked_number, confirmed=self.confirmed_number, expected=self.phone_number
         )
 
     @property
     def throughput(self) -> int:
-        """Official messages a second; 20 at most in known coexistence.
+        """Official messages per second; at most 20 in known coexistence.
 
         Source: contracts/cloud-api.md §5.
         """
@@ -407,24 +413,24 @@ class Channel(models.Model):
 
     @property
     def new_chat_block_was_lifted(self) -> bool:
-        """Whether a person ended a new-chat block within the last day."""
+        """Whether a person lifted a new-chat block within the last day."""
         at = self.new_chats_lifted_at
         return at is not None and timezone.now() - at < dt.timedelta(days=1)
 
     @property
     def has_evolution(self) -> bool:
-        """Whether the settings of an Evolution instance are there."""
+        """Whether the settings of an Evolution instance are complete."""
         return bool(self.evolution_url and self.evolution_api_key and self.instance_name)
 
     @property
     def is_fallback_of(self) -> str:
-        """The names of the channels that fall back to this one, "" where none does."""
+        """The names of the channels that fall back to this one, or ""."""
         return ", ".join(other.name for other in self.fallback_for.all())
 
     def record_health(self, *, ok: bool, detail: str = "") -> bool:
-        """Store whether the channel works, and since when. Returns whether that is a change.
+        """Store whether the channel works, and since when. Returns whether it changed.
 
-        `detail` is what `session_words.kept` makes of a reason: it is read in another language.
+        `detail` is encoded by `reason_text.encode_reason`, because readers have other languages.
         """
         health = self.Health.OK if ok else self.Health.FAILING
         changed = (
@@ -436,40 +442,40 @@ class Channel(models.Model):
 
 
 class WwebjsSession(models.Model):
-    """How the attached wwebjs session of a channel is cared for. What people see is on the channel.
+    """Monitoring data of a channel's attached wwebjs session. The channel has the visible state.
 
-    Whoever writes here holds the lock of the channel's row; the network is asked without it.
+    Writers hold the lock of the channel's row; network requests are made without it.
     """
 
     channel = models.OneToOneField(Channel, on_delete=models.CASCADE, related_name="wwebjs_session")
-    # Server and session name; with other ones all that is known here is about something else.
+    # Server and session name; if they change, all data here is obsolete.
     address = models.CharField(max_length=300, blank=True)
-    # A person connected it, or it was ready: then it is started again when it goes away.
+    # A person connected it, or it was ready: it is restarted when it goes down.
     wanted = models.BooleanField(default=False)
-    # A person stopped it: when it comes up by itself, with its server, it is stopped again.
+    # A person stopped it: if it comes up automatically with its server, it is stopped again.
     stopped = models.BooleanField(default=False)
-    # A person asked to unlink it while the server did not have it: done as soon as it is there.
+    # A person asked to unlink it while the server did not have it: done when it comes up.
     unlink_asked_at = models.DateTimeField(null=True)
-    # None: to be asked at once.
+    # None: due immediately.
     probe_at = models.DateTimeField(null=True, db_index=True)
-    # What was asked of the server before this moment was told of a time that is over.
+    # Observations requested before this time are stale.
     commanded_at = models.DateTimeField(null=True)
-    # A start or restart that has not shown its end yet.
+    # A start or restart whose outcome is not known yet.
     start_asked_at = models.DateTimeField(null=True)
     # Since it was last ready.
     tries = models.PositiveSmallIntegerField(default=0)
     tried_at = models.DateTimeField(null=True)
     hangs = models.PositiveSmallIntegerField(default=0)
     missing_since = models.DateTimeField(null=True)
-    # Connected to WhatsApp since then, and not able to send yet.
+    # Connected to WhatsApp since then, but not yet able to send.
     syncing_since = models.DateTimeField(null=True)
-    # Why it is not started, where more is known than the server's "session_not_found".
+    # Why it is not started, if more is known than the server's "session_not_found".
     note = models.CharField(max_length=40, blank=True)
     note_detail = models.CharField(max_length=300, blank=True)
-    # The reason that the library announced by callback, and when.
+    # The reason from the library's last callback, and when.
     announced = models.CharField(max_length=40, blank=True)
     announced_at = models.DateTimeField(null=True)
-    # The code itself is not kept: who holds it can link a phone.
+    # The code itself is not stored: anyone who has it can link a phone.
     qr_digest = models.CharField(max_length=64, blank=True)
     qr_seen_at = models.DateTimeField(null=True)
 
@@ -482,20 +488,20 @@ class WwebjsSession(models.Model):
 
 
 class Incident(models.Model):
-    """A connection that served and does not any more, from the drop until it is back for good.
+    """A dropped connection, from the drop until a lasting recovery.
 
-    Drops that follow each other closely are one incident. `recovered_at` is set while it serves
-    again, `closed_at` once that has lasted. Staff are told once of the drop and once of the end;
-    one that healed before anybody was told is closed without a word. `code` is the provider's
-    error code where each has an incident of its own; "" where the connection has one.
+    Drops in close succession are one incident. `recovered_at` is set while the connection works
+    again, `closed_at` once that has lasted. Staff are alerted once to the drop and once to the end;
+    an incident that recovered before the first alert is closed silently. `code` is the provider's
+    error code if each code has its own incident, else "".
 
-    `reason` and `detail` are those of the latest observation; `first_reason` stays as it was when
-    the incident began. Where the reason changes after the alert so that a person must do something
-    else, one more alert is sent (`updated_alert_at`).
+    `reason` and `detail` are those of the latest observation; `first_reason` never changes. If the
+    reason changes after the alert so that a different action is needed, one more alert is sent
+    (`updated_alert_at`).
     """
 
     class ServerAbsence(models.TextChoices):
-        """How the provider's server was missing at some time of the incident."""
+        """The kind of server outage during the incident."""
 
         RESTARTED = "restarted"
         UNREACHABLE = "unreachable"
@@ -504,12 +510,12 @@ class Incident(models.Model):
         WWEBJS = "wwebjs", "wwebjs"
         BAILEYS = "baileys", "Baileys"
         OFFICIAL = "official", _("official API")
-        # Not connections: WhatsApp stopped first messages; the share of fallbacks jumped;
-        # single messages are refused with a code that somebody must look into.
+        # Not connections: WhatsApp blocked first messages; the fallback rate is unusually high;
+        # single messages are rejected with a code that needs investigation.
         NEW_CHATS = "new_chats", _("first messages by the fallback")
         FALLBACKS = "fallbacks", _("share of fallbacks")
         REQUESTS = "requests", _("refused messages")
-        # Evolution does not deliver as it was agreed (instances/receive_mode/drift.py).
+        # Evolution's receive mode is not the configured one (instances/receive_mode/drift.py).
         RECEIVE_MODE = "receive_mode", _("receive mode")
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="incidents")
@@ -526,7 +532,7 @@ class Incident(models.Model):
     recovered_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
     told_at = models.DateTimeField(null=True, blank=True)
-    # The reason that the latest alert gave, and when an alert told of another one.
+    # The reason in the latest alert, and when an alert about a changed reason was sent.
     alerted_reason = models.CharField(max_length=64, blank=True)
     updated_alert_at = models.DateTimeField(null=True, blank=True)
     told_end_at = models.DateTimeField(null=True, blank=True)
@@ -549,10 +555,10 @@ class Incident(models.Model):
 
 
 class ResolvedNumber(models.Model):
-    """The chat id under which WhatsApp knows a number, as a session's look-up told it.
+    """The chat ID under which WhatsApp knows a number, from a session's look-up.
 
-    `number` is what was asked for, digits only; `chat_id` may have the other Brazilian form. `lid`
-    is WhatsApp's hidden id of the same person, as an answer to a send named it.
+    `number` is the requested number, digits only; `chat_id` may have the other Brazilian form.
+    `lid` is WhatsApp's hidden ID of the same person, from the response to a send.
     """
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+")

@@ -1,11 +1,11 @@
-"""Remembered look-ups: under which chat id WhatsApp knows a number."""
+"""Cache of number look-ups: the chat ID under which WhatsApp knows a number."""
 
 from __future__ import annotations
 
 import datetime as dt
 
 import structlog
-from django.db import Error as DatabaseProblem
+from django.db import Error as DatabaseError
 from django.db import transaction
 from django.utils import timezone
 
@@ -13,14 +13,14 @@ from channels_app.models import Channel, ResolvedNumber
 
 log = structlog.get_logger(__name__)
 
-# People leave WhatsApp, and come back with the other form of their number.
+# People leave WhatsApp and may return with the other form of their number.
 GOOD_FOR = dt.timedelta(days=7)
 
 
 def lookup(channel: Channel, number: str) -> str | None:
-    """Return the chat id of a number that was looked up lately, else None. Never raises.
+    """Return the chat ID of a recently looked-up number, else None. Never raises.
 
-    Without a stored channel nothing is known.
+    Always None for a channel that is not stored.
     """
     if channel.pk is None:
         return None
@@ -30,13 +30,13 @@ def lookup(channel: Channel, number: str) -> str | None:
                 channel_id=channel.pk, number=number, found_at__gt=timezone.now() - GOOD_FOR
             )
             return found.values_list("chat_id", flat=True).first()
-    except DatabaseProblem as error:
-        _complain(error)
+    except DatabaseError as error:
+        _log_failure(error)
         return None
 
 
 def remember(channel: Channel, number: str, chat_id: str) -> None:
-    """Keep what a look-up told. Never raises: the send goes on without."""
+    """Store the result of a look-up. Never raises: the send does not depend on it."""
     if channel.pk is None or len(number) > 20:
         return
     try:
@@ -46,45 +46,45 @@ def remember(channel: Channel, number: str, chat_id: str) -> None:
                 number=number,
                 defaults={"chat_id": chat_id, "found_at": timezone.now()},
             )
-    except DatabaseProblem as error:
-        _complain(error)
+    except DatabaseError as error:
+        _log_failure(error)
 
 
 def lid_of(channel: Channel, number: str) -> str:
-    """Return WhatsApp's hidden id (`…@lid`) of a number, "" where it is not known. Never raises."""
+    """Return WhatsApp's hidden ID (`…@lid`) of a number, or "" if unknown. Never raises."""
     if channel.pk is None:
         return ""
     try:
         with transaction.atomic():
             found = ResolvedNumber.objects.filter(channel_id=channel.pk, number=number)
             return found.values_list("lid", flat=True).first() or ""
-    except DatabaseProblem as error:
-        _complain(error)
+    except DatabaseError as error:
+        _log_failure(error)
         return ""
 
 
 def note_lid(channel: Channel, number: str, lid: str) -> None:
-    """Store the hidden id that a send to a remembered number named. Never raises."""
+    """Store the hidden ID from the response to a send to a cached number. Never raises."""
     if channel.pk is None or not lid:
         return
     try:
         with transaction.atomic():
-            known = ResolvedNumber.objects.filter(channel_id=channel.pk, number=number)
-            known.exclude(lid=lid).update(lid=lid)
-    except DatabaseProblem as error:
-        _complain(error)
+            rows = ResolvedNumber.objects.filter(channel_id=channel.pk, number=number)
+            rows.exclude(lid=lid).update(lid=lid)
+    except DatabaseError as error:
+        _log_failure(error)
 
 
 def forget(channel: Channel, number: str) -> None:
-    """Drop what is remembered of a number: it did not hold. Never raises."""
+    """Delete the cached entry of a number that proved wrong. Never raises."""
     if channel.pk is None:
         return
     try:
         with transaction.atomic():
             ResolvedNumber.objects.filter(channel_id=channel.pk, number=number).delete()
-    except DatabaseProblem as error:
-        _complain(error)
+    except DatabaseError as error:
+        _log_failure(error)
 
 
-def _complain(error: Exception) -> None:
-    log.warning("known numbers are out of reach", error=type(error).__name__)
+def _log_failure(error: Exception) -> None:
+    log.warning("number cache unavailable", error=type(error).__name__)

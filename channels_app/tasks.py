@@ -1,7 +1,7 @@
-"""The jobs of this floor. A job makes one call inward.
+"""The jobs of this layer. Each job makes one call into a module.
 
-They stand here and not in `messaging.tasks`, because what asks for them does: a session is started
-by a page of this floor, and a job of a floor above could not be named from here.
+They are defined here and not in `messaging.tasks`, because code of this layer enqueues them (a page
+starts a session, for example), and this layer must not import jobs of a higher one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from core.queue import CARE, defer
 
 
 def enqueue_begin(channel_id: int, *, restart: bool) -> None:
-    """Have a session started, once the present transaction commits. One start at a time."""
+    """Enqueue the start of a session when the transaction commits. One start at a time."""
     name = f"wwebjs-begin:{channel_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(
@@ -30,28 +30,28 @@ def enqueue_begin(channel_id: int, *, restart: bool) -> None:
 
 
 def enqueue_end(channel_id: int) -> None:
-    """Have a session ended that came up although a person ended it, once this commits."""
+    """Enqueue the end of a session that came up again, when the transaction commits."""
     name = f"wwebjs-end:{channel_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(end_session, lock=name, queueing_lock=name, channel_id=channel_id)
 
 
 def enqueue_probe(channel_id: int) -> None:
-    """Have a session asked for its state now, once the present transaction commits."""
+    """Enqueue an immediate poll of a session when the transaction commits."""
     name = f"wwebjs-probe:{channel_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(probe_session, lock=name, queueing_lock=name, channel_id=channel_id)
 
 
 def enqueue_test(channel_id: int) -> None:
-    """Have a channel's credentials tried, once the present transaction commits."""
+    """Enqueue a test of a channel's credentials when the transaction commits."""
     name = f"channel-test:{channel_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(try_credentials, lock=name, queueing_lock=name, channel_id=channel_id)
 
 
 def enqueue_alert(incident_id: int, *, what: str, by: str) -> None:
-    """Have staff told of an incident, once the present transaction commits."""
+    """Enqueue an alert about an incident when the transaction commits."""
     defer(send_alert, incident_id=incident_id, what=what, by=by)
 
 
@@ -80,7 +80,7 @@ def probe_session(channel_id: int) -> None:
 def try_credentials(channel_id: int) -> None:
     from channels_app.connections import credentials
 
-    credentials.test_own_way(channel_id)
+    credentials.test_primary_route(channel_id)
 
 
 @app.periodic(cron="* * * * * */2")
@@ -88,12 +88,12 @@ def try_credentials(channel_id: int) -> None:
     name="channels_app.probe_due_sessions",
     queue="care",
     priority=CARE,
-    # Servers that hang must not fill the workers with rounds that wait for them.
+    # Hanging servers must not occupy all workers with waiting rounds.
     lock="probe_due_sessions",
     queueing_lock="probe_due_sessions",
 )
 def probe_due_sessions(timestamp: int) -> None:
-    """Ask the sessions whose time has come."""
+    """Poll the sessions that are due."""
     from channels_app.connections import wwebjs_session
 
     wwebjs_session.probe_due()
@@ -107,7 +107,7 @@ def probe_due_sessions(timestamp: int) -> None:
     queueing_lock="settle_incidents",
 )
 def settle_incidents(timestamp: int) -> None:
-    """Tell staff of drops that last, and of their end."""
+    """Alert staff to lasting drops and to their end."""
     from channels_app.incidents import incidents
 
     incidents.process_due()

@@ -1,7 +1,7 @@
-"""Calls through Wavoip: whose key a call goes by, and the address of the page that makes it. Pure.
+"""Calls through Wavoip: which channel's key a call uses, and the URL that starts it. Pure.
 
-Wavoip's page runs in the browser of whoever calls, so that person's browser learns the key. The
-link is therefore made for one click, and never stands in a page, a log or an answer of the API.
+Wavoip's page runs in the caller's browser, which therefore receives the key. The link is created
+for one click and is never part of a page, a log or an API response.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ ORIGIN = "https://app.wavoip.com"
 
 
 def caller_of(channel: Channel) -> Channel | None:
-    """Return the channel by whose key the contacts of `channel` are called, None without one.
+    """Return the channel whose key is used to call the contacts of `channel`, or None.
 
-    The Baileys channel of its fallback comes first, then the channel itself. Nobody calls by a
-    channel that is not active. Reads `fallback_channel`.
+    The Baileys channel of its fallback takes precedence over the channel itself. Inactive channels
+    are never used. Reads `fallback_channel`.
     """
     if not channel.active:
         return None
@@ -30,9 +30,9 @@ def caller_of(channel: Channel) -> Channel | None:
 
 
 def link(channel: Channel, *, phone_number: str, name: str) -> str:
-    """Return the address at which Wavoip calls `phone_number` by the key of `channel`.
+    """Return the URL that calls `phone_number` through Wavoip with the key of `channel`.
 
-    `phone_number` is E.164. A key may be several device tokens, separated by commas.
+    `phone_number` is E.164. A key may consist of several device tokens, separated by commas.
     """
     query = {
         "token": ",".join(_tokens(channel)),

@@ -56,7 +56,7 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
     `fallback_channel` goes with `fallback` "baileys" only: with any other it becomes null.
     """
 
-    # What the changes would leave on a server, once they are validated.
+    # The remote session that the validated changes would abandon.
     left_behind: remote_sessions.RemoteSession | None = None
 
     health_detail = InWordsField()
@@ -109,7 +109,7 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
         return fields
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Run the model's own rules over what the channel would become."""
+        """Validate the changed channel with the model's own rules."""
         channel = Channel() if self.instance is None else Channel.objects.get(pk=self.instance.pk)
         for name, value in attrs.items():
             if name != "previous_session":
@@ -174,7 +174,7 @@ class ChannelViewSet(viewsets.ModelViewSet[Channel]):
         super().perform_create(serializer)
 
     def perform_update(self, serializer: BaseSerializer[Channel]) -> None:
-        """Do with a session that the channel leaves behind what was asked for, then save."""
+        """Apply the choice to a session that the changes would abandon, then save."""
         choice = serializer.validated_data.pop("previous_session", remote_sessions.KEEP)
         assert isinstance(serializer, ChannelSerializer)
         if serializer.left_behind is not None and serializer.instance is not None:
@@ -190,7 +190,7 @@ class ChannelViewSet(viewsets.ModelViewSet[Channel]):
         return super().destroy(request, *args, **kwargs)
 
     def perform_destroy(self, instance: Channel) -> None:
-        """Say whose fallback it is, where that is what keeps it."""
+        """Delete the channel; report which channels use it as their fallback."""
         if names := instance.is_fallback_of:
             raise IsFallback(_("It is the fallback of: %(names)s") % {"names": names})
         choice = self.request.query_params.get("previous_session", remote_sessions.KEEP)

@@ -1,9 +1,9 @@
-"""Circuit breakers: a way that refuses everything until somebody acts is left alone meanwhile.
+"""Circuit breakers: a route that rejects everything until somebody acts is not used meanwhile.
 
-A channel has one for its own way and one for its attached wwebjs session. A refusal for reasons of
-account or configuration opens it. While it is open one message at a time tries again, after 1, 2,
-4, 8 and then every 15 minutes; the first that is taken closes it. Staff hear of it once. Each step
-is one conditional UPDATE, so any number of workers agree.
+A channel has one for its primary route and one for its attached wwebjs session. A rejection caused
+by account or configuration opens it. While it is open, one message at a time probes the route after
+1, 2, 4, 8 and then every 15 minutes; the first accepted message closes it. Staff are alerted once.
+Each step is one conditional UPDATE, so any number of workers agree.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 FIRST_PROBE, LAST_PROBE = dt.timedelta(minutes=1), dt.timedelta(minutes=15)
-# WhatsApp does not say how long it refuses first messages (error 463); a day is what people report.
+# WhatsApp does not document how long it rejects first messages (error 463); users report a day.
 NEW_CHATS_STOP = dt.timedelta(hours=24)
 
 log = structlog.get_logger(__name__)
 
 
 def should_trip(rule: ErrorRule) -> bool:
-    """Whether an error says that the way refuses every message until somebody acts."""
+    """Whether an error means that the route rejects every message until somebody acts."""
     return rule.kind == ErrorClass.CONFIG and rule.fallback == FallbackRule.ALARM
 
 
 def is_open(channel: Channel, route: str) -> bool:
-    """Whether the breaker of this channel's route was open when the channel was read."""
+    """Whether the breaker of this channel's route was open when the channel was loaded."""
     return getattr(channel, f"{_prefix(route)}_opened_at") is not None
 
 
 def probe_is_due(channel: Channel, route: str, now: dt.datetime) -> bool:
-    """Whether a message may ask to be the next try of an open route."""
+    """Whether a message may claim the next probe of an open route."""
     due = getattr(channel, f"{_prefix(route)}_probe_at")
     return is_open(channel, route) and (due is None or due <= now)
 
 
 def claim_probe(channel: Channel, route: str, now: dt.datetime) -> bool:
-    """Take the one try that is due; False where another message was faster."""
+    """Claim the due probe; False if another message claimed it first."""
     prefix = _prefix(route)
     tries = getattr(channel, f"{prefix}_probes") + 1
     due = Q(**{f"{prefix}_probe_at": None}) | Q(**{f"{prefix}_probe_at__lte": now})
@@ -67,7 +67,7 @@ def claim_probe(channel: Channel, route: str, now: dt.datetime) -> bool:
 
 
 def trip(channel: Channel, route: str, *, code: str, late: bool = False) -> None:
-    """Open the breaker, where it is closed, and have staff told."""
+    """Open the breaker if it is closed, and alert staff."""
     prefix, now = _prefix(route), timezone.now()
     with transaction.atomic():
         opened = Channel.objects.filter(pk=channel.pk, **{f"{prefix}_opened_at": None}).update(
@@ -81,11 +81,11 @@ def trip(channel: Channel, route: str, *, code: str, late: bool = False) -> None
         )
         if opened:
             log.error("circuit breaker opened", channel=channel.pk, route=route, code=code)
-            _alarm(channel, _incident_route(channel, route), code, now)
+            _open_incident(channel, _incident_route(channel, route), code, now)
 
 
 def close(channel: Channel, route: str) -> None:
-    """Close the breaker, where it is open: the way took a message."""
+    """Close the breaker if it is open: the route accepted a message."""
     with transaction.atomic():
         if _close(channel, route):
             incidents.mark_recovered(
@@ -94,23 +94,26 @@ def close(channel: Channel, route: str) -> None:
 
 
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
-    """Signal receiver: a breaker ends with the settings that it was about.
+    """Signal receiver: close a breaker if the settings of its route have changed.
 
-    Any other change may have mended the way as well: the next message tries.
+    Any other change may have fixed the route as well, so the next message probes it.
     """
     saved = kwargs.get("update_fields")
-    for route, names in (("", Channel.OWN_WAY), (Incident.Route.WWEBJS, Channel.WWEBJS_WAY)):
+    for route, names in (
+        ("", Channel.PRIMARY_ROUTE_SETTINGS),
+        (Incident.Route.WWEBJS, Channel.WWEBJS_SETTINGS),
+    ):
         if instance.has_changed(set(names).intersection(saved if saved is not None else names)):
-            _forget(instance, route)
+            _reset(instance, route)
         else:
             prefix = _prefix(route)
             _rows(instance, prefix).update(**{f"{prefix}_probe_at": timezone.now()})
 
 
-def _forget(channel: Channel, route: str) -> None:
+def _reset(channel: Channel, route: str) -> None:
     with transaction.atomic():
         if _close(channel, route) and _incident_route(channel, route) == Incident.Route.OFFICIAL:
-            # The alarm of a session ends when its care sees it ready, or with the session.
+            # The incident of a session ends when monitoring finds it ready, or with the session.
             incidents.close_silently(channel, route=Incident.Route.OFFICIAL)
 
 
@@ -133,35 +136,35 @@ def _close(channel: Channel, route: str) -> bool:
 
 
 def alert_once(channel: Channel, route: str, *, code: str) -> None:
-    """Have staff told of a limit that Meta set on the number, once until a message is taken."""
+    """Alert staff to a limit that Meta set on the number, once until a message is accepted."""
     with transaction.atomic():
-        # The row's lock lets one alone find that nobody has said it.
+        # The row lock ensures that only one worker raises the alert.
         Channel.objects.select_for_update().filter(pk=channel.pk).first()
         incident_route = _incident_route(channel, route)
         if not incidents.current(channel).filter(route=incident_route).exists():
-            _alarm(channel, incident_route, code, timezone.now())
+            _open_incident(channel, incident_route, code, timezone.now())
 
 
 def record_recovery(channel: Channel, route: str) -> None:
-    """A way that had failed took a message again."""
+    """Record that a failed route has accepted a message again."""
     incidents.mark_recovered(channel, route=_incident_route(channel, route), at=timezone.now())
 
 
 def stop_new_chats(channel: Channel, *, code: str) -> None:
-    """Send no first messages by this number's web session for a while, and have staff told."""
+    """Block first messages by this number's web session for a while, and alert staff."""
     now = timezone.now()
     with transaction.atomic():
         stopped = Channel.objects.filter(pk=channel.pk, new_chats_stopped_until=None)
         if stopped.update(new_chats_stopped_until=now + NEW_CHATS_STOP):
             log.error("first messages by the fallback stopped", channel=channel.pk, code=code)
-            _alarm(channel, Incident.Route.NEW_CHATS, code, now)
+            _open_incident(channel, Incident.Route.NEW_CHATS, code, now)
 
 
 def lift_new_chat_block(channel: Channel, *, user: User) -> bool:
-    """End the new-chat block of this channel's session before its time. Returns whether there was.
+    """Lift the new-chat block of this channel's session early. Returns whether there was one.
 
-    Who lifted it and when is stored on the channel, logged, and entered in the administration's
-    history. WhatsApp may refuse again: then the block is back.
+    The user and time are stored on the channel, logged, and added to the admin history. If WhatsApp
+    rejects a first message again, the block returns.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -188,7 +191,7 @@ def lift_new_chat_block(channel: Channel, *, user: User) -> bool:
 
 
 def sharing_session(channel: Channel) -> list[int]:
-    """Return the channels that a new-chat block of this channel's fallback may be stored on."""
+    """Return the IDs of channels that may store a new-chat block of this channel's fallback."""
     if channel.fallback == Channel.Fallback.BAILEYS and channel.fallback_channel_id:
         return [channel.fallback_channel_id]
     ids = {channel.pk}
@@ -201,9 +204,9 @@ def sharing_session(channel: Channel) -> list[int]:
 
 
 def end_stops() -> None:
-    """Let first messages go out again where their stop is over."""
-    over = Channel.objects.filter(new_chats_stopped_until__lte=timezone.now())
-    for channel in over:
+    """End the new-chat blocks that have expired."""
+    expired = Channel.objects.filter(new_chats_stopped_until__lte=timezone.now())
+    for channel in expired:
         with transaction.atomic():
             Channel.objects.filter(pk=channel.pk).update(new_chats_stopped_until=None)
             incidents.mark_recovered(channel, route=Incident.Route.NEW_CHATS, at=timezone.now())
@@ -211,26 +214,26 @@ def end_stops() -> None:
 
 
 def note_refused(channel: Channel, *, code: str, detail: str) -> None:
-    """Have staff told, once a code, that single messages are refused with it."""
+    """Alert staff, once per code, that single messages are rejected with it."""
     if incidents.record_rejection(channel, code=code, detail=detail, at=timezone.now()):
         log.error("messages are refused", channel=channel.pk, code=code)
         session_changed.send(sender=Channel, channel=channel)
 
 
 def note_share(channel: Channel, *, jumped: bool, detail: str = "", code: str = "") -> None:
-    """Raise or end the alarm that too much goes by the fallback: in all, or for one code."""
+    """Open or end the incident of an unusual fallback rate: overall, or for one code."""
     route, now = Incident.Route.FALLBACKS, timezone.now()
-    known = incidents.current(channel).filter(route=route, code=code).exists()
+    is_current = incidents.current(channel).filter(route=route, code=code).exists()
     with transaction.atomic():
-        if jumped and not known:
-            log.error("the share of fallbacks jumped", channel=channel.pk, detail=detail, code=code)
-            _alarm(channel, route, "fallbacks_jumped", now, detail, code)
-        elif known and not jumped:
+        if jumped and not is_current:
+            log.error("unusual fallback rate", channel=channel.pk, detail=detail, code=code)
+            _open_incident(channel, route, "fallbacks_jumped", now, detail, code)
+        elif is_current and not jumped:
             incidents.mark_recovered(channel, route=route, at=now, code=code)
             session_changed.send(sender=Channel, channel=channel)
 
 
-def _alarm(
+def _open_incident(
     channel: Channel, route: str, reason: str, now: dt.datetime, detail: str = "", code: str = ""
 ) -> None:
     incidents.open_or_update(channel, route=route, reason=reason, detail=detail, at=now, code=code)
@@ -242,12 +245,12 @@ def _rows(channel: Channel, prefix: str) -> Any:
 
 
 def _prefix(route: str) -> str:
-    """An attached session has columns of its own; any other route is the channel's own way."""
+    """Return the column prefix: an attached session has its own columns."""
     return "wwebjs_breaker" if route == Incident.Route.WWEBJS else "breaker"
 
 
 def _incident_route(channel: Channel, route: str) -> str:
-    """The connection that an incident of this route is about."""
+    """Return the connection that an incident of this route concerns."""
     if route == Incident.Route.WWEBJS:
         return Incident.Route.WWEBJS
     official = channel.kind == Channel.Kind.OFFICIAL

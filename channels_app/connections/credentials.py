@@ -1,4 +1,4 @@
-"""Testing a channel: asks each provider that it uses, and keeps what was found."""
+"""Tests a channel's connections and stores the results."""
 
 from __future__ import annotations
 
@@ -17,68 +17,68 @@ from channels_app.signals import session_changed
 
 
 def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
-    """Ask the channel's own provider and its fallback whether they work now. Never raises.
+    """Test the channel's primary route and its fallback. Never raises.
 
-    Returns one (label, report) each, the channel's own first, in the active language. The result
-    is stored as the channel's health: it says whether the channel's own way works, its detail
-    also names a fallback that does not. A Baileys channel that serves as the fallback gets its
-    own health stored on itself. What Meta says about the number is kept as well: whether it is in
-    coexistence, which limits its throughput, and the number itself where the channel has none. It
-    asks the network: not to be called inside of a transaction.
+    Returns one (label, report) each, the primary route first, in the active language. The result is
+    stored as the channel's health, which covers the primary route; its detail also names a failing
+    fallback. The health of a Baileys channel that serves as fallback is stored on that channel. It
+    also stores what Meta reports about the number: coexistence, which limits its throughput, and
+    the number itself if the channel has none. It uses the network: do not call it inside a
+    transaction.
     """
-    label, report, stored = _test_own(channel)
-    found = [(label, report)]
+    label, report, stored = _test_primary(channel)
+    results = [(label, report)]
     fallback = _fallback(channel)
     if fallback is not None:
         label, route = fallback
         other = provider_for(channel, route=route).check()
-        found.append((label, other))
-        of_it = reason_text.encode_reason(other.code, other.told)
+        results.append((label, other))
+        reason = reason_text.encode_reason(other.code, other.told)
         if not other.ok:
-            stored.append(f"fallback_{route}|{of_it}")
+            stored.append(f"fallback_{route}|{reason}")
         if route == "baileys" and channel.fallback_channel is not None:
-            channel.fallback_channel.record_health(ok=other.ok, detail=of_it)
+            channel.fallback_channel.record_health(ok=other.ok, detail=reason)
     _record(channel, ok=report.ok, stored=stored)
-    return found
+    return results
 
 
-def test_own_way(channel_id: int) -> None:
-    """Test a channel's own way and keep the result; its fallback has a care of its own.
+def test_primary_route(channel_id: int) -> None:
+    """Test a channel's primary route and store the result; its fallback is monitored separately.
 
-    Never raises. It asks the network: not to be called inside of a transaction.
+    Never raises. It uses the network: do not call it inside a transaction.
     """
     channel = Channel.objects.filter(pk=channel_id).first()
     if channel is not None:
-        _, report, stored = _test_own(channel)
+        _, report, stored = _test_primary(channel)
         _record(channel, ok=report.ok, stored=stored)
 
 
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
-    """Signal receiver: new credentials of an official channel are tried at once, by a job.
+    """Signal receiver: enqueue a test of an official channel with new credentials.
 
-    So is one whose number is not known: the test finds it out.
+    A channel without a phone number is tested, too: the test determines it.
     """
-    can_be_tried = instance.kind == Channel.Kind.OFFICIAL and instance.access_token
-    if can_be_tried and (instance.has_changed(Channel.CREDENTIALS) or not instance.phone_number):
+    can_be_tested = instance.kind == Channel.Kind.OFFICIAL and instance.access_token
+    if can_be_tested and (instance.has_changed(Channel.CREDENTIALS) or not instance.phone_number):
         tasks.enqueue_test(instance.pk)
 
 
-# The names are the service's; pytest must not take them for tests where they are imported.
+# pytest must not collect these functions as tests where they are imported.
 test_connection.__test__ = False  # type: ignore[attr-defined]
-test_own_way.__test__ = False  # type: ignore[attr-defined]
+test_primary_route.__test__ = False  # type: ignore[attr-defined]
 
 
-def _test_own(channel: Channel) -> tuple[str, ConnectionReport, list[str]]:
-    """Return the way's name, what was found, and that as it is stored, a reason each."""
-    label, route = _own(channel)
+def _test_primary(channel: Channel) -> tuple[str, ConnectionReport, list[str]]:
+    """Return the route's label, the report, and its stored form, one reason per item."""
+    label, route = _primary(channel)
     report = provider_for(channel, route=route).check()
     stored = [reason_text.encode_reason(report.code, report.told)]
     if report.ok and (answer := report.details.get("coexistence")):
         known = {"yes": True, "no": False}.get(answer)
         Channel.objects.filter(pk=channel.pk).update(coexistence=known)
     number = _international(report.details.get("display_phone_number", "")) if report.ok else ""
-    unknown = Channel.objects.filter(pk=channel.pk, phone_number="")
-    if number and unknown.update(phone_number=number):
+    without_number = Channel.objects.filter(pk=channel.pk, phone_number="")
+    if number and without_number.update(phone_number=number):
         report = replace(report, details={**report.details, "filled_in": number})
         stored.append("number_filled_in")
     return label, report, stored
@@ -90,12 +90,12 @@ def _record(channel: Channel, *, ok: bool, stored: list[str]) -> None:
 
 
 def _international(displayed: str) -> str:
-    """`+5511900000001` for "+55 11 90000-0001" (contracts/cloud-api.md §4.6); "" for no number."""
+    """Return `+5511900000001` for "+55 11 90000-0001" (contracts/cloud-api.md §4.6), or ""."""
     digits = re.sub(r"\D", "", displayed)
     return f"+{digits}" if 7 <= len(digits) <= 15 else ""
 
 
-def _own(channel: Channel) -> tuple[str, str]:
+def _primary(channel: Channel) -> tuple[str, str]:
     if channel.kind == Channel.Kind.BAILEYS:
         return _("Baileys (Evolution API)"), "baileys"
     return _("Official (Cloud API)"), "official"

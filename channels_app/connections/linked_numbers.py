@@ -1,16 +1,16 @@
-"""Whether the phone that is linked is the one whose number somebody stands for. Pure.
+"""Decides whether the number of the linked phone is confirmed. Pure.
 
-The rule, for an Evolution instance and a wwebjs session alike:
+The rules, for an Evolution instance and a wwebjs session alike:
 
-- The channel's own phone number needs no confirmation: a person, or Meta, has written it there.
-- Another number must be confirmed by a person, once. A fallback may send from a number of its own
-  on purpose, so it is not wrong; nobody may send from it before somebody has said that it is right.
-- A channel without any number takes the first phone that is linked as the expected one.
-- The first phone that was right counts as confirmed: a later edit of the channel's number does not
-  stop it.
-- A later change to a number that is neither is unconfirmed again.
+- The channel's own phone number needs no confirmation: a person, or Meta, entered it.
+- A person must confirm any other number, once. A fallback may use a different number on purpose,
+  so it is not an error, but nothing may be sent from it before the confirmation.
+- A channel without a number accepts the first linked phone as the expected one.
+- The first correct phone counts as confirmed: a later edit of the channel's number does not
+  invalidate it.
+- A later change to any other number is unconfirmed again.
 
-While the linked number is unconfirmed nothing is sent by it. What comes in is stored all the same.
+While the linked number is unconfirmed, nothing is sent from it. Received messages are still stored.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import re
 
 from channels_app.connections.states import State
 
-# The reason of a session's state, and of a send that was not made.
+# The reason of a session's state, and of a send that was prevented.
 UNCONFIRMED = "number_unconfirmed"
-# The reason of the incident that it is.
+# The reason of the corresponding incident.
 ANOTHER_PHONE = "another_phone"
-# With these no phone is linked any more.
+# Reasons which mean that no phone is linked any more.
 _UNLINKED = frozenset(
     {"unlinked", "unlinked_on_phone", "not_linked", "qr_limit", "instance_deleted", "instance_gone",
      "no_instance"}
@@ -31,10 +31,10 @@ _UNLINKED = frozenset(
 
 
 def unconfirmed(linked: str, *, confirmed: str, expected: str) -> str:
-    """Return the linked number where a person must confirm it first, else "".
+    """Return the linked number if a person must confirm it first, else "".
 
-    `confirmed` is what a person confirmed last, `expected` the channel's phone number as somebody
-    wrote it; both may be empty.
+    `confirmed` is the last confirmed number, `expected` the channel's phone number in any
+    spelling; both may be empty.
     """
     if not linked or is_first(confirmed=confirmed, expected=expected):
         return ""
@@ -42,30 +42,30 @@ def unconfirmed(linked: str, *, confirmed: str, expected: str) -> str:
 
 
 def is_first(*, confirmed: str, expected: str) -> bool:
-    """Whether no number is expected, so that the phone that is linked next sets it."""
+    """Whether no number is expected, so that the next linked phone sets it."""
     return not (_digits(confirmed) or _digits(expected))
 
 
 def is_same(linked: str, written: str) -> bool:
-    """Whether a linked number (digits) is the one that somebody wrote, in any usual spelling."""
+    """Whether a linked number (digits) equals a written one, in any usual spelling."""
     return bool(linked) and canonical(linked) in _readings(written)
 
 
 def is_same_number(one: str, other: str) -> bool | None:
-    """Whether two numbers (digits) are one WhatsApp account; None where one is not known."""
+    """Whether two numbers (digits) are the same WhatsApp account; None if one is unknown."""
     return one in (other, other_brazilian_form(other)) if one and other else None
 
 
 def canonical(digits: str) -> str:
-    """Return the one form of a number by which it is compared: Brazilian mobiles with the nine."""
+    """Return the canonical form for comparisons: Brazilian mobile numbers with the ninth digit."""
     other = other_brazilian_form(digits)
     return other if other is not None and len(other) > len(digits) else digits
 
 
 def other_brazilian_form(digits: str) -> str | None:
-    """Return a Brazilian mobile number with the ninth digit taken off or put in, else None.
+    """Return a Brazilian mobile number with the ninth digit removed or added, else None.
 
-    WhatsApp knows older accounts without it, and the rules by area code have exceptions.
+    WhatsApp stores older accounts without it, and the rules by area code have exceptions.
     """
     if re.fullmatch(r"55\d{2}9\d{8}", digits):
         return digits[:4] + digits[5:]
@@ -75,7 +75,7 @@ def other_brazilian_form(digits: str) -> str | None:
 
 
 def is_unlinked(state: str, code: str) -> bool:
-    """Whether this state says that no phone is linked."""
+    """Whether this state means that no phone is linked."""
     return state in (State.QR, State.PAIRING) or code in _UNLINKED
 
 

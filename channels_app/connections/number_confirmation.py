@@ -1,4 +1,4 @@
-"""Which phone is linked to a channel, and the person's word that its number is right."""
+"""Records the linked phone of a channel, and a person's confirmation of its number."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ log = structlog.get_logger(__name__)
 
 
 class ConfirmationRefused(Exception):
-    """There is nothing to confirm, or another number than the one that was named."""
+    """There is nothing to confirm, or the linked number is not the given one."""
 
 
 def record_linked(channel: Channel, number: str) -> None:
-    """Record the number (digits) of the phone that is linked now, "" for none. In a transaction.
+    """Record the number (digits) of the linked phone, or "" for none. In a transaction.
 
-    The caller holds the lock of the channel's row, and `channel` is that row. The first number that
-    is right counts as confirmed from now on.
+    The caller holds the lock of the channel's row, and `channel` is that row. The first correct
+    number counts as confirmed from then on.
     """
     linked = linked_numbers.canonical(number)
     values: dict[str, str] = {}
     if linked != channel.linked_number:
         values["linked_number"] = linked
     if linked:
-        expects = {"confirmed": channel.confirmed_number, "expected": channel.phone_number}
-        is_right = not linked_numbers.unconfirmed(linked, **expects)
-        if is_right and not channel.confirmed_number:
+        known = {"confirmed": channel.confirmed_number, "expected": channel.phone_number}
+        is_correct = not linked_numbers.unconfirmed(linked, **known)
+        if is_correct and not channel.confirmed_number:
             values["confirmed_number"] = linked
-        if channel.kind == Channel.Kind.BAILEYS and not channel.phone_number and is_right:
+        if channel.kind == Channel.Kind.BAILEYS and not channel.phone_number and is_correct:
             values["phone_number"] = f"+{number}"
     if not values:
         return
     before = channel.linked_number
     _store(channel, values)
     if "linked_number" in values:
-        # The cards of others say that they have the same phone.
+        # The cards of other channels show that they share the phone.
         shared = Channel.objects.filter(linked_number__in={before, linked} - {""})
         for other in shared.exclude(pk=channel.pk):
             session_changed.send(sender=Channel, channel=other)
 
 
 def confirm(channel: Channel, number: str, *, user_id: int | None) -> None:
-    """Take a person's word that the linked number is right. Raises ConfirmationRefused.
+    """Record a person's confirmation of the linked number. Raises ConfirmationRefused.
 
-    `number` is the one that the person saw: where another phone was linked meanwhile, nothing is
+    `number` is the one shown to the person: if another phone was linked meanwhile, nothing is
     confirmed. It becomes the phone number of a Baileys channel, which has no other.
     """
     with transaction.atomic():
@@ -71,9 +71,9 @@ def confirm(channel: Channel, number: str, *, user_id: int | None) -> None:
 
 
 def also_linked_at(channel: Channel) -> str:
-    """Return the name of another channel that has the same phone linked, "" where none has.
+    """Return the name of another channel that has the same phone linked, or "".
 
-    Costs a query unless the channel was read by `card_parts.channels`.
+    Runs a query unless the channel was loaded by `extensions.channels`.
     """
     known = getattr(channel, "also_linked", None)
     if known is not None or not channel.linked_number:

@@ -1,4 +1,4 @@
-"""Whether the fallback of a channel would work now, known before it is needed. No network."""
+"""Whether the fallback of a channel would work now, checked before it is needed. No network."""
 
 from __future__ import annotations
 
@@ -11,52 +11,53 @@ from channels_app.connections.wwebjs_session import stored_state
 from channels_app.incidents.reason_text import describe, render_reason
 from channels_app.models import Channel
 
-# What floors above know of a Baileys channel's connection: why it cannot send now, "" where it can.
-# Asked with the channels of `card_parts.channels`; see instances.apps.
+# Checks registered by higher layers: why a Baileys channel cannot send now, or "". They are called
+# with the channels of `extensions.channels`; see instances.apps.
 CONNECTION: list[Callable[[Channel], str]] = []
 
 
 def fallback_trouble(channel: Channel) -> str:
-    """Say why the fallback of `channel` would not work now; "" where it would, or there is none.
+    """Return why the fallback of `channel` would not work now; "" if it would or there is none.
 
-    What has not been looked at yet is no trouble. Reads `fallback_channel`.
+    A fallback that was not checked yet is no problem. Reads `fallback_channel`.
     """
     if not channel.active:
         return ""
     if channel.fallback == Channel.Fallback.WWEBJS:
-        return _of_session(channel)
+        return _session_problem(channel)
     other = channel.fallback_channel
     if channel.fallback == Channel.Fallback.BAILEYS and other is not None:
         return baileys_trouble(other)
     return ""
 
 
-def _of_session(channel: Channel) -> str:
+def _session_problem(channel: Channel) -> str:
     session = stored_state(channel)
     if session.state == State.READY:
-        return _left_alone(channel.wwebjs_breaker_code) if channel.wwebjs_breaker_opened_at else ""
+        is_tripped = channel.wwebjs_breaker_opened_at
+        return _breaker_problem(channel.wwebjs_breaker_code) if is_tripped else ""
     return "" if session.code in ("", "unchecked") else session.detail
 
 
 def baileys_trouble(other: Channel) -> str:
-    """Say why nothing would go out through a Baileys channel now; "" where it would.
+    """Return why a Baileys channel could not send now, or "".
 
-    Its health alone does not tell: that stays good while the connection is only being made anew.
+    Its health alone is not sufficient: it stays good while the connection is only reconnecting.
     """
     if not other.active:
         return _("The channel “%(name)s” is not active.") % {"name": other.name}
     if other.breaker_opened_at:
-        return _left_alone(other.breaker_code)
-    for trouble in CONNECTION:
-        if told := trouble(other):
-            return told
+        return _breaker_problem(other.breaker_code)
+    for check in CONNECTION:
+        if problem := check(other):
+            return problem
     if other.health == Channel.Health.FAILING:
         return render_reason(other.health_detail) or str(other.get_health_display())
     return ""
 
 
 def inactive_trouble(channel: Channel) -> str:
-    """Say whose fallback does not work because this channel is not active; "" where none's."""
+    """Return whose fallback does not work because this channel is inactive, or ""."""
     names = "" if channel.active else channel.is_fallback_of
     if not names:
         return ""
@@ -65,5 +66,5 @@ def inactive_trouble(channel: Channel) -> str:
     }
 
 
-def _left_alone(code: str) -> str:
+def _breaker_problem(code: str) -> str:
     return _("Left alone for now after a refusal: %(reason)s") % {"reason": describe(code)}

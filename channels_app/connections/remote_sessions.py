@@ -1,8 +1,8 @@
-"""What a channel has on a provider's server, and what becomes of it when the channel goes.
+"""The sessions that a channel has on a provider's server, and how they end with the channel.
 
-A wwebjs session or an Evolution instance outlives the channel that names it: it stays linked to the
-phone, and receives. So whoever deletes a channel, or names another server or session in it, is
-asked whether to end the old one. Layers above enter theirs in SOURCES.
+A wwebjs session or an Evolution instance outlives its channel: it stays linked to the phone and
+continues to receive. A person who deletes a channel, or changes its server or session, is therefore
+asked whether to end the old one. Higher layers register their kinds in SOURCES.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KEEP = "keep"
 
 @dataclass(frozen=True, slots=True)
 class RemoteSession:
-    """A session or instance on a server. `choices` are what can become of it, with their words."""
+    """A session or instance on a server. `choices` are the ways to treat it, with labels."""
 
     name: str
     server: str
@@ -37,16 +37,16 @@ class RemoteSession:
 
 
 class Source(Protocol):
-    """A kind of session. `settings` are the channel's fields that say which one it is."""
+    """A kind of session. `settings` are the channel's fields that identify it."""
 
     settings: tuple[str, ...]
 
     def of(self, channel: Channel) -> RemoteSession | None:
-        """The one that a stored channel has, None where none is known on the server. No network."""
+        """Return the session of a stored channel, or None if none is known. No network."""
         ...
 
     def end(self, channel: Channel, choice: str, *, user: User | None) -> str:
-        """End it. Returns what a person must know besides, or "". Raises SessionRefused."""
+        """End it. Returns a notice for the person, or "". Raises SessionRefused."""
         ...
 
 
@@ -59,14 +59,14 @@ class WwebjsSource:
         ("stop", _("Stop it; the phone stays linked")),
         ("unlink", _("End it and unlink the phone")),
     )
-    # The server does not have it, as far as is known.
+    # The server does not have the session, as far as is known.
     ABSENT = frozenset({"", "unchecked", "not_started", "unlinked", "not_configured"})
 
     def of(self, channel: Channel) -> RemoteSession | None:
         if not channel.has_wwebjs or channel.wwebjs_state_code in self.ABSENT:
             return None
-        is_trouble = channel.wwebjs_state == State.ERROR and not channel.wwebjs_own_number
-        if is_trouble and wwebjs_session.stored_state(channel).field:
+        is_failing = channel.wwebjs_state == State.ERROR and not channel.wwebjs_own_number
+        if is_failing and wwebjs_session.stored_state(channel).field:
             # The server was never reached.
             return None
         others = Channel.objects.filter(
@@ -81,7 +81,7 @@ class WwebjsSource:
     def end(self, channel: Channel, choice: str, *, user: User | None) -> str:
         ended = wwebjs_session.disconnect(channel, unlink=choice == "unlink")
         if ended.code == "unlinking":
-            # Who deletes the channel now takes the wish along.
+            # Deleting the channel now would also delete the request to unlink.
             text = _("The session is still starting: try again when it is up.")
             raise SessionRefused("unlinking", str(text))
         return ended.detail if ended.code == "not_running" else ""
@@ -91,27 +91,27 @@ SOURCES: list[Source] = [WwebjsSource()]
 
 
 def of(channel: Channel) -> RemoteSession | None:
-    """Return what a stored channel has on a server, None where nothing is known there."""
-    return next((found for _source, found in _found(channel)), None)
+    """Return the remote session of a stored channel, or None if none is known."""
+    return next((remote for _source, remote in _existing(channel)), None)
 
 
 def left_by(stored: Channel, changed: Channel) -> RemoteSession | None:
-    """Return what the stored channel would leave behind with the settings of `changed`."""
-    for source, found in _found(stored):
+    """Return the session that the stored channel would abandon with the settings of `changed`."""
+    for source, remote in _existing(stored):
         names = source.settings
         if any(_setting(stored, name) != _setting(changed, name) for name in names):
-            return found
+            return remote
     return None
 
 
 def end(channel: Channel, choice: str, *, user: User | None = None) -> str:
-    """Do with the session of a stored channel what was chosen, before the channel changes.
+    """Apply the choice to the session of a stored channel, before the channel changes.
 
-    Returns what a person must know besides, or "". Raises SessionRefused where the server did not
-    do it: then it is still there. It asks the network: not to be called inside of a transaction.
+    Returns a notice for the person, or "". Raises SessionRefused if the server did not do it: the
+    session then still exists. It uses the network: do not call it inside a transaction.
     """
-    for source, found in _found(channel):
-        if choice not in dict(found.choices):
+    for source, remote in _existing(channel):
+        if choice not in dict(remote.choices):
             text = _("This cannot be done with it.")
             raise SessionRefused("invalid", str(text), status=400, field="previous_session")
         return "" if choice == KEEP else source.end(channel, choice, user=user)
@@ -119,43 +119,43 @@ def end(channel: Channel, choice: str, *, user: User | None = None) -> str:
 
 
 def question(remote: RemoteSession) -> str:
-    """Ask what is to become of it, in the active language."""
+    """Return the question what to do with it, in the active language."""
     text = _("What becomes of “%(name)s” on %(server)s?")
     return str(text) % {"name": remote.name, "server": remote.server}
 
 
 def dependents(channel: Channel) -> list[tuple[str, int]]:
-    """Count what keeps the channel from being deleted, whichever layer it belongs to."""
-    found = []
+    """Count the objects of all layers that prevent the deletion of the channel."""
+    counts = []
     for relation in Channel._meta.related_objects:
         if relation.on_delete is PROTECT:
             model = relation.related_model
             count = model._base_manager.filter(**{relation.field.name: channel}).count()
             if count:
-                found.append((str(model._meta.verbose_name_plural), count))
-    return found
+                counts.append((str(model._meta.verbose_name_plural), count))
+    return counts
 
 
 def delete(channel: Channel, choice: str = KEEP, *, user: User | None = None) -> str:
-    """Delete a channel on which nothing depends, and do with its session what was chosen.
+    """Delete a channel without dependents, and apply the choice to its session.
 
-    Returns as `end`. Raises SessionRefused and then deletes nothing; ProtectedError where something
-    depends on it, before the server is asked.
+    Returns the same as `end`. Raises SessionRefused, and then deletes nothing; raises
+    ProtectedError if something depends on it, before contacting the server.
     """
-    told = "" if dependents(channel) else end(channel, choice, user=user)
+    notice = "" if dependents(channel) else end(channel, choice, user=user)
     channel.delete()
-    return told
+    return notice
 
 
-def _found(channel: Channel) -> Iterator[tuple[Source, RemoteSession]]:
+def _existing(channel: Channel) -> Iterator[tuple[Source, RemoteSession]]:
     for source in SOURCES:
-        found = source.of(channel)
-        if found is not None:
-            yield source, found
+        remote = source.of(channel)
+        if remote is not None:
+            yield source, remote
 
 
 def _setting(channel: Channel, name: str) -> str:
-    """A setting as it would be stored."""
+    """Return a setting in its stored form."""
     value = str(getattr(channel, name))
     if name == "wwebjs_session_id":
         return value or channel.default_session_name

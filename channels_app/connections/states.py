@@ -1,8 +1,8 @@
-"""What a wwebjs-api session is doing, and what follows from it. Pure.
+"""Derives the state of a wwebjs-api session, and the actions that follow from it. Pure.
 
-The server tells little and some of it misleads (contracts/wwebjs-api.md §2): a session that starts
-is as unknown to it as one that does not exist, CONNECTED comes before a message can be sent, and a
-dead QR code goes on being served. `derive` is the one place that knows.
+The server reports little, and some of it is misleading (contracts/wwebjs-api.md §2): it does not
+distinguish a starting session from a missing one, reports CONNECTED before a message can be sent,
+and continues to serve an expired QR code. Only `derive` handles these cases.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class State(TextChoices):
-    """The states of the REST contract, with words for a badge."""
+    """The states of the REST contract, with badge labels."""
 
     NOT_CONFIGURED = "not_configured", _("Not configured")
     DISCONNECTED = "disconnected", _("Disconnected")
@@ -31,12 +31,12 @@ class State(TextChoices):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a server said of a session.
+    """What a server reported about a session.
 
-    `trouble` is a word of `cloud_errors` where it said nothing usable. `socket` is the state of
-    WhatsApp Web's socket, `message` the server's word where there is none. `own_number` (digits)
-    and `name` are only known once the session can send (`ready`). `qr` is the text of the code,
-    asked for only while one is due.
+    `trouble` is a code from `error_codes` if the poll failed. `socket` is the state of WhatsApp
+    Web's socket; `message` is the server's message if there is no socket. `own_number` (digits) and
+    `name` are only known once the session can send (`ready`). `qr` is the text of the code, which
+    is requested only while the session waits for a scan.
     """
 
     trouble: str = ""
@@ -52,9 +52,9 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class DerivedState:
-    """A state and the reason for it: a key of SENTENCES, or a word of `cloud_errors`.
+    """A state and the reason for it: a key of SENTENCES, or a code from `error_codes`.
 
-    `detail` is the server's own words, where they say more.
+    `detail` is the server's own text, if it adds information.
     """
 
     state: State
@@ -144,7 +144,7 @@ SENTENCES: dict[str, str | Promise] = {
         "The session was not running, so nothing was unlinked. If the phone still lists it under "
         "linked devices, remove it there."
     ),
-    # What a test of the connection finds.
+    # Results of a connection test.
     "ready_as": _("Ready to send as %(who)s"),
     "number_in_coexistence": _(
         "%(who)s · coexistence with the app; the fallback can use the same number"
@@ -170,7 +170,7 @@ SENTENCES: dict[str, str | Promise] = {
     "socket_lost": _("The connection to Evolution's socket was lost."),
     "socket_no_answer": _("Evolution's socket does not answer."),
     "socket_failed": _("The connection to Evolution's socket failed."),
-    # Why Evolution's receive mode is not the agreed one, and what became of fetching messages.
+    # Why Evolution's receive mode differs from the configured one, and why a backfill failed.
     "drift_mode": _("Evolution has another receive mode than the one that was set here."),
     "drift_webhook": _("Evolution's webhook is not set as it is here; events may not arrive."),
     "drift_emptied": _("Evolution has emptied the webhook; events do not arrive."),
@@ -184,7 +184,7 @@ SENTENCES: dict[str, str | Promise] = {
     "backfill_not_stored": _("The missing messages could not be stored."),
 }
 
-# A code is on show to which a phone was linked before.
+# A code is shown although a phone was linked before.
 UNLINKED = "unlinked_scan_qr"
 _SOCKETS = {
     "UNPAIRED": DerivedState(State.QR, "waiting_for_scan"),
@@ -195,14 +195,14 @@ _SOCKETS = {
     "CONFLICT": DerivedState(State.ERROR, "conflict"),
 }
 _CLOSED = frozenset({"browser tab closed", "session closed"})
-# Reasons that the library gives with `disconnected` and `change_state` (§2, §4).
+# Reasons that the library reports with `disconnected` and `change_state` (§2, §4).
 _DROPS = {
     "UNPAIRED": "unlinked_on_phone",
     "LOGOUT": "unlinked_on_phone",
     "CONFLICT": "conflict",
 }
-# In these the session may be the cause, so that starting it anew is a cure.
-_CURED_BY_RESTART = frozenset(
+# The session itself may cause these reasons, so a restart can resolve them.
+_RESOLVED_BY_RESTART = frozenset(
     {
         "session_closed",
         "session_check_failed",
@@ -212,75 +212,74 @@ _CURED_BY_RESTART = frozenset(
         "never_ready",
     }
 )
-# Loading takes seconds, with many chats a minute. What lasts longer does not end by itself
+# Loading takes seconds, or a minute with many chats. If it takes longer, it never completes
 # (whatsapp-web.js #3785, §7.3).
 SYNC_LIMIT = dt.timedelta(minutes=2)
 
 
 def derive(
-    told: Observation,
+    observation: Observation,
     *,
     starting: bool = False,
     syncing_for: dt.timedelta = dt.timedelta(0),
     unconfirmed: str = "",
     was_linked: bool = False,
 ) -> DerivedState:
-    """Return what the session is doing. `starting`: we asked for a start that is still running.
+    """Return the state of the session. `starting`: a start that we requested is in progress.
 
-    `syncing_for` is how long it has been connected without being ready; `unconfirmed` is the
-    linked number where nobody has confirmed it. `was_linked`: it served until it dropped, so that
-    a code on show means an unlinked phone.
+    `syncing_for` is how long it has been connected without being ready; `unconfirmed` is the linked
+    number if nobody has confirmed it. `was_linked`: it worked until it dropped, so a visible code
+    means that the phone was unlinked.
     """
-    if told.trouble:
-        return DerivedState(State.ERROR, told.trouble, told.detail)
-    if told.connected:
-        if not told.ready:
+    if observation.trouble:
+        return DerivedState(State.ERROR, observation.trouble, observation.detail)
+    if observation.connected:
+        if not observation.ready:
             if syncing_for >= SYNC_LIMIT:
                 return DerivedState(State.ERROR, "never_ready")
             return DerivedState(State.CONNECTED, "syncing")
         if unconfirmed:
             return DerivedState(State.ERROR, "number_unconfirmed", f"+{unconfirmed}")
         return DerivedState(State.READY, "ready")
-    if told.socket:
-        seen = _SOCKETS.get(
-            told.socket, DerivedState(State.ERROR, "refused_by_whatsapp", told.socket)
+    if observation.socket:
+        derived = _SOCKETS.get(
+            observation.socket, DerivedState(State.ERROR, "refused_by_whatsapp", observation.socket)
         )
-        if was_linked and seen.state == State.QR:
-            seen = DerivedState(State.QR, UNLINKED)
-        begun_anew = starting and seen.code in _CURED_BY_RESTART
-        return DerivedState(State.STARTING, "restarting") if begun_anew else seen
-    if told.message == "session_not_found":
-        starts = DerivedState(State.STARTING, "starting")
-        return starts if starting else DerivedState(State.DISCONNECTED, "not_started")
+        if was_linked and derived.state == State.QR:
+            derived = DerivedState(State.QR, UNLINKED)
+        is_restarting = starting and derived.code in _RESOLVED_BY_RESTART
+        return DerivedState(State.STARTING, "restarting") if is_restarting else derived
+    if observation.message == "session_not_found":
+        started = DerivedState(State.STARTING, "starting")
+        return started if starting else DerivedState(State.DISCONNECTED, "not_started")
     if starting:
         return DerivedState(State.STARTING, "restarting")
-    if told.message == "session_not_connected":
-        # Lost between two questions, so there is no word yet of what it is now.
+    if observation.message == "session_not_connected":
+        # Lost between two requests, so its current state is not known yet.
         return DerivedState(State.STARTING, "opening")
-    if told.message in _CLOSED:
+    if observation.message in _CLOSED:
         return DerivedState(State.ERROR, "session_closed")
-    return DerivedState(State.ERROR, "session_check_failed", told.message)
+    return DerivedState(State.ERROR, "session_check_failed", observation.message)
 
 
-def drop_reason(seen: DerivedState, announced: str = "") -> str:
-    """Return why a session is not ready any more: what the library announced says more.
+def drop_reason(derived: DerivedState, callback_reason: str = "") -> str:
+    """Return why a session is no longer ready; the library's callback reason is more specific.
 
-    A code on show asks for a person whatever was announced, and so does a server that cannot be
-    asked.
+    A visible code or an unreachable server needs a person and overrides the callback reason.
     """
-    if seen.code == "number_unconfirmed":
+    if derived.code == "number_unconfirmed":
         return "another_phone"
-    if seen.state == State.QR:
+    if derived.state == State.QR:
         return UNLINKED
-    if seen.state == State.ERROR and seen.code in SERVER_ABSENCES:
-        return seen.code
-    return _DROPS.get(announced.upper()) or seen.code
+    if derived.state == State.ERROR and derived.code in SERVER_ABSENCES:
+        return derived.code
+    return _DROPS.get(callback_reason.upper()) or derived.code
 
 
-# -- what an outage says ---------------------------------------------------------------------------
+# -- server outages --------------------------------------------------------------------------------
 
-# Reasons that show that the server itself was away: it was not running, or does not know a session
-# that it had; or nothing reached it.
+# Reasons that prove an outage of the server itself: it was not running, has lost a session, or was
+# unreachable.
 SERVER_ABSENCES: dict[str, str] = {
     "connection_refused": "restarted",
     "not_started": "restarted",
@@ -295,9 +294,8 @@ _READY_AFTER = {"restarted": "ready_after_restart", "unreachable": "ready_after_
 def ready_code(*, before: str, absence: str, by_itself: bool) -> str:
     """Return the code of a session that is ready.
 
-    `before` is the code that is stored: what brought a session back is said until it drops again.
-    `absence` is how the server was missing since the drop, `by_itself` whether no command was given
-    since then.
+    `before` is the stored code: the cause of a recovery is shown until the next drop. `absence` is
+    the kind of server outage since the drop; `by_itself`: no command was given since then.
     """
     if by_itself and absence in _READY_AFTER:
         return _READY_AFTER[absence]
@@ -305,33 +303,33 @@ def ready_code(*, before: str, absence: str, by_itself: bool) -> str:
 
 
 def recovers_by_restart(code: str) -> bool:
-    return code in _CURED_BY_RESTART
+    return code in _RESOLVED_BY_RESTART
 
 
-# -- when to ask again -----------------------------------------------------------------------------
+# -- when to poll again ----------------------------------------------------------------------------
 
 POLL_SECONDS = 60.0
 PROBLEM_POLL_SECONDS = 10.0
 FAST_POLL_SECONDS = 1.5
-# A state that should pass does not for ever deserve the quick pace.
+# A temporary state is polled at the fast rate for a limited time only.
 FAST_POLL_FOR = dt.timedelta(minutes=10)
 PROBLEM_POLL_FOR = dt.timedelta(minutes=10)
-_PASSING = (State.STARTING, State.QR, State.PAIRING, State.CONNECTED)
+_TEMPORARY = (State.STARTING, State.QR, State.PAIRING, State.CONNECTED)
 
 
 def next_poll_delay(state: State, *, wanted: bool, lasting: dt.timedelta, chance: float) -> float:
-    """Return the seconds until the session is asked again.
+    """Return the seconds until the next poll of the session.
 
     `lasting` is how long the state has lasted; `chance` (0 to 1) spreads channels over time.
     """
-    if state in _PASSING and lasting < FAST_POLL_FOR:
+    if state in _TEMPORARY and lasting < FAST_POLL_FOR:
         return FAST_POLL_SECONDS
     if state in (State.ERROR, State.DISCONNECTED) and wanted and lasting < PROBLEM_POLL_FOR:
         return PROBLEM_POLL_SECONDS * (0.8 + 0.4 * chance)
     return POLL_SECONDS * (0.8 + 0.4 * chance)
 
 
-# -- what to do about it ---------------------------------------------------------------------------
+# -- recovery --------------------------------------------------------------------------------------
 
 
 class RecoveryAction(enum.StrEnum):
@@ -340,18 +338,18 @@ class RecoveryAction(enum.StrEnum):
     RESTART = "restart"
 
 
-# Seconds between the starts that are made by themselves. A start that fails leaves a whole browser
-# behind (§2), so there are few, and then only a person may.
+# Seconds between automatic starts. A failed start leaves a whole browser behind (§2), so there are
+# few; after that only a person can start the session.
 RECOVERY_PAUSES = (0, 300, 1800, 7200)
-# A server that has just come up restores its sessions itself, unknown to all meanwhile.
+# A server that has just started restores its sessions itself and does not list them until then.
 MISSING_FOR = dt.timedelta(seconds=60)
-# One slow answer is no hanging page.
+# A single slow response does not prove that the page hangs.
 MAX_SLOW_CHECKS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveryContext:
-    """What a cure depends on. `tries` and `tried_at` count the starts since it was last ready."""
+    """The input of a recovery action. `tries` and `tried_at`: starts since it was last ready."""
 
     wanted: bool
     tries: int = 0
@@ -361,23 +359,24 @@ class RecoveryContext:
 
 
 def recovery_action_for(
-    seen: DerivedState, care: RecoveryContext, *, now: dt.datetime
+    derived: DerivedState, context: RecoveryContext, *, now: dt.datetime
 ) -> RecoveryAction:
-    """Return what would bring a session back that a person wants connected.
+    """Return the action that would reconnect a session that should stay connected.
 
-    A dead QR code is left alone: it is replaced when somebody looks at it.
+    An expired QR code needs no action: it is replaced when somebody opens its page.
     """
-    if not care.wanted or care.tries >= len(RECOVERY_PAUSES):
+    if not context.wanted or context.tries >= len(RECOVERY_PAUSES):
         return RecoveryAction.NONE
-    earlier = care.tries
-    if seen.code == "never_ready" and earlier:
-        # The latest start did bring a browser up, and has had SYNC_LIMIT of patience.
+    earlier = context.tries
+    if derived.code == "never_ready" and earlier:
+        # The last start did open a browser, and SYNC_LIMIT has passed since.
         earlier -= 1
-    if care.tried_at and now < care.tried_at + dt.timedelta(seconds=RECOVERY_PAUSES[earlier]):
+    pause = dt.timedelta(seconds=RECOVERY_PAUSES[earlier])
+    if context.tried_at and now < context.tried_at + pause:
         return RecoveryAction.NONE
-    if seen.code in ("session_closed", "conflict", "refused_by_whatsapp", "never_ready"):
+    if derived.code in ("session_closed", "conflict", "refused_by_whatsapp", "never_ready"):
         return RecoveryAction.RESTART
-    if seen.code == "session_check_failed":
-        return RecoveryAction.RESTART if care.hangs >= MAX_SLOW_CHECKS else RecoveryAction.NONE
-    missing = care.missing_since is not None and now >= care.missing_since + MISSING_FOR
+    if derived.code == "session_check_failed":
+        return RecoveryAction.RESTART if context.hangs >= MAX_SLOW_CHECKS else RecoveryAction.NONE
+    missing = context.missing_since is not None and now >= context.missing_since + MISSING_FOR
     return RecoveryAction.START if missing else RecoveryAction.NONE

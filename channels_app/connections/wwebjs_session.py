@@ -1,18 +1,18 @@
-"""The wwebjs-api session of an official channel's fallback: connect, QR, ready, disconnect, care.
+"""The wwebjs-api session of an official channel's fallback: connect, QR, ready, disconnect.
 
-For doors: `stored_state` (no network), `state`, `connect`, `disconnect`, `qr`, `pairing_code`,
-`docker_command`. For jobs: `probe_due`, `probe`, `begin`, `end_again`. For the reader of callbacks:
-`handle_callback`.
+For entry points: `stored_state` (no network), `state`, `connect`, `disconnect`, `qr`,
+`pairing_code`, `docker_command`. For jobs: `probe_due`, `probe`, `begin`, `end_again`. For the
+callback handler: `handle_callback`.
 
-The server is asked without a lock; what it told is then written under the lock of the channel's
-row, unless a command or a change of settings has made it a thing of the past. A start runs in a
-job, because it blocks for as long as the page takes; until its end is known the session counts as
-starting. Starts that nobody asked for are few (`session_states.cure_for`): one that fails leaves a
-whole browser behind. Recovery closes the browser and starts another, because the server's own
-restart blocks while a page is crashed or frozen (contracts/wwebjs-api.md §7.1).
+The server is polled without a lock. The observation is then stored under the lock of the channel's
+row, unless a newer command or a change of settings superseded it. A start runs in a job, because it
+blocks until the page has loaded; until its outcome is known the session counts as starting.
+Automatic starts are few (`states.recovery_action_for`): a failed one leaves a whole browser behind.
+Recovery closes the browser and starts a new one, because the server's own restart blocks while a
+page is crashed or frozen (contracts/wwebjs-api.md §7.1).
 
-What a person ended stays ended: a session that comes up all the same, after a start that was under
-way or with its server, is ended again as it was asked for.
+A session that a person ended stays ended: if it comes up again, after a start in progress or with
+its server, it is ended again in the requested way.
 """
 
 from __future__ import annotations
@@ -69,25 +69,25 @@ log = structlog.get_logger(__name__)
 ROUTE = Incident.Route.WWEBJS
 # The longest start that was measured took 180 s (contracts/wwebjs-api.md §2).
 START_WINDOW = dt.timedelta(seconds=200)
-# Without a link for so long, a person who asks to connect gets a new browser.
+# After this time without a link, a request to connect starts a new browser.
 OPENING_FOR = dt.timedelta(seconds=60)
-# An announced reason explains a drop that is seen this long after it.
-ANNOUNCED_FOR = dt.timedelta(minutes=2)
-# A probe that was claimed and never came back is due again after this.
+# A callback's reason explains a drop that is detected within this time.
+CALLBACK_REASON_VALID_FOR = dt.timedelta(minutes=2)
+# A claimed probe without a result is due again after this time.
 LEASE = dt.timedelta(seconds=30)
-PROBES_AT_A_TIME = 8
-# So long after a command the server may still be carrying it out.
+MAX_CONCURRENT_PROBES = 8
+# The server may still be executing a command for this long.
 SETTLING = dt.timedelta(seconds=20)
-# After so long no more are taken: other jobs of this worker's queue wait.
+# A round claims no more sessions after this time: other jobs of the worker's queue wait.
 ROUND_SECONDS = 10.0
 _LINKED = (State.QR, State.PAIRING, State.CONNECTED, State.READY)
 
 
 class SessionRefused(Exception):
-    """What was asked cannot be done now. `str()` says why, in the active language.
+    """The request cannot be carried out now. `str()` says why, in the active language.
 
-    `status` is the HTTP status of the REST contract, `code` its code, `field` the setting of the
-    channel (or the argument) that is to be mended, "" where it is none.
+    `status` and `code` are the HTTP status and code of the REST contract. `field` is the channel's
+    setting (or the argument) to correct, or "".
     """
 
     def __init__(self, code: str, text: str, *, status: int = 409, field: str = "") -> None:
@@ -99,11 +99,11 @@ class SessionRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """A session in words. `detail` is a sentence in the active language.
+    """The state of a session for display. `detail` is a sentence in the active language.
 
-    `code` is the stable reason behind it. `field` names the setting that the trouble belongs to.
-    `own_number` is the linked number, digits only, kept after a drop. `qr_seen_at` is when the
-    code that is on show was first seen.
+    `code` is the stable reason behind it. `field` names the setting that causes the problem.
+    `own_number` is the linked number, digits only, and survives a drop. `qr_seen_at` is when the
+    current code was first observed.
     """
 
     state: str
@@ -121,7 +121,7 @@ class SessionState:
 
 @dataclass(frozen=True, slots=True)
 class QrCode:
-    """A code to scan. `seen_at` is when it was first seen; the server tells no age."""
+    """A code to scan. `seen_at` is when we first observed it; the server reports no age."""
 
     text: str
     svg: str
@@ -129,11 +129,11 @@ class QrCode:
     age_seconds: float
 
 
-# -- for doors -------------------------------------------------------------------------------------
+# -- for entry points ------------------------------------------------------------------------------
 
 
 def stored_state(channel: Channel) -> SessionState:
-    """Return the state as it was last seen, from the channel's row alone."""
+    """Return the last observed state, from the channel's row alone."""
     if not channel.has_wwebjs:
         return _not_configured()
     code = channel.wwebjs_state_code
@@ -152,9 +152,9 @@ def stored_state(channel: Channel) -> SessionState:
 
 
 def state(channel: Channel) -> SessionState:
-    """Ask the server now, store and return the answer. Never raises for the server's sake.
+    """Poll the server now; store and return the state. Server errors are never raised.
 
-    Takes 5 s at most. Not to be called inside of a transaction.
+    Takes 5 s at most. Do not call it inside a transaction.
     """
     if not channel.has_wwebjs:
         return _not_configured()
@@ -162,41 +162,41 @@ def state(channel: Channel) -> SessionState:
 
 
 def connect(channel: Channel) -> SessionState:
-    """Bring the session up, if it is not, and have it kept up. Returns the state it is in then.
+    """Start the session if it is down, and keep it connected. Returns the new state.
 
-    The start itself runs in a job: "starting" is the usual answer. A start that is under way is
-    not asked for again. Raises SessionRefused (409 not_configured; 502 where the server cannot be
-    asked, with the field that is to be mended).
+    The start itself runs in a job, so the result is usually "starting". A start in progress is not
+    repeated. Raises SessionRefused (409 not_configured; 502 with the field to correct if the server
+    cannot be reached).
     """
     _require_settings(channel)
-    seen = _poll(channel)[1]
+    observed = _poll(channel)[1]
     with transaction.atomic():
         row, session = _locked(channel)
         now = timezone.now()
         session.wanted = True
         session.stopped, session.unlink_asked_at = False, None
-        action = _what_connects(row, session, now)
+        action = _connect_action(row, session, now)
         if action is not None:
             session.tries = 0
-            _begin(row, session, restart=action == RecoveryAction.RESTART, now=now)
+            _request_start(row, session, restart=action == RecoveryAction.RESTART, now=now)
         session.save()
-    if action is None and seen.state == State.ERROR and seen.code != UNCONFIRMED:
-        raise SessionRefused(seen.code, seen.detail, status=502, field=seen.field)
+    if action is None and observed.state == State.ERROR and observed.code != UNCONFIRMED:
+        raise SessionRefused(observed.code, observed.detail, status=502, field=observed.field)
     return _current(channel)
 
 
 def disconnect(channel: Channel, *, unlink: bool = True) -> SessionState:
-    """End the session and leave it ended; with `unlink` the phone is unlinked, too.
+    """End the session and keep it ended; with `unlink`, also unlink the phone.
 
-    Without it the login stays on the server, and connecting needs no new code; should the session
-    come up by itself, it is stopped again. What the server does not have cannot be unlinked yet:
-    the state's code is then "unlinking" while a start is under way, else "not_running", and it is
-    unlinked when it comes up, unless somebody connects it before. Raises SessionRefused (409
-    not_configured, 502 where the server did not do it).
+    Without `unlink` the login stays on the server, so that connecting needs no new code; if the
+    session comes up automatically, it is stopped again. A session that the server does not have
+    cannot be unlinked yet: the state's code is then "unlinking" during a start, else "not_running",
+    and it is unlinked when it comes up, unless somebody connects it first. Raises SessionRefused
+    (409 not_configured; 502 if the server did not do it).
     """
     _require_settings(channel)
     with transaction.atomic():
-        # Whatever comes of the call, nothing is to start it again.
+        # Whatever the outcome of the call, nothing may start the session again.
         session = _locked(channel)[1]
         was_starting = session.start_asked_at is not None
         now = timezone.now()
@@ -215,16 +215,16 @@ def disconnect(channel: Channel, *, unlink: bool = True) -> SessionState:
             code = "unlinked"
         else:
             code = "unlinking" if was_starting else "not_running"
-    except SessionError as trouble:
-        # An unlink cannot be undone: later it might be wanted no more, so a person repeats it.
+    except SessionError as error:
+        # An unlink cannot be undone and may be unwanted later, so a person must repeat it.
         WwebjsSession.objects.filter(channel=channel).update(probe_at=None, unlink_asked_at=None)
-        raise _refused(trouble) from None
-    _note_end(channel, code)
+        raise _refused(error) from None
+    _record_end(channel, code)
     return _current(channel)
 
 
-def _note_end(channel: Channel, code: str) -> None:
-    """Write down that the session was ended, and how. Not where somebody connected it meanwhile."""
+def _record_end(channel: Channel, code: str) -> None:
+    """Record that and how the session was ended, unless somebody has connected it meanwhile."""
     with transaction.atomic():
         row, session = _locked(channel)
         if session.wanted:
@@ -238,14 +238,14 @@ def _note_end(channel: Channel, code: str) -> None:
         session.probe_at = now + dt.timedelta(seconds=1)
         session.save()
         state = State.STARTING if code == "unlinking" else State.DISCONNECTED
-        _write(row, DerivedState(state, code), now)
+        _store_state(row, DerivedState(state, code), now)
 
 
 def confirm_number(channel: Channel, number: str, *, user_id: int | None = None) -> SessionState:
-    """Take a person's word that the linked number is right, and look again.
+    """Record a person's confirmation of the linked number, and poll again.
 
-    `number` is the one that the person saw. Raises SessionRefused (409 not_configured, or
-    nothing_to_confirm where no number waits, or another one than this).
+    `number` is the one shown to the person. Raises SessionRefused (409 not_configured, or
+    nothing_to_confirm if no number or a different one is awaiting confirmation).
     """
     _require_settings(channel)
     try:
@@ -258,25 +258,25 @@ def confirm_number(channel: Channel, number: str, *, user_id: int | None = None)
 def qr(channel: Channel) -> QrCode:
     """Return the code that can be scanned now, drawn as SVG.
 
-    A code that has run out is never returned: the session is started again in its place. Raises
-    SessionRefused (409 qr_not_ready or not_configured; 502 where the server cannot be asked).
+    An expired code is never returned: the session is restarted instead. Raises SessionRefused
+    (409 qr_not_ready or not_configured; 502 if the server cannot be reached).
     """
     _require_settings(channel)
-    told, seen = _poll(channel)
-    if seen.state == State.QR and told.qr:
+    observation, observed = _poll(channel)
+    if observed.state == State.QR and observation.qr:
         session = WwebjsSession.objects.get(channel=channel)
         seen_at = session.qr_seen_at or timezone.now()
         age = max((timezone.now() - seen_at).total_seconds(), 0.0)
-        return QrCode(told.qr, draw(told.qr), seen_at, age)
-    if seen.code == "qr_expired":
-        _replace_dead_qr(channel)
-    elif field_for_code(seen.code):
-        raise SessionRefused(seen.code, seen.detail, status=502, field=seen.field)
+        return QrCode(observation.qr, draw(observation.qr), seen_at, age)
+    if observed.code == "qr_expired":
+        _replace_expired_qr(channel)
+    elif field_for_code(observed.code):
+        raise SessionRefused(observed.code, observed.detail, status=502, field=observed.field)
     raise SessionRefused("qr_not_ready", _("The QR code is not ready or has been scanned already"))
 
 
 def draw(text: str) -> str:
-    """Return a QR code as an SVG element without a size of its own: black on white, always."""
+    """Return a QR code as an SVG element without a fixed size, always black on white."""
     code = segno.make(text, error="l", boost_error=False, micro=False)
     return str(code.svg_inline(border=4, omitsize=True, dark="#000", light="#fff", svgclass="qr"))
 
@@ -284,55 +284,55 @@ def draw(text: str) -> str:
 def pairing_code(channel: Channel, phone_number: str) -> str:
     """Return the code to enter on the phone instead of scanning.
 
-    Raises SessionRefused (400 invalid_number; 409 qr_not_ready where the session does not wait
-    for a phone, or not_configured; 502 where the server did not give one).
+    Raises SessionRefused (400 invalid_number; 409 qr_not_ready if the session is not waiting for a
+    phone, or not_configured; 502 if the server returned no code).
     """
     _require_settings(channel)
     digits = re.sub(r"[\s().+-]", "", phone_number)
     if not re.fullmatch(r"[1-9]\d{7,14}", digits):
         raise _invalid_number()
-    seen = _poll(channel)[1]
-    if seen.state != State.QR:
-        if field_for_code(seen.code):
-            raise SessionRefused(seen.code, seen.detail, status=502, field=seen.field)
+    observed = _poll(channel)[1]
+    if observed.state != State.QR:
+        if field_for_code(observed.code):
+            raise SessionRefused(observed.code, observed.detail, status=502, field=observed.field)
         raise SessionRefused("qr_not_ready", _("The session does not wait for a phone now."))
     try:
         return WwebjsSessions(channel).pairing_code(digits)
-    except SessionError as trouble:
-        if trouble.code == "invalid_recipient":
+    except SessionError as error:
+        if error.code == "invalid_recipient":
             raise _invalid_number() from None
-        raise _refused(trouble) from None
+        raise _refused(error) from None
 
 
 KEY_PLACEHOLDER = "********"
-# The line of the mission, word by word.
+# The value in the project's requirements, verbatim.
 _DOCUMENTED = (
     "auth_failure|authenticated|call|change_state|disconnected|group_join|group_leave|group_update"
     "|loading_screen|media_uploaded|message|message_ack|message_create|message_reaction"
     "|message_revoke_everyone|qr|ready|contact_changed"
 )
-# What the server can send besides (contracts/wwebjs-api.md §4).
+# Further callbacks that the server can send (contracts/wwebjs-api.md §4).
 _UNDOCUMENTED = (
     "chat_archived|chat_removed|code|group_admin_changed|group_membership_request|media"
     "|message_ciphertext|message_edit|message_revoke_me|unread_count|vote_update"
 )
-_NEEDED = ("auth_failure", "change_state", "disconnected", "message_ack", "qr", "ready")
+_REQUIRED = ("auth_failure", "change_state", "disconnected", "message_ack", "qr", "ready")
 
 
 def docker_command(channel: Channel, *, callbacks: bool, reveal: bool = False) -> str:
     """Return the command that installs the server for this channel.
 
-    Without `callbacks` it is the mission's line. With them, those that Alterna needs are on:
-    what people write on the phone only where this channel shows it, what customers write only
-    where the linked number is known to be another one than the channel's, because of the same
-    number the Cloud API tells. The key stands in it only with `reveal`, which is for those who
-    may change the channel, on their explicit wish.
+    Without `callbacks` it is the command of the requirements. With them, it enables the callbacks
+    that Alterna needs: messages typed on the phone only if this channel shows them; customers'
+    messages only if the linked number is known to differ from the channel's, because otherwise the
+    Cloud API reports them. It contains the key only with `reveal`, which requires the permission to
+    change the channel and an explicit request.
     """
     disabled = _DOCUMENTED
     if callbacks:
-        wanted = _wanted_callbacks(channel)
+        enabled = _enabled_callbacks(channel)
         known = f"{_DOCUMENTED}|{_UNDOCUMENTED}".split("|")
-        disabled = "|".join(name for name in known if name not in wanted)
+        disabled = "|".join(name for name in known if name not in enabled)
     key = channel.wwebjs_api_key if reveal and channel.wwebjs_api_key else KEY_PLACEHOLDER
     variables = [
         "ENABLE_LOCAL_CALLBACK_EXAMPLE=FALSE",
@@ -351,28 +351,28 @@ def docker_command(channel: Channel, *, callbacks: bool, reveal: bool = False) -
     return " \\\n  ".join([*lines, "avoylenko/wwebjs-api"])
 
 
-def _wanted_callbacks(channel: Channel) -> set[str]:
-    wanted = {*_NEEDED}
+def _enabled_callbacks(channel: Channel) -> set[str]:
+    enabled = {*_REQUIRED}
     if not channel.ignore_messages_sent_outside:
-        wanted |= {"message_create", "media"}
-    own, ours = channel.wwebjs_own_number, re.sub(r"\D", "", channel.phone_number)
-    if own and own not in (ours, other_brazilian_form(ours)):
-        wanted |= {"message", "media"}
-    return wanted
+        enabled |= {"message_create", "media"}
+    linked, expected = channel.wwebjs_own_number, re.sub(r"\D", "", channel.phone_number)
+    if linked and linked not in (expected, other_brazilian_form(expected)):
+        enabled |= {"message", "media"}
+    return enabled
 
 
-# As the mission has them; the command above follows.
+# Verbatim from the requirements; the command above follows them.
 UPDATE_COMMANDS = "docker pull avoylenko/wwebjs-api\ndocker rm -f wwebjs_api"
 
 
 def is_webhook_local() -> bool:
-    """Say whether callbacks would go to this machine only, which no container can reach."""
+    """Return whether callbacks would go to localhost, which no container can reach."""
     host = urlsplit(settings.PUBLIC_URL).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def webhook_url(channel: Channel) -> str:
-    """Return the address that the server is to post its callbacks to."""
+    """Return the URL to which the server posts its callbacks."""
     return f"{settings.PUBLIC_URL}/api/webhooks/wwebjs/{channel.pk}"
 
 
@@ -380,28 +380,27 @@ def webhook_url(channel: Channel) -> str:
 
 
 def probe_due() -> None:
-    """Ask every session whose time has come, several at a time; a slow one holds up no other."""
+    """Poll all due sessions, several at a time; a slow session does not delay the others."""
     missing = Channel.objects.filter(fallback=Channel.Fallback.WWEBJS, wwebjs_session=None)
     for channel in missing:
         channel_saved(Channel, channel)
-    deadline, asked = time.monotonic() + ROUND_SECONDS, set[int]()
-    while time.monotonic() < deadline and (ids := _claim(asked)):
+    deadline, polled = time.monotonic() + ROUND_SECONDS, set[int]()
+    while time.monotonic() < deadline and (ids := _claim(polled)):
         _for_each(probe, ids)
-        asked.update(ids)
+        polled.update(ids)
 
 
 def probe(channel_id: int) -> None:
-    """Ask one session and write down what it told."""
+    """Poll one session and store the observation."""
     channel = Channel.objects.filter(pk=channel_id).first()
     if channel is not None and channel.has_wwebjs:
         _poll(channel)
 
 
 def begin(channel_id: int, *, restart: bool) -> None:
-    """Start the session that was asked for. Blocks while the server does.
+    """Carry out a requested start. Blocks while the server does.
 
-    `restart`: the browser that it has is closed before. Does nothing where nobody waits for it any
-    more.
+    `restart`: close the existing browser first. Does nothing if the start is no longer requested.
     """
     channel = Channel.objects.filter(pk=channel_id).first()
     session = WwebjsSession.objects.filter(channel_id=channel_id).first()
@@ -409,38 +408,39 @@ def begin(channel_id: int, *, restart: bool) -> None:
         return
     client = WwebjsSessions(channel)
     try:
-        beginning = client.reopen() if restart else client.start()
-        if beginning.end == StartOutcome.EXISTS and recovers_by_restart(derive(client.ask()).code):
-            beginning = client.reopen()
-    except SessionError as trouble:
-        # Nothing was begun, so no browser was left behind.
-        _end_of_start(channel, DerivedState(State.ERROR, trouble.code, trouble.detail), note="")
+        result = client.reopen() if restart else client.start()
+        exists = result.outcome == StartOutcome.EXISTS
+        if exists and recovers_by_restart(derive(client.poll()).code):
+            result = client.reopen()
+    except SessionError as error:
+        # No start began, so no browser was left behind.
+        _finish_start(channel, DerivedState(State.ERROR, error.code, error.detail), note="")
         return
-    log.info("wwebjs session begun", channel=channel.pk, end=beginning.end.value)
-    if beginning.end == StartOutcome.FAILED:
-        seen = DerivedState(State.ERROR, "start_failed", beginning.detail)
-        _end_of_start(channel, seen, note=seen.code)
-    elif beginning.end in (StartOutcome.UP, StartOutcome.EXISTS):
+    log.info("wwebjs session started", channel=channel.pk, end=result.outcome.value)
+    if result.outcome == StartOutcome.FAILED:
+        derived = DerivedState(State.ERROR, "start_failed", result.detail)
+        _finish_start(channel, derived, note=derived.code)
+    elif result.outcome in (StartOutcome.UP, StartOutcome.EXISTS):
         _end_unwanted(channel, code="stopped")
-        _end_of_start(channel, None, note="")
-    # BUSY and NO_ANSWER: probes will see it come up, or the window close.
+        _finish_start(channel, None, note="")
+    # BUSY and NO_ANSWER: later probes detect that it is up, or START_WINDOW expires.
     probe(channel_id)
 
 
 def end_again(channel_id: int) -> None:
-    """End a session that is up although a person had stopped or unlinked it."""
+    """End a session that is up although a person stopped or unlinked it."""
     channel = Channel.objects.filter(pk=channel_id).first()
     if channel is not None and channel.has_wwebjs:
         _end_unwanted(channel, code="stopped_again")
 
 
 def _end_unwanted(channel: Channel, *, code: str) -> None:
-    """End the session as a person asked for, where nobody wants it; `code` is that of a stop.
+    """End the session as requested, unless a channel uses it; `code` is recorded for a stop.
 
-    Where the server does not do it, the next probe has it done.
+    If the server does not do it, the next probe tries again.
     """
     session = WwebjsSession.objects.filter(channel=channel, wanted=False).first()
-    if session is None or _is_wanted_by_others(session):
+    if session is None or _is_used_by_others(session):
         return
     client = WwebjsSessions(channel)
     try:
@@ -450,15 +450,15 @@ def _end_unwanted(channel: Channel, *, code: str) -> None:
             code = "unlinked"
         else:
             return
-    except SessionError as trouble:
-        log.warning("wwebjs session not ended", channel=channel.pk, reason=trouble.code)
+    except SessionError as error:
+        log.warning("wwebjs session not ended", channel=channel.pk, reason=error.code)
         return
     log.info("wwebjs session ended", channel=channel.pk, end=code)
-    _note_end(channel, code)
+    _record_end(channel, code)
 
 
 def handle_callback(channel: Channel, *, reason: str) -> None:
-    """A callback said that something changed: ask at once. `reason` explains a drop, or is ""."""
+    """Request an immediate poll after a callback. `reason` explains a drop, or is ""."""
     with transaction.atomic():
         session = _locked(channel)[1]
         if reason:
@@ -469,9 +469,9 @@ def handle_callback(channel: Channel, *, reason: str) -> None:
 
 
 def note_no_answer(channel: Channel, route: str = "", **kwargs: Any) -> None:
-    """Signal receiver: a send by the session got no answer, so the session is asked at once."""
+    """Signal receiver: poll the session at once after a send without a response."""
     if route == ROUTE:
-        # Not with the message's lock held.
+        # After commit, when the message's lock is released.
         transaction.on_commit(partial(_request_probe, channel.pk), robust=True)
 
 
@@ -482,13 +482,13 @@ def _request_probe(channel_id: int) -> None:
 
 
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
-    """Signal receiver: the settings may have changed, so what is known may not hold any more."""
+    """Signal receiver: reset the stored state if the settings have changed."""
     changed = kwargs.get("update_fields")
-    if changed is not None and not {*Channel.WWEBJS_WAY} & {*changed}:
+    if changed is not None and not {*Channel.WWEBJS_SETTINGS} & {*changed}:
         return
     if not instance.has_wwebjs:
         if not kwargs.get("created"):
-            _forget_session(instance)
+            _delete_session(instance)
         return
     with transaction.atomic():
         row, session = _locked(instance)
@@ -497,39 +497,39 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
         if session.address != address:
             session = WwebjsSession(pk=session.pk, channel=row, address=address)
             incidents.close_silently(row, route=ROUTE)
-            _write(row, DerivedState(State.DISCONNECTED, "unchecked"), now)
+            _store_state(row, DerivedState(State.DISCONNECTED, "unchecked"), now)
             Channel.objects.filter(pk=row.pk).update(wwebjs_own_number="")
             number_confirmation.record_linked(row, "")
         session.commanded_at, session.probe_at = now, None
         session.save()
 
 
-# -- asking and writing down -----------------------------------------------------------------------
+# -- polling and recording -------------------------------------------------------------------------
 
 
 def _poll(channel: Channel) -> tuple[Observation, SessionState]:
-    asked_at = timezone.now()
-    told = WwebjsSessions(channel).ask()
+    polled_at = timezone.now()
+    observation = WwebjsSessions(channel).poll()
     with transaction.atomic():
-        _record_observation(channel, told, asked_at)
-    return told, _current(channel)
+        _record_observation(channel, observation, polled_at)
+    return observation, _current(channel)
 
 
-def _record_observation(channel: Channel, told: Observation, asked_at: dt.datetime) -> None:
-    """Write down what the server told, unless it was told of a time that is over.
+def _record_observation(channel: Channel, observation: Observation, polled_at: dt.datetime) -> None:
+    """Store an observation unless it is stale.
 
-    That is: before a command, or before what is written down already was asked for.
+    It is stale if it was requested before the last command, or before the stored observation.
     """
     row, session = _locked(channel)
     now = timezone.now()
-    if row.wwebjs_checked_at is not None and row.wwebjs_checked_at > asked_at:
+    if row.wwebjs_checked_at is not None and row.wwebjs_checked_at > polled_at:
         return
-    changed = any(getattr(row, name) != getattr(channel, name) for name in Channel.WWEBJS_WAY)
-    if changed or (session.commanded_at is not None and session.commanded_at > asked_at):
+    changed = any(getattr(row, name) != getattr(channel, name) for name in Channel.WWEBJS_SETTINGS)
+    if changed or (session.commanded_at is not None and session.commanded_at > polled_at):
         return
-    if told.own_number:
-        number_confirmation.record_linked(row, told.own_number)
-    if _is_up_unwanted(session, told):
+    if observation.own_number:
+        number_confirmation.record_linked(row, observation.own_number)
+    if _is_up_unwanted(session, observation):
         if session.commanded_at is not None and now < session.commanded_at + SETTLING:
             session.probe_at = now + dt.timedelta(seconds=FAST_POLL_SECONDS)
             session.save()
@@ -537,71 +537,71 @@ def _record_observation(channel: Channel, told: Observation, asked_at: dt.dateti
         tasks.enqueue_end(row.pk)
     incident = incidents.open_incident(row, route=ROUTE)
     was_linked = session.wanted and (row.wwebjs_state == State.READY or incident is not None)
-    seen = _derive(row, session, told, now, was_linked=was_linked)
-    _note_qr(row, session, told, now)
-    dropped = row.wwebjs_state == State.READY != seen.state
-    is_other_phone = seen.code == UNCONFIRMED != row.wwebjs_state_code
-    if is_other_phone or (session.wanted and (dropped or _is_news_of_stuck(row, seen))):
-        _note_drop(row, session, seen, now)
-    elif seen.state != State.READY and incident is not None:
-        reason = drop_reason(seen, _announced(session, now))
-        incidents.observed(row, route=ROUTE, reason=reason, detail=seen.detail, at=now)
-    if seen.code == UNCONFIRMED:
+    derived = _derive(row, session, observation, now, was_linked=was_linked)
+    _record_qr(row, session, observation, now)
+    dropped = row.wwebjs_state == State.READY != derived.state
+    is_other_phone = derived.code == UNCONFIRMED != row.wwebjs_state_code
+    if is_other_phone or (session.wanted and (dropped or _is_newly_stuck(row, derived))):
+        _record_drop(row, session, derived, now)
+    elif derived.state != State.READY and incident is not None:
+        reason = drop_reason(derived, _callback_reason(session, now))
+        incidents.observed(row, route=ROUTE, reason=reason, detail=derived.detail, at=now)
+    if derived.code == UNCONFIRMED:
         session.wanted, session.tries, session.tried_at = True, 0, None
-    if seen.state == State.READY:
-        seen = replace(seen, code=_ready_code(row, session, incident))
-        _note_ready(row, session, now)
+    if derived.state == State.READY:
+        derived = replace(derived, code=_ready_code(row, session, incident))
+        _record_ready(row, session, now)
         if row.wwebjs_state != State.READY and field_for_code(row.wwebjs_breaker_code):
-            # It was asked with the same address, key and name that had been refused.
+            # The poll succeeded with the address, key and name that had been rejected.
             circuit_breaker.close(row, ROUTE)
-    care = RecoveryContext(
+    context = RecoveryContext(
         wanted=session.wanted and row.active,
         tries=session.tries,
         tried_at=session.tried_at,
         hangs=session.hangs,
         missing_since=session.missing_since,
     )
-    cure = (
-        RecoveryAction.NONE if session.start_asked_at else recovery_action_for(seen, care, now=now)
-    )
-    if cure != RecoveryAction.NONE:
-        log.warning("wwebjs session is started again", channel=row.pk, reason=seen.code)
-        _begin(row, session, restart=cure == RecoveryAction.RESTART, now=now)
+    action = RecoveryAction.NONE
+    if not session.start_asked_at:
+        action = recovery_action_for(derived, context, now=now)
+    if action != RecoveryAction.NONE:
+        log.warning("wwebjs session is restarted", channel=row.pk, reason=derived.code)
+        _request_start(row, session, restart=action == RecoveryAction.RESTART, now=now)
     else:
-        _write(row, seen, now, own_number=told.own_number)
+        _store_state(row, derived, now, own_number=observation.own_number)
         lasting = now - (row.wwebjs_state_changed_at or now)
         pause = next_poll_delay(
-            seen.state,
+            derived.state,
             wanted=session.wanted,
             lasting=lasting,
             chance=random.random(),  # noqa: S311
         )
-        if 0 < session.hangs < MAX_SLOW_CHECKS and care.wanted:
-            # One more slow answer proves that the page hangs.
+        if 0 < session.hangs < MAX_SLOW_CHECKS and context.wanted:
+            # One more slow response proves that the page hangs.
             pause = FAST_POLL_SECONDS
         session.probe_at = now + dt.timedelta(seconds=pause)
-        if session.missing_since and care.wanted:
+        if session.missing_since and context.wanted:
             session.probe_at = min(session.probe_at, max(session.missing_since + MISSING_FOR, now))
     session.save()
-    Channel.objects.filter(pk=row.pk).update(wwebjs_checked_at=asked_at)
+    Channel.objects.filter(pk=row.pk).update(wwebjs_checked_at=polled_at)
 
 
-def _is_up_unwanted(session: WwebjsSession, told: Observation) -> bool:
-    """Whether the server has a session that a person ended, and that no other channel wants."""
-    is_up = not told.trouble and told.message != "session_not_found"
+def _is_up_unwanted(session: WwebjsSession, observation: Observation) -> bool:
+    """Whether the server runs a session that a person ended and that no other channel uses."""
+    is_up = not observation.trouble and observation.message != "session_not_found"
     was_ended = session.stopped or session.unlink_asked_at is not None
-    return is_up and was_ended and not session.wanted and not _is_wanted_by_others(session)
+    return is_up and was_ended and not session.wanted and not _is_used_by_others(session)
 
 
-def _is_wanted_by_others(session: WwebjsSession) -> bool:
-    """Whether another channel uses the same session of the same server, and wants it up."""
+def _is_used_by_others(session: WwebjsSession) -> bool:
+    """Whether another channel keeps the same session of the same server connected."""
     others = WwebjsSession.objects.filter(address=session.address, wanted=True)
     return others.exclude(pk=session.pk).exists()
 
 
-def _is_news_of_stuck(row: Channel, seen: DerivedState) -> bool:
-    """Whether it turns out only now that the session never becomes ready. Asks the database."""
-    if seen.code != "never_ready" or row.wwebjs_state_code == "never_ready":
+def _is_newly_stuck(row: Channel, derived: DerivedState) -> bool:
+    """Whether this poll is the first to find that the session never becomes ready. Runs a query."""
+    if derived.code != "never_ready" or row.wwebjs_state_code == "never_ready":
         return False
     return not incidents.current(row).filter(route=ROUTE).exists()
 
@@ -609,13 +609,13 @@ def _is_news_of_stuck(row: Channel, seen: DerivedState) -> bool:
 def _derive(
     row: Channel,
     session: WwebjsSession,
-    told: Observation,
+    observation: Observation,
     now: dt.datetime,
     *,
     was_linked: bool = False,
 ) -> DerivedState:
-    """The state, with what is remembered of starts, silences, absences and of what was ended."""
-    if _is_up_unwanted(session, told):
+    """Derive the state from the observation and the stored starts, slow checks and commands."""
+    if _is_up_unwanted(session, observation):
         unlinks = session.unlink_asked_at is not None
         return (
             DerivedState(State.STARTING, "unlinking")
@@ -623,39 +623,39 @@ def _derive(
             else DerivedState(State.DISCONNECTED, "came_up")
         )
     starting = session.start_asked_at is not None
-    if not told.trouble:
-        loads = told.connected and not told.ready
-        session.syncing_since = (session.syncing_since or now) if loads else None
+    if not observation.trouble:
+        is_loading = observation.connected and not observation.ready
+        session.syncing_since = (session.syncing_since or now) if is_loading else None
     since = session.syncing_since
-    seen = derive(
-        told,
+    derived = derive(
+        observation,
         starting=starting,
         syncing_for=now - since if since else dt.timedelta(0),
         unconfirmed=row.unconfirmed_number,
         was_linked=was_linked,
     )
-    if starting and seen.code == "syncing" and row.wwebjs_state_code == "restarting":
-        # Perhaps the browser that is to be replaced: the job that replaces it tells its end.
+    if starting and derived.code == "syncing" and row.wwebjs_state_code == "restarting":
+        # This may be the browser to be replaced; the job that replaces it records the outcome.
         session.syncing_since = None
-        seen = DerivedState(State.STARTING, "restarting")
-    if session.start_asked_at and (seen.state in _LINKED or seen.code == UNCONFIRMED):
+        derived = DerivedState(State.STARTING, "restarting")
+    if session.start_asked_at and (derived.state in _LINKED or derived.code == UNCONFIRMED):
         session.start_asked_at = None
         starting = False
     if session.start_asked_at and now > session.start_asked_at + START_WINDOW:
         session.start_asked_at = None
         starting = False
-        seen = derive(told)
-        if seen.code == "not_started":
+        derived = derive(observation)
+        if derived.code == "not_started":
             session.note, session.note_detail = "start_no_answer", ""
-    session.hangs = session.hangs + 1 if seen.code == "session_check_failed" else 0
-    missing = told.message == "session_not_found" and not starting
+    session.hangs = session.hangs + 1 if derived.code == "session_check_failed" else 0
+    missing = observation.message == "session_not_found" and not starting
     session.missing_since = (session.missing_since or now) if missing else None
-    if seen.code != "not_started":
-        if seen.state in _LINKED or seen.code == UNCONFIRMED:
+    if derived.code != "not_started":
+        if derived.state in _LINKED or derived.code == UNCONFIRMED:
             session.note = session.note_detail = ""
-        return seen
+        return derived
     if not session.note:
-        return seen
+        return derived
     if session.note == "unlinking":
         asked_at = session.unlink_asked_at
         if asked_at is not None and now < asked_at + START_WINDOW:
@@ -667,20 +667,22 @@ def _derive(
     )
 
 
-def _note_qr(row: Channel, session: WwebjsSession, told: Observation, now: dt.datetime) -> None:
-    digest = hashlib.sha256(told.qr.encode()).hexdigest() if told.qr else ""
+def _record_qr(
+    row: Channel, session: WwebjsSession, observation: Observation, now: dt.datetime
+) -> None:
+    digest = hashlib.sha256(observation.qr.encode()).hexdigest() if observation.qr else ""
     if digest == session.qr_digest:
         return
     session.qr_digest = digest
     session.qr_seen_at = now if digest else None
-    # A page that shows the code fetches the new one.
+    # A page that shows the code then fetches the new one.
     session_changed.send(sender=WwebjsSession, channel=row)
 
 
-def _announced(session: WwebjsSession, now: dt.datetime) -> str:
-    """The reason that the library announced lately, "" where it did not."""
+def _callback_reason(session: WwebjsSession, now: dt.datetime) -> str:
+    """Return the reason from a recent callback, or ""."""
     at = session.announced_at
-    return session.announced if at is not None and at > now - ANNOUNCED_FOR else ""
+    return session.announced if at is not None and at > now - CALLBACK_REASON_VALID_FOR else ""
 
 
 def _ready_code(row: Channel, session: WwebjsSession, incident: Incident | None) -> str:
@@ -692,16 +694,18 @@ def _ready_code(row: Channel, session: WwebjsSession, incident: Incident | None)
     )
 
 
-def _note_drop(row: Channel, session: WwebjsSession, seen: DerivedState, now: dt.datetime) -> None:
-    reason = drop_reason(seen, _announced(session, now))
+def _record_drop(
+    row: Channel, session: WwebjsSession, derived: DerivedState, now: dt.datetime
+) -> None:
+    reason = drop_reason(derived, _callback_reason(session, now))
     log.warning("wwebjs session dropped", channel=row.pk, reason=reason)
     Channel.objects.filter(pk=row.pk).update(
         wwebjs_last_drop_at=now, wwebjs_last_drop_reason=reason[:40]
     )
-    incidents.open_or_update(row, route=ROUTE, reason=reason, detail=seen.detail, at=now)
+    incidents.open_or_update(row, route=ROUTE, reason=reason, detail=derived.detail, at=now)
 
 
-def _note_ready(row: Channel, session: WwebjsSession, now: dt.datetime) -> None:
+def _record_ready(row: Channel, session: WwebjsSession, now: dt.datetime) -> None:
     session.wanted = True
     session.stopped, session.unlink_asked_at = False, None
     session.tries, session.tried_at = 0, None
@@ -709,20 +713,22 @@ def _note_ready(row: Channel, session: WwebjsSession, now: dt.datetime) -> None:
     incidents.mark_recovered(row, route=ROUTE, at=now)
 
 
-def _write(row: Channel, seen: DerivedState, now: dt.datetime, *, own_number: str = "") -> None:
-    """Put the state on the channel and tell the pages, where it is another one."""
-    if is_unlinked(seen.state, seen.code):
+def _store_state(
+    row: Channel, derived: DerivedState, now: dt.datetime, *, own_number: str = ""
+) -> None:
+    """Store the state on the channel and notify the pages if it has changed."""
+    if is_unlinked(derived.state, derived.code):
         number_confirmation.record_linked(row, "")
     values: dict[str, Any] = {
-        "wwebjs_state": seen.state.value,
-        "wwebjs_state_code": seen.code[:40],
-        "wwebjs_state_detail": seen.detail[:300],
+        "wwebjs_state": derived.state.value,
+        "wwebjs_state_code": derived.code[:40],
+        "wwebjs_state_detail": derived.detail[:300],
     }
     if own_number:
         values["wwebjs_own_number"] = own_number
     if all(getattr(row, name) == value for name, value in values.items()):
         return
-    if row.wwebjs_state != seen.state:
+    if row.wwebjs_state != derived.state:
         values["wwebjs_state_changed_at"] = now
     for name, value in values.items():
         setattr(row, name, value)
@@ -730,19 +736,22 @@ def _write(row: Channel, seen: DerivedState, now: dt.datetime, *, own_number: st
     session_changed.send(sender=Channel, channel=row)
 
 
-def _begin(row: Channel, session: WwebjsSession, *, restart: bool, now: dt.datetime) -> None:
-    """Ask for a start. The caller holds the lock, and saves the session."""
+def _request_start(
+    row: Channel, session: WwebjsSession, *, restart: bool, now: dt.datetime
+) -> None:
+    """Request a start. The caller holds the lock and saves the session."""
     session.start_asked_at = session.commanded_at = session.tried_at = now
     session.tries += 1
     session.hangs = 0
     session.missing_since = session.syncing_since = None
     session.note = session.note_detail = ""
     session.probe_at = now + dt.timedelta(seconds=1)
-    _write(row, DerivedState(State.STARTING, "restarting" if restart else "starting"), now)
+    code = "restarting" if restart else "starting"
+    _store_state(row, DerivedState(State.STARTING, code), now)
     tasks.enqueue_begin(row.pk, restart=restart)
 
 
-def _end_of_start(channel: Channel, seen: DerivedState | None, *, note: str) -> None:
+def _finish_start(channel: Channel, derived: DerivedState | None, *, note: str) -> None:
     with transaction.atomic():
         row, session = _locked(channel)
         if session.start_asked_at is None:
@@ -750,53 +759,55 @@ def _end_of_start(channel: Channel, seen: DerivedState | None, *, note: str) -> 
         now = timezone.now()
         session.start_asked_at = None
         session.commanded_at = now
-        session.note, session.note_detail = note, seen.detail[:300] if seen and note else ""
+        session.note, session.note_detail = note, derived.detail[:300] if derived and note else ""
         session.save()
-        if seen is not None:
-            _write(row, seen, now)
+        if derived is not None:
+            _store_state(row, derived, now)
 
 
-def _what_connects(row: Channel, session: WwebjsSession, now: dt.datetime) -> RecoveryAction | None:
-    """What a person's wish to connect asks of the server, None where there is nothing to do."""
+def _connect_action(
+    row: Channel, session: WwebjsSession, now: dt.datetime
+) -> RecoveryAction | None:
+    """Return the action for a person's request to connect, or None if there is nothing to do."""
     if session.start_asked_at is not None:
         return None
-    seen = row.wwebjs_state
-    if seen == State.DISCONNECTED or row.wwebjs_state_code in ("start_failed", "start_no_answer"):
+    state = row.wwebjs_state
+    if state == State.DISCONNECTED or row.wwebjs_state_code in ("start_failed", "start_no_answer"):
         return RecoveryAction.START
-    if seen == State.ERROR:
+    if state == State.ERROR:
         return RecoveryAction.RESTART if recovers_by_restart(row.wwebjs_state_code) else None
     since = row.wwebjs_state_changed_at or now
-    if seen == State.STARTING and since < now - OPENING_FOR:
+    if state == State.STARTING and since < now - OPENING_FOR:
         return RecoveryAction.RESTART
     return None
 
 
-def _replace_dead_qr(channel: Channel) -> None:
+def _replace_expired_qr(channel: Channel) -> None:
     with transaction.atomic():
         row, session = _locked(channel)
         if session.start_asked_at is None:
-            _begin(row, session, restart=True, now=timezone.now())
+            _request_start(row, session, restart=True, now=timezone.now())
             session.save()
 
 
-def _forget_session(channel: Channel) -> None:
-    """The channel has no wwebjs session any more."""
+def _delete_session(channel: Channel) -> None:
+    """Delete the state of a session that the channel no longer has."""
     with transaction.atomic():
-        known, _by_model = WwebjsSession.objects.filter(channel=channel).delete()
-        if known:
+        deleted, _by_model = WwebjsSession.objects.filter(channel=channel).delete()
+        if deleted:
             incidents.close_silently(channel, route=ROUTE)
             row = Channel.objects.get(pk=channel.pk)
             number_confirmation.record_linked(row, "")
-            _write(row, DerivedState(State.NOT_CONFIGURED, ""), timezone.now())
+            _store_state(row, DerivedState(State.NOT_CONFIGURED, ""), timezone.now())
 
 
-# -- small things ----------------------------------------------------------------------------------
+# -- helpers ---------------------------------------------------------------------------------------
 
 
 def _locked(channel: Channel) -> tuple[Channel, WwebjsSession]:
-    """The rows of channel and session as they are now, locked for others who write about it.
+    """Lock and return the current rows of channel and session.
 
-    The caller holds a transaction. The channel comes first, as for one who saves it.
+    Call it in a transaction. The channel is locked first, in the same order as a save does.
     """
     row = Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
     session, _created = WwebjsSession.objects.get_or_create(channel=row)
@@ -804,29 +815,29 @@ def _locked(channel: Channel) -> tuple[Channel, WwebjsSession]:
 
 
 def _current(channel: Channel) -> SessionState:
-    """The state as it is stored now; the caller's channel learns it, too."""
+    """Return the currently stored state, and copy it to the caller's channel."""
     row = Channel.objects.select_related("wwebjs_session").get(pk=channel.pk)
-    for name in Channel.TOLD:
+    for name in Channel.OBSERVED_FIELDS:
         setattr(channel, name, getattr(row, name))
     session = getattr(row, "wwebjs_session", None)
     return replace(stored_state(row), qr_seen_at=session.qr_seen_at if session else None)
 
 
-def _claim(asked: Collection[int] = ()) -> list[int]:
-    """Take due sessions, so that no other worker asks them meanwhile; those wanted at once first.
+def _claim(polled: Collection[int] = ()) -> list[int]:
+    """Claim due sessions, so that no other worker polls them; immediate requests come first.
 
-    No more than are asked at a time: the lease begins with the question, and outlasts it. Those
-    that were `asked` in this round wait for the next one.
+    It claims no more than are polled concurrently: the lease starts with the poll and outlasts it.
+    Sessions already `polled` in this round wait for the next one.
     """
     now = timezone.now()
     with transaction.atomic():
         due = WwebjsSession.objects.select_for_update(skip_locked=True, of=("self",)).filter(
             Q(probe_at=None) | Q(probe_at__lte=now), channel__fallback=Channel.Fallback.WWEBJS
         )
-        due = due.exclude(channel_id__in=asked).order_by(F("probe_at").asc(nulls_first=True))
-        taken = list(due.values_list("pk", "channel_id")[:PROBES_AT_A_TIME])
-        WwebjsSession.objects.filter(pk__in=[pk for pk, _ in taken]).update(probe_at=now + LEASE)
-    return [channel_id for _, channel_id in taken]
+        due = due.exclude(channel_id__in=polled).order_by(F("probe_at").asc(nulls_first=True))
+        claimed = list(due.values_list("pk", "channel_id")[:MAX_CONCURRENT_PROBES])
+        WwebjsSession.objects.filter(pk__in=[pk for pk, _ in claimed]).update(probe_at=now + LEASE)
+    return [channel_id for _, channel_id in claimed]
 
 
 def _for_each(function: Callable[[int], None], ids: list[int]) -> None:
@@ -839,7 +850,7 @@ def _for_each(function: Callable[[int], None], ids: list[int]) -> None:
             connection.close()
 
     if ids:
-        with ThreadPoolExecutor(max_workers=PROBES_AT_A_TIME) as pool:
+        with ThreadPoolExecutor(max_workers=MAX_CONCURRENT_PROBES) as pool:
             list(pool.map(call, ids))
 
 
@@ -852,9 +863,9 @@ def _require_settings(channel: Channel) -> None:
         raise SessionRefused("not_configured", describe("not_configured"))
 
 
-def _refused(trouble: SessionError) -> SessionRefused:
-    text = describe(trouble.code, trouble.detail)
-    return SessionRefused(trouble.code, text, status=502, field=field_for_code(trouble.code))
+def _refused(error: SessionError) -> SessionRefused:
+    text = describe(error.code, error.detail)
+    return SessionRefused(error.code, text, status=502, field=field_for_code(error.code))
 
 
 def _invalid_number() -> SessionRefused:
@@ -871,7 +882,7 @@ def _port(channel: Channel) -> int:
 
 
 def _quoted(variable: str) -> str:
-    """As the mission writes it: in double quotes where a shell would read it otherwise."""
+    """Quote a variable as the requirements do: in double quotes if the shell needs quoting."""
     name, _sign, value = variable.partition("=")
     if shlex.quote(value) == value:
         return variable

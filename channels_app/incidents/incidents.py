@@ -1,9 +1,9 @@
-"""Incidents of connections: alerts go out once for the drop and once for its end.
+"""Incidents of connections: one alert when a connection drops and one when it recovers.
 
-A drop is stored and shown in the pages at once. E-mail and webhook wait for `ALERT_AFTER_SECONDS`,
-in which many connections come back by themselves. The reason of an incident follows what is true
-now. Where it changes after the alert so that a person must do something else, one further alert is
-sent an incident, once the new reason has lasted as long.
+A drop is stored and shown in the pages at once. E-mail and webhook alerts wait for
+`ALERT_AFTER_SECONDS`, because many connections recover automatically. An incident's reason follows
+the current state. If it changes after the alert so that a different action is needed, one further
+alert per incident is sent once the new reason has lasted as long.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from channels_app.models import Channel, Incident
 from channels_app.signals import incident_changed, session_changed
 from core import http_client
 
-# A connection that serves for so long is back; one that drops sooner is the same incident.
+# A connection has recovered after working for this long; an earlier drop is the same incident.
 STABLE_FOR = dt.timedelta(seconds=60)
-# Refusals of single messages end by not coming for so long: nothing else tells that the mistake
-# was mended.
+# An incident of rejected messages ends after this time without a rejection: nothing else shows that
+# the cause was fixed.
 NO_REJECTION_FOR = dt.timedelta(hours=1)
-# A refusal more within this time is not written down: a campaign may have thousands.
-WRITTEN_EVERY = dt.timedelta(minutes=1)
+# Further rejections within this time are not recorded: a campaign may cause thousands.
+REJECTION_INTERVAL = dt.timedelta(minutes=1)
 WEBHOOK_SECONDS = 10.0
 
-# What is not about the fallback's connection: the words when it begins and when it ends.
-_OTHER_WORDS: dict[str, tuple[Any, Any]] = {
+# Subjects of incidents that do not concern the fallback's connection: at the start and at the end.
+_SUBJECTS: dict[str, tuple[Any, Any]] = {
     Incident.Route.OFFICIAL: (
         gettext_lazy("Alterna: the official API refuses all messages of “%(name)s”"),
         gettext_lazy("Alterna: the official API takes messages of “%(name)s” again"),
@@ -72,7 +72,7 @@ _EVENTS: dict[str, str] = {
 
 
 class AlertFailed(Exception):
-    """The alert's receiver did not take it; it may be sent again."""
+    """The recipient did not accept the alert; it may be sent again."""
 
 
 def open_or_update(
@@ -92,41 +92,41 @@ def open_or_update(
 
 
 def observed(channel: Channel, *, route: str, reason: str, detail: str, at: dt.datetime) -> None:
-    """Have the open incident of a connection that still does not serve say why it does not now.
+    """Update the reason of the open incident of a connection that has not recovered.
 
-    In a transaction. Does nothing where there is none, or where it says so already.
+    In a transaction. Does nothing if there is no incident or the reason is unchanged.
     """
     if _set_reason(_open(channel, route).filter(recovered_at=None), reason, detail, at):
         incident_changed.send(sender=Incident, channel=channel)
 
 
-def _set_reason(of: QuerySet[Incident], reason: str, detail: str, at: dt.datetime) -> bool:
+def _set_reason(rows: QuerySet[Incident], reason: str, detail: str, at: dt.datetime) -> bool:
     if absence := SERVER_ABSENCES.get(reason):
-        of.exclude(server_absence=Incident.ServerAbsence.RESTARTED).update(server_absence=absence)
+        rows.exclude(server_absence=Incident.ServerAbsence.RESTARTED).update(server_absence=absence)
     elif person_action(reason) == "link":
-        # Whoever links the phone brings it back; it does not come by itself.
-        of.exclude(server_absence="").update(server_absence="")
-    of.exclude(reason=reason[:64]).update(reason_since=at)
-    words = {"reason": reason[:64], "detail": detail[:300]}
-    return bool(of.exclude(**words).update(**words))
+        # The connection recovers because a person links the phone, not automatically.
+        rows.exclude(server_absence="").update(server_absence="")
+    rows.exclude(reason=reason[:64]).update(reason_since=at)
+    values = {"reason": reason[:64], "detail": detail[:300]}
+    return bool(rows.exclude(**values).update(**values))
 
 
 def open_incident(channel: Channel, *, route: str) -> Incident | None:
-    """Return what is not over yet of this connection: an incident that may have recovered."""
+    """Return the incident of this connection that is not closed yet; it may have recovered."""
     return _open(channel, route).first()
 
 
 def record_rejection(channel: Channel, *, code: str, detail: str, at: dt.datetime) -> bool:
-    """Open the incident of messages that are refused with this code, or say that it goes on.
+    """Open or update the incident of messages that are rejected with this code.
 
-    Returns whether it was opened. Any number of workers may say it at once.
+    Returns whether it was opened. Any number of workers may call this concurrently.
     """
-    known = _open(channel, Incident.Route.REQUESTS, code)
-    latest = known.values_list("last_drop_at", flat=True).first()
-    if latest is not None and latest > at - WRITTEN_EVERY:
+    existing = _open(channel, Incident.Route.REQUESTS, code)
+    latest = existing.values_list("last_drop_at", flat=True).first()
+    if latest is not None and latest > at - REJECTION_INTERVAL:
         return False
     with transaction.atomic():
-        # The row's lock lets one alone find that nobody has said it.
+        # The row lock ensures that only one worker opens the incident.
         Channel.objects.select_for_update().filter(pk=channel.pk).first()
         open_or_update(
             channel, route=Incident.Route.REQUESTS, code=code, reason=code, detail=detail, at=at
@@ -135,53 +135,53 @@ def record_rejection(channel: Channel, *, code: str, detail: str, at: dt.datetim
 
 
 def mark_recovered(channel: Channel, *, route: str, at: dt.datetime, code: str = "") -> None:
-    """Note that the connection serves again; `process_due` closes the incident when that lasts."""
+    """Record that the connection works again; `process_due` closes the incident if it lasts."""
     if _open(channel, route, code).filter(recovered_at=None).update(recovered_at=at):
         incident_changed.send(sender=Incident, channel=channel)
 
 
 def close_silently(channel: Channel, *, route: str) -> None:
-    """Close an open incident without a word: a person has ended the connection, or changed it."""
+    """Close an open incident without an alert: a person ended or changed the connection."""
     if _open(channel, route).update(closed_at=timezone.now()):
         incident_changed.send(sender=Incident, channel=channel)
 
 
 def current(channel: Channel | None = None) -> QuerySet[Incident]:
-    """What does not work now: of one channel, or of all."""
-    found = Incident.objects.filter(closed_at=None, recovered_at=None).select_related("channel")
-    return found.filter(channel=channel) if channel is not None else found
+    """Return the incidents that have not recovered: of one channel, or of all."""
+    rows = Incident.objects.filter(closed_at=None, recovered_at=None).select_related("channel")
+    return rows.filter(channel=channel) if channel is not None else rows
 
 
 def alertable() -> QuerySet[Incident]:
-    """What people are told of: all that is current, but a channel that is switched off may rest."""
+    """Return the incidents to alert people to: all current ones except of inactive channels."""
     return current().filter(channel__active=True)
 
 
 def headline(incident: Incident) -> str:
-    """Say in one line what dropped and why, in the active language; not on which channel.
+    """Return one line with the route and the reason, without the channel, in the active language.
 
-    It is a title that others go on from: no full stop at its end.
+    Callers append to it, so it has no final full stop.
     """
     return f"{incident.get_route_display()}: {_reason(incident).removesuffix('.')}"
 
 
 def first_reason(incident: Incident) -> str:
-    """Say what the incident began with, in the active language; "" where that is its reason now."""
+    """Return the incident's first reason in the active language; "" if it is still the reason."""
     return "" if incident.first_reason == incident.reason else render_reason(incident.first_reason)
 
 
 def _reason(incident: Incident) -> str:
-    """Say the reason in the active language, with the number of the provider's own code."""
+    """Return the reason in the active language, with the provider's numeric code."""
     return render_reason(encode_reason(incident.reason, incident.detail))
 
 
 def process_due() -> None:
-    """Close what has been calm, and have staff told of what is due."""
+    """Close recovered incidents and enqueue the alerts that are due."""
     now = timezone.now()
-    patience = dt.timedelta(seconds=settings.ALERT_AFTER_SECONDS)
+    alert_delay = dt.timedelta(seconds=settings.ALERT_AFTER_SECONDS)
     with transaction.atomic():
-        waiting = Incident.objects.select_for_update(skip_locked=True).filter(closed_at=None)
-        for incident in waiting.select_related(None):
+        unclosed = Incident.objects.select_for_update(skip_locked=True).filter(closed_at=None)
+        for incident in unclosed.select_related(None):
             is_over = incident.last_drop_at <= now - NO_REJECTION_FOR
             if incident.route == Incident.Route.REQUESTS and is_over:
                 incident.recovered_at = now
@@ -189,18 +189,18 @@ def process_due() -> None:
             elif incident.recovered_at is not None:
                 if incident.recovered_at <= now - STABLE_FOR:
                     _close(incident, now)
-            elif incident.told_at is None and incident.opened_at <= now - patience:
+            elif incident.told_at is None and incident.opened_at <= now - alert_delay:
                 incident.told_at, incident.alerted_reason = now, incident.reason
                 incident.save(update_fields=["told_at", "alerted_reason"])
                 _enqueue_alerts(incident, "down")
-            elif _needs_another_alert(incident, now - patience):
+            elif _needs_another_alert(incident, now - alert_delay):
                 incident.updated_alert_at, incident.alerted_reason = now, incident.reason
                 incident.save(update_fields=["updated_alert_at", "alerted_reason"])
                 _enqueue_alerts(incident, "changed")
 
 
 def _needs_another_alert(incident: Incident, before: dt.datetime) -> bool:
-    """Whether a person has to do something else than the alert said. Once an incident."""
+    """Whether a different action is needed than the alert said. At most once per incident."""
     if incident.told_at is None or incident.updated_alert_at is not None:
         return False
     action = person_action(incident.reason)
@@ -219,7 +219,7 @@ def _close(incident: Incident, now: dt.datetime) -> None:
 
 
 def _enqueue_alerts(incident: Incident, what: str) -> None:
-    """Each receiver has a job of its own: the failure of one must not repeat the other's."""
+    """Enqueue a separate job per recipient: a retry of one must not repeat the other's alert."""
     if not incident.channel.active:
         return
     if settings.ALERT_EMAILS:
@@ -237,14 +237,14 @@ def send_alert(incident_id: int, *, what: str, by: str) -> None:
     if incident is None:
         return
     if by == "email":
-        subject, text = _words(incident, what)
+        subject, text = _subject_and_text(incident, what)
         send_mail(subject, text, None, settings.ALERT_EMAILS)
     else:
         _post(incident, what)
 
 
 def _post(incident: Incident, what: str) -> None:
-    subject, text = _words(incident, what)
+    subject, text = _subject_and_text(incident, what)
     body = {
         "event": f"{_EVENTS.get(incident.route, 'fallback')}.{what}",
         "incident": incident.pk,
@@ -270,15 +270,15 @@ def _post(incident: Incident, what: str) -> None:
         raise AlertFailed(f"HTTP {answer.status}")
 
 
-def _words(incident: Incident, what: str) -> tuple[str, str]:
+def _subject_and_text(incident: Incident, what: str) -> tuple[str, str]:
     subject, lines = _subject_and_first_lines(incident, what)
     if what == "changed":
         subject = _("%(subject)s (the reason has changed)") % {"subject": subject}
     since = timezone.localtime(incident.opened_at).strftime("%Y-%m-%d %H:%M:%S %Z")
     lines.append(_("Since: %(time)s") % {"time": since})
-    if what != "recovered" and (began := first_reason(incident)):
-        lines.append(_("It began with: %(reason)s") % {"reason": began})
-    if incident.route in _OTHER_WORDS and (others := incident.channel.is_fallback_of):
+    if what != "recovered" and (first := first_reason(incident)):
+        lines.append(_("It began with: %(reason)s") % {"reason": first})
+    if incident.route in _SUBJECTS and (others := incident.channel.is_fallback_of):
         lines.append(_("It is the fallback of: %(names)s") % {"names": others})
     return subject, "\n\n".join([*lines, _page(incident)])
 
@@ -286,10 +286,10 @@ def _words(incident: Incident, what: str) -> tuple[str, str]:
 def _subject_and_first_lines(incident: Incident, what: str) -> tuple[str, list[str]]:
     names = {"name": incident.channel.name, "route": incident.get_route_display()}
     is_over = what == "recovered"
-    # Of an incident that is over, what it began with says more than its last moments.
+    # For a closed incident the first reason is more useful than the last one.
     reason = (is_over and first_reason(incident)) or _reason(incident)
-    if incident.route in _OTHER_WORDS:
-        return _OTHER_WORDS[incident.route][is_over] % names, [reason]
+    if incident.route in _SUBJECTS:
+        return _SUBJECTS[incident.route][is_over] % names, [reason]
     if is_over:
         subject = _("Alterna: the fallback of “%(name)s” works again") % names
         return subject, [_("%(route)s is ready to send again.") % names]

@@ -1,7 +1,7 @@
-"""What a code means to a person, and the setting that its trouble belongs to. Pure.
+"""Renders reason codes as sentences, and maps them to the settings that cause them. Pure.
 
 A job has no language and readers have several, so a reason is stored as a code
-(`encode_reason`) and becomes a sentence where it is read (`render_reason`).
+(`encode_reason`) and rendered as a sentence when it is read (`render_reason`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _EVOLUTION_FIELDS = {
 
 
 def describe(code: str, detail: str = "") -> str:
-    """Return the sentence for a reason in the active language, with the server's own words."""
+    """Return the sentence for a reason in the active language, with the server's own text."""
     if not code:
         return ""
     text = str(SENTENCES.get(code) or title_for(code))
@@ -58,66 +58,66 @@ def describe(code: str, detail: str = "") -> str:
     return f"{text.removesuffix('.')}: {detail}" if detail else text
 
 
-# A line of what is stored: a code, and behind a bar the server's own words.
+# A stored line: a code, and after a bar the server's own text.
 _ENCODED = re.compile(r"([a-z0-9_]{1,64})(?:\|(.*))?")
-# Of the server's own words so much is stored.
+# The maximum length of the stored server text.
 MAX_PROVIDER_TEXT = 200
-# In front of a reason that concerns the other side of a channel.
+# Prefixes of reasons that concern the channel's fallback.
 SIDES: dict[str, str | Promise] = {
     "fallback_wwebjs": _("Fallback: wwebjs-api"),
     "fallback_baileys": _("Fallback: Baileys channel"),
 }
 
 
-def encode_reason(code: str, told: str = "") -> str:
-    """Return a reason as it is stored: its code, and what the server said in its own words."""
-    told = " ".join(told.split())[:MAX_PROVIDER_TEXT]
-    return f"{code}|{told}" if told else code
+def encode_reason(code: str, text: str = "") -> str:
+    """Return a reason in its stored form: its code, and the server's own text."""
+    text = " ".join(text.split())[:MAX_PROVIDER_TEXT]
+    return f"{code}|{text}" if text else code
 
 
 def render_reason(stored: str) -> str:
-    """Return what `encode_reason` made, one reason a line, as text in the active language.
+    """Render reasons from `encode_reason`, one per line, as text in the active language.
 
-    A number of Meta's is told with its sentence. What is no code stays as it is: sentences that
-    earlier versions stored.
+    The text includes the number of a Meta code. A line that is not a code is returned unchanged:
+    earlier versions stored sentences.
     """
-    return " · ".join(_line_in_words(line) for line in stored.splitlines())
+    return " · ".join(_render_line(line) for line in stored.splitlines())
 
 
 def own_side(stored: str) -> str:
-    """Return what `encode_reason` made without what concerns the other side of the channel.
+    """Return stored reasons without those that concern the channel's fallback.
 
-    A test of the connection also stores what it found of the fallback; where the fallback's state
-    is shown beside it, that one is newer.
+    A connection test also stores the result for the fallback; a fallback state that is shown beside
+    it is newer.
     """
     sides = tuple(f"{side}|" for side in SIDES)
     return "\n".join(line for line in stored.splitlines() if not line.startswith(sides))
 
 
-def _line_in_words(line: str) -> str:
-    found = _ENCODED.fullmatch(line)
-    if found is None:
+def _render_line(line: str) -> str:
+    match = _ENCODED.fullmatch(line)
+    if match is None:
         return line
-    code, told = found[1], found[2] or ""
+    code, server_text = match[1], match[2] or ""
     if code in SIDES:
-        return f"{SIDES[code]}: {_line_in_words(told)}"
+        return f"{SIDES[code]}: {_render_line(server_text)}"
     text = describe(code)
     if not code.isdecimal() or code in text:
-        return describe(code, told)
+        return describe(code, server_text)
     text = f"{text.removesuffix('.')} ({code})"
-    return f"{text}: {told}" if told else text
+    return f"{text}: {server_text}" if server_text else text
 
 
 def field_for_code(code: str, *, evolution: bool = False) -> str:
-    """Return the name of the setting that is to be mended, "" where it is none of them.
+    """Return the name of the setting to correct, or "" if no setting is the cause.
 
-    `evolution`: of a Baileys channel, not of a wwebjs session.
+    `evolution`: for a Baileys channel instead of a wwebjs session.
     """
     return (_EVOLUTION_FIELDS if evolution else _FIELDS).get(code, "")
 
 
-# What a person has to do about a reason; codes with the same word ask for the same thing. Passing
-# states ask for nothing; a code that stands nowhere asks for something of its own.
+# The action that a reason requires of a person. Temporary states require none; a code that is not
+# listed requires an action of its own.
 _ACTIONS: dict[str, str] = {
     **dict.fromkeys(
         ("wrong_key", "invalid_session", "wrong_address", "invalid_address", "not_http",
@@ -145,12 +145,12 @@ _ACTIONS: dict[str, str] = {
 
 
 def person_action(code: str) -> str:
-    """Return a word for what a person has to do about a reason, "" where it may pass by itself."""
+    """Return the action that a reason requires of a person, or "" if it may resolve itself."""
     return _ACTIONS.get(code, code)
 
 
 def summary(report: ConnectionReport) -> str:
-    """Return what a test of the connection found, as a sentence in the active language."""
+    """Return the result of a connection test as a sentence in the active language."""
     return render_reason(encode_reason(report.code, report.told))
 
 
@@ -188,5 +188,5 @@ def rows(report: ConnectionReport) -> Iterator[tuple[str, str]]:
     """Yield the details of a report as labels and values in the active language."""
     for name, value in report.details.items():
         if value:
-            words = _VALUES.get(name, {}).get(value) or stored_detail(value)
-            yield str(_LABELS.get(name, name)), str(words)
+            text = _VALUES.get(name, {}).get(value) or stored_detail(value)
+            yield str(_LABELS.get(name, name)), str(text)

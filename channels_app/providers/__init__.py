@@ -1,4 +1,4 @@
-"""The ways out. `base` holds their contract, `provider_for` chooses one."""
+"""The messaging providers. `base` defines their contract; `provider_for` selects one."""
 
 from __future__ import annotations
 

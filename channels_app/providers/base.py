@@ -1,7 +1,7 @@
-"""The contract of a provider: one message in, one of four endings out.
+"""The contract of a provider: one message in, one of four outcomes out.
 
-`send` returns `Accepted`, or raises exactly one of `Rejected`, `Transient`, `Unknown`. What follows
-from each is decided in `messaging/delivery/policy.py`; a provider only says what is certain.
+`send` returns `Accepted`, or raises exactly one of `Rejected`, `Transient`, `Unknown`.
+`messaging/delivery/policy.py` decides what follows; a provider reports only what is certain.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, ClassVar, Protocol
 
 
-def _forget(uploaded_as: str) -> None:
-    """What a file without a memory does."""
+def _discard_upload_id(uploaded_as: str) -> None:
+    """Default `remember` callback: do not store the upload ID."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboundFile:
-    """The file of a message. `open` raises FileNotFoundError where it is gone, else OSError.
+    """The file of a message. `open` raises FileNotFoundError if it was deleted, else OSError.
 
-    `uploaded_as` is the id under which this provider still has it, where it was uploaded before;
-    `remember` keeps such an id for the next time, and "" forgets it.
+    `uploaded_as` is the ID of an earlier upload to this provider, if there was one. `remember`
+    stores such an ID for later sends; "" clears it.
     """
 
     mime_type: str
@@ -28,15 +28,15 @@ class OutboundFile:
     size: int
     open: Callable[[], BinaryIO] = field(repr=False)
     uploaded_as: str = ""
-    remember: Callable[[str], None] = field(default=_forget, repr=False)
+    remember: Callable[[str], None] = field(default=_discard_upload_id, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """The message that a reply quotes, in the terms of the provider that sends the reply.
+    """The message that a reply quotes, as the provider that sends the reply identifies it.
 
-    `id` is a wamid for the Cloud API, WhatsApp's own key id for the others. `from_us`: our number
-    wrote it. `chat` is the chat in which WhatsApp Web shows it, "" where that is not known.
+    `id` is a wamid for the Cloud API and WhatsApp's own key ID for the others. `from_us`: our
+    number sent it. `chat` is the chat in which WhatsApp Web shows it, or "" if unknown.
     """
 
     id: str
@@ -46,14 +46,13 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class OutboundMessage:
-    """A message as every provider understands it.
+    """A message in provider-independent form.
 
-    `reference` is ours and comes back in the provider's events where it can. `to` is E.164 with
-    the plus sign. `message_id` is the id that the message is to have, where the provider lets us
-    choose one. `content` is the object named after the type, in the Cloud API's own shape;
-    `text` is the body of a text message. `quote` is the message that this one replies to.
-    `file` is the one of an image, video, audio, document or sticker that is kept here; without it
-    `content` has a public "link".
+    `reference` is our ID; providers that support it return it in their events. `to` is E.164 with
+    the plus sign. `message_id` is the ID to assign to the message, if the provider lets us choose
+    one. `content` is the object named after the type, in the Cloud API's own shape; `text` is the
+    body of a text message. `quote` is the message that this one replies to. `file` is the stored
+    file of an image, video, audio, document or sticker; without it, `content` has a public "link".
     """
 
     reference: str
@@ -68,12 +67,12 @@ class OutboundMessage:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider took the message. This is not a delivery.
+    """The provider accepted the message. This is not a delivery.
 
-    `provider_message_id` is None where the provider took it without telling an id
-    (contracts/wwebjs-api.md §3). `recipient_id` is the address that the provider really used, `lid`
-    WhatsApp's hidden id of the same person where the answer named it. `took_our_id` says whether
-    the message got the id that we had chosen; None where none was sent.
+    `provider_message_id` is None if the provider returned no ID (contracts/wwebjs-api.md §3).
+    `recipient_id` is the address that the provider used, `lid` WhatsApp's hidden ID of the same
+    person if the response contained it. `took_our_id` says whether the message got the ID that we
+    had chosen; None if we sent none.
     """
 
     provider_message_id: str | None
@@ -85,9 +84,9 @@ class Accepted:
 class SendError(Exception):
     """A send that did not end in `Accepted`.
 
-    `code` is stable and machine readable: the provider's own code where it has one ("131047"),
-    else a short word of ours ("timeout"). `title` is one line, `detail` what the provider said;
-    neither ever holds a secret. `http_status` is informative only.
+    `code` is stable and machine readable: the provider's own code if it has one ("131047"), else
+    one of our own codes ("timeout"). `title` is one line, `detail` the provider's error text;
+    neither ever contains a secret. `http_status` is informative only.
     """
 
     outcome: ClassVar[str]
@@ -103,7 +102,7 @@ class SendError(Exception):
 
 
 class Rejected(SendError):
-    """Certainly not sent, and the same request would be refused again."""
+    """Certainly not sent, and the same request would be rejected again."""
 
     outcome = "rejected"
 
@@ -115,10 +114,10 @@ class Transient(SendError):
 
 
 class Unknown(SendError):
-    """May have been sent: nothing that was seen proves either.
+    """May have been sent: the response does not prove either outcome.
 
-    `provider_message_id` is what the provider calls the message, where it told that all the same:
-    what it tells later is known by it.
+    `provider_message_id` is the provider's ID of the message, if the response contained one. Later
+    events are matched by it.
     """
 
     outcome = "unknown"
@@ -127,9 +126,9 @@ class Unknown(SendError):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionReport:
-    """What a test of the connection found: a code, and what the provider said in its own words.
+    """The result of a connection test: a code, and the provider's own text (`told`).
 
-    `session_words.summary` makes a sentence of it. `details` is for programs and for a table.
+    `reason_text.summary` renders it as a sentence. `details` is for programs and for a table.
     """
 
     ok: bool
@@ -139,10 +138,10 @@ class ConnectionReport:
 
 
 class Provider(Protocol):
-    """One way out. Instances are cheap, hold no connection and may be used by several threads."""
+    """One provider. Instances are cheap, hold no connection and may be used by several threads."""
 
     def send(self, message: OutboundMessage) -> Accepted:
-        """Hand the message over. Raises Rejected, Transient or Unknown."""
+        """Send the message. Raises Rejected, Transient or Unknown."""
         ...
 
     def check(self) -> ConnectionReport:

@@ -1,8 +1,8 @@
-"""What an error code means, and whether the fallback may go around it: Meta's table, as data.
+"""The meaning of each error code, and whether the fallback may be used: Meta's table, as data.
 
-The meanings are Meta's, the class and the rule are our judgement, each with its reason
-(contracts/cloud-api.md §2.3). Our own words for what went wrong on the way ("timeout") have their
-sentences here, too. Pure: no database, no settings.
+The meanings are Meta's; the class and the rule are our judgement, each with its reason
+(contracts/cloud-api.md §2.3). Our own codes for transport errors ("timeout") are defined here, too.
+Pure: no database, no settings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from channels_app.providers.base import SendError
 from core import sizes
 
 Text = str | Promise
-# Our word where a provider says that it failed, and not why.
+# Our code for a failure for which the provider gave no reason.
 NO_REASON = "failed"
 _Kind = TypeVar("_Kind", bound=SendError)
 
@@ -42,11 +42,11 @@ class ErrorClass(enum.StrEnum):
 
 
 class FallbackRule(enum.StrEnum):
-    """Whether the same message may go out another way. Each forbids more than the one before it.
+    """Whether the same message may be sent by a fallback. Each is stricter than the one before.
 
-    RETRY_FIRST: only after the official retries. AT_ONCE: now. ALARM: now, and staff are told.
-    WAIT: never, the official way opens again by waiting (4^n seconds). OPT_IN: only where the
-    channel's owner asked for it. NEVER: it would go around the recipient's will or the law.
+    RETRY_FIRST: only after the official retries. AT_ONCE: now. ALARM: now, and staff are alerted.
+    WAIT: never; the official route works again after a wait (4^n seconds). OPT_IN: only if the
+    channel's owner enabled it. NEVER: it would violate the recipient's will or the law.
     """
 
     RETRY_FIRST = "retry_first"
@@ -79,7 +79,7 @@ _RULE_LABELS: dict[FallbackRule, Text] = {
 
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
-    """One row of the table. `alarm`: staff should hear of it. `known`: it stands in the table."""
+    """One row of the table. `alarm`: staff should be alerted. `known`: the table contains it."""
 
     code: str
     title: Text
@@ -105,7 +105,7 @@ _RETRY, _ONCE, _ALARM, _WAIT, _OPT_IN, _NEVER = (
     FallbackRule.NEVER,
 )
 
-# Reasons that several codes share.
+# Reasons shared by several codes.
 _OUTAGE = _("An outage of the official API is what the fallback is for.")
 _OUR_REQUEST = _("The customer should not pay for a faulty request of ours; staff must see it.")
 _ACCOUNT = _("The official API refuses every message until somebody acts; customers must not wait.")
@@ -216,7 +216,7 @@ _ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
 
     ("613", _("Too many calls or requests for calls"), _P, _NEVER, _NOT_A_SEND),
 )  # fmt: skip
-# Staff must hear of these although the fallback rule itself raises no alarm.
+# Staff must be alerted to these although the fallback rule itself raises no alert.
 _ALSO_ALARM = frozenset({"368", "131031", "131048", "131064"})
 
 _RANGES: tuple[tuple[range, Text, ErrorClass, FallbackRule, Text], ...] = (
@@ -237,8 +237,8 @@ _SETUP = _("The connection's settings must be mended.")
 _SESSION = _("The session is not able to send now.")
 _OTHER_WAY = _("The other way may be able to.")
 
-# Our own words, in the shape of the table.
-_WORDS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
+# Our own codes, in the shape of the table.
+_OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("dns_failed", _("The server's name was not found"), _R, _RETRY, _NOT_SENT),
     ("connection_refused", _("The server refused the connection"), _R, _RETRY, _NOT_SENT),
     ("connect_timeout", _("The server could not be reached in time"), _R, _RETRY, _NOT_SENT),
@@ -300,17 +300,17 @@ _WORDS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
 
 WORDS: dict[str, ErrorRule] = {
     code: ErrorRule(code, title, kind, rule, why, alarm=rule == FallbackRule.ALARM)
-    for code, title, kind, rule, why in _WORDS
+    for code, title, kind, rule, why in _OWN_ROWS
 }
 
 
 def lookup(
     code: str, is_transient: bool | None = None, http_status: int | None = None
 ) -> ErrorRule:
-    """Return the rule for a code of Meta's or a word of ours. Never raises.
+    """Return the rule for one of Meta's codes or our own. Never raises.
 
-    A code that stands nowhere follows Meta's `is_transient`, then the class of the HTTP status,
-    and has `known` false so that it can be reported. Without any hint it counts as permanent.
+    An unknown code follows Meta's `is_transient`, then the class of the HTTP status, and has
+    `known` false so that it can be reported. Without any hint it counts as permanent.
     """
     rule = TABLE.get(code) or WORDS.get(code) or _in_range(code)
     if rule is not None:
@@ -342,9 +342,9 @@ def lookup(
 
 
 def severity(code: str) -> tuple[int, str]:
-    """Return how much a reason forbids, comparable: of several for one failure the greatest counts.
+    """Return the severity of a reason. If a failure has several reasons, the greatest counts.
 
-    No reason at all, and the word that stands for it, forbids least.
+    No reason at all, or the code for it, has the lowest severity.
     """
     if code in ("", NO_REASON):
         return -1, ""
@@ -352,21 +352,21 @@ def severity(code: str) -> tuple[int, str]:
 
 
 def title_for(code: str) -> Text:
-    """Return one short sentence for a code or word, in the reader's language; "" for ""."""
+    """Return one short sentence for a code, in the reader's language; "" for ""."""
     return lookup(code).title if code else ""
 
 
 def stored_title(code: str, title: str) -> str:
     """Return the sentence that `failure` stored with a code, in the reader's language.
 
-    Of a code that stands nowhere it may be the provider's own, which stays as it is.
+    The title of an unknown code may be the provider's own; it is returned unchanged.
     """
     rule = lookup(code)
     ours = bool(code) and (rule.known or title == source_text(rule.title))
     return str(rule.title) if ours else title
 
 
-# What we put in the place of a provider's words where it said nothing: stored in English.
+# Our own details for failures without a provider text. They are stored in English.
 _OWN_DETAILS = frozenset(
     {
         gettext_noop("no complete answer in time"),
@@ -380,34 +380,34 @@ _OWN_DETAILS = frozenset(
 
 
 def stored_detail(detail: str) -> str:
-    """Return the details of a failure: our own in the reader's language, others as they are."""
+    """Return the details of a failure: our own in the reader's language, others unchanged."""
     return gettext(detail) if detail in _OWN_DETAILS else sizes.in_units(detail) or detail
 
 
 def is_ours(detail: str) -> bool:
-    """Whether the details of a failure are words of ours, and not the provider's own."""
+    """Whether the details of a failure are our own text, not the provider's."""
     return detail in _OWN_DETAILS or sizes.in_units(detail) is not None
 
 
 def failure(
     kind: type[_Kind], code: str, detail: str = "", *, http_status: int | None = None
 ) -> _Kind:
-    """Return an ending of a send with the sentence of its code.
+    """Return the exception for a failed send, with the title of its code.
 
-    The title is the English source text, whatever language the worker speaks: it is stored, and
-    the page that shows it asks `title_for` for the reader's language.
+    The title is the English source text in every locale: it is stored, and the page that shows it
+    calls `title_for` for the reader's language.
     """
     return kind(code, source_text(title_for(code)), detail, http_status=http_status)
 
 
 def source_text(text: Text) -> str:
-    """Return a translatable text as it is written in the source."""
+    """Return a translatable text in its source language."""
     with translation.override("en"):
         return str(text)
 
 
 def all_rules() -> Iterator[ErrorRule]:
-    """Yield every row for people to read: Meta's codes by number, ranges written `200-299`."""
+    """Yield every row for display: Meta's codes by number, ranges written `200-299`."""
     yield from sorted(TABLE.values(), key=lambda rule: int(rule.code))
     for codes, title, kind, rule, why in _RANGES:
         yield ErrorRule(

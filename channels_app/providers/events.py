@@ -1,4 +1,4 @@
-"""What a provider's event says, in words that do not depend on the provider. Pure."""
+"""Provider-independent events. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Receipt(enum.StrEnum):
-    """What the provider told later about an attempt."""
+    """The receipt that the provider reported later for an attempt."""
 
     NONE = ""
     SENT = "sent"
@@ -20,10 +20,10 @@ class Receipt(enum.StrEnum):
 
 
 class CallStatus(enum.StrEnum):
-    """How far a call from a customer is known to have gone.
+    """The last known status of a call from a customer.
 
-    `ended` says only that it is over: a call that somebody answered on the phone, one that nobody
-    did and one that the caller gave up end with the same word.
+    `ended` says only that the call is over: calls that were answered on the phone, missed, or
+    abandoned by the caller all end with the same word.
     """
 
     RINGING = "ringing"
@@ -35,7 +35,7 @@ class CallStatus(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a message failed: the provider's code and words."""
+    """Why a message failed: the provider's code and text."""
 
     code: str
     title: str
@@ -44,11 +44,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptEvent:
-    """A provider told what became of a message that we sent.
+    """A provider reported the status of a message that we sent.
 
-    `channel_key` is the provider's name for our number. `reference` is ours, where the provider
-    gives it back. A provider that did not tell the id when it took the message is matched by
-    recipient (E.164, may be empty), text and time, where the event tells them.
+    `channel_key` is the provider's name for our number. `reference` is our ID, if the provider
+    returns it. If the provider returned no message ID on acceptance, the event is matched by
+    recipient (E.164, may be empty), text and time, as far as it contains them.
     """
 
     channel_key: str
@@ -65,10 +65,10 @@ class ReceiptEvent:
 class MessageEvent:
     """A message that we did not send: from a customer, or (`outgoing`) typed on our own phone.
 
-    `phone_number` is the customer's, E.164; empty where the provider tells only `user_id`.
-    `stored` names its file in our storage, where it came along (`inbound.media`). `history` says
-    that it was exchanged before the phone was linked, and came with the link. `chat` is the chat in
-    which WhatsApp Web shows it, "" where the provider tells none.
+    `phone_number` is the customer's, E.164; empty if the provider reports only `user_id`. `stored`
+    names its file in our storage, if the event contained it (`inbound.media`). `history`: it was
+    exchanged before the phone was linked and was synced on linking. `chat` is the chat in which
+    WhatsApp Web shows it, or "" if the provider reports none.
     """
 
     channel_key: str
@@ -89,7 +89,7 @@ class MessageEvent:
 
 @dataclass(frozen=True, slots=True)
 class MediaEvent:
-    """The file of a message that was told before; `stored` names it in our storage."""
+    """The file of a message that was reported before; `stored` names it in our storage."""
 
     channel_key: str
     provider_message_id: str
@@ -99,7 +99,7 @@ class MediaEvent:
 
 @dataclass(frozen=True, slots=True)
 class EditEvent:
-    """A message got another text."""
+    """The text of a message was edited."""
 
     channel_key: str
     provider_message_id: str
@@ -118,7 +118,7 @@ class RevokeEvent:
 
 @dataclass(frozen=True, slots=True)
 class ContactEvent:
-    """The provider told a customer's name. `phone_number` is E.164."""
+    """The provider reported a customer's name. `phone_number` is E.164."""
 
     channel_key: str
     phone_number: str
@@ -129,7 +129,7 @@ class ContactEvent:
 class ConnectionEvent:
     """The state of the session itself: "open", "connecting", "close" or "refused".
 
-    `reason` is the provider's number for it; `own_number` is E.164, told when it opens.
+    `reason` is the provider's numeric code; `own_number` is E.164, reported when it opens.
     """
 
     channel_key: str
@@ -141,7 +141,7 @@ class ConnectionEvent:
 
 @dataclass(frozen=True, slots=True)
 class SessionEvent:
-    """An attached wwebjs session changed; what it is now must be asked. `reason` is the library's.
+    """An attached wwebjs session changed; poll it for the new state. `reason` is the library's.
 
     `kind` is the callback's name: "ready", "disconnected", "change_state", "status" or "qr".
     """
@@ -153,9 +153,10 @@ class SessionEvent:
 
 @dataclass(frozen=True, slots=True)
 class QrEvent:
-    """A new code to link the phone with. An empty `digest` says that there will be no more.
+    """A new code to link the phone with. An empty `digest`: no further codes will follow.
 
-    The code itself is not told (`inbound.withheld`): whoever shows it asks the server.
+    The code itself is left out (`redaction`); the code that displays it requests it from the
+    server.
     """
 
     channel_key: str
@@ -164,10 +165,10 @@ class QrEvent:
 
 @dataclass(frozen=True, slots=True)
 class CallEvent:
-    """A customer calls, or such a call went on or ended.
+    """A call from a customer started, progressed or ended.
 
-    `phone_number` is the caller's, E.164, or `user_id` where the provider tells only that; both
-    are empty where it tells neither.
+    `phone_number` is the caller's, E.164; `user_id` is set if the provider reports only that. Both
+    are empty if it reports neither.
     """
 
     channel_key: str
@@ -181,7 +182,7 @@ class CallEvent:
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedEvent:
-    """A part of a payload that this reader does not know; counted, never an error."""
+    """A part of a payload that the parser does not support; counted, never an error."""
 
     channel_key: str
     kind: str

@@ -1,10 +1,10 @@
-"""The bytes that go out with a message: of a file kept here, or from behind a public link.
+"""The bytes of an outgoing file: a stored file, or the target of a public link.
 
-Nothing in here sends: whatever fails is Rejected or Transient, never Unknown.
+This module sends no message: every failure is Rejected or Transient, never Unknown.
 
-A link is fetched here for the fallbacks, and not by their servers: wwebjs-api would deliver an
-error page as a document (contracts/wwebjs-api.md §3), and Evolution answers a failed fetch with an
-exception that proves nothing about the send.
+For the fallbacks we fetch links ourselves instead of leaving it to their servers: wwebjs-api would
+deliver an error page as a document (contracts/wwebjs-api.md §3), and Evolution answers a failed
+fetch with an exception that proves nothing about the send.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from core import http_client, sizes
 T = TypeVar("T")
 
 LINK_SECONDS = 30.0
-MOST_REDIRECTS = 3
-# Slow, but not hopeless: each such number of bytes adds a second to a request's time.
+MAX_REDIRECTS = 3
+# The slowest transfer rate that we wait for: it extends a request's timeout.
 BYTES_PER_SECOND = 512 * 1024
 
 
 def file_of(message: OutboundMessage) -> OutboundFile:
-    """Return the file of a message, fetched where it is a link. Raises Rejected or Transient."""
+    """Return the file of a message; a link is fetched. Raises Rejected or Transient."""
     if message.file is not None:
         return message.file
     content = message.content
@@ -56,15 +56,15 @@ def read_base64(file: OutboundFile) -> str:
 
 
 def seconds_for(file: OutboundFile) -> float:
-    """Return by how much a request that carries the file may take longer than others."""
+    """Return the seconds to add to the timeout of a request that carries the file."""
     return file.size / BYTES_PER_SECOND
 
 
 def fetch_link(link: str, *, type_: str, filename: object = None) -> OutboundFile:
-    """Fetch what stands behind a public link. Raises Rejected or Transient.
+    """Fetch the file at a public link. Raises Rejected or Transient.
 
-    Only addresses of the internet are asked: a link must not reach into our own network. Its
-    bytes must be what the type of message takes.
+    Only public addresses are requested: a link must not reach into our own network. The message
+    type must accept the fetched bytes.
     """
     limit = media_types.LIMITS[type_].most_bytes
     answer = _get(link, limit)
@@ -72,8 +72,8 @@ def fetch_link(link: str, *, type_: str, filename: object = None) -> OutboundFil
     if answer.truncated:
         raise failure(Rejected, "too_large", sizes.detail(answer.length, limit))
     name = filename if isinstance(filename, str) and filename else _name_in(link)
-    looked = media_types.LOOKED_AT
-    mime_type = media_types.sniff(data[:looked], data[-looked:], filename=name)
+    span = media_types.LOOKED_AT
+    mime_type = media_types.sniff(data[:span], data[-span:], filename=name)
     if not media_types.takes(type_, mime_type, len(data)):
         raise failure(Rejected, "link_refused", mime_type if data else sizes.detail(0, None))
     return OutboundFile(
@@ -85,7 +85,7 @@ def fetch_link(link: str, *, type_: str, filename: object = None) -> OutboundFil
 
 
 def with_size(read: Callable[[], T], size: int | None) -> T:
-    """Return what `read` returns; have its "too_large" say the size of the file that was sent."""
+    """Return what `read` returns; add the size of the sent file to a "too_large" rejection."""
     try:
         return read()
     except Rejected as error:
@@ -97,7 +97,7 @@ def with_size(read: Callable[[], T], size: int | None) -> T:
 
 
 def _get(link: str, limit: int) -> http_client.Answer:
-    for _hop in range(MOST_REDIRECTS + 1):
+    for _hop in range(MAX_REDIRECTS + 1):
         try:
             answer = http_client.request(
                 "GET", link, timeout=LINK_SECONDS, max_bytes=limit, public_only=True
@@ -115,9 +115,9 @@ def _get(link: str, limit: int) -> http_client.Answer:
             raise failure(Rejected, "link_refused", "redirected to no address") from None
     if answer.status == 200:
         return answer
-    passing = answer.status >= 500 or answer.status == 429
-    code = "link_failed" if passing else "link_refused"
-    raise failure(Transient if passing else Rejected, code, f"HTTP {answer.status}")
+    temporary = answer.status >= 500 or answer.status == 429
+    code = "link_failed" if temporary else "link_refused"
+    raise failure(Transient if temporary else Rejected, code, f"HTTP {answer.status}")
 
 
 def _name_in(link: str) -> str:

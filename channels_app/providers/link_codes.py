@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-# More does not fit into any QR code.
+# No QR code can hold more.
 MAX_LENGTH = 2000
-# Served until WhatsApp has given the first reference (contracts/wwebjs-api.md §7.2): JavaScript's
-# word for a missing value stands in its place.
+# Served until WhatsApp has provided the first reference (contracts/wwebjs-api.md §7.2): the code
+# then starts with JavaScript's word for a missing value.
 _UNFINISHED = ("null", "undefined")
 
 
 def read_code(value: object) -> str:
-    """Return the text of a code that can be scanned, "" for anything else."""
+    """Return the text of a code that can be scanned, or "" for anything else."""
     if not isinstance(value, str) or len(value) > MAX_LENGTH:
         return ""
     return "" if value.lstrip().lower().startswith(_UNFINISHED) else value

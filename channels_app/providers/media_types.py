@@ -1,7 +1,7 @@
-"""What files WhatsApp takes: told by their bytes, with the limits of each type. Pure.
+"""The files that WhatsApp accepts: detection by content, and the limits of each type. Pure.
 
-The types and sizes are those of contracts/cloud-api.md §1.5. What a client calls its file is not
-believed, but where the bytes of two kinds look alike: old Office documents, sound in MP4.
+The types and sizes are those of contracts/cloud-api.md §1.5. The client's file name is used only
+where the bytes of two types look alike: old Office documents, audio in MP4.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MB: Final = 1024 * 1024
-# How much of a file's beginning and end `sniff` wants to see.
+# The number of bytes at a file's beginning and end that `sniff` needs.
 LOOKED_AT: Final = 64 * 1024
 
 UNKNOWN: Final = "application/octet-stream"
@@ -28,11 +28,11 @@ _OLD_OFFICE: Final = {
     "xls": "application/vnd.ms-excel",
     "ppt": "application/vnd.ms-powerpoint",
 }
-PICTURES: Final = frozenset({"image/jpeg", "image/png"})
-FILMS: Final = frozenset({"video/mp4", "video/3gpp"})
-SOUNDS: Final = frozenset({"audio/aac", "audio/amr", "audio/mpeg", "audio/mp4", OGG})
+IMAGES: Final = frozenset({"image/jpeg", "image/png"})
+VIDEOS: Final = frozenset({"video/mp4", "video/3gpp"})
+AUDIO: Final = frozenset({"audio/aac", "audio/amr", "audio/mpeg", "audio/mp4", OGG})
 STICKERS: Final = frozenset({"image/webp"})
-PAPERS: Final = frozenset(
+DOCUMENTS: Final = frozenset(
     {"application/pdf", "text/plain", *_OFFICE.values(), *_OLD_OFFICE.values()}
 )
 
@@ -57,27 +57,27 @@ EXTENSIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a type of message takes: MIME types, and bytes at most."""
+    """The MIME types and the maximum size in bytes that a message type accepts."""
 
     mime_types: frozenset[str]
     most_bytes: int
 
 
 LIMITS: Final[dict[str, Limit]] = {
-    "image": Limit(PICTURES, 5 * MB),
-    "video": Limit(FILMS, 16 * MB),
-    "audio": Limit(SOUNDS, 16 * MB),
-    "document": Limit(PAPERS | PICTURES | FILMS | SOUNDS | STICKERS, 100 * MB),
-    # Animated ones; 100 KB is recommended for the others.
+    "image": Limit(IMAGES, 5 * MB),
+    "video": Limit(VIDEOS, 16 * MB),
+    "audio": Limit(AUDIO, 16 * MB),
+    "document": Limit(DOCUMENTS | IMAGES | VIDEOS | AUDIO | STICKERS, 100 * MB),
+    # For animated stickers; 100 KB is recommended for static ones.
     "sticker": Limit(STICKERS, 500 * 1024),
 }
 MOST_BYTES: Final = max(limit.most_bytes for limit in LIMITS.values())
-# What a browser may show in place: nothing that it could run.
-SHOWN: Final = PICTURES | STICKERS | FILMS | SOUNDS | {"image/gif"}
+# Types that a browser may show inline: none that it could execute.
+SHOWN: Final = IMAGES | STICKERS | VIDEOS | AUDIO | {"image/gif"}
 
 
 def sniff(head: bytes, tail: bytes = b"", *, filename: str = "") -> str:
-    """Return the MIME type that a file's first and last LOOKED_AT bytes prove, else UNKNOWN."""
+    """Return the MIME type proved by a file's first and last LOOKED_AT bytes, else UNKNOWN."""
     if head.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -113,9 +113,9 @@ def _iso_media(brand: bytes, filename: str) -> str:
         return "video/3gpp"
     if brand in (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ",
                  b"MSNV", b"dash", b"mmp4"):  # fmt: skip
-        # Recorders of some phones write sound under the brand of films.
+        # The recorders of some phones write audio with a video brand.
         return "audio/mp4" if filename.lower().endswith(".m4a") else "video/mp4"
-    # HEIC, AVIF, QuickTime: not for WhatsApp.
+    # WhatsApp does not accept HEIC, AVIF and QuickTime.
     return UNKNOWN
 
 
@@ -128,7 +128,7 @@ def _office(data: bytes) -> str:
 def _is_text(data: bytes, *, tail: bool = False) -> bool:
     """Whether this is UTF-8 without control characters.
 
-    The head of a file may end in the middle of a character, its tail may begin in one.
+    The head of a file may end, and its tail may begin, in the middle of a character.
     """
     if tail:
         data = data.lstrip(bytes(range(0x80, 0xC0)))
@@ -148,9 +148,9 @@ def takes(type_: str, mime_type: str, size: int) -> bool:
 
 
 def best_type(mime_type: str, size: int) -> str | None:
-    """Return the type of message that suits a file best; None where none takes it.
+    """Return the message type that suits a file best; None if no type accepts it.
 
-    A picture or film that is too large to be shown goes as a document.
+    An image or video that is too large for its own type is sent as a document.
     """
     preferred = ("image", "video", "audio", "sticker", "document")
     return next((type_ for type_ in preferred if takes(type_, mime_type, size)), None)
@@ -159,7 +159,7 @@ def best_type(mime_type: str, size: int) -> str | None:
 def safe_filename(name: object, mime_type: str, *, limit: int = 150) -> str:
     """Return a client's file name without folders and control characters, never empty.
 
-    The extension is kept when the name is cut; a name without one gets that of the type.
+    Truncation preserves the extension; a name without one gets that of the MIME type.
     """
     text = name if isinstance(name, str) else ""
     text = re.split(r"[/\\]", text)[-1]

@@ -1,7 +1,7 @@
-"""What of an event is never stored: credentials, and codes that link a phone. Pure.
+"""Removes credentials and phone-linking codes from events before they are stored. Pure.
 
-Who holds one of them can write in the name of the business, and events are kept for weeks and shown
-to staff. Meta's events hold none (contracts/cloud-api.md §3).
+Anyone who has one of them can send messages as the business, and events are stored for weeks and
+shown to staff. Meta's events contain none (contracts/cloud-api.md §3).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from channels_app.providers.link_codes import read_code
 
-WITHHELD = "withheld"
-# In the place of a code that cannot be scanned yet (contracts/wwebjs-api.md §7.2).
+REDACTED = "withheld"
+# Replaces a code that cannot be scanned yet (contracts/wwebjs-api.md §7.2).
 UNFINISHED = "unfinished"
 _DIGEST = "sha256:"
 
@@ -21,18 +21,17 @@ _DIGEST = "sha256:"
 def from_evolution(payload: Any) -> Any:
     """Return an Evolution event without the instance's token and without codes.
 
-    The token comes with each event (contracts/evolution-api.md §1); that of a WHATSAPP-BUSINESS
-    instance is Meta's access token. A code that is scanned becomes its digest, which tells two
-    codes apart; one that is typed is too short for that. The given payload is not changed, and
-    doing it again changes nothing.
+    Every event contains the token (contracts/evolution-api.md §1); that of a WHATSAPP-BUSINESS
+    instance is Meta's access token. A QR code is replaced by its digest, which distinguishes two
+    codes; a pairing code is too short for that. Idempotent; the given payload is not modified.
     """
     if not isinstance(payload, Mapping):
         return payload
-    kept = _withhold(payload, "apikey")
-    data = kept.get("data")
+    redacted = _redact(payload, "apikey")
+    data = redacted.get("data")
     if isinstance(data, list):
-        return {**kept, "data": [_without_code(item) for item in data]}
-    return {**kept, "data": _without_code(data)} if "data" in kept else kept
+        return {**redacted, "data": [_without_code(item) for item in data]}
+    return {**redacted, "data": _without_code(data)} if "data" in redacted else redacted
 
 
 def from_wwebjs(payload: Any) -> Any:
@@ -40,11 +39,11 @@ def from_wwebjs(payload: Any) -> Any:
     data = payload.get("data") if isinstance(payload, Mapping) else None
     if not isinstance(data, Mapping) or payload.get("dataType") not in ("qr", "code"):
         return payload
-    return {**payload, "data": _withhold(_digested(data, "qr"), "code")}
+    return {**payload, "data": _redact(_replace_by_digest(data, "qr"), "code")}
 
 
 def digest_of(code: str) -> str:
-    """Return the hexadecimal SHA-256 of a code that is scanned, stored or not."""
+    """Return the hexadecimal SHA-256 of a QR code, or of its stored digest form."""
     if code.startswith(_DIGEST):
         return code.removeprefix(_DIGEST)
     return hashlib.sha256(code.encode(errors="replace")).hexdigest()
@@ -54,18 +53,18 @@ def _without_code(data: Any) -> Any:
     qr = data.get("qrcode") if isinstance(data, Mapping) else None
     if not isinstance(qr, Mapping):
         return data
-    return {**data, "qrcode": _withhold(_digested(qr, "code"), "pairingCode", "base64")}
+    return {**data, "qrcode": _redact(_replace_by_digest(qr, "code"), "pairingCode", "base64")}
 
 
-def _digested(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _replace_by_digest(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
     if name not in holder:
         return dict(holder)
     code = holder[name]
-    told = f"{_DIGEST}{digest_of(code)}" if isinstance(code, str) and code else None
-    if told and (code == UNFINISHED or not read_code(code)):
-        told = UNFINISHED
-    return {**holder, name: told}
+    stored = f"{_DIGEST}{digest_of(code)}" if isinstance(code, str) and code else None
+    if stored and (code == UNFINISHED or not read_code(code)):
+        stored = UNFINISHED
+    return {**holder, name: stored}
 
 
-def _withhold(holder: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {**holder, **{name: WITHHELD for name in names if holder.get(name)}}
+def _redact(holder: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {**holder, **{name: REDACTED for name in names if holder.get(name)}}

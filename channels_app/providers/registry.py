@@ -1,4 +1,4 @@
-"""Which provider sends for a channel by which route."""
+"""Selects the provider that sends for a channel on a given route."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from channels_app.providers.wwebjs.client import WwebjsProvider
 
 
 class NotConfigured:
-    """Stands in for a connection that has no settings: refuses every message."""
+    """Stands in for a connection without settings: rejects every message."""
 
     def send(self, message: OutboundMessage) -> Accepted:
-        """Raises Rejected."""
+        """Always raise Rejected."""
         raise failure(Rejected, "not_configured")
 
     def check(self) -> ConnectionReport:
-        """Say so."""
+        """Report that the connection is not configured."""
         return ConnectionReport(False, "not_configured")
 
 
 class NumberUnconfirmed:
-    """Stands in for a connection whose linked phone nobody has confirmed: it sends nothing."""
+    """Stands in for a connection whose linked number is unconfirmed: it sends nothing."""
 
     def __init__(self, provider: Provider, number: str) -> None:
         self._provider = provider
         self._number = f"+{number}"
 
     def send(self, message: OutboundMessage) -> Accepted:
-        """Raises Transient: nothing was sent, and it may be once a person confirms the number."""
+        """Raise Transient: the message can be sent once a person confirms the number."""
         raise failure(Transient, UNCONFIRMED, self._number)
 
     def check(self) -> ConnectionReport:
-        """Say so where the connection itself works."""
+        """Report the unconfirmed number if the connection itself works."""
         report = self._provider.check()
         if not report.ok:
             return report
@@ -50,30 +50,29 @@ class NumberUnconfirmed:
 
 
 def provider_for(channel: Channel, *, route: str) -> Provider:
-    """Return the provider that sends by a route with the credentials that belong to it.
+    """Return the provider for a route, with the credentials of that route.
 
-    `baileys` uses a Baileys channel itself, or the one that an official channel names as its
-    fallback. A channel that lacks settings gets a provider that refuses to send, and so does one
-    whose linked phone has a number that nobody confirmed. Raises ValueError for a route that does
-    not exist.
+    `baileys` uses a Baileys channel itself, or the fallback channel of an official channel. If the
+    settings are incomplete or the linked number is unconfirmed, the returned provider refuses to
+    send. Raises ValueError for an unknown route.
     """
     if route == "official":
         return CloudProvider(channel)
     if route == "wwebjs":
-        return _by_confirmed_number(WwebjsProvider(channel), channel)
+        return _require_confirmed_number(WwebjsProvider(channel), channel)
     if route != "baileys":
         raise ValueError(f"no such route: {route}")
     sender = channel if channel.kind == Channel.Kind.BAILEYS else channel.fallback_channel
     if sender is None:
         return NotConfigured()
-    return _by_confirmed_number(EvolutionProvider(sender), sender)
+    return _require_confirmed_number(EvolutionProvider(sender), sender)
 
 
 def reserved_id(*, route: str, type_: str, content: object) -> str:
-    """Return the id that a message is to have, "" where the route does not let us choose one."""
+    """Return the ID to assign to a message, or "" if the route does not let us choose one."""
     return reserve_id(type_, content) if route == "baileys" else ""
 
 
-def _by_confirmed_number(provider: Provider, channel: Channel) -> Provider:
+def _require_confirmed_number(provider: Provider, channel: Channel) -> Provider:
     number = channel.unconfirmed_number
     return NumberUnconfirmed(provider, number) if number else provider

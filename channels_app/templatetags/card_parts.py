@@ -1,4 +1,4 @@
-"""Puts into a page what floors above draw about a channel, in the order of their entry."""
+"""Renders the channel parts of higher layers, in the order of registration."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ register = template.Library()
 
 @register.simple_tag
 def card_parts_of(channel: Channel, may_change: bool = False) -> SafeString:
-    """Draw the parts of the channel's card."""
+    """Render the parts of the channel's card."""
     return _join(part(channel, may_change) for part in extensions.CARD)
 
 
 @register.simple_tag
 def page_parts_of(channel: Channel, user: User | AnonymousUser) -> SafeString:
-    """Draw the parts of the channel's page, as far as the person may see them."""
+    """Render the parts of the channel's page that the person may see."""
     return _join(part(channel, user) for part in extensions.PAGE)
 
 
 @register.simple_tag
 def line_parts_of(channel: Channel) -> SafeString:
-    """Draw the parts of the channel's line on the dashboard."""
+    """Render the parts of the channel's line on the dashboard."""
     return _join(part(channel) for part in extensions.LINE)
 
 

@@ -1,4 +1,4 @@
-"""Codes that were stored or found, as sentences in the language of the page."""
+"""Renders stored reason codes and reports as sentences in the language of the page."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ register = template.Library()
 
 @register.filter
 def in_words(stored: str) -> str:
-    """Return the sentences for what `session_words.kept` made."""
+    """Render reasons that `reason_text.encode_reason` encoded."""
     return reason_text.render_reason(stored)
 
 
 @register.filter
 def own_side(channel: Channel) -> str:
-    """Return a channel's health in detail, without a fallback whose own state stands beside it."""
-    unseen = channel.fallback == "wwebjs" and channel.wwebjs_state_code in ("", "unchecked")
-    return channel.health_detail if unseen else reason_text.own_side(channel.health_detail)
+    """Return a channel's health detail, without a fallback whose own state is shown beside it."""
+    unchecked = channel.fallback == "wwebjs" and channel.wwebjs_state_code in ("", "unchecked")
+    return channel.health_detail if unchecked else reason_text.own_side(channel.health_detail)
 
 
 @register.filter
 def summary(report: ConnectionReport) -> str:
-    """Return what a test of the connection found, in one sentence."""
+    """Return the result of a connection test in one sentence."""
     return reason_text.summary(report)
 
 
 @register.filter
 def rows(report: ConnectionReport) -> Iterator[tuple[str, str]]:
-    """Return labels and values of what it found besides."""
+    """Return labels and values of its details."""
     return reason_text.rows(report)

@@ -1,4 +1,4 @@
-"""The wwebjs session of a channel, drawn on its card. Neither query nor network."""
+"""Renders the wwebjs session on a channel's card, without query or network access."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _START_FAILED = ("start_failed", "start_no_answer")
 
 @register.inclusion_tag("channels_app/_session.html")
 def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
-    """Draw state, trouble and buttons; nothing where the channel has no such session."""
+    """Render state, problem and buttons, or nothing if the channel has no such session."""
     session = stored_state(channel)
     unchecked = not session.code or session.code in ("unchecked", "not_configured")
     return {
@@ -43,7 +43,7 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
 
 @register.inclusion_tag("channels_app/_session_line.html")
 def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
-    """Draw the session's state, since when, and its last drop, on one line."""
+    """Render the session's state, since when, and its last drop, on one line."""
     session = stored_state(channel)
     return {
         "way": Channel.Fallback.WWEBJS,
@@ -56,7 +56,7 @@ def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
 
 @register.simple_tag
 def fallback_trouble(channel: Channel) -> str:
-    """Say why the channel's fallback would not work now, "" where it would."""
+    """Return why the channel's fallback would not work now, or ""."""
     return readiness.fallback_trouble(channel)
 
 
@@ -71,7 +71,7 @@ def _tone(session: SessionState) -> str:
 
 
 def _buttons(session: SessionState, *, unchecked: bool) -> tuple[str, ...]:
-    """What a person can do now, the likeliest first."""
+    """Return the actions that a person can take now, the most likely first."""
     if session.code == "unlinking":
         return ("connect",)
     if session.code == "never_ready":
@@ -91,5 +91,5 @@ def _buttons(session: SessionState, *, unchecked: bool) -> tuple[str, ...]:
         return ("qr", "disconnect")
     if recovers_by_restart(session.code):
         return ("connect", "disconnect")
-    # What is wrong with address or key is mended first.
+    # A wrong address or key must be corrected first.
     return ("connect",) if session.code in _START_FAILED else ("check",)

@@ -1,4 +1,4 @@
-"""The pages of channels."""
+"""Channel pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from channels_app.models import Channel
 
 
 class ChannelListView(StaffPermissionRequiredMixin, View):
-    """A card for each channel."""
+    """List all channels as cards."""
 
     permissions = ("channels_app.view_channel",)
 
@@ -37,7 +37,7 @@ class ChannelListView(StaffPermissionRequiredMixin, View):
 
 
 class ChannelCreateView(StaffPermissionRequiredMixin, View):
-    """A new channel of the kind that `?kind=` names."""
+    """Create a channel of the kind given by `?kind=`."""
 
     permissions = ("channels_app.view_channel", "channels_app.add_channel")
 
@@ -57,7 +57,7 @@ class ChannelCreateView(StaffPermissionRequiredMixin, View):
 
 
 class ChannelUpdateView(StaffPermissionRequiredMixin, View):
-    """A channel's form; without the permission to change it, to read only."""
+    """Show and save a channel's form; read-only without the permission to change it."""
 
     permissions = ("channels_app.view_channel",)
     write_permissions = ("channels_app.change_channel",)
@@ -70,21 +70,21 @@ class ChannelUpdateView(StaffPermissionRequiredMixin, View):
         if not form.is_valid():
             return _form_page(request, form)
         try:
-            told = form.end_previous_session(user_of(request))
+            notice = form.end_previous_session(user_of(request))
         except SessionRefused as error:
             form.add_error("previous_session", str(error))
             return _form_page(request, form)
         channel = form.save()
         messages.success(request, _("The channel was saved."))
-        if told:
-            messages.warning(request, told)
-        if trouble := readiness.inactive_trouble(channel):
-            messages.warning(request, trouble)
+        if notice:
+            messages.warning(request, notice)
+        if problem := readiness.inactive_trouble(channel):
+            messages.warning(request, problem)
         return redirect("channels_app:detail", pk=pk)
 
 
 class ChannelDeleteView(StaffPermissionRequiredMixin, View):
-    """Says what depends on the channel, asks what becomes of its session, then deletes it."""
+    """Show the channel's dependents, ask what to do with its session, then delete it."""
 
     permissions = ("channels_app.view_channel", "channels_app.delete_channel")
 
@@ -98,7 +98,7 @@ class ChannelDeleteView(StaffPermissionRequiredMixin, View):
         if remote is not None and not choice and not remote_sessions.dependents(channel):
             return _delete_page(request, channel, status=400, refused=_("Choose one of these."))
         try:
-            told = remote_sessions.delete(
+            notice = remote_sessions.delete(
                 channel, choice or remote_sessions.KEEP, user=user_of(request)
             )
         except ProtectedError:
@@ -106,15 +106,15 @@ class ChannelDeleteView(StaffPermissionRequiredMixin, View):
         except SessionRefused as error:
             return _delete_page(request, channel, status=error.status, refused=str(error))
         messages.success(request, _("The channel “%(name)s” was deleted.") % {"name": channel.name})
-        if told:
-            messages.warning(request, told)
+        if notice:
+            messages.warning(request, notice)
         return redirect("channels_app:list")
 
 
 class ChannelTestView(StaffPermissionRequiredMixin, View):
-    """Asks the providers whether the stored credentials work.
+    """Test whether the stored credentials work.
 
-    Answers with the card where a card asked, else with the reports alone.
+    Returns the card if the request came from a card, else the reports alone.
     """
 
     permissions = ("channels_app.view_channel", "channels_app.change_channel")
@@ -135,9 +135,9 @@ class ChannelTestView(StaffPermissionRequiredMixin, View):
 
 
 class FallbackHelpView(StaffPermissionRequiredMixin, View):
-    """How the fallback works and how it is set up, in the reader's language; for all staff."""
+    """Explain how the fallback works and is set up, in the reader's language; for all staff."""
 
-    # A template each: prose in whole sentences is easier to keep than pieces of it.
+    # One template per language: whole sentences are easier to maintain than fragments.
     TEXTS: ClassVar = {"pt-br": "fallback_pt_br.html", "en": "fallback_en.html"}
     KEYS: ClassVar = {"pt-br": "suaapikey", "en": "yourapikey"}
 
@@ -169,7 +169,7 @@ def _form(request: HttpRequest, pk: int, data: Any) -> ChannelForm:
 
 
 def _form_page(request: HttpRequest, form: ChannelForm) -> HttpResponse:
-    # A ModelForm writes what was typed into its instance, mistakes included.
+    # A ModelForm writes the input to its instance, including invalid values.
     stored = extensions.channels().filter(pk=form.instance.pk).first()
     context = {
         "since": timezone.now(),

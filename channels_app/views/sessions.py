@@ -1,4 +1,4 @@
-"""The buttons of a channel's wwebjs session, and the dialog that shows its QR code."""
+"""Views for the buttons of a channel's wwebjs session and for the QR code dialog."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from channels_app.models import Channel
 
 
 class _SessionView(StaffPermissionRequiredMixin, View):
-    """Who holds a code can link a phone, so even looking at one takes the permission to change."""
+    """A code can link a phone, so even viewing one requires the permission to change."""
 
     permissions: ClassVar[tuple[str, ...]] = (
         "channels_app.view_channel",
@@ -38,8 +38,8 @@ class _SessionView(StaffPermissionRequiredMixin, View):
     def channel(self) -> Channel:
         return get_object_or_404(extensions.channels(), pk=self.kwargs["pk"])
 
-    def about(self, channel: Channel) -> dict[str, Any]:
-        """What the dialog says, and asks."""
+    def dialog_context(self, channel: Channel) -> dict[str, Any]:
+        """Return the context of the dialog."""
         return {
             "channel": channel,
             "session": wwebjs_session.stored_state(channel),
@@ -49,7 +49,7 @@ class _SessionView(StaffPermissionRequiredMixin, View):
 
 
 class _Action(_SessionView):
-    """A click: answers with the card as it is then, maybe a toast, and closes the dialog."""
+    """A button: return the updated card and an optional toast, and close the dialog."""
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         channel = self.channel()
@@ -66,7 +66,7 @@ class _Action(_SessionView):
         return close_dialog(response, text, level)
 
     def act(self, channel: Channel, request: HttpRequest) -> str:
-        """Do it; return what to tell. Raises SessionRefused."""
+        """Carry out the action; return the toast's text. Raises SessionRefused."""
         raise NotImplementedError
 
 
@@ -76,7 +76,7 @@ class ConnectView(_Action):
 
 
 class CheckView(_Action):
-    """Ask the server now; the card tells what it said."""
+    """Poll the server now; the card shows the result."""
 
     def act(self, channel: Channel, request: HttpRequest) -> str:
         wwebjs_session.state(channel)
@@ -84,7 +84,7 @@ class CheckView(_Action):
 
 
 class DisconnectView(_Action):
-    """Asks first. `unlink`: yes, or no to keep the phone linked."""
+    """Ask for confirmation, then disconnect. `unlink`: yes, or no to keep the phone linked."""
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
         channel = self.channel()
@@ -97,7 +97,7 @@ class DisconnectView(_Action):
 
 
 class ConfirmNumberView(_Action):
-    """`number` is the one that the button named."""
+    """Confirm `number`, the one shown on the button."""
 
     def act(self, channel: Channel, request: HttpRequest) -> str:
         number = request.POST.get("number", "")
@@ -106,7 +106,7 @@ class ConfirmNumberView(_Action):
 
 
 class LiftBlockView(_Action):
-    """Asks first, then ends the block of first messages before its time."""
+    """Ask for confirmation, then lift the new-chat block early."""
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
         return render(request, "channels_app/_lift_block.html", {"channel": self.channel()})
@@ -119,14 +119,15 @@ class LiftBlockView(_Action):
 
 
 class QrDialogView(_SessionView):
-    """The dialog's frame, at once; it fetches the code itself."""
+    """Return the dialog's frame immediately; it then fetches the code."""
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
-        return render(request, "channels_app/_qr_dialog.html", self.about(self.channel()))
+        context = self.dialog_context(self.channel())
+        return render(request, "channels_app/_qr_dialog.html", context)
 
 
 class QrView(_SessionView):
-    """The code that can be scanned now. A POST also has the session started, where it is not."""
+    """Return the code that can be scanned now. A POST also starts the session if needed."""
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
         return self._answer(request, start=False)
@@ -144,8 +145,8 @@ class QrView(_SessionView):
             context = {"code": code, "age": int(code.age_seconds)}
         except SessionRefused as error:
             context = {"refused": str(error)}
-        # What was asked just now is stored.
-        context = self.about(self.channel()) | context
+        # Reload the channel, because the poll has updated its stored state.
+        context = self.dialog_context(self.channel()) | context
         session = context["session"]
         if session.state == State.READY:
             return close_dialog(HttpResponse(), _("WhatsApp is connected: the fallback is ready."))
@@ -156,7 +157,7 @@ class QrView(_SessionView):
 
 
 class InstallView(_SessionView):
-    """The commands that install the server. Only a POST, a wish of its own, puts the key in."""
+    """Show the commands that install the server. Only an explicit POST includes the key."""
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
         return self._answer(request, reveal=False)
@@ -180,7 +181,7 @@ class InstallView(_SessionView):
 
 
 class PairingView(_SessionView):
-    """A code to type on the phone with `phone_number`, instead of scanning."""
+    """Return a code to enter on the phone with `phone_number`, instead of scanning."""
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         context = {}
@@ -193,8 +194,8 @@ class PairingView(_SessionView):
 
 
 def close_dialog(response: HttpResponse, text: str, level: str = "success") -> HttpResponse:
-    """Close the dialog and say `text`."""
-    # To the body: by now a live frame may have taken the clicked button off the page.
+    """Close the dialog and show `text` as a toast."""
+    # Targets the body: a live update may have removed the clicked button from the page.
     trigger_client_event(response, "dialog:close", {"target": "body"})
     if text:
         toast = {"text": text, "level": level, "target": "body"}

@@ -1,4 +1,4 @@
-"""Channels of all kinds, and a server that does to a connection whatever a test wants."""
+"""Channels of all kinds, and a server that treats a connection as the test specifies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ORDINARY = "+5511988887777"
 
 @dataclass
 class Request:
-    """One request as it arrived."""
+    """One received request."""
 
     line: str
     headers: dict[str, str]
@@ -40,7 +40,7 @@ Script = Callable[[socket.socket, int], Any]
 
 @dataclass
 class RawServer:
-    """Reads whole requests and lets a script answer; the script may return "close".
+    """Reads whole requests and responds by a script, which may return "close".
 
     `requests` is what arrived, `connections` how many were opened, `idle` is set when a
     connection has been closed by us after a script.
@@ -55,7 +55,7 @@ class RawServer:
 
 @pytest.fixture
 def raw_server() -> Iterator[Callable[[Script], RawServer]]:
-    """Start a server with a script; all are gone at the end of the test."""
+    """Start a server with a script; all servers are stopped at the end of the test."""
     with contextlib.ExitStack() as stack:
 
         def start(script: Script) -> RawServer:
@@ -88,7 +88,7 @@ def raw_server() -> Iterator[Callable[[Script], RawServer]]:
                     thread.start()
 
             def stop() -> None:
-                # Closing alone does not wake a thread that waits in accept().
+                # Closing alone does not wake a thread that is blocked in accept().
                 with contextlib.suppress(OSError):
                     listener.shutdown(socket.SHUT_RDWR)
                 listener.close()
@@ -108,7 +108,7 @@ def raw_server() -> Iterator[Callable[[Script], RawServer]]:
 
 
 def read_request(conn: socket.socket) -> Request | None:
-    """One request with its body; None when the client has closed."""
+    """Return one request with its body, or None if the client has closed the connection."""
     data = b""
     while b"\r\n\r\n" not in data:
         part = conn.recv(65536)
@@ -126,21 +126,21 @@ def read_request(conn: socket.socket) -> Request | None:
 def respond(
     conn: socket.socket, body: bytes = b"{}", *, status: str = "200 OK", headers: str = ""
 ) -> None:
-    """Send an ordinary answer."""
+    """Send an ordinary response."""
     conn.sendall(
         f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
     )
 
 
 def reset(conn: socket.socket) -> None:
-    """Cut the connection with RST in place of FIN."""
+    """Close the connection with RST instead of FIN."""
     conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     conn.close()
 
 
 @pytest.fixture
 def dead_url() -> str:
-    """The address of a port that nobody listens on."""
+    """The URL of a port without a listener."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{sock.getsockname()[1]}"
@@ -191,6 +191,6 @@ def text_message(to: str = ORDINARY, **fields: Any) -> OutboundMessage:
 
 
 def in_english(report: ConnectionReport) -> str:
-    """What a test of the connection found, as somebody reads it in English."""
+    """Return the result of a connection test in English."""
     with translation.override("en"):
         return reason_text.summary(report)

@@ -1,4 +1,4 @@
-"""Secrets at rest: unreadable without the key, never searched, never shown, all rotated or none."""
+"""Secrets at rest: encrypted, not searchable, never shown, and rotated all or none."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def readable_with(key: str) -> list[bool]:
     return [readable(token) for token in in_database()]
 
 
-def test_the_database_sees_only_the_ciphertext() -> None:
+def test_the_database_stores_only_the_ciphertext() -> None:
     channel = stored()
     (token,) = in_database()
     assert TOKEN not in token
@@ -57,7 +57,7 @@ def test_the_database_sees_only_the_ciphertext() -> None:
     assert Channel.objects.get(pk=channel.pk).access_token == TOKEN
 
 
-def test_equal_secrets_look_different() -> None:
+def test_equal_secrets_have_different_ciphertexts() -> None:
     stored()
     stored(name="other", phone_number_id="2")
     first, second = in_database()
@@ -70,12 +70,12 @@ def test_an_empty_secret_stays_empty() -> None:
     assert Channel.objects.get(pk=channel.pk).app_secret == ""
 
 
-def test_text_of_any_script_survives() -> None:
+def test_text_of_any_script_is_preserved() -> None:
     channel = stored(app_secret="ção 日本 😀\n")
     assert Channel.objects.get(pk=channel.pk).app_secret == "ção 日本 😀\n"
 
 
-def test_a_value_that_no_key_can_read_raises_and_is_not_told(settings: Settings) -> None:
+def test_an_undecryptable_value_raises_and_is_not_revealed(settings: Settings) -> None:
     stored()
     settings.ENCRYPTION_KEYS = [NEW]
     with pytest.raises(UndecryptableError) as caught:
@@ -108,7 +108,7 @@ def test_a_secret_cannot_be_searched(lookup: str) -> None:
         Channel.objects.filter(**{f"access_token{lookup}": TOKEN}).exists()
 
 
-def test_whether_a_secret_is_null_can_be_asked() -> None:
+def test_a_secret_can_be_filtered_for_null() -> None:
     stored()
     assert Channel.objects.filter(access_token__isnull=False).count() == 1
 
@@ -129,7 +129,7 @@ def rotate(**options: Any) -> str:
     return out.getvalue()
 
 
-def test_every_secret_of_every_channel_is_encrypted_anew(settings: Settings) -> None:
+def test_every_secret_of_every_channel_is_re_encrypted(settings: Settings) -> None:
     for number in range(5):
         stored(name=f"c{number}", phone_number_id=str(number), app_secret="s" if number else "")
     before = dict(Channel.objects.values_list("pk", "updated_at"))
@@ -149,11 +149,11 @@ def test_rotation_can_be_repeated(settings: Settings) -> None:
     assert readable_with(NEW) == [True]
 
 
-def test_rotation_of_nothing_says_so() -> None:
+def test_rotation_without_secrets_reports_zero() -> None:
     assert rotate() == "Re-encrypted 0 secrets in 0 rows.\n"
 
 
-def test_one_unreadable_secret_leaves_all_rows_untouched(settings: Settings) -> None:
+def test_one_undecryptable_secret_leaves_all_rows_unchanged(settings: Settings) -> None:
     stored(name="a", phone_number_id="1")
     settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
     stored(name="b", phone_number_id="2")

@@ -1,4 +1,4 @@
-"""What is certain after each kind of trouble on the wire."""
+"""Whether a request was sent, for each kind of network error."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_connections_are_reused(raw_server: Start) -> None:
     assert server.connections == 1
 
 
-def test_an_idle_connection_is_dropped_before_the_server_may_close_it(
+def test_an_idle_connection_is_closed_before_the_server_may_close_it(
     raw_server: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = raw_server(lambda conn, n: respond(conn))
@@ -95,7 +95,7 @@ def test_an_idle_connection_is_dropped_before_the_server_may_close_it(
     assert server.connections == 2
 
 
-def test_a_kept_connection_that_the_server_has_closed_is_not_used_again(raw_server: Start) -> None:
+def test_a_pooled_connection_closed_by_the_server_is_not_reused(raw_server: Start) -> None:
     def script(conn: socket.socket, number: int) -> str:
         respond(conn)
         return "close"
@@ -107,7 +107,7 @@ def test_a_kept_connection_that_the_server_has_closed_is_not_used_again(raw_serv
     assert server.connections == 2
 
 
-def test_a_kept_connection_closed_on_our_request_is_no_answer_and_is_not_sent_again(
+def test_a_pooled_connection_closed_during_a_request_is_a_lost_response_without_a_retry(
     raw_server: Start,
 ) -> None:
     def script(conn: socket.socket, number: int) -> str | None:
@@ -132,14 +132,14 @@ def test_redirects_are_not_followed(raw_server: Start) -> None:
     assert len(server.requests) == 1
 
 
-def test_cookies_are_not_kept(raw_server: Start) -> None:
+def test_cookies_are_not_stored(raw_server: Start) -> None:
     server = raw_server(lambda conn, n: respond(conn, headers="Set-Cookie: a=b; Path=/\r\n"))
     get(server.url)
     get(server.url)
     assert "cookie" not in server.requests[1].headers
 
 
-def test_neither_netrc_nor_proxy_variables_nor_the_address_change_our_request(
+def test_netrc_proxy_variables_and_the_address_do_not_change_our_request(
     raw_server: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -153,7 +153,7 @@ def test_neither_netrc_nor_proxy_variables_nor_the_address_change_our_request(
     assert server.requests[0].headers["authorization"] == "Bearer ours"
 
 
-# -- nothing has left us --------------------------------------------------------------------------
+# -- certainly not sent ----------------------------------------------------------------------------
 
 
 def not_sent(base: str, **options: Any) -> str:
@@ -166,21 +166,19 @@ def test_a_refused_connection_is_not_sent(dead_url: str) -> None:
     assert not_sent(dead_url) == "connection_refused"
 
 
-def test_a_name_that_does_not_exist_is_not_sent() -> None:
+def test_an_unknown_host_name_is_not_sent() -> None:
     assert not_sent("http://nobody.invalid") == "dns_failed"
 
 
 @pytest.mark.parametrize(
     "base", ["", "ftp://x", "http://", "http://[::1", "no-scheme", "http://x:99999", "http://a..b"]
 )
-def test_an_address_that_is_none_is_not_sent(base: str) -> None:
+def test_an_invalid_address_is_not_sent(base: str) -> None:
     assert not_sent(base) in {"invalid_address", "dns_failed"}
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\r\nX: y", "日本"])
-def test_a_header_that_cannot_be_written_is_not_sent_and_not_told(
-    raw_server: Start, value: str
-) -> None:
+def test_an_invalid_header_is_not_sent_and_not_reported(raw_server: Start, value: str) -> None:
     server = raw_server(lambda conn, n: respond(conn))
     with pytest.raises(http_client.RequestNotSent) as caught:
         get(server.url, headers={"Authorization": f"Bearer {value}"})
@@ -189,7 +187,7 @@ def test_a_header_that_cannot_be_written_is_not_sent_and_not_told(
     assert server.requests == []
 
 
-def test_a_network_that_cannot_be_reached_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_network_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_route(*args: Any, **kwargs: Any) -> None:
         raise OSError(113, "No route to host")
 
@@ -199,7 +197,7 @@ def test_a_network_that_cannot_be_reached_is_not_sent(monkeypatch: pytest.Monkey
     assert (caught.value.reason, caught.value.detail) == ("unreachable", "No route to host")
 
 
-def test_a_server_that_does_not_take_connections_is_not_sent() -> None:
+def test_a_server_that_accepts_no_connections_is_not_sent() -> None:
     # A full backlog: the kernel drops further SYNs, as a packet filter does.
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -218,7 +216,7 @@ def test_a_server_that_does_not_take_connections_is_not_sent() -> None:
             sock.close()
 
 
-def test_a_deadline_that_passed_while_connecting_is_not_sent(
+def test_a_deadline_that_expires_while_connecting_is_not_sent(
     raw_server: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = raw_server(lambda conn, n: respond(conn))
@@ -235,7 +233,7 @@ def test_a_deadline_that_passed_while_connecting_is_not_sent(
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for localhost with its key, in one file."""
+    """Return a self-signed certificate for localhost with its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)
@@ -265,7 +263,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tls_port(certificate: Path) -> Iterator[int]:
-    """A TLS server that answers each connection once."""
+    """Start a TLS server that responds once per connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -291,14 +289,14 @@ def tls_port(certificate: Path) -> Iterator[int]:
     thread.join(5)
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_sent(tls_port: int) -> None:
+def test_an_untrusted_certificate_is_not_sent(tls_port: int) -> None:
     with pytest.raises(http_client.RequestNotSent) as caught:
         get(f"https://localhost:{tls_port}")
     assert caught.value.reason == "certificate_refused"
     assert "self-signed" in caught.value.detail
 
 
-def test_a_good_certificate_is_accepted_and_another_name_is_not(
+def test_a_valid_certificate_is_accepted_but_not_for_another_name(
     tls_port: int, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(certificate))
@@ -323,7 +321,7 @@ def test_a_server_without_tls_behind_https_is_not_sent(raw_server: Start) -> Non
 
 
 @pytest.mark.parametrize("linger", [None, 0])
-def test_a_handshake_that_is_broken_off_does_not_blame_the_certificate(linger: int | None) -> None:
+def test_an_aborted_handshake_does_not_blame_the_certificate(linger: int | None) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -340,13 +338,13 @@ def test_a_handshake_that_is_broken_off_does_not_blame_the_certificate(linger: i
     listener.close()
 
 
-def test_each_end_of_a_handshake_has_words_of_its_own() -> None:
+def test_each_handshake_failure_has_its_own_reason() -> None:
     words = {str(title_for(code)) for code in ("certificate_refused", "not_tls", "tls_failed")}
     assert len(words) == 3
     assert sum("certificate" in text for text in words) == 1
 
 
-# -- it may have arrived --------------------------------------------------------------------------
+# -- may have been sent ----------------------------------------------------------------------------
 
 
 def no_answer(base: str, **options: Any) -> http_client.ResponseLost:
@@ -355,7 +353,7 @@ def no_answer(base: str, **options: Any) -> http_client.ResponseLost:
     return caught.value
 
 
-def test_silence_is_no_answer_within_the_deadline(raw_server: Start) -> None:
+def test_no_response_within_the_deadline_is_a_lost_response(raw_server: Start) -> None:
     server = raw_server(lambda conn, n: conn.recv(1))
     started = time.monotonic()
     assert no_answer(server.url, timeout=0.4).reason == "timeout"
@@ -373,7 +371,7 @@ def test_silence_is_no_answer_within_the_deadline(raw_server: Start) -> None:
         b"",
     ],
 )
-def test_a_server_that_drips_does_not_hold_us_beyond_the_deadline(
+def test_a_trickling_server_does_not_delay_us_beyond_the_deadline(
     raw_server: Start, head: bytes
 ) -> None:
     gone = threading.Event()
@@ -391,7 +389,7 @@ def test_a_server_that_drips_does_not_hold_us_beyond_the_deadline(
         gone.set()
 
 
-def test_a_server_that_does_not_read_does_not_hold_us_beyond_the_deadline() -> None:
+def test_a_server_that_does_not_read_does_not_delay_us_beyond_the_deadline() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     try:
         with pytest.raises(http_client.ResponseLost) as caught:
@@ -416,12 +414,12 @@ def test_a_large_body_may_take_longer_than_connecting_may(raw_server: Start) -> 
     assert get(server.url, connect_timeout=0.2).json() == "slow"
 
 
-def test_a_connection_closed_before_the_answer_is_no_answer(raw_server: Start) -> None:
+def test_a_connection_closed_before_the_response_is_a_lost_response(raw_server: Start) -> None:
     server = raw_server(lambda conn, n: "close")
     assert no_answer(server.url).reason == "connection_broken"
 
 
-def test_a_reset_before_the_answer_is_no_answer(raw_server: Start) -> None:
+def test_a_reset_before_the_response_is_a_lost_response(raw_server: Start) -> None:
     server = raw_server(lambda conn, n: reset(conn))
     assert no_answer(server.url).reason == "connection_broken"
 
@@ -436,7 +434,7 @@ def test_a_reset_before_the_answer_is_no_answer(raw_server: Start) -> None:
     ],
 )
 @pytest.mark.parametrize("end", ["close", "reset"])
-def test_an_answer_that_breaks_in_the_middle_is_no_answer(
+def test_an_incomplete_response_is_a_lost_response(
     raw_server: Start, part: bytes, end: str
 ) -> None:
     def script(conn: socket.socket, number: int) -> str:
@@ -448,7 +446,7 @@ def test_an_answer_that_breaks_in_the_middle_is_no_answer(
     assert no_answer(raw_server(script).url).reason == "connection_broken"
 
 
-def test_something_else_than_http_is_no_answer(raw_server: Start) -> None:
+def test_a_response_that_is_not_http_is_a_lost_response(raw_server: Start) -> None:
     def script(conn: socket.socket, number: int) -> str:
         conn.sendall(b"SSH-2.0-OpenSSH_9\r\n")
         return "close"
@@ -456,7 +454,7 @@ def test_something_else_than_http_is_no_answer(raw_server: Start) -> None:
     assert no_answer(raw_server(script).url).reason == "not_http"
 
 
-def test_headers_without_end_are_no_answer(raw_server: Start) -> None:
+def test_endless_headers_are_a_lost_response(raw_server: Start) -> None:
     def script(conn: socket.socket, number: int) -> str:
         conn.sendall(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n")
         return "close"
@@ -467,7 +465,7 @@ def test_headers_without_end_are_no_answer(raw_server: Start) -> None:
 # -- the body -------------------------------------------------------------------------------------
 
 
-def test_a_long_body_is_cut_and_is_no_json(raw_server: Start) -> None:
+def test_a_long_body_is_truncated_and_not_parsed_as_json(raw_server: Start) -> None:
     server = raw_server(lambda conn, n: respond(conn, b"[" + b"1," * 500_000 + b"1]"))
     answer = get(server.url, max_bytes=1000)
     assert (answer.truncated, len(answer.body), answer.json()) == (True, 1000, http_client.NO_JSON)
@@ -486,18 +484,18 @@ def test_json_never_raises(body: bytes) -> None:
     assert repr(answer.json()) == "NO_JSON"
 
 
-def test_only_an_object_is_an_object() -> None:
+def test_only_a_json_object_is_returned_as_an_object() -> None:
     assert http_client.Answer(200, {}, b"[1]").json_object() is None
     assert http_client.Answer(200, {}, b'{"a":1}').json_object() == {"a": 1}
 
 
-# -- what is told ---------------------------------------------------------------------------------
+# -- logging and secrets ---------------------------------------------------------------------------
 
 SECRETS = ("query-secret", "header-secret", "body-secret", "answer-secret", "path-secret", "word")
 
 
 def told_of(base: str, lines: list[EventDict]) -> list[EventDict]:
-    """Return the lines about this server; threads of the whole process write among them."""
+    """Return the log lines about this server; other threads also write to the log."""
     return [line for line in lines if line.get("host") == base.removeprefix("http://")]
 
 
@@ -514,7 +512,7 @@ def noisy(base: str) -> None:
     )
 
 
-def test_a_request_leaves_one_line_without_secrets(
+def test_a_request_logs_one_line_without_secrets(
     raw_server: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = raw_server(
@@ -536,7 +534,7 @@ def test_a_request_leaves_one_line_without_secrets(
 
 
 @pytest.mark.parametrize("trouble", ["refused", "silent", "reset", "not_http"])
-def test_a_failure_tells_no_secret_in_its_text_its_context_or_the_log(
+def test_a_failure_reveals_no_secret_in_its_text_context_or_log(
     raw_server: Start, dead_url: str, caplog: pytest.LogCaptureFixture, trouble: str
 ) -> None:
     def script(conn: socket.socket, number: int) -> str | None:
@@ -579,11 +577,11 @@ def test_safe_text_is_one_printable_line_without_secrets() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 5, "", "a b", "a\x00", "a" * 256, "\ud800"])
-def test_safe_id_refuses_what_cannot_be_stored(value: object) -> None:
+def test_safe_id_rejects_values_that_cannot_be_stored(value: object) -> None:
     assert http_client.safe_id(value) is None
 
 
-def test_safe_id_keeps_an_id() -> None:
+def test_safe_id_returns_a_valid_id_unchanged() -> None:
     assert http_client.safe_id("wamid.HBg=") == "wamid.HBg="
 
 
@@ -609,7 +607,7 @@ def test_many_threads_share_the_pool_and_keep_their_own_deadlines(raw_server: St
     assert sorted(results, key=str) == ["ok", "ok", "ok", "timeout", "timeout"]
 
 
-def test_a_forked_child_makes_its_own_connections(raw_server: Start) -> None:
+def test_a_forked_child_opens_its_own_connections(raw_server: Start) -> None:
     server = raw_server(lambda conn, n: respond(conn))
     get(server.url)
     child = os.fork()

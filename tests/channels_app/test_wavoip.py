@@ -1,4 +1,4 @@
-"""Whose key a call goes by, and the address of Wavoip's page."""
+"""Which key a call uses, and the URL of Wavoip's page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def official(**fields: Any) -> Channel:
     return Channel(**{"name": "Oficial", "kind": "official", **fields})
 
 
-def test_the_fallback_baileys_channel_calls_before_the_channel_itself() -> None:
+def test_the_fallback_baileys_channel_takes_precedence_for_calls() -> None:
     other = baileys()
     both = official(fallback="baileys", fallback_channel=other, calls_api_key="own")
     assert caller_of(both) is other
@@ -32,16 +32,16 @@ def test_the_fallback_baileys_channel_calls_before_the_channel_itself() -> None:
 @pytest.mark.parametrize(
     "changes", [{"calls_api_key": ""}, {"calls_api_key": " , "}, {"active": 0}]
 )
-def test_a_fallback_that_cannot_call_leaves_it_to_the_channel(changes: dict[str, Any]) -> None:
+def test_the_channel_calls_if_its_fallback_cannot(changes: dict[str, Any]) -> None:
     channel = official(fallback="baileys", fallback_channel=baileys(**changes), calls_api_key="own")
     assert caller_of(channel) is channel
 
 
-def test_a_baileys_channel_that_is_not_the_fallback_now_does_not_call() -> None:
+def test_a_baileys_channel_that_is_not_the_current_fallback_does_not_call() -> None:
     assert caller_of(official(fallback="wwebjs", fallback_channel=baileys())) is None
 
 
-def test_nobody_calls_without_a_key_or_by_a_channel_that_is_not_active() -> None:
+def test_calls_need_a_key_and_an_active_channel() -> None:
     assert caller_of(official()) is None
     assert caller_of(baileys(active=False)) is None
     assert caller_of(official(active=False, fallback="baileys", fallback_channel=baileys())) is None
@@ -60,7 +60,7 @@ def test_the_link_is_the_one_that_public_products_use() -> None:
     )
 
 
-def test_several_tokens_are_separated_by_commas_and_nothing_breaks_out_of_one() -> None:
+def test_several_tokens_are_separated_by_commas_and_escaped() -> None:
     channel = baileys(calls_api_key=" one , two&start_if_ready=false ,")
     address = link(channel, phone_number="+5511988887777", name="")
     query = parse_qs(urlsplit(address).query)

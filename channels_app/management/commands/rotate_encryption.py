@@ -15,7 +15,7 @@ from core.fields import EncryptedFileNameField, EncryptedTextField, Undecryptabl
 
 
 class Command(BaseCommand):
-    """All or nothing: a secret that no key can read leaves every row as it was."""
+    """All or nothing: a secret that no key can decrypt leaves every row unchanged."""
 
     help = (
         "Re-encrypts every secret with the first key of ENCRYPTION_KEYS. Put the new key in "
@@ -44,7 +44,7 @@ class Command(BaseCommand):
 
 
 def encrypted_models() -> Iterator[tuple[type[models.Model], list[str]]]:
-    """Yield every model that has encrypted fields, with their names."""
+    """Yield every model that has encrypted fields, with the field names."""
     return _models_with(EncryptedTextField)
 
 
@@ -58,7 +58,7 @@ def _models_with(kind: type[Any]) -> Iterator[tuple[type[models.Model], list[str
 def _batches(
     model: type[models.Model], names: list[str], size: int
 ) -> Iterator[list[models.Model]]:
-    """Rows by primary key, locked so that no edit of a secret is lost between read and write."""
+    """Yield rows by primary key, locked so that no concurrent edit of a secret is lost."""
     last: Any = None
     while True:
         rows = model._default_manager.order_by("pk").only("pk", *names)
@@ -72,7 +72,7 @@ def _batches(
 
 
 def _re_encrypt_files(model: type[models.Model], field: str) -> int:
-    """Write the files that the field names anew, under other names; the old ones go at the end."""
+    """Re-encrypt the field's files under new names; the old files are deleted on commit."""
     named = model._default_manager.exclude(**{field: ""}).select_for_update(of=("self",))
     done = 0
     for pk, name in list(named.order_by("pk").values_list("pk", field)):
@@ -89,7 +89,7 @@ def _re_encrypt_files(model: type[models.Model], field: str) -> int:
 
 
 def _store(row: models.Model, names: list[str]) -> int:
-    """Write the row's secrets anew and return how many there are; other columns stay untouched."""
+    """Re-encrypt the row's secrets and return their number; other columns are unchanged."""
     values = {name: value for name in names if (value := getattr(row, name))}
     if values:
         type(row)._default_manager.filter(pk=row.pk).update(**values)

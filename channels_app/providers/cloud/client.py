@@ -1,4 +1,4 @@
-"""The official way out: Meta's WhatsApp Cloud API (contracts/cloud-api.md §1, §2)."""
+"""Sends through Meta's official WhatsApp Cloud API (contracts/cloud-api.md §1, §2)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OBJECT_TYPES: Final = frozenset(
     }
 )
 FILE_TYPES: Final = frozenset({"image", "video", "audio", "document", "sticker"})
-# With these a request is refused whose upload Meta does not know (any more).
+# Error codes of a request with an upload ID that is unknown to Meta or has expired.
 UPLOAD_GONE: Final = frozenset({"100", "131009", "131053"})
 CHECK_SECONDS = 10.0
 DOWNLOAD_SECONDS = 120.0
@@ -44,16 +44,16 @@ _NUMBER_FIELDS = "display_phone_number,verified_name,quality_rating,is_on_biz_ap
 
 
 def longest_send(channel: Channel, file_size: int = 0) -> float:
-    """Return the seconds after which `CloudProvider.send` has certainly ended.
+    """Return the maximum duration of `CloudProvider.send` in seconds.
 
-    A file is uploaded first, and both requests are made twice where Meta has lost the upload.
+    A file is uploaded first, and both requests are repeated if Meta has lost the upload.
     """
     timeout = channel.request_timeout_seconds
     return 2 * (2 * timeout + file_size / files.BYTES_PER_SECOND) if file_size else timeout
 
 
 class CloudProvider:
-    """Sends by the number of an official channel."""
+    """Sends from the number of an official channel."""
 
     def __init__(self, channel: Channel) -> None:
         self._base = channel.graph_url or DEFAULT_GRAPH_URL
@@ -63,24 +63,24 @@ class CloudProvider:
         self._timeout = float(channel.request_timeout_seconds)
 
     def send(self, message: OutboundMessage) -> Accepted:
-        """Hand the message to the Cloud API. Raises Rejected, Transient or Unknown."""
+        """Send the message. Raises Rejected, Transient or Unknown."""
         if not (self._number_id and self._token):
             raise failure(Rejected, "not_configured")
         body = request_body(message)
         file = message.file
         if file is None:
             return self._send(body)
-        known = file.uploaded_as
-        body[message.type]["id"] = known or self._upload(file)
+        earlier_upload = file.uploaded_as
+        body[message.type]["id"] = earlier_upload or self._upload(file)
         try:
             return self._send(body)
         except Rejected as error:
-            if not known:
+            if not earlier_upload:
                 raise
             file.remember("")
             if error.code not in UPLOAD_GONE:
                 raise
-        # An id lives for 30 days and for the number that uploaded it (§1.5). Nothing was sent.
+        # Nothing was sent. An ID is valid for 30 days and for the number that uploaded it (§1.5).
         body[message.type]["id"] = self._upload(file)
         return self._send(body)
 
@@ -98,7 +98,7 @@ class CloudProvider:
         return read_answer(answer, secrets=(self._token,))
 
     def _upload(self, file: OutboundFile) -> str:
-        """Upload a file and return Meta's id of it (§1.5). Raises Rejected or Transient."""
+        """Upload a file and return its ID at Meta (§1.5). Raises Rejected or Transient."""
         data = files.read(file)
         try:
             answer = self._request(
@@ -116,20 +116,21 @@ class CloudProvider:
         return media_id
 
     def download(self, media_id: str, *, most_bytes: int) -> bytes:
-        """Return a file that a customer sent (§1.5: its address first, then its bytes).
+        """Return a file that a customer sent (§1.5: first its URL, then its bytes).
 
-        Raises Rejected (it is not there, or larger) or Transient.
+        Raises Rejected (not found or too large) or Transient.
         """
         try:
-            told = self._request(
+            lookup = self._request(
                 "GET",
                 "/{version}/{media_id}",
                 media_id=media_id,
                 query={"phone_number_id": self._number_id},
                 timeout=self._timeout,
             )
-            url = read_media_url(told, secrets=(self._token,), secure=self._base[:8] == "https://")
-            size = _file_size(told)
+            secure = self._base[:8] == "https://"
+            url = read_media_url(lookup, secrets=(self._token,), secure=secure)
+            size = _file_size(lookup)
             if size is not None and size > most_bytes:
                 raise failure(Rejected, "too_large", sizes.detail(size, most_bytes))
             answer = http_client.request(
@@ -144,12 +145,12 @@ class CloudProvider:
         if answer.truncated:
             raise failure(Rejected, "too_large", sizes.detail(answer.length, most_bytes))
         if answer.status != 200:
-            # A 404 is an address that has ended: the next try asks for a new one.
+            # A 404 means that the URL has expired: the next attempt requests a new one.
             raise failure(Transient, "download_failed", f"HTTP {answer.status}")
         return answer.body
 
     def check(self) -> ConnectionReport:
-        """Ask Meta about the number: proves the token and the number's id. Never raises."""
+        """Look up the number, which verifies the token and the number's ID. Never raises."""
         if not (self._number_id and self._token):
             return ConnectionReport(False, "not_configured")
         try:
@@ -165,11 +166,11 @@ class CloudProvider:
         if answer.status == 200 and body is not None and "error" not in body:
             return _number_report(body, secrets=(self._token,))
         refusal = _refusal(answer, body, secrets=(self._token,))
-        told = refusal.detail
-        if not error_codes.lookup(refusal.code).known and refusal.title not in told:
-            # Only Meta's own title says what it is.
-            told = f"{refusal.title}: {told}" if told else refusal.title
-        return ConnectionReport(False, refusal.code, told, {"code": refusal.code})
+        text = refusal.detail
+        if not error_codes.lookup(refusal.code).known and refusal.title not in text:
+            # Only Meta's own title explains an unknown code.
+            text = f"{refusal.title}: {text}" if text else refusal.title
+        return ConnectionReport(False, refusal.code, text, {"code": refusal.code})
 
     def _request(
         self, method: str, path: str, *, media_id: str = "", **options: Any
@@ -191,7 +192,7 @@ class CloudProvider:
 def request_body(message: OutboundMessage) -> dict[str, Any]:
     """Return the JSON of a send (contracts/cloud-api.md §1.2, §1.3). Pure.
 
-    Raises Rejected for what cannot be written in it.
+    Raises Rejected for content that it cannot express.
     """
     digits = re.sub(r"\D", "", message.to)
     if not digits:
@@ -199,10 +200,10 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
     body: dict[str, Any] = {
         "messaging_product": "whatsapp",
         "recipient_type": "individual",
-        # Without the plus sign Meta may put the business' own country code in front.
+        # Without the plus sign Meta may prepend the business's own country code.
         "to": f"+{digits}",
         "type": message.type,
-        # Comes back in every status: the only thread to a send whose answer was lost.
+        # Every status returns it: the only way to match a send whose response was lost.
         "biz_opaque_callback_data": message.reference,
     }
     if message.type == "text":
@@ -224,14 +225,14 @@ def _object(message: OutboundMessage) -> Any:
     if message.type in FILE_TYPES:
         return _file_object(message)
     if message.type == "contacts":
-        # The one type whose object is a list in Meta's shape.
+        # The only type whose object is a list in Meta's format.
         if isinstance(content, Mapping):
             content = content.get("contacts")
         content = list(content) if isinstance(content, list | tuple) else None
     elif isinstance(content, Mapping):
-        # Our own id of a reaction's target stays here; Meta's is beside it.
-        ours = ("message",) if message.type == "reaction" else ()
-        content = {name: content[name] for name in content if name not in ours}
+        # Our own ID of a reaction's target is not sent; Meta's is beside it.
+        internal = ("message",) if message.type == "reaction" else ()
+        content = {name: content[name] for name in content if name not in internal}
     else:
         content = None
     if not content:
@@ -240,36 +241,36 @@ def _object(message: OutboundMessage) -> Any:
 
 
 def _file_object(message: OutboundMessage) -> dict[str, Any]:
-    """The object of a file: a link, or all but the id of an upload (§1.3)."""
+    """Return the object of a file: with a link, or complete except for the upload ID (§1.3)."""
     content = message.content if isinstance(message.content, Mapping) else {}
     if message.file is None and not (content.get("link") or content.get("id")):
         raise failure(Rejected, "invalid_content")
-    found = {name: content[name] for name in content if name != "media"}
+    fields = {name: content[name] for name in content if name != "media"}
     if message.file is not None:
         for name in ("link", "id"):
-            found.pop(name, None)
+            fields.pop(name, None)
         if message.type == "document":
-            found["filename"] = message.file.filename
+            fields["filename"] = message.file.filename
     if message.type != "document":
-        found.pop("filename", None)
-    return found
+        fields.pop("filename", None)
+    return fields
 
 
 def read_upload(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) -> str:
-    """Return the id in an answer to an upload. Pure. Raises Rejected or Transient."""
+    """Return the ID from the response to an upload. Pure. Raises Rejected or Transient."""
     body = answer.json_object()
     media_id = http_client.safe_id(body.get("id")) if body is not None else None
     if 200 <= answer.status < 300 and media_id is not None:
         return media_id
-    raise _never_sent(answer, body, "upload_failed", secrets=secrets)
+    raise _transfer_error(answer, body, "upload_failed", secrets=secrets)
 
 
 def read_media_url(
     answer: http_client.Answer, *, secure: bool, secrets: tuple[str, ...] = ()
 ) -> str:
-    """Return where a file can be fetched for five minutes. Pure. Raises Rejected or Transient.
+    """Return a file's URL, valid for five minutes. Pure. Raises Rejected or Transient.
 
-    `secure`: the token goes there, so only https will do.
+    `secure`: require HTTPS, because the token is sent to that URL.
     """
     body = answer.json_object()
     url = body.get("url") if body is not None else None
@@ -277,25 +278,25 @@ def read_media_url(
         if url.startswith("https://") or (not secure and url.startswith("http://")):
             return url
         raise failure(Rejected, "wrong_address")
-    raise _never_sent(answer, body, "download_failed", secrets=secrets)
+    raise _transfer_error(answer, body, "download_failed", secrets=secrets)
 
 
 def _file_size(answer: http_client.Answer) -> int | None:
-    """The size of a file in bytes as Meta tells it beside the address, None where it does not."""
+    """Return the size of a file in bytes from the response with its URL, or None."""
     size = (answer.json_object() or {}).get("file_size")
     if isinstance(size, str) and size.isdecimal():
         size = int(size)
     return size if isinstance(size, int) and not isinstance(size, bool) else None
 
 
-def _never_sent(
+def _transfer_error(
     answer: http_client.Answer,
     body: Mapping[str, Any] | None,
     code: str,
     *,
     secrets: tuple[str, ...],
 ) -> SendError:
-    """What a failed call proves that cannot have sent anything."""
+    """Interpret a failed upload or download, which cannot have sent a message."""
     error = _refusal(answer, body, secrets=secrets)
     if isinstance(error, Unknown):
         return failure(Transient, code, error.detail or error.title, http_status=answer.status)
@@ -303,7 +304,7 @@ def _never_sent(
 
 
 def read_answer(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) -> Accepted:
-    """Tell what an answer to a send proves. Pure. Raises Rejected, Transient or Unknown."""
+    """Interpret the response to a send. Pure. Raises Rejected, Transient or Unknown."""
     body = answer.json_object()
     if 200 <= answer.status < 300 and body is not None:
         accepted = _accepted(body)
@@ -368,7 +369,7 @@ def _code(value: object) -> str | None:
 
 
 def _first(value: object) -> Mapping[str, Any]:
-    """The first object of a list; an empty one where there is none."""
+    """Return the first object of a list, or an empty one."""
     if isinstance(value, list) and value and isinstance(value[0], Mapping):
         return value[0]
     return {}
@@ -381,7 +382,7 @@ def _number_report(body: Mapping[str, Any], *, secrets: tuple[str, ...]) -> Conn
     number = text("display_phone_number")
     if not number:
         return ConnectionReport(False, "wrong_address")
-    # Meta leaves the field out for some accounts: then nothing is known of the app.
+    # Meta omits the field for some accounts: the use of the app is then unknown.
     on_app = body.get("is_on_biz_app")
     code, coexistence = "number_answers", "unknown"
     if isinstance(on_app, bool):

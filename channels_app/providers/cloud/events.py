@@ -1,4 +1,4 @@
-"""Meta's webhook payloads (contracts/cloud-api.md §3, §4.3) as neutral events. Pure."""
+"""Parses Meta's webhook payloads (contracts/cloud-api.md §3, §4.3) into neutral events. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WAMID_KEY = re.compile(rb"\x15.\x00[\x11\x12]\x18(.)", re.DOTALL)
 def read(payload: Any) -> Iterator[Event]:
     """Yield every update of a POST: all entries, all changes, all statuses and messages.
 
-    What cannot be read is yielded as UnreadableEvent; nothing is raised for any JSON.
+    Anything unknown is yielded as UnsupportedEvent; raises nothing for any JSON.
     """
     for entry in _dicts(payload, "entry"):
         for change in _dicts(entry, "changes"):
@@ -72,14 +72,14 @@ def _status(key: str, status: Mapping[str, Any]) -> Event:
         provider_message_id=wamid,
         receipt=receipt,
         reference=str(status.get("biz_opaque_callback_data") or ""),
-        failure=_strictest([_failure(error) for error in _dicts(status, "errors")]),
+        failure=_most_severe([_failure(error) for error in _dicts(status, "errors")]),
     )
 
 
-def _strictest(failures: Sequence[Failure]) -> Failure | None:
-    """Of several reasons (§3.5: `errors` is a list) the one that forbids most.
+def _most_severe(failures: Sequence[Failure]) -> Failure | None:
+    """Return the most severe of several reasons (§3.5: `errors` is a list).
 
-    One of them alone is stored, and the fallback must not go around any.
+    Only one of them is stored, and the fallback must respect all of them.
     """
     return max(failures, key=lambda failure: error_codes.severity(failure.code), default=None)
 
@@ -141,10 +141,10 @@ def _text(type_: str, content: Any) -> str:
 
 
 def web_message_id(wamid: str) -> str | None:
-    """Return the WhatsApp Web id inside a wamid, or None where it cannot be read.
+    """Return the WhatsApp Web ID inside a wamid, or None if it cannot be decoded.
 
-    Undocumented by Meta, checked on its own samples (contracts/cloud-api.md §4.4); some samples
-    are scrambled, so not being readable is normal.
+    Undocumented by Meta, verified on its own samples (contracts/cloud-api.md §4.4). Some samples
+    are scrambled, so a decoding failure is normal.
     """
     encoded = wamid.removeprefix("wamid.")
     try:
@@ -180,7 +180,7 @@ def _id(value: Any, *, longest: int = 255) -> str | None:
 
 
 def _number(value: Any) -> str:
-    """The digits of a phone number; empty for anything else."""
+    """Return the digits of a phone number, or "" for anything else."""
     digits = str(value).removeprefix("+")
     return digits if _DIGITS.fullmatch(digits) else ""
 
@@ -190,5 +190,5 @@ def _time(seconds: Any) -> dt.datetime | None:
         time = dt.datetime.fromtimestamp(int(seconds), tz=dt.UTC)
     except (TypeError, ValueError, OverflowError, OSError):
         return None
-    # A year that no local time can be made of would break every page that shows it.
+    # A year that cannot be converted to local time would break every page that shows it.
     return time if 1970 <= time.year < 9999 else None

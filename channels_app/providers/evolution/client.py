@@ -1,8 +1,8 @@
-"""The way out through a Baileys instance of Evolution API (contracts/evolution-api.md §0, §5).
+"""Sends through a Baileys instance of Evolution API (contracts/evolution-api.md §0, §5).
 
-HTTP status alone proves little here: 201 may carry a refusal, and 400 may follow a message that is
-already on its way, because the server turns any exception of its send routine into one, those of
-its own database after the send included. Only texts that stand before the send count as not sent.
+The HTTP status alone proves little: 201 may contain an error, and 400 may follow a message that was
+already sent, because the server turns every exception of its send routine into a 400, including
+database errors after the send. Only errors raised before the send count as not sent.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from core import http_client
 
 CHECK_SECONDS = 5.0
 RESERVED_PREFIX = "3EB0"
-# Of a number in a contact card: the server's schema refuses shorter ones, as of services.
-SHORTEST = 10
+# The server's schema rejects shorter numbers (such as service numbers) in a contact card.
+MIN_CARD_NUMBER_LENGTH = 10
 _FILE_TYPES = ("image", "video", "audio", "document", "sticker")
 # The routes sendText and sendMedia take an id of ours (§10.8).
 _WITH_OWN_ID = ("text", "image", "video", "audio", "document")
 
-# The instance was never connected: it has no socket that could have sent (§5).
+# The instance was never connected: it has no socket to send with (§5).
 _NO_SOCKET = re.compile(
     r"Cannot read properties of (undefined|null) \(reading '(onWhatsApp|sendMessage)'\)"
 )
-# Baileys refuses to write on a closed socket, and gives up the questions that it asks before it
-# writes the message, with this very text; the message itself is written last and not waited for.
-# So it means "not sent", in the middle of a send, too.
+# Baileys raises this exact text when it refuses to write to a closed socket, and when it aborts the
+# queries that precede the message. The message itself is written last, without waiting. The text
+# therefore means "not sent", even during a send.
 _CLOSED = re.compile(r"(Error: )?Connection Closed")
-# `error.toString()`: an exception of the send routine, from before or after the send.
+# `error.toString()`: an exception of the send routine, raised before or after the send.
 _EXCEPTION = re.compile(r"\w*(Error|Exception)\b")
 
 
 class EvolutionProvider:
-    """Sends by the instance of a Baileys channel."""
+    """Sends through the instance of a Baileys channel."""
 
     def __init__(self, channel: Channel) -> None:
         self._base = channel.evolution_url
@@ -59,7 +59,7 @@ class EvolutionProvider:
         self._timeout = float(channel.request_timeout_seconds)
 
     def send(self, message: OutboundMessage) -> Accepted:
-        """Hand the message to the instance. Raises Rejected, Transient or Unknown."""
+        """Send the message. Raises Rejected, Transient or Unknown."""
         if not (self._base and self._key and self._instance):
             raise failure(Rejected, "not_configured")
         path, timeout = "/message/sendText/{instance}", self._timeout
@@ -84,15 +84,15 @@ class EvolutionProvider:
         accepted = files.with_size(partial(read_answer, answer, secrets=(self._key,)), size)
         if not body.get("messageId"):
             return accepted
-        # Older servers ignore it (§10): only the answer proves that it was taken.
-        took = accepted.provider_message_id == body["messageId"]
-        return replace(accepted, took_our_id=took)
+        # Older servers ignore it (§10): only the response proves that it was used.
+        is_ours = accepted.provider_message_id == body["messageId"]
+        return replace(accepted, took_our_id=is_ours)
 
     def check(self) -> ConnectionReport:
-        """Ask for the state of the instance: proves address, name and key. Never raises.
+        """Request the instance's state, which verifies address, name and key. Never raises.
 
-        `details["state"]` is Evolution's own: open, connecting or close. An open state may still
-        hide a dead socket (§4).
+        `details["state"]` is Evolution's own: open, connecting or close. An open instance may still
+        have a dead socket (§4).
         """
         if not (self._base and self._key and self._instance):
             return ConnectionReport(False, "not_configured")
@@ -118,7 +118,7 @@ class EvolutionProvider:
 
 
 def request_body(message: OutboundMessage) -> dict[str, Any]:
-    """Return the JSON of `sendText` (§5). Pure. Raises Rejected for what it cannot say."""
+    """Return the JSON of `sendText` (§5). Pure. Raises Rejected if it cannot be expressed."""
     number = _number(message)
     if message.type != "text":
         raise failure(Rejected, "unsupported_type", message.type)
@@ -136,7 +136,7 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
 def object_request(message: OutboundMessage) -> tuple[str, dict[str, Any]]:
     """Return path and JSON that send a location or contacts (§5). Pure.
 
-    Raises Rejected for what these routes cannot say.
+    Raises Rejected for anything that these routes do not support.
     """
     body: dict[str, Any] = {"number": _number(message), **_quote(message)}
     if message.type == "location":
@@ -145,16 +145,16 @@ def object_request(message: OutboundMessage) -> tuple[str, dict[str, Any]]:
 
 
 def _location(content: Any) -> dict[str, Any]:
-    """Return a place as sendLocation takes it, which wants a name and an address of each.
+    """Return a location in the format of sendLocation, which requires a name and an address.
 
-    A place without them is named by its coordinates, as a phone shows it.
+    If they are missing, the coordinates are used, as a phone shows them.
     """
-    place = content if isinstance(content, Mapping) else {}
-    latitude, longitude = place.get("latitude"), place.get("longitude")
+    location = content if isinstance(content, Mapping) else {}
+    latitude, longitude = location.get("latitude"), location.get("longitude")
     if not _is_coordinate(latitude, 90) or not _is_coordinate(longitude, 180):
         raise failure(Rejected, "invalid_content")
     coordinates = f"{latitude:.6f}, {longitude:.6f}"
-    name, address = _text(place.get("name")), _text(place.get("address"))
+    name, address = _text(location.get("name")), _text(location.get("address"))
     return {
         "latitude": latitude,
         "longitude": longitude,
@@ -163,16 +163,16 @@ def _location(content: Any) -> dict[str, Any]:
     }
 
 
-def _is_coordinate(value: Any, most: int) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= most
+def _is_coordinate(value: Any, limit: int) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= limit
 
 
 def _cards(content: Any) -> list[dict[str, Any]]:
-    """Return the Cloud API's contacts as sendContact takes them: a card a phone number.
+    """Convert the Cloud API's contacts to the format of sendContact: one card per phone number.
 
-    Evolution writes one number into a card, and wants a name and a number of each; equal cards it
-    refuses. A contact without a number cannot be said: the whole message is rejected rather than
-    sent in part.
+    Evolution writes one number per card, requires a name and a number for each, and rejects
+    duplicate cards. A contact without a number cannot be expressed: the whole message is rejected
+    rather than sent in part.
     """
     contacts = content.get("contacts") if isinstance(content, Mapping) else content
     if not isinstance(contacts, list | tuple) or not contacts:
@@ -195,15 +195,16 @@ def _cards_of(contact: Any) -> list[dict[str, Any]]:
         "url": _first(contact.get("urls"), "url"),
     }
     more = {name: value for name, value in more.items() if value}
-    found: list[dict[str, Any]] = []
+    cards: list[dict[str, Any]] = []
     for phone in _objects(contact.get("phones")):
         written = _text(phone.get("phone")) or _text(phone.get("wa_id"))
         digits = re.sub(r"\D", "", _text(phone.get("wa_id")) or written)
-        if len(written) >= SHORTEST:
+        if len(written) >= MIN_CARD_NUMBER_LENGTH:
             name = _name(contact.get("name")) or written
             card = {"fullName": name, "phoneNumber": written, **more}
-            found.append({**card, "wuid": digits} if len(digits) >= SHORTEST else card)
-    return found or [{}]
+            has_wuid = len(digits) >= MIN_CARD_NUMBER_LENGTH
+            cards.append({**card, "wuid": digits} if has_wuid else card)
+    return cards or [{}]
 
 
 def _name(value: Any) -> str:
@@ -228,7 +229,7 @@ def _text(value: Any) -> str:
 def file_request(
     message: OutboundMessage, number: str, file: OutboundFile, data: str
 ) -> tuple[str, dict[str, Any]]:
-    """Return path and JSON that send a file, `data` being its bare base64 (§5). Pure."""
+    """Return path and JSON that send a file; `data` is its bare base64 (§5). Pure."""
     content = message.content if isinstance(message.content, Mapping) else {}
     body: dict[str, Any] = {"number": number, **_quote(message)}
     if message.type == "sticker":
@@ -239,7 +240,7 @@ def file_request(
         "mediatype": message.type,
         "mimetype": file.mime_type,
         "media": data,
-        # Without it base64 of a document is refused.
+        # Required for a document sent as base64.
         "fileName": file.filename,
         **_own_id(message),
     }
@@ -249,7 +250,7 @@ def file_request(
 
 
 def _number(message: OutboundMessage) -> str:
-    # A string: the schema refuses an integer.
+    # A string: the schema rejects an integer.
     number = re.sub(r"\D", "", message.to)
     if not number:
         raise failure(Rejected, "invalid_recipient")
@@ -257,9 +258,9 @@ def _number(message: OutboundMessage) -> str:
 
 
 def reserve_id(type_: str, content: object) -> str:
-    """Return a new id for a message of this type, "" where no version lets us choose one (§10).
+    """Return a new ID for a message of this type, or "" if no version lets us choose one (§10).
 
-    It has the form of those that Baileys makes, from which others read the sender's device.
+    It has the format of Baileys' own IDs, from which other clients derive the sender's device.
     """
     is_voice = isinstance(content, Mapping) and content.get("voice") is True
     if type_ not in _WITH_OWN_ID or is_voice:
@@ -272,14 +273,14 @@ def _own_id(message: OutboundMessage) -> dict[str, str]:
 
 
 def _quote(message: OutboundMessage) -> dict[str, Any]:
-    # An id that the instance does not know is ignored; it knows WhatsApp's own, never a wamid.
+    # The instance ignores an unknown ID; it knows WhatsApp's own IDs, never a wamid.
     if message.quote is None or message.quote.id.startswith("wamid."):
         return {}
     return {"quoted": {"key": {"id": message.quote.id}}}
 
 
 def read_answer(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) -> Accepted:
-    """Tell what an answer to a send proves. Pure. Raises Rejected, Transient or Unknown."""
+    """Interpret the response to a send. Pure. Raises Rejected, Transient or Unknown."""
     body = answer.json_object()
     status = answer.status
     if 200 <= status < 300:
@@ -298,10 +299,10 @@ def read_answer(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) ->
 
 
 def error_message(body: object, *, secrets: tuple[str, ...] = ()) -> str:
-    """Return the text of an error in any of Evolution's shapes as one line; "" without one. Pure.
+    """Return the text of an error in any of Evolution's formats as one line, or "". Pure.
 
     `response.message` is a text, a list of texts, a list of lists of texts or a list with the
-    result of a number's look-up; some routes answer without the `response` around it (§0).
+    result of a number's look-up; some routes omit the enclosing `response` (§0).
     """
     if not isinstance(body, Mapping):
         return ""
@@ -366,7 +367,7 @@ def _refusal(
 
 
 def _names_instance(text: str) -> bool:
-    """An unknown route is a 404 of the same shape: `Cannot POST /message/…`."""
+    """Return False for an unknown route, a 404 of the same shape: `Cannot POST /message/…`."""
     return text.endswith("does not exist")
 
 
@@ -374,17 +375,17 @@ def _state_report(answer: http_client.Answer, *, secrets: tuple[str, ...]) -> Co
     body = answer.json_object()
     if answer.status >= 300:
         refusal = _refusal(answer, body, secrets=secrets)
-        # Nothing was sent here: only the setting that is to be mended matters.
+        # Nothing was sent here: only the setting to correct matters.
         return ConnectionReport(False, refusal.code, details={"error": refusal.detail})
     instance = body.get("instance") if body is not None else None
     state = instance.get("state") if isinstance(instance, Mapping) else None
     if not isinstance(state, str):
         return ConnectionReport(False, "wrong_address")
     known = state in ("open", "connecting", "close")
-    word = http_client.safe_text(state, secrets=secrets, limit=50)
+    text = http_client.safe_text(state, secrets=secrets, limit=50)
     return ConnectionReport(
         state == "open",
         f"instance_{state}" if known else "instance_in_unknown_state",
-        "" if known else word,
-        {"state": word},
+        "" if known else text,
+        {"state": text},
     )

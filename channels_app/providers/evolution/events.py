@@ -1,7 +1,7 @@
-"""Evolution API's events (contracts/evolution-api.md §3) as neutral events. Pure.
+"""Parses Evolution API's events (contracts/evolution-api.md §3) into neutral events. Pure.
 
-The body of a webhook and the object that the socket emits are read alike; a record of
-/chat/findMessages is first wrapped by `as_event` and `statuses_of`.
+Webhook bodies and objects emitted by the socket are parsed alike. `as_event` and `statuses_of`
+convert a record of /chat/findMessages to such events.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from channels_app.providers.events import (
 from channels_app.providers.link_codes import read_code
 from channels_app.providers.redaction import UNFINISHED, digest_of
 
-# Baileys' words, then those of the WHATSAPP-BUSINESS channel. DELETED is left out on purpose:
-# 2.3.6 says it of any update without a status, an edit among them; a deletion is messages.delete.
+# Baileys' statuses, then those of the WHATSAPP-BUSINESS channel. DELETED is omitted on purpose:
+# 2.3.6 sends it for any update without a status, such as an edit; a deletion is messages.delete.
 _RECEIPTS = {
     "SERVER_ACK": Receipt.SENT,
     "DELIVERY_ACK": Receipt.DELIVERED,
@@ -44,7 +44,7 @@ _RECEIPTS = {
     "DELIVERED": Receipt.DELIVERED,
     "FAILED": Receipt.FAILED,
 }
-# Baileys' words of a call's life (§3). "terminate" says that it ended, not how.
+# Baileys' call statuses (§3). "terminate" says that the call ended, not how.
 _CALLS = {
     "offer": CallStatus.RINGING,
     "ringing": CallStatus.RINGING,
@@ -55,7 +55,7 @@ _CALLS = {
 }
 _STATES = ("open", "connecting", "close", "refused")
 
-# WhatsApp's name of the object that holds the content, and the Cloud API's word for it.
+# WhatsApp's name of the object with the content, and the Cloud API's name of the type.
 _TYPES = {
     "extendedTextMessage": "text",
     "imageMessage": "image",
@@ -85,7 +85,7 @@ _TYPES = {
     "pollUpdateMessage": "poll",
 }
 _MEDIA = ("image", "video", "audio", "document", "sticker")
-# Envelopes around the message proper; Evolution opens only documentWithCaptionMessage (§3).
+# Envelopes around the actual message; Evolution unwraps only documentWithCaptionMessage (§3).
 _WRAPPERS = (
     "viewOnceMessage",
     "viewOnceMessageV2",
@@ -98,9 +98,9 @@ _WRAPPERS = (
     "groupMentionedMessage",
     "lottieStickerMessage",
 )
-# What goes along with a message, and is none.
-_ACCOMPANIMENT = ("messageContextInfo", "contextInfo", "base64", "mediaUrl", "speechToText")
-# Technical messages: nothing that somebody wrote.
+# Keys beside the content that are not content themselves.
+_METADATA = ("messageContextInfo", "contextInfo", "base64", "mediaUrl", "speechToText")
+# Technical messages that no person wrote.
 _TECHNICAL = (
     "albumMessage",
     "encReactionMessage",
@@ -121,9 +121,9 @@ _EDIT, _REVOKE = ("MESSAGE_EDIT", 14), ("REVOKE", 0)
 
 
 def read(payload: Any) -> Iterator[Event]:
-    """Yield what one event says, as delivered by webhook or by socket.
+    """Yield the neutral events of one event from a webhook or the socket.
 
-    What cannot be read is yielded as UnreadableEvent; nothing is raised for any JSON.
+    Anything unknown is yielded as UnsupportedEvent; raises nothing for any JSON.
     """
     if not isinstance(payload, Mapping):
         yield UnsupportedEvent("", "event:")
@@ -139,61 +139,61 @@ def read(payload: Any) -> Iterator[Event]:
 
 
 def dedupe_key(payload: Any) -> str:
-    """Return the key of an event: the same by webhook, by its retry, by socket and as a record.
+    """Return a key that is equal for the webhook, its retry, the socket and the record.
 
-    A message is known by its chat and id, a status by the message's id and its word. Of all else
-    the content decides, with the time at which Evolution sent it: the same state of a connection
-    may come again, and so may an edit. At most 100 ASCII characters; equal names of instances on
-    two servers are for the caller to tell apart.
+    A message is identified by chat and ID, a status by the message's ID and the status. Any other
+    event is identified by its content and the time at which Evolution sent it, because a connection
+    state or an edit may be repeated. At most 100 ASCII characters; the caller must distinguish
+    instances of the same name on two servers.
     """
     event = payload if isinstance(payload, Mapping) else {"data": payload}
     name, data = event.get("event"), event.get("data")
-    told = _message_parts(name, data) or [_without_file(data), event.get("date_time")]
+    parts = _identifying_parts(name, data) or [_without_file(data), event.get("date_time")]
     canonical = json.dumps(
-        [name, event.get("instance"), *told], sort_keys=True, separators=(",", ":")
+        [name, event.get("instance"), *parts], sort_keys=True, separators=(",", ":")
     )
     label = name if isinstance(name, str) and name in _READERS else "other"
     return f"{label}:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
 def as_event(instance: str, record: Any) -> dict[str, Any]:
-    """Return a record of /chat/findMessages as the messages.upsert that it was, or could have been.
+    """Convert a record of /chat/findMessages to the corresponding messages.upsert.
 
-    A message sent through Evolution's own API came as send.message: it has another key, and reads
-    as the same message.
+    A message sent through Evolution's own API was delivered as send.message: it has a different
+    dedupe key but is parsed to the same message.
     """
     data = record
     if isinstance(record, Mapping):
-        # `id` is the row's; the WhatsApp id is in `key`.
+        # `id` is the row's ID; the WhatsApp ID is in `key`.
         data = {name: record[name] for name in record if name not in ("id", "MessageUpdate")}
     return {"event": "messages.upsert", "instance": instance, "data": data}
 
 
 def statuses_of(record: Any, instance: str) -> list[dict[str, Any]]:
-    """Return what a record of /chat/findMessages tells of the message's later life, as events.
+    """Return the later changes of a message in a /chat/findMessages record, as events.
 
-    Receipts as messages.update, in the record's order; an edit, which leaves the new text in the
-    record, as messages.edited; a deletion through the API as messages.delete. A customer's own
-    "delete for everyone" looks there like an edit that changed nothing.
+    Receipts become messages.update, in the record's order; an edit, whose new text is in the
+    record, messages.edited; a deletion through the API messages.delete. A customer's own "delete
+    for everyone" looks like an edit without a change in the record.
     """
     key = _dict(record, "key")
     if not _text(key, "id"):
         return []
-    told: list[tuple[str, dict[str, Any]]] = []
-    words = [_text(update, "status") for update in _dicts(record, "MessageUpdate")]
-    for word in dict.fromkeys(filter(None, words)):
-        if word == "EDITED":
-            told.append(("messages.edited", _edit_of(record, key)))
-        elif word in _RECEIPTS:
-            whose = {name: key[name] for name in ("remoteJid", "fromMe") if name in key}
-            told.append(("messages.update", {"keyId": key["id"], **whose, "status": word}))
+    events: list[tuple[str, dict[str, Any]]] = []
+    statuses = [_text(update, "status") for update in _dicts(record, "MessageUpdate")]
+    for status in dict.fromkeys(filter(None, statuses)):
+        if status == "EDITED":
+            events.append(("messages.edited", _edit_of(record, key)))
+        elif status in _RECEIPTS:
+            chat = {name: key[name] for name in ("remoteJid", "fromMe") if name in key}
+            events.append(("messages.update", {"keyId": key["id"], **chat, "status": status}))
     if key.get("deleted") is True:
-        told.append(("messages.delete", {"key": dict(key), "status": "DELETED"}))
-    return [{"event": name, "instance": instance, "data": data} for name, data in told]
+        events.append(("messages.delete", {"key": dict(key), "status": "DELETED"}))
+    return [{"event": name, "instance": instance, "data": data} for name, data in events]
 
 
 def _edit_of(record: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
-    # Evolution writes the time of the edit over that of the message.
+    # Evolution overwrites the time of the message with that of the edit.
     at = _seconds(record.get("messageTimestamp"))
     return {
         "key": dict(key),
@@ -203,28 +203,28 @@ def _edit_of(record: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _message_parts(name: Any, data: Any) -> list[Any] | None:
-    """Return what tells this message or status from all others, or None where it is not there."""
+def _identifying_parts(name: Any, data: Any) -> list[Any] | None:
+    """Return the identifying parts of a message or status, or None if they are missing."""
     if not isinstance(data, Mapping):
         return None
     if name in ("messages.upsert", "send.message"):
         key = _dict(data, "key")
-        who = _who(key)
-        # A record keeps the @lid that Evolution replaced before it emitted the event.
-        address = who.phone_number or who.user_id or _text(key, "remoteJid")
+        party = _party(key)
+        # A record still has the @lid, which Evolution replaces before it emits the event.
+        address = party.phone_number or party.user_id or _text(key, "remoteJid")
         id_ = _text(key, "id")
         return [id_, address, key.get("fromMe") is True] if id_ else None
     if name == "messages.update":
         id_, status = _text(data, "keyId"), _text(data, "status")
         if not id_ or not status:
             return None
-        # Edits and votes come under one and the same word: SERVER_ACK, or DELETED in 2.3.6.
+        # Edits and votes share one status: SERVER_ACK, or DELETED in 2.3.6.
         return [id_, status, data.get("message") or None, data.get("pollUpdates") or None]
     return None
 
 
 def _without_file(data: Any) -> Any:
-    """Return the data without the file's content, which only some deliveries carry."""
+    """Return the data without the file's content, which only some deliveries contain."""
     if isinstance(data, Mapping) and isinstance(data.get("message"), Mapping):
         message = {name: data["message"][name] for name in data["message"] if name != "base64"}
         return {**data, "message": message}
@@ -235,8 +235,8 @@ def _without_file(data: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class _Who:
-    """The other side of a chat; `other` says what it is instead of one person."""
+class _Party:
+    """The other party of a chat; `other` says what it is if not a person."""
 
     phone_number: str = ""
     user_id: str = ""
@@ -244,7 +244,7 @@ class _Who:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Content:
     type: str
     text: str = ""
     content: dict[str, Any] = field(default_factory=dict)
@@ -255,10 +255,10 @@ def _upsert(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def _history(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
-    """Read a message of the history that a link brings, with its ticks where it is our own (§10.4).
+    """Parse a message of the synced history, with the receipts of our own messages (§10.4).
 
-    WhatsApp sends the history when a phone is linked, and when it is asked for; messages that came
-    while the instance was offline are messages.upsert.
+    WhatsApp sends the history when a phone is linked and on request; messages received while the
+    instance was offline are messages.upsert.
     """
     outgoing = _dict(data, "key").get("fromMe") is True
     event = _message(channel, data, outgoing=outgoing)
@@ -274,31 +274,31 @@ def _sent(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
 
 def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
     key = _dict(data, "key")
-    id_, who, at = _text(key, "id"), _who(key), _time(data.get("messageTimestamp"))
-    if who.other:
-        return UnsupportedEvent(channel, who.other)
+    id_, party, at = _text(key, "id"), _party(key), _time(data.get("messageTimestamp"))
+    if party.other:
+        return UnsupportedEvent(channel, party.other)
     message = _unwrap(_dict(data, "message"))
     if "protocolMessage" in message:
         return _protocol(channel, _dict(message, "protocolMessage"))
     name = _name_of(message, _text(data, "messageType"))
-    said = _said(message, name, key)
-    # `date_time` cannot stand in for a missing time: it is local with a false Z (§1).
-    if not id_ or at is None or said is None or not (who.phone_number or who.user_id):
+    parsed = _content(message, name, key)
+    # `date_time` cannot replace a missing time: it is local time with a wrong Z suffix (§1).
+    if not id_ or at is None or parsed is None or not (party.phone_number or party.user_id):
         return UnsupportedEvent(channel, f"message:{name[:60]}")
     return MessageEvent(
         channel_key=channel,
         provider_message_id=id_,
-        phone_number=who.phone_number,
-        user_id=who.user_id,
-        # Of an own message it is our own name.
-        name="" if outgoing else _person_name(data.get("pushName"), who),
+        phone_number=party.phone_number,
+        user_id=party.user_id,
+        # For our own messages, pushName is our own name.
+        name="" if outgoing else _person_name(data.get("pushName"), party),
         at=at,
-        type=said.type,
-        text=said.text,
-        content=said.content,
+        type=parsed.type,
+        text=parsed.text,
+        content=parsed.content,
         reply_to=_quoted(data, message, _dict(message, name)),
         outgoing=outgoing,
-        # The receiver has put the file aside (`inbound.media`); it stands outside of any envelope.
+        # The receiver has already stored the file (`inbound.media`); it is outside any envelope.
         stored=_text(_dict(_dict(data, "message"), "base64"), "stored"),
     )
 
@@ -313,10 +313,10 @@ def _unwrap(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _name_of(message: Mapping[str, Any], declared: str) -> str:
-    """Return which of WhatsApp's kinds of content this is.
+    """Return WhatsApp's name of the content type.
 
-    The object itself goes before `messageType`: WHATSAPP-BUSINESS declares a reaction that it
-    sends as "conversation", and writes the title of a chosen button as one.
+    The object itself takes precedence over `messageType`: WHATSAPP-BUSINESS declares a reaction
+    that it sends, and the title of a selected button, as "conversation".
     """
     for name in message:
         if name in _TYPES and message[name]:
@@ -325,17 +325,17 @@ def _name_of(message: Mapping[str, Any], declared: str) -> str:
         return declared
     if isinstance(message.get("conversation"), str):
         return "conversation"
-    return next((name for name in message if name not in _ACCOMPANIMENT), "")
+    return next((name for name in message if name not in _METADATA), "")
 
 
-def _said(message: Mapping[str, Any], name: str, key: Mapping[str, Any]) -> _Said | None:
-    """Return the content in neutral words; None for what nobody wrote."""
+def _content(message: Mapping[str, Any], name: str, key: Mapping[str, Any]) -> _Content | None:
+    """Return the neutral content; None for a technical message."""
     if not name or name in _TECHNICAL:
         return None
-    body, spoken = _dict(message, name), _text(message, "conversation")
+    body, conversation = _dict(message, name), _text(message, "conversation")
     type_ = "text" if name == "conversation" else _TYPES.get(name, "unknown")
     if type_ == "text":
-        return _Said("text", spoken or _text(body, "text"))
+        return _Content("text", conversation or _text(body, "text"))
     if name == "pollUpdateMessage":
         return _vote(body)
     if type_ in _MEDIA:
@@ -356,11 +356,11 @@ def _said(message: Mapping[str, Any], name: str, key: Mapping[str, Any]) -> _Sai
     else:
         text = _first(body, "caption", "text", "title", "name")
         content = {}
-    return _Said(type_, spoken or text, {**content, "message_type": name})
+    return _Content(type_, conversation or text, {**content, "message_type": name})
 
 
 def _media(body: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is needed to fetch the file later, and to show it until then."""
+    """Return the data needed to fetch the file later, and to show it until then."""
     seconds = body.get("seconds")
     found = {
         "mime_type": _first(body, "mimetype", "mime_type"),
@@ -368,12 +368,12 @@ def _media(body: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
         "caption": _text(body, "caption"),
         "seconds": seconds if type(seconds) is int else None,
         "voice": body.get("ptt") is True or body.get("voice") is True,
-        # Only WHATSAPP-BUSINESS has one: Meta's, without which Evolution cannot fetch (§3).
+        # Only WHATSAPP-BUSINESS has Meta's ID; Evolution cannot fetch the file without it (§3).
         "id": _text(body, "id"),
     }
     names = ("id", "remoteJid", "fromMe", "participant")
-    own = {name: key[name] for name in names if isinstance(key.get(name), (str, bool))}
-    return {name: found[name] for name in found if found[name]} | {"evolution": {"key": own}}
+    ids = {name: key[name] for name in names if isinstance(key.get(name), (str, bool))}
+    return {name: found[name] for name in found if found[name]} | {"evolution": {"key": ids}}
 
 
 def _location(body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -389,7 +389,7 @@ def _location(body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _contacts(body: Any) -> tuple[str, dict[str, Any]]:
-    """Read one card or many. The card itself is left out: it may hold a picture."""
+    """Parse one or more cards. The vCard itself is omitted: it may contain a picture."""
     cards = _dicts(body, "contacts") or ([body] if isinstance(body, Mapping) else [])
     if isinstance(body, list):
         cards = [card for card in body if isinstance(card, Mapping)]
@@ -410,7 +410,7 @@ def _contacts(body: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _interactive(body: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:
-    """Read what was chosen, or what was offered to choose from."""
+    """Parse a selected option, or the options offered."""
     if name in ("buttonsResponseMessage", "templateButtonReplyMessage"):
         title = _text(body, "selectedDisplayText")
         id_ = _first(body, "selectedButtonId", "selectedId")
@@ -418,8 +418,8 @@ def _interactive(body: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any
     if name == "listResponseMessage":
         title = _text(body, "title")
         id_ = _text(_dict(body, "singleSelectReply"), "selectedRowId")
-        told = {"id": id_, "title": title, "description": _text(body, "description")}
-        reply = {part: told[part] for part in told if told[part]}
+        row = {"id": id_, "title": title, "description": _text(body, "description")}
+        reply = {part: row[part] for part in row if row[part]}
         return title, {"type": "list_reply", "list_reply": reply}
     if name == "interactiveResponseMessage":
         flow = _dict(body, "nativeFlowResponseMessage")
@@ -434,26 +434,26 @@ def _interactive(body: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any
     return _text(_dict(body, "body"), "text").strip() or "\n".join(filter(None, lines)), {}
 
 
-def _vote(body: Mapping[str, Any]) -> _Said | None:
-    """Read a vote in a poll; None where Evolution could not decrypt it."""
+def _vote(body: Mapping[str, Any]) -> _Content | None:
+    """Parse a vote in a poll; None if Evolution could not decrypt it."""
     chosen = _dict(body, "vote").get("selectedOptions")
     if not isinstance(chosen, list) or not all(_is_option(name) for name in chosen):
         return None
     poll = _text(_dict(body, "pollCreationMessageKey"), "id")
     content = {"message_id": poll, "chosen": chosen, "message_type": "pollUpdateMessage"}
-    return _Said("poll", ", ".join(chosen), content)
+    return _Content("poll", ", ".join(chosen), content)
 
 
 def _is_option(name: Any) -> bool:
-    """Whether this is the name of an option, not the SHA-256 of one (as base64, or its bytes)."""
+    """Whether this is an option's name and not its SHA-256 (as base64 or bytes)."""
     return isinstance(name, str) and not re.fullmatch(r"[A-Za-z0-9+/]{43}=", name)
 
 
 def _quoted(data: Mapping[str, Any], message: Mapping[str, Any], body: Mapping[str, Any]) -> str:
-    """Return the id of the quoted message, from wherever this channel writes it (§3).
+    """Return the ID of the quoted message from any of its possible locations (§3).
 
-    2.4 writes `messageContextInfo` at the top and takes a text's own context away (§10): what is
-    left stands beside the content, or inside of one that is not read as such.
+    2.4 writes `messageContextInfo` at the top and removes a text's own context (§10): the ID is
+    then beside the content, or inside an object that is not parsed as content.
     """
     others = (value for value in message.values() if isinstance(value, Mapping))
     for holder in (data, message, body, _dict(data, "contextInfo"), *others):
@@ -463,18 +463,18 @@ def _quoted(data: Mapping[str, Any], message: Mapping[str, Any], body: Mapping[s
     return _text(quoted, "id") or _text(_dict(quoted, "key"), "id")
 
 
-# -- What became of messages ---------------------------------------------------------------------
+# -- Statuses, edits and deletions ---------------------------------------------------------------
 
 
 def _update(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
-    who, status = _who(data), _text(data, "status")
+    party, status = _party(data), _text(data, "status")
     id_ = _text(data, "keyId") or _text(_dict(data, "key"), "id")
     receipt = _RECEIPTS.get(status)
     edited = _dict(data, "message").get("editedMessage")
-    if who.other:
-        yield UnsupportedEvent(channel, who.other)
+    if party.other:
+        yield UnsupportedEvent(channel, party.other)
     elif id_ and edited:
-        # Its status is made up: 2.3.7 says SERVER_ACK of an update that has none.
+        # The status is not real: 2.3.7 sends SERVER_ACK for an update that has none.
         yield _edit(channel, id_, _dict(data, "message"), at=None)
     elif id_ and receipt is not None:
         failed = receipt == Receipt.FAILED
@@ -482,7 +482,7 @@ def _update(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
             channel_key=channel,
             provider_message_id=id_,
             receipt=receipt,
-            # Neither channel tells why (§3).
+            # Neither channel reports the reason (§3).
             failure=Failure("error", "WhatsApp refused the message", status) if failed else None,
         )
     else:
@@ -494,12 +494,12 @@ def _edited(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def _protocol(channel: str, data: Mapping[str, Any]) -> Event:
-    """Read a protocol message: an edit, a deletion for everyone, or one of WhatsApp's own."""
+    """Parse a protocol message: an edit, a deletion for everyone, or an internal one."""
     key = _dict(data, "key")
-    who, id_, type_ = _who(key), _text(key, "id"), data.get("type")
+    party, id_, type_ = _party(key), _text(key, "id"), data.get("type")
     at = _time(data.get("timestampMs"), per_second=1000)
-    if who.other:
-        return UnsupportedEvent(channel, who.other)
+    if party.other:
+        return UnsupportedEvent(channel, party.other)
     if id_ and type_ in _EDIT:
         return _edit(channel, id_, _dict(data, "editedMessage"), at=at)
     if id_ and type_ in _REVOKE and type_ is not False:
@@ -514,25 +514,25 @@ def _edit(channel: str, id_: str, message: Mapping[str, Any], *, at: dt.datetime
         message = _unwrap(_dict(inner, "editedMessage"))
         at = _time(inner.get("timestampMs"), per_second=1000) or at
     name = _name_of(message, "")
-    said = _said(message, name, {})
-    if said is None or said.type == "unknown":
+    parsed = _content(message, name, {})
+    if parsed is None or parsed.type == "unknown":
         return UnsupportedEvent(channel, f"edit:{name[:60]}")
-    return EditEvent(channel, id_, said.text, at)
+    return EditEvent(channel, id_, parsed.text, at)
 
 
 def _deleted(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
-    """Read a key, told by WhatsApp, or a whole row, told by the API: there `id` is the row's."""
+    """Parse a key (from WhatsApp) or a whole row (from the API), whose `id` is the row's ID."""
     key = _dict(data, "key") or data
-    who, id_ = _who(key), _text(key, "id")
-    if who.other:
-        yield UnsupportedEvent(channel, who.other)
+    party, id_ = _party(key), _text(key, "id")
+    if party.other:
+        yield UnsupportedEvent(channel, party.other)
     elif id_:
         yield RevokeEvent(channel, id_)
     else:
         yield UnsupportedEvent(channel, "event:messages.delete")
 
 
-# -- The session and its people ------------------------------------------------------------------
+# -- Connection, contacts and calls --------------------------------------------------------------
 
 
 def _connection(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
@@ -579,10 +579,10 @@ def _qr(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def _contact(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
-    who = _who(data)
-    name = _person_name(data.get("pushName"), who) or _person_name(data.get("name"), who)
-    if who.phone_number and name:
-        yield ContactEvent(channel, who.phone_number, name)
+    party = _party(data)
+    name = _person_name(data.get("pushName"), party) or _person_name(data.get("name"), party)
+    if party.phone_number and name:
+        yield ContactEvent(channel, party.phone_number, name)
 
 
 def _call(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
@@ -592,16 +592,16 @@ def _call(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
     if data.get("isGroup") is True or chat.other == "group":
         yield UnsupportedEvent(channel, "group")
     elif not call_id or not status:
-        # The raw node of the socket (§2) is one of these.
+        # The socket also emits raw call nodes (§2).
         yield UnsupportedEvent(channel, f"call:{_text(data, 'event')[:60]}")
     else:
         yield CallEvent(
             channel_key=channel,
             call_id=call_id,
             phone_number=number,
-            # Words to come are stages on the way: what ends a call is known.
+            # Unknown statuses count as ringing: all statuses that end a call are known.
             status=_CALLS.get(status, CallStatus.RINGING),
-            at=_instant(_text(data, "date")),
+            at=_utc_time(_text(data, "date")),
             video=data.get("isVideo") is True,
             user_id="" if number else caller.user_id or chat.user_id,
         )
@@ -611,7 +611,7 @@ _READERS: dict[str, Callable[[str, Mapping[str, Any]], Iterator[Event]]] = {
     "messages.upsert": _upsert,
     "send.message": _sent,
     "messages.set": _history,
-    # Beside messages.set from 2.4 on (§8).
+    # Sent in addition to messages.set since 2.4 (§8).
     "messaging-history.set": _history,
     "messages.update": _update,
     "messages.edited": _edited,
@@ -632,46 +632,46 @@ _READERS: dict[str, Callable[[str, Mapping[str, Any]], Iterator[Event]]] = {
 # -- Addresses, names and times ------------------------------------------------------------------
 
 
-def _who(key: Mapping[str, Any]) -> _Who:
-    """Return the other side of the chat that this key speaks of.
+def _party(key: Mapping[str, Any]) -> _Party:
+    """Return the other party of the chat that this key belongs to.
 
-    A chat known by its LID has the number in `remoteJidAlt` (`senderPn` before 2.3.5: there the
-    sender's, so of an own message it is ours).
+    A chat identified by LID has the number in `remoteJidAlt`. Before 2.3.5 it is in `senderPn`,
+    which is the sender's: for our own messages it is our number.
     """
-    who = _address(_text(key, "remoteJid"))
-    if who.user_id:
+    party = _address(_text(key, "remoteJid"))
+    if party.user_id:
         names = ["remoteJidAlt"] if key.get("fromMe") is True else ["remoteJidAlt", "senderPn"]
         for name in names:
             if number := _address(_text(key, name)).phone_number:
-                return _Who(phone_number=number)
-    return who
+                return _Party(phone_number=number)
+    return party
 
 
-def _address(jid: str) -> _Who:
-    """Read `5511988887777:12@s.whatsapp.net`, plain digits, a LID, or the name of something else.
+def _address(jid: str) -> _Party:
+    """Parse `5511988887777:12@s.whatsapp.net`, plain digits, a LID, or another kind of address.
 
-    Nothing at all is nobody: an empty `_Who`, except that a wrong address is "address".
+    An empty string gives an empty `_Party`; for an invalid address, `other` is "address".
     """
     user, _, server = jid.partition("@")
     user = user.partition(":")[0]
     if jid == "status@broadcast":
-        return _Who(other="status")
+        return _Party(other="status")
     if server in _NOT_PERSONS:
-        return _Who(other=_NOT_PERSONS[server])
+        return _Party(other=_NOT_PERSONS[server])
     if server in ("lid", "hosted.lid") and re.fullmatch(r"[0-9]{1,32}", user):
-        return _Who(user_id=f"{user}@lid")
+        return _Party(user_id=f"{user}@lid")
     digits = user if server else re.sub(r"[\s()+.-]", "", user)
     if server in ("s.whatsapp.net", "c.us", "hosted", "") and re.fullmatch(
         r"[1-9][0-9]{4,14}", digits
     ):
-        return _Who(phone_number=f"+{digits}")
-    return _Who(other="address") if jid else _Who()
+        return _Party(phone_number=f"+{digits}")
+    return _Party(other="address") if jid else _Party()
 
 
-def _person_name(value: Any, who: _Who) -> str:
-    """Return a name, which is not the number that Evolution writes where it knows none."""
+def _person_name(value: Any, party: _Party) -> str:
+    """Return a name, or "" for the number that Evolution writes if it knows no name."""
     name = value.strip() if isinstance(value, str) else ""
-    numbers = (who.phone_number.removeprefix("+"), who.user_id.partition("@")[0])
+    numbers = (party.phone_number.removeprefix("+"), party.user_id.partition("@")[0])
     return "" if name.removeprefix("+") in numbers else name
 
 
@@ -686,7 +686,7 @@ def _time(value: Any, *, per_second: int = 1) -> dt.datetime | None:
 
 
 def _seconds(value: Any) -> int | None:
-    """Read a number, a numeric string, or a 64-bit number in two halves (§3)."""
+    """Parse a number, a numeric string, or a 64-bit number in two halves (§3)."""
     if isinstance(value, Mapping):
         low, high = value.get("low"), value.get("high")
         value = (high << 32) + (low & 0xFFFFFFFF) if type(low) is type(high) is int else None
@@ -695,8 +695,8 @@ def _seconds(value: Any) -> int | None:
     return int(value) if type(value) in (int, float) and 0 < value < 10**15 else None
 
 
-def _instant(value: str) -> dt.datetime | None:
-    """Read a real UTC time, written by JavaScript."""
+def _utc_time(value: str) -> dt.datetime | None:
+    """Parse a true UTC time, written by JavaScript."""
     try:
         at = dt.datetime.fromisoformat(value)
     except ValueError:

@@ -1,9 +1,9 @@
-"""The life of one Evolution instance: made, linked to a phone, ended.
+"""The lifecycle of one Evolution instance: create, link to a phone, delete.
 
 Wire facts: contracts/evolution-api.md §0, §4.
 
-Every call is bounded in time and is one request. What its answer means is read by pure functions,
-tested on recorded answers; what follows from it is decided in `instances/connections/monitor.py`.
+Every call is one request with a timeout. Pure functions parse the responses and are tested on
+recorded ones; `instances/connections/monitor.py` decides what follows.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from core import http_client
 
 BAILEYS = "WHATSAPP-BAILEYS"
 ASK_SECONDS = 5.0
-# Dialling waits two seconds for the code, and with a number for WhatsApp's answer (§4).
+# Connecting waits two seconds for the code; with a number, for WhatsApp's response (§4).
 DIAL_SECONDS = 15.0
 END_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What `connect` answers. `is_open`: the phone is linked and nothing is to be scanned.
+    """The response of `connect`. `is_open`: the phone is linked and no scan is needed.
 
-    `qr` is the text of the code and `pairing_code` what can be typed instead; both are "" while
+    `qr` is the text of the code and `pairing_code` the code to type instead; both are "" while
     Evolution has none yet.
     """
 
@@ -41,9 +41,9 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An instance as the server's database knows it. `own_number` is digits only.
+    """An instance as stored in the server's database. `own_number` is digits only.
 
-    Number, name, picture and the reason of the last end stay after a log-out (§4).
+    Number, name, picture and the reason of the last disconnection survive a log-out (§4).
     """
 
     name: str
@@ -60,13 +60,13 @@ class Row:
 
 
 class EvolutionLifecycle(EvolutionInstance):
-    """The lifecycle of the instance that a channel names. Raises EvolutionFailed throughout."""
+    """The lifecycle of a channel's instance. Every method may raise EvolutionFailed."""
 
     def create(self) -> None:
-        """Make the instance, without dialling: its webhook is to be set before (§3, base64).
+        """Create the instance without connecting it: set its webhook first (§3, base64).
 
-        Needs the server's own key; an instance's is refused with `wrong_key` (§0). The failure
-        `name_taken` says that there is one already, perhaps one whose deletion goes on.
+        Requires the server's own key; an instance key is rejected with `wrong_key` (§0). The
+        failure `name_taken`: the instance exists already or is still being deleted.
         """
         body = {"instanceName": self._name, "integration": BAILEYS, "qrcode": False}
         try:
@@ -81,15 +81,15 @@ class EvolutionLifecycle(EvolutionInstance):
             raise
 
     def row(self) -> Row:
-        """Read what the server has stored of the instance."""
+        """Return the server's database record of the instance."""
         query = {"instanceName": self._name}
         answer = self._call("GET", "/instance/fetchInstances", query=query, may_be_list=True)
         return read_row(answer, self._name)
 
     def connect(self, *, number: str = "") -> Link:
-        """Dial, where the instance is closed; else tell the code that is on show.
+        """Connect the instance if it is closed, else return the current code.
 
-        A `number` (digits) asks for a code to type, which only a new dialling gives (§4).
+        A `number` (digits) requests a pairing code, which only a new connection attempt gives (§4).
         """
         query = {"number": number} if number else None
         answer = self._call(
@@ -98,17 +98,17 @@ class EvolutionLifecycle(EvolutionInstance):
         return read_link(answer)
 
     def restart(self) -> bool:
-        """Dial anew with the login that is there; False where the instance was closed.
+        """Reconnect with the existing login; False if the instance was closed.
 
-        Closed is told by a 200 with an error in it (§4).
+        The server reports a closed instance by a 200 that contains an error (§4).
         """
         answer = self._call("POST", "/instance/restart/{instance}", timeout=DIAL_SECONDS)
         return not (isinstance(answer, dict) and answer.get("error"))
 
     def log_out(self) -> bool:
-        """Unlink the phone; False where the instance was closed, so that nothing was unlinked.
+        """Unlink the phone; False if the instance was closed and nothing was unlinked.
 
-        Since 2.4 that is no error any more, and only its sentence tells it (§10).
+        Since 2.4 that is not an error, and only the response text reports it (§10).
         """
         try:
             answer = self._call("DELETE", "/instance/logout/{instance}", timeout=END_SECONDS)
@@ -119,12 +119,12 @@ class EvolutionLifecycle(EvolutionInstance):
         return "already disconnected" not in error_message(answer)
 
     def delete(self) -> None:
-        """Have the instance deleted. The end comes later; a webhook must not be on (§1, §4)."""
+        """Request deletion, which completes later; a webhook must not be enabled (§1, §4)."""
         self._call("DELETE", "/instance/delete/{instance}", timeout=END_SECONDS)
 
 
 def read_link(answer: Any) -> Link:
-    """Read an answer of /instance/connect. Pure."""
+    """Parse a response of /instance/connect. Pure."""
     if not isinstance(answer, Mapping):
         return Link()
     instance = answer.get("instance")
@@ -135,9 +135,9 @@ def read_link(answer: Any) -> Link:
 
 
 def read_row(answer: Any, name: str) -> Row:
-    """Read an answer of /instance/fetchInstances. Pure. Raises EvolutionFailed.
+    """Parse a response of /instance/fetchInstances. Pure. Raises EvolutionFailed.
 
-    An instance's key may be shared by two, and both are told then (§0).
+    Two instances may share a key; the response then contains both (§0).
     """
     rows = answer if isinstance(answer, list) else [answer]
     for row in rows:
@@ -152,25 +152,25 @@ def read_row(answer: Any, name: str) -> Row:
                 profile_name=http_client.safe_text(row.get("profileName"), limit=100),
                 picture_url=picture_address(picture),
                 ended_with=code if isinstance(code, int) and not isinstance(code, bool) else None,
-                ended_at=_moment(row.get("disconnectionAt")),
+                ended_at=_aware_time(row.get("disconnectionAt")),
             )
     raise EvolutionFailed("instance_missing")
 
 
-def _moment(value: object) -> dt.datetime | None:
+def _aware_time(value: object) -> dt.datetime | None:
     try:
-        moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else None
+        time = dt.datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
         return None
-    return moment if moment is not None and moment.tzinfo is not None else None
+    return time if time is not None and time.tzinfo is not None else None
 
 
 def digits_of(jid: str) -> str:
-    """The number in a jid: `5511…:12@s.whatsapp.net` has a device behind the colon."""
+    """Return the number in a JID; in `5511…:12@s.whatsapp.net` the device follows the colon."""
     return re.sub(r"\D", "", re.split(r"[:@]", jid, maxsplit=1)[0])[:20]
 
 
 def picture_address(value: object) -> str:
-    """Only an https address is shown in a page, and none that would not fit."""
+    """Return the address if it is HTTPS and short enough to store, else ""."""
     fits = isinstance(value, str) and re.fullmatch(r"https://[^\s\"'<>]{1,480}", value)
     return str(value) if fits else ""

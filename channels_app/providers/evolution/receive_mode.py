@@ -1,8 +1,8 @@
-"""How an Evolution instance delivers its events: read and set (contracts/evolution-api.md §1, §2).
+"""Reads and sets the receive mode of an Evolution instance (contracts/evolution-api.md §1, §2).
 
-What is written and what is read back have different names there: `byEvents`/`base64` go in,
-`webhookByEvents`/`webhookBase64` come out. Events must be sent with every enabling, because
-disabling empties the stored list and an empty list then means all 31 of them.
+The API uses different names for writing and reading: `byEvents`/`base64` on input,
+`webhookByEvents`/`webhookBase64` on output. Each request that enables a mode must list the events,
+because disabling empties the stored list and an empty list then means all 31 of them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from channels_app.providers.evolution.client import error_message
 from core import http_client
 
 CALL_SECONDS = 8.0
-# A page of messages may hold thumbnails, written as an object with a key for each byte (§3).
-MOST_PAGE_BYTES = 64 * 1024 * 1024
+# A page of messages may contain thumbnails, serialised as an object with a key per byte (§3).
+MAX_PAGE_BYTES = 64 * 1024 * 1024
 
 
 class EvolutionFailed(Exception):
-    """Evolution did not do what was asked. `str()` is for people and holds no secret.
+    """Evolution did not carry out a request. `str()` is for people and contains no secret.
 
     `code` is "unreachable", "no_answer", "wrong_key", "wrong_address", "instance_missing",
-    "websocket_off", "refused", "too_large" or "unreadable_answer". `reason` is the finer word
-    behind it, one that `session_words` has a sentence for; `told` is what the server said,
-    `status` its HTTP status (0 without an answer).
+    "websocket_off", "refused", "too_large" or "unreadable_answer". `reason` is the more specific
+    reason, for which `reason_text` has a sentence; `told` is the server's error text, `status` its
+    HTTP status (0 without a response).
     """
 
     def __init__(self, code: str, *, reason: str = "", told: str = "", status: int = 0) -> None:
@@ -41,33 +41,33 @@ class EvolutionFailed(Exception):
         self.status = status
 
     def __str__(self) -> str:
-        return reason_text.describe(self.reason, self._told())
+        return reason_text.describe(self.reason, self._server_text())
 
     @property
     def kept(self) -> str:
-        """The reason as it is stored, for readers of any language."""
-        return reason_text.encode_reason(self.reason, self._told())
+        """The language-independent form of the reason, for storage."""
+        return reason_text.encode_reason(self.reason, self._server_text())
 
-    def _told(self) -> str:
-        """What the server said, with the status where our word says little."""
+    def _server_text(self) -> str:
+        """Return the server's error text, with the HTTP status if our reason is generic."""
         if self.reason != "refused_request" or not self.status:
             return self.told
         return f"HTTP {self.status}: {self.told}" if self.told else f"HTTP {self.status}"
 
     @property
     def answered(self) -> bool:
-        """Whether anything came back."""
+        """Whether the server responded."""
         return self.code not in ("unreachable", "no_answer")
 
     @property
     def changed_nothing(self) -> bool:
-        """Whether the request certainly did nothing."""
+        """Whether the request certainly had no effect."""
         return self.code in ("unreachable", "wrong_key", "wrong_address", "instance_missing")
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookConfig:
-    """The webhook as Evolution stores it; `headers` hold our secret and are not shown."""
+    """The webhook as Evolution stores it; `headers` contain our secret and are not in the repr."""
 
     enabled: bool = False
     url: str = ""
@@ -77,9 +77,9 @@ class WebhookConfig:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def sends(self, secret_header: str) -> bool:
-        """Whether it has this Authorization."""
-        told = str(self.headers.get("Authorization", ""))
-        return hmac.compare_digest(told.encode(), secret_header.encode())
+        """Whether the webhook has this Authorization header."""
+        stored = str(self.headers.get("Authorization", ""))
+        return hmac.compare_digest(stored.encode(), secret_header.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class WebsocketConfig:
 
 
 class EvolutionInstance:
-    """The receive mode of one instance, as Evolution keeps it. Every call is one request."""
+    """The receive mode of one instance, as Evolution stores it. Every call is one request."""
 
     def __init__(self, channel: Channel, *, timeout: float = CALL_SECONDS) -> None:
         self._base = channel.evolution_url
@@ -98,13 +98,13 @@ class EvolutionInstance:
         self._timeout = timeout
 
     def webhook(self) -> WebhookConfig:
-        """What `find` says; one that was never set is disabled. Raises EvolutionFailed."""
+        """Return the stored webhook; disabled if it was never set. Raises EvolutionFailed."""
         return _webhook(self._call("GET", "/webhook/find/{instance}", may_be_null=True))
 
     def set_webhook(
         self, *, url: str, secret_header: str, base64: bool, events: Sequence[str]
     ) -> WebhookConfig:
-        """Enable the webhook with all that it needs. Raises EvolutionFailed."""
+        """Enable the webhook with all its settings. Raises EvolutionFailed."""
         body = {
             "enabled": True,
             "url": url,
@@ -116,14 +116,14 @@ class EvolutionInstance:
         return _webhook(self._call("POST", "/webhook/set/{instance}", {"webhook": body}))
 
     def disable_webhook(self) -> WebhookConfig:
-        """Disable the webhook and forget its address. Raises EvolutionFailed."""
+        """Disable the webhook and delete its address. Raises EvolutionFailed."""
         body = {"enabled": False, "url": "", "events": []}
         return _webhook(self._call("POST", "/webhook/set/{instance}", {"webhook": body}))
 
     def websocket(self) -> WebsocketConfig:
-        """What `find` says; one that was never set is disabled. Raises EvolutionFailed.
+        """Return the stored WebSocket; disabled if it was never set. Raises EvolutionFailed.
 
-        A server without WebSocket answers with an empty body: that is disabled, too.
+        A server without WebSocket responds with an empty body: that is disabled, too.
         """
         answer = self._call(
             "GET", "/websocket/find/{instance}", may_be_null=True, may_be_empty=True
@@ -131,8 +131,8 @@ class EvolutionInstance:
         return _websocket(answer)
 
     def set_websocket(self, *, enabled: bool, events: Sequence[str] = ()) -> WebsocketConfig:
-        """Enable or disable the socket. Raises EvolutionFailed ("websocket_off" where the server
-        has none: it answers 201 with an empty body then)."""
+        """Enable or disable the socket. Raises EvolutionFailed ("websocket_off" if the server has
+        none: it then responds with 201 and an empty body)."""
         body = {"enabled": enabled, "events": list(events) if enabled else []}
         answer = self._call(
             "POST", "/websocket/set/{instance}", {"websocket": body}, may_be_empty=True
@@ -142,12 +142,12 @@ class EvolutionInstance:
         return _websocket(answer)
 
     def messages(self, *, page: int, size: int) -> list[dict[str, Any]]:
-        """One page of the stored messages, newest first (§5). Raises EvolutionFailed."""
+        """Return one page of the stored messages, newest first (§5). Raises EvolutionFailed."""
         answer = self._call(
             "POST",
             "/chat/findMessages/{instance}",
             {"where": {}, "page": page, "offset": size},
-            most_bytes=MOST_PAGE_BYTES,
+            most_bytes=MAX_PAGE_BYTES,
         )
         found = answer.get("messages") if isinstance(answer, dict) else None
         records = found.get("records") if isinstance(found, dict) else None
@@ -156,33 +156,33 @@ class EvolutionInstance:
         return [record for record in records if isinstance(record, dict)]
 
     def message(self, message_id: str) -> dict[str, Any] | None:
-        """The stored message of this id, None where there is none (§5). Raises EvolutionFailed."""
+        """Return the stored message with this ID, or None (§5). Raises EvolutionFailed."""
         answer = self._call(
             "POST",
             "/chat/findMessages/{instance}",
             {"where": {"key": {"id": message_id}}, "page": 1, "offset": 1},
-            most_bytes=MOST_PAGE_BYTES,
+            most_bytes=MAX_PAGE_BYTES,
         )
         found = answer.get("messages") if isinstance(answer, dict) else None
         records = found.get("records") if isinstance(found, dict) else None
         if not isinstance(records, list):
             raise EvolutionFailed("unreadable_answer")
-        mine = [r for r in records if isinstance(r, dict) and _id_of(r) == message_id]
-        return mine[0] if mine else None
+        matching = [r for r in records if isinstance(r, dict) and _id_of(r) == message_id]
+        return matching[0] if matching else None
 
     def media(self, message: Mapping[str, Any], *, most_bytes: int) -> bytes:
         """Return the file of a message by getBase64FromMediaMessage (§3). Raises EvolutionFailed.
 
-        `message` has at least its `key`; WHATSAPP-BUSINESS wants `messageType` and `message`, too.
-        Code "too_large" where it has more bytes than allowed.
+        `message` has at least its `key`; WHATSAPP-BUSINESS also needs `messageType` and `message`.
+        The code is "too_large" if it has more bytes than allowed.
         """
-        # Base64 writes three bytes as four; the rest is room for what stands around it.
-        most = most_bytes * 4 // 3 + 64 * 1024
+        # Base64 encodes three bytes as four; the rest is for the surrounding JSON.
+        max_body = most_bytes * 4 // 3 + 64 * 1024
         answer = self._call(
             "POST",
             "/chat/getBase64FromMediaMessage/{instance}",
             {"message": message},
-            most_bytes=most,
+            most_bytes=max_body,
         )
         encoded = answer.get("base64") if isinstance(answer, dict) else None
         try:
@@ -191,7 +191,7 @@ class EvolutionInstance:
             raise EvolutionFailed("unreadable_answer") from None
 
     def state(self) -> str:
-        """The instance's own word: open, connecting or close. Raises EvolutionFailed."""
+        """Return the instance's state: open, connecting or close. Raises EvolutionFailed."""
         answer = self._call("GET", "/instance/connectionState/{instance}")
         instance = answer.get("instance") if isinstance(answer, dict) else None
         state = instance.get("state") if isinstance(instance, dict) else None
@@ -228,25 +228,25 @@ class EvolutionInstance:
             raise EvolutionFailed("no_answer", reason=error.reason) from None
         if answer.truncated:
             raise EvolutionFailed("too_large")
-        found = answer.json()
+        parsed = answer.json()
         if answer.status in (200, 201):
             if not answer.body.strip() and may_be_empty:
                 return None
-            if isinstance(found, dict) or (found is None and may_be_null):
-                return found
-            if isinstance(found, list) and may_be_list:
-                return found
+            if isinstance(parsed, dict) or (parsed is None and may_be_null):
+                return parsed
+            if isinstance(parsed, list) and may_be_list:
+                return parsed
             raise EvolutionFailed("unreadable_answer")
-        told = error_message(found, secrets=(self._key,))
+        text = error_message(parsed, secrets=(self._key,))
         code = {401: "wrong_key", 404: "wrong_address"}.get(answer.status, "refused")
-        if answer.status == 404 and told.endswith(("does not exist", "not found")):
+        if answer.status == 404 and text.endswith(("does not exist", "not found")):
             # An unknown route is a 404 of the same shape (§0).
             code = "instance_missing"
-        licence = isinstance(found, dict) and found.get("code") == "LICENSE_REQUIRED"
+        licence = isinstance(parsed, dict) and parsed.get("code") == "LICENSE_REQUIRED"
         raise EvolutionFailed(
             code,
             reason="license_required" if licence else "",
-            told=told,
+            told=text,
             status=answer.status,
         )
 

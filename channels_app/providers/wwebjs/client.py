@@ -1,8 +1,8 @@
-"""The way out through an attached wwebjs-api session (contracts/wwebjs-api.md).
+"""Sends through an attached wwebjs-api session (contracts/wwebjs-api.md).
 
-The heart is §0 of that page: a JSON 404 proves that nothing was sent, a 500 or a silence proves
-nothing. The number is looked up before the first send to it, and the answer is remembered; that
-call cannot send, so its failure is never an unknown outcome.
+The central rule is §0 of that page: a JSON 404 proves that nothing was sent; a 500 or no response
+proves nothing. A number is looked up before the first send to it, and the result is cached. The
+look-up cannot send, so its failure is never an unknown outcome.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from django.db import Error as DatabaseProblem
+from django.db import Error as DatabaseError
 from django.db import transaction
 from procrastinate.exceptions import ProcrastinateException
 
@@ -43,23 +43,23 @@ log = structlog.get_logger(__name__)
 
 LOOKUP_SECONDS = 10.0
 CHECK_SECONDS = 5.0
-# sendSeen would mark the customer's chat as read, linkPreview fetches the link before sending.
+# sendSeen would mark the customer's chat as read; linkPreview fetches the link before sending.
 SEND_OPTIONS: Mapping[str, Any] = {"sendSeen": False, "linkPreview": False}
 
-# WhatsApp Web's words for the types that have other names here.
+# WhatsApp Web's names of the types that we name differently.
 _TYPES = {"chat": "text", "ptt": "audio"}
 _FILE_TYPES = ("image", "video", "audio", "document", "sticker")
-# After these the remembered form of a number is not trusted any more.
+# These errors invalidate the cached form of a number.
 _WRONG_FORM = ("not_on_whatsapp", "invalid_recipient")
-# The word for what a session check said (§0, second row). Any other text proves as much.
+# Our codes for the results of a session check (§0, second row). Any other text proves as much.
 _SESSION_ERRORS = {
     "session_not_found": "session_not_found",
     "session_not_connected": "session_not_connected",
     "browser tab closed": "session_closed",
     "session closed": "session_closed",
 }
-# The session may be dead. A page that is crashed or frozen shows by no answer at all (§7.1).
-_SIGNS_OF_TROUBLE = frozenset(
+# The session may be dead. A crashed or frozen page does not respond at all (§7.1).
+_DEAD_SESSION_CODES = frozenset(
     {
         *_SESSION_ERRORS.values(),
         "session_check_failed",
@@ -70,43 +70,43 @@ _SIGNS_OF_TROUBLE = frozenset(
 )
 
 
-def _reading(name: str) -> str:
-    """The pattern of a property that is read of nothing, in the words of any Chromium."""
-    nothing = "(?:undefined|null)"
-    return rf"cannot read propert(?:ies of {nothing} \(reading '{name}'\)|y '{name}' of {nothing})"
+def _null_read(name: str) -> str:
+    """Return the pattern for reading a property of null, in any Chromium's wording."""
+    null = "(?:undefined|null)"
+    return rf"cannot read propert(?:ies of {null} \(reading '{name}'\)|y '{name}' of {null})"
 
 
-# The texts of a 500 that come before the send in the server's source (§0, fifth row), in lower
-# case and without the prefixes. Those of a failed download cannot come: files are sent along,
+# The texts of a 500 that is raised before the send in the server's source (§0, fifth row), in lower
+# case and without the prefixes. Those of a failed download cannot occur: we send files inline,
 # never as a link.
 _BEFORE_THE_SEND: tuple[tuple[re.Pattern[str], type[SendError], str], ...] = tuple(
     (re.compile(pattern), kind, code)
     for pattern, kind, code in (
         (r"no lid for user", Rejected, "not_on_whatsapp"),
         (r"wid error: invalid wid", Rejected, "invalid_recipient"),
-        (_reading("endswith"), Rejected, "refused_request"),
-        (_reading("getchat"), Transient, "session_not_ready"),
-        # A file that is no base64; each browser ends the sentence in its own way.
+        (_null_read("endswith"), Rejected, "refused_request"),
+        (_null_read("getchat"), Transient, "session_not_ready"),
+        # A file that is not base64; each browser ends the sentence differently.
         (r"failed to execute 'atob' on 'window'.*", Rejected, "refused_request"),
     )
 )
-# What puppeteer and JavaScript put in front of an error's own text, any number of times (§7.9).
-# A minified name like `r` is no prefix: what failed there is not known.
+# The prefixes that puppeteer and JavaScript add to an error's own text, any number of times (§7.9).
+# A minified name like `r` is no prefix: it does not identify what failed.
 _PREFIX = re.compile(
     r"(?:evaluation failed|uncaught(?: \(in promise\))?|protocol error \([\w.]+\)|[a-z]*error):\s+"
     r"|uncaught(?: \(in promise\))? ",
     re.IGNORECASE,
 )
-# WhatsApp's word for too many queries. A look-up that gets it has sent nothing; a send may have.
+# WhatsApp's error for too many queries. A look-up that gets it has sent nothing; a send may have.
 _RATE_LIMITED = "rate-overlimit"
-# The short id of a message; with anything else in it the server could misread the whole.
+# The short ID of a message; with any other character the server could misread the whole ID.
 _LID = re.compile(r"[0-9]{1,32}@lid")
 _KEY_ID = re.compile(r"(?!wamid\.)[0-9A-Za-z.-]{4,128}")
 
 
 @dataclass(frozen=True, slots=True)
 class SentMessage:
-    """A message that stands in a chat: `text` is a file's caption."""
+    """A message in a chat. For a file, `text` is its caption."""
 
     id: str
     type: str
@@ -125,11 +125,11 @@ class WwebjsProvider:
         self._timeout = float(channel.request_timeout_seconds)
 
     def send(self, message: OutboundMessage) -> Accepted:
-        """Look the number up where it is not known, then send.
+        """Look up the number if it is not cached, then send.
 
         Raises Rejected, Transient or Unknown.
         The look-up and the send have `request_timeout_seconds` each: a slow look-up must not
-        shorten the send, whose running out of time would leave the outcome unknown.
+        shorten the send, whose timeout would leave the outcome unknown.
         """
         if not (self._base and self._session):
             raise failure(Rejected, "not_configured")
@@ -148,20 +148,20 @@ class WwebjsProvider:
         try:
             return self._send(digits, payload, message.quote, timeout, size)
         except (Transient, Unknown) as error:
-            if error.code in _SIGNS_OF_TROUBLE or error.code in states.SERVER_ABSENCES:
-                self._have_session_asked()
+            if error.code in _DEAD_SESSION_CODES or error.code in states.SERVER_ABSENCES:
+                self._request_session_poll()
             raise
 
-    def _have_session_asked(self) -> None:
-        """Have the session asked at once, so that it is started again before the next try."""
+    def _request_session_poll(self) -> None:
+        """Request an immediate poll, so that the session is restarted before the next attempt."""
         if self._channel.pk is None:
             return
         try:
             with transaction.atomic():
                 WwebjsSession.objects.filter(channel=self._channel.pk).update(probe_at=None)
                 tasks.enqueue_probe(self._channel.pk)
-        except (DatabaseProblem, ProcrastinateException) as error:
-            log.warning("the session is asked at its next turn", error=type(error).__name__)
+        except (DatabaseError, ProcrastinateException) as error:
+            log.warning("immediate session poll not requested", error=type(error).__name__)
 
     def _send(
         self,
@@ -171,9 +171,9 @@ class WwebjsProvider:
         timeout: float,
         size: int | None,
     ) -> Accepted:
-        """Send to the form of the number that is remembered, else to the one that is looked up.
+        """Send to the cached form of the number, else to the form returned by a look-up.
 
-        `size` is that of the file in the payload.
+        `size` is the size of the file in the payload.
         """
 
         def send_to(chat_id: str) -> Accepted:
@@ -181,15 +181,15 @@ class WwebjsProvider:
             body = with_quote(payload, quote, chat_id=chat_id, lid=lid)
             return files.with_size(partial(self._send_to, chat_id, body, timeout), size)
 
-        known = number_cache.lookup(self._channel, digits)
-        if known is not None:
+        cached = number_cache.lookup(self._channel, digits)
+        if cached is not None:
             try:
-                accepted = send_to(known)
+                accepted = send_to(cached)
                 number_cache.note_lid(self._channel, digits, accepted.lid)
                 return accepted
             except Rejected as error:
                 number_cache.forget(self._channel, digits)
-                # Certainly not sent: the number may have another form by now.
+                # Certainly not sent: the number may have a different form now.
                 if error.code not in _WRONG_FORM:
                     raise
             except Unknown:
@@ -216,12 +216,12 @@ class WwebjsProvider:
         return read_answer(answer, chat_id, secrets=(self._key,))
 
     def _chat_id(self, digits: str) -> str:
-        """The chat id under which WhatsApp knows the number, in either Brazilian form (§3)."""
+        """Return WhatsApp's chat ID of the number, trying both Brazilian forms (§3)."""
         deadline = time.monotonic() + min(self._timeout, LOOKUP_SECONDS)
         for number in (digits, other_brazilian_form(digits)):
             if number is None:
                 continue
-            # A second look-up with next to no time left would only look like a broken server.
+            # A second look-up with almost no time left would only look like a broken server.
             seconds = max(deadline - time.monotonic(), 1.0)
             try:
                 answer = self._request(
@@ -240,10 +240,10 @@ class WwebjsProvider:
         raise failure(Rejected, "not_on_whatsapp")
 
     def sent_messages(self, to: str, *, since: dt.datetime) -> list[SentMessage]:
-        """Return the messages to this number that WhatsApp took from us since then, oldest first.
+        """Return the messages to this number that WhatsApp accepted since then, oldest first.
 
-        On builds that cannot list a chat, and on any other trouble, raises SendError
-        or http.RequestFailed (contracts/wwebjs-api.md §3).
+        Raises SendError or http_client.RequestFailed on builds that cannot list a chat and on any
+        other error (contracts/wwebjs-api.md §3).
         """
         chat_id = self._chat_id(re.sub(r"\D", "", to))
         options = {"fromMe": True, "since": int(since.timestamp()), "limit": 50}
@@ -270,7 +270,7 @@ class WwebjsProvider:
         ]
 
     def check(self) -> ConnectionReport:
-        """Ask for key, session and readiness, in that order. Never raises.
+        """Check key, session and readiness, in that order. Never raises.
 
         `details["state"]` is one of the states of a session in the REST contract.
         """
@@ -284,17 +284,17 @@ class WwebjsProvider:
             return _report("error", error.code, error=error.detail)
 
     def _check(self) -> ConnectionReport:
-        sessions = self._ask("/session/getSessions").get("result")
+        sessions = self._read("/session/getSessions").get("result")
         if not isinstance(sessions, list):
             raise failure(Rejected, "wrong_address")
         if self._session not in sessions:
-            # A session that is still starting is not in the list, either.
+            # The list does not contain a session that is still starting, either.
             return _report("disconnected", "not_started")
-        status = self._ask("/session/status/{session}")
+        status = self._read("/session/status/{session}")
         if status.get("success") is not True:
             return _waiting_report(status, secrets=(self._key,))
-        info = self._ask("/client/getClassInfo/{session}").get("sessionInfo")
-        # Connected is not ready: sends fail until this key is there (§2).
+        info = self._read("/client/getClassInfo/{session}").get("sessionInfo")
+        # Connected is not ready: sends fail until this key is present (§2).
         if not isinstance(info, Mapping):
             return _report("connected", "syncing")
         wid = info.get("wid")
@@ -305,8 +305,8 @@ class WwebjsProvider:
         who = " · ".join(part for part in (number and f"+{number}", name) if part)
         return _report("ready", "ready_as", who, ok=True, number=number, name=name)
 
-    def _ask(self, path: str) -> dict[str, Any]:
-        """The JSON of a read-only call; raises SendError or http.RequestFailed."""
+    def _read(self, path: str) -> dict[str, Any]:
+        """Return the JSON of a read-only call. Raises SendError or http_client.RequestFailed."""
         answer = self._request("GET", path, timeout=min(self._timeout, CHECK_SECONDS))
         body = answer.json_object()
         if body is None or answer.status >= 300:
@@ -330,7 +330,7 @@ class WwebjsProvider:
 def request_body(message: OutboundMessage) -> dict[str, Any]:
     """Return the JSON of a send without its `chatId` (contracts/wwebjs-api.md §3). Pure.
 
-    Text, a location and a single contact can be said in it; raises Rejected for the rest.
+    It supports text, a location and a single contact; raises Rejected for anything else.
     """
     options = dict(SEND_OPTIONS)
     content: Any = message.content
@@ -341,7 +341,7 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
     if message.type == "location" and isinstance(content, Mapping):
         place = {key: content[key] for key in ("latitude", "longitude") if key in content}
         if len(place) == 2:
-            # As a string, which the server's own documentation asks for, it is dropped silently.
+            # A string, as the server's documentation specifies, is silently dropped.
             described = {key: content[key] for key in ("name", "address") if content.get(key)}
             body = {**place, "description": described} if described else place
             return {"contentType": "Location", "content": body, "options": options}
@@ -351,7 +351,7 @@ def request_body(message: OutboundMessage) -> dict[str, Any]:
 
 
 def file_body(message: OutboundMessage, file: OutboundFile, data: str) -> dict[str, Any]:
-    """Return the JSON that sends a file, `data` being its base64 (§3, capture 341). Pure."""
+    """Return the JSON that sends a file; `data` is its base64 (§3, capture 341). Pure."""
     options = dict(SEND_OPTIONS)
     content = message.content if isinstance(message.content, Mapping) else {}
     if content.get("caption"):
@@ -376,9 +376,9 @@ def with_quote(
 ) -> dict[str, Any]:
     """Return the JSON of a send to this chat, with the id of the quoted message (§7.6). Pure.
 
-    WhatsApp Web names a message by the chat it stands in: as that was told with the message; else
-    the person's `@lid` where it is known, under which newer accounts have their chats; else the
-    chat that is written to. The server ignores an id that it does not know.
+    WhatsApp Web identifies a message by its chat: the chat reported with the message; else the
+    person's `@lid` if known, which newer accounts use for their chats; else the chat that we send
+    to. The server ignores an ID that it does not know.
     """
     body = {"chatId": chat_id, **payload}
     if quote is not None and _KEY_ID.fullmatch(quote.id):
@@ -389,7 +389,7 @@ def with_quote(
 
 
 def _only_contact(content: Any) -> str | None:
-    """The digits of a card that has one person with one phone; it is all that can be said."""
+    """Return the number of one contact with one phone; the server supports nothing else."""
     contacts = content.get("contacts") if isinstance(content, Mapping) else content
     if not isinstance(contacts, list | tuple) or len(contacts) != 1:
         return None
@@ -400,9 +400,9 @@ def _only_contact(content: Any) -> str | None:
 
 
 def read_number_id(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) -> str | None:
-    """Return the chat id from a look-up, None for a number that is not on WhatsApp. Pure.
+    """Return the chat ID from a look-up, or None for a number that is not on WhatsApp. Pure.
 
-    Raises Rejected or Transient: nothing was sent yet, whatever went wrong.
+    Raises Rejected or Transient: in every case nothing was sent yet.
     """
     body = answer.json_object()
     if answer.status == 200 and body is not None and body.get("success") is True:
@@ -426,12 +426,12 @@ def read_number_id(answer: http_client.Answer, *, secrets: tuple[str, ...] = ())
 def read_answer(
     answer: http_client.Answer, chat_id: str, *, secrets: tuple[str, ...] = ()
 ) -> Accepted:
-    """Tell what an answer to a send proves. Pure. Raises Rejected, Transient or Unknown.
+    """Interpret the response to a send. Pure. Raises Rejected, Transient or Unknown.
 
-    The id is the short one (`3EB0…`): acks carry it, the server's look-ups want it, and it is the
-    one inside of the wamid of a coexistence echo (contracts/cloud-api.md §4.4). It is None where
-    the server tells none, which is its normal answer on today's WhatsApp Web and counts as
-    accepted because the number was looked up, now or lately (`known_numbers.GOOD_FOR`).
+    The ID is the short one (`3EB0…`): acks contain it, the server's look-ups need it, and a
+    coexistence echo has it inside its wamid (contracts/cloud-api.md §4.4). It is None if the
+    server returns none. That is its normal response on current WhatsApp Web and counts as accepted
+    because the number was looked up, now or recently (`number_cache.GOOD_FOR`).
     """
     body = answer.json_object()
     if answer.status == 200 and body is not None and body.get("success") is True:
@@ -442,7 +442,7 @@ def read_answer(
         if ack == -1:
             raise failure(Rejected, "ack_error", http_status=200)
         if ack == 0 and not isinstance(ack, bool):
-            # It waits in the browser: WhatsApp's server has not taken it, and still may (§0).
+            # It is queued in the browser: WhatsApp's server may still accept it (§0).
             queued = failure(Unknown, "only_queued", http_status=200)
             queued.provider_message_id = message_id
             raise queued
@@ -453,17 +453,17 @@ def read_answer(
 def _sent(message: Mapping[str, Any], id_: str) -> SentMessage:
     data = message.get("_data")
     name = data.get("filename") if isinstance(data, Mapping) else None
-    type_, words = message.get("type"), message.get("body")
+    type_, body = message.get("type"), message.get("body")
     return SentMessage(
         id=id_,
         type=_TYPES.get(type_, type_) if isinstance(type_, str) else "",
-        text=words if isinstance(words, str) else "",
+        text=body if isinstance(body, str) else "",
         filename=name if isinstance(name, str) else "",
     )
 
 
 def short_id(value: object) -> str | None:
-    """Return the short id of a message from its id in any of the builds' shapes, else None."""
+    """Return the short ID of a message from its ID in any build's format, else None."""
     if isinstance(value, Mapping):
         own = http_client.safe_id(value.get("id"))
         if own is not None:
@@ -472,13 +472,13 @@ def short_id(value: object) -> str | None:
     serialized = http_client.safe_id(value)
     if serialized is None:
         return None
-    # true_<chat>_<short id>, and in groups one more part for the participant
+    # true_<chat>_<short ID>, and in groups one more part for the participant
     parts = serialized.split("_")
     return http_client.safe_id(parts[2]) if len(parts) >= 3 else serialized
 
 
 def _other_lid(message: Mapping[str, Any], chat_id: str) -> str:
-    """The `@lid` that the answer gives for the chat that was written to, "" for none (§7.5)."""
+    """Return the `@lid` in the response for the chat that we sent to, or "" (§7.5)."""
     id_ = message.get("id")
     chat = id_.get("remote") if isinstance(id_, Mapping) else None
     chat = chat if isinstance(chat, str) else message.get("to")
@@ -501,14 +501,14 @@ def _chat_id_of(result: object) -> str | None:
 
 
 def _error_text(text: str) -> str:
-    """Return an error's own text in lower case, without what the layers above put in front."""
+    """Return an error's own text in lower case, without the prefixes of other layers."""
     while match := _PREFIX.match(text):
         text = text[match.end() :]
     return text.strip().lower()
 
 
 def _before_the_send(first_line: str) -> tuple[type[SendError], str] | None:
-    """Return what a 500 proves whose text comes before the send in the server's source (§0)."""
+    """Return the outcome of a 500 that was raised before the send in the server's source (§0)."""
     text = _error_text(first_line)
     for pattern, kind, code in _BEFORE_THE_SEND:
         if pattern.fullmatch(text):
@@ -519,9 +519,9 @@ def _before_the_send(first_line: str) -> tuple[type[SendError], str] | None:
 def _read_refusal(
     answer: http_client.Answer, body: Mapping[str, Any] | None, *, secrets: tuple[str, ...]
 ) -> SendError:
-    """What an answer that is not a success proves about a send (§0)."""
+    """Interpret an unsuccessful response to a send (§0)."""
     status = answer.status
-    # Page stack lines may follow the first.
+    # Stack lines of the page may follow the first line.
     text = body.get("error") if body is not None else None
     first_line = text.split("\n", 1)[0].strip() if isinstance(text, str) else ""
     detail = http_client.safe_text(first_line, secrets=secrets)
@@ -566,13 +566,13 @@ def _not_sent(error: http_client.RequestNotSent) -> SendError:
 def _waiting_report(status: Mapping[str, Any], *, secrets: tuple[str, ...]) -> ConnectionReport:
     message = http_client.safe_text(status.get("message"), secrets=secrets)
     socket = http_client.safe_text(status.get("state"), limit=40)
-    seen = states.derive(states.Observation(socket=socket, message=message))
-    if seen.state == states.State.ERROR:
-        return _report(seen.state.value, seen.code, error=message)
-    return _report(seen.state.value, seen.code)
+    derived = states.derive(states.Observation(socket=socket, message=message))
+    if derived.state == states.State.ERROR:
+        return _report(derived.state.value, derived.code, error=message)
+    return _report(derived.state.value, derived.code)
 
 
 def _report(
-    state: str, code: str, told: str = "", *, ok: bool = False, **details: str
+    state: str, code: str, text: str = "", *, ok: bool = False, **details: str
 ) -> ConnectionReport:
-    return ConnectionReport(ok, code, told, {"state": state, **details})
+    return ConnectionReport(ok, code, text, {"state": state, **details})

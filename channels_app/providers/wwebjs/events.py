@@ -1,4 +1,4 @@
-"""wwebjs-api's callbacks (contracts/wwebjs-api.md §4) as neutral events. Pure."""
+"""Parses wwebjs-api's callbacks (contracts/wwebjs-api.md §4) into neutral events. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _TYPES = {
     "vcard": "contacts",
     "multi_vcard": "contacts",
 }
-# The library's name, and where it says why; `status` is how auth_failure is sent.
+# The library's event name, and the field with its reason; auth_failure is sent as `status`.
 _SESSION_EVENTS = {
     "ready": "",
     "disconnected": "reason",
@@ -53,9 +53,9 @@ _DIGITS = re.compile(r"[0-9]{4,19}")
 
 
 def read(payload: Any) -> Iterator[Event]:
-    """Yield what a callback says. What cannot be read is yielded as UnreadableEvent.
+    """Yield the events of a callback; anything unknown is yielded as UnsupportedEvent.
 
-    Nothing is raised for any JSON.
+    Raises nothing for any JSON.
     """
     body = payload if isinstance(payload, Mapping) else {}
     key, kind = session_of(payload), str(body.get("dataType") or "")[:50]
@@ -77,16 +77,16 @@ def read(payload: Any) -> Iterator[Event]:
 
 
 def session_of(payload: Any) -> str:
-    """Return the name of the session that a callback speaks of."""
+    """Return the name of the session that a callback belongs to."""
     name = payload.get("sessionId") if isinstance(payload, Mapping) else None
     return name if isinstance(name, str) else ""
 
 
 def dedupe_key(payload: Any, *, arrival: str) -> str:
-    """Return what is the same for the same fact, however often it is told.
+    """Return a key that is equal for repeated deliveries of the same fact.
 
-    Messages and acks have ids. A session may become ready any number of times: what it says of
-    itself is told apart by `arrival`, which the caller makes anew for each.
+    Messages and acks have IDs. A session may become ready any number of times: its events are
+    distinguished by `arrival`, which the caller generates for each callback.
     """
     body = payload if isinstance(payload, Mapping) else {}
     kind, data = str(body.get("dataType") or "")[:50], _mapping(body.get("data"))
@@ -140,7 +140,7 @@ def _message(
         at=at,
         type=known,
         text="" if known in ("location", "contacts") else _text(message),
-        content=_place(message) if known == "location" else {},
+        content=_location(message) if known == "location" else {},
         reply_to=quoted[:255] if isinstance(quoted, str) else "",
         outgoing=outgoing,
         chat=_chat(message, address),
@@ -149,17 +149,17 @@ def _message(
 
 def _media(key: str, message: Mapping[str, Any], file: Mapping[str, Any]) -> Event:
     message_id = short_id(message.get("id"))
-    # The receiver has put the file aside (`inbound.media`).
+    # The receiver has already stored the file (`inbound.media`).
     stored, name = _mapping(file.get("data")).get("stored"), file.get("filename")
     if message_id is None or not isinstance(stored, str):
         return UnsupportedEvent(key, "callback:media")
     return MediaEvent(key, message_id, stored, name if isinstance(name, str) else "")
 
 
-def _place(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    place = _mapping(message.get("location"))
-    found = {name: place.get(name) for name in ("latitude", "longitude", "name", "address")}
-    return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+def _location(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    location = _mapping(message.get("location"))
+    fields = {name: location.get(name) for name in ("latitude", "longitude", "name", "address")}
+    return {name: value for name, value in fields.items() if isinstance(value, str | int | float)}
 
 
 def _text(message: Mapping[str, Any]) -> str:
@@ -174,9 +174,9 @@ def _address(value: Any) -> str:
 
 
 def _person(address: str) -> tuple[str, str]:
-    """E.164 number and user id of a person's address; groups, status and newsletters are none.
+    """Return the E.164 number and user ID of a person's address; both "" for groups and the like.
 
-    A `@lid` hides the number: it is a user id of WhatsApp's own.
+    A `@lid` hides the number: it is WhatsApp's own user ID.
     """
     user, _, server = address.partition("@")
     if server in ("c.us", "s.whatsapp.net") and _DIGITS.fullmatch(user):
@@ -185,7 +185,7 @@ def _person(address: str) -> tuple[str, str]:
 
 
 def _chat(message: Mapping[str, Any], address: str) -> str:
-    """The chat that a message's own id names, else the customer's address; "" for no person's."""
+    """Return the chat in a message's own ID, else the customer's address; "" if not a person's."""
     chat = _mapping(message.get("id")).get("remote")
     chat = _address(chat) or _address(message.get(address))
     return chat if any(_person(chat)) else ""
@@ -202,5 +202,5 @@ def _time(seconds: Any) -> dt.datetime | None:
         time = dt.datetime.fromtimestamp(int(seconds), tz=dt.UTC)
     except (TypeError, ValueError, OverflowError, OSError):
         return None
-    # A year that no local time can be made of would break every page that shows it.
+    # A year that cannot be converted to local time would break every page that shows it.
     return time if 1970 <= time.year < 9999 else None

@@ -1,7 +1,7 @@
-"""The session routes of wwebjs-api (contracts/wwebjs-api.md §2): asking, starting, ending, QR.
+"""The session routes of wwebjs-api (contracts/wwebjs-api.md §2): status, start, stop, QR.
 
-Every call is bounded in time. What an answer means is read by pure functions, tested on recorded
-answers; what follows from it is in `session_states.py`.
+Every call has a timeout. Pure functions parse the responses and are tested on recorded ones;
+`connections/states.py` decides what follows.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from channels_app.models import Channel
 from channels_app.providers.link_codes import read_code
 from core import http_client
 
-# Seconds. All questions about one session together take no longer than ASK_SECONDS.
-ASK_SECONDS = 5.0
+# Seconds. All requests of one poll together take no longer than POLL_SECONDS.
+POLL_SECONDS = 5.0
 STATUS_SECONDS = 3.0
-# A start blocks until the page is up, for 30 s where WhatsApp does not let it in and up to 180 s
-# where its socket hangs. What comes later than this is found out by asking for the state.
+# A start blocks until the page is up: for 30 s if WhatsApp refuses it and up to 180 s if its socket
+# hangs. The outcome of a longer start is determined by polling the state.
 START_SECONDS = 60.0
 END_SECONDS = 15.0
 PAIRING_SECONDS = 15.0
 
 
 class SessionError(Exception):
-    """The server did not do what was asked. `code` is a word of `cloud_errors`."""
+    """The server did not carry out the request. `code` is a code from `error_codes`."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
@@ -38,12 +38,12 @@ class SessionError(Exception):
 
 
 class StartOutcome(enum.Enum):
-    """How a start ended. FAILED leaves a browser behind that nothing can reach (§2)."""
+    """The outcome of a start. FAILED leaves behind a browser that cannot be controlled (§2)."""
 
     UP = "up"
-    # There already: perhaps without its browser.
+    # It exists already, perhaps without its browser.
     EXISTS = "exists"
-    # Somebody else's start is under way.
+    # Another start is in progress.
     BUSY = "busy"
     FAILED = "failed"
     # It may still come up.
@@ -52,7 +52,7 @@ class StartOutcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class StartResult:
-    end: StartOutcome
+    outcome: StartOutcome
     detail: str = ""
 
 
@@ -64,68 +64,69 @@ class WwebjsSessions:
         self._key = channel.wwebjs_api_key
         self._session = channel.wwebjs_session_id
 
-    def ask(self) -> Observation:
-        """Ask for the state, and with it for the number or the QR code. Never raises."""
-        deadline = time.monotonic() + ASK_SECONDS
+    def poll(self) -> Observation:
+        """Poll the state, and the number or the QR code that belongs to it. Never raises."""
+        deadline = time.monotonic() + POLL_SECONDS
         try:
-            told = read_status(self._get("/session/status/{session}", STATUS_SECONDS), self._key)
-        except SessionError as trouble:
-            if trouble.code == "timeout" and self._lives(deadline):
-                # The server is well; the page behind the session does not answer (§2: 181 s).
+            observed = read_status(
+                self._get("/session/status/{session}", STATUS_SECONDS), self._key
+            )
+        except SessionError as error:
+            if error.code == "timeout" and self._server_responds(deadline):
+                # The server is healthy; the session's page does not respond (§2: 181 s).
                 return Observation(message="timed out")
-            return Observation(trouble=trouble.code, detail=trouble.detail)
+            return Observation(trouble=error.code, detail=error.detail)
         try:
-            if told.connected:
+            if observed.connected:
                 answer = self._get("/client/getClassInfo/{session}", _left(deadline))
-                return read_class_info(answer, told, self._key)
-            if told.socket == "UNPAIRED":
-                return replace(
-                    told, qr=read_qr(self._get("/session/qr/{session}", _left(deadline)))
-                )
-        except SessionError as trouble:
-            if told.connected:
-                return Observation(message=trouble.detail or "timed out")
-        return told
+                return read_class_info(answer, observed, self._key)
+            if observed.socket == "UNPAIRED":
+                qr = read_qr(self._get("/session/qr/{session}", _left(deadline)))
+                return replace(observed, qr=qr)
+        except SessionError as error:
+            if observed.connected:
+                return Observation(message=error.detail or "timed out")
+        return observed
 
     def start(self) -> StartResult:
-        """Start the session; returns when it is up. Raises SessionTrouble where nothing began."""
+        """Start the session and wait until it is up. Raises SessionError if no start began."""
         try:
             answer = self._get("/session/start/{session}", START_SECONDS)
             return read_start(answer, self._key)
-        except SessionError as trouble:
-            if trouble.code in ("timeout", "connection_broken"):
-                return StartResult(StartOutcome.NO_ANSWER, trouble.detail)
+        except SessionError as error:
+            if error.code in ("timeout", "connection_broken"):
+                return StartResult(StartOutcome.NO_ANSWER, error.detail)
             raise
 
     def reopen(self) -> StartResult:
-        """Close the session's browser and open another; the login stays. See `start`.
+        """Close the session's browser and open a new one; the login is preserved. See `start`.
 
-        Not by /session/restart: that blocks for minutes while the page is crashed or frozen, and
-        stop and start do not (§7.1).
+        This does not use /session/restart, which blocks for minutes while the page is crashed or
+        frozen; stop and start do not (§7.1).
         """
         try:
             self.stop()
-        except SessionError as trouble:
-            # The browser may be closed all the same; the start shows whether it is.
-            if trouble.code not in ("timeout", "connection_broken"):
+        except SessionError as error:
+            # The browser may still have been closed; the start shows whether it was.
+            if error.code not in ("timeout", "connection_broken"):
                 raise
         return self.start()
 
     def stop(self) -> None:
-        """Close the session's browser; the login stays. Raises SessionTrouble."""
+        """Close the session's browser; the login is preserved. Raises SessionError."""
         read_end(self._get("/session/stop/{session}", END_SECONDS), self._key)
 
     def terminate(self) -> bool:
-        """Unlink the phone and forget the login. Returns False where no session was running.
+        """Unlink the phone and delete the login. Returns False if no session was running.
 
-        Raises SessionTrouble.
+        Raises SessionError.
         """
         return read_end(self._get("/session/terminate/{session}", END_SECONDS), self._key)
 
     def pairing_code(self, digits: str) -> str:
-        """Have WhatsApp show a request on that phone; returns the code to enter there.
+        """Make WhatsApp show a request on that phone; return the code to enter there.
 
-        Raises SessionTrouble: "session_not_found", "invalid_recipient", or what went wrong.
+        Raises SessionError: "session_not_found", "invalid_recipient", or another error code.
         """
         body = {"phoneNumber": digits, "showNotification": True}
         answer = self._call(
@@ -133,7 +134,7 @@ class WwebjsSessions:
         )
         return read_pairing_code(answer, self._key)
 
-    def _lives(self, deadline: float) -> bool:
+    def _server_responds(self, deadline: float) -> bool:
         try:
             answer = self._get("/session/getSessions", _left(deadline))
         except SessionError:
@@ -160,7 +161,7 @@ class WwebjsSessions:
 
 
 def read_status(answer: http_client.Answer, key: str = "") -> Observation:
-    """Read an answer of /session/status. Raises SessionTrouble for one that tells no state."""
+    """Parse a response of /session/status. Raises SessionError if it contains no state."""
     body = _json_of(answer, key)
     success, message = body.get("success"), body.get("message")
     if not isinstance(success, bool) or not isinstance(message, str):
@@ -173,21 +174,21 @@ def read_status(answer: http_client.Answer, key: str = "") -> Observation:
     )
 
 
-def read_class_info(answer: http_client.Answer, told: Observation, key: str = "") -> Observation:
-    """Add what /client/getClassInfo says to a connected session.
+def read_class_info(answer: http_client.Answer, status: Observation, key: str = "") -> Observation:
+    """Add the response of /client/getClassInfo to the status of a connected session.
 
-    Sends fail until `sessionInfo` is there (§2). Raises SessionTrouble.
+    Sends fail until `sessionInfo` is present (§2). Raises SessionError.
     """
     body = answer.json_object()
     if answer.status == 404 and body is not None:
         return Observation(message=_first_line(body.get("error"), key))
     info = _json_of(answer, key).get("sessionInfo")
     if not isinstance(info, Mapping):
-        return told
+        return status
     wid = info.get("wid")
     number = wid.get("user") if isinstance(wid, Mapping) else None
     return replace(
-        told,
+        status,
         ready=True,
         own_number=re.sub(r"\D", "", number)[:20] if isinstance(number, str) else "",
         name=http_client.safe_text(info.get("pushname"), limit=100),
@@ -195,20 +196,20 @@ def read_class_info(answer: http_client.Answer, told: Observation, key: str = ""
 
 
 def read_qr(answer: http_client.Answer) -> str:
-    """Return the text of the code, "" while there is none."""
+    """Return the text of the code, or "" while there is none."""
     body = answer.json_object() or {}
-    shown = answer.status == 200 and body.get("success") is True
-    return read_code(body.get("qr")) if shown else ""
+    has_code = answer.status == 200 and body.get("success") is True
+    return read_code(body.get("qr")) if has_code else ""
 
 
 def read_start(answer: http_client.Answer, key: str = "") -> StartResult:
-    """Read an answer of /session/start.
+    """Parse a response of /session/start.
 
-    Raises SessionTrouble where the request did not come as far as a start.
+    Raises SessionError if the request did not lead to a start.
     """
-    found = answer.json_object()
-    if answer.status in (422, 500) and found is not None and found.get("success") is False:
-        error = _first_line(found.get("error"), key)
+    parsed = answer.json_object()
+    if answer.status in (422, 500) and parsed is not None and parsed.get("success") is False:
+        error = _first_line(parsed.get("error"), key)
         if error.startswith("Session already exists"):
             return StartResult(StartOutcome.EXISTS)
         if error.startswith("Session should be alphanumerical"):
@@ -217,7 +218,7 @@ def read_start(answer: http_client.Answer, key: str = "") -> StartResult:
             return StartResult(StartOutcome.BUSY)
         return StartResult(StartOutcome.FAILED, error)
     if answer.status in (502, 504):
-        # Said by a proxy in front, which waits less than a start takes.
+        # Sent by a reverse proxy whose timeout is shorter than a start.
         return StartResult(StartOutcome.NO_ANSWER, f"HTTP {answer.status}")
     body = _json_of(answer, key)
     if body.get("success") is True:
@@ -228,9 +229,9 @@ def read_start(answer: http_client.Answer, key: str = "") -> StartResult:
 
 
 def read_end(answer: http_client.Answer, key: str = "") -> bool:
-    """Read an answer of /session/stop or /session/terminate; False: there was nothing to end.
+    """Parse a response of /session/stop or /session/terminate; False: there was no session.
 
-    Raises SessionTrouble.
+    Raises SessionError.
     """
     body = _json_of(answer, key)
     if body.get("success") is True:
@@ -241,10 +242,10 @@ def read_end(answer: http_client.Answer, key: str = "") -> bool:
 
 
 def read_pairing_code(answer: http_client.Answer, key: str = "") -> str:
-    """Read an answer of /session/requestPairingCode. Raises SessionTrouble."""
-    found = answer.json_object()
-    if answer.status == 500 and found is not None:
-        error = _first_line(found.get("error"), key)
+    """Parse a response of /session/requestPairingCode. Raises SessionError."""
+    parsed = answer.json_object()
+    if answer.status == 500 and parsed is not None:
+        error = _first_line(parsed.get("error"), key)
         raise SessionError(
             "invalid_recipient" if "phone number" in error else "session_check_failed", error
         )
@@ -258,7 +259,7 @@ def read_pairing_code(answer: http_client.Answer, key: str = "") -> str:
 
 
 def _json_of(answer: http_client.Answer, key: str) -> Mapping[str, Any]:
-    """The JSON of a successful answer; raises SessionTrouble with the word for any other."""
+    """Return the JSON of a successful response; raise SessionError for any other."""
     body = answer.json_object()
     if answer.status == 403 and body is not None:
         raise SessionError("wrong_key")
@@ -273,7 +274,7 @@ def _json_of(answer: http_client.Answer, key: str) -> Mapping[str, Any]:
 
 
 def _first_line(text: object, key: str) -> str:
-    """Page stack lines may follow the first (§3)."""
+    """Return the first line; stack lines of the page may follow it (§3)."""
     line = text.split("\n", 1)[0] if isinstance(text, str) else ""
     return http_client.safe_text(line, secrets=(key,), limit=300)
 

@@ -1,4 +1,4 @@
-"""Which provider a channel uses, and what a test of its connection finds and keeps."""
+"""Which provider a channel uses, and the results that a connection test stores."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_route_baileys_uses_the_channel_itself_or_its_fallback_channel() -> 
         assert provider._instance == "other"
 
 
-def test_a_fallback_that_nobody_chose_refuses_to_send() -> None:
+def test_a_missing_fallback_refuses_to_send() -> None:
     provider = provider_for(official(), route="baileys")
     with pytest.raises(Rejected) as caught:
         provider.send(text_message())
@@ -57,7 +57,7 @@ def test_a_fallback_that_nobody_chose_refuses_to_send() -> None:
     assert not provider.check().ok
 
 
-def test_a_route_that_does_not_exist_is_an_error_of_ours() -> None:
+def test_an_unknown_route_raises_value_error() -> None:
     with pytest.raises(ValueError, match="no such route"):
         provider_for(official(), route="pigeon")
 
@@ -72,7 +72,7 @@ def wwebjs(raw_server: Start, *, ready: bool = True) -> str:
 
 
 @pytest.mark.django_db
-def test_both_sides_are_asked_and_the_result_is_kept(raw_server: Start) -> None:
+def test_both_routes_are_tested_and_the_result_is_stored(raw_server: Start) -> None:
     channel = with_wwebjs(wwebjs(raw_server), graph_url=graph(raw_server))
     channel.save()
     with translation.override("en"):
@@ -92,7 +92,7 @@ def test_both_sides_are_asked_and_the_result_is_kept(raw_server: Start) -> None:
 
 
 @pytest.mark.django_db
-def test_a_number_in_coexistence_sends_twenty_a_second_at_most(raw_server: Start) -> None:
+def test_a_coexistence_number_sends_at_most_twenty_per_second(raw_server: Start) -> None:
     both = NUMBER.replace(b"}", b',"is_on_biz_app":true}')
     server = raw_server(lambda conn, n: respond(conn, both))
     channel = official(server.url, messages_per_second=80)
@@ -106,7 +106,7 @@ def test_a_number_in_coexistence_sends_twenty_a_second_at_most(raw_server: Start
 
 
 @pytest.mark.django_db
-def test_a_number_of_which_meta_tells_nothing_is_neither_in_coexistence_nor_out_of_it(
+def test_coexistence_is_unknown_if_meta_does_not_report_it(
     raw_server: Start,
 ) -> None:
     answers = [NUMBER.replace(b"}", b',"is_on_biz_app":false}'), NUMBER]
@@ -121,7 +121,7 @@ def test_a_number_of_which_meta_tells_nothing_is_neither_in_coexistence_nor_out_
 
 
 @pytest.mark.django_db
-def test_a_fallback_that_does_not_work_is_named_but_does_not_condemn_the_channel(
+def test_a_failing_fallback_is_reported_but_does_not_fail_the_channel(
     raw_server: Start,
 ) -> None:
     channel = with_wwebjs(wwebjs(raw_server, ready=False), graph_url=graph(raw_server))
@@ -138,7 +138,7 @@ def test_a_fallback_that_does_not_work_is_named_but_does_not_condemn_the_channel
 
 
 @pytest.mark.django_db
-def test_an_official_side_that_does_not_work_fails_the_channel(dead_url: str) -> None:
+def test_a_failing_official_route_fails_the_channel(dead_url: str) -> None:
     channel = official(dead_url)
     channel.save()
     with translation.override("en"):
@@ -166,7 +166,7 @@ def test_a_baileys_fallback_gets_its_own_health(raw_server: Start) -> None:
 
 
 @pytest.mark.django_db
-def test_a_baileys_channel_is_asked_for_itself(raw_server: Start) -> None:
+def test_a_baileys_channel_is_tested_on_its_own(raw_server: Start) -> None:
     state = b'{"instance":{"instanceName":"oficina","state":"open"}}'
     channel = baileys(raw_server(lambda conn, n: respond(conn, state)).url)
     channel.save()

@@ -1,4 +1,4 @@
-"""The error table: complete, reasoned, and sensible for codes that nobody knows."""
+"""The error table: complete, with reasons, and reasonable for unknown codes."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def test_each_code_has_the_class_and_rule_of_the_contract(
     assert found.transient is (kind == R)
 
 
-def test_no_code_of_the_table_is_left_untested() -> None:
+def test_every_code_of_the_table_is_tested() -> None:
     tested = {code for codes, _, _ in ROWS for code in codes.split()}
     assert set(error_codes.TABLE) <= tested
 
 
-def test_what_needs_a_person_raises_an_alarm() -> None:
+def test_codes_that_need_a_person_raise_an_alert() -> None:
     for rule in error_codes.all_rules():
         wanted = rule.fallback == FallbackRule.ALARM or rule.code in {
             "368", "131031", "131048", "131064",
@@ -68,11 +68,11 @@ def test_what_needs_a_person_raises_an_alarm() -> None:
 
 
 @pytest.mark.parametrize("code", ["199", "300", "137999", "138019"])
-def test_ranges_end_where_they_end(code: str) -> None:
+def test_ranges_have_exact_bounds(code: str) -> None:
     assert not lookup(code).known
 
 
-def test_every_row_has_a_sentence_and_a_reason_and_they_can_be_translated() -> None:
+def test_every_row_has_a_translatable_title_and_reason() -> None:
     rules = [*error_codes.all_rules(), *error_codes.WORDS.values()]
     assert len({rule.code for rule in rules}) == len(rules)
     for rule in rules:
@@ -87,7 +87,7 @@ def test_every_class_and_rule_has_a_label() -> None:
     assert all(str(rule.label) for rule in FallbackRule)
 
 
-def test_the_rows_for_people_are_sorted_and_show_ranges() -> None:
+def test_the_displayed_rows_are_sorted_and_show_ranges() -> None:
     codes = [rule.code for rule in error_codes.all_rules()]
     assert codes[0] == "0"
     assert codes[-2:] == ["200-299", "138000-138018"]
@@ -121,25 +121,25 @@ def test_a_known_code_does_not_follow_the_status_or_is_transient() -> None:
 
 
 @pytest.mark.parametrize("code", ["", "x" * 1000, "-1", "1.5", "٣", "9" * 400, "\x00"])
-def test_nothing_makes_the_look_up_raise(code: str) -> None:
+def test_the_look_up_never_raises(code: str) -> None:
     assert lookup(code).known is False
     assert isinstance(str(title_for(code)), str)
 
 
-def test_http_statuses_have_their_own_sentence() -> None:
+def test_http_statuses_have_their_own_title() -> None:
     assert "404" in str(title_for("http_404"))
     assert lookup("http_404").known
     assert lookup("http_429").transient
     assert not lookup("http_404").transient
 
 
-def test_words_of_ours_have_sentences() -> None:
+def test_our_own_codes_have_titles() -> None:
     with translation.override("en"):
         assert title_for("timeout") == "The provider did not answer in time"
     assert title_for("") == ""
 
 
-def test_a_failure_carries_the_source_text_whatever_language_is_active() -> None:
+def test_a_failure_has_the_source_text_in_any_active_language() -> None:
     with translation.override("pt-br"):
         error = error_codes.failure(Rejected, "wrong_key", "detail", http_status=403)
     assert (error.code, error.title) == ("wrong_key", "The provider refused the key")
@@ -156,7 +156,7 @@ def test_a_failure_carries_the_source_text_whatever_language_is_active() -> None
         (http_client._NotPublic(), False, "não é um endereço da internet"),
     ],
 )
-def test_our_own_details_are_told_in_the_language_of_the_reader(
+def test_our_own_details_are_shown_in_the_readers_language(
     error: Exception, left: bool, words: str
 ) -> None:
     with translation.override("en"):
@@ -166,7 +166,7 @@ def test_our_own_details_are_told_in_the_language_of_the_reader(
         assert stored_detail(stored) == words
 
 
-def test_the_providers_own_words_stay_as_they_are() -> None:
+def test_the_providers_own_text_is_unchanged() -> None:
     with translation.override("pt-br"):
         assert stored_detail("Message failed to send") == "Message failed to send"
         assert stored_detail("") == ""

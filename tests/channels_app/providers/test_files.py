@@ -1,4 +1,4 @@
-"""Files on their way out: what each provider is given, and what each failure proves."""
+"""Outgoing files: the request to each provider, and the outcome of each failure."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def ending(act: Callable[[], Any]) -> SendError:
 # -- the official API -----------------------------------------------------------------------------
 
 
-def test_graph_gets_the_bytes_once_and_the_message_names_them(graph: Provider) -> None:
+def test_graph_receives_the_bytes_once_and_the_message_refers_to_them(graph: Provider) -> None:
     remembered: list[str] = []
     file = file_out(remember=remembered.append)
     provider = CloudProvider(official(graph.url, access_token="EAAtest-token"))
@@ -100,7 +100,7 @@ def test_graph_gets_the_bytes_once_and_the_message_names_them(graph: Provider) -
     assert graph.sends()[-1]["image"] == {"id": media_id}
 
 
-def test_an_id_that_meta_may_not_know_any_more_is_forgotten(graph: Provider) -> None:
+def test_an_id_that_meta_may_have_deleted_is_cleared(graph: Provider) -> None:
     provider = CloudProvider(official(graph.url, access_token="EAAtest-token"))
     told: list[str] = []
     file = file_out(uploaded_as="123", remember=told.append)
@@ -128,7 +128,7 @@ def test_an_id_that_meta_may_not_know_any_more_is_forgotten(graph: Provider) -> 
         (500, b'{"error": {"code": 131000, "message": "x"}}', Transient, "131000"),
     ],
 )
-def test_an_upload_that_fails_has_sent_nothing(
+def test_a_failed_upload_has_sent_nothing(
     raw_server: Start, status: int, body: bytes, kind: type[SendError], code: str
 ) -> None:
     server = raw_server(lambda conn, n: respond(conn, body, status=f"{status} x"))
@@ -137,9 +137,7 @@ def test_an_upload_that_fails_has_sent_nothing(
     assert len(server.requests) == 1, "the message itself must not be sent"
 
 
-def test_an_upload_without_an_answer_has_sent_nothing_either(
-    raw_server: Start, dead_url: str
-) -> None:
+def test_an_upload_without_a_response_has_sent_nothing(raw_server: Start, dead_url: str) -> None:
     server = raw_server(lambda conn, n: "close")
     error = ending(lambda: CloudProvider(official(server.url)).send(with_file()))
     assert (type(error), error.code) == (Transient, "connection_broken")
@@ -147,7 +145,7 @@ def test_an_upload_without_an_answer_has_sent_nothing_either(
     assert (type(error), error.code) == (Transient, "connection_refused")
 
 
-def test_a_file_that_is_gone_is_refused_and_one_that_cannot_be_read_is_tried_again() -> None:
+def test_a_missing_file_is_rejected_and_an_unreadable_one_is_retried() -> None:
     def gone() -> Any:
         raise FileNotFoundError
 
@@ -160,7 +158,7 @@ def test_a_file_that_is_gone_is_refused_and_one_that_cannot_be_read_is_tried_aga
     assert (type(error), error.code) == (Transient, "file_unreadable")
 
 
-def test_only_a_document_has_its_name_at_meta() -> None:
+def test_only_a_document_has_a_file_name_at_meta() -> None:
     assert request_body(with_file("document", caption="x"))["document"] == {
         "caption": "x",
         "filename": "foto.png",
@@ -171,14 +169,14 @@ def test_only_a_document_has_its_name_at_meta() -> None:
     assert request_body(message)["document"] == link
 
 
-def test_the_token_goes_to_no_address_without_tls() -> None:
+def test_the_token_is_not_sent_without_tls() -> None:
     told = http_client.Answer(200, {}, b'{"url": "http://example.com/x"}')
     assert read_media_url(told, secure=False) == "http://example.com/x"
     error = ending(lambda: read_media_url(told, secure=True))
     assert (type(error), error.code) == (Rejected, "wrong_address")
 
 
-def test_an_upload_is_known_by_its_id() -> None:
+def test_an_upload_is_identified_by_its_id() -> None:
     assert read_upload(http_client.Answer(200, {}, b'{"id": "77"}')) == "77"
 
 
@@ -186,7 +184,7 @@ def test_an_upload_is_known_by_its_id() -> None:
 
 
 @pytest.mark.django_db
-def test_wwebjs_gets_a_message_media(wwebjs: Provider) -> None:
+def test_wwebjs_receives_a_message_media(wwebjs: Provider) -> None:
     channel = with_wwebjs(
         wwebjs_url=wwebjs.url, wwebjs_api_key="test-wwebjs-key", wwebjs_session_id="TESTE"
     )
@@ -204,7 +202,7 @@ def test_wwebjs_gets_a_message_media(wwebjs: Provider) -> None:
     assert sent["options"] == {"sendSeen": False, "linkPreview": False, "caption": "Olha"}
 
 
-def test_the_recorded_body_of_a_document_is_what_we_would_send() -> None:
+def test_our_document_body_equals_the_recorded_one() -> None:
     text = (FOLDER / "wwebjs" / "341_media.txt").read_text()
     body = next(line[2:] for line in text.splitlines() if line.startswith('> {"'))
     recorded = json.loads(body)
@@ -227,7 +225,7 @@ def test_the_recorded_body_of_a_document_is_what_we_would_send() -> None:
         ("audio", {"voice": True}, "sendAudioAsVoice"),
     ],
 )
-def test_wwebjs_is_told_what_the_file_is_to_be(
+def test_wwebjs_receives_the_type_of_the_file(
     type_: str, content: dict[str, Any], option: str
 ) -> None:
     assert file_body(with_file(type_, **content), file_out(), "")["options"][option] is True
@@ -252,7 +250,7 @@ def evolution() -> Iterator[RunningApp]:
     ],
     ids=["image", "video", "audio", "document", "sticker"],
 )
-def test_evolution_takes_every_type_and_gives_it_back(
+def test_evolution_accepts_and_returns_every_type(
     evolution: RunningApp, type_: str, data: bytes, mime: str
 ) -> None:
     channel = baileys(evolution.url)
@@ -267,7 +265,7 @@ def test_evolution_takes_every_type_and_gives_it_back(
     assert EvolutionInstance(channel).media(message, most_bytes=10_000) == data
 
 
-def test_evolution_gets_bare_base64_with_type_name_and_caption() -> None:
+def test_evolution_receives_bare_base64_with_type_name_and_caption() -> None:
     message = with_file("document", caption="Olha")
     assert file_request(message, "5511", file_out(), "QUJD") == (
         "/message/sendMedia/{instance}",
@@ -308,7 +306,7 @@ def test_a_file_of_evolution_that_is_too_large_or_unreadable_is_refused(
 
 @pytest.fixture
 def internal() -> Iterator[socket.socket]:
-    """A server that is not of the internet."""
+    """Start a server with a non-public address."""
     with socket.create_server(("127.0.0.2", 0)) as server:
         server.settimeout(5)
         yield server
@@ -320,7 +318,7 @@ def url_of(server: socket.socket) -> str:
 
 
 def heard(server: socket.socket) -> bytes:
-    """What a server was sent by the one that called it."""
+    """Return the requests that a server received."""
     connection, _ = server.accept()
     with connection:
         return connection.recv(1024)
@@ -328,7 +326,7 @@ def heard(server: socket.socket) -> bytes:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch, internal: socket.socket) -> Iterator[str]:
-    """A web site that counts as public."""
+    """Start a web site that counts as public."""
     app = web.Application()
 
     async def serve(request: web.Request) -> web.Response:
@@ -373,7 +371,7 @@ def test_a_link_is_fetched_for_the_fallbacks(site: str, name: str) -> None:
         ("429", Transient, "link_failed"),
     ],
 )
-def test_what_is_no_such_file_is_never_sent(
+def test_a_link_to_an_unsuitable_file_is_never_sent(
     site: str, name: str, kind: type[SendError], code: str
 ) -> None:
     error = ending(lambda: outbound.fetch_link(f"{site}/{name}", type_="image"))
@@ -387,17 +385,17 @@ def test_what_is_no_such_file_is_never_sent(
         "fe80::1%eth0", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::",
     ],
 )  # fmt: skip
-def test_what_is_not_of_the_internet_is_told_by_its_address(address: str) -> None:
+def test_non_public_addresses_are_detected(address: str) -> None:
     assert not http_client.is_public(address)
 
 
-def test_addresses_of_the_internet_are_public() -> None:
+def test_internet_addresses_are_public() -> None:
     assert http_client.is_public("8.8.8.8")
     assert http_client.is_public("2001:4860:4860::8888")
     assert http_client.is_public("64:ff9b::808:808")
 
 
-def test_a_link_writes_nothing_to_our_own_network_however_it_is_spelled(
+def test_a_link_never_reaches_our_own_network_in_any_spelling(
     internal: socket.socket,
 ) -> None:
     host, port = internal.getsockname()
@@ -407,7 +405,7 @@ def test_a_link_writes_nothing_to_our_own_network_however_it_is_spelled(
         assert heard(internal) == b""
 
 
-def test_a_connection_kept_from_a_provider_does_not_open_our_network_to_a_link(
+def test_a_pooled_provider_connection_does_not_open_our_network_to_a_link(
     wwebjs: Provider,
 ) -> None:
     assert http_client.request("GET", wwebjs.url, "/ping", timeout=5).status == 200

@@ -1,4 +1,4 @@
-"""What a file is, and what a type of message takes."""
+"""File type detection, and the limits of each message type."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ OOXML = "application/vnd.openxmlformats-officedocument"
     ],
     ids=range(28),
 )
-def test_the_bytes_say_what_a_file_is(data: bytes, name: str, told: str) -> None:
+def test_the_type_is_detected_from_the_bytes(data: bytes, name: str, told: str) -> None:
     assert sniff(data, data, filename=name) == told
 
 
 @given(st.text(min_size=200), st.integers(1, 100))
-def test_a_text_that_is_cut_in_the_middle_of_a_character_is_a_text(text: str, at: int) -> None:
+def test_a_text_truncated_within_a_character_is_still_text(text: str, at: int) -> None:
     data = text.replace("\x00", "").encode(errors="replace")
     whole = sniff(data)
     if whole == "text/plain":
@@ -60,7 +60,7 @@ def test_a_text_that_is_cut_in_the_middle_of_a_character_is_a_text(text: str, at
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300), st.text())
-def test_any_bytes_have_an_answer(head: bytes, tail: bytes, name: str) -> None:
+def test_any_bytes_have_a_type(head: bytes, tail: bytes, name: str) -> None:
     assert sniff(head, tail, filename=name) in {UNKNOWN, *media_types.EXTENSIONS}
 
 
@@ -104,7 +104,7 @@ def test_each_type_has_its_limits(type_: str, mime_type: str, size: int, fits: b
         (UNKNOWN, 1, None),
     ],
 )
-def test_a_file_goes_as_what_suits_it(mime_type: str, size: int, type_: str | None) -> None:
+def test_a_file_is_sent_as_the_best_type(mime_type: str, size: int, type_: str | None) -> None:
     assert best_type(mime_type, size) == type_
 
 
@@ -122,12 +122,12 @@ def test_a_file_goes_as_what_suits_it(mime_type: str, size: int, type_: str | No
         ("boleto", "application/pdf", "boleto.pdf"),
     ],
 )
-def test_a_file_name_is_a_name_and_nothing_else(name: object, mime_type: str, safe: str) -> None:
+def test_a_file_name_is_sanitised(name: object, mime_type: str, safe: str) -> None:
     assert safe_filename(name, mime_type) == safe
 
 
 @given(st.text())
-def test_every_name_can_be_kept(name: str) -> None:
+def test_every_sanitised_name_can_be_stored(name: str) -> None:
     made = safe_filename(name, "image/png")
     assert 0 < len(made) <= 150
     assert made.isprintable()

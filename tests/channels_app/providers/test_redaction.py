@@ -1,4 +1,4 @@
-"""Tokens and codes that link a phone are not kept with the events that bring them."""
+"""Tokens and phone-linking codes are not stored with their events."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def secrets_in(*values: Any) -> list[str]:
     return [secret for secret in SECRETS if secret in text]
 
 
-def test_a_token_and_a_code_are_withheld_and_all_else_stays() -> None:
+def test_only_the_token_and_the_code_are_redacted() -> None:
     before = copy.deepcopy(UPDATED)
     kept = redaction.from_evolution(UPDATED)
     assert secrets_in(kept, redaction.from_evolution({**UPDATED, "data": [UPDATED["data"]]})) == []
@@ -51,7 +51,7 @@ def test_a_token_and_a_code_are_withheld_and_all_else_stays() -> None:
     assert secrets_in(*map(redaction.from_wwebjs, CODES)) == []
 
 
-def test_what_came_without_a_token_or_code_is_kept_as_it_came() -> None:
+def test_an_event_without_a_token_or_code_is_unchanged() -> None:
     for payload in (
         {"event": "call", "data": None, "apikey": None},
         {"event": "qrcode.updated", "data": {"statusCode": 500}},
@@ -63,7 +63,7 @@ def test_what_came_without_a_token_or_code_is_kept_as_it_came() -> None:
 
 
 @pytest.mark.parametrize("name", samples())
-def test_a_recorded_event_reads_alike_without_them(name: str) -> None:
+def test_a_redacted_recorded_event_is_parsed_to_the_same_events(name: str) -> None:
     payload = samples()[name]
     kept = redaction.from_evolution(payload)
     assert list(evolution_events.read(kept)) == list(evolution_events.read(payload))
@@ -84,13 +84,13 @@ anything = st.recursive(
 
 
 @given(payload=anything)
-def test_no_json_raises_and_doing_it_again_changes_nothing(payload: Any) -> None:
+def test_redaction_never_raises_and_is_idempotent(payload: Any) -> None:
     for strip in (redaction.from_evolution, redaction.from_wwebjs):
         assert strip(strip(payload)) == strip(payload)
 
 
 @pytest.mark.django_db
-def test_the_journal_keeps_none_of_them_and_meta_tells_none(channel: Channel) -> None:
+def test_the_journal_stores_no_secret_and_leaves_metas_events_unchanged(channel: Channel) -> None:
     journal.store(source="evolution", source_key="1", dedupe_key="a", payload=UPDATED)
     for code in CODES:
         journal.store(source="wwebjs", source_key="1", dedupe_key=str(code), payload=code)
@@ -101,7 +101,7 @@ def test_the_journal_keeps_none_of_them_and_meta_tells_none(channel: Channel) ->
 
 
 @pytest.mark.django_db
-def test_what_was_stored_before_is_cleaned_in_small_steps(
+def test_the_migration_redacts_stored_events_in_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     migration = importlib.import_module("messaging.migrations.0012_withheld")

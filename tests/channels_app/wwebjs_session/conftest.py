@@ -1,4 +1,4 @@
-"""A wwebjs-api whose sessions a test steers, a channel attached to it, and recorded answers."""
+"""A simulated wwebjs-api controlled by the test, an attached channel, and recorded responses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def in_english() -> Iterator[None]:
 
 @pytest.fixture
 def later(time_machine: TimeMachineFixture) -> Callable[[float], None]:
-    """Let so many seconds pass; the clock goes on from there."""
+    """Advance the clock by this many seconds."""
 
     def travel(seconds: float) -> None:
         time_machine.move_to(timezone.now() + dt.timedelta(seconds=seconds), tick=True)
@@ -41,7 +41,7 @@ def later(time_machine: TimeMachineFixture) -> Callable[[float], None]:
 
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probes run in the test's own thread, inside of its transaction."""
+    """Run probes in the test's own thread, inside its transaction."""
 
     def for_each(function: Callable[[int], None], ids: list[int]) -> None:
         for channel_id in ids:
@@ -52,7 +52,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Server:
-    """The simulated server; nothing of it takes time unless a test says so."""
+    """The simulated server, without delays unless a test configures them."""
 
     url: str
     simulator: WwebjsSimulator
@@ -68,14 +68,14 @@ class Server:
         assert answer.ok, answer.text
 
     def paths(self) -> list[str]:
-        """The routes that were asked, without the session's name."""
+        """Return the requested routes, without the session's name."""
         return [
             str(request["path"]).removesuffix(f"/{WWEBJS_SESSION}")
             for request in list(self.simulator.requests)
         ]
 
     def forget(self) -> None:
-        """Forget what was asked so far."""
+        """Clear the recorded requests."""
         self.simulator.requests.clear()
 
     @property
@@ -109,7 +109,7 @@ def server(servers: ExitStack) -> Server:
 
 @pytest.fixture
 def attached(make_channel: Callable[..., Channel], server: Server) -> Channel:
-    """An official channel whose fallback is the server's session, which nobody started."""
+    """An official channel whose fallback is the server's session, which is not started."""
     return make_channel(
         fallback="wwebjs",
         wwebjs_url=server.url,
@@ -120,7 +120,7 @@ def attached(make_channel: Callable[..., Channel], server: Server) -> Channel:
 
 @pytest.fixture
 def ready(attached: Channel, server: Server) -> Channel:
-    """The same, linked and seen to be ready."""
+    """The same channel, linked and observed to be ready."""
     server.steer("make_ready")
     assert wwebjs_session.state(attached).state == "ready"
     server.forget()
@@ -129,7 +129,7 @@ def ready(attached: Channel, server: Server) -> Channel:
 
 @dataclass
 class Replay:
-    """Answers each route with a recorded exchange; the name of the session is not looked at."""
+    """Responds to each route with a recorded exchange; ignores the session's name."""
 
     url: str = ""
     answers: dict[str, Exchange] = field(default_factory=dict)
@@ -149,7 +149,7 @@ class Replay:
         return app
 
     def plays(self, **names: str) -> Channel:
-        """Answer with these recordings; returns a channel that is not stored."""
+        """Respond with these recordings; return a channel that is not stored."""
         routes = {
             "status": "/session/status",
             "info": "/client/getClassInfo",
@@ -176,7 +176,7 @@ def replay(servers: ExitStack) -> Replay:
 
 
 def run_starts() -> int:
-    """Do what the jobs that start sessions would do. Returns how many there were."""
+    """Run the enqueued jobs that start sessions. Returns their number."""
     from procrastinate.contrib.django.models import ProcrastinateJob
 
     waiting = ProcrastinateJob.objects.filter(
@@ -193,7 +193,7 @@ def run_starts() -> int:
 
 
 def jobs(task: str) -> list[dict[str, Any]]:
-    """The arguments of the waiting jobs of one task."""
+    """Return the arguments of the enqueued jobs of one task."""
     from procrastinate.contrib.django.models import ProcrastinateJob
 
     found = ProcrastinateJob.objects.filter(task_name=f"channels_app.{task}", status="todo")
@@ -211,7 +211,7 @@ def care_of(channel: Channel) -> WwebjsSession:
 
 
 def until(channel: Channel, state: str, seconds: float = 5.0) -> wwebjs_session.SessionState:
-    """Ask until the session is in this state."""
+    """Poll until the session is in this state."""
     deadline = time.monotonic() + seconds
     while (found := wwebjs_session.state(channel)).state != state:
         assert time.monotonic() < deadline, found

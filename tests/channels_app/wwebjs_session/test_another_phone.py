@@ -1,4 +1,4 @@
-"""Another phone is linked to the session than the one that somebody stands for."""
+"""A phone with an unexpected number is linked to the session."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fresh(channel: Channel) -> Channel:
     return Channel.objects.get(pk=channel.pk)
 
 
-def test_a_fallback_with_a_number_of_its_own_is_confirmed_once_by_a_person(
+def test_a_person_confirms_a_fallback_with_its_own_number_once(
     ready: Channel, server: Server, api: APIClient
 ) -> None:
     server.settings.own_number = STRANGER
@@ -38,7 +38,7 @@ def test_a_fallback_with_a_number_of_its_own_is_confirmed_once_by_a_person(
         provider_for(fresh(ready), route="wwebjs").send(MESSAGE)
     assert refused.value.code == "number_unconfirmed"
     assert server.paths() == []
-    # It is connected: there is nothing to start or to scan.
+    # It is connected: no start or scan is needed.
     assert wwebjs_session.connect(fresh(ready)).code == "number_unconfirmed"
 
     base = f"/api/channels/{ready.pk}/wwebjs/confirm-number/"
@@ -46,19 +46,19 @@ def test_a_fallback_with_a_number_of_its_own_is_confirmed_once_by_a_person(
     assert (refusal.status_code, refusal.json()["code"]) == (409, "nothing_to_confirm")
     answer = api.post(base, {"number": STRANGER}, format="json")
     assert (answer.status_code, answer.json()["state"]) == (200, "ready")
-    # The official number is the Cloud API's and stays.
+    # The official number belongs to the Cloud API and stays unchanged.
     assert fresh(ready).phone_number == ready.phone_number
     assert provider_for(fresh(ready), route="wwebjs").send(MESSAGE)
     found.refresh_from_db()
     assert found.recovered_at is not None
-    # It stays confirmed over a new link, and the channel's own number never needs a word.
+    # It stays confirmed after relinking; the channel's own number needs no confirmation.
     server.settings.own_number = "5511900000001"
     assert wwebjs_session.state(ready).state == "ready"
     server.settings.own_number = "552177776666"  # the same without its ninth digit
     assert wwebjs_session.state(ready).state == "ready"
 
 
-def test_who_may_not_change_the_channel_cannot_confirm(
+def test_confirming_requires_the_permission_to_change_the_channel(
     ready: Channel, server: Server, django_user_model: Any
 ) -> None:
     viewer = APIClient()
@@ -69,7 +69,7 @@ def test_who_may_not_change_the_channel_cannot_confirm(
     assert viewer.post(base, {"number": STRANGER}, format="json").status_code == 403
 
 
-def test_a_channel_without_a_number_takes_the_first_phone_and_no_other(
+def test_a_channel_without_a_number_accepts_only_the_first_phone(
     attached: Channel, server: Server
 ) -> None:
     Channel.objects.update(phone_number="")

@@ -1,4 +1,4 @@
-"""The REST routes of a session, as the contract writes them."""
+"""The REST routes of a session, as specified by the contract."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def base(attached: Channel) -> str:
     return f"/api/channels/{attached.pk}/wwebjs/"
 
 
-def test_the_whole_way(api: APIClient, base: str, server: Server) -> None:
+def test_the_complete_session_lifecycle(api: APIClient, base: str, server: Server) -> None:
     told = api.get(base)
     assert told.status_code == 200
     assert told.json()["state"] == "disconnected"
@@ -49,7 +49,7 @@ def test_the_whole_way(api: APIClient, base: str, server: Server) -> None:
     assert not server.paired
 
 
-def test_disconnect_may_keep_the_login(api: APIClient, base: str, server: Server) -> None:
+def test_disconnect_may_preserve_the_login(api: APIClient, base: str, server: Server) -> None:
     server.steer("make_ready")
     ended = api.post(f"{base}disconnect/", {"unlink": False}, format="json")
     assert (ended.status_code, ended.json()["code"]) == (200, "stopped")
@@ -59,7 +59,7 @@ def test_disconnect_may_keep_the_login(api: APIClient, base: str, server: Server
     assert "unlink" in refused.json()
 
 
-def test_no_code_is_the_sentence_of_the_mission(client: Any, staff: User, base: str) -> None:
+def test_a_missing_code_returns_the_documented_message(client: Any, staff: User, base: str) -> None:
     client.force_login(staff)
     refused = client.get(f"{base}qr/", headers={"accept-language": "pt-br"})
     assert refused.status_code == 409
@@ -110,12 +110,12 @@ def test_a_wrong_key_names_the_field(api: APIClient, attached: Channel, base: st
 
 
 @pytest.mark.parametrize("path", ["", "qr/"])
-def test_a_channel_that_is_not_there(api: APIClient, path: str) -> None:
+def test_an_unknown_channel(api: APIClient, path: str) -> None:
     answer = api.get(f"/api/channels/4711/wwebjs/{path}")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-def test_who_may_look_may_not_act(
+def test_the_permission_to_view_does_not_allow_actions(
     make_user: Callable[..., User], client_of: Callable[[User], APIClient], base: str
 ) -> None:
     viewer = client_of(make_user("vera", "channels_app.view_channel"))
@@ -124,7 +124,7 @@ def test_who_may_look_may_not_act(
         viewer.post(f"{base}connect/"),
         viewer.post(f"{base}disconnect/"),
         viewer.post(f"{base}pairing-code/", {"phone_number": "+5511900000001"}, format="json"),
-        # Who sees the code can link a phone.
+        # Anyone who can see the code can link a phone.
         viewer.get(f"{base}qr/"),
     ]
     assert {call.status_code for call in calls} == {403}
@@ -138,12 +138,12 @@ def test_who_may_look_may_not_act(
     assert outsider.get(base).status_code == 403
 
 
-def test_without_a_token_nothing_is_told(client: Any, base: str) -> None:
+def test_without_a_token_nothing_is_returned(client: Any, base: str) -> None:
     assert client.get(base).status_code == 401
     assert client.post(f"{base}connect/").status_code == 401
 
 
-def test_the_channel_itself_tells_the_state_and_takes_none(
+def test_the_channel_returns_the_state_read_only(
     api: APIClient, attached: Channel, base: str, server: Server
 ) -> None:
     server.steer("make_ready")

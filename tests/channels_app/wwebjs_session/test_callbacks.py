@@ -1,4 +1,4 @@
-"""wwebjs-api's callbacks: the reader on recorded ones, the door, and what comes of them."""
+"""wwebjs-api's callbacks: parsing of recorded ones, the endpoint, and their effects."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def callback(kind: str, data: Any = None, session: str = WWEBJS_SESSION) -> dict
 def message(
     *, id: Any = None, to: str = "5511988887777@c.us", ours: bool = True, **changes: Any
 ) -> dict[str, Any]:
-    """A message as the library tells it."""
+    """Return a message in the library's format."""
     other = "5511900000001@c.us"
     return {
         "id": id or {"fromMe": ours, "remote": to, "id": "3EB0AA"},
@@ -74,25 +74,25 @@ def read(payload: Any) -> Event:
     return event
 
 
-# -- the reader -----------------------------------------------------------------------------------
+# -- parsing ---------------------------------------------------------------------------------------
 
 
-def test_the_recorded_callbacks_say_what_happened() -> None:
+def test_recorded_callbacks_are_parsed_to_events() -> None:
     told = [type(event).__name__ for payload in RECORDED for event in wwebjs_events.read(payload)]
     assert told == [
-        "UnreadableEvent",  # loading_screen
-        "UnreadableEvent",  # authenticated
+        "UnsupportedEvent",  # loading_screen
+        "UnsupportedEvent",  # authenticated
         "SessionEvent",  # ready
         "MessageEvent",  # message_create, ours
         "ReceiptEvent",
-        "UnreadableEvent",  # message_create of what `message` tells
+        "UnsupportedEvent",  # message_create, duplicate of `message`
         "MessageEvent",
         "ReceiptEvent",
         "ReceiptEvent",
         "SessionEvent",  # change_state
         "SessionEvent",  # disconnected
         "SessionEvent",  # qr
-        *["UnreadableEvent", "UnreadableEvent", "SessionEvent"] * 2,
+        *["UnsupportedEvent", "UnsupportedEvent", "SessionEvent"] * 2,
         "SessionEvent",  # qr
     ]
 
@@ -125,7 +125,7 @@ def test_a_recorded_message_of_a_customer_is_a_message() -> None:
     )
 
 
-def test_what_goes_out_by_the_phone_is_an_outgoing_message() -> None:
+def test_a_message_typed_on_the_phone_is_an_outgoing_message() -> None:
     event = read(callback("message_create", {"message": message()}))
     assert isinstance(event, MessageEvent)
     assert (event.outgoing, event.phone_number, event.name) == (True, "+5511988887777", "")
@@ -150,7 +150,7 @@ def test_each_ack_is_a_receipt(ack: int, receipt: Receipt) -> None:
 
 
 @pytest.mark.parametrize("ack", [0, 5, None, "2", True, 2.5])
-def test_an_ack_that_says_nothing_is_counted(ack: Any) -> None:
+def test_an_ack_without_a_known_status_is_counted(ack: Any) -> None:
     event = read(callback("message_ack", {"message": message(), "ack": ack}))
     assert isinstance(event, UnsupportedEvent)
 
@@ -164,7 +164,7 @@ def test_an_ack_that_says_nothing_is_counted(ack: Any) -> None:
         "true_5511988887777@c.us_3EB0AA",
     ],
 )
-def test_the_id_is_read_from_every_builds_shape(id: Any) -> None:
+def test_the_id_is_parsed_in_every_builds_format(id: Any) -> None:
     event = read(callback("message_ack", {"message": message(id=id), "ack": 2}))
     assert isinstance(event, ReceiptEvent)
     assert event.provider_message_id == "3EB0AA"
@@ -181,9 +181,7 @@ def test_the_id_is_read_from_every_builds_shape(id: Any) -> None:
         ("disconnected", {"reason": {"odd": 1}}, ""),
     ],
 )
-def test_what_concerns_the_session_is_told_with_its_reason(
-    kind: str, data: Any, reason: str
-) -> None:
+def test_session_events_are_reported_with_their_reason(kind: str, data: Any, reason: str) -> None:
     assert read(callback(kind, data)) == SessionEvent(WWEBJS_SESSION, kind, reason)
 
 
@@ -191,12 +189,12 @@ def test_what_concerns_the_session_is_told_with_its_reason(
     "sender",
     ["120363000000000000@g.us", "status@broadcast", "1@newsletter", "", "abc@c.us", "@c.us"],
 )
-def test_groups_status_and_newsletters_are_no_customers(sender: str) -> None:
+def test_groups_status_and_newsletters_are_not_customers(sender: str) -> None:
     event = read(callback("message", {"message": message(ours=False, **{"from": sender})}))
     assert isinstance(event, UnsupportedEvent)
 
 
-def test_a_customer_who_hides_the_number_is_known_by_the_lid() -> None:
+def test_a_customer_with_a_hidden_number_is_identified_by_the_lid() -> None:
     event = read(callback("message", {"message": message(ours=False, to="123456789012345@lid")}))
     assert isinstance(event, MessageEvent)
     assert (event.phone_number, event.user_id) == ("", "123456789012345@lid")
@@ -225,7 +223,7 @@ def test_other_kinds_of_messages(
 
 
 @pytest.mark.parametrize("type", ["e2e_notification", "call_log", "protocol", "", None])
-def test_what_is_no_message_of_a_person_is_counted(type: Any) -> None:
+def test_a_message_not_from_a_person_is_counted(type: Any) -> None:
     event = read(callback("message", {"message": message(ours=False, type=type)}))
     assert isinstance(event, UnsupportedEvent)
 
@@ -259,7 +257,7 @@ def test_no_json_raises_and_the_same_fact_has_the_same_key(
     )
 
 
-def test_keys_tell_facts_apart() -> None:
+def test_different_facts_have_different_keys() -> None:
     acks = [
         wwebjs_events.dedupe_key(
             callback("message_ack", {"message": message(), "ack": ack}), arrival=a
@@ -277,14 +275,14 @@ def test_keys_tell_facts_apart() -> None:
     assert "2@a" not in codes[0]
 
 
-# -- the door -------------------------------------------------------------------------------------
+# -- the endpoint ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
 def the_tests_own_connection_stays_open(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A receiver gives its thread's connection back; here it may hold the test's transaction."""
+    """Keep the connection open: a receiver would close it and end the test's transaction."""
     marker = request.node.get_closest_marker("django_db")
     if marker and not marker.kwargs.get("transaction"):
         monkeypatch.setattr(authentication, "close_old_connections", lambda: None)
@@ -302,7 +300,7 @@ def test_a_wrong_key_is_refused_before_the_body_is_read(attached: Channel, key: 
 
 
 @pytest.mark.django_db
-def test_a_channel_without_a_key_or_session_takes_nothing(
+def test_a_channel_without_a_key_or_session_accepts_no_callback(
     attached: Channel, channel: Channel
 ) -> None:
     assert hand_in(channel, callback("ready"), "") == Received.BAD_KEY
@@ -313,7 +311,7 @@ def test_a_channel_without_a_key_or_session_takes_nothing(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff"])
-def test_what_is_no_json_object_is_stored_with_its_bytes(
+def test_a_body_that_is_not_a_json_object_is_stored_as_bytes(
     attached: Channel, body: bytes, settings: Any, tmp_path: Any
 ) -> None:
     settings.MEDIA_ROOT = tmp_path
@@ -343,7 +341,7 @@ def test_codes_that_link_a_phone_are_not_stored(attached: Channel) -> None:
 
 
 @pytest.mark.django_db
-def test_a_session_goes_to_its_own_channel(
+def test_a_callback_is_assigned_to_the_channel_of_its_session(
     attached: Channel, server: Server, make_channel: Callable[..., Channel]
 ) -> None:
     fields = {"fallback": "wwebjs", "wwebjs_url": server.url}
@@ -357,7 +355,7 @@ def test_a_session_goes_to_its_own_channel(
 
 
 @pytest.mark.django_db
-def test_an_event_of_a_session_without_a_channel_is_shown_and_read_once_one_has_it(
+def test_an_event_of_an_unknown_session_is_shown_and_processed_once_a_channel_has_it(
     attached: Channel, server: Server, make_channel: Callable[..., Channel]
 ) -> None:
     body = callback("message", {"message": message(ours=False, to="5511977776666@c.us")})
@@ -385,7 +383,7 @@ def test_an_event_of_a_session_without_a_channel_is_shown_and_read_once_one_has_
 
 
 @pytest.mark.django_db
-def test_one_server_in_two_spellings_is_one_server(
+def test_two_spellings_of_an_address_are_the_same_server(
     attached: Channel, server: Server, make_channel: Callable[..., Channel]
 ) -> None:
     other = make_channel(
@@ -396,7 +394,7 @@ def test_one_server_in_two_spellings_is_one_server(
     )
     assert hand_in(attached, callback("ready", session="OTHER")) == Received.STORED
     assert InboundEvent.objects.get().source_key == str(other.pk)
-    # One session: its limits are counted together, whichever channel sends.
+    # One session: its limits are shared by all channels.
     third = make_channel(
         fallback="wwebjs",
         wwebjs_url=f"{server.url}/./",
@@ -408,7 +406,7 @@ def test_one_server_in_two_spellings_is_one_server(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("slash", ["", "/"])
-async def test_the_door_answers_as_the_contract_says(
+async def test_the_endpoint_responds_as_the_contract_specifies(
     attached: Channel,
     async_client: AsyncClient,
     slash: str,
@@ -442,15 +440,15 @@ async def test_the_door_answers_as_the_contract_says(
 
 
 @pytest.mark.django_db
-def test_the_door_is_for_posts_only(client: Client) -> None:
+def test_the_endpoint_accepts_only_post(client: Client) -> None:
     assert client.get("/api/webhooks/wwebjs/1").status_code == 405
 
 
-# -- what comes of them ---------------------------------------------------------------------------
+# -- effects ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db
-def test_a_callback_has_the_session_asked_at_once(ready: Channel, server: Server) -> None:
+def test_a_callback_triggers_an_immediate_poll(ready: Channel, server: Server) -> None:
     from channels_app.connections import wwebjs_session
 
     server.steer("unlink")
@@ -468,7 +466,7 @@ def test_a_callback_has_the_session_asked_at_once(ready: Channel, server: Server
 def posting(
     server: Server, servers: ExitStack, attached: Channel
 ) -> list[tuple[dict[str, Any], str]]:
-    """What the simulated server posts, with the key that came along."""
+    """Collect the callbacks of the simulated server, with their keys."""
     posted: list[tuple[dict[str, Any], str]] = []
 
     async def receive(request: web.Request) -> web.Response:
@@ -482,7 +480,7 @@ def posting(
 
 
 def sent_by_fallback(channel: Channel, graph: Any, server: Server, text: str = "Olá") -> Message:
-    """A text that the official API refused and wwebjs took."""
+    """Return a text that the official API rejected and wwebjs accepted."""
     import requests
 
     Channel.objects.filter(pk=channel.pk).update(graph_url=graph.url)
@@ -502,11 +500,11 @@ def take_all(channel: Channel, posted: list[tuple[dict[str, Any], str]]) -> None
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("dollar_ids", [False, True])
-def test_the_globe_gets_its_ticks(
+def test_a_fallback_message_shows_its_receipts(
     ready: Channel, server: Server, graph: Any, posting: list[tuple[dict[str, Any], str]],
     dollar_ids: bool,
 ) -> None:  # fmt: skip
-    """Also on today's WhatsApp Web, whose sends are answered without an id."""
+    """Also on current WhatsApp Web, which returns no ID for a send."""
     server.settings.dollar_ids = dollar_ids
     sent = sent_by_fallback(ready, graph, server)
     attempt = sent.attempts.get(route="wwebjs")
@@ -524,7 +522,7 @@ def test_the_globe_gets_its_ticks(
 @pytest.mark.django_db
 @pytest.mark.parametrize("dollar_ids", [False, True])
 @pytest.mark.parametrize("ignored", [True, False])
-def test_what_another_number_s_session_sent_appears_again_only_on_a_wish(
+def test_a_fallback_message_of_another_number_is_repeated_only_if_the_option_is_set(
     ready: Channel, server: Server, graph: Any, posting: list[tuple[dict[str, Any], str]],
     ignored: bool, dollar_ids: bool,
 ) -> None:  # fmt: skip
@@ -540,7 +538,7 @@ def test_what_another_number_s_session_sent_appears_again_only_on_a_wish(
 
 
 @pytest.mark.django_db
-def test_two_equal_texts_get_their_own_ticks(
+def test_two_equal_texts_get_their_own_receipts(
     ready: Channel, server: Server, graph: Any, posting: list[tuple[dict[str, Any], str]]
 ) -> None:
     server.settings.dollar_ids = True
@@ -555,7 +553,7 @@ def test_two_equal_texts_get_their_own_ticks(
 
 
 @pytest.mark.django_db
-def test_an_ack_proves_a_send_that_was_never_answered(
+def test_an_ack_proves_a_send_without_a_response(
     ready: Channel, server: Server, graph: Any, posting: list[tuple[dict[str, Any], str]]
 ) -> None:
     import requests
@@ -570,7 +568,7 @@ def test_an_ack_proves_a_send_that_was_never_answered(
 
 
 @pytest.mark.django_db
-def test_what_only_waited_in_the_browser_is_unconfirmed_until_the_server_takes_it(
+def test_a_message_queued_in_the_browser_is_unconfirmed_until_the_server_accepts_it(
     ready: Channel, server: Server, graph: Any, posting: list[tuple[dict[str, Any], str]]
 ) -> None:
     import requests
@@ -581,7 +579,7 @@ def test_what_only_waited_in_the_browser_is_unconfirmed_until_the_server_takes_i
     attempt = sent.attempts.get(route="wwebjs")
     assert (attempt.outcome, attempt.error_code) == ("unknown", "only_queued")
     assert (sent.status, attempt.provider_message_id[:4]) == ("unconfirmed", "3EB0")
-    # Its id is known: no words are needed to find it again.
+    # Its ID is known: it is not matched by text.
     acks = [body for body, _key in posting if body["dataType"] == "message_ack"]
     acks.sort(key=lambda body: body["data"]["ack"])
     for number, body in enumerate(acks):
@@ -594,7 +592,7 @@ def test_what_only_waited_in_the_browser_is_unconfirmed_until_the_server_takes_i
 
 
 @pytest.mark.django_db
-def test_an_ack_of_somebody_elses_text_proves_nothing(
+def test_an_ack_of_another_text_proves_nothing(
     ready: Channel, server: Server, graph: Any, posting: list[tuple[dict[str, Any], str]]
 ) -> None:
     server.settings.dollar_ids = True
@@ -616,7 +614,7 @@ def test_an_ack_of_somebody_elses_text_proves_nothing(
 
 
 @pytest.mark.django_db
-def test_a_late_refusal_is_told(
+def test_a_late_rejection_is_reported(
     ready: Channel, server: Server, graph: Any, posting: list[tuple[dict[str, Any], str]]
 ) -> None:
     sent = sent_by_fallback(ready, graph, server)
@@ -642,7 +640,7 @@ def test_a_customers_message_appears_in_the_conversation(ready: Channel) -> None
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("ignored", [True, False])
-def test_what_is_written_on_the_phone_follows_the_option(ready: Channel, ignored: bool) -> None:
+def test_messages_typed_on_the_phone_follow_the_option(ready: Channel, ignored: bool) -> None:
     Channel.objects.filter(pk=ready.pk).update(ignore_messages_sent_outside=ignored)
     hand_in(ready, callback("message_create", {"message": message()}))
     read_events()
@@ -650,7 +648,7 @@ def test_what_is_written_on_the_phone_follows_the_option(ready: Channel, ignored
 
 
 @pytest.mark.django_db
-def test_unknown_callbacks_are_kept_and_counted(ready: Channel) -> None:
+def test_unknown_callbacks_are_stored_and_counted(ready: Channel) -> None:
     hand_in(ready, callback("group_join", {"notification": {}}))
     read_events()
     assert InboundEvent.objects.get().state == "done"

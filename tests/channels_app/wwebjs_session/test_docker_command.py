@@ -1,4 +1,4 @@
-"""The command that installs the server, as the mission writes it."""
+"""The command that installs the server, as specified in the requirements."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from channels_app.connections.wwebjs_session import KEY_PLACEHOLDER, docker_command
 from channels_app.models import Channel
 
-# docs of the mission, "Como instalar a wwebjs-api"
+# requirements, "Como instalar a wwebjs-api"
 MISSION = """docker run -d \\
   --name wwebjs_api \\
   -p 3500:3000 \\
@@ -46,24 +46,24 @@ def channel(**fields: Any) -> Channel:
 
 
 def variables(command: str) -> dict[str, str]:
-    """The environment that the container would get."""
+    """Return the environment that the container would have."""
     words = shlex.split(command.replace("\\\n", " "))
     given = [words[place + 1] for place, word in enumerate(words) if word == "-e"]
     return dict(variable.split("=", 1) for variable in given)
 
 
-def test_without_callbacks_it_is_the_line_of_the_mission() -> None:
+def test_without_callbacks_it_is_the_documented_command() -> None:
     assert docker_command(channel(), callbacks=False, reveal=True) == MISSION
 
 
-def test_the_key_is_shown_only_on_a_wish() -> None:
+def test_the_key_is_shown_only_on_request() -> None:
     for callbacks in (False, True):
         hidden = docker_command(channel(), callbacks=callbacks)
         assert "suaapikey" not in hidden
         assert variables(hidden)["API_KEY"] == KEY_PLACEHOLDER
 
 
-def test_with_callbacks_only_those_that_are_needed_are_on(settings: Any) -> None:
+def test_with_callbacks_only_the_required_ones_are_enabled(settings: Any) -> None:
     settings.PUBLIC_URL = "https://alterna.example.com"
     given = variables(docker_command(channel(), callbacks=True, reveal=True))
     assert given["BASE_WEBHOOK_URL"] == "https://alterna.example.com/api/webhooks/wwebjs/7"
@@ -75,7 +75,7 @@ def test_with_callbacks_only_those_that_are_needed_are_on(settings: Any) -> None
     assert {"message", "message_create", "media", "unread_count", "loading_screen"} <= off
 
 
-def test_what_is_written_on_the_phone_is_told_only_where_it_is_shown() -> None:
+def test_messages_typed_on_the_phone_are_reported_only_if_shown() -> None:
     given = variables(docker_command(channel(ignore_messages_sent_outside=False), callbacks=True))
     assert not {"message_create", "media"} & set(given["DISABLED_CALLBACKS"].split("|"))
 
@@ -84,7 +84,7 @@ def test_what_is_written_on_the_phone_is_told_only_where_it_is_shown() -> None:
     ("own", "told"),
     [("", False), ("5511900000001", False), ("551100000001", False), ("5511977770000", True)],
 )
-def test_customers_messages_are_told_only_by_another_number(own: str, told: bool) -> None:
+def test_customers_messages_are_reported_only_for_another_number(own: str, told: bool) -> None:
     given = variables(docker_command(channel(wwebjs_own_number=own), callbacks=True))
     assert ("message" not in given["DISABLED_CALLBACKS"].split("|")) is told
 

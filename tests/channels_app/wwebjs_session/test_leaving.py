@@ -1,4 +1,4 @@
-"""A session outlives the channel that names it, so people are asked what becomes of it."""
+"""A session outlives its channel, so people are asked what to do with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("inline", "plain_static")]
 
-# What each choice leaves on the server: the session in a browser, and the login.
+# What remains on the server after each choice: the session in a browser, and the login.
 ENDS = [("keep", True, True), ("stop", False, True), ("unlink", False, False)]
 
 
@@ -36,7 +36,7 @@ def left(server: Server) -> tuple[bool, bool]:
 
 
 def typed(channel: Channel, **changes: Any) -> dict[str, Any]:
-    """What a browser would post for this channel."""
+    """Return the form data that a browser would post for this channel."""
     names = (
         "name", "phone_number", "phone_number_id", "graph_url", "graph_version", "wwebjs_url",
         "wwebjs_session_id", "official_retries", "request_timeout_seconds", "confirm_seconds",
@@ -51,7 +51,7 @@ def typed(channel: Channel, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("choice", "runs", "linked"), ENDS)
-def test_the_page_asks_before_it_deletes_and_does_what_was_chosen(
+def test_the_page_asks_before_deletion_and_applies_the_choice(
     ready: Channel, server: Server, page: Client, choice: str, runs: bool, linked: bool
 ) -> None:
     url = f"/channels/{ready.pk}/delete/"
@@ -95,7 +95,7 @@ def test_a_channel_whose_session_cannot_be_ended_is_not_deleted(
     assert not Channel.objects.exists()
 
 
-def test_a_session_that_starts_is_not_left_to_a_wish_that_goes_with_the_channel(
+def test_a_channel_is_not_deleted_while_its_session_starts_and_awaits_unlinking(
     attached: Channel, server: Server, page: Client
 ) -> None:
     server.simulator.browsers.starting.add(WWEBJS_SESSION)
@@ -107,7 +107,7 @@ def test_a_session_that_starts_is_not_left_to_a_wish_that_goes_with_the_channel(
     assert Channel.objects.exists()
 
 
-def test_nobody_is_asked_where_the_server_has_nothing_or_others_use_it(
+def test_the_page_does_not_ask_if_there_is_no_session_or_others_use_it(
     attached: Channel, server: Server, page: Client, make_channel: Callable[..., Channel]
 ) -> None:
     assert remote_sessions.of(attached) is None
@@ -127,7 +127,7 @@ def test_nobody_is_asked_where_the_server_has_nothing_or_others_use_it(
     assert left(server) == (True, True)
 
 
-def test_nothing_is_ended_of_a_channel_that_cannot_be_deleted(
+def test_the_session_of_a_channel_that_cannot_be_deleted_is_not_ended(
     ready: Channel, server: Server, page: Client
 ) -> None:
     from messaging.models import Contact, Conversation
@@ -152,7 +152,7 @@ def test_nothing_is_ended_of_a_channel_that_cannot_be_deleted(
     ],
 )
 @pytest.mark.parametrize(("choice", "runs", "linked"), ENDS)
-def test_the_form_asks_what_becomes_of_a_session_that_the_channel_leaves(
+def test_the_form_asks_what_to_do_with_an_abandoned_session(
     ready: Channel, server: Server, page: Client, choice: str, runs: bool, linked: bool,
     changes: dict[str, str],
 ) -> None:  # fmt: skip
@@ -169,7 +169,7 @@ def test_the_form_asks_what_becomes_of_a_session_that_the_channel_leaves(
     assert left(server) == (runs, linked)
 
 
-def test_the_form_asks_nothing_where_the_session_stays(
+def test_the_form_does_not_ask_if_the_session_stays(
     ready: Channel, server: Server, page: Client
 ) -> None:
     other_spelling = {"wwebjs_url": f"{server.url}/", "wwebjs_api_key": WWEBJS_KEY, "name": "B"}
@@ -178,7 +178,7 @@ def test_the_form_asks_nothing_where_the_session_stays(
     assert left(server) == (True, True)
 
 
-def test_a_form_is_not_saved_where_the_server_does_not_end_the_session(
+def test_a_form_is_not_saved_if_the_server_does_not_end_the_session(
     ready: Channel, server: Server, page: Client
 ) -> None:
     server.settings.api_key = "another"
@@ -204,12 +204,12 @@ def test_rest_renames_with_the_same_choices(
     assert answer.status_code == 200
     assert "previous_session" not in answer.json()
     assert left(server) == (runs, linked)
-    # With nothing left behind there is nothing to end.
+    # Without an abandoned session there is nothing to end.
     again = api.patch(url, {"name": "B", "previous_session": "unlink"}, format="json")
     assert again.status_code == 200
 
 
-def test_the_administration_leads_to_the_page_that_asks(
+def test_the_admin_redirects_to_the_page_that_asks(
     ready: Channel, server: Server, page: Client
 ) -> None:
     base = f"/admin/channels_app/channel/{ready.pk}"

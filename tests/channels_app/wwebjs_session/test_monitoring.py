@@ -1,4 +1,4 @@
-"""Probes, cures, incidents and alerts: the fallback is kept healthy before it is needed."""
+"""Probes, recovery, incidents and alerts of the fallback session."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Later = Callable[[float], None]
 
 @pytest.fixture
 def pushes() -> Iterator[list[int]]:
-    """The channels that open pages are told of."""
+    """Collect the channels that open pages are notified of."""
     told: list[int] = []
 
     def receive(channel: Channel, **kwargs: Any) -> None:
@@ -54,13 +54,13 @@ def incident(channel: Channel) -> Incident:
 # -- probes ---------------------------------------------------------------------------------------
 
 
-def test_a_ready_session_is_asked_about_once_a_minute(ready: Channel, server: Server) -> None:
+def test_a_ready_session_is_polled_once_a_minute(ready: Channel, server: Server) -> None:
     wwebjs_session.probe_due()
     assert server.paths() == []
     assert 45 < due_in(ready) < 75
 
 
-def test_a_session_that_is_due_is_asked_once(ready: Channel, server: Server, later: Later) -> None:
+def test_a_due_session_is_polled_once(ready: Channel, server: Server, later: Later) -> None:
     later(80)
     wwebjs_session.probe_due()
     wwebjs_session.probe_due()
@@ -70,7 +70,7 @@ def test_a_session_that_is_due_is_asked_once(ready: Channel, server: Server, lat
     assert ready.wwebjs_checked_at > timezone.now() - dt.timedelta(seconds=5)
 
 
-def test_a_key_that_was_mended_on_the_server_closes_the_breaker(
+def test_a_key_corrected_on_the_server_closes_the_breaker(
     ready: Channel, server: Server, later: Later
 ) -> None:
     server.settings.api_key = "another"
@@ -80,7 +80,7 @@ def test_a_key_that_was_mended_on_the_server_closes_the_breaker(
     server.settings.api_key = WWEBJS_KEY
     assert wwebjs_session.state(ready).state == "ready"
     assert not circuit_breaker.is_open(Channel.objects.get(), "wwebjs")
-    # What is not about key, address or name is for a message to find out.
+    # Only a message can verify reasons other than key, address or name.
     circuit_breaker.trip(ready, "wwebjs", code="424242")
     later(5)
     server.steer("unready")
@@ -91,14 +91,14 @@ def test_a_key_that_was_mended_on_the_server_closes_the_breaker(
     assert circuit_breaker.is_open(Channel.objects.get(), "wwebjs")
 
 
-def test_while_a_code_is_shown_it_is_asked_quickly(attached: Channel, server: Server) -> None:
+def test_a_session_showing_a_code_is_polled_fast(attached: Channel, server: Server) -> None:
     wwebjs_session.connect(attached)
     run_starts()
     assert wwebjs_session.state(attached).state == "qr"
     assert due_in(attached) < 2
 
 
-def test_the_page_is_told_when_the_code_was_scanned_and_when_it_is_another(
+def test_the_page_is_notified_of_a_scan_and_of_a_new_code(
     attached: Channel, server: Server, pushes: list[int], later: Later
 ) -> None:
     wwebjs_session.connect(attached)
@@ -118,7 +118,7 @@ def test_the_page_is_told_when_the_code_was_scanned_and_when_it_is_another(
     assert len(pushes) > 1
 
 
-def test_nothing_is_written_or_pushed_while_nothing_changes(
+def test_an_unchanged_state_is_neither_written_nor_pushed(
     ready: Channel, pushes: list[int]
 ) -> None:
     before = Channel.objects.values("wwebjs_state_changed_at", "updated_at").get(pk=ready.pk)
@@ -140,9 +140,7 @@ def test_messaging_pushes_the_card(
     assert attached.pk in told
 
 
-def test_a_channel_that_got_its_fallback_behind_our_back_is_found(
-    channel: Channel, server: Server
-) -> None:
+def test_a_fallback_set_without_signals_is_detected(channel: Channel, server: Server) -> None:
     Channel.objects.filter(pk=channel.pk).update(
         fallback="wwebjs",
         wwebjs_url=server.url,
@@ -154,11 +152,11 @@ def test_a_channel_that_got_its_fallback_behind_our_back_is_found(
     assert channel.wwebjs_state_code == "not_started"
 
 
-# -- cures ----------------------------------------------------------------------------------------
+# -- recovery --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("action", ["kill_browser", "conflict"])
-def test_a_session_that_lost_its_browser_comes_back_by_itself(
+def test_a_session_without_its_browser_recovers_automatically(
     ready: Channel, server: Server, later: Later, action: str
 ) -> None:
     server.steer(action)
@@ -204,7 +202,7 @@ def test_a_page_that_hangs_twice_is_restarted(
     assert wwebjs_session.state(ready).state == "ready"
 
 
-def test_a_server_that_lost_its_sessions_gets_time_then_a_start(
+def test_a_session_lost_by_the_server_is_started_after_a_delay(
     ready: Channel, server: Server, later: Later
 ) -> None:
     server.simulator.browsers.close("TESTE")
@@ -216,20 +214,20 @@ def test_a_server_that_lost_its_sessions_gets_time_then_a_start(
     assert wwebjs_session.state(ready).state == "ready"
 
 
-def test_starts_that_fail_are_few_and_far_between(
+def test_failing_starts_are_few_and_far_between(
     ready: Channel, server: Server, later: Later
 ) -> None:
     server.settings.start_failure = "network"
     server.simulator.browsers.close("TESTE")
     starts = 0
-    for _ in range(48):  # a day, asked every half hour
+    for _ in range(48):  # a day, polled every half hour
         later(1800)
         wwebjs_session.state(ready)
         starts += run_starts()
     assert starts == server.paths().count("/session/start") == 4
 
 
-def test_what_a_person_ended_is_not_brought_back(
+def test_a_session_ended_by_a_person_is_not_restarted(
     ready: Channel, server: Server, later: Later
 ) -> None:
     wwebjs_session.disconnect(ready, unlink=False)
@@ -239,7 +237,7 @@ def test_what_a_person_ended_is_not_brought_back(
     assert not jobs("begin_session")
 
 
-def test_what_nobody_ever_connected_is_not_started(
+def test_a_session_never_connected_is_not_started(
     attached: Channel, server: Server, later: Later
 ) -> None:
     for _ in range(3):
@@ -254,7 +252,7 @@ def test_what_nobody_ever_connected_is_not_started(
 
 @pytest.fixture
 def alerts(settings: Any, servers: ExitStack) -> list[dict[str, Any]]:
-    """What the webhook got; mails are in Django's outbox."""
+    """Collect the webhook's requests; emails are in Django's outbox."""
     got: list[dict[str, Any]] = []
 
     async def receive(request: web.Request) -> web.Response:
@@ -269,7 +267,7 @@ def alerts(settings: Any, servers: ExitStack) -> list[dict[str, Any]]:
 
 
 def tell() -> None:
-    """Find what is due and do what the jobs of the alerts would do."""
+    """Process the due incidents and run the alert jobs."""
     incidents.process_due()
     for order in jobs("send_alert"):
         incidents.send_alert(order["incident_id"], what=order["what"], by=order["by"])
@@ -277,14 +275,14 @@ def tell() -> None:
         cursor.execute("DELETE FROM procrastinate_jobs WHERE task_name = 'channels_app.send_alert'")
 
 
-def test_a_drop_is_told_once_and_its_end_once(
+def test_a_drop_and_its_end_are_alerted_once_each(
     ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
 ) -> None:
     server.steer("lose_link")
     wwebjs_session.state(ready)
     assert list(incidents.current()) == [incident(ready)]
     tell()
-    assert (mail.outbox, alerts) == ([], [])  # it may heal by itself
+    assert (mail.outbox, alerts) == ([], [])  # it may recover automatically
     later(31)
     for _ in range(3):
         wwebjs_session.state(ready)
@@ -311,7 +309,7 @@ def test_a_drop_is_told_once_and_its_end_once(
     assert WWEBJS_KEY not in json.dumps(alerts) + "".join(str(m.body) for m in mail.outbox)
 
 
-def test_a_drop_that_heals_at_once_is_written_down_and_not_told(
+def test_a_drop_that_recovers_at_once_is_recorded_without_an_alert(
     ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
 ) -> None:
     server.steer("lose_link")
@@ -329,7 +327,7 @@ def test_a_drop_that_heals_at_once_is_written_down_and_not_told(
     )
 
 
-def test_a_link_that_flutters_is_one_incident(
+def test_a_flapping_connection_is_one_incident(
     ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
 ) -> None:
     for _ in range(4):
@@ -357,7 +355,7 @@ def test_a_person_who_disconnects_causes_no_alert(
     assert not incidents.current().exists()
 
 
-def test_an_inactive_channel_wakes_nobody(
+def test_an_inactive_channel_causes_no_alert(
     ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
 ) -> None:
     Channel.objects.filter(pk=ready.pk).update(active=False)
@@ -368,7 +366,7 @@ def test_an_inactive_channel_wakes_nobody(
     assert (mail.outbox, alerts) == ([], [])
 
 
-def test_without_receivers_nothing_is_sent(ready: Channel, server: Server, later: Later) -> None:
+def test_without_recipients_nothing_is_sent(ready: Channel, server: Server, later: Later) -> None:
     server.steer("lose_link")
     wwebjs_session.state(ready)
     later(31)
@@ -377,7 +375,7 @@ def test_without_receivers_nothing_is_sent(ready: Channel, server: Server, later
 
 
 @pytest.mark.parametrize("status", [302, 500])
-def test_a_receiver_that_does_not_take_the_alert_is_tried_again(
+def test_an_alert_rejected_by_its_recipient_is_retried(
     ready: Channel, server: Server, settings: Any, servers: ExitStack, status: int
 ) -> None:
     async def refuse(request: web.Request) -> web.Response:
@@ -394,7 +392,7 @@ def test_a_receiver_that_does_not_take_the_alert_is_tried_again(
     assert strategy is not None
 
 
-def test_only_one_incident_is_open_for_a_connection(ready: Channel) -> None:
+def test_a_connection_has_only_one_open_incident(ready: Channel) -> None:
     from django.db import IntegrityError, transaction
 
     now = timezone.now()
@@ -406,7 +404,7 @@ def test_only_one_incident_is_open_for_a_connection(ready: Channel) -> None:
         Incident.objects.create(**values)
 
 
-def test_a_send_that_meets_a_dead_session_has_it_looked_at(ready: Channel, server: Server) -> None:
+def test_a_send_to_a_dead_session_triggers_a_poll(ready: Channel, server: Server) -> None:
     from channels_app.providers.base import OutboundMessage, Transient
     from channels_app.providers.wwebjs.client import WwebjsProvider
 
@@ -416,7 +414,7 @@ def test_a_send_that_meets_a_dead_session_has_it_looked_at(ready: Channel, serve
     assert WwebjsSession.objects.get(channel=ready).probe_at is None
 
 
-def test_deleting_the_channel_takes_all_of_it_along(ready: Channel, server: Server) -> None:
+def test_deleting_the_channel_deletes_its_session_data(ready: Channel, server: Server) -> None:
     server.steer("lose_link")
     wwebjs_session.state(ready)
     ready.delete()
@@ -428,10 +426,10 @@ def test_deleting_the_channel_takes_all_of_it_along(ready: Channel, server: Serv
     incidents.send_alert(12345, what="down", by="email")
 
 
-# -- the reason follows what is true now ----------------------------------------------------------
+# -- the reason follows the current state ----------------------------------------------------------
 
 
-def test_an_incident_says_what_is_true_now_and_keeps_what_it_began_with(
+def test_an_incident_shows_the_current_reason_and_stores_the_first(
     ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
 ) -> None:
     address = ready.wwebjs_url
@@ -443,7 +441,7 @@ def test_an_incident_says_what_is_true_now_and_keeps_what_it_began_with(
     assert [alert["event"] for alert in alerts] == ["fallback.down"]
     assert "refused the connection" in alerts[0]["text"]
 
-    # The server is back, and asks for a phone: that is what a person has to know.
+    # The server is back and waits for a phone, which requires a person.
     Channel.objects.filter(pk=ready.pk).update(wwebjs_url=address)
     ready.refresh_from_db()
     server.steer("unlink_by_reload")
@@ -458,7 +456,7 @@ def test_an_incident_says_what_is_true_now_and_keeps_what_it_began_with(
     assert "read the QR code" in incidents.headline(now)
     assert found.last_drop_reason == "The server refused the connection"
 
-    # One further alert, once that has lasted, and never a storm.
+    # One further alert once the new reason has lasted, never more.
     tell()
     assert len(alerts) == 1
     for _ in range(5):
@@ -481,7 +479,7 @@ def test_an_incident_says_what_is_true_now_and_keeps_what_it_began_with(
     assert len(alerts) == 2
 
 
-def test_a_code_after_a_drop_is_an_unlinked_phone_and_a_first_one_is_not(
+def test_only_a_code_after_a_drop_means_an_unlinked_phone(
     attached: Channel, server: Server
 ) -> None:
     wwebjs_session.connect(attached)
@@ -493,12 +491,12 @@ def test_a_code_after_a_drop_is_an_unlinked_phone_and_a_first_one_is_not(
     ("away", "code"),
     [("restart", "ready_after_restart"), ("unreachable", "ready_after_outage")],
 )
-def test_a_session_that_comes_back_by_itself_says_so(
+def test_a_session_that_recovers_automatically_says_so(
     ready: Channel, server: Server, later: Later, away: str, code: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if away == "restart":
-        # The server has forgotten all; its folder brings the session up again.
+        # The server has lost its state; its session folder restores the session.
         session = server.simulator.browsers.sessions.pop("TESTE")
         assert wwebjs_session.state(ready).code == "not_started"
         server.simulator.browsers.sessions["TESTE"] = session
@@ -506,7 +504,7 @@ def test_a_session_that_comes_back_by_itself_says_so(
         with monkeypatch.context() as broken:
             told = Observation(trouble="connect_timeout")
             broken.setattr(
-                "channels_app.connections.wwebjs_session.WwebjsSessions.ask", lambda _self: told
+                "channels_app.connections.wwebjs_session.WwebjsSessions.poll", lambda _self: told
             )
             assert wwebjs_session.state(ready).code == "connect_timeout"
     found = wwebjs_session.state(ready)
@@ -522,7 +520,7 @@ def test_a_session_that_comes_back_by_itself_says_so(
     assert wwebjs_session.state(ready).code == "ready"
 
 
-def test_a_session_that_a_start_of_ours_brought_back_did_not_come_by_itself(
+def test_a_session_restarted_by_us_did_not_recover_automatically(
     ready: Channel, server: Server, later: Later
 ) -> None:
     server.simulator.browsers.close("TESTE")

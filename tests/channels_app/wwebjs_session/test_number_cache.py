@@ -1,4 +1,4 @@
-"""A number is looked up once and then known, with the form that answered."""
+"""A number is looked up once and then cached in the form that was found."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def send(channel: Channel, to: str = TO) -> None:
 
 
 def playing(name: str) -> str:
-    """A number that plays this scenario of the simulated server."""
+    """Return a number that triggers this scenario of the simulated server."""
     return example_number(graph="47", fallback=SCENARIOS[name].digits)
 
 
-def test_the_second_send_makes_one_call_less(ready: Channel, server: Server) -> None:
+def test_the_second_send_makes_one_call_fewer(ready: Channel, server: Server) -> None:
     send(ready)
     assert server.paths() == [LOOK_UP, SEND]
     server.forget()
@@ -36,7 +36,7 @@ def test_the_second_send_makes_one_call_less(ready: Channel, server: Server) -> 
     assert server.paths() == [SEND]
 
 
-def test_the_form_that_answered_is_remembered(ready: Channel, server: Server) -> None:
+def test_the_form_that_was_found_is_cached(ready: Channel, server: Server) -> None:
     to = "+5531999991234"
     send(ready, to)
     known = ResolvedNumber.objects.get()
@@ -47,14 +47,14 @@ def test_the_form_that_answered_is_remembered(ready: Channel, server: Server) ->
     assert server.simulator.requests[0]["body"]["chatId"] == "553199991234@c.us"
 
 
-def test_each_channel_knows_its_own(
+def test_each_channel_has_its_own_cache(
     ready: Channel, server: Server, make_channel: Callable[..., Channel]
 ) -> None:
     send(ready)
     assert number_cache.lookup(make_channel(), "5511988887777") is None
 
 
-def test_what_was_found_long_ago_is_looked_up_again(
+def test_an_expired_entry_is_looked_up_again(
     ready: Channel, server: Server, later: Callable[[float], None]
 ) -> None:
     send(ready)
@@ -64,7 +64,7 @@ def test_what_was_found_long_ago_is_looked_up_again(
     assert server.paths() == [LOOK_UP, SEND]
 
 
-def test_a_form_that_does_not_hold_any_more_is_looked_up_in_the_same_send(
+def test_an_outdated_form_is_looked_up_again_in_the_same_send(
     ready: Channel, server: Server
 ) -> None:
     number_cache.remember(ready, "5511988887777", "not a chat id")
@@ -73,7 +73,9 @@ def test_a_form_that_does_not_hold_any_more_is_looked_up_in_the_same_send(
     assert ResolvedNumber.objects.get().chat_id == "5511988887777@c.us"
 
 
-def test_a_number_that_left_whatsapp_is_forgotten(ready: Channel, server: Server) -> None:
+def test_a_number_that_left_whatsapp_is_removed_from_the_cache(
+    ready: Channel, server: Server
+) -> None:
     to = playing("not_on_whatsapp")
     digits = only_digits(to)
     number_cache.remember(ready, digits, f"{digits}@c.us")
@@ -86,7 +88,7 @@ def test_a_number_that_left_whatsapp_is_forgotten(ready: Channel, server: Server
 @pytest.mark.parametrize(
     ("scenario", "kind"), [("ack_error", Rejected), ("serialize_delivered", Unknown)]
 )
-def test_a_failed_send_forgets_and_is_not_repeated(
+def test_a_failed_send_clears_the_entry_and_is_not_repeated(
     ready: Channel, server: Server, scenario: str, kind: type[Exception]
 ) -> None:
     to = playing(scenario)
@@ -98,9 +100,7 @@ def test_a_failed_send_forgets_and_is_not_repeated(
     assert not ResolvedNumber.objects.exists()
 
 
-def test_a_session_that_is_down_says_nothing_about_the_number(
-    ready: Channel, server: Server
-) -> None:
+def test_a_session_that_is_down_does_not_affect_the_cache(ready: Channel, server: Server) -> None:
     send(ready)
     server.steer("lose_link")
     with pytest.raises(Transient):
@@ -108,13 +108,13 @@ def test_a_session_that_is_down_says_nothing_about_the_number(
     assert ResolvedNumber.objects.count() == 1
 
 
-def test_what_is_not_on_whatsapp_is_not_remembered(ready: Channel, server: Server) -> None:
+def test_a_number_not_on_whatsapp_is_not_cached(ready: Channel, server: Server) -> None:
     with pytest.raises(Rejected):
         send(ready, playing("not_on_whatsapp"))
     assert not ResolvedNumber.objects.exists()
 
 
-def test_a_database_that_fails_does_not_fail_the_send(
+def test_a_database_error_does_not_fail_the_send(
     ready: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from django.db import OperationalError

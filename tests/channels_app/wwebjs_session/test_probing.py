@@ -1,4 +1,4 @@
-"""Probes as the workers make them: in threads of their own, beside each other."""
+"""Probes in concurrent threads, as the workers run them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def work() -> None:
-    """What the periodic job does, in a thread of a worker."""
+    """Run the periodic job as a worker thread does."""
     wwebjs_session.probe_due()
     connection.close()
 
 
-def test_a_slow_server_holds_up_no_other(
+def test_a_slow_server_does_not_delay_others(
     make_channel: Callable[..., Channel], server: Server, servers: ExitStack,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -70,7 +70,7 @@ def test_a_slow_server_holds_up_no_other(
     assert slow.wwebjs_state == "error"
 
 
-def test_two_workers_do_not_ask_the_same_session(
+def test_two_workers_do_not_poll_the_same_session(
     attached: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: queue.Queue[int] = queue.Queue()
@@ -89,11 +89,11 @@ def test_two_workers_do_not_ask_the_same_session(
     assert asked.qsize() == 1
 
 
-def test_who_is_to_be_asked_at_once_comes_first_and_a_lease_begins_with_the_question(
+def test_immediate_requests_come_first_and_the_lease_starts_with_the_poll(
     make_channel: Callable[..., Channel], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many hang, none is claimed before its turn, and each is asked once a round."""
-    monkeypatch.setattr(wwebjs_session, "PROBES_AT_A_TIME", 2)
+    """Even if many hang, none is claimed before its turn, and each is polled once per round."""
+    monkeypatch.setattr(wwebjs_session, "MAX_CONCURRENT_PROBES", 2)
     fields = {"fallback": "wwebjs", "wwebjs_api_key": WWEBJS_KEY, "wwebjs_url": server.url}
     made = [make_channel(wwebjs_session_id=f"session-{number}", **fields).pk for number in range(5)]
     now, sessions = timezone.now(), WwebjsSession.objects.order_by("pk")
@@ -106,7 +106,7 @@ def test_who_is_to_be_asked_at_once_comes_first_and_a_lease_begins_with_the_ques
         rounds.append(ids)
         claimed = sessions.filter(probe_at__gt=timezone.now()).count()
         assert claimed <= 2 * len(rounds)
-        sessions.filter(channel__in=ids).update(probe_at=None)  # asked for again meanwhile
+        sessions.filter(channel__in=ids).update(probe_at=None)  # requested again meanwhile
 
     monkeypatch.setattr(wwebjs_session, "_for_each", note)
     wwebjs_session.probe_due()
@@ -114,11 +114,11 @@ def test_who_is_to_be_asked_at_once_comes_first_and_a_lease_begins_with_the_ques
 
 
 @pytest.mark.parametrize("task", [channel_tasks.probe_due_sessions, tasks.probe_due_connections])
-def test_a_round_takes_one_place_of_the_workers(task: Task[..., None, ...]) -> None:
+def test_a_round_occupies_one_worker_slot(task: Task[..., None, ...]) -> None:
     assert task.lock == task.queueing_lock == task.name.partition(".")[2]
 
 
-def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
+def test_an_observation_requested_earlier_but_received_later_is_ignored(
     make_channel: Callable[..., Channel], servers: ExitStack
 ) -> None:
     asked, release = threading.Event(), threading.Event()
@@ -155,6 +155,6 @@ def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
     assert len(questions) == 2
     assert (channel.wwebjs_state_code, channel.wwebjs_checked_at) == ("opening", newest)
 
-    # What is asked for after that counts again.
+    # A later observation is stored again.
     questions.clear()
     assert wwebjs_session.state(channel).code == "session_closed"

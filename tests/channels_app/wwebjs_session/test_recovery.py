@@ -1,4 +1,4 @@
-"""Pages that answer nothing or never load, and sessions that come up although they were ended."""
+"""Unresponsive pages, pages that never load, and ended sessions that come up again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Later = Callable[[float], None]
 
 
 def run_ends() -> int:
-    """Do what the jobs that end sessions would do. Returns how many there were."""
+    """Run the enqueued jobs that end sessions. Returns their number."""
     orders = jobs("end_session")
     with connection.cursor() as cursor:
         cursor.execute(
@@ -40,14 +40,14 @@ def restart_server(server: Server) -> None:
     assert requests.post(f"{server.url}/_control/restart", timeout=5).ok
 
 
-# -- pages that answer nothing --------------------------------------------------------------------
+# -- unresponsive pages ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("action", ["crash_page", "freeze_page"])
-def test_a_page_that_answers_nothing_is_replaced_within_the_second_try_of_a_message(
+def test_an_unresponsive_page_is_replaced_before_the_second_attempt_of_a_message(
     ready: Channel, server: Server, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
-    """The server's own restart would hang with the page, for minutes."""
+    """The server's own restart would hang for minutes together with the page."""
     monkeypatch.setattr(wwebjs_sessions, "STATUS_SECONDS", 0.2)
     server.settings.protocol_timeout = 24 * 3600
     server.steer(action)
@@ -55,7 +55,7 @@ def test_a_page_that_answers_nothing_is_replaced_within_the_second_try_of_a_mess
     with pytest.raises(SendError):
         ready.request_timeout_seconds = 1
         WwebjsProvider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
-    # The send has it looked at, and the first slow answer has it looked at again at once.
+    # The send triggers a poll, and the first slow response triggers another one at once.
     assert jobs("probe_session") == [{"channel_id": ready.pk}]
     wwebjs_session.probe(ready.pk)
     due = care_of(ready).probe_at
@@ -70,7 +70,7 @@ def test_a_page_that_answers_nothing_is_replaced_within_the_second_try_of_a_mess
     assert "/session/restart" not in server.paths()
 
 
-def test_a_session_that_the_server_lost_is_started_within_the_tries_of_a_message(
+def test_a_session_lost_by_the_server_is_started_within_the_attempts_of_a_message(
     ready: Channel, server: Server, later: Later
 ) -> None:
     server.simulator.browsers.close("TESTE")
@@ -85,7 +85,7 @@ def test_a_session_that_the_server_lost_is_started_within_the_tries_of_a_message
     assert waited <= 61 < sum(FALLBACK_BACKOFF)
 
 
-def test_a_stop_without_answer_is_followed_by_the_start_all_the_same(
+def test_a_stop_without_a_response_is_still_followed_by_the_start(
     ready: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hang(self: WwebjsSessions) -> None:
@@ -102,7 +102,7 @@ def test_a_stop_without_answer_is_followed_by_the_start_all_the_same(
 # -- connected, but never ready -------------------------------------------------------------------
 
 
-def test_a_session_that_never_becomes_ready_is_an_incident_and_is_started_again(
+def test_a_session_that_never_becomes_ready_opens_an_incident_and_is_restarted(
     attached: Channel, server: Server, later: Later
 ) -> None:
     server.simulator.browsers.paired.add("TESTE")
@@ -116,11 +116,11 @@ def test_a_session_that_never_becomes_ready_is_an_incident_and_is_started_again(
     later(2)
     assert wwebjs_session.state(attached).code == "restarting"
     assert attached.incidents.get().reason == "never_ready"
-    # Until the job has replaced it, the old browser says the same as before.
+    # Until the job replaces it, the old browser reports the same state.
     later(5)
     assert wwebjs_session.state(attached).code == "restarting"
     assert run_starts() == 1
-    # The second one as well: it has its two minutes, and the next start its pause.
+    # The same applies to the second one: it has two minutes, and the next start has its pause.
     assert wwebjs_session.state(attached).code == "syncing"
     later(121)
     assert wwebjs_session.state(attached).code == "never_ready"
@@ -145,7 +145,7 @@ def test_starts_of_a_session_that_never_becomes_ready_are_few(
         starts += run_starts()
     assert starts == 4
     assert ready.incidents.get().drops == 1
-    # A person may.
+    # A person may start it.
     assert wwebjs_session.connect(ready).code == "restarting"
 
 
@@ -170,7 +170,7 @@ def test_a_code_without_its_reference_is_not_shown(attached: Channel, server: Se
     assert wwebjs_session.qr(attached).text.startswith("2@")
 
 
-# -- what was ended stays ended -------------------------------------------------------------------
+# -- ended sessions stay ended ---------------------------------------------------------------------
 
 
 def test_a_stopped_session_that_comes_up_with_its_server_is_stopped_again(
@@ -187,7 +187,7 @@ def test_a_stopped_session_that_comes_up_with_its_server_is_stopped_again(
     assert (server.known, server.paired) == ([], True)
     later(2)
     assert wwebjs_session.state(ready).code == "stopped_again"
-    # Any number of times.
+    # This can be repeated any number of times.
     later(60)
     restart_server(server)
     wwebjs_session.state(ready)
@@ -219,7 +219,7 @@ def test_a_session_that_was_stopped_while_its_server_was_away_is_stopped_when_it
     assert server.known == []
 
 
-def test_unlinking_during_a_start_unlinks_when_it_has_ended(
+def test_unlinking_during_a_start_takes_effect_when_the_start_ends(
     attached: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.simulator.browsers.paired.add("TESTE")
@@ -240,7 +240,7 @@ def test_unlinking_during_a_start_unlinks_when_it_has_ended(
     assert wwebjs_session.state(attached).code == "unlinked"
 
 
-def test_a_start_whose_end_nobody_saw_is_unlinked_once_it_shows(
+def test_a_session_with_an_unknown_start_outcome_is_unlinked_when_it_comes_up(
     attached: Channel, server: Server, later: Later
 ) -> None:
     server.simulator.browsers.starting.add("TESTE")
@@ -258,7 +258,7 @@ def test_a_start_whose_end_nobody_saw_is_unlinked_once_it_shows(
     assert wwebjs_session.state(attached).code == "unlinked"
 
 
-def test_connecting_takes_the_wish_to_unlink_back(attached: Channel, server: Server) -> None:
+def test_connecting_cancels_a_pending_unlink(attached: Channel, server: Server) -> None:
     server.simulator.browsers.starting.add("TESTE")
     wwebjs_session.connect(attached)
     run_starts()
@@ -270,7 +270,7 @@ def test_connecting_takes_the_wish_to_unlink_back(attached: Channel, server: Ser
     assert server.paired
 
 
-def test_an_unlink_that_failed_is_not_done_later(
+def test_a_failed_unlink_is_not_retried_later(
     ready: Channel, server: Server, later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(self: WwebjsSessions) -> bool:
@@ -287,7 +287,7 @@ def test_an_unlink_that_failed_is_not_done_later(
 
 
 @pytest.mark.parametrize("unlink", [False, True])
-def test_a_session_that_another_channel_wants_is_not_ended(
+def test_a_session_used_by_another_channel_is_not_ended(
     ready: Channel, server: Server, later: Later, make_channel: Callable[..., Channel], unlink: bool
 ) -> None:
     server.simulator.browsers.close("TESTE")

@@ -32,7 +32,7 @@ def refusal(call: Any) -> SessionRefused:
     return caught.value
 
 
-# -- the whole way --------------------------------------------------------------------------------
+# -- the complete lifecycle ------------------------------------------------------------------------
 
 
 def test_from_connect_by_qr_to_ready_and_back(attached: Channel, server: Server) -> None:
@@ -59,7 +59,7 @@ def test_from_connect_by_qr_to_ready_and_back(attached: Channel, server: Server)
     assert not attached.incidents.exists()
 
 
-def test_stopping_keeps_the_login_so_that_connecting_needs_no_code(
+def test_stopping_preserves_the_login_so_that_connecting_needs_no_code(
     ready: Channel, server: Server
 ) -> None:
     ended = wwebjs_session.disconnect(ready, unlink=False)
@@ -100,7 +100,7 @@ def test_a_channel_without_the_settings_has_no_session(channel: Channel) -> None
         assert (refused.code, refused.status) == ("not_configured", 409)
 
 
-def test_saved_settings_are_looked_at_by_themselves(attached: Channel, server: Server) -> None:
+def test_saved_settings_are_checked_automatically(attached: Channel, server: Server) -> None:
     attached.refresh_from_db()
     assert (attached.wwebjs_state, attached.wwebjs_state_code) == ("disconnected", "unchecked")
     wwebjs_session.probe_due()
@@ -116,7 +116,7 @@ def test_saved_settings_are_looked_at_by_themselves(attached: Channel, server: S
         ({"wwebjs_url": "http://wwebjs.invalid"}, "dns_failed", "wwebjs_url"),
     ],
 )
-def test_trouble_with_the_settings_is_said_beside_the_field(
+def test_a_problem_with_a_setting_names_its_field(
     attached: Channel, changes: dict[str, str], code: str, field: str
 ) -> None:
     for name, value in changes.items():
@@ -131,14 +131,16 @@ def test_trouble_with_the_settings_is_said_beside_the_field(
     assert not jobs("begin_session")
 
 
-def test_a_page_where_json_was_due_is_another_server(attached: Channel, server: Server) -> None:
+def test_an_html_page_instead_of_json_means_a_wrong_address(
+    attached: Channel, server: Server
+) -> None:
     attached.wwebjs_url = f"{server.url}/other"
     attached.save()
     found = wwebjs_session.state(attached)
     assert (found.code, found.field) == ("wrong_address", "wwebjs_url")
 
 
-def test_mended_settings_are_asked_anew_and_old_answers_do_not_count(
+def test_corrected_settings_are_polled_again_and_stale_observations_are_ignored(
     attached: Channel, server: Server
 ) -> None:
     attached.wwebjs_api_key = "wrong"
@@ -148,7 +150,7 @@ def test_mended_settings_are_asked_anew_and_old_answers_do_not_count(
     attached.wwebjs_api_key = server.settings.api_key
     attached.save()
     assert care_of(attached).probe_at is None
-    # A probe that began before the save comes back after it.
+    # A probe that started before the save returns after it.
     assert wwebjs_session.state(stale).code == "wrong_key"
     assert care_of(attached).probe_at is None
     wwebjs_session.probe_due()
@@ -156,7 +158,7 @@ def test_mended_settings_are_asked_anew_and_old_answers_do_not_count(
     assert attached.wwebjs_state_code == "not_started"
 
 
-def test_another_fallback_ends_the_care(ready: Channel) -> None:
+def test_changing_the_fallback_ends_the_monitoring(ready: Channel) -> None:
     ready.fallback = "none"
     ready.save()
     ready.refresh_from_db()
@@ -165,7 +167,7 @@ def test_another_fallback_ends_the_care(ready: Channel) -> None:
     wwebjs_session.probe_due()
 
 
-def test_a_form_that_was_open_meanwhile_does_not_undo_the_state(
+def test_saving_a_stale_form_does_not_overwrite_the_state(
     attached: Channel, server: Server
 ) -> None:
     old = Channel.objects.get(pk=attached.pk)
@@ -180,21 +182,21 @@ def test_a_form_that_was_open_meanwhile_does_not_undo_the_state(
 # -- starting -------------------------------------------------------------------------------------
 
 
-def test_while_it_starts_the_session_is_starting(attached: Channel, server: Server) -> None:
+def test_a_session_is_starting_during_a_start(attached: Channel, server: Server) -> None:
     wwebjs_session.connect(attached)
     assert wwebjs_session.state(attached).code == "starting"
     refused = refusal(lambda: wwebjs_session.qr(attached))
     assert (refused.code, refused.status) == ("qr_not_ready", 409)
 
 
-def test_a_start_under_way_is_not_asked_for_again(attached: Channel, server: Server) -> None:
+def test_a_start_in_progress_is_not_requested_again(attached: Channel, server: Server) -> None:
     wwebjs_session.connect(attached)
     wwebjs_session.connect(attached)
     assert run_starts() == 1
     assert server.paths().count("/session/start") == 1
 
 
-def test_what_runs_is_not_started(ready: Channel, server: Server) -> None:
+def test_a_running_session_is_not_started(ready: Channel, server: Server) -> None:
     assert wwebjs_session.connect(ready).state == "ready"
     assert run_starts() == 0
 
@@ -204,7 +206,7 @@ def test_what_runs_is_not_started(ready: Channel, server: Server) -> None:
     [("network", "net::ERR_NAME_NOT_RESOLVED"), ("blank", "could not be started"),
      ("stuck", "timed out")],
 )  # fmt: skip
-def test_a_failed_start_is_remembered_and_only_a_person_repeats_it(
+def test_a_failed_start_is_recorded_and_only_a_person_repeats_it(
     attached: Channel, server: Server, failure: str, said: str
 ) -> None:
     server.settings.start_failure = failure
@@ -222,7 +224,7 @@ def test_a_failed_start_is_remembered_and_only_a_person_repeats_it(
     assert wwebjs_session.state(attached).state == "qr"
 
 
-def test_a_start_that_somebody_else_began_is_waited_for(attached: Channel, server: Server) -> None:
+def test_a_start_by_another_client_is_awaited(attached: Channel, server: Server) -> None:
     server.simulator.browsers.starting.add(WWEBJS_SESSION)
     wwebjs_session.connect(attached)
     run_starts()
@@ -231,7 +233,7 @@ def test_a_start_that_somebody_else_began_is_waited_for(attached: Channel, serve
     assert wwebjs_session.state(attached).state == "ready"
 
 
-def test_a_start_that_never_shows_its_end_is_given_up(
+def test_a_start_without_an_outcome_is_abandoned(
     attached: Channel, server: Server, later: Callable[[float], None]
 ) -> None:
     server.simulator.browsers.starting.add(WWEBJS_SESSION)
@@ -243,7 +245,7 @@ def test_a_start_that_never_shows_its_end_is_given_up(
     assert wwebjs_session.state(attached).code == "start_no_answer"
 
 
-def test_a_server_that_went_away_before_the_start_left_no_browser_behind(
+def test_a_server_that_went_down_before_the_start_left_no_browser_behind(
     attached: Channel, server: Server
 ) -> None:
     wwebjs_session.connect(attached)
@@ -254,7 +256,7 @@ def test_a_server_that_went_away_before_the_start_left_no_browser_behind(
     assert care_of(attached).note == ""
 
 
-def test_a_session_that_was_ended_while_it_started_is_stopped_again(
+def test_a_session_ended_during_its_start_is_stopped_again(
     attached: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = WwebjsSessions.start
@@ -262,7 +264,7 @@ def test_a_session_that_was_ended_while_it_started_is_stopped_again(
     def slow_start(self: WwebjsSessions) -> Any:
         end = start(self)
         wwebjs_session.disconnect(attached, unlink=False)
-        server.steer("make_ready")  # as if it had come up only now
+        server.steer("make_ready")  # as if it had just come up
         return end
 
     wwebjs_session.connect(attached)
@@ -288,7 +290,7 @@ def test_connect_restarts_a_session_that_has_lost_its_browser(
     assert wwebjs_session.state(ready).state == ("qr" if action == "unlink" else "ready")
 
 
-def test_starting_what_is_there_without_its_browser_restarts_it(
+def test_starting_an_existing_session_without_a_browser_restarts_it(
     attached: Channel, server: Server
 ) -> None:
     wwebjs_session.connect(attached)
@@ -298,7 +300,9 @@ def test_starting_what_is_there_without_its_browser_restarts_it(
     assert wwebjs_session.state(attached).state == "ready"
 
 
-def test_restarting_what_has_gone_meanwhile_starts_it(ready: Channel, server: Server) -> None:
+def test_restarting_a_session_that_has_disappeared_starts_it(
+    ready: Channel, server: Server
+) -> None:
     server.steer("kill_browser")
     wwebjs_session.connect(ready)
     server.simulator.browsers.close(WWEBJS_SESSION)
@@ -306,7 +310,7 @@ def test_restarting_what_has_gone_meanwhile_starts_it(ready: Channel, server: Se
     assert wwebjs_session.state(ready).state == "ready"
 
 
-def test_a_long_missing_link_is_a_reason_to_restart_for_a_person(
+def test_a_connect_request_restarts_a_session_without_a_link_for_long(
     ready: Channel, server: Server, later: Callable[[float], None]
 ) -> None:
     server.steer("lose_link")
@@ -318,7 +322,7 @@ def test_a_long_missing_link_is_a_reason_to_restart_for_a_person(
     assert wwebjs_session.state(ready).state == "ready"
 
 
-def test_a_dead_code_is_never_shown_but_replaced(attached: Channel, server: Server) -> None:
+def test_an_expired_code_is_replaced_and_never_shown(attached: Channel, server: Server) -> None:
     wwebjs_session.connect(attached)
     run_starts()
     dead = wwebjs_session.qr(attached).text
@@ -331,9 +335,7 @@ def test_a_dead_code_is_never_shown_but_replaced(attached: Channel, server: Serv
     assert wwebjs_session.qr(attached).text != dead
 
 
-def test_the_code_that_is_served_on_after_the_scan_is_not_shown(
-    attached: Channel, server: Server
-) -> None:
+def test_a_code_still_served_after_the_scan_is_not_shown(attached: Channel, server: Server) -> None:
     server.settings.sync_seconds = 60
     wwebjs_session.connect(attached)
     run_starts()
@@ -357,7 +359,7 @@ def test_a_new_code_has_a_new_age(
     assert second.age_seconds < 5
 
 
-def test_the_drawing_stands_alone_and_scales() -> None:
+def test_the_svg_is_self_contained_and_scales() -> None:
     svg = wwebjs_session.draw("2@" + "A" * 230)
     assert 'viewBox="0 0 ' in svg
     assert not re.search(r"<svg[^>]*(width|height|style)=", svg)
@@ -378,22 +380,20 @@ def test_a_phone_can_be_linked_by_a_code(attached: Channel, server: Server) -> N
 
 
 @pytest.mark.parametrize("number", ["", "abc", "123", "+55 11 9x", "0" * 12])
-def test_what_is_no_phone_number_is_refused_beside_its_field(
-    attached: Channel, number: str
-) -> None:
+def test_an_invalid_phone_number_is_rejected_with_its_field(attached: Channel, number: str) -> None:
     refused = refusal(lambda: wwebjs_session.pairing_code(attached, number))
     assert (refused.code, refused.status, refused.field) == ("invalid_number", 400, "phone_number")
 
 
-def test_a_session_that_waits_for_no_phone_gives_no_code(ready: Channel) -> None:
+def test_a_session_not_waiting_for_a_phone_returns_no_code(ready: Channel) -> None:
     refused = refusal(lambda: wwebjs_session.pairing_code(ready, "+5511900000001"))
     assert (refused.code, refused.status) == ("qr_not_ready", 409)
 
 
-# -- ending ---------------------------------------------------------------------------------------
+# -- stopping and unlinking ------------------------------------------------------------------------
 
 
-def test_what_does_not_run_cannot_be_unlinked_and_that_is_said(
+def test_unlinking_a_session_that_is_not_running_reports_it(
     attached: Channel, server: Server
 ) -> None:
     ended = wwebjs_session.disconnect(attached)
@@ -401,7 +401,7 @@ def test_what_does_not_run_cannot_be_unlinked_and_that_is_said(
     assert "linked devices" in ended.detail
 
 
-def test_a_server_that_is_away_does_not_disconnect(ready: Channel) -> None:
+def test_an_unreachable_server_does_not_disconnect(ready: Channel) -> None:
     Channel.objects.filter(pk=ready.pk).update(wwebjs_url="http://127.0.0.1:9")
     ready.refresh_from_db()
     refused = refusal(lambda: wwebjs_session.disconnect(ready))
@@ -416,10 +416,10 @@ def test_a_broken_session_can_be_unlinked(ready: Channel, server: Server, action
     assert server.known == []
 
 
-# -- bounds ---------------------------------------------------------------------------------------
+# -- timeouts --------------------------------------------------------------------------------------
 
 
-def test_a_page_that_hangs_does_not_hold_us_and_is_told_from_a_server_that_hangs(
+def test_a_hanging_page_does_not_block_us_and_differs_from_a_hanging_server(
     ready: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("channels_app.providers.wwebjs.session.STATUS_SECONDS", 0.3)
@@ -448,13 +448,13 @@ def test_a_page_that_hangs_does_not_hold_us_and_is_told_from_a_server_that_hangs
 def test_the_client_reads_recorded_exchanges_over_the_wire(
     replay: Replay, names: dict[str, str], state: str
 ) -> None:
-    told = WwebjsSessions(replay.plays(**names)).ask()
+    told = WwebjsSessions(replay.plays(**names)).poll()
     assert derive(told).state == state
     assert bool(told.qr) is (state == "qr")
     assert len(replay.asked) == len(names)
 
 
-def test_the_client_begins_and_ends_as_recorded(replay: Replay) -> None:
+def test_the_client_starts_and_ends_sessions_as_recorded(replay: Replay) -> None:
     channel = replay.plays(
         start="100_start_nonet",
         stop="400_stop",

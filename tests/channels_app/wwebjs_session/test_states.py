@@ -1,4 +1,4 @@
-"""What a recorded answer means, and what follows from a state. Nothing here opens a connection."""
+"""Parsing of recorded responses, and the rules that follow from a state. No network."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def recorded(name: str) -> http_client.Answer:
 
 
 def seen_in(name: str, *, info: str = "", starting: bool = False) -> tuple[str, str]:
-    """State and reason that follow from a recorded status, with a recorded class info."""
+    """Return the state and reason of a recorded status and class info."""
     try:
         told = read_status(recorded(name))
         if info:
@@ -83,11 +83,11 @@ STATUSES = {
     "403_status_right_after": ("connected", "syncing"),
     "500_status_during_autostart": ("disconnected", "not_started"),
     "501_status_after_autostart": ("connected", "syncing"),
-    # With RECOVER_SESSIONS: gone, coming back without its login, and linked again.
+    # With RECOVER_SESSIONS: gone, restored without its login, and linked again.
     "510_recover_status_0": ("disconnected", "not_started"),
     "511_recover_status_4s": ("qr", "waiting_for_scan"),
     "513_status": ("connected", "syncing"),
-    # The page has crashed and the status has not noticed; then it is loaded anew.
+    # The page has crashed but the status does not show it; then it is reloaded.
     "514_after_page_crash_status": ("connected", "syncing"),
     "516_after_page_crash_status2": ("qr", "waiting_for_scan"),
     "530_status": ("connected", "syncing"),
@@ -120,7 +120,7 @@ def test_each_recorded_status_is_a_state(name: str, seen: tuple[str, str]) -> No
     assert seen_in(name) == seen
 
 
-def test_no_recorded_status_is_left_out() -> None:
+def test_every_recorded_status_is_covered() -> None:
     found = {
         path.stem for path in FOLDER.glob("*.txt") if "/session/status/" in path.read_text()[:60]
     }
@@ -138,11 +138,11 @@ def test_no_recorded_status_is_left_out() -> None:
         ("824_classinfo", "starting"),
     ],
 )
-def test_connected_is_ready_once_the_session_knows_itself(info: str, state: str) -> None:
+def test_a_connected_session_is_ready_once_it_has_session_info(info: str, state: str) -> None:
     assert seen_in("310_status_ready", info=info)[0] == state
 
 
-def test_a_ready_session_tells_its_number_and_name() -> None:
+def test_a_ready_session_reports_its_number_and_name() -> None:
     told = read_class_info(recorded("315_classinfo_ready"), Observation(connected=True))
     assert (told.own_number, told.name) == ("5511900000001", "Fake Clinica")
 
@@ -164,11 +164,11 @@ def test_a_ready_session_tells_its_number_and_name() -> None:
         ("827_rescan_qr", False),
     ],
 )
-def test_a_recorded_qr_answer_holds_a_code_or_not(name: str, shown: bool) -> None:
+def test_a_recorded_qr_response_contains_a_code_or_none(name: str, shown: bool) -> None:
     assert read_qr(recorded(name)).startswith("2@") is shown
 
 
-def test_a_code_that_was_replaced_is_another_one() -> None:
+def test_a_replaced_code_is_a_different_code() -> None:
     assert read_qr(recorded("601_qr_a")) != read_qr(recorded("602_qr_b"))
 
 
@@ -181,7 +181,7 @@ def test_a_code_that_was_replaced_is_another_one() -> None:
         "551_status_while_start_stuck",
     ],
 )
-def test_while_it_starts_the_server_does_not_know_it_and_that_is_no_error(name: str) -> None:
+def test_an_unknown_session_is_not_an_error_during_a_start(name: str) -> None:
     assert seen_in(name, starting=True) == ("starting", "starting")
 
 
@@ -189,15 +189,15 @@ def test_while_it_starts_the_server_does_not_know_it_and_that_is_no_error(name: 
     "name",
     ["622_after_phone_logout_status", "603_status_idle", "531_norecover_crash_status"],
 )
-def test_what_a_restart_replaces_counts_as_starting(name: str) -> None:
+def test_a_session_being_restarted_counts_as_starting(name: str) -> None:
     assert seen_in(name, starting=True) == ("starting", "restarting")
 
 
-def test_a_start_that_was_asked_for_does_not_hide_a_wrong_key() -> None:
+def test_a_requested_start_does_not_hide_a_wrong_key() -> None:
     assert seen_in("004_status_badkey", starting=True) == ("error", "wrong_key")
 
 
-def test_a_state_that_nobody_knows_is_told_as_it_is() -> None:
+def test_an_unknown_state_is_reported_unchanged() -> None:
     assert derive(Observation(socket="TOS_BLOCK")) == DerivedState(
         State.ERROR, "refused_by_whatsapp", "TOS_BLOCK"
     )
@@ -220,9 +220,7 @@ def test_a_state_that_nobody_knows_is_told_as_it_is() -> None:
         (500, b'{"success":false,"error":"boom\\n at x"}', "http_500"),
     ],
 )
-def test_an_answer_that_tells_no_state_has_its_own_word(
-    status: int, body: bytes, code: str
-) -> None:
+def test_a_response_without_a_state_has_its_own_code(status: int, body: bytes, code: str) -> None:
     with pytest.raises(SessionError) as caught:
         read_status(http_client.Answer(status, {}, body))
     assert caught.value.code == code
@@ -252,8 +250,8 @@ def test_an_answer_that_tells_no_state_has_its_own_word(
         ("553_start_blank_page_auth_timeout", StartOutcome.FAILED),
     ],
 )
-def test_each_recorded_start_has_its_end(name: str, end: StartOutcome) -> None:
-    assert read_start(recorded(name)).end == end
+def test_each_recorded_start_has_its_outcome(name: str, end: StartOutcome) -> None:
+    assert read_start(recorded(name)).outcome == end
 
 
 def test_a_failed_start_says_why() -> None:
@@ -269,16 +267,16 @@ def test_a_failed_start_says_why() -> None:
         ("026_start_noid", "wrong_address"),
     ],
 )
-def test_a_start_that_never_began_is_no_failed_start(name: str, code: str) -> None:
+def test_a_start_that_never_began_is_not_a_failed_start(name: str, code: str) -> None:
     with pytest.raises(SessionError) as caught:
         read_start(recorded(name))
     assert caught.value.code == code
 
 
 @pytest.mark.parametrize("status", [502, 504])
-def test_a_proxy_that_does_not_wait_leaves_the_end_open(status: int) -> None:
+def test_a_proxy_timeout_leaves_the_outcome_open(status: int) -> None:
     answer = http_client.Answer(status, {}, b"<html>Gateway</html>")
-    assert read_start(answer).end == StartOutcome.NO_ANSWER
+    assert read_start(answer).outcome == StartOutcome.NO_ANSWER
 
 
 @pytest.mark.parametrize(
@@ -294,11 +292,11 @@ def test_a_proxy_that_does_not_wait_leaves_the_end_open(status: int) -> None:
         ("552_terminate_while_start_stuck", False),
     ],
 )
-def test_each_recorded_end_is_read(name: str, ended: bool) -> None:
+def test_each_recorded_end_is_parsed(name: str, ended: bool) -> None:
     assert read_end(recorded(name)) is ended
 
 
-def test_a_recorded_pairing_code_is_read() -> None:
+def test_a_recorded_pairing_code_is_parsed() -> None:
     assert read_pairing_code(recorded("211_pairing")) == "ABCDFCB7"
 
 
@@ -310,13 +308,13 @@ def test_a_recorded_pairing_code_is_read() -> None:
         ("013_pair_unknown", "session_not_found"),
     ],
 )
-def test_a_recorded_refusal_of_a_pairing_code_says_why(name: str, code: str) -> None:
+def test_a_recorded_rejection_of_a_pairing_code_has_its_reason(name: str, code: str) -> None:
     with pytest.raises(SessionError) as caught:
         read_pairing_code(recorded(name))
     assert caught.value.code == code
 
 
-# -- words ----------------------------------------------------------------------------------------
+# -- reason texts ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -333,11 +331,11 @@ def test_a_recorded_refusal_of_a_pairing_code_says_why(name: str, code: str) -> 
         ("ready", ""),
     ],
 )
-def test_trouble_belongs_beside_the_setting_that_causes_it(code: str, field: str) -> None:
+def test_each_problem_names_the_setting_that_causes_it(code: str, field: str) -> None:
     assert field_for_code(code) == field
 
 
-def test_each_trouble_has_a_sentence_of_its_own() -> None:
+def test_each_problem_has_its_own_sentence() -> None:
     codes = ["wrong_key", "wrong_address", "connection_refused", "dns_failed", "timeout"]
     codes += [*SENTENCES, "session_closed", "session_check_failed", "invalid_session"]
     with translation.override("pt-br"):
@@ -346,7 +344,7 @@ def test_each_trouble_has_a_sentence_of_its_own() -> None:
     assert not any("Unknown error" in text for text in sentences)
 
 
-def test_a_drop_is_explained_by_what_the_library_announced() -> None:
+def test_a_drop_is_explained_by_the_callback_reason() -> None:
     closed = DerivedState(State.ERROR, "session_closed")
     assert drop_reason(closed, "UNPAIRED") == "unlinked_on_phone"
     assert drop_reason(closed, "CONFLICT") == "conflict"
@@ -354,11 +352,11 @@ def test_a_drop_is_explained_by_what_the_library_announced() -> None:
     assert drop_reason(closed) == "session_closed"
 
 
-# -- when to ask again -----------------------------------------------------------------------------
+# -- when to poll again ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", [State.STARTING, State.QR, State.PAIRING, State.CONNECTED])
-def test_what_passes_is_asked_quickly_but_not_for_ever(state: State) -> None:
+def test_a_temporary_state_is_polled_fast_for_a_limited_time(state: State) -> None:
     def pause(minutes: int) -> float:
         lasting = dt.timedelta(minutes=minutes)
         return next_poll_delay(state, wanted=True, lasting=lasting, chance=0.5)
@@ -367,7 +365,7 @@ def test_what_passes_is_asked_quickly_but_not_for_ever(state: State) -> None:
     assert pause(20) == POLL_SECONDS
 
 
-def test_what_rests_is_asked_once_a_minute_with_a_spread() -> None:
+def test_a_stable_state_is_polled_once_a_minute_with_jitter() -> None:
     def pause(chance: float) -> float:
         lasting = dt.timedelta(hours=5)
         return next_poll_delay(State.READY, wanted=True, lasting=lasting, chance=chance)
@@ -376,7 +374,7 @@ def test_what_rests_is_asked_once_a_minute_with_a_spread() -> None:
     assert pause(1.0) == pytest.approx(72)
 
 
-def test_after_a_drop_it_is_asked_sooner_for_a_while() -> None:
+def test_a_dropped_session_is_polled_more_often_for_a_while() -> None:
     def pause(wanted: bool, minutes: int) -> float:
         lasting = dt.timedelta(minutes=minutes)
         return next_poll_delay(State.ERROR, wanted=wanted, lasting=lasting, chance=0.5)
@@ -386,7 +384,7 @@ def test_after_a_drop_it_is_asked_sooner_for_a_while() -> None:
     assert pause(False, 1) == 60
 
 
-# -- cures ----------------------------------------------------------------------------------------
+# -- recovery --------------------------------------------------------------------------------------
 
 CLOSED = DerivedState(State.ERROR, "session_closed")
 HANGING = DerivedState(State.ERROR, "session_check_failed")
@@ -399,13 +397,13 @@ def test_a_session_without_its_browser_is_restarted_at_once() -> None:
     )
 
 
-def test_nothing_is_started_that_nobody_wants() -> None:
+def test_a_session_that_nobody_connected_is_not_started() -> None:
     for seen in (CLOSED, HANGING, GONE):
         care = RecoveryContext(wanted=False, hangs=9, missing_since=NOW - dt.timedelta(days=1))
         assert recovery_action_for(seen, care, now=NOW) == RecoveryAction.NONE
 
 
-def test_what_stays_connected_without_being_ready_is_started_again_after_two_minutes() -> None:
+def test_a_session_connected_but_not_ready_is_restarted_after_two_minutes() -> None:
     def seen(seconds: int, *, ready: bool = False) -> str:
         told = Observation(connected=True, ready=ready)
         return derive(told, syncing_for=dt.timedelta(seconds=seconds)).code
@@ -426,7 +424,7 @@ def test_what_stays_connected_without_being_ready_is_started_again_after_two_min
 
 
 @pytest.mark.parametrize("text", ["null,AA,BB,CC,1", "undefined,AA,BB", "NULL,x", "", "x" * 2001])
-def test_a_code_that_cannot_be_scanned_is_none(text: str) -> None:
+def test_a_code_that_cannot_be_scanned_is_ignored(text: str) -> None:
     body = json.dumps({"success": True, "qr": text}).encode()
     assert read_qr(http_client.Answer(200, {}, body)) == ""
     assert read_link({"code": text}).qr == ""
@@ -438,7 +436,7 @@ def test_a_code_that_cannot_be_scanned_is_none(text: str) -> None:
         assert redaction.from_evolution(stored) == stored
 
 
-def test_one_slow_answer_is_no_hanging_page() -> None:
+def test_one_slow_response_is_not_a_hanging_page() -> None:
     assert (
         recovery_action_for(HANGING, RecoveryContext(wanted=True, hangs=1), now=NOW)
         == RecoveryAction.NONE
@@ -449,7 +447,7 @@ def test_one_slow_answer_is_no_hanging_page() -> None:
     )
 
 
-def test_a_server_gets_time_to_restore_its_sessions_itself() -> None:
+def test_a_server_has_time_to_restore_its_sessions() -> None:
     def cure(seconds: int) -> RecoveryAction:
         care = RecoveryContext(wanted=True, missing_since=NOW - dt.timedelta(seconds=seconds))
         return recovery_action_for(GONE, care, now=NOW)
@@ -458,7 +456,7 @@ def test_a_server_gets_time_to_restore_its_sessions_itself() -> None:
     assert cure(60) == RecoveryAction.START
 
 
-def test_a_dead_code_and_a_server_out_of_reach_are_left_alone() -> None:
+def test_an_expired_code_and_an_unreachable_server_need_no_recovery() -> None:
     for code in ("qr_expired", "connection_refused", "wrong_key"):
         assert (
             recovery_action_for(
@@ -468,7 +466,7 @@ def test_a_dead_code_and_a_server_out_of_reach_are_left_alone() -> None:
         )
 
 
-def test_each_further_start_waits_longer_and_then_only_a_person_may() -> None:
+def test_each_automatic_start_waits_longer_until_only_a_person_may_start() -> None:
     for tries, pause in enumerate(RECOVERY_PAUSES):
         tried_at = NOW - dt.timedelta(seconds=pause)
         early = RecoveryContext(

@@ -1,4 +1,4 @@
-"""The Cloud API client: what it sends, and what each answer proves."""
+"""The Cloud API client: its requests, and the interpretation of responses."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from tests.channels_app.conftest import (
 Start = Callable[[Script], RawServer]
 
 
-# -- what is sent ---------------------------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------------------
 
 
-def test_a_text_has_the_shape_of_the_contract() -> None:
+def test_a_text_has_the_documented_format() -> None:
     assert request_body(text_message(quote=Quote("wamid.q", from_us=False))) == {
         "messaging_product": "whatsapp",
         "recipient_type": "individual",
@@ -52,7 +52,7 @@ def test_a_link_is_previewed_only_when_asked() -> None:
 
 
 @pytest.mark.parametrize("to", ["5511988887777", "+55 (11) 98888-7777", "+5511988887777"])
-def test_the_number_always_has_its_plus_sign(to: str) -> None:
+def test_the_number_always_has_a_plus_sign(to: str) -> None:
     assert request_body(text_message(to))["to"] == "+5511988887777"
 
 
@@ -77,14 +77,14 @@ def test_every_other_type_is_the_object_named_after_it(type_: str, content: dict
     assert body["context"] == {"message_id": "wamid.q"}
 
 
-def test_contacts_are_a_list_given_bare_or_in_an_object() -> None:
+def test_contacts_may_be_a_bare_list_or_in_an_object() -> None:
     cards = [{"name": {"formatted_name": "John"}}]
     for content in (cards, {"contacts": cards}):
         message = text_message(type="contacts", text="", content=content)
         assert request_body(message)["contacts"] == cards
 
 
-def test_a_reaction_names_its_message_itself() -> None:
+def test_a_reaction_contains_its_own_message_id() -> None:
     content = {"message_id": "wamid.q", "emoji": "😀"}
     body = request_body(
         text_message(type="reaction", content=content, quote=Quote("wamid.other", from_us=False))
@@ -107,7 +107,7 @@ def test_a_reaction_names_its_message_itself() -> None:
         ({"type": "messaging_product"}, "unsupported_type"),
     ],
 )
-def test_what_cannot_be_sent_is_rejected_before_any_request(
+def test_an_unsendable_message_is_rejected_before_any_request(
     fields: dict[str, Any], code: str
 ) -> None:
     with pytest.raises(Rejected) as caught:
@@ -115,7 +115,7 @@ def test_what_cannot_be_sent_is_rejected_before_any_request(
     assert caught.value.code == code
 
 
-# -- what an answer proves ------------------------------------------------------------------------
+# -- interpreting responses ------------------------------------------------------------------------
 
 
 def answer(status: int, body: Any) -> http_client.Answer:
@@ -171,7 +171,7 @@ def test_a_success_without_a_readable_id_is_unknown(body: Any) -> None:
     assert error.code == "unreadable_answer"
 
 
-def test_a_refusal_tells_code_meaning_and_details() -> None:
+def test_a_rejection_has_code_title_and_details() -> None:
     error = ending(
         400,
         {
@@ -191,14 +191,14 @@ def test_a_refusal_tells_code_meaning_and_details() -> None:
 
 @pytest.mark.parametrize("code", [1, 2, 4, 80007, 130429, 131000, 131016, 131056, 131057, 133004])
 @pytest.mark.parametrize("status", [400, 500])
-def test_a_passing_error_is_transient_whatever_its_status(code: int, status: int) -> None:
+def test_a_temporary_error_is_transient_with_any_status(code: int, status: int) -> None:
     error = ending(status, {"error": {"message": "m", "code": code}})
     assert isinstance(error, Transient)
     assert (error.code, error.detail) == (str(code), "m")
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 500])
-def test_a_lasting_error_is_rejected_whatever_its_status(status: int) -> None:
+def test_a_permanent_error_is_rejected_with_any_status(status: int) -> None:
     error = ending(status, {"error": {"message": "m", "code": 190}})
     assert isinstance(error, Rejected)
     assert error.code == "190"
@@ -214,7 +214,7 @@ def test_a_lasting_error_is_rejected_whatever_its_status(status: int) -> None:
         ({}, 400, Rejected),
     ],
 )
-def test_an_unknown_code_is_titled_with_metas_words(
+def test_an_unknown_code_has_metas_title(
     extra: dict[str, Any], status: int, kind: type[SendError]
 ) -> None:
     error = ending(status, {"error": {"message": "(#131999) New trouble", "code": 131999, **extra}})
@@ -222,7 +222,7 @@ def test_an_unknown_code_is_titled_with_metas_words(
     assert (error.code, error.title) == ("131999", "New trouble")
 
 
-def test_a_code_written_as_a_text_counts() -> None:
+def test_a_code_written_as_text_is_accepted() -> None:
     assert ending(400, {"error": {"code": "131047"}}).code == "131047"
 
 
@@ -254,7 +254,7 @@ def test_without_a_readable_code_the_status_class_decides(
     assert (error.code, error.http_status) == (code, status)
 
 
-def test_a_token_that_meta_quotes_is_not_told() -> None:
+def test_a_token_quoted_by_meta_is_not_revealed() -> None:
     error = ending(
         401,
         {"error": {"message": f"Malformed access token {TOKEN}", "code": 190}},
@@ -333,7 +333,7 @@ def test_an_outage_or_a_rate_limit_is_transient(graph: Graph, name: str) -> None
         ("error_500", "server_error"),
     ],
 )
-def test_what_proves_nothing_is_unknown(graph: Graph, name: str, code: str) -> None:
+def test_an_ambiguous_response_is_unknown(graph: Graph, name: str, code: str) -> None:
     channel = official(graph.app.url, request_timeout_seconds=1)
     to = graph.simulator.example(graph.simulator.scenarios[name])
     with pytest.raises(Unknown) as caught:
@@ -349,7 +349,7 @@ def test_what_proves_nothing_is_unknown(graph: Graph, name: str, code: str) -> N
         if scenario.answer in {"accepted", "slow", "after_statuses"} and not scenario.refusal
     ],
 )
-def test_what_goes_wrong_later_is_accepted_now(graph: Graph, name: str) -> None:
+def test_a_message_that_fails_later_is_accepted_first(graph: Graph, name: str) -> None:
     assert graph.send(name).provider_message_id
 
 
@@ -388,7 +388,7 @@ def test_the_answer_must_be_complete_before_the_channels_timeout(raw_server: Sta
     assert caught.value.code == "timeout"
 
 
-def test_nothing_of_meta_or_ours_leaks_the_token(raw_server: Start) -> None:
+def test_neither_metas_text_nor_ours_reveals_the_token(raw_server: Start) -> None:
     body = json.dumps({"error": {"code": 190, "message": f"Bad token {TOKEN}"}}).encode()
     server = raw_server(lambda conn, n: respond(conn, body, status="401 No"))
     provider = CloudProvider(official(server.url))
@@ -398,10 +398,10 @@ def test_nothing_of_meta_or_ours_leaks_the_token(raw_server: Start) -> None:
     assert TOKEN not in f"{caught.value} {caught.value.detail} {report} {provider!r}"
 
 
-# -- the test of the connection -------------------------------------------------------------------
+# -- connection test -------------------------------------------------------------------------------
 
 
-def test_the_check_names_the_number_and_tells_a_coexistence_number(graph: Graph) -> None:
+def test_the_check_reports_the_number_and_coexistence(graph: Graph) -> None:
     with translation.override("en"):
         report = CloudProvider(official(graph.app.url)).check()
     assert report.ok
@@ -413,7 +413,7 @@ def test_the_check_names_the_number_and_tells_a_coexistence_number(graph: Graph)
     assert report.details["quality_rating"] == "GREEN"
 
 
-def test_the_check_tells_a_pure_cloud_number(graph: Graph) -> None:
+def test_the_check_reports_a_cloud_only_number(graph: Graph) -> None:
     graph.simulator.settings.numbers[NUMBER_ID].is_on_biz_app = False
     with translation.override("en"):
         report = CloudProvider(official(graph.app.url)).check()
@@ -422,14 +422,14 @@ def test_the_check_tells_a_pure_cloud_number(graph: Graph) -> None:
     assert "from another number" in in_english(report)
 
 
-def test_an_answer_without_the_field_leaves_coexistence_unknown(raw_server: Start) -> None:
+def test_a_response_without_the_field_leaves_coexistence_unknown(raw_server: Start) -> None:
     server = raw_server(lambda conn, n: respond(conn, b'{"display_phone_number":"+55 11"}'))
     report = CloudProvider(official(server.url)).check()
     assert (report.ok, report.code) == (True, "number_answers")
     assert report.details["coexistence"] == "unknown"
 
 
-def test_the_check_says_what_meta_refused(graph: Graph) -> None:
+def test_the_check_reports_metas_error(graph: Graph) -> None:
     with translation.override("en"):
         report = CloudProvider(official(graph.app.url, access_token="other")).check()
     assert (report.ok, report.details["code"]) == (False, "190")
@@ -446,7 +446,7 @@ def test_the_check_says_what_meta_refused(graph: Graph) -> None:
         (b'{"error":{"code":131999,"message":"(#131999) New trouble"}}', "400 No", "New trouble"),
     ],
 )
-def test_the_check_survives_any_answer(
+def test_the_check_handles_any_response(
     raw_server: Start, body: bytes, status: str, said: str
 ) -> None:
     server = raw_server(lambda conn, n: respond(conn, body, status=status))
@@ -456,7 +456,7 @@ def test_the_check_survives_any_answer(
     assert said in in_english(report)
 
 
-def test_the_check_says_that_a_server_cannot_be_reached(dead_url: str) -> None:
+def test_the_check_reports_an_unreachable_server(dead_url: str) -> None:
     with translation.override("en"):
         report = CloudProvider(official(dead_url)).check()
     assert (report.ok, in_english(report)) == (False, "The server refused the connection")
@@ -470,6 +470,6 @@ def test_the_check_shows_a_number_without_a_name(raw_server: Start) -> None:
     assert report.details["verified_name"] == ""
 
 
-def test_a_number_that_is_a_plain_e164_is_used_as_it_is(graph: Graph) -> None:
+def test_a_plain_e164_number_is_used_unchanged(graph: Graph) -> None:
     CloudProvider(official(graph.app.url)).send(text_message(ORDINARY))
     assert graph.simulator.requests[0]["body"]["to"] == ORDINARY

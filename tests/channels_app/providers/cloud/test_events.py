@@ -1,4 +1,4 @@
-"""Meta's webhook payloads, as recorded in its own samples, become neutral events."""
+"""Parsing of Meta's webhook payloads, as recorded in its own samples, to neutral events."""
 
 from __future__ import annotations
 
@@ -65,15 +65,13 @@ def test_statuses() -> None:
         ([131026, 190], "190"),
         ([130429, 131056], "131056"),
         ([131026, 424242], "424242"),
-        # Of two that forbid as much the first; one without a code forbids nothing.
+        # The first of two with equal severity; one without a code has the lowest.
         ([131047, 131026], "131047"),
         ([None, 130429], "130429"),
         ([None], ""),
     ],
 )
-def test_of_several_reasons_the_one_that_forbids_most_is_told(
-    codes: list[int | None], told: str
-) -> None:
+def test_the_most_severe_of_several_reasons_is_reported(codes: list[int | None], told: str) -> None:
     payload = recorded("failed")
     [status] = payload["entry"][0]["changes"][0]["value"]["statuses"]
     status["errors"] = [{} if code is None else {"code": code} for code in codes]
@@ -83,7 +81,7 @@ def test_of_several_reasons_the_one_that_forbids_most_is_told(
     assert event.failure.code == told
 
 
-def test_a_failure_carries_metas_code_and_words() -> None:
+def test_a_failure_has_metas_code_and_text() -> None:
     title = "This message was not delivered to maintain healthy ecosystem engagement."
     details = (
         "In order to maintain a healthy ecosystem engagement, the message failed to be delivered."
@@ -94,22 +92,22 @@ def test_a_failure_carries_metas_code_and_words() -> None:
     )
 
 
-def test_all_entries_changes_statuses_and_messages_of_a_batch_are_read() -> None:
+def test_all_entries_changes_statuses_and_messages_of_a_batch_are_parsed() -> None:
     events = read("batch")
     assert [event.provider_message_id[-1] for event in events] == list("ABCDEF")
     assert [event.channel_key for event in events] == [NUMBER] * 5 + ["200000000000000"]
-    # A voice message that was played was read.
+    # A played voice message counts as read.
     assert events[2].receipt == Receipt.READ
 
 
-def test_an_echo_is_a_message_that_went_out() -> None:
+def test_an_echo_is_an_outgoing_message() -> None:
     [echo] = read("echoes")
     assert isinstance(echo, MessageEvent)
     assert (echo.outgoing, echo.phone_number) == (True, "+16505551234")
     assert echo.text.startswith("Here's the info")
 
 
-def test_every_kind_of_message_has_its_words() -> None:
+def test_every_message_type_has_its_text() -> None:
     events = read("kinds")
     assert [(event.type, event.text) for event in events] == [
         ("image", "Praia"),
@@ -125,7 +123,7 @@ def test_every_kind_of_message_has_its_words() -> None:
     assert {event.name for event in events} == {"Ana"}
 
 
-def test_the_cards_of_contacts_are_kept() -> None:
+def test_contact_cards_are_preserved() -> None:
     """contracts/cloud-api.md: `contacts` is the only object of a message that is a list."""
     card = {"name": {"formatted_name": "João"}, "phones": [{"phone": "+55 11 98888-7777"}]}
     message = {
@@ -145,7 +143,7 @@ def test_a_customer_may_have_no_phone_number() -> None:
     assert (event.phone_number, event.user_id) == ("", "BR.1234")
 
 
-def test_what_is_not_known_is_counted_and_no_error() -> None:
+def test_unknown_content_is_counted_without_an_error() -> None:
     events = read("other_fields")
     assert [event.kind for event in events] == [
         "field:account_update",
@@ -184,13 +182,13 @@ GOOD_MESSAGE = {"id": "wamid.1", "from": "5511999990000", "timestamp": "17494163
         {"timestamp": "253402300799"},
     ],
 )
-def test_a_message_without_what_it_needs_is_unreadable(message: dict[str, Any]) -> None:
+def test_a_message_without_required_fields_is_unsupported(message: dict[str, Any]) -> None:
     [event] = cloud_events.read(change(messages=[{**GOOD_MESSAGE, **message}]))
     assert isinstance(event, UnsupportedEvent)
 
 
 @pytest.mark.parametrize("id_", ["", None, 7, "x" * 256])
-def test_a_status_without_an_id_is_unreadable(id_: Any) -> None:
+def test_a_status_without_an_id_is_unsupported(id_: Any) -> None:
     [event] = cloud_events.read(change(statuses=[{"id": id_, "status": "sent"}]))
     assert isinstance(event, UnsupportedEvent)
 
@@ -206,7 +204,7 @@ def test_a_status_without_an_id_is_unreadable(id_: Any) -> None:
         ([{}], Failure("", "", "")),
     ],
 )
-def test_a_failure_is_read_as_far_as_it_is_told(errors: Any, failure: Failure | None) -> None:
+def test_an_incomplete_failure_is_parsed(errors: Any, failure: Failure | None) -> None:
     [event] = cloud_events.read(
         change(statuses=[{"id": "x", "status": "failed", "errors": errors}])
     )
@@ -255,15 +253,13 @@ ALMOST = st.recursive(
     ),
     st.sampled_from(["messages", "smb_message_echoes"]),
 )
-def test_nothing_is_raised_for_any_json_in_the_places_that_are_read(
-    value: dict[str, Any], field: str
-) -> None:
+def test_nothing_is_raised_for_any_json_in_parsed_fields(value: dict[str, Any], field: str) -> None:
     payload = {"entry": [{"changes": [{"field": field, "value": value}]}]}
     for event in cloud_events.read(payload):
         assert isinstance(event, ReceiptEvent | MessageEvent | UnsupportedEvent)
 
 
-# -- the id inside of an id ------------------------------------------------------------------------
+# -- the ID inside a wamid -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -284,18 +280,18 @@ def test_nothing_is_raised_for_any_json_in_the_places_that_are_read(
         ("", None),
     ],
 )
-def test_the_web_id_inside_of_a_wamid(wamid: str, key: str | None) -> None:
+def test_the_web_id_inside_a_wamid(wamid: str, key: str | None) -> None:
     assert cloud_events.web_message_id(wamid) == key
 
 
 @settings(max_examples=40)
 @given(st.from_regex(r"[0-9A-Z]{1,40}", fullmatch=True), st.from_regex(r"\d{5,15}", fullmatch=True))
-def test_every_web_id_is_found_again(key: str, remote: str) -> None:
+def test_every_encoded_web_id_is_decoded(key: str, remote: str) -> None:
     assert cloud_events.web_message_id(make_wamid(remote, key)) == key
 
 
 @settings(max_examples=40)
 @given(st.text() | st.binary().map(lambda raw: "wamid." + raw.hex()))
-def test_an_id_that_cannot_be_read_is_no_error(wamid: str) -> None:
+def test_an_undecodable_id_is_not_an_error(wamid: str) -> None:
     found = cloud_events.web_message_id(wamid)
     assert found is None or found.isascii()

@@ -1,4 +1,4 @@
-"""Bodies of events, as short as a test needs them."""
+"""Minimal bodies of events for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recorded events, and what is expected of each.
+"""The recorded events, and the expectations for each.
 
 `python -m tests.channels_app.providers.evolution.recordings` writes `expected.json` anew: read
 its difference.
@@ -38,7 +38,7 @@ def samples() -> dict[str, dict[str, Any]]:
 
 
 def as_json(event: Event) -> dict[str, Any]:
-    """Return an event as its class and those fields that say something."""
+    """Return an event as its class and its non-default fields."""
     fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
     told: dict[str, Any] = {
         name: str(value) if isinstance(value, dt.datetime) else value

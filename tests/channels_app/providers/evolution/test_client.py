@@ -134,7 +134,7 @@ def test_no_recorded_error_is_accepted() -> None:
          'This name "evo1" is already in use.'),
     ],
 )  # fmt: skip
-def test_each_recorded_failure_proves_what_the_contract_says(
+def test_each_recorded_failure_has_the_documented_outcome(
     file: str, label: str, kind: type[SendError], code: str, detail: str
 ) -> None:
     error = ending(recorded(file, label))
@@ -159,11 +159,11 @@ def test_each_recorded_failure_proves_what_the_contract_says(
         (None, ""),
     ],
 )  # fmt: skip
-def test_the_text_of_an_error_is_found_in_every_shape(body: object, text: str) -> None:
+def test_the_text_of_an_error_is_found_in_every_format(body: object, text: str) -> None:
     assert error_message(body) == text
 
 
-# -- other answers --------------------------------------------------------------------------------
+# -- other responses -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -199,22 +199,22 @@ def test_the_text_of_an_error_is_found_in_every_shape(body: object, text: str) -
         (503, b"<html>", Unknown, "server_error"),
     ],
 )  # fmt: skip
-def test_each_other_answer_proves_as_little_as_it_can(
+def test_each_other_response_is_interpreted_conservatively(
     status: int, body: Any, kind: type[SendError], code: str
 ) -> None:
     error = ending(answer(status, body))
     assert (type(error), error.code, error.http_status) == (kind, code, status)
 
 
-def test_the_key_is_not_told() -> None:
+def test_the_key_is_not_revealed() -> None:
     body = {"response": {"message": f"bad key {EVOLUTION_KEY}"}}
     assert ending(answer(401, body), secrets=(EVOLUTION_KEY,)).detail == "bad key ***"
 
 
-# -- what is sent ---------------------------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------------------
 
 
-def test_a_text_has_the_shape_of_the_contract() -> None:
+def test_a_text_has_the_documented_format() -> None:
     assert request_body(text_message("+55 (11) 98888-7777")) == {
         "number": "5511988887777",
         "text": "Olá",
@@ -222,14 +222,14 @@ def test_a_text_has_the_shape_of_the_contract() -> None:
     }
 
 
-def test_only_an_id_of_its_own_is_quoted() -> None:
+def test_only_whatsapps_own_ids_are_quoted() -> None:
     assert request_body(text_message(quote=Quote("3EB0AA", from_us=False)))["quoted"] == {
         "key": {"id": "3EB0AA"}
     }
     assert "quoted" not in request_body(text_message(quote=Quote("wamid.AA", from_us=False)))
 
 
-def test_a_location_always_has_the_name_and_address_that_the_server_wants() -> None:
+def test_a_location_always_has_the_required_name_and_address() -> None:
     place = {"latitude": -23.5, "longitude": -46.65}
     path, body = object_request(text_message(type="location", text="", content=place))
     assert path == "/message/sendLocation/{instance}"
@@ -286,7 +286,7 @@ def test_each_number_of_a_contact_is_a_card() -> None:
         ("contacts", ["x"], "unsupported_type"),
     ],
 )
-def test_an_object_that_evolution_cannot_say_is_rejected(
+def test_an_object_not_supported_by_evolution_is_rejected(
     type_: str, content: Any, code: str
 ) -> None:
     with pytest.raises(Rejected) as caught:
@@ -314,7 +314,7 @@ def test_locations_and_contacts_reach_the_customer(server: Server) -> None:
         ({"type": "template", "content": {"name": "x"}}, "unsupported_type"),
     ],
 )
-def test_what_cannot_be_sent_is_rejected(fields: dict[str, Any], code: str) -> None:
+def test_an_unsendable_message_is_rejected(fields: dict[str, Any], code: str) -> None:
     with pytest.raises(Rejected) as caught:
         request_body(text_message(**fields))
     assert caught.value.code == code
@@ -350,7 +350,7 @@ def server() -> Iterator[Server]:
         yield Server(simulator, app)
 
 
-def test_a_message_is_handed_to_the_instance(server: Server) -> None:
+def test_a_message_is_sent_to_the_instance(server: Server) -> None:
     accepted = server.provider().send(text_message(ORDINARY))
     (entry,) = server.simulator.book.entries
     assert (entry.id, entry.text, entry.sender) == (accepted.provider_message_id, "Olá", INSTANCE)
@@ -363,7 +363,7 @@ def test_a_message_is_handed_to_the_instance(server: Server) -> None:
 @pytest.mark.parametrize(
     "name", ["ok", "pending_lost", "ack_error", "ack_one_only", "ninth_digit", "slow"]
 )
-def test_what_the_simulated_server_took_is_accepted(server: Server, name: str) -> None:
+def test_a_message_taken_by_the_simulated_server_is_accepted(server: Server, name: str) -> None:
     assert server.send(name).provider_message_id
 
 
@@ -385,7 +385,7 @@ def test_what_the_simulated_server_took_is_accepted(server: Server, name: str) -
         ("closed_cached", Transient, "instance_not_connected"),
     ],
 )
-def test_each_scenario_of_the_simulated_server_ends_as_the_contract_says(
+def test_each_scenario_of_the_simulated_server_has_the_documented_outcome(
     server: Server, name: str, kind: type[SendError], code: str
 ) -> None:
     with pytest.raises(SendError) as caught:
@@ -405,7 +405,7 @@ def test_each_scenario_of_the_simulated_server_ends_as_the_contract_says(
         ({"evolution_url": "http://[::1"}, Rejected, "invalid_address"),
     ],
 )
-def test_each_wrong_setting_has_its_own_word(
+def test_each_wrong_setting_has_its_own_code(
     server: Server, fields: dict[str, Any], kind: type[SendError], code: str
 ) -> None:
     with pytest.raises(SendError) as caught:
@@ -419,7 +419,7 @@ def test_a_server_that_refuses_the_connection_is_transient(dead_url: str) -> Non
     assert caught.value.code == "connection_refused"
 
 
-# -- the test of the connection -------------------------------------------------------------------
+# -- connection test -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ def test_a_server_that_refuses_the_connection_is_transient(dead_url: str) -> Non
         ({"instance_name": ""}, False, "The connection is not configured"),
     ],
 )
-def test_the_check_says_what_is_the_matter(
+def test_the_check_reports_the_problem(
     server: Server, fields: dict[str, Any], ok: bool, said: str
 ) -> None:
     with translation.override("en"):
@@ -440,7 +440,7 @@ def test_the_check_says_what_is_the_matter(
     assert (report.ok, in_english(report)) == (ok, said)
 
 
-def test_the_check_tells_a_connecting_instance(server: Server) -> None:
+def test_the_check_reports_a_connecting_instance(server: Server) -> None:
     requests.get(
         f"{server.app.url}/instance/connect/new", headers={"apikey": EVOLUTION_KEY}, timeout=10
     ).raise_for_status()
@@ -460,7 +460,7 @@ def test_the_check_tells_a_connecting_instance(server: Server) -> None:
         (b"", "302 Found", "another server"),
     ],
 )
-def test_the_check_survives_any_answer(
+def test_the_check_handles_any_response(
     raw_server: Start, body: bytes, status: str, said: str
 ) -> None:
     http_server = raw_server(lambda conn, n: respond(conn, body, status=status))
@@ -470,7 +470,7 @@ def test_the_check_survives_any_answer(
     assert said in in_english(report)
 
 
-def test_the_check_says_that_the_server_cannot_be_reached(dead_url: str) -> None:
+def test_the_check_reports_an_unreachable_server(dead_url: str) -> None:
     with translation.override("en"):
         report = EvolutionProvider(baileys(dead_url)).check()
     assert (report.ok, in_english(report)) == (False, "The server refused the connection")

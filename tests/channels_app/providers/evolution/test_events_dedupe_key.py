@@ -1,4 +1,4 @@
-"""One key for one event, however it arrives; never one key for two."""
+"""One key per event on every receive path; never one key for two events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def same(*payloads: Any) -> bool:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_webhook_retry_and_socket_give_the_same_key(name: str) -> None:
     webhook = copy.deepcopy(SAMPLES[name])
-    # The order of names is not part of JSON, and each way writes its own.
+    # JSON does not define the order of names, and each receive path uses its own.
     by_socket = dict(reversed([item for item in webhook.items() if item[0] != "destination"]))
     hidden = {**webhook, "apikey": None, "sender": None, "server_url": "http://other"}
     assert same(webhook, json.loads(json.dumps(webhook)), by_socket, hidden)
@@ -38,7 +38,7 @@ def test_webhook_retry_and_socket_give_the_same_key(name: str) -> None:
         "baileys/call",
     ],
 )
-def test_an_event_that_was_recorded_both_ways_has_one_key(name: str) -> None:
+def test_an_event_recorded_by_webhook_and_socket_has_one_key(name: str) -> None:
     webhook, by_socket = SAMPLES[f"{name}/webhook"], SAMPLES[f"{name}/socket.io"]
     assert "destination" in webhook
     assert "destination" not in by_socket
@@ -46,10 +46,10 @@ def test_an_event_that_was_recorded_both_ways_has_one_key(name: str) -> None:
 
 
 @pytest.mark.parametrize("older", [True, False])
-def test_recorded_events_have_keys_of_their_own(older: bool) -> None:
+def test_recorded_events_have_distinct_keys(older: bool) -> None:
     keys: dict[str, set[str]] = {}
     for name, payload in SAMPLES.items():
-        # Both versions were given the same messages, so their ids are equal.
+        # Both versions received the same messages, so their IDs are equal.
         if name.startswith("2.3.6") == older:
             keys.setdefault(evolution_events.dedupe_key(payload), set()).add(
                 json.dumps(_said(payload))
@@ -61,7 +61,7 @@ def _said(payload: dict[str, Any]) -> list[dict[str, Any]]:
     return [recordings.as_json(event) for event in evolution_events.read(payload)]
 
 
-def test_the_key_fits_and_is_plain() -> None:
+def test_the_key_is_short_and_ascii() -> None:
     for payload in (
         *SAMPLES.values(),
         upsert(HELLO, key=key(id="x" * 5000)),
@@ -74,18 +74,18 @@ def test_the_key_fits_and_is_plain() -> None:
         assert found.isprintable()
 
 
-def test_the_file_that_only_some_deliveries_carry_does_not_count() -> None:
+def test_the_file_content_does_not_affect_the_key() -> None:
     for whose in (key(), {}):
         plain = upsert({"imageMessage": {}}, key=whose)
         assert same(plain, upsert({"imageMessage": {}, "base64": "AAAA"}, key=whose))
 
 
-def test_a_message_given_twice_by_whatsapp_is_one() -> None:
+def test_a_message_delivered_twice_by_whatsapp_has_one_key() -> None:
     assert same(upsert(HELLO), upsert(HELLO) | {"date_time": "2026-11-21T20:00:09.000Z"})
 
 
-def test_a_lid_and_its_number_are_one_chat() -> None:
-    # Evolution stores the record before it replaces the LID, and emits it after.
+def test_a_lid_and_its_number_are_the_same_chat() -> None:
+    # Evolution stores the record before it replaces the LID, and emits the event after that.
     assert same(
         upsert(HELLO),
         upsert(HELLO, key=key(remoteJid=LID, remoteJidAlt=ANA)),
@@ -103,21 +103,23 @@ def test_a_lid_and_its_number_are_one_chat() -> None:
         {"remoteJid": "120363025246125486@g.us"},
     ],
 )
-def test_messages_that_differ_in_chat_id_or_side_are_two(other: dict[str, Any]) -> None:
+def test_messages_with_different_chat_id_or_direction_have_different_keys(
+    other: dict[str, Any],
+) -> None:
     assert not same(upsert(HELLO), upsert(HELLO, key=key(**other)))
 
 
-def test_messages_of_two_instances_are_two() -> None:
+def test_messages_of_two_instances_have_different_keys() -> None:
     assert not same(upsert(HELLO), upsert(HELLO) | {"instance": "other"})
 
 
-def test_messages_without_an_id_are_told_apart_by_content_and_time() -> None:
+def test_messages_without_an_id_are_distinguished_by_content_and_time() -> None:
     first, second = (upsert({"conversation": text}, key={}) for text in ("a", "b"))
     assert not same(first, second)
     assert not same(first, first | {"date_time": "2026-11-21T20:00:09.000Z"})
 
 
-def test_sent_and_seen_are_two_events_that_lead_to_one_message() -> None:
+def test_send_and_upsert_are_two_events_of_one_message() -> None:
     seen = upsert(HELLO, key=key(fromMe=True))
     sent = seen | {"event": "send.message"}
     assert not same(seen, sent)
@@ -128,7 +130,7 @@ def update(**data: Any) -> dict[str, Any]:
     return body("messages.update", {"keyId": "3EB0", "status": "SERVER_ACK", **data})
 
 
-def test_a_status_is_known_by_the_message_and_its_word() -> None:
+def test_a_status_is_identified_by_message_and_status() -> None:
     later = {"date_time": "2026-11-21T20:00:09.000Z"}
     assert same(update(), update(messageId="cmwr0", remoteJid=ANA, fromMe=True), update() | later)
     assert not same(update(), update(status="READ"))
@@ -136,7 +138,7 @@ def test_a_status_is_known_by_the_message_and_its_word() -> None:
     assert not same(update(), update() | {"instance": "other"})
 
 
-def test_updates_whose_status_is_made_up_are_told_apart_by_what_they_bring() -> None:
+def test_updates_with_a_false_status_are_distinguished_by_content() -> None:
     edits = [{"editedMessage": {"message": {"conversation": text}}} for text in ("a", "b")]
     votes = [[{"name": "a", "voters": voters}] for voters in ([], [ANA])]
     told = [
@@ -176,7 +178,7 @@ def test_an_edit_and_a_deletion_of_one_message_are_two_events() -> None:
         ("call", {"id": "C1", "status": "offer"}),
     ],
 )
-def test_what_happens_again_later_is_another_event(event: str, data: Any) -> None:
+def test_a_later_repetition_is_another_event(event: str, data: Any) -> None:
     first = body(event, data)
     assert same(first, dict(first))
     assert not same(first, first | {"date_time": "2026-11-21T20:00:00.001Z"})

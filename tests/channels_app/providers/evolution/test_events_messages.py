@@ -1,4 +1,4 @@
-"""Messages: who they are with, what they say, when, and what they answer."""
+"""Messages: customer, content, time and quoted message."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HELLO = {"conversation": "oi"}
         ("123456789012345:7@lid", "", LID),
     ],
 )
-def test_the_customer_is_read_from_the_address(jid: str, phone_number: str, user_id: str) -> None:
+def test_the_customer_is_parsed_from_the_address(jid: str, phone_number: str, user_id: str) -> None:
     message = read_message(upsert(HELLO, key=key(remoteJid=jid)))
     assert (message.phone_number, message.user_id) == (phone_number, user_id)
 
@@ -51,7 +51,7 @@ def test_the_customer_is_read_from_the_address(jid: str, phone_number: str, user
         {"remoteJid": LID, "senderPn": ANA},  # earlier
     ],
 )
-def test_a_lid_with_a_number_is_the_number(alias: dict[str, Any]) -> None:
+def test_a_lid_with_a_number_yields_the_number(alias: dict[str, Any]) -> None:
     message = read_message(upsert(HELLO, key=key(**alias)))
     assert (message.phone_number, message.user_id) == ("+5511988887777", "")
 
@@ -76,7 +76,7 @@ def test_the_sender_of_an_own_message_is_not_the_customer() -> None:
     ],
 )
 @pytest.mark.parametrize("event", ["messages.upsert", "send.message"])
-def test_what_is_not_one_person_is_not_served(event: str, jid: str, kind: str) -> None:
+def test_a_chat_that_is_not_a_person_is_not_supported(event: str, jid: str, kind: str) -> None:
     payload = upsert(HELLO, key=key(remoteJid=jid)) | {"event": event}
     assert read_one(payload) == UnsupportedEvent("shop", kind)
 
@@ -85,7 +85,7 @@ def test_what_is_not_one_person_is_not_served(event: str, jid: str, kind: str) -
     "time",
     [1795300000, "1795300000", 1795300000.0, {"low": 1795300000, "high": 0, "unsigned": True}],
 )
-def test_the_time_is_read_from_any_of_its_shapes(time: Any) -> None:
+def test_the_time_is_parsed_in_every_format(time: Any) -> None:
     message = read_message(upsert(HELLO, messageTimestamp=time))
     assert message.at == dt.datetime(2026, 11, 21, 22, 26, 40, tzinfo=dt.UTC)
 
@@ -95,7 +95,7 @@ def test_a_negative_low_half_counts_as_unsigned() -> None:
     assert message.at == dt.datetime(2038, 1, 19, 3, 14, 8, tzinfo=dt.UTC)
 
 
-def test_the_recorded_local_time_with_a_false_z_moves_no_message() -> None:
+def test_a_local_time_with_a_false_z_does_not_shift_a_message() -> None:
     entries = json.loads((FIXTURES / "11_timezone.json").read_text())
     told = next(entry for entry in entries if "real_utc" in entry)
     payload = upsert(HELLO, messageTimestamp=told["messageTimestamp"])
@@ -104,19 +104,19 @@ def test_the_recorded_local_time_with_a_false_z_moves_no_message() -> None:
 
 
 @pytest.mark.parametrize("time", [None, 0, -1, True, "", "soon", 10**20, {"low": 1}, [], 1e300])
-def test_without_a_time_a_message_is_set_aside_and_date_time_is_not_believed(time: Any) -> None:
+def test_a_message_without_a_time_is_unsupported_and_date_time_is_ignored(time: Any) -> None:
     event = read_one(upsert(HELLO, messageTimestamp=time))
     assert event == UnsupportedEvent("shop", "message:conversation")
 
 
 @pytest.mark.parametrize("half", [{}, key(id=""), key(id=5), {"id": "3A01"}, None])
-def test_without_an_id_or_an_address_it_is_unreadable(half: Any) -> None:
+def test_a_message_without_an_id_or_address_is_unsupported(half: Any) -> None:
     assert read_one(upsert(HELLO, key=half)) == UnsupportedEvent("shop", "message:conversation")
 
 
 @pytest.mark.parametrize("message", [None, {}, [], "oi"])
 @pytest.mark.parametrize("message_type", ["conversation", "imageMessage"])
-def test_without_content_it_is_unreadable(message: Any, message_type: str) -> None:
+def test_a_message_without_content_is_unsupported(message: Any, message_type: str) -> None:
     assert read_one(upsert(message, message_type)) == UnsupportedEvent("shop", "message:")
 
 
@@ -132,7 +132,7 @@ def test_a_number_is_not_a_name() -> None:
     assert read_message(upsert(HELLO, pushName=" Ana ")).name == "Ana"
 
 
-def test_what_the_api_sent_is_outgoing_whatever_its_key_says() -> None:
+def test_a_message_sent_by_the_api_is_always_outgoing() -> None:
     payload = upsert(HELLO) | {"event": "send.message"}
     assert read_message(payload).outgoing
 
@@ -197,7 +197,7 @@ def test_what_the_api_sent_is_outgoing_whatever_its_key_says() -> None:
         ({"viewOnceMessageV2": {}}, "viewOnceMessageV2", "unknown", ""),
     ],
 )
-def test_the_content_in_the_cloud_apis_words(
+def test_the_content_has_the_cloud_apis_format(
     message: dict[str, Any], message_type: str, type_: str, text: str
 ) -> None:
     event = read_message(upsert(message, message_type))
@@ -214,7 +214,7 @@ def test_the_content_in_the_cloud_apis_words(
         "documentWithCaptionMessage",
     ],
 )
-def test_envelopes_are_opened(wrapper: str) -> None:
+def test_envelopes_are_unwrapped(wrapper: str) -> None:
     inner = {"imageMessage": {"caption": "c", "contextInfo": {"stanzaId": "3EB0"}}}
     event = read_message(upsert({wrapper: {"message": inner}}, wrapper))
     assert (event.type, event.text, event.reply_to) == ("image", "c", "3EB0")
@@ -226,16 +226,16 @@ def test_envelopes_are_opened(wrapper: str) -> None:
     "name",
     ["senderKeyDistributionMessage", "encReactionMessage", "albumMessage", "pinInChatMessage"],
 )
-def test_what_nobody_wrote_is_no_message(name: str) -> None:
+def test_a_technical_message_is_not_a_message(name: str) -> None:
     message = {name: {"x": 1}, "messageContextInfo": {}}
     assert read_one(upsert(message, name)) == UnsupportedEvent("shop", f"message:{name}")
 
 
-def test_a_key_that_comes_along_does_not_hide_the_text() -> None:
+def test_an_additional_key_does_not_hide_the_text() -> None:
     assert read_message(upsert({"senderKeyDistributionMessage": {}, **HELLO})).text == "oi"
 
 
-def test_a_file_keeps_what_is_needed_to_fetch_it() -> None:
+def test_a_file_has_the_data_needed_to_fetch_it() -> None:
     message = {
         "audioMessage": {
             "mimetype": "audio/ogg",
@@ -258,13 +258,13 @@ def test_a_file_keeps_what_is_needed_to_fetch_it() -> None:
     }
 
 
-def test_of_a_business_file_metas_id_is_kept_too() -> None:
+def test_a_business_file_also_has_metas_id() -> None:
     message = {"imageMessage": {"mime_type": "image/png", "sha256": "x", "id": "111"}}
     content = read_message(upsert(message, "imageMessage")).content
     assert (content["mime_type"], content["id"]) == ("image/png", "111")
 
 
-def test_a_choice_keeps_the_id_of_what_was_chosen() -> None:
+def test_a_reply_has_the_id_of_the_selected_option() -> None:
     message = {"listResponseMessage": {"title": "R", "singleSelectReply": {"selectedRowId": "r"}}}
     assert read_message(upsert(message)).content == {
         "type": "list_reply",
@@ -273,7 +273,7 @@ def test_a_choice_keeps_the_id_of_what_was_chosen() -> None:
     }
 
 
-def test_a_vote_says_what_was_chosen() -> None:
+def test_a_vote_has_the_selected_options() -> None:
     vote = {
         "pollCreationMessageKey": {"id": "3EB0"},
         "vote": {"selectedOptions": ["a", "b"]},
@@ -283,7 +283,7 @@ def test_a_vote_says_what_was_chosen() -> None:
     assert event.content["message_id"] == "3EB0"
 
 
-def test_a_vote_that_was_not_decrypted_is_unreadable() -> None:
+def test_a_vote_that_was_not_decrypted_is_unsupported() -> None:
     vote = {"vote": {"encPayload": {"0": 1}, "selectedOptions": [{"0": 1}]}}
     event = read_one(upsert({"pollUpdateMessage": vote}, "pollUpdateMessage"))
     assert event == UnsupportedEvent("shop", "message:pollUpdateMessage")
@@ -299,7 +299,7 @@ def test_a_vote_that_was_not_decrypted_is_unreadable() -> None:
         upsert({**HELLO, "quoted": {"key": {"id": "3EB0"}}}),
     ],
 )
-def test_a_quote_is_found_wherever_it_is_written(payload: dict[str, Any]) -> None:
+def test_a_quote_is_found_in_every_location(payload: dict[str, Any]) -> None:
     assert read_message(payload).reply_to == "3EB0"
 
 
@@ -318,7 +318,7 @@ def test_an_edit_inside_a_message_is_an_edit() -> None:
         assert read_one(upsert(message)) == EditEvent("shop", "3A00", "novo", at)
 
 
-def test_several_messages_in_one_event_are_all_read() -> None:
+def test_all_messages_of_one_event_are_parsed() -> None:
     first, second = upsert(HELLO)["data"], upsert(HELLO, key=key(id="3A02"))["data"]
     events: list[Any] = list(evolution_events.read(body("messages.upsert", [first, second])))
     assert [event.provider_message_id for event in events] == ["3A01", "3A02"]

@@ -43,7 +43,7 @@ def update(status: Any, **more: Any) -> dict[str, Any]:
     ],
 )
 @pytest.mark.parametrize("from_me", [True, False])
-def test_a_status_is_a_receipt_whoever_is_said_to_have_sent_it(
+def test_a_status_is_a_receipt_for_any_reported_sender(
     status: str, receipt: Receipt, from_me: bool
 ) -> None:
     event = read_one(update(status, fromMe=from_me))
@@ -51,7 +51,7 @@ def test_a_status_is_a_receipt_whoever_is_said_to_have_sent_it(
 
 
 @pytest.mark.parametrize("status", ["ERROR", "FAILED"])
-def test_a_failure_has_no_reason_but_a_name(status: str) -> None:
+def test_a_failure_has_a_status_but_no_reason(status: str) -> None:
     event = read_one(update(status))
     assert isinstance(event, ReceiptEvent)
     assert event.receipt == Receipt.FAILED
@@ -60,16 +60,16 @@ def test_a_failure_has_no_reason_but_a_name(status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["PENDING", "DELETED", "EDITED", "", None, 3])
-def test_another_status_says_nothing_and_deletes_nothing(status: Any) -> None:
-    # 2.3.6 says DELETED of every update without a status, so of edits too.
+def test_any_other_status_is_unsupported_and_deletes_nothing(status: Any) -> None:
+    # 2.3.6 sends DELETED for every update without a status, including edits.
     assert isinstance(read_one(update(status)), UnsupportedEvent)
 
 
-def test_a_receipt_of_a_group_is_not_served() -> None:
+def test_a_receipt_of_a_group_is_not_supported() -> None:
     assert read_one(update("READ", remoteJid=GROUP)) == UnsupportedEvent("shop", "group")
 
 
-def test_an_update_with_a_new_text_is_an_edit_and_no_receipt() -> None:
+def test_an_update_with_a_new_text_is_an_edit_not_a_receipt() -> None:
     message = {"editedMessage": {"message": {"conversation": "novo"}}}
     assert read_one(update("SERVER_ACK", message=message)) == EditEvent("shop", "3EB0", "novo")
 
@@ -85,19 +85,19 @@ def test_an_update_with_a_new_text_is_an_edit_and_no_receipt() -> None:
         {"documentWithCaptionMessage": {"message": {"documentMessage": {"caption": "novo"}}}},
     ],
 )
-def test_an_edit_brings_the_new_text(event: str, type_: Any, edited: dict[str, Any]) -> None:
+def test_an_edit_contains_the_new_text(event: str, type_: Any, edited: dict[str, Any]) -> None:
     data = {"key": key(), "type": type_, "editedMessage": edited, "timestampMs": 1795300000000}
     at = dt.datetime(2026, 11, 21, 22, 26, 40, tzinfo=dt.UTC)
     assert read_one(body(event, data)) == EditEvent("shop", "3A01", "novo", at)
 
 
-def test_an_edit_that_took_the_caption_away_is_one() -> None:
+def test_removing_the_caption_is_an_edit() -> None:
     data = {"key": key(), "type": "MESSAGE_EDIT", "editedMessage": {"imageMessage": {"url": "x"}}}
     assert read_one(body("messages.edited", data)) == EditEvent("shop", "3A01", "")
 
 
 @pytest.mark.parametrize("type_", ["REVOKE", 0])
-def test_a_deletion_by_the_customer_is_told_as_an_edit(type_: Any) -> None:
+def test_a_deletion_by_the_customer_is_sent_as_an_edit(type_: Any) -> None:
     payload = body("messages.edited", {"key": key(), "type": type_})
     assert read_one(payload) == RevokeEvent("shop", "3A01")
 
@@ -126,12 +126,12 @@ def test_other_protocol_messages_change_nothing(data: Any) -> None:
         {"id": "cmwr0", "key": key(deleted=True), "status": "DELETED"},
     ],
 )
-def test_a_deletion_names_the_whatsapp_id_in_both_shapes(data: dict[str, Any]) -> None:
+def test_a_deletion_has_the_whatsapp_id_in_both_formats(data: dict[str, Any]) -> None:
     assert read_one(body("messages.delete", data)) == RevokeEvent("shop", "3A01")
 
 
 @pytest.mark.parametrize("data", [None, {}, {"id": "3A01", "remoteJid": GROUP}])
-def test_a_deletion_of_nothing_of_ours_is_unreadable(data: Any) -> None:
+def test_a_deletion_without_a_message_is_unsupported(data: Any) -> None:
     assert isinstance(read_one(body("messages.delete", data)), UnsupportedEvent)
 
 
@@ -184,12 +184,12 @@ def test_the_state_of_the_session(event: str, data: Any, expected: Any) -> None:
         (None, UnsupportedEvent("shop", "event:qrcode.updated")),
     ],
 )
-def test_the_code_to_link_with_and_its_end(data: Any, expected: Any) -> None:
+def test_the_qr_code_and_its_expiry(data: Any, expected: Any) -> None:
     assert read_one(body("qrcode.updated", data)) == expected
 
 
 @pytest.mark.parametrize("event", ["contacts.set", "contacts.upsert", "contacts.update"])
-def test_contacts_come_alone_or_in_numbers(event: str) -> None:
+def test_contacts_are_sent_singly_or_as_a_list(event: str) -> None:
     ana = {"remoteJid": ANA, "pushName": "Ana"}
     nameless = [
         {"remoteJid": ANA},
@@ -218,7 +218,7 @@ def call(**more: Any) -> dict[str, Any]:
     return body("call", data)
 
 
-def test_a_call_tells_who_when_and_how_it_stands() -> None:
+def test_a_call_has_caller_time_and_status() -> None:
     at = dt.datetime(2026, 11, 21, 22, tzinfo=dt.UTC)
     expected = CallEvent("shop", "C1", "+5511988887777", CallStatus.MISSED, at, video=True)
     assert read_one(call()) == expected
@@ -237,26 +237,26 @@ def test_a_call_tells_who_when_and_how_it_stands() -> None:
         ("a-word-to-come", CallStatus.RINGING),
     ],
 )
-def test_each_word_of_a_calls_life_is_known(word: str, status: CallStatus) -> None:
+def test_each_call_status_is_known(word: str, status: CallStatus) -> None:
     event = read_one(call(status=word))
     assert isinstance(event, CallEvent)
     assert event.status == status
 
 
-def test_a_caller_may_be_known_by_an_id_only() -> None:
+def test_a_caller_may_have_only_an_id() -> None:
     event = read_one(call(**{"from": LID, "chatId": LID}))
     assert isinstance(event, CallEvent)
     assert (event.phone_number, event.user_id) == ("", LID)
 
 
 @pytest.mark.parametrize("date", [None, "", "yesterday", "2026-11-21T22:00:00", 5])
-def test_a_call_without_a_true_time_is_one(date: Any) -> None:
+def test_a_call_without_a_true_time_is_still_a_call(date: Any) -> None:
     event = read_one(call(date=date))
     assert isinstance(event, CallEvent)
     assert event.at is None
 
 
-def test_a_groups_call_and_the_raw_node_are_not_read() -> None:
+def test_group_calls_and_raw_nodes_are_not_supported() -> None:
     assert read_one(call(isGroup=True)) == UnsupportedEvent("shop", "group")
     assert read_one(call(chatId=GROUP)) == UnsupportedEvent("shop", "group")
     raw = body("call", {"event": "CB:call", "packet": {"tag": "call"}})
@@ -264,10 +264,10 @@ def test_a_groups_call_and_the_raw_node_are_not_read() -> None:
 
 
 @pytest.mark.parametrize("event", ["chats.set", "presence.update", "labels.edit", "new.event", ""])
-def test_what_is_not_known_is_counted(event: str) -> None:
+def test_an_unknown_event_is_counted(event: str) -> None:
     assert read_one(body(event, [{"x": 1}])) == UnsupportedEvent("shop", f"event:{event}")
 
 
 @pytest.mark.parametrize("payload", [None, [], "x", 5, {}])
-def test_what_is_no_event_is_counted(payload: Any) -> None:
+def test_a_payload_that_is_not_an_event_is_counted(payload: Any) -> None:
     assert read_one(payload) == UnsupportedEvent("", "event:")

@@ -1,4 +1,4 @@
-"""Every event that a real Evolution sent, read: one line each in `expected.json`."""
+"""Every event recorded from a real Evolution, parsed: one line each in `expected.json`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ EXPECTED: dict[str, Any] = json.loads(recordings.EXPECTED.read_text())
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_recorded_event_says_what_is_expected(name: str) -> None:
+def test_a_recorded_event_is_parsed_as_expected(name: str) -> None:
     assert [
         recordings.as_json(event) for event in evolution_events.read(SAMPLES[name])
     ] == EXPECTED[name]
 
 
-def test_nothing_is_expected_of_an_event_that_is_not_there() -> None:
+def test_every_expectation_belongs_to_a_recorded_event() -> None:
     assert list(EXPECTED) == list(SAMPLES)
 
 
-def test_no_byte_array_is_kept() -> None:
+def test_no_byte_array_is_stored() -> None:
     told = json.dumps(EXPECTED)
     for bytes_ in ("mediaKey", "jpegThumbnail", "fileSha256", "base64", "iVBORw0KGgo", "VCARD"):
         assert bytes_ not in told

@@ -1,4 +1,4 @@
-"""What a gap's messages, fetched from /chat/findMessages, are turned into."""
+"""Conversion of missed messages, fetched from /chat/findMessages, to events."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def record(*statuses: str, **more: Any) -> dict[str, Any]:
 
 
 def recorded() -> list[dict[str, Any]]:
-    """The records of the recorded answers of /chat/findMessages."""
+    """Return the records of the recorded responses of /chat/findMessages."""
     calls = json.loads((FIXTURES / "04_send_chat_settings_call.json").read_text())
     return [
         row
@@ -51,7 +51,7 @@ def recorded() -> list[dict[str, Any]]:
     ]
 
 
-def test_every_recorded_record_reads_as_its_message() -> None:
+def test_every_recorded_record_is_parsed_to_its_message() -> None:
     rows = recorded()
     assert rows
     for row in rows:
@@ -63,7 +63,7 @@ def test_every_recorded_record_reads_as_its_message() -> None:
         assert evolution_events.statuses_of(row, "evoS") == []
 
 
-def test_a_record_has_the_key_of_the_event_it_was() -> None:
+def test_a_record_has_the_key_of_its_event() -> None:
     live = upsert({"conversation": "oi"}, "conversation")
     for row in (record(), record(key=key(remoteJid=LID, remoteJidAlt=ANA))):
         wrapped = evolution_events.as_event("shop", row)
@@ -71,7 +71,7 @@ def test_a_record_has_the_key_of_the_event_it_was() -> None:
         assert list(evolution_events.read(wrapped)) == list(evolution_events.read(live))
 
 
-def test_a_recorded_event_read_back_as_a_record_has_its_key() -> None:
+def test_a_recorded_event_read_back_as_a_record_has_the_same_key() -> None:
     for payload in SAMPLES.values():
         if payload["event"] == "messages.upsert":
             row = {"id": "cmwr0", **payload["data"], "MessageUpdate": []}
@@ -80,14 +80,14 @@ def test_a_recorded_event_read_back_as_a_record_has_its_key() -> None:
             assert list(evolution_events.read(wrapped)) == list(evolution_events.read(payload))
 
 
-def test_the_rows_own_id_is_left_out() -> None:
+def test_the_rows_own_id_is_omitted() -> None:
     wrapped = evolution_events.as_event("shop", record("READ"))
     assert wrapped["event"] == "messages.upsert"
     assert wrapped["instance"] == "shop"
     assert not {"id", "MessageUpdate"} & set(wrapped["data"])
 
 
-def test_statuses_come_once_each_in_order_with_the_keys_of_the_live_ones() -> None:
+def test_each_status_is_returned_once_in_order_with_the_live_key() -> None:
     row = record("PENDING", "SERVER_ACK", "DELIVERY_ACK", "SERVER_ACK", "READ")
     payloads = evolution_events.statuses_of(row, "shop")
     events = [event for payload in payloads for event in evolution_events.read(payload)]
@@ -101,7 +101,7 @@ def test_statuses_come_once_each_in_order_with_the_keys_of_the_live_ones() -> No
 
 
 def test_an_edit_in_the_gap_is_found_in_the_record() -> None:
-    # Its own key would be that of the message, which is known already.
+    # Its own key would equal that of the message, which is stored already.
     row = record("DELIVERY_ACK", "EDITED", message={"conversation": "novo"})
     *_, payload = evolution_events.statuses_of(row, "shop")
     (event,) = evolution_events.read(payload)
@@ -123,14 +123,14 @@ def test_a_deletion_through_the_api_is_found_in_the_record() -> None:
 
 
 @pytest.mark.parametrize("status", ["DELETED", "PENDING", "", "NEW"])
-def test_a_word_that_says_nothing_makes_no_event(status: str) -> None:
+def test_an_unknown_status_yields_no_event(status: str) -> None:
     assert evolution_events.statuses_of(record(status), "shop") == []
 
 
 @pytest.mark.parametrize(
     "row", [None, [], 5, "x", {}, {"key": None}, {"key": {"id": 1}, "MessageUpdate": "READ"}]
 )
-def test_what_is_no_record_says_nothing(row: Any) -> None:
+def test_an_invalid_record_yields_no_event(row: Any) -> None:
     assert evolution_events.statuses_of(row, "shop") == []
     for event in evolution_events.read(evolution_events.as_event("shop", row)):
-        assert type(event).__name__ == "UnreadableEvent"
+        assert type(event).__name__ == "UnsupportedEvent"

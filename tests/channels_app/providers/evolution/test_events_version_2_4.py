@@ -1,4 +1,4 @@
-"""What Evolution 2.4 writes otherwise (contracts/evolution-api.md §10)."""
+"""The format changes of Evolution 2.4 (contracts/evolution-api.md §10)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from channels_app.providers.evolution.events import as_event, dedupe_key, read
 
 QUOTE = {"contextInfo": {"stanzaId": "3A00"}}
 LID, JID = "123456789012345@lid", "5511988887777@s.whatsapp.net"
-# As 2.4 emits it, as it keeps it in the row, as it comes with the LID first, and as 2.3.7 has it.
+# As 2.4 emits it, as 2.4 stores it in the row, with the LID first, and as 2.3.7 sends it.
 KEYS = [
     {"remoteJid": JID, "remoteJidAlt": LID, "addressingMode": "pn"},
     {"remoteJid": LID, "remoteJidAlt": JID, "addressingMode": "lid"},
@@ -48,27 +48,27 @@ def test_a_swapped_lid_is_the_same_person_and_the_same_event(key: dict[str, Any]
 @pytest.mark.parametrize(
     "changes",
     [
-        # The content's own context, which 2.4 leaves in everything but texts.
+        # The content's own context, which 2.4 preserves for everything except texts.
         {"message": {"imageMessage": {"caption": "x", **QUOTE}}},
         {"message": {"conversation": "x", "extendedTextMessage": QUOTE}},
         {"message": {"conversation": "x", "messageContextInfo": QUOTE}},
-        # What the top-level field holds now.
+        # The new content of the top-level field.
         {"contextInfo": {"messageSecret": {"0": 1}, **QUOTE}},
         QUOTE,
     ],
 )
-def test_a_quote_is_found_where_it_still_stands(changes: dict[str, Any]) -> None:
+def test_a_quote_is_found_in_its_remaining_location(changes: dict[str, Any]) -> None:
     event = {"event": "messages.upsert", "instance": "loja", "data": data(KEYS[0], **changes)}
     assert message(event).reply_to == "3A00"
 
 
-def test_a_text_that_lost_its_quote_is_a_text_all_the_same() -> None:
+def test_a_text_that_lost_its_quote_is_still_a_text() -> None:
     told = data(KEYS[0], contextInfo={"messageSecret": {"0": 12}, "deviceListMetadata": {}})
     event = message({"event": "messages.upsert", "instance": "loja", "data": told})
     assert (event.text, event.reply_to) == ("oi", "")
 
 
-def test_the_end_of_a_history_says_nothing_about_messages() -> None:
+def test_the_end_of_a_history_yields_no_message() -> None:
     counts = {"messageCount": 200, "chatCount": 3, "contactCount": 5, "progress": 100}
     event = {"event": "messaging-history.set", "instance": "loja", "data": counts}
     assert not any(isinstance(found, MessageEvent) for found in read(event))

@@ -1,4 +1,4 @@
-"""The client of an instance's life, on recorded exchanges: what it asks and what it reads."""
+"""The lifecycle client of an instance, on recorded exchanges: its requests and results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def exchange(file: str, label: str, nth: int = 0) -> dict[str, Any]:
 
 
 class Replay:
-    """Answers with one recorded exchange, and keeps what it was asked."""
+    """Responds with one recorded exchange, and stores the requests."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -77,7 +77,7 @@ def client_of(replay: Replay, recorded: dict[str, Any], name: str) -> EvolutionL
 
 
 def asked_as(replay: Replay, recorded: dict[str, Any]) -> None:
-    """The client made the recorded request, and no other."""
+    """Assert that the client made only the recorded request."""
     [(method, path, _, key)] = replay.asked
     request = recorded["request"]
     assert (method, path) == (request["method"], request["path"])
@@ -106,7 +106,7 @@ Use = Callable[[EvolutionLifecycle], Any]
         (AUTH, "connect after logout", "evo6", EvolutionLifecycle.connect, Link()),
     ],
 )
-def test_what_was_recorded_is_asked_and_read(
+def test_recorded_requests_are_sent_and_responses_parsed(
     replay: Replay, file: str, label: str, name: str, use: Use, result: Any
 ) -> None:
     recorded = exchange(file, label)
@@ -114,20 +114,20 @@ def test_what_was_recorded_is_asked_and_read(
     asked_as(replay, recorded)
 
 
-def test_a_number_asks_for_a_pairing_code(replay: Replay) -> None:
+def test_a_number_requests_a_pairing_code(replay: Replay) -> None:
     recorded = exchange(BAILEYS, "connect with number: pairing code")
     link = client_of(replay, recorded, "b1").connect(number="5511900000777")
     assert link.pairing_code == "ABCD1234"
     assert link.qr.startswith("2@")
     asked_as(replay, recorded)
 
-    # Already connecting, the server does not give one.
+    # The server returns none while it is already connecting.
     replay.asked.clear()
     recorded = exchange(BAILEYS, "connect with number (pairing code), already connecting")
     assert client_of(replay, recorded, "b1").connect(number="5511900000777") == QR
 
 
-def test_the_row_tells_account_and_reason_of_the_last_end(replay: Replay) -> None:
+def test_the_row_contains_the_account_and_the_last_disconnection_reason(replay: Replay) -> None:
     recorded = exchange(BAILEYS, "fetchInstances")
     linked = client_of(replay, recorded, "b1").row()
     assert linked == Row(
@@ -147,7 +147,7 @@ def test_the_row_tells_account_and_reason_of_the_last_end(replay: Replay) -> Non
     assert not evolution.is_baileys
 
 
-def test_an_instance_is_made_without_dialling(replay: Replay) -> None:
+def test_an_instance_is_created_without_connecting(replay: Replay) -> None:
     client_of(replay, exchange(EXTRAS, "baileys: create"), "bX").create()
     [(method, path, body, _)] = replay.asked
     assert (method, path) == ("POST", "/instance/create")
@@ -199,7 +199,7 @@ def test_an_instance_is_made_without_dialling(replay: Replay) -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_recorded_refusal_has_its_word(
+def test_a_recorded_rejection_has_its_code(
     replay: Replay, file: str, label: str, name: str, use: Use, code: str, reason: str
 ) -> None:
     with pytest.raises(EvolutionFailed) as caught:
@@ -208,7 +208,7 @@ def test_a_recorded_refusal_has_its_word(
     assert str(caught.value)
 
 
-def test_a_server_without_a_licence_says_so(replay: Replay) -> None:
+def test_a_server_without_a_licence_is_reported(replay: Replay) -> None:
     body = {"error": "service not activated", "code": "LICENSE_REQUIRED", "register_url": "x"}
     replay.response = {"status": 503, "content_type": "application/json", "body": body}
     channel = Channel(evolution_url=replay.url, evolution_api_key="k", instance_name="b1")
@@ -220,24 +220,24 @@ def test_a_server_without_a_licence_says_so(replay: Replay) -> None:
 @pytest.mark.parametrize(
     "answer", [None, [], "x", {}, {"code": 7}, {"code": "x" * 2001}, {"pairingCode": ["a"]}]
 )
-def test_an_answer_without_a_code_is_no_code(answer: Any) -> None:
+def test_a_response_without_a_code_yields_none(answer: Any) -> None:
     assert read_link(answer) == Link()
 
 
 @pytest.mark.parametrize("answer", [None, [], {}, [{"name": "other"}], ["x"], {"name": 1}])
-def test_a_row_of_another_instance_is_none_of_ours(answer: Any) -> None:
+def test_a_row_of_another_instance_is_ignored(answer: Any) -> None:
     with pytest.raises(EvolutionFailed) as caught:
         read_row(answer, "b1")
     assert caught.value.code == "instance_missing"
 
 
-def test_of_two_instances_with_one_key_the_named_one_is_read() -> None:
+def test_the_named_one_of_two_instances_with_one_key_is_returned() -> None:
     rows = exchange(RACES, "fetchInstances by that token")["response"]["body"]
     assert [row["name"] for row in rows] == ["tok1", "tok2"]
     assert read_row(rows, "tok2").name == "tok2"
 
 
-def test_a_number_is_read_out_of_a_jid_with_a_device() -> None:
+def test_a_number_is_parsed_from_a_jid_with_a_device() -> None:
     assert digits_of("5511900000777:12@s.whatsapp.net") == "5511900000777"
 
 
@@ -245,5 +245,5 @@ def test_a_number_is_read_out_of_a_jid_with_a_device() -> None:
     "url",
     [None, 7, "http://pps.whatsapp.net/x", "javascript:x", "https://a b", "https://" + "x" * 500],
 )
-def test_only_a_plain_https_address_is_a_picture(url: Any) -> None:
+def test_only_a_plain_https_address_is_accepted_as_a_picture(url: Any) -> None:
     assert picture_address(url) == ""

@@ -1,4 +1,4 @@
-"""Every recorded answer on a route that our clients ask, read as they read it: one line each.
+"""Every recorded response on a route that our clients use, parsed by them: one line each.
 
 `write()`, called in `manage.py shell`, writes `evolution_recorded.json` anew: read its difference.
 Answers that differ in ids and times only have one line, under the first name.
@@ -66,7 +66,7 @@ SENDS = ("sendText", "sendMedia", "sendWhatsAppAudio", "sendSticker")
 
 
 def recorded() -> dict[str, Exchange]:
-    """The exchanges by name, the first of those that differ in nothing that matters."""
+    """Return the exchanges by name, only the first of those without a relevant difference."""
     found: dict[str, Exchange] = {}
     known = set()
     for file in sorted([*FOLDER.glob("[0-9]*.json"), *FOLDER.glob("v2.3.6/*.json")]):
@@ -83,7 +83,7 @@ def recorded() -> dict[str, Exchange]:
                 route == "/instance/fetchInstances"
                 and "instanceName=" not in item["request"]["path"]
             ):
-                continue  # our client names the one that it wants
+                continue  # our client requests one instance by name
             answer = item["response"]
             told = (method, route, answer["status"], PASSING.sub("", json.dumps(answer["body"])))
             if told in known:
@@ -97,7 +97,7 @@ def recorded() -> dict[str, Exchange]:
 
 
 def outcome(exchange: Exchange) -> str:
-    """What our client makes of the answer."""
+    """Return our client's result for the response."""
     body = exchange["response"]["body"]
     raw = b"" if body == "" else json.dumps(body).encode()
     answer = http_client.Answer(exchange["response"]["status"], {}, raw)
@@ -156,15 +156,15 @@ RECORDED = recorded()
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_each_recorded_answer_is_read_as_expected(name: str) -> None:
+def test_each_recorded_response_is_parsed_as_expected(name: str) -> None:
     assert outcome(RECORDED[name]) == _expected()[name]
 
 
-def test_nothing_is_expected_of_an_answer_that_is_not_there() -> None:
+def test_every_expectation_belongs_to_a_recorded_response() -> None:
     assert list(_expected()) == list(RECORDED)
 
 
 def write() -> None:
-    """Take what the client says now for what is expected."""
+    """Overwrite the expectations with the client's current results."""
     told = {name: outcome(exchange) for name, exchange in RECORDED.items()}
     EXPECTED.write_text(json.dumps(told, indent=0, ensure_ascii=False) + "\n")

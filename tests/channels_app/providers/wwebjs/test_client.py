@@ -74,17 +74,17 @@ def ending(read: Callable[[], object]) -> SendError:
 def test_a_recorded_success_gives_the_short_id() -> None:
     for name, short in (
         ("314_send_ok", "3EB01C673D3BBEE53C2664"),
-        # While another send of the session hangs, and with callbacks that somebody takes.
+        # While another send of the session hangs, and with callbacks enabled.
         ("357_other_send_while_hanging", "3EB07F3D429AFD308EB0EE"),
         ("504_send_hooked", "3EB00DBCAA58ED49A468E4"),
     ):
         assert read_answer(recorded(name), CHAT) == Accepted(short, CHAT)
 
 
-def test_a_recorded_success_to_a_lid_keeps_the_address_that_was_used() -> None:
+def test_a_recorded_success_to_a_lid_returns_the_address_used() -> None:
     accepted = read_answer(recorded("321_send_lid"), "100000000000099@lid")
     assert accepted == Accepted("3EB0F62FE5841EB3191F10", "100000000000099@lid")
-    # Asked for by the number, the two addresses are those of one person.
+    # The two addresses belong to one person.
     pair = read_answer(recorded("321_send_lid"), CHAT)
     assert (pair.recipient_id, pair.lid) == (CHAT, "100000000000099@lid")
 
@@ -125,12 +125,12 @@ def test_a_recorded_success_without_message_is_accepted_without_id(name: str) ->
         ("532_norecover_crash_send", Transient, "session_check_failed"),
         ("623_after_phone_logout_send", Transient, "session_closed"),
         ("635_send_TIMEOUT", Transient, "session_not_connected"),
-        # Of a route that is not asked; a limit in front of the others looks like it.
+        # From a route that we do not use; a rate limit on the others looks the same.
         ("640_ratelimit_localcb_3", Transient, "http_429"),
         ("643_badjson_devmode", Rejected, "refused_request"),
     ],
 )
-def test_each_recorded_failure_proves_what_the_contract_says(
+def test_each_recorded_failure_has_the_documented_outcome(
     name: str, kind: type[SendError], code: str
 ) -> None:
     error = ending(lambda: read_answer(recorded(name), CHAT))
@@ -138,7 +138,7 @@ def test_each_recorded_failure_proves_what_the_contract_says(
     assert error.http_status == recorded(name).status
 
 
-def test_what_only_waits_in_the_browser_is_known_by_its_id() -> None:
+def test_a_message_queued_in_the_browser_is_identified_by_its_id() -> None:
     error = ending(lambda: read_answer(recorded("355_nowait"), CHAT))
     assert isinstance(error, Unknown)
     assert error.provider_message_id == "3EB04984C98259D64077FE"
@@ -172,7 +172,7 @@ def test_a_recorded_list_of_messages_shows_which_were_sent(raw_server: Start, na
         assert told == LISTS[name]
 
 
-# -- other answers --------------------------------------------------------------------------------
+# -- other responses -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -205,14 +205,14 @@ def test_a_recorded_list_of_messages_shows_which_were_sent(raw_server: Start, na
         (503, b"", Unknown, "server_error"),
     ],
 )
-def test_each_other_answer_proves_as_little_as_it_can(
+def test_each_other_response_is_interpreted_conservatively(
     status: int, body: Any, kind: type[SendError], code: str
 ) -> None:
     error = ending(lambda: read_answer(answer(status, body), CHAT))
     assert (type(error), error.code) == (kind, code)
 
 
-def test_only_the_first_line_of_an_error_is_told_and_the_key_is_not() -> None:
+def test_only_the_first_line_of_an_error_is_reported_and_never_the_key() -> None:
     body = {"error": f"boom {WWEBJS_KEY}\nObject.x (https://web.whatsapp.com/:1:1)"}
     error = ending(lambda: read_answer(answer(500, body), CHAT, secrets=(WWEBJS_KEY,)))
     assert error.detail == "boom ***"
@@ -243,7 +243,7 @@ PREFIXES = [
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize(("text", "kind", "code"), BEFORE_THE_SEND)
-def test_a_prefix_does_not_change_what_an_error_proves(
+def test_a_prefix_does_not_change_the_outcome_of_an_error(
     prefix: str, text: str, kind: type[SendError], code: str
 ) -> None:
     body = {"success": False, "error": f"{prefix}{text}\n    at pptr://script:2:46"}
@@ -266,7 +266,7 @@ def test_a_prefix_does_not_change_what_an_error_proves(
         "",
     ],
 )
-def test_what_may_have_been_sent_stays_unknown_behind_any_prefix(prefix: str, text: str) -> None:
+def test_an_ambiguous_error_stays_unknown_with_any_prefix(prefix: str, text: str) -> None:
     body = {"success": False, "error": f"{prefix}{text}"}
     error = ending(lambda: read_answer(answer(500, body), CHAT))
     assert (type(error), error.code) == (Unknown, "server_error")
@@ -275,7 +275,7 @@ def test_what_may_have_been_sent_stays_unknown_behind_any_prefix(prefix: str, te
 @pytest.mark.parametrize(
     "error_text", ["rate-overlimit", "Evaluation failed: Error: rate-overlimit"]
 )
-def test_a_rate_limit_is_waited_out_where_nothing_was_sent(error_text: str) -> None:
+def test_a_rate_limit_is_transient_if_nothing_was_sent(error_text: str) -> None:
     limited = answer(500, {"success": False, "error": error_text})
     for read, status in ((read_number_id, 500), (lambda found: read_answer(found, CHAT), 404)):
         found = dataclasses.replace(limited, status=status)
@@ -299,7 +299,7 @@ def test_a_rate_limit_is_waited_out_where_nothing_was_sent(error_text: str) -> N
         (5, None),
     ],
 )
-def test_the_short_id_is_read_from_every_shape(value: object, short: str | None) -> None:
+def test_the_short_id_is_parsed_in_every_format(value: object, short: str | None) -> None:
     assert short_id(value) == short
 
 
@@ -319,7 +319,7 @@ def test_a_message_with_an_unreadable_id_is_accepted_without_one() -> None:
         ("376_numid_null", None),
     ],
 )
-def test_recorded_look_ups_give_the_chat_id(name: str, chat_id: str | None) -> None:
+def test_recorded_look_ups_return_the_chat_id(name: str, chat_id: str | None) -> None:
     assert read_number_id(recorded(name)) == chat_id
 
 
@@ -371,7 +371,7 @@ def test_the_other_brazilian_form_is_only_for_mobile_numbers(
     assert other_brazilian_form(digits) == other
 
 
-# -- what is sent ---------------------------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------------------
 
 
 def test_a_text_does_not_mark_the_chat_as_read_nor_fetch_links() -> None:
@@ -387,17 +387,17 @@ def test_a_text_does_not_mark_the_chat_as_read_nor_fetch_links() -> None:
     [
         (Quote("3EB0AA", from_us=False), "", f"false_{CHAT}_3EB0AA"),
         (Quote("3EB0AA", from_us=True), "", f"true_{CHAT}_3EB0AA"),
-        # Newer accounts have their chats under the hidden id.
+        # Newer accounts have their chats under the hidden ID.
         (Quote("3EB0AA", from_us=False), "99@lid", "false_99@lid_3EB0AA"),
-        # Where the message itself was told with its chat, that counts.
+        # The chat that was reported with the message takes precedence.
         (Quote("3EB0AA", from_us=False, chat="77@lid"), "99@lid", "false_77@lid_3EB0AA"),
-        # Nothing that the page could take apart otherwise, and no id of the Cloud API.
+        # No ID that the page could misparse, and no ID of the Cloud API.
         (Quote("3EB0_AA", from_us=False), "", None),
         (Quote("wamid.AA", from_us=False), "", None),
         (None, "99@lid", None),
     ],
 )
-def test_a_quote_is_named_by_the_chat_that_it_stands_in(
+def test_a_quote_is_identified_by_its_chat(
     quote: Quote | None, lid: str, expected: str | None
 ) -> None:
     body = with_quote(request_body(text_message()), quote, chat_id=CHAT, lid=lid)
@@ -406,7 +406,7 @@ def test_a_quote_is_named_by_the_chat_that_it_stands_in(
     assert body["options"]["sendSeen"] is False
 
 
-def test_a_location_says_its_name_in_an_object() -> None:
+def test_a_location_has_its_name_in_an_object() -> None:
     content = {"latitude": -23.5, "longitude": -46.6, "name": "Clínica", "address": "Rua X, 1"}
     body = request_body(text_message(type="location", text="", content=content))
     assert (body["contentType"], body["content"]) == (
@@ -450,7 +450,9 @@ def test_a_card_with_one_phone_is_sent_as_a_contact(phone: dict[str, str]) -> No
         ({"type": "contacts", "content": [{"phones": [{}, {}]}]}, "unsupported_type"),
     ],
 )  # fmt: skip
-def test_what_the_server_cannot_express_is_rejected(fields: dict[str, Any], code: str) -> None:
+def test_a_message_not_supported_by_the_server_is_rejected(
+    fields: dict[str, Any], code: str
+) -> None:
     assert ending(lambda: request_body(text_message(**fields))).code == code
 
 
@@ -516,7 +518,7 @@ def test_a_message_is_looked_up_and_then_sent(server: Server) -> None:
     assert server.simulator.requests[0]["headers"]["x-api-key"] == WWEBJS_KEY
 
 
-def test_the_message_goes_to_the_form_that_whatsapp_knows(server: Server) -> None:
+def test_the_message_is_sent_to_the_form_known_to_whatsapp(server: Server) -> None:
     accepted = server.send("ninth_digit")
     assert accepted.recipient_id
     assert len(accepted.recipient_id.split("@")[0]) == 12
@@ -565,7 +567,7 @@ def test_a_number_without_another_form_is_looked_up_once(raw_server: Start) -> N
         "ninth_digit",
     ],
 )  # fmt: skip
-def test_what_the_simulated_server_took_is_accepted(server: Server, name: str) -> None:
+def test_a_message_taken_by_the_simulated_server_is_accepted(server: Server, name: str) -> None:
     accepted = server.send(name)
     assert (accepted.provider_message_id is None) is name.startswith("bare")
     if accepted.provider_message_id:
@@ -599,7 +601,7 @@ def test_what_the_simulated_server_took_is_accepted(server: Server, name: str) -
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "Evaluation failed: Error: "])
-def test_each_scenario_of_the_simulated_server_ends_as_the_contract_says(
+def test_each_scenario_of_the_simulated_server_has_the_documented_outcome(
     server: Server, name: str, kind: type[SendError], code: str, prefix: str
 ) -> None:
     server.simulator.settings.error_prefix = prefix
@@ -608,7 +610,7 @@ def test_each_scenario_of_the_simulated_server_ends_as_the_contract_says(
     assert (type(caught.value), caught.value.code) == (kind, code)
 
 
-def test_a_session_check_that_ran_out_of_time_is_certainly_not_sent(server: Server) -> None:
+def test_a_session_check_timeout_is_certainly_not_sent(server: Server) -> None:
     with pytest.raises(Transient) as caught:
         server.send("session_timeout", request_timeout_seconds=5)
     assert caught.value.code == "session_check_failed"
@@ -622,7 +624,7 @@ def test_a_wrong_key_is_rejected_at_the_look_up(server: Server) -> None:
     assert not server.simulator.book.entries
 
 
-def test_a_session_that_is_not_there_is_transient(server: Server) -> None:
+def test_a_missing_session_is_transient(server: Server) -> None:
     with pytest.raises(Transient) as caught:
         server.send(wwebjs_session_id="other")
     assert caught.value.code == "session_not_found"
@@ -647,14 +649,14 @@ def test_a_server_that_dies_between_look_up_and_send_is_transient(
     assert caught.value.code == "connection_refused"
 
 
-def test_an_address_that_is_none_is_rejected() -> None:
+def test_an_invalid_address_is_rejected() -> None:
     with pytest.raises(Rejected) as caught:
         WwebjsProvider(with_wwebjs("http://[::1")).send(text_message())
     assert caught.value.code == "invalid_address"
 
 
 @pytest.mark.parametrize("trouble", ["silent", "reset"])
-def test_a_look_up_without_answer_is_transient(raw_server: Start, trouble: str) -> None:
+def test_a_look_up_without_a_response_is_transient(raw_server: Start, trouble: str) -> None:
     http_server = raw_server(lambda conn, n: conn.recv(1) if trouble == "silent" else "close")
     with pytest.raises(Transient) as caught:
         WwebjsProvider(with_wwebjs(http_server.url, request_timeout_seconds=1)).send(text_message())
@@ -689,7 +691,7 @@ def test_the_address_may_have_a_path(server: Server) -> None:
     assert provider.send(text_message(ORDINARY)).provider_message_id
 
 
-# -- the test of the connection -------------------------------------------------------------------
+# -- connection test -------------------------------------------------------------------------------
 
 
 def check(server: Server, **fields: Any) -> ConnectionReport:
@@ -697,7 +699,7 @@ def check(server: Server, **fields: Any) -> ConnectionReport:
         return server.provider(**fields).check()
 
 
-def test_the_check_says_ready_and_by_which_number(server: Server) -> None:
+def test_the_check_reports_ready_and_the_number(server: Server) -> None:
     report = check(server)
     assert report.ok
     assert in_english(report) == "Ready to send as +5511900000001 · Clínica Demo"
@@ -713,7 +715,7 @@ def test_the_check_says_ready_and_by_which_number(server: Server) -> None:
         ("kill_browser", "error", "browser has closed"),
     ],
 )
-def test_the_check_tells_each_state_apart(
+def test_the_check_distinguishes_all_states(
     server: Server, action: str, state: str, said: str
 ) -> None:
     server.steer(action)
@@ -744,7 +746,7 @@ def test_the_check_tells_each_state_apart(
         ("554_status_blank", "disconnected"),
     ],
 )
-def test_the_check_reads_every_recorded_status(raw_server: Start, name: str, state: str) -> None:
+def test_the_check_parses_every_recorded_status(raw_server: Start, name: str, state: str) -> None:
     def script(conn: Any, number: int) -> None:
         respond(conn, recorded("502_sessions_after_autostart" if number == 1 else name).body)
 
@@ -753,7 +755,7 @@ def test_the_check_reads_every_recorded_status(raw_server: Start, name: str, sta
     assert in_english(report)
 
 
-def test_the_check_finds_the_session_among_others_or_not(raw_server: Start) -> None:
+def test_the_check_finds_the_session_only_if_it_is_listed(raw_server: Start) -> None:
     body = recorded("542_sessions").body
     asked: list[int] = []
 
@@ -770,13 +772,13 @@ def test_the_check_finds_the_session_among_others_or_not(raw_server: Start) -> N
     assert len(asked) == 1
 
 
-def test_the_check_says_that_the_session_is_not_started(server: Server) -> None:
+def test_the_check_reports_a_session_that_is_not_started(server: Server) -> None:
     report = check(server, wwebjs_session_id="other")
     assert (report.ok, report.details["state"]) == (False, "disconnected")
     assert len(server.asked()) == 1
 
 
-def test_the_check_says_that_the_key_is_wrong(server: Server) -> None:
+def test_the_check_reports_a_wrong_key(server: Server) -> None:
     report = check(server, wwebjs_api_key="wrong")
     assert (report.ok, in_english(report)) == (False, "The provider refused the key")
 
@@ -791,9 +793,7 @@ def test_the_check_says_that_the_key_is_wrong(server: Server) -> None:
         (b"", "302 Found"),
     ],
 )
-def test_the_check_says_that_another_server_lives_there(
-    raw_server: Start, body: bytes, status: str
-) -> None:
+def test_the_check_reports_another_server(raw_server: Start, body: bytes, status: str) -> None:
     http_server = raw_server(lambda conn, n: respond(conn, body, status=status))
     with translation.override("en"):
         report = WwebjsProvider(with_wwebjs(http_server.url)).check()
@@ -801,25 +801,25 @@ def test_the_check_says_that_another_server_lives_there(
     assert in_english(report) == "There is another server behind this address"
 
 
-def test_the_check_says_that_the_server_failed(raw_server: Start) -> None:
+def test_the_check_reports_a_server_error(raw_server: Start) -> None:
     http_server = raw_server(lambda conn, n: respond(conn, b"<html>", status="502 Bad Gateway"))
     assert not WwebjsProvider(with_wwebjs(http_server.url)).check().ok
 
 
-def test_the_check_says_that_the_server_cannot_be_reached(dead_url: str) -> None:
+def test_the_check_reports_an_unreachable_server(dead_url: str) -> None:
     with translation.override("en"):
         report = WwebjsProvider(with_wwebjs(dead_url)).check()
     assert (report.ok, in_english(report)) == (False, "The server refused the connection")
 
 
-def test_a_check_that_the_server_holds_back_ends_in_time(server: Server) -> None:
-    # The status of a crashed page takes 181 s; here it never comes.
+def test_a_check_of_a_slow_server_ends_in_time(server: Server) -> None:
+    # The status of a crashed page takes 181 s; here it never arrives.
     server.simulator.settings.protocol_timeout = 24 * 3600
     server.steer("crash_page")
     assert not check(server, request_timeout_seconds=1).ok
 
 
-def test_the_check_survives_a_session_without_a_name(raw_server: Start) -> None:
+def test_the_check_handles_a_session_without_a_name(raw_server: Start) -> None:
     bodies = [
         b'{"success":true,"result":["TESTE"]}',
         b'{"success":true,"state":"CONNECTED"}',
