@@ -83,9 +83,9 @@ HOSTILE = st.integers(0, len(MADE) - 1).map(MADE.__getitem__)
 def neutral_or_none(payload: Any) -> list[Any] | None:
     """The neutral form in a list, None where two keys would become one."""
     with contextlib.suppress(Unstorable):
-        return [neutral.neutral(payload)]
+        return [neutral.normalize(payload)]
     with pytest.raises(Unstorable, match="same_keys"):
-        neutral.neutral(payload)
+        neutral.normalize(payload)
     return None
 
 
@@ -96,18 +96,18 @@ def test_the_neutral_form_is_one_whichever_transport_brought_it(payload: Any) ->
         return
     [found] = found
     assert is_storable(found)
-    assert neutral.neutral(found) == found
+    assert neutral.normalize(found) == found
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert neutral.neutral(as_node_writes_it(payload)) == found
-    assert neutral.neutral(as_a_buffer(payload)) == found
-    assert neutral.neutral(neutral.decode(neutral.encode(payload))) == found
+    assert neutral.normalize(as_node_writes_it(payload)) == found
+    assert neutral.normalize(as_a_buffer(payload)) == found
+    assert neutral.normalize(neutral.decode(neutral.encode(payload))) == found
 
 
 @given(PAYLOADS | HOSTILE)
 def test_raw_bytes_are_made_of_anything(payload: Any) -> None:
     raw = neutral.encode(payload)
     try:
-        found = neutral.neutral(neutral.decode(raw))
+        found = neutral.normalize(neutral.decode(raw))
     except Unstorable:
         return
     assert is_storable(found)
@@ -132,7 +132,7 @@ def test_raw_bytes_are_made_of_anything(payload: Any) -> None:
     ],
 )
 def test_what_becomes_of_a_value(value: Any, expected: Any) -> None:
-    assert neutral.neutral({"a": [value]}) == {"a": [expected]}
+    assert neutral.normalize({"a": [value]}) == {"a": [expected]}
 
 
 # -- the journal -----------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_whatever_arrives_is_stored_as_an_equal_value_or_as_a_stub(
         assert row.error
         assert raw_files.read(row.raw_file) == arrival.body
     else:
-        assert row.payload == neutral.neutral(arrived)
+        assert row.payload == neutral.normalize(arrived)
 
 
 @pytest.mark.django_db
@@ -230,15 +230,15 @@ def test_a_row_in_the_form_of_an_earlier_version_is_read_as_before(baileys: Chan
 def test_what_is_too_large_for_a_row_is_a_stub_and_its_file_is_not_set_aside(
     baileys: Channel,
 ) -> None:
-    big = upsert(x="y" * (neutral.MOST_CHARACTERS + 1), base64=base64.b64encode(b"v").decode())
+    big = upsert(x="y" * (neutral.MAX_CHARACTERS + 1), base64=base64.b64encode(b"v").decode())
     entry = arrivals.prepare("evolution", Arrival(str(baileys.pk), big))
     assert isinstance(entry, Stub)
     assert entry.error.startswith("too_large")
     assert not default_storage.exists("inbound") or default_storage.listdir("inbound")[1] == []
-    video = base64.b64encode(b"v" * neutral.MOST_CHARACTERS).decode()
+    video = base64.b64encode(b"v" * neutral.MAX_CHARACTERS).decode()
     entry = arrivals.prepare("evolution", Arrival(str(baileys.pk), upsert(base64=video)))
     assert isinstance(entry, Raw)
-    assert entry.payload["data"]["message"]["base64"]["size"] == neutral.MOST_CHARACTERS
+    assert entry.payload["data"]["message"]["base64"]["size"] == neutral.MAX_CHARACTERS
 
 
 def test_what_the_database_refuses_is_a_stub_and_the_others_are_stored(
@@ -274,12 +274,12 @@ def test_a_stub_is_read_again_with_the_code_of_the_day(
     baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(neutral, "DEEPEST", 1)
+        patch.setattr(neutral, "MAX_DEPTH", 1)
         journal.receive("evolution", [Arrival(str(baileys.pk), upsert(x=b"\x01"))])
     stub = InboundEvent.objects.get()
     assert (stub.state, stub.error) == ("set_aside", "too_deep")
     with monkeypatch.context() as patch:
-        patch.setattr(neutral, "DEEPEST", 1)
+        patch.setattr(neutral, "MAX_DEPTH", 1)
         assert replay() == (0, 1)
     assert replay() == (1, 0)
     stub.refresh_from_db()
@@ -307,7 +307,7 @@ def test_a_stub_of_an_event_that_came_whole_later_is_done_with(
     baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(neutral, "DEEPEST", 1)
+        patch.setattr(neutral, "MAX_DEPTH", 1)
         journal.receive("evolution", [Arrival(str(baileys.pk), upsert())])
     journal.receive("evolution", [Arrival(str(baileys.pk), upsert())])
     read_events()
