@@ -410,7 +410,7 @@ def test_a_change_that_was_committed_late_is_not_missed(staff: User, sent: Messa
 def test_a_page_that_missed_too_much_loads_itself_anew(
     staff: User, sent: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_frames, "MOST_CHANGES", 2)
+    monkeypatch.setattr(live_frames, "MAX_CHANGES", 2)
     for number in range(3):
         accept(sent.conversation.channel, to="+5511988887777", text=str(number))
     views = live_frames.views_of(
@@ -492,7 +492,7 @@ def test_what_was_told_is_not_repeated_and_what_was_not_is_found(
         "channels": [channel.pk],
         "alarms": [channel.pk],
     }
-    told.note(live_frames.frames(views, rows))
+    told.record(live_frames.frames(views, rows))
     assert live_frames.catch_up(views, began, told) == []
 
 
@@ -518,14 +518,14 @@ def test_figures_hear_once_of_what_no_push_told(
 def test_a_burst_that_was_told_does_not_load_the_page_anew(
     staff: User, sent: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_frames, "MOST_CHANGES", 2)
+    monkeypatch.setattr(live_frames, "MAX_CHANGES", 2)
     views = live_frames.views_of(
         {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
     )
     told = live_frames.Told()
     for number in range(3):
         message = accept(sent.conversation.channel, to="+5511988887777", text=str(number))
-        told.note(live_frames.frames(views, {"messages": [message.pk]}))
+        told.record(live_frames.frames(views, {"messages": [message.pk]}))
     assert live_frames.catch_up(views, timezone.now(), told) == []
 
 
@@ -864,7 +864,7 @@ def test_a_page_that_cannot_be_read_for_is_told_to_come_again(
         async with opened(cookies, conversation=sent.conversation_id) as page:
             monkeypatch.setattr(live_frames, "frames", away)
             await sync_to_async(changed)(sent)
-            assert await page.closed() == consumer.CLOSE_COME_AGAIN
+            assert await page.closed() == consumer.CLOSE_RECONNECT
 
     async_to_sync(scenario)(cookies_of(staff))
 
@@ -880,7 +880,7 @@ def test_a_page_is_pinged_and_after_some_hours_told_to_come_again(
         await page.communicator.connect(5)
         frames = await page.until("ping")
         assert dt.datetime.fromisoformat(frames[-1]["at"]) <= timezone.now()
-        assert await page.closed() == consumer.CLOSE_COME_AGAIN
+        assert await page.closed() == consumer.CLOSE_RECONNECT
         await page.communicator.disconnect()
 
     async_to_sync(scenario)(cookies_of(staff))

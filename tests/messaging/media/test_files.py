@@ -399,7 +399,7 @@ def test_a_file_that_cannot_be_fetched_is_tried_again_and_then_left_to_a_person(
             pauses.append((file.next_try_at - timezone.now()).seconds)
             # Too early: nothing is asked.
             media.fetch(str(file.pk))
-    assert pauses == list(media.PAUSES)
+    assert pauses == list(media.RETRY_DELAYS)
     assert (file.state, file.error_code, file.tries) == ("failed", "connection_refused", 5)
 
     Channel.objects.filter(pk=channel.pk).update(graph_url=graph.url)
