@@ -147,7 +147,7 @@ def test_the_signature_of_another_body_returns_401(channel: Channel) -> None:
     assert post(EMPTY + b" ", signature=sign(EMPTY)).status_code == 401
 
 
-def test_a_channel_without_a_secret_accepts_no_signature(
+def test_a_channel_without_a_secret_rejects_all(
     make_channel: Callable[..., Channel],
 ) -> None:
     make_channel(app_secret="")
