@@ -1,4 +1,4 @@
-"""Reading pages in tests: elements by attribute, with the text inside of them."""
+"""Parse pages in tests: find elements by attribute and read their text."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Element:
 
     @property
     def text(self) -> str:
-        """All the text inside, spaces collapsed."""
+        """The text of the element and its descendants, with whitespace collapsed."""
         parts = (child if isinstance(child, str) else child.text for child in self.children)
         return " ".join(" ".join(parts).split())
 
     def all(self, tag: str = "", **wanted: str | None) -> list[Element]:
-        """Descendants with these attributes; None stands for any value, `_` for a hyphen."""
+        """Return descendants with these attributes; None matches any value, `_` a hyphen."""
         names = {name.rstrip("_").replace("_", "-"): value for name, value in wanted.items()}
         found: list[Element] = []
         for child in self.children:
@@ -36,13 +36,13 @@ class Element:
         return found
 
     def one(self, tag: str = "", **wanted: str | None) -> Element:
-        """The only such descendant."""
+        """Return the only matching descendant."""
         found = self.all(tag, **wanted)
         assert len(found) == 1, f"{len(found)} elements with {tag} {wanted}"
         return found[0]
 
     def error_of(self, name: str) -> str:
-        """The error beside a field, which the field must point to."""
+        """Return the error of a field, which the field must reference."""
         box = next(element for element in self.all(name=name) if element.tag != "meta")
         described = box.attributes.get("aria-describedby", "").split()
         errors = [element for id_ in described for element in self.all("ul", id=id_)]
