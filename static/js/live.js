@@ -40,16 +40,16 @@ function show(html, version, { mine = false } = {}) {
 
 /** Repeat a problem next to the field that fixes it, as long as a card shows it. */
 function markFields() {
-  for (const told of document.querySelectorAll(".field-trouble")) told.remove();
+  for (const repeated of document.querySelectorAll(".field-trouble")) repeated.remove();
   for (const trouble of document.querySelectorAll("[data-mended-by]")) {
     const input = document.getElementById(trouble.dataset.mendedBy);
-    const told = document.createElement("p");
-    told.className = "errors field-trouble";
-    told.id = `${trouble.dataset.mendedBy}_trouble`;
-    told.textContent = trouble.textContent;
-    input?.closest(".field")?.append(told);
+    const repeated = document.createElement("p");
+    repeated.className = "errors field-trouble";
+    repeated.id = `${trouble.dataset.mendedBy}_trouble`;
+    repeated.textContent = trouble.textContent;
+    input?.closest(".field")?.append(repeated);
     const ids = new Set((input?.getAttribute("aria-describedby") ?? "").split(" ").filter(Boolean));
-    input?.setAttribute("aria-describedby", [...ids.add(told.id)].join(" "));
+    input?.setAttribute("aria-describedby", [...ids.add(repeated.id)].join(" "));
   }
 }
 
@@ -325,7 +325,7 @@ class Socket {
     if (this.since) url.searchParams.set("since", this.since);
     const socket = new WebSocket(url);
     this.socket = socket;
-    this.heard = Date.now();
+    this.receivedAt = Date.now();
     socket.onmessage = (event) => this.frame(JSON.parse(event.data));
     socket.onclose = ({ code }) => {
       if (socket !== this.socket) return;
@@ -335,7 +335,7 @@ class Socket {
   }
 
   frame(frame) {
-    this.heard = Date.now();
+    this.receivedAt = Date.now();
     if (frame.kind === "reload") {
       location.reload();
       return;
@@ -374,7 +374,7 @@ class Socket {
 
   /** Check the connection when it may work again or may have failed silently. */
   check() {
-    const silent = Date.now() - this.heard > SILENCE_MS;
+    const silent = Date.now() - this.receivedAt > SILENCE_MS;
     if (!this.socket) {
       this.tries = 0;
       this.open();

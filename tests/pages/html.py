@@ -20,10 +20,10 @@ class Element:
         parts = (child if isinstance(child, str) else child.text for child in self.children)
         return " ".join(" ".join(parts).split())
 
-    def all(self, tag: str = "", **wanted: str | None) -> list[Element]:
+    def all(self, tag: str = "", **attributes: str | None) -> list[Element]:
         """Return descendants with these attributes; None matches any value, `_` a hyphen."""
-        names = {name.rstrip("_").replace("_", "-"): value for name, value in wanted.items()}
-        found: list[Element] = []
+        names = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
+        descendants: list[Element] = []
         for child in self.children:
             if isinstance(child, str):
                 continue
@@ -31,15 +31,15 @@ class Element:
                 name in child.attributes and value in (None, child.attributes[name])
                 for name, value in names.items()
             ):
-                found.append(child)
-            found += child.all(tag, **wanted)
-        return found
+                descendants.append(child)
+            descendants += child.all(tag, **attributes)
+        return descendants
 
-    def one(self, tag: str = "", **wanted: str | None) -> Element:
+    def one(self, tag: str = "", **attributes: str | None) -> Element:
         """Return the only matching descendant."""
-        found = self.all(tag, **wanted)
-        assert len(found) == 1, f"{len(found)} elements with {tag} {wanted}"
-        return found[0]
+        descendants = self.all(tag, **attributes)
+        assert len(descendants) == 1, f"{len(descendants)} elements with {tag} {attributes}"
+        return descendants[0]
 
     def error_of(self, name: str) -> str:
         """Return the error of a field, which the field must reference."""

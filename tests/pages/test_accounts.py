@@ -121,14 +121,15 @@ def test_create_token_prints_a_valid_api_key(
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("nobody", "no user"), ("cliente", "not active staff"), ("ana", "too long")]
+    ("name", "expected"),
+    [("nobody", "no user"), ("cliente", "not active staff"), ("ana", "too long")],
 )
 def test_create_token_reports_errors(
-    staff: User, make_user: Callable[..., User], name: str, said: str
+    staff: User, make_user: Callable[..., User], name: str, expected: str
 ) -> None:
     make_user("cliente", is_staff=False)
 
-    with pytest.raises(CommandError, match=said):
+    with pytest.raises(CommandError, match=expected):
         call_command("create_token", name, name="x" * 101)
     assert not ApiToken.objects.exists()
 

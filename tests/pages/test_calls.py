@@ -71,11 +71,11 @@ def test_a_call_is_recorded_and_redirects_to_wavoip(
     assert answer["Cache-Control"] == "no-store"
     assert not answer.content
     assert KEY not in caplog.text
-    [noted] = CallAttempt.objects.all()
-    assert (noted.conversation, noted.phone_number) == (callable_conversation, "+5511988887777")
-    assert noted.channel.name == "Oficina"
-    assert noted.created_by is not None
-    assert noted.created_by.username == "caio"
+    [record] = CallAttempt.objects.all()
+    assert (record.conversation, record.phone_number) == (callable_conversation, "+5511988887777")
+    assert record.channel.name == "Oficina"
+    assert record.created_by is not None
+    assert record.created_by.username == "caio"
     # No message: there is nothing to deliver, and the conversation list is unchanged.
     assert not Message.objects.exists()
 
@@ -209,13 +209,13 @@ def test_open_pages_receive_calls_and_reconnected_pages_catch_up(
 ) -> None:
     before = timezone.now()
     call(caller, callable_conversation)
-    noted = CallAttempt.objects.get()
+    record = CallAttempt.objects.get()
     view = frames.ConversationView(
         user=staff, language="pt-br", value=str(callable_conversation.pk)
     )
 
-    [frame] = frames.frames([view], {"calls": {noted.pk}})
-    assert (frame["kind"], frame["key"]) == ("call", f"call:{noted.pk}")
+    [frame] = frames.frames([view], {"calls": {record.pk}})
+    assert (frame["kind"], frame["key"]) == ("call", f"call:{record.pk}")
     assert "Caio Lima abriu uma ligação pelo Wavoip, por “Oficina”" in frame["html"]
     assert frames.catch_up([view], before) == [frame]
     assert frames.catch_up([view], timezone.now() + dt.timedelta(minutes=1)) == []
@@ -225,17 +225,17 @@ def test_the_api_lists_the_calls_of_a_conversation(
     caller: Client, callable_conversation: Conversation, api: Any
 ) -> None:
     call(caller, callable_conversation)
-    noted = CallAttempt.objects.get()
+    record = CallAttempt.objects.get()
     answer = api.get(f"/api/conversations/{callable_conversation.pk}/calls/")
     [found] = answer.json()["results"]
     assert {**found, "created_at": None, "updated_at": None} == {
-        "id": noted.pk,
-        "channel": noted.channel_id,
+        "id": record.pk,
+        "channel": record.channel_id,
         "direction": "out",
         "phone_number": "+5511988887777",
         "status": "",
         "video": False,
-        "created_by": noted.created_by_id,
+        "created_by": record.created_by_id,
         "created_at": None,
         "updated_at": None,
     }

@@ -71,9 +71,9 @@ def test_a_card_shows_name_kind_state_and_fallback_and_links_to_the_form(
 
     card = parse(staff_client.get("/channels/").content).one(data_channel=str(channel.pk))
 
-    for words in ("Oficial", "Official (Cloud API)", "Not working", "token has expired",
-                  "Fallback: Baileys, by “Celular”", "Last change now"):  # fmt: skip
-        assert words in card.text
+    for expected in ("Oficial", "Official (Cloud API)", "Not working", "token has expired",
+                     "Fallback: Baileys, by “Celular”", "Last change now"):  # fmt: skip
+        assert expected in card.text
     assert card.one("a", title="Edit").attributes["href"] == f"/channels/{channel.pk}/"
 
 
@@ -150,7 +150,7 @@ def test_a_baileys_channel_is_created(staff_client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "field", "said"),
+    ("change", "field", "expected"),
     [
         ({"name": ""}, "name", "This field is required."),
         ({"name": "Outro"}, "name", "Another channel already has this name."),
@@ -169,7 +169,11 @@ def test_a_baileys_channel_is_created(staff_client: Client) -> None:
     ],
 )
 def test_errors_are_shown_at_their_field(
-    staff_client: Client, make_channel: MakeChannel, change: dict[str, Any], field: str, said: str
+    staff_client: Client,
+    make_channel: MakeChannel,
+    change: dict[str, Any],
+    field: str,
+    expected: str,
 ) -> None:
     make_channel(name="Outro", phone_number_id="777")
 
@@ -177,10 +181,10 @@ def test_errors_are_shown_at_their_field(
 
     assert answer.status_code == 400
     page = parse(answer.content)
-    assert said in page.text
+    assert expected in page.text
     if field == "phone_number_id" and change[field] == "777":
         return  # a constraint that spans fields is shown above the form
-    assert said in page.error_of(field)
+    assert expected in page.error_of(field)
     assert Channel.objects.count() == 1
 
 
@@ -543,8 +547,8 @@ def test_one_job_tests_new_credentials_and_detects_number_and_coexistence(
     )  # fmt: skip
     assert channel.throughput == 20
     with translation.override("en"):
-        said = reason_text.render_reason(channel.health_detail)
-    assert said.endswith("The channel's phone number was filled in.")
+        detail = reason_text.render_reason(channel.health_detail)
+    assert detail.endswith("The channel's phone number was filled in.")
     [asked] = graph.simulator.requests
     assert asked["method"] == "GET"
 
@@ -601,9 +605,9 @@ def test_the_page_compares_the_number_from_meta_with_that_of_the_fallback(
         wwebjs_api_key="k", wwebjs_state="ready", wwebjs_own_number="5511900000001",
     )  # fmt: skip
     Channel.objects.update(wwebjs_state="ready", wwebjs_own_number="5511900000001")
-    words = "The same as the official channel's"
+    expected = "The same as the official channel's"
     page = parse(staff_client.get(f"/channels/{channel.pk}/").content)
-    assert words not in page.text
+    assert expected not in page.text
     assert "Left empty, it is filled in with what Meta says" in page.text
     tasks.try_credentials.func(channel.pk)
-    assert words in parse(staff_client.get(f"/channels/{channel.pk}/").content).text
+    assert expected in parse(staff_client.get(f"/channels/{channel.pk}/").content).text

@@ -166,8 +166,14 @@ def test_the_card_shows_the_account_state_and_last_incident(
         checked_at=timezone.now(),
     )  # fmt: skip
     text = section(staff_client, baileys).text
-    for words in ("Ready now", "Loja Centro", "+55 11 90000-0777", "Last drop now", "unlinked on"):
-        assert words in text
+    for expected in (
+        "Ready now",
+        "Loja Centro",
+        "+55 11 90000-0777",
+        "Last drop now",
+        "unlinked on",
+    ):
+        assert expected in text
 
 
 def test_the_profile_picture_is_served_locally(
@@ -189,7 +195,7 @@ def test_the_profile_picture_is_served_locally(
 
 
 @pytest.mark.parametrize(
-    ("state", "code", "active", "works", "words"),
+    ("state", "code", "active", "works", "expected"),
     [
         ("ready", "ready", True, "true", "Ready"),
         ("disconnected", "unlinked_on_phone", True, "false", "unlinked on the phone"),
@@ -199,19 +205,19 @@ def test_the_profile_picture_is_served_locally(
 )
 def test_the_official_card_shows_a_fallback_that_is_not_ready(
     staff_client: Client, official: Channel, baileys: Channel, state: str, code: str,
-    active: bool, works: str, words: str,
+    active: bool, works: str, expected: str,
 ) -> None:  # fmt: skip
     store_state(baileys, state, code)
     Channel.objects.filter(pk=baileys.pk).update(active=active)
     for page in ("/channels/", f"/channels/{official.pk}/"):
         shown = section(staff_client, official, page)
         assert shown.attributes["data-fallback-works"] == works
-        assert words in shown.text
+        assert expected in shown.text
         assert ("would not work now" in shown.text) == (works == "false")
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
+    ("number", "expected"),
     [
         ("5511900000001", "on some phones such a message first shows “Waiting for this message”"),
         ("551100000001", "The same as the official channel's"),
@@ -219,10 +225,10 @@ def test_the_official_card_shows_a_fallback_that_is_not_ready(
     ],
 )
 def test_the_page_describes_what_the_recipient_will_see(
-    staff_client: Client, official: Channel, baileys: Channel, number: str, words: str
+    staff_client: Client, official: Channel, baileys: Channel, number: str, expected: str
 ) -> None:
     store_state(baileys, "ready", "ready", own_number=number)
-    assert words in section(staff_client, official).text
+    assert expected in section(staff_client, official).text
 
 
 def test_both_pages_warn_against_mass_messages(

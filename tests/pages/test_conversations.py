@@ -39,8 +39,8 @@ def test_a_row_shows_contact_channel_text_and_time(
     )
 
     assert row.attributes["href"] == url(conversation)
-    for words in ("Mariana Alves", "Oficial", "Até amanhã!", "3 unread"):
-        assert words in row.text
+    for expected in ("Mariana Alves", "Oficial", "Até amanhã!", "3 unread"):
+        assert expected in row.text
     row.one(data_icon="read")
 
 
@@ -125,8 +125,8 @@ def test_messages_are_in_order_with_a_separator_for_each_day(
 
         page = parse(staff_client.get(url(conversation)).content)
 
-    words = [element.text for element in page.all(class_="bubble-text")]
-    assert words == ["um", "dois", "três", "quatro"]
+    texts = [element.text for element in page.all(class_="bubble-text")]
+    assert texts == ["um", "dois", "três", "quatro"]
     days = [element.text for element in page.all(class_="day")]
     assert days == ["March 7, 2026", "Yesterday", "Today"]
 
@@ -197,7 +197,7 @@ def test_viewing_a_conversation_marks_it_as_read(
 
 
 @pytest.mark.parametrize(
-    ("hours_ago", "said"),
+    ("hours_ago", "expected"),
     [
         (None, "The customer has not written yet"),
         (23, "24-hour window open until"),
@@ -205,14 +205,14 @@ def test_viewing_a_conversation_marks_it_as_read(
     ],
 )
 def test_the_state_of_the_24_hour_window_is_shown(
-    staff_client: Client, conversation: Conversation, hours_ago: int | None, said: str
+    staff_client: Client, conversation: Conversation, hours_ago: int | None, expected: str
 ) -> None:
     if hours_ago is not None:
         Conversation.objects.update(last_inbound_at=timezone.now() - dt.timedelta(hours=hours_ago))
 
     page = parse(staff_client.get(url(conversation)).content)
 
-    assert said in page.one(data_window=None).text
+    assert expected in page.one(data_window=None).text
 
 
 def test_the_row_of_the_open_conversation_is_highlighted(
@@ -269,17 +269,17 @@ def test_the_form_works_without_scripts(staff_client: Client, conversation: Conv
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [("", "Write a text."), ("   ", "Write a text."), ("x" * 4097, "at most 4096 fit"),
      ("a\x00b", "cannot be sent")],
 )  # fmt: skip
 def test_an_invalid_text_stays_in_the_form_with_its_error(
-    staff_client: Client, conversation: Conversation, text: str, said: str
+    staff_client: Client, conversation: Conversation, text: str, expected: str
 ) -> None:
     for headers in (HTMX, {}):
         answer = staff_client.post(url(conversation), {"text": text}, headers=headers)
         assert answer.status_code == 400
-        assert said in answer.content.decode()
+        assert expected in answer.content.decode()
     assert parse(answer.content).one("textarea").text == text.strip()
     assert not Message.objects.exists()
 
@@ -310,7 +310,7 @@ def test_a_message_to_a_new_number_opens_its_conversation(
 
 
 @pytest.mark.parametrize(
-    ("change", "field", "said"),
+    ("change", "field", "expected"),
     [
         ({"to": "123"}, "to", "This is not a valid phone number."),
         ({"to": ""}, "to", "This field is required."),
@@ -320,14 +320,14 @@ def test_a_message_to_a_new_number_opens_its_conversation(
     ],
 )
 def test_errors_of_a_new_message_are_shown_at_their_field(
-    staff_client: Client, channel: Channel, change: dict[str, Any], field: str, said: str
+    staff_client: Client, channel: Channel, change: dict[str, Any], field: str, expected: str
 ) -> None:
     data = {"channel": channel.pk, "to": "+5511999990000", "text": "Oi", **change}
 
     answer = staff_client.post("/conversations/new/", data)
 
     assert answer.status_code == 400
-    assert said in parse(answer.content).error_of(field)
+    assert expected in parse(answer.content).error_of(field)
     assert not Conversation.objects.exists()
 
 

@@ -132,9 +132,9 @@ def test_the_attempt_history_shows_each_attempt_its_result_and_rule(
 ) -> None:
     page = parse(staff_client.get(f"/messages/{held.pk}/").content)
     first, second = page.one(data_attempt="1"), page.one(data_attempt="2")
-    for words in ("official API", "The official API is tried first", "rejected", "131047",
-                  "More than 24 hours", "fall back at once"):  # fmt: skip
-        assert words in first.text
+    for expected in ("official API", "The official API is tried first", "rejected", "131047",
+                     "More than 24 hours", "fall back at once"):  # fmt: skip
+        assert expected in first.text
     assert "wwebjs" in second.text
     assert "The official API refused it for good" in second.text
     bubbles = parse(staff_client.get(f"/conversations/{held.conversation_id}/").content)

@@ -131,10 +131,10 @@ def test_the_help_contains_each_line_of_the_specification(
     page = help_in(language)
     sections = [s.attributes.get("aria-labelledby") for s in page.all("section")]
     assert sections == list(lines)
-    for name, wanted in lines.items():
+    for name, phrases in lines.items():
         text = page.one("section", aria_labelledby=name).text.casefold()
-        for words in wanted:
-            assert words.casefold() in text, words
+        for phrase in phrases:
+            assert phrase.casefold() in text, phrase
 
 
 @pytest.mark.parametrize(("language", "key"), [("pt-br", "suaapikey"), ("en", "yourapikey")])

@@ -203,9 +203,9 @@ def test_other_types_have_a_label(
 def test_text_is_escaped_and_preserves_line_breaks(bubble: Callable[..., Element]) -> None:
     article = bubble(text="<script>alert(1)</script>\nsegunda")
 
-    words = article.one(class_="bubble-text")
-    assert words.text == "<script>alert(1)</script> segunda"
-    assert words.all("br")
+    body = article.one(class_="bubble-text")
+    assert body.text == "<script>alert(1)</script> segunda"
+    assert body.all("br")
     assert not article.all("script")
 
 

@@ -230,8 +230,8 @@ def test_the_demo_shows_an_image_sent_by_the_fallback(staff_client: Client) -> N
     bubble = page_of(staff_client, message.conversation).one(data_message=str(message.pk))
 
     bubble.one(data_icon="globe")
-    for words in ("pc-gamer-completo.png", "Sai por R$ 4.990", "demo"):
-        assert words in bubble.text
+    for expected in ("pc-gamer-completo.png", "Sai por R$ 4.990", "demo"):
+        assert expected in bubble.text
     picture = bytes_of(staff_client.get(f"/media/{message.media_id}/"))
     assert picture == demo_picture.png()
     assert len(picture) < 3000

@@ -50,7 +50,7 @@ def _text(found: list[Element]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "expected"),
     [
         ({"wwebjs_state": "disconnected", "wwebjs_state_code": "stopped"}, "Stopped here"),
         ({"wwebjs_state": "error", "wwebjs_state_code": "conflict"}, "opened somewhere else"),
@@ -68,12 +68,12 @@ def _text(found: list[Element]) -> str:
     ],
 )
 def test_a_session_that_is_not_ready_shows_a_warning(
-    staff_client: Client, attached: Channel, fields: dict[str, Any], words: str
+    staff_client: Client, attached: Channel, fields: dict[str, Any], expected: str
 ) -> None:
     Channel.objects.filter(pk=attached.pk).update(**fields)
     dashboard, card = warnings(staff_client)
     assert "The fallback would not work now:" in dashboard
-    assert words in dashboard
+    assert expected in dashboard
     assert "Would not work now" in card
 
 
@@ -112,7 +112,7 @@ def test_a_corrected_key_or_another_fallback_ends_the_warning(
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "expected"),
     [
         ({"active": False}, "The channel “Oficina” is not active."),
         ({"health": "failing", "health_detail": "401 Unauthorized"}, "401 Unauthorized"),
@@ -123,17 +123,17 @@ def test_a_corrected_key_or_another_fallback_ends_the_warning(
     ],
 )
 def test_a_baileys_channel_that_is_not_ready_shows_a_warning(
-    staff_client: Client, by_baileys: Channel, fields: dict[str, Any], words: str
+    staff_client: Client, by_baileys: Channel, fields: dict[str, Any], expected: str
 ) -> None:
     assert warnings(staff_client) == ("", "")
     Channel.objects.filter(pk=by_baileys.fallback_channel_id).update(**fields)
     dashboard, card = warnings(staff_client)
-    assert words in dashboard
-    assert words in card
+    assert expected in dashboard
+    assert expected in card
 
 
 @pytest.mark.parametrize(
-    ("state", "code", "words"),
+    ("state", "code", "expected"),
     [
         ("starting", "dialling", "Evolution is connecting"),
         ("qr", "waiting_for_scan", "Waiting for the QR code to be scanned."),
@@ -143,7 +143,7 @@ def test_a_baileys_channel_that_is_not_ready_shows_a_warning(
     ],
 )
 def test_badge_dashboard_and_card_show_the_same_state_of_an_instance(
-    staff_client: Client, by_baileys: Channel, state: str, code: str, words: str
+    staff_client: Client, by_baileys: Channel, state: str, code: str, expected: str
 ) -> None:
     # Unchanged since it was last ready: connecting does not affect the channel's health.
     Channel.objects.filter(pk=by_baileys.fallback_channel_id).update(health="ok")
@@ -152,11 +152,11 @@ def test_badge_dashboard_and_card_show_the_same_state_of_an_instance(
     )
     dashboard, card = warnings(staff_client)
     section = parse(staff_client.get("/channels/").content).one(data_fallback_works=None)
-    works = not words
+    works = not expected
     assert section.attributes["data-fallback-works"] == str(works).lower()
     assert ("would not work now" in section.text) is not works
     assert ("Would not work now" in card) is not works
-    assert words in dashboard
+    assert expected in dashboard
     assert bool(dashboard) is not works
 
 

@@ -121,7 +121,7 @@ def test_the_reason_why_no_listener_runs(writer: None, read: Read, baileys: Chan
 
 
 @pytest.mark.parametrize(
-    ("stored", "words"),
+    ("stored", "expected"),
     [
         ("", ""),
         (encode_reason("wrong_key", "Unauthorized"), "The provider refused the key: Unauthorized"),
@@ -136,9 +136,9 @@ def test_the_reason_why_no_listener_runs(writer: None, read: Read, baileys: Chan
         ("refused: wrong key", "refused: wrong key"),
     ],
 )  # fmt: skip
-def test_a_stored_reason_is_rendered_as_text(stored: str, words: str) -> None:
+def test_a_stored_reason_is_rendered_as_text(stored: str, expected: str) -> None:
     with translation.override("en"):
-        assert render_reason(stored) == words
+        assert render_reason(stored) == expected
 
 
 def test_the_servers_detail_leaves_space_for_a_second_reason() -> None:

@@ -112,7 +112,7 @@ NIGHT = dt.datetime(2026, 11, 26, 4, 0, tzinfo=dt.UTC)  # one o'clock in São Pa
 
 
 @pytest.mark.parametrize(
-    ("ago", "words"),
+    ("ago", "expected"),
     [
         ({"seconds": 59}, "now"),
         ({"minutes": 59}, "59 min ago"),
@@ -124,11 +124,11 @@ NIGHT = dt.datetime(2026, 11, 26, 4, 0, tzinfo=dt.UTC)  # one o'clock in São Pa
     ],
 )
 def test_the_script_formats_times_like_the_server(
-    page: Page, conversation: Conversation, ago: dict[str, int], words: str
+    page: Page, conversation: Conversation, ago: dict[str, int], expected: str
 ) -> None:
     moment = NIGHT - dt.timedelta(**ago)
     with translation.override("en"):
-        assert relative(moment, NIGHT) == words
+        assert relative(moment, NIGHT) == expected
     page.clock.set_fixed_time(NIGHT)
     page.goto("/conversations/")
     shown = page.evaluate(
@@ -142,7 +142,7 @@ def test_the_script_formats_times_like_the_server(
         }""",
         moment.isoformat(),
     )
-    assert shown == words
+    assert shown == expected
 
 
 def test_a_lost_connection_is_shown_and_the_reconnect_sends_the_last_time(
@@ -564,12 +564,12 @@ def test_an_incoming_call_is_announced_and_shown_and_its_note_is_updated(
         sockets.send(frame("ringing", 1))
     conversation.refresh_from_db()
     assert conversation.unread_count == 0
-    note, said = opened.locator(".call-note"), opened.locator("[data-announcer]")
-    expect(said).to_have_text("Call from Mariana Alves")
+    note, announced = opened.locator(".call-note"), opened.locator("[data-announcer]")
+    expect(announced).to_have_text("Call from Mariana Alves")
     expect(note).to_be_in_viewport()
     sockets.send(frame("missed", 2))
     expect(note).to_contain_text("Missed call from Mariana Alves")
-    expect(said).to_have_text("Missed call from Mariana Alves")
+    expect(announced).to_have_text("Missed call from Mariana Alves")
     sockets.send(frame("ringing", 1))
     sockets.send(frame("missed", 2))
     expect(note).to_have_count(1)
