@@ -65,7 +65,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
     async def connect(self) -> None:
         try:
             query = parse_qs(self.scope["query_string"].decode(), keep_blank_values=True)
-            self._views = live_frames.views_of(
+            self._views = live_frames.views_for_query(
                 query,
                 user=self.scope["user"],
                 language=chosen_language(self.scope.get("cookies", {})),

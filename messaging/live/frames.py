@@ -129,7 +129,7 @@ class View:
         return user.is_active and user.is_staff and user.has_perms(self.permissions)
 
 
-class AlarmsView(View):
+class AlertsView(View):
     """The open alerts, shown on every page."""
 
     # Everyone who writes to customers sees alerts; the dashboard has the same information.
@@ -302,7 +302,7 @@ class ChannelView(ChannelsView):
 
 # The query parameter that selects each view; higher layers add theirs.
 VIEWS: dict[str, type[View]] = {
-    "alarms": AlarmsView,
+    "alarms": AlertsView,
     "figures": StatsView,
     "trail": AttemptHistoryView,
     "inbox": InboxView,
@@ -312,7 +312,7 @@ VIEWS: dict[str, type[View]] = {
 }
 
 
-def views_of(query: Mapping[str, Sequence[str]], **viewer: Any) -> list[View]:
+def views_for_query(query: Mapping[str, Sequence[str]], **viewer: Any) -> list[View]:
     """Return the views that a socket's query selects: a page has one socket for all of them.
 
     Raises ValueError for an invalid value, and if the query selects no view.

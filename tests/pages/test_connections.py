@@ -428,7 +428,7 @@ def test_the_channel_socket_sends_changes_of_the_connection(
     session = store_state(baileys, "ready", "ready")
 
     def kinds(query: dict[str, list[str]], changed: dict[str, Any]) -> set[str]:
-        views = frames.views_of(query, user=staff, language="en")
+        views = frames.views_for_query(query, user=staff, language="en")
         return {frame["key"] for frame in frames.frames(views, changed)}
 
     both = {f"channel:{baileys.pk}", f"session:{session.pk}"}

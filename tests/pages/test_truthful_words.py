@@ -128,9 +128,9 @@ def test_a_session_waiting_for_a_code_labels_its_first_reason(
     assert "The phone was unlinked: read the QR code." in card.text
     assert "first sign: The server refused the connection" in card.text
     dashboard = parse(staff_client.get("/").content)
-    [alarm] = dashboard.all("div", data_alarm="wwebjs")
-    assert "read the QR code" in alarm.text
-    assert "refused" not in alarm.text
+    [alert] = dashboard.all("div", data_alarm="wwebjs")
+    assert "read the QR code" in alert.text
+    assert "refused" not in alert.text
 
 
 def test_a_baileys_channel_has_one_state_on_the_dashboard(

@@ -388,7 +388,7 @@ def test_a_page_first_receives_the_changes_it_missed(staff: User, sent: Message)
 
 
 def test_unchanged_messages_are_not_sent_again(staff: User, sent: Message) -> None:
-    views = live_frames.views_of(
+    views = live_frames.views_for_query(
         {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
     )
     assert live_frames.catch_up(views, timezone.now()) == []
@@ -399,7 +399,7 @@ def test_unchanged_messages_are_not_sent_again(staff: User, sent: Message) -> No
 def test_a_change_committed_late_is_not_missed(staff: User, sent: Message) -> None:
     """The change was made before the page, in a transaction that committed after it."""
     Message.objects.update(updated_at=timezone.now() - dt.timedelta(seconds=20))
-    views = live_frames.views_of(
+    views = live_frames.views_for_query(
         {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
     )
     assert len(live_frames.catch_up(views, timezone.now())) == 1
@@ -411,7 +411,7 @@ def test_a_page_that_missed_too_many_changes_is_reloaded(
     monkeypatch.setattr(live_frames, "MAX_CHANGES", 2)
     for number in range(3):
         accept(sent.conversation.channel, to="+5511988887777", text=str(number))
-    views = live_frames.views_of(
+    views = live_frames.views_for_query(
         {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
     )
     assert live_frames.catch_up(views, timezone.now()) == [{"kind": "reload"}]
@@ -463,7 +463,7 @@ def test_a_change_whose_push_was_lost_is_sent_with_the_next_ping(
 def test_sent_frames_are_not_repeated_and_missed_ones_are_sent(
     staff: User, sent: Message, channel: Channel, parameter: str
 ) -> None:
-    views = live_frames.views_of(
+    views = live_frames.views_for_query(
         {parameter: [str(sent.conversation_id)]}, user=staff, language="en"
     )
     sent_frames, started_at = live_frames.Told(), timezone.now()
@@ -497,7 +497,7 @@ def test_sent_frames_are_not_repeated_and_missed_ones_are_sent(
 def test_figures_are_refreshed_once_for_a_lost_push(
     staff: User, sent: Message, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    views = live_frames.views_of({"figures": ["1"]}, user=staff, language="en")
+    views = live_frames.views_for_query({"figures": ["1"]}, user=staff, language="en")
     sent_frames = live_frames.Told()
 
     def poll() -> list[Any]:
@@ -517,7 +517,7 @@ def test_a_burst_that_was_sent_does_not_reload_the_page(
     staff: User, sent: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_frames, "MAX_CHANGES", 2)
-    views = live_frames.views_of(
+    views = live_frames.views_for_query(
         {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
     )
     sent_frames = live_frames.Told()
@@ -531,7 +531,7 @@ def test_a_poll_without_changes_costs_one_query_per_table(
     staff: User, sent: Message, django_assert_num_queries: Any
 ) -> None:
     query = {"conversation": [str(sent.conversation_id)]}
-    views = live_frames.views_of(query, user=staff, language="en")
+    views = live_frames.views_for_query(query, user=staff, language="en")
     sent_frames = live_frames.Told()
     assert len(live_frames.catch_up(views, sent.updated_at, sent_frames)) == 1
     with django_assert_num_queries(2):  # messages and calls
@@ -652,7 +652,7 @@ def test_the_actions_in_a_frame_depend_on_the_permission(
     query = {"conversation": [str(sent.conversation_id)]}
     pages = []
     for user in (staff, reader):
-        views = live_frames.views_of(query, user=user, language="en")
+        views = live_frames.views_for_query(query, user=user, language="en")
         [frame] = live_frames.frames(views, {"messages": [sent.pk]})
         pages.append("/retry/" in frame["html"])
     assert pages == [True, False]
