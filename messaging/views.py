@@ -1,4 +1,4 @@
-"""The pages of conversations and the dashboard. Each view makes one call inward."""
+"""The pages of conversations and the dashboard. Each view makes one service call."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from messaging.models import Conversation, Media, Message
 MAX_TEXT = 4096
 CONVERSATIONS_PER_PAGE = 50
 HELD_PER_PAGE = 50
-CONVERSATIONS_BESIDE = 30
-OTHER_PAGES = {
+SIDEBAR_CONVERSATIONS = 30
+START_PAGES = {
     "channels_app.view_channel": "channels_app:list",
     "instances.view_whatsappsession": "instances:list",
 }
 
 
 class DashboardView(StaffPermissionRequiredMixin, View):
-    """What matters now. Staff who may not see messages are led to what they may see."""
+    """The current state. Staff without access to messages are redirected to another page."""
 
     permissions = ("messaging.view_message",)
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         user = request.user
         if user.is_staff and not user.has_perms(self.permissions):
-            for permission, page in OTHER_PAGES.items():
+            for permission, page in START_PAGES.items():
                 if user.has_perm(permission):
                     return redirect(page)
         return super().dispatch(request, *args, **kwargs)
@@ -70,13 +70,13 @@ class Tile:
 
 def _tiles(dashboard: selectors.Dashboard) -> list[Tile]:
     counts = dashboard.counts
-    on_its_way = counts[Status.QUEUED] + counts[Status.SENDING]
+    unsent = counts[Status.QUEUED] + counts[Status.SENDING]
     return [
         Tile("sent", "sent", pgettext("count", "Sent"), counts[Status.SENT]),
         Tile("delivered", "delivered", pgettext("count", "Delivered"), counts[Status.DELIVERED]),
         Tile("read", "read", pgettext("count", "Read"), counts[Status.READ]),
         Tile("fallback", "globe", pgettext("count", "By fallback"), dashboard.by_fallback_today),
-        Tile("waiting", "clock", pgettext("count", "On their way"), on_its_way),
+        Tile("waiting", "clock", pgettext("count", "On their way"), unsent),
         Tile(
             "rejected",
             "rejected",
@@ -95,7 +95,7 @@ def _tiles(dashboard: selectors.Dashboard) -> list[Tile]:
 
 
 class FilterForm(forms.Form):
-    """The filters of the list. A value that means nothing filters nothing."""
+    """The filters of the list. An invalid value is ignored."""
 
     search = forms.CharField(
         label=gettext_lazy("Search by name or number"),
@@ -115,7 +115,7 @@ class FilterForm(forms.Form):
 
 
 class NewMessageForm(forms.Form):
-    """Starts a conversation. What is valid is for `accept_message` to say."""
+    """Starts a conversation. `accept_message` validates the content."""
 
     channel = forms.ModelChoiceField(
         # Official ones first: they have a fallback.
@@ -148,15 +148,15 @@ class ConversationListView(StaffPermissionRequiredMixin, View):
         since = timezone.now()
         filters = FilterForm(request.GET)
         filters.is_valid()
-        wanted: dict[str, Any] = filters.cleaned_data
-        channel: Channel | None = wanted.get("channel")
-        found = selectors.conversation_list(
-            search=wanted.get("search") or "",
+        values: dict[str, Any] = filters.cleaned_data
+        channel: Channel | None = values.get("channel")
+        conversations = selectors.conversation_list(
+            search=values.get("search") or "",
             channel=channel.pk if channel else None,
-            attention=wanted.get("attention", False),
+            attention=values.get("attention", False),
         )
-        page = Paginator(found, CONVERSATIONS_PER_PAGE).get_page(request.GET.get("page"))
-        filtered = any(wanted.values())
+        page = Paginator(conversations, CONVERSATIONS_PER_PAGE).get_page(request.GET.get("page"))
+        filtered = any(values.values())
         query = request.GET.copy()
         query.pop("page", None)
         context = {
@@ -165,7 +165,7 @@ class ConversationListView(StaffPermissionRequiredMixin, View):
             "page": page,
             "query": query.urlencode(),
             "conversations": selectors.with_latest(list(page.object_list)),
-            # Rows that arrive live belong on the first page of the whole list only.
+            # Live rows belong only on the first page of the unfiltered list.
             "live": not filtered and page.number == 1,
             "since": since,
         }
@@ -173,7 +173,7 @@ class ConversationListView(StaffPermissionRequiredMixin, View):
 
 
 class NewMessageView(StaffPermissionRequiredMixin, View):
-    """Write to a number, known or not."""
+    """Write to a phone number, which may be new."""
 
     permissions = ("messaging.view_message", "messaging.add_message")
 
@@ -196,7 +196,7 @@ class NewMessageView(StaffPermissionRequiredMixin, View):
 class ConversationView(StaffPermissionRequiredMixin, View):
     """One conversation; a POST sends a message in it.
 
-    A script's POST is answered with the message's bubble, a plain form's with the page.
+    An htmx POST returns the message's bubble, a plain form POST redirects to the page.
     """
 
     permissions = ("messaging.view_conversation", "messaging.view_message")
@@ -213,18 +213,18 @@ class ConversationView(StaffPermissionRequiredMixin, View):
                 channel=conversation.channel,
                 to=conversation.contact.phone_number or "",
                 user=user_of(request),
-                **_written(request, text.replace("\r\n", "\n")),
+                **_composed_message(request, text.replace("\r\n", "\n")),
                 idempotency_key=request.POST.get("key", "")[:255],
             )
         except accept.IdempotencyConflict:
-            return self._refused(request, conversation, text, [_("Send it again, please.")])
+            return self._rejected(request, conversation, text, [_("Send it again, please.")])
         except ValidationError as error:
-            return self._refused(request, conversation, text, error.messages)
+            return self._rejected(request, conversation, text, error.messages)
         if not _is_htmx(request):
             return HttpResponseRedirect(request.path)
         return _bubble(request, accepted.message)
 
-    def _refused(
+    def _rejected(
         self, request: HttpRequest, conversation: Conversation, text: str, errors: list[Any]
     ) -> HttpResponse:
         if _is_htmx(request):
@@ -250,7 +250,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             "conversation": conversation,
             "messages_page": page,
             "beside": selectors.with_latest(
-                list(selectors.conversation_list()[:CONVERSATIONS_BESIDE])
+                list(selectors.conversation_list()[:SIDEBAR_CONVERSATIONS])
             ),
             "may_send": request.user.has_perm("messaging.add_message"),
             "may_retry": request.user.has_perm("messaging.change_message"),
@@ -262,11 +262,11 @@ class ConversationView(StaffPermissionRequiredMixin, View):
             "since": since,
         }
         response = render(request, "messaging/conversation.html", context, status=status)
-        return _forms_lead_to(wavoip.ORIGIN, request, response) if may_call else response
+        return _allow_form_action(wavoip.ORIGIN, request, response) if may_call else response
 
 
 class CallView(StaffPermissionRequiredMixin, View):
-    """Notes the call and leads to the page that makes it. Only by a click: never in a page."""
+    """Record the call and redirect to the page that makes it. The URL never appears in a page."""
 
     permissions = (
         "messaging.view_conversation",
@@ -286,7 +286,7 @@ class CallView(StaffPermissionRequiredMixin, View):
 
 
 class OlderMessagesView(StaffPermissionRequiredMixin, View):
-    """The messages before a given one, as a fragment."""
+    """The messages before a given one, as an HTML fragment."""
 
     permissions = ("messaging.view_conversation", "messaging.view_message")
 
@@ -305,7 +305,7 @@ class OlderMessagesView(StaffPermissionRequiredMixin, View):
 
 
 class MarkReadView(StaffPermissionRequiredMixin, View):
-    """An open page has shown what arrived: count it as read and return the window's state."""
+    """Mark the messages shown in an open page as read; return the service window's state."""
 
     permissions = ("messaging.view_conversation", "messaging.view_message")
 
@@ -316,7 +316,7 @@ class MarkReadView(StaffPermissionRequiredMixin, View):
 
 
 class RetryView(StaffPermissionRequiredMixin, View):
-    """Send a rejected or unconfirmed message again; answers with its bubble."""
+    """Send a rejected or unconfirmed message again; returns its bubble."""
 
     permissions = ("messaging.view_message", "messaging.change_message")
 
@@ -338,7 +338,7 @@ class RetryView(StaffPermissionRequiredMixin, View):
 
 
 class FetchView(StaffPermissionRequiredMixin, View):
-    """Try again to load a received file; answers with the message's bubble."""
+    """Retry fetching a received file; returns the message's bubble."""
 
     permissions = ("messaging.view_message", "messaging.change_message")
 
@@ -353,17 +353,17 @@ class FetchView(StaffPermissionRequiredMixin, View):
 
 
 class MediaView(StaffPermissionRequiredMixin, View):
-    """A message's file, for those who may see messages. `?download` saves instead of showing."""
+    """A message's file, for users who may view messages. `?download` forces a download."""
 
     permissions = ("messaging.view_message",)
 
     def get(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
-        found = get_object_or_404(Media, pk=pk)
-        return file_response(request, found, download="download" in request.GET)
+        media = get_object_or_404(Media, pk=pk)
+        return file_response(request, media, download="download" in request.GET)
 
 
 class HeldView(StaffPermissionRequiredMixin, View):
-    """What may have been sent and only a person can say."""
+    """The unconfirmed messages that only a person can resolve."""
 
     permissions = ("messaging.view_message",)
 
@@ -381,7 +381,7 @@ class HeldView(StaffPermissionRequiredMixin, View):
 
 
 class ConfirmView(StaffPermissionRequiredMixin, View):
-    """A person says that an unconfirmed message arrived; answers with its bubble."""
+    """Record a person's confirmation that a message arrived; returns its bubble."""
 
     permissions = ("messaging.view_message", "messaging.change_message")
 
@@ -396,7 +396,7 @@ class ConfirmView(StaffPermissionRequiredMixin, View):
 
 
 class MessageView(StaffPermissionRequiredMixin, View):
-    """The trail of one message: each attempt, what was answered, and which rule followed."""
+    """The attempt history of one message: each attempt, its result, and the rule applied."""
 
     permissions = ("messaging.view_message",)
 
@@ -411,7 +411,7 @@ class MessageView(StaffPermissionRequiredMixin, View):
 
 
 class ErrorTableView(StaffPermissionRequiredMixin, View):
-    """Meta's error codes, and what is done about each."""
+    """Meta's error codes and how Alterna handles each."""
 
     permissions = ("messaging.view_message",)
 
@@ -419,8 +419,8 @@ class ErrorTableView(StaffPermissionRequiredMixin, View):
         return render(request, "messaging/errors.html", {"rules": list(error_codes.all_rules())})
 
 
-def _written(request: HttpRequest, text: str) -> dict[str, Any]:
-    """What the composer holds: a text, or an upload with the text for its caption."""
+def _composed_message(request: HttpRequest, text: str) -> dict[str, Any]:
+    """Return the composer's message: a text, or an upload with the text as its caption."""
     upload = request.POST.get("media", "")
     if not upload:
         return {"text": text}
@@ -429,14 +429,14 @@ def _written(request: HttpRequest, text: str) -> dict[str, Any]:
 
 
 def _conversation(pk: int) -> Conversation:
-    found = Conversation.objects.select_related("channel__fallback_channel", "contact")
-    return get_object_or_404(found, pk=pk)
+    conversations = Conversation.objects.select_related("channel__fallback_channel", "contact")
+    return get_object_or_404(conversations, pk=pk)
 
 
-def _forms_lead_to(origin: str, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """Chromium follows a form's redirect only to where the page allows forms to go."""
-    allowing = csp_update({"form-action": [origin]})
-    return cast("HttpResponse", allowing(lambda _request: response)(request))
+def _allow_form_action(origin: str, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Allow forms to redirect to the origin: Chromium applies `form-action` to redirects."""
+    decorate = csp_update({"form-action": [origin]})
+    return cast("HttpResponse", decorate(lambda _request: response)(request))
 
 
 def _bubble(request: HttpRequest, message: Message) -> HttpResponse:

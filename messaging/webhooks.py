@@ -1,4 +1,4 @@
-"""The doors for providers' events. Each one stores, then answers."""
+"""Webhook endpoints for providers' events. Each stores the event before it responds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 # contracts/cloud-api.md §3.3
 MOST_BYTES = 3 * 1024 * 1024
-# MAX_ATTACHMENT_SIZE of the mission as base64, with room around it.
+# The configured MAX_ATTACHMENT_SIZE as base64, plus the rest of the body.
 MOST_WWEBJS_BYTES = 16 * 1024 * 1024
 
 _DETAILS = {
@@ -42,36 +42,37 @@ _DETAILS = {
 
 
 def answer(status: int, code: str) -> JsonResponse:
-    """Answer a provider; an error has words as well, as everywhere in the API."""
-    words = {"detail": str(_DETAILS[code])} if status >= 400 else {}
-    return JsonResponse({**words, "code": code}, status=status)
+    """Return a provider's response; an error has a `detail`, as everywhere in the API."""
+    detail = {"detail": str(_DETAILS[code])} if status >= 400 else {}
+    return JsonResponse({**detail, "code": code}, status=status)
 
 
-def too_large(request: HttpRequest, most: int) -> JsonResponse:
-    """Refuse a body of more than `most` bytes, saying how large it may be."""
+def too_large(request: HttpRequest, limit: int) -> JsonResponse:
+    """Return 413 for a body of more than `limit` bytes, with the limit in the detail."""
     length = request.headers.get("Content-Length", "")
-    words = sizes.too_large(int(length) if length.isdecimal() else None, most)
-    return JsonResponse({"detail": words, "code": "too_large"}, status=413)
+    detail = sizes.too_large(int(length) if length.isdecimal() else None, limit)
+    return JsonResponse({"detail": detail, "code": "too_large"}, status=413)
 
 
 @method_decorator(csrf_exempt, name="dispatch")
 class Receiver(View):
-    """A door for a provider's events, without middleware."""
+    """An endpoint for a provider's events, without middleware."""
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        refusal = answer(405, "method_not_allowed")
-        refusal["Allow"] = ", ".join(self._allowed_methods())  # type: ignore[attr-defined]
+        response = answer(405, "method_not_allowed")
+        response["Allow"] = ", ".join(self._allowed_methods())  # type: ignore[attr-defined]
 
-        async def tell() -> HttpResponse:
-            return refusal
+        async def respond() -> HttpResponse:
+            return response
 
-        return tell()
+        return respond()
 
 
 class CloudWebhook(Receiver):
     """Meta's webhook: `hub.*` verification by GET, signed events by POST.
 
-    200 only after the event is committed; 503 when it cannot be, so that Meta sends it again.
+    It returns 200 only after the event is committed, and 503 if the event cannot be stored, so
+    that Meta sends it again.
     """
 
     async def get(self, request: HttpRequest) -> HttpResponse:
@@ -86,7 +87,7 @@ class CloudWebhook(Receiver):
 
     async def post(self, request: HttpRequest) -> HttpResponse:
         try:
-            # Not `request.body`, which believes a missing Content-Length.
+            # Not `request.body`, which treats a missing Content-Length as an empty body.
             body = request.read(MOST_BYTES + 1)
         except UnreadablePostError:
             return answer(400, "unreadable")
@@ -96,13 +97,13 @@ class CloudWebhook(Receiver):
         try:
             result = await _in_thread(authentication.receive_cloud)(body, signature)
         except (DatabaseError, PoolTimeout) as error:
-            log.error("event not stored; the provider is asked to repeat", error=str(type(error)))
+            log.error("event not stored; the provider must repeat it", error=str(type(error)))
             return answer(503, "unavailable")
         return answer(*result.value)
 
 
 class WwebjsWebhook(Receiver):
-    """wwebjs-api's callbacks. It posts each once: what is not stored now is never told again."""
+    """wwebjs-api's callbacks. It posts each callback once and does not retry."""
 
     async def post(self, request: HttpRequest, channel_id: int) -> HttpResponse:
         try:
@@ -121,5 +122,5 @@ class WwebjsWebhook(Receiver):
 
 
 def _in_thread(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Webhooks wait for the database beside each other, not behind the pages' one thread."""
+    """Run in a thread pool, so that webhooks do not queue behind the pages' single thread."""
     return sync_to_async(function, thread_sensitive=False)

@@ -1,4 +1,4 @@
-"""How an upload is read."""
+"""Parse uploads, with a size limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rest_framework import exceptions, parsers, status
 
 from channels_app.providers import media_types
 
-# Room for what stands around the file in a form.
+# The size allowed for the parts of a form other than the file.
 ROOM = 64 * 1024
 
 
@@ -21,7 +21,7 @@ class TooLarge(exceptions.APIException):
 
 
 class UploadParser(parsers.MultiPartParser):
-    """DRF's own for forms with files; what is too large for any message is not even taken apart."""
+    """DRF's multipart parser, which does not parse a body too large for any message."""
 
     def parse(
         self,

@@ -129,7 +129,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
 
 class MessageSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
-    """Describes the one of these objects that a message has by its type; none is a column."""
+    """Describes the object named after a message's type, which is not a model field."""
 
     target_class = MessageSerializer
 
@@ -177,7 +177,7 @@ class NewMessageSerializer(serializers.Serializer[Any]):
     interactive = serializers.JSONField(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Pick the type's own object; the rules about it are those of every sender."""
+        """Select the object of the type. `accept_message` validates it, as for every sender."""
         context = attrs.get("context")
         return {
             "channel": attrs["channel"],

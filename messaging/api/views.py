@@ -1,4 +1,4 @@
-"""REST: messages and conversations. Each view makes one call inward."""
+"""REST views for messages, media and conversations. Each view makes one service call."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PROBLEM = inline_serializer(
 
 
 class StaffWithMessagePermissions(StaffWithModelPermissions):
-    """A file needs no permissions of its own: those for messages count."""
+    """Check message permissions: files have no permissions of their own."""
 
     def get_required_permissions(self, method: str, model_cls: type[Any]) -> list[str]:
         return super().get_required_permissions(method, Message)
@@ -72,19 +72,19 @@ class MessageFilter(django_filters.FilterSet):
     status = django_filters.ChoiceFilter(choices=[(s.value, s.value) for s in statuses.Status])
     route = django_filters.ChoiceFilter(choices=[(r.value, r.value) for r in statuses.Route])
     direction = django_filters.ChoiceFilter(choices=Message.Direction.choices)
-    to = django_filters.CharFilter(method="with_customer")
+    to = django_filters.CharFilter(method="filter_to")
     client_reference = django_filters.CharFilter()
 
     class Meta:
         model = Message
         fields: list[str] = []
 
-    def with_customer(self, found: QuerySet[Message], name: str, to: str) -> QuerySet[Message]:
+    def filter_to(self, queryset: QuerySet[Message], name: str, to: str) -> QuerySet[Message]:
         try:
             spellings = phone_numbers.spellings(phone_numbers.normalize(to))
         except ValueError:
-            return found.none()
-        return found.filter(conversation__contact__phone_number__in=spellings)
+            return queryset.none()
+        return queryset.filter(conversation__contact__phone_number__in=spellings)
 
 
 class MessageViewSet(
@@ -128,9 +128,9 @@ class MessageViewSet(
             raise Conflict(
                 _("This Idempotency-Key was used for another message."), "idempotency_conflict"
             ) from None
-        return self._answer(request, accepted)
+        return self._accepted_response(request, accepted)
 
-    def _answer(self, request: Request, accepted: accept.Acceptance) -> Response:
+    def _accepted_response(self, request: Request, accepted: accept.Acceptance) -> Response:
         if accepted.created:
             message = selectors.as_accepted(accepted.message)
         else:
@@ -228,16 +228,16 @@ class MediaViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Media]):
 
 class ConversationFilter(django_filters.FilterSet):
     channel = django_filters.ModelChoiceFilter(queryset=Channel.objects.all())
-    search = django_filters.CharFilter(method="matching")
+    search = django_filters.CharFilter(method="filter_search")
 
     class Meta:
         model = Conversation
         fields: list[str] = []
 
-    def matching(
-        self, found: QuerySet[Conversation], name: str, text: str
+    def filter_search(
+        self, queryset: QuerySet[Conversation], name: str, text: str
     ) -> QuerySet[Conversation]:
-        return found.filter(pk__in=selectors.conversation_list(search=text).values("pk"))
+        return queryset.filter(pk__in=selectors.conversation_list(search=text).values("pk"))
 
 
 class LatestFirst(NewestFirst):
@@ -257,6 +257,6 @@ class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
     def calls(self, request: Request, **kwargs: Any) -> Response:
         """The calls to the contact that were begun here, and those that came, newest first."""
         found = selectors.calls().filter(conversation=self.get_object())
-        pages = NewestFirst()
-        page = pages.paginate_queryset(found, request, view=self)
-        return pages.get_paginated_response(CallSerializer(page, many=True).data)
+        paginator = NewestFirst()
+        page = paginator.paginate_queryset(found, request, view=self)
+        return paginator.get_paginated_response(CallSerializer(page, many=True).data)

@@ -1,4 +1,4 @@
-"""Change a message that is stored already: another text, a deletion, its file."""
+"""Change a stored message: edit its text, mark it as deleted, or attach its file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Amendment = EditEvent | RevokeEvent | MediaEvent
 def apply(message: Message, event: Amendment, *, channel: Channel) -> None:
     """Apply what a provider of `channel` reported about a message.
 
-    The order of such events and their repetition make no difference to the end. The caller holds
+    The order and repetition of such events do not affect the result. The caller holds a lock on
     the message's row.
     """
     if isinstance(event, EditEvent):
@@ -29,9 +29,9 @@ def apply(message: Message, event: Amendment, *, channel: Channel) -> None:
             change(message, revoked_at=_time(event.at))
     elif message.media is None:
         content = {"filename": event.filename}
-        found = files.create_pending(channel, message.type, content, stored=event.stored)
-        if found is not None:
-            change(message, media=found)
+        media = files.create_pending(channel, message.type, content, stored=event.stored)
+        if media is not None:
+            change(message, media=media)
 
 
 def _edit(message: Message, event: EditEvent) -> None:
@@ -43,13 +43,13 @@ def _edit(message: Message, event: EditEvent) -> None:
 
 
 def _time(at: dt.datetime | None) -> dt.datetime:
-    """Return when it happened; a clock that runs ahead must not win over what comes later."""
+    """Return the event's time, at most now: a fast clock must not override later events."""
     now = timezone.now()
     return min(at or now, now)
 
 
 def change(message: Message, **values: Any) -> None:
-    """Store new values of a message and publish it. The caller holds the message's row."""
+    """Store new values of a message and publish it. The caller holds a lock on its row."""
     for name, value in values.items():
         setattr(message, name, value)
     message.version += 1

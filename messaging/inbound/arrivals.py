@@ -1,9 +1,9 @@
-"""What arrived becomes a row of the journal: read whole, or stored as a stub. One path for all.
+"""Turn received payloads into rows of the journal: complete events, or stubs of unreadable ones.
 
-Webhooks and sockets of all providers make an `Arrival`; `prepare` turns it into a `Raw` in the
-neutral form (`inbound.neutral`), or into a `Stub` where it has no such form: a body that is no
-JSON, something that is no object or names no instance, values that JSON does not have, too deep,
-too large. A stub has the raw bytes; `replay` prepares them again with the code of that day.
+The webhooks and sockets of all providers create an `Arrival`. `prepare` turns it into a normalized
+`Raw` (`inbound.neutral`), or into a `Stub` if that is impossible: the body is not JSON, is not an
+object, names no instance, has values that JSON does not have, is too deep or too large. A stub
+holds the raw bytes; `replay` prepares them again with the code that is current then.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from messaging.models import InboundEvent
 
 log = structlog.get_logger(__name__)
 
-# The database, or the place of the files, cannot be reached now: nothing is wrong with the event.
+# The database or the file storage is unreachable: nothing is wrong with the event.
 AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """An event as it came. `dedupe_key` is the same whenever and however it comes again."""
+    """An event as received. Every repetition, by any transport, has the same `dedupe_key`."""
 
     source_key: str
     dedupe_key: str
@@ -42,7 +42,7 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Stub:
-    """An event that could not be prepared: its raw bytes, and why (`error`)."""
+    """An event that could not be prepared: its raw bytes and the reason (`error`)."""
 
     source_key: str
     dedupe_key: str
@@ -55,9 +55,9 @@ Entry = Raw | Stub
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One thing that arrived for a source key: its payload, or why that could not be read.
+    """One payload received for a source key, or the error that prevented parsing it.
 
-    `key_scope` tells apart what has equal ids in two sessions of one source key.
+    `key_scope` distinguishes equal ids of two sessions that share a source key.
     """
 
     source_key: str
@@ -67,7 +67,7 @@ class Arrival:
 
     @classmethod
     def from_body(cls, source_key: str, body: bytes) -> Arrival:
-        """Make one of a body; what is no JSON is an arrival as well."""
+        """Create an arrival from a body, even from one that is not JSON."""
         payload: Any
         try:
             payload = neutral.decode(body)
@@ -77,14 +77,14 @@ class Arrival:
 
     @property
     def body(self) -> bytes:
-        """The raw bytes; of an object that a socket library made, bytes that read as the same."""
+        """The raw bytes. A socket library's object is encoded to equivalent bytes."""
         return neutral.encode(self.payload) if self._body is None else self._body
 
 
 def prepare(source: str, arrival: Arrival) -> Entry:
-    """Return what the journal stores of an arrival.
+    """Return what the journal stores for an arrival, and save its file to the storage.
 
-    Its file is put into the storage. Raises one of AWAY, nothing else: whatever arrives is stored.
+    Raises one of AWAY and nothing else: every arrival can be stored.
     """
     try:
         if isinstance(arrival.payload, Unstorable):
@@ -95,23 +95,23 @@ def prepare(source: str, arrival: Arrival) -> Entry:
     except Unstorable as error:
         return stub(source, arrival, str(error))
     except Exception as error:
-        log.exception("event not understood", source=source)
+        log.exception("event could not be parsed", source=source)
         return stub(source, arrival, type(error).__name__)
 
 
 def stub(source: str, arrival: Arrival, error: str) -> Stub:
-    """Return the stub of an arrival. The same bytes for the same source key are one stub."""
+    """Return the stub of an arrival. Equal bytes for the same source key give one stub."""
     body = arrival.body
     return Stub(arrival.source_key, _stub_key(source, arrival.source_key, body), body, error)
 
 
 def evolution_key(source_key: str, payload: Any) -> str:
-    """Return what the journal knows an Evolution event by, whichever transport brought it.
+    """Return the journal's dedupe key of an Evolution event; it is equal for all transports.
 
-    Instances of two servers may have one name, so the channel is part of it.
+    It includes the channel, because instances of two servers may have the same name.
     """
     try:
-        return f"{source_key}:{evolution_events.dedupe_key(neutral.neutral(payload))}"
+        return f"{source_key}:{evolution_events.dedupe_key(neutral.normalize(payload))}"
     except Unstorable:
         body = neutral.encode(payload)
         return _stub_key(InboundEvent.Source.EVOLUTION, source_key, body)
@@ -135,10 +135,10 @@ def _evolution(arrival: Arrival) -> Raw:
 
 def _wwebjs(arrival: Arrival) -> Raw:
     payload = _object(arrival)
-    fact = wwebjs_events.dedupe_key(payload, arrival=uuid.uuid4().hex)
+    event_key = wwebjs_events.dedupe_key(payload, arrival=uuid.uuid4().hex)
     return Raw(
         arrival.source_key,
-        f"wwebjs:{arrival.source_key}:{arrival.key_scope}{fact}",
+        f"wwebjs:{arrival.source_key}:{arrival.key_scope}{event_key}",
         _without_file(payload, inbound_files.WWEBJS, inbound_files.extract_wwebjs),
     )
 
@@ -146,13 +146,13 @@ def _wwebjs(arrival: Arrival) -> Raw:
 def _cloud(arrival: Arrival) -> Raw:
     payload = _object(arrival)
     _check_size(neutral.characters(payload))
-    # Two apps may get the same event; what one app may tell, another may not.
+    # Two apps may receive the same event, but each app may report other channels.
     digest = hashlib.sha256(arrival.body).hexdigest()
     return Raw(arrival.source_key, f"cloud:{arrival.source_key}:{digest}", payload)
 
 
 def _object(arrival: Arrival) -> dict[str, Any]:
-    payload = neutral.neutral(arrival.payload)
+    payload = neutral.normalize(arrival.payload)
     if not isinstance(payload, dict):
         raise Unstorable("not_an_object")
     return payload
@@ -161,20 +161,20 @@ def _object(arrival: Arrival) -> dict[str, Any]:
 def _without_file(
     payload: dict[str, Any],
     path: tuple[str, ...],
-    set_aside: Callable[[dict[str, Any]], dict[str, Any]],
+    extract: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Put the event's file aside. Raises Unstorable for what is too large; no file is made then."""
+    """Extract the event's file. Raises Unstorable, without saving it, if the rest is too large."""
     size = neutral.characters(payload)
-    if size > neutral.MOST_CHARACTERS:
+    if size > neutral.MAX_CHARACTERS:
         _check_size(size - len(inbound_files.encoded(payload, path)))
-    kept = set_aside(payload)
-    if kept is payload:
+    remaining = extract(payload)
+    if remaining is payload:
         _check_size(size)
-    return kept
+    return remaining
 
 
 def _check_size(size: int) -> None:
-    if size > neutral.MOST_CHARACTERS:
+    if size > neutral.MAX_CHARACTERS:
         raise Unstorable("too_large", str(size))
 
 

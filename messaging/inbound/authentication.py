@@ -1,4 +1,4 @@
-"""Who may deliver events, and where each one goes in the journal."""
+"""Authenticate event deliveries and choose the channel under which each event is stored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Received(enum.Enum):
-    """What a receiver answers: HTTP status and code."""
+    """A receiver's response: HTTP status and code."""
 
     STORED = (200, "stored")
     BAD_SIGNATURE = (401, "bad_signature")
@@ -40,15 +40,15 @@ def is_verify_token(token: str) -> bool:
 def receive_cloud(body: bytes, signature: str) -> Received:
     """Check Meta's signature over the raw body (contracts/cloud-api.md §3.2) and store the event.
 
-    The signature is checked before the body is parsed. An event for a number that is no channel
-    of ours is stored all the same: refusing it would make Meta repeat it for a week. So is a body
-    that is no JSON object: as a stub (`inbound.arrivals`).
+    The signature is checked before the body is parsed. An event for a number without a channel is
+    stored too: if we rejected it, Meta would repeat it for a week. A body that is not a JSON
+    object is stored as a stub (`inbound.arrivals`).
     """
     try:
-        signer = _channel_for_signature(body, signature)
-        if signer is None:
+        channel_id = _channel_for_signature(body, signature)
+        if channel_id is None:
             return Received.BAD_SIGNATURE
-        journal.receive(InboundEvent.Source.CLOUD, [Arrival.from_body(str(signer), body)])
+        journal.receive(InboundEvent.Source.CLOUD, [Arrival.from_body(str(channel_id), body)])
         return Received.STORED
     finally:
         close_old_connections()
@@ -57,15 +57,15 @@ def receive_cloud(body: bytes, signature: str) -> Received:
 def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
     """Check the key of the channel's wwebjs-api (contracts/wwebjs-api.md §4) and store the event.
 
-    One server posts for all of its sessions to one address: an event goes to the channel of its
-    session, if that has the same server and key. An event of a session that no channel has is
-    stored under the channel of the address: it is read as `unknown_channel`, shown as such, and
-    can be replayed once a channel has the session. A body that is no object is a stub of that
-    channel (`inbound.arrivals`).
+    A server posts the events of all its sessions to one URL. An event goes to the channel of its
+    session if that channel has the same server and key. An event of a session without a channel is
+    stored under the channel of the URL: it is processed and shown as `unknown_channel`, and can be
+    replayed once a channel has the session. A body that is not an object becomes a stub of the
+    channel of the URL (`inbound.arrivals`).
     """
     try:
         channel = Channel.objects.filter(pk=channel_id).first()
-        # Compared in any case, so that the time does not tell which channels there are.
+        # Always compared, so that the response time does not reveal which channels exist.
         allowed = _same(channel.wwebjs_api_key if channel else "no channel has this key", key)
         if channel is None or not channel.has_wwebjs or not allowed:
             return Received.BAD_KEY
@@ -77,7 +77,7 @@ def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
             if owner is not None:
                 arrival = dataclasses.replace(arrival, source_key=str(owner.pk))
             else:
-                # Sessions have ids of their own; the key of a known session stays as it was.
+                # Ids are unique per session only. Keys of known sessions have no scope.
                 name = hashlib.sha256(session_id.encode(errors="replace")).hexdigest()[:16]
                 arrival = dataclasses.replace(arrival, key_scope=f"{name}:")
                 result = Received.OTHER_SESSION
@@ -88,20 +88,20 @@ def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
 
 
 def _channel_for_signature(body: bytes, signature: str) -> int | None:
-    """Return the id of the first channel whose secret made this signature; all are compared.
+    """Return the id of the oldest channel whose secret made this signature, or None.
 
-    Channels of one app have one secret: the body is hashed once for each app.
+    The channels of one app share a secret: the body is hashed once per app. All are compared.
     """
-    made = signature.removeprefix("sha256=")
+    received = signature.removeprefix("sha256=")
     officials = Channel.objects.filter(kind=Channel.Kind.OFFICIAL).order_by("-pk")
-    first_of = {secret: pk for pk, secret in officials.values_list("pk", "app_secret") if secret}
+    by_secret = {secret: pk for pk, secret in officials.values_list("pk", "app_secret") if secret}
     matching = [
         pk
-        for secret, pk in first_of.items()
-        if _same(hmac.new(secret.encode(), body, hashlib.sha256).hexdigest(), made)
+        for secret, pk in by_secret.items()
+        if _same(hmac.new(secret.encode(), body, hashlib.sha256).hexdigest(), received)
     ]
     return min(matching, default=None)
 
 
-def _same(ours: str, theirs: str) -> bool:
-    return bool(ours) and hmac.compare_digest(ours.encode(), theirs.encode())
+def _same(expected: str, received: str) -> bool:
+    return bool(expected) and hmac.compare_digest(expected.encode(), received.encode())

@@ -1,7 +1,7 @@
-"""Echoes: a message that left our number, told as an event. Was it one of ours?
+"""Match echoes, the events about messages sent from our number, to our own delivery attempts.
 
-What goes out through a companion of the number (an attached session) comes back on the official
-webhook under another id, which carries the companion's own (contracts/cloud-api.md §4.4).
+A message sent through a companion device of the number (an attached session) is echoed on the
+official webhook under another id, which contains the companion's id (contracts/cloud-api.md §4.4).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import pending_events
 from messaging.models import Conversation, DeliveryAttempt, Message
 
-# How far an echo's time may lie from the send that caused it: clocks differ, phones sleep.
+# The maximum time between an echo and the send that caused it: clocks differ, phones sleep.
 _BEFORE, _AFTER = dt.timedelta(minutes=10), dt.timedelta(seconds=30)
 
 
@@ -30,21 +30,21 @@ _BEFORE, _AFTER = dt.timedelta(minutes=10), dt.timedelta(seconds=30)
 class Echo:
     """The attempt that caused an echo, if one is known.
 
-    `own_event` says that the channel tells of what it sent itself, by its own way, in the very
-    conversation that has the original: nothing new for anybody. What a fallback sent is told as
-    sent outside, be the fallback an attached session or another channel.
+    `own_event`: the channel reports its own send, by its primary route, in the conversation that
+    has the original message, so there is nothing to show. What a fallback sent is shown as sent
+    outside, whether the fallback is an attached session or another channel.
     """
 
     attempt: DeliveryAttempt | None
     own_event: bool = False
 
 
-def settle(channel: Channel, event: MessageEvent) -> Echo:
-    """Find the attempt that an echo shows, and let it prove what it proves. In a transaction.
+def match_attempt(channel: Channel, event: MessageEvent) -> Echo:
+    """Find the attempt that caused an echo and record what the echo proves. In a transaction.
 
-    The official webhook tells what WhatsApp's server has: that proves the send. What a session
-    tells of its own send names it, and its acks prove it later. An echo that no attempt claims yet
-    waits for one.
+    The official webhook reports what WhatsApp's server has: that proves the send. A session's
+    report of its own send only identifies the message; its acks prove the send later. An echo
+    without an attempt is stored until an attempt matches.
     """
     official = event.provider_message_id.startswith("wamid.")
     own = outcomes.find(
@@ -52,14 +52,14 @@ def settle(channel: Channel, event: MessageEvent) -> Echo:
     )
     if own is not None:
         if not own.provider_message_id:
-            # Known by the id that we chose: it is the message's own.
+            # Matched by the id that we chose, which is the message's id.
             outcomes.record_receipt(
                 own, Receipt.NONE, provider_message_id=event.provider_message_id
             )
         return Echo(own, own_event=_is_own(channel, own))
     web_id = web_message_id(event.provider_message_id) if official else event.provider_message_id
     found = _by_web_id(channel, event, web_id, official=official) if web_id else None
-    found = found or _by_text(channel, event, official=official)
+    found = found or _by_content(channel, event, official=official)
     if not official:
         if found is not None and found.route != Route.OFFICIAL:
             outcomes.record_receipt(found, Receipt.NONE, provider_message_id=web_id or "")
@@ -74,27 +74,27 @@ def settle(channel: Channel, event: MessageEvent) -> Echo:
     return Echo(found)
 
 
-def is_shown(conversation: Conversation, event: MessageEvent, original: Message | None) -> bool:
-    """Whether the other side has shown this echo already.
+def is_duplicate(conversation: Conversation, event: MessageEvent, original: Message | None) -> bool:
+    """Return whether the other source has already reported this echo.
 
-    Where the session has the number of its channel, both Meta and the session tell of what left
-    it: under two ids, of which Meta's carries the other.
+    If the session uses its channel's number, both Meta and the session report each message: under
+    two ids, of which Meta's contains the other.
     """
     official = event.provider_message_id.startswith("wamid.")
     near = (event.at - _BEFORE, event.at + _BEFORE)
-    for shown in conversation.messages.filter(sent_outside=True, created_at__range=near):
-        told = shown.provider_message_id
-        if told.startswith("wamid.") == official:
+    for message in conversation.messages.filter(sent_outside=True, created_at__range=near):
+        stored_id = message.provider_message_id
+        if stored_id.startswith("wamid.") == official:
             continue
-        if original is not None and shown.echo_of_id == original.pk:
+        if original is not None and message.echo_of_id == original.pk:
             return True
-        by_meta, by_session = sorted((told, event.provider_message_id), key=_is_by_session)
-        if web_message_id(by_meta) == by_session:
+        meta_id, session_id = sorted((stored_id, event.provider_message_id), key=_is_session_id)
+        if web_message_id(meta_id) == session_id:
             return True
     return False
 
 
-def _is_by_session(provider_message_id: str) -> bool:
+def _is_session_id(provider_message_id: str) -> bool:
     return not provider_message_id.startswith("wamid.")
 
 
@@ -108,22 +108,22 @@ def _by_web_id(
 ) -> DeliveryAttempt | None:
     if official:
         return outcomes.find(channel_id=channel.pk, reference="", provider_message_id=web_id)
-    sent = _around(channel, event).filter(route=Route.OFFICIAL).exclude(provider_message_id="")
+    sent = _near(channel, event).filter(route=Route.OFFICIAL).exclude(provider_message_id="")
     return _first(a for a in sent if web_message_id(a.provider_message_id) == web_id)
 
 
-def _by_text(channel: Channel, event: MessageEvent, *, official: bool) -> DeliveryAttempt | None:
-    """The oldest attempt with this text, or file and caption, to this customer without an id yet.
+def _by_content(channel: Channel, event: MessageEvent, *, official: bool) -> DeliveryAttempt | None:
+    """Return the oldest attempt to this customer with this text, or file and caption, and no id.
 
-    Unknown ones come last. A file without words may be any file: such an echo names only what was
-    certainly taken, and proves nothing of what was not. Only the session itself shows what the
-    official API sends: in flight with the same words to the same customer, it is that.
+    Attempts with an unknown outcome come last. A file without a caption may be any file, so its
+    echo matches only an accepted attempt. Only the session echoes what the official API sends: an
+    official attempt in flight with the same content to the same customer matches.
     """
-    unnamed = _around(channel, event).filter(provider_message_id="", message__type=event.type)
+    unnamed = _near(channel, event).filter(provider_message_id="", message__type=event.type)
     name = event.content.get("filename")
-    words = outcomes.matching_content(event.type, event.text, name if isinstance(name, str) else "")
-    if words is not None:
-        unnamed = unnamed.filter(words)
+    same = outcomes.matching_content(event.type, event.text, name if isinstance(name, str) else "")
+    if same is not None:
+        unnamed = unnamed.filter(same)
     elif event.type in MEDIA_TYPES:
         unnamed = unnamed.filter(outcomes.WITHOUT_CAPTION, outcome=Outcome.ACCEPTED)
     else:
@@ -138,18 +138,18 @@ def _by_text(channel: Channel, event: MessageEvent, *, official: bool) -> Delive
 
 
 def _unfinished(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttempt]:
-    return _around(channel, event).filter(outcome__in=(Outcome.STARTED, Outcome.UNKNOWN))
+    return _near(channel, event).filter(outcome__in=(Outcome.STARTED, Outcome.UNKNOWN))
 
 
-def _around(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttempt]:
-    who = Q(
+def _near(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttempt]:
+    recipient = Q(
         message__conversation__contact__phone_number__in=phone_numbers.spellings(event.phone_number)
     )
     if not event.phone_number:
-        who = Q(message__conversation__contact__user_id=event.user_id)
+        recipient = Q(message__conversation__contact__user_id=event.user_id)
     return DeliveryAttempt.objects.filter(
-        who,
-        # A Baileys channel that serves as the fallback sends for conversations of another one.
+        recipient,
+        # A Baileys channel that serves as a fallback sends for another channel's conversations.
         Q(message__conversation__channel=channel) | Q(channel=channel),
         started_at__range=(event.at - _BEFORE, event.at + _AFTER),
     ).order_by("started_at")

@@ -1,4 +1,4 @@
-"""Neutral events become contacts, messages and receipts."""
+"""Apply events: create contacts and messages, and record receipts."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ from messaging.models import (
     Message,
 )
 
-# A message that is younger is no history, whatever link brought it.
+# A younger message is never history.
 HISTORY_AGE = dt.timedelta(minutes=2)
-# Floors above that know when the phone of a channel was linked enter here what tells the end of
-# its history, None where that is not known; see instances.apps.
+# Registered by higher layers that know when a channel's phone was linked (see instances.apps):
+# functions that return the end of a channel's history, or None if it is unknown.
 HISTORY_ENDS: list[Callable[[Channel], dt.datetime | None]] = []
 
 READERS: dict[str, Callable[[Any], Iterable[Event]]] = {
@@ -61,81 +61,81 @@ READERS: dict[str, Callable[[Any], Iterable[Event]]] = {
 
 
 def apply(event: InboundEvent, channels: Mapping[str, Channel]) -> dict[str, int]:
-    """Apply all that a stored event says. Returns what it held, counted by kind.
+    """Apply everything that a stored event contains. Returns the number of items by kind.
 
-    `channels` are those of `channels_of`. Applying it again changes nothing. The caller holds a
-    transaction.
+    `channels` comes from `channels_of`. Applying an event twice has no further effect. The caller
+    holds a transaction.
     """
     counts: Counter[str] = Counter()
-    for neutral in READERS[event.source](event.payload):
-        kind = type(neutral).__name__
-        channel = channels.get(neutral.channel_key)
+    for item in READERS[event.source](event.payload):
+        kind = type(item).__name__
+        channel = channels.get(item.channel_key)
         if channel is None:
             counts["unknown_channel"] += 1
-        elif handler := HANDLERS.get(type(neutral)):
+        elif handler := HANDLERS.get(type(item)):
             counts[kind] += 1
-            handler(channel, neutral)
+            handler(channel, item)
         else:
-            counts[getattr(neutral, "kind", kind)] += 1
+            counts[getattr(item, "kind", kind)] += 1
     return dict(counts)
 
 
 def skipped(counts: Mapping[str, int]) -> str:
-    """Name the kinds of which `apply` read nothing: unknown ones, and those of other channels."""
+    """Return the kinds that `apply` skipped: unknown kinds, and items of unknown channels."""
     return ", ".join(sorted(kind for kind in counts if not kind.endswith("Event")))[:200]
 
 
 def channels_of(source: str, source_key: str) -> Mapping[str, Channel]:
-    """Return the channels that a source's events may speak of, by the provider's key.
+    """Return the channels that a source's events may concern, by the provider's key.
 
-    The source key is the channel whose secret came with the event. A Cloud event speaks of every
-    channel of the same app, for it was signed with the app's secret, and a wwebjs event of every
-    channel of the same server; others of themselves only.
+    The source key is the channel whose secret authenticated the event. A Cloud event may concern
+    every channel of the same app, because the app's secret signed it; a wwebjs event every channel
+    of the same server; any other event only its own channel.
     """
-    signer = Channel.objects.filter(pk=source_key).first()
-    if signer is None:
+    authenticated = Channel.objects.filter(pk=source_key).first()
+    if authenticated is None:
         return {}
     if source == InboundEvent.Source.CLOUD:
-        return _ChannelsOfApp(signer)
+        return _ChannelsOfApp(authenticated)
     if source == InboundEvent.Source.WWEBJS:
-        return wwebjs_channels(signer)
-    return {signer.instance_name: signer}
+        return wwebjs_channels(authenticated)
+    return {authenticated.instance_name: authenticated}
 
 
 def wwebjs_channels(channel: Channel) -> dict[str, Channel]:
-    """Return the channels of a wwebjs-api, which is this channel's, by the names of their sessions.
+    """Return the channels on this channel's wwebjs-api server, by session name.
 
-    Only those that know the server's key. This channel comes first; of several others with the
-    same session the oldest counts.
+    Only channels with the same API key are included. If several have the same session, this
+    channel takes precedence, then the oldest.
     """
     others = Channel.objects.filter(
         fallback=Channel.Fallback.WWEBJS, wwebjs_url=channel.wwebjs_url
     ).order_by("-pk")
     key = channel.wwebjs_api_key.encode()
-    own = [other for other in others if compare_digest(other.wwebjs_api_key.encode(), key)]
-    return {one.wwebjs_session_id: one for one in (*own, channel)}
+    same_key = [other for other in others if compare_digest(other.wwebjs_api_key.encode(), key)]
+    return {one.wwebjs_session_id: one for one in (*same_key, channel)}
 
 
 class _ChannelsOfApp(Mapping[str, Channel]):
-    """The channels with one app secret, each read when an event first names it."""
+    """The channels that share an app secret, each loaded when an event first names it."""
 
-    def __init__(self, signer: Channel) -> None:
-        self._secret = signer.app_secret
-        self._known: dict[str, Channel | None] = {}
+    def __init__(self, channel: Channel) -> None:
+        self._secret = channel.app_secret
+        self._loaded: dict[str, Channel | None] = {}
 
     def __getitem__(self, phone_number_id: str) -> Channel:
-        if phone_number_id not in self._known:
+        if phone_number_id not in self._loaded:
             named = Channel.objects.filter(
                 kind=Channel.Kind.OFFICIAL, phone_number_id=phone_number_id
             ).first()
-            ours = phone_number_id and named is not None and named.app_secret == self._secret
-            self._known[phone_number_id] = named if ours else None
-        if (channel := self._known[phone_number_id]) is None:
+            same_app = phone_number_id and named is not None and named.app_secret == self._secret
+            self._loaded[phone_number_id] = named if same_app else None
+        if (channel := self._loaded[phone_number_id]) is None:
             raise KeyError(phone_number_id)
         return channel
 
     def __iter__(self) -> Iterator[str]:
-        return (key for key, channel in self._known.items() if channel is not None)
+        return (key for key, channel in self._loaded.items() if channel is not None)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -158,11 +158,11 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
         attempt = attempts.find_unnamed(
             channel_id=channel.pk, phone_number=event.phone_number, text=event.text, at=event.at
         )
-    # What the official API sent is told under an id of its own, which no echo has.
-    outside = (attempt is None or attempt.route != Route.OFFICIAL) and _tell_sent_outside(
+    # The official API's own messages have ids that no echo has.
+    sent_outside = (attempt is None or attempt.route != Route.OFFICIAL) and _update_sent_outside(
         channel, event
     )
-    if attempt is None and not outside:
+    if attempt is None and not sent_outside:
         pending_events.store_receipt(
             channel_id=channel.pk,
             provider_message_id=event.provider_message_id,
@@ -179,40 +179,40 @@ def _apply_receipt(channel: Channel, event: ReceiptEvent) -> None:
     )
 
 
-def _tell_sent_outside(channel: Channel, event: ReceiptEvent) -> bool:
-    """Move the ticks of messages that were typed on the phone or sent by another system.
+def _update_sent_outside(channel: Channel, event: ReceiptEvent) -> bool:
+    """Update the status of messages that were typed on the phone or sent by another system.
 
-    Returns whether there is one with this id. A message of ours that a provider told again (an
-    echo) has them as well.
+    Returns whether there is one with this id. An echo, which repeats a message of ours, has a
+    status, too.
     """
-    outside = Message.objects.select_for_update().filter(
+    sent_outside = Message.objects.select_for_update().filter(
         conversation__channel=channel,
         sent_outside=True,
         provider_message_id=event.provider_message_id,
     )
-    found = list(outside)
-    for message in found:
+    messages = list(sent_outside)
+    for message in messages:
         status = statuses.merge_status(Status(message.status), event.receipt)
         if status != message.status:
             amendments.change(message, status=status.value, **_error_of(event.failure, status))
-    return bool(found)
+    return bool(messages)
 
 
 def _error_of(failure: Failure | SendError | None, status: Status) -> dict[str, str]:
-    told = failure if status == Status.REJECTED else None
+    error = failure if status == Status.REJECTED else None
     return {
-        "error_code": told.code[:64] if told else "",
-        "error_title": str(told.title)[:300] if told else "",
-        "error_detail": told.detail if told else "",
+        "error_code": error.code[:64] if error else "",
+        "error_title": str(error.title)[:300] if error else "",
+        "error_detail": error.detail if error else "",
     }
 
 
 def _may_be_of_another_request(attempt: DeliveryAttempt, event: ReceiptEvent) -> bool:
-    """Whether the attempt's reference alone does not say which of its requests was refused.
+    """Return whether the rejection may concern an earlier request of the same attempt.
 
-    An attempt to send a file asks twice where Meta does not know its upload any more, and Meta
-    tells a refusal at once, by webhook, or both (contracts/cloud-api.md §2.1). So such a refusal
-    is about the message only if it names the id that was taken; where none is known yet, it waits.
+    An attempt to send a file makes a second request if Meta's copy of the upload has expired, and
+    Meta reports a rejection at once, by webhook, or both (contracts/cloud-api.md §2.1). Such a
+    rejection concerns the message only if it names the accepted id; until that is known, it waits.
     """
     if not event.reference or event.failure is None or event.failure.code not in UPLOAD_GONE:
         return False
@@ -224,7 +224,7 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
     pending_events.lock_id(channel.pk, event.provider_message_id)
     original = None
     if event.outgoing:
-        echo = echoes.settle(channel, event)
+        echo = echoes.match_attempt(channel, event)
         if channel.ignore_messages_sent_outside or echo.own_event:
             return
         original = echo.attempt.message if echo.attempt is not None else None
@@ -233,7 +233,7 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
     )
     if conversation.messages.filter(provider_message_id=event.provider_message_id).exists():
         return
-    if event.outgoing and echoes.is_shown(conversation, event, original):
+    if event.outgoing and echoes.is_duplicate(conversation, event, original):
         return
     message = Message(
         conversation=conversation,
@@ -245,15 +245,15 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         provider_chat=event.chat[:64],
         sent_outside=event.outgoing,
         echo_of=original,
-        # A clock that runs ahead would keep the message at the end of the conversation.
+        # A fast clock would keep the message at the end of the conversation.
         created_at=min(event.at, timezone.now()),
         reply_to=_quoted(conversation, event.reply_to),
         media=files.create_pending(channel, event.type, event.content, stored=event.stored),
     )
     if event.outgoing:
-        # It reached WhatsApp from our own phone: there is nothing to deliver.
+        # The number's own phone has already sent it: there is nothing to deliver.
         message.status, message.route = Status.SENT, _outside_route(channel)
-        _take_parked(channel, message)
+        _apply_pending_receipts(channel, message)
     message.save(force_insert=True)
     for change in pending_events.take_amendments(
         channel.pk, event.provider_message_id, keep=event.outgoing and original is None
@@ -278,27 +278,27 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
 
 
 def _is_history(channel: Channel, event: MessageEvent) -> bool:
-    """Whether the message is from before the phone was linked, however it came.
+    """Return whether the message was written before the phone was linked.
 
-    Only an old message can be: the others cost no query.
+    A recent message never was, so it needs no query.
     """
     if timezone.now() - event.at < HISTORY_AGE:
         return False
-    ends = [end for ask in HISTORY_ENDS if (end := ask(channel)) is not None]
+    ends = [end for end_of in HISTORY_ENDS if (end := end_of(channel)) is not None]
     return any(event.at < end for end in ends)
 
 
-def _take_parked(channel: Channel, message: Message) -> None:
-    """Give a message that was sent outside the ticks that were faster than it.
+def _apply_pending_receipts(channel: Channel, message: Message) -> None:
+    """Apply the receipts that arrived before a message that was sent outside.
 
-    They stay where they are: an attempt may turn out to have sent it. Telling them twice changes
-    nothing, and they are deleted after some days.
+    The receipts stay stored, because an attempt may turn out to have sent the message. Applying
+    them twice has no effect, and they are deleted after some days.
     """
-    told: list[tuple[Receipt, Failure | SendError | None]] = [
+    receipts: list[tuple[Receipt, Failure | SendError | None]] = [
         *pending_events.take_receipts(channel.pk, message.provider_message_id, keep=True),
         *((Receipt(receipt), None) for receipt in _receipts_of_echo(message)),
     ]
-    for receipt, failure in told:
+    for receipt, failure in receipts:
         status = statuses.merge_status(Status(message.status), receipt)
         if status != message.status:
             message.status = status.value
@@ -307,49 +307,49 @@ def _take_parked(channel: Channel, message: Message) -> None:
 
 
 def _receipts_of_echo(message: Message) -> list[str]:
-    """What is known of the attempt that an echo shows."""
+    """Return the receipts of the attempt that caused an echo."""
     if message.echo_of is None:
         return []
-    named = message.echo_of.attempts.filter(provider_message_id=message.provider_message_id)
-    return list(named.exclude(receipt="").values_list("receipt", flat=True))
+    matching = message.echo_of.attempts.filter(provider_message_id=message.provider_message_id)
+    return list(matching.exclude(receipt="").values_list("receipt", flat=True))
 
 
 def _apply_amendment(channel: Channel, event: Amendment) -> None:
-    """Change the messages that an event names, or keep it for one that is not known yet."""
+    """Change the messages that an event names, or store it until its message is known."""
     pending_events.lock_id(channel.pk, event.provider_message_id)
-    named = _named(channel, event.provider_message_id)
-    for message in named:
+    messages = _messages_by_provider_id(channel, event.provider_message_id)
+    for message in messages:
         amendments.apply(message, event, channel=channel)
-    # An echo may turn out to be one of our own messages, which has yet to learn its id.
-    if all(message.sent_outside and message.echo_of_id is None for message in named):
+    # An echo may turn out to be one of our own messages that has no provider id yet.
+    if all(message.sent_outside and message.echo_of_id is None for message in messages):
         pending_events.store_amendment(channel.pk, event)
 
 
 def _apply_contact(channel: Channel, event: ContactEvent) -> None:
-    """Fill the name of a known customer; an address book is not a list of conversations."""
-    known = Contact.objects.filter(
+    """Set the missing name of an existing contact. An address book does not create contacts."""
+    unnamed = Contact.objects.filter(
         phone_number__in=phone_numbers.spellings(event.phone_number), name=""
     )
-    known.update(name=event.name[:200])
+    unnamed.update(name=event.name[:200])
 
 
 def _apply_session(channel: Channel, event: SessionEvent) -> None:
     wwebjs_session.handle_callback(channel, reason=event.reason)
 
 
-def _named(channel: Channel, provider_message_id: str) -> list[Message]:
-    """The messages of this channel that a provider's id names, locked."""
+def _messages_by_provider_id(channel: Channel, provider_message_id: str) -> list[Message]:
+    """Return this channel's messages with the given provider id, locked."""
     by_id = Message.objects.filter(
         conversation__channel=channel, provider_message_id=provider_message_id
     )
     by_attempt = DeliveryAttempt.objects.filter(
         channel=channel, provider_message_id=provider_message_id
     )
-    # Found first and locked then: each by its index, and no other channel's row is waited for.
-    found = {*by_id.values_list("pk", flat=True), *by_attempt.values_list("message", flat=True)}
-    if not found:
+    # Select first, then lock: each query uses its index, and no other channel's row is locked.
+    ids = {*by_id.values_list("pk", flat=True), *by_attempt.values_list("message", flat=True)}
+    if not ids:
         return []
-    return list(Message.objects.select_for_update().filter(pk__in=found).order_by("pk"))
+    return list(Message.objects.select_for_update().filter(pk__in=ids).order_by("pk"))
 
 
 def _outside_route(channel: Channel) -> Route | None:
@@ -359,13 +359,13 @@ def _outside_route(channel: Channel) -> Route | None:
 def _quoted(conversation: Conversation, provider_message_id: str) -> Message | None:
     if not provider_message_id:
         return None
-    # What the fallback sent from the same number is known by the key id inside of Meta's id.
-    names = {provider_message_id, quotes.key_id(provider_message_id) or provider_message_id}
-    found = conversation.messages.filter(provider_message_id__in=names).first()
-    return found or conversation.messages.filter(attempts__provider_message_id__in=names).first()
+    # A fallback on the same number identifies its messages by the key id inside Meta's id.
+    ids = {provider_message_id, quotes.key_id(provider_message_id) or provider_message_id}
+    quoted = conversation.messages.filter(provider_message_id__in=ids).first()
+    return quoted or conversation.messages.filter(attempts__provider_message_id__in=ids).first()
 
 
-# What each kind of event does; floors above add their own. What has no handler is only counted.
+# The handler of each event type; higher layers add theirs. Events without one are only counted.
 HANDLERS: dict[type, Callable[[Channel, Any], None]] = {
     ReceiptEvent: _apply_receipt,
     MessageEvent: _apply_message,

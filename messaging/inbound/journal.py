@@ -1,4 +1,4 @@
-"""The journal of raw events: stored once, before the provider gets its 200, then read in order."""
+"""The journal of raw events: stored once before the provider gets its 200, then read in order."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ log = structlog.get_logger(__name__)
 
 BATCH = 100
 READ_FIELDS = ["state", "error", "skipped", "processed_at"]
-# Against deadlocks. While the database is away the sweep asks again.
-READ_TRIES = 3
-# Whichever way an event comes, and whoever stores it.
-_WITHOUT_SECRETS: dict[str, Callable[[Any], Any]] = {
+# Covers deadlocks. After a longer database outage the sweep schedules the reading again.
+MAX_READ_ATTEMPTS = 3
+# Applied to every event, regardless of its transport and of who stores it.
+_REDACTIONS: dict[str, Callable[[Any], Any]] = {
     InboundEvent.Source.EVOLUTION: redaction.from_evolution,
     InboundEvent.Source.WWEBJS: redaction.from_wwebjs,
 }
 
 
 def receive(source: str, arrived: Sequence[Arrival]) -> None:
-    """Store all that arrived, in this order, and have it read.
+    """Store arrivals in the given order and schedule their reading.
 
-    What cannot be stored as it is becomes a stub, whatever the reason: nothing is dropped. Raises
-    one of `arrivals.AWAY` when nothing is stored, because the database or the storage is away.
+    An arrival that cannot be stored as it is becomes a stub: nothing is dropped. Raises one of
+    `arrivals.AWAY` if nothing is stored because the database or the storage is unreachable.
     """
     entries = [arrivals.prepare(source, arrival) for arrival in arrived]
     try:
@@ -45,28 +45,28 @@ def receive(source: str, arrived: Sequence[Arrival]) -> None:
         raise
     except Exception as error:
         if len(arrived) > 1:
-            # One of them is refused by the database: the others must not fail with it.
+            # The database rejects one of them: the others must not fail with it.
             for arrival in arrived:
                 receive(source, [arrival])
         elif isinstance(entries[0], Stub):
             raise
         else:
-            log.exception("event refused by the database", source=source)
+            log.exception("event rejected by the database", source=source)
             store_all(source, [arrivals.stub(source, arrived[0], type(error).__name__)])
 
 
 def store(*, source: str, source_key: str, dedupe_key: str, payload: Any) -> None:
-    """Store one event under a given key and have it read; see `store_all`. Raises Unstorable."""
-    store_all(source, [Raw(source_key, dedupe_key, neutral.neutral(payload))])
+    """Store one event under a given key; see `store_all`. Raises Unstorable."""
+    store_all(source, [Raw(source_key, dedupe_key, neutral.normalize(payload))])
 
 
 def store_all(source: str, events: Sequence[Entry]) -> None:
-    """Store prepared events in this order and have them read; known ones change nothing.
+    """Store prepared events in the given order and schedule their reading; skip known events.
 
-    Tokens and codes that link a phone are left out (`inbound.withheld`). A stub is set aside with
-    its error; its raw bytes are in the file storage, encrypted (`inbound.raw_files`).
-    They are committed before the reader is asked for, so a waiting reader finds them; where the
-    process ends in between, the sweep asks again. Raises a database error, or OSError, when nothing
+    Tokens and codes that link a phone are redacted (`providers.redaction`). A stub is stored as
+    failed, with its error; its raw bytes are encrypted in the file storage (`inbound.raw_files`).
+    The events are committed before the reader is enqueued, so a waiting reader finds them; if the
+    process ends in between, the sweep enqueues it. Raises a database error or OSError if nothing
     is stored.
     """
     InboundEvent.objects.bulk_create(
@@ -76,14 +76,14 @@ def store_all(source: str, events: Sequence[Entry]) -> None:
         ],
         ignore_conflicts=True,
     )
-    read = (event.source_key for event in events if isinstance(event, Raw))
-    for source_key in dict.fromkeys(read):
+    readable = (event.source_key for event in events if isinstance(event, Raw))
+    for source_key in dict.fromkeys(readable):
         tasks.enqueue_reading(source, source_key)
 
 
 def without_secrets(source: str, payload: Any) -> Any:
-    """Return a payload of this source as it may be stored."""
-    return _WITHOUT_SECRETS.get(source, lambda as_it_is: as_it_is)(payload)
+    """Return a payload of this source without the secrets that must not be stored."""
+    return _REDACTIONS.get(source, lambda unchanged: unchanged)(payload)
 
 
 def _row(source: str, event: Raw) -> InboundEvent:
@@ -110,27 +110,27 @@ def _stub_row(source: str, event: Stub) -> InboundEvent:
 
 
 def read_pending(source: str, source_key: str) -> None:
-    """Read the pending events of one source, in their order.
+    """Read the pending events of one source in order.
 
-    An event whose reader fails is set aside with its error, and the next one is read. One that is
-    committed meanwhile may be left: a job for it is asked for after its commit.
+    If reading an event fails, the event is marked as failed with its error, and the next one is
+    read. An event committed meanwhile may be left: its own job is enqueued after its commit.
     """
-    while _read_batch_patiently(source, source_key) == BATCH:
+    while _read_batch_with_retries(source, source_key) == BATCH:
         pass
 
 
-def _read_batch_patiently(source: str, source_key: str) -> int:
-    for _ in range(READ_TRIES - 1):
+def _read_batch_with_retries(source: str, source_key: str) -> int:
+    for _ in range(MAX_READ_ATTEMPTS - 1):
         try:
             return _read_batch(source, source_key)
         except OperationalError as error:
-            log.warning("events are read again", source=source, error=type(error).__name__)
+            log.warning("retrying to read events", source=source, error=type(error).__name__)
             connection.close()
     return _read_batch(source, source_key)
 
 
 def _read_batch(source: str, source_key: str) -> int:
-    """Read the oldest pending events; return how many."""
+    """Read the oldest pending events. Returns their number."""
     with transaction.atomic():
         batch = list(
             InboundEvent.objects.select_for_update()
@@ -146,16 +146,16 @@ def _read_batch(source: str, source_key: str) -> int:
 
 
 def _read_together(batch: Sequence[InboundEvent], channels: Mapping[str, Channel]) -> bool:
-    """Read a batch as if none of its events could fail; nothing is done where one does."""
+    """Read a batch in one transaction. Returns False, with no effect, if one event fails."""
     counts: Counter[str] = Counter()
-    read: defaultdict[str, list[int]] = defaultdict(list)
+    ids_by_skipped: defaultdict[str, list[int]] = defaultdict(list)
     try:
         with transaction.atomic():
             for event in batch:
-                found = handlers.apply(event, channels)
-                counts.update(found)
-                read[handlers.skipped(found)].append(event.pk)
-            for skipped, ids in read.items():
+                applied = handlers.apply(event, channels)
+                counts.update(applied)
+                ids_by_skipped[handlers.skipped(applied)].append(event.pk)
+            for skipped, ids in ids_by_skipped.items():
                 InboundEvent.objects.filter(pk__in=ids).update(
                     state=InboundEvent.State.DONE,
                     error="",
@@ -166,18 +166,18 @@ def _read_together(batch: Sequence[InboundEvent], channels: Mapping[str, Channel
         raise
     except Exception:
         return False
-    _tell_unknown(batch[0].source, counts)
+    _log_unknown_kinds(batch[0].source, counts)
     return True
 
 
-def _tell_unknown(source: str, counts: Mapping[str, int]) -> None:
-    """Log how many events of which unknown kinds there were: they change nothing, but are kept."""
+def _log_unknown_kinds(source: str, counts: Mapping[str, int]) -> None:
+    """Log the number of events of each unknown kind: they are stored but have no effect."""
     if unknown := {kind: n for kind, n in counts.items() if kind.startswith("event:")}:
         log.info("events of unknown kinds", source=source, counts=unknown)
 
 
 def read_one(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
-    """Apply one stored event and note in it that it was read, or why it could not be.
+    """Apply one stored event and set its state: done, or failed with the error.
 
     The caller holds a transaction and saves the event.
     """
@@ -185,10 +185,10 @@ def read_one(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
         with transaction.atomic():
             counts = handlers.apply(event, channels)
     except OperationalError:
-        # A deadlock or a lost connection says nothing about the event: the batch is read again.
+        # A deadlock or a lost connection is not the event's fault: the batch is read again.
         raise
     except Exception as error:
-        log.exception("event set aside", event_id=event.pk, source=event.source)
+        log.exception("event failed", event_id=event.pk, source=event.source)
         event.state = InboundEvent.State.SET_ASIDE
         event.error = f"{type(error).__name__}: {error}"[:2000]
     else:
@@ -196,5 +196,5 @@ def read_one(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
         event.error = ""
         event.skipped = handlers.skipped(counts)
         log.debug("event read", event_id=event.pk, source=event.source, **counts)
-        _tell_unknown(event.source, counts)
+        _log_unknown_kinds(event.source, counts)
     event.processed_at = timezone.now()

@@ -1,7 +1,7 @@
-"""Events about a message that is not known yet: stored until it is, or until they are too old.
+"""Store events about messages that are not known yet, until they are known or the events expire.
 
-A status can arrive before our own send has returned (contracts/cloud-api.md §3.3), and an edit or
-a deletion before its message.
+A status can arrive before our send request returns (contracts/cloud-api.md §3.3), and an edit or a
+deletion can arrive before its message.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _AMENDMENTS: dict[_Kind, type[Amendment]] = {
     _Kind.MEDIA: MediaEvent,
 }
 _KIND_OF = {event: kind for kind, event in _AMENDMENTS.items()}
-# Of what else an event has, the row itself tells these.
-_KEYS = ("channel_key", "provider_message_id")
+# Event fields that the row itself holds, so that the payload does not repeat them.
+_ROW_FIELDS = ("channel_key", "provider_message_id")
 
 
 def lock_id(channel_id: int, provider_message_id: str) -> None:
-    """Let only one transaction at a time link this id to a message, or find that none has it."""
+    """Serialize the transactions that link this id to a message or look up its message."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
@@ -44,7 +44,7 @@ def lock_id(channel_id: int, provider_message_id: str) -> None:
 def store_receipt(
     *, channel_id: int, provider_message_id: str, receipt: Receipt, error: SendError | None
 ) -> None:
-    """Store a receipt whose attempt is not known yet. The caller holds the lock of the id."""
+    """Store a receipt whose attempt is not known yet. The caller holds `lock_id`."""
     reason = {"code": "", "title": "", "detail": ""}
     if error is not None:
         reason = {"code": error.code, "title": str(error.title), "detail": error.detail}
@@ -53,13 +53,13 @@ def store_receipt(
         provider_message_id,
         _Kind(receipt.value),
         reason,
-        replaces=lambda known: severity(reason["code"]) > severity(known["code"]),
+        replaces=lambda stored: severity(reason["code"]) > severity(stored["code"]),
     )
 
 
 def store_amendment(channel_id: int, event: Amendment) -> None:
-    """Store an event whose message is not known yet. The caller holds the lock of the id."""
-    values = {k: v for k, v in dataclasses.asdict(event).items() if k not in _KEYS}
+    """Store an event whose message is not known yet. The caller holds `lock_id`."""
+    values = {k: v for k, v in dataclasses.asdict(event).items() if k not in _ROW_FIELDS}
     if not isinstance(event, MediaEvent):
         values["at"] = (event.at or timezone.now()).isoformat()
     _store(
@@ -67,9 +67,9 @@ def store_amendment(channel_id: int, event: Amendment) -> None:
         event.provider_message_id,
         _KIND_OF[type(event)],
         values,
-        # Of several edits the latest counts.
-        replaces=lambda known: (
-            isinstance(event, EditEvent) and _time(values["at"]) > _time(known["at"])
+        # The latest of several edits wins.
+        replaces=lambda stored: (
+            isinstance(event, EditEvent) and _time(values["at"]) > _time(stored["at"])
         ),
     )
 
@@ -77,8 +77,8 @@ def store_amendment(channel_id: int, event: Amendment) -> None:
 def take_receipts(
     channel_id: int, provider_message_id: str, *, keep: bool = False
 ) -> list[tuple[Receipt, SendError | None]]:
-    """Return the receipts that wait for this id, and delete them unless they are to be kept."""
-    rows = _waiting(channel_id, provider_message_id, (_Kind(r.value) for r in Receipt if r.value))
+    """Return the receipts stored for this id, and delete them unless `keep` is set."""
+    rows = _pending(channel_id, provider_message_id, (_Kind(r.value) for r in Receipt if r.value))
     taken = [(Receipt(row.kind), _error(row.payload)) for row in rows]
     if not keep:
         _delete(rows)
@@ -88,8 +88,8 @@ def take_receipts(
 def take_amendments(
     channel_id: int, provider_message_id: str, *, keep: bool = False
 ) -> list[Amendment]:
-    """Return the other events that wait for this id, and delete them unless they are to be kept."""
-    rows = _waiting(channel_id, provider_message_id, _AMENDMENTS)
+    """Return the other events stored for this id, and delete them unless `keep` is set."""
+    rows = _pending(channel_id, provider_message_id, _AMENDMENTS)
     taken = []
     for row in rows:
         values = dict(row.payload)
@@ -102,7 +102,7 @@ def take_amendments(
 
 
 def stored_files(events: QuerySet[PendingEvent]) -> set[str]:
-    """Return the names of the files that these events brought."""
+    """Return the names of the files that came with these events."""
     media = events.filter(kind=_Kind.MEDIA)
     return set(media.values_list("payload__stored", flat=True))
 
@@ -126,13 +126,13 @@ def _store(
         pending.save(update_fields=["payload"])
 
 
-def _waiting(
+def _pending(
     channel_id: int, provider_message_id: str, kinds: Iterable[PendingEvent.Kind]
 ) -> list[PendingEvent]:
-    found = PendingEvent.objects.filter(
+    events = PendingEvent.objects.filter(
         channel_id=channel_id, provider_message_id=provider_message_id, kind__in=list(kinds)
     )
-    return list(found.order_by("pk"))
+    return list(events.order_by("pk"))
 
 
 def _delete(rows: Iterable[PendingEvent]) -> None:

@@ -1,9 +1,9 @@
-"""The raw bytes of events that could not be stored as they came (stubs), in the file storage.
+"""Store the raw bytes of events that could not be parsed (stubs) in the file storage.
 
-They may hold what is never stored in the open: an instance's token, codes that link a phone
-(`inbound.withheld`), and nobody can take those out of bytes that could not be read. So the file is
-encrypted with the first key of ENCRYPTION_KEYS, like every secret; `rotate_encryption` encrypts it
-anew. `inbound.media` deletes it with its event.
+The bytes may hold secrets that are never stored in plain text: an instance's token, or codes that
+link a phone (`providers.redaction`). They cannot be redacted in bytes that cannot be parsed, so
+the file is encrypted with the first key of ENCRYPTION_KEYS, like every secret. `rotate_encryption`
+encrypts it again; `media.inbound_files` deletes it with its event.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from core.fields import UndecryptableError
 
 
 def write(content: bytes, *, key: str) -> str:
-    """Store the bytes; return the file's name. The same key is one file. Raises OSError."""
+    """Store the bytes and return the file name, one per key. Raises OSError."""
     name = f"inbound/{hashlib.sha256(key.encode(errors='replace')).hexdigest()}.enc"
     if default_storage.exists(name):
         if _has(name, content):
             return name
-        # A process that ended while it wrote.
+        # Incomplete: an earlier process ended while writing it.
         default_storage.delete(name)
     return default_storage.save(name, ContentFile(fields.encrypt(content)))
 
 
 def read(name: str) -> bytes:
-    """Return the bytes. Raises OSError, or UndecryptableError without their key."""
+    """Return the bytes. Raises OSError, or UndecryptableError if their key is missing."""
     with default_storage.open(name, "rb") as file:
         return fields.decrypt(file.read())
 

@@ -1,4 +1,4 @@
-"""Read again what was set aside, or what an earlier version did not know."""
+"""Reprocess events that failed, or that an earlier version did not recognize."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ANY = "any"
 
 
 def replay(*, source: str = "", ids: Sequence[int] = (), skipped: str = "") -> tuple[int, int]:
-    """Read the events that were set aside once more, oldest first; all, or those that are named.
+    """Reprocess failed events, oldest first; all of them, or those selected by source or ids.
 
-    A stub's raw bytes are prepared again with today's code (`inbound.arrivals`).
+    The raw bytes of a stub are prepared again with the current code (`inbound.arrivals`).
 
-    With `skipped` those instead that were read without that kind of what is in them, or without
-    `ANY`. Returns how many could be read now, whole where that was asked, and how many could not.
+    With `skipped`, reprocess instead the events of which that kind, or `ANY` kind, was skipped.
+    Returns how many succeeded (with `skipped`: without skipping anything) and how many did not.
     """
     chosen = InboundEvent.objects.filter(state=InboundEvent.State.SET_ASIDE)
     if skipped:
@@ -32,27 +32,27 @@ def replay(*, source: str = "", ids: Sequence[int] = (), skipped: str = "") -> t
         chosen = chosen.filter(source=source)
     if ids:
         chosen = chosen.filter(pk__in=ids)
-    done = again = 0
+    succeeded = failed = 0
     for event_id in list(chosen.order_by("pk").values_list("pk", flat=True)):
         try:
             with transaction.atomic():
                 event = chosen.select_for_update().filter(pk=event_id).first()
                 if event is None:
-                    continue  # somebody else replays them, too
-                _read_again(event)
+                    continue  # a concurrent replay has processed it
+                _reprocess(event)
         except IntegrityError:
-            # The same event arrived meanwhile, whole.
-            again += 1
+            # The same event arrived in a complete form meanwhile.
+            failed += 1
             continue
         if event.state == InboundEvent.State.DONE and not (skipped and event.skipped):
-            done += 1
+            succeeded += 1
         else:
-            again += 1
-    return done, again
+            failed += 1
+    return succeeded, failed
 
 
-def _read_again(event: InboundEvent) -> None:
-    """Read one event and save it. The caller holds its row."""
+def _reprocess(event: InboundEvent) -> None:
+    """Process one event and save it. The caller holds a lock on its row."""
     fields = [*journal.READ_FIELDS]
     if event.raw_file:
         fields += ["payload", "dedupe_key"]
@@ -64,7 +64,7 @@ def _read_again(event: InboundEvent) -> None:
 
 
 def _prepare_again(event: InboundEvent) -> bool:
-    """Turn a stub into the event that it is. Returns whether there is something to be read now."""
+    """Turn a stub into a complete event. Returns whether it should be processed now."""
     try:
         arrival = Arrival.from_body(event.source_key, raw_files.read(event.raw_file))
     except (FileNotFoundError, UndecryptableError) as error:
@@ -76,7 +76,7 @@ def _prepare_again(event: InboundEvent) -> bool:
         return False
     same = InboundEvent.objects.filter(dedupe_key=entry.dedupe_key[:200]).exclude(pk=event.pk)
     if same.exists():
-        # It came again in a form that could be stored.
+        # It was received again in a form that could be stored.
         event.state, event.error, event.processed_at = event.State.DONE, "", timezone.now()
         return False
     event.payload = journal.without_secrets(event.source, entry.payload)

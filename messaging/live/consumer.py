@@ -1,4 +1,4 @@
-"""The live socket: what pages see change without a reload."""
+"""The live socket, which updates pages without a reload."""
 
 from __future__ import annotations
 
@@ -25,23 +25,21 @@ from messaging.live import publisher
 
 log = structlog.get_logger(__name__)
 
-# The channel layer forgets a group's member after a day: the page is made to connect anew well
-# before.
+# The channel layer drops a group member after a day: the page must reconnect well before that.
 LIFETIME_SECONDS = 6 * 3600
-# So often the page is told what pushes that were lost would have told, and a person's rights are
-# looked at again.
+# The interval for sending changes whose push was lost and for checking permissions again.
 PING_SECONDS = 25
-CLOSE_COME_AGAIN = 4000
+CLOSE_RECONNECT = 4000
 CLOSE_NOT_ALLOWED = 4003
 CLOSE_NO_LAYER = 4013
 
 
 class LiveConsumer(AsyncJsonWebsocketConsumer):
-    """Catches the page up, then sends a frame for each change, several changes at a time.
+    """Sends the changes that the page missed, then a frame for each new change, in batches.
 
-    `at` of `ready` and `ping` is the time as of which the page is right. A change that was pushed
-    says nothing of those before it, whose push may have been lost. One task does all this, so that
-    nothing older is sent after something newer. Reads run outside of the one thread that all
+    The page is up to date as of the time `at` in `ready` and `ping`. A pushed change does not
+    advance that time, because an earlier push may have been lost. One task sends everything, so
+    that nothing older follows something newer. Database reads run outside the thread that all
     sockets would otherwise share.
     """
 
@@ -50,13 +48,13 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         self._changes: dict[str, set[Any]] = {}
         self._wake = asyncio.Event()
         self._since: dt.datetime | None = None
-        self._told = live_frames.Told()
+        self._sent_frames = live_frames.Told()
         self._task: asyncio.Task[None] | None = None
         try:
             await super().__call__(*arguments)
         except RedisError as error:
-            log.warning("channel layer lost; the page comes again", error=type(error).__name__)
-            # The page may have gone in the same moment.
+            log.warning("channel layer lost; the page reconnects", error=type(error).__name__)
+            # The page may have disconnected at the same time.
             with contextlib.suppress(Exception):
                 await self.close(CLOSE_NO_LAYER)
         finally:
@@ -67,7 +65,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
     async def connect(self) -> None:
         try:
             query = parse_qs(self.scope["query_string"].decode(), keep_blank_values=True)
-            self._views = live_frames.views_of(
+            self._views = live_frames.views_for_query(
                 query,
                 user=self.scope["user"],
                 language=chosen_language(self.scope.get("cookies", {})),
@@ -89,7 +87,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
             for group in self._groups():
                 await self.channel_layer.group_add(group, self.channel_name)
         except Exception as error:
-            log.warning("no channel layer; the page will come again", error=type(error).__name__)
+            log.warning("no channel layer; the page reconnects", error=type(error).__name__)
             await self.close(CLOSE_NO_LAYER)
             return
         await self._catch_up("ready")
@@ -106,7 +104,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         return groups | {publisher.session_group(key)} if key else groups
 
     async def live_change(self, event: dict[str, Any]) -> None:
-        """A row changed. What it is now is read when the change is sent."""
+        """Record that a row changed. Its current data is read when the change is sent."""
         if publisher.SIGNED_OUT in event["changed"]:
             await self.close(CLOSE_NOT_ALLOWED)
             return
@@ -131,35 +129,35 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
                     return
                 await self._catch_up("ping")
         except Exception as error:
-            # The page comes again and catches up; there is nothing to mend here.
+            # The page reconnects and catches up: no recovery is needed here.
             log.warning("live socket closed", error=type(error).__name__)
-        with contextlib.suppress(Exception):  # it may have gone
-            await self.close(CLOSE_COME_AGAIN)
+        with contextlib.suppress(Exception):  # it may have disconnected
+            await self.close(CLOSE_RECONNECT)
 
     async def _send_changes(self) -> None:
         self._wake.clear()
         changes, self._changes = self._changes, {}
         frames = await _read(live_frames.frames)(self._views, changes)
-        self._told.note(frames)
+        self._sent_frames.record(frames)
         for frame in frames:
             await self.send_json(frame)
 
     async def _catch_up(self, kind: str) -> None:
-        """Send what the page does not know yet, then the frame that says that it is right."""
-        began = timezone.now()
-        for frame in await _read(live_frames.catch_up)(self._views, self._since, self._told):
+        """Send what the page has not received, then a frame that says it is up to date."""
+        started_at = timezone.now()
+        for frame in await _read(live_frames.catch_up)(self._views, self._since, self._sent_frames):
             await self.send_json(frame)
-        await self.send_json({"kind": kind, "at": began.isoformat()})
-        self._since = began
+        await self.send_json({"kind": kind, "at": started_at.isoformat()})
+        self._since = started_at
 
     async def _is_still_allowed(self) -> bool:
-        """Whether the session is still signed in, by whom, and what that person may do by now."""
-        views = await _read(_views_by_now)(self._views, self.scope["session"].session_key)
+        """Return whether the session's user is still signed in and has the permissions."""
+        views = await _read(_current_views)(self._views, self.scope["session"].session_key)
         self._views = views or self._views
         return views is not None
 
 
-def _views_by_now(
+def _current_views(
     views: list[live_frames.View], session_key: str | None
 ) -> list[live_frames.View] | None:
     request = HttpRequest()

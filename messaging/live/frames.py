@@ -1,11 +1,11 @@
-"""What a live socket sends: one frame for each thing that a page shows and that changed.
+"""Build the frames of a live socket: one for each changed element that a page shows.
 
-A frame is `{"kind", "key", "version", "html", "sort"}`: the page puts `html` in the place of the
-element that carries the key, unless it already shows that version or a newer one. `alarms` lists
-all that are on. Others have a kind only: `reload`, `refresh` (read the figures anew).
+A frame is `{"kind", "key", "version", "html", "sort"}`: the page replaces the element that has the
+key with `html`, unless it already shows that version or a newer one. `alarms` lists all open
+alerts. Other frames have a kind only: `reload`, and `refresh` (load the figures again).
 
-A push may get lost, so a socket looks again and again for what changed. `Told` keeps what it told
-lately: nothing is told twice for that.
+A push may get lost, so a socket polls for changes periodically. `Told` records what was sent
+recently, so that polling sends nothing twice.
 """
 
 from __future__ import annotations
@@ -33,67 +33,67 @@ if TYPE_CHECKING:
 
 Frame = dict[str, Any]
 
-# A transaction that was under way while the page was made commits after it: look a little further
-# back than the page says.
+# A transaction that was open while the page was rendered commits later: query changes from a
+# little earlier than the page's time.
 OVERLAP = dt.timedelta(seconds=30)
-# More changes than this are not sent one by one: the page is told to load itself anew.
-MOST_CHANGES = 200
+# If there are more changes, the page is told to reload instead.
+MAX_CHANGES = 200
 # Frames of these kinds carry the version of their row; other versions are times.
 ROW_VERSIONED = ("message", "call")
 
 
 class Told:
-    """What a socket told its page lately, so that looking for what was lost repeats nothing.
+    """What a socket sent to its page recently, so that polling for lost pushes repeats nothing.
 
-    A look goes back only so far (`OVERLAP`). What one does not find any more is forgotten.
+    A poll covers the recent past only (`OVERLAP`). What it no longer returns is dropped.
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, Any] = {}
-        self._found: dict[str, Any] = {}
+        self._sent: dict[str, Any] = {}
+        self._current: dict[str, Any] = {}
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._sent)
 
-    def knows(self, key: str, stamp: Any) -> bool:
-        """Whether the page was told this; from now on it was."""
-        self._found[key] = stamp
-        return key in self._known and bool(self._known[key] == stamp)
+    def is_sent(self, key: str, stamp: Any) -> bool:
+        """Return whether this was sent, and record it as sent."""
+        self._current[key] = stamp
+        return key in self._sent and bool(self._sent[key] == stamp)
 
     def differs(self, key: str, stamp: Any) -> bool:
-        """Whether it is another than at the last look; False at the first."""
-        self._found[key] = stamp
-        return bool(self._known.get(key, stamp) != stamp)
+        """Return whether the stamp differs from the previous poll; False in the first one."""
+        self._current[key] = stamp
+        return bool(self._sent.get(key, stamp) != stamp)
 
-    def news(self, frames: Iterable[Frame]) -> list[Frame]:
-        """Return what is new of what a look found. This ends the look."""
+    def finish_poll(self, frames: Iterable[Frame]) -> list[Frame]:
+        """End a poll: return those of its frames that were not sent yet."""
         new = [
             frame
             for frame in frames
-            if frame["kind"] in ("refresh", "reload") or not self.knows(*_stamped(frame))
+            if frame["kind"] in ("refresh", "reload") or not self.is_sent(*_stamped(frame))
         ]
-        self._known, self._found = self._found, {}
+        self._sent, self._current = self._current, {}
         return new
 
-    def note(self, frames: Iterable[Frame]) -> None:
-        """Remember what was told without a look."""
-        self._known.update(_stamped(frame) for frame in frames)
+    def record(self, frames: Iterable[Frame]) -> None:
+        """Record frames that were sent outside a poll."""
+        self._sent.update(_stamped(frame) for frame in frames)
 
 
 def _stamped(frame: Frame) -> tuple[str, Any]:
     key = str(frame.get("key", frame["kind"]))
     if frame["kind"] in ROW_VERSIONED:
         return key, frame["version"]
-    # Where the version is a time, the words tell whether there is anything new.
-    words = re.sub(r'data-version="\d+"', "", str(frame.get("html", frame.get("alarms"))))
-    return key, hash(words)
+    # If the version is a time, the content shows whether anything changed.
+    content = re.sub(r'data-version="\d+"', "", str(frame.get("html", frame.get("alarms"))))
+    return key, hash(content)
 
 
 @dataclass(frozen=True)
 class View:
-    """One thing that a page's socket watches, and for whom. Its methods read the database.
+    """Something that a page's socket watches for a user. Its methods read the database.
 
-    `value` is that of the query parameter which chose the view.
+    `value` is the value of the query parameter that selected the view.
     """
 
     user: User | AnonymousUser
@@ -104,35 +104,35 @@ class View:
 
     @property
     def group(self) -> str:
-        """The group of the channel layer that tells this view's changes."""
+        """The channel-layer group that receives this view's changes."""
         raise NotImplementedError
 
     def exists(self) -> bool:
-        """Whether there is what is to be watched."""
+        """Return whether the watched object exists."""
         return True
 
-    def catch_up(self, since: dt.datetime, told: Told) -> list[Frame]:
-        """Return frames for all that changed since then; what was told may be left out."""
+    def catch_up(self, since: dt.datetime, sent: Told) -> list[Frame]:
+        """Return frames for everything that changed since then; sent ones may be omitted."""
         raise NotImplementedError
 
-    def newest(self, told: Told) -> list[Frame]:
-        """Return frames for who does not say as of when they are right."""
-        return self.catch_up(timezone.now() - OVERLAP, told)
+    def newest(self, sent: Told) -> list[Frame]:
+        """Return the initial frames for a page that gives no time."""
+        return self.catch_up(timezone.now() - OVERLAP, sent)
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
-        """Return frames of the rows that changed, by kind, as they are now."""
+        """Return frames with the current data of the changed rows, given by kind."""
         raise NotImplementedError
 
     def permitted(self) -> bool:
-        """Whether this person has the rights to watch this."""
+        """Return whether the user has the permissions for this view."""
         user = self.user
         return user.is_active and user.is_staff and user.has_perms(self.permissions)
 
 
-class AlarmsView(View):
-    """What does not work now and should, on whatever page the person is."""
+class AlertsView(View):
+    """The open alerts, shown on every page."""
 
-    # Whoever writes to customers is to know; what an alarm says stands on the dashboard as well.
+    # Everyone who writes to customers sees alerts; the dashboard has the same information.
     any_permission = ("channels_app.view_channel", "messaging.view_message")
     permissions = ()
     group = publisher.ALARMS
@@ -140,14 +140,14 @@ class AlarmsView(View):
     def permitted(self) -> bool:
         return any(map(self.user.has_perm, self.any_permission)) and super().permitted()
 
-    def catch_up(self, since: dt.datetime, told: Told) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, sent: Told) -> list[Frame]:
         return [self._frame()]
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
         return [self._frame()] if changed.get("alarms") else []
 
     def _frame(self) -> Frame:
-        """All of them: a page that missed one, or the end of one, is right after the next frame."""
+        """Return all alerts, so that a page that missed a change is corrected by the next frame."""
         return {"kind": "alarms", "alarms": list(map(self._alarm, incidents.alertable()))}
 
     def _alarm(self, incident: Incident) -> dict[str, Any]:
@@ -165,26 +165,26 @@ class AlarmsView(View):
 
 
 class StatsView(View):
-    """Nothing but that something has changed: for pages that read their figures anew."""
+    """Reports only that something changed, for pages that then load their figures again."""
 
     permissions = ("messaging.view_message",)
     group = publisher.INBOX
 
-    def catch_up(self, since: dt.datetime, told: Told) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, sent: Told) -> list[Frame]:
         latest = self.watched().filter(updated_at__gte=since).aggregate(at=Max("updated_at"))["at"]
-        news = bool(latest) and not told.knows(f"{self.group} latest", latest)
-        return [{"kind": "refresh"}] if self.others_changed(told) or news else []
+        is_new = bool(latest) and not sent.is_sent(f"{self.group} latest", latest)
+        return [{"kind": "refresh"}] if self.channels_changed(sent) or is_new else []
 
     def watched(self) -> QuerySet[Message]:
         return Message.objects.all()
 
-    def others_changed(self, told: Told) -> bool:
-        """Whether the channels are in another state than at the last look."""
+    def channels_changed(self, sent: Told) -> bool:
+        """Return whether the state of the channels has changed since the previous poll."""
         states = Channel.objects.order_by("pk").values_list(
             "pk", "active", "health", "wwebjs_state", "breaker_opened_at",
             "wwebjs_breaker_opened_at", "new_chats_stopped_until", "updated_at",
         )  # fmt: skip
-        return told.differs("channels", tuple(states))
+        return sent.differs("channels", tuple(states))
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
         return [{"kind": "refresh"}] if self.concerns(changed) else []
@@ -194,7 +194,7 @@ class StatsView(View):
 
 
 class AttemptHistoryView(StatsView):
-    """That a message changed, of the conversation that the parameter names."""
+    """Reports that a message of the conversation in the parameter changed."""
 
     @property
     def group(self) -> str:  # type: ignore[override]
@@ -203,7 +203,7 @@ class AttemptHistoryView(StatsView):
     def watched(self) -> QuerySet[Message]:
         return Message.objects.filter(conversation=int(self.value))
 
-    def others_changed(self, told: Told) -> bool:
+    def channels_changed(self, sent: Told) -> bool:
         return False
 
     def concerns(self, changed: Mapping[str, Iterable[Any]]) -> bool:
@@ -211,30 +211,30 @@ class AttemptHistoryView(StatsView):
 
 
 class InboxView(View):
-    """The list of conversations. A row shows words of a message."""
+    """The list of conversations. A row shows text of a message."""
 
     permissions = ("messaging.view_conversation", "messaging.view_message")
     group = publisher.INBOX
 
-    def catch_up(self, since: dt.datetime, told: Told) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, sent: Told) -> list[Frame]:
         written = Message.objects.filter(updated_at__gte=since)
         called = CallAttempt.objects.filter(updated_at__gte=since, incoming=True)
-        # Asked for one by one: each has an index, and both at once would read all conversations.
-        touched = {
+        # Two queries: each uses an index; a combined one would scan all conversations.
+        changed = {
             id_
             for rows in (written, called)
             for id_ in rows.order_by().values_list("conversation_id", flat=True).distinct()
         }
-        return self.frames({"conversations": touched})
+        return self.frames({"conversations": changed})
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
-        found = selectors.conversation_list().filter(pk__in=list(changed.get("conversations", ())))
-        rows = found[:MOST_CHANGES]  # the latest; no page shows as many
+        ids = list(changed.get("conversations", ()))
+        rows = selectors.conversation_list().filter(pk__in=ids)[:MAX_CHANGES]  # the latest
         return [_conversation_frame(row) for row in selectors.with_latest(list(rows))]
 
 
 class ConversationView(View):
-    """The messages of one conversation, and the calls."""
+    """The messages and calls of one conversation."""
 
     permissions = ("messaging.view_conversation", "messaging.view_message")
 
@@ -245,20 +245,20 @@ class ConversationView(View):
     def exists(self) -> bool:
         return Conversation.objects.filter(pk=int(self.value)).exists()
 
-    def catch_up(self, since: dt.datetime, told: Told) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, sent: Told) -> list[Frame]:
         found = Message.objects.filter(conversation=int(self.value), updated_at__gte=since)
         rows = found.order_by("created_at", "id").values_list("pk", "version")
         ids = [
             pk
-            for pk, version in rows[: MOST_CHANGES + 1 + len(told)]
-            if not told.knows(f"message:{pk}", version)
+            for pk, version in rows[: MAX_CHANGES + 1 + len(sent)]
+            if not sent.is_sent(f"message:{pk}", version)
         ]
-        if len(ids) > MOST_CHANGES:
+        if len(ids) > MAX_CHANGES:
             return [{"kind": "reload"}]
         calls = CallAttempt.objects.filter(conversation=int(self.value), updated_at__gte=since)
         return self.frames({"messages": ids, "calls": calls.values_list("pk", flat=True)})
 
-    def newest(self, told: Told) -> list[Frame]:
+    def newest(self, sent: Told) -> list[Frame]:
         page = selectors.message_page(Conversation(pk=int(self.value)))
         messages = [message.pk for message in page.messages]
         return self.frames({"messages": messages, "calls": [call.pk for call in page.calls]})
@@ -275,12 +275,12 @@ class ConversationView(View):
 
 
 class ChannelsView(View):
-    """The cards of all channels, or of the one that the parameter names."""
+    """The cards of all channels."""
 
     permissions = ("channels_app.view_channel",)
     group = publisher.CHANNELS
 
-    def catch_up(self, since: dt.datetime, told: Told) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, sent: Told) -> list[Frame]:
         return self.frames({"channels": Channel.objects.values_list("pk", flat=True)})
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
@@ -290,6 +290,8 @@ class ChannelsView(View):
 
 
 class ChannelView(ChannelsView):
+    """The card of the channel in the parameter."""
+
     def exists(self) -> bool:
         return Channel.objects.filter(pk=int(self.value)).exists()
 
@@ -298,9 +300,9 @@ class ChannelView(ChannelsView):
         return super().frames({**changed, "channels": own})
 
 
-# The query parameter that asks for each view; floors above add theirs.
+# The query parameter that selects each view; higher layers add theirs.
 VIEWS: dict[str, type[View]] = {
-    "alarms": AlarmsView,
+    "alarms": AlertsView,
     "figures": StatsView,
     "trail": AttemptHistoryView,
     "inbox": InboxView,
@@ -310,56 +312,56 @@ VIEWS: dict[str, type[View]] = {
 }
 
 
-def views_of(query: Mapping[str, Sequence[str]], **who: Any) -> list[View]:
-    """Return the views that a socket's query asks for: a page has one socket for all of them.
+def views_for_query(query: Mapping[str, Sequence[str]], **viewer: Any) -> list[View]:
+    """Return the views that a socket's query selects: a page has one socket for all of them.
 
-    Raises ValueError for a value that cannot be, and where none is asked for.
+    Raises ValueError for an invalid value, and if the query selects no view.
     """
-    found = [
-        view(value=query[parameter][0], **who)
+    views = [
+        view(value=query[parameter][0], **viewer)
         for parameter, view in VIEWS.items()
         if parameter in query
     ]
-    for view in found:
-        view.group  # noqa: B018 (raises ValueError where the value is no number)
-    if not found:
+    for view in views:
+        view.group  # noqa: B018 (raises ValueError if the value is not a number)
+    if not views:
         raise ValueError("nothing to watch")
-    return found
+    return views
 
 
 def allowed(views: Iterable[View]) -> bool:
-    """Whether there is all of this, and this person may watch it."""
+    """Return whether all views exist and their user may watch them."""
     return all(view.permitted() and view.exists() for view in views)
 
 
 def for_user(views: Iterable[View], user: User | AnonymousUser) -> list[View] | None:
-    """Return the views with this person's rights as they are now, or None where one is lacking."""
-    own = [replace(view, user=user) for view in views]
-    return own if all(view.permitted() for view in own) else None
+    """Return the views for this user, or None if the user lacks a permission for one of them."""
+    updated = [replace(view, user=user) for view in views]
+    return updated if all(view.permitted() for view in updated) else None
 
 
 def catch_up(
-    views: Iterable[View], since: dt.datetime | None, told: Told | None = None
+    views: Iterable[View], since: dt.datetime | None, sent: Told | None = None
 ) -> list[Frame]:
-    """Return frames for all that changed since the page was right, but for what it was told.
+    """Return frames for everything that changed since then, without what was sent already.
 
-    None: the page does not say since when; of a conversation it then gets the newest messages.
+    If `since` is None, the page gives no time; a conversation then gets its newest messages.
     """
-    told = Told() if told is None else told
-    found: list[Frame] = []
+    sent = Told() if sent is None else sent
+    polled: list[Frame] = []
     for view in views:
         with translation.override(view.language):
-            found += view.newest(told) if since is None else view.catch_up(since - OVERLAP, told)
-    return told.news(found)
+            polled += view.newest(sent) if since is None else view.catch_up(since - OVERLAP, sent)
+    return sent.finish_poll(polled)
 
 
 def frames(views: Iterable[View], changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
-    """Return the frames of these rows as they are now, in the language of the views."""
-    found: list[Frame] = []
+    """Return frames with the current data of these rows, in each view's language."""
+    changed_frames: list[Frame] = []
     for view in views:
         with translation.override(view.language):
-            found += view.frames(changed)
-    return found
+            changed_frames += view.frames(changed)
+    return changed_frames
 
 
 def _message_frame(message: Message, may_retry: bool) -> Frame:
@@ -384,12 +386,12 @@ def _call_frame(call: CallAttempt) -> Frame:
 
 
 def _conversation_frame(conversation: Conversation) -> Frame:
-    moved = conversation.last_message_at or conversation.created_at
+    sort_at = conversation.last_message_at or conversation.created_at
     return {
         "kind": "conversation",
         "key": f"conversation:{conversation.pk}",
         "version": now_ms(),
-        "sort": moved.isoformat(),
+        "sort": sort_at.isoformat(),
         "html": render_to_string(
             "messaging/_conversation_row.html", {"conversation": conversation}
         ),
@@ -408,5 +410,5 @@ def _channel_frame(channel: Channel, may_change: bool) -> Frame:
 
 
 def now_ms() -> int:
-    """A version for what has none of its own: later frames win."""
+    """Return a version for elements without their own: later frames win."""
     return int(time.time() * 1000)

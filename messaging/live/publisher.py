@@ -1,7 +1,7 @@
-"""Tell open pages that something changed. The only module that touches the channel layer.
+"""Notify open pages of changes. The only module that sends to the channel layer.
 
-A push is sent after the commit and carries ids only: each socket reads what it shows from the
-database. Losing a push is never an error: each socket looks by itself now and then, too.
+A push is sent after the commit and carries ids only: each socket reads the data from the database.
+A lost push is not an error, because each socket also polls the database periodically.
 """
 
 from __future__ import annotations
@@ -34,49 +34,49 @@ def conversation_group(conversation_id: int) -> str:
 
 
 def session_group(session_key: str) -> str:
-    """The sockets of one signed-in browser. The key itself is a secret and stays out of Valkey."""
+    """Return the group of one browser session. The session key is a secret: it is hashed."""
     return f"session.{hashlib.sha256(session_key.encode()).hexdigest()[:32]}"
 
 
 def signed_out(session_key: str) -> None:
-    """Let the sockets of a browser be closed that is signed out."""
+    """Close the sockets of a browser session that has signed out."""
     publish(session_group(session_key), **{SIGNED_OUT: 1})
 
 
 def message_changed(message: Message) -> None:
-    """Tell the message's conversation and the list of conversations, once this is committed."""
+    """Notify the message's conversation and the conversation list after the commit."""
     publish(conversation_group(message.conversation_id), messages=str(message.pk))
     publish(INBOX, conversations=message.conversation_id)
 
 
 def call_changed(call: CallAttempt) -> None:
-    """Tell the conversation of a call; of one from a customer the list of conversations, too."""
+    """Notify the conversation of a call; for an incoming call also the conversation list."""
     publish(conversation_group(call.conversation_id), calls=call.pk)
     if call.incoming:
         publish(INBOX, conversations=call.conversation_id)
 
 
 def channel_changed(channel: Channel) -> None:
-    """Tell the pages that show channels, and those that show how many are well."""
+    """Notify the pages that show channels and those that summarize their health."""
     publish(CHANNELS, channels=channel.pk)
     publish(INBOX, channels=channel.pk)
 
 
 def alarms_changed(channel: Channel) -> None:
-    """Tell staff, on whatever page they are, that something of a channel dropped or is back."""
+    """Notify staff, on every page, that an incident of a channel began or ended."""
     publish(ALARMS, alarms=channel.pk)
 
 
 def publish(group: str, **changed: str | int) -> None:
-    """Tell the sockets of a group which row changed, once the present transaction commits."""
+    """Notify the sockets of a group which row changed, after the current transaction commits."""
     transaction.on_commit(lambda: _pushes.add(group, changed))
 
 
 class _Pushes:
-    """Changes on their way to the channel layer.
+    """A queue of changes for the channel layer.
 
-    While some are being sent, later ones gather and go together: a burst costs a few messages, and
-    a single change waits for nothing.
+    Changes that arrive while others are being sent form the next batch: a burst needs few
+    messages, and a single change is sent immediately.
     """
 
     def __init__(self) -> None:
@@ -113,16 +113,17 @@ async def _send(batch: dict[str, dict[str, set[str | int]]]) -> None:
     try:
         async with asyncio.timeout(PUSH_TIMEOUT_SECONDS):
             for group, changed in batch.items():
-                ids = {kind: list(found) for kind, found in changed.items()}
+                ids = {kind: list(values) for kind, values in changed.items()}
                 await layer.group_send(group, {"type": "live.change", "changed": ids})
     except Exception as error:
-        log.warning("live push lost; pages catch up later", error=type(error).__name__)
+        log.warning("live push lost; pages will catch up", error=type(error).__name__)
 
 
 class _LoopThread:
     """One event loop for all pushes of a process.
 
-    The channel layer keeps its connections per loop, so a loop a push would be a connection a push.
+    The channel layer has one connection per loop, so one loop per push would open a connection
+    for each push.
     """
 
     def __init__(self) -> None:
@@ -146,8 +147,8 @@ _pushes = _Pushes()
 
 
 def flush(timeout: float = PUSH_TIMEOUT_SECONDS) -> None:
-    """Wait until the pushes made so far have gone out, or the time (seconds) is over.
+    """Wait until all pushes so far have been sent, at most `timeout` seconds.
 
-    For a process that is about to end, and for tests.
+    For a process that is about to exit, and for tests.
     """
     _pushes.flush(timeout)

@@ -1,6 +1,7 @@
-"""The files of messages: uploads are kept, those that were received are fetched and shown.
+"""Manage the files of messages: store uploads, and fetch received files.
 
-What a file is, its bytes say (`media_types.sniff`); nothing is stored that WhatsApp would not take.
+The bytes determine a file's type (`media_types.sniff`). Uploads that WhatsApp would not accept are
+not stored.
 """
 
 from __future__ import annotations
@@ -43,30 +44,30 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # Meta keeps an upload for 30 days (contracts/cloud-api.md §1.5).
-UPLOAD_GOOD_FOR = dt.timedelta(days=29)
-# An upload that no message took by then was abandoned.
-ABANDONED_AFTER = dt.timedelta(days=1)
-# Seconds between the tries to fetch a received file; then a person must ask for it.
-PAUSES = (5, 30, 120, 600)
+UPLOAD_VALID_FOR = dt.timedelta(days=29)
+# Uploads that no message uses by then are orphans.
+ORPHANED_AFTER = dt.timedelta(days=1)
+# Seconds between attempts to fetch a received file; then a person must request it.
+RETRY_DELAYS = (5, 30, 120, 600)
 FETCH_SECONDS = 120.0
-# A file that is fetched or sent is in memory several times, as base64, as JSON, as bytes: a worker
-# has few at a time, and its other places are free for messages.
-FETCHES_AT_ONCE = 3
-_fetches = threading.BoundedSemaphore(FETCHES_AT_ONCE)
-PLACE_SECONDS = 3.0
+# A file that is fetched or sent is in memory several times (base64, JSON, bytes): a worker handles
+# few at a time and keeps its other slots for messages.
+MAX_CONCURRENT_FETCHES = 3
+_fetches = threading.BoundedSemaphore(MAX_CONCURRENT_FETCHES)
+SLOT_RETRY_SECONDS = 3.0
 LARGE_BYTES = 8 * media_types.MB
 _large_sends = threading.BoundedSemaphore(2)
 
 
 class NotFetchable(Exception):
-    """There is nothing to be fetched. `str()` says why, for people."""
+    """There is nothing to fetch. `str()` is the reason, translated for display."""
 
 
-# -- what is sent ----------------------------------------------------------------------------------
+# -- outgoing files --------------------------------------------------------------------------------
 
 
 def store_upload(upload: UploadedFile, *, user: User | None) -> Media:
-    """Keep a file that is to be sent. Raises ValidationError (`file`); nothing is stored then."""
+    """Store a file to be sent. Raises ValidationError (`file`) without storing anything."""
     size = upload.size or 0
     mime_type = _check(upload, size)
     name = storable(upload.name or "")
@@ -108,7 +109,7 @@ def _check(upload: UploadedFile, size: int) -> str:
 
 
 def _write(media: Media, content: File[bytes]) -> None:
-    """Write the file under a new name; nothing is left of it where that fails."""
+    """Write the file under a new name, and remove it if writing fails."""
     name = media.file.field.generate_filename(media, "")
     try:
         media.file.name = default_storage.save(name, content)
@@ -131,9 +132,9 @@ def suggested_type(media: Media) -> str:
 
 
 def of_content(type_: str, content: Any) -> Media | None:
-    """Return the stored file that a message's object names; None where it is a link, or no file.
+    """Return the stored file that a message's object names; None for a link or no file.
 
-    Raises ValidationError keyed by the type where there is none, or it does not suit the type.
+    Raises ValidationError, keyed by the type, if the file does not exist or does not suit the type.
     """
     media_id = contents.media_id(content) if type_ in contents.MEDIA_TYPES else None
     if media_id is None:
@@ -160,36 +161,36 @@ def of_content(type_: str, content: Any) -> Media | None:
 
 
 def lock_for_use(media: Media, *, type_: str) -> None:
-    """Let nobody forget the file before the present transaction ends.
+    """Lock the row so that cleanup cannot delete it before the current transaction ends.
 
-    Raises ValidationError keyed by the type where somebody just has.
+    Raises ValidationError, keyed by the type, if it has just been deleted.
     """
     if not Media.objects.select_for_update(no_key=True).filter(pk=media.pk).exists():
         raise ValidationError({type_: _("There is no such upload.")})
 
 
 def outbound_file(message: Message, *, channel: Channel) -> OutboundFile | None:
-    """Return what a provider needs to send the message's file; None where it has none."""
+    """Return what a provider needs to send the message's file; None if it has no file."""
     media = message.media
     if media is None:
         return None
     uploads = MediaUpload.objects.filter(
         media=media, channel=channel, expires_at__gt=timezone.now()
     )
-    own_name = message.content.get("filename") if isinstance(message.content, Mapping) else None
+    given_name = message.content.get("filename") if isinstance(message.content, Mapping) else None
     return OutboundFile(
         mime_type=media.mime_type,
-        filename=media_types.safe_filename(own_name or media.filename, media.mime_type),
+        filename=media_types.safe_filename(given_name or media.filename, media.mime_type),
         size=media.size,
         open=partial(_open, str(media.file.name)),
         uploaded_as=uploads.values_list("provider_media_id", flat=True).first() or "",
-        remember=partial(_remember, media.pk, channel.pk),
+        remember=partial(_store_upload_id, media.pk, channel.pk),
     )
 
 
 @contextlib.contextmanager
 def limit_large_sends(file: OutboundFile | None) -> Iterator[None]:
-    """Hold up all but a few sends of large files at a time; others pass."""
+    """Limit how many large files are sent concurrently. Other sends are not limited."""
     if file is None or file.size < LARGE_BYTES:
         yield
         return
@@ -201,34 +202,34 @@ def _open(name: str) -> BinaryIO:
     return cast("BinaryIO", default_storage.open(name, "rb"))
 
 
-def _remember(media_id: Any, channel_id: int, uploaded_as: str) -> None:
-    known = {"media_id": media_id, "channel_id": channel_id}
+def _store_upload_id(media_id: Any, channel_id: int, uploaded_as: str) -> None:
+    key = {"media_id": media_id, "channel_id": channel_id}
     try:
         if not uploaded_as:
-            MediaUpload.objects.filter(**known).delete()
+            MediaUpload.objects.filter(**key).delete()
             return
         MediaUpload.objects.update_or_create(
-            **known,
+            **key,
             defaults={
                 "provider_media_id": uploaded_as,
-                "expires_at": timezone.now() + UPLOAD_GOOD_FOR,
+                "expires_at": timezone.now() + UPLOAD_VALID_FOR,
             },
         )
     except DatabaseError as error:
-        # It only costs another upload; the send must go on.
-        log.warning("an upload is not remembered", error=type(error).__name__)
+        # The only cost is another upload; the send must continue.
+        log.warning("upload id not stored", error=type(error).__name__)
 
 
-# -- what is received ------------------------------------------------------------------------------
+# -- received files --------------------------------------------------------------------------------
 
 
 def create_pending(
     channel: Channel, type_: str, content: Mapping[str, Any], *, stored: str
 ) -> Media | None:
-    """Return the file that a received message speaks of, with a job that fetches it.
+    """Create the record of a received message's file and enqueue its fetching.
 
-    `stored` names it in the storage where it came along. None where it cannot be fetched. The
-    caller holds a transaction.
+    `stored` is its name in the storage if it came with the event. Returns None if it cannot be
+    fetched. The caller holds a transaction.
     """
     if type_ not in contents.MEDIA_TYPES:
         return None
@@ -256,7 +257,7 @@ def _source(channel: Channel, content: Mapping[str, Any], stored: str) -> dict[s
         message: dict[str, Any] = {"key": dict(evolution["key"])}
         kind = content.get("message_type")
         if media_id and isinstance(kind, str):
-            # Meta's own id: WHATSAPP-BUSINESS fetches by it, and needs the rest said again
+            # Meta's id: WHATSAPP-BUSINESS fetches by it and needs the other fields repeated
             # (contracts/evolution-api.md §3); Baileys would take it for the whole message.
             inner = {"id": media_id, "mime_type": content.get("mime_type", "")}
             message |= {"messageType": kind, "message": {kind: inner}}
@@ -273,15 +274,17 @@ class _FetchFailed(Exception):
 
 
 def fetch(media_id: str) -> None:
-    """Fetch a received file, or note that it failed and when to try again.
+    """Fetch a received file, or record the failure and the time of the next attempt.
 
-    One that is fetched already, or whose time has not come, is left alone.
+    A file that has been fetched already, or is not due yet, is skipped.
     """
     media = Media.objects.filter(pk=media_id, state=Media.State.WAITING).first()
     if media is None or (media.next_try_at and media.next_try_at > timezone.now()):
         return
     if not _fetches.acquire(blocking=False):
-        tasks.enqueue_fetch(str(media.pk), at=timezone.now() + dt.timedelta(seconds=PLACE_SECONDS))
+        tasks.enqueue_fetch(
+            str(media.pk), at=timezone.now() + dt.timedelta(seconds=SLOT_RETRY_SECONDS)
+        )
         return
     try:
         _fetch(media)
@@ -295,46 +298,46 @@ def _fetch(media: Media) -> None:
         return
     try:
         if stored := media.source.get("stored"):
-            _take_stored(media, str(stored))
+            _use_stored(media, str(stored))
         else:
-            _take_fetched(media, message.conversation.channel)
+            _store_download(media, message.conversation.channel)
         if not media.filename:
             at = timezone.localtime(message.created_at)
             ending = media_types.EXTENSIONS.get(media.mime_type, "bin")
             media.filename = f"{message.type}-{at:%Y%m%d-%H%M%S}.{ending}"
     except _FetchFailed as failure:
-        _note_failure(media, failure)
+        _record_failure(media, failure)
     except Exception as error:
-        # Counted like the others, or the sweep would have it fetched for ever: a full disk.
-        log.exception("a received file was not stored", error=type(error).__name__)
-        _note_failure(media, _FetchFailed("file_unreadable", final=False))
+        # Counted like other failures (a full disk), or the sweep would fetch it forever.
+        log.exception("received file not stored", error=type(error).__name__)
+        _record_failure(media, _FetchFailed("file_unreadable", final=False))
     else:
         media.state, media.next_try_at = Media.State.STORED, None
         media.error_code = media.error_detail = ""
-        _save_and_tell(media)
+        _save_and_publish(media)
 
 
-def _take_fetched(media: Media, channel: Channel) -> None:
+def _store_download(media: Media, channel: Channel) -> None:
     _write(media, ContentFile(_download(channel, media.source)))
     try:
         _describe(media, str(media.file.name))
     except BaseException:
-        _forget_file(media)
+        _delete_file(media)
         raise
 
 
-def _forget_file(media: Media) -> None:
+def _delete_file(media: Media) -> None:
     default_storage.delete(str(media.file.name))
     media.file.name = ""
 
 
-def _take_stored(media: Media, name: str) -> None:
+def _use_stored(media: Media, name: str) -> None:
     try:
         _describe(media, name)
     except FileNotFoundError:
         raise _FetchFailed("file_missing", final=True) from None
     except OSError as error:
-        log.warning("a received file cannot be read", error=type(error).__name__)
+        log.warning("received file cannot be read", error=type(error).__name__)
         raise _FetchFailed("file_unreadable", final=False) from None
     media.file.name = name
 
@@ -349,37 +352,37 @@ def _describe(media: Media, name: str) -> None:
 
 
 def _download(channel: Channel, source: Mapping[str, Any]) -> bytes:
-    most = media_types.MOST_BYTES
+    limit = media_types.MOST_BYTES
     try:
         if "cloud" in source:
-            return CloudProvider(channel).download(str(source["cloud"]), most_bytes=most)
+            return CloudProvider(channel).download(str(source["cloud"]), most_bytes=limit)
         instance = EvolutionInstance(channel, timeout=FETCH_SECONDS)
-        return instance.media(source["evolution"], most_bytes=most)
+        return instance.media(source["evolution"], most_bytes=limit)
     except SendError as error:
         is_final = isinstance(error, Rejected)
         raise _FetchFailed(error.code, error.detail, final=is_final) from None
     except EvolutionFailed as error:
         is_final = error.code == "too_large"
-        detail = sizes.detail(None, most) if is_final else error.told
+        detail = sizes.detail(None, limit) if is_final else error.told
         raise _FetchFailed(error.reason, detail, final=is_final) from None
 
 
-def _note_failure(media: Media, failure: _FetchFailed) -> None:
+def _record_failure(media: Media, failure: _FetchFailed) -> None:
     media.tries += 1
     media.error_code, media.error_detail = failure.code[:64], failure.detail[:300]
-    log.warning("a received file was not fetched", code=failure.code, tries=media.tries)
-    if failure.final or media.tries > len(PAUSES):
+    log.warning("received file not fetched", code=failure.code, tries=media.tries)
+    if failure.final or media.tries > len(RETRY_DELAYS):
         media.state, media.next_try_at = Media.State.FAILED, None
-        _save_and_tell(media)
+        _save_and_publish(media)
         return
-    media.next_try_at = timezone.now() + dt.timedelta(seconds=PAUSES[media.tries - 1])
+    media.next_try_at = timezone.now() + dt.timedelta(seconds=RETRY_DELAYS[media.tries - 1])
     with transaction.atomic():
         media.save()
         tasks.enqueue_fetch(str(media.pk), at=media.next_try_at)
 
 
-def _save_and_tell(media: Media) -> None:
-    """Store what became of a file, and show it in the bubbles that wait for it."""
+def _save_and_publish(media: Media) -> None:
+    """Save a file's new state and publish it to the messages that have the file."""
     with transaction.atomic():
         for message in Message.objects.select_for_update().filter(media=media).order_by("pk"):
             message.version += 1
@@ -389,19 +392,19 @@ def _save_and_tell(media: Media) -> None:
 
 
 def fetch_again(message: Message) -> Message:
-    """Try anew to fetch a file that could not be loaded. Raises NotFetchable."""
+    """Retry fetching a file that failed. Raises NotFetchable."""
     with transaction.atomic():
         media = Media.objects.select_for_update().filter(messages=message).first()
         if media is None or media.state != Media.State.FAILED:
             raise NotFetchable(_("There is no file that could not be loaded."))
         media.state, media.tries, media.next_try_at = Media.State.WAITING, 0, timezone.now()
-        _save_and_tell(media)
+        _save_and_publish(media)
         tasks.enqueue_fetch(str(media.pk))
     message.refresh_from_db()
     return message
 
 
-# -- bytes and care --------------------------------------------------------------------------------
+# -- content and cleanup ---------------------------------------------------------------------------
 
 
 def _sniff(file: BinaryIO, size: int, filename: str) -> str:
@@ -420,25 +423,25 @@ def _digest(file: BinaryIO) -> str:
 
 
 def delete_orphans() -> int:
-    """Delete files that belong to no message for a day. Returns how many."""
-    before = timezone.now() - ABANDONED_AFTER
-    found = 0
+    """Delete files that have had no message for a day. Returns their number."""
+    before = timezone.now() - ORPHANED_AFTER
+    deleted = 0
     for media in Media.objects.filter(messages=None, created_at__lt=before).iterator():
         with transaction.atomic():
             locked = Media.objects.select_for_update().filter(pk=media.pk).first()
             if locked is None or locked.messages.exists():
                 continue
             locked.delete()
-        found += 1
+        deleted += 1
         name = str(media.file.name or "")
-        # What came twice is one file.
+        # Identical received content shares one file.
         if name and not Media.objects.filter(file=name).exists():
             default_storage.delete(name)
-    return found
+    return deleted
 
 
 def enqueue_overdue() -> None:
-    """Have the files fetched whose job got lost."""
+    """Enqueue the fetching of files whose job was lost."""
     overdue = timezone.now() - dt.timedelta(seconds=60)
     waiting = Media.objects.filter(state=Media.State.WAITING, next_try_at__lt=overdue)
     for media_id in waiting.values_list("pk", flat=True):

@@ -1,4 +1,4 @@
-"""Media that arrives inside an event is kept as a file, not in the event's row."""
+"""Store media that arrives inside an event as a file instead of in the event's row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from messaging.inbound import pending_events
 from messaging.models import InboundEvent, Media, PendingEvent
 
-# Where the base64 of a file stands in an event.
+# Paths of the base64 file content in an event.
 EVOLUTION = ("data", "message", "base64")
 WWEBJS = ("data", "messageMedia", "data")
 
@@ -23,30 +23,30 @@ WWEBJS = ("data", "messageMedia", "data")
 def extract_evolution(payload: dict[str, Any]) -> dict[str, Any]:
     """Return an Evolution event with its base64 media replaced by `{"stored", "size"}`.
 
-    The file's name is made from its content, so an event that comes twice makes one file. Text that
-    is no base64 stays as it is; anything else is left out, so that nobody but this module names a
+    The file name is derived from the content, so a repeated event creates one file. Text that is
+    not base64 stays unchanged; any other value is removed, so that only this module can name a
     stored file. The given payload is not changed. Raises OSError.
     """
-    return _set_aside(payload, *EVOLUTION)
+    return _extract(payload, *EVOLUTION)
 
 
 def extract_wwebjs(payload: dict[str, Any]) -> dict[str, Any]:
     """Do the same for a `media` callback of wwebjs-api (contracts/wwebjs-api.md §4)."""
-    return _set_aside(payload, *WWEBJS)
+    return _extract(payload, *WWEBJS)
 
 
 def encoded(payload: Any, path: Iterable[str]) -> str:
-    """Return the text at the path of an event, "" where none is there."""
-    found = payload
+    """Return the text at the path of an event, or "" if there is none."""
+    value = payload
     for name in path:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found if isinstance(found, str) else ""
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else ""
 
 
 def delete_unused(before: Iterable[str]) -> int:
-    """Delete those of the stored files that neither a message nor an event needs any more.
+    """Delete the given stored files that no message and no event uses any more.
 
-    Returns how many there were.
+    Returns the number of deleted files.
     """
     unused = set(before) - stored_in(InboundEvent.objects.all())
     unused -= pending_events.stored_files(PendingEvent.objects.filter(payload__stored__in=unused))
@@ -60,7 +60,7 @@ def delete_unused(before: Iterable[str]) -> int:
 
 
 def stored_in(events: QuerySet[InboundEvent]) -> set[str]:
-    """Return the names of the files of these events: set aside from them, or their raw bytes."""
+    """Return the names of the files of these events: extracted media and raw bytes."""
     names = set(events.exclude(raw_file="").values_list("raw_file", flat=True))
     for path in (EVOLUTION, WWEBJS):
         stored = f"payload__{'__'.join(path)}__stored"
@@ -68,11 +68,11 @@ def stored_in(events: QuerySet[InboundEvent]) -> set[str]:
     return names
 
 
-def _set_aside(payload: dict[str, Any], *path: str) -> dict[str, Any]:
+def _extract(payload: dict[str, Any], *path: str) -> dict[str, Any]:
     name, *rest = path
     value = payload.get(name)
     if rest:
-        return {**payload, name: _set_aside(value, *rest)} if isinstance(value, dict) else payload
+        return {**payload, name: _extract(value, *rest)} if isinstance(value, dict) else payload
     if name not in payload:
         return payload
     if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Hand a kept file to somebody who may see it: shown in place or downloaded, whole or in part."""
+"""Build file responses: inline or as a download, complete or a byte range."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 def file_response(
     request: HttpRequest, media: Media, *, download: bool = False
 ) -> HttpResponseBase:
-    """Return the answer that carries a file, or the range of it that was asked for.
+    """Return a response with the file, or with the requested range of it.
 
-    Only pictures, films and sounds are shown in place; all else is downloaded, under no type that
-    a browser would run. Raises Http404 where there is no file (yet).
+    Only images, videos and audio are shown inline. Everything else is downloaded, with a type that
+    a browser does not execute. Raises Http404 if there is no file (yet).
     """
     if media.state != Media.State.STORED:
         raise Http404
@@ -39,7 +39,7 @@ def file_response(
         raise Http404 from None
     file.seek(start)
     length = end - start + 1
-    # Under ASGI Django would first read all of an ordinary iterator.
+    # Under ASGI Django would read a synchronous iterator completely first.
     streams = isinstance(request, ASGIRequest)
     response = StreamingHttpResponse(
         _read_async(file, length) if streams else _read(file, length),
@@ -47,16 +47,16 @@ def file_response(
         content_type=media.mime_type or media_types.UNKNOWN,
     )
     response._resource_closers.append(file.close)  # type: ignore[attr-defined]
-    shown = not download and media.mime_type in media_types.SHOWN
+    inline = not download and media.mime_type in media_types.SHOWN
     headers = {
         "Content-Length": str(length),
         "Content-Disposition": str(
-            content_disposition_header(not shown, media.filename or "file.bin")
+            content_disposition_header(not inline, media.filename or "file.bin")
         ),
         "Accept-Ranges": "bytes",
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private, max-age=3600",
-        # Were it ever taken for a page, it could do nothing.
+        # If a browser took the file for a page, the page could do nothing.
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
     for name, value in headers.items():
@@ -67,14 +67,14 @@ def file_response(
 
 
 def _span(header: str, size: int) -> tuple[int, int, bool] | None:
-    """First and last byte, and whether it is a part; None for one that is not in the file.
+    """Return the first and last byte and whether they are a part; None if not satisfiable.
 
-    Several ranges at once, or what is no range, get the whole file.
+    Several ranges or an invalid header select the whole file.
     """
-    found = _RANGE.fullmatch(header.strip())
-    if found is None or found[0] == "bytes=-":
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or match[0] == "bytes=-":
         return 0, size - 1, False
-    first, last = found[1], found[2]
+    first, last = match[1], match[2]
     if not first:
         start, end = max(0, size - int(last)), size - 1
     else:

@@ -1,4 +1,4 @@
-"""What the templates need to draw icons, times and messages. No query is made here."""
+"""Template tags and filters for icons, times and messages. None of them makes a query."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GLOBE_ROUTES = (Message.Route.WWEBJS, Message.Route.BAILEYS)
 
 @register.simple_tag
 def glyph(name: str) -> SafeString:
-    """Draw a decorative icon of the sprite; its meaning must stand beside it in words."""
+    """Render a decorative icon of the sprite; adjacent text must give its meaning."""
     return format_html(
         '<svg class="glyph" aria-hidden="true" focusable="false"><use href="{}#{}"/></svg>',
         static("icons.svg"),
@@ -46,10 +46,10 @@ def glyph(name: str) -> SafeString:
 
 @register.inclusion_tag("icon.html")
 def status_icon(message: Message, brief: bool = False) -> dict[str, Any]:
-    """Draw the status of an outgoing message.
+    """Render the status icon of an outgoing message.
 
-    The tooltip tells every attempt's error, so `attempts` must be prefetched; a `brief` icon
-    tells the status only.
+    The tooltip lists every attempt's error, so `attempts` must be prefetched; a `brief` icon shows
+    the status only.
     """
     label = status_label(message)
     lines = [label] if brief else [label, *_reasons(message)]
@@ -64,7 +64,7 @@ def status_icon(message: Message, brief: bool = False) -> dict[str, Any]:
 
 @register.filter
 def status_label(message: Message) -> str:
-    """Say the status of an outgoing message in a few words."""
+    """Return a short description of an outgoing message's status."""
     if message.status in (Message.Status.QUEUED, Message.Status.SENDING):
         return _("Sending") if message.status == Message.Status.SENDING else _("Waiting to be sent")
     if message.status == Message.Status.REJECTED:
@@ -102,7 +102,7 @@ def _reasons(message: Message) -> list[str]:
 
 @register.filter
 def problem(of: Message | DeliveryAttempt) -> str:
-    """Return the error of a message or an attempt on one line; empty where there is none."""
+    """Return the error of a message or an attempt on one line, or "" if there is none."""
     if not of.error_code:
         return of.error_title
     title = error_codes.stored_title(of.error_code, of.error_title)
@@ -111,9 +111,9 @@ def problem(of: Message | DeliveryAttempt) -> str:
 
 @register.filter
 def refusals(message: Message) -> list[tuple[str, str]]:
-    """Return why each route of the present round failed: its name and the latest reason.
+    """Return the name and latest failure reason of each route in the current round.
 
-    A fallback's own refusal must not hide behind that of the official API, nor the other way round.
+    A fallback's rejection must not hide that of the official API, or vice versa.
     """
     latest: dict[str, DeliveryAttempt] = {}
     for attempt in message.attempts.all():
@@ -127,42 +127,42 @@ def refusals(message: Message) -> list[tuple[str, str]]:
 
 
 def _with_detail(attempt: DeliveryAttempt) -> str:
-    """The reason of a fallback is mostly a word of ours: what the server said explains it."""
-    reason, said = problem(attempt), attempt.error_detail[:200]
-    if attempt.route not in GLOBE_ROUTES or not said or said in reason:
+    """Return the reason; a fallback's code is usually ours, so the server's detail is added."""
+    reason, stored = problem(attempt), attempt.error_detail[:200]
+    if attempt.route not in GLOBE_ROUTES or not stored or stored in reason:
         return reason
-    words = error_codes.stored_detail(said)
-    return f"{reason}: {words if error_codes.is_ours(said) else f'“{words}”'}"
+    text = error_codes.stored_detail(stored)
+    return f"{reason}: {text if error_codes.is_ours(stored) else f'“{text}”'}"
 
 
 @register.filter
 def detail(of: DeliveryAttempt) -> str:
-    """Return what was said besides the error: ours translated, a provider's own words in quotes."""
-    said = of.error_detail
-    return error_codes.stored_detail(said) if error_codes.is_ours(said) else f"“{said}”"
+    """Return the detail of an error: translated if it is ours, quoted if it is a provider's."""
+    stored = of.error_detail
+    return error_codes.stored_detail(stored) if error_codes.is_ours(stored) else f"“{stored}”"
 
 
 @register.filter
 def file_problem(media: Media) -> str:
-    """Say why a file could not be fetched, with what was said besides."""
+    """Return why a file could not be fetched, with the detail if there is one."""
     title = code_title(media.error_code)
-    said = media.error_detail
-    if not said:
+    stored = media.error_detail
+    if not stored:
         return title
-    words = error_codes.stored_detail(said)
-    return f"{title}: {words if error_codes.is_ours(said) else f'“{words}”'}"
+    text = error_codes.stored_detail(stored)
+    return f"{title}: {text if error_codes.is_ours(stored) else f'“{text}”'}"
 
 
 @register.filter
 def what_to_do(code: str) -> str:
-    """Say what the rules make of an error code: whether the fallback may go around it, and why."""
+    """Return the rule for an error code: whether the fallback may be used, and why."""
     rule = error_codes.lookup(code)
     return f"{rule.fallback.label}: {rule.why}"
 
 
 @register.filter
 def receipt_label(receipt: str) -> str:
-    """Say in words what the provider told later about an attempt."""
+    """Return a label for the receipt that the provider sent for an attempt."""
     if receipt == Receipt.FAILED:
         return _("failed")
     return str(Message.Status(receipt).label).lower()
@@ -170,13 +170,13 @@ def receipt_label(receipt: str) -> str:
 
 @register.filter
 def code_title(code: str) -> str:
-    """Return the title of a provider's error code, with its number, or of a word of ours."""
+    """Return the title of a provider's error code, with the code, or of one of our own codes."""
     return session_words.render_reason(code).removesuffix(".")
 
 
 @register.filter
 def reason(key: str) -> str:
-    """Return the policy's sentence for its reason."""
+    """Return the text of a delivery policy reason."""
     return str(reason_text(key))
 
 
@@ -185,7 +185,7 @@ def reason(key: str) -> str:
 
 @register.filter
 def preview(message: Message) -> str:
-    """Return one line that stands for the message in lists and announcements."""
+    """Return a one-line preview of the message for lists and announcements."""
     text = " ".join(body(message).split())
     label = type_label(message)
     if not text and message.media is not None:
@@ -195,13 +195,13 @@ def preview(message: Message) -> str:
 
 @register.filter
 def body(message: Message) -> str:
-    """Return the words of a message: its text, or the caption of its file."""
+    """Return the message's text, or the caption of its file."""
     return message.text or str(_content(message).get("caption") or "")
 
 
 @register.filter
 def type_label(message: Message) -> str:
-    """Name the kind of a message that is not plain text."""
+    """Return a label for the type of a message, "" for plain text."""
     return {
         "text": "",
         "image": _("Image"),
@@ -219,7 +219,7 @@ def type_label(message: Message) -> str:
 
 @register.filter
 def file_name(message: Message) -> str:
-    """Return the name of the message's file, or what else tells it apart."""
+    """Return the name of the message's file, or another text that identifies it."""
     content = _content(message)
     for key in ("filename", "name", "address", "emoji"):
         if content.get(key):
@@ -232,7 +232,7 @@ def file_name(message: Message) -> str:
 
 @register.filter
 def shown_as(message: Message) -> str:
-    """Return how a bubble shows a kept file: "picture", "film", "sound", or "" as a row only."""
+    """Return how a bubble shows a stored file: "picture", "film", "sound", or "" for a row."""
     media = message.media
     if media is None or media.state != Media.State.STORED or message.type == "document":
         return ""
@@ -241,13 +241,13 @@ def shown_as(message: Message) -> str:
 
 
 def _content(message: Message) -> Mapping[str, Any]:
-    """The object of the message's type; a list of contacts counts as none."""
+    """Return the object of the message's type, or {} for a list of contacts."""
     return message.content if isinstance(message.content, Mapping) else {}
 
 
 @register.filter
 def author(message: Message) -> str:
-    """Say who sent an outgoing message."""
+    """Return the sender of an outgoing message."""
     if message.created_by is not None:
         return message.created_by.get_full_name() or message.created_by.get_username()
     return _("Sent outside Alterna") if message.sent_outside else _("Program")
@@ -255,12 +255,12 @@ def author(message: Message) -> str:
 
 @register.filter
 def call_words(call: CallAttempt) -> str:
-    """Say who called whom and what is known of it: whether we reached somebody is not."""
+    """Describe a call. The outcome of an outgoing call is not known."""
     if call.incoming:
         return _incoming_call(call) % {"name": contact_name(call.conversation.contact)}
-    who = call.created_by
+    user = call.created_by
     names = {
-        "name": (who.get_full_name() or who.get_username()) if who else _("Somebody"),
+        "name": (user.get_full_name() or user.get_username()) if user else _("Somebody"),
         "channel": call.channel.name,
     }
     return _("%(name)s opened a call through Wavoip, by “%(channel)s”") % names
@@ -268,7 +268,7 @@ def call_words(call: CallAttempt) -> str:
 
 @register.filter
 def call_preview(call: CallAttempt) -> str:
-    """Return one line that stands for a contact's call in lists, where the name is beside it."""
+    """Return a one-line preview of an incoming call for lists that show the name beside it."""
     kind = _("Video call") if call.video else _("Call")
     ringing = call.status == CallStatus.RINGING
     return kind if ringing else f"{kind} · {call.get_status_display()}"
@@ -292,7 +292,7 @@ def _incoming_call(call: CallAttempt) -> str:
 
 @register.filter
 def window_until(conversation: Conversation) -> dt.datetime | None:
-    """Return the end of the 24 hours in which free text is allowed, where it is still to come."""
+    """Return the end of the 24-hour service window for free text, or None if it has passed."""
     if conversation.last_inbound_at is None:
         return None
     until = conversation.last_inbound_at + SERVICE_WINDOW
@@ -301,42 +301,41 @@ def window_until(conversation: Conversation) -> dt.datetime | None:
 
 @register.filter
 def phone(number: str) -> SafeString:
-    """Draw a number as people write it, on one line; as it is where it is none."""
+    """Render a phone number in the usual format, on one line; any other text unchanged."""
     digits = number.lstrip("+")
-    written = phone_numbers.pretty(f"+{digits}") if digits.isdigit() else number
-    return format_html('<span class="nowrap">{}</span>', written)
+    formatted = phone_numbers.pretty(f"+{digits}") if digits.isdigit() else number
+    return format_html('<span class="nowrap">{}</span>', formatted)
 
 
 @register.filter
 def pretty_number(contact: Contact) -> str:
-    """Return the contact's phone number as people write it."""
+    """Return the contact's phone number in the usual format."""
     return phone_numbers.pretty(contact.phone_number) if contact.phone_number else ""
 
 
 @register.filter
 def contact_name(contact: Contact) -> str:
-    """Return the contact's name, else the number as people write it."""
+    """Return the contact's name, or the formatted phone number."""
     return contact.name or pretty_number(contact) or str(contact)
 
 
 @register.filter
 def language_tag(code: str) -> str:
-    """Write a language code as HTML wants it: pt-br becomes pt-BR."""
+    """Return a language code as an HTML language tag: pt-br becomes pt-BR."""
     return to_locale(code).replace("_", "-")
 
 
 @register.filter
 def as_pattern(text: str) -> str:
-    """Return the HTML pattern that only this text matches."""
+    """Return an HTML `pattern` that matches only this text."""
     return "".join(
-        letter if letter.isalnum() or letter in " _" else f"\\u{{{ord(letter):x}}}"
-        for letter in text
+        char if char.isalnum() or char in " _" else f"\\u{{{ord(char):x}}}" for char in text
     )
 
 
 @register.filter
 def is_checkbox(field: forms.BoundField) -> bool:
-    """Say whether the field is a single box, whose label stands behind it."""
+    """Return whether the field is a single checkbox, whose label follows it."""
     return isinstance(field.field.widget, forms.CheckboxInput)
 
 
@@ -345,7 +344,7 @@ def is_checkbox(field: forms.BoundField) -> bool:
 
 @register.simple_tag
 def ago(moment: dt.datetime | None) -> str | SafeString:
-    """Draw a relative time with the exact one in the tooltip; app.js keeps it up to date."""
+    """Render a relative time with the exact time in the tooltip; app.js updates it."""
     if moment is None:
         return ""
     return format_html(
@@ -358,7 +357,7 @@ def ago(moment: dt.datetime | None) -> str | SafeString:
 
 @register.simple_tag
 def clock_time(moment: dt.datetime) -> SafeString:
-    """Draw the time of day, with the date in the tooltip."""
+    """Render the time of day, with the date in the tooltip."""
     local = timezone.localtime(moment)
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
@@ -377,16 +376,16 @@ def exact(moment: dt.datetime) -> str:
 
 @register.filter
 def due(moment: dt.datetime) -> str:
-    """Return when something is to come: the time alone where that is today."""
+    """Return a future date and time; only the time if it is today."""
     local = timezone.localtime(moment)
     return f"{local:%H:%M:%S}" if local.date() == timezone.localdate() else exact(moment)
 
 
-HALF_A_DAY = 12 * 3600  # what was late last evening is not "yesterday" in the night
+HALF_A_DAY = 12 * 3600  # after midnight, last evening is not yet "yesterday"
 
 
 def relative(moment: dt.datetime, now: dt.datetime) -> str:
-    """Say how long ago it was; the same words as in app.js."""
+    """Return how long ago it was. app.js uses the same texts."""
     seconds = (now - moment).total_seconds()
     local, today = timezone.localtime(moment), timezone.localtime(now).date()
     if seconds < 60:
@@ -408,7 +407,7 @@ def day(moment: dt.datetime) -> dt.date:
 
 @register.filter
 def day_label(date: dt.date) -> str:
-    """Name a day as the separators between messages do."""
+    """Return the label of a day for the separators between messages."""
     today = timezone.localdate()
     if date == today:
         return _("Today")
@@ -422,7 +421,7 @@ def day_label(date: dt.date) -> str:
 
 @register.simple_tag
 def interface_texts() -> SafeString:
-    """Give the scripts their words, as a block of data (never executed)."""
+    """Render the texts of the scripts as a JSON data block (never executed)."""
     return json_script(
         {
             "timeZone": settings.TIME_ZONE,

@@ -1,19 +1,19 @@
-// Small things that every page shares: times, toasts, copying, menus, the composer.
+// Behaviour shared by all pages: times, toasts, copying, menus, the composer.
 
 const texts = JSON.parse(document.getElementById("interface-texts").textContent);
 const language = document.documentElement.lang;
 const NEAR_THE_LIMIT = 0.9;
 const TOAST_MS = 7000;
 
-// --- requests of htmx ------------------------------------------------------------------------------
+// --- htmx requests ---------------------------------------------------------------------------------
 
 document.addEventListener("htmx:configRequest", (event) => {
   event.detail.headers["X-CSRFToken"] = document.querySelector("meta[name=csrf-token]").content;
 });
 
 document.addEventListener("htmx:responseError", (event) => {
-  if (event.target.closest("[data-composer]")) return; // says it beside the text
-  if (event.target.closest("[data-polls]")) return; // tries again by itself
+  if (event.target.closest("[data-composer]")) return; // shows the error beside the text
+  if (event.target.closest("[data-polls]")) return; // retries automatically
   if (event.detail.xhr.status !== 401) toast(texts.requestFailed, "error");
 });
 
@@ -73,7 +73,7 @@ document.addEventListener("focusin", (event) => {
 async function copyFrom(input) {
   input.select();
   try {
-    // Without TLS the clipboard API is missing, the old command still works.
+    // Without TLS the clipboard API is missing; the old command still works.
     if (navigator.clipboard) await navigator.clipboard.writeText(input.value);
     else if (!document.execCommand("copy")) throw new Error("refused");
     toast(texts.copied);
@@ -82,7 +82,7 @@ async function copyFrom(input) {
   }
 }
 
-// A form that must not be sent twice by a double click.
+// Prevents a double click from submitting a form twice.
 document.addEventListener("submit", (event) => {
   if (event.target.matches("[data-once]")) {
     event.target.querySelectorAll("button:not([type=button])").forEach((b) => (b.disabled = true));
@@ -92,23 +92,23 @@ addEventListener("pageshow", () => {
   document.querySelectorAll("[data-once] button").forEach((b) => (b.disabled = false));
 });
 
-// What the server refused is where the person goes on.
+// Focus the field that the server rejected.
 document.querySelector(".field [aria-invalid=true]")?.focus();
-// --- a small window --------------------------------------------------------------------------------
+// --- pop-up window ---------------------------------------------------------------------------------
 
-// The answer to such a form opens in a window of its own beside the page. Without this script, or
-// where it may open none, in a new tab.
+// The response to such a form opens in its own window beside the page, or in a new tab without this
+// script or if pop-ups are blocked.
 document.addEventListener("submit", (event) => {
   const name = event.target.dataset.smallWindow;
   if (!name) return;
   const small = window.open("", name, "popup,width=500,height=700");
   event.target.target = small ? name : "_blank";
-  if (small) small.opener = null; // what opens there is no page of ours
+  if (small) small.opener = null; // the window shows an external page
 });
 
 // --- the dialog ------------------------------------------------------------------------------------
 
-// What is fetched into it opens it; closed, it is empty, so that nothing in it asks on.
+// Fetched content opens the dialog. Closing empties it, so that its content stops polling.
 document.addEventListener("htmx:afterSwap", (event) => {
   const { target } = event.detail;
   if (target.matches?.("[data-dialog]") && !target.open) target.showModal();
@@ -136,7 +136,7 @@ const longDate = new Intl.DateTimeFormat(language, { timeZone: "UTC", dateStyle:
 const DAY_MS = 24 * 3600 * 1000;
 const HALF_A_DAY = 12 * 3600; // seconds
 
-/** The same words as `relative` in templatetags/alterna.py. */
+/** Uses the same texts as `relative` in templatetags/alterna.py. */
 function relative(moment, now) {
   const seconds = (now - moment) / 1000;
   if (seconds < 60) return texts.now;
@@ -204,7 +204,7 @@ class Composer {
 
   changed() {
     this.say("");
-    this.newKey(); // another text is another message
+    this.newKey(); // a different text is a different message
     sessionStorage.setItem(this.draft, this.text.value);
     this.grow();
     count(this.text, this.counter, this.max);
@@ -219,7 +219,7 @@ class Composer {
   before(event) {
     if (event.target !== this.form) return;
     const tooLong = count(this.text, this.counter, this.max) > this.max;
-    // A file (files.js) may go without a text.
+    // A file (files.js) may be sent without a text.
     const empty = !this.text.value.trim() && !this.form.elements.media.value;
     if (tooLong || empty) {
       event.preventDefault();
@@ -244,14 +244,14 @@ class Composer {
     } else if (xhr.status === 400) {
       this.say(xhr.responseText);
     } else {
-      // The key stays: should the first try have arrived, the second is known as the same.
+      // Reuse the key: if the first request arrived, the second is recognized as the same.
       this.say(xhr.status ? texts.requestFailed : texts.offline);
     }
     this.text.focus();
   }
 
   busy(yes) {
-    // Not `disabled`: that would take the focus away, and a phone's keyboard with it.
+    // Not `disabled`: that would remove the focus and close a phone's keyboard.
     this.text.readOnly = yes;
     this.button.disabled = yes;
     this.form.ariaBusy = String(yes);
@@ -263,7 +263,7 @@ class Composer {
   }
 
   newKey() {
-    // `randomUUID` wants a secure context, which a plain-HTTP address in a LAN is not.
+    // `randomUUID` requires a secure context, which a plain-HTTP LAN address is not.
     const bytes = crypto.getRandomValues(new Uint8Array(16));
     this.form.elements.key.value = [...bytes].map((b) => b.toString(16).padStart(2, "0")).join("");
   }

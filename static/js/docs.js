@@ -1,4 +1,4 @@
-// Starts Swagger UI. Requests tried out in the page act as the person who is logged in.
+// Starts Swagger UI. Requests made from the page use the signed-in user's session.
 
 const root = document.getElementById("swagger-ui");
 const token = document.querySelector("meta[name=csrf-token]").content;

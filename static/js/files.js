@@ -1,5 +1,5 @@
-// Files in the composer: chosen, pasted or dropped; each is uploaded and goes as a message of its
-// own, in order. The composer itself sends (app.js); here its form only gets `media` and `type`.
+// Files in the composer: chosen, pasted or dropped. Each file is uploaded and sent as a separate
+// message, in order. The composer (app.js) sends; this script only sets `media` and `type`.
 
 const texts = JSON.parse(document.getElementById("interface-texts").textContent);
 const MOST_BYTES = 100 * 1024 * 1024;
@@ -14,7 +14,7 @@ class Files {
     this.input = form.querySelector("[data-file-input]");
     this.text = form.querySelector("textarea");
     this.error = form.querySelector("[data-error]");
-    this.waiting = []; // {file, item, uploaded: {id, type} or null, keys: by the words beside it}
+    this.waiting = []; // {file, item, uploaded: {id, type} or null, keys: by the text beside it}
     this.heldText = null;
     if (this.text.disabled) return;
 
@@ -29,7 +29,7 @@ class Files {
       this.add(event.clipboardData.files);
     });
     this.acceptDrops(form.closest(".chat"));
-    // Before htmx: with a file that is not uploaded yet there is nothing to be sent.
+    // Runs before htmx: while a file is not uploaded yet, nothing can be sent.
     form.addEventListener("submit", (event) => this.submitted(event), true);
     form.addEventListener("htmx:afterRequest", (event) => this.sent(event));
   }
@@ -115,7 +115,7 @@ class Files {
 
   submitted(event) {
     const [next] = this.waiting;
-    if (!next || this.form.elements.media.value) return; // the composer's turn
+    if (!next || this.form.elements.media.value) return; // the composer sends now
     if (next.uploaded) {
       this.fill(next);
       return;
@@ -165,7 +165,7 @@ class Files {
     this.form.requestSubmit();
   }
 
-  /** Put an uploaded file into the form; a text that is no caption of it waits. */
+  /** Put an uploaded file into the form. A text that cannot be its caption waits. */
   fill(entry) {
     const { media, type, key } = this.form.elements;
     media.value = entry.uploaded.id;
@@ -174,8 +174,8 @@ class Files {
       this.heldText = this.text.value;
       this.text.value = "";
     }
-    // The answer to an earlier try may have been lost: with the same words it is the same message,
-    // whatever was typed meanwhile.
+    // The response to an earlier attempt may have been lost: the same text makes the same message,
+    // regardless of what was typed in between.
     const words = this.text.value;
     if (!entry.keys.has(words)) entry.keys.set(words, key.value);
     key.value = entry.keys.get(words);
@@ -190,7 +190,7 @@ class Files {
     this.text.focus();
   }
 
-  /** The message with the first file was sent, or was not: then all stays for another try. */
+  /** Handle the result for the first file: send the next, or keep all files for a retry. */
   sent(event) {
     if (event.target !== this.form || !this.form.elements.media.value) return;
     const held = this.heldText;
@@ -198,7 +198,7 @@ class Files {
     this.clear();
     if (!event.detail.successful) {
       entry.item.querySelector("progress").hidden = true;
-      // Refused, so nothing was stored: perhaps for an upload that waited too long.
+      // Rejected, so nothing was stored; the upload may have been deleted as an orphan.
       if (event.detail.xhr.status === 400) entry.uploaded = null;
       return;
     }
@@ -208,7 +208,7 @@ class Files {
     if (this.waiting.length || held?.trim()) this.form.requestSubmit();
   }
 
-  /** Take the file out of the form again, and give back a text that is no caption of it. */
+  /** Remove the file from the form and restore a text that was not its caption. */
   clear() {
     this.form.elements.media.value = "";
     this.form.elements.type.value = "";
@@ -216,7 +216,7 @@ class Files {
     this.heldText = null;
   }
 
-  /** With or without a file it is another message, as with another text: the composer is told. */
+  /** Notify the composer: adding or removing a file makes a different message. */
   anotherMessage() {
     this.text.dispatchEvent(new Event("input"));
   }

@@ -1,25 +1,25 @@
-// Keeps a page up to date: one socket, whose frames replace or insert elements by their key.
+// Keeps a page up to date through one socket, whose frames replace or insert elements by key.
 //
-// Each part of the page says in data-watch what it is about ("conversation=7"), and in data-since as
-// of when it is right; the one socket watches all of that.
-// An element carries data-live="message:<id>" and data-version; a list carries data-live-list with
-// the kinds of its elements, data-order ("asc" or "desc", by data-sort) and maybe data-max.
-// What was missed while the socket was down comes after the reconnect: the server is told until
-// when the page is up to date. What was lost while it was open comes with the next ping.
+// Each part of the page names what it shows in data-watch ("conversation=7") and, in data-since, the
+// time as of which it is up to date; the socket watches all parts.
+// An element has data-live="message:<id>" and data-version; a list has data-live-list with the
+// kinds of its elements, data-order ("asc" or "desc", by data-sort) and optionally data-max.
+// After a reconnect, the server sends the changes since the time as of which the page is up to date.
+// It sends changes whose push was lost with the next ping.
 
 const texts = JSON.parse(document.getElementById("interface-texts").textContent);
 const RETRY_FIRST_MS = 500;
 const RETRY_MOST_MS = 10_000;
 const SILENCE_MS = 60_000; // the server pings every 25 s
 const HINT_AFTER_MS = 400;
-const NOT_ALLOWED = 4003; // signed out, or the person may not see this any more
+const NOT_ALLOWED = 4003; // signed out, or the user's permission was removed
 const AT_BOTTOM_PX = 60;
 
 // --- elements --------------------------------------------------------------------------------------
 
 const find = (key) => document.querySelector(`[data-live="${CSS.escape(key)}"]`);
 
-/** Show an element unless the page has it in this version or a newer one. */
+/** Show an element unless the page already has this version or a newer one. */
 function show(html, version, { mine = false } = {}) {
   const template = document.createElement("template");
   template.innerHTML = html;
@@ -38,18 +38,18 @@ function show(html, version, { mine = false } = {}) {
   if (kind === "call") callShown(known, fresh);
 }
 
-/** Say a trouble beside the field that mends it as well, for as long as a card says it. */
+/** Repeat a problem next to the field that fixes it, as long as a card shows it. */
 function markFields() {
-  for (const told of document.querySelectorAll(".field-trouble")) told.remove();
+  for (const repeated of document.querySelectorAll(".field-trouble")) repeated.remove();
   for (const trouble of document.querySelectorAll("[data-mended-by]")) {
     const input = document.getElementById(trouble.dataset.mendedBy);
-    const told = document.createElement("p");
-    told.className = "errors field-trouble";
-    told.id = `${trouble.dataset.mendedBy}_trouble`;
-    told.textContent = trouble.textContent;
-    input?.closest(".field")?.append(told);
+    const repeated = document.createElement("p");
+    repeated.className = "errors field-trouble";
+    repeated.id = `${trouble.dataset.mendedBy}_trouble`;
+    repeated.textContent = trouble.textContent;
+    input?.closest(".field")?.append(repeated);
     const ids = new Set((input?.getAttribute("aria-describedby") ?? "").split(" ").filter(Boolean));
-    input?.setAttribute("aria-describedby", [...ids.add(told.id)].join(" "));
+    input?.setAttribute("aria-describedby", [...ids.add(repeated.id)].join(" "));
   }
 }
 
@@ -74,7 +74,7 @@ function replace(known, fresh) {
   return true;
 }
 
-/** A new tick must not load a picture again, nor stop what is playing. */
+/** Keep the file's element: a new status must not reload an image or stop playback. */
 function keepFile(known, fresh) {
   const [before, after] = [known, fresh].map((element) => element.querySelector("[data-file]"));
   if (!before || !after || before.dataset.file !== after.dataset.file) return;
@@ -89,7 +89,7 @@ function insert(kind, fresh) {
   const list = document.querySelector(`[data-live-list~="${kind}"]`);
   if (!list) return false;
   const first = list.querySelector(":scope > [data-sort]");
-  // Older than all that is shown, and the page knows of older ones: it comes with those.
+  // Older than everything shown: it is loaded with the older elements.
   if (list.querySelector("[data-older]") && first && fresh.dataset.sort < first.dataset.sort) {
     return false;
   }
@@ -104,7 +104,7 @@ function place(list, fresh) {
   const comesBefore = (element) =>
     descending ? element.dataset.sort > fresh.dataset.sort : element.dataset.sort <= fresh.dataset.sort;
   const items = [...list.querySelectorAll(":scope > [data-sort]")];
-  // Nearly always at one end, so look from the end where it will be.
+  // The position is nearly always at one end, so search from there.
   let before = descending ? items.filter(comesBefore).at(-1) : items.findLast(comesBefore);
   if (before) before.after(fresh);
   else if (items.length) items[0].before(fresh);
@@ -167,7 +167,7 @@ function scrollDown() {
   toBottom.hidden = true;
 }
 
-/** Let each day have one separator, before its first message. */
+/** Ensure that each day has one separator, before its first message. */
 function tidyDays() {
   const list = document.querySelector('[data-live-list~="message"]');
   let day = null;
@@ -198,11 +198,11 @@ if (thread) {
     atBottom = thread.scrollHeight - thread.scrollTop - thread.clientHeight < AT_BOTTOM_PX;
     if (atBottom) toBottom.hidden = true;
   }, { passive: true });
-  // So does a picture that has arrived (these events do not bubble).
+  // Stay at the bottom when an image has loaded (these events do not bubble).
   for (const event of ["load", "loadedmetadata"]) {
     thread.addEventListener(event, () => atBottom && scrollDown(), true);
   }
-  // The composer grows, a phone's keyboard opens: the last message stays in sight.
+  // Keep the last message visible when the composer grows or a phone's keyboard opens.
   new ResizeObserver(() => atBottom && scrollDown()).observe(thread);
   toBottom.addEventListener("click", scrollDown);
 
@@ -221,7 +221,7 @@ if (thread) {
 
 document.addEventListener("visibilitychange", markSeen);
 
-// The answer to a form is an element like those of the socket, and may come after a newer one.
+// A form's response is an element like those of the socket, and may arrive after a newer one.
 document.addEventListener("htmx:afterRequest", (event) => {
   const { elt, successful, xhr } = event.detail;
   if (successful && elt.closest("[data-live-response]")) {
@@ -233,18 +233,18 @@ document.addEventListener("htmx:afterRequest", (event) => {
   }
 });
 
-// --- alarms ----------------------------------------------------------------------------------------
+// --- alerts ----------------------------------------------------------------------------------------
 
 const alarmList = document.querySelector("[data-alarms]");
 const alarmAnnouncer = document.querySelector("[data-alarm-announcer]");
 const MOST_REMEMBERED = 200;
 
-/** Ids of alarms, in this browser: a person who goes from page to page is startled once. */
+/** Ids of alerts stored in this browser, so that an alert is announced only once across pages. */
 const remembered = (key) => {
   try {
     return JSON.parse(localStorage.getItem(key) ?? "[]");
   } catch {
-    return []; // storage may be forbidden
+    return []; // storage may be blocked
   }
 };
 const remember = (key, ids) => {
@@ -252,7 +252,7 @@ const remember = (key, ids) => {
   try {
     localStorage.setItem(key, JSON.stringify(all));
   } catch {
-    // Then it is said anew on the next page.
+    // Then the alert is announced again on the next page.
   }
 };
 
@@ -262,7 +262,7 @@ function focusPage() {
   document.querySelector("main[tabindex]")?.focus();
 }
 
-/** Show all alarms that are on and that nobody has dismissed here; what is over goes. */
+/** Show all open alerts that were not dismissed in this browser, and remove the others. */
 function showAlarms() {
   if (!alarmList) return;
   const dismissed = new Set(remembered("alarms:dismissed"));
@@ -295,7 +295,7 @@ alarmList?.addEventListener("click", (event) => {
   const alarm = event.target.closest("[data-dismiss]")?.closest("[data-alarm-id]");
   if (!alarm) return;
   remember("alarms:dismissed", [Number(alarm.dataset.alarmId)]);
-  alarm.remove(); // even where nothing can be remembered
+  alarm.remove(); // even if the dismissal cannot be stored
   const next = alarmList.querySelector("[data-dismiss]");
   if (next) next.focus();
   else focusPage();
@@ -325,17 +325,17 @@ class Socket {
     if (this.since) url.searchParams.set("since", this.since);
     const socket = new WebSocket(url);
     this.socket = socket;
-    this.heard = Date.now();
+    this.receivedAt = Date.now();
     socket.onmessage = (event) => this.frame(JSON.parse(event.data));
     socket.onclose = ({ code }) => {
       if (socket !== this.socket) return;
-      if (code === NOT_ALLOWED) location.reload(); // to the login page, or to the words that say why
+      if (code === NOT_ALLOWED) location.reload(); // shows the login page or the reason
       else this.later();
     };
   }
 
   frame(frame) {
-    this.heard = Date.now();
+    this.receivedAt = Date.now();
     if (frame.kind === "reload") {
       location.reload();
       return;
@@ -358,7 +358,7 @@ class Socket {
       this.hint(false);
       document.dispatchEvent(new Event("alterna:times"));
     }
-    // Only where the page is right as of then: a change says nothing of those that got lost before.
+    // Only these frames prove the page up to date: a push before another frame may have been lost.
     if (frame.kind === "ready" || frame.kind === "ping") this.since = frame.at;
   }
 
@@ -372,9 +372,9 @@ class Socket {
     this.timer = setTimeout(() => this.open(), most * (0.5 + Math.random() / 2));
   }
 
-  /** Something says that it may work again, or that it has silently stopped to. */
+  /** Check the connection when it may work again or may have failed silently. */
   check() {
-    const silent = Date.now() - this.heard > SILENCE_MS;
+    const silent = Date.now() - this.receivedAt > SILENCE_MS;
     if (!this.socket) {
       this.tries = 0;
       this.open();
@@ -406,7 +406,7 @@ class Socket {
 const hint = document.querySelector("[data-connection]");
 let socket = null;
 
-/** Let the socket watch what the parts of the page ask for; a filtered list asks for nothing. */
+/** Make the socket watch what the parts of the page request; a filtered list requests nothing. */
 function connect() {
   const parts = [...document.querySelectorAll("[data-watch]")];
   const query = parts.map((part) => part.dataset.watch).sort().join("&");
@@ -416,7 +416,7 @@ function connect() {
     socket = null;
     return;
   }
-  // As of the part that is the oldest: the server then tells some things twice.
+  // Use the oldest part's time: the server may then repeat some changes.
   const moments = [socket?.since, ...parts.map((part) => part.dataset.since)].filter(Boolean);
   const since = moments.sort((one, other) => Date.parse(one) - Date.parse(other))[0];
   if (socket) socket.watch(query, since);
@@ -427,11 +427,11 @@ const each = (act) => () => socket && act(socket);
 
 let refreshTimer = null;
 
-/** Let the figures that no frame carries be read anew, at most every two seconds. */
+/** Reload the figures that no frame contains, at most every two seconds. */
 function refreshSoon() {
   refreshTimer ??= setTimeout(() => {
     refreshTimer = null;
-    window.htmx?.trigger(document.body, "alterna:refresh"); // which the administration lacks
+    window.htmx?.trigger(document.body, "alterna:refresh"); // the admin site has no htmx
   }, 2000);
 }
 

@@ -1,4 +1,4 @@
-// Returns what is wrong with the page as it is now, one line for each fault.
+// Returns the faults of the page in its current state, one line each.
 () => {
   const faults = [];
   const all = (selector) => [...document.querySelectorAll(selector)];
@@ -6,7 +6,7 @@
   const name = (element) => `${element.tagName.toLowerCase()}.${element.className.baseVal ?? element.className}`;
   const once = (fault) => faults.includes(fault) || faults.push(fault);
 
-  // Nothing is cut off or needs a scroll to the side; a bar that is fixed does not widen the page.
+  // Nothing is cut off or requires horizontal scrolling; a fixed bar does not widen the page.
   const width = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth > width) once(`wider than the window: ${document.documentElement.scrollWidth}`);
   for (const element of all("main *, .sidebar, .sidebar *")) {
@@ -14,7 +14,7 @@
     if (element.getBoundingClientRect().right > width + 1) once(`stands out to the right: ${name(element)}`);
   }
 
-  // Structure: no step of headings left out, one h1, one main, no id twice, references that lead somewhere.
+  // Structure: no skipped heading level, one h1, one main, unique ids, references to existing ids.
   let level = 0;
   for (const heading of all("main :is(h1, h2, h3, h4)")) {
     if (!shown(heading)) continue;
@@ -33,7 +33,7 @@
     }
   }
 
-  // Everything that can be used has a name, and is no smaller than a finger can meet.
+  // Every control has a name and is large enough for a finger.
   for (const field of all("input:not([type=hidden]), select, textarea").filter(shown)) {
     if (!field.labels.length && !field.ariaLabel) once(`no label: ${field.name || field.id}`);
   }
@@ -45,7 +45,7 @@
     if (box.width < 23.5 || box.height < 23.5) once(`small: ${name(control)} ${Math.round(box.width)}x${Math.round(box.height)}`);
   }
 
-  // No word on a button is torn apart to fit, but for a name that is longer than a phone is wide.
+  // No word on a button is broken to fit, except a name wider than a phone.
   for (const control of all("button, .button, .badge, label, th").filter(shown)) {
     const inside = document.createTreeWalker(control, NodeFilter.SHOW_TEXT);
     for (let node = inside.nextNode(); node; node = inside.nextNode()) {
@@ -60,7 +60,7 @@
     }
   }
 
-  // Contrast: 4.5 for text, 3 for large text and for the icons that tell a status (WCAG AA).
+  // Contrast: 4.5 for text, 3 for large text and for status icons (WCAG AA).
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (colour) => {
     canvas.clearRect(0, 0, 1, 1);

@@ -33,18 +33,18 @@ READER = (
 
 @pytest.fixture(autouse=True)
 def static_files_as_they_are(settings: Settings) -> None:
-    """Without the manifest that `collectstatic` makes."""
+    """Serve static files without the manifest of `collectstatic`."""
     settings.STORAGES = {
         **settings.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
     settings.STATIC_ROOT.mkdir(exist_ok=True)
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast
 
 
 @pytest.fixture
 def client_for() -> Callable[[User], Client]:
-    """Make clients in which a user is logged in, in English."""
+    """Create clients with a signed-in user, in English."""
 
     def make(user: User, language: str = "en") -> Client:
         client = Client()
@@ -57,13 +57,13 @@ def client_for() -> Callable[[User], Client]:
 
 @pytest.fixture
 def staff_client(staff: User, client_for: Callable[[User], Client]) -> Client:
-    """the client of staff who may do everything."""
+    """A client of a staff user with all permissions."""
     return client_for(staff)
 
 
 @pytest.fixture
 def reader(make_user: Callable[..., User], client_for: Callable[[User], Client]) -> Client:
-    """the client of staff who may look, but change nothing."""
+    """A client of a staff user who may view but not change anything."""
     return client_for(make_user("leo", *READER))
 
 
@@ -85,7 +85,7 @@ def conversation(channel: Channel, make_conversation: Callable[..., Conversation
 
 @pytest.fixture
 def make_message() -> Callable[..., Message]:
-    """Make messages; `attempts` are the fields of their delivery attempts."""
+    """Create messages; `attempts` are the fields of their delivery attempts."""
 
     def make(conversation: Conversation, *, minutes_ago: float = 0, **fields: Any) -> Message:
         attempts = fields.pop("attempts", [])
@@ -131,7 +131,7 @@ class Sockets:
             socket.close(code=4000)
 
     def send(self, frame: dict[str, Any]) -> None:
-        """Send a frame on the socket of the conversation that was opened last."""
+        """Send a frame on the conversation socket that was opened last."""
         [*_, socket] = [socket for socket in self.opened if "conversation=" in socket.url]
         socket.send(json.dumps(frame))
 
@@ -155,7 +155,7 @@ def sockets() -> Sockets:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
-        # Playwright keeps a loop in this thread, in which the tests use the database.
+        # Playwright runs an event loop in this thread, in which the tests use the database.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
@@ -170,7 +170,7 @@ def page(
     sockets: Sockets,
     client_for: Callable[[User], Any],
 ) -> Iterator[Page]:
-    """A page of staff, in English. The test fails when the browser complained about anything."""
+    """A page of a staff user, in English. The test fails if the browser reports any error."""
     cookies = {
         "sessionid": client_for(staff).cookies["sessionid"].value,
         "django_language": "en",

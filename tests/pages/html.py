@@ -1,4 +1,4 @@
-"""Reading pages in tests: elements by attribute, with the text inside of them."""
+"""Parse pages in tests: find elements by attribute and read their text."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Element:
 
     @property
     def text(self) -> str:
-        """All the text inside, spaces collapsed."""
+        """The text of the element and its descendants, with whitespace collapsed."""
         parts = (child if isinstance(child, str) else child.text for child in self.children)
         return " ".join(" ".join(parts).split())
 
-    def all(self, tag: str = "", **wanted: str | None) -> list[Element]:
-        """Descendants with these attributes; None stands for any value, `_` for a hyphen."""
-        names = {name.rstrip("_").replace("_", "-"): value for name, value in wanted.items()}
-        found: list[Element] = []
+    def all(self, tag: str = "", **attributes: str | None) -> list[Element]:
+        """Return descendants with these attributes; None matches any value, `_` a hyphen."""
+        names = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
+        descendants: list[Element] = []
         for child in self.children:
             if isinstance(child, str):
                 continue
@@ -31,18 +31,18 @@ class Element:
                 name in child.attributes and value in (None, child.attributes[name])
                 for name, value in names.items()
             ):
-                found.append(child)
-            found += child.all(tag, **wanted)
-        return found
+                descendants.append(child)
+            descendants += child.all(tag, **attributes)
+        return descendants
 
-    def one(self, tag: str = "", **wanted: str | None) -> Element:
-        """The only such descendant."""
-        found = self.all(tag, **wanted)
-        assert len(found) == 1, f"{len(found)} elements with {tag} {wanted}"
-        return found[0]
+    def one(self, tag: str = "", **attributes: str | None) -> Element:
+        """Return the only matching descendant."""
+        descendants = self.all(tag, **attributes)
+        assert len(descendants) == 1, f"{len(descendants)} elements with {tag} {attributes}"
+        return descendants[0]
 
     def error_of(self, name: str) -> str:
-        """The error beside a field, which the field must point to."""
+        """Return the error of a field, which the field must reference."""
         box = next(element for element in self.all(name=name) if element.tag != "meta")
         described = box.attributes.get("aria-describedby", "").split()
         errors = [element for id_ in described for element in self.all("ul", id=id_)]

@@ -1,4 +1,4 @@
-"""Every page is for signed-in staff whom Django's permissions allow it."""
+"""Every page requires a signed-in staff user with its Django permissions."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def address(
     settings: Settings,
     tmp_path: Path,
 ) -> Callable[[str], str]:
-    """Fill a page's address with what exists."""
+    """Fill the placeholders of a page's URL with existing objects."""
     settings.MEDIA_ROOT = tmp_path
     upload = media.store_upload(SimpleUploadedFile("foto.png", files.PNG), user=None)
     message = make_message(conversation)
@@ -90,7 +90,7 @@ def address(
     return fill
 
 
-def test_no_page_is_left_out_of_these_tests() -> None:
+def test_all_pages_are_covered_by_these_tests() -> None:
     names = {pattern.name for pattern in [*messaging_urls, *channel_urls]}
 
     assert names == {
@@ -102,7 +102,7 @@ def test_no_page_is_left_out_of_these_tests() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_an_anonymous_visitor_is_sent_to_the_login_and_back(
+def test_an_anonymous_visitor_is_redirected_to_the_login(
     page: str, address: Callable[[str], str], client: Client
 ) -> None:
     answer = client.get(address(page))
@@ -111,7 +111,7 @@ def test_an_anonymous_visitor_is_sent_to_the_login_and_back(
     assert answer["Location"].startswith("/accounts/login/?next=/")
 
 
-def test_a_fragment_of_a_session_that_ended_takes_the_whole_page_to_the_login(
+def test_a_fragment_request_without_a_session_redirects_the_page_to_the_login(
     address: Callable[[str], str], client: Client
 ) -> None:
     answer = client.get(
@@ -127,7 +127,7 @@ def test_a_fragment_of_a_session_that_ended_takes_the_whole_page_to_the_login(
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_staff_without_permission_get_a_page_that_says_so(
+def test_staff_without_the_permission_get_an_explanation(
     page: str,
     address: Callable[[str], str],
     make_user: Callable[..., User],
@@ -140,7 +140,7 @@ def test_staff_without_permission_get_a_page_that_says_so(
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_permissions_without_being_staff_are_not_enough(
+def test_permissions_without_staff_status_are_not_enough(
     page: str,
     address: Callable[[str], str],
     make_user: Callable[..., User],
@@ -152,7 +152,7 @@ def test_permissions_without_being_staff_are_not_enough(
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_permissions_of_a_page_open_it(
+def test_the_permissions_of_a_page_grant_access(
     page: str,
     address: Callable[[str], str],
     make_user: Callable[..., User],
@@ -164,7 +164,7 @@ def test_the_permissions_of_a_page_open_it(
 
 
 @pytest.mark.parametrize("page", ACTIONS)
-def test_each_permission_of_an_action_is_needed(
+def test_each_permission_of_an_action_is_required(
     page: str,
     address: Callable[[str], str],
     make_user: Callable[..., User],
@@ -178,7 +178,7 @@ def test_each_permission_of_an_action_is_needed(
 
 
 @pytest.mark.parametrize("page", ACTIONS)
-def test_no_action_works_without_the_csrf_token(
+def test_every_action_requires_the_csrf_token(
     page: str, address: Callable[[str], str], staff: User
 ) -> None:
     client = Client(enforce_csrf_checks=True)
@@ -198,7 +198,7 @@ def test_no_action_works_without_the_csrf_token(
         ("instances.view_whatsappsession", "/instances/"),
     ],
 )
-def test_staff_who_may_not_see_messages_begin_where_they_may_be(
+def test_staff_without_access_to_messages_start_on_another_page(
     permission: str,
     page: str,
     make_user: Callable[..., User],
@@ -213,7 +213,7 @@ def test_staff_who_may_not_see_messages_begin_where_they_may_be(
     assert "/conversations/" not in targets
 
 
-def test_what_one_may_not_do_is_not_offered(
+def test_actions_without_permission_are_not_shown(
     reader: Client,
     address: Callable[[str], str],
     make_message: Callable[..., Message],
@@ -234,7 +234,7 @@ def test_what_one_may_not_do_is_not_offered(
     assert all("disabled" in box.attributes for box in form.all("input", name="name"))
 
 
-def test_an_unknown_address_gets_a_page_of_ours(client: Client) -> None:
+def test_an_unknown_url_shows_the_not_found_page(client: Client) -> None:
     client.cookies["django_language"] = "en"
 
     answer = client.get("/nowhere/")
@@ -243,7 +243,7 @@ def test_an_unknown_address_gets_a_page_of_ours(client: Client) -> None:
     assert "Page not found" in parse(answer.content).text
 
 
-def test_the_page_for_our_own_faults_needs_no_database(rf: RequestFactory) -> None:
+def test_the_server_error_page_needs_no_database(rf: RequestFactory) -> None:
     answer = server_error(rf.get("/"))
 
     assert answer.status_code == 500

@@ -16,14 +16,14 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def staff(make_user: Callable[..., User]) -> User:
-    """Staff with a password, as only these tests need one."""
+    """A staff user with a password, which only these tests need."""
     return make_user("ana", is_superuser=True, password="pw")
 
 
 # --- login --------------------------------------------------------------------------------------
 
 
-def test_logging_in_leads_to_the_page_that_was_asked_for(client: Client, staff: User) -> None:
+def test_logging_in_redirects_to_the_requested_page(client: Client, staff: User) -> None:
     answer = client.post(
         "/accounts/login/", {"username": "ana", "password": "pw", "next": "/channels/"}
     )
@@ -31,9 +31,7 @@ def test_logging_in_leads_to_the_page_that_was_asked_for(client: Client, staff: 
     assert answer["Location"] == "/channels/"
 
 
-def test_a_wrong_password_is_told_without_saying_which_half_is_wrong(
-    client: Client, staff: User
-) -> None:
+def test_a_failed_login_does_not_reveal_which_field_is_wrong(client: Client, staff: User) -> None:
     client.cookies["django_language"] = "en"
 
     for name in ("ana", "nobody"):
@@ -42,7 +40,7 @@ def test_a_wrong_password_is_told_without_saying_which_half_is_wrong(
         assert b'value="x"' not in answer.content
 
 
-def test_too_many_wrong_passwords_lock_the_door(client: Client, staff: User) -> None:
+def test_too_many_failed_logins_lock_the_account(client: Client, staff: User) -> None:
     for _ in range(8):
         answer = client.post("/accounts/login/", {"username": "ana", "password": "x"})
 
@@ -51,13 +49,13 @@ def test_too_many_wrong_passwords_lock_the_door(client: Client, staff: User) -> 
     assert right.status_code == 429
 
 
-def test_logging_out_is_a_post(staff_client: Client) -> None:
+def test_logging_out_requires_post(staff_client: Client) -> None:
     assert staff_client.get("/accounts/logout/").status_code == 405
     assert staff_client.post("/accounts/logout/")["Location"] == "/accounts/login/"
     assert staff_client.get("/").status_code == 302
 
 
-def test_the_login_does_not_lead_elsewhere(client: Client, staff: User) -> None:
+def test_the_login_does_not_redirect_to_other_sites(client: Client, staff: User) -> None:
     answer = client.post(
         "/accounts/login/",
         {"username": "ana", "password": "pw", "next": "https://evil.example/"},
@@ -69,8 +67,8 @@ def test_the_login_does_not_lead_elsewhere(client: Client, staff: User) -> None:
 # --- language -----------------------------------------------------------------------------------
 
 
-def test_pages_speak_portuguese_until_english_is_chosen(client: Client) -> None:
-    # A browser's own setting is often English by accident.
+def test_pages_are_in_portuguese_until_english_is_selected(client: Client) -> None:
+    # The browser's language is ignored: it is often English by accident.
     page = client.get("/accounts/login/", headers={"Accept-Language": "en-US"})
     assert parse(page.content).one("html").attributes["lang"] == "pt-BR"
     assert "Entrar" in page.content.decode()
@@ -83,7 +81,7 @@ def test_pages_speak_portuguese_until_english_is_chosen(client: Client) -> None:
 
 
 @pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example/", ""])
-def test_the_language_switch_does_not_lead_elsewhere(client: Client, target: str) -> None:
+def test_the_language_switch_does_not_redirect_to_other_sites(client: Client, target: str) -> None:
     answer = client.post("/accounts/language/", {"language": "en", "next": target})
 
     assert answer["Location"] == "/"
@@ -95,7 +93,7 @@ def test_an_unknown_language_changes_nothing(client: Client) -> None:
     assert "django_language" not in answer.cookies
 
 
-def test_every_page_offers_the_other_language_and_the_way_out(staff_client: Client) -> None:
+def test_every_page_has_the_language_switch_and_the_logout_button(staff_client: Client) -> None:
     page = parse(staff_client.get("/").content)
 
     pressed = {
@@ -109,7 +107,7 @@ def test_every_page_offers_the_other_language_and_the_way_out(staff_client: Clie
 # --- keys of the API ----------------------------------------------------------------------------
 
 
-def test_create_token_prints_a_key_that_opens_the_api(
+def test_create_token_prints_a_valid_api_key(
     staff: User, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call_command("create_token", "ana", name="Pedidos")
@@ -123,19 +121,20 @@ def test_create_token_prints_a_key_that_opens_the_api(
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("nobody", "no user"), ("cliente", "not active staff"), ("ana", "too long")]
+    ("name", "expected"),
+    [("nobody", "no user"), ("cliente", "not active staff"), ("ana", "too long")],
 )
-def test_create_token_says_what_is_wrong(
-    staff: User, make_user: Callable[..., User], name: str, said: str
+def test_create_token_reports_errors(
+    staff: User, make_user: Callable[..., User], name: str, expected: str
 ) -> None:
     make_user("cliente", is_staff=False)
 
-    with pytest.raises(CommandError, match=said):
+    with pytest.raises(CommandError, match=expected):
         call_command("create_token", name, name="x" * 101)
     assert not ApiToken.objects.exists()
 
 
-def test_the_admin_lists_keys_never_their_text_and_only_deletes(
+def test_the_admin_lists_keys_without_their_text_and_can_only_delete_them(
     staff_client: Client, staff: User
 ) -> None:
     token, key = ApiToken.objects.create(user=staff, name="Pedidos")
@@ -144,7 +143,7 @@ def test_the_admin_lists_keys_never_their_text_and_only_deletes(
     for page in ("/admin/accounts/apitoken/", f"{url}/change/"):
         text = staff_client.get(page).content.decode()
         assert "Pedidos" in text
-        # The digest is the row's id, so it stands in addresses; it is shown nowhere.
+        # The digest is the row's id, so URLs contain it; it is not displayed.
         assert token.digest not in parse(text).text
         assert key not in text
     assert staff_client.get("/admin/accounts/apitoken/add/").status_code == 403

@@ -1,4 +1,4 @@
-"""Django's admin: what happened can be looked at there, and not changed."""
+"""Django's admin site shows history read-only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def history(conversation: Conversation, make_message: Callable[..., Message]) ->
 
 
 @pytest.mark.parametrize("model", LISTS)
-def test_lists_open_search_and_offer_no_change(
+def test_lists_can_be_opened_and_searched_but_not_changed(
     staff_client: Client, history: Message, model: str
 ) -> None:
     url = f"/admin/messaging/{model}/"
@@ -50,7 +50,7 @@ def test_a_message_shows_its_attempts_and_cannot_be_changed(
     assert staff_client.post(f"{url}/delete/", {"post": "yes"}).status_code == 403
 
 
-def test_an_event_is_shown_without_the_token_that_came_with_it(staff_client: Client) -> None:
+def test_an_event_is_shown_without_its_token(staff_client: Client) -> None:
     payload = {"event": "call", "apikey": "EAAG-of-the-business", "data": {"id": "C1"}}
     journal.store(source="evolution", source_key="1", dedupe_key="k", payload=payload)
     event = InboundEvent.objects.get()
@@ -63,7 +63,7 @@ def test_an_event_is_shown_without_the_token_that_came_with_it(staff_client: Cli
 
 
 @pytest.mark.parametrize("page", ["/admin/", "/admin/messaging/message/"])
-def test_the_admin_has_nothing_inline_that_the_policy_forbids(
+def test_the_admin_contains_no_inline_code_forbidden_by_the_policy(
     staff_client: Client, history: Message, page: str
 ) -> None:
     text = staff_client.get(page).content.decode()

@@ -40,7 +40,7 @@ def baileys(make_channel: MakeChannel) -> Channel:
 
 
 def filled(channel: Channel | None = None, **changes: Any) -> dict[str, Any]:
-    """What a browser would post for an official channel."""
+    """Return what a browser would post for an official channel."""
     return {
         "name": channel.name if channel else "Novo",
         "active": "on",
@@ -63,7 +63,7 @@ def filled(channel: Channel | None = None, **changes: Any) -> dict[str, Any]:
 # --- cards --------------------------------------------------------------------------------------
 
 
-def test_a_card_tells_name_kind_state_fallback_and_leads_to_the_form(
+def test_a_card_shows_name_kind_state_and_fallback_and_links_to_the_form(
     staff_client: Client, baileys: Channel, make_channel: MakeChannel
 ) -> None:
     channel = make_channel(fallback="baileys", fallback_channel=baileys)
@@ -71,16 +71,16 @@ def test_a_card_tells_name_kind_state_fallback_and_leads_to_the_form(
 
     card = parse(staff_client.get("/channels/").content).one(data_channel=str(channel.pk))
 
-    for words in ("Oficial", "Official (Cloud API)", "Not working", "token has expired",
-                  "Fallback: Baileys, by “Celular”", "Last change now"):  # fmt: skip
-        assert words in card.text
+    for expected in ("Oficial", "Official (Cloud API)", "Not working", "token has expired",
+                     "Fallback: Baileys, by “Celular”", "Last change now"):  # fmt: skip
+        assert expected in card.text
     assert card.one("a", title="Edit").attributes["href"] == f"/channels/{channel.pk}/"
 
 
 @pytest.mark.parametrize(
     ("fallback", "state"), [("none", "not_configured"), ("wwebjs", "disconnected")]
 )
-def test_the_card_carries_the_state_of_the_wwebjs_session(
+def test_the_card_shows_the_state_of_the_wwebjs_session(
     staff_client: Client, make_channel: MakeChannel, fallback: str, state: str
 ) -> None:
     channel = make_channel(fallback=fallback, wwebjs_url="http://127.0.0.1:9", wwebjs_api_key="k")
@@ -90,19 +90,19 @@ def test_the_card_carries_the_state_of_the_wwebjs_session(
     assert card.attributes["data-wwebjs-state"] == state
 
 
-def test_the_socket_draws_the_same_card_without_a_request(channel: Channel) -> None:
+def test_the_socket_renders_the_same_card_without_a_request(channel: Channel) -> None:
     html = render_to_string("channels_app/_card.html", {"channel": channel, "may_change": True})
 
     assert parse(html).one("article", data_live=f"channel:{channel.pk}")
 
 
-def test_a_newcomer_is_led_to_the_first_channel(staff_client: Client) -> None:
+def test_an_empty_installation_links_to_the_channel_form(staff_client: Client) -> None:
     for page in ("/", "/channels/"):
         links = parse(staff_client.get(page).content).all("a", href="/channels/new/")
         assert "Create the first channel" in [link.text for link in links]
 
 
-def test_the_cards_need_as_many_queries_for_ten_as_for_two(
+def test_the_number_of_queries_does_not_depend_on_the_number_of_cards(
     staff_client: Client,
     baileys: Channel,
     make_channel: MakeChannel,
@@ -150,7 +150,7 @@ def test_a_baileys_channel_is_created(staff_client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "field", "said"),
+    ("change", "field", "expected"),
     [
         ({"name": ""}, "name", "This field is required."),
         ({"name": "Outro"}, "name", "Another channel already has this name."),
@@ -168,8 +168,12 @@ def test_a_baileys_channel_is_created(staff_client: Client) -> None:
         ({"fallback_per_minute": "0"}, "fallback_per_minute", "greater than or equal to 1"),
     ],
 )
-def test_errors_stand_beside_their_field(
-    staff_client: Client, make_channel: MakeChannel, change: dict[str, Any], field: str, said: str
+def test_errors_are_shown_at_their_field(
+    staff_client: Client,
+    make_channel: MakeChannel,
+    change: dict[str, Any],
+    field: str,
+    expected: str,
 ) -> None:
     make_channel(name="Outro", phone_number_id="777")
 
@@ -177,14 +181,14 @@ def test_errors_stand_beside_their_field(
 
     assert answer.status_code == 400
     page = parse(answer.content)
-    assert said in page.text
+    assert expected in page.text
     if field == "phone_number_id" and change[field] == "777":
-        return  # the database's rule spans fields: it is told above the form
-    assert said in page.error_of(field)
+        return  # a constraint that spans fields is shown above the form
+    assert expected in page.error_of(field)
     assert Channel.objects.count() == 1
 
 
-def test_a_fault_in_the_advanced_part_opens_it(staff_client: Client) -> None:
+def test_an_error_in_the_advanced_section_opens_it(staff_client: Client) -> None:
     page = parse(staff_client.post("/channels/new/", filled(official_retries="99")).content)
 
     assert "open" in page.one("details", class_="fieldset").attributes
@@ -204,7 +208,7 @@ def test_the_two_fallbacks_exclude_each_other(staff_client: Client, baileys: Cha
     assert Channel.objects.count() == 1
 
 
-def test_the_choice_of_the_fallback_is_saved_shown_and_taken_back(
+def test_the_fallback_can_be_saved_shown_and_removed(
     staff_client: Client, channel: Channel, baileys: Channel
 ) -> None:
     url = f"/channels/{channel.pk}/"
@@ -246,7 +250,7 @@ def test_only_active_baileys_channels_can_be_chosen(
     assert [option.text for option in select.all("option")] == ["None", "Celular"]
 
 
-def test_a_chosen_fallback_that_was_deactivated_is_told_instead_of_dropped(
+def test_a_deactivated_fallback_is_reported_and_not_removed(
     staff_client: Client, make_channel: MakeChannel, baileys: Channel
 ) -> None:
     channel = make_channel(fallback="baileys", fallback_channel=baileys)
@@ -260,7 +264,7 @@ def test_a_chosen_fallback_that_was_deactivated_is_told_instead_of_dropped(
     assert page.error_of("fallback_channel") == "Choose an active Baileys channel."
 
 
-def test_the_webhook_address_stands_ready_to_be_copied(
+def test_the_webhook_address_can_be_copied(
     staff_client: Client, channel: Channel, settings: Any
 ) -> None:
     settings.PUBLIC_URL = "https://alterna.example"
@@ -272,7 +276,7 @@ def test_the_webhook_address_stands_ready_to_be_copied(
     page.one("button", data_copy="#webhook-url")
 
 
-def test_the_kind_of_a_channel_stays(staff_client: Client, channel: Channel) -> None:
+def test_the_kind_of_a_channel_cannot_be_changed(staff_client: Client, channel: Channel) -> None:
     staff_client.post(f"/channels/{channel.pk}/?kind=baileys", filled(channel, kind="baileys"))
 
     channel.refresh_from_db()
@@ -304,7 +308,7 @@ def test_no_page_shows_a_secret(staff_client: Client, full: Channel, page: str) 
     assert b"s3cret" not in answer.content
 
 
-def test_a_refused_form_does_not_show_the_secret_that_was_typed(
+def test_a_rejected_form_does_not_show_the_entered_secret(
     staff_client: Client, full: Channel
 ) -> None:
     answer = staff_client.post(
@@ -316,7 +320,7 @@ def test_a_refused_form_does_not_show_the_secret_that_was_typed(
     assert b"s3cret" not in answer.content
 
 
-def test_a_secret_left_empty_stays_and_a_new_one_replaces_it(
+def test_an_empty_secret_is_unchanged_and_a_new_one_replaces_it(
     staff_client: Client, full: Channel
 ) -> None:
     page = parse(staff_client.get(f"/channels/{full.pk}/").content)
@@ -331,7 +335,7 @@ def test_a_secret_left_empty_stays_and_a_new_one_replaces_it(
     assert full.evolution_api_key == SECRETS["evolution_api_key"]
 
 
-def test_an_optional_secret_can_be_cleared_a_required_one_cannot(
+def test_an_optional_secret_can_be_cleared_but_a_required_one_cannot(
     staff_client: Client, full: Channel
 ) -> None:
     clear = {"app_secret-clear": "1", "access_token-clear": "1"}
@@ -354,9 +358,7 @@ def test_clearing_a_key_that_the_fallback_needs_is_an_error(
     assert page.error_of("wwebjs_api_key") == "This field is required."
 
 
-def test_the_admin_keeps_and_replaces_secrets_as_the_page_does(
-    staff_client: Client, full: Channel
-) -> None:
+def test_the_admin_handles_secrets_like_the_page(staff_client: Client, full: Channel) -> None:
     form = (
         staff_client.get(f"/admin/channels_app/channel/{full.pk}/change/").context["adminform"].form
     )
@@ -375,7 +377,7 @@ def test_the_admin_keeps_and_replaces_secrets_as_the_page_does(
     )  # fmt: skip
 
 
-def test_the_admin_lets_go_of_a_fallback_that_is_not_used_any_more(
+def test_the_admin_removes_a_fallback_channel_that_is_no_longer_used(
     staff_client: Client, full: Channel, baileys: Channel
 ) -> None:
     full.fallback, full.fallback_channel = "baileys", baileys
@@ -393,7 +395,7 @@ def test_the_admin_lets_go_of_a_fallback_that_is_not_used_any_more(
     assert not Channel.objects.filter(pk=baileys.pk).exists()
 
 
-def test_the_admin_does_not_print_secrets_for_those_who_may_only_look(
+def test_the_admin_does_not_show_secrets_to_read_only_users(
     full: Channel, make_user: Callable[..., User], client_for: Callable[[User], Client]
 ) -> None:
     staff_client = client_for(make_user("leo", "channels_app.view_channel"))
@@ -419,7 +421,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credentials, "test_connection", test_connection)
 
 
-def test_the_test_of_a_connection_shows_each_report(
+def test_a_connection_test_shows_each_report(
     staff_client: Client, channel: Channel, found: None
 ) -> None:
     answer = parse(staff_client.post(f"/channels/{channel.pk}/test/").content)
@@ -431,7 +433,7 @@ def test_the_test_of_a_connection_shows_each_report(
     assert "not started" in answer.one(class_="report report-failed").text
 
 
-def test_a_card_that_asks_for_the_test_gets_itself_back_with_the_new_state(
+def test_a_connection_test_from_a_card_returns_the_updated_card(
     staff_client: Client, channel: Channel, found: None
 ) -> None:
     answer = staff_client.post(f"/channels/{channel.pk}/test/", {"card": "yes"})
@@ -442,7 +444,7 @@ def test_a_card_that_asks_for_the_test_gets_itself_back_with_the_new_state(
     assert int(card.attributes["data-version"]) > 0
 
 
-def test_the_admin_tests_the_chosen_channels(
+def test_the_admin_tests_the_selected_channels(
     staff_client: Client, channel: Channel, found: None
 ) -> None:
     answer = staff_client.post(
@@ -457,7 +459,7 @@ def test_the_admin_tests_the_chosen_channels(
 # --- deleting -----------------------------------------------------------------------------------
 
 
-def test_a_channel_that_nothing_depends_on_is_deleted_after_a_question(
+def test_a_channel_without_dependents_is_deleted_after_confirmation(
     staff_client: Client, channel: Channel
 ) -> None:
     url = f"/channels/{channel.pk}/delete/"
@@ -470,7 +472,7 @@ def test_a_channel_that_nothing_depends_on_is_deleted_after_a_question(
     assert "The channel “Oficial” was deleted." in answer.content.decode()
 
 
-def test_a_channel_with_conversations_stays_and_deactivating_is_suggested(
+def test_a_channel_with_conversations_cannot_be_deleted_and_deactivation_is_suggested(
     staff_client: Client, conversation: Conversation, make_message: Callable[..., Message]
 ) -> None:
     make_message(conversation, attempts=[{"outcome": "accepted"}])
@@ -485,7 +487,7 @@ def test_a_channel_with_conversations_stays_and_deactivating_is_suggested(
     assert Channel.objects.exists()
 
 
-def test_a_fallback_of_another_channel_stays_and_the_other_is_named(
+def test_a_fallback_cannot_be_deleted_and_its_dependents_are_named(
     staff_client: Client, baileys: Channel, make_channel: MakeChannel
 ) -> None:
     other = make_channel(fallback="baileys", fallback_channel=baileys)
@@ -501,7 +503,7 @@ def test_a_fallback_of_another_channel_stays_and_the_other_is_named(
 # --- new credentials ------------------------------------------------------------------------------
 
 
-def waiting_tests() -> list[dict[str, Any]]:
+def enqueued_tests() -> list[dict[str, Any]]:
     jobs = ProcrastinateJob.objects.filter(task_name="channels_app.try_credentials")
     return [job.args for job in jobs.filter(status="todo")]
 
@@ -521,7 +523,7 @@ def by_rest(client: Client, api: APIClient, data: dict[str, Any]) -> int:
 
 
 @pytest.mark.parametrize("door", [by_page, by_admin, by_rest])
-def test_new_credentials_are_tried_by_one_job_that_finds_number_and_coexistence(
+def test_one_job_tests_new_credentials_and_detects_number_and_coexistence(
     staff_client: Client, api: APIClient, graph: Provider, staff: User, door: Callable[..., int]
 ) -> None:
     own = {"phone_number_id": NUMBER_ID, "access_token": GRAPH_TOKEN, "graph_url": graph.url}
@@ -529,13 +531,13 @@ def test_new_credentials_are_tried_by_one_job_that_finds_number_and_coexistence(
     assert door(staff_client, api, filled(**own)) in (201, 302)
 
     channel = Channel.objects.get()
-    assert not graph.simulator.requests  # nobody is asked while the person waits
-    assert waiting_tests() == [{"channel_id": channel.pk}]
+    assert not graph.simulator.requests  # no request is made while the user waits
+    assert enqueued_tests() == [{"channel_id": channel.pk}]
     assert (channel.health, channel.phone_number, channel.coexistence) == ("unknown", "", None)
     channel.name = "Novo nome"
     channel.access_token = GRAPH_TOKEN
     channel.save()
-    assert len(waiting_tests()) == 1
+    assert len(enqueued_tests()) == 1
 
     tasks.try_credentials.func(channel.pk)
 
@@ -545,13 +547,13 @@ def test_new_credentials_are_tried_by_one_job_that_finds_number_and_coexistence(
     )  # fmt: skip
     assert channel.throughput == 20
     with translation.override("en"):
-        said = reason_text.render_reason(channel.health_detail)
-    assert said.endswith("The channel's phone number was filled in.")
+        detail = reason_text.render_reason(channel.health_detail)
+    assert detail.endswith("The channel's phone number was filled in.")
     [asked] = graph.simulator.requests
     assert asked["method"] == "GET"
 
 
-def test_only_other_credentials_or_an_unknown_number_are_tried_anew(
+def test_only_changed_credentials_or_a_missing_number_are_tested_again(
     staff_client: Client, channel: Channel, baileys: Channel
 ) -> None:
     def save(**changes: Any) -> int:
@@ -560,7 +562,7 @@ def test_only_other_credentials_or_an_unknown_number_are_tried_anew(
         url = f"/channels/{channel.pk}/"
         known = {"phone_number": "+5511900000001", "graph_url": "http://127.0.0.1:9"}
         assert staff_client.post(url, filled(channel, **{**known, **changes})).status_code == 302
-        return len(waiting_tests())
+        return len(enqueued_tests())
 
     assert save() == 0
     assert save(name="Outro", official_retries="2") == 0
@@ -569,10 +571,10 @@ def test_only_other_credentials_or_an_unknown_number_are_tried_anew(
     assert save(graph_version="v24.0") == 1
     assert save(graph_version="v24.0", phone_number="") == 1
     baileys.save()
-    assert len(waiting_tests()) == 1
+    assert len(enqueued_tests()) == 1
 
 
-def test_a_number_that_is_there_is_never_replaced_and_a_refusal_fills_in_nothing(
+def test_an_existing_number_is_not_replaced_and_an_error_fills_in_nothing(
     make_channel: MakeChannel, graph: Provider
 ) -> None:
     known = make_channel(graph_url=graph.url, phone_number="+551133334444")
@@ -583,19 +585,19 @@ def test_a_number_that_is_there_is_never_replaced_and_a_refusal_fills_in_nothing
     tasks.try_credentials.func(refused.pk)
     refused.refresh_from_db()
     assert (refused.health, refused.phone_number) == ("failing", "")
-    tasks.try_credentials.func(0)  # it is gone
+    tasks.try_credentials.func(0)  # a deleted channel
 
 
-def test_open_pages_are_told_of_the_result(
+def test_open_pages_receive_the_test_result(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Channel] = []
-    monkeypatch.setattr(publisher, "channel_changed", told.append)
+    published: list[Channel] = []
+    monkeypatch.setattr(publisher, "channel_changed", published.append)
     tasks.try_credentials.func(channel.pk)
-    assert told == [channel]
+    assert published == [channel]
 
 
-def test_with_the_number_from_meta_the_page_says_whether_the_fallback_has_the_same(
+def test_the_page_compares_the_number_from_meta_with_that_of_the_fallback(
     staff_client: Client, make_channel: MakeChannel, graph: Provider
 ) -> None:
     channel = make_channel(
@@ -603,9 +605,9 @@ def test_with_the_number_from_meta_the_page_says_whether_the_fallback_has_the_sa
         wwebjs_api_key="k", wwebjs_state="ready", wwebjs_own_number="5511900000001",
     )  # fmt: skip
     Channel.objects.update(wwebjs_state="ready", wwebjs_own_number="5511900000001")
-    words = "The same as the official channel's"
+    expected = "The same as the official channel's"
     page = parse(staff_client.get(f"/channels/{channel.pk}/").content)
-    assert words not in page.text
+    assert expected not in page.text
     assert "Left empty, it is filled in with what Meta says" in page.text
     tasks.try_credentials.func(channel.pk)
-    assert words in parse(staff_client.get(f"/channels/{channel.pk}/").content).text
+    assert expected in parse(staff_client.get(f"/channels/{channel.pk}/").content).text

@@ -1,4 +1,4 @@
-"""An instance's connection on cards and pages: who sees which button, what a click does."""
+"""An instance's connection on cards and pages: visible buttons and their effects."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def official(make_channel: Callable[..., Channel], baileys: Channel) -> Channel:
     return make_channel(name="Loja oficial", fallback="baileys", fallback_channel=baileys)
 
 
-def put(channel: Channel, state: str, code: str, **changes: Any) -> WhatsAppSession:
+def store_state(channel: Channel, state: str, code: str, **changes: Any) -> WhatsAppSession:
     WhatsAppSession.objects.filter(channel=channel).update(
         state=state, state_code=code, state_changed_at=timezone.now(), **changes
     )
@@ -84,10 +84,10 @@ def triggers(answer: Any) -> dict[str, Any]:
         ("error", "connection_refused", ["Check now"]),
     ],
 )
-def test_each_state_has_its_buttons(
+def test_each_state_shows_its_buttons(
     staff_client: Client, reader: Client, baileys: Channel, state: str, code: str, buttons: Any
 ) -> None:
-    put(baileys, state, code)
+    store_state(baileys, state, code)
     if code == "number_unconfirmed":
         Channel.objects.update(linked_number="5511977776666", phone_number="+5511900000001")
 
@@ -98,10 +98,10 @@ def test_each_state_has_its_buttons(
         assert not section(reader, baileys, page).all("button")
 
 
-def test_the_same_stands_on_the_instances_page_and_the_receive_mode_beside_the_channel(
+def test_the_instance_page_shows_the_connection_and_the_channel_page_the_receive_mode(
     staff_client: Client, baileys: Channel
 ) -> None:
-    session = put(baileys, "ready", "ready")
+    session = store_state(baileys, "ready", "ready")
 
     page = parse(staff_client.get(f"/instances/{NAME}/").content)
     card = page.one(data_live=f"connection:{session.pk}")
@@ -123,7 +123,7 @@ def test_the_same_stands_on_the_instances_page_and_the_receive_mode_beside_the_c
         (("instances.view_whatsappsession", "instances.change_whatsappsession"), True, True),
     ],
 )
-def test_the_receive_mode_beside_the_channel_follows_the_permissions_of_instances(
+def test_the_receive_mode_on_the_channel_page_requires_instance_permissions(
     make_user: Callable[..., User],
     client_for: Callable[[User], Client],
     baileys: Channel,
@@ -131,7 +131,7 @@ def test_the_receive_mode_beside_the_channel_follows_the_permissions_of_instance
     shown: bool,
     usable: bool,
 ) -> None:
-    put(baileys, "ready", "ready")
+    store_state(baileys, "ready", "ready")
     client = client_for(make_user("eva", "channels_app.view_channel", *permissions))
 
     cards = parse(client.get(f"/channels/{baileys.pk}/").content).all(data_session=NAME)
@@ -148,32 +148,38 @@ def test_the_receive_mode_beside_the_channel_follows_the_permissions_of_instance
         ("other_integration", "instance_name"),
     ],
 )
-def test_a_trouble_of_the_settings_names_its_field(
+def test_a_configuration_problem_links_to_its_field(
     staff_client: Client, baileys: Channel, code: str, field: str
 ) -> None:
-    put(baileys, "error", code)
+    store_state(baileys, "error", code)
     trouble = section(staff_client, baileys).one("p", class_="wwebjs-trouble")
     assert trouble.one("a").attributes["href"] == f"/channels/{baileys.pk}/#id_{field}"
     assert parse(staff_client.get(f"/channels/{baileys.pk}/").content).one(id=f"id_{field}")
 
 
-def test_the_card_tells_account_since_when_and_the_last_drop(
+def test_the_card_shows_the_account_state_and_last_incident(
     staff_client: Client, baileys: Channel
 ) -> None:
-    put(
+    store_state(
         baileys, "ready", "ready", own_number="5511900000777", profile_name="Loja Centro",
         last_drop_at=timezone.now(), last_drop_reason="unlinked_on_phone",
         checked_at=timezone.now(),
     )  # fmt: skip
     text = section(staff_client, baileys).text
-    for words in ("Ready now", "Loja Centro", "+55 11 90000-0777", "Last drop now", "unlinked on"):
-        assert words in text
+    for expected in (
+        "Ready now",
+        "Loja Centro",
+        "+55 11 90000-0777",
+        "Last drop now",
+        "unlinked on",
+    ):
+        assert expected in text
 
 
-def test_the_picture_comes_from_here(
+def test_the_profile_picture_is_served_locally(
     staff_client: Client, client: Client, baileys: Channel
 ) -> None:
-    session = put(baileys, "ready", "ready", own_number="5511900000777", has_picture=True)
+    session = store_state(baileys, "ready", "ready", own_number="5511900000777", has_picture=True)
     assert staff_client.get(f"{BASE}picture/").status_code == 404
     png = b"\x89PNG\r\n\x1a\n"
     ProfilePicture.objects.create(
@@ -189,7 +195,7 @@ def test_the_picture_comes_from_here(
 
 
 @pytest.mark.parametrize(
-    ("state", "code", "active", "works", "words"),
+    ("state", "code", "active", "works", "expected"),
     [
         ("ready", "ready", True, "true", "Ready"),
         ("disconnected", "unlinked_on_phone", True, "false", "unlinked on the phone"),
@@ -197,35 +203,35 @@ def test_the_picture_comes_from_here(
         ("ready", "ready", False, "false", "is not active."),
     ],
 )
-def test_a_fallback_that_would_not_work_is_shown_on_the_official_card(
+def test_the_official_card_shows_a_fallback_that_is_not_ready(
     staff_client: Client, official: Channel, baileys: Channel, state: str, code: str,
-    active: bool, works: str, words: str,
+    active: bool, works: str, expected: str,
 ) -> None:  # fmt: skip
-    put(baileys, state, code)
+    store_state(baileys, state, code)
     Channel.objects.filter(pk=baileys.pk).update(active=active)
     for page in ("/channels/", f"/channels/{official.pk}/"):
         shown = section(staff_client, official, page)
         assert shown.attributes["data-fallback-works"] == works
-        assert words in shown.text
+        assert expected in shown.text
         assert ("would not work now" in shown.text) == (works == "false")
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
+    ("number", "expected"),
     [
         ("5511900000001", "on some phones such a message first shows “Waiting for this message”"),
         ("551100000001", "The same as the official channel's"),
         ("5511955550000", "Another number than the official channel's"),
     ],
 )
-def test_the_page_says_what_the_recipient_will_see(
-    staff_client: Client, official: Channel, baileys: Channel, number: str, words: str
+def test_the_page_describes_what_the_recipient_will_see(
+    staff_client: Client, official: Channel, baileys: Channel, number: str, expected: str
 ) -> None:
-    put(baileys, "ready", "ready", own_number=number)
-    assert words in section(staff_client, official).text
+    store_state(baileys, "ready", "ready", own_number=number)
+    assert expected in section(staff_client, official).text
 
 
-def test_both_pages_warn_of_mass_messages(
+def test_both_pages_warn_against_mass_messages(
     staff_client: Client, official: Channel, baileys: Channel
 ) -> None:
     for channel in (official, baileys):
@@ -233,7 +239,7 @@ def test_both_pages_warn_of_mass_messages(
         assert "Do not use the fallback for mass messages" in text
 
 
-def test_a_channel_without_credentials_is_no_fallback(
+def test_a_channel_without_credentials_cannot_be_a_fallback(
     make_channel: Callable[..., Channel], baileys: Channel
 ) -> None:
     Channel.objects.filter(pk=baileys.pk).update(evolution_url="")
@@ -246,7 +252,7 @@ def test_a_channel_without_credentials_is_no_fallback(
     assert "lacks address, key or instance name" in text
 
 
-def test_switching_off_a_channel_says_whose_fallback_it_was(
+def test_deactivating_a_channel_names_the_channels_that_use_it_as_fallback(
     staff_client: Client, official: Channel, baileys: Channel
 ) -> None:
     body = {
@@ -261,35 +267,35 @@ def test_switching_off_a_channel_says_whose_fallback_it_was(
     assert "Loja oficial" in parse(staff_client.get(f"/channels/{baileys.pk}/delete/").content).text
 
 
-def test_switching_it_off_in_the_admin_says_so_too(
+def test_deactivating_a_fallback_in_the_admin_shows_the_notice(
     staff_client: Client, official: Channel, baileys: Channel
 ) -> None:
     url = f"/admin/channels_app/channel/{baileys.pk}/change/"
     form = staff_client.get(url).context["adminform"].form
     data = {name: value for name, value in form.initial.items() if value is not None}
-    told = "It is the fallback of Loja oficial: that fallback does not work any more."
+    notice = "It is the fallback of Loja oficial: that fallback does not work any more."
 
     answer = staff_client.post(url, data, follow=True)
     assert answer.redirect_chain
-    assert told not in answer.content.decode()
+    assert notice not in answer.content.decode()
 
     del data["active"]
-    assert told in staff_client.post(url, data, follow=True).content.decode()
+    assert notice in staff_client.post(url, data, follow=True).content.decode()
     baileys.refresh_from_db()
     assert not baileys.active
 
 
-def test_the_dashboard_tells_the_drop_in_words_and_the_state(
+def test_the_dashboard_shows_the_incident_and_the_state(
     staff_client: Client, baileys: Channel
 ) -> None:
-    put(baileys, "disconnected", "unlinked_on_phone")
+    store_state(baileys, "disconnected", "unlinked_on_phone")
     baileys.record_health(ok=False, detail="x")
     incidents.open_or_update(
         baileys, route="baileys", reason="unlinked_on_phone", detail="", at=timezone.now()
     )
     page = parse(staff_client.get("/").content)
-    alarm = page.one(data_alarm="baileys")
-    assert "The session was unlinked on the phone · now" in alarm.text
+    alert = page.one(data_alarm="baileys")
+    assert "The session was unlinked on the phone · now" in alert.text
     [row] = page.all("a", class_="row", href=f"/channels/{baileys.pk}/")
     assert "Not working now" in row.text
 
@@ -298,18 +304,18 @@ def test_the_dashboard_tells_the_drop_in_words_and_the_state(
     assert not parse(staff_client.get("/").content).all(data_alarm="baileys"), "it may rest"
 
 
-# -- clicks ----------------------------------------------------------------------------------------
+# -- actions ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("path", "function"),
     [("ask/", "state"), ("reconnect/", "reconnect"), ("log-out/", "log_out")],
 )
-def test_a_click_answers_with_the_cards_and_closes_the_dialog(
+def test_an_action_returns_the_cards_and_closes_the_dialog(
     staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch, path: str,
     function: str,
 ) -> None:  # fmt: skip
-    session = put(baileys, "ready", "ready")
+    session = store_state(baileys, "ready", "ready")
     called: list[WhatsAppSession] = []
 
     def act(session: WhatsAppSession, **by: Any) -> Any:
@@ -326,7 +332,7 @@ def test_a_click_answers_with_the_cards_and_closes_the_dialog(
     assert answer["Cache-Control"] == "no-store"
 
 
-def test_a_refusal_is_a_toast(
+def test_an_error_is_shown_as_a_toast(
     staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(session: WhatsAppSession, **by: Any) -> Any:
@@ -337,7 +343,7 @@ def test_a_refusal_is_a_toast(
     assert (toast["text"], toast["level"]) == ("It hangs.", "error")
 
 
-def test_deleting_wants_the_name(
+def test_deleting_requires_the_name(
     staff_client: Client, official: Channel, baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deleted: list[str] = []
@@ -356,7 +362,7 @@ def test_deleting_wants_the_name(
     assert deleted == [NAME]
 
 
-def test_logging_out_asks_first_and_says_whose_fallback_it_is(
+def test_logging_out_asks_for_confirmation_and_names_dependent_channels(
     staff_client: Client, official: Channel
 ) -> None:
     dialog = parse(staff_client.get(f"{BASE}log-out/").content)
@@ -367,7 +373,7 @@ def test_logging_out_asks_first_and_says_whose_fallback_it_is(
     ]
 
 
-def test_the_dialog_starts_only_by_a_post(
+def test_the_dialog_starts_the_session_only_by_post(
     staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
@@ -390,7 +396,7 @@ def test_the_dialog_starts_only_by_a_post(
 def test_the_dialog_closes_once_the_phone_is_linked(
     staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(baileys, "ready", "ready")
+    store_state(baileys, "ready", "ready")
 
     def none(session: WhatsAppSession) -> Any:
         raise SessionRefused("qr_not_ready", "None.")
@@ -409,20 +415,20 @@ def test_the_dialog_closes_once_the_phone_is_linked(
         ("post", "qr/"), ("post", "pairing/"),
     ],
 )  # fmt: skip
-def test_only_who_may_change_the_channel_may_touch_its_connection(
+def test_changing_a_connection_requires_the_change_permission(
     reader: Client, client: Client, baileys: Channel, method: str, path: str
 ) -> None:
     assert getattr(reader, method)(BASE + path).status_code == 403
     assert getattr(client, method)(BASE + path).status_code == 302
 
 
-def test_the_sockets_of_channel_and_instance_tell_of_the_connection(
+def test_the_channel_socket_sends_changes_of_the_connection(
     staff: User, official: Channel, baileys: Channel
 ) -> None:
-    session = put(baileys, "ready", "ready")
+    session = store_state(baileys, "ready", "ready")
 
     def kinds(query: dict[str, list[str]], changed: dict[str, Any]) -> set[str]:
-        views = frames.views_of(query, user=staff, language="en")
+        views = frames.views_for_query(query, user=staff, language="en")
         return {frame["key"] for frame in frames.frames(views, changed)}
 
     both = {f"channel:{baileys.pk}", f"session:{session.pk}"}

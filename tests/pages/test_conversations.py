@@ -28,7 +28,7 @@ def url(conversation: Conversation) -> str:
 # --- the list -----------------------------------------------------------------------------------
 
 
-def test_a_row_tells_who_where_what_and_when(
+def test_a_row_shows_contact_channel_text_and_time(
     staff_client: Client, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     make_message(conversation, minutes_ago=5, text="Até amanhã!", status="read")
@@ -39,12 +39,12 @@ def test_a_row_tells_who_where_what_and_when(
     )
 
     assert row.attributes["href"] == url(conversation)
-    for words in ("Mariana Alves", "Oficial", "Até amanhã!", "3 unread"):
-        assert words in row.text
+    for expected in ("Mariana Alves", "Oficial", "Até amanhã!", "3 unread"):
+        assert expected in row.text
     row.one(data_icon="read")
 
 
-def test_a_contact_without_a_name_is_its_number_as_people_write_it(
+def test_a_contact_without_a_name_is_shown_by_the_formatted_number(
     staff_client: Client, channel: Channel, make_conversation: MakeConversation
 ) -> None:
     make_conversation(channel, "+5511999990042")
@@ -65,7 +65,7 @@ def test_a_contact_without_a_name_is_its_number_as_people_write_it(
         ("channel=x&page=-7", {"Ana", "Bia"}),
     ],
 )
-def test_the_list_is_searched_and_filtered(
+def test_the_list_can_be_searched_and_filtered(
     staff_client: Client,
     make_channel: Callable[..., Channel],
     make_conversation: MakeConversation,
@@ -83,18 +83,18 @@ def test_the_list_is_searched_and_filtered(
     assert {row.text for row in page.all(class_="row-title")} == found
 
 
-def test_a_search_for_a_null_byte_finds_nothing_and_breaks_nothing(staff_client: Client) -> None:
+def test_a_search_for_a_null_byte_returns_nothing(staff_client: Client) -> None:
     assert staff_client.get("/conversations/", {"search": "a\x00b"}).status_code == 200
 
 
-def test_only_the_whole_list_is_live(staff_client: Client, conversation: Conversation) -> None:
+def test_only_the_unfiltered_list_is_live(staff_client: Client, conversation: Conversation) -> None:
     assert parse(staff_client.get("/conversations/").content).all(data_watch="inbox=1")
     assert not parse(staff_client.get("/conversations/?search=ma").content).all(
         data_watch="inbox=1"
     )
 
 
-def test_the_list_has_pages_that_keep_the_filters(
+def test_pagination_preserves_the_filters(
     staff_client: Client, channel: Channel, make_conversation: MakeConversation
 ) -> None:
     for number in range(51):
@@ -107,14 +107,14 @@ def test_the_list_has_pages_that_keep_the_filters(
     assert len(page.all(class_="row")) == 50
 
 
-def test_a_newcomer_is_told_what_to_do(staff_client: Client) -> None:
+def test_an_empty_list_explains_how_to_start(staff_client: Client) -> None:
     assert "No conversation yet" in parse(staff_client.get("/conversations/").content).text
 
 
 # --- one conversation ---------------------------------------------------------------------------
 
 
-def test_messages_stand_in_order_with_a_separator_for_each_day(
+def test_messages_are_in_order_with_a_separator_for_each_day(
     staff_client: Client, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     with time_machine.travel(dt.datetime(2026, 3, 10, 15, 0, tzinfo=dt.UTC), tick=False):
@@ -125,13 +125,13 @@ def test_messages_stand_in_order_with_a_separator_for_each_day(
 
         page = parse(staff_client.get(url(conversation)).content)
 
-    words = [element.text for element in page.all(class_="bubble-text")]
-    assert words == ["um", "dois", "três", "quatro"]
+    texts = [element.text for element in page.all(class_="bubble-text")]
+    assert texts == ["um", "dois", "três", "quatro"]
     days = [element.text for element in page.all(class_="day")]
     assert days == ["March 7, 2026", "Yesterday", "Today"]
 
 
-def test_the_day_is_that_of_the_installation_not_of_utc(
+def test_days_use_the_time_zone_of_the_installation(
     staff_client: Client, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     # Half past ten in the evening of the 9th in São Paulo.
@@ -144,7 +144,7 @@ def test_the_day_is_that_of_the_installation_not_of_utc(
     assert "22:30" in article.text
 
 
-def test_the_sender_stands_above_the_text(
+def test_the_sender_is_shown_above_the_text(
     staff_client: Client, conversation: Conversation, make_message: MakeMessage, staff: User
 ) -> None:
     User.objects.update(first_name="Cleiton", last_name="Meurer")
@@ -158,7 +158,7 @@ def test_the_sender_stands_above_the_text(
     assert authors == ["Cleiton Meurer", "Sent outside Alterna", "Program"]
 
 
-def test_older_messages_come_on_demand(
+def test_older_messages_are_loaded_on_demand(
     staff_client: Client, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     for number in range(90, 0, -1):
@@ -175,7 +175,7 @@ def test_older_messages_come_on_demand(
 
 
 @pytest.mark.parametrize(("before", "status"), [("x", 400), ("", 400), (NO_MESSAGE, 200)])
-def test_older_than_nothing_is_no_fault_of_ours(
+def test_an_invalid_older_request_returns_no_messages(
     staff_client: Client, conversation: Conversation, before: str, status: int
 ) -> None:
     answer = staff_client.get(f"{url(conversation)}older/?before={before}")
@@ -184,7 +184,7 @@ def test_older_than_nothing_is_no_fault_of_ours(
     assert b"<article" not in answer.content
 
 
-def test_looking_at_a_conversation_marks_it_as_read(
+def test_viewing_a_conversation_marks_it_as_read(
     staff_client: Client, conversation: Conversation
 ) -> None:
     Conversation.objects.update(unread_count=2)
@@ -197,7 +197,7 @@ def test_looking_at_a_conversation_marks_it_as_read(
 
 
 @pytest.mark.parametrize(
-    ("hours_ago", "said"),
+    ("hours_ago", "expected"),
     [
         (None, "The customer has not written yet"),
         (23, "24-hour window open until"),
@@ -205,17 +205,17 @@ def test_looking_at_a_conversation_marks_it_as_read(
     ],
 )
 def test_the_state_of_the_24_hour_window_is_shown(
-    staff_client: Client, conversation: Conversation, hours_ago: int | None, said: str
+    staff_client: Client, conversation: Conversation, hours_ago: int | None, expected: str
 ) -> None:
     if hours_ago is not None:
         Conversation.objects.update(last_inbound_at=timezone.now() - dt.timedelta(hours=hours_ago))
 
     page = parse(staff_client.get(url(conversation)).content)
 
-    assert said in page.one(data_window=None).text
+    assert expected in page.one(data_window=None).text
 
 
-def test_the_row_of_the_open_conversation_is_marked(
+def test_the_row_of_the_open_conversation_is_highlighted(
     staff_client: Client, conversation: Conversation, make_conversation: MakeConversation
 ) -> None:
     make_conversation(conversation.channel, "+5511999990001")
@@ -229,7 +229,7 @@ def test_the_row_of_the_open_conversation_is_marked(
 # --- sending ------------------------------------------------------------------------------------
 
 
-def test_the_composer_stores_the_message_and_answers_with_its_bubble(
+def test_the_composer_stores_the_message_and_returns_its_bubble(
     staff_client: Client, conversation: Conversation, staff: User
 ) -> None:
     answer = staff_client.post(
@@ -250,7 +250,7 @@ def test_the_same_key_does_not_send_twice(staff_client: Client, conversation: Co
     assert Message.objects.count() == 1
 
 
-def test_the_same_key_with_another_text_is_told(
+def test_the_same_key_with_another_text_is_an_error(
     staff_client: Client, conversation: Conversation
 ) -> None:
     staff_client.post(url(conversation), {"text": "Olá", "key": "k1"}, headers=HTMX)
@@ -261,9 +261,7 @@ def test_the_same_key_with_another_text_is_told(
     assert Message.objects.count() == 1
 
 
-def test_without_scripts_the_form_works_as_a_form(
-    staff_client: Client, conversation: Conversation
-) -> None:
+def test_the_form_works_without_scripts(staff_client: Client, conversation: Conversation) -> None:
     answer = staff_client.post(url(conversation), {"text": "Olá"})
 
     assert (answer.status_code, answer["Location"]) == (302, url(conversation))
@@ -271,22 +269,22 @@ def test_without_scripts_the_form_works_as_a_form(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [("", "Write a text."), ("   ", "Write a text."), ("x" * 4097, "at most 4096 fit"),
      ("a\x00b", "cannot be sent")],
 )  # fmt: skip
-def test_a_text_that_cannot_be_sent_is_kept_and_told(
-    staff_client: Client, conversation: Conversation, text: str, said: str
+def test_an_invalid_text_stays_in_the_form_with_its_error(
+    staff_client: Client, conversation: Conversation, text: str, expected: str
 ) -> None:
     for headers in (HTMX, {}):
         answer = staff_client.post(url(conversation), {"text": text}, headers=headers)
         assert answer.status_code == 400
-        assert said in answer.content.decode()
+        assert expected in answer.content.decode()
     assert parse(answer.content).one("textarea").text == text.strip()
     assert not Message.objects.exists()
 
 
-def test_nothing_can_be_written_to_an_inactive_channel(
+def test_no_message_can_be_sent_through_an_inactive_channel(
     staff_client: Client, conversation: Conversation
 ) -> None:
     Channel.objects.update(active=False)
@@ -312,7 +310,7 @@ def test_a_message_to_a_new_number_opens_its_conversation(
 
 
 @pytest.mark.parametrize(
-    ("change", "field", "said"),
+    ("change", "field", "expected"),
     [
         ({"to": "123"}, "to", "This is not a valid phone number."),
         ({"to": ""}, "to", "This field is required."),
@@ -321,21 +319,19 @@ def test_a_message_to_a_new_number_opens_its_conversation(
         ({"channel": "999"}, "channel", "Select a valid choice"),
     ],
 )
-def test_errors_of_a_new_message_stand_beside_their_field(
-    staff_client: Client, channel: Channel, change: dict[str, Any], field: str, said: str
+def test_errors_of_a_new_message_are_shown_at_their_field(
+    staff_client: Client, channel: Channel, change: dict[str, Any], field: str, expected: str
 ) -> None:
     data = {"channel": channel.pk, "to": "+5511999990000", "text": "Oi", **change}
 
     answer = staff_client.post("/conversations/new/", data)
 
     assert answer.status_code == 400
-    assert said in parse(answer.content).error_of(field)
+    assert expected in parse(answer.content).error_of(field)
     assert not Conversation.objects.exists()
 
 
-def test_without_an_active_channel_there_is_nothing_to_fill_in(
-    staff_client: Client, channel: Channel
-) -> None:
+def test_without_an_active_channel_there_is_no_form(staff_client: Client, channel: Channel) -> None:
     Channel.objects.update(active=False)
 
     page = parse(staff_client.get("/conversations/new/").content)
@@ -347,7 +343,7 @@ def test_without_an_active_channel_there_is_nothing_to_fill_in(
 # --- retry --------------------------------------------------------------------------------------
 
 
-def test_a_retry_answers_with_the_bubble_as_it_is_now(
+def test_a_retry_returns_the_current_bubble(
     staff_client: Client, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     message = make_message(conversation, status="rejected", decision="no_fallback")
@@ -361,7 +357,7 @@ def test_a_retry_answers_with_the_bubble_as_it_is_now(
     assert not article.all("button")
 
 
-def test_a_retry_that_is_not_possible_says_why(
+def test_an_impossible_retry_shows_the_reason(
     staff_client: Client, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     message = make_message(conversation, status="delivered")
@@ -374,7 +370,7 @@ def test_a_retry_that_is_not_possible_says_why(
 
 
 @pytest.mark.parametrize("route", ["", "pigeon"])
-def test_a_retry_by_an_unknown_route_is_refused(
+def test_a_retry_by_an_unknown_route_is_rejected(
     staff_client: Client, conversation: Conversation, make_message: MakeMessage, route: str
 ) -> None:
     message = make_message(conversation, status="rejected", decision="no_fallback")
@@ -390,7 +386,7 @@ def test_a_retry_by_an_unknown_route_is_refused(
 
 
 @pytest.mark.parametrize(("page", "most"), [("/", 16), ("/conversations/", 10), ("{}", 14)])
-def test_queries_do_not_grow_with_the_rows(
+def test_the_number_of_queries_does_not_depend_on_the_number_of_rows(
     staff_client: Client,
     channel: Channel,
     make_conversation: MakeConversation,
@@ -420,7 +416,7 @@ def test_queries_do_not_grow_with_the_rows(
     assert counts[0] == counts[1]
 
 
-def test_a_new_message_goes_by_an_official_channel_unless_another_is_chosen(
+def test_a_new_message_uses_an_official_channel_by_default(
     staff_client: Client, make_channel: Callable[..., Channel]
 ) -> None:
     make_channel(name="A Baileys", kind="baileys", phone_number_id="")

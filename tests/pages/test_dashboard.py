@@ -12,7 +12,7 @@ from tests.pages.html import parse
 pytestmark = pytest.mark.django_db
 
 
-def test_the_figures_of_the_day(
+def test_the_dashboard_shows_the_figures_of_the_day(
     staff_client: Client, conversation: Conversation, make_message: Callable[..., Message]
 ) -> None:
     for fields in (
@@ -39,10 +39,10 @@ def test_the_figures_of_the_day(
     }  # fmt: skip
 
 
-def test_a_message_that_needs_a_person_leads_to_its_bubble(
+def test_a_message_that_needs_attention_links_to_its_bubble(
     staff_client: Client, conversation: Conversation, make_message: Callable[..., Message]
 ) -> None:
-    make_message(conversation, status="rejected", decision="")  # still on its way
+    make_message(conversation, status="rejected", decision="")  # not final yet
     stuck = make_message(
         conversation, status="rejected", decision="no_fallback", error_code="131026", text="Oi?"
     )
@@ -57,11 +57,13 @@ def test_a_message_that_needs_a_person_leads_to_its_bubble(
     assert bubbles.all("article", id=f"message-{stuck.pk}")
 
 
-def test_nothing_to_do_is_said_in_words(staff_client: Client, conversation: Conversation) -> None:
+def test_an_empty_attention_list_shows_a_text(
+    staff_client: Client, conversation: Conversation
+) -> None:
     assert "Nothing waits for you." in parse(staff_client.get("/").content).text
 
 
-def test_the_parts_follow_the_permissions(
+def test_the_sections_depend_on_the_permissions(
     make_user: Callable[..., User],
     client_for: Callable[[User], Client],
     conversation: Conversation,
@@ -73,7 +75,7 @@ def test_the_parts_follow_the_permissions(
     assert not page.all("a", href="/channels/")
 
 
-def test_events_that_were_not_read_are_counted_for_those_who_may_see_them(
+def test_failed_events_are_counted_for_users_who_may_view_them(
     staff_client: Client, reader: Client, conversation: Conversation
 ) -> None:
     def event(name: str, **fields: str) -> None:

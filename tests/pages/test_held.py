@@ -1,4 +1,4 @@
-"""Held messages, the trail of a message, the table of errors, alarms on the dashboard."""
+"""Held messages, attempt history, the error table, and fallback-rate alerts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.fixture
 def held(channel: Channel) -> Message:
-    """An official refusal, and a fallback whose answer nobody heard."""
+    """A message rejected by the official API, with a fallback attempt of unknown outcome."""
     message = accept(channel, text="Chegou?")
     attempt_of(
         message,
@@ -61,7 +61,7 @@ def held(channel: Channel) -> Message:
 # -- held ------------------------------------------------------------------------------------------
 
 
-def test_held_messages_are_listed_with_what_a_person_can_do(
+def test_held_messages_are_listed_with_their_actions(
     staff_client: Client, held: Message, channel: Channel
 ) -> None:
     Channel.objects.filter(pk=channel.pk).update(
@@ -77,18 +77,18 @@ def test_held_messages_are_listed_with_what_a_person_can_do(
     assert link.attributes["href"] == "/messages/held/"
 
 
-def test_who_may_only_look_gets_no_buttons(reader: Client, held: Message) -> None:
+def test_read_only_users_get_no_buttons(reader: Client, held: Message) -> None:
     page = parse(reader.get("/messages/held/").content)
     assert page.one(data_held=str(held.pk))
     assert not page.one(data_held=str(held.pk)).all("button")
 
 
-def test_what_a_rule_still_waits_for_is_not_held(staff_client: Client, held: Message) -> None:
+def test_a_message_that_waits_for_a_rule_is_not_held(staff_client: Client, held: Message) -> None:
     Message.objects.filter(pk=held.pk).update(next_attempt_at=timezone.now())
     assert "No message is held" in parse(staff_client.get("/messages/held/").content).text
 
 
-def test_a_person_s_word_makes_it_sent_and_says_whose_it_was(
+def test_a_confirmation_marks_the_message_as_sent_and_names_the_user(
     staff_client: Client, staff: User, held: Message
 ) -> None:
     answer = staff_client.post(f"/messages/{held.pk}/confirm/")
@@ -97,17 +97,17 @@ def test_a_person_s_word_makes_it_sent_and_says_whose_it_was(
     assert (held.status, held.route, held.icon, held.decision) == ("sent", "wwebjs", "globe", "")
     assert held.attempts.get(number=2).confirmed_by == staff
 
-    trail = parse(staff_client.get(f"/messages/{held.pk}/").content)
-    assert "confirmed by ana" in trail.text
+    history = parse(staff_client.get(f"/messages/{held.pk}/").content)
+    assert "confirmed by ana" in history.text
 
 
-def test_what_is_not_held_cannot_be_confirmed(staff_client: Client, held: Message) -> None:
+def test_only_a_held_message_can_be_confirmed(staff_client: Client, held: Message) -> None:
     Message.objects.filter(pk=held.pk).update(status="rejected")
     answer = staff_client.post(f"/messages/{held.pk}/confirm/")
     assert "toast" in answer.headers["HX-Trigger"]
 
 
-def test_rest_confirms_too(api: Any, held: Message) -> None:
+def test_rest_confirms_a_held_message(api: Any, held: Message) -> None:
     path = f"/api/messages/{held.pk}/confirm/"
     assert api.post(path, {"arrived": False}, format="json").status_code == 400
     answer = api.post(path, {"arrived": True}, format="json")
@@ -116,7 +116,7 @@ def test_rest_confirms_too(api: Any, held: Message) -> None:
     assert (again.status_code, again.json()["code"]) == (409, "not_confirmable")
 
 
-def test_rest_confirms_for_those_who_may_change(
+def test_rest_requires_the_change_permission_to_confirm(
     make_user: Callable[..., User], client_of: Callable[[User], Any], held: Message
 ) -> None:
     client = client_of(make_user("leo", "messaging.view_message", "messaging.add_message"))
@@ -124,24 +124,24 @@ def test_rest_confirms_for_those_who_may_change(
     assert answer.status_code == 403
 
 
-# -- the trail -------------------------------------------------------------------------------------
+# -- attempt history -------------------------------------------------------------------------------
 
 
-def test_the_trail_shows_each_attempt_its_answer_and_the_rule(
+def test_the_attempt_history_shows_each_attempt_its_result_and_rule(
     staff_client: Client, held: Message
 ) -> None:
     page = parse(staff_client.get(f"/messages/{held.pk}/").content)
     first, second = page.one(data_attempt="1"), page.one(data_attempt="2")
-    for words in ("official API", "The official API is tried first", "rejected", "131047",
-                  "More than 24 hours", "fall back at once"):  # fmt: skip
-        assert words in first.text
+    for expected in ("official API", "The official API is tried first", "rejected", "131047",
+                     "More than 24 hours", "fall back at once"):  # fmt: skip
+        assert expected in first.text
     assert "wwebjs" in second.text
     assert "The official API refused it for good" in second.text
     bubbles = parse(staff_client.get(f"/conversations/{held.conversation_id}/").content)
     assert bubbles.all("a", href=f"/messages/{held.pk}/")
 
 
-def test_a_waiting_message_says_why_and_until_when(
+def test_a_waiting_message_shows_the_reason_and_the_expected_time(
     staff_client: Client, conversation: Conversation, make_message: Callable[..., Message]
 ) -> None:
     message = make_message(conversation, status="queued", route=None)
@@ -161,7 +161,7 @@ def test_a_waiting_message_says_why_and_until_when(
 # -- errors ----------------------------------------------------------------------------------------
 
 
-def test_the_table_of_errors_has_every_rule_in_the_page_and_in_the_docs(
+def test_the_error_table_has_every_rule_on_the_page_and_in_the_docs(
     staff_client: Client,
 ) -> None:
     page = parse(staff_client.get("/help/errors/").content)
@@ -173,11 +173,11 @@ def test_the_table_of_errors_has_every_rule_in_the_page_and_in_the_docs(
     assert script["PAGE"].read_text() == script["page"](), "run scripts/error_table.py"
 
 
-# -- how much goes by the fallback -----------------------------------------------------------------
+# -- fallback rate ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("recent", "before", "alarmed", "wanted"),
+    ("recent", "before", "alarmed", "expected"),
     [
         (Share(9, 9), Share(0, 0), False, False),
         (Share(10, 10), Share(0, 0), False, True),
@@ -192,30 +192,32 @@ def test_the_table_of_errors_has_every_rule_in_the_page_and_in_the_docs(
         (Share(4, 4), Share(0, 0), True, False),
     ],
 )
-def test_when_the_share_of_fallbacks_has_jumped(
-    recent: Share, before: Share, alarmed: bool, wanted: bool
+def test_a_jump_in_the_share_of_fallbacks_is_detected(
+    recent: Share, before: Share, alarmed: bool, expected: bool
 ) -> None:
-    assert is_anomalous(recent, before, alarmed=alarmed) is wanted
+    assert is_anomalous(recent, before, alarmed=alarmed) is expected
 
 
 OFFICIAL = [{"outcome": "accepted"}]
 
 
 def by_fallback(code: str) -> dict[str, Any]:
-    """The fields of a message that the API refused with this code and the fallback took."""
-    refused = {"outcome": "rejected", "error_code": code}
-    taken = {"outcome": "accepted", "route": "wwebjs"}
-    return {"status": "sent", "route": "wwebjs", "error_code": code, "attempts": [refused, taken]}
+    """Return the fields of a message that the API rejected and the fallback accepted."""
+    attempts = [
+        {"outcome": "rejected", "error_code": code},
+        {"outcome": "accepted", "route": "wwebjs"},
+    ]
+    return {"status": "sent", "route": "wwebjs", "error_code": code, "attempts": attempts}
 
 
 @pytest.fixture
 def with_fallback(channel: Channel, conversation: Conversation) -> QuerySet[Channel]:
-    ours = Channel.objects.filter(pk=conversation.channel_id)
-    ours.update(fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A")
-    return ours
+    channels = Channel.objects.filter(pk=conversation.channel_id)
+    channels.update(fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A")
+    return channels
 
 
-def test_a_jump_raises_one_alarm_that_ends_when_the_api_takes_messages_again(
+def test_a_jump_raises_one_alert_that_ends_when_the_api_accepts_messages_again(
     with_fallback: QuerySet[Channel], conversation: Conversation,
     make_message: Callable[..., Message], staff_client: Client,
 ) -> None:  # fmt: skip
@@ -224,8 +226,8 @@ def test_a_jump_raises_one_alarm_that_ends_when_the_api_takes_messages_again(
     fallback_rate.check_fallback_rates()
     fallback_rate.check_fallback_rates()
 
-    [alarm] = incidents.current()
-    assert (alarm.route, alarm.reason, alarm.detail) == ("fallbacks", "fallbacks_jumped", "12/12")
+    [alert] = incidents.current()
+    assert (alert.route, alert.reason, alert.detail) == ("fallbacks", "fallbacks_jumped", "12/12")
     page = parse(staff_client.get("/").content)
     assert page.one(data_alarm="fallbacks")
     row = page.one("tr", data_fallback_code="131000")
@@ -233,14 +235,14 @@ def test_a_jump_raises_one_alarm_that_ends_when_the_api_takes_messages_again(
 
     DeliveryAttempt.objects.update(started_at=timezone.now() - dt.timedelta(hours=1))
     fallback_rate.check_fallback_rates()
-    assert incidents.current().exists()  # a pause proves nothing
+    assert incidents.current().exists()  # a period without messages does not end it
     for _ in range(10):
         make_message(conversation, attempts=OFFICIAL)
     fallback_rate.check_fallback_rates()
     assert not incidents.current().exists()
 
 
-def test_what_fails_long_after_it_was_taken_counts_when_the_fallback_goes_out(
+def test_a_late_failure_counts_at_the_time_of_its_fallback(
     with_fallback: QuerySet[Channel], conversation: Conversation,
     make_message: Callable[..., Message],
 ) -> None:  # fmt: skip
@@ -250,11 +252,11 @@ def test_what_fails_long_after_it_was_taken_counts_when_the_fallback_goes_out(
         late = make_message(conversation, minutes_ago=40, **by_fallback("131026"))
         late.attempts.filter(route="wwebjs").update(started_at=timezone.now())
     fallback_rate.check_fallback_rates()
-    [alarm] = incidents.current()
-    assert alarm.detail == "12/32"
+    [alert] = incidents.current()
+    assert alert.detail == "12/32"
 
 
-def test_a_quiet_shop_hears_of_it_too(
+def test_a_jump_is_detected_at_a_low_message_volume(
     with_fallback: QuerySet[Channel], conversation: Conversation,
     make_message: Callable[..., Message],
 ) -> None:  # fmt: skip
@@ -267,11 +269,11 @@ def test_a_quiet_shop_hears_of_it_too(
 
     make_message(conversation, **by_fallback("131026"))
     fallback_rate.check_fallback_rates()
-    [alarm] = incidents.current()
-    assert alarm.detail == "10/10"
+    [alert] = incidents.current()
+    assert alert.detail == "10/10"
 
 
-def test_a_code_that_jumps_is_told_though_the_channel_is_used_to_many_fallbacks(
+def test_a_jump_of_one_code_is_reported_despite_a_high_usual_fallback_rate(
     with_fallback: QuerySet[Channel], conversation: Conversation,
     make_message: Callable[..., Message],
 ) -> None:  # fmt: skip
@@ -284,8 +286,8 @@ def test_a_code_that_jumps_is_told_though_the_channel_is_used_to_many_fallbacks(
     fallback_rate.check_fallback_rates()
     fallback_rate.check_fallback_rates()
 
-    [alarm] = incidents.current()
-    assert (alarm.route, alarm.code, alarm.detail) == ("fallbacks", "131000", "131000, 12/24")
+    [alert] = incidents.current()
+    assert (alert.route, alert.code, alert.detail) == ("fallbacks", "131000", "131000, 12/24")
 
     for _ in range(60):
         make_message(conversation, **by_fallback("131026"))
@@ -293,7 +295,7 @@ def test_a_code_that_jumps_is_told_though_the_channel_is_used_to_many_fallbacks(
     assert not incidents.current().exists()
 
 
-def test_the_alarm_of_a_channel_that_is_switched_off_is_kept_in_mind_and_ends_all_the_same(
+def test_the_alert_of_a_deactivated_channel_is_hidden_and_still_ends(
     with_fallback: QuerySet[Channel], conversation: Conversation,
     make_message: Callable[..., Message], staff_client: Client,
 ) -> None:  # fmt: skip
@@ -303,8 +305,8 @@ def test_the_alarm_of_a_channel_that_is_switched_off_is_kept_in_mind_and_ends_al
     with_fallback.update(active=False)
     fallback_rate.check_fallback_rates()
 
-    [alarm] = incidents.current()
-    assert alarm.drops == 1
+    [alert] = incidents.current()
+    assert alert.drops == 1
     assert not parse(staff_client.get("/").content).all(data_alarm="fallbacks")
 
     DeliveryAttempt.objects.update(started_at=timezone.now() - dt.timedelta(days=2))

@@ -1,4 +1,4 @@
-"""The help about the fallback: the mission's page, inside the product and in both languages."""
+"""The help page about the fallback covers the specification in both languages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.pages.html import Element, parse
 pytestmark = pytest.mark.django_db
 
 PAGE = "/help/fallback/"
-# Each line of the mission's page, by the words that it stands or falls with.
+# The key phrases of each line of the specification.
 PORTUGUESE = {
     "how": [
         "Se a mensagem falhar na API oficial",
@@ -111,34 +111,34 @@ ENGLISH = {
 def help_in(
     make_user: Callable[..., User], client_for: Callable[..., Client]
 ) -> Callable[[str], Element]:
-    """Open the help as staff without any permission do."""
+    """Open the help page as a staff user without permissions."""
 
-    def open_it(language: str) -> Element:
+    def open_help(language: str) -> Element:
         user = make_user(f"nina-{language}")
         answer = client_for(user, language).get(PAGE)
         assert answer.status_code == 200
         return parse(answer.content)
 
-    return open_it
+    return open_help
 
 
 @pytest.mark.parametrize(
     ("language", "lines"), [("pt-br", PORTUGUESE), ("en", ENGLISH)], ids=["pt-br", "en"]
 )
-def test_each_line_of_the_mission_has_its_place(
+def test_the_help_contains_each_line_of_the_specification(
     help_in: Callable[[str], Element], language: str, lines: dict[str, list[str]]
 ) -> None:
     page = help_in(language)
     sections = [s.attributes.get("aria-labelledby") for s in page.all("section")]
     assert sections == list(lines)
-    for name, wanted in lines.items():
+    for name, phrases in lines.items():
         text = page.one("section", aria_labelledby=name).text.casefold()
-        for words in wanted:
-            assert words.casefold() in text, words
+        for phrase in phrases:
+            assert phrase.casefold() in text, phrase
 
 
 @pytest.mark.parametrize(("language", "key"), [("pt-br", "suaapikey"), ("en", "yourapikey")])
-def test_the_commands_are_those_of_the_mission_and_can_be_copied(
+def test_the_commands_match_the_specification_and_can_be_copied(
     help_in: Callable[[str], Element], language: str, key: str
 ) -> None:
     page = help_in(language)
@@ -152,7 +152,7 @@ def test_the_commands_are_those_of_the_mission_and_can_be_copied(
 
 
 @pytest.mark.parametrize("language", ["pt-br", "en"])
-def test_the_icons_are_drawn_as_they_are_in_a_conversation(
+def test_the_icons_are_those_of_a_conversation(
     help_in: Callable[[str], Element], language: str
 ) -> None:
     section = help_in(language).one("section", aria_labelledby="how")
@@ -174,7 +174,7 @@ def test_the_help_is_linked_from_the_navigation_and_the_form(
         assert bool(main.one("main").all("a", href=PAGE)) is (path != "/")
 
 
-def test_the_help_is_for_staff(client: Client, make_user: Callable[..., User]) -> None:
+def test_the_help_requires_staff_status(client: Client, make_user: Callable[..., User]) -> None:
     assert client.get(PAGE).status_code == 302
     client.force_login(make_user("vera", is_staff=False))
     assert client.get(PAGE).status_code == 403

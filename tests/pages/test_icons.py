@@ -1,4 +1,4 @@
-"""The status of a message: one icon, with words for those who do not see it or its colour."""
+"""The status icon of a message, with a text for users who cannot see it or its colour."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ REFUSED = {
 def bubble(
     conversation: Conversation, make_message: Callable[..., Message]
 ) -> Callable[..., Element]:
-    """Draw a message as the page and the socket do."""
+    """Render a message as the page and the socket do."""
 
-    def draw(may_retry: bool = True, **fields: Any) -> Element:
+    def render(may_retry: bool = True, **fields: Any) -> Element:
         message = make_message(conversation, **fields)
         with translation.override("en"):
             html = render_to_string(
@@ -42,11 +42,11 @@ def bubble(
             )
         return parse(html).one("article")
 
-    return draw
+    return render
 
 
 @pytest.mark.parametrize("icon", statuses.Icon)
-def test_the_sprite_has_every_icon(icon: str) -> None:
+def test_the_sprite_contains_every_icon(icon: str) -> None:
     assert f'<symbol id="{icon}"' in SPRITE.read_text()
 
 
@@ -65,7 +65,7 @@ def test_the_sprite_has_every_icon(icon: str) -> None:
         ("read", "baileys", "globe", "Sent through Baileys, read"),
     ],
 )
-def test_each_status_has_one_icon_with_words(
+def test_each_status_has_one_icon_with_a_text(
     bubble: Callable[..., Element], status: str, route: str | None, icon: str, label: str
 ) -> None:
     drawn = bubble(status=status, route=route).one(data_icon=None)
@@ -77,7 +77,7 @@ def test_each_status_has_one_icon_with_words(
 
 @pytest.mark.parametrize(("status", "ticks"), [("sent", []), ("delivered", ["delivered"]),
                                                ("read", ["read"])])  # fmt: skip
-def test_the_globe_has_small_ticks_once_a_receipt_is_known(
+def test_the_globe_has_small_ticks_after_a_receipt(
     bubble: Callable[..., Element], status: str, ticks: list[str]
 ) -> None:
     globe = bubble(status=status, route="wwebjs").one(data_icon="globe")
@@ -89,7 +89,7 @@ def test_a_received_message_has_no_icon(bubble: Callable[..., Element]) -> None:
     assert not bubble(direction="in", route=None).all(data_icon=None)
 
 
-def test_the_tooltip_tells_the_errors_of_all_attempts_and_the_decision(
+def test_the_tooltip_lists_the_errors_of_all_attempts_and_the_decision(
     bubble: Callable[..., Element],
 ) -> None:
     article = bubble(
@@ -109,7 +109,7 @@ def test_the_tooltip_tells_the_errors_of_all_attempts_and_the_decision(
     ]
 
 
-def test_the_globe_still_tells_why_the_official_api_refused(
+def test_the_globe_tooltip_shows_the_rejection_of_the_official_api(
     bubble: Callable[..., Element],
 ) -> None:
     article = bubble(route="wwebjs", attempts=[REFUSED, {"route": "wwebjs", "outcome": "accepted"}])
@@ -119,7 +119,7 @@ def test_the_globe_still_tells_why_the_official_api_refused(
     assert "131047" in lines[1]
 
 
-def test_an_error_that_we_do_not_know_is_shown_as_the_provider_put_it(
+def test_an_unknown_error_is_shown_in_the_providers_text(
     bubble: Callable[..., Element],
 ) -> None:
     article = bubble(
@@ -132,7 +132,7 @@ def test_an_error_that_we_do_not_know_is_shown_as_the_provider_put_it(
     assert "Something very new (999999)" in article.one(data_icon=None).attributes["title"]
 
 
-def test_the_trail_lists_the_attempts_without_a_second_icon(
+def test_the_attempt_history_has_no_second_icon(
     bubble: Callable[..., Element],
 ) -> None:
     article = bubble(
@@ -155,7 +155,7 @@ def test_the_trail_lists_the_attempts_without_a_second_icon(
     article.one(data_icon=None)
 
 
-def test_retry_is_offered_once_nothing_more_will_happen_by_itself(
+def test_retry_is_offered_once_nothing_more_happens_automatically(
     bubble: Callable[..., Element], conversation: Conversation
 ) -> None:
     def offers(**fields: Any) -> list[str]:
@@ -173,7 +173,9 @@ def test_retry_is_offered_once_nothing_more_will_happen_by_itself(
     assert offers(status="rejected", decision="fallback_refused", may_retry=False) == []
 
 
-def test_a_channel_without_fallback_offers_no_way_by_it(bubble: Callable[..., Element]) -> None:
+def test_a_channel_without_fallback_does_not_offer_the_fallback(
+    bubble: Callable[..., Element],
+) -> None:
     article = bubble(status="rejected", decision="no_fallback")
 
     assert [button.text for button in article.all("button")] == ["Try again"]
@@ -190,7 +192,7 @@ def test_a_channel_without_fallback_offers_no_way_by_it(bubble: Callable[..., El
         ("hologram", {}, "hologram"),
     ],
 )
-def test_other_types_are_named(
+def test_other_types_have_a_label(
     bubble: Callable[..., Element], type_: str, content: Any, shown: str
 ) -> None:
     article = bubble(type=type_, content=content, text="", direction="in", route=None)
@@ -198,17 +200,17 @@ def test_other_types_are_named(
     assert article.one(class_="bubble").text.startswith(shown)
 
 
-def test_text_is_escaped_and_keeps_its_lines(bubble: Callable[..., Element]) -> None:
+def test_text_is_escaped_and_preserves_line_breaks(bubble: Callable[..., Element]) -> None:
     article = bubble(text="<script>alert(1)</script>\nsegunda")
 
-    words = article.one(class_="bubble-text")
-    assert words.text == "<script>alert(1)</script> segunda"
-    assert words.all("br")
+    body = article.one(class_="bubble-text")
+    assert body.text == "<script>alert(1)</script> segunda"
+    assert body.all("br")
     assert not article.all("script")
 
 
 @pytest.mark.parametrize("receipt", [it for it in Receipt if it])
-def test_every_receipt_is_told_in_words_of_the_language(
+def test_every_receipt_has_a_translated_label(
     receipt: Receipt,
 ) -> None:
     with translation.override("pt-br"):

@@ -1,4 +1,4 @@
-"""Files in the pages: the bubble, the composer's form, the door to the bytes."""
+"""Files in the pages: the bubble, the composer's form, and the file responses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bytes_of(answer: Any) -> bytes:
     return b"".join(answer.streaming_content)
 
 
-def test_a_picture_has_its_name_and_a_download_button(
+def test_an_image_has_its_name_and_a_download_button(
     staff_client: Client, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     file = upload()
@@ -68,7 +68,7 @@ def test_a_picture_has_its_name_and_a_download_button(
     ],
     ids=["video", "audio"],
 )
-def test_films_and_sounds_have_a_player(
+def test_video_and_audio_have_a_player(
     staff_client: Client,
     conversation: Conversation,
     make_message: MakeMessage,
@@ -81,7 +81,7 @@ def test_films_and_sounds_have_a_player(
     assert tag in staff_client.get(f"/conversations/{conversation.pk}/").content.decode()
 
 
-def test_a_picture_that_was_sent_as_a_document_is_not_drawn(
+def test_an_image_sent_as_a_document_is_not_displayed(
     staff_client: Client, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     make_message(conversation, type="document", text="", media=upload())
@@ -90,7 +90,7 @@ def test_a_picture_that_was_sent_as_a_document_is_not_drawn(
     assert "pc-gamer.png" in html
 
 
-def test_a_file_that_could_not_be_loaded_says_so_and_can_be_asked_for_again(
+def test_a_file_that_failed_shows_the_error_and_can_be_fetched_again(
     staff_client: Client, reader: Client, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     file = Media.objects.create(state="failed", error_code="connection_refused")
@@ -127,7 +127,7 @@ def test_the_composer_sends_an_upload_with_its_caption(
 
 
 @pytest.mark.parametrize("fields", [{"type": "video"}, {"type": "x"}, {"media": "7"}])
-def test_the_composer_is_told_what_cannot_be_sent(
+def test_the_composer_shows_why_a_file_cannot_be_sent(
     staff_client: Client, conversation: Conversation, fields: dict[str, str]
 ) -> None:
     body = {"text": "", "media": str(upload().pk), "type": "image", **fields}
@@ -148,7 +148,7 @@ def test_the_composer_is_told_what_cannot_be_sent(
     ],
     ids=["png", "mp4", "ogg", "pdf", "html"],
 )
-def test_only_what_cannot_run_is_shown_in_place(
+def test_only_safe_types_are_shown_inline(
     staff_client: Client, data: bytes, name: str, mime_type: str, shown: bool
 ) -> None:
     file = upload(data, name)
@@ -164,7 +164,7 @@ def test_only_what_cannot_run_is_shown_in_place(
     assert saved["Content-Disposition"].startswith("attachment")
 
 
-def test_a_name_cannot_break_out_of_its_header(staff_client: Client) -> None:
+def test_a_file_name_cannot_inject_headers(staff_client: Client) -> None:
     file = upload(name='evil"\r\nX-Evil: 1; á.png')
     answer = staff_client.get(f"/media/{file.pk}/?download")
     assert "X-Evil" not in answer
@@ -172,7 +172,7 @@ def test_a_name_cannot_break_out_of_its_header(staff_client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "status", "part", "told"),
+    ("header", "status", "part", "content_range"),
     [
         ("bytes=0-3", 206, files.MP4[:4], "bytes 0-3/{size}"),
         ("bytes=4-", 206, files.MP4[4:], "bytes 4-{last}/{size}"),
@@ -187,21 +187,23 @@ def test_a_name_cannot_break_out_of_its_header(staff_client: Client) -> None:
     ],
     ids=range(10),
 )
-def test_a_part_is_given_to_players_that_ask_for_it(
-    staff_client: Client, header: str, status: int, part: bytes | None, told: str | None
+def test_a_range_request_returns_a_part(
+    staff_client: Client, header: str, status: int, part: bytes | None, content_range: str | None
 ) -> None:
     file = upload(files.MP4, "a.mp4")
     answer = staff_client.get(f"/media/{file.pk}/", headers={"Range": header})
     assert answer.status_code == status
     size = len(files.MP4)
-    if told:
-        assert answer["Content-Range"] == told.format(size=size, last=size - 1, tail=size - 5)
+    if content_range:
+        assert answer["Content-Range"] == content_range.format(
+            size=size, last=size - 1, tail=size - 5
+        )
     if part is not None:
         assert bytes_of(answer) == part
         assert int(answer["Content-Length"]) == len(part)
 
 
-def test_strangers_and_staff_without_permission_get_nothing(
+def test_anonymous_users_and_staff_without_permission_get_no_file(
     client: Client, make_user: Callable[..., User], client_for: Callable[[User], Client]
 ) -> None:
     path = f"/media/{upload().pk}/"
@@ -211,7 +213,7 @@ def test_strangers_and_staff_without_permission_get_nothing(
     assert client_for(stranger).get(path).status_code == 403
 
 
-def test_what_is_not_there_is_not_found(staff_client: Client, storage: Path) -> None:
+def test_a_missing_file_returns_404(staff_client: Client, storage: Path) -> None:
     assert staff_client.get(f"/media/{uuid.uuid4()}/").status_code == 404
     waiting = Media.objects.create(state="waiting")
     assert staff_client.get(f"/media/{waiting.pk}/").status_code == 404
@@ -220,16 +222,16 @@ def test_what_is_not_there_is_not_found(staff_client: Client, storage: Path) -> 
     assert staff_client.get(f"/media/{file.pk}/").status_code == 404
 
 
-def test_the_demo_shows_a_picture_that_went_out_by_the_fallback(staff_client: Client) -> None:
-    for _ in range(2):  # started again it is the same demo
+def test_the_demo_shows_an_image_sent_by_the_fallback(staff_client: Client) -> None:
+    for _ in range(2):  # running it twice creates one demo
         demo.make(graph_url="http://127.0.0.1:9", wwebjs_url="http://127.0.0.1:9")
     message = Message.objects.get(type="image")
 
     bubble = page_of(staff_client, message.conversation).one(data_message=str(message.pk))
 
     bubble.one(data_icon="globe")
-    for words in ("pc-gamer-completo.png", "Sai por R$ 4.990", "demo"):
-        assert words in bubble.text
+    for expected in ("pc-gamer-completo.png", "Sai por R$ 4.990", "demo"):
+        assert expected in bubble.text
     picture = bytes_of(staff_client.get(f"/media/{message.media_id}/"))
     assert picture == demo_picture.png()
     assert len(picture) < 3000

@@ -1,4 +1,4 @@
-"""A fallback that would not work now is shown before it is needed; a drop is said in the page."""
+"""Warnings about a fallback that is not ready, and incidents on the pages."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def by_baileys(make_channel: Callable[..., Channel]) -> Channel:
 
 
 def warnings(client: Client) -> tuple[str, str]:
-    """What dashboard and card say about the fallback, "" each where they warn of nothing."""
+    """Return the fallback warnings of the dashboard and the card, "" for no warning."""
     dashboard = parse(client.get("/").content).all("span", data_fallback_trouble=None)
     articles = parse(client.get("/channels/").content).all("article")
     cards = [card for card in articles if card.all("span", data_fallback_trouble=None)]
-    return _words(dashboard), _words(cards)
+    return _text(dashboard), _text(cards)
 
 
-def _words(found: list[Element]) -> str:
+def _text(found: list[Element]) -> str:
     return found[0].text if found else ""
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "expected"),
     [
         ({"wwebjs_state": "disconnected", "wwebjs_state_code": "stopped"}, "Stopped here"),
         ({"wwebjs_state": "error", "wwebjs_state_code": "conflict"}, "opened somewhere else"),
@@ -67,13 +67,13 @@ def _words(found: list[Element]) -> str:
         ),
     ],
 )
-def test_a_session_that_could_not_send_is_warned_of(
-    staff_client: Client, attached: Channel, fields: dict[str, Any], words: str
+def test_a_session_that_is_not_ready_shows_a_warning(
+    staff_client: Client, attached: Channel, fields: dict[str, Any], expected: str
 ) -> None:
     Channel.objects.filter(pk=attached.pk).update(**fields)
     dashboard, card = warnings(staff_client)
     assert "The fallback would not work now:" in dashboard
-    assert words in dashboard
+    assert expected in dashboard
     assert "Would not work now" in card
 
 
@@ -86,14 +86,14 @@ def test_a_session_that_could_not_send_is_warned_of(
         {"wwebjs_state": "error", "wwebjs_state_code": "conflict", "fallback": "none"},
     ],
 )
-def test_what_is_ready_not_looked_at_or_not_used_is_no_trouble(
+def test_a_ready_unchecked_or_unused_fallback_shows_no_warning(
     staff_client: Client, attached: Channel, fields: dict[str, Any]
 ) -> None:
     Channel.objects.filter(pk=attached.pk).update(**fields)
     assert warnings(staff_client) == ("", "")
 
 
-def test_a_mended_key_ends_the_warning_and_another_fallback_speaks_of_its_own_breaker(
+def test_a_corrected_key_or_another_fallback_ends_the_warning(
     staff_client: Client, attached: Channel, by_baileys: Channel
 ) -> None:
     Channel.objects.filter(pk=attached.pk).update(wwebjs_state="ready", wwebjs_state_code="ready")
@@ -112,7 +112,7 @@ def test_a_mended_key_ends_the_warning_and_another_fallback_speaks_of_its_own_br
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "expected"),
     [
         ({"active": False}, "The channel “Oficina” is not active."),
         ({"health": "failing", "health_detail": "401 Unauthorized"}, "401 Unauthorized"),
@@ -122,18 +122,18 @@ def test_a_mended_key_ends_the_warning_and_another_fallback_speaks_of_its_own_br
         ),
     ],
 )
-def test_a_baileys_channel_that_could_not_send_is_warned_of(
-    staff_client: Client, by_baileys: Channel, fields: dict[str, Any], words: str
+def test_a_baileys_channel_that_is_not_ready_shows_a_warning(
+    staff_client: Client, by_baileys: Channel, fields: dict[str, Any], expected: str
 ) -> None:
     assert warnings(staff_client) == ("", "")
     Channel.objects.filter(pk=by_baileys.fallback_channel_id).update(**fields)
     dashboard, card = warnings(staff_client)
-    assert words in dashboard
-    assert words in card
+    assert expected in dashboard
+    assert expected in card
 
 
 @pytest.mark.parametrize(
-    ("state", "code", "words"),
+    ("state", "code", "expected"),
     [
         ("starting", "dialling", "Evolution is connecting"),
         ("qr", "waiting_for_scan", "Waiting for the QR code to be scanned."),
@@ -142,25 +142,25 @@ def test_a_baileys_channel_that_could_not_send_is_warned_of(
         ("disconnected", "unchecked", ""),
     ],
 )
-def test_badge_dashboard_and_card_say_the_same_of_an_instance(
-    staff_client: Client, by_baileys: Channel, state: str, code: str, words: str
+def test_badge_dashboard_and_card_show_the_same_state_of_an_instance(
+    staff_client: Client, by_baileys: Channel, state: str, code: str, expected: str
 ) -> None:
-    # As it was when it was last ready: connecting says nothing of the channel's health.
+    # Unchanged since it was last ready: connecting does not affect the channel's health.
     Channel.objects.filter(pk=by_baileys.fallback_channel_id).update(health="ok")
     WhatsAppSession.objects.filter(channel=by_baileys.fallback_channel).update(
         state=state, state_code=code
     )
     dashboard, card = warnings(staff_client)
     section = parse(staff_client.get("/channels/").content).one(data_fallback_works=None)
-    works = not words
+    works = not expected
     assert section.attributes["data-fallback-works"] == str(works).lower()
     assert ("would not work now" in section.text) is not works
     assert ("Would not work now" in card) is not works
-    assert words in dashboard
+    assert expected in dashboard
     assert bool(dashboard) is not works
 
 
-def test_the_dashboard_tells_a_session_s_state_since_when_and_its_last_drop(
+def test_the_dashboard_shows_the_state_of_a_session_and_its_last_incident(
     staff_client: Client, attached: Channel
 ) -> None:
     Channel.objects.filter(pk=attached.pk).update(
@@ -174,7 +174,7 @@ def test_the_dashboard_tells_a_session_s_state_since_when_and_its_last_drop(
     assert line.startswith("Ready now · Last drop now : WhatsApp Web was opened somewhere else")
 
 
-def test_the_dashboard_tells_the_same_of_an_instance(
+def test_the_dashboard_shows_the_state_of_an_instance_and_its_last_incident(
     staff_client: Client, by_baileys: Channel
 ) -> None:
     def line() -> str:
@@ -191,7 +191,7 @@ def test_the_dashboard_tells_the_same_of_an_instance(
     assert line() == "Disconnected now · Last drop now : The session was unlinked on the phone."
 
 
-def test_the_dashboard_needs_as_many_queries_for_ten_channels_as_for_two(
+def test_the_number_of_dashboard_queries_does_not_depend_on_the_number_of_channels(
     staff_client: Client, make_channel: Callable[..., Channel], django_assert_max_num_queries: Any
 ) -> None:
     counts = []
@@ -207,19 +207,19 @@ def test_the_dashboard_needs_as_many_queries_for_ten_channels_as_for_two(
     assert counts[0] == counts[1]
 
 
-# -- drops -----------------------------------------------------------------------------------------
+# -- incidents -------------------------------------------------------------------------------------
 
 
-def drop(channel: Channel) -> None:
+def open_incident(channel: Channel) -> None:
     incidents.open_or_update(
         channel, route="wwebjs", reason="unlinked_on_phone", detail="", at=timezone.now()
     )
 
 
-def test_every_page_with_the_frame_has_a_place_for_alarms_and_one_list_on_the_dashboard(
+def test_every_page_has_an_alert_area_and_the_dashboard_has_one_list(
     staff_client: Client, attached: Channel
 ) -> None:
-    drop(attached)
+    open_incident(attached)
     for path in ("/help/fallback/", "/instances/", "/channels/new/", f"/channels/{attached.pk}/"):
         region = parse(staff_client.get(path).content).one(data_alarms=None)
         assert region.attributes["data-watch"] == "alarms=1"
@@ -233,7 +233,7 @@ def test_every_page_with_the_frame_has_a_place_for_alarms_and_one_list_on_the_da
     assert page.one(data_alarm="wwebjs")
 
 
-def test_the_dashboard_reads_its_figures_anew_when_a_session_changes(
+def test_the_dashboard_reloads_its_figures_when_a_session_changes(
     staff: User, attached: Channel
 ) -> None:
     page = frames.StatsView(user=staff, language="en", value="1")

@@ -1,4 +1,4 @@
-"""What one process stores, without a language or in its own, each reader reads in theirs."""
+"""Stored reasons are shown in each reader's language, whatever the language of the writer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from messaging.delivery import channel_feedback
 from messaging.models import Conversation, Message
 from tests.pages.html import parse
 
-# A transaction of a test's own is in the way of calls that must not be in one.
+# Some of the calls must not run in a transaction, so the tests cannot use one.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOBODY = "http://127.0.0.1:9"
@@ -31,7 +31,7 @@ NAME = "oficina"
 
 @pytest.fixture(params=[None, "pt-br", "en"], ids=["a job", "in Portuguese", "in English"])
 def writer(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whoever writes does so in this language; None: as a job, where none was chosen."""
+    """The writer uses this language; None is a job, which has no language."""
     with translation.override(request.param, deactivate=True):
         yield
 
@@ -61,7 +61,7 @@ def session_of(channel: Channel) -> WhatsAppSession:
     return WhatsAppSession.objects.select_related("channel").get(channel=channel)
 
 
-def test_a_refused_send(
+def test_a_rejected_send(
     writer: None, read: Read, conversation: Conversation, make_message: Callable[..., Message]
 ) -> None:
     message = make_message(conversation, attempts=[{"outcome": "rejected", "error_code": "190"}])
@@ -71,7 +71,7 @@ def test_a_refused_send(
     assert "O token de acesso expirou (190)" in read("/channels/", "pt-br")
 
 
-def test_a_test_of_the_connection(writer: None, read: Read, channel: Channel) -> None:
+def test_a_connection_test(writer: None, read: Read, channel: Channel) -> None:
     Channel.objects.filter(pk=channel.pk).update(
         graph_url=NOBODY, fallback="wwebjs", wwebjs_url=NOBODY, wwebjs_session_id="S"
     )
@@ -86,7 +86,7 @@ def test_a_test_of_the_connection(writer: None, read: Read, channel: Channel) ->
     )
 
 
-def test_the_trouble_of_a_baileys_fallback(
+def test_a_problem_of_a_baileys_fallback(
     writer: None, read: Read, channel: Channel, baileys: Channel
 ) -> None:
     channel.fallback, channel.fallback_channel = Channel.Fallback.BAILEYS, baileys
@@ -97,7 +97,7 @@ def test_the_trouble_of_a_baileys_fallback(
     assert "não funcionaria agora: O servidor recusou a conexão" in read("/", "pt-br")
 
 
-def test_a_comparison_with_evolution_and_a_switch_that_was_undone(
+def test_a_comparison_with_evolution_and_an_undone_switch(
     writer: None, read: Read, baileys: Channel
 ) -> None:
     with pytest.raises(handover.SwitchRefused):
@@ -112,7 +112,7 @@ def test_a_comparison_with_evolution_and_a_switch_that_was_undone(
     assert "desfeita O servidor recusou a conexão" in portuguese
 
 
-def test_why_nobody_listens(writer: None, read: Read, baileys: Channel) -> None:
+def test_the_reason_why_no_listener_runs(writer: None, read: Read, baileys: Channel) -> None:
     WhatsAppSession.objects.update(websocket_enabled=True)
     process.record_join_state(session_of(baileys).pk, joined=False, note=socket_client.NOT_OPEN)
 
@@ -121,7 +121,7 @@ def test_why_nobody_listens(writer: None, read: Read, baileys: Channel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stored", "words"),
+    ("stored", "expected"),
     [
         ("", ""),
         (encode_reason("wrong_key", "Unauthorized"), "The provider refused the key: Unauthorized"),
@@ -131,15 +131,15 @@ def test_why_nobody_listens(writer: None, read: Read, baileys: Channel) -> None:
         (encode_reason("ready_as", "+55 11 · Demo"), "Ready to send as +55 11 · Demo"),
         ("fallback_wwebjs|wrong_key", "Fallback: wwebjs-api: The provider refused the key"),
         ("wrong_key\nready", "The provider refused the key · Ready to send."),
-        # By earlier versions.
+        # Stored by earlier versions.
         ("O token expirou (190)", "O token expirou (190)"),
         ("refused: wrong key", "refused: wrong key"),
     ],
 )  # fmt: skip
-def test_what_is_stored_is_read_as_sentences(stored: str, words: str) -> None:
+def test_a_stored_reason_is_rendered_as_text(stored: str, expected: str) -> None:
     with translation.override("en"):
-        assert render_reason(stored) == words
+        assert render_reason(stored) == expected
 
 
-def test_the_server_s_own_words_leave_room_for_a_second_reason() -> None:
+def test_the_servers_detail_leaves_space_for_a_second_reason() -> None:
     assert len(encode_reason("number_on_cloud_only", "x" * 1000)) < 260

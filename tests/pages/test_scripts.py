@@ -1,4 +1,4 @@
-"""What the pages' scripts do, in a real Chromium; the socket is played by the test."""
+"""The pages' scripts in a real Chromium; the test simulates the socket."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_newer_version_replaces_the_bubble_and_an_older_one_does_not(
     expect(icon(opened, message)).to_have_attribute("data-icon", "read")
 
 
-def test_a_message_that_arrives_takes_its_place_and_is_announced(
+def test_a_new_message_is_inserted_in_order_and_announced(
     opened: Page, sockets: Sockets, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     late = make_message(conversation, minutes_ago=4.5, text="atrasada", direction="in", route=None)
@@ -80,7 +80,7 @@ def test_a_message_that_arrives_takes_its_place_and_is_announced(
     expect(opened.locator("[data-announcer]")).to_have_text("New message: chegou agora")
 
 
-def test_who_reads_further_up_is_not_pulled_down_but_told(
+def test_a_user_who_scrolled_up_is_notified_without_scrolling_down(
     opened: Page, sockets: Sockets, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     opened.locator("[data-thread]").evaluate("thread => thread.scrollTop = 0")
@@ -96,7 +96,7 @@ def test_who_reads_further_up_is_not_pulled_down_but_told(
     expect(hint).to_be_hidden()
 
 
-def test_the_first_message_of_another_day_gets_a_separator(
+def test_the_first_message_of_a_day_gets_a_separator(
     opened: Page, sockets: Sockets, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     count = opened.locator(".day").count()
@@ -112,7 +112,7 @@ NIGHT = dt.datetime(2026, 11, 26, 4, 0, tzinfo=dt.UTC)  # one o'clock in São Pa
 
 
 @pytest.mark.parametrize(
-    ("ago", "words"),
+    ("ago", "expected"),
     [
         ({"seconds": 59}, "now"),
         ({"minutes": 59}, "59 min ago"),
@@ -123,15 +123,15 @@ NIGHT = dt.datetime(2026, 11, 26, 4, 0, tzinfo=dt.UTC)  # one o'clock in São Pa
         ({"hours": 26}, "11/24/2026"),
     ],
 )
-def test_the_script_tells_times_in_the_words_of_the_server(
-    page: Page, conversation: Conversation, ago: dict[str, int], words: str
+def test_the_script_formats_times_like_the_server(
+    page: Page, conversation: Conversation, ago: dict[str, int], expected: str
 ) -> None:
     moment = NIGHT - dt.timedelta(**ago)
     with translation.override("en"):
-        assert relative(moment, NIGHT) == words
+        assert relative(moment, NIGHT) == expected
     page.clock.set_fixed_time(NIGHT)
     page.goto("/conversations/")
-    told = page.evaluate(
+    shown = page.evaluate(
         """moment => {
             const time = document.createElement("time");
             time.dateTime = moment;
@@ -142,15 +142,15 @@ def test_the_script_tells_times_in_the_words_of_the_server(
         }""",
         moment.isoformat(),
     )
-    assert told == words
+    assert shown == expected
 
 
-def test_a_lost_connection_is_shown_and_the_catch_up_asks_from_where_it_was(
+def test_a_lost_connection_is_shown_and_the_reconnect_sends_the_last_time(
     opened: Page, sockets: Sockets
 ) -> None:
     at = "2026-05-05T05:05:05+00:00"
     sockets.send({"kind": "ping", "at": at})
-    # A change tells nothing of those before it, whose pushes may have been lost.
+    # A change does not advance the time, because an earlier push may have been lost.
     sockets.send({"kind": "message", "at": "2026-06-06T06:06:06+00:00"})
     opened.wait_for_timeout(100)
     sockets.accepts = False
@@ -166,14 +166,14 @@ def test_a_lost_connection_is_shown_and_the_catch_up_asks_from_where_it_was(
     assert "since=2026-05-05T05%3A05%3A05%2B00%3A00" in last.url
 
 
-def test_who_is_signed_out_is_led_to_the_login_page(opened: Page, sockets: Sockets) -> None:
+def test_a_signed_out_user_is_redirected_to_the_login_page(opened: Page, sockets: Sockets) -> None:
     Session.objects.all().delete()
     [socket] = sockets.opened
     socket.close(code=4003)
     opened.wait_for_url(re.compile(r"/accounts/login/\?next=/conversations/"))
 
 
-def test_older_messages_come_in_above_what_is_read(
+def test_older_messages_are_inserted_above_without_moving_the_view(
     page: Page, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     for number in range(100, 0, -1):
@@ -195,7 +195,7 @@ def test_older_messages_come_in_above_what_is_read(
     assert len(labels) == len(set(labels))
 
 
-def test_enter_sends_and_shift_enter_makes_a_line(opened: Page) -> None:
+def test_enter_sends_and_shift_enter_inserts_a_line_break(opened: Page) -> None:
     box = opened.get_by_role("textbox", name="Message")
     box.press_sequentially("uma")
     box.press("Shift+Enter")
@@ -211,14 +211,14 @@ def test_enter_sends_and_shift_enter_makes_a_line(opened: Page) -> None:
 SENDS = re.compile(r"/conversations/\d+/$")
 
 
-def press_enter_and_lose_the_answer(page: Page, text: str) -> None:
-    """The server stores the message, but the page never hears of it."""
+def press_enter_and_lose_the_response(page: Page, text: str) -> None:
+    """Send a message that the server stores, but lose the response."""
 
-    def lose_the_answer(route: Any) -> None:
+    def lose_the_response(route: Any) -> None:
         route.fetch()
         route.abort()
 
-    page.route(SENDS, lose_the_answer, times=1)
+    page.route(SENDS, lose_the_response, times=1)
     box = page.get_by_role("textbox", name="Message")
     box.fill(text)
     box.press("Enter")
@@ -226,8 +226,8 @@ def press_enter_and_lose_the_answer(page: Page, text: str) -> None:
     expect(box).to_have_value(text)
 
 
-def test_a_send_that_got_no_answer_keeps_the_text_and_does_not_send_twice(opened: Page) -> None:
-    press_enter_and_lose_the_answer(opened, "Seu pedido saiu")
+def test_a_send_without_a_response_keeps_the_text_and_is_not_repeated(opened: Page) -> None:
+    press_enter_and_lose_the_response(opened, "Seu pedido saiu")
 
     box = opened.get_by_role("textbox", name="Message")
     box.press("Enter")
@@ -237,7 +237,7 @@ def test_a_send_that_got_no_answer_keeps_the_text_and_does_not_send_twice(opened
 
 @pytest.fixture
 def uploads(opened: Page, settings: Any, tmp_path: Path) -> list[str]:
-    """What the page uploads, as it does so."""
+    """The list of the page's uploads, filled as they happen."""
     settings.MEDIA_ROOT = tmp_path
     asked: list[str] = []
     opened.on("request", lambda r: asked.append(r.url) if r.url.endswith("/api/media/") else None)
@@ -255,11 +255,11 @@ def sent_by_composer() -> list[tuple[str, str]]:
     return [(m.type, m.text or m.content.get("caption", "")) for m in sent]
 
 
-def test_a_file_whose_send_got_no_answer_is_not_uploaded_or_sent_twice(
+def test_a_file_whose_send_had_no_response_is_not_uploaded_or_sent_twice(
     opened: Page, uploads: list[str]
 ) -> None:
     choose(opened, "a.png", files.PNG)
-    press_enter_and_lose_the_answer(opened, "Olha")
+    press_enter_and_lose_the_response(opened, "Olha")
     assert sent_by_composer() == [("image", "Olha")]
 
     choose(opened, "b.png", files.PNG)
@@ -270,11 +270,11 @@ def test_a_file_whose_send_got_no_answer_is_not_uploaded_or_sent_twice(
     assert len(uploads) == 2
 
 
-def test_a_text_that_is_no_caption_may_change_before_the_file_is_tried_again(
+def test_a_text_that_is_not_a_caption_may_change_before_the_file_is_retried(
     opened: Page, uploads: list[str]
 ) -> None:
     choose(opened, "a.ogg", files.OPUS)
-    press_enter_and_lose_the_answer(opened, "Ouve")
+    press_enter_and_lose_the_response(opened, "Ouve")
     assert sent_by_composer() == [("audio", "")]
 
     box = opened.get_by_role("textbox", name="Message")
@@ -287,11 +287,11 @@ def test_a_text_that_is_no_caption_may_change_before_the_file_is_tried_again(
     assert len(uploads) == 1
 
 
-def test_without_the_file_that_got_no_answer_the_text_is_another_message(
+def test_a_text_without_its_removed_file_is_another_message(
     opened: Page, uploads: list[str]
 ) -> None:
     choose(opened, "a.png", files.PNG)
-    press_enter_and_lose_the_answer(opened, "Olha")
+    press_enter_and_lose_the_response(opened, "Olha")
 
     opened.get_by_role("button", name="Remove a.png").click()
     box = opened.get_by_role("textbox", name="Message")
@@ -301,10 +301,10 @@ def test_without_the_file_that_got_no_answer_the_text_is_another_message(
     assert sent_by_composer() == [("image", "Olha"), ("text", "Olha")]
 
 
-def test_a_file_beside_a_text_that_got_no_answer_is_another_message(
+def test_a_file_added_to_a_text_without_a_response_is_another_message(
     opened: Page, uploads: list[str]
 ) -> None:
-    press_enter_and_lose_the_answer(opened, "Olha")
+    press_enter_and_lose_the_response(opened, "Olha")
 
     choose(opened, "a.png", files.PNG)
     opened.get_by_role("textbox", name="Message").press("Enter")
@@ -313,10 +313,10 @@ def test_a_file_beside_a_text_that_got_no_answer_is_another_message(
     assert sent_by_composer() == [("text", "Olha"), ("image", "Olha")]
 
 
-def test_a_file_that_is_too_large_changes_nothing_about_the_text_that_got_no_answer(
+def test_a_file_that_is_too_large_does_not_affect_a_text_without_a_response(
     opened: Page, uploads: list[str]
 ) -> None:
-    press_enter_and_lose_the_answer(opened, "Olha")
+    press_enter_and_lose_the_response(opened, "Olha")
     opened.get_by_role("textbox", name="Message").evaluate(
         """field => {
           const file = new File([], "filme.mp4");
@@ -334,14 +334,14 @@ def test_a_file_that_is_too_large_changes_nothing_about_the_text_that_got_no_ans
     assert sent_by_composer() == [("text", "Olha")]
 
 
-def test_a_file_that_was_refused_is_uploaded_again(opened: Page, uploads: list[str]) -> None:
+def test_a_rejected_file_is_uploaded_again(opened: Page, uploads: list[str]) -> None:
     Channel.objects.update(active=False)
     choose(opened, "a.png", files.PNG)
     box = opened.get_by_role("textbox", name="Message")
     box.press("Enter")
     expect(opened.get_by_text("This channel is not active.")).to_be_visible()
 
-    Media.objects.all().delete()  # it waited too long
+    Media.objects.all().delete()  # deleted as an orphan
     Channel.objects.update(active=True)
     box.press("Enter")
 
@@ -351,7 +351,7 @@ def test_a_file_that_was_refused_is_uploaded_again(opened: Page, uploads: list[s
 
 
 def drag(page: Page, kind: str, name: str = "", size: int = 0) -> None:
-    """Drag a file over the thread, let it go there or go away with it."""
+    """Drag a file over the thread, and drop it or leave."""
     page.locator("[data-thread]").evaluate(
         """(thread, [kind, name, data, size]) => {
           const dataTransfer = new DataTransfer();
@@ -365,7 +365,7 @@ def drag(page: Page, kind: str, name: str = "", size: int = 0) -> None:
     )
 
 
-def test_a_dropped_file_shows_how_far_its_upload_is_and_is_sent(
+def test_a_dropped_file_shows_its_upload_progress_and_is_sent(
     opened: Page, uploads: list[str]
 ) -> None:
     chat = opened.locator(".chat")
@@ -400,7 +400,7 @@ def test_a_dropped_file_shows_how_far_its_upload_is_and_is_sent(
     assert sent_by_composer() == [("image", "")]
 
 
-def test_a_refusal_stands_beside_the_text_which_is_kept(opened: Page) -> None:
+def test_an_error_is_shown_beside_the_text_which_is_preserved(opened: Page) -> None:
     Channel.objects.update(active=False)
     box = opened.get_by_role("textbox", name="Message")
     box.fill("Oi")
@@ -411,7 +411,7 @@ def test_a_refusal_stands_beside_the_text_which_is_kept(opened: Page) -> None:
     expect(box).to_be_focused()
 
 
-def test_a_text_that_is_too_long_is_counted_and_not_sent(opened: Page) -> None:
+def test_a_text_that_is_too_long_shows_its_length_and_is_not_sent(opened: Page) -> None:
     box = opened.get_by_role("textbox", name="Message")
     box.fill("x" * 3000)
     expect(opened.locator("[data-count]")).to_be_hidden()
@@ -431,7 +431,7 @@ def test_a_draft_survives_a_reload(opened: Page) -> None:
     expect(opened.get_by_role("textbox", name="Message")).to_have_value("quase pronto")
 
 
-def test_a_retry_is_one_click_and_its_bubble_changes(
+def test_a_retry_needs_one_click_and_updates_the_bubble(
     page: Page, conversation: Conversation, make_message: MakeMessage
 ) -> None:
     make_message(conversation, status="rejected", decision="no_fallback")
@@ -443,7 +443,7 @@ def test_a_retry_is_one_click_and_its_bubble_changes(
     assert Message.objects.get().round == 2
 
 
-def test_the_list_follows_the_search_while_it_is_typed(
+def test_the_list_is_filtered_while_typing(
     page: Page, conversation: Conversation, make_conversation: Callable[..., Conversation]
 ) -> None:
     make_conversation(conversation.channel, "+5511999990001", "Bruno")
@@ -457,7 +457,7 @@ def test_the_list_follows_the_search_while_it_is_typed(
     expect(page).to_have_url(re.compile("search=brun"))
 
 
-def test_a_row_moves_up_when_something_happens_in_it(
+def test_a_row_with_new_activity_moves_up(
     page: Page,
     sockets: Sockets,
     conversation: Conversation,
@@ -481,23 +481,23 @@ def test_a_row_moves_up_when_something_happens_in_it(
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/api/docs/"])
-def test_the_pages_of_others_break_no_policy(page: Page, path: str) -> None:
-    """Complaints fail every test with a page; test_usable looks at the pages of ours."""
+def test_third_party_pages_violate_no_policy(page: Page, path: str) -> None:
+    """Browser errors fail every test with a page; test_usable covers our own pages."""
     answer = page.goto(path, wait_until="networkidle")
     assert answer
     assert answer.status == 200
 
 
 class Wavoip:
-    """Stands where Wavoip's page stands, on another origin, and keeps what it was asked."""
+    """A fake Wavoip page on another origin that records its requests."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
 
     def application(self) -> web.Application:
         async def answer(request: web.Request) -> web.Response:
             if request.path == "/call":
-                self.asked.append((str(request.rel_url), dict(request.headers)))
+                self.requests.append((str(request.rel_url), dict(request.headers)))
             return web.Response(text="<title>Wavoip</title>", content_type="text/html")
 
         app = web.Application()
@@ -507,7 +507,7 @@ class Wavoip:
 
 @pytest.fixture
 def wavoip(monkeypatch: pytest.MonkeyPatch, conversation: Conversation) -> Iterator[Wavoip]:
-    """Wavoip's page, and a key for the conversation's channel."""
+    """The fake Wavoip page, with a key for the conversation's channel."""
     Channel.objects.update(calls_api_key="wavoip-token")
     wavoip = Wavoip()
     with run_in_thread(wavoip.application()) as running:
@@ -517,7 +517,7 @@ def wavoip(monkeypatch: pytest.MonkeyPatch, conversation: Conversation) -> Itera
         yield wavoip
 
 
-def test_a_call_opens_in_a_small_window_of_its_own(
+def test_a_call_opens_in_its_own_small_window(
     page: Page, sockets: Sockets, conversation: Conversation, wavoip: Wavoip
 ) -> None:
     page.goto(f"/conversations/{conversation.pk}/")
@@ -525,7 +525,7 @@ def test_a_call_opens_in_a_small_window_of_its_own(
         page.get_by_role("button", name="Call through Wavoip").click()
     expect(popup.value).to_have_title("Wavoip")
 
-    [(url, headers)] = wavoip.asked
+    [(url, headers)] = wavoip.requests
     assert url.startswith("/call?token=wavoip-token&phone=5511")
     assert "Referer" not in headers
     assert popup.value.evaluate("window.opener") is None
@@ -541,7 +541,7 @@ def test_a_call_opens_in_a_small_window_of_its_own(
     expect(page.locator("[data-empty]")).to_have_count(0)
 
 
-def test_a_customers_call_is_said_and_seen_and_its_note_changes_in_place(
+def test_an_incoming_call_is_announced_and_shown_and_its_note_is_updated(
     opened: Page, sockets: Sockets, conversation: Conversation
 ) -> None:
     Conversation.objects.update(unread_count=1)
@@ -564,19 +564,19 @@ def test_a_customers_call_is_said_and_seen_and_its_note_changes_in_place(
         sockets.send(frame("ringing", 1))
     conversation.refresh_from_db()
     assert conversation.unread_count == 0
-    note, said = opened.locator(".call-note"), opened.locator("[data-announcer]")
-    expect(said).to_have_text("Call from Mariana Alves")
+    note, announced = opened.locator(".call-note"), opened.locator("[data-announcer]")
+    expect(announced).to_have_text("Call from Mariana Alves")
     expect(note).to_be_in_viewport()
     sockets.send(frame("missed", 2))
     expect(note).to_contain_text("Missed call from Mariana Alves")
-    expect(said).to_have_text("Missed call from Mariana Alves")
+    expect(announced).to_have_text("Missed call from Mariana Alves")
     sockets.send(frame("ringing", 1))
     sockets.send(frame("missed", 2))
     expect(note).to_have_count(1)
     expect(note).to_contain_text("Missed call from Mariana Alves")
 
 
-def test_without_scripts_a_call_opens_in_a_tab(
+def test_without_scripts_a_call_opens_in_a_new_tab(
     chromium: Browser,
     page: Page,
     live_server: LiveServer,
@@ -590,16 +590,16 @@ def test_without_scripts_a_call_opens_in_a_tab(
     with context.expect_page() as tab:
         plain.get_by_role("button", name="Call through Wavoip").click()
     expect(tab.value).to_have_title("Wavoip")
-    [(_, headers)] = wavoip.asked
+    [(_, headers)] = wavoip.requests
     assert "Referer" not in headers
     assert CallAttempt.objects.count() == 1
     context.close()
 
 
-def alarms_frame(*incidents: Incident) -> str:
+def alerts_frame(*incidents: Incident) -> str:
     def listed(incident: Incident) -> dict[str, Any]:
-        words = {"incident": incident, "headline": incident.reason, "may_open": True}
-        html = render_to_string("messaging/_alarm.html", words)
+        context = {"incident": incident, "headline": incident.reason, "may_open": True}
+        html = render_to_string("messaging/_alarm.html", context)
         return {"id": incident.pk, "text": f"Oficial: {incident.reason}", "html": html}
 
     with translation.override("en"):
@@ -607,7 +607,7 @@ def alarms_frame(*incidents: Incident) -> str:
 
 
 @pytest.mark.parametrize("path", ["/help/fallback/", "/instances/", "/admin/"])
-def test_an_alarm_is_on_every_page_said_once_dismissed_once_and_gone_when_it_is_over(
+def test_an_alert_is_shown_on_every_page_announced_once_and_removed_when_it_ends(
     page: Page, sockets: Sockets, channel: Channel, path: str
 ) -> None:
     now = timezone.now()
@@ -618,30 +618,30 @@ def test_an_alarm_is_on_every_page_said_once_dismissed_once_and_gone_when_it_is_
         for route, reason in (("wwebjs", "unlinked <b>"), ("official", "refused"))
     )
     alarms = page.get_by_role("region", name="Alarms").locator("article")
-    said = page.get_by_role("alert").filter(has_text="Oficial: ")
+    announced = page.get_by_role("alert").filter(has_text="Oficial: ")
 
     page.goto(path)
     expect(alarms).to_have_count(0)
     [socket] = sockets.opened
-    socket.send(alarms_frame(first))
+    socket.send(alerts_frame(first))
     expect(alarms).to_have_count(1)
     expect(alarms).to_contain_text("unlinked <b>")
-    expect(said).to_have_text("Oficial: unlinked <b>")
+    expect(announced).to_have_text("Oficial: unlinked <b>")
 
-    # It is raised while the connection is away, and told when that is back.
-    sockets.greeting = [alarms_frame(first, second)]
+    # An alert raised while the connection is down is announced after the reconnect.
+    sockets.greeting = [alerts_frame(first, second)]
     socket.close(code=1011)
     expect(alarms).to_have_count(2)
-    expect(said).to_have_text("Oficial: refused")
+    expect(announced).to_have_text("Oficial: refused")
 
     page.get_by_role("button", name="Dismiss the alarm of Oficial").first.click()
     expect(alarms).to_have_count(1)
     expect(page.get_by_role("button", name="Dismiss the alarm of Oficial")).to_be_focused()
 
-    # The next page shows what was not dismissed, but does not say it again.
+    # The next page shows the alert that was not dismissed without announcing it again.
     page.goto("/channels/")
     expect(alarms).to_have_count(1)
     expect(alarms).to_contain_text("refused")
-    expect(said).to_have_count(0)
-    sockets.opened[-1].send(alarms_frame(first))
+    expect(announced).to_have_count(0)
+    sockets.opened[-1].send(alerts_frame(first))
     expect(alarms).to_have_count(0)

@@ -1,4 +1,4 @@
-"""The wwebjs session on a channel's card: who sees which button when, and what a click does."""
+"""The wwebjs session on a channel's card: visible buttons and their effects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def attached(make_channel: Callable[..., Channel]) -> Channel:
     )  # fmt: skip
 
 
-def put(channel: Channel, state: str, code: str, **changes: Any) -> None:
+def store_state(channel: Channel, state: str, code: str, **changes: Any) -> None:
     Channel.objects.filter(pk=channel.pk).update(
         wwebjs_state=state,
         wwebjs_state_code=code,
@@ -67,10 +67,10 @@ def triggers(answer: Any) -> dict[str, Any]:
         ("error", "connection_refused", ["Check now"]),
     ],
 )
-def test_each_state_has_its_buttons(
+def test_each_state_shows_its_buttons(
     staff_client: Client, reader: Client, attached: Channel, state: str, code: str, buttons: Any
 ) -> None:
-    put(attached, state, code)
+    store_state(attached, state, code)
 
     for page in ("/channels/", f"/channels/{attached.pk}/"):
         shown = section(staff_client, attached, page)
@@ -81,10 +81,10 @@ def test_each_state_has_its_buttons(
 @pytest.mark.parametrize(
     ("code", "field"), [("wrong_key", "wwebjs_api_key"), ("connection_refused", "wwebjs_url")]
 )
-def test_a_trouble_of_the_settings_names_its_field(
+def test_a_configuration_problem_links_to_its_field(
     staff_client: Client, attached: Channel, code: str, field: str
 ) -> None:
-    put(attached, "error", code)
+    store_state(attached, "error", code)
 
     trouble = section(staff_client, attached).one("p", class_="wwebjs-trouble")
 
@@ -96,10 +96,10 @@ def test_a_trouble_of_the_settings_names_its_field(
     assert form.one(id=f"id_{field}")
 
 
-def test_the_card_tells_since_when_and_why_it_last_dropped(
+def test_the_card_shows_the_last_incident_and_its_reason(
     staff_client: Client, attached: Channel
 ) -> None:
-    put(
+    store_state(
         attached, "ready", "ready", wwebjs_own_number="5511900000001",
         wwebjs_last_drop_at=timezone.now(), wwebjs_last_drop_reason="conflict",
     )  # fmt: skip
@@ -118,10 +118,12 @@ def test_the_card_tells_since_when_and_why_it_last_dropped(
         ("disconnected", "5511955550000", "Last linked number: +55 11 95555-0000"),
     ],
 )
-def test_the_card_tells_which_number_customers_see(
+def test_the_card_shows_which_number_customers_see(
     staff_client: Client, attached: Channel, state: str, number: str, words: str
 ) -> None:
-    put(attached, state, "ready" if state == "ready" else "stopped", wwebjs_own_number=number)
+    store_state(
+        attached, state, "ready" if state == "ready" else "stopped", wwebjs_own_number=number
+    )
 
     assert words in section(staff_client, attached).text
 
@@ -132,7 +134,7 @@ def test_a_channel_without_wwebjs_shows_no_session(staff_client: Client, channel
     assert not page.all("section", class_="wwebjs")
 
 
-def test_only_who_may_change_a_channel_gets_at_its_session(
+def test_accessing_a_session_requires_the_change_permission(
     reader: Client, make_user: Callable[..., User], client_for: Any, attached: Channel
 ) -> None:
     nobody = client_for(make_user("nina"))
@@ -143,11 +145,11 @@ def test_only_who_may_change_a_channel_gets_at_its_session(
             assert client.get(f"/channels/{attached.pk}/session/{name}/").status_code == 403
 
 
-def test_connect_answers_with_the_card_and_a_refusal_with_its_reason(
+def test_connect_returns_the_card_or_the_reason_of_the_error(
     staff_client: Client, attached: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def connect(channel: Channel) -> Any:
-        put(channel, "starting", "starting")
+        store_state(channel, "starting", "starting")
         channel.refresh_from_db()
         return wwebjs_session.stored_state(channel)
 
@@ -171,7 +173,7 @@ def test_connect_answers_with_the_card_and_a_refusal_with_its_reason(
 
 
 @pytest.mark.parametrize(("choice", "unlink"), [("yes", True), ("no", False)])
-def test_disconnecting_asks_first_and_can_keep_the_phone_linked(
+def test_disconnecting_asks_for_confirmation_and_can_keep_the_phone_linked(
     staff_client: Client,
     attached: Channel,
     monkeypatch: pytest.MonkeyPatch,
@@ -196,12 +198,12 @@ def test_disconnecting_asks_first_and_can_keep_the_phone_linked(
     assert "dialog:close" in triggers(answer)
 
 
-def test_the_dialog_draws_the_code_with_its_age(
+def test_the_dialog_shows_the_code_with_its_age(
     staff_client: Client, attached: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = QrCode("2@abc", wwebjs_session.draw("2@abc"), timezone.now(), 12.4)
     monkeypatch.setattr(wwebjs_session, "qr", lambda channel: code)
-    put(attached, "qr", "waiting_for_scan")
+    store_state(attached, "qr", "waiting_for_scan")
 
     answer = staff_client.get(f"/channels/{attached.pk}/session/qr/")
 
@@ -212,7 +214,7 @@ def test_the_dialog_draws_the_code_with_its_age(
     assert "no-store" in answer.headers.get("Cache-Control", "")
 
 
-def test_without_a_code_the_dialog_says_so_and_can_refresh_and_closes_once_ready(
+def test_the_dialog_without_a_code_can_be_refreshed_and_closes_once_ready(
     staff_client: Client, attached: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[int] = []
@@ -222,7 +224,7 @@ def test_without_a_code_the_dialog_says_so_and_can_refresh_and_closes_once_ready
 
     monkeypatch.setattr(wwebjs_session, "qr", none_yet)
     monkeypatch.setattr(wwebjs_session, "connect", lambda channel: started.append(channel.pk))
-    put(attached, "starting", "starting")
+    store_state(attached, "starting", "starting")
     path = f"/channels/{attached.pk}/session/qr/"
 
     page = parse(staff_client.get(path).content)
@@ -232,15 +234,15 @@ def test_without_a_code_the_dialog_says_so_and_can_refresh_and_closes_once_ready
     staff_client.post(path)
     assert started == [attached.pk]
 
-    put(attached, "connected", "syncing")
+    store_state(attached, "connected", "syncing")
     assert not parse(staff_client.get(path).content).all("button")
-    put(attached, "ready", "ready")
+    store_state(attached, "ready", "ready")
     answer = staff_client.get(path)
     assert not answer.content
     assert "dialog:close" in triggers(answer)
 
 
-def test_a_pairing_code_or_why_there_is_none(
+def test_the_dialog_shows_a_pairing_code_or_the_reason_for_its_absence(
     staff_client: Client, attached: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = f"/channels/{attached.pk}/session/pairing/"
@@ -259,7 +261,7 @@ def test_a_pairing_code_or_why_there_is_none(
 KEY = "chave-do-canal"
 
 
-def test_the_commands_are_shown_without_the_key_until_somebody_asks(
+def test_the_commands_hide_the_key_until_it_is_requested(
     staff_client: Client, attached: Channel
 ) -> None:
     Channel.objects.filter(pk=attached.pk).update(wwebjs_api_key=KEY)
@@ -279,13 +281,13 @@ def test_the_commands_are_shown_without_the_key_until_somebody_asks(
         assert f"API_KEY={KEY}" in shown.text
         assert page.one("button", data_copy=f"#install-{name}")
     assert "docker pull avoylenko/wwebjs-api" in page.one("textarea", id="install-update").text
-    # The next look hides it again.
+    # The next request hides it again.
     answer = staff_client.get(path)
     assert KEY not in answer.content.decode()
     assert answer["Cache-Control"] == "no-store"
 
 
-def test_nobody_else_gets_the_key(reader: Client, attached: Channel) -> None:
+def test_a_read_only_user_does_not_get_the_key(reader: Client, attached: Channel) -> None:
     Channel.objects.filter(pk=attached.pk).update(wwebjs_api_key=KEY)
     for ask in (reader.get, reader.post):
         answer = ask(f"/channels/{attached.pk}/session/install/")
@@ -293,7 +295,7 @@ def test_nobody_else_gets_the_key(reader: Client, attached: Channel) -> None:
         assert KEY not in answer.content.decode()
 
 
-def test_an_address_that_no_container_reaches_is_warned_of(
+def test_an_address_that_containers_cannot_reach_shows_a_warning(
     staff_client: Client, attached: Channel, settings: Any
 ) -> None:
     path = f"/channels/{attached.pk}/session/install/"

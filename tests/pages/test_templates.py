@@ -1,4 +1,4 @@
-"""What holds for all templates, scripts and texts."""
+"""Rules that apply to all templates, scripts and texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 SCRIPTS = ROOT / "static" / "js"
 
 
-def test_every_text_is_translated_and_the_compiled_catalogue_is_fresh() -> None:
+def test_every_text_is_translated_and_the_compiled_catalogue_is_current() -> None:
     done = subprocess.run(
         [sys.executable, "scripts/messages.py", "check"], cwd=ROOT, capture_output=True, text=True
     )
@@ -43,7 +43,7 @@ def test_templates_are_formatted() -> None:
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
-def test_a_template_compiles_and_keeps_to_the_content_security_policy(path: Path) -> None:
+def test_a_template_compiles_and_follows_the_content_security_policy(path: Path) -> None:
     source = path.read_text()
 
     engines["django"].from_string(source)
@@ -53,7 +53,7 @@ def test_a_template_compiles_and_keeps_to_the_content_security_policy(path: Path
 
 
 @pytest.mark.django_db
-def test_scripts_name_only_what_the_templates_have(
+def test_scripts_use_only_names_that_exist_in_the_templates(
     staff_client: Client, conversation: Conversation, make_message: Callable[..., Message]
 ) -> None:
     make_message(conversation)
@@ -71,17 +71,17 @@ def test_scripts_name_only_what_the_templates_have(
         data = parse(staff_client.get("/").content).one("script", id="interface-texts").text
         assert all(f'"{name}"' in data for name in texts), texts
     assert used
-    # The names that a script itself sets.
+    # The names that a script sets.
     assert {name for name in used if name not in pages} <= {"data-day-label"}
 
 
-def test_the_scripts_are_free_of_what_the_policy_forbids() -> None:
+def test_the_scripts_use_nothing_that_the_policy_forbids() -> None:
     for script in SCRIPTS.glob("*.js"):
         assert not re.search(r"\beval\(|new Function|document\.write|https?://", script.read_text())
 
 
 @pytest.mark.django_db
-def test_the_page_of_the_api_has_no_inline_script(staff_client: Client) -> None:
+def test_the_api_docs_page_has_no_inline_script(staff_client: Client) -> None:
     answer = staff_client.get("/api/docs/")
 
     page = parse(answer.content)
@@ -91,7 +91,7 @@ def test_the_page_of_the_api_has_no_inline_script(staff_client: Client) -> None:
     assert page.one(id="swagger-ui").attributes["data-schema-url"] == "/api/schema/"
 
 
-def test_the_pattern_of_a_name_has_no_letter_that_means_something_to_html() -> None:
+def test_the_pattern_of_a_name_has_no_special_html_characters() -> None:
     from messaging.templatetags.alterna import as_pattern
 
     assert as_pattern("oficina_1 São") == "oficina_1 São"

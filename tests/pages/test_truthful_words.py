@@ -1,4 +1,4 @@
-"""What a page says is true, whole, and in the reader's language."""
+"""The texts of the pages are correct, complete, and in the reader's language."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def attached(make_channel: Callable[..., Channel]) -> Channel:
 # -- why a message failed --------------------------------------------------------------------------
 
 
-def test_a_bubble_says_why_each_route_refused(
+def test_a_bubble_shows_the_rejection_of_each_route(
     conversation: Conversation,
     make_message: Callable[..., Message],
     staff: User,
@@ -55,12 +55,12 @@ def test_a_bubble_says_why_each_route_refused(
     official, fallback = [found.text for found in parse(page).all("span", data_refusal=None)]
     assert official.startswith("API oficial: Mais de 24 horas")
     assert "131047" in official
-    # The provider's own words stand in quotes.
+    # The provider's own text is quoted.
     assert fallback.startswith("wwebjs: O provedor recusou")
     assert "“Evaluation failed: r”" in fallback
 
 
-def test_only_the_present_round_s_refusals_are_said(
+def test_only_rejections_of_the_current_round_are_shown(
     conversation: Conversation, make_message: Callable[..., Message], staff_client: Client
 ) -> None:
     make_message(
@@ -91,15 +91,15 @@ def test_only_the_present_round_s_refusals_are_said(
         ("", ""),
     ],
 )
-def test_sizes_are_said_with_units_in_the_readers_language(stored: str, words: str) -> None:
+def test_sizes_have_units_in_the_readers_language(stored: str, words: str) -> None:
     with translation.override("pt-br"):
         assert error_codes.stored_detail(stored).replace("\xa0", " ") == words
 
 
-# -- one truth on a card ---------------------------------------------------------------------------
+# -- consistent state on a card --------------------------------------------------------------------
 
 
-def test_what_a_test_once_found_of_the_fallback_does_not_contradict_its_state(
+def test_an_old_test_result_of_the_fallback_does_not_contradict_its_state(
     attached: Channel, staff_client: Client
 ) -> None:
     Channel.objects.filter(pk=attached.pk).update(
@@ -112,7 +112,7 @@ def test_what_a_test_once_found_of_the_fallback_does_not_contradict_its_state(
     assert "does not say whether the app uses the number" in card.text
 
 
-def test_a_session_that_waits_for_a_code_names_its_first_sign_as_such(
+def test_a_session_waiting_for_a_code_labels_its_first_reason(
     attached: Channel, staff_client: Client
 ) -> None:
     now = timezone.now()
@@ -128,9 +128,9 @@ def test_a_session_that_waits_for_a_code_names_its_first_sign_as_such(
     assert "The phone was unlinked: read the QR code." in card.text
     assert "first sign: The server refused the connection" in card.text
     dashboard = parse(staff_client.get("/").content)
-    [alarm] = dashboard.all("div", data_alarm="wwebjs")
-    assert "read the QR code" in alarm.text
-    assert "refused" not in alarm.text
+    [alert] = dashboard.all("div", data_alarm="wwebjs")
+    assert "read the QR code" in alert.text
+    assert "refused" not in alert.text
 
 
 def test_a_baileys_channel_has_one_state_on_the_dashboard(
@@ -149,7 +149,7 @@ def test_a_baileys_channel_has_one_state_on_the_dashboard(
     assert "Connection established" not in row.text
 
 
-# -- a block that a person lifts -------------------------------------------------------------------
+# -- lifting a new-chat block ----------------------------------------------------------------------
 
 
 def blocked(channel: Channel) -> Channel:
@@ -158,7 +158,7 @@ def blocked(channel: Channel) -> Channel:
     return channel
 
 
-def test_a_person_who_knows_better_lifts_the_block_and_is_named(
+def test_a_person_can_lift_the_block_and_is_named(
     attached: Channel, staff: User, staff_client: Client
 ) -> None:
     blocked(attached)
@@ -175,7 +175,7 @@ def test_a_person_who_knows_better_lifts_the_block_and_is_named(
     assert not incidents.current(attached).exists()
     entry = LogEntry.objects.get(object_id=str(attached.pk))
     assert (entry.user, entry.change_message) == (staff, "The new-chat block was lifted.")
-    # It is named for a day, and a second click finds nothing.
+    # The user is shown for a day, and a second click has no effect.
     assert "no such block" in staff_client.post(url).headers["HX-Trigger"]
     Channel.objects.update(new_chats_lifted_at=timezone.now() - dt.timedelta(days=2))
     assert "lifted the block" not in staff_client.get("/channels/").content.decode()
@@ -194,7 +194,7 @@ def test_a_block_of_a_shared_session_is_lifted_for_all_of_its_channels(
     assert other.new_chats_stopped_until is None
 
 
-def test_who_may_only_look_cannot_lift_a_block(attached: Channel, reader: Client) -> None:
+def test_a_read_only_user_cannot_lift_a_block(attached: Channel, reader: Client) -> None:
     blocked(attached)
     page = reader.get("/channels/").content.decode()
     assert 'data-new-chats="blocked"' in page
@@ -204,7 +204,7 @@ def test_who_may_only_look_cannot_lift_a_block(attached: Channel, reader: Client
     assert attached.new_chats_stopped_until is not None
 
 
-def test_programs_lift_a_block_by_rest(attached: Channel, staff: User) -> None:
+def test_a_block_can_be_lifted_by_rest(attached: Channel, staff: User) -> None:
     client = APIClient()
     client.force_authenticate(staff)
     url = f"/api/channels/{attached.pk}/new-chats/lift/"

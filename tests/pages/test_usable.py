@@ -1,4 +1,4 @@
-"""Every page, as somebody with a phone, with a keyboard alone, or in the dark meets it."""
+"""Every page on a phone, with a keyboard only, and in dark mode."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.pages.conftest import NO_CHROMIUM
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), NO_CHROMIUM]
 
 AUDIT = (Path(__file__).parent / "audit.js").read_text()
-# Django's own pages and Swagger's; the rest is ours.
+# The pages of Django and Swagger are not audited.
 FOREIGN = ("/admin/", "/api/")
 LONG_NAME = "Wolfeschlegelsteinhausenbergerdorff Maria Antônia de Albuquerque"
 LONG_CHANNEL = "Atendimento e cobrança da unidade de São José do Rio Preto (plantão 24 horas)"
@@ -31,7 +31,7 @@ def crowded(
     make_conversation: Callable[..., Conversation],
     make_message: Callable[..., Message],
 ) -> Conversation:
-    """A product in use: long names, long words, every icon, more than one page of each list."""
+    """An installation with much data: long names and words, all icons, lists of several pages."""
     Channel.objects.filter(pk=channel.pk).update(name=LONG_CHANNEL)
     for number in range(55):
         make_conversation(channel, f"+55119{number:08d}", name="" if number % 2 else "Zé")
@@ -57,12 +57,12 @@ def crowded(
 
 
 def kind_of(path: str) -> str:
-    """The path with its ids taken out: pages of one kind are looked at once."""
+    """Return the path without ids: one page of each kind is audited."""
     return re.sub(r"/(\d+|[0-9a-f-]{36})(?=/)", "/#", path)
 
 
 def walk(page: Page, starts: list[str], look: Callable[[str], None]) -> set[str]:
-    """Open every kind of page that a click leads to from the first, and return the kinds."""
+    """Open every kind of page reachable by links from the first ones; return the kinds."""
     seen, waiting = set(), list(starts)
     while waiting:
         path = waiting.pop(0)
@@ -84,7 +84,7 @@ def walk(page: Page, starts: list[str], look: Callable[[str], None]) -> set[str]
 
 
 @pytest.mark.parametrize("language", ["en", "pt-br"])
-def test_every_page_is_readable_on_a_phone_and_on_a_desk_by_day_and_by_night(
+def test_every_page_is_readable_in_every_size_and_color_scheme(
     page: Page, crowded: Conversation, language: str
 ) -> None:
     [cookie] = [c for c in page.context.cookies() if c["name"] == "django_language"]
@@ -92,7 +92,7 @@ def test_every_page_is_readable_on_a_phone_and_on_a_desk_by_day_and_by_night(
     page.context.add_cookies([cookie])  # type: ignore[list-item]
     faults: list[str] = []
     views = [(360, "light"), (1280, "dark")]
-    if language == "pt-br":  # the other language changes the words, not the colours
+    if language == "pt-br":  # the language changes the texts, not the colours
         views += [(360, "dark"), (1280, "light")]
 
     def look(path: str) -> None:
@@ -112,7 +112,7 @@ def test_every_page_is_readable_on_a_phone_and_on_a_desk_by_day_and_by_night(
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_the_pages_outside_of_the_frame_are_readable_too(page: Page, width: int) -> None:
+def test_the_pages_without_the_frame_are_readable(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 740})
     for path in ("/nowhere/", "/accounts/login/"):
         page.goto(path)
@@ -122,7 +122,7 @@ def test_the_pages_outside_of_the_frame_are_readable_too(page: Page, width: int)
         assert page.evaluate(AUDIT) == []
 
 
-def test_an_empty_product_is_as_well_built(page: Page) -> None:
+def test_an_empty_installation_passes_the_audit(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     faults: list[Any] = []
     walk(page, ["/"], lambda path: faults.extend((path, it) for it in page.evaluate(AUDIT)))
@@ -143,7 +143,7 @@ FOCUSED = """() => {
 
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("name", ["dashboard", "conversations", "new", "held"])
-def test_the_focus_walks_over_a_page_and_is_always_seen(
+def test_the_focus_moves_through_the_page_and_is_always_visible(
     page: Page, crowded: Conversation, name: str, width: int
 ) -> None:
     page.set_viewport_size({"width": width, "height": 740})
@@ -161,7 +161,7 @@ def test_the_focus_walks_over_a_page_and_is_always_seen(
     assert "Channels" in names
 
 
-def test_the_skip_link_leads_past_the_menu(page: Page, crowded: Conversation) -> None:
+def test_the_skip_link_skips_the_menu(page: Page, crowded: Conversation) -> None:
     page.goto("/conversations/")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -169,7 +169,7 @@ def test_the_skip_link_leads_past_the_menu(page: Page, crowded: Conversation) ->
     assert page.evaluate(FOCUSED)["name"] == "New message"
 
 
-def test_escape_closes_the_menu_and_gives_the_focus_back(page: Page) -> None:
+def test_escape_closes_the_menu_and_restores_the_focus(page: Page) -> None:
     page.goto("/")
     summary = page.locator(".user-menu summary")
     summary.focus()
@@ -180,7 +180,7 @@ def test_escape_closes_the_menu_and_gives_the_focus_back(page: Page) -> None:
     expect(summary).to_be_focused()
 
 
-def test_a_refused_form_puts_the_focus_where_it_goes_on(page: Page, channel: Channel) -> None:
+def test_a_rejected_form_focuses_the_invalid_field(page: Page, channel: Channel) -> None:
     page.goto("/conversations/new/")
     page.get_by_label("Phone number").fill("123")
     page.get_by_label("Message").fill("Oi")

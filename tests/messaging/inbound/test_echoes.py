@@ -1,4 +1,4 @@
-"""Unknown sends that are found out, and echoes that find their original."""
+"""Confirming sends with an unknown outcome, and linking echoes to their original message."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ KEY = "3EB0C767D26A1D8F4A2B"
 
 
 def official_echo(channel: Channel, *, text: str = "Olá", key: str = KEY) -> str:
-    """Meta tells a message that the app or a companion sent; returns its id."""
+    """Receive Meta's echo of a message from the app or a companion device; return its id."""
     wamid = make_wamid(NUMBER.removeprefix("+"), key)
     echo = {
         "from": "5511900000001",
@@ -59,8 +59,8 @@ def official_echo(channel: Channel, *, text: str = "Olá", key: str = KEY) -> st
     return wamid
 
 
-def session_tells(channel: Channel, id: str, *, text: str = "Olá") -> None:
-    """The attached session tells a message that left the number."""
+def session_reports(channel: Channel, id: str, *, text: str = "Olá") -> None:
+    """Receive the attached session's report of a message sent from the number."""
     event = MessageEvent(
         channel_key=channel.wwebjs_session_id,
         provider_message_id=id,
@@ -78,7 +78,7 @@ def fallback_attempt(channel: Channel, outcome: Outcome, **changes: Any) -> Deli
     return attempt_of(message, outcome=outcome, route=Route.WWEBJS, **changes)
 
 
-def showing_all(channel: Channel) -> Channel:
+def show_sent_outside(channel: Channel) -> Channel:
     channel.ignore_messages_sent_outside = False
     channel.save()
     return channel
@@ -88,7 +88,7 @@ def outside() -> list[Message]:
     return list(Message.objects.filter(sent_outside=True))
 
 
-# -- proofs ----------------------------------------------------------------------------------------
+# -- confirmation by echo --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -106,14 +106,14 @@ def test_the_official_echo_of_a_fallback_send_proves_it(channel: Channel, known:
     assert not outside()
 
 
-def test_an_echo_with_other_words_proves_nothing(channel: Channel) -> None:
+def test_an_echo_with_another_text_proves_nothing(channel: Channel) -> None:
     unknown = fallback_attempt(channel, Outcome.UNKNOWN)
     official_echo(channel, text="Tchau")
     unknown.refresh_from_db()
     assert unknown.outcome == Outcome.UNKNOWN
 
 
-def test_a_scrambled_id_is_no_error(channel: Channel) -> None:
+def test_an_invalid_id_causes_no_error(channel: Channel) -> None:
     echo = {"from": "1", "to": "5511988887777", "id": "wamid.!!", "type": "text"}
     echo |= {"timestamp": "1751142888", "text": {"body": "x"}}  # type: ignore[dict-item]
     post(envelope({"message_echoes": [echo]}, channel, field="smb_message_echoes"))
@@ -121,11 +121,11 @@ def test_a_scrambled_id_is_no_error(channel: Channel) -> None:
 
 
 @given(st.text(max_size=80) | st.binary(max_size=60).map(lambda raw: f"wamid.{raw.hex()}"))
-def test_the_decoder_says_unknown_and_never_raises(text: str) -> None:
+def test_the_decoder_returns_none_and_never_raises(text: str) -> None:
     assert web_message_id(text) is None or web_message_id(text)
 
 
-def test_an_echo_that_is_faster_than_our_send_waits_for_it(channel: Channel) -> None:
+def test_an_echo_before_our_send_returned_is_stored_until_then(channel: Channel) -> None:
     started = fallback_attempt(channel, Outcome.STARTED)
     started.message.text = "Com outras palavras"
     started.message.save()
@@ -139,30 +139,30 @@ def test_an_echo_that_is_faster_than_our_send_waits_for_it(channel: Channel) -> 
     assert not PendingEvent.objects.exists()
 
 
-def test_an_echo_of_the_phone_is_not_kept_waiting_for_nobody(channel: Channel) -> None:
+def test_an_echo_of_the_phone_is_not_stored_as_pending(channel: Channel) -> None:
     official_echo(channel)
     assert not PendingEvent.objects.exists()
 
 
-def test_a_session_s_own_word_names_its_send_but_does_not_prove_it(channel: Channel) -> None:
+def test_a_session_report_identifies_its_send_but_does_not_prove_it(channel: Channel) -> None:
     unknown = fallback_attempt(channel, Outcome.UNKNOWN)
-    session_tells(channel, KEY)
+    session_reports(channel, KEY)
     unknown.refresh_from_db()
     assert (unknown.outcome, unknown.provider_message_id) == (Outcome.UNKNOWN, KEY)
 
 
-# -- what is shown ---------------------------------------------------------------------------------
+# -- shown echoes ----------------------------------------------------------------------------------
 
 
-def test_with_echoes_shown_the_echo_is_linked_to_its_original(channel: Channel) -> None:
-    sent = fallback_attempt(showing_all(channel), Outcome.ACCEPTED, provider_message_id=KEY)
+def test_a_shown_echo_is_linked_to_its_original(channel: Channel) -> None:
+    sent = fallback_attempt(show_sent_outside(channel), Outcome.ACCEPTED, provider_message_id=KEY)
     official_echo(channel)
     [echo] = outside()
     assert echo.echo_of == sent.message
 
 
-def test_an_echo_shown_before_our_send_returned_is_linked_then(channel: Channel) -> None:
-    started = fallback_attempt(showing_all(channel), Outcome.STARTED)
+def test_an_echo_shown_before_our_send_returned_is_linked_later(channel: Channel) -> None:
+    started = fallback_attempt(show_sent_outside(channel), Outcome.STARTED)
     started.message.text = "Com outras palavras"
     started.message.save()
     official_echo(channel)
@@ -171,73 +171,73 @@ def test_an_echo_shown_before_our_send_returned_is_linked_then(channel: Channel)
     assert outside()[0].echo_of == started.message
 
 
-def test_a_companion_s_sight_of_an_official_send_is_linked_by_the_id_inside(
+def test_a_companions_report_of_an_official_send_is_linked_by_the_inner_id(
     channel: Channel,
 ) -> None:
-    message = accept(showing_all(channel), NUMBER)
+    message = accept(show_sent_outside(channel), NUMBER)
     attempt_of(
         message,
         outcome=Outcome.ACCEPTED,
         route=Route.OFFICIAL,
         provider_message_id=make_wamid(NUMBER.removeprefix("+"), KEY),
     )
-    session_tells(channel, KEY)
+    session_reports(channel, KEY)
     assert [echo.echo_of for echo in outside()] == [message]
 
 
 @pytest.mark.parametrize("ignored", [True, False])
-def test_what_a_session_sent_for_us_follows_the_option(channel: Channel, ignored: bool) -> None:
+def test_an_echo_of_a_session_send_follows_the_option(channel: Channel, ignored: bool) -> None:
     if not ignored:
-        showing_all(channel)
+        show_sent_outside(channel)
     sent = fallback_attempt(channel, Outcome.STARTED)
-    session_tells(channel, KEY)
+    session_reports(channel, KEY)
     outcomes.record_result(sent, Accepted(None))
-    session_tells(channel, KEY)
+    session_reports(channel, KEY)
     assert [echo.echo_of for echo in outside()] == ([] if ignored else [sent.message])
-    session_tells(channel, "3EB0FFFFFFFFFFFFFFFF", text="Digitada no celular")
+    session_reports(channel, "3EB0FFFFFFFFFFFFFFFF", text="Digitada no celular")
     echoes = {echo.text: echo.echo_of for echo in outside()}
     assert echoes == ({} if ignored else {"Olá": sent.message, "Digitada no celular": None})
 
 
 @pytest.mark.parametrize("typed", [True, False])
 @pytest.mark.parametrize("first", ["meta", "session"])
-def test_what_both_meta_and_the_session_tell_is_shown_once(
+def test_a_message_reported_by_meta_and_the_session_is_shown_once(
     channel: Channel, first: str, typed: bool
 ) -> None:
-    showing_all(channel)
+    show_sent_outside(channel)
     sent = None if typed else fallback_attempt(channel, Outcome.ACCEPTED, provider_message_id=KEY)
-    for teller in (first, "session", "meta", "session"):
-        if teller == "meta":
+    for source in (first, "session", "meta", "session"):
+        if source == "meta":
             official_echo(channel)
         else:
-            session_tells(channel, KEY)
+            session_reports(channel, KEY)
     assert [echo.echo_of for echo in outside()] == [sent.message if sent else None]
 
 
-def test_the_same_words_sent_twice_by_the_session_are_shown_twice(channel: Channel) -> None:
-    showing_all(channel)
+def test_the_same_text_sent_twice_by_the_session_is_shown_twice(channel: Channel) -> None:
+    show_sent_outside(channel)
     both = [fallback_attempt(channel, Outcome.ACCEPTED) for _ in range(2)]
     for key in (KEY, "3EB0FFFFFFFFFFFFFFFF"):
-        session_tells(channel, key)
+        session_reports(channel, key)
         official_echo(channel, key=key)
     assert {echo.echo_of for echo in outside()} == {attempt.message for attempt in both}
     assert len(outside()) == 2
 
 
-# -- a Baileys channel that is the fallback --------------------------------------------------------
+# -- a Baileys channel as the fallback -------------------------------------------------------------
 
 
 @pytest.fixture
 def by_baileys(make_channel: Any) -> Channel:
-    """An official channel whose fallback is a Baileys one."""
+    """An official channel whose fallback is a Baileys channel."""
     other = make_channel(name="Oficina", kind="baileys", phone_number_id="", instance_name="of")
     return make_channel(fallback="baileys", fallback_channel=other)  # type: ignore[no-any-return]
 
 
-def instance_tells(
+def instance_reports(
     channel: Channel, id: str, *, text: str = "Olá", kind: str = "send.message"
 ) -> None:
-    """Evolution tells a message that left the instance: by the API, or typed on the phone."""
+    """Receive Evolution's report of a message sent by the API or typed on the phone."""
     [event] = evolution_events.read(
         {
             "event": kind,
@@ -258,13 +258,13 @@ def instance_tells(
 @pytest.mark.parametrize("kind", ["send.message", "messages.upsert"])
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("ignored", [True, False])
-def test_a_fallback_send_told_by_its_instance_follows_the_option(
+def test_a_fallback_send_reported_by_its_instance_follows_the_option(
     by_baileys: Channel, ignored: bool, known: bool, kind: str
 ) -> None:
     other = by_baileys.fallback_channel
     assert other is not None
     if not ignored:
-        showing_all(other)
+        show_sent_outside(other)
     message = accept(by_baileys, NUMBER)
     sent = attempt_of(
         message,
@@ -274,31 +274,31 @@ def test_a_fallback_send_told_by_its_instance_follows_the_option(
         provider_message_id=KEY if known else "",
     )
     for _ in range(2):
-        instance_tells(other, KEY, kind=kind)
+        instance_reports(other, KEY, kind=kind)
     sent.refresh_from_db()
     assert sent.provider_message_id == KEY
     assert [echo.echo_of for echo in outside()] == ([] if ignored else [message])
     assert all(echo.conversation.channel == other for echo in outside())
 
 
-def test_an_instance_that_is_faster_than_our_send_is_linked_then(by_baileys: Channel) -> None:
+def test_an_instance_report_before_our_send_returned_is_linked_later(by_baileys: Channel) -> None:
     other = by_baileys.fallback_channel
     assert other is not None
-    showing_all(other)
+    show_sent_outside(other)
     message = accept(by_baileys, NUMBER)
     started = attempt_of(message, outcome=Outcome.STARTED, route=Route.BAILEYS, channel=other)
-    instance_tells(other, KEY, text="Com outras palavras")
+    instance_reports(other, KEY, text="Com outras palavras")
     assert [echo.echo_of for echo in outside()] == [None]
     outcomes.record_result(started, Accepted(KEY))
     assert [echo.echo_of for echo in outside()] == [message]
 
 
-def test_what_a_baileys_channel_sent_in_its_own_conversation_is_not_shown_again(
+def test_a_baileys_echo_in_its_own_conversation_is_not_shown_again(
     by_baileys: Channel,
 ) -> None:
     other = by_baileys.fallback_channel
     assert other is not None
-    message = accept(showing_all(other), NUMBER)
+    message = accept(show_sent_outside(other), NUMBER)
     attempt_of(
         message,
         outcome=Outcome.ACCEPTED,
@@ -306,23 +306,23 @@ def test_what_a_baileys_channel_sent_in_its_own_conversation_is_not_shown_again(
         channel=other,
         provider_message_id=KEY,
     )
-    instance_tells(other, KEY)
+    instance_reports(other, KEY)
     assert not outside()
 
 
 @pytest.mark.parametrize("ignored", [True, False])
-@pytest.mark.parametrize("told_by", ["meta", "instance"])
-def test_what_is_typed_on_the_phone_follows_the_option(
-    by_baileys: Channel, told_by: str, ignored: bool
+@pytest.mark.parametrize("reported_by", ["meta", "instance"])
+def test_a_message_typed_on_the_phone_follows_the_option(
+    by_baileys: Channel, reported_by: str, ignored: bool
 ) -> None:
-    channel = by_baileys if told_by == "meta" else by_baileys.fallback_channel
+    channel = by_baileys if reported_by == "meta" else by_baileys.fallback_channel
     assert channel is not None
     if not ignored:
-        showing_all(channel)
-    if told_by == "meta":
+        show_sent_outside(channel)
+    if reported_by == "meta":
         official_echo(channel, text="Digitada")
     else:
-        instance_tells(channel, KEY, text="Digitada", kind="messages.upsert")
+        instance_reports(channel, KEY, text="Digitada", kind="messages.upsert")
     assert [(m.text, m.echo_of, m.status) for m in outside()] == (
         [] if ignored else [("Digitada", None, "sent")]
     )
@@ -333,7 +333,7 @@ def test_the_official_echo_of_a_fallback_send_follows_the_option(
     channel: Channel, ignored: bool
 ) -> None:
     if not ignored:
-        showing_all(channel)
+        show_sent_outside(channel)
     sent = fallback_attempt(channel, Outcome.ACCEPTED, provider_message_id=KEY)
     for _ in range(2):
         official_echo(channel)
@@ -347,7 +347,7 @@ def test_the_official_echo_of_a_fallback_send_follows_the_option(
     ("scenario", "found"),
     [("11", True), ("21", True), ("24", True), ("20", False), ("15", False), ("23", False)],
 )
-def test_an_unknown_fallback_is_looked_up_at_the_server(
+def test_an_unknown_fallback_send_is_looked_up_on_the_server(
     wired: Channel, wwebjs: Provider, scenario: str, found: bool
 ) -> None:
     message = accept(wired, customer(graph="47", fallback=scenario))
@@ -376,7 +376,7 @@ def unknown_sends(channel: Channel, how_many: int) -> set[int]:
     return {attempt.pk for attempt in made}
 
 
-def test_a_server_that_gives_no_answer_is_asked_once_a_run(
+def test_a_server_that_does_not_respond_is_queried_once_per_run(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unknown_sends(channel, 3)
@@ -391,22 +391,22 @@ def test_a_server_that_gives_no_answer_is_asked_once_a_run(
     assert len(asked) == 1
 
 
-def test_an_error_about_one_chat_does_not_keep_the_others_from_being_looked_up(
+def test_an_error_about_one_chat_does_not_prevent_the_other_lookups(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sends = unknown_sends(channel, 3)
     asked: set[int] = set()
 
-    def answers_with_an_error(attempt: DeliveryAttempt, *args: Any) -> list[str]:
+    def returns_an_error(attempt: DeliveryAttempt, *args: Any) -> list[str]:
         asked.add(attempt.pk)
         raise Transient("session_check_failed", "It has no such chat", "")
 
-    monkeypatch.setitem(reconcile._FINDERS, Route.WWEBJS, answers_with_an_error)
+    monkeypatch.setitem(reconcile._FINDERS, Route.WWEBJS, returns_an_error)
     reconcile.look_up_unknown()
     assert asked == sends
 
 
-def test_what_is_not_found_does_not_keep_the_others_from_being_looked_up(
+def test_a_lookup_without_a_result_does_not_prevent_the_others(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sends = unknown_sends(channel, 4)
@@ -417,7 +417,7 @@ def test_what_is_not_found_does_not_keep_the_others_from_being_looked_up(
         return []
 
     monkeypatch.setitem(reconcile._FINDERS, Route.WWEBJS, finds_nothing)
-    ticks = count(step=reconcile.RUN_SECONDS * 0.6)  # one question takes up a run
+    ticks = count(step=reconcile.RUN_SECONDS * 0.6)  # one request uses up a run
     monkeypatch.setattr(reconcile.time, "monotonic", lambda: next(ticks))
     runs = 0
     while set(asked) < sends:
@@ -426,7 +426,7 @@ def test_what_is_not_found_does_not_keep_the_others_from_being_looked_up(
         assert len(asked) == runs
 
 
-def test_two_unknown_sends_of_the_same_words_are_not_proved_by_one_message(
+def test_one_message_does_not_prove_two_unknown_sends_of_the_same_text(
     wired: Channel, wwebjs: Provider
 ) -> None:
     for scenario in ("reset_after", "reset_before"):
@@ -440,7 +440,7 @@ def test_two_unknown_sends_of_the_same_words_are_not_proved_by_one_message(
     assert DeliveryAttempt.objects.filter(outcome=Outcome.UNKNOWN).count() == 1
 
 
-def test_a_later_send_of_the_same_words_does_not_prove_the_unknown_one(
+def test_a_later_send_of_the_same_text_does_not_prove_the_unknown_one(
     wired: Channel, wwebjs: Provider
 ) -> None:
     wwebjs.plays("reset_before")
@@ -461,13 +461,13 @@ def test_a_later_send_of_the_same_words_does_not_prove_the_unknown_one(
 
 
 @pytest.mark.parametrize("by_echo", [True, False])
-def test_a_sign_of_the_same_words_goes_to_what_was_taken_for_certain(
+def test_a_confirmation_of_the_same_text_goes_to_the_accepted_attempt_first(
     channel: Channel, by_echo: bool
 ) -> None:
     unknown = fallback_attempt(channel, Outcome.UNKNOWN)
-    taken = fallback_attempt(channel, Outcome.ACCEPTED)
+    accepted = fallback_attempt(channel, Outcome.ACCEPTED)
 
-    def sign(key: str) -> None:
+    def confirm(key: str) -> None:
         if by_echo:
             official_echo(channel, key=key)
             return
@@ -477,16 +477,16 @@ def test_a_sign_of_the_same_words_goes_to_what_was_taken_for_certain(
         assert found is not None
         outcomes.record_receipt(found, Receipt.DELIVERED, provider_message_id=key)
 
-    sign(KEY)
-    taken.refresh_from_db()
+    confirm(KEY)
+    accepted.refresh_from_db()
     unknown.refresh_from_db()
-    assert (taken.provider_message_id, unknown.outcome) == (KEY, "unknown")
-    sign(KEY.replace("C", "D"))
+    assert (accepted.provider_message_id, unknown.outcome) == (KEY, "unknown")
+    confirm(KEY.replace("C", "D"))
     unknown.refresh_from_db()
     assert unknown.outcome == "accepted"
 
 
-def test_a_server_that_cannot_list_the_chat_leaves_it_held(
+def test_a_send_stays_unconfirmed_if_the_server_cannot_list_the_chat(
     wired: Channel, wwebjs: Provider
 ) -> None:
     message = accept(wired, customer(graph="47", fallback="24"))

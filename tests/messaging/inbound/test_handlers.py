@@ -1,4 +1,4 @@
-"""From the journal to contacts, conversations and messages."""
+"""Turning journal events into contacts, conversations and messages."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def receive(payload: Any) -> InboundEvent:
 def text(
     body: str = "Oi", *, channel: Channel, id: str = "wamid.IN", name: str = "", **message: Any
 ) -> Any:
-    """Meta's payload of a received text; a None takes a field out."""
+    """Meta's payload of a received text; None removes a field."""
     fields = {
         "from": message.pop("from_", "5511999990000"),
         "id": id,
@@ -63,7 +63,7 @@ def text(
     return envelope({"messages": [fields], "contacts": [contact]}, channel)
 
 
-# -- what arrives ----------------------------------------------------------------------------------
+# -- received messages -----------------------------------------------------------------------------
 
 
 def test_a_customers_text_becomes_a_message_of_a_conversation(channel: Channel) -> None:
@@ -85,14 +85,14 @@ def test_a_customers_text_becomes_a_message_of_a_conversation(channel: Channel) 
     assert str(conversation) == "Ana · Oficial"
 
 
-def test_the_same_message_told_twice_is_one(channel: Channel) -> None:
+def test_the_same_message_reported_twice_is_stored_once(channel: Channel) -> None:
     receive(text(channel=channel))
     receive({**text(channel=channel), "delivered": "again"})
     assert Message.objects.count() == 1
     assert Conversation.objects.get().unread_count == 1
 
 
-def test_an_event_that_comes_twice_is_stored_once(channel: Channel) -> None:
+def test_an_event_received_twice_is_stored_once(channel: Channel) -> None:
     assert post(text(channel=channel)) == post(text(channel=channel)) == Received.STORED
     assert InboundEvent.objects.count() == 1
     assert len(jobs(task_name="messaging.read_inbound")) == 1
@@ -103,11 +103,11 @@ def test_recorded_payloads_are_read_without_an_error(channel: Channel) -> None:
         event = receive(json.loads(file.read_text()))
         assert (event.state, event.error) == ("done", ""), file.name
     assert Message.objects.count() == 1 + 2 + 7
-    # An echo is left out unless the channel wants what was sent outside.
+    # Echoes are ignored unless the channel shows messages sent outside.
     assert not Message.objects.filter(sent_outside=True).exists()
 
 
-def test_what_was_sent_outside_is_shown_where_the_channel_wants_it(channel: Channel) -> None:
+def test_a_message_sent_outside_is_shown_if_the_channel_allows_it(channel: Channel) -> None:
     channel.ignore_messages_sent_outside = False
     channel.save()
     receive(recorded("echoes"))
@@ -127,12 +127,12 @@ def test_an_older_message_does_not_move_the_conversation_back(channel: Channel) 
     assert conversation.unread_count == 2
 
 
-def test_a_clock_that_runs_ahead_does_not_keep_a_message_at_the_end(channel: Channel) -> None:
+def test_a_fast_clock_does_not_keep_a_message_at_the_end(channel: Channel) -> None:
     receive(text(channel=channel, timestamp="4102444800"))
     assert Message.objects.get().created_at <= timezone.now()
 
 
-def test_a_reply_quotes_what_it_answers(channel: Channel) -> None:
+def test_a_reply_references_the_quoted_message(channel: Channel) -> None:
     sent = accept(channel, to="+5511999990000")
     attempt_of(
         sent, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL, provider_message_id="wamid.OUT"
@@ -151,7 +151,7 @@ def test_writing_to_a_customer_marks_the_conversation_as_read(channel: Channel) 
     assert Conversation.objects.get().unread_count == 0
 
 
-def test_words_that_are_too_long_or_odd_are_kept_as_far_as_they_can_be(channel: Channel) -> None:
+def test_long_or_invalid_text_is_stored_as_far_as_possible(channel: Channel) -> None:
     event = receive(
         text("a\x00b\ud83d", channel=channel, name="N" * 500, type="text", x=float("inf"))
     )
@@ -166,10 +166,10 @@ def test_words_that_are_too_long_or_odd_are_kept_as_far_as_they_can_be(channel: 
     assert (event.state, event.error) == ("done", "")
 
 
-# -- who it is with --------------------------------------------------------------------------------
+# -- contacts --------------------------------------------------------------------------------------
 
 
-def test_the_ninth_digit_makes_no_other_customer(channel: Channel) -> None:
+def test_the_ninth_digit_does_not_create_another_contact(channel: Channel) -> None:
     sent = accept(channel, to="+5531987654321")
     receive(text(channel=channel, from_="553187654321"))
     assert Conversation.objects.get() == sent.conversation
@@ -186,7 +186,7 @@ def test_a_customer_of_two_channels_has_two_conversations(
     assert Conversation.objects.count() == 2
 
 
-def test_a_customer_without_a_phone_number_is_known_by_id(channel: Channel) -> None:
+def test_a_customer_without_a_phone_number_is_identified_by_id(channel: Channel) -> None:
     payload = text(channel=channel, name="Ana", from_=None, from_user_id="BR.1")
     receive(payload)
     contact = Contact.objects.get()
@@ -198,7 +198,7 @@ def test_a_customer_without_a_phone_number_is_known_by_id(channel: Channel) -> N
     assert Conversation.objects.count() == 1
 
 
-def test_two_customers_that_turn_out_to_be_one_are_no_error(channel: Channel) -> None:
+def test_two_contacts_of_one_customer_cause_no_error(channel: Channel) -> None:
     receive(text(channel=channel, id="wamid.1"))
     receive(text(channel=channel, id="wamid.2", from_=None, from_user_id="BR.1"))
     event = receive(text(channel=channel, id="wamid.3", from_user_id="BR.1"))
@@ -208,16 +208,16 @@ def test_two_customers_that_turn_out_to_be_one_are_no_error(channel: Channel) ->
     assert Message.objects.filter(conversation__contact=by_phone).count() == 2
 
 
-def test_a_name_that_a_person_gave_is_kept(channel: Channel) -> None:
+def test_a_name_given_by_a_person_is_not_overwritten(channel: Channel) -> None:
     contacts.conversation_with(channel, phone_number="+5511999990000", name="Dona Ana")
     receive(text(channel=channel, name="ana.s2"))
     assert Contact.objects.get().name == "Dona Ana"
 
 
-# -- whose event it is -----------------------------------------------------------------------------
+# -- the channel of an event -----------------------------------------------------------------------
 
 
-def test_an_event_for_a_number_that_is_no_channel_is_kept_and_does_nothing(
+def test_an_event_for_a_number_without_a_channel_is_stored_without_effect(
     channel: Channel,
 ) -> None:
     channel.phone_number_id = "999"
@@ -226,7 +226,7 @@ def test_an_event_for_a_number_that_is_no_channel_is_kept_and_does_nothing(
     assert not Message.objects.exists()
 
 
-def test_another_apps_secret_does_not_speak_for_our_channel(
+def test_an_event_signed_by_another_app_does_not_affect_our_channel(
     channel: Channel, make_channel: Callable[..., Channel]
 ) -> None:
     make_channel(app_secret="another-secret")
@@ -235,7 +235,7 @@ def test_another_apps_secret_does_not_speak_for_our_channel(
     assert not Message.objects.exists()
 
 
-def test_an_event_that_two_apps_get_is_read_for_the_one_that_may_tell_it(
+def test_an_event_received_by_two_apps_is_applied_for_the_channels_own_app(
     channel: Channel, make_channel: Callable[..., Channel]
 ) -> None:
     make_channel(app_secret="another-secret")
@@ -245,12 +245,12 @@ def test_an_event_that_two_apps_get_is_read_for_the_one_that_may_tell_it(
     assert Message.objects.count() == 1
 
 
-def test_an_event_costs_the_same_however_many_numbers_the_app_has(
+def test_the_cost_of_an_event_does_not_depend_on_the_number_of_channels(
     channel: Channel, make_channel: Callable[..., Channel]
 ) -> None:
-    """Reading it looks at the channels that it names; receiving it hashes it once an app."""
+    """Reading loads only the channels that it names; receiving hashes it once per app."""
 
-    def effort() -> tuple[int, int]:
+    def cost() -> tuple[int, int]:
         hashed: list[bytes] = []
 
         def count(secret: bytes, body: bytes, digest: Any) -> Any:
@@ -271,10 +271,10 @@ def test_an_event_costs_the_same_however_many_numbers_the_app_has(
         return len(hashed), len(loaded)
 
     real = hmac.new
-    alone = effort()
+    cost_of_one = cost()
     for _ in range(5):
         make_channel()
-    assert effort() == alone
+    assert cost() == cost_of_one
     assert Message.objects.count() == 2
     apps_channels = handlers.channels_of("cloud", str(channel.pk))
     assert apps_channels[channel.phone_number_id] == channel
@@ -282,7 +282,7 @@ def test_an_event_costs_the_same_however_many_numbers_the_app_has(
     assert apps_channels.get("") is None
 
 
-def test_an_event_of_a_channel_that_is_gone_does_nothing(
+def test_an_event_of_a_deleted_channel_has_no_effect(
     channel: Channel, make_channel: Callable[..., Channel]
 ) -> None:
     other = make_channel(app_secret="another-secret")
@@ -295,7 +295,7 @@ def test_an_event_of_a_channel_that_is_gone_does_nothing(
 # -- the journal -----------------------------------------------------------------------------------
 
 
-def test_an_event_that_cannot_be_read_is_set_aside_and_the_next_one_is_read(
+def test_an_event_that_fails_is_recorded_and_the_next_one_is_read(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = handlers.apply
@@ -324,7 +324,7 @@ def test_an_event_that_cannot_be_read_is_set_aside_and_the_next_one_is_read(
     assert Message.objects.count() == 2
 
 
-def test_events_of_a_source_are_read_in_their_order_in_batches(
+def test_events_of_a_source_are_read_in_order_in_batches(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "BATCH", 2)
@@ -346,7 +346,7 @@ def test_events_of_a_source_are_read_in_their_order_in_batches(
     assert InboundEvent.objects.get(state="pending").source_key == "other"
 
 
-def test_a_deadlock_says_nothing_about_the_event(
+def test_a_deadlock_does_not_fail_the_event(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = [OperationalError("deadlock detected")] * 2
@@ -362,7 +362,7 @@ def test_a_deadlock_says_nothing_about_the_event(
     assert receive(text(channel=channel)).state == "done"
 
 
-def test_a_database_that_stays_away_leaves_the_event_for_later(
+def test_an_event_stays_pending_during_a_database_outage(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(event: InboundEvent, channels: Any) -> dict[str, int]:
@@ -376,12 +376,12 @@ def test_a_database_that_stays_away_leaves_the_event_for_later(
     assert InboundEvent.objects.get().state == "pending"
 
 
-def test_telling_a_whole_story_again_and_in_another_order_ends_the_same(
+def test_repeated_and_reordered_events_give_the_same_result(
     channel: Channel,
 ) -> None:
     message = accept(channel, to="+5511999990000")
     attempt_of(message, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL)
-    story = [
+    events = [
         status(message, "sent", channel=channel),
         text(channel=channel),
         status(message, "read", channel=channel),
@@ -398,15 +398,15 @@ def test_telling_a_whole_story_again_and_in_another_order_ends_the_same(
             PendingEvent.objects.count(),
         )
 
-    for payload in story:
+    for payload in events:
         receive(payload)
     end = state()
-    for number, payload in enumerate([*reversed(story), *story]):
+    for number, payload in enumerate([*reversed(events), *events]):
         receive({**payload, "told": number})
     assert state() == end == ("read", 2, 1, 0)
 
 
-def test_the_lists_of_the_pages_show_what_arrived(channel: Channel) -> None:
+def test_the_conversation_list_shows_received_messages(channel: Channel) -> None:
     receive(text("Oi", channel=channel, name="Ana"))
     [row] = selectors.with_latest(list(selectors.conversation_list(search="ana")))
     assert row.latest.text == "Oi"  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Calls from customers: one note each, whatever is told of it and in whatever order."""
+"""Incoming calls: one record per call, regardless of the number and order of its events."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def phone(make_channel: Callable[..., Channel]) -> Channel:
     )
 
 
-def tell(channel: Channel, payload: dict[str, Any]) -> InboundEvent:
-    """An event comes, and is read."""
+def receive(channel: Channel, payload: dict[str, Any]) -> InboundEvent:
+    """Receive and read one event."""
     key = uuid.uuid4().hex
     journal.store(source="evolution", source_key=str(channel.pk), dedupe_key=key, payload=payload)
     journal.read_pending("evolution", str(channel.pk))
@@ -62,31 +62,35 @@ def call(status: str, *, seconds: int = 0, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["baileys/call/socket.io", "baileys/call/webhook"])
-def test_the_recorded_call_of_somebody_unknown_makes_a_conversation(
+def test_the_recorded_call_of_an_unknown_number_creates_a_conversation(
     phone: Channel, name: str
 ) -> None:
-    tell(phone, {**RECORDED[name], "instance": "shop"})
-    noted = CallAttempt.objects.get()
-    assert (noted.incoming, noted.status, noted.call_id) == (True, "ringing", "CALLID1")
-    assert (noted.phone_number, noted.created_at) == ("+5511988887777", AT)
-    assert (noted.channel, noted.conversation.channel) == (phone, phone)
-    assert noted.conversation.contact.phone_number == "+5511988887777"
-    assert noted.conversation.unread_count == 1
-    assert noted.conversation.last_message_at == AT
-    # Meta's window for free text opens by a message, and nothing was written here.
-    assert noted.conversation.last_inbound_at is None
+    receive(phone, {**RECORDED[name], "instance": "shop"})
+    record = CallAttempt.objects.get()
+    assert (record.incoming, record.status, record.call_id) == (
+        True,
+        "ringing",
+        "CALLID1",
+    )
+    assert (record.phone_number, record.created_at) == ("+5511988887777", AT)
+    assert (record.channel, record.conversation.channel) == (phone, phone)
+    assert record.conversation.contact.phone_number == "+5511988887777"
+    assert record.conversation.unread_count == 1
+    assert record.conversation.last_message_at == AT
+    # Only a message opens Meta's service window for free text, and there is none.
+    assert record.conversation.last_inbound_at is None
     assert not Message.objects.exists()
 
 
-def test_a_known_customers_call_is_in_the_conversation_that_is_there(phone: Channel) -> None:
+def test_a_call_of_a_known_contact_uses_the_existing_conversation(phone: Channel) -> None:
     contact = Contact.objects.create(phone_number="+551188887777", name="Ana")
     known = Conversation.objects.create(channel=phone, contact=contact)
-    tell(phone, call("offer"))
+    receive(phone, call("offer"))
     assert CallAttempt.objects.get().conversation == known
 
 
 @pytest.mark.parametrize(
-    ("told", "status"),
+    ("statuses", "status"),
     [
         (("offer",), "ringing"),
         (("offer", "ringing", "a-word-to-come"), "ringing"),
@@ -97,34 +101,34 @@ def test_a_known_customers_call_is_in_the_conversation_that_is_there(phone: Chan
         (("timeout",), "missed"),
     ],
 )
-def test_a_call_has_one_note_that_ends_the_same_in_any_order(
-    phone: Channel, told: tuple[str, ...], status: str
+def test_a_call_has_one_record_that_does_not_depend_on_the_order_of_events(
+    phone: Channel, statuses: tuple[str, ...], status: str
 ) -> None:
-    events = [call(word, seconds=number) for number, word in enumerate(told)]
-    for story in itertools.permutations(events):
-        for event in (*story, *story):
-            tell(phone, event)
-        noted = CallAttempt.objects.get()
-        assert (noted.status, noted.created_at) == (status, AT)
-        assert noted.conversation.unread_count == 1
-        noted.delete()
+    events = [call(word, seconds=number) for number, word in enumerate(statuses)]
+    for order in itertools.permutations(events):
+        for event in (*order, *order):
+            receive(phone, event)
+        record = CallAttempt.objects.get()
+        assert (record.status, record.created_at) == (status, AT)
+        assert record.conversation.unread_count == 1
+        record.delete()
         Conversation.objects.update(unread_count=0)
 
 
-def test_two_calls_have_two_notes(phone: Channel) -> None:
-    tell(phone, call("offer"))
-    tell(phone, call("offer", id="C2"))
+def test_two_calls_have_two_records(phone: Channel) -> None:
+    receive(phone, call("offer"))
+    receive(phone, call("offer", id="C2"))
     assert CallAttempt.objects.count() == 2
     assert Conversation.objects.get().unread_count == 2
 
 
-def test_a_caller_known_by_an_id_only_is_noted_as_one_who_writes_would_be(phone: Channel) -> None:
-    tell(phone, call("offer", **{"from": LID, "chatId": LID}))
-    noted = CallAttempt.objects.get()
-    assert (noted.phone_number, noted.conversation.contact.user_id) == ("", LID)
-    tell(phone, call("timeout", **{"from": "", "chatId": ""}))
-    noted.refresh_from_db()
-    assert noted.status == "missed"
+def test_a_caller_identified_by_id_only_is_recorded(phone: Channel) -> None:
+    receive(phone, call("offer", **{"from": LID, "chatId": LID}))
+    record = CallAttempt.objects.get()
+    assert (record.phone_number, record.conversation.contact.user_id) == ("", LID)
+    receive(phone, call("timeout", **{"from": "", "chatId": ""}))
+    record.refresh_from_db()
+    assert record.status == "missed"
 
 
 @pytest.mark.parametrize(
@@ -140,21 +144,21 @@ def test_a_caller_known_by_an_id_only_is_noted_as_one_who_writes_would_be(phone:
     ],
     ids=["group", "group chat", "nobody", "no addresses", "own phone", "no id", "raw node"],
 )
-def test_what_cannot_be_noted_is_kept_without_a_note(
+def test_an_event_without_a_recordable_call_is_only_stored(
     phone: Channel, payload: dict[str, Any]
 ) -> None:
-    assert tell(phone, payload).payload["data"] == payload["data"]
+    assert receive(phone, payload).payload["data"] == payload["data"]
     assert not CallAttempt.objects.exists()
     assert not Contact.objects.exists()
 
 
-def test_a_time_to_come_counts_as_now(phone: Channel) -> None:
-    tell(phone, call("offer", date="2999-01-01T00:00:00.000Z"))
+def test_a_time_in_the_future_counts_as_now(phone: Channel) -> None:
+    receive(phone, call("offer", date="2999-01-01T00:00:00.000Z"))
     assert CallAttempt.objects.get().created_at <= timezone.now()
 
 
-# In the thread, and in the list of conversations.
-WORDS = {
+# The text in the thread, and the text in the list of conversations.
+TEXTS = {
     "pt-br": {
         "offer": ("Ligação de Ana", "Ligação"),
         "timeout": ("Ligação perdida de Ana", "Ligação · perdida"),
@@ -172,30 +176,30 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("status", WORDS["en"])
-@pytest.mark.parametrize("language", WORDS)
-def test_open_windows_are_told_in_their_language(
+@pytest.mark.parametrize("status", TEXTS["en"])
+@pytest.mark.parametrize("language", TEXTS)
+def test_open_pages_receive_calls_in_their_language(
     phone: Channel, staff: User, status: str, language: str
 ) -> None:
-    thread, listed = WORDS[language][status]
+    thread, listed = TEXTS[language][status]
     Contact.objects.create(phone_number="+5511988887777", name="Ana")
     before = timezone.now()
-    tell(phone, call(status))
-    noted = CallAttempt.objects.get()
-    conversation = str(noted.conversation_id)
+    receive(phone, call(status))
+    record = CallAttempt.objects.get()
+    conversation = str(record.conversation_id)
     view = frames.ConversationView(user=staff, language=language, value=conversation)
     [frame] = frames.catch_up([view], before)
     assert f"<span>{thread}</span>" in frame["html"]
-    assert (frame["key"], frame["version"]) == (f"call:{noted.pk}", 1)
+    assert (frame["key"], frame["version"]) == (f"call:{record.pk}", 1)
     inbox = frames.InboxView(user=staff, language=language, value="")
     [row] = frames.catch_up([inbox], before)
     assert parse(row["html"]).one("span", class_="row-snippet").text == listed
     CallAttempt.objects.update(video=True)
-    [frame] = frames.frames([view], {"calls": [noted.pk]})
+    [frame] = frames.frames([view], {"calls": [record.pk]})
     assert ("ídeo" if language == "pt-br" else "ideo call") in frame["html"]
 
 
-def test_each_change_is_told_to_the_conversation_and_to_the_list(
+def test_each_change_is_published_to_the_conversation_and_the_list(
     phone: Channel,
     monkeypatch: pytest.MonkeyPatch,
     django_capture_on_commit_callbacks: Callable[..., Any],
@@ -207,36 +211,34 @@ def test_each_change_is_told_to_the_conversation_and_to_the_list(
     for status, version in (("offer", 1), ("timeout", 2), ("ringing", 2)):
         pushed.clear()
         with django_capture_on_commit_callbacks(execute=True):
-            tell(phone, call(status))
-        noted = CallAttempt.objects.get()
-        assert noted.version == version
+            receive(phone, call(status))
+        record = CallAttempt.objects.get()
+        assert record.version == version
         if status == "ringing":
             assert pushed == []
         else:
-            group = publisher.conversation_group(noted.conversation_id)
-            assert (group, {"calls": noted.pk}) in pushed
-            assert (publisher.INBOX, {"conversations": noted.conversation_id}) in pushed
+            group = publisher.conversation_group(record.conversation_id)
+            assert (group, {"calls": record.pk}) in pushed
+            assert (publisher.INBOX, {"conversations": record.conversation_id}) in pushed
 
 
-def test_programs_read_incoming_calls_beside_those_begun_here(
-    phone: Channel, api: APIClient
-) -> None:
-    tell(phone, call("timeout", isVideo=True))
-    noted = CallAttempt.objects.get()
+def test_the_api_lists_incoming_and_outgoing_calls(phone: Channel, api: APIClient) -> None:
+    receive(phone, call("timeout", isVideo=True))
+    record = CallAttempt.objects.get()
     CallAttempt.objects.create(
-        conversation=noted.conversation, channel=phone, phone_number="+5511988887777"
+        conversation=record.conversation, channel=phone, phone_number="+5511988887777"
     )
-    answer = api.get(f"/api/conversations/{noted.conversation_id}/calls/")
-    out, came = answer.json()["results"]
-    assert (out["direction"], out["status"]) == ("out", "")
-    assert (came["direction"], came["status"], came["video"]) == ("in", "missed", True)
-    assert (came["created_by"], came["phone_number"]) == (None, "+5511988887777")
+    answer = api.get(f"/api/conversations/{record.conversation_id}/calls/")
+    outgoing, incoming = answer.json()["results"]
+    assert (outgoing["direction"], outgoing["status"]) == ("out", "")
+    assert (incoming["direction"], incoming["status"], incoming["video"]) == ("in", "missed", True)
+    assert (incoming["created_by"], incoming["phone_number"]) == (None, "+5511988887777")
 
 
-def test_the_page_and_the_lists_show_the_call(
+def test_the_page_and_the_lists_show_an_incoming_call(
     phone: Channel, client: Client, staff: User, settings: Any
 ) -> None:
-    tell(phone, call("timeout"))
+    receive(phone, call("timeout"))
     [row] = selectors.with_latest(list(selectors.conversation_list()))
     assert row.latest_call == CallAttempt.objects.get()  # type: ignore[attr-defined]
     client.force_login(staff)
@@ -246,7 +248,7 @@ def test_the_page_and_the_lists_show_the_call(
         assert "Call · missed" in page, path
         assert "No message yet" not in page
     assert "Missed call from +55 11 98888-7777" in page
-    # What was written since is what the lists show.
+    # The lists show a later message instead.
     Message.objects.create(
         conversation=row, direction="in", text="Liguei agora", created_at=timezone.now()
     )

@@ -1,4 +1,4 @@
-"""One JSON form for both transports, and a stub for what has none: nothing that arrived is lost."""
+"""One normalized JSON form for all transports, and a stub for everything else: nothing is lost."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from tests.messaging.support import read_events
 CUSTOMER = "5511988887777@s.whatsapp.net"
 
 
-def as_node_writes_it(value: Any) -> Any:
-    """The value as a webhook or a record shows it."""
+def as_numbered_object(value: Any) -> Any:
+    """Return the value in the form that a webhook or a stored record has."""
     if isinstance(value, bytes):
         return {str(index): byte for index, byte in enumerate(value)}
     if isinstance(value, dict):
-        return {key: as_node_writes_it(item) for key, item in value.items()}
-    return [as_node_writes_it(item) for item in value] if isinstance(value, list) else value
+        return {key: as_numbered_object(item) for key, item in value.items()}
+    return [as_numbered_object(item) for item in value] if isinstance(value, list) else value
 
 
 def as_a_buffer(value: Any) -> Any:
@@ -54,7 +54,7 @@ LEAVES = (
     | st.text(st.characters(exclude_categories=[]), max_size=8)
     | st.binary(max_size=8)
 )
-# Hostile: NUL and surrogates in keys, numbered keys, things that look like buffers.
+# Hostile keys: NUL and surrogates, numbers, and parts of what looks like a buffer.
 KEYS = st.sampled_from(["0", "1", "2", "a", "a\x00", "\ud800", "?", "type", "data", "_placeholder"])
 WORDS = st.sampled_from(["Buffer", "QQ==", "x"])
 PAYLOADS = st.recursive(
@@ -75,39 +75,47 @@ def deep(levels: int) -> Any:
     return value
 
 
-MADE = ({1, 2}, object, deep(5000), deep(101), {3: 1}, {"a\x00": 1, "a": 2}, [1 << 50_000])
-# By number: some of them cannot be printed.
-HOSTILE = st.integers(0, len(MADE) - 1).map(MADE.__getitem__)
+HOSTILE_LIST = (
+    {1, 2},
+    object,
+    deep(5000),
+    deep(101),
+    {3: 1},
+    {"a\x00": 1, "a": 2},
+    [1 << 50_000],
+)
+# Selected by index, because some of them cannot be printed.
+HOSTILE = st.integers(0, len(HOSTILE_LIST) - 1).map(HOSTILE_LIST.__getitem__)
 
 
-def neutral_or_none(payload: Any) -> list[Any] | None:
-    """The neutral form in a list, None where two keys would become one."""
+def normalized_or_none(payload: Any) -> list[Any] | None:
+    """Return the normalized form in a list, or None if two keys would collide."""
     with contextlib.suppress(Unstorable):
-        return [neutral.neutral(payload)]
+        return [neutral.normalize(payload)]
     with pytest.raises(Unstorable, match="same_keys"):
-        neutral.neutral(payload)
+        neutral.normalize(payload)
     return None
 
 
 @given(PAYLOADS)
-def test_the_neutral_form_is_one_whichever_transport_brought_it(payload: Any) -> None:
-    found = neutral_or_none(payload)
+def test_the_normalized_form_does_not_depend_on_the_transport(payload: Any) -> None:
+    found = normalized_or_none(payload)
     if found is None:
         return
     [found] = found
     assert is_storable(found)
-    assert neutral.neutral(found) == found
+    assert neutral.normalize(found) == found
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert neutral.neutral(as_node_writes_it(payload)) == found
-    assert neutral.neutral(as_a_buffer(payload)) == found
-    assert neutral.neutral(neutral.decode(neutral.encode(payload))) == found
+    assert neutral.normalize(as_numbered_object(payload)) == found
+    assert neutral.normalize(as_a_buffer(payload)) == found
+    assert neutral.normalize(neutral.decode(neutral.encode(payload))) == found
 
 
 @given(PAYLOADS | HOSTILE)
-def test_raw_bytes_are_made_of_anything(payload: Any) -> None:
+def test_any_value_can_be_encoded(payload: Any) -> None:
     raw = neutral.encode(payload)
     try:
-        found = neutral.neutral(neutral.decode(raw))
+        found = neutral.normalize(neutral.decode(raw))
     except Unstorable:
         return
     assert is_storable(found)
@@ -131,8 +139,8 @@ def test_raw_bytes_are_made_of_anything(payload: Any) -> None:
         ("a\x00b\ud800", "ab?"),
     ],
 )
-def test_what_becomes_of_a_value(value: Any, expected: Any) -> None:
-    assert neutral.neutral({"a": [value]}) == {"a": [expected]}
+def test_a_value_is_normalized(value: Any, expected: Any) -> None:
+    assert neutral.normalize({"a": [value]}) == {"a": [expected]}
 
 
 # -- the journal -----------------------------------------------------------------------------------
@@ -169,7 +177,7 @@ def upsert(**message: Any) -> dict[str, Any]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(payload=PAYLOADS | HOSTILE, as_event=st.booleans())
-def test_whatever_arrives_is_stored_as_an_equal_value_or_as_a_stub(
+def test_every_payload_is_stored_as_an_equal_value_or_as_a_stub(
     baileys: Channel, payload: Any, *, as_event: bool
 ) -> None:
     InboundEvent.objects.all().delete()
@@ -182,7 +190,7 @@ def test_whatever_arrives_is_stored_as_an_equal_value_or_as_a_stub(
         assert row.error
         assert raw_files.read(row.raw_file) == arrival.body
     else:
-        assert row.payload == neutral.neutral(arrived)
+        assert row.payload == neutral.normalize(arrived)
 
 
 @pytest.mark.django_db
@@ -190,14 +198,14 @@ def test_whatever_arrives_is_stored_as_an_equal_value_or_as_a_stub(
 def test_no_source_raises_for_any_body(source: str) -> None:
     bodies = [b"", b"{", b"\xff", b"[" * 100_000, b"9" * 5000, b"null", b'{"a\\u0000":1,"a":2}']
     journal.receive(source, [Arrival.from_body("1", body) for body in bodies])
-    kept = InboundEvent.objects.order_by("pk")
-    assert [raw_files.read(name) for name in kept.values_list("raw_file", flat=True)] == bodies
-    assert set(kept.values_list("state", flat=True)) == {"set_aside"}
+    stubs = InboundEvent.objects.order_by("pk")
+    assert [raw_files.read(name) for name in stubs.values_list("raw_file", flat=True)] == bodies
+    assert set(stubs.values_list("state", flat=True)) == {"set_aside"}
 
 
-def test_the_dedupe_key_is_one_for_socket_webhook_and_record(baileys: Channel) -> None:
+def test_socket_webhook_and_record_have_the_same_dedupe_key(baileys: Channel) -> None:
     by_socket = upsert(messageContextInfo={"messageSecret": b"\x01\x02"}, x=b"\xff" * 500)
-    by_webhook = json.loads(json.dumps(as_node_writes_it(by_socket)))
+    by_webhook = json.loads(json.dumps(as_numbered_object(by_socket)))
     votes = {
         "event": "messages.update",
         "instance": "shop",
@@ -206,7 +214,7 @@ def test_the_dedupe_key_is_one_for_socket_webhook_and_record(baileys: Channel) -
     row = {"event": "messages.delete", "instance": "shop", "date_time": "x", "data": by_socket}
     for event in (by_socket, votes, row):
         both = {arrivals.evolution_key("1", event)}
-        both.add(arrivals.evolution_key("1", as_node_writes_it(event)))
+        both.add(arrivals.evolution_key("1", as_numbered_object(event)))
         assert len(both) == 1
     for event in (by_socket, by_webhook):
         journal.receive("evolution", [Arrival(str(baileys.pk), event)])
@@ -216,32 +224,32 @@ def test_the_dedupe_key_is_one_for_socket_webhook_and_record(baileys: Channel) -
     assert Message.objects.get().text == "oi"
 
 
-def test_a_row_in_the_form_of_an_earlier_version_is_read_as_before(baileys: Channel) -> None:
+def test_a_row_in_an_earlier_format_is_still_read(baileys: Channel) -> None:
     InboundEvent.objects.create(
         source="evolution",
         source_key=str(baileys.pk),
         dedupe_key="old",
-        payload=as_node_writes_it(upsert(messageContextInfo={"messageSecret": b"\x01\x02"})),
+        payload=as_numbered_object(upsert(messageContextInfo={"messageSecret": b"\x01\x02"})),
     )
     read_events()
     assert Message.objects.get().text == "oi"
 
 
-def test_what_is_too_large_for_a_row_is_a_stub_and_its_file_is_not_set_aside(
+def test_a_payload_too_large_for_a_row_becomes_a_stub_without_a_file(
     baileys: Channel,
 ) -> None:
-    big = upsert(x="y" * (neutral.MOST_CHARACTERS + 1), base64=base64.b64encode(b"v").decode())
+    big = upsert(x="y" * (neutral.MAX_CHARACTERS + 1), base64=base64.b64encode(b"v").decode())
     entry = arrivals.prepare("evolution", Arrival(str(baileys.pk), big))
     assert isinstance(entry, Stub)
     assert entry.error.startswith("too_large")
     assert not default_storage.exists("inbound") or default_storage.listdir("inbound")[1] == []
-    video = base64.b64encode(b"v" * neutral.MOST_CHARACTERS).decode()
+    video = base64.b64encode(b"v" * neutral.MAX_CHARACTERS).decode()
     entry = arrivals.prepare("evolution", Arrival(str(baileys.pk), upsert(base64=video)))
     assert isinstance(entry, Raw)
-    assert entry.payload["data"]["message"]["base64"]["size"] == neutral.MOST_CHARACTERS
+    assert entry.payload["data"]["message"]["base64"]["size"] == neutral.MAX_CHARACTERS
 
 
-def test_what_the_database_refuses_is_a_stub_and_the_others_are_stored(
+def test_an_event_rejected_by_the_database_becomes_a_stub_and_the_others_are_stored(
     baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bulk_create = InboundEvent.objects.bulk_create
@@ -262,7 +270,7 @@ def test_what_the_database_refuses_is_a_stub_and_the_others_are_stored(
     ]
 
 
-def test_a_stub_puts_no_secret_at_rest_in_the_open(baileys: Channel, tmp_path: Any) -> None:
+def test_a_stub_stores_no_secret_in_plain_text(baileys: Channel, tmp_path: Any) -> None:
     journal.receive("evolution", [Arrival.from_body(str(baileys.pk), b'{"apikey":"secret-token"')])
     row = InboundEvent.objects.get()
     assert "secret" not in str(row.payload) + row.error
@@ -270,16 +278,16 @@ def test_a_stub_puts_no_secret_at_rest_in_the_open(baileys: Channel, tmp_path: A
     assert b"secret-token" in raw_files.read(row.raw_file)
 
 
-def test_a_stub_is_read_again_with_the_code_of_the_day(
+def test_a_stub_is_replayed_with_the_current_code(
     baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(neutral, "DEEPEST", 1)
+        patch.setattr(neutral, "MAX_DEPTH", 1)
         journal.receive("evolution", [Arrival(str(baileys.pk), upsert(x=b"\x01"))])
     stub = InboundEvent.objects.get()
     assert (stub.state, stub.error) == ("set_aside", "too_deep")
     with monkeypatch.context() as patch:
-        patch.setattr(neutral, "DEEPEST", 1)
+        patch.setattr(neutral, "MAX_DEPTH", 1)
         assert replay() == (0, 1)
     assert replay() == (1, 0)
     stub.refresh_from_db()
@@ -287,10 +295,10 @@ def test_a_stub_is_read_again_with_the_code_of_the_day(
     assert stub.payload["apikey"] == "withheld"
     assert stub.payload["data"]["message"]["x"] == "AQ=="
     assert Message.objects.get().text == "oi"
-    # It comes again by the other transport: known.
-    journal.receive("evolution", [Arrival(str(baileys.pk), as_node_writes_it(upsert(x=b"\x01")))])
+    # The event arrives again by the other transport and is recognized.
+    journal.receive("evolution", [Arrival(str(baileys.pk), as_numbered_object(upsert(x=b"\x01")))])
     assert InboundEvent.objects.count() == 1
-    # Its bytes go with its row.
+    # The raw bytes are deleted with their row.
     assert default_storage.exists(stub.raw_file)
     InboundEvent.objects.update(received_at="2020-01-01T00:00Z")
     call_command("rotate_encryption")
@@ -303,11 +311,11 @@ def test_a_stub_is_read_again_with_the_code_of_the_day(
     assert not default_storage.exists(stub.raw_file)
 
 
-def test_a_stub_of_an_event_that_came_whole_later_is_done_with(
+def test_a_stub_is_done_if_the_complete_event_arrived_later(
     baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(neutral, "DEEPEST", 1)
+        patch.setattr(neutral, "MAX_DEPTH", 1)
         journal.receive("evolution", [Arrival(str(baileys.pk), upsert())])
     journal.receive("evolution", [Arrival(str(baileys.pk), upsert())])
     read_events()
@@ -316,7 +324,7 @@ def test_a_stub_of_an_event_that_came_whole_later_is_done_with(
     assert Message.objects.count() == 1
 
 
-def test_files_of_stubs_are_known_to_the_cleanup(baileys: Channel) -> None:
+def test_the_cleanup_deletes_files_of_deleted_stubs_only(baileys: Channel) -> None:
     journal.receive("evolution", [Arrival.from_body(str(baileys.pk), b"{")])
     name = InboundEvent.objects.get().raw_file
     assert inbound_files.delete_unused([name]) == 0

@@ -1,4 +1,4 @@
-"""Events about a message that is not known yet wait for it."""
+"""Events about a message that is not known yet are stored until it is."""
 
 from __future__ import annotations
 
@@ -73,19 +73,19 @@ def upsert(id_: str, text: str) -> dict[str, Any]:
     return evolution_event("messages.upsert", data | {"messageTimestamp": int(NOW.timestamp())})
 
 
-def test_evolutions_edit_and_deletion_read_before_their_messages_are_not_lost(
+def test_evolution_edits_and_deletions_before_their_messages_are_not_lost(
     baileys: Channel,
 ) -> None:
     address = {"remoteJid": "5511910000013@s.whatsapp.net", "fromMe": False}
     edit = {"key": {**address, "id": "3AF0701"}, "type": "MESSAGE_EDIT"}
     edit["editedMessage"] = {"conversation": "depois"}
-    told = [
+    payloads = [
         evolution_event("messages.edited", edit),
         upsert("3AF0701", "antes"),
         evolution_event("messages.delete", {**address, "id": "3AF0702", "status": "DELETED"}),
         upsert("3AF0702", "apagada"),
     ]
-    for number, payload in enumerate(told):
+    for number, payload in enumerate(payloads):
         journal.store(
             source=InboundEvent.Source.EVOLUTION,
             source_key=str(baileys.pk),
@@ -108,10 +108,10 @@ def state_of(message: Message) -> Any:
 
 
 @pytest.mark.parametrize("outgoing", [False, True])
-def test_whatever_the_order_and_however_often_the_end_is_the_same(
+def test_order_and_repetition_of_events_do_not_change_the_result(
     channel: Channel, outgoing: bool
 ) -> None:
-    """A photo whose caption was changed twice, whose file came apart, and which was deleted."""
+    """A photo whose caption was edited twice, whose file came separately, and which was deleted."""
     channel.ignore_messages_sent_outside = False
     channel.save()
     events: list[Event] = [
@@ -132,7 +132,7 @@ def test_whatever_the_order_and_however_often_the_end_is_the_same(
         PendingEvent.objects.all().delete()
 
 
-def test_an_edit_waits_for_the_send_that_it_is_about(channel: Channel) -> None:
+def test_an_edit_is_applied_once_its_send_returns(channel: Channel) -> None:
     message = accept(channel, text="antes")
     attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
     read(
@@ -151,10 +151,10 @@ def test_an_edit_waits_for_the_send_that_it_is_about(channel: Channel) -> None:
     assert not PendingEvent.objects.exists()
 
 
-def test_an_edit_of_what_looked_like_another_phones_message_reaches_the_original(
+def test_an_edit_of_an_unlinked_echo_is_applied_to_the_original(
     channel: Channel,
 ) -> None:
-    """The echo of our own send is read first, the edit next, and the provider's answer last."""
+    """The echo of our own send is read first, then the edit, then the provider's response."""
     channel.ignore_messages_sent_outside = False
     channel.save()
     original = accept(channel, to="+5511910000013", text="Com outras palavras")
@@ -168,7 +168,7 @@ def test_an_edit_of_what_looked_like_another_phones_message_reaches_the_original
     assert state_of(original)[:2] == ("depois", EARLIER)
 
 
-def test_an_event_of_another_channel_waits_there(
+def test_a_pending_event_belongs_to_its_channel(
     channel: Channel, make_channel: Callable[..., Channel]
 ) -> None:
     other = make_channel()
@@ -178,10 +178,10 @@ def test_an_event_of_another_channel_waits_there(
     assert PendingEvent.objects.get().channel == other
 
 
-def test_an_event_names_its_message_without_touching_those_of_others(
+def test_looking_up_a_message_does_not_touch_other_channels(
     channel: Channel, make_channel: Callable[..., Channel]
 ) -> None:
-    """By an index, and without a lock on another channel's message with the same id."""
+    """It uses an index and does not lock another channel's message with the same id."""
     other = make_channel()
     read(channel, received())
     read(other, received())
@@ -191,13 +191,13 @@ def test_an_event_names_its_message_without_touching_those_of_others(
         connection,
     ) as queries:
         read(channel, EditEvent("", ID, "depois", LATER))
-    asked = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
-    [locking] = [sql for sql in asked if "FOR UPDATE" in sql]
-    locked = str(Message.objects.get(conversation__channel=other).pk)
-    assert locked not in locking
+    selects = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
+    [locking] = [sql for sql in selects if "FOR UPDATE" in sql]
+    other_message = str(Message.objects.get(conversation__channel=other).pk)
+    assert other_message not in locking
     plans = ""
     with connection.cursor() as cursor:
-        for sql in asked:
+        for sql in selects:
             cursor.execute(f"EXPLAIN {sql}")
             plans += "\n".join(line for (line,) in cursor.fetchall()) + "\n"
     assert "Seq Scan on messaging_message" not in plans
@@ -206,7 +206,7 @@ def test_an_event_names_its_message_without_touching_those_of_others(
     assert list(texts) == ["depois", "antes"]
 
 
-def test_what_nobody_asked_for_is_forgotten_with_its_file(channel: Channel, settings: Any) -> None:
+def test_old_pending_events_are_deleted_with_their_files(channel: Channel, settings: Any) -> None:
     settings.INBOUND_RETENTION_DAYS = 1
     for name in ("old", "new"):
         default_storage.save(f"inbound/{name}.bin", ContentFile(b"x"))

@@ -1,4 +1,4 @@
-"""Meta's door: who may come in, and what is answered."""
+"""Meta's webhook: authentication and responses."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def post(body: bytes, *, signature: str | None = None, path: str = URL) -> Any:
     )
 
 
-def told(answer: Any) -> tuple[int, str]:
-    """What an error says, which has words for people as well."""
+def error_of(answer: Any) -> tuple[int, str]:
+    """Return the status and code of an error, which must also have a detail."""
     assert set(answer.json()) == {"detail", "code"}
     assert answer.json()["detail"]
     return answer.status_code, answer.json()["code"]
@@ -61,7 +61,7 @@ def told(answer: Any) -> tuple[int, str]:
 # -- verification ----------------------------------------------------------------------------------
 
 
-def test_meta_gets_its_challenge_back_for_the_right_token(channel: Channel) -> None:
+def test_a_valid_token_returns_the_challenge(channel: Channel) -> None:
     answer = get(hub_mode="subscribe", hub_challenge="1158201444", hub_verify_token="let-me-in")
     assert (answer.status_code, answer.content) == (200, b"1158201444")
     assert answer["Content-Type"] == "text/plain"
@@ -79,23 +79,23 @@ def test_meta_gets_its_challenge_back_for_the_right_token(channel: Channel) -> N
         {"hub_challenge": "1", "hub_verify_token": "let-me-in"},
     ],
 )
-def test_nobody_else_gets_it(channel: Channel, query: dict[str, str]) -> None:
+def test_an_invalid_verification_is_rejected(channel: Channel, query: dict[str, str]) -> None:
     assert get(**query).status_code == 403
 
 
-def test_a_channel_without_a_token_lets_nobody_in(make_channel: Callable[..., Channel]) -> None:
+def test_a_channel_without_a_token_verifies_nothing(make_channel: Callable[..., Channel]) -> None:
     make_channel(verify_token="")
     assert get(hub_mode="subscribe", hub_verify_token="").status_code == 403
 
 
-def test_the_token_of_a_channel_that_is_off_does_not_count(
+def test_the_token_of_an_inactive_channel_is_rejected(
     make_channel: Callable[..., Channel],
 ) -> None:
     make_channel(active=False)
     assert get(hub_mode="subscribe", hub_verify_token="let-me-in").status_code == 403
 
 
-def test_any_of_several_channels_may_be_verified(make_channel: Callable[..., Channel]) -> None:
+def test_each_of_several_channels_can_be_verified(make_channel: Callable[..., Channel]) -> None:
     for token in ("one", "two", "three"):
         make_channel(verify_token=token)
     assert get(hub_mode="subscribe", hub_verify_token="three").status_code == 200
@@ -124,7 +124,7 @@ def test_any_of_several_channels_may_be_verified(make_channel: Callable[..., Cha
         ),
     ],
 )
-def test_the_signature_is_that_of_the_contract(
+def test_the_documented_signatures_are_accepted(
     make_channel: Callable[..., Channel], secret: str, body: bytes, signature: str
 ) -> None:
     make_channel(app_secret=secret)
@@ -137,22 +137,24 @@ def test_the_signature_is_that_of_the_contract(
     "signature",
     ["", "sha256=", "sha256=00", "sha1=" + sign(EMPTY)[7:], sign(EMPTY, "wrong"), "sha256=é"],
 )
-def test_a_wrong_signature_is_401_and_nothing_is_stored(channel: Channel, signature: str) -> None:
+def test_a_wrong_signature_returns_401_and_stores_nothing(channel: Channel, signature: str) -> None:
     answer = post(EMPTY, signature=signature)
-    assert told(answer) == (401, "bad_signature")
+    assert error_of(answer) == (401, "bad_signature")
     assert not InboundEvent.objects.exists()
 
 
-def test_the_signature_of_another_body_is_401(channel: Channel) -> None:
+def test_the_signature_of_another_body_returns_401(channel: Channel) -> None:
     assert post(EMPTY + b" ", signature=sign(EMPTY)).status_code == 401
 
 
-def test_a_channel_without_a_secret_signs_nothing(make_channel: Callable[..., Channel]) -> None:
+def test_a_channel_without_a_secret_rejects_all(
+    make_channel: Callable[..., Channel],
+) -> None:
     make_channel(app_secret="")
     assert post(EMPTY, signature=sign(EMPTY, "")).status_code == 401
 
 
-def test_a_channel_that_is_off_still_hears(make_channel: Callable[..., Channel]) -> None:
+def test_an_inactive_channel_still_receives_events(make_channel: Callable[..., Channel]) -> None:
     make_channel(active=False)
     assert post(EMPTY).status_code == 200
 
@@ -164,7 +166,7 @@ def test_a_channel_that_is_off_still_hears(make_channel: Callable[..., Channel])
     "body",
     [b"", b"not json", b"{", b"\xff\xfe", b'{"a":' * 100_000, b"9" * 5000, b"null", b"[]", b'"a"'],
 )
-def test_what_is_no_json_object_is_stored_with_its_bytes_from_those_who_may_come_in_only(
+def test_a_body_that_is_not_a_json_object_is_stored_as_a_stub_if_it_is_signed(
     channel: Channel, body: bytes, settings: Any, tmp_path: Any
 ) -> None:
     settings.MEDIA_ROOT = tmp_path
@@ -186,13 +188,13 @@ def test_what_is_no_json_object_is_stored_with_its_bytes_from_those_who_may_come
         b'{"a":' + b"9" * 5000 + b"}",
     ],
 )
-def test_any_json_is_stored(channel: Channel, body: bytes) -> None:
+def test_any_json_object_is_stored(channel: Channel, body: bytes) -> None:
     assert post(body).status_code == 200
     read_events()
     assert InboundEvent.objects.get().state == "done"
 
 
-def test_what_is_nested_deeper_than_any_event_is_stored_with_its_bytes(
+def test_a_body_that_is_nested_too_deeply_is_stored_as_a_stub(
     channel: Channel, settings: Any, tmp_path: Any
 ) -> None:
     settings.MEDIA_ROOT = tmp_path
@@ -204,19 +206,19 @@ def test_what_is_nested_deeper_than_any_event_is_stored_with_its_bytes(
     assert raw_files.read(stub.raw_file) == body
 
 
-def test_the_address_may_end_with_a_slash(channel: Channel) -> None:
+def test_the_url_may_end_with_a_slash(channel: Channel) -> None:
     assert post(EMPTY, path=URL + "/").status_code == 200
 
 
-def test_three_megabytes_are_taken_and_more_are_not(channel: Channel) -> None:
+def test_a_body_of_three_megabytes_is_accepted_and_a_larger_one_rejected(channel: Channel) -> None:
     largest = b'{"a":"' + b"x" * (webhooks.MOST_BYTES - 8) + b'"}'
     assert len(largest) == webhooks.MOST_BYTES
     assert post(largest).status_code == 200
     answer = post(largest + b" ")
-    assert told(answer) == (413, "too_large")
+    assert error_of(answer) == (413, "too_large")
 
 
-def test_too_much_is_refused_where_its_length_is_not_told(channel: Channel) -> None:
+def test_a_large_body_without_a_content_length_is_rejected(channel: Channel) -> None:
     body = b" " * (webhooks.MOST_BYTES + 1)
     answer = async_to_sync(AsyncClient().request)(
         method="POST",
@@ -230,31 +232,31 @@ def test_too_much_is_refused_where_its_length_is_not_told(channel: Channel) -> N
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])
-def test_other_methods_are_405(channel: Channel, method: str) -> None:
+def test_other_methods_return_405(channel: Channel, method: str) -> None:
     answer = async_to_sync(getattr(AsyncClient(), method))(URL)
-    assert told(answer) == (405, "method_not_allowed")
+    assert error_of(answer) == (405, "method_not_allowed")
     assert answer["Allow"] == "GET, POST, HEAD, OPTIONS"
 
 
-def test_an_event_for_a_number_that_is_no_channel_is_200(channel: Channel) -> None:
+def test_an_event_for_a_number_without_a_channel_returns_200(channel: Channel) -> None:
     channel.phone_number_id = "999"
     payload = envelope({"messages": [{"id": "wamid.1"}]}, channel)
     assert post(json.dumps(payload).encode()).status_code == 200
 
 
-def test_a_thousand_updates_in_one_post(
+def test_a_thousand_statuses_in_one_post_are_applied(
     channel: Channel, django_assert_max_num_queries: Callable[..., Any]
 ) -> None:
     message = accept(channel)
     attempt_of(message, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL)
     statuses = [
-        status(message, told, channel=channel, id="wamid.1")["entry"][0]["changes"][0]["value"][
+        status(message, receipt, channel=channel, id="wamid.1")["entry"][0]["changes"][0]["value"][
             "statuses"
         ][0]
-        for told in ("sent", "delivered", "read", "sent") * 250
+        for receipt in ("sent", "delivered", "read", "sent") * 250
     ]
     body = json.dumps(envelope({"statuses": statuses}, channel)).encode()
-    with django_assert_max_num_queries(6):  # Meta waits: nothing is read yet
+    with django_assert_max_num_queries(6):  # Meta waits for the response: reading comes later
         assert post(body).status_code == 200
     read_events()
     message.refresh_from_db()
@@ -262,11 +264,11 @@ def test_a_thousand_updates_in_one_post(
     assert InboundEvent.objects.get().state == "done"
 
 
-# -- trouble ---------------------------------------------------------------------------------------
+# -- failures --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [OperationalError("gone"), PoolTimeout("no connection")])
-def test_an_event_that_cannot_be_stored_is_503_so_that_meta_repeats_it(
+def test_an_event_that_cannot_be_stored_returns_503(
     channel: Channel, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def away(*_: Any) -> None:
@@ -274,10 +276,10 @@ def test_an_event_that_cannot_be_stored_is_503_so_that_meta_repeats_it(
 
     monkeypatch.setattr(journal, "receive", away)
     answer = post(EMPTY)
-    assert told(answer) == (503, "unavailable")
+    assert error_of(answer) == (503, "unavailable")
 
 
-def test_a_verification_while_the_database_is_away_is_503(
+def test_a_verification_during_a_database_outage_returns_503(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(token: str) -> bool:
@@ -288,7 +290,7 @@ def test_a_verification_while_the_database_is_away_is_503(
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
 
 
-def test_a_body_that_breaks_off_is_400(channel: Channel) -> None:
+def test_an_incomplete_body_returns_400(channel: Channel) -> None:
     class Broken(FakePayload):
         def read(self, size: int | None = None) -> bytes:
             raise OSError("gone")
@@ -304,7 +306,7 @@ def test_a_body_that_breaks_off_is_400(channel: Channel) -> None:
     assert answer.status_code == 400
 
 
-def test_a_secret_that_cannot_be_read_lets_nobody_in(
+def test_a_secret_that_cannot_be_decrypted_accepts_no_event(
     channel: Channel, settings: Any, client: Any
 ) -> None:
     from cryptography.fernet import Fernet
@@ -316,8 +318,8 @@ def test_a_secret_that_cannot_be_read_lets_nobody_in(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_events_are_taken_beside_each_other(channel: Channel) -> None:
-    """In threads of their own, with connections of their own."""
+def test_events_are_received_concurrently(channel: Channel) -> None:
+    """Each in its own thread, with its own connection."""
     bodies = [json.dumps(envelope({"n": n}, channel)).encode() for n in range(20)]
 
     async def post_all() -> set[int]:
@@ -340,7 +342,7 @@ def test_events_are_taken_beside_each_other(channel: Channel) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_door_of_the_web_process_needs_no_session_and_no_host_of_ours(
+def test_the_webhook_of_the_web_process_requires_no_session_and_no_allowed_host(
     channel: Channel,
 ) -> None:
     """As uvicorn calls it, body in pieces and without a length."""

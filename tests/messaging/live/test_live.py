@@ -1,4 +1,4 @@
-"""The live socket, on the real Valkey: who may watch, what is sent, and when."""
+"""The live socket, with a real Valkey: permissions, frames and their timing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ HOST = "127.0.0.1"
 
 
 class Socket(WebsocketCommunicator):
-    """channels' own keeps the database connections of the consumer's threads from being closed."""
+    """The channels class prevents closing the database connections of the consumer's threads."""
 
     send_input = ApplicationCommunicator.send_input
     receive_output = ApplicationCommunicator.receive_output
@@ -63,28 +63,28 @@ class Page:
         return json.loads(await self.communicator.receive_from(5))
 
     async def until(self, kind: str) -> list[Any]:
-        """The frames up to the first of this kind."""
+        """Return the frames up to the first one of this kind."""
         frames = [await self.next()]
         while frames[-1]["kind"] != kind:
             frames.append(await self.next())
         return frames
 
     async def closed(self) -> int | None:
-        """The code with which the server closes; frames before it do not matter."""
+        """Return the server's close code; earlier frames are ignored."""
         for _ in range(100):
             event = await self.communicator.receive_output(5)
             if event["type"] == "websocket.close":
                 code: int | None = event.get("code")
                 return code
-        raise AssertionError("it goes on and on")
+        raise AssertionError("the socket was not closed")
 
     async def nothing(self) -> bool:
         return bool(await self.communicator.receive_nothing(0.1))
 
 
 @pytest.fixture(autouse=True)
-def a_layer_of_its_own() -> Iterator[None]:
-    """The layer keeps a lock of the event loop it was used in, and each test has its own."""
+def fresh_channel_layer() -> Iterator[None]:
+    """Reset the layer: it holds a lock of its event loop, and each test has its own loop."""
     yield
     channel_layers.backends.clear()
 
@@ -112,7 +112,7 @@ def communicator(cookies: bytes, query: str = "", origin: str = HOST) -> Socket:
 
 @asynccontextmanager
 async def opened(cookies: bytes, **query: Any) -> AsyncIterator[Page]:
-    """A page that has caught up."""
+    """Open a page's socket and wait until it is up to date."""
     page = Page(communicator(cookies, urlencode(query)))
     connected, _ = await page.communicator.connect(5)
     assert connected
@@ -123,24 +123,24 @@ async def opened(cookies: bytes, **query: Any) -> AsyncIterator[Page]:
         await page.communicator.disconnect()
 
 
-def is_refused(cookies: bytes, query: str = "", origin: str = HOST) -> bool:
-    async def knock() -> bool:
-        door = communicator(cookies, query, origin)
-        connected, _ = await door.connect(5)
-        await door.disconnect(timeout=0.1)
+def is_rejected(cookies: bytes, query: str = "", origin: str = HOST) -> bool:
+    async def connect() -> bool:
+        page = communicator(cookies, query, origin)
+        connected, _ = await page.connect(5)
+        await page.disconnect(timeout=0.1)
         return not connected
 
-    return async_to_sync(knock)()
+    return async_to_sync(connect)()
 
 
-def changed(message: Message, receipt: Receipt = Receipt.DELIVERED) -> None:
-    """Let a message be delivered, as a webhook tells it."""
+def mark_delivered(message: Message, receipt: Receipt = Receipt.DELIVERED) -> None:
+    """Record a receipt of the message, as a webhook does."""
     outcomes.record_receipt(message.attempts.get(), receipt)
 
 
 @pytest.fixture
 def sent(channel: Channel) -> Message:
-    """A message that went out an hour ago."""
+    """A message that was sent an hour ago."""
     message = accept(channel, to="+5511988887777", text="Olá")
     attempt_of(message, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL)
     Message.objects.update(
@@ -151,11 +151,11 @@ def sent(channel: Channel) -> Message:
     return message
 
 
-# -- the end of a page -----------------------------------------------------------------------------
+# -- closing a page --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steps", range(40))
-def test_a_reader_ends_when_it_is_cancelled_wherever_it_is(steps: int) -> None:
+def test_a_cancelled_reader_ends_at_every_point(steps: int) -> None:
     async def scenario() -> bool:
         layer = channel_layers["default"]
         reader = asyncio.create_task(layer.receive(await layer.new_channel()))
@@ -163,14 +163,14 @@ def test_a_reader_ends_when_it_is_cancelled_wherever_it_is(steps: int) -> None:
             await asyncio.sleep(0)
         reader.cancel()
         ended, _ = await asyncio.wait({reader}, timeout=5)
-        if not ended:  # it would keep this test's loop from its end
+        if not ended:  # it would keep this test's loop running
             reader.cancel()
         return bool(ended)
 
     assert asyncio.run(scenario())
 
 
-# -- who may watch ---------------------------------------------------------------------------------
+# -- permissions -----------------------------------------------------------------------------------
 
 
 def test_only_staff_with_the_permission_may_watch(
@@ -184,23 +184,23 @@ def test_only_staff_with_the_permission_may_watch(
     of_nothing = cookies_of(make_user("n"))
     both = cookies_of(of_both)
     trail = f"trail={sent.conversation_id}"
-    # A row of the list shows words of a message: it asks for what its page asks for.
+    # A row of the list shows text of a message, so it requires the permissions of its page.
     for query in ("inbox", conversation, f"alarms&{conversation}"):
-        assert not is_refused(both, query)
+        assert not is_rejected(both, query)
         for cookies in (nobody, stranger, of_nothing, of_messages, of_channels):
-            assert is_refused(cookies, query)
+            assert is_rejected(cookies, query)
     for query in ("figures", trail):
-        assert not is_refused(of_messages, query)
+        assert not is_rejected(of_messages, query)
         for cookies in (nobody, stranger, of_nothing, of_channels):
-            assert is_refused(cookies, query)
+            assert is_rejected(cookies, query)
     for query in ("channels", f"channel={channel.pk}"):
-        assert not is_refused(of_channels, query)
+        assert not is_rejected(of_channels, query)
         for cookies in (nobody, stranger, of_nothing, of_messages, both):
-            assert is_refused(cookies, query)
+            assert is_rejected(cookies, query)
     for cookies in (of_channels, of_messages):
-        assert not is_refused(cookies, "alarms")
+        assert not is_rejected(cookies, "alarms")
     for cookies in (nobody, stranger, of_nothing):
-        assert is_refused(cookies, "alarms")
+        assert is_rejected(cookies, "alarms")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_only_staff_with_the_permission_may_watch(
         ("", "/help/fallback/", []),
     ],
 )
-def test_a_page_asks_for_no_more_than_its_reader_may_watch(
+def test_a_page_requests_only_what_its_user_may_watch(
     sent: Message,
     make_user: Callable[..., User],
     permissions: str,
@@ -232,7 +232,7 @@ def test_a_page_asks_for_no_more_than_its_reader_may_watch(
     queries = [html.unescape(query) for query in found]
     assert queries == [query.format(**names) for query in watched]
     if queries:
-        assert not is_refused(cookies_of(user), "&".join(queries))
+        assert not is_rejected(cookies_of(user), "&".join(queries))
 
 
 def sign_out(cookies: bytes) -> None:
@@ -241,9 +241,7 @@ def sign_out(cookies: bytes) -> None:
     assert client.post("/accounts/logout/").status_code == 302
 
 
-def test_a_socket_is_closed_at_once_when_its_browser_is_signed_out(
-    staff: User, sent: Message
-) -> None:
+def test_signing_out_closes_the_browsers_sockets_at_once(staff: User, sent: Message) -> None:
     async def scenario(mine: bytes, elsewhere: bytes) -> None:
         async with (
             opened(mine, conversation=sent.conversation_id) as page,
@@ -251,17 +249,17 @@ def test_a_socket_is_closed_at_once_when_its_browser_is_signed_out(
         ):
             await sync_to_async(sign_out)(mine)
             assert await page.closed() == consumer.CLOSE_NOT_ALLOWED
-            # The same person goes on in another browser.
-            await sync_to_async(changed)(sent)
+            # The same user's other browser stays connected.
+            await sync_to_async(mark_delivered)(sent)
             assert (await other.next())["key"] == f"message:{sent.pk}"
 
     async_to_sync(scenario)(cookies_of(staff), cookies_of(staff))
 
 
-def test_the_session_is_gone_before_its_pages_are_told(
+def test_the_session_is_deleted_before_its_pages_are_notified(
     staff: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page that is told loads itself anew: it must not come back signed in."""
+    """A notified page reloads: the reload must not be signed in."""
     cookies = cookies_of(staff)
     left: list[int] = []
     monkeypatch.setattr(publisher, "signed_out", lambda key: left.append(Session.objects.count()))
@@ -293,7 +291,7 @@ def change_password(user: User) -> None:
 @pytest.mark.parametrize(
     "loss", [deactivate, take_permission, no_longer_staff, end_sessions, change_password]
 )
-def test_a_socket_is_closed_once_its_person_may_not_watch_any_more(
+def test_a_socket_is_closed_when_its_user_loses_the_permission(
     sent: Message,
     make_user: Callable[..., User],
     loss: Callable[[User], None],
@@ -311,7 +309,7 @@ def test_a_socket_is_closed_once_its_person_may_not_watch_any_more(
     async_to_sync(scenario)(cookies_of(user))
 
 
-def test_what_frames_offer_follows_the_rights_of_the_person(
+def test_the_actions_in_frames_follow_permission_changes(
     sent: Message, make_user: Callable[..., User], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer, "PING_SECONDS", 0.02)
@@ -333,8 +331,8 @@ def test_what_frames_offer_follows_the_rights_of_the_person(
     async_to_sync(scenario)(cookies_of(user))
 
 
-def test_another_sites_page_may_not_watch(staff: User) -> None:
-    assert is_refused(cookies_of(staff), "inbox", origin="evil.example")
+def test_another_origin_may_not_watch(staff: User) -> None:
+    assert is_rejected(cookies_of(staff), "inbox", origin="evil.example")
 
 
 @pytest.mark.parametrize(
@@ -356,16 +354,16 @@ def test_another_sites_page_may_not_watch(staff: User) -> None:
         "%ff=%ff&channel=%ff",
     ],
 )
-def test_a_query_that_leads_nowhere_is_refused(staff: User, query: str) -> None:
-    assert is_refused(cookies_of(staff), query)
+def test_an_invalid_query_is_rejected(staff: User, query: str) -> None:
+    assert is_rejected(cookies_of(staff), query)
 
 
 # -- catching up -----------------------------------------------------------------------------------
 
 
-def test_a_page_is_brought_up_to_date_first(staff: User, sent: Message) -> None:
+def test_a_page_first_receives_the_changes_it_missed(staff: User, sent: Message) -> None:
     since = timezone.now()
-    changed(sent)
+    mark_delivered(sent)
     later = accept(sent.conversation.channel, to="+5511988887777", text="depois")
 
     async def scenario(cookies: bytes) -> None:
@@ -389,8 +387,8 @@ def test_a_page_is_brought_up_to_date_first(staff: User, sent: Message) -> None:
     async_to_sync(scenario)(cookies_of(staff))
 
 
-def test_what_did_not_change_is_not_sent_again(staff: User, sent: Message) -> None:
-    views = live_frames.views_of(
+def test_unchanged_messages_are_not_sent_again(staff: User, sent: Message) -> None:
+    views = live_frames.views_for_query(
         {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
     )
     assert live_frames.catch_up(views, timezone.now()) == []
@@ -398,28 +396,28 @@ def test_what_did_not_change_is_not_sent_again(staff: User, sent: Message) -> No
     assert frame["key"] == f"message:{sent.pk}"
 
 
-def test_a_change_that_was_committed_late_is_not_missed(staff: User, sent: Message) -> None:
-    """It was made before the page, by a transaction that ended after it."""
+def test_a_change_committed_late_is_not_missed(staff: User, sent: Message) -> None:
+    """The change was made before the page, in a transaction that committed after it."""
     Message.objects.update(updated_at=timezone.now() - dt.timedelta(seconds=20))
-    views = live_frames.views_of(
+    views = live_frames.views_for_query(
         {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
     )
     assert len(live_frames.catch_up(views, timezone.now())) == 1
 
 
-def test_a_page_that_missed_too_much_loads_itself_anew(
+def test_a_page_that_missed_too_many_changes_is_reloaded(
     staff: User, sent: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_frames, "MOST_CHANGES", 2)
+    monkeypatch.setattr(live_frames, "MAX_CHANGES", 2)
     for number in range(3):
         accept(sent.conversation.channel, to="+5511988887777", text=str(number))
-    views = live_frames.views_of(
+    views = live_frames.views_for_query(
         {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
     )
     assert live_frames.catch_up(views, timezone.now()) == [{"kind": "reload"}]
 
 
-def test_who_does_not_say_since_when_gets_the_newest_messages(
+def test_a_page_without_a_time_receives_the_newest_messages(
     staff: User, channel: Channel, sent: Message
 ) -> None:
     messages = [accept(channel, to="+5511988887777", text=str(number)) for number in range(45)]
@@ -441,7 +439,7 @@ def test_who_does_not_say_since_when_gets_the_newest_messages(
     async_to_sync(scenario)(cookies_of(staff))
 
 
-def test_a_change_whose_push_was_lost_comes_with_the_next_ping(
+def test_a_change_whose_push_was_lost_is_sent_with_the_next_ping(
     staff: User, sent: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer, "PING_SECONDS", 0.02)
@@ -450,111 +448,111 @@ def test_a_change_whose_push_was_lost_comes_with_the_next_ping(
         async with opened(cookies, conversation=sent.conversation_id) as page:
             with monkeypatch.context() as patch:
                 patch.setattr(publisher, "publish", lambda group, **changed: None)
-                await sync_to_async(changed)(sent)
+                await sync_to_async(mark_delivered)(sent)
             await sent.arefresh_from_db()
             assert (await page.until("message"))[-1]["version"] == sent.version
             [ping] = await page.until("ping")
             assert dt.datetime.fromisoformat(ping["at"]) >= sent.updated_at
-            # It was told: the next looks repeat nothing.
+            # It was sent: the next polls repeat nothing.
             assert [(await page.next())["kind"] for _ in range(4)] == ["ping"] * 4
 
     async_to_sync(scenario)(cookies_of(staff))
 
 
 @pytest.mark.parametrize("parameter", ["conversation", "inbox", "channels", "alarms"])
-def test_what_was_told_is_not_repeated_and_what_was_not_is_found(
+def test_sent_frames_are_not_repeated_and_missed_ones_are_sent(
     staff: User, sent: Message, channel: Channel, parameter: str
 ) -> None:
-    views = live_frames.views_of(
+    views = live_frames.views_for_query(
         {parameter: [str(sent.conversation_id)]}, user=staff, language="en"
     )
-    told, began = live_frames.Told(), timezone.now()
-    live_frames.catch_up(views, began, told)
-    assert live_frames.catch_up(views, began, told) == []
+    sent_frames, started_at = live_frames.Told(), timezone.now()
+    live_frames.catch_up(views, started_at, sent_frames)
+    assert live_frames.catch_up(views, started_at, sent_frames) == []
 
     def change() -> None:
-        changed(sent)
+        mark_delivered(sent)
         type(channel).objects.update(name="Outro nome")
         incidents.open_or_update(
             channel, route="wwebjs", reason="unlinked_on_phone", detail="", at=timezone.now()
         )
 
     change()
-    [found] = live_frames.catch_up(views, began, told)
+    [found] = live_frames.catch_up(views, started_at, sent_frames)
     assert found["kind"] == {"conversation": "message", "inbox": "conversation"}.get(
         parameter, found["kind"]
     )
-    assert live_frames.catch_up(views, began, told) == []
-    told = live_frames.Told()
+    assert live_frames.catch_up(views, started_at, sent_frames) == []
+    sent_frames = live_frames.Told()
     rows = {
         "messages": [sent.pk],
         "conversations": [sent.conversation_id],
         "channels": [channel.pk],
         "alarms": [channel.pk],
     }
-    told.note(live_frames.frames(views, rows))
-    assert live_frames.catch_up(views, began, told) == []
+    sent_frames.record(live_frames.frames(views, rows))
+    assert live_frames.catch_up(views, started_at, sent_frames) == []
 
 
-def test_figures_hear_once_of_what_no_push_told(
+def test_figures_are_refreshed_once_for_a_lost_push(
     staff: User, sent: Message, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    views = live_frames.views_of({"figures": ["1"]}, user=staff, language="en")
-    told = live_frames.Told()
+    views = live_frames.views_for_query({"figures": ["1"]}, user=staff, language="en")
+    sent_frames = live_frames.Told()
 
-    def look() -> list[Any]:
-        return live_frames.catch_up(views, timezone.now(), told)
+    def poll() -> list[Any]:
+        return live_frames.catch_up(views, timezone.now(), sent_frames)
 
     Message.objects.update(updated_at=timezone.now() - dt.timedelta(days=1))
-    assert look() == []
-    changed(sent)
-    assert look() == [{"kind": "refresh"}]
-    assert look() == []
+    assert poll() == []
+    mark_delivered(sent)
+    assert poll() == [{"kind": "refresh"}]
+    assert poll() == []
     type(channel).objects.update(health="failing")
-    assert look() == [{"kind": "refresh"}]
-    assert look() == []
+    assert poll() == [{"kind": "refresh"}]
+    assert poll() == []
 
 
-def test_a_burst_that_was_told_does_not_load_the_page_anew(
+def test_a_burst_that_was_sent_does_not_reload_the_page(
     staff: User, sent: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_frames, "MOST_CHANGES", 2)
-    views = live_frames.views_of(
+    monkeypatch.setattr(live_frames, "MAX_CHANGES", 2)
+    views = live_frames.views_for_query(
         {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
     )
-    told = live_frames.Told()
+    sent_frames = live_frames.Told()
     for number in range(3):
         message = accept(sent.conversation.channel, to="+5511988887777", text=str(number))
-        told.note(live_frames.frames(views, {"messages": [message.pk]}))
-    assert live_frames.catch_up(views, timezone.now(), told) == []
+        sent_frames.record(live_frames.frames(views, {"messages": [message.pk]}))
+    assert live_frames.catch_up(views, timezone.now(), sent_frames) == []
 
 
-def test_a_look_for_what_was_lost_costs_one_query_where_nothing_was(
+def test_a_poll_without_changes_costs_one_query_per_table(
     staff: User, sent: Message, django_assert_num_queries: Any
 ) -> None:
     query = {"conversation": [str(sent.conversation_id)]}
-    views = live_frames.views_of(query, user=staff, language="en")
-    told = live_frames.Told()
-    assert len(live_frames.catch_up(views, sent.updated_at, told)) == 1
+    views = live_frames.views_for_query(query, user=staff, language="en")
+    sent_frames = live_frames.Told()
+    assert len(live_frames.catch_up(views, sent.updated_at, sent_frames)) == 1
     with django_assert_num_queries(2):  # messages and calls
-        assert live_frames.catch_up(views, sent.updated_at, told) == []
+        assert live_frames.catch_up(views, sent.updated_at, sent_frames) == []
 
 
 # -- changes ---------------------------------------------------------------------------------------
 
 
-def test_a_change_is_sent_as_it_is_when_it_is_sent(staff: User, sent: Message) -> None:
+def test_a_change_is_sent_with_the_current_data(staff: User, sent: Message) -> None:
     async def scenario(cookies: bytes) -> None:
         async with opened(cookies, conversation=sent.conversation_id) as page:
-            await sync_to_async(changed)(sent)
+            await sync_to_async(mark_delivered)(sent)
             [frame] = await page.until("message")
             await sent.arefresh_from_db()
             assert frame["version"] == sent.version
             assert 'data-icon="delivered"' in frame["html"]
-            # Another push may have been lost: only `ready` and `ping` say that the page is right.
+            # Another push may have been lost: only `ready` and `ping` confirm the page's state.
             assert "at" not in frame
-            # Telling it again changes nothing, so nothing is sent.
-            await sync_to_async(changed)(sent)
+            # Repeating the receipt changes nothing, so nothing is sent.
+            await sync_to_async(mark_delivered)(sent)
             assert await page.nothing()
 
     async_to_sync(scenario)(cookies_of(staff))
@@ -598,7 +596,7 @@ def test_many_changes_at_once_are_read_together(
         async with opened(cookies, conversation=sent.conversation_id) as page:
             await sync_to_async(change)()
             await page.next()
-            await sync_to_async(changed)(sent)
+            await sync_to_async(mark_delivered)(sent)
             while (await page.next())["version"] == sent.version:
                 pass
         assert len(reads) < 10
@@ -606,7 +604,7 @@ def test_many_changes_at_once_are_read_together(
     async_to_sync(scenario)(cookies_of(staff))
 
 
-def test_a_rejected_message_goes_through_its_icons_in_the_page(
+def test_the_page_shows_each_icon_of_a_rejected_message(
     staff: User, wired: Channel, wwebjs: Provider
 ) -> None:
     message = accept(wired, customer(graph="47"))
@@ -626,7 +624,7 @@ def test_a_rejected_message_goes_through_its_icons_in_the_page(
     assert message.icon == "globe"
 
 
-def test_two_people_see_the_same_and_others_see_nothing(
+def test_two_users_receive_the_same_frames_and_others_receive_none(
     staff: User, sent: Message, make_user: Callable[..., User], channel: Channel
 ) -> None:
     elsewhere = accept(channel, to="+5511977776666")
@@ -639,14 +637,14 @@ def test_two_people_see_the_same_and_others_see_nothing(
             opened(theirs, conversation=sent.conversation_id) as two,
             opened(mine, conversation=elsewhere.conversation_id) as three,
         ):
-            await sync_to_async(changed)(sent)
+            await sync_to_async(mark_delivered)(sent)
             assert (await one.next())["version"] == (await two.next())["version"]
             assert await three.nothing()
 
     async_to_sync(scenario)(cookies_of(staff), cookies_of(other))
 
 
-def test_what_a_frame_offers_depends_on_the_permission(
+def test_the_actions_in_a_frame_depend_on_the_permission(
     staff: User, sent: Message, make_user: Callable[..., User]
 ) -> None:
     Message.objects.update(status="rejected", decision="no_fallback")
@@ -654,13 +652,13 @@ def test_what_a_frame_offers_depends_on_the_permission(
     query = {"conversation": [str(sent.conversation_id)]}
     pages = []
     for user in (staff, reader):
-        views = live_frames.views_of(query, user=user, language="en")
+        views = live_frames.views_for_query(query, user=user, language="en")
         [frame] = live_frames.frames(views, {"messages": [sent.pk]})
         pages.append("/retry/" in frame["html"])
     assert pages == [True, False]
 
 
-def test_the_list_of_conversations_follows(staff: User, sent: Message, channel: Channel) -> None:
+def test_the_list_of_conversations_is_updated(staff: User, sent: Message, channel: Channel) -> None:
     async def scenario(cookies: bytes) -> None:
         async with opened(cookies, inbox=1) as page:
             await sync_to_async(accept)(channel, to="+5511988887777", text="mais uma")
@@ -674,13 +672,13 @@ def test_the_list_of_conversations_follows(staff: User, sent: Message, channel: 
     async_to_sync(scenario)(cookies_of(staff))
 
 
-def test_one_socket_watches_all_that_its_page_asks_for(
+def test_one_socket_watches_everything_its_page_requests(
     staff: User, sent: Message, channel: Channel
 ) -> None:
     async def scenario(cookies: bytes) -> None:
         both = {"inbox": 1, "conversation": sent.conversation_id}
         async with opened(cookies, alarms=1, **both) as page:
-            await sync_to_async(changed)(sent)
+            await sync_to_async(mark_delivered)(sent)
             frames = [await page.next(), await page.next()]
             assert {frame["key"] for frame in frames} == {
                 f"conversation:{sent.conversation_id}",
@@ -690,7 +688,7 @@ def test_one_socket_watches_all_that_its_page_asks_for(
     async_to_sync(scenario)(cookies_of(staff))
 
 
-def test_figures_and_trails_are_told_of_a_change_without_its_words(
+def test_figures_and_histories_receive_a_refresh_without_content(
     staff: User, sent: Message, channel: Channel
 ) -> None:
     async def scenario(cookies: bytes) -> None:
@@ -698,7 +696,7 @@ def test_figures_and_trails_are_told_of_a_change_without_its_words(
             opened(cookies, figures=1) as figures,
             opened(cookies, trail=sent.conversation_id) as trail,
         ):
-            await sync_to_async(changed)(sent)
+            await sync_to_async(mark_delivered)(sent)
             for page in (figures, trail):
                 assert await page.next() == {"kind": "refresh"}
             await sync_to_async(publisher.channel_changed)(channel)
@@ -708,7 +706,7 @@ def test_figures_and_trails_are_told_of_a_change_without_its_words(
     async_to_sync(scenario)(cookies_of(staff))
 
 
-def test_an_alarm_reaches_every_page_and_goes_when_it_is_over(
+def test_an_alert_reaches_every_page_and_disappears_when_it_ends(
     make_user: Callable[..., User], channel: Channel
 ) -> None:
     def drop() -> None:
@@ -736,11 +734,11 @@ def test_an_alarm_reaches_every_page_and_goes_when_it_is_over(
             assert f'href="/channels/{channel.pk}/"' in alarm["html"]
             await sync_to_async(recover)()
             assert await alarms() == []
-            # It did not last: the same incident goes on, under the same id.
+            # The recovery did not last: the same incident continues, under the same id.
             await sync_to_async(drop)()
             [again] = await alarms()
             assert again["id"] == alarm["id"]
-            # Who comes, or comes again, is told what is on.
+            # A page that connects or reconnects receives the open alerts.
             later = Page(communicator(without_link, "alarms=1"))
             await later.communicator.connect(5)
             [known] = (await later.until("ready"))[0]["alarms"]
@@ -757,7 +755,7 @@ def test_an_alarm_reaches_every_page_and_goes_when_it_is_over(
     )
 
 
-def test_the_channels_follow(
+def test_the_channel_cards_are_updated(
     staff: User, channel: Channel, make_channel: Callable[..., Channel]
 ) -> None:
     other = make_channel()
@@ -775,7 +773,7 @@ def test_the_channels_follow(
     async_to_sync(scenario)(cookies_of(staff))
 
 
-def test_a_page_is_spoken_to_in_its_language(staff: User, sent: Message) -> None:
+def test_frames_are_in_the_language_of_the_page(staff: User, sent: Message) -> None:
     async def scenario(cookies: bytes) -> str:
         since = (timezone.now() - dt.timedelta(hours=2)).isoformat()
         page = Page(
@@ -792,7 +790,7 @@ def test_a_page_is_spoken_to_in_its_language(staff: User, sent: Message) -> None
     assert ">Enviada<" in portuguese
 
 
-# -- trouble ---------------------------------------------------------------------------------------
+# -- failures --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -806,7 +804,7 @@ def no_valkey(settings: Any) -> None:
 
 
 @pytest.mark.usefixtures("no_valkey")
-def test_without_valkey_messages_go_on(wired: Channel, graph: Provider) -> None:
+def test_messages_are_sent_without_valkey(wired: Channel, graph: Provider) -> None:
     message = accept(wired)
     assert deliver(message) is None
     assert message.status == "sent"
@@ -814,7 +812,7 @@ def test_without_valkey_messages_go_on(wired: Channel, graph: Provider) -> None:
 
 
 @pytest.mark.usefixtures("no_valkey")
-def test_without_valkey_a_page_is_told_to_come_again(staff: User) -> None:
+def test_without_valkey_a_page_is_asked_to_reconnect(staff: User) -> None:
     async def scenario(cookies: bytes) -> None:
         page = Page(communicator(cookies, "inbox"))
         assert (await page.communicator.connect(5))[0]
@@ -824,7 +822,7 @@ def test_without_valkey_a_page_is_told_to_come_again(staff: User) -> None:
     async_to_sync(scenario)(cookies_of(staff))
 
 
-def test_a_page_whose_valkey_goes_away_is_told_to_come_again(
+def test_a_page_is_asked_to_reconnect_when_valkey_is_lost(
     staff: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from channels_redis.core import RedisChannelLayer
@@ -854,7 +852,7 @@ def test_a_page_whose_valkey_goes_away_is_told_to_come_again(
     async_to_sync(scenario)(cookies_of(staff))
 
 
-def test_a_page_that_cannot_be_read_for_is_told_to_come_again(
+def test_a_page_is_asked_to_reconnect_when_the_database_fails(
     staff: User, sent: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(view: Any, changes: Any) -> Any:
@@ -863,13 +861,13 @@ def test_a_page_that_cannot_be_read_for_is_told_to_come_again(
     async def scenario(cookies: bytes) -> None:
         async with opened(cookies, conversation=sent.conversation_id) as page:
             monkeypatch.setattr(live_frames, "frames", away)
-            await sync_to_async(changed)(sent)
-            assert await page.closed() == consumer.CLOSE_COME_AGAIN
+            await sync_to_async(mark_delivered)(sent)
+            assert await page.closed() == consumer.CLOSE_RECONNECT
 
     async_to_sync(scenario)(cookies_of(staff))
 
 
-def test_a_page_is_pinged_and_after_some_hours_told_to_come_again(
+def test_a_page_is_pinged_and_asked_to_reconnect_after_some_hours(
     staff: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer, "PING_SECONDS", 0.01)
@@ -880,13 +878,13 @@ def test_a_page_is_pinged_and_after_some_hours_told_to_come_again(
         await page.communicator.connect(5)
         frames = await page.until("ping")
         assert dt.datetime.fromisoformat(frames[-1]["at"]) <= timezone.now()
-        assert await page.closed() == consumer.CLOSE_COME_AGAIN
+        assert await page.closed() == consumer.CLOSE_RECONNECT
         await page.communicator.disconnect()
 
     async_to_sync(scenario)(cookies_of(staff))
 
 
-def test_a_retry_is_seen_at_once(staff: User, sent: Message) -> None:
+def test_a_retry_is_pushed_at_once(staff: User, sent: Message) -> None:
     Message.objects.update(status="rejected", decision="no_fallback")
 
     async def scenario(cookies: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Files of messages: kept, sent by every way, fetched when they were received."""
+"""Files of messages: storing uploads, sending them by every route, fetching received ones."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def storage(settings: Any, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def kept(storage: Path) -> list[Path]:
+def stored_files(storage: Path) -> list[Path]:
     return [path for path in storage.rglob("*") if path.is_file()]
 
 
@@ -106,10 +106,10 @@ def baileys(evolution: Provider, make_channel: Callable[..., Channel]) -> Channe
 # -- two requests in one attempt -------------------------------------------------------------------
 
 
-def told_failed(message: Message, id: str, code: int = 131053) -> None:
-    """Meta's word by webhook of a request that it refused, at once or late.
+def receive_failed_status(message: Message, id: str, code: int = 131053) -> None:
+    """Receive Meta's status webhook for a rejected request.
 
-    contracts/cloud-api.md §2.1: or both.
+    Meta reports a rejection at once, by webhook, or both (contracts/cloud-api.md §2.1).
     """
     channel = message.conversation.channel
     post(status(message, "failed", channel=channel, id=id, errors=[{"code": code}]))
@@ -120,26 +120,26 @@ def told_failed(message: Message, id: str, code: int = 131053) -> None:
     ("about", "outcome"), [("wamid.refused", "accepted"), ("wamid.taken", "rejected")]
 )
 @pytest.mark.parametrize("first", ["answer", "status"])
-def test_a_refusal_of_the_request_before_a_new_upload_is_not_one_of_the_message(
+def test_a_rejection_before_the_new_upload_does_not_reject_the_message(
     channel: Channel, first: str, about: str, outcome: str
 ) -> None:
     message = send(channel, upload(), customer())
     attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
     if first == "status":
-        told_failed(message, about)
+        receive_failed_status(message, about)
         attempt.refresh_from_db()
         assert attempt.outcome == Outcome.STARTED
     outcomes.record_result(attempt, Accepted("wamid.taken"))
     if first == "answer":
-        told_failed(message, about)
+        receive_failed_status(message, about)
     attempt.refresh_from_db()
     assert attempt.outcome == outcome
 
 
-def test_a_status_that_overtakes_the_answer_of_a_text_needs_no_id(channel: Channel) -> None:
+def test_a_failed_status_before_the_response_needs_no_matching_id(channel: Channel) -> None:
     for message, code in ((accept(channel), 131053), (send(channel, upload(), customer()), 131047)):
         attempt = attempt_of(message, outcome=Outcome.STARTED, route=Route.OFFICIAL)
-        told_failed(message, f"wamid.{code}", code)
+        receive_failed_status(message, f"wamid.{code}", code)
         attempt.refresh_from_db()
         assert (attempt.outcome, attempt.error_code) == (Outcome.REJECTED, str(code))
 
@@ -147,13 +147,13 @@ def test_a_status_that_overtakes_the_answer_of_a_text_needs_no_id(channel: Chann
 # -- uploads --------------------------------------------------------------------------------------
 
 
-def test_an_upload_is_kept_under_a_name_that_says_nothing(storage: Path) -> None:
+def test_an_upload_is_stored_under_a_random_name(storage: Path) -> None:
     file = upload(name="../pc gamer.png", declared="text/html")
 
     assert (file.mime_type, file.size, file.filename) == (
         "image/png", len(files.PNG), "pc gamer.png",
     )  # fmt: skip
-    [path] = kept(storage)
+    [path] = stored_files(storage)
     assert path.read_bytes() == files.PNG
     assert path.suffix == ".bin"
     assert "gamer" not in path.name
@@ -170,13 +170,13 @@ def test_an_upload_is_kept_under_a_name_that_says_nothing(storage: Path) -> None
     ],
     ids=["empty", "program", "zip", "gif"],
 )
-def test_what_whatsapp_does_not_take_is_not_stored(
+def test_a_file_that_whatsapp_does_not_accept_is_not_stored(
     storage: Path, data: bytes, name: str, words: str
 ) -> None:
     with pytest.raises(ValidationError, match=words) as caught:
         upload(data, name, "image/png")
     assert set(caught.value.message_dict) == {"file"}
-    assert not kept(storage)
+    assert not stored_files(storage)
     assert not Media.objects.exists()
 
 
@@ -186,7 +186,7 @@ def test_a_file_that_is_too_large_is_not_stored(
     monkeypatch.setattr(media_types, "MOST_BYTES", 10)
     with pytest.raises(ValidationError, match="at most"):
         upload()
-    assert not kept(storage)
+    assert not stored_files(storage)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_file_that_is_too_large_is_not_stored(
         ("image", {"filename": 7}, "150"),
     ],
 )
-def test_a_message_takes_only_a_file_that_suits_it(
+def test_a_message_accepts_only_a_suitable_file(
     channel: Channel, type_: str, content: dict[str, Any], words: str
 ) -> None:
     file = upload()
@@ -212,7 +212,7 @@ def test_a_message_takes_only_a_file_that_suits_it(
     assert not Message.objects.exists()
 
 
-def test_a_picture_that_is_too_large_to_be_shown_goes_as_a_document(channel: Channel) -> None:
+def test_an_image_that_is_too_large_is_sent_as_a_document(channel: Channel) -> None:
     file = upload(files.PNG + b"\x00" * media_types.LIMITS["image"].most_bytes)
     with pytest.raises(ValidationError, match="at most"):
         send(channel, file, "+5511988887777")
@@ -220,16 +220,16 @@ def test_a_picture_that_is_too_large_to_be_shown_goes_as_a_document(channel: Cha
     assert send(channel, file, "+5511988887777", "document").media == file
 
 
-def test_sound_has_no_caption(channel: Channel) -> None:
+def test_audio_cannot_have_a_caption(channel: Channel) -> None:
     with pytest.raises(ValidationError, match="cannot have a caption"):
         send(channel, upload(files.OPUS, "a.ogg"), "+5511988887777", "audio", caption="x")
 
 
-def test_one_upload_serves_many_messages_and_a_retry_uploads_it_no_second_time(
+def test_one_upload_is_reused_for_other_messages_and_retries(
     wired: Channel, graph: Provider
 ) -> None:
     file = upload()
-    graph.plays("unavailable_131016")  # the send fails, and may be tried again
+    graph.plays("unavailable_131016")  # the send fails and may be retried
     first = send(wired, file, customer())
     deliver(first)
     second = send(wired, file, customer())
@@ -242,7 +242,7 @@ def test_one_upload_serves_many_messages_and_a_retry_uploads_it_no_second_time(
     assert {body["image"]["id"] for body in graph.sends()} == {known.provider_media_id}
 
 
-def test_an_upload_that_meta_does_not_know_any_more_is_made_again_within_the_attempt(
+def test_an_upload_unknown_to_meta_is_repeated_within_the_attempt(
     wired: Channel, graph: Provider
 ) -> None:
     file = upload()
@@ -256,7 +256,7 @@ def test_an_upload_that_meta_does_not_know_any_more_is_made_again_within_the_att
     assert [body["image"]["id"] for body in graph.sends()] == [old, old, new]
 
 
-# -- the three ways -------------------------------------------------------------------------------
+# -- the three routes -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_an_upload_that_meta_does_not_know_any_more_is_made_again_within_the_att
     ],
     ids=["image", "video", "audio", "document"],
 )
-def test_after_a_refusal_the_same_file_goes_by_wwebjs(
+def test_after_a_rejection_the_same_file_is_sent_by_wwebjs(
     wired: Channel, graph: Provider, wwebjs: Provider, type_: str, data: bytes, name: str
 ) -> None:
     message = send(wired, upload(data, name), customer(graph="47"), type_)
@@ -288,7 +288,7 @@ def test_after_a_refusal_the_same_file_goes_by_wwebjs(
     assert fallback["content"]["filename"] == name
 
 
-def test_after_a_refusal_the_same_file_goes_by_baileys(
+def test_after_a_rejection_the_same_file_is_sent_by_baileys(
     make_channel: Callable[..., Channel], graph: Provider, evolution: Provider, baileys: Channel
 ) -> None:
     official = make_channel(graph_url=graph.url, fallback="baileys", fallback_channel=baileys)
@@ -304,13 +304,13 @@ def test_after_a_refusal_the_same_file_goes_by_baileys(
     assert (sent["mediatype"], sent["caption"], sent["fileName"]) == ("image", "Olha", "foto.png")
 
 
-def test_a_baileys_channel_sends_files_itself(baileys: Channel) -> None:
+def test_a_baileys_channel_sends_files_by_its_primary_route(baileys: Channel) -> None:
     message = send(baileys, upload(files.PDF, "boleto.pdf"), customer(), "document")
     deliver(message)
     assert [step[:2] for step in trail(message)] == [("baileys", "accepted")]
 
 
-def test_a_public_link_goes_to_meta_as_it_is(wired: Channel, graph: Provider) -> None:
+def test_a_public_link_is_passed_to_meta_unchanged(wired: Channel, graph: Provider) -> None:
     link = {"link": "https://example.com/a.png", "caption": "Olha"}
     message = accept(wired, customer(), type="image", text="", content=link)
     deliver(message)
@@ -318,7 +318,7 @@ def test_a_public_link_goes_to_meta_as_it_is(wired: Channel, graph: Provider) ->
     assert message.media is None
 
 
-def test_an_upload_that_meta_refuses_is_a_refusal_of_the_message(
+def test_a_missing_file_rejects_the_message(
     wired: Channel, graph: Provider, wwebjs: Provider
 ) -> None:
     message = send(wired, upload(), customer())
@@ -355,7 +355,7 @@ def fetch_due() -> None:
     ],
     ids=["image", "video", "audio", "document"],
 )
-def test_a_received_file_is_fetched_from_meta_by_a_job(
+def test_a_job_fetches_a_received_file_from_meta(
     wired: Channel, graph: Provider, webhooks: Webhooks, type_: str, data: bytes, mime: str
 ) -> None:
     customer_sends(graph, type=type_, data=base64.b64encode(data).decode(), caption="Olha")
@@ -377,7 +377,7 @@ def test_a_received_file_is_fetched_from_meta_by_a_job(
     assert message.version == before + 1
 
 
-def test_a_file_that_cannot_be_fetched_is_tried_again_and_then_left_to_a_person(
+def test_a_failed_fetch_is_retried_and_then_left_to_a_person(
     make_channel: Callable[..., Channel],
     graph: Provider,
     webhooks: Webhooks,
@@ -388,7 +388,7 @@ def test_a_file_that_cannot_be_fetched_is_tried_again_and_then_left_to_a_person(
     receive(webhooks)
     Channel.objects.update(graph_url="http://127.0.0.1:9")
     file = Media.objects.get()
-    pauses = []
+    delays = []
     while file.state == "waiting":
         at = file.next_try_at
         assert at is not None
@@ -396,10 +396,10 @@ def test_a_file_that_cannot_be_fetched_is_tried_again_and_then_left_to_a_person(
         media.fetch(str(file.pk))
         file.refresh_from_db()
         if file.next_try_at:
-            pauses.append((file.next_try_at - timezone.now()).seconds)
-            # Too early: nothing is asked.
+            delays.append((file.next_try_at - timezone.now()).seconds)
+            # Too early: no request is made.
             media.fetch(str(file.pk))
-    assert pauses == list(media.PAUSES)
+    assert delays == list(media.RETRY_DELAYS)
     assert (file.state, file.error_code, file.tries) == ("failed", "connection_refused", 5)
 
     Channel.objects.filter(pk=channel.pk).update(graph_url=graph.url)
@@ -411,7 +411,7 @@ def test_a_file_that_cannot_be_fetched_is_tried_again_and_then_left_to_a_person(
         media.fetch_again(message)
 
 
-def test_a_full_disk_leaves_no_piece_of_a_file_and_counts_as_a_try(
+def test_a_full_disk_leaves_no_partial_file_and_counts_as_an_attempt(
     wired: Channel, graph: Provider, webhooks: Webhooks, storage: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -428,21 +428,21 @@ def test_a_full_disk_leaves_no_piece_of_a_file_and_counts_as_a_try(
     file = Media.objects.get()
     assert (file.state, file.error_code, file.tries) == ("waiting", "file_unreadable", 1)
     assert file.next_try_at > timezone.now()
-    assert kept(storage) == []
+    assert stored_files(storage) == []
 
 
-def test_a_worker_fetches_a_few_files_at_a_time_and_comes_back_for_the_others(
+def test_a_worker_limits_concurrent_fetches_and_reschedules_the_others(
     wired: Channel, graph: Provider, webhooks: Webhooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     customer_sends(graph)
     receive(webhooks)
     [first] = jobs(queue_name="media")
-    places = threading.BoundedSemaphore(1)
-    monkeypatch.setattr(media, "_fetches", places)
-    with connection.cursor() as cursor:  # as while the job runs
+    slots = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(media, "_fetches", slots)
+    with connection.cursor() as cursor:  # as if the job were running
         cursor.execute("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = %s", [first.id])
 
-    with places:
+    with slots:
         fetch_due()
 
     assert Media.objects.get().state == "waiting"
@@ -454,10 +454,10 @@ def test_a_worker_fetches_a_few_files_at_a_time_and_comes_back_for_the_others(
     assert Media.objects.get().state == "stored"
 
 
-def test_a_few_large_files_are_sent_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_sends_of_large_files_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
-    places = threading.BoundedSemaphore(1)
-    monkeypatch.setattr(media, "_large_sends", places)
+    slots = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(media, "_large_sends", slots)
 
     def send(size: int) -> None:
         file = OutboundFile("application/pdf", "a.pdf", size, open=lambda: io.BytesIO())
@@ -465,7 +465,7 @@ def test_a_few_large_files_are_sent_at_a_time(monkeypatch: pytest.MonkeyPatch) -
             sent.append("large" if size >= media.LARGE_BYTES else "small")
 
     large = threading.Thread(target=send, args=[media.LARGE_BYTES])
-    with places:
+    with slots:
         large.start()
         send(1)
         with media.limit_large_sends(None):
@@ -474,7 +474,7 @@ def test_a_few_large_files_are_sent_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     assert sent == ["small", "large"]
 
 
-def test_a_file_that_meta_does_not_have_is_not_asked_for_again(
+def test_a_file_that_meta_does_not_have_is_not_requested_again(
     wired: Channel, graph: Provider, webhooks: Webhooks
 ) -> None:
     customer_sends(graph)
@@ -485,7 +485,7 @@ def test_a_file_that_meta_does_not_have_is_not_asked_for_again(
     assert (file.state, file.error_code) == ("failed", "100")
 
 
-def test_a_job_that_got_lost_is_found(
+def test_a_lost_fetch_job_is_enqueued_again(
     wired: Channel,
     graph: Provider,
     webhooks: Webhooks,
@@ -502,7 +502,7 @@ def test_a_job_that_got_lost_is_found(
 
 
 def upsert(evolution: Provider, **order: Any) -> dict[str, Any]:
-    """What the server emits for a customer's message."""
+    """Return the event that the server emits for a customer's message."""
     answer = requests.post(
         f"{evolution.url}/_control/inbound", json={"instance": INSTANCE, **order}, timeout=5
     )
@@ -515,7 +515,7 @@ def upsert(evolution: Provider, **order: Any) -> dict[str, Any]:
     return {"event": "messages.upsert", "instance": INSTANCE, "data": events[-1]["data"]}
 
 
-def take_event(channel: Channel, payload: dict[str, Any]) -> Message:
+def receive_event(channel: Channel, payload: dict[str, Any]) -> Message:
     from messaging.inbound import journal
 
     journal.store(
@@ -528,12 +528,12 @@ def take_event(channel: Channel, payload: dict[str, Any]) -> Message:
     return Message.objects.latest("created_at")
 
 
-def test_a_file_is_fetched_from_evolution_when_it_did_not_come_along(
+def test_a_file_that_is_not_in_the_event_is_fetched_from_evolution(
     baileys: Channel, evolution: Provider
 ) -> None:
     order = {"kind": "image", "from": "5511988887777", "id": "3A01"}
     payload = upsert(evolution, **order, base64=base64.b64encode(files.JPEG).decode())
-    message = take_event(baileys, payload)
+    message = receive_event(baileys, payload)
     assert message.media is not None
     assert message.media.state == "waiting"
 
@@ -544,7 +544,7 @@ def test_a_file_is_fetched_from_evolution_when_it_did_not_come_along(
     assert message.media.file.read() == files.JPEG
 
 
-def test_a_file_that_came_along_as_base64_is_taken_from_where_it_was_set_aside(
+def test_a_file_in_the_event_as_base64_is_used_from_the_storage(
     baileys: Channel, storage: Path
 ) -> None:
     samples = json.loads((FIXTURES / "evolution" / "event_samples.json").read_text())
@@ -553,33 +553,33 @@ def test_a_file_that_came_along_as_base64_is_taken_from_where_it_was_set_aside(
     data = {**sample["data"], "message": {**sample["data"]["message"], "base64": encoded}}
     payload = {"event": "messages.upsert", "instance": INSTANCE, "data": data}
 
-    message = take_event(baileys, payload)
+    message = receive_event(baileys, payload)
     fetch_due()
 
     assert message.media is not None
     message.media.refresh_from_db()
     assert (message.media.state, message.media.mime_type) == ("stored", "image/jpeg")
-    assert [path.read_bytes() for path in kept(storage)] == [files.JPEG]
+    assert [path.read_bytes() for path in stored_files(storage)] == [files.JPEG]
 
 
 @pytest.mark.parametrize("forged", [{"stored": "inbound/known.bin"}, {"stored": "../../x"}, [1], 7])
-def test_an_event_cannot_name_a_file_of_ours(
+def test_an_event_cannot_name_a_stored_file(
     baileys: Channel, evolution: Provider, forged: Any
 ) -> None:
     default_storage.save("inbound/known.bin", ContentFile(files.PDF))
     payload = upsert(evolution, kind="image", **{"from": "5511988887777", "id": "3A01"})
     payload["data"]["message"]["base64"] = forged
 
-    message = take_event(baileys, payload)
+    message = receive_event(baileys, payload)
 
     assert message.media is not None
     assert "stored" not in message.media.source
 
 
-def test_a_business_instance_is_told_the_whole_message_as_recorded(baileys: Channel) -> None:
+def test_a_business_instance_receives_the_complete_recorded_message(baileys: Channel) -> None:
     samples = json.loads((FIXTURES / "evolution" / "event_samples.json").read_text())
     sample = samples["business/messages.upsert:imageMessage/webhook"]["payload"]
-    message = take_event(baileys, {**sample, "instance": INSTANCE})
+    message = receive_event(baileys, {**sample, "instance": INSTANCE})
     assert message.media is not None
     asked = message.media.source["evolution"]
     inner = sample["data"]["message"]["imageMessage"]
@@ -590,12 +590,12 @@ def test_a_business_instance_is_told_the_whole_message_as_recorded(baileys: Chan
     assert asked["key"]["id"] == sample["data"]["key"]["id"]
 
 
-def test_a_file_by_wwebjs_callback_joins_its_message(wired: Channel) -> None:
+def test_a_file_from_a_wwebjs_callback_is_attached_to_its_message(wired: Channel) -> None:
     lines = (FIXTURES / "wwebjs" / "webhook_events.jsonl").read_text().splitlines()
     recorded = [json.loads(line) for line in lines]
     bodies = [item.get("body", item) for item in recorded]
-    told = next(body for body in bodies if body["dataType"] == "message")
-    message = {**told["data"]["message"], "type": "image", "hasMedia": True}
+    sample = next(body for body in bodies if body["dataType"] == "message")
+    message = {**sample["data"]["message"], "type": "image", "hasMedia": True}
 
     def callback(kind: str, **data: Any) -> authentication.Received:
         body = {"dataType": kind, "sessionId": WWEBJS_SESSION, "data": {"message": message, **data}}
@@ -613,13 +613,13 @@ def test_a_file_by_wwebjs_callback_joins_its_message(wired: Channel) -> None:
     assert stored.file.read() == files.JPEG
 
 
-# -- care -----------------------------------------------------------------------------------------
+# -- cleanup --------------------------------------------------------------------------------------
 
 
-def test_an_upload_that_no_message_took_is_deleted_the_next_day(
+def test_an_unused_upload_is_deleted_the_next_day(
     channel: Channel, storage: Path, time_machine: time_machine.TimeMachineFixture
 ) -> None:
-    used, abandoned = upload(), upload(files.PDF, "a.pdf")
+    used, orphan = upload(), upload(files.PDF, "a.pdf")
     send(channel, used, "+5511988887777")
     time_machine.move_to(timezone.now() + dt.timedelta(hours=23))
     assert media.delete_orphans() == 0
@@ -629,35 +629,37 @@ def test_an_upload_that_no_message_took_is_deleted_the_next_day(
     sweeper.forget_old()
 
     assert set(Media.objects.all()) == {used, young}
-    assert abandoned.pk
-    assert sorted(path.read_bytes() for path in kept(storage)) == sorted([files.PNG, files.OPUS])
+    assert orphan.pk
+    assert sorted(path.read_bytes() for path in stored_files(storage)) == sorted(
+        [files.PNG, files.OPUS]
+    )
 
 
-def test_a_file_that_was_just_forgotten_is_not_sent(
+def test_a_file_that_was_just_deleted_is_not_sent(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = upload()
-    found = media.of_content
+    real = media.of_content
 
-    def found_then_gone(*arguments: Any) -> Media | None:
-        result = found(*arguments)
+    def find_then_delete(*arguments: Any) -> Media | None:
+        result = real(*arguments)
         Media.objects.filter(pk=file.pk).delete()
         return result
 
-    monkeypatch.setattr(sending.files, "of_content", found_then_gone)
+    monkeypatch.setattr(sending.files, "of_content", find_then_delete)
     with pytest.raises(ValidationError, match="no such upload") as caught:
         send(channel, file, "+5511988887777")
     assert set(caught.value.message_dict) == {"image"}
     assert not Message.objects.exists()
 
 
-def test_a_file_that_was_set_aside_goes_with_the_last_event_that_speaks_of_it(
+def test_an_extracted_file_is_deleted_with_the_last_event_that_refers_to_it(
     baileys: Channel, storage: Path, settings: Any, time_machine: time_machine.TimeMachineFixture
 ) -> None:
     samples = json.loads((FIXTURES / "evolution" / "event_samples.json").read_text())
     sample = samples["baileys/messages.upsert:imageMessage/webhook"]["payload"]
 
-    def told(data: bytes, id_: str, *, ours: bool) -> None:
+    def store_event(data: bytes, id_: str, *, ours: bool) -> None:
         message = {**sample["data"]["message"], "base64": base64.b64encode(data).decode()}
         key = {**sample["data"]["key"], "id": id_, "fromMe": ours}
         body = {**sample["data"], "key": key, "message": message}
@@ -672,22 +674,22 @@ def test_a_file_that_was_set_aside_goes_with_the_last_event_that_speaks_of_it(
             ),
         )
 
-    # Echoes are ignored here, so nothing but the event speaks of their files.
+    # Echoes are ignored here, so only the event refers to their files.
     Channel.objects.update(ignore_messages_sent_outside=True)
-    told(files.JPEG, "IN", ours=False)
-    told(files.PDF, "OUT", ours=True)
+    store_event(files.JPEG, "IN", ours=False)
+    store_event(files.PDF, "OUT", ours=True)
     read_events()
     fetch_due()
-    assert len(kept(storage)) == 2
+    assert len(stored_files(storage)) == 2
 
     time_machine.move_to(timezone.now() + dt.timedelta(days=settings.INBOUND_RETENTION_DAYS + 1))
     sweeper.forget_old()
 
-    assert [path.read_bytes() for path in kept(storage)] == [files.JPEG]
+    assert [path.read_bytes() for path in stored_files(storage)] == [files.JPEG]
 
 
-def echoed(graph: Provider, type_: str, content: dict[str, str]) -> None:
-    """Let Meta tell of a file that left the number by its companion."""
+def emit_echo(graph: Provider, type_: str, content: dict[str, str]) -> None:
+    """Let Meta emit the echo of a file sent by the number's companion device."""
     echo = {
         "to": customer(graph="47"),
         "type": type_,
@@ -698,7 +700,7 @@ def echoed(graph: Provider, type_: str, content: dict[str, str]) -> None:
     graph.settle()
 
 
-def test_the_echo_of_a_file_without_an_id_is_known_by_its_caption(
+def test_the_echo_of_a_file_without_an_id_is_matched_by_its_caption(
     wired: Channel, graph: Provider, wwebjs: Provider, webhooks: Webhooks
 ) -> None:
     wwebjs.plays("bare_delivered")
@@ -706,7 +708,7 @@ def test_the_echo_of_a_file_without_an_id_is_known_by_its_caption(
     deliver(message)
     [_refused, attempt] = message.attempts.order_by("number")
     assert (attempt.outcome, attempt.provider_message_id) == ("accepted", "")
-    echoed(graph, "image", {"id": "1", "mime_type": "image/png", "caption": "Olha"})
+    emit_echo(graph, "image", {"id": "1", "mime_type": "image/png", "caption": "Olha"})
     receive(webhooks)
 
     attempt.refresh_from_db()
@@ -715,7 +717,7 @@ def test_the_echo_of_a_file_without_an_id_is_known_by_its_caption(
 
 @pytest.mark.parametrize("caption", [{}, {"caption": ""}])
 @pytest.mark.parametrize(("script", "named"), [("bare_delivered", True), ("reset_before", False)])
-def test_the_echo_of_a_file_without_words_names_what_was_taken_and_proves_nothing_else(
+def test_the_echo_of_a_file_without_a_caption_matches_only_an_accepted_attempt(
     wired: Channel, graph: Provider, wwebjs: Provider, webhooks: Webhooks, script: str,
     caption: dict[str, str], *, named: bool,
 ) -> None:  # fmt: skip
@@ -727,7 +729,7 @@ def test_the_echo_of_a_file_without_words_names_what_was_taken_and_proves_nothin
         "accepted" if named else "unknown", "",
     )  # fmt: skip
 
-    echoed(graph, "image", {"id": "1", "mime_type": "image/png"})
+    emit_echo(graph, "image", {"id": "1", "mime_type": "image/png"})
     receive(webhooks)
 
     attempt.refresh_from_db()
@@ -736,7 +738,7 @@ def test_the_echo_of_a_file_without_words_names_what_was_taken_and_proves_nothin
 
 
 @pytest.mark.parametrize(("filename", "proved"), [("boleto.pdf", True), ("outro.pdf", False)])
-def test_the_echo_of_a_document_is_known_by_its_file_name(
+def test_the_echo_of_a_document_is_matched_by_its_file_name(
     wired: Channel, graph: Provider, wwebjs: Provider, webhooks: Webhooks, filename: str,
     *, proved: bool,
 ) -> None:  # fmt: skip
@@ -746,7 +748,7 @@ def test_the_echo_of_a_document_is_known_by_its_file_name(
     attempt = message.attempts.get(number=2)
     assert attempt.outcome == "unknown"
 
-    echoed(graph, "document", {"id": "1", "mime_type": "application/pdf", "filename": filename})
+    emit_echo(graph, "document", {"id": "1", "mime_type": "application/pdf", "filename": filename})
     receive(webhooks)
 
     attempt.refresh_from_db()
@@ -771,7 +773,7 @@ def look_up(message: Message) -> None:
 
 
 @pytest.mark.parametrize(("type_", "name", "data", "content", "found"), KNOWN_FILES)
-def test_an_unknown_file_is_looked_up_at_wwebjs_by_its_caption_or_name(
+def test_a_file_of_unknown_outcome_is_looked_up_at_wwebjs_by_caption_or_name(
     wired: Channel, wwebjs: Provider, type_: str, name: str, data: bytes,
     content: dict[str, str], found: bool,
 ) -> None:  # fmt: skip
@@ -785,7 +787,7 @@ def test_an_unknown_file_is_looked_up_at_wwebjs_by_its_caption_or_name(
 
 
 @pytest.mark.parametrize(("type_", "name", "data", "content", "found"), KNOWN_FILES)
-def test_an_unknown_file_is_looked_up_at_evolution_by_its_caption_or_name(
+def test_a_file_of_unknown_outcome_is_looked_up_at_evolution_by_caption_or_name(
     baileys: Channel, evolution: Provider, type_: str, name: str, data: bytes,
     content: dict[str, str], found: bool,
 ) -> None:  # fmt: skip
