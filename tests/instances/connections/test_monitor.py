@@ -678,7 +678,7 @@ def test_an_answer_from_before_a_command_counts_no_more(
     def slow(session: WhatsAppSession, **options: Any) -> Any:
         told = asked(session, **options)
         monitor._command(session, wanted=False)
-        monitor._write_seen(session, DerivedState(State.DISCONNECTED, "unlinked"))
+        monitor._save_state(session, DerivedState(State.DISCONNECTED, "unlinked"))
         return told
 
     monkeypatch.setattr(monitor, "_poll", slow)
@@ -747,18 +747,18 @@ def test_the_picture_is_fetched_once_and_kept(
     monkeypatch.setattr(pictures, "HOSTS", (".whatsapp.net",))
     monkeypatch.setattr(pictures.http_client, "request", request)
     for _ in range(2):
-        pictures.keep(session, "https://pps.whatsapp.net/a.png")
+        pictures.store(session, "https://pps.whatsapp.net/a.png")
     assert fetched == ["https://pps.whatsapp.net/a.png"]
     assert ProfilePicture.objects.get().content_type == "image/png"
     session.refresh_from_db()
     assert session.has_picture
     # An account without one.
-    pictures.keep(session, "")
+    pictures.store(session, "")
     session.refresh_from_db()
     assert not session.has_picture
     assert not ProfilePicture.objects.exists()
     # From nowhere else.
-    pictures.keep(session, "https://127.0.0.1/a.png")
+    pictures.store(session, "https://127.0.0.1/a.png")
     session.refresh_from_db()
     assert len(fetched) == 1
     assert not session.has_picture
@@ -776,7 +776,7 @@ def test_a_picture_that_could_not_be_fetched_is_asked_for_again_after_a_pause(
     address = "https://pps.whatsapp.net/a.png"
     for minutes, left in ((0, 1), (50, 1), (20, 0), (120, 0)):
         later(60 * minutes)
-        pictures.keep(session, address)
+        pictures.store(session, address)
         assert len(answers) == left
     session.refresh_from_db()
     assert session.has_picture
