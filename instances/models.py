@@ -50,7 +50,7 @@ class WhatsAppSession(models.Model):
 
         PREPARING = "preparing", _("setting up the new way")
         JOINING = "joining", _("waiting for the socket to open")
-        CUTTING = "cutting", _("switching off the old way")
+        DISABLING_OLD = "cutting", _("switching off the old way")
         UNDOING = "undoing", _("going back to the old way")
 
     channel = models.OneToOneField(

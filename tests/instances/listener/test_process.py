@@ -119,7 +119,7 @@ def test_it_stores_events_in_the_order_of_their_arrival(
 def test_it_notices_a_change_of_mode_within_a_second(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
-    assert listener_module.LOOK_SECONDS <= 0.5
+    assert listener_module.POLL_SECONDS <= 0.5
     assert switch(api, "webhook").status_code == 200
     wait_until(lambda: evolution.clients() == 0, "it leaves")
     wait_until(lambda: is_left(by_websocket))
@@ -396,7 +396,7 @@ def test_a_fetch_that_fails_is_tried_again_and_holds_nothing_back(
     quick_beat: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(listener_module, "FETCH_AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr(listener_module, "FETCH_RETRY_SECONDS", 0.2)
     evolution.open_namespace()
     wait_until(joined(in_websocket_mode))
     wait_to_catch_up(in_websocket_mode)
@@ -477,7 +477,7 @@ class Proxy:
 def test_a_peer_that_freezes_is_left_after_its_ping_is_late(
     by_websocket: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_module, "FETCH_AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr(listener_module, "FETCH_RETRY_SECONDS", 0.2)
     # A kept connection may be frozen, too.
     monkeypatch.setitem(EvolutionInstance.__init__.__kwdefaults__, "timeout", 1.0)  # type: ignore[arg-type]
     proxy = Proxy(evolution.url)

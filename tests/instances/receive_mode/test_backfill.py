@@ -107,7 +107,7 @@ def test_a_look_at_the_newest_messages_finds_what_neither_mode_brought(
     wait_until(lambda: texts() == ["chegou"])
     earlier = timezone.now() - dt.timedelta(minutes=2)
     WhatsAppSession.objects.update(proven_at=earlier)
-    backfill.look(session.pk)
+    backfill.check_newest(session.pk)
     session.refresh_from_db()
     assert session.gap_since is None
     assert session.proven_at is not None
@@ -115,7 +115,7 @@ def test_a_look_at_the_newest_messages_finds_what_neither_mode_brought(
 
     evolution.writes("nunca emitida", emit=False)
     before = timezone.now()
-    backfill.look(session.pk)
+    backfill.check_newest(session.pk)
     noted(session, "look")
     assert session.gap_fetch_at is not None
     assert session.gap_fetch_at >= before + backfill.IN_FLIGHT, "it may be on its way"
@@ -128,7 +128,7 @@ def test_a_look_at_the_newest_messages_finds_what_neither_mode_brought(
     with translation.override("en"):
         card = presentation.card(session, may_change=True)
     assert "1 message recovered in the last 24 hours" in card
-    backfill.look(session.pk)
+    backfill.check_newest(session.pk)
     session.refresh_from_db()
     assert session.gap_since is None
 
@@ -146,7 +146,7 @@ def test_a_socket_that_gets_nothing_proves_nothing(
         evolution.writes(f"{n:02d}", emit=n >= 30, timestamp=at)
     expected = [f"{n:02d}" for n in range(60)]
     wait_until(lambda: texts() == expected[30:])
-    backfill.look(by_websocket.pk)
+    backfill.check_newest(by_websocket.pk)
     noted(by_websocket, "look")
     fetch(by_websocket)
     assert sorted(texts()) == expected
@@ -166,7 +166,7 @@ def test_a_message_on_its_way_is_neither_doubled_nor_counted(
     monkeypatch.setattr(journal, "store_all", slow)
     evolution.writes("a caminho")
     wait_until(lambda: evolution.books("events", event="messages.upsert"))
-    backfill.look(by_webhook.pk)
+    backfill.check_newest(by_webhook.pk)
     noted(by_webhook, "look")
     held[0] = False
     wait_until(lambda: texts() == ["a caminho"])
@@ -178,7 +178,7 @@ def test_a_message_on_its_way_is_neither_doubled_nor_counted(
 def test_the_looks_are_spread_and_leave_out_who_cannot_be_asked(
     by_webhook: WhatsAppSession, settings: Any
 ) -> None:
-    assert backfill.look_due() == [], "the first is some time in the interval"
+    assert backfill.claim_due_checks() == [], "the first is some time in the interval"
     by_webhook.refresh_from_db()
     assert by_webhook.look_at is not None
     assert by_webhook.look_at <= timezone.now() + dt.timedelta(seconds=300)
@@ -187,10 +187,10 @@ def test_the_looks_are_spread_and_leave_out_who_cannot_be_asked(
     def due(**values: Any) -> list[int]:
         usual = {"look_at": long_ago, "connection": "open", "found_error": "", "switching_to": ""}
         WhatsAppSession.objects.update(**{**usual, **values})
-        return backfill.look_due()
+        return backfill.claim_due_checks()
 
     assert due() == [by_webhook.pk]
-    assert backfill.look_due() == [], "it counts as begun"
+    assert backfill.claim_due_checks() == [], "it counts as begun"
     assert due(connection="close") == []
     assert due(found_error="connection_refused") == []
     assert due(webhook_enabled=False) == []
@@ -280,7 +280,7 @@ def test_a_file_that_is_larger_than_any_says_so_and_its_message_is_there(
     monkeypatch.setattr(media_types, "MOST_BYTES", MB)
     settled(by_webhook)
     evolution.writes("", kind="video", size=2 * MB, caption="grande demais", emit=False)
-    backfill.look(by_webhook.pk)
+    backfill.check_newest(by_webhook.pk)
     fetch(by_webhook)
     assert texts() == ["grande demais"]
     files.fetch(str(Media.objects.get().pk))
@@ -391,7 +391,7 @@ def test_an_evolution_that_stores_no_messages_is_told_to_staff(
     InboundEvent.objects.update(received_at=timezone.now() - dt.timedelta(minutes=2))
 
     def warned() -> bool:
-        backfill.look(by_webhook.pk)
+        backfill.check_newest(by_webhook.pk)
         by_webhook.refresh_from_db()
         with translation.override("en"):
             return "DATABASE_SAVE_DATA_NEW_MESSAGE" in presentation.card(
