@@ -54,7 +54,7 @@ def another_phone(session: WhatsAppSession, evolution: Evolution) -> None:
     assert probe(session) == ("error", "number_unconfirmed")
 
 
-def test_a_stranger_s_phone_is_an_incident_and_sends_nothing_until_it_is_confirmed(
+def test_an_unknown_phone_is_an_incident_and_sends_nothing_until_confirmed(
     ready: WhatsAppSession, evolution: Evolution, api: APIClient
 ) -> None:
     another_phone(ready, evolution)
@@ -95,7 +95,7 @@ def test_a_stranger_s_phone_is_an_incident_and_sends_nothing_until_it_is_confirm
     assert probe(ready)[1] == "number_unconfirmed"
 
 
-def test_a_first_phone_with_another_number_than_the_channel_s_must_be_confirmed(
+def test_a_first_phone_with_a_different_number_must_be_confirmed(
     session: WhatsAppSession, evolution: Evolution
 ) -> None:
     channel = session.channel
@@ -112,7 +112,7 @@ def test_a_first_phone_with_another_number_than_the_channel_s_must_be_confirmed(
     wait_until(lambda: probe(session) == ("ready", "ready"))
 
 
-def test_without_any_event_it_is_seen_within_minutes(
+def test_another_phone_is_detected_within_minutes_without_an_event(
     ready: WhatsAppSession, evolution: Evolution, time_machine: TimeMachineFixture
 ) -> None:
     evolution.control("relink", instance=NAME, number=STRANGER)
@@ -121,7 +121,7 @@ def test_without_any_event_it_is_seen_within_minutes(
     assert probe(ready)[1] == "number_unconfirmed"
 
 
-def test_the_event_of_the_new_link_has_it_seen_at_once(
+def test_the_link_event_detects_another_phone_immediately(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     probe(by_webhook)
@@ -134,7 +134,7 @@ def test_the_event_of_the_new_link_has_it_seen_at_once(
     wait_until(noticed)
 
 
-def test_a_card_says_that_another_channel_has_the_same_phone(
+def test_the_card_shows_that_another_channel_has_the_same_phone(
     ready: WhatsAppSession, evolution: Evolution, make_channel: Callable[..., Channel]
 ) -> None:
     from channels_app import extensions

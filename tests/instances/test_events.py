@@ -30,7 +30,7 @@ def store(session: WhatsAppSession, *payloads: dict[str, Any]) -> None:
     journal.store_all(receiving.SOURCE, raws)
 
 
-def test_every_recorded_event_is_stored_read_and_not_set_aside(session: WhatsAppSession) -> None:
+def test_every_recorded_event_is_stored_and_processed(session: WhatsAppSession) -> None:
     recorded = samples()
     assert len(recorded) > 90
     for payload in recorded.values():
@@ -49,7 +49,7 @@ def test_every_recorded_event_is_stored_read_and_not_set_aside(session: WhatsApp
     assert Message.objects.count() == before
 
 
-def test_an_unknown_event_is_kept_and_counted(
+def test_an_unknown_event_is_stored_and_counted(
     session: WhatsAppSession,
 ) -> None:
     payload = {"event": "something.new", "instance": NAME, "data": {"a": 1}, "date_time": "x"}
@@ -67,7 +67,7 @@ def test_an_unknown_event_is_kept_and_counted(
     assert event.skipped == "event:something.new"
 
 
-def test_what_an_earlier_version_did_not_know_is_read_by_a_later_one(
+def test_events_unknown_to_an_earlier_version_are_processed_later(
     session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = dict(samples()["baileys/messages.upsert:conversation/webhook"], instance=NAME)
@@ -105,7 +105,7 @@ def test_an_edit_changes_the_text_and_a_revoke_marks_the_message(evolution: Evol
 
 
 @pytest.mark.usefixtures("by_webhook")
-def test_a_contact_event_names_a_known_customer(evolution: Evolution) -> None:
+def test_a_contact_event_sets_the_name_of_a_known_customer(evolution: Evolution) -> None:
     # Evolution writes the number where it knows no name.
     evolution.writes("oi", push_name=CUSTOMER)
     wait_until(lambda: texts() == ["oi"])
@@ -116,7 +116,7 @@ def test_a_contact_event_names_a_known_customer(evolution: Evolution) -> None:
 
 
 @pytest.mark.usefixtures("by_webhook")
-def test_a_call_rings_and_is_missed_in_one_note(evolution: Evolution) -> None:
+def test_a_ringing_and_missed_call_is_one_note(evolution: Evolution) -> None:
     for status in ("offer", "timeout"):
         order = {"kind": "call", "id": "C9", "status": status, "from": CUSTOMER}
         evolution.control("inbound", instance=NAME, **order)
@@ -126,7 +126,7 @@ def test_a_call_rings_and_is_missed_in_one_note(evolution: Evolution) -> None:
 
 
 @pytest.mark.parametrize("way", ["by_webhook", "by_websocket"])
-def test_neither_way_leaves_a_token_or_a_code_behind(
+def test_neither_mode_stores_a_token_or_a_qr_code(
     way: str, request: pytest.FixtureRequest, evolution: Evolution
 ) -> None:
     session: WhatsAppSession = request.getfixturevalue(way)
@@ -190,7 +190,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 @pytest.mark.usefixtures("by_webhook")
-def test_an_event_that_fails_is_set_aside_with_its_error_and_replayed_later(
+def test_a_failing_event_is_stored_with_its_error_and_replayed_later(
     evolution: Evolution, broken: Callable[[], None]
 ) -> None:
     for text in ("um", "ruim", "dois"):

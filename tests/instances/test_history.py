@@ -66,7 +66,7 @@ def history_is_in_its_place() -> None:
     assert not old.exclude(direction="out").exclude(status="").exists()
 
 
-def test_the_history_of_a_link_is_stored_in_its_place_and_nothing_of_it_is_unread(
+def test_the_history_of_a_link_is_stored_in_order_and_is_not_unread(
     linking: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("scan", instance=NAME, history=6)
@@ -83,7 +83,7 @@ def test_the_history_of_a_link_is_stored_in_its_place_and_nothing_of_it_is_unrea
     assert Message.objects.get(provider_message_id="NEW").conversation.unread_count == 1
 
 
-def test_history_that_only_the_store_of_evolution_has_is_history_all_the_same(
+def test_history_fetched_from_evolution_s_store_is_history_too(
     linking: WhatsAppSession, evolution: Evolution
 ) -> None:
     receive_nothing(evolution)
@@ -96,7 +96,7 @@ def test_history_that_only_the_store_of_evolution_has_is_history_all_the_same(
     history_is_in_its_place()
 
 
-def test_what_came_late_while_the_instance_was_offline_is_news(
+def test_messages_delayed_by_an_outage_are_new(
     linking: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("scan", instance=NAME)
@@ -114,7 +114,7 @@ def test_what_came_late_while_the_instance_was_offline_is_news(
     assert conversation.last_inbound_at == dt.datetime.fromtimestamp(late, tz=dt.UTC)
 
 
-def test_an_instance_that_was_taken_over_linked_calls_nothing_history(
+def test_an_instance_taken_over_already_linked_has_no_history(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     assert is_ready(by_webhook)
@@ -156,7 +156,9 @@ def tell(session: WhatsAppSession, *events: dict[str, Any]) -> None:
     read()
 
 
-def test_ticks_of_messages_typed_on_the_phone_move_in_any_order(session: WhatsAppSession) -> None:
+def test_statuses_of_messages_typed_on_the_phone_advance_in_any_order(
+    session: WhatsAppSession,
+) -> None:
     for number, order in enumerate(itertools.permutations([*STATUSES, "typed"])):
         id_ = f"OUT{number}"
         events = [typed(id_) if part == "typed" else update(id_, part) for part in order]
@@ -169,7 +171,7 @@ def test_ticks_of_messages_typed_on_the_phone_move_in_any_order(session: WhatsAp
     assert Message.objects.get(provider_message_id="OUT0").version == version
 
 
-def test_a_message_typed_on_the_phone_that_whatsapp_refused_is_never_sent_from_here(
+def test_a_rejected_message_typed_on_the_phone_is_never_sent_by_us(
     session: WhatsAppSession,
 ) -> None:
     tell(session, typed("OUT"), update("OUT", "ERROR"))
@@ -193,7 +195,7 @@ def test_a_receipt_of_an_unknown_message_waits(session: WhatsAppSession) -> None
     assert PendingEvent.objects.get().provider_message_id == "NOBODY"
 
 
-def test_the_status_of_a_message_without_attempts_only_climbs() -> None:
+def test_the_status_of_a_message_without_attempts_only_advances() -> None:
     for told in itertools.permutations(Receipt):
         status = Status.SENT
         for receipt in told:

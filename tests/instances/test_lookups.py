@@ -31,7 +31,7 @@ def held(channel: Channel, evolution: Evolution, scenario: str) -> Message:
 
 
 @pytest.mark.parametrize("scenario", ["hang_delivered", "reset_after", "error_delivered"])
-def test_what_whatsapp_took_of_an_unknown_send_is_found(
+def test_a_lookup_finds_an_unknown_send_accepted_by_whatsapp(
     channel: Channel, evolution: Evolution, scenario: str
 ) -> None:
     message = held(channel, evolution, scenario)
@@ -47,7 +47,7 @@ def test_what_whatsapp_took_of_an_unknown_send_is_found(
     assert attempt.provider_message_id
 
 
-def test_what_the_store_shows_without_an_ack_proves_nothing(
+def test_a_stored_message_without_an_ack_proves_nothing(
     channel: Channel, evolution: Evolution
 ) -> None:
     message = held(channel, evolution, "reset_after")
@@ -68,7 +68,7 @@ def test_what_the_store_shows_without_an_ack_proves_nothing(
     assert DeliveryAttempt.objects.get(message=lost).outcome == "unknown"
 
 
-def test_a_server_that_does_not_answer_leaves_it_held(
+def test_an_unreachable_server_leaves_the_message_held(
     channel: Channel, evolution: Evolution
 ) -> None:
     message = held(channel, evolution, "reset_after")

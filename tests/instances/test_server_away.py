@@ -73,7 +73,7 @@ def long_ago(**values: Any) -> None:
 
 
 @pytest.mark.usefixtures("jobs_at_once")
-def test_a_sudden_death_in_websocket_mode_shows_within_a_moment(
+def test_a_server_crash_in_websocket_mode_is_detected_immediately(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     wait_until(joined(by_websocket))
@@ -98,7 +98,7 @@ def test_a_sudden_death_in_websocket_mode_shows_within_a_moment(
 
 @pytest.mark.parametrize("failure", [Transient("connection_refused", "x"), Unknown("timeout", "x")])
 @pytest.mark.usefixtures("jobs_at_once")
-def test_a_send_without_an_answer_has_the_instance_asked_at_once(
+def test_a_send_without_an_answer_triggers_an_immediate_probe(
     session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch, failure: Any
 ) -> None:
     Channel.objects.update(evolution_url=DEAD)
@@ -109,7 +109,7 @@ def test_a_send_without_an_answer_has_the_instance_asked_at_once(
 
 
 @pytest.mark.usefixtures("jobs_at_once")
-def test_a_look_at_the_receive_mode_without_an_answer_has_it_asked_too(
+def test_a_receive_mode_check_without_an_answer_triggers_a_probe(
     by_webhook: WhatsAppSession,
 ) -> None:
     Channel.objects.update(evolution_url=DEAD)
@@ -120,7 +120,7 @@ def test_a_look_at_the_receive_mode_without_an_answer_has_it_asked_too(
     assert fresh(by_webhook).state == "error"
 
 
-def test_what_was_asked_just_now_is_asked_a_second_later(session: WhatsAppSession) -> None:
+def test_a_recently_probed_instance_is_probed_a_second_later(session: WhatsAppSession) -> None:
     long_ago()
     WhatsAppSession.objects.update(checked_at=timezone.now())
     request_probe(session.pk)
@@ -152,7 +152,7 @@ def fleet(session: WhatsAppSession) -> Callable[[str], None]:
     return make
 
 
-def test_of_a_dead_server_one_instance_is_asked_and_all_two_hundred_show_it(
+def test_one_probe_of_a_dead_server_updates_all_two_hundred_instances(
     fleet: Callable[[str], None], asked: list[str]
 ) -> None:
     fleet(DEAD)
@@ -177,7 +177,7 @@ def test_of_a_dead_server_one_instance_is_asked_and_all_two_hundred_show_it(
     assert not WhatsAppSession.objects.filter(probe_at=None).exists()
 
 
-def test_a_server_that_is_silent_for_one_instance_is_asked_for_a_second(
+def test_a_server_silent_for_one_instance_is_probed_for_a_second(
     fleet: Callable[[str], None],
     evolution: Evolution,
     asked: list[str],

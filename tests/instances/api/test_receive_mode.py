@@ -55,7 +55,7 @@ def four_fields(session: WhatsAppSession) -> dict[str, Any]:
     return {name: getattr(session, name) for name in names}
 
 
-def test_mission_1_the_first_configuration_makes_webhook_the_default(
+def test_specification_1_the_first_configuration_makes_webhook_the_default(
     programs: APIClient, session: WhatsAppSession, evolution: Evolution, web: str
 ) -> None:
     before = programs.get(STATE).json()
@@ -98,7 +98,7 @@ def test_mission_1_the_first_configuration_makes_webhook_the_default(
     assert evolution.found() == (True, False)
 
 
-def test_to_configure_a_session_that_has_a_mode_is_to_enable_its_webhook(
+def test_configuring_a_session_with_a_mode_enables_its_webhook(
     programs: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     """The mission's configuration switches WebSocket off before it sets the webhook."""
@@ -114,7 +114,7 @@ def test_to_configure_a_session_that_has_a_mode_is_to_enable_its_webhook(
 
 
 @pytest.mark.usefixtures("listener")
-def test_mission_2_from_webhook_to_websocket(
+def test_specification_2_from_webhook_to_websocket(
     programs: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
@@ -139,7 +139,7 @@ def test_mission_2_from_webhook_to_websocket(
     wait_until(lambda: texts() == ["pelo socket"])
 
 
-def test_mission_3_from_websocket_to_webhook(
+def test_specification_3_from_websocket_to_webhook(
     programs: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, web: str
 ) -> None:
     answer = programs.post(
@@ -162,7 +162,7 @@ def test_mission_3_from_websocket_to_webhook(
 
 @pytest.mark.usefixtures("by_websocket")
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_the_routes_answer_with_and_without_trailing_slash(
+def test_the_routes_work_with_and_without_a_trailing_slash(
     api: APIClient, session: WhatsAppSession, slash: str
 ) -> None:
     base = "/api/instance-management"
@@ -172,7 +172,7 @@ def test_the_routes_answer_with_and_without_trailing_slash(
     assert api.post(f"/api/webhook-management/configure/{session.pk}{slash}").status_code == 200
 
 
-def test_the_list_names_every_session(api: APIClient, by_webhook: WhatsAppSession) -> None:
+def test_the_list_contains_every_session(api: APIClient, by_webhook: WhatsAppSession) -> None:
     [told] = api.get("/api/instances/").json()
     assert (
         told.items()
@@ -189,7 +189,7 @@ def test_the_list_names_every_session(api: APIClient, by_webhook: WhatsAppSessio
     )
 
 
-def test_base64_may_be_left_out_and_is_kept_for_the_next_time(
+def test_base64_is_optional_and_stored_for_the_next_switch(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     assert switch(api, "webhook", webhook_base64=False).status_code == 200
@@ -200,7 +200,7 @@ def test_base64_may_be_left_out_and_is_kept_for_the_next_time(
     assert four_fields(by_webhook)["webhook_base64"] is True
 
 
-def test_evolution_is_told_address_events_and_a_secret(
+def test_evolution_receives_the_address_events_and_secret(
     by_webhook: WhatsAppSession, evolution: Evolution, web: str
 ) -> None:
     row = evolution.get(f"/webhook/find/{NAME}")
@@ -210,13 +210,15 @@ def test_evolution_is_told_address_events_and_a_secret(
     assert (row["webhookByEvents"], row["webhookBase64"]) == (False, True)
 
 
-def test_no_answer_holds_the_secret_or_the_key(api: APIClient, by_webhook: WhatsAppSession) -> None:
+def test_no_response_contains_the_secret_or_the_key(
+    api: APIClient, by_webhook: WhatsAppSession
+) -> None:
     told = api.get(STATE).content.decode() + api.get("/api/instances/").content.decode()
     assert by_webhook.webhook_secret not in told
     assert by_webhook.channel.evolution_api_key not in told
 
 
-def test_who_may_look_and_who_may_switch(
+def test_viewing_and_switching_require_their_permissions(
     by_webhook: WhatsAppSession,
     make_user: Callable[..., User],
     client_of: Callable[[User], APIClient],
@@ -239,7 +241,7 @@ def test_who_may_look_and_who_may_switch(
     assert requests.post(address, timeout=5).status_code == 401
 
 
-def test_every_route_asks_for_the_right_to_change(
+def test_every_route_requires_the_change_permission(
     by_webhook: WhatsAppSession,
     evolution: Evolution,
     make_user: Callable[..., User],
@@ -270,7 +272,7 @@ def test_every_route_asks_for_the_right_to_change(
     assert evolution.found() == (True, False)
 
 
-def test_a_channel_without_an_address_is_told_so_and_owes_nothing(
+def test_a_channel_without_an_address_gets_an_error_and_nothing_to_undo(
     api: APIClient, session: WhatsAppSession
 ) -> None:
     session.channel.evolution_url = ""
@@ -283,7 +285,9 @@ def test_a_channel_without_an_address_is_told_so_and_owes_nothing(
     assert told["evolution"]["reachable"] is False
 
 
-def test_staff_switch_with_their_session_and_csrf(by_webhook: WhatsAppSession, staff: User) -> None:
+def test_staff_can_switch_with_a_session_and_csrf_token(
+    by_webhook: WhatsAppSession, staff: User
+) -> None:
     from django.test import Client
 
     browser = Client(enforce_csrf_checks=True)
@@ -296,7 +300,7 @@ def test_staff_switch_with_their_session_and_csrf(by_webhook: WhatsAppSession, s
 
 
 @pytest.mark.parametrize("to", ["", "both", None])
-def test_a_click_that_names_no_mode_switches_nothing(
+def test_a_click_without_a_mode_switches_nothing(
     by_webhook: WhatsAppSession, staff: User, evolution: Evolution, to: str | None
 ) -> None:
     from django.test import Client
@@ -317,7 +321,7 @@ def test_a_click_that_names_no_mode_switches_nothing(
         ({"to": "webhook"}, "As mídias não vêm em Base64."),
     ],
 )
-def test_the_box_for_base64_says_what_it_did_and_not_that_a_mode_was_switched(
+def test_the_base64_checkbox_reports_its_own_change_and_not_a_switch(
     by_webhook: WhatsAppSession,
     admin_client: Client,
     evolution: Evolution,
@@ -343,7 +347,7 @@ def test_an_unknown_instance_is_404_with_success_false(api: APIClient) -> None:
         assert answer.json()["message"]
 
 
-def test_a_wrong_field_is_400_in_the_shape_of_the_others(
+def test_an_invalid_field_is_400_in_the_common_error_format(
     api: APIClient, by_webhook: WhatsAppSession
 ) -> None:
     answer = switch(api, "webhook", webhook_base64="perhaps")
@@ -352,7 +356,7 @@ def test_a_wrong_field_is_400_in_the_shape_of_the_others(
     assert answer.json()["success"] is False
 
 
-def test_enabling_what_is_enabled_changes_nothing(
+def test_enabling_the_active_mode_changes_nothing(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     for _ in range(2):
@@ -363,7 +367,7 @@ def test_enabling_what_is_enabled_changes_nothing(
         assert agreed(api, evolution) == "webhook"
 
 
-def test_each_switch_is_recorded_with_who_when_whence_and_result(
+def test_each_switch_is_recorded_with_user_time_source_and_result(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, staff: User
 ) -> None:
     evolution.fault("/webhook/set", status=500, method="POST")
@@ -397,7 +401,7 @@ def test_websocket_needs_a_listener(
 @pytest.mark.parametrize(
     "name", ["Loja São João 2.0", "a/b#1?&(100%)", "50%2F", "loja/switch", "+;=@:'\"<b>|{}~`$^!*"]
 )
-def test_an_instance_may_have_any_name_that_evolution_gave_it(
+def test_an_instance_can_have_any_name_that_evolution_accepts(
     api: APIClient,
     programs: APIClient,
     channel: Channel,
@@ -445,7 +449,7 @@ def test_an_instance_may_have_any_name_that_evolution_gave_it(
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a\n", "a\x00", "x" * 256])
-def test_a_name_that_cannot_stand_in_an_address_is_refused(channel: Channel, name: str) -> None:
+def test_a_name_that_is_invalid_in_a_url_is_rejected(channel: Channel, name: str) -> None:
     channel.instance_name = name
     with pytest.raises(ValidationError, match="instance_name"):
         channel.full_clean()

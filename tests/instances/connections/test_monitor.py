@@ -106,7 +106,7 @@ def dialled(evolution: Evolution, name: str) -> bool:
 # -- created, scanned, open ------------------------------------------------------------------------
 
 
-def test_an_instance_that_is_missing_is_created_with_its_webhook_and_linked_by_a_scan(
+def test_a_missing_instance_is_created_with_its_webhook_and_linked_by_a_scan(
     new: WhatsAppSession, evolution: Evolution
 ) -> None:
     assert both(probe(new)) == ("disconnected", "no_instance")
@@ -142,7 +142,7 @@ def test_an_instance_that_is_missing_is_created_with_its_webhook_and_linked_by_a
     assert refused.value.code == "qr_not_ready"
 
 
-def test_an_open_instance_is_taken_over_by_its_name_and_not_dialled(
+def test_an_open_instance_is_taken_over_by_name_and_not_reconnected(
     session: WhatsAppSession, evolution: Evolution
 ) -> None:
     before = len(evolution.books("events", event="connection.update"))
@@ -163,7 +163,7 @@ def test_the_webhook_of_another_program_is_left_to_staff(
     assert session.mode is None
 
 
-def test_an_instance_that_is_not_of_baileys_is_not_taken_over(
+def test_an_instance_of_another_integration_is_not_taken_over(
     channel: Channel, evolution: Evolution
 ) -> None:
     evolution.create("evo", "EVOLUTION", number="5511900000009")
@@ -174,7 +174,7 @@ def test_an_instance_that_is_not_of_baileys_is_not_taken_over(
     assert (state.code, state.field) == ("other_integration", "instance_name")
 
 
-def test_the_code_renews_itself_and_a_page_is_told(
+def test_the_code_is_renewed_and_pages_are_notified(
     new: WhatsAppSession, evolution: Evolution
 ) -> None:
     monitor.connect(new)
@@ -188,7 +188,7 @@ def test_the_code_renews_itself_and_a_page_is_told(
     assert monitor.qr(new).age_seconds < first.age_seconds + 10
 
 
-def test_codes_that_nobody_scans_come_to_an_end(new: WhatsAppSession, evolution: Evolution) -> None:
+def test_unscanned_codes_reach_their_limit(new: WhatsAppSession, evolution: Evolution) -> None:
     evolution.control("settings", qr_seconds=0.05, qr_limit=2)
     monitor.connect(new)
     state = becomes(new, "qr_limit")
@@ -199,7 +199,7 @@ def test_codes_that_nobody_scans_come_to_an_end(new: WhatsAppSession, evolution:
     assert monitor.connect(new).state == "qr"
 
 
-def test_a_number_gets_a_code_to_type_although_a_qr_code_is_on_show(
+def test_a_number_gets_a_pairing_code_while_a_qr_code_is_displayed(
     new: WhatsAppSession,
 ) -> None:
     monitor.connect(new)
@@ -211,7 +211,7 @@ def test_a_number_gets_a_code_to_type_although_a_qr_code_is_on_show(
     assert (refused.value.status, refused.value.field) == (400, "phone_number")
 
 
-def test_a_linked_phone_gets_no_code_to_type(ready: WhatsAppSession, evolution: Evolution) -> None:
+def test_a_linked_phone_gets_no_pairing_code(ready: WhatsAppSession, evolution: Evolution) -> None:
     with pytest.raises(SessionRefused) as refused:
         monitor.pairing_code(ready, "+5511900000777")
     assert refused.value.code == "qr_not_ready"
@@ -221,7 +221,7 @@ def test_a_linked_phone_gets_no_code_to_type(ready: WhatsAppSession, evolution: 
 # -- drops -----------------------------------------------------------------------------------------
 
 
-def test_a_phone_that_unlinks_is_an_incident_with_its_reason_and_nothing_dials(
+def test_an_unlinked_phone_is_an_incident_with_its_reason_and_does_not_reconnect(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     evolution.control("drop", instance=NAME, code=401)
@@ -244,14 +244,14 @@ def test_a_phone_that_unlinks_is_an_incident_with_its_reason_and_nothing_dials(
     assert found.recovered_at is not None
 
 
-def test_a_number_that_whatsapp_refuses_says_so(
+def test_a_number_rejected_by_whatsapp_is_reported(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("drop", instance=NAME, code=403)
     assert both(probe(ready)) == ("error", "refused_by_whatsapp")
 
 
-def test_a_connection_that_evolution_dials_again_heals_without_a_person(
+def test_a_connection_restored_by_evolution_recovers_without_staff(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", redial_seconds=0.3)
@@ -266,7 +266,7 @@ def test_a_connection_that_evolution_dials_again_heals_without_a_person(
     assert found.told_at is None
 
 
-def test_a_dialling_that_never_ends_is_a_trouble_and_is_begun_again(
+def test_a_stuck_connection_attempt_is_an_error_and_is_restarted(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     evolution.control("settings", redial_seconds=600)
@@ -284,7 +284,7 @@ def test_a_dialling_that_never_ends_is_a_trouble_and_is_begun_again(
     assert probe(ready).code == "dialling_long"
 
 
-def test_a_dialling_that_never_shows_a_code_is_an_incident_and_is_begun_again(
+def test_a_connection_attempt_without_a_code_is_an_incident_and_is_restarted(
     new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     evolution.control("settings", stuck_dialling=True)
@@ -309,7 +309,7 @@ def test_a_dialling_that_never_shows_a_code_is_an_incident_and_is_begun_again(
     assert found.recovered_at is not None
 
 
-def test_a_code_that_is_not_renewed_any_more_is_none(
+def test_a_code_that_is_not_renewed_expires(
     new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     monitor.connect(new)
@@ -319,7 +319,7 @@ def test_a_code_that_is_not_renewed_any_more_is_none(
     becomes(new, "waiting_for_scan")
 
 
-def test_a_server_without_a_licence_says_so_as_an_incident(
+def test_a_server_without_a_licence_is_an_incident(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", version="2.4.0", licensed=False)
@@ -331,7 +331,7 @@ def test_a_server_without_a_licence_says_so_as_an_incident(
     assert found.reason == "license_required"
 
 
-def test_a_close_that_2_4_does_not_dial_again_is_dialled_at_once(
+def test_a_connection_that_2_4_leaves_closed_is_reconnected_immediately(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", version="2.4.0")
@@ -342,7 +342,7 @@ def test_a_close_that_2_4_does_not_dial_again_is_dialled_at_once(
     assert monitor.log_out(ready).code == "not_running"
 
 
-def test_an_instance_that_stays_closed_after_a_restart_of_the_server_is_dialled(
+def test_an_instance_closed_after_a_server_restart_is_reconnected(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     evolution.restarts()
@@ -353,7 +353,7 @@ def test_an_instance_that_stays_closed_after_a_restart_of_the_server_is_dialled(
     becomes(ready, "ready")
 
 
-def test_a_send_that_finds_the_connection_dead_has_it_restarted(
+def test_a_send_over_a_dead_connection_restarts_it(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("drop", instance=NAME, zombie=True)
@@ -369,7 +369,7 @@ def test_a_send_that_finds_the_connection_dead_has_it_restarted(
     assert not evolution._simulator.engine.instances[NAME].dead
 
 
-def test_a_refused_send_is_counted_by_delivery_and_asks_at_once(
+def test_a_rejected_send_triggers_an_immediate_probe(
     ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from channels_app.providers.base import Transient
@@ -386,7 +386,7 @@ def test_a_refused_send_is_counted_by_delivery_and_asks_at_once(
     assert ready.dead_since is not None
 
 
-def test_staff_are_told_of_a_drop_and_whose_fallback_it_was(
+def test_staff_are_alerted_to_a_disconnection_and_its_dependents(
     ready: WhatsAppSession, evolution: Evolution, make_channel: Callable[..., Channel],
     settings: Any,
 ) -> None:  # fmt: skip
@@ -404,7 +404,7 @@ def test_staff_are_told_of_a_drop_and_whose_fallback_it_was(
         assert "It is the fallback of: Loja oficial" in sent.body
 
 
-def test_an_incident_says_what_is_true_now_and_keeps_what_it_began_with(
+def test_an_incident_shows_the_current_reason_and_keeps_the_first(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     address = ready.channel.evolution_url
@@ -427,7 +427,7 @@ def test_an_incident_says_what_is_true_now_and_keeps_what_it_began_with(
     assert becomes(ready, "ready").code == "ready"
 
 
-def test_an_instance_that_comes_back_by_itself_says_so(
+def test_an_automatic_recovery_is_reported(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     address = ready.channel.evolution_url
@@ -442,7 +442,7 @@ def test_an_instance_that_comes_back_by_itself_says_so(
 # -- commands --------------------------------------------------------------------------------------
 
 
-def test_logging_out_unlinks_and_is_no_drop(
+def test_logging_out_unlinks_without_an_incident(
     ready: WhatsAppSession, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     assert both(monitor.log_out(ready)) == ("disconnected", "unlinked")
@@ -455,7 +455,7 @@ def test_logging_out_unlinks_and_is_no_drop(
     assert monitor.log_out(ready).code == "not_running"
 
 
-def test_reconnecting_is_no_drop(ready: WhatsAppSession, evolution: Evolution) -> None:
+def test_reconnecting_opens_no_incident(ready: WhatsAppSession, evolution: Evolution) -> None:
     assert both(monitor.reconnect(ready)) == ("starting", "reconnecting")
     becomes(ready, "ready")
     assert incident(ready) is None
@@ -469,7 +469,7 @@ def test_reconnecting_a_closed_instance_connects_it(
     assert monitor.reconnect(ready).state == "qr"
 
 
-def test_a_reconnection_that_does_not_come_is_a_drop_in_the_end(
+def test_a_reconnection_that_never_completes_is_an_incident(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     evolution.control("settings", redial_seconds=600)
@@ -481,7 +481,7 @@ def test_a_reconnection_that_does_not_come_is_a_drop_in_the_end(
     assert incident(ready) is not None
 
 
-def test_deleting_does_not_wait_for_a_receiver_that_fails(
+def test_deleting_does_not_wait_for_a_failing_receiver(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     probe(by_webhook)
@@ -501,7 +501,7 @@ def test_deleting_does_not_wait_for_a_receiver_that_fails(
     assert by_webhook.webhook_enabled
 
 
-def test_a_new_instance_under_an_old_name_asks_for_no_codes_by_itself(
+def test_a_new_instance_with_an_old_name_requests_no_codes_automatically(
     by_webhook: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     probe(by_webhook)  # it was linked once
@@ -516,7 +516,7 @@ def test_a_new_instance_under_an_old_name_asks_for_no_codes_by_itself(
     assert evolution.get(f"/instance/connectionState/{NAME}")["instance"]["state"] == "close"
 
 
-def test_a_deletion_that_fails_leaves_the_events_coming_as_agreed(
+def test_a_failed_deletion_keeps_the_agreed_event_delivery(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     probe(by_webhook)
@@ -530,7 +530,7 @@ def test_a_deletion_that_fails_leaves_the_events_coming_as_agreed(
     assert evolution.found(NAME) == (True, False)
 
 
-def test_a_wrong_key_is_named_although_the_instance_is_missing_too(
+def test_a_wrong_key_is_reported_even_if_the_instance_is_missing(
     new: WhatsAppSession,
 ) -> None:
     Channel.objects.update(evolution_api_key="another")
@@ -542,7 +542,7 @@ def test_a_wrong_key_is_named_although_the_instance_is_missing_too(
 
 
 @pytest.mark.usefixtures("listener")
-def test_nothing_is_switched_while_the_instance_is_being_deleted(
+def test_no_switch_runs_while_the_instance_is_being_deleted(
     api: APIClient, by_webhook: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handover, "JOIN_PATIENCE", 0.3)
@@ -563,7 +563,7 @@ def test_nothing_is_switched_while_the_instance_is_being_deleted(
     assert change.finished_at is not None
 
 
-def test_an_instance_whose_mode_is_being_switched_is_not_deleted(
+def test_an_instance_is_not_deleted_during_a_switch(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     with locks.held(locks.HANDOVER, ready.pk), pytest.raises(SessionRefused) as refused:
@@ -574,7 +574,7 @@ def test_an_instance_whose_mode_is_being_switched_is_not_deleted(
     assert ready.wanted
 
 
-def test_of_two_clicks_on_create_both_find_the_instance(
+def test_concurrent_clicks_on_create_share_the_instance(
     new: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = EvolutionLifecycle.create
@@ -587,7 +587,7 @@ def test_of_two_clicks_on_create_both_find_the_instance(
     assert both(monitor.connect(new)) == ("qr", "waiting_for_scan")
 
 
-def test_a_deletion_that_goes_on_is_told_and_found_done_later(
+def test_a_slow_deletion_is_reported_and_completed_later(
     ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "PATIENCE", 0.0)
@@ -602,7 +602,7 @@ def test_a_deletion_that_goes_on_is_told_and_found_done_later(
     assert becomes(ready, "instance_deleted").state == "disconnected"
 
 
-def test_an_instance_that_somebody_else_deleted_is_a_drop(
+def test_an_instance_deleted_by_others_is_an_incident(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.call("DELETE", f"/instance/delete/{NAME}")
@@ -645,7 +645,7 @@ def test_the_key_of_another_instance_cannot_create_one(
         ("garbage", "unreadable_answer", ""),
     ],
 )
-def test_a_server_that_answers_otherwise_has_its_own_sentence(
+def test_an_unexpected_answer_has_its_own_message(
     session: WhatsAppSession, evolution: Evolution, mode: str, code: str, field: str
 ) -> None:
     status = {"status": 404} if mode == "html" else {}
@@ -662,7 +662,7 @@ def test_an_unreachable_server_is_shown_beside_its_address(channel: Channel) -> 
     assert (state.code, state.field) == ("connection_refused", "evolution_url")
 
 
-def test_a_server_that_hangs_costs_no_more_than_the_time_of_a_question(
+def test_a_hanging_server_takes_no_longer_than_the_timeout(
     session: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "ASK_SECONDS", 0.2)
@@ -670,7 +670,7 @@ def test_a_server_that_hangs_costs_no_more_than_the_time_of_a_question(
     assert probe(session).code == "timeout"
 
 
-def test_an_answer_from_before_a_command_counts_no_more(
+def test_an_answer_from_before_a_command_is_ignored(
     ready: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = monitor._poll
@@ -685,7 +685,7 @@ def test_an_answer_from_before_a_command_counts_no_more(
     assert probe(ready).code == "unlinked"
 
 
-def test_another_address_forgets_what_was_known(
+def test_a_new_address_clears_the_stored_state(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     channel = ready.channel
@@ -697,7 +697,7 @@ def test_another_address_forgets_what_was_known(
     assert incident(ready) is None
 
 
-def test_a_channel_that_is_switched_off_is_not_asked_and_raises_no_alarm(
+def test_an_inactive_channel_is_not_probed_and_has_no_incident(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("drop", instance=NAME, code=401)
@@ -710,7 +710,7 @@ def test_a_channel_that_is_switched_off_is_not_asked_and_raises_no_alarm(
     assert monitor._claim() == []
 
 
-def test_due_sessions_are_claimed_once_and_asked(session: WhatsAppSession) -> None:
+def test_due_sessions_are_claimed_once_and_probed(session: WhatsAppSession) -> None:
     WhatsAppSession.objects.update(probe_at=None)
     assert monitor._claim() == [session.pk]
     assert monitor._claim() == []
@@ -722,7 +722,7 @@ def test_due_sessions_are_claimed_once_and_asked(session: WhatsAppSession) -> No
     assert 45 < pause <= 72
 
 
-def test_an_event_asks_at_once(
+def test_an_event_triggers_an_immediate_probe(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -735,7 +735,7 @@ def test_an_event_asks_at_once(
 # -- the picture -----------------------------------------------------------------------------------
 
 
-def test_the_picture_is_fetched_once_and_kept(
+def test_the_picture_is_fetched_once_and_stored(
     session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched: list[str] = []
@@ -764,7 +764,7 @@ def test_the_picture_is_fetched_once_and_kept(
     assert not session.has_picture
 
 
-def test_a_picture_that_could_not_be_fetched_is_asked_for_again_after_a_pause(
+def test_a_failed_picture_download_is_retried_after_a_delay(
     session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch, later: Callable[[float], None]
 ) -> None:
     answers = [
@@ -785,7 +785,7 @@ def test_a_picture_that_could_not_be_fetched_is_asked_for_again_after_a_pause(
 # -- two who ask at the same time ------------------------------------------------------------------
 
 
-def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
+def test_a_late_answer_to_an_earlier_request_is_ignored(
     ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told, release = threading.Event(), threading.Event()
@@ -830,7 +830,7 @@ def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
     [("keep", True, True), ("log_out", True, False), ("delete", False, False)],
 )
 @pytest.mark.parametrize("renamed", [False, True])
-def test_an_instance_that_a_channel_leaves_ends_as_was_chosen(
+def test_an_abandoned_instance_ends_as_chosen(
     ready: WhatsAppSession, evolution: Evolution, api: APIClient, choice: str, there: bool,
     linked: bool, renamed: bool,
 ) -> None:  # fmt: skip

@@ -108,7 +108,7 @@ def ago(seconds: float) -> dt.datetime:
         (Observation(connection="unknown"), Known(), State.ERROR, "unreadable_answer"),
     ],
 )
-def test_the_state_follows_from_what_was_told_and_what_is_known(
+def test_the_state_is_derived_from_the_observation_and_known_facts(
     told: Observation, known: Known, state: State, code: str
 ) -> None:
     seen = derive(told, known, now=NOW)
@@ -146,13 +146,13 @@ WANTED = RecoveryContext(wanted=True, closed_since=ago(61))
         ("connection_refused", WANTED, RecoveryAction.NONE),
     ],
 )
-def test_only_what_needs_no_person_is_mended(
+def test_only_problems_that_need_no_staff_are_recovered(
     code: str, care: RecoveryContext, cure: RecoveryAction
 ) -> None:
     assert recovery_action_for(DerivedState(State.ERROR, code), care, now=NOW) == cure
 
 
-def test_the_tries_are_few_and_further_and_further_apart() -> None:
+def test_recovery_attempts_are_few_with_growing_delays() -> None:
     seen = DerivedState(State.ERROR, "dead_socket")
     for tries, pause in enumerate(RECOVERY_PAUSES):
         soon = RecoveryContext(wanted=True, tries=tries, tried_at=ago(pause - 1))
@@ -163,7 +163,7 @@ def test_the_tries_are_few_and_further_and_further_apart() -> None:
     assert recovery_action_for(seen, over, now=NOW) == RecoveryAction.NONE
 
 
-def test_dialling_again_is_told_as_a_loss() -> None:
+def test_reconnecting_is_reported_as_a_lost_connection() -> None:
     assert drop_reason(DerivedState(State.STARTING, "dialling")) == "connection_lost"
     assert drop_reason(DerivedState(State.DISCONNECTED, "unlinked_on_phone")) == "unlinked_on_phone"
     assert drop_reason(DerivedState(State.DISCONNECTED, "instance_gone")) == "instance_vanished"
@@ -181,7 +181,5 @@ def test_dialling_again_is_told_as_a_loss() -> None:
         ("license_required", ""),
     ],
 )
-def test_a_trouble_of_the_settings_names_the_field_of_a_baileys_channel(
-    code: str, field: str
-) -> None:
+def test_a_settings_problem_names_the_field_of_a_baileys_channel(code: str, field: str) -> None:
     assert field_for_code(code, evolution=True) == field

@@ -42,7 +42,7 @@ def is_over(api: APIClient) -> bool:
     return False
 
 
-def test_switching_to_and_fro_under_load_loses_and_doubles_nothing(
+def test_switching_back_and_forth_under_load_loses_and_duplicates_nothing(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("flood", instance=NAME, count=COUNT, per_second=100, prefix="SWITCH")
@@ -60,7 +60,7 @@ def test_switching_to_and_fro_under_load_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("mode", ["webhook", "websocket"])
-def test_a_burst_in_either_mode_loses_and_doubles_nothing(
+def test_a_burst_in_either_mode_loses_and_duplicates_nothing(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, mode: str
 ) -> None:
     assert switch(api, mode).status_code == 200

@@ -130,7 +130,7 @@ def test_it_notices_a_change_of_mode_within_a_second(
     wait_until(lambda: evolution.clients() == 0, "it leaves")
 
 
-def test_a_changed_address_or_key_is_taken_up(
+def test_a_changed_address_or_key_takes_effect(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     Channel.objects.update(evolution_url="http://127.0.0.1:9")
@@ -141,7 +141,7 @@ def test_a_changed_address_or_key_is_taken_up(
 
 
 @pytest.mark.parametrize("mode", ["webhook", "websocket"])
-def test_a_channel_that_is_not_active_goes_on_receiving(
+def test_an_inactive_channel_still_receives(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, mode: str
 ) -> None:
     Channel.objects.update(active=False)
@@ -155,7 +155,7 @@ def test_a_channel_that_is_not_active_goes_on_receiving(
         wait_until(lambda: texts() == ["ainda chega"])
 
 
-def test_a_channel_that_is_deleted_is_left(
+def test_the_listener_leaves_a_deleted_channel(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     by_websocket.channel.delete()
@@ -163,7 +163,7 @@ def test_a_channel_that_is_deleted_is_left(
 
 
 @pytest.mark.usefixtures("quick_beat")
-def test_it_shows_a_heartbeat_for_each_session_and_for_itself(
+def test_it_writes_a_heartbeat_for_each_session_and_for_itself(
     by_websocket: WhatsAppSession, listener: Any
 ) -> None:
     first = heartbeat(by_websocket)
@@ -189,14 +189,14 @@ def pushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.usefixtures("quick_beat")
-def test_open_pages_are_told_of_the_heartbeat(
+def test_open_pages_are_notified_of_the_heartbeat(
     by_websocket: WhatsAppSession, pushed: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener_module, "SHOW_SECONDS", 0.1)
     wait_until(lambda: pushed.count(("instances", by_websocket.pk)) >= 2)
 
 
-def test_open_pages_are_told_that_a_killed_listener_is_gone(
+def test_open_pages_are_notified_that_a_killed_listener_is_gone(
     session: WhatsAppSession, pushed: list[Any]
 ) -> None:
     WhatsAppSession.objects.update(
@@ -241,7 +241,7 @@ def test_it_holds_several_sessions(session: WhatsAppSession, evolution: Evolutio
 
 
 @pytest.mark.usefixtures("listener")
-def test_it_knocks_until_the_namespace_is_there(
+def test_it_requests_the_namespace_until_it_exists(
     in_websocket_mode: WhatsAppSession, evolution: Evolution
 ) -> None:
     wait_until(lambda: note(in_websocket_mode) == "socket_not_open")
@@ -251,7 +251,7 @@ def test_it_knocks_until_the_namespace_is_there(
 
 
 @pytest.mark.usefixtures("listener")
-def test_a_wrong_key_is_told_and_tried_again(
+def test_a_wrong_key_is_reported_and_retried(
     in_websocket_mode: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
@@ -264,7 +264,7 @@ def test_a_wrong_key_is_told_and_tried_again(
 
 
 @pytest.mark.usefixtures("listener")
-def test_it_comes_back_when_evolution_restarts_with_what_was_missed(
+def test_it_rejoins_after_a_restart_of_evolution_and_fetches_missed_messages(
     in_websocket_mode: WhatsAppSession, evolution: Evolution, quick_beat: None
 ) -> None:
     evolution.open_namespace()
@@ -285,7 +285,7 @@ def test_it_comes_back_when_evolution_restarts_with_what_was_missed(
 
 
 @pytest.mark.usefixtures("listener")
-def test_after_a_gap_it_stores_what_was_missed_once_in_order_and_before_what_comes_now(
+def test_after_a_gap_it_stores_missed_messages_once_in_order_and_before_new_ones(
     in_websocket_mode: WhatsAppSession, evolution: Evolution, quick_beat: None
 ) -> None:
     evolution.open_namespace()
@@ -331,7 +331,7 @@ def restarts_unheard(session: WhatsAppSession, evolution: Evolution) -> None:
     wait_until(lambda: note(session) == "socket_not_open")
 
 
-def test_messages_that_waited_at_whatsapp_are_fetched_although_their_time_is_an_old_one(
+def test_messages_that_waited_at_whatsapp_are_fetched_despite_their_old_time(
     heard: WhatsAppSession, evolution: Evolution
 ) -> None:
     now = int(time.time())
@@ -352,7 +352,7 @@ def statuses() -> list[str]:
     return [p["data"]["status"] for p in payloads if p["event"] == "messages.update"]
 
 
-def test_what_became_of_a_known_message_in_the_gap_is_fetched_once(
+def test_a_status_of_a_known_message_in_the_gap_is_fetched_once(
     heard: WhatsAppSession, evolution: Evolution
 ) -> None:
     id_ = evolution.writes("de antes", timestamp=int(time.time()) - 600)
@@ -370,7 +370,7 @@ def test_what_became_of_a_known_message_in_the_gap_is_fetched_once(
     assert texts() == ["de antes"]
 
 
-def test_the_past_of_an_instance_that_was_taken_over_stays_there(
+def test_the_history_of_an_instance_taken_over_is_not_fetched(
     heard: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("inbound", instance=NAME, text="de outro programa", emit=False)
@@ -390,7 +390,7 @@ def fetches(evolution: Evolution) -> int:
 
 
 @pytest.mark.usefixtures("listener")
-def test_a_fetch_that_fails_is_tried_again_and_holds_nothing_back(
+def test_a_failed_fetch_is_retried_and_does_not_delay_new_messages(
     in_websocket_mode: WhatsAppSession,
     evolution: Evolution,
     quick_beat: None,
@@ -417,7 +417,7 @@ def test_a_fetch_that_fails_is_tried_again_and_holds_nothing_back(
     wait_until(lambda: sorted(texts()) == ["ao vivo", "perdida"])
 
 
-def test_a_server_that_puts_it_out_of_the_namespace_sees_it_again(
+def test_it_rejoins_after_the_server_disconnects_it_from_the_namespace(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.puts_out()
@@ -474,7 +474,7 @@ class Proxy:
 
 
 @pytest.mark.usefixtures("quick_beat")
-def test_a_peer_that_freezes_is_left_after_its_ping_is_late(
+def test_it_leaves_a_frozen_peer_after_a_late_ping(
     by_websocket: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener_module, "FETCH_RETRY_SECONDS", 0.2)
@@ -534,7 +534,7 @@ def test_two_processes_share_the_sessions(evolution: Evolution) -> None:
         wait_until(lambda: all_joined(evolution, names))
 
 
-def test_a_session_that_changes_hands_loses_and_doubles_nothing(
+def test_a_transferred_session_loses_and_duplicates_nothing(
     by_websocket: WhatsAppSession, evolution: Evolution, listener: Any
 ) -> None:
     evolution.control("flood", instance=NAME, count=120, per_second=100, prefix="HANDS")
@@ -547,7 +547,7 @@ def test_a_session_that_changes_hands_loses_and_doubles_nothing(
     assert Message.objects.count() == 120
 
 
-def test_kill_9_of_a_process_gives_its_sessions_to_the_other(
+def test_the_sessions_of_a_killed_process_move_to_the_other(
     session: WhatsAppSession, evolution: Evolution, quick_beat: None
 ) -> None:
     names = many(evolution, 4)
@@ -575,7 +575,7 @@ def stored() -> list[str]:
     return list(Message.objects.values_list("text", flat=True))
 
 
-def test_sigterm_drains_what_was_received(
+def test_sigterm_stores_all_received_events(
     in_websocket_mode: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
@@ -608,7 +608,7 @@ def stored_ids() -> set[str]:
     }
 
 
-def test_killed_while_switching_it_leaves_one_mode_or_a_pending_switch(
+def test_a_listener_killed_during_a_switch_leaves_one_mode_or_a_pending_switch(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, impatient: None
 ) -> None:
     with listener_process() as process:
@@ -630,7 +630,7 @@ def test_killed_while_switching_it_leaves_one_mode_or_a_pending_switch(
 # -- the database goes away ------------------------------------------------------------------------
 
 
-def test_while_postgresql_is_away_events_wait_and_none_is_lost(
+def test_events_wait_while_postgresql_is_down_and_none_is_lost(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("flood", instance=NAME, count=100, per_second=100, prefix="AWAY")
@@ -645,7 +645,7 @@ def test_while_postgresql_is_away_events_wait_and_none_is_lost(
     wait_until(joined(by_websocket))
 
 
-def test_an_event_that_can_never_be_stored_does_not_hold_up_the_others(
+def test_an_unstorable_event_does_not_block_the_others(
     by_websocket: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store_all = journal.store_all
@@ -661,7 +661,7 @@ def test_an_event_that_can_never_be_stored_does_not_hold_up_the_others(
     wait_until(lambda: texts() == ["um", "dois"])
 
 
-def test_the_writer_tries_again_until_the_database_takes_it(
+def test_the_writer_retries_until_the_database_accepts_the_event(
     by_websocket: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store_all, failures = journal.store_all, [3]
@@ -677,7 +677,7 @@ def test_the_writer_tries_again_until_the_database_takes_it(
     wait_until(lambda: texts() == ["insistente"])
 
 
-def test_its_threads_give_their_connections_back(
+def test_its_threads_return_their_connections(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     for n in range(5):
@@ -700,7 +700,7 @@ def said_to_be_global(by_webhook: WhatsAppSession, listener: Any, impatient: Non
     return by_webhook
 
 
-def test_in_global_mode_the_first_event_of_any_instance_ends_the_wait(
+def test_in_global_mode_the_first_event_of_any_instance_completes_the_switch(
     api: APIClient, said_to_be_global: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", websocket_global_events=True)
@@ -719,7 +719,7 @@ def test_in_global_mode_the_first_event_of_any_instance_ends_the_wait(
     assert names == {NAME}
 
 
-def test_a_server_that_is_wrongly_said_to_be_global_costs_no_message(
+def test_a_wrong_global_mode_setting_loses_no_message(
     api: APIClient, said_to_be_global: WhatsAppSession, evolution: Evolution
 ) -> None:
     assert switch(api, "websocket").status_code == 202
@@ -746,7 +746,7 @@ def agreed_or_pending(api: APIClient) -> str:
     return "pending" if found["switching"] else "agreed"
 
 
-def test_staff_tell_that_a_server_is_in_global_mode(
+def test_staff_can_set_that_a_server_is_in_global_mode(
     by_websocket: WhatsAppSession, evolution: Evolution, admin_client: Client, plain_static: None
 ) -> None:
     evolution.control("settings", websocket_global_events=True)
@@ -768,7 +768,7 @@ def test_staff_tell_that_a_server_is_in_global_mode(
 # -- bytes, and what is no event -------------------------------------------------------------------
 
 
-def test_messages_with_bytes_arrive_in_their_conversation_and_once_by_both_transports(
+def test_messages_with_bytes_arrive_once_by_both_transports(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     """Nearly every real message holds bytes, which Socket.IO carries as attachments (§10.1)."""
@@ -797,7 +797,7 @@ def test_messages_with_bytes_arrive_in_their_conversation_and_once_by_both_trans
     assert missed.fetch(by_websocket, since=since) == []
 
 
-def test_what_is_no_event_is_stored_as_a_stub_and_the_next_events_arrive(
+def test_a_non_event_is_stored_as_a_stub_and_the_next_events_arrive(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     sockets = evolution._simulator.engine.hub.sockets._server

@@ -65,7 +65,7 @@ def jobs() -> int:
     return int(count)
 
 
-def test_what_evolution_could_not_deliver_before_its_restart_is_fetched(
+def test_messages_undelivered_before_a_restart_are_fetched(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settled(by_webhook)
@@ -96,7 +96,7 @@ def test_what_evolution_could_not_deliver_before_its_restart_is_fetched(
 
 
 @pytest.mark.parametrize("mode", ["webhook", "websocket"])
-def test_a_look_at_the_newest_messages_finds_what_neither_mode_brought(
+def test_checking_the_newest_messages_finds_undelivered_ones(
     request: pytest.FixtureRequest, api: APIClient, evolution: Evolution, mode: str
 ) -> None:
     session: WhatsAppSession = request.getfixturevalue(f"by_{mode}")
@@ -133,7 +133,7 @@ def test_a_look_at_the_newest_messages_finds_what_neither_mode_brought(
     assert session.gap_since is None
 
 
-def test_a_socket_that_gets_nothing_proves_nothing(
+def test_a_silent_socket_proves_nothing(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     """Evolution was told to send nothing any more; its clients stay connected (§2)."""
@@ -153,7 +153,7 @@ def test_a_socket_that_gets_nothing_proves_nothing(
     assert recovered() == [("look", 30)]
 
 
-def test_a_message_on_its_way_is_neither_doubled_nor_counted(
+def test_a_message_in_delivery_is_neither_duplicated_nor_counted(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settled(by_webhook)
@@ -175,7 +175,7 @@ def test_a_message_on_its_way_is_neither_doubled_nor_counted(
     assert Message.objects.count() == 1
 
 
-def test_the_looks_are_spread_and_leave_out_who_cannot_be_asked(
+def test_checks_are_spread_and_skip_unreachable_instances(
     by_webhook: WhatsAppSession, settings: Any
 ) -> None:
     assert backfill.claim_due_checks() == [], "the first is some time in the interval"
@@ -198,7 +198,7 @@ def test_the_looks_are_spread_and_leave_out_who_cannot_be_asked(
     assert due(webhook_enabled=True) == []
 
 
-def test_a_webhook_that_lost_its_secret_is_a_sign_and_anybody_may_give_it_once_a_minute(
+def test_a_delivery_without_the_secret_is_a_sign_at_most_once_a_minute(
     by_webhook: WhatsAppSession, evolution: Evolution, web: str
 ) -> None:
     settled(by_webhook)
@@ -224,7 +224,7 @@ def test_a_webhook_that_lost_its_secret_is_a_sign_and_anybody_may_give_it_once_a
         assert answer.status_code == 401
 
 
-def test_the_name_is_read_as_evolution_writes_it() -> None:
+def test_the_instance_name_is_parsed_as_evolution_writes_it() -> None:
     body = json.dumps(event(instance='Loja "São João"/#1'), ensure_ascii=False)
     assert gap_signs.name_in(body.encode()) == 'Loja "São João"/#1'
     assert gap_signs.name_in(b"\xff" * 5000 + body.encode()) == ""
@@ -232,7 +232,7 @@ def test_the_name_is_read_as_evolution_writes_it() -> None:
 
 @pytest.mark.usefixtures("session")
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "in pieces"])
-def test_of_a_message_whose_body_is_too_large_the_file_is_fetched_by_itself(
+def test_the_file_of_a_too_large_event_is_fetched_separately(
     by_webhook: WhatsAppSession,
     evolution: Evolution,
     monkeypatch: pytest.MonkeyPatch,
@@ -272,7 +272,7 @@ def test_of_a_message_whose_body_is_too_large_the_file_is_fetched_by_itself(
     assert (stored.size, stored.mime_type) == (size, "video/mp4")
 
 
-def test_a_file_that_is_larger_than_any_says_so_and_its_message_is_there(
+def test_a_file_over_the_limit_fails_and_its_message_is_stored(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from channels_app.providers import media_types
@@ -288,7 +288,7 @@ def test_a_file_that_is_larger_than_any_says_so_and_its_message_is_there(
     assert (failed.state, failed.error_code) == (Media.State.FAILED, "too_large")
 
 
-def test_a_gap_stays_due_while_evolution_is_away_and_when_its_job_is_lost(
+def test_a_gap_stays_due_while_evolution_is_down_and_after_its_job_is_lost(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     settled(by_webhook)
@@ -324,7 +324,7 @@ def test_a_gap_stays_due_while_evolution_is_away_and_when_its_job_is_lost(
     assert by_webhook.gap_since is None
 
 
-def test_a_sign_that_comes_while_a_gap_is_fetched_leaves_it_open(
+def test_a_sign_during_a_fetch_leaves_the_gap_open(
     by_webhook: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settled(by_webhook)
@@ -345,7 +345,7 @@ def test_a_sign_that_comes_while_a_gap_is_fetched_leaves_it_open(
     assert by_webhook.gap_since is None
 
 
-def test_a_long_gap_is_stored_oldest_first_some_pages_at_a_time(
+def test_a_long_gap_is_stored_oldest_first_in_batches_of_pages(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settled(by_webhook)
@@ -361,7 +361,7 @@ def test_a_long_gap_is_stored_oldest_first_some_pages_at_a_time(
     assert recovered() == [("look", 37)]
 
 
-def test_a_start_of_ours_and_an_instance_that_comes_back_are_signs(
+def test_our_own_start_and_a_reconnected_instance_are_signs(
     by_webhook: WhatsAppSession, evolution: Evolution, web: str
 ) -> None:
     from config import asgi
@@ -381,7 +381,7 @@ def test_a_start_of_ours_and_an_instance_that_comes_back_are_signs(
     wait_until(opened)
 
 
-def test_an_evolution_that_stores_no_messages_is_told_to_staff(
+def test_staff_are_warned_if_evolution_stores_no_messages(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     settled(by_webhook)

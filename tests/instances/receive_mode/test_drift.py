@@ -67,7 +67,7 @@ DRIFTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("drift", DRIFTS)
-def test_a_drift_from_webhook_is_found_logged_stored_and_repaired(
+def test_a_drift_from_webhook_is_detected_logged_stored_and_repaired(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, drift: str
 ) -> None:
     monitor.check_receive_modes()
@@ -110,7 +110,7 @@ def test_a_drift_from_webhook_is_found_logged_stored_and_repaired(
     assert ReceiveModeChange.objects.latest("pk").source == "repair"
 
 
-def test_a_drift_from_websocket_is_found_and_repaired(
+def test_a_drift_from_websocket_is_detected_and_repaired(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.set_websocket(NAME, ["CALL"])
@@ -125,7 +125,7 @@ def test_a_drift_from_websocket_is_found_and_repaired(
 
 
 @pytest.mark.usefixtures("listener")
-def test_what_somebody_chose_in_evolution_may_be_kept(
+def test_a_mode_chosen_in_evolution_can_be_kept(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
@@ -142,7 +142,7 @@ def test_what_somebody_chose_in_evolution_may_be_kept(
 
 
 @pytest.mark.parametrize("mode", ["webhook", "websocket"])
-def test_an_evolution_that_was_installed_anew_is_a_drift(
+def test_a_reinstalled_evolution_is_a_drift(
     api: APIClient,
     by_websocket: WhatsAppSession,
     evolution: Evolution,
@@ -183,7 +183,7 @@ def test_an_evolution_that_was_installed_anew_is_a_drift(
 
 
 @pytest.mark.usefixtures("by_webhook")
-def test_an_evolution_that_refuses_the_key_has_answered(api: APIClient) -> None:
+def test_an_evolution_that_rejects_the_key_counts_as_reachable(api: APIClient) -> None:
     Channel.objects.update(evolution_api_key="wrong")
     told = state(api)
     assert (told["evolution"]["reachable"], told["inSync"]) == (True, None)
@@ -194,7 +194,7 @@ def test_an_evolution_that_refuses_the_key_has_answered(api: APIClient) -> None:
     assert "Evolution does not answer" in shown().notices
 
 
-def test_what_is_changed_at_evolution_while_a_switch_waits_is_found_and_cured_by_its_end(
+def test_a_drift_during_a_pending_switch_is_detected_and_repaired_when_it_ends(
     api: APIClient,
     by_webhook: WhatsAppSession,
     evolution: Evolution,
@@ -215,7 +215,7 @@ def test_what_is_changed_at_evolution_while_a_switch_waits_is_found_and_cured_by
     assert agreed(api, evolution) == "webhook"
 
 
-def test_words_of_a_drift_are_portuguese_by_default(
+def test_drift_messages_are_portuguese_by_default(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     drift_to_websocket(evolution)
@@ -225,7 +225,7 @@ def test_words_of_a_drift_are_portuguese_by_default(
     assert "webhook desligado, WebSocket ligado" in card
 
 
-def test_a_new_address_of_ours_is_a_drift(
+def test_a_changed_public_url_is_a_drift(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, settings: Any
 ) -> None:
     settings.PUBLIC_URL = "https://new.ngrok.dev"
@@ -236,7 +236,7 @@ def test_a_new_address_of_ours_is_a_drift(
     assert told["inSync"] is True
 
 
-def test_an_evolution_that_does_not_answer_is_noted_and_forgets_nothing(
+def test_an_unreachable_evolution_is_recorded_and_keeps_the_agreed_mode(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     Channel.objects.update(evolution_url="http://127.0.0.1:9")
@@ -252,7 +252,7 @@ def test_an_evolution_that_does_not_answer_is_noted_and_forgets_nothing(
     assert (by_webhook.found_error, by_webhook.in_sync) == ("", True)
 
 
-def test_a_check_that_meets_a_switch_raises_no_false_alarm(
+def test_a_check_during_a_switch_reports_no_drift(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     assert switch(api, "webhook").status_code == 200

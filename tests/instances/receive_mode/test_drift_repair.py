@@ -36,7 +36,7 @@ def incident() -> Incident:
     return Incident.objects.get(route=Incident.Route.RECEIVE_MODE, closed_at=None)
 
 
-def test_an_emptied_webhook_is_filled_again_and_what_came_meanwhile_is_fetched(
+def test_an_emptied_webhook_is_restored_and_missed_messages_are_fetched(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     settled(by_webhook)
@@ -68,7 +68,7 @@ def test_an_emptied_webhook_is_filled_again_and_what_came_meanwhile_is_fetched(
         assert agreed(api, evolution) == "webhook"
 
 
-def test_a_drift_from_websocket_is_repaired_too(
+def test_a_drift_from_websocket_is_repaired_automatically(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     wait_until(joined(by_websocket))
@@ -81,7 +81,7 @@ def test_a_drift_from_websocket_is_repaired_too(
     assert ReceiveModeChange.objects.latest("pk").detail == "drift_mode"
 
 
-def test_who_changes_it_again_and_again_gets_a_person_to_deal_with(
+def test_repeated_external_changes_stop_the_repair_and_alert_staff(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, settings: Any
 ) -> None:
     settings.ALERT_EMAILS = ["staff@example.com"]
@@ -109,7 +109,7 @@ def test_who_changes_it_again_and_again_gets_a_person_to_deal_with(
     assert agreed(api, evolution) == "webhook"
 
 
-def test_the_setting_says_which_side_is_right(
+def test_the_setting_decides_which_side_is_right(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, settings: Any
 ) -> None:
     settings.EVOLUTION_DRIFT_REPAIR = "ask"
@@ -134,7 +134,7 @@ def test_the_setting_says_which_side_is_right(
     assert agreed(api, evolution) == "webhook"
 
 
-def test_what_evolution_has_is_kept_where_the_setting_says_so(
+def test_the_mode_of_evolution_is_kept_if_the_setting_says_so(
     api: APIClient,
     by_webhook: WhatsAppSession,
     evolution: Evolution,
@@ -181,7 +181,7 @@ def test_the_rules_of_a_repair(before: tuple[str, ...], decision: Decision) -> N
     assert drift_rules.decide(changes(*before), emptied=False, now=NOW) is decision
 
 
-def test_repairs_that_lie_far_apart_are_no_fight_and_an_emptied_webhook_never_is() -> None:
+def test_infrequent_repairs_and_emptied_webhooks_are_not_contested() -> None:
     rare = changes(*["done"] * 5, each=dt.timedelta(minutes=40))
     assert drift_rules.decide(rare, emptied=False, now=NOW) is Decision.REPAIR
     assert drift_rules.decide(changes(*["done"] * 5), emptied=True, now=NOW) is Decision.REPAIR

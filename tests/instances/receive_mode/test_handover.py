@@ -137,7 +137,7 @@ def test_a_fault_at_any_step_leaves_the_old_mode_working(
 
 
 @pytest.mark.parametrize("to", ["webhook", "websocket"])
-def test_an_undo_that_cannot_be_done_now_is_tried_until_it_is(
+def test_a_failed_undo_is_retried_until_it_succeeds(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, to: str
 ) -> None:
     if to == "websocket":
@@ -166,7 +166,7 @@ def test_an_undo_that_cannot_be_done_now_is_tried_until_it_is(
     assert ReceiveModeChange.objects.latest("pk").result == "undone"
 
 
-def test_a_new_switch_need_not_wait_for_an_undo(
+def test_a_new_switch_does_not_wait_for_an_undo(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.fault("/websocket/set", mode="status", times=3)
@@ -179,7 +179,7 @@ def test_a_new_switch_need_not_wait_for_an_undo(
     assert results == ["done", "undone"]
 
 
-def test_a_slow_evolution_is_waited_for(
+def test_a_switch_waits_for_a_slow_evolution(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     for to in ("webhook", "websocket"):
@@ -189,7 +189,7 @@ def test_a_slow_evolution_is_waited_for(
         assert agreed(api, evolution) == to
 
 
-def test_an_evolution_that_is_down_leaves_the_old_mode(
+def test_an_unreachable_evolution_leaves_the_old_mode(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, listener: Any
 ) -> None:
     Channel.objects.update(evolution_url="http://127.0.0.1:9")
@@ -205,7 +205,7 @@ def test_an_evolution_that_is_down_leaves_the_old_mode(
     receives(evolution, "de volta")
 
 
-def test_a_wrong_key_and_a_missing_instance_leave_no_mode_and_no_debt(
+def test_a_wrong_key_or_missing_instance_leaves_no_mode_and_nothing_to_undo(
     api: APIClient, session: WhatsAppSession, evolution: Evolution
 ) -> None:
     Channel.objects.update(evolution_api_key="wrong")
@@ -222,7 +222,7 @@ def test_a_wrong_key_and_a_missing_instance_leave_no_mode_and_no_debt(
 
 
 @pytest.mark.usefixtures("listener")
-def test_a_server_without_websocket_is_told_from_the_empty_answer(
+def test_an_empty_answer_reveals_a_server_without_websocket(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", websocket_enabled=False)
@@ -233,7 +233,7 @@ def test_a_server_without_websocket_is_told_from_the_empty_answer(
     receives(evolution, "ainda")
 
 
-def test_websocket_switched_off_at_the_server_can_be_left(
+def test_a_session_can_leave_websocket_after_the_server_disabled_it(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", websocket_enabled=False)
@@ -243,7 +243,7 @@ def test_websocket_switched_off_at_the_server_can_be_left(
     receives(evolution, "por aqui")
 
 
-def test_what_evolution_says_it_did_is_looked_at(
+def test_a_switch_verifies_the_settings_that_evolution_confirmed(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     # 201, and nothing done.
@@ -283,7 +283,7 @@ def test_a_missing_namespace_leaves_the_handover_pending_with_the_webhook_on(
     assert switch(api, "webhook").status_code == 409
 
 
-def test_a_first_mode_that_is_pending_promises_no_webhook(
+def test_a_pending_first_mode_does_not_mention_the_webhook(
     api: APIClient, session: WhatsAppSession, evolution: Evolution, listener: Any, impatient: None
 ) -> None:
     answer = switch(api, "websocket")
@@ -302,7 +302,7 @@ def test_a_first_mode_that_is_pending_promises_no_webhook(
     wait_until(lambda: texts() == ["a primeira"])
 
 
-def test_a_pending_handover_finishes_by_itself_after_the_first_event(
+def test_a_pending_handover_finishes_after_the_first_event(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
     # This one makes the namespace: no socket gets it, the webhook does.
@@ -315,7 +315,7 @@ def test_a_pending_handover_finishes_by_itself_after_the_first_event(
     assert ReceiveModeChange.objects.latest("pk").result == "done"
 
 
-def test_a_message_of_our_own_is_a_first_event_as_well(
+def test_our_own_message_also_counts_as_the_first_event(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
     body = {"number": CUSTOMER, "text": "oi"}
@@ -339,7 +339,7 @@ def test_a_pending_handover_survives_a_restart_of_evolution(
     wait_until(lambda: texts() == ["depois do reinício"])
 
 
-def test_an_evolution_that_restarts_in_the_middle_of_a_switch_leaves_one_mode(
+def test_a_restart_of_evolution_during_a_switch_leaves_one_mode(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     # It is slow at the second step, and gone before the third.
@@ -365,7 +365,7 @@ def test_an_evolution_that_restarts_in_the_middle_of_a_switch_leaves_one_mode(
     wait_until(lambda: texts() == ["abre o socket de novo"])
 
 
-def test_who_waits_is_told_of_the_global_mode_and_a_tick_there_shortens_the_wait(
+def test_the_card_mentions_global_mode_and_enabling_it_shortens_the_wait(
     api: APIClient,
     pending: WhatsAppSession,
     evolution: Evolution,
@@ -388,7 +388,7 @@ def test_who_waits_is_told_of_the_global_mode_and_a_tick_there_shortens_the_wait
     wait_until(lambda: texts() == ["pela raiz"])
 
 
-def test_the_join_of_a_pending_handover_asks_for_its_end(
+def test_joining_enqueues_the_end_of_a_pending_handover(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
@@ -430,7 +430,7 @@ def test_a_pending_handover_can_be_cancelled(
     receives(evolution, "ainda aqui")
 
 
-def test_a_cancel_that_evolution_does_not_hear_is_still_a_cancel_later(
+def test_a_cancel_that_fails_on_evolution_is_completed_later(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.fault("/w", mode="reset", times=1000)
@@ -442,7 +442,7 @@ def test_a_cancel_that_evolution_does_not_hear_is_still_a_cancel_later(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_websocket_that_is_switched_off_while_pending_does_not_cost_the_webhook(
+def test_disabling_a_pending_websocket_does_not_disable_the_webhook(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
@@ -461,7 +461,7 @@ def test_a_websocket_that_is_switched_off_while_pending_does_not_cost_the_webhoo
 # -- two at once, and processes that die -----------------------------------------------------------
 
 
-def test_of_two_at_once_one_wins_and_the_other_gets_409(
+def test_only_one_of_several_concurrent_switches_succeeds(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.fault("/webhook/set", mode="slow", seconds=0.5, times=1)
@@ -483,7 +483,7 @@ def test_of_two_at_once_one_wins_and_the_other_gets_409(
     assert list(ReceiveModeChange.objects.values_list("result", flat=True)) == ["done", "done"]
 
 
-def test_two_who_want_opposite_ways_end_in_one(
+def test_concurrent_switches_to_opposite_modes_end_in_one_mode(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.fault("/webhook/set", mode="slow", seconds=0.3, times=1)
@@ -532,7 +532,7 @@ def goes_on(session: WhatsAppSession) -> None:
 
 
 @pytest.mark.parametrize("to", ["webhook", "websocket"])
-def test_a_process_killed_between_any_two_steps_leaves_what_the_next_completes(
+def test_a_switch_killed_between_any_two_steps_is_completed_later(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, kill: Any, to: str
 ) -> None:
     session = by_websocket
@@ -556,7 +556,7 @@ def test_a_process_killed_between_any_two_steps_leaves_what_the_next_completes(
 
 
 @pytest.mark.parametrize("to", ["webhook", "websocket"])
-def test_a_process_killed_while_it_goes_back_leaves_what_the_next_completes(
+def test_an_undo_killed_at_any_step_is_completed_later(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, kill: Any, to: str
 ) -> None:
     if to == "websocket":
@@ -575,7 +575,7 @@ def test_a_process_killed_while_it_goes_back_leaves_what_the_next_completes(
         assert ReceiveModeChange.objects.latest("pk").result == "undone", told
 
 
-def test_a_first_configuration_that_is_killed_is_completed(
+def test_a_killed_first_configuration_is_completed(
     api: APIClient, session: WhatsAppSession, evolution: Evolution, kill: Any
 ) -> None:
     for moment, number in [("before-request", 1), ("after-request", 1), ("after-write", 2)]:
@@ -590,7 +590,7 @@ def test_a_first_configuration_that_is_killed_is_completed(
     assert evolution.found() == (False, False)
 
 
-def test_a_handover_whose_listener_and_process_died_goes_back(
+def test_a_handover_is_undone_after_its_listener_and_process_died(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, kill: Any
 ) -> None:
     evolution.open_namespace()
@@ -607,7 +607,7 @@ def test_a_handover_whose_listener_and_process_died_goes_back(
     receives(evolution, "pelo webhook")
 
 
-def test_the_lock_is_free_after_any_failure(
+def test_the_lock_is_released_after_any_failure(
     api: APIClient, by_webhook: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -623,13 +623,13 @@ def test_the_lock_is_free_after_any_failure(
 
 
 @pytest.mark.usefixtures("by_websocket")
-def test_a_listener_that_is_gone_counts_as_none_at_once(listener: Any) -> None:
+def test_a_stopped_listener_stops_counting_immediately(listener: Any) -> None:
     assert registry.is_running()
     listener.stop()
     wait_until(lambda: not registry.is_running())
 
 
-def test_messages_of_an_unheard_time_are_fetched_when_the_webhook_takes_over(
+def test_messages_missed_by_the_listener_are_fetched_after_a_switch_to_webhook(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
