@@ -1,4 +1,4 @@
-"""Every kind of event goes from the door to the rows that it changes."""
+"""Every kind of event, from the entry point to the rows that it changes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_recorded_event_is_stored_and_processed(session: WhatsAppSession) 
     assert events.count() > 80
     assert list(events.exclude(state="done").values_list("payload__event", "error")) == []
     assert Message.objects.exists()
-    # Read again, nothing changes.
+    # Processing it again changes nothing.
     before = Message.objects.count()
     InboundEvent.objects.update(state="pending")
     read()
@@ -60,8 +60,8 @@ def test_an_unknown_event_is_stored_and_counted(
     store(session, {**payload, "date_time": "y"})
     with structlog.testing.capture_logs() as logs:
         read()
-    [told] = [line for line in logs if line["event"] == "events of unknown kinds"]
-    assert told["counts"] == {"event:something.new": 2}
+    [entry] = [line for line in logs if line["event"] == "events of unknown kinds"]
+    assert entry["counts"] == {"event:something.new": 2}
     event.refresh_from_db()
     assert (event.state, event.payload) == ("done", payload)
     assert event.skipped == "event:something.new"
@@ -106,7 +106,7 @@ def test_an_edit_changes_the_text_and_a_revoke_marks_the_message(evolution: Evol
 
 @pytest.mark.usefixtures("by_webhook")
 def test_a_contact_event_sets_the_name_of_a_known_customer(evolution: Evolution) -> None:
-    # Evolution writes the number where it knows no name.
+    # Evolution sends the number if it knows no name.
     evolution.writes("oi", push_name=CUSTOMER)
     wait_until(lambda: texts() == ["oi"])
     assert Contact.objects.get().name == ""
@@ -125,23 +125,23 @@ def test_a_ringing_and_missed_call_is_one_note(evolution: Evolution) -> None:
     assert missed.get().conversation.contact.phone_number == f"+{CUSTOMER}"
 
 
-@pytest.mark.parametrize("way", ["by_webhook", "by_websocket"])
+@pytest.mark.parametrize("mode", ["by_webhook", "by_websocket"])
 def test_neither_mode_stores_a_token_or_a_qr_code(
-    way: str, request: pytest.FixtureRequest, evolution: Evolution
+    mode: str, request: pytest.FixtureRequest, evolution: Evolution
 ) -> None:
-    session: WhatsAppSession = request.getfixturevalue(way)
+    session: WhatsAppSession = request.getfixturevalue(mode)
     evolution.control("settings", expose_token=True)
     code = {"instance": NAME, "code": "2@secret", "pairingCode": "ABCD1234", "base64": "data:png"}
     evolution.control("event", instance=NAME, event="qrcode.updated", data={"qrcode": code})
     wait_until(lambda: _connection(session) == ("connecting", "qr"))
     assert session.qr_digest == hashlib.sha256(b"2@secret").hexdigest()
-    kept = InboundEvent.objects.filter(payload__event="qrcode.updated").latest("id").payload
-    assert kept["apikey"] == "withheld"
+    stored = InboundEvent.objects.filter(payload__event="qrcode.updated").latest("id").payload
+    assert stored["apikey"] == "withheld"
     digest = f"sha256:{session.qr_digest}"
-    assert kept["data"]["qrcode"] == {
+    assert stored["data"]["qrcode"] == {
         "instance": NAME, "code": digest, "pairingCode": "withheld", "base64": "withheld",
     }  # fmt: skip
-    # Read again it says the same.
+    # Processing it again changes nothing.
     before = WhatsAppSession.objects.get().qr_seen_at
     InboundEvent.objects.update(state="pending")
     read()
@@ -157,27 +157,27 @@ def _connection(session: WhatsAppSession) -> tuple[str, str]:
 def test_the_state_of_the_connection_follows_the_events(
     by_webhook: WhatsAppSession, evolution: Evolution, api: APIClient
 ) -> None:
-    def tells(event: str, data: Any) -> None:
+    def emit(event: str, data: Any) -> None:
         evolution.control("event", instance=NAME, event=event, data=data)
 
-    tells("qrcode.updated", {"qrcode": {"instance": NAME, "code": "2@x", "base64": "data:"}})
+    emit("qrcode.updated", {"qrcode": {"instance": NAME, "code": "2@x", "base64": "data:"}})
     wait_until(lambda: _connection(by_webhook) == ("connecting", "qr"))
     opened = {"state": "open", "statusReason": 200, "wuid": "5511900000777@s.whatsapp.net"}
-    tells("connection.update", opened)
+    emit("connection.update", opened)
     wait_until(lambda: _connection(by_webhook) == ("open", "200"))
     assert by_webhook.connection_changed_at is not None
     assert Channel.objects.get().phone_number == "+5511900000777"
     assert api.get("/api/instances/").json()[0]["connection"] == "open"
-    tells("connection.update", {"state": "close", "statusReason": 401})
+    emit("connection.update", {"state": "close", "statusReason": 401})
     wait_until(lambda: _connection(by_webhook) == ("close", "401"))
-    tells("qrcode.updated", {"message": "QR code limit reached", "statusCode": 500})
+    emit("qrcode.updated", {"message": "QR code limit reached", "statusCode": 500})
     wait_until(lambda: _connection(by_webhook) == ("close", "qr_limit"))
     assert state(api)["inSync"] is True
 
 
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """The handler of messages fails on one text, until the returned function mends it."""
+def repair_handler(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Make the message handler fail on one text; the returned function repairs it."""
     handler = handlers.HANDLERS[MessageEvent]
 
     def picky(channel: Channel, event: Any) -> None:
@@ -191,7 +191,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.mark.usefixtures("by_webhook")
 def test_a_failing_event_is_stored_with_its_error_and_replayed_later(
-    evolution: Evolution, broken: Callable[[], None]
+    evolution: Evolution, repair_handler: Callable[[], None]
 ) -> None:
     for text in ("um", "ruim", "dois"):
         evolution.writes(text)
@@ -201,7 +201,7 @@ def test_a_failing_event_is_stored_with_its_error_and_replayed_later(
     assert "did not expect" in aside.get().error
 
     assert replay() == "1 set aside: 0 read now, 1 set aside again"
-    broken()
+    repair_handler()
     assert replay("--source", "cloud") == "0 set aside: 0 read now, 0 set aside again"
     assert replay("--id", "999999999") == "0 set aside: 0 read now, 0 set aside again"
     name = str(aside.get().pk)

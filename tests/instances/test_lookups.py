@@ -1,4 +1,4 @@
-"""Unknown sends by an instance that nobody told us of, looked up in Evolution's own store."""
+"""Unknown sends of an instance without an event, looked up in Evolution's own store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def held(channel: Channel, evolution: Evolution, scenario: str) -> Message:
-    """A message whose send has no answer and of which no event came."""
+    """Return a message whose send got no answer and no event."""
     channel.request_timeout_seconds, channel.confirm_seconds = 1, 0
     channel.save()
     evolution.control("script", scenarios=[scenario])
@@ -36,12 +36,12 @@ def test_a_lookup_finds_an_unknown_send_accepted_by_whatsapp(
 ) -> None:
     message = held(channel, evolution, scenario)
 
-    def proved() -> bool:
+    def confirmed() -> bool:
         reconcile.look_up_unknown()
         message.refresh_from_db()
         return message.icon == "globe"
 
-    wait_until(proved)
+    wait_until(confirmed)
     [attempt] = message.attempts.all()
     assert (attempt.outcome, message.decision) == ("accepted", "")
     assert attempt.provider_message_id
@@ -59,12 +59,12 @@ def test_a_stored_message_without_an_ack_proves_nothing(
     )
     make_older(lost.attempts.all(), dt.timedelta(seconds=6))
 
-    def proved() -> bool:
+    def confirmed() -> bool:
         reconcile.look_up_unknown()
         message.refresh_from_db()
         return message.icon == "globe"
 
-    wait_until(proved)
+    wait_until(confirmed)
     assert DeliveryAttempt.objects.get(message=lost).outcome == "unknown"
 
 

@@ -1,4 +1,4 @@
-"""The id that we choose for a message that goes out by an instance (2.4)."""
+"""Our own ids for messages sent through an instance (2.4)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_message_ids_are_trusted_only_if_the_answer_contains_ours(
     [attempt] = attempts(send(quick, evolution, "ok"))
     assert attempt.provider_message_id == attempt.reserved_id != ""
     assert Channel.objects.get().takes_message_ids
-    # An older server in its place ignores the id.
+    # An older server ignores the id.
     evolution.control("settings", version="2.3.7")
     [attempt] = attempts(send(quick, evolution, "ok"))
     assert attempt.provider_message_id not in ("", attempt.reserved_id)
@@ -93,12 +93,12 @@ def test_an_ack_identifies_a_send_without_an_answer(
 ) -> None:
     message = send(quick, evolution, "reset_after")
 
-    def proved() -> bool:
+    def confirmed() -> bool:
         read()
         message.refresh_from_db()
         return message.status in ("delivered", "read")
 
-    wait_until(proved)
+    wait_until(confirmed)
     [attempt] = attempts(message)
     assert (attempt.outcome, attempt.provider_message_id) == ("accepted", attempt.reserved_id)
 
@@ -108,12 +108,12 @@ def test_a_lookup_uses_the_id_and_needs_no_text(quick: Channel, evolution: Evolu
     type(message).objects.filter(pk=message.pk).update(text="words that stand nowhere")
     make_older(message.attempts.all(), dt.timedelta(seconds=6))
 
-    def proved() -> bool:
+    def confirmed() -> bool:
         reconcile.look_up_unknown()
         message.refresh_from_db()
         return message.status == "sent"
 
-    wait_until(proved)
+    wait_until(confirmed)
     [attempt] = attempts(message)
     assert attempt.provider_message_id == attempt.reserved_id
     assert attempt.started_at < timezone.now()

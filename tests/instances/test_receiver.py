@@ -56,7 +56,7 @@ def event(id_: str = "3A01", text: str = "oi", **changes: Any) -> dict[str, Any]
 
 @pytest.fixture
 def post(web: str, session: WhatsAppSession) -> Any:
-    """Post to the receiver as Evolution would."""
+    """Post to the receiver like Evolution."""
 
     def send(
         body: Any, *, secret: str | None = session.webhook_secret, path: str = ""
@@ -95,7 +95,7 @@ def test_one_session_cannot_send_events_for_another(post: Any, session: WhatsApp
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"text"', b"[" * 100_000])
 def test_a_non_event_is_stored_with_its_bytes(post: Any, body: bytes) -> None:
-    # Evolution never repeats what it got a 400 for.
+    # Evolution never retries after a 400.
     assert post(body).status_code == post(body).status_code == 200
     assert post(body, secret="wrong").status_code == 401
     stub = InboundEvent.objects.get()
@@ -156,7 +156,7 @@ def test_evolution_retries_events_that_could_not_be_stored(
 def test_a_repeated_event_is_stored_once(post: Any) -> None:
     for _ in range(3):
         assert post(event()).status_code == 200
-    # The repeat of a slow delivery may differ in everything but the message.
+    # A retry may differ in everything except the message.
     assert post(event(date_time="2026-11-21T22:59:59.000Z")).status_code == 200
     assert InboundEvent.objects.count() == 1
 
@@ -206,17 +206,17 @@ def test_large_media_are_stored_as_a_file_and_not_in_the_row(post: Any) -> None:
     content, body = picture(4 * 1024 * 1024)
     assert post(body).status_code == 200
     stored = InboundEvent.objects.get()
-    kept = stored.payload["data"]["message"]["base64"]
-    assert kept["size"] == len(content)
-    with default_storage.open(kept["stored"]) as file:
+    media = stored.payload["data"]["message"]["base64"]
+    assert media["size"] == len(content)
+    with default_storage.open(media["stored"]) as file:
         assert file.read() == content
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_column_size(payload) FROM messaging_inboundevent")
         assert cursor.fetchone()[0] < 4096
     assert texts() == ["foto"]
-    # A repeat makes no second file.
+    # A retry creates no second file.
     assert post(body).status_code == 200
-    assert len(list(Path(default_storage.path(kept["stored"])).parent.iterdir())) == 1
+    assert len(list(Path(default_storage.path(media["stored"])).parent.iterdir())) == 1
 
 
 def test_media_by_socket_are_stored_as_a_file_too(
@@ -227,8 +227,8 @@ def test_media_by_socket_are_stored_as_a_file_too(
         "event", instance=NAME, event="messages.upsert", data=body["data"], socket_only=True
     )
     wait_until(lambda: texts() == ["foto"])
-    kept = InboundEvent.objects.get().payload["data"]["message"]["base64"]
-    assert kept["size"] == len(content)
+    media = InboundEvent.objects.get().payload["data"]["message"]["base64"]
+    assert media["size"] == len(content)
 
 
 def test_media_up_to_64_mb_are_accepted_and_larger_bodies_get_413(post: Any) -> None:
@@ -247,25 +247,25 @@ def test_an_endless_body_is_read_only_up_to_the_limit(
 ) -> None:
     from config import asgi
 
-    kept: list[int] = []
+    sizes: list[int] = []
     read_body = asgi.WebhookHandler.read_body
 
-    async def looked_at(self: Any, receive: Any) -> Any:
+    async def recorded(self: Any, receive: Any) -> Any:
         body = await read_body(self, receive)
-        kept.append(body.seek(0, 2))
+        sizes.append(body.seek(0, 2))
         body.seek(0)
         return body
 
-    monkeypatch.setattr(asgi.WebhookHandler, "read_body", looked_at)
+    monkeypatch.setattr(asgi.WebhookHandler, "read_body", recorded)
     piece = b"x" * (1024 * 1024)
     assert post(piece for _ in range(80)).status_code == 413
-    assert kept == [64 * 1024 * 1024 + 1]
-    # What says so itself, or has no right secret, is not kept even so far.
-    kept.clear()
+    assert sizes == [64 * 1024 * 1024 + 1]
+    # A declared length over the limit or a wrong secret stops the reading earlier.
+    sizes.clear()
     assert post(piece * 80).status_code == 413
     assert post((piece for _ in range(80)), secret="wrong").status_code == 401
     assert post(piece * 60, secret=None).status_code == 401
-    assert max(kept) <= 1024 * 1024, kept
+    assert max(sizes) <= 1024 * 1024, sizes
     assert post(event()).status_code == 200
 
 
@@ -281,15 +281,15 @@ def test_an_event_of_a_deleted_channel_is_rejected_without_retries(
     id_ = evolution.writes("antes")
     wait_until(InboundEvent.objects.exists)
     by_webhook.channel.delete()
-    # An answer that is repeated would stall the whole instance at the first edit.
+    # Retries would stall the whole instance at the first edit.
     evolution.control("inbound", instance=NAME, kind="edit", target=id_, text="mudado")
     last = evolution.writes("depois")
 
-    def all_given_up() -> bool:
+    def is_delivered() -> bool:
         entries = evolution.books("events")
         return any(entry["message_id"] == last for entry in entries)
 
-    wait_until(all_given_up, "the instance goes on")
+    wait_until(is_delivered, "the instance continues")
     assert not InboundEvent.objects.filter(payload__data__key__id=last).exists()
 
 
@@ -309,6 +309,6 @@ def test_no_log_contains_the_secret(
     post(event())
     post(event(instance=OTHER))
     read()
-    told = "".join(capfd.readouterr())
-    assert session.webhook_secret not in told
+    output = "".join(capfd.readouterr())
+    assert session.webhook_secret not in output
     assert Message.objects.count() == 1

@@ -1,4 +1,4 @@
-"""REST: the connection of an instance, against the simulated Evolution."""
+"""REST: the connection of an instance, with the simulated Evolution."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def test_the_api_covers_the_whole_life_cycle_of_an_instance(
     api: APIClient, session: WhatsAppSession, evolution: Evolution, version: str
 ) -> None:
     evolution.control("settings", version=version)
-    told = state(api)
-    assert set(told) == FIELDS
-    assert (told["state"], told["own_number"]) == ("ready", "5511900000777")
+    current = state(api)
+    assert set(current) == FIELDS
+    assert (current["state"], current["own_number"]) == ("ready", "5511900000777")
 
     assert api.post(f"{BASE}/logout/").json()["code"] == "unlinked"
     assert api.get(f"{BASE}/qr").json()["code"] == "qr_not_ready"
     assert api.post(f"{BASE}/connect").json()["state"] == "qr"
-    shown = api.get(f"{BASE}/qr/")
-    assert shown.json()["qr"].startswith("2@")
-    assert shown.json()["svg"].startswith("<svg")
-    assert shown["Cache-Control"] == "no-store"
+    code = api.get(f"{BASE}/qr/")
+    assert code.json()["qr"].startswith("2@")
+    assert code.json()["svg"].startswith("<svg")
+    assert code["Cache-Control"] == "no-store"
     typed = api.post(f"{BASE}/pairing-code/", {"phone_number": "+55 11 90000-0777"}, format="json")
     assert len(typed.json()["code"]) == 8
     evolution.control("scan", instance=NAME)

@@ -1,4 +1,4 @@
-"""The mission's routes, fields, words and three tests, by REST."""
+"""The specified REST routes, fields, messages and three scenarios."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ STATE = f"/api/instance-management/connection-state/{NAME}"
 
 
 @pytest.fixture
-def programs(staff: User) -> APIClient:
-    """A program that names no language."""
+def api_client(staff: User) -> APIClient:
+    """An API client that sends no language."""
     from rest_framework.test import APIClient
 
     from accounts.models import ApiToken
@@ -56,12 +56,12 @@ def four_fields(session: WhatsAppSession) -> dict[str, Any]:
 
 
 def test_specification_1_the_first_configuration_makes_webhook_the_default(
-    programs: APIClient, session: WhatsAppSession, evolution: Evolution, web: str
+    api_client: APIClient, session: WhatsAppSession, evolution: Evolution, web: str
 ) -> None:
-    before = programs.get(STATE).json()
+    before = api_client.get(STATE).json()
     assert (before["webhookEnabled"], before["websocketEnabled"]) == (False, False)
 
-    answer = programs.post(f"/api/webhook-management/configure/{session.pk}")
+    answer = api_client.post(f"/api/webhook-management/configure/{session.pk}")
 
     assert answer.status_code == 200
     assert answer.json() == {
@@ -74,9 +74,9 @@ def test_specification_1_the_first_configuration_makes_webhook_the_default(
         "webhook_url": f"{web}/api/webhooks/evolution",
         "webhook_base64": True,
     }
-    told = programs.get(STATE).json()
-    assert told.pop("backfill")["recovered24h"] == 0
-    assert told == {
+    current = api_client.get(STATE).json()
+    assert current.pop("backfill")["recovered24h"] == 0
+    assert current == {
         "webhookEnabled": True,
         "websocketEnabled": False,
         "webhookConfig": {
@@ -99,26 +99,26 @@ def test_specification_1_the_first_configuration_makes_webhook_the_default(
 
 
 def test_configuring_a_session_with_a_mode_enables_its_webhook(
-    programs: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+    api_client: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
-    """The mission's configuration switches WebSocket off before it sets the webhook."""
+    """The specified configuration disables WebSocket before it sets the webhook."""
     address = f"/api/webhook-management/configure/{by_websocket.pk}"
-    answer = programs.post(address)
+    answer = api_client.post(address)
     assert answer.status_code == 200
     assert answer.json()["message"] == "Webhook ativado com sucesso. WebSocket foi desativado."
-    assert agreed(programs, evolution) == "webhook"
-    answer = programs.post(address, {"webhook_base64": False}, format="json")
+    assert agreed(api_client, evolution) == "webhook"
+    answer = api_client.post(address, {"webhook_base64": False}, format="json")
     assert answer.status_code == 200
     assert four_fields(by_websocket)["webhook_base64"] is False
-    assert agreed(programs, evolution) == "webhook"
+    assert agreed(api_client, evolution) == "webhook"
 
 
 @pytest.mark.usefixtures("listener")
 def test_specification_2_from_webhook_to_websocket(
-    programs: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
+    api_client: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
-    answer = programs.post(f"/api/instance-management/enable-websocket/{NAME}")
+    answer = api_client.post(f"/api/instance-management/enable-websocket/{NAME}")
 
     assert answer.status_code == 200
     assert answer.json() == {
@@ -131,18 +131,18 @@ def test_specification_2_from_webhook_to_websocket(
         "webhook_url": None,
         "webhook_base64": None,
     }
-    told = programs.get(STATE).json()
-    assert told["webhookConfig"] == {"url": None, "webhook_base64": None, "events": []}
-    assert told["listener"]["connected"]
-    assert agreed(programs, evolution) == "websocket"
+    current = api_client.get(STATE).json()
+    assert current["webhookConfig"] == {"url": None, "webhook_base64": None, "events": []}
+    assert current["listener"]["connected"]
+    assert agreed(api_client, evolution) == "websocket"
     evolution.writes("pelo socket")
     wait_until(lambda: texts() == ["pelo socket"])
 
 
 def test_specification_3_from_websocket_to_webhook(
-    programs: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, web: str
+    api_client: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, web: str
 ) -> None:
-    answer = programs.post(
+    answer = api_client.post(
         f"/api/instance-management/enable-webhook/{NAME}", {"webhook_base64": True}, format="json"
     )
 
@@ -154,7 +154,7 @@ def test_specification_3_from_websocket_to_webhook(
         "webhook_url": f"{web}/api/webhooks/evolution",
         "webhook_base64": True,
     }
-    assert agreed(programs, evolution) == "webhook"
+    assert agreed(api_client, evolution) == "webhook"
     wait_until(lambda: evolution.clients() == 0, "the listener leaves")
     evolution.writes("pelo webhook")
     wait_until(lambda: texts() == ["pelo webhook"])
@@ -173,9 +173,9 @@ def test_the_routes_work_with_and_without_a_trailing_slash(
 
 
 def test_the_list_contains_every_session(api: APIClient, by_webhook: WhatsAppSession) -> None:
-    [told] = api.get("/api/instances/").json()
+    [current] = api.get("/api/instances/").json()
     assert (
-        told.items()
+        current.items()
         >= {
             "id": by_webhook.pk,
             "name": NAME,
@@ -213,9 +213,9 @@ def test_evolution_receives_the_address_events_and_secret(
 def test_no_response_contains_the_secret_or_the_key(
     api: APIClient, by_webhook: WhatsAppSession
 ) -> None:
-    told = api.get(STATE).content.decode() + api.get("/api/instances/").content.decode()
-    assert by_webhook.webhook_secret not in told
-    assert by_webhook.channel.evolution_api_key not in told
+    current = api.get(STATE).content.decode() + api.get("/api/instances/").content.decode()
+    assert by_webhook.webhook_secret not in current
+    assert by_webhook.channel.evolution_api_key not in current
 
 
 def test_viewing_and_switching_require_their_permissions(
@@ -224,15 +224,15 @@ def test_viewing_and_switching_require_their_permissions(
     client_of: Callable[[User], APIClient],
     web: str,
 ) -> None:
-    looks = client_of(make_user("looks", VIEW))
-    changes = client_of(make_user("changes", VIEW, CHANGE))
+    viewer = client_of(make_user("looks", VIEW))
+    changer = client_of(make_user("changes", VIEW, CHANGE))
     nobody = client_of(make_user("nobody"))
     guest = client_of(make_user("guest", VIEW, CHANGE, is_staff=False))
-    assert looks.get(STATE).status_code == 200
-    assert switch(looks, "webhook").status_code == 403
-    assert switch(looks, "webhook").json()["success"] is False
-    assert looks.post(f"/api/webhook-management/configure/{by_webhook.pk}").status_code == 403
-    assert switch(changes, "webhook").status_code == 200
+    assert viewer.get(STATE).status_code == 200
+    assert switch(viewer, "webhook").status_code == 403
+    assert switch(viewer, "webhook").json()["success"] is False
+    assert viewer.post(f"/api/webhook-management/configure/{by_webhook.pk}").status_code == 403
+    assert switch(changer, "webhook").status_code == 200
     for client in (nobody, guest):
         assert client.get(STATE).status_code == 403
         assert switch(client, "websocket").status_code == 403
@@ -280,9 +280,9 @@ def test_a_channel_without_an_address_gets_an_error_and_nothing_to_undo(
     answer = switch(api, "webhook")
     assert answer.status_code == 502
     assert answer.json()["message"]
-    told = state(api)
-    assert (told["webhookEnabled"], told["switching"]) == (False, None)
-    assert told["evolution"]["reachable"] is False
+    current = state(api)
+    assert (current["webhookEnabled"], current["switching"]) == (False, None)
+    assert current["evolution"]["reachable"] is False
 
 
 def test_staff_can_switch_with_a_session_and_csrf_token(
@@ -403,7 +403,7 @@ def test_websocket_needs_a_listener(
 )
 def test_an_instance_can_have_any_name_that_evolution_accepts(
     api: APIClient,
-    programs: APIClient,
+    api_client: APIClient,
     channel: Channel,
     evolution: Evolution,
     admin_client: Client,
@@ -439,10 +439,10 @@ def test_an_instance_can_have_any_name_that_evolution_accepts(
     done = admin_client.post(reverse("instances:check", args=[name]))
     assert done.status_code == 200
     assert f'data-session="{escape(name)}"' in done.content.decode()
-    # Over a real socket, as a program writes it.
+    # Over a real socket, as an API client encodes it.
     answer = requests.get(
         f"{web}/api/instances/{escaped}/connection",
-        headers={"Authorization": programs._credentials["HTTP_AUTHORIZATION"]},
+        headers={"Authorization": api_client._credentials["HTTP_AUTHORIZATION"]},
         timeout=20,
     )
     assert answer.status_code == 200, answer.text
