@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from channels_app.providers.events import Receipt
 from instances import receiving
 from instances.connections import monitor
 from instances.models import WhatsAppSession
+from instances.receive_mode import backfill
 from messaging.delivery import accept, sweeper
 from messaging.delivery.statuses import Status, merge_status
 from messaging.inbound import journal
@@ -211,8 +211,7 @@ def test_the_status_of_a_message_without_attempts_only_advances() -> None:
 
 def fetch(session: WhatsAppSession) -> None:
     """Fetch the missed messages of the last hour from Evolution's store and process them."""
-    missed = importlib.import_module("instances.missed")
-    missed.fetch_and_store(session.pk, since=timezone.now() - dt.timedelta(hours=1))
+    backfill.fetch_and_store(session, since=timezone.now() - dt.timedelta(hours=1))
     read()
 
 

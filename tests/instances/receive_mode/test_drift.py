@@ -1,4 +1,4 @@
-"""What the database believes is compared with what Evolution does, and mended either way."""
+"""The database is compared with Evolution, and differences are repaired on either side."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ EVENTS = list(handover.EVENTS)
 
 
 @pytest.fixture(autouse=True)
-def a_person_decides(settings: Any) -> None:
-    """What is repaired by itself: test_drift.py."""
+def manual_repair(settings: Any) -> None:
+    """Automatic repair is tested in test_drift_repair.py."""
     settings.EVOLUTION_DRIFT_REPAIR = "ask"
 
 
@@ -41,7 +41,7 @@ OFF = {"webhook": {"enabled": False, "url": "", "events": []}}
 
 
 def drift_to_websocket(evolution: Evolution) -> None:
-    """Somebody switches in Evolution's own manager."""
+    """Switch the mode as in Evolution's own manager."""
     evolution.post(f"/webhook/set/{NAME}", OFF)
     evolution.set_websocket(NAME, EVENTS)
 
@@ -80,8 +80,8 @@ def test_a_drift_from_webhook_is_detected_logged_stored_and_repaired(
     by_webhook.refresh_from_db()
     assert by_webhook.in_sync is False
     assert (by_webhook.found_webhook, by_webhook.found_websocket) == evolution.found()
-    told = [line for line in logs if line["event"] == "receive mode drifted"]
-    assert [line["instance"] for line in told] == [NAME], "once, not with every check"
+    logged = [line for line in logs if line["event"] == "receive mode drifted"]
+    assert [line["instance"] for line in logged] == [NAME], "once, not with every check"
     assert state(api)["inSync"] is False
     differs = drift.partition(":")[0]
     assert state(api)["evolution"]["differs"] == [differs]
@@ -95,9 +95,9 @@ def test_a_drift_from_webhook_is_detected_logged_stored_and_repaired(
         with translation.override("en"):
             assert str(Difference(differs).label) in card.notices
         assert "WebSocket off" not in card.notices
-    may_be_kept = drift == "mode: the other is on"
-    assert ("Keep what Evolution has" in card.notices) == may_be_kept
-    if not may_be_kept:
+    can_be_kept = drift == "mode: the other is on"
+    assert ("Keep what Evolution has" in card.notices) == can_be_kept
+    if not can_be_kept:
         before = evolution.get(f"/webhook/find/{NAME}")
         answer = api.post(f"/api/instance-management/repair/{NAME}", {"keep": "evolution"}, "json")
         assert answer.status_code == 409
@@ -161,17 +161,17 @@ def test_a_reinstalled_evolution_is_a_drift(
     assert by_websocket.in_sync is False
     [line] = [line for line in logs if line["event"] == "receive mode drifted"]
     assert line["differs"] == "instance"
-    told = state(api)
-    assert told["evolution"]["reachable"] is True
-    assert told["evolution"]["differs"] == ["instance"]
-    assert told["evolution"]["error"]
-    assert told["inSync"] is False
+    current = state(api)
+    assert current["evolution"]["reachable"] is True
+    assert current["evolution"]["differs"] == ["instance"]
+    assert current["evolution"]["error"]
+    assert current["inSync"] is False
     card = shown()
     assert "Evolution does not know this instance" in card.notices
     assert "Create the instance" in card.notices
     assert "does not answer" not in card.notices
     assert api.post(f"/api/instance-management/repair/{NAME}").status_code in (200, 502)
-    # As the connection card does it, where the button leads.
+    # Like the button of the connection card.
     assert api.post(f"/api/instances/{NAME}/connect").status_code == 200
     if mode == "websocket":
         evolution.open_namespace()
@@ -185,9 +185,9 @@ def test_a_reinstalled_evolution_is_a_drift(
 @pytest.mark.usefixtures("by_webhook")
 def test_an_evolution_that_rejects_the_key_counts_as_reachable(api: APIClient) -> None:
     Channel.objects.update(evolution_api_key="wrong")
-    told = state(api)
-    assert (told["evolution"]["reachable"], told["inSync"]) == (True, None)
-    assert told["evolution"]["error"]
+    current = state(api)
+    assert (current["evolution"]["reachable"], current["inSync"]) == (True, None)
+    assert current["evolution"]["error"]
     assert "Evolution does not accept the key" in shown().notices
     Channel.objects.update(evolution_url="http://127.0.0.1:9")
     assert state(api)["evolution"]["reachable"] is False
@@ -231,9 +231,9 @@ def test_a_changed_public_url_is_a_drift(
     settings.PUBLIC_URL = "https://new.ngrok.dev"
     assert state(api)["inSync"] is False
     assert api.post(f"/api/instance-management/repair/{NAME}").status_code == 200
-    told = state(api)
-    assert told["webhookConfig"]["url"] == "https://new.ngrok.dev/api/webhooks/evolution"
-    assert told["inSync"] is True
+    current = state(api)
+    assert current["webhookConfig"]["url"] == "https://new.ngrok.dev/api/webhooks/evolution"
+    assert current["inSync"] is True
 
 
 def test_an_unreachable_evolution_is_recorded_and_keeps_the_agreed_mode(
@@ -244,8 +244,8 @@ def test_an_unreachable_evolution_is_recorded_and_keeps_the_agreed_mode(
     by_webhook.refresh_from_db()
     assert by_webhook.found_error
     assert by_webhook.webhook_enabled is True
-    told = state(api)
-    assert (told["webhookEnabled"], told["evolution"]["reachable"]) == (True, False)
+    current = state(api)
+    assert (current["webhookEnabled"], current["evolution"]["reachable"]) == (True, False)
     Channel.objects.update(evolution_url=evolution.url)
     monitor.check_receive_modes()
     by_webhook.refresh_from_db()
@@ -257,7 +257,7 @@ def test_a_check_during_a_switch_reports_no_drift(
 ) -> None:
     assert switch(api, "webhook").status_code == 200
     by_websocket.refresh_from_db()
-    # The check has read the session, and waits for Evolution while the switch goes through.
+    # The check has loaded the session and waits for Evolution during the switch.
     evolution.fault("/webhook/find", mode="slow", seconds=0.4)
     results: list[Any] = []
 
