@@ -52,9 +52,9 @@ from instances.connections.states import (
     Observation,
     RecoveryAction,
     RecoveryContext,
+    applies_to_server,
     derive,
     drop_reason,
-    holds_for_server,
     needs_person,
     recovery_action_for,
 )
@@ -168,12 +168,12 @@ def connect(session: WhatsAppSession, *, user: User | None = None) -> Connection
     try:
         if observation.trouble == "instance_missing":
             _create(session, client)
-        _receive_events(session, is_new=observation.trouble != "", user=user)
-        asked_at = timezone.now()
+        _configure_events(session, is_new=observation.trouble != "", user=user)
+        polled_at = timezone.now()
         link = client.connect()
     except EvolutionFailed as error:
-        _fail(session, error)
-    _record_observation(session, _observation_from(link), asked_at=asked_at, recover=False)
+        _store_and_raise(session, error)
+    _record_observation(session, _observation_from(link), polled_at=polled_at, recover=False)
     return _current(session)
 
 
@@ -250,11 +250,11 @@ def pairing_code(session: WhatsAppSession, phone_number: str) -> str:
         if observation.connection == "connecting":
             client.log_out()
             _wait(lambda: client.state() == "close")
-        asked_at = timezone.now()
+        polled_at = timezone.now()
         link = client.connect(number=digits)
     except EvolutionFailed as error:
-        _fail(session, error)
-    _record_observation(session, _observation_from(link), asked_at=asked_at, recover=False)
+        _store_and_raise(session, error)
+    _record_observation(session, _observation_from(link), polled_at=polled_at, recover=False)
     if not link.pairing_code:
         text = _("WhatsApp gave no code for this number.")
         raise SessionRefused("no_pairing_code", text, status=502)
@@ -276,7 +276,7 @@ def reconnect(session: WhatsAppSession, *, user: User | None = None) -> Connecti
         restarted = client.restart()
     except EvolutionFailed as error:
         if error.code != "instance_missing":
-            _fail(session, error)
+            _store_and_raise(session, error)
         restarted = False
     if not restarted:
         return connect(session, user=user)
@@ -297,7 +297,7 @@ def log_out(session: WhatsAppSession) -> ConnectionState:
     try:
         code = "unlinked" if client.log_out() else "not_running"
     except EvolutionFailed as error:
-        _fail(session, error)
+        _store_and_raise(session, error)
     _command(session, note=code, dead_since=None)
     _save_state(session, DerivedState(State.DISCONNECTED, code))
     return _current(session)
@@ -320,8 +320,8 @@ def delete(session: WhatsAppSession, *, user: User | None = None) -> ConnectionS
     except handover.SwitchRefused as error:
         raise SessionRefused("conflict", str(error)) from None
     except EvolutionFailed as error:
-        _receive_again(session, user=user)
-        _fail(session, error)
+        _restore_receive_mode(session, user=user)
+        _store_and_raise(session, error)
     pictures.forget(session)
     _command(
         session, note=code, dead_since=None, own_number="", profile_name="", tries=0,
@@ -342,7 +342,7 @@ def _remove(client: EvolutionLifecycle) -> str:
     return "instance_deleted" if _wait(lambda: _is_gone(client)) else "deleting"
 
 
-def _receive_again(session: WhatsAppSession, *, user: User | None) -> None:
+def _restore_receive_mode(session: WhatsAppSession, *, user: User | None) -> None:
     """Restore the agreed receive mode after a failed deletion disabled the webhook."""
     if session.mode is not None:
         with contextlib.suppress(handover.SwitchRefused):
@@ -354,10 +354,10 @@ def _receive_again(session: WhatsAppSession, *, user: User | None) -> None:
 
 def probe_due() -> None:
     """Probe all due instances, several at a time; a slow one does not block the others."""
-    deadline, asked = time.monotonic() + ROUND_SECONDS, set[int]()
-    while time.monotonic() < deadline and (ids := _claim(asked)):
+    deadline, polled = time.monotonic() + ROUND_SECONDS, set[int]()
+    while time.monotonic() < deadline and (ids := _claim(polled)):
         _probe_all(ids)
-        asked.update(ids)
+        polled.update(ids)
 
 
 def probe_server(url: str) -> None:
@@ -373,13 +373,13 @@ def probe(session_id: int) -> Observation | None:
     session = _configured(session_id)
     if session is None:
         return None
-    asked_at = timezone.now()
-    linking = session.linking_since is not None and session.linking_since > asked_at - LINKING_FOR
+    polled_at = timezone.now()
+    linking = session.linking_since is not None and session.linking_since > polled_at - LINKING_FOR
     # Before we report a stuck connection: there may be a code that no event announced.
     observation = _poll(
-        session, with_code=linking or (session.wanted and _connecting_long(session, asked_at))
+        session, with_code=linking or (session.wanted and _connecting_long(session, polled_at))
     )
-    action = _record_observation(session, observation, asked_at=asked_at)
+    action = _record_observation(session, observation, polled_at=polled_at)
     if observation.picture_url or (
         observation.picture_url is not None and observation.connection == "open"
     ):
@@ -496,9 +496,9 @@ def _reset(row: WhatsAppSession) -> None:
 
 def _poll_and_store(session: WhatsAppSession, *, with_code: bool = False) -> Observation:
     """Poll and store; the next probe runs the recovery action, if any."""
-    asked_at = timezone.now()
+    polled_at = timezone.now()
     observation = _poll(session, with_code=with_code)
-    _record_observation(session, observation, asked_at=asked_at, recover=False)
+    _record_observation(session, observation, polled_at=polled_at, recover=False)
     return observation
 
 
@@ -563,7 +563,7 @@ def _record_observation(
     session: WhatsAppSession,
     observation: Observation,
     *,
-    asked_at: dt.datetime,
+    polled_at: dt.datetime,
     recover: bool = True,
 ) -> RecoveryAction:
     """Store an observation unless it is outdated, and return the recovery action to run.
@@ -573,14 +573,14 @@ def _record_observation(
     """
     with transaction.atomic():
         row = _locked(session.channel_id)
-        if row is None or any(at and at > asked_at for at in (row.commanded_at, row.checked_at)):
+        if row is None or any(at and at > polled_at for at in (row.commanded_at, row.checked_at)):
             return RecoveryAction.NONE
         changed = any(getattr(row.channel, n) != getattr(session.channel, n) for n in _SETTINGS)
         if changed:
             return RecoveryAction.NONE
         now = timezone.now()
         derived = _apply_observation(row, observation, now)
-        row.checked_at = asked_at
+        row.checked_at = polled_at
         context = RecoveryContext(
             wanted=row.wanted and row.channel.active and recover,
             tries=row.tries,
@@ -791,7 +791,7 @@ def _run_recovery_action(session: WhatsAppSession, action: RecoveryAction) -> No
     _command(session, dead_since=None)
 
 
-def _receive_events(session: WhatsAppSession, *, is_new: bool, user: User | None) -> None:
+def _configure_events(session: WhatsAppSession, *, is_new: bool, user: User | None) -> None:
     """Configure event delivery if no receive mode is agreed yet.
 
     The webhook of another program stays: staff decide on the receive-mode card, which also shows
@@ -809,7 +809,7 @@ def _receive_events(session: WhatsAppSession, *, is_new: bool, user: User | None
         log.warning("instance delivers no events", instance=session.name, error=str(error))
 
 
-def _fail(session: WhatsAppSession, error: EvolutionFailed) -> NoReturn:
+def _store_and_raise(session: WhatsAppSession, error: EvolutionFailed) -> NoReturn:
     """Store the failure of a command and raise SessionRefused."""
     code, detail = error.reason, _detail(error)
     derived = DerivedState(
@@ -895,11 +895,11 @@ def _wait(reached: Callable[[], bool]) -> bool:
     return True
 
 
-def _claim(asked: Collection[int] = (), *, url: str = "") -> list[int]:
+def _claim(polled: Collection[int] = (), *, url: str = "") -> list[int]:
     """Claim due sessions so that no other worker polls them; immediate requests come first.
 
     It claims only as many as are polled at a time, so the lease outlasts the poll. Sessions already
-    `asked` in this round wait for the next one. With `url`, it claims all due ones of that server.
+    `polled` in this round wait for the next one. With `url`, it claims all due ones of that server.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -910,7 +910,7 @@ def _claim(asked: Collection[int] = (), *, url: str = "") -> list[int]:
         )
         if url:
             due = due.filter(channel__evolution_url=url)
-        due = due.exclude(pk__in=asked).order_by(F("probe_at").asc(nulls_first=True))
+        due = due.exclude(pk__in=polled).order_by(F("probe_at").asc(nulls_first=True))
         ids = due.values_list("pk", flat=True)
         taken = list(ids if url else ids[:PROBES_AT_A_TIME])
         WhatsAppSession.objects.filter(pk__in=taken).update(probe_at=now + LEASE)
@@ -953,13 +953,13 @@ def _run(step: _Step) -> list[_Step]:
 
 def _probe_first(ids: list[int]) -> list[_Step]:
     """Probe one instance of a server, or two if the first does not answer."""
-    asked_at, rest = timezone.now(), ids[1:]
+    polled_at, rest = timezone.now(), ids[1:]
     observation = probe(ids[0])
     second = None
     if observation is not None and observation.trouble in SERVER_SILENT and rest:
         second, rest = probe(rest[0]), rest[1:]
-    if observation is not None and holds_for_server(observation, second):
-        return [partial(_record_for_server, other, observation, asked_at) for other in rest]
+    if observation is not None and applies_to_server(observation, second):
+        return [partial(_record_for_server, other, observation, polled_at) for other in rest]
     return [partial(_probe_one, other) for other in rest]
 
 
@@ -969,12 +969,12 @@ def _probe_one(session_id: int) -> list[_Step]:
 
 
 def _record_for_server(
-    session_id: int, observation: Observation, asked_at: dt.datetime
+    session_id: int, observation: Observation, polled_at: dt.datetime
 ) -> list[_Step]:
     """Store for an instance what another instance showed about their server."""
     session = _configured(session_id)
     if session is not None:
-        _record_observation(session, observation, asked_at=asked_at)
+        _record_observation(session, observation, polled_at=polled_at)
     return []
 
 

@@ -15,8 +15,8 @@ from instances.models import ProfilePicture, WhatsAppSession
 HOSTS = (".whatsapp.net",)
 SECONDS = 5.0
 # A failed download is retried after this time, when the instance is probed.
-AGAIN_AFTER = dt.timedelta(hours=1)
-MOST_BYTES = 512 * 1024
+RETRY_AFTER = dt.timedelta(hours=1)
+MAX_BYTES = 512 * 1024
 _KINDS = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG\r\n\x1a\n": "image/png",
@@ -52,7 +52,7 @@ def store(session: WhatsAppSession, url: str) -> None:
 
 
 def _is_due(stored: ProfilePicture) -> bool:
-    return not stored.content and stored.fetched_at < timezone.now() - AGAIN_AFTER
+    return not stored.content and stored.fetched_at < timezone.now() - RETRY_AFTER
 
 
 def forget(session: WhatsAppSession) -> None:
@@ -67,9 +67,9 @@ def _fetch(url: str) -> bytes:
         if not host.endswith(HOSTS):
             return b""
         answer = http_client.request(
-            "GET", url, timeout=SECONDS, max_bytes=MOST_BYTES + 1, public_only=True
+            "GET", url, timeout=SECONDS, max_bytes=MAX_BYTES + 1, public_only=True
         )
     except (http_client.RequestFailed, ValueError):
         return b""
-    fits = answer.status == 200 and len(answer.body) <= MOST_BYTES
+    fits = answer.status == 200 and len(answer.body) <= MAX_BYTES
     return answer.body if fits else b""

@@ -15,7 +15,7 @@ from instances.connections.states import SERVER_AWAY, SERVER_SILENT
 from instances.models import WhatsAppSession
 
 # Minimum time between two requested probes of an instance.
-ASKED_JUST_NOW = dt.timedelta(seconds=1)
+MIN_PROBE_INTERVAL = dt.timedelta(seconds=1)
 
 
 def request_probe(session_id: int, *, is_back: bool = False) -> None:
@@ -38,9 +38,9 @@ def request_probe(session_id: int, *, is_back: bool = False) -> None:
         if row is None:
             return
         url, checked_at = row
-        if checked_at is not None and checked_at > now - ASKED_JUST_NOW:
+        if checked_at is not None and checked_at > now - MIN_PROBE_INTERVAL:
             # The periodic job picks it up.
-            WhatsAppSession.objects.filter(pk=session_id).update(probe_at=now + ASKED_JUST_NOW)
+            WhatsAppSession.objects.filter(pk=session_id).update(probe_at=now + MIN_PROBE_INTERVAL)
             return
         WhatsAppSession.objects.filter(pk=session_id).update(probe_at=None)
         tasks.enqueue_server_probe(url)

@@ -73,7 +73,7 @@ class Known:
     dialling_since: dt.datetime | None = None
 
 
-def holds_for_server(first: Observation, second: Observation | None = None) -> bool:
+def applies_to_server(first: Observation, second: Observation | None = None) -> bool:
     """Return whether the answers for one or two instances apply to the whole server."""
     if first.trouble in SERVER_AWAY or first.trouble == "license_required":
         return True

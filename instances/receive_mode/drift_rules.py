@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Automatic repair stops after this many repairs within this time, each reverted by somebody.
-MOST_REPAIRS = 3
+MAX_REPAIRS = 3
 WITHIN = dt.timedelta(hours=1)
 FIRST_PAUSE, LONGEST_PAUSE = dt.timedelta(seconds=60), dt.timedelta(minutes=15)
 
@@ -54,7 +54,7 @@ def decide(newest_first: Sequence[Change], *, emptied: bool, now: dt.datetime) -
         if now < automatic[0].at + pause:
             return Decision.WAIT
     contested = [change for change in automatic if change.done and not change.emptied]
-    if emptied or len(contested) < MOST_REPAIRS:
+    if emptied or len(contested) < MAX_REPAIRS:
         return Decision.REPAIR
-    duration = contested[0].at - contested[MOST_REPAIRS - 1].at
+    duration = contested[0].at - contested[MAX_REPAIRS - 1].at
     return Decision.LEAVE if duration <= WITHIN else Decision.REPAIR

@@ -57,7 +57,7 @@ class Evolution(Server):
         super().__init__(url)
         self._simulator = simulator
 
-    def puts_out(self, name: str = NAME) -> None:
+    def disconnect_clients(self, name: str = NAME) -> None:
         """Disconnect the clients from an instance's namespace, so they are no longer counted.
 
         Their connections stay open.
@@ -66,13 +66,13 @@ class Evolution(Server):
         namespace = f"/{name}"
         loop = self._simulator.client._loop
 
-        async def put_out() -> None:
+        async def disconnect() -> None:
             for client in list(sockets.manager.rooms.get(namespace, {}).get(None, {})):
                 await sockets.disconnect(client, namespace=namespace)
 
-        asyncio.run_coroutine_threadsafe(put_out(), loop).result(5)
+        asyncio.run_coroutine_threadsafe(disconnect(), loop).result(5)
 
-    def found(self, name: str = NAME) -> tuple[bool, bool]:
+    def enabled_modes(self, name: str = NAME) -> tuple[bool, bool]:
         """Return whether webhook and WebSocket are enabled."""
         webhook = self.get(f"/webhook/find/{quote(name, safe='')}") or {}
         websocket = self.call("GET", f"/websocket/find/{quote(name, safe='')}")
@@ -82,7 +82,7 @@ class Evolution(Server):
     def fault(self, path: str, mode: str = "status", **more: Any) -> None:
         self.control("faults", path=path, mode=mode, **more)
 
-    def heal(self) -> None:
+    def clear_faults(self) -> None:
         self.call("DELETE", "/_control/faults")
 
     def writes(self, text: str, name: str = NAME, **more: Any) -> str:
@@ -103,11 +103,11 @@ class Evolution(Server):
     def clients(self, name: str = NAME) -> int:
         return int(self.books("instances")["instances"][name]["clients"])
 
-    def lost(self, event: str = "messages.upsert") -> list[str]:
+    def undelivered(self, event: str = "messages.upsert") -> list[str]:
         """Return the ids of the messages that no receiver got."""
         return [entry["message_id"] for entry in self.books("events", lost="1", event=event)]
 
-    def restarts(self, downtime: float = 0.0) -> None:
+    def restart(self, downtime: float = 0.0) -> None:
         """Restart. The instances stay closed: connecting would create their namespaces."""
         self.control("restart", downtime_seconds=downtime, redial=False)
 
@@ -168,13 +168,13 @@ def shown(name: str = NAME) -> Shown:
     )
 
 
-def still_pending(api: APIClient, evolution: Evolution) -> None:
+def assert_pending(api: APIClient, evolution: Evolution) -> None:
     """Assert that WebSocket waits for its socket everywhere, with the webhook still on."""
     found = state(api)
     assert (found["webhookEnabled"], found["websocketEnabled"]) == (True, False)
     assert (found["switching"]["to"], found["switching"]["phase"]) == ("websocket", "joining")
     assert found["inSync"] is True, found
-    assert evolution.found() == (True, True)
+    assert evolution.enabled_modes() == (True, True)
     card = shown()
     assert card.active == ["webhook"]
     assert card.badges == {"webhook": "Active", "websocket": "waiting for the socket to open"}
@@ -189,7 +189,7 @@ def agreed(api: APIClient, evolution: Evolution) -> str:
     assert found["inSync"] is True, found
     both = (found["webhookEnabled"], found["websocketEnabled"])
     theirs = (found["evolution"]["webhookEnabled"], found["evolution"]["websocketEnabled"])
-    assert both == theirs == evolution.found()
+    assert both == theirs == evolution.enabled_modes()
     assert sum(both) == 1
     mode = "webhook" if found["webhookEnabled"] else "websocket"
     assert shown() == Shown([mode], {mode: "Active"}, "", can_switch=True, can_cancel=False)

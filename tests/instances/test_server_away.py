@@ -81,7 +81,7 @@ def test_a_server_crash_in_websocket_mode_is_detected_immediately(
     assert fresh(by_websocket).state == "ready"
     make_ready_earlier()
 
-    evolution.restarts(downtime=3.0)
+    evolution.restart(downtime=3.0)
 
     crashed = time.monotonic()
     wait_until(lambda: fresh(by_websocket).state == "error", seconds=5)

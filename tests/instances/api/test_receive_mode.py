@@ -95,7 +95,7 @@ def test_specification_1_the_first_configuration_makes_webhook_the_default(
             "differs": [],
         },
     }
-    assert evolution.found() == (True, False)
+    assert evolution.enabled_modes() == (True, False)
 
 
 def test_configuring_a_session_with_a_mode_enables_its_webhook(
@@ -269,7 +269,7 @@ def test_every_route_requires_the_change_permission(
         assert requests.post(web + path, headers=wrong, timeout=5).status_code == 401
         assert client_of(without[0]).get(path).status_code in (403, 405)
     assert ReceiveModeChange.objects.count() == before
-    assert evolution.found() == (True, False)
+    assert evolution.enabled_modes() == (True, False)
 
 
 def test_a_channel_without_an_address_gets_an_error_and_nothing_to_undo(
@@ -311,7 +311,7 @@ def test_a_click_without_a_mode_switches_nothing(
     answer = browser.post(f"/instances/{NAME}/switch/", {} if to is None else {"to": to})
     assert answer.status_code == 400
     assert ReceiveModeChange.objects.count() == before
-    assert evolution.found() == (True, False)
+    assert evolution.enabled_modes() == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -426,7 +426,7 @@ def test_an_instance_can_have_any_name_that_evolution_accepts(
     wait_until(lambda: texts() == ["por webhook"])
     evolution.open_namespace(name)
     assert switch(api, "websocket", name).status_code == 200
-    assert evolution.found(name) == (False, True)
+    assert evolution.enabled_modes(name) == (False, True)
     evolution.writes("por WebSocket", name)
     wait_until(lambda: texts() == ["por webhook", "por WebSocket"])
     assert state(api, name)["inSync"]

@@ -114,7 +114,7 @@ def test_a_missing_instance_is_created_with_its_webhook_and_linked_by_a_scan(
 
     assert state_and_code(monitor.connect(new)) == ("qr", "waiting_for_scan")
 
-    assert evolution.found(NEW) == (True, False)
+    assert evolution.enabled_modes(NEW) == (True, False)
     new.refresh_from_db()
     assert (new.webhook_enabled, new.webhook_base64) == (True, True)
     # Evolution reads it when it connects, so the webhook must be set first.
@@ -149,7 +149,7 @@ def test_an_open_instance_is_taken_over_by_name_and_not_reconnected(
     assert state_and_code(monitor.connect(session)) == ("ready", "ready")
     assert len(evolution.books("events", event="connection.update")) == before
     # No other webhook was set, so ours is.
-    assert evolution.found() == (True, False)
+    assert evolution.enabled_modes() == (True, False)
     assert probe(session).own_number == "5511900000777"
 
 
@@ -345,7 +345,7 @@ def test_a_connection_that_2_4_leaves_closed_is_reconnected_immediately(
 def test_an_instance_closed_after_a_server_restart_is_reconnected(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
-    evolution.restarts()
+    evolution.restart()
     assert probe(ready).code == "connection_lost"
     assert incident(ready) is not None
     later(61)
@@ -527,7 +527,7 @@ def test_a_failed_deletion_keeps_the_agreed_event_delivery(
         monitor.delete(by_webhook)
     by_webhook.refresh_from_db()
     assert by_webhook.webhook_enabled
-    assert evolution.found(NAME) == (True, False)
+    assert evolution.enabled_modes(NAME) == (True, False)
 
 
 def test_a_wrong_key_is_reported_even_if_the_instance_is_missing(

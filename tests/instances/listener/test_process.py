@@ -32,6 +32,7 @@ from tests.instances.support import (
     OTHER,
     Evolution,
     agreed,
+    assert_pending,
     joined,
     listener_process,
     listening,
@@ -39,7 +40,6 @@ from tests.instances.support import (
     read,
     shown,
     state,
-    still_pending,
     switch,
     texts,
     wait_for_listeners,
@@ -271,12 +271,12 @@ def test_it_rejoins_after_a_restart_of_evolution_and_fetches_missed_messages(
     evolution.writes("antes")
     wait_until(lambda: texts() == ["antes"])
     wait_to_catch_up(in_websocket_mode)
-    evolution.restarts(0.3)
+    evolution.restart(0.3)
     wait_until(lambda: is_left(in_websocket_mode))
     wait_until(lambda: note(in_websocket_mode) == "socket_not_open")
     # The first event creates the namespace and reaches no client.
     first = evolution.writes("durante")
-    assert first in evolution.lost()
+    assert first in evolution.undelivered()
     wait_until(joined(in_websocket_mode))
     evolution.writes("depois")
     wait_until(lambda: texts() == ["antes", "durante", "depois"])
@@ -292,7 +292,7 @@ def test_after_a_gap_it_stores_missed_messages_once_in_order_and_before_new_ones
     wait_to_catch_up(in_websocket_mode)
     evolution.fault("/socket.io", mode="status", status=502, times=1000)
     evolution.fault("/chat/findMessages", mode="slow", seconds=0.5)
-    evolution.restarts()
+    evolution.restart()
     wait_until(lambda: is_left(in_websocket_mode))
     now = int(time.time())
     missed = [f"perdida {n:03d}" for n in range(120)]  # more than one page
@@ -325,7 +325,7 @@ def caught_up_session(
 
 def restart_and_wait(session: WhatsAppSession, evolution: Evolution) -> None:
     """Restart Evolution; the listener waits for the namespace."""
-    evolution.restarts(0.3)
+    evolution.restart(0.3)
     wait_until(lambda: is_left(session))
     wait_until(lambda: note(session) == "socket_not_open")
 
@@ -399,7 +399,7 @@ def test_a_failed_fetch_is_retried_and_does_not_delay_new_messages(
     evolution.open_namespace()
     wait_until(joined(in_websocket_mode))
     wait_to_catch_up(in_websocket_mode)
-    evolution.restarts()
+    evolution.restart()
     wait_until(lambda: is_left(in_websocket_mode))
     evolution.fault("/chat/findMessages", times=1000)
     evolution.writes("perdida")
@@ -412,14 +412,14 @@ def test_a_failed_fetch_is_retried_and_does_not_delay_new_messages(
     wait_until(lambda: fetches(evolution) > tried + 1, "it is retried and fails")
     in_websocket_mode.refresh_from_db()
     assert in_websocket_mode.caught_up_at == caught_up_at, "missed messages would be lost"
-    evolution.heal()
+    evolution.clear_faults()
     wait_until(lambda: sorted(texts()) == ["ao vivo", "perdida"])
 
 
 def test_it_rejoins_after_the_server_disconnects_it_from_the_namespace(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
-    evolution.puts_out()
+    evolution.disconnect_clients()
     wait_until(lambda: evolution.clients() == 1)
     evolution.writes("de volta")
     wait_until(lambda: texts() == ["de volta"])
@@ -617,7 +617,7 @@ def test_a_listener_killed_during_a_switch_leaves_one_mode_or_a_pending_switch(
         process.wait()
     evolution.open_namespace()
     monitor.resume_handovers()
-    still_pending(api, evolution)
+    assert_pending(api, evolution)
     evolution.writes("pelo webhook")
     wait_until(lambda: texts() == ["pelo webhook"])
     with listening():
@@ -732,7 +732,7 @@ def test_a_wrong_global_mode_setting_loses_no_message(
     assert agreed(api, evolution) == "websocket"
     evolution.writes("pelo socket")
     wait_until(lambda: texts() == ["pelo webhook", "pelo socket"])
-    evolution.restarts(0.3)
+    evolution.restart(0.3)
     wait_until(lambda: is_left(global_events_session))
     wait_until(lambda: note(global_events_session) == "socket_unproven")
     evolution.writes("para ninguém")

@@ -80,8 +80,8 @@ def test_messages_undelivered_before_a_restart_are_fetched(
         if entry["webhooks"][0]["attempts"][:1] and
         entry["webhooks"][0]["attempts"][0]["status"] == 503
     ] == ids)  # fmt: skip
-    evolution.restarts()
-    assert evolution.lost() == ids
+    evolution.restart()
+    assert evolution.undelivered() == ids
     wait_for_gap(by_webhook, "not_stored")
     fetch(by_webhook)
     assert texts() == ["perdida 0", "perdida 1", "perdida 2"]

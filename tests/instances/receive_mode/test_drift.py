@@ -79,7 +79,7 @@ def test_a_drift_from_webhook_is_detected_logged_stored_and_repaired(
         monitor.check_receive_modes()
     by_webhook.refresh_from_db()
     assert by_webhook.in_sync is False
-    assert (by_webhook.found_webhook, by_webhook.found_websocket) == evolution.found()
+    assert (by_webhook.found_webhook, by_webhook.found_websocket) == evolution.enabled_modes()
     logged = [line for line in logs if line["event"] == "receive mode drifted"]
     assert [line["instance"] for line in logged] == [NAME], "once, not with every check"
     assert state(api)["inSync"] is False
@@ -89,7 +89,7 @@ def test_a_drift_from_webhook_is_detected_logged_stored_and_repaired(
     card = shown()
     if differs == "mode":
         on = {True: "on", False: "off"}
-        webhook, websocket = (on[is_on] for is_on in evolution.found())
+        webhook, websocket = (on[is_on] for is_on in evolution.enabled_modes())
         assert f"webhook {webhook}, WebSocket {websocket}." in card.notices
     else:
         with translation.override("en"):

@@ -42,7 +42,7 @@ def test_an_emptied_webhook_is_restored_and_missed_messages_are_fetched(
     close_gap(by_webhook)
     evolution.control("restart", empty_webhooks=True, redial=False)
     evolution.writes("enquanto estava vazio")
-    assert evolution.lost()
+    assert evolution.undelivered()
     monitor.check_receive_modes()
     assert agreed(api, evolution) == "webhook"
     change = ReceiveModeChange.objects.latest("pk")
@@ -86,7 +86,7 @@ def test_repeated_external_changes_stop_the_repair_and_alert_staff(
 ) -> None:
     settings.ALERT_EMAILS = ["staff@example.com"]
     settings.ALERT_AFTER_SECONDS = 0
-    for _ in range(drift_rules.MOST_REPAIRS):
+    for _ in range(drift_rules.MAX_REPAIRS):
         evolution.set_webhook(NAME, "http://another/system", EVENTS)
         monitor.check_receive_modes()
         assert agreed(api, evolution) == "webhook"

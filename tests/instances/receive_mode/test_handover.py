@@ -24,12 +24,12 @@ from tests.instances.support import (
     OTHER,
     Evolution,
     agreed,
+    assert_pending,
     joined,
     listening,
     read,
     shown,
     state,
-    still_pending,
     switch,
     texts,
     wait_until,
@@ -123,7 +123,7 @@ def test_a_fault_at_any_step_leaves_the_old_mode_working(
             assert answer.status_code == 502, (to, path, answer.data)
             assert answer.json()["success"] is False
             assert answer.json()["message"]
-            evolution.heal()
+            evolution.clear_faults()
             monitor.resume_handovers()
             assert agreed(api, evolution) == other(to), (to, path)
             change = ReceiveModeChange.objects.first()
@@ -159,7 +159,7 @@ def test_a_failed_undo_is_retried_until_it_succeeds(
         assert card.badges == {other(to): "Active", to: "going back to the old way"}
         assert "The switch failed." in card.notices
         assert "Evolution does not answer" in card.notices
-    evolution.heal()
+    evolution.clear_faults()
     assert_receives(evolution, "na espera")
     monitor.resume_handovers()
     assert agreed(api, evolution) == other(to)
@@ -172,7 +172,7 @@ def test_a_new_switch_does_not_wait_for_an_undo(
     evolution.fault("/websocket/set", mode="status", times=3)
     assert switch(api, "webhook").status_code == 502
     assert state(api)["switching"]["phase"] == "undoing"
-    evolution.heal()
+    evolution.clear_faults()
     assert switch(api, "webhook").status_code == 200
     assert agreed(api, evolution) == "webhook"
     results = list(ReceiveModeChange.objects.values_list("result", flat=True))[:2]
@@ -215,7 +215,7 @@ def test_a_wrong_key_or_missing_instance_leaves_no_mode_and_nothing_to_undo(
     current = state(api, "ghost")
     assert (current["webhookEnabled"], current["websocketEnabled"]) == (False, False)
     assert current["switching"] is None
-    assert evolution.found() == (False, False)
+    assert evolution.enabled_modes() == (False, False)
     card = shown("ghost")
     assert (card.active, card.badges, card.can_switch) == ([], {}, True)
     assert "No mode is active" in card.notices
@@ -276,7 +276,7 @@ def test_a_missing_namespace_leaves_the_handover_pending_with_the_webhook_on(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
     monitor.resume_handovers()
-    still_pending(api, evolution)
+    assert_pending(api, evolution)
     opening = "Evolution has not opened the instance's socket yet."
     wait_until(lambda: state(api)["listener"]["note"] == opening)
     assert switch(api, "websocket").status_code == 409
@@ -328,10 +328,10 @@ def test_our_own_message_also_counts_as_the_first_event(
 def test_a_pending_handover_survives_a_restart_of_evolution(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
-    evolution.restarts(0.2)
+    evolution.restart(0.2)
     wait_until(evolution.is_up)
     monitor.resume_handovers()
-    still_pending(api, evolution)
+    assert_pending(api, evolution)
     evolution.writes("depois do reinício")
     wait_until(joined(pending), "the listener joins")
     monitor.resume_handovers()
@@ -347,7 +347,7 @@ def test_a_restart_of_evolution_during_a_switch_leaves_one_mode(
 
     def restart() -> None:
         wait_until(lambda: evolution.books("faults")[0]["times"] == 0)
-        evolution.restarts(0.5)
+        evolution.restart(0.5)
 
     restarting = threading.Thread(target=restart)
     restarting.start()
@@ -435,7 +435,7 @@ def test_a_cancel_that_fails_on_evolution_is_completed_later(
 ) -> None:
     evolution.fault("/w", mode="reset", times=1000)
     assert api.post(f"/api/instance-management/cancel/{NAME}").status_code == 502
-    evolution.heal()
+    evolution.clear_faults()
     monitor.resume_handovers()
     assert agreed(api, evolution) == "webhook"
     assert ReceiveModeChange.objects.latest("pk").result == "cancelled"
@@ -545,7 +545,7 @@ def test_a_switch_killed_between_any_two_steps_is_completed_later(
         outcome = kill(session.pk, to, moment, number)
         # A switch to webhook writes three times; the third ends it.
         assert outcome == "killed", label
-        assert any(evolution.found()), f"{label}: no mode is on"
+        assert any(evolution.enabled_modes()), f"{label}: no mode is on"
         assert_receives(evolution, label)
         resume(session)
         mode = agreed(api, evolution)
@@ -570,7 +570,7 @@ def test_an_undo_killed_at_any_step_is_completed_later(
         evolution.fault(path, method=method, times=1)
         label = f"back from {to}, killed {moment} {number}"
         assert kill(by_websocket.pk, to, moment, number) == "killed", label
-        assert any(evolution.found()), f"{label}: no mode is on"
+        assert any(evolution.enabled_modes()), f"{label}: no mode is on"
         assert_receives(evolution, label)
         resume(by_websocket)
         assert agreed(api, evolution) == other(to), label
@@ -589,7 +589,7 @@ def test_a_killed_first_configuration_is_completed(
     # A session with a mode keeps it.
     WhatsAppSession.objects.update(websocket_enabled=True)
     assert kill(session.pk, "first", "before-request", 1) == "done"
-    assert evolution.found() == (False, False)
+    assert evolution.enabled_modes() == (False, False)
 
 
 def test_a_handover_is_undone_after_its_listener_and_process_died(
@@ -599,7 +599,7 @@ def test_a_handover_is_undone_after_its_listener_and_process_died(
     with listening():
         # The webhook is off, but not verified.
         assert kill(by_webhook.pk, "websocket", "before-request", 4) == "killed"
-    assert evolution.found() == (False, True)
+    assert evolution.enabled_modes() == (False, True)
     WhatsAppSession.objects.update(listener_connected=False)
     evolution.writes("por nenhum dos dois")
     monitor.resume_handovers()
