@@ -1,4 +1,4 @@
-"""Sessions and their history, to look at; only what Evolution cannot tell is set here."""
+"""Read-only sessions; only settings that Evolution does not report are editable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ else:
 
 @admin.register(WhatsAppSession)
 class SessionAdmin(_ModelAdmin):
-    """The receive mode itself is switched on its card, together with Evolution."""
+    """The session admin. The receive mode is switched on its card, together with Evolution."""
 
     list_display = (
         "instance",
@@ -41,7 +41,7 @@ class SessionAdmin(_ModelAdmin):
                     "webhook_url",
                     "global_events",
                 ),
-                # Nothing that the server answers tells: its root namespace is there either way.
+                # The server does not report it: its root namespace always exists.
                 "description": _(
                     "Say that Evolution uses global events where its server runs with"
                     " WEBSOCKET_GLOBAL_EVENTS=true: then the first event of any of its instances"
@@ -67,6 +67,6 @@ class SessionAdmin(_ModelAdmin):
     def save_model(
         self, request: HttpRequest, obj: WhatsAppSession, form: Any, change: bool
     ) -> None:
-        """Store that one field: a handover may have changed the others meanwhile."""
+        """Save only this field: a handover may have changed the others."""
         obj.save(update_fields=["global_events"])
         registry.wake()

@@ -10,7 +10,7 @@ class InstancesConfig(AppConfig):
     verbose_name = _("Instances")
 
     def ready(self) -> None:
-        """Hear from the floors below: a saved channel, events about a connection."""
+        """Register signal receivers, event handlers and page extensions."""
         from channels_app import extensions, signals
         from channels_app.connections import readiness, remote_sessions
         from channels_app.models import Channel
@@ -26,13 +26,13 @@ class InstancesConfig(AppConfig):
         post_save.connect(
             sessions.channel_saved, sender=Channel, dispatch_uid="instances.channel_saved"
         )
-        signals.send_refused.connect(monitor.note_refusal, dispatch_uid="instances.refused")
-        signals.send_taken.connect(monitor.note_taken, dispatch_uid="instances.taken")
+        signals.send_refused.connect(monitor.record_rejection, dispatch_uid="instances.refused")
+        signals.send_taken.connect(monitor.record_success, dispatch_uid="instances.taken")
         extensions.CARD += [connection_cards.section, connection_cards.fallback]
         extensions.PAGE += [connection_cards.beside]
         extensions.LINE += [connection_cards.line]
         remote_sessions.SOURCES += [InstanceSource()]
-        readiness.CONNECTION += [connection_cards.trouble]
+        readiness.CONNECTION += [connection_cards.describe_problem]
         extensions.RELATED += ["session", "fallback_channel__session"]
         frames.VIEWS |= {
             "instance": connection_cards.InstanceView,

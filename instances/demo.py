@@ -9,9 +9,9 @@ from messaging import demo_settings
 
 
 def make(*, evolution_url: str) -> None:
-    """Make the channel, or bring its address up to date, and have its webhook set.
+    """Create the channel or update its address, and enqueue its webhook configuration.
 
-    The simulated server forgets everything when it ends, so each start is a first configuration.
+    The simulated server loses its state when it stops, so each start configures it again.
     """
     channel, _ = Channel.objects.update_or_create(
         instance_name=demo_settings.INSTANCE,

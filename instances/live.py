@@ -1,4 +1,4 @@
-"""Tell open pages that a session changed."""
+"""Notifies open pages of session changes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ GROUP = "instances"
 
 
 def session_changed(session: WhatsAppSession) -> None:
-    """Push the session to the pages that show it, once this is committed."""
+    """Push the session to the pages that show it when the transaction commits."""
     publisher.publish(GROUP, sessions=session.pk)
-    # The channel's page has the same cards.
+    # The channel page has the same cards.
     publisher.publish(publisher.CHANNELS, channels=session.channel_id)
 
 
 def session_beat(session_id: int) -> None:
-    """Push a session whose listener has given a sign of life."""
+    """Push a session after a heartbeat of its listener."""
     publisher.publish(GROUP, sessions=session_id)

@@ -20,7 +20,7 @@ class Mode(models.TextChoices):
 
 
 class Difference(models.TextChoices):
-    """In what Evolution is not as it was agreed."""
+    """A setting of Evolution that differs from the agreed one."""
 
     INSTANCE = "instance", _("It does not know this instance.")
     MODE = "mode", _("Another way is on, or both, or none.")
@@ -33,10 +33,10 @@ class Difference(models.TextChoices):
 
 
 class WhatsAppSession(models.Model):
-    """How a Baileys channel's Evolution instance delivers its events: one way at a time.
+    """How a Baileys channel's Evolution instance delivers its events: by one mode at a time.
 
-    The four fields of the receive mode say what is agreed with Evolution. A handover under way is
-    in `switching_to` and `switching_phase`; until it is over the agreed mode stays as it was.
+    The four receive-mode fields hold the mode agreed with Evolution. `switching_to` and
+    `switching_phase` describe a running handover; the agreed mode changes only when it ends.
     """
 
     class Connection(models.TextChoices):
@@ -46,11 +46,11 @@ class WhatsAppSession(models.Model):
         UNKNOWN = "unknown", _("unknown")
 
     class Phase(models.TextChoices):
-        """How far a handover is. Each phase may be run again after a crash."""
+        """The progress of a handover. Each phase can run again after a crash."""
 
         PREPARING = "preparing", _("setting up the new way")
         JOINING = "joining", _("waiting for the socket to open")
-        CUTTING = "cutting", _("switching off the old way")
+        DISABLING_OLD = "cutting", _("switching off the old way")
         UNDOING = "undoing", _("going back to the old way")
 
     channel = models.OneToOneField(
@@ -59,11 +59,11 @@ class WhatsAppSession(models.Model):
 
     webhook_enabled = models.BooleanField(_("webhook enabled"), default=False)
     websocket_enabled = models.BooleanField(_("websocket enabled"), default=False)
-    webhook_url = models.URLField(_("webhook url"), null=True, blank=True)  # noqa: DJ001 (the mission's null)
+    webhook_url = models.URLField(_("webhook url"), null=True, blank=True)  # noqa: DJ001 (the specification requires null)
     webhook_base64 = models.BooleanField(null=True, blank=True)
-    # The checkbox as it was last left; `webhook_base64` is empty while WebSocket is active.
+    # The last value of the checkbox; `webhook_base64` is empty while WebSocket is active.
     wants_base64 = models.BooleanField(default=True)
-    # Evolution sends it with each event; the digest finds the session without reading secrets.
+    # Evolution sends it with each event. The digest identifies the session without decryption.
     webhook_secret = EncryptedTextField(editable=False)
     webhook_secret_digest = models.CharField(max_length=64, unique=True, editable=False)
 
@@ -87,83 +87,83 @@ class WhatsAppSession(models.Model):
     connection_reason = models.CharField(max_length=200, blank=True, editable=False)
     connection_changed_at = models.DateTimeField(null=True, editable=False)
 
-    # What follows from all that was told; `connections.stored` puts it into words.
+    # The state derived from all observations; `monitor.stored` renders it as text.
     state = models.CharField(
         _("state"), max_length=16, choices=State, default=State.DISCONNECTED, editable=False
     )
     state_code = models.CharField(max_length=40, default="unchecked", editable=False)
     state_detail = models.CharField(max_length=300, blank=True, editable=False)
     state_changed_at = models.DateTimeField(null=True, editable=False)
-    # When the newest of the server's answers that count was asked for.
+    # When the newest accepted answer was requested from the server.
     checked_at = models.DateTimeField(null=True, editable=False)
-    # None: to be asked at once.
+    # None: poll immediately.
     probe_at = models.DateTimeField(null=True, db_index=True, editable=False)
-    # What was asked of the server before this moment was told of a time that is over.
+    # Answers requested before this time are outdated.
     commanded_at = models.DateTimeField(null=True, editable=False)
-    # Server and instance name; with other ones all that is known here is about something else.
+    # Server and instance name. When they change, the stored state no longer applies.
     address = models.CharField(max_length=310, blank=True, editable=False)
-    # A person connected it, or it was open: then it is to stay so.
+    # A user connected it, or it was open: keep it connected.
     wanted = models.BooleanField(default=False, editable=False)
-    # It was open and has not dropped since.
+    # It was open and has not disconnected since.
     serving = models.BooleanField(default=False, editable=False)
     last_open_at = models.DateTimeField(null=True, editable=False)
-    # What is older came with the link: it is history (`connections.end_of_history`).
+    # Older messages came with the link and count as history (`monitor.end_of_history`).
     history_before = models.DateTimeField(null=True, editable=False)
-    # A person asked for a code, and no phone was linked since.
+    # A user requested a code, and no phone has been linked since.
     linking_since = models.DateTimeField(null=True, editable=False)
-    # Until then a closing is our own doing.
+    # Until then we expect the connection to close: our own command caused it.
     quiet_until = models.DateTimeField(null=True, editable=False)
-    # It says open and refuses to send, since then.
+    # Since when it reports open but rejects sends.
     dead_since = models.DateTimeField(null=True, editable=False)
-    # Reconnections that nobody asked for, since it was last open.
+    # Automatic reconnections since it was last open.
     tries = models.PositiveSmallIntegerField(default=0, editable=False)
     tried_at = models.DateTimeField(null=True, editable=False)
     closed_since = models.DateTimeField(null=True, editable=False)
-    # Why it is closed, where a command of ours knows more than the server tells.
+    # Why it is closed, if our own command closed it.
     note = models.CharField(max_length=40, blank=True, editable=False)
     own_number = models.CharField(max_length=20, blank=True, editable=False)
-    # When the server last said which phone is linked. None: to be asked with the next probe.
+    # When the server last reported the linked phone. None: ask with the next poll.
     number_checked_at = models.DateTimeField(null=True, editable=False)
     profile_name = models.CharField(max_length=100, blank=True, editable=False)
     has_picture = models.BooleanField(default=False, editable=False)
     last_drop_at = models.DateTimeField(null=True, editable=False)
     last_drop_reason = models.CharField(max_length=40, blank=True, editable=False)
-    # The code itself is not kept: who holds it can link a phone.
+    # The code itself is not stored: anyone who has it can link a phone.
     qr_digest = models.CharField(max_length=64, blank=True, editable=False)
     qr_seen_at = models.DateTimeField(null=True, editable=False)
 
     listener_connected = models.BooleanField(default=False, editable=False)
     listener_seen_at = models.DateTimeField(null=True, editable=False)
-    # Here and in `found_error`: codes, as `session_words.kept` makes them.
+    # Here and in `found_error`: codes from `reason_text.encode_reason`.
     listener_note = models.CharField(max_length=200, blank=True, editable=False)
-    # Everything that the listener was sent up to here was stored; after a gap it fetches what came
+    # Everything sent to the listener up to this time is stored. After a gap, it fetches what came
     # later.
     caught_up_at = models.DateTimeField(null=True, editable=False)
 
-    # Up to here a comparison with Evolution's own store has proven that nothing is missing. The
-    # listener cannot: a socket to which Evolution sends nothing any more stays connected.
+    # A comparison with Evolution's own store has proven that nothing is missing up to this time.
+    # The listener cannot prove it: a socket stays connected even if Evolution stops sending.
     proven_at = models.DateTimeField(null=True, editable=False)
-    # A gap may exist since then (None: none is known), and the first sign of it. See backfill.py.
+    # Start of a possible gap (None: no known gap) and its first sign. See backfill.py.
     gap_since = models.DateTimeField(null=True, editable=False)
     gap_reason = models.CharField(max_length=20, blank=True, editable=False)
-    # When a sign came last: a fetch that began before it does not close the gap.
+    # Time of the newest sign. A fetch that began earlier does not close the gap.
     gap_noted_at = models.DateTimeField(null=True, editable=False)
-    # When the gap is due to be fetched, how often that failed, and why (a code).
+    # When the gap is due to be fetched, the number of failures, and the last error (a code).
     gap_fetch_at = models.DateTimeField(null=True, db_index=True, editable=False)
     gap_tries = models.PositiveSmallIntegerField(default=0, editable=False)
     gap_error = models.CharField(max_length=300, blank=True, editable=False)
-    # Whether Evolution stores messages (DATABASE_SAVE_DATA_NEW_MESSAGE); None: not known.
+    # Whether Evolution stores messages (DATABASE_SAVE_DATA_NEW_MESSAGE); None: unknown.
     stores_messages = models.BooleanField(null=True, editable=False)
-    # The next look at the instance's newest messages.
+    # The next comparison of the instance's newest messages.
     look_at = models.DateTimeField(null=True, db_index=True, editable=False)
 
-    # What `find` said last: None where it never answered.
+    # The last answer of `find`; None if it never answered.
     found_webhook = models.BooleanField(null=True, editable=False)
     found_websocket = models.BooleanField(null=True, editable=False)
     found_at = models.DateTimeField(null=True, editable=False)
     found_error = models.CharField(max_length=300, blank=True, editable=False)
     in_sync = models.BooleanField(null=True, editable=False)
-    # Where it is not in sync: in what.
+    # Comma-separated `Difference` codes if it is not in sync.
     found_differs = models.CharField(max_length=200, blank=True, editable=False)
 
     created_at = models.DateTimeField(auto_now_add=True)
@@ -200,35 +200,35 @@ class WhatsAppSession(models.Model):
 
     @property
     def mode(self) -> Mode | None:
-        """The agreed way in; None while neither is set."""
+        """The agreed mode; None if neither is set."""
         if self.webhook_enabled:
             return Mode.WEBHOOK
         return Mode.WEBSOCKET if self.websocket_enabled else None
 
     @property
     def differences(self) -> list[Difference]:
-        """In what Evolution was not as agreed when it was last asked."""
+        """The differences from the agreed settings in the last answer of Evolution."""
         return [Difference(code) for code in self.found_differs.split(",") if code]
 
     @property
     def secret_header(self) -> str:
-        """The Authorization header that Evolution is told to send."""
+        """The Authorization header that Evolution is configured to send."""
         return f"Bearer {self.webhook_secret}"
 
 
 def digest_of(secret: str) -> str:
-    """Return what a webhook secret is found by."""
+    """Return the digest used to look up a webhook secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 class ProfilePicture(models.Model):
-    """The picture of the linked account, kept here: pages load nothing from other servers."""
+    """The linked account's picture, stored here: pages load nothing from other servers."""
 
     session = models.OneToOneField(
         WhatsAppSession, on_delete=models.CASCADE, related_name="picture"
     )
     url = models.CharField(max_length=500)
-    # Empty where it could not be fetched.
+    # Empty if the download failed.
     content = models.BinaryField(default=bytes)
     content_type = models.CharField(max_length=20, blank=True)
     fetched_at = models.DateTimeField()
@@ -242,7 +242,7 @@ class ProfilePicture(models.Model):
 
 
 class Backfill(models.Model):
-    """Messages that came by neither mode and were fetched from Evolution's own store."""
+    """Messages that neither mode delivered and that were fetched from Evolution's store."""
 
     class Reason(models.TextChoices):
         """The sign of the gap."""
@@ -275,7 +275,7 @@ class Backfill(models.Model):
 
 
 class ReceiveModeChange(models.Model):
-    """One attempt to switch a session's receive mode: who, when, from where, with what result."""
+    """One attempt to switch a session's receive mode: user, time, source and result."""
 
     class Result(models.TextChoices):
         RUNNING = "running", _("under way")
@@ -306,7 +306,7 @@ class ReceiveModeChange(models.Model):
         related_name="+",
     )
     result = models.CharField(max_length=10, choices=Result, default=Result.RUNNING)
-    # Codes, as `session_words.kept` makes them.
+    # Codes from `reason_text.encode_reason`.
     detail = models.CharField(max_length=500, blank=True)
     started_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -322,7 +322,7 @@ class ReceiveModeChange(models.Model):
 
 
 class ListenerProcess(models.Model):
-    """A running `listen_evolution`; one that has not been seen lately is dead."""
+    """A running `listen_evolution`; without a recent heartbeat it counts as dead."""
 
     name = models.CharField(max_length=200, unique=True)
     started_at = models.DateTimeField()

@@ -1,4 +1,4 @@
-"""The ways into the journal: the webhook's, and what it shares with the listener's."""
+"""Entry points to the journal: the webhook's, and the code it shares with the listener."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["AWAY", "SOURCE", "Delivery", "Received", "receive", "receive_all"]
 
 log = structlog.get_logger(__name__)
 
-# Evolution puts media into the event as base64.
+# Evolution embeds media in the event as base64.
 MOST_BYTES = 64 * 1024 * 1024
 SOURCE = InboundEvent.Source.EVOLUTION
 
 
 class Received(enum.Enum):
-    """What the receiver answers: HTTP status and code."""
+    """The receiver's answer: HTTP status and code."""
 
     STORED = (200, "stored")
     BAD_SECRET = (401, "bad_secret")
@@ -32,7 +32,7 @@ class Received(enum.Enum):
 
 
 class Delivery(NamedTuple):
-    """What came to the receiver: the body, and its Authorization header."""
+    """A request to the receiver: the body and its Authorization header."""
 
     body: bytes
     authorization: str
@@ -41,10 +41,9 @@ class Delivery(NamedTuple):
 def receive(delivery: Delivery) -> Received:
     """Check the session's secret and store the event.
 
-    The secret says which session it is; the name in the body is only compared, so one session
-    cannot speak for another. A body that is no event at all is stored as a stub: Evolution would
-    never repeat it (`inbound.arrivals`). Raises a database error or OSError when the event is not
-    stored.
+    The secret identifies the session; the name in the body is only compared, so one session cannot
+    send events for another. A body that is not an event is stored as a stub: Evolution would never
+    resend it (`inbound.arrivals`). Raises a database error or OSError if the event is not stored.
     """
     [result] = receive_all([delivery])
     if isinstance(result, Exception):
@@ -53,7 +52,7 @@ def receive(delivery: Delivery) -> Received:
 
 
 def receive_all(deliveries: Sequence[Delivery]) -> list[Received | Exception]:
-    """Receive many at once: see `receive`. What that would raise stands in place of an answer."""
+    """Receive many at once, like `receive`. Exceptions are returned in place of answers."""
     try:
         return _receive_all(deliveries)
     except Exception as error:
@@ -72,8 +71,8 @@ def _receive_all(deliveries: Sequence[Delivery]) -> list[Received | Exception]:
             results.append(Received.BAD_SECRET)
             continue
         arrival = Arrival.from_body(str(session.channel_id), delivery.body)
-        if _names_another(arrival.payload, session):
-            log.warning("event for another instance refused", instance=session.name)
+        if _names_other_instance(arrival.payload, session):
+            log.warning("event for another instance rejected", instance=session.name)
             results.append(Received.WRONG_INSTANCE)
         else:
             arrived.append(arrival)
@@ -83,42 +82,42 @@ def _receive_all(deliveries: Sequence[Delivery]) -> list[Received | Exception]:
     return results
 
 
-def _names_another(payload: Any, session: WhatsAppSession) -> bool:
+def _names_other_instance(payload: Any, session: WhatsAppSession) -> bool:
     named = payload.get("instance") if isinstance(payload, dict) else None
     return isinstance(named, str) and bool(named) and named != session.name
 
 
 def raw_event(channel_id: int, payload: Any) -> Entry:
-    """Return an event as the journal stores it: the same whichever transport brought it.
+    """Return an event in the journal's form, identical for both transports.
 
-    Its media become files. Raises OSError where they cannot be written.
+    Media are moved to files. Raises OSError if they cannot be written.
     """
     return arrivals.prepare(SOURCE, Arrival(str(channel_id), payload))
 
 
 def dedupe_key(channel_id: int, payload: Any) -> str:
-    """Return what the journal knows an event by."""
+    """Return the key by which the journal deduplicates an event."""
     return arrivals.evolution_key(str(channel_id), payload)
 
 
 def _find_sessions(headers: Iterable[str]) -> dict[str, WhatsAppSession]:
-    """Return the sessions whose secrets these headers carry, by header.
+    """Return the sessions whose secrets these headers contain, by header.
 
-    Found by digest: nothing to time.
+    The lookup by digest prevents timing attacks.
     """
     digests = {header: digest(header) for header in headers}
-    wanted = set(filter(None, digests.values()))
-    found = (
-        WhatsAppSession.objects.filter(webhook_secret_digest__in=wanted)
+    known_digests = set(filter(None, digests.values()))
+    matching = (
+        WhatsAppSession.objects.filter(webhook_secret_digest__in=known_digests)
         .select_related("channel")
         .only("webhook_secret_digest", "channel", "channel__instance_name")
     )
-    by_digest = {session.webhook_secret_digest: session for session in found}
+    by_digest = {session.webhook_secret_digest: session for session in matching}
     return {header: by_digest[value] for header, value in digests.items() if value in by_digest}
 
 
 def is_known(header: str) -> bool:
-    """Whether an Authorization header carries the secret of a session."""
+    """Return whether an Authorization header contains a session's secret."""
     try:
         return header in _find_sessions([header])
     finally:
@@ -126,6 +125,6 @@ def is_known(header: str) -> bool:
 
 
 def digest(header: str) -> str:
-    """Return what a session is found by of an Authorization header; "" where it has no secret."""
+    """Return the digest of an Authorization header's secret, or "" if it has none."""
     scheme, _, secret = header.partition(" ")
     return digest_of(secret.strip()) if scheme.lower() == "bearer" and secret.strip() else ""

@@ -1,4 +1,4 @@
-"""Sessions: made with their channel, and told by events what state they are in."""
+"""Sessions: created with their channel and updated by connection events."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _STATES = {
     "close": Connection.CLOSE,
     "refused": Connection.CLOSE,
 }
-# Reasons of ours, beside WhatsApp's numbers.
-QR_SHOWN, QR_LIMIT = "qr", "qr_limit"
+# Our own reasons, in addition to WhatsApp's numbers.
+QR_DISPLAYED, QR_LIMIT = "qr", "qr_limit"
 
 
 def ensure(channel: Channel) -> None:
-    """Make the session of a Baileys channel where it has none yet."""
+    """Create the session of a Baileys channel if it does not exist."""
     if channel.kind == Channel.Kind.BAILEYS:
         WhatsAppSession.objects.get_or_create(channel=channel)
 
@@ -40,10 +40,10 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
 
 
 def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
-    """Store what an event said of the instance's connection to WhatsApp.
+    """Store the connection state that an event reported.
 
-    Once the events are committed that are read together with it: the locks that are taken for a
-    session must not wait for those of a message, which others take in the other order.
+    This runs after the commit of the event batch. Session locks must not wait for message locks,
+    which other code acquires in the opposite order.
     """
     transaction.on_commit(partial(_apply_connection, channel, event), robust=True)
 
@@ -51,29 +51,29 @@ def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
 def _apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     _set_connection(channel, _STATES.get(event.state, Connection.UNKNOWN), event.reason)
     if event.state == "open":
-        # What waited at WhatsApp comes now; and Evolution may have been restarted.
-        session_id = WhatsAppSession.objects.filter(channel=channel).values_list("pk", flat=True)
-        for pk in session_id:
+        # Waiting messages arrive now; and Evolution may have been restarted.
+        session_ids = WhatsAppSession.objects.filter(channel=channel).values_list("pk", flat=True)
+        for pk in session_ids:
             backfill.request(
                 pk, reason=backfill.Reason.RECONNECTED, delay=backfill.AFTER_RECONNECTING
             )
     if event.own_number and not (channel.phone_number or channel.confirmed_number):
-        # The first phone. Whether a later one is right is decided by the probe that follows.
+        # The first phone. For a later one, the next probe decides whether it is right.
         Channel.objects.filter(pk=channel.pk, phone_number="").update(phone_number=event.own_number)
     monitor.request_poll(channel)
 
 
 def apply_qr(channel: Channel, event: QrEvent) -> None:
-    """Store that the instance waits for its QR code to be scanned, or waits no more.
+    """Store that the instance waits for its QR code to be scanned, or stopped waiting.
 
-    As `apply_connection`.
+    It runs after the commit, like `apply_connection`.
     """
     transaction.on_commit(partial(_apply_qr, channel, event), robust=True)
 
 
 def _apply_qr(channel: Channel, event: QrEvent) -> None:
     if event.digest:
-        _set_connection(channel, Connection.CONNECTING, QR_SHOWN)
+        _set_connection(channel, Connection.CONNECTING, QR_DISPLAYED)
     else:
         _set_connection(channel, Connection.CLOSE, QR_LIMIT)
     monitor.request_poll(channel, qr_digest=event.digest)

@@ -1,4 +1,4 @@
-"""The jobs of the receive mode and of connections. A job makes one call inward."""
+"""The jobs of the receive mode and connections. Each job calls one function."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from core.queue import CARE, defer
 
 
 def enqueue_resume(session_id: int) -> None:
-    """Have a waiting handover looked at, once."""
+    """Enqueue one check of a waiting handover."""
     name = f"handover:{session_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(resume_handover, queueing_lock=name, session_id=session_id)
 
 
 def enqueue_configure(session_id: int) -> None:
-    """Have the webhook of a session without a mode set, once the present transaction commits.
+    """Enqueue the webhook configuration of a session without a mode, after commit.
 
-    Where Evolution cannot do it now it is tried again, with growing pauses, for some hours.
+    If Evolution fails, the job is retried with growing delays for some hours.
     """
     defer(configure, session_id=session_id)
 
 
 def enqueue_backfill(session_id: int) -> None:
-    """Have a gap that is due fetched, once the present transaction commits; one at a time."""
+    """Enqueue the fetch of a due gap, after commit; one at a time."""
     name = f"backfill:{session_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(backfill, lock=name, queueing_lock=name, session_id=session_id)
 
 
 def enqueue_probe(session_id: int) -> None:
-    """Have an instance asked for its state now, once the present transaction commits."""
+    """Enqueue an immediate probe of an instance, after commit."""
     name = f"instance-probe:{session_id}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
         defer(probe_connection, lock=name, queueing_lock=name, session_id=session_id)
 
 
 def enqueue_server_probe(url: str) -> None:
-    """Have a server's instances asked whose probe is due now, once the transaction commits.
+    """Enqueue the due probes of a server's instances, after commit.
 
-    Many requests become one job.
+    Concurrent requests share one job.
     """
     name = f"server-probe:{hashlib.sha256(url.encode()).hexdigest()[:32]}"
     with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
@@ -71,12 +71,12 @@ def probe_connection(session_id: int) -> None:
     name="instances.probe_due_connections",
     queue="care",
     priority=CARE,
-    # Servers that hang must not fill the workers with rounds that wait for them.
+    # Hanging servers must not occupy the workers with concurrent rounds.
     lock="probe_due_connections",
     queueing_lock="probe_due_connections",
 )
 def probe_due_connections(timestamp: int) -> None:
-    """Ask the instances whose time has come."""
+    """Probe the due instances."""
     from instances.connections import monitor
 
     monitor.probe_due()
@@ -103,7 +103,7 @@ def resume_handover(session_id: int) -> None:
 
 @app.task(name="instances.backfill", queue="care", priority=CARE)
 def backfill(session_id: int) -> None:
-    # What fails stays due in the session's row, and is found there again.
+    # A failed fetch stays due in the session row and is retried.
     from instances.receive_mode import backfill as backfills
 
     backfills.run(session_id)
@@ -118,7 +118,7 @@ def backfill(session_id: int) -> None:
     queueing_lock="look_for_gaps",
 )
 def look_for_gaps(timestamp: int) -> None:
-    """Compare the newest messages of the instances whose turn it is with the journal."""
+    """Compare the newest messages of the due instances with the journal."""
     from instances.receive_mode import monitor
 
     monitor.look_for_gaps()
@@ -129,8 +129,8 @@ def look_for_gaps(timestamp: int) -> None:
     name="instances.resume_handovers", queue="care", priority=CARE, queueing_lock="resume_handovers"
 )
 def resume_handovers(timestamp: int) -> None:
-    """Take up the handovers that wait, or whose process died, notice dead listeners, and have due
-    gaps fetched."""
+    """Resume handovers that wait or whose process died, detect dead listeners, and enqueue due
+    gaps."""
     from instances.receive_mode import monitor
 
     monitor.run_due()
@@ -145,7 +145,7 @@ def resume_handovers(timestamp: int) -> None:
     queueing_lock="check_receive_modes",
 )
 def check_receive_modes(timestamp: int) -> None:
-    """Compare every session with what Evolution has."""
+    """Compare every session with Evolution's settings."""
     from instances.receive_mode import monitor
 
     monitor.check_receive_modes()

@@ -11,11 +11,10 @@ app_name = "instances"
 
 
 class InstanceName:
-    """The name of an instance in a page's address: Evolution takes any, with slashes, too.
+    """An instance name in a URL. Evolution accepts any name, including slashes.
 
-    Servers decode an address once before they look for its segments, so an encoded slash is one
-    like all others by then. A slash (and the percent sign that marks it) is therefore encoded once
-    more than the rest.
+    Servers decode a URL before they split its path, so an encoded slash looks like a separator.
+    Slashes, and the percent sign that encodes them, are therefore encoded twice.
     """
 
     regex = ".+?"
@@ -51,6 +50,6 @@ urlpatterns = [
     path(f"{_CONNECTION}qr/", connection.QrView.as_view(), name="qr"),
     path(f"{_CONNECTION}pairing/", connection.PairingView.as_view(), name="pairing"),
     path(f"{_CONNECTION}picture/", connection.PictureView.as_view(), name="picture"),
-    # Last: a name that was typed with its slashes matches this one as well.
+    # Last: it also matches names typed with unencoded slashes.
     path(f"{_NAME}/", receive_mode.InstanceView.as_view(), name="detail"),
 ]

@@ -5,6 +5,6 @@ from django.urls import re_path
 from instances.webhooks import EvolutionWebhook
 
 urlpatterns = [
-    # With "byEvents", which we never set but somebody may, Evolution adds the event's name.
+    # With "byEvents", which we never set, Evolution appends the event name.
     re_path(r"^evolution/?(?:/[a-z-]+/?)?$", EvolutionWebhook.as_view(), name="webhook-evolution"),
 ]

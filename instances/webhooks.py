@@ -1,4 +1,4 @@
-"""The door for Evolution's events."""
+"""The webhook for Evolution's events."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from messaging.webhooks import Receiver, answer, too_large
 
 log = structlog.get_logger(__name__)
 
-# What is larger is read and stored by itself, so that the others need not wait for it.
+# Larger bodies are read and stored separately, so that the others do not wait.
 SMALL_BYTES = 256 * 1024
 BATCH = 100
 
 
 class BatchWriter:
-    """Stores together what arrived while others were being stored: one commit for all of them.
+    """Stores events that arrive during a write together, in one commit.
 
-    At rest an event waits for nothing; in a burst a few commits a second are enough, and events
-    are stored in the order of their arrival.
+    A single event is stored immediately. A burst needs only a few commits a second. Events are
+    stored in order of arrival.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class BatchWriter:
         self._storing: asyncio.Task[None] | None = None
 
     async def receive(self, delivery: Delivery) -> Received:
-        """As `receiving.receive`."""
+        """Store a delivery like `receiving.receive`."""
         future: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
         self._waiting.append((delivery, future))
         if self._storing is None:
@@ -53,7 +53,7 @@ class BatchWriter:
                 results = await _receive_all([delivery for delivery, _ in batch])
                 for (_, future), result in zip(batch, results, strict=True):
                     if future.done():
-                        continue  # its caller has gone
+                        continue  # the client disconnected
                     if isinstance(result, Exception):
                         future.set_exception(result)
                     else:
@@ -62,22 +62,22 @@ class BatchWriter:
             self._storing = None
 
 
-_gatherers: WeakKeyDictionary[asyncio.AbstractEventLoop, BatchWriter] = WeakKeyDictionary()
+_batch_writers: WeakKeyDictionary[asyncio.AbstractEventLoop, BatchWriter] = WeakKeyDictionary()
 _signs: WeakKeyDictionary[asyncio.AbstractEventLoop, GapSigns] = WeakKeyDictionary()
-# In a thread of its own, not behind the pages' one thread.
+# Use separate threads, not the single one that serves pages.
 _receive_all = sync_to_async(receiving.receive_all, thread_sensitive=False)
 _is_known = sync_to_async(receiving.is_known, thread_sensitive=False)
 
 
 def gap_signs() -> GapSigns:
-    """The signs that this process has seen. In the event loop."""
+    """Return the gap signs of this process. Call it in the event loop."""
     return _signs.setdefault(asyncio.get_running_loop(), GapSigns())
 
 
 async def may_deliver(authorization: str) -> bool:
-    """Whether more of a large body is to be read; the receiver says why not.
+    """Return whether to read the rest of a large body; the receiver reports the reason.
 
-    Where that cannot be found out the receiver will not be able to store it either, and says so.
+    If the database is down, return True: the receiver cannot store the event and reports that.
     """
     try:
         return await _is_known(authorization)
@@ -86,17 +86,17 @@ async def may_deliver(authorization: str) -> bool:
 
 
 class EvolutionWebhook(Receiver):
-    """Answers 200 once the event is committed, 503 when it cannot be.
+    """Answers 200 once the event is committed, 503 if it cannot be stored.
 
-    Evolution never repeats what it got a 400, 401, 403, 404 or 422 for, but repeats after 503
-    (contracts/evolution-api.md §1): so 4xx only for what no repeating would mend. Whatever is not
-    taken is a sign of a gap: the message is fetched from Evolution, the file by itself.
+    Evolution never retries after 400, 401, 403, 404 or 422, but retries after 503
+    (contracts/evolution-api.md §1). So 4xx is used only if a retry would not help. A rejected
+    delivery is a sign of a gap: the message and its file are fetched from Evolution.
     """
 
     async def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
         authorization = request.headers.get("Authorization", "")
         try:
-            # Not `request.body`: that has the limit of the other pages.
+            # Not `request.body`: it applies the size limit of the other pages.
             body = request.read(SMALL_BYTES + 1)
             is_small = len(body) <= SMALL_BYTES
             if not is_small:
@@ -106,29 +106,27 @@ class EvolutionWebhook(Receiver):
         except UnreadablePostError:
             gap_signs().note(Backfill.Reason.NOT_STORED, authorization=authorization)
             return answer(503, "unreadable")
-        if max(len(body), _declared(request)) > receiving.MOST_BYTES:
-            return await self._refuse_large(request, body, authorization)
+        if max(len(body), _declared_length(request)) > receiving.MOST_BYTES:
+            return await self._reject_large(request, body, authorization)
         delivery = Delivery(body, authorization)
-        gatherer = _gatherers.setdefault(asyncio.get_running_loop(), BatchWriter())
+        writer = _batch_writers.setdefault(asyncio.get_running_loop(), BatchWriter())
         try:
             if is_small:
-                result = await gatherer.receive(delivery)
+                result = await writer.receive(delivery)
             else:
                 result = await sync_to_async(receiving.receive, thread_sensitive=False)(delivery)
         except Exception as error:
             if isinstance(error, (DatabaseError, PoolTimeout, OSError)):
-                log.error(
-                    "event not stored; Evolution is asked to repeat", error=type(error).__name__
-                )
+                log.error("event not stored; Evolution retries", error=type(error).__name__)
             else:
-                log.exception("event not stored; Evolution is asked to repeat")
-            # It repeats from memory only: a restart forgets the event.
+                log.exception("event not stored; Evolution retries")
+            # It retries from memory only: a restart loses the event.
             gap_signs().note(Backfill.Reason.NOT_STORED, authorization=authorization)
             return answer(503, "unavailable")
-        self._note_refusal(result, body, authorization)
+        self._record_rejection(result, body, authorization)
         return answer(*result.value)
 
-    async def _refuse_large(
+    async def _reject_large(
         self, request: HttpRequest, body: bytes, authorization: str
     ) -> HttpResponse:
         try:
@@ -137,17 +135,17 @@ class EvolutionWebhook(Receiver):
             gap_signs().note(Backfill.Reason.TOO_LARGE, authorization=authorization)
             return too_large(request, receiving.MOST_BYTES)
         if not known:
-            self._note_refusal(Received.BAD_SECRET, body, authorization)
+            self._record_rejection(Received.BAD_SECRET, body, authorization)
             return answer(*Received.BAD_SECRET.value)
         gap_signs().note(Backfill.Reason.TOO_LARGE, authorization=authorization)
         return too_large(request, receiving.MOST_BYTES)
 
-    def _note_refusal(self, result: Received, body: bytes, authorization: str) -> None:
+    def _record_rejection(self, result: Received, body: bytes, authorization: str) -> None:
         if result in (Received.BAD_SECRET, Received.WRONG_INSTANCE):
             gap_signs().note_unauthorized(body)
 
 
-def _declared(request: HttpRequest) -> int:
-    """The length of the body as its header says it; 0 where it does not."""
+def _declared_length(request: HttpRequest) -> int:
+    """Return the Content-Length of the body; 0 if the header is missing or invalid."""
     length = request.headers.get("Content-Length", "")
     return int(length) if length.isascii() and length.isdigit() else 0

@@ -27,7 +27,7 @@ from instances.api.receive_mode import sessions
 from instances.connections import monitor
 from instances.models import WhatsAppSession
 
-UNREACHED = OpenApiResponse(PROBLEM, "Evolution did not do it; `field` is what is to be mended.")
+UNREACHED = OpenApiResponse(PROBLEM, "Evolution failed; `field` names the setting to correct.")
 
 
 class InstanceConnectionSerializer(SessionStateSerializer):
@@ -35,7 +35,7 @@ class InstanceConnectionSerializer(SessionStateSerializer):
 
 
 class LinkCodeSerializer(QrCodeSerializer):
-    pairing_code = serializers.CharField(help_text="What can be typed instead; may be empty.")
+    pairing_code = serializers.CharField(help_text="The code to type instead; may be empty.")
 
 
 ANSWERS = {200: InstanceConnectionSerializer, 409: CONFLICT, 502: UNREACHED}
@@ -43,23 +43,23 @@ ANSWERS = {200: InstanceConnectionSerializer, 409: CONFLICT, 502: UNREACHED}
 
 class _View(SessionApiView):
     def session(self) -> WhatsAppSession:
-        found = sessions().filter(channel__instance_name=self.kwargs["instance_name"]).first()
-        if found is None:
+        session = sessions().filter(channel__instance_name=self.kwargs["instance_name"]).first()
+        if session is None:
             raise NotFound(_("There is no such instance."))
-        return found
+        return session
 
 
 class ConnectionView(_View):
     @extend_schema(responses=InstanceConnectionSerializer)
     def get(self, request: Request, instance_name: str) -> Response:
-        """What the instance is doing now. The server is asked, for a few seconds at most."""
+        """The current state of the instance. Polls the server for a few seconds at most."""
         return _answer(monitor.state(self.session()))
 
 
 class ConnectView(_View):
     @extend_schema(request=None, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
-        """Create the instance where there is none, and dial. Takes some seconds."""
+        """Create the instance if it does not exist, and connect it. Takes some seconds."""
         return _answer(monitor.connect(self.session(), user=user_of(request)))
 
 
@@ -68,7 +68,7 @@ class QrView(_View):
 
     @extend_schema(responses={200: LinkCodeSerializer, 409: CONFLICT, 502: UNREACHED})
     def get(self, request: Request, instance_name: str) -> Response:
-        """The code to scan, as text and as SVG."""
+        """The QR code to scan, as text and as SVG."""
         answer = Response(LinkCodeSerializer(monitor.qr(self.session())).data)
         answer["Cache-Control"] = "no-store"
         return answer
@@ -110,7 +110,7 @@ class ConfirmNumberView(_View):
 class ReconnectView(_View):
     @extend_schema(request=None, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
-        """Dial anew with the login that is there."""
+        """Reconnect with the existing login."""
         return _answer(monitor.reconnect(self.session(), user=user_of(request)))
 
 
@@ -122,7 +122,7 @@ class LogOutView(_View):
 
 
 class MayEndIt(StaffMayChange):
-    """The instance goes; the channel is changed, not deleted."""
+    """Deleting an instance changes the channel but does not delete it."""
 
     perms_map = {
         **StaffMayChange.perms_map,

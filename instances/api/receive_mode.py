@@ -1,4 +1,4 @@
-"""REST: sessions and their receive mode. Shapes and words are the mission's."""
+"""REST: sessions and their receive mode. Fields and messages follow the specification."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class SessionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[WhatsAppSess
 
 
 class WebhookConfigSerializer(serializers.Serializer[Any]):
-    """What Evolution was told about the webhook; nulls and no events where it is off."""
+    """The webhook's settings on Evolution; nulls and no events if it is off."""
 
     url = serializers.URLField(allow_null=True)
     webhook_base64 = serializers.BooleanField(allow_null=True)
@@ -59,7 +59,7 @@ class WebhookConfigSerializer(serializers.Serializer[Any]):
 
 
 class SwitchingSerializer(serializers.Serializer[Any]):
-    """A handover under way; one that is `joining` waits for the socket to open."""
+    """A running handover; in phase `joining` it waits for the socket to open."""
 
     to = serializers.ChoiceField(choices=Mode.choices)
     phase = serializers.ChoiceField(choices=WhatsAppSession.Phase.choices)
@@ -67,7 +67,7 @@ class SwitchingSerializer(serializers.Serializer[Any]):
 
 
 class ListenerSerializer(serializers.Serializer[Any]):
-    """The socket of this session; `note` says why it is not open."""
+    """The socket of this session; `note` is the reason if it is not open."""
 
     connected = serializers.BooleanField()
     lastSeenAt = serializers.DateTimeField(allow_null=True)
@@ -75,7 +75,7 @@ class ListenerSerializer(serializers.Serializer[Any]):
 
 
 class BackfillSerializer(serializers.Serializer[Any]):
-    """Whether messages may be missing, and how many were fetched because nobody delivered them."""
+    """Whether messages may be missing, and how many undelivered ones were fetched."""
 
     pendingSince = serializers.DateTimeField(
         allow_null=True, help_text="A gap since then is being fetched."
@@ -83,35 +83,35 @@ class BackfillSerializer(serializers.Serializer[Any]):
     reason = serializers.ChoiceField(choices=Backfill.Reason.choices, allow_null=True)
     error = serializers.CharField(allow_null=True, help_text="Why the gap is not closed yet.")
     completeUntil = serializers.DateTimeField(
-        allow_null=True, help_text="Up to here nothing is missing."
+        allow_null=True, help_text="Nothing is missing up to this time."
     )
     recovered24h = serializers.IntegerField(
-        help_text="Messages of the last 24 hours that were fetched, not delivered."
+        help_text="Undelivered messages fetched in the last 24 hours."
     )
 
 
 class EvolutionSerializer(serializers.Serializer[Any]):
-    """What Evolution itself says now; nulls and the `error` where it does not say it."""
+    """Evolution's current settings; nulls and an `error` if it does not report them."""
 
-    reachable = serializers.BooleanField(help_text="Whether it answered at all.")
+    reachable = serializers.BooleanField(help_text="Whether it answered.")
     webhookEnabled = serializers.BooleanField(allow_null=True)
     websocketEnabled = serializers.BooleanField(allow_null=True)
     error = serializers.CharField(allow_null=True)
     differs = serializers.ListField(
         child=serializers.ChoiceField(choices=Difference.choices),
-        help_text="In what it is not as agreed. Only another `mode` can be kept by a repair.",
+        help_text="Differences from the agreed settings. A repair can keep only another `mode`.",
     )
 
 
 class StateSerializer(serializers.Serializer[Any]):
-    """What the database has agreed, and what Evolution really does."""
+    """The agreed settings in the database and the actual ones on Evolution."""
 
     webhookEnabled = serializers.BooleanField()
     websocketEnabled = serializers.BooleanField()
     webhookConfig = WebhookConfigSerializer()
     inSync = serializers.BooleanField(
         allow_null=True,
-        help_text="Null where Evolution could not be asked, and in the middle of a switch.",
+        help_text="Null if Evolution is unreachable, and during a switch.",
     )
     switching = SwitchingSerializer(allow_null=True)
     listener = ListenerSerializer()
@@ -123,7 +123,7 @@ class SwitchSerializer(serializers.Serializer[Any]):
     success = serializers.BooleanField()
     message = serializers.CharField()
     pending = serializers.BooleanField(required=False)
-    # Of errors only, as every error of the API has them.
+    # Only in errors, as in every error of the API.
     detail = serializers.CharField(required=False)
     code = serializers.CharField(required=False)
 
@@ -142,7 +142,7 @@ class RepairSerializer(serializers.Serializer[Any]):
 
 
 class _SessionView(APIView):
-    """A failure has the mission's `success` and `message` beside the `detail` of all others."""
+    """Failures have the specified `success` and `message` in addition to the usual `detail`."""
 
     permission_classes = (StaffMayChange,)
     queryset = WhatsAppSession.objects.all()
@@ -164,7 +164,7 @@ class _SessionView(APIView):
 class ConnectionStateView(_SessionView):
     @extend_schema(responses=StateSerializer)
     def get(self, request: Request, instance_name: str) -> Response:
-        """The agreed mode, the mode that Evolution has, and whether both are the same."""
+        """The agreed mode, Evolution's actual mode, and whether they match."""
         state = connection_state(self.find(channel__instance_name=instance_name))
         return Response(StateSerializer(state).data)
 
@@ -172,7 +172,7 @@ class ConnectionStateView(_SessionView):
 class EnableWebhookView(_SessionView):
     @extend_schema(request=Base64Serializer, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
-        """Deliver by webhook; WebSocket is switched off."""
+        """Switch to webhook mode; WebSocket is disabled."""
         session = self.find(channel__instance_name=instance_name)
         return _enable_webhook(request, session)
 
@@ -180,9 +180,9 @@ class EnableWebhookView(_SessionView):
 class ConfigureWebhookView(_SessionView):
     @extend_schema(request=Base64Serializer, responses=ANSWERS)
     def post(self, request: Request, session_id: int) -> Response:
-        """Webhook as the mode of a session, by default the first that it has.
+        """Set webhook mode for a session, usually as its first mode.
 
-        One that has a mode already is switched as by enable-webhook: WebSocket is switched off.
+        A session that already has a mode is switched like enable-webhook: WebSocket is disabled.
         """
         return _enable_webhook(request, self.find(pk=session_id))
 
@@ -190,7 +190,7 @@ class ConfigureWebhookView(_SessionView):
 class EnableWebsocketView(_SessionView):
     @extend_schema(request=None, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
-        """Deliver by WebSocket; the webhook is switched off once the socket is open."""
+        """Switch to WebSocket mode; the webhook is disabled once the socket is open."""
         session = self.find(channel__instance_name=instance_name)
         return answer_switch(
             lambda: handover.enable_websocket(
@@ -204,7 +204,7 @@ class EnableWebsocketView(_SessionView):
 class RepairView(_SessionView):
     @extend_schema(request=RepairSerializer, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
-        """Make the database and Evolution agree again."""
+        """Bring the database and Evolution into agreement again."""
         session = self.find(channel__instance_name=instance_name)
         fields = RepairSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
@@ -220,7 +220,7 @@ class RepairView(_SessionView):
 class CancelView(_SessionView):
     @extend_schema(request=None, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
-        """Give up a handover that waits for its socket."""
+        """Cancel a handover that waits for its socket."""
         session = self.find(channel__instance_name=instance_name)
         try:
             handover.cancel(session, user=user_of(request))
@@ -243,7 +243,7 @@ def _enable_webhook(request: Request, session: WhatsAppSession) -> Response:
 
 
 def answer_switch(switch: Any) -> Response:
-    """Run a switch and tell its end in the words of the contract."""
+    """Run a switch and return the response of the API contract."""
     try:
         switched = switch()
     except handover.SwitchRefused as error:
@@ -254,8 +254,8 @@ def answer_switch(switch: Any) -> Response:
     return Response({"success": True, "message": message_of(switched)})
 
 
-def message_of(switched: handover.Switched) -> str:
-    """The sentence about a switch, for programs and for people."""
+def message_of(switched: handover.SwitchResult) -> str:
+    """Return the message about a switch, for the API and for pages."""
     if switched.pending and switched.previous == Mode.WEBHOOK:
         return _("WebSocket is waiting for its socket to open. The webhook stays on meanwhile.")
     if switched.pending:
@@ -266,16 +266,16 @@ def message_of(switched: handover.Switched) -> str:
 
 
 def _failed(error: handover.SwitchRefused) -> Response:
-    words = {"message": str(error), "detail": str(error), "code": CODES[error.status]}
-    return Response({"success": False, **words}, status=error.status)
+    error_fields = {"message": str(error), "detail": str(error), "code": CODES[error.status]}
+    return Response({"success": False, **error_fields}, status=error.status)
 
 
 def connection_state(session: WhatsAppSession) -> dict[str, Any]:
-    """Ask Evolution, compare, and tell both sides."""
-    found, failure = None, None
+    """Inspect Evolution, compare, and return both sides."""
+    remote, failure = None, None
     try:
-        found = handover.inspect_remote(session)
-        in_sync, differs = found.in_sync, found.differs or ()
+        remote = handover.inspect_remote(session)
+        in_sync, differs = remote.in_sync, remote.differs or ()
     except handover.SwitchRefused as error:
         failure, differs = error.failure, error.differs
         in_sync = False if differs else None
@@ -309,8 +309,8 @@ def connection_state(session: WhatsAppSession) -> dict[str, Any]:
         },
         "evolution": {
             "reachable": failure is None or failure.answered,
-            "webhookEnabled": found.webhook.enabled if found else None,
-            "websocketEnabled": found.websocket.enabled if found else None,
+            "webhookEnabled": remote.webhook.enabled if remote else None,
+            "websocketEnabled": remote.websocket.enabled if remote else None,
             "error": None if failure is None else str(failure),
             "differs": list(differs),
         },

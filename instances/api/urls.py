@@ -9,8 +9,8 @@ from instances.api import receive_mode
 router = SimpleRouter()
 router.register("instances", receive_mode.SessionViewSet, basename="instance")
 
-# The mission's routes answer with and without a trailing slash.
-# A name may have slashes: "a/b" comes as a%2Fb, which the server has decoded by now.
+# The specified routes work with and without a trailing slash.
+# A name may contain slashes: "a/b" is sent as a%2Fb, which the server has already decoded.
 _NAME = r"(?P<instance_name>.+?)/?$"
 _CONNECTION = r"^instances/(?P<instance_name>.+?)"
 _MANAGE = "^instance-management"

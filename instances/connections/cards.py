@@ -1,4 +1,4 @@
-"""The connection of an instance on the cards and pages of channels and instances. No network."""
+"""The connection cards on the channel and instance pages. Makes no network calls."""
 
 from __future__ import annotations
 
@@ -25,73 +25,73 @@ if TYPE_CHECKING:
 
 NOTHING = SafeString("")
 _TO_CREATE = ("no_instance", "instance_gone", "instance_deleted")
-# It lives badly: dialling anew may help, and so does another code.
-_TO_MEND = ("dead_socket", "dialling_long")
+# The connection is unhealthy: reconnecting or a new code may help.
+_TO_REPAIR = ("dead_socket", "dialling_long")
 
 
 def section(channel: Channel, may_change: bool) -> SafeString:
-    """Draw state, account and buttons of a Baileys channel."""
+    """Render the state, account and buttons of a Baileys channel."""
     session = _session_of(channel)
     if session is None:
         return NOTHING
-    seen = monitor.stored(session)
-    unchecked = seen.code == "unchecked"
+    current = monitor.stored(session)
+    unchecked = current.code == "unchecked"
     context = {
         "instance": session,
         "channel": channel,
-        "session": seen,
+        "session": current,
         "unchecked": unchecked,
-        "label": State(seen.state).label,
-        "tone": tone(seen),
-        "field_label": field_label(seen.field),
-        "linked": seen.state == State.READY or seen.code == UNCONFIRMED,
+        "label": State(current.state).label,
+        "tone": tone(current),
+        "field_label": field_label(current.field),
+        "linked": current.state == State.READY or current.code == UNCONFIRMED,
         "also_linked_at": number_confirmation.also_linked_at(channel),
         "may_change": may_change,
-        "buttons": buttons(seen) if may_change and channel.active else (),
+        "buttons": buttons(current) if may_change and channel.active else (),
         "has_picture": session.has_picture,
     }
     return render_to_string("instances/_connection.html", context)
 
 
-def trouble(channel: Channel) -> str:
-    """Say why the instance of a Baileys channel could not send now, "" where it could.
+def describe_problem(channel: Channel) -> str:
+    """Return why the instance of a Baileys channel could not send now, or "" if it could.
 
-    What has not been looked at yet is no trouble.
+    An unchecked instance has no problem.
     """
     session = _session_of(channel)
-    seen = monitor.stored(session) if session is not None else None
-    if seen is None or seen.state == State.READY or seen.code in ("", "unchecked"):
+    current = monitor.stored(session) if session is not None else None
+    if current is None or current.state == State.READY or current.code in ("", "unchecked"):
         return ""
-    return seen.detail
+    return current.detail
 
 
 def fallback(channel: Channel, may_change: bool) -> SafeString:
-    """Draw on an official channel whether the Baileys channel behind it would work now."""
+    """Render, on an official channel, whether its Baileys fallback would work now."""
     other = channel.fallback_channel
     if channel.fallback != Channel.Fallback.BAILEYS or other is None:
         return NOTHING
     session = _session_of(other)
     if session is None:
         return NOTHING
-    seen = monitor.stored(session)
-    told = readiness.baileys_trouble(other)
+    current = monitor.stored(session)
+    problem = readiness.baileys_trouble(other)
     context = {
         "channel": channel,
         "other": other,
-        "session": seen,
+        "session": current,
         "may_change": may_change,
-        "works": not told,
-        "trouble": told,
-        "label": State(seen.state).label,
-        "tone": tone(seen) if other.active else "failing",
-        "linked": seen.state == State.READY or seen.code == UNCONFIRMED,
-        "same_number": is_same_number(seen.own_number, re.sub(r"\D", "", channel.phone_number)),
+        "works": not problem,
+        "trouble": problem,
+        "label": State(current.state).label,
+        "tone": tone(current) if other.active else "failing",
+        "linked": current.state == State.READY or current.code == UNCONFIRMED,
+        "same_number": is_same_number(current.own_number, re.sub(r"\D", "", channel.phone_number)),
     }
     return render_to_string("instances/_fallback.html", context)
 
 
 def beside(channel: Channel, user: User | AnonymousUser) -> SafeString:
-    """Draw the receive-mode card of a Baileys channel beside its settings, for who may see it."""
+    """Render a Baileys channel's receive-mode card for users who may view it."""
     session = _session_of(channel)
     if session is None or not user.has_perms(presentation.InstancesView.permissions):
         return NOTHING
@@ -99,23 +99,23 @@ def beside(channel: Channel, user: User | AnonymousUser) -> SafeString:
 
 
 def line(channel: Channel) -> SafeString:
-    """Draw a Baileys channel's state, since when, and its last drop, on one line."""
+    """Render a Baileys channel's state, its start and the last disconnection on one line."""
     session = _session_of(channel)
     if session is None:
         return NOTHING
-    seen = monitor.stored(session)
+    current = monitor.stored(session)
     context = {
         "way": Channel.Fallback.BAILEYS,
-        "session": seen,
-        "unchecked": seen.code == "unchecked",
-        "label": State(seen.state).label,
-        "tone": tone(seen),
+        "session": current,
+        "unchecked": current.code == "unchecked",
+        "label": State(current.state).label,
+        "tone": tone(current),
     }
     return render_to_string("channels_app/_session_line.html", context)
 
 
 def page_card(session: WhatsAppSession, *, may_change: bool) -> SafeString:
-    """Draw the connection as a card of its own, for the instance's page."""
+    """Render the connection as a separate card for the instance page."""
     context = {
         "instance": session,
         "section": section(session.channel, may_change),
@@ -125,7 +125,7 @@ def page_card(session: WhatsAppSession, *, may_change: bool) -> SafeString:
 
 
 def frame(session: WhatsAppSession, *, may_change: bool) -> live_frames.Frame:
-    """Return the live frame of `page_card`."""
+    """Return the live frame with `page_card`."""
     return {
         "kind": "connection",
         "key": f"connection:{session.pk}",
@@ -136,7 +136,7 @@ def frame(session: WhatsAppSession, *, may_change: bool) -> live_frames.Frame:
 
 
 class InstanceView(presentation.InstanceView):
-    """The instance's page: its receive mode, and its connection."""
+    """The instance page: receive mode and connection."""
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[live_frames.Frame]:
         mine = sessions().filter(
@@ -148,19 +148,19 @@ class InstanceView(presentation.InstanceView):
 
 
 class ChannelView(live_frames.ChannelView):
-    """The channel's page: its card, and beside it the receive mode."""
+    """The channel page: its card and the receive mode."""
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[live_frames.Frame]:
-        found = super().frames(changed)
-        if found and self.user.has_perms(presentation.InstancesView.permissions):
+        frames = super().frames(changed)
+        if frames and self.user.has_perms(presentation.InstancesView.permissions):
             view = presentation.InstancesView(self.user, self.language, "")
             mine = sessions().filter(channel=int(self.value)).values_list("pk", flat=True)
-            found += view.frames({"sessions": mine})
-        return found
+            frames += view.frames({"sessions": mine})
+        return frames
 
 
 def after_action(session: WhatsAppSession) -> SafeString:
-    """Return all cards that a click may have changed; the page takes those that it shows."""
+    """Return all cards a click may have changed; the page swaps in the ones it shows."""
     channel_card: dict[str, Any] = {
         "channel": session.channel,
         "may_change": True,
@@ -173,17 +173,17 @@ def after_action(session: WhatsAppSession) -> SafeString:
     return mark_safe("\n".join(cards))  # noqa: S308 (both are rendered templates)
 
 
-def buttons(seen: ConnectionState) -> tuple[str, ...]:
-    """What a person can do now, the likeliest first."""
-    if seen.code in ("unchecked", "not_configured", "deleting"):
+def buttons(current: ConnectionState) -> tuple[str, ...]:
+    """Return the available actions, the most likely first."""
+    if current.code in ("unchecked", "not_configured", "deleting"):
         return ("check",)
-    if seen.code in _TO_CREATE:
+    if current.code in _TO_CREATE:
         return ("create",)
-    if seen.code == UNCONFIRMED:
+    if current.code == UNCONFIRMED:
         return ("confirm_number", "log_out", "delete")
-    if seen.code in _TO_MEND:
+    if current.code in _TO_REPAIR:
         return ("reconnect", "log_out", "delete")
-    match seen.state:
+    match current.state:
         case State.READY:
             return ("log_out", "reconnect", "delete")
         case State.QR:
@@ -192,18 +192,18 @@ def buttons(seen: ConnectionState) -> tuple[str, ...]:
             return ("qr", "reconnect", "delete")
         case State.DISCONNECTED:
             return ("connect", "delete")
-    if seen.code == "refused_by_whatsapp":
+    if current.code == "refused_by_whatsapp":
         return ("connect", "delete")
-    # What is wrong with address or key is mended first.
+    # The address or key must be fixed first.
     return ("check",)
 
 
-def tone(seen: ConnectionState) -> str:
-    if seen.state == State.READY:
+def tone(current: ConnectionState) -> str:
+    if current.state == State.READY:
         return "ok"
-    # A connection that was lost is a trouble, one that was never made is not.
-    lost = seen.code in ("connection_lost", "unlinked_on_phone", "instance_gone")
-    return "failing" if seen.state == State.ERROR or lost else "waiting"
+    # A lost connection is a problem; one that was never made is not.
+    lost = current.code in ("connection_lost", "unlinked_on_phone", "instance_gone")
+    return "failing" if current.state == State.ERROR or lost else "waiting"
 
 
 def field_label(name: str) -> str:
@@ -211,7 +211,7 @@ def field_label(name: str) -> str:
 
 
 def _session_of(channel: Channel) -> WhatsAppSession | None:
-    """The channel's session, which RELATED has brought along with the channel."""
+    """Return the channel's session, prefetched through RELATED."""
     if channel.kind != Channel.Kind.BAILEYS:
         return None
     session: WhatsAppSession | None = getattr(channel, "session", None)

@@ -1,12 +1,12 @@
 """The connection of an Evolution instance to WhatsApp: create, link, reconnect, log out, delete.
 
-For doors: `stored` (no network), `state`, `connect`, `qr`, `pairing_code`, `reconnect`, `log_out`,
-`delete`. For jobs: `probe_due`, `probe`. For what happens elsewhere: `request_poll` (an event
-came), `note_refusal` (a send was refused), `channel_saved`.
+For views and the API: `stored` (no network), `state`, `connect`, `qr`, `pairing_code`,
+`reconnect`, `log_out`, `delete`. For jobs: `probe_due`, `probe`. For signals and events:
+`request_poll` (an event arrived), `record_rejection` (a send was rejected), `channel_saved`.
 
-The server is asked without a lock; what it told is then written under the lock of the session's
-row, unless a command or a change of settings has made it a thing of the past. Events only say that
-it is time to ask: they come late, twice and in any order (contracts/evolution-api.md §1).
+The server is polled without a lock. The observation is then stored under the lock of the session's
+row, unless a newer command or settings change superseded it. Events only trigger a poll: they
+arrive late, twice and in any order (contracts/evolution-api.md §1).
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ from instances.connections.states import (
     Observation,
     RecoveryAction,
     RecoveryContext,
+    applies_to_server,
     derive,
     drop_reason,
-    holds_for_server,
     needs_person,
     recovery_action_for,
 )
@@ -67,25 +67,25 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ROUTE = Incident.Route.BAILEYS
-# Seconds that a command waits for what Evolution does after its answer.
+# Seconds to wait for work that Evolution finishes after its answer.
 PATIENCE = 3.0
 _POLL = 0.1
-# A closing so shortly after a command of ours is its consequence.
+# A disconnection this soon after our own command is its consequence.
 QUIET_FOR = dt.timedelta(seconds=60)
-# A code that nobody scanned in this time is not asked for any more (§4: 30 codes of 45 s).
+# Stop requesting codes if nobody scans one in this time (§4: 30 codes of 45 s).
 LINKING_FOR = dt.timedelta(minutes=30)
-# Our clock and the server's may differ by so much.
+# Maximum difference between our clock and the server's.
 SKEW = dt.timedelta(minutes=2)
-# How often an open instance is asked which phone is linked, beside the times when an event says
-# that something changed: the server counts its messages for that answer.
+# How often to ask an open instance for its linked phone, apart from events that report a change.
+# The request is expensive: the server counts the instance's messages.
 NUMBER_EVERY = dt.timedelta(minutes=5)
-# A probe that was claimed and never came back is due again after this.
+# A claimed probe that never finished is due again after this time.
 LEASE = dt.timedelta(seconds=90)
 PROBES_AT_A_TIME = 8
-# After so long no more are taken: other jobs of this worker's queue wait.
+# A round claims no more probes after this time: other jobs of the queue wait.
 ROUND_SECONDS = 10.0
-# What is written here; the rest of the row belongs to the receive mode.
-_OURS = (
+# The fields written here; the receive mode owns the others.
+_MONITOR_FIELDS = (
     "state", "state_code", "state_detail", "state_changed_at", "checked_at", "probe_at",
     "commanded_at", "address", "wanted", "serving", "last_open_at", "history_before",
     "linking_since", "quiet_until", "dead_since", "tries", "tried_at", "closed_since", "note",
@@ -97,30 +97,30 @@ _NEVER_LINKED: dict[str, Any] = {
     "history_before": None,
     "closed_since": None,
 }
-# A link is observed some time after it was made: what a customer writes meanwhile is no history.
+# We observe a link late: messages that a customer writes in between are not history.
 LINK_MARGIN = dt.timedelta(minutes=2)
 _SETTINGS = ("kind", "active", "evolution_url", "evolution_api_key", "instance_name")
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionState(SessionState):
-    """As SessionState, with the name of the linked account."""
+    """A SessionState with the name of the linked account."""
 
     profile_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkCode(QrCode):
-    """A code to scan, and the one to type instead where a number was given."""
+    """A code to scan, and the pairing code if a number was given."""
 
     pairing_code: str = ""
 
 
-# -- for doors -------------------------------------------------------------------------------------
+# -- for views and the API -------------------------------------------------------------------------
 
 
 def stored(session: WhatsAppSession) -> ConnectionState:
-    """Return the state as it was last seen, from the session's row alone."""
+    """Return the last stored state. Makes no network call."""
     if not _is_configured(session.channel):
         code = "not_configured"
         return ConnectionState(State.NOT_CONFIGURED.value, code, describe(code))
@@ -142,49 +142,48 @@ def stored(session: WhatsAppSession) -> ConnectionState:
 
 
 def state(session: WhatsAppSession) -> ConnectionState:
-    """Ask the server now, store and return the answer. Never raises for the server's sake.
+    """Poll the server, store and return the state. Server errors never raise.
 
-    Takes a few seconds at most. Not to be called inside of a transaction.
+    Takes a few seconds at most. Do not call it inside a transaction.
     """
     if _is_configured(session.channel):
-        _look(session)
+        _poll_and_store(session)
     return _current(session)
 
 
 def connect(session: WhatsAppSession, *, user: User | None = None) -> ConnectionState:
-    """Bring the instance up: create it where there is none, then dial.
+    """Create the instance if it does not exist, then connect it.
 
-    An instance that exists is taken over as it is; one that is open or shows a code already is not
-    dialled again. The webhook is set before dialling, because the wish for base64 is read at that
-    moment only (§3); the history of the receive mode names the user. Takes some seconds. Raises
-    SessionRefused (409 not_configured; 502 where the server did not do it, with the field that is
-    to be mended).
+    An existing instance is taken over as it is. One that is open or displays a code is not
+    connected again. The webhook is set first, because Evolution reads the base64 setting only when
+    it connects (§3). The receive-mode history names the user. Takes some seconds. Raises
+    SessionRefused (409 not_configured; 502 if the server failed, with the field to correct).
     """
     client = _client(session)
-    told = _look(session)
-    if told.trouble not in ("", "instance_missing"):
-        raise _refused(told.trouble, told.detail)
+    observation = _poll_and_store(session)
+    if observation.trouble not in ("", "instance_missing"):
+        raise _refused(observation.trouble, observation.detail)
     now = timezone.now()
     _command(session, wanted=True, linking_since=now, note="", tries=0, tried_at=None)
     try:
-        if told.trouble == "instance_missing":
+        if observation.trouble == "instance_missing":
             _create(session, client)
-        _receive_events(session, is_new=told.trouble != "", user=user)
-        asked_at = timezone.now()
+        _configure_events(session, is_new=observation.trouble != "", user=user)
+        polled_at = timezone.now()
         link = client.connect()
     except EvolutionFailed as error:
-        _fail(session, error)
-    _record_observation(session, _told_by(link), asked_at=asked_at, cures=False)
+        _store_and_raise(session, error)
+    _record_observation(session, _observation_from(link), polled_at=polled_at, recover=False)
     return _current(session)
 
 
 def confirm_number(
     session: WhatsAppSession, number: str, *, user: User | None = None
 ) -> ConnectionState:
-    """Take a person's word that the linked number is right, and look again.
+    """Confirm that the linked number is right, and poll again.
 
-    `number` is the one that the person saw. Raises SessionRefused (409 not_configured, or
-    nothing_to_confirm where no number waits, or another one than this).
+    `number` is the one shown to the user. Raises SessionRefused (409 not_configured, or
+    nothing_to_confirm if no number or a different one is waiting for confirmation).
     """
     _client(session)
     try:
@@ -198,60 +197,64 @@ def _create(session: WhatsAppSession, client: EvolutionLifecycle) -> None:
     try:
         client.create()
     except EvolutionFailed as error:
-        # Somebody clicked at the same moment: what is there now is taken over.
-        if error.reason != "name_taken" or _look(session).trouble:
+        # A concurrent request created it: take over that instance.
+        if error.reason != "name_taken" or _poll_and_store(session).trouble:
             raise
-    # No phone was ever linked to this one: without a person it is not to ask for codes.
+    # No phone was ever linked to it: do not request codes automatically.
     WhatsAppSession.objects.filter(pk=session.pk).update(**_NEVER_LINKED)
 
 
 def qr(session: WhatsAppSession) -> LinkCode:
-    """Return the code that can be scanned now, drawn as SVG; Evolution renews it every 45 s.
+    """Return the current QR code as SVG; Evolution renews it every 45 s.
 
-    Raises SessionRefused (409 qr_not_ready or not_configured; 502 where the server cannot be
-    asked).
+    Raises SessionRefused (409 qr_not_ready or not_configured; 502 if the server cannot be
+    reached).
     """
     _client(session)
-    told = _look(session, with_code=True)
-    seen = _current(session)
-    if seen.state == State.QR and told.qr:
+    observation = _poll_and_store(session, with_code=True)
+    current = _current(session)
+    if current.state == State.QR and observation.qr:
         now = timezone.now()
-        seen_at = seen.qr_seen_at or now
-        age = max((now - seen_at).total_seconds(), 0.0)
-        return LinkCode(told.qr, draw(told.qr), seen_at, age, told.pairing_code)
-    if seen.field:
-        raise _refused(seen.code, session.state_detail)
+        received_at = current.qr_seen_at or now
+        age = max((now - received_at).total_seconds(), 0.0)
+        return LinkCode(
+            observation.qr, draw(observation.qr), received_at, age, observation.pairing_code
+        )
+    if current.field:
+        raise _refused(current.code, session.state_detail)
     raise SessionRefused("qr_not_ready", _("The QR code is not ready or has been scanned already"))
 
 
 def pairing_code(session: WhatsAppSession, phone_number: str) -> str:
     """Return the code to type on the phone instead of scanning.
 
-    Evolution gives one only when it dials for that number, so a code that is on show is given up
-    first. Raises SessionRefused (400 invalid_number; 409 qr_not_ready where a phone is linked, or
-    not_configured; 502 where the server gave none).
+    Evolution creates one only when it connects for that number, so a displayed QR code is discarded
+    first. Raises SessionRefused (400 invalid_number; 409 qr_not_ready if a phone is linked, or
+    not_configured; 502 if the server returned none).
     """
     client = _client(session)
     digits = re.sub(r"[\s().+-]", "", phone_number)
     if not re.fullmatch(r"[1-9]\d{7,14}", digits):
         text = _("Write the phone's number with country and area code.")
         raise SessionRefused("invalid_number", text, status=400, field="phone_number")
-    told = _look(session, with_code=True)
-    if told.trouble:
-        raise _refused(told.trouble, told.detail)
-    if told.connection == "open" or (told.connection == "connecting" and not told.qr):
+    observation = _poll_and_store(session, with_code=True)
+    if observation.trouble:
+        raise _refused(observation.trouble, observation.detail)
+    if observation.connection == "open" or (
+        observation.connection == "connecting" and not observation.qr
+    ):
         raise SessionRefused("qr_not_ready", _("The session does not wait for a phone now."))
     now = timezone.now()
     _command(session, wanted=True, linking_since=now, note="", tries=0, tried_at=None, quiet=True)
     try:
-        if told.connection == "connecting":
+        if observation.connection == "connecting":
             client.log_out()
             _wait(lambda: client.state() == "close")
-        asked_at = timezone.now()
+        polled_at = timezone.now()
         link = client.connect(number=digits)
     except EvolutionFailed as error:
-        _fail(session, error)
-    _record_observation(session, _told_by(link), asked_at=asked_at, cures=False)
+        _store_and_raise(session, error)
+    _record_observation(session, _observation_from(link), polled_at=polled_at, recover=False)
     if not link.pairing_code:
         text = _("WhatsApp gave no code for this number.")
         raise SessionRefused("no_pairing_code", text, status=502)
@@ -259,12 +262,12 @@ def pairing_code(session: WhatsAppSession, phone_number: str) -> str:
 
 
 def reconnect(session: WhatsAppSession, *, user: User | None = None) -> ConnectionState:
-    """Dial anew with the login that is there; a closed instance is connected instead.
+    """Reconnect with the existing login; a closed instance is connected instead.
 
-    Raises SessionRefused as `connect`.
+    Raises SessionRefused like `connect`.
     """
     client = _client(session)
-    # It may show a code, where no phone is linked.
+    # It may display a code if no phone is linked.
     _command(
         session, wanted=True, note="", tries=0, tried_at=None, dead_since=None,
         linking_since=timezone.now(), quiet=True,
@@ -273,40 +276,39 @@ def reconnect(session: WhatsAppSession, *, user: User | None = None) -> Connecti
         restarted = client.restart()
     except EvolutionFailed as error:
         if error.code != "instance_missing":
-            _fail(session, error)
+            _store_and_raise(session, error)
         restarted = False
     if not restarted:
         return connect(session, user=user)
-    _write_seen(session, DerivedState(State.STARTING, "reconnecting"))
+    _save_state(session, DerivedState(State.STARTING, "reconnecting"))
     return _current(session)
 
 
 def log_out(session: WhatsAppSession) -> ConnectionState:
-    """Unlink the phone; the instance stays. Connecting again takes a new code.
+    """Unlink the phone; the instance stays. Connecting again requires a new code.
 
-    One that was closed cannot be unlinked: the state's code is then "not_running". Raises
-    SessionRefused (409 not_configured; 502 where the server did not do it).
+    A closed instance cannot be unlinked: the state's code is then "not_running". Raises
+    SessionRefused (409 not_configured; 502 if the server failed).
     """
     client = _client(session)
-    # Whatever comes of the call, nothing is to bring it back.
+    # Do not reconnect, whatever the result of the call.
     _command(session, wanted=False, serving=False, linking_since=None)
     incidents.close_silently(session.channel, route=ROUTE)
     try:
         code = "unlinked" if client.log_out() else "not_running"
     except EvolutionFailed as error:
-        _fail(session, error)
+        _store_and_raise(session, error)
     _command(session, note=code, dead_since=None)
-    _write_seen(session, DerivedState(State.DISCONNECTED, code))
+    _save_state(session, DerivedState(State.DISCONNECTED, code))
     return _current(session)
 
 
 def delete(session: WhatsAppSession, *, user: User | None = None) -> ConnectionState:
     """Delete the instance on the server; the channel and its history stay.
 
-    The webhook is switched off first, because the deletion waits for its delivery (§1). The state's
-    code is "deleting" where Evolution has not finished in time. Raises SessionRefused (409
-    not_configured, conflict while the receive mode is being switched; 502 where the server did not
-    do it).
+    The webhook is disabled first, because the deletion waits for its delivery (§1). The state's
+    code is "deleting" if Evolution has not finished in time. Raises SessionRefused (409
+    not_configured, or conflict during a switch of the receive mode; 502 if the server failed).
     """
     client = _client(session)
     try:
@@ -318,19 +320,19 @@ def delete(session: WhatsAppSession, *, user: User | None = None) -> ConnectionS
     except handover.SwitchRefused as error:
         raise SessionRefused("conflict", str(error)) from None
     except EvolutionFailed as error:
-        _receive_again(session, user=user)
-        _fail(session, error)
+        _restore_receive_mode(session, user=user)
+        _store_and_raise(session, error)
     pictures.forget(session)
     _command(
         session, note=code, dead_since=None, own_number="", profile_name="", tries=0,
         **_NEVER_LINKED,
     )  # fmt: skip
-    _write_seen(session, DerivedState(State.DISCONNECTED, code))
+    _save_state(session, DerivedState(State.DISCONNECTED, code))
     return _current(session)
 
 
 def _remove(client: EvolutionLifecycle) -> str:
-    """Delete the instance; returns whether it is gone or still going. Raises EvolutionFailed."""
+    """Delete the instance and return the resulting code. Raises EvolutionFailed."""
     try:
         client.disable_webhook()
         client.delete()
@@ -340,8 +342,8 @@ def _remove(client: EvolutionLifecycle) -> str:
     return "instance_deleted" if _wait(lambda: _is_gone(client)) else "deleting"
 
 
-def _receive_again(session: WhatsAppSession, *, user: User | None) -> None:
-    """The deletion failed after its webhook was switched off: what is agreed is made true again."""
+def _restore_receive_mode(session: WhatsAppSession, *, user: User | None) -> None:
+    """Restore the agreed receive mode after a failed deletion disabled the webhook."""
     if session.mode is not None:
         with contextlib.suppress(handover.SwitchRefused):
             handover.repair(session, keep="database", user=user)
@@ -351,76 +353,80 @@ def _receive_again(session: WhatsAppSession, *, user: User | None) -> None:
 
 
 def probe_due() -> None:
-    """Ask every instance whose time has come, several at a time; a slow one holds up no other."""
-    deadline, asked = time.monotonic() + ROUND_SECONDS, set[int]()
-    while time.monotonic() < deadline and (ids := _claim(asked)):
+    """Probe all due instances, several at a time; a slow one does not block the others."""
+    deadline, polled = time.monotonic() + ROUND_SECONDS, set[int]()
+    while time.monotonic() < deadline and (ids := _claim(polled)):
         _probe_all(ids)
-        asked.update(ids)
+        polled.update(ids)
 
 
 def probe_server(url: str) -> None:
-    """Ask the instances of one server whose time has come: something showed that it may be away."""
+    """Probe the due instances of one server that may be down."""
     _probe_all(_claim(url=url))
 
 
 def probe(session_id: int) -> Observation | None:
-    """Ask one instance, write down what it told, and mend what can be mended without a person.
+    """Poll one instance, store the observation and run the recovery action, if any.
 
-    Returns what it told, None where there is nothing to ask.
+    Returns the observation, or None if the channel is not configured.
     """
     session = _configured(session_id)
     if session is None:
         return None
-    asked_at = timezone.now()
-    linking = session.linking_since is not None and session.linking_since > asked_at - LINKING_FOR
-    # Before it is said that it dials in vain: there may be a code that no event has told of.
-    told = _poll(session, with_code=linking or (session.wanted and _dials_long(session, asked_at)))
-    cure = _record_observation(session, told, asked_at=asked_at)
-    if told.picture_url or (told.picture_url is not None and told.connection == "open"):
-        pictures.keep(session, told.picture_url)
-    if cure != RecoveryAction.NONE:
-        _cure(session, cure)
-    return told
+    polled_at = timezone.now()
+    linking = session.linking_since is not None and session.linking_since > polled_at - LINKING_FOR
+    # Before we report a stuck connection: there may be a code that no event announced.
+    observation = _poll(
+        session, with_code=linking or (session.wanted and _connecting_long(session, polled_at))
+    )
+    action = _record_observation(session, observation, polled_at=polled_at)
+    if observation.picture_url or (
+        observation.picture_url is not None and observation.connection == "open"
+    ):
+        pictures.store(session, observation.picture_url)
+    if action != RecoveryAction.NONE:
+        _run_recovery_action(session, action)
+    return observation
 
 
-def _dials_long(session: WhatsAppSession, now: dt.datetime) -> bool:
+def _connecting_long(session: WhatsAppSession, now: dt.datetime) -> bool:
     if session.state != State.STARTING or session.state_changed_at is None:
         return session.state_code == "dialling_long"
     return session.state_changed_at <= now - DIALLING_FOR
 
 
 def request_poll(channel: Channel, *, qr_digest: str = "") -> None:
-    """An event said that something changed: ask now. `qr_digest` is of the code on show."""
+    """Poll now after an event. `qr_digest` is the digest of the displayed code."""
     with transaction.atomic():
         row = _locked(channel.pk)
         if row is None:
             return
         if qr_digest:
-            _note_code(row, qr_digest)
-        # It may be another phone.
+            _record_code(row, qr_digest)
+        # The linked phone may have changed.
         row.probe_at = row.number_checked_at = None
         row.save(update_fields=["qr_digest", "qr_seen_at", "probe_at", "number_checked_at"])
         tasks.enqueue_probe(row.pk)
 
 
-def note_refusal(channel: Channel, code: str, **kwargs: Any) -> None:
-    """Signal receiver: a send found that the instance is not connected, or got no answer.
+def record_rejection(channel: Channel, code: str, **kwargs: Any) -> None:
+    """Signal receiver: a send failed because the instance is not connected or did not answer.
 
-    Where its state says open all the same, the connection behind it is dead (§4, issues 1398 and
-    2403), or the server is away.
+    If its state is open nevertheless, the connection behind it is dead (§4, issues 1398 and
+    2403), or the server is down.
     """
     if channel.kind == Channel.Kind.BAILEYS:
-        act = _note_refusal if code == "instance_not_connected" else _note_no_answer
-        # Not with the message's lock held.
-        transaction.on_commit(partial(act, channel), robust=True)
+        react = _record_rejection if code == "instance_not_connected" else _probe_after_no_answer
+        # Run after the message's lock is released.
+        transaction.on_commit(partial(react, channel), robust=True)
 
 
-def _note_no_answer(channel: Channel) -> None:
+def _probe_after_no_answer(channel: Channel) -> None:
     for session_id in WhatsAppSession.objects.filter(channel=channel).values_list("pk", flat=True):
         request_probe(session_id)
 
 
-def _note_refusal(channel: Channel) -> None:
+def _record_rejection(channel: Channel) -> None:
     with transaction.atomic():
         row = _locked(channel.pk)
         if row is None:
@@ -433,19 +439,19 @@ def _note_refusal(channel: Channel) -> None:
         tasks.enqueue_probe(row.pk)
 
 
-def note_taken(channel: Channel, **kwargs: Any) -> None:
-    """Signal receiver: a send went through after trouble, so the connection lives."""
-    transaction.on_commit(partial(_note_taken, channel), robust=True)
+def record_success(channel: Channel, **kwargs: Any) -> None:
+    """Signal receiver: a send succeeded after failures, so the connection works."""
+    transaction.on_commit(partial(_record_success, channel), robust=True)
 
 
-def _note_taken(channel: Channel) -> None:
+def _record_success(channel: Channel) -> None:
     for session in WhatsAppSession.objects.filter(channel=channel, dead_since__isnull=False):
         _command(session, dead_since=None)
         tasks.enqueue_probe(session.pk)
 
 
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
-    """Signal receiver: the settings may have changed, so what is known may not hold any more."""
+    """Signal receiver: changed settings may invalidate the stored state."""
     changed = kwargs.get("update_fields")
     if changed is not None and not {*_SETTINGS} & {*changed}:
         return
@@ -463,14 +469,14 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
             row.serving = False
             incidents.close_silently(instance, route=ROUTE)
         row.commanded_at, row.probe_at = timezone.now(), None
-        row.save(update_fields=_OURS)
-        _tell(row)
+        row.save(update_fields=_MONITOR_FIELDS)
+        _publish(row)
         if instance.active and _is_configured(instance):
             tasks.enqueue_probe(row.pk)
 
 
 def _reset(row: WhatsAppSession) -> None:
-    """All that is known is about another instance."""
+    """Clear the stored state: it describes another instance."""
     row.wanted = row.serving = False
     row.linking_since = row.quiet_until = row.dead_since = row.tried_at = row.closed_since = None
     row.last_open_at = row.last_drop_at = row.qr_seen_at = None
@@ -485,36 +491,36 @@ def _reset(row: WhatsAppSession) -> None:
     incidents.close_silently(row.channel, route=ROUTE)
 
 
-# -- asking and writing down -----------------------------------------------------------------------
+# -- polling and storing ---------------------------------------------------------------------------
 
 
-def _look(session: WhatsAppSession, *, with_code: bool = False) -> Observation:
-    """Ask and write down; what could be mended without a person is left to the next probe."""
-    asked_at = timezone.now()
-    told = _poll(session, with_code=with_code)
-    _record_observation(session, told, asked_at=asked_at, cures=False)
-    return told
+def _poll_and_store(session: WhatsAppSession, *, with_code: bool = False) -> Observation:
+    """Poll and store; the next probe runs the recovery action, if any."""
+    polled_at = timezone.now()
+    observation = _poll(session, with_code=with_code)
+    _record_observation(session, observation, polled_at=polled_at, recover=False)
+    return observation
 
 
 def _poll(session: WhatsAppSession, *, with_code: bool = False) -> Observation:
-    """Ask for the state and for what it makes worth asking. Never raises."""
+    """Request the state and the details relevant for it. Never raises."""
     client = EvolutionLifecycle(session.channel, timeout=ASK_SECONDS)
     try:
-        told = Observation(connection=client.state())
-        if told.connection == "connecting" and with_code:
-            # While it is connecting this only tells the code on show (§4).
-            return _told_by(client.connect())
-        if _row_is_worth_asking(session, told):
-            return _with_row(told, client.row(), session)
+        observation = Observation(connection=client.state())
+        if observation.connection == "connecting" and with_code:
+            # While it is connecting, this only returns the displayed code (§4).
+            return _observation_from(client.connect())
+        if _needs_row(session, observation):
+            return _with_row(observation, client.row(), session)
     except EvolutionFailed as error:
         if error.code == "instance_missing":
             error = _why_missing(client, error)
         return Observation(trouble=error.reason, detail=_detail(error))
-    return told
+    return observation
 
 
 def _why_missing(client: EvolutionLifecycle, error: EvolutionFailed) -> EvolutionFailed:
-    """A name that is not there is told to anyone; only the list of instances asks for the key."""
+    """Check the key: a missing name is reported without one, the instance list requires it."""
     try:
         client.row()
     except EvolutionFailed as other:
@@ -523,145 +529,154 @@ def _why_missing(client: EvolutionLifecycle, error: EvolutionFailed) -> Evolutio
     return error
 
 
-def _row_is_worth_asking(session: WhatsAppSession, told: Observation) -> bool:
-    if told.connection == "open":
+def _needs_row(session: WhatsAppSession, observation: Observation) -> bool:
+    if observation.connection == "open":
         checked = session.number_checked_at
         stale = checked is None or checked < timezone.now() - NUMBER_EVERY
         return stale or session.state != State.READY or not session.own_number
-    return told.connection == "close" or session.state_code == "unchecked"
+    return observation.connection == "close" or session.state_code == "unchecked"
 
 
-def _with_row(told: Observation, row: Row, session: WhatsAppSession) -> Observation:
+def _with_row(observation: Observation, row: Row, session: WhatsAppSession) -> Observation:
     if not row.is_baileys:
         return Observation(trouble="other_integration")
     ended_with = row.ended_with
     if ended_with is not None and row.ended_at is not None and session.last_open_at is not None:
-        # The reason of an earlier end stays in the row when the phone is linked again.
+        # The reason for an earlier disconnection stays in the row after relinking.
         ended_with = ended_with if row.ended_at > session.last_open_at - SKEW else None
-    if told.connection != "open":
-        return replace(told, ended_with=ended_with)
+    if observation.connection != "open":
+        return replace(observation, ended_with=ended_with)
     return replace(
-        told,
+        observation,
         own_number=row.own_number,
         profile_name=row.profile_name,
         picture_url=row.picture_url,
     )
 
 
-def _told_by(link: Link) -> Observation:
-    word = "open" if link.is_open else "connecting"
-    return Observation(connection=word, qr=link.qr, pairing_code=link.pairing_code)
+def _observation_from(link: Link) -> Observation:
+    reported = "open" if link.is_open else "connecting"
+    return Observation(connection=reported, qr=link.qr, pairing_code=link.pairing_code)
 
 
 def _record_observation(
-    session: WhatsAppSession, told: Observation, *, asked_at: dt.datetime, cures: bool = True
+    session: WhatsAppSession,
+    observation: Observation,
+    *,
+    polled_at: dt.datetime,
+    recover: bool = True,
 ) -> RecoveryAction:
-    """Write down what the server told, unless it was told of a time that is over.
+    """Store an observation unless it is outdated, and return the recovery action to run.
 
-    That is: before a command, or before what is written down already was asked for. Returns
-    what is to be done about it; it counts as begun.
+    It is outdated if it was requested before a command or before the stored observation. The
+    returned action counts as started.
     """
     with transaction.atomic():
         row = _locked(session.channel_id)
-        if row is None or any(at and at > asked_at for at in (row.commanded_at, row.checked_at)):
+        if row is None or any(at and at > polled_at for at in (row.commanded_at, row.checked_at)):
             return RecoveryAction.NONE
         changed = any(getattr(row.channel, n) != getattr(session.channel, n) for n in _SETTINGS)
         if changed:
             return RecoveryAction.NONE
         now = timezone.now()
-        seen = _write_told(row, told, now)
-        row.checked_at = asked_at
-        care = RecoveryContext(
-            wanted=row.wanted and row.channel.active and cures,
+        derived = _apply_observation(row, observation, now)
+        row.checked_at = polled_at
+        context = RecoveryContext(
+            wanted=row.wanted and row.channel.active and recover,
             tries=row.tries,
             tried_at=row.tried_at,
             closed_since=row.closed_since,
-            left_closed=told.ended_with in LEFT_CLOSED,
+            left_closed=observation.ended_with in LEFT_CLOSED,
         )
-        cure = recovery_action_for(seen, care, now=now)
-        if cure != RecoveryAction.NONE:
+        action = recovery_action_for(derived, context, now=now)
+        if action != RecoveryAction.NONE:
             row.tries, row.tried_at = row.tries + 1, now
-        row.save(update_fields=_OURS)
-        return cure
+        row.save(update_fields=_MONITOR_FIELDS)
+        return action
 
 
 def end_of_history(channel: Channel) -> dt.datetime | None:
-    """Return the time before which a message of this channel is history, None where it is unknown.
+    """Return the time before which a message of this channel is history; None if unknown.
 
-    A link brings the messages of days or years (contracts/evolution-api.md §10.4), as messages.set,
-    and Evolution's own store has them like all others. What came late because the instance was
-    offline cannot be told from them by its age, which is that of the outage. So the time of the
-    link decides: what is older was dealt with on the phone, what is younger was written to an
-    instance that was linked. While a code is on show, the link is still to come. An instance that
-    was taken over linked has no such time; then only what Evolution calls history is.
+    A new link delivers the messages of days or years as messages.set
+    (contracts/evolution-api.md §10.4), and Evolution stores them like all others. Age does not
+    distinguish them from messages delayed by an outage, so the time of the link decides. Older
+    messages were handled on the phone; newer ones were sent to a linked instance. While a code is
+    displayed, the link is still to come. An instance that was taken over already linked has no
+    link time; then only messages that Evolution marks as history count.
     """
     session = WhatsAppSession.objects.filter(channel=channel).first()
     if session is None:
         return None
-    shown = session.qr_seen_at if session.qr_digest and session.state != State.READY else None
-    link = shown - LINK_MARGIN if shown else None
+    shown_at = session.qr_seen_at if session.qr_digest and session.state != State.READY else None
+    link = shown_at - LINK_MARGIN if shown_at else None
     return max(filter(None, [session.history_before, link]), default=None)
 
 
 def _is_linking(row: WhatsAppSession) -> bool:
-    """Whether a phone was still to be linked when the server was last asked."""
+    """Return whether the last poll was still waiting for a phone to be linked."""
     waits = row.state in (State.QR, State.PAIRING)
     return waits or bool(row.qr_digest) or row.linking_since is not None
 
 
-def _write_told(row: WhatsAppSession, told: Observation, now: dt.datetime) -> DerivedState:
+def _apply_observation(
+    row: WhatsAppSession, observation: Observation, now: dt.datetime
+) -> DerivedState:
     was_linking = _is_linking(row)
-    _note_connection(row, told, now)
-    if told.qr:
-        _note_code(row, hashlib.sha256(told.qr.encode()).hexdigest())
+    _record_connection(row, observation, now)
+    if observation.qr:
+        _record_code(row, hashlib.sha256(observation.qr.encode()).hexdigest())
     incident = incidents.open_incident(row.channel, route=ROUTE)
-    # Where no phone was ever linked there is none that could be missed.
+    # If no phone was ever linked, none can be missing.
     was_linked = incident is not None and row.last_open_at is not None
     known = _known(row, now, dropped=row.serving or was_linked)
-    if told.qr and not known.shown:
-        # The server goes on telling the last code after it was scanned or has run out.
-        told = replace(told, qr="")
-    if told.own_number is not None:
+    if observation.qr and not known.shown:
+        # The server keeps reporting the last code after it was scanned or has expired.
+        observation = replace(observation, qr="")
+    if observation.own_number is not None:
         row.number_checked_at = now
-        row.own_number = told.own_number or row.own_number
-        row.profile_name = told.profile_name or ""
+        row.own_number = observation.own_number or row.own_number
+        row.profile_name = observation.profile_name or ""
         number_confirmation.record_linked(row.channel, row.own_number)
         known = replace(known, unconfirmed=row.channel.unconfirmed_number)
-    seen = derive(told, known, now=now)
-    if told.connection in ("open", "close") or seen.code in ("no_instance", "instance_gone"):
+    derived = derive(observation, known, now=now)
+    if observation.connection in ("open", "close") or derived.code in (
+        "no_instance",
+        "instance_gone",
+    ):
         row.qr_digest, row.qr_seen_at = "", None
-        if row.linking_since and seen.state != State.STARTING:
+        if row.linking_since and derived.state != State.STARTING:
             row.linking_since = None
-    row.closed_since = (row.closed_since or now) if told.connection == "close" else None
-    if seen.code == UNCONFIRMED:
+    row.closed_since = (row.closed_since or now) if observation.connection == "close" else None
+    if derived.code == UNCONFIRMED:
         row.wanted, row.last_open_at, row.linking_since = True, now, None
         row.tries, row.tried_at = 0, None
-    if seen.state == State.READY:
+    if derived.state == State.READY:
         if was_linking and not row.serving:
             row.history_before = now - LINK_MARGIN
-        seen = replace(seen, code=_ready_code(row, incident))
-        _note_ready(row, now)
+        derived = replace(derived, code=_ready_code(row, incident))
+        _record_ready(row, now)
     elif row.serving and not (row.quiet_until and now < row.quiet_until):
-        _note_drop(row, seen, now)
-    elif seen.state == State.QR and row.last_open_at is None:
-        # It dials after all; no phone was ever linked that could be missed.
+        _record_drop(row, derived, now)
+    elif derived.state == State.QR and row.last_open_at is None:
+        # It connects again, and no phone was ever linked that could be missing.
         incidents.mark_recovered(row.channel, route=ROUTE, at=now)
     elif incident is not None and incident.recovered_at is None:
-        reason = drop_reason(seen)
-        incidents.observed(row.channel, route=ROUTE, reason=reason, detail=seen.detail, at=now)
-    elif row.wanted and needs_person(seen) and seen.code != row.state_code:
+        reason = drop_reason(derived)
+        incidents.observed(row.channel, route=ROUTE, reason=reason, detail=derived.detail, at=now)
+    elif row.wanted and needs_person(derived) and derived.code != row.state_code:
         incidents.open_or_update(
-            row.channel, route=ROUTE, reason=drop_reason(seen), detail=seen.detail, at=now
+            row.channel, route=ROUTE, reason=drop_reason(derived), detail=derived.detail, at=now
         )
-    _store_state(row, seen, now)
-    pause = next_poll_delay(
-        seen.state,
+    _store_state(row, derived, now)
+    delay = next_poll_delay(
+        derived.state,
         wanted=row.wanted,
         lasting=now - (row.state_changed_at or now),
         chance=random.random(),  # noqa: S311
     )
-    row.probe_at = now + dt.timedelta(seconds=pause)
-    return seen
+    row.probe_at = now + dt.timedelta(seconds=delay)
+    return derived
 
 
 def _ready_code(row: WhatsAppSession, incident: Incident | None) -> str:
@@ -676,7 +691,7 @@ def _ready_code(row: WhatsAppSession, incident: Incident | None) -> str:
 
 def _known(row: WhatsAppSession, now: dt.datetime, *, dropped: bool) -> Known:
     dialling = row.state_changed_at if row.state == State.STARTING else None
-    # A code lives for 45 s (§3): one that is not renewed is none.
+    # A code is valid for 45 s (§3): one that is not renewed has expired.
     stale = row.qr_seen_at is not None and row.qr_seen_at <= now - DIALLING_FOR
     if stale and row.state == State.QR:
         dialling = row.qr_seen_at
@@ -694,87 +709,93 @@ def _known(row: WhatsAppSession, now: dt.datetime, *, dropped: bool) -> Known:
     )
 
 
-def _note_connection(row: WhatsAppSession, told: Observation, now: dt.datetime) -> None:
-    """The server's own word, as events tell it, too."""
-    if told.connection != "open":
+def _record_connection(row: WhatsAppSession, observation: Observation, now: dt.datetime) -> None:
+    """Record the connection state reported by the server; events report it, too."""
+    if observation.connection != "open":
         row.dead_since = None
-    if told.connection in ("open", "connecting"):
+    if observation.connection in ("open", "connecting"):
         row.note = ""
-    word = told.connection if told.connection in WhatsAppSession.Connection.values else "unknown"
-    if row.connection != word:
-        row.connection, row.connection_reason, row.connection_changed_at = word, "", now
+    reported = (
+        observation.connection
+        if observation.connection in WhatsAppSession.Connection.values
+        else "unknown"
+    )
+    if row.connection != reported:
+        row.connection, row.connection_reason, row.connection_changed_at = reported, "", now
 
 
-def _note_code(row: WhatsAppSession, digest: str) -> None:
+def _record_code(row: WhatsAppSession, digest: str) -> None:
     if digest != row.qr_digest:
         row.qr_digest, row.qr_seen_at = digest, timezone.now()
-        # A page that shows the code fetches the new one.
-        _tell(row)
+        # Pages that display the code fetch the new one.
+        _publish(row)
 
 
-def _note_ready(row: WhatsAppSession, now: dt.datetime) -> None:
+def _record_ready(row: WhatsAppSession, now: dt.datetime) -> None:
     row.wanted = row.serving = True
     row.last_open_at = now
     row.tries, row.tried_at, row.linking_since, row.quiet_until = 0, None, None, None
     incidents.mark_recovered(row.channel, route=ROUTE, at=now)
 
 
-def _note_drop(row: WhatsAppSession, seen: DerivedState, now: dt.datetime) -> None:
+def _record_drop(row: WhatsAppSession, derived: DerivedState, now: dt.datetime) -> None:
     row.serving = False
     if not row.wanted:
         return
-    reason = drop_reason(seen)
-    log.warning("instance dropped", instance=row.name, reason=reason)
+    reason = drop_reason(derived)
+    log.warning("instance disconnected", instance=row.name, reason=reason)
     row.last_drop_at, row.last_drop_reason = now, reason[:40]
-    incidents.open_or_update(row.channel, route=ROUTE, reason=reason, detail=seen.detail, at=now)
+    incidents.open_or_update(row.channel, route=ROUTE, reason=reason, detail=derived.detail, at=now)
 
 
-def _store_state(row: WhatsAppSession, seen: DerivedState, now: dt.datetime) -> None:
-    """Put the state on the row and tell the pages, where it is another one."""
-    if is_unlinked(seen.state, seen.code):
+def _store_state(row: WhatsAppSession, derived: DerivedState, now: dt.datetime) -> None:
+    """Set the state on the row and, if it changed, update open pages."""
+    if is_unlinked(derived.state, derived.code):
         number_confirmation.record_linked(row.channel, "")
     before = (row.state, row.state_code, row.state_detail)
     row.state, row.state_code, row.state_detail = (
-        seen.state.value,
-        seen.code[:40],
-        seen.detail[:300],
+        derived.state.value,
+        derived.code[:40],
+        derived.detail[:300],
     )
     if before == (row.state, row.state_code, row.state_detail):
         return
     if before[0] != row.state or before[1] == "unchecked":
         row.state_changed_at = now
-    if seen.state in (State.READY, State.ERROR, State.DISCONNECTED):
-        ok = seen.state == State.READY
-        row.channel.record_health(ok=ok, detail="" if ok else encode_reason(seen.code, seen.detail))
-    _tell(row)
+    if derived.state in (State.READY, State.ERROR, State.DISCONNECTED):
+        ok = derived.state == State.READY
+        row.channel.record_health(
+            ok=ok, detail="" if ok else encode_reason(derived.code, derived.detail)
+        )
+    _publish(row)
 
 
-def _write_seen(session: WhatsAppSession, seen: DerivedState) -> None:
-    """Write a state that a command of ours has led to."""
+def _save_state(session: WhatsAppSession, derived: DerivedState) -> None:
+    """Store the state that resulted from our own command."""
     with transaction.atomic():
         row = _locked(session.channel_id)
         if row is not None:
-            _store_state(row, seen, timezone.now())
-            row.save(update_fields=_OURS)
+            _store_state(row, derived, timezone.now())
+            row.save(update_fields=_MONITOR_FIELDS)
 
 
-def _cure(session: WhatsAppSession, cure: RecoveryAction) -> None:
-    log.warning("instance is connected anew", instance=session.name, cure=cure.value)
+def _run_recovery_action(session: WhatsAppSession, action: RecoveryAction) -> None:
+    log.warning("instance recovery started", instance=session.name, action=action.value)
     client = EvolutionLifecycle(session.channel)
     with contextlib.suppress(EvolutionFailed):
-        if cure == RecoveryAction.RESTART:
+        if action == RecoveryAction.RESTART:
             client.restart()
         else:
             client.connect()
-    # Should it still be dead, the next send says so again.
+    # If it is still dead, the next send reports it again.
     _command(session, dead_since=None)
 
 
-def _receive_events(session: WhatsAppSession, *, is_new: bool, user: User | None) -> None:
-    """Have the instance deliver its events, where nothing else was agreed.
+def _configure_events(session: WhatsAppSession, *, is_new: bool, user: User | None) -> None:
+    """Configure event delivery if no receive mode is agreed yet.
 
     The webhook of another program stays: staff decide on the receive-mode card, which also shows
-    a failure.
+    failures.
     """
     try:
         if session.mode is not None:
@@ -785,29 +806,31 @@ def _receive_events(session: WhatsAppSession, *, is_new: bool, user: User | None
         if not (found.webhook.enabled or found.websocket.enabled):
             handover.configure_default(session.pk, user=user)
     except handover.SwitchRefused as error:
-        log.warning("instance without events", instance=session.name, error=str(error))
+        log.warning("instance delivers no events", instance=session.name, error=str(error))
 
 
-def _fail(session: WhatsAppSession, error: EvolutionFailed) -> NoReturn:
-    """Write down that a command failed, and raise SessionRefused."""
+def _store_and_raise(session: WhatsAppSession, error: EvolutionFailed) -> NoReturn:
+    """Store the failure of a command and raise SessionRefused."""
     code, detail = error.reason, _detail(error)
-    seen = DerivedState(State.DISCONNECTED if code == "name_taken" else State.ERROR, code, detail)
-    _write_seen(session, seen)
+    derived = DerivedState(
+        State.DISCONNECTED if code == "name_taken" else State.ERROR, code, detail
+    )
+    _save_state(session, derived)
     raise _refused(code, detail) from None
 
 
 def _detail(error: EvolutionFailed) -> str:
-    """The server's own words, where ours do not say it all."""
+    """Return the server's own message if our code does not cover it."""
     return error.told[:300] if error.reason == "refused_request" else ""
 
 
-# -- small things ----------------------------------------------------------------------------------
+# -- helpers ---------------------------------------------------------------------------------------
 
 
 def _locked(channel_id: int) -> WhatsAppSession | None:
-    """The session as it is now, locked for others who write about it. In a transaction.
+    """Lock and return the current session row. Call it in a transaction.
 
-    The channel comes first, as for one who saves it.
+    It locks the channel first, in the same order as saving a channel.
     """
     channel = Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).first()
     rows = WhatsAppSession.objects.select_for_update(no_key=True).filter(channel_id=channel_id)
@@ -818,7 +841,7 @@ def _locked(channel_id: int) -> WhatsAppSession | None:
 
 
 def _command(session: WhatsAppSession, *, quiet: bool = False, **values: Any) -> None:
-    """Note a command of ours with these values; what was asked before it counts no more."""
+    """Record our own command with these values; observations requested earlier are outdated."""
     now = timezone.now()
     values |= {"commanded_at": now, "probe_at": now + dt.timedelta(seconds=1)}
     if quiet:
@@ -827,13 +850,13 @@ def _command(session: WhatsAppSession, *, quiet: bool = False, **values: Any) ->
 
 
 def _current(session: WhatsAppSession) -> ConnectionState:
-    """The state as it is stored now; the caller's session learns it, too."""
+    """Refresh the caller's session and return its stored state."""
     session.refresh_from_db()
     return stored(session)
 
 
-def _tell(row: WhatsAppSession) -> None:
-    """Show it on the pages of the instance, of its channel, and of those that fall back to it."""
+def _publish(row: WhatsAppSession) -> None:
+    """Update the pages of the instance, its channel and the channels that fall back to it."""
     live.session_changed(row)
     for channel in (row.channel, *row.channel.fallback_for.all()):
         signals.session_changed.send(sender=WhatsAppSession, channel=channel)
@@ -872,11 +895,11 @@ def _wait(reached: Callable[[], bool]) -> bool:
     return True
 
 
-def _claim(asked: Collection[int] = (), *, url: str = "") -> list[int]:
-    """Take due sessions, so that no other worker asks them meanwhile; those wanted at once first.
+def _claim(polled: Collection[int] = (), *, url: str = "") -> list[int]:
+    """Claim due sessions so that no other worker polls them; immediate requests come first.
 
-    No more than are asked at a time: the lease begins with the question, and outlasts it. Those
-    that were `asked` in this round wait for the next one. Of one server (`url`) all that are due.
+    It claims only as many as are polled at a time, so the lease outlasts the poll. Sessions already
+    `polled` in this round wait for the next one. With `url`, it claims all due ones of that server.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -887,7 +910,7 @@ def _claim(asked: Collection[int] = (), *, url: str = "") -> list[int]:
         )
         if url:
             due = due.filter(channel__evolution_url=url)
-        due = due.exclude(pk__in=asked).order_by(F("probe_at").asc(nulls_first=True))
+        due = due.exclude(pk__in=polled).order_by(F("probe_at").asc(nulls_first=True))
         ids = due.values_list("pk", flat=True)
         taken = list(ids if url else ids[:PROBES_AT_A_TIME])
         WhatsAppSession.objects.filter(pk__in=taken).update(probe_at=now + LEASE)
@@ -895,11 +918,11 @@ def _claim(asked: Collection[int] = (), *, url: str = "") -> list[int]:
 
 
 def _probe_all(ids: list[int]) -> None:
-    """Ask these instances, PROBES_AT_A_TIME at once.
+    """Probe these instances, PROBES_AT_A_TIME at once.
 
-    Of each server one is asked first: where that says that the server is away, the others are
-    written down as it is and not asked, so a dead server costs one question and not one an
-    instance.
+    One instance of each server is probed first. If it shows that the server is down, the result is
+    stored for the others without polling them, so a dead server costs one request, not one for
+    each instance.
     """
     servers: dict[str, list[int]] = {}
     due = WhatsAppSession.objects.filter(pk__in=ids).order_by("probe_at", "pk")
@@ -914,7 +937,7 @@ def _probe_all(ids: list[int]) -> None:
             running |= {pool.submit(_run, step) for one in done for step in one.result()}
 
 
-# A step of `_probe_all`; it returns those that follow from it.
+# A step of `_probe_all`; it returns the steps to run next.
 _Step = Callable[[], "list[_Step]"]
 
 
@@ -929,14 +952,14 @@ def _run(step: _Step) -> list[_Step]:
 
 
 def _probe_first(ids: list[int]) -> list[_Step]:
-    """Ask one instance of a server, or two where the first gave no answer."""
-    asked_at, rest = timezone.now(), ids[1:]
-    told = probe(ids[0])
+    """Probe one instance of a server, or two if the first does not answer."""
+    polled_at, rest = timezone.now(), ids[1:]
+    observation = probe(ids[0])
     second = None
-    if told is not None and told.trouble in SERVER_SILENT and rest:
+    if observation is not None and observation.trouble in SERVER_SILENT and rest:
         second, rest = probe(rest[0]), rest[1:]
-    if told is not None and holds_for_server(told, second):
-        return [partial(_note_server, other, told, asked_at) for other in rest]
+    if observation is not None and applies_to_server(observation, second):
+        return [partial(_record_for_server, other, observation, polled_at) for other in rest]
     return [partial(_probe_one, other) for other in rest]
 
 
@@ -945,11 +968,13 @@ def _probe_one(session_id: int) -> list[_Step]:
     return []
 
 
-def _note_server(session_id: int, told: Observation, asked_at: dt.datetime) -> list[_Step]:
-    """Write down for an instance what another one of its server told of the server."""
+def _record_for_server(
+    session_id: int, observation: Observation, polled_at: dt.datetime
+) -> list[_Step]:
+    """Store for an instance what another instance showed about their server."""
     session = _configured(session_id)
     if session is not None:
-        _record_observation(session, told, asked_at=asked_at)
+        _record_observation(session, observation, polled_at=polled_at)
     return []
 
 

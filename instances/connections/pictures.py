@@ -1,4 +1,4 @@
-"""The profile picture of a linked account: fetched once, kept here, shown to staff."""
+"""The profile picture of a linked account: fetched once, stored, shown to staff."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from core import http_client
 from instances import live
 from instances.models import ProfilePicture, WhatsAppSession
 
-# Evolution passes on the address that WhatsApp gave it; nothing else is fetched for it.
+# Evolution passes on an address from WhatsApp; we fetch from no other host.
 HOSTS = (".whatsapp.net",)
 SECONDS = 5.0
-# A picture that could not be fetched is tried again, as an instance is probed, after this time.
-AGAIN_AFTER = dt.timedelta(hours=1)
-MOST_BYTES = 512 * 1024
+# A failed download is retried after this time, when the instance is probed.
+RETRY_AFTER = dt.timedelta(hours=1)
+MAX_BYTES = 512 * 1024
 _KINDS = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG\r\n\x1a\n": "image/png",
 }
 
 
-def keep(session: WhatsAppSession, url: str) -> None:
-    """Fetch and keep the picture at this address, where it is another one. Never raises for it.
+def store(session: WhatsAppSession, url: str) -> None:
+    """Fetch and store the picture at this address if it is new. Download errors never raise.
 
-    One that could not be fetched is asked for again later. No address: an account without a
-    picture, and the one that is kept is of another.
+    A failed download is retried later. Without an address, the account has no picture, and the
+    stored one is deleted.
     """
-    known = ProfilePicture.objects.filter(session=session).first()
-    if not url and known is not None:
+    stored = ProfilePicture.objects.filter(session=session).first()
+    if not url and stored is not None:
         forget(session)
         live.session_changed(session)
-    if not url or (known is not None and known.url == url and not _is_due(known)):
+    if not url or (stored is not None and stored.url == url and not _is_due(stored)):
         return
     content = _fetch(url)
     kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), "")
@@ -51,12 +51,12 @@ def keep(session: WhatsAppSession, url: str) -> None:
         live.session_changed(session)
 
 
-def _is_due(known: ProfilePicture) -> bool:
-    return not known.content and known.fetched_at < timezone.now() - AGAIN_AFTER
+def _is_due(stored: ProfilePicture) -> bool:
+    return not stored.content and stored.fetched_at < timezone.now() - RETRY_AFTER
 
 
 def forget(session: WhatsAppSession) -> None:
-    """Another account, or none, is linked."""
+    """Delete the picture: another account, or none, is linked."""
     ProfilePicture.objects.filter(session=session).delete()
     WhatsAppSession.objects.filter(pk=session.pk).update(has_picture=False)
 
@@ -67,9 +67,9 @@ def _fetch(url: str) -> bytes:
         if not host.endswith(HOSTS):
             return b""
         answer = http_client.request(
-            "GET", url, timeout=SECONDS, max_bytes=MOST_BYTES + 1, public_only=True
+            "GET", url, timeout=SECONDS, max_bytes=MAX_BYTES + 1, public_only=True
         )
     except (http_client.RequestFailed, ValueError):
         return b""
-    fits = answer.status == 200 and len(answer.body) <= MOST_BYTES
+    fits = answer.status == 200 and len(answer.body) <= MAX_BYTES
     return answer.body if fits else b""

@@ -1,4 +1,4 @@
-"""What becomes of a Baileys channel's Evolution instance when the channel goes elsewhere."""
+"""What happens to a Baileys channel's Evolution instance when the channel stops using it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from instances.models import WhatsAppSession
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-# Evolution does not have it, as far as is known.
+# As far as we know, Evolution does not have the instance.
 ABSENT = frozenset({"", "unchecked", "no_instance", "instance_gone", "instance_deleted"})
 
 
 class InstanceSource:
-    """The Evolution instance of a Baileys channel; entered in `remote_sessions.SOURCES`."""
+    """The Evolution instance of a Baileys channel; registered in `remote_sessions.SOURCES`."""
 
     settings: tuple[str, ...] = ("kind", "evolution_url", "instance_name")
     CHOICES: tuple[tuple[str, str | Promise], ...] = (

@@ -1,9 +1,9 @@
-"""What an Evolution instance is doing, and what follows from it. Pure.
+"""Derives the state of an Evolution instance and the recovery action. Pure.
 
-The server's three words hide much (contracts/evolution-api.md §3, §4): `connecting` is a code on
-show, a dialling that ends in a moment, or one that never ends; `close` is a phone that was never
-linked, was unlinked, or is only away; `open` may have a dead connection behind it. `derive` is the
-one place that knows.
+The server's three states are ambiguous (contracts/evolution-api.md §3, §4). `connecting` means a
+code is displayed, a short connection attempt, or one that never ends. `close` means the phone was
+never linked, was unlinked, or is only offline. `open` may hide a dead connection. Only `derive`
+resolves this.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from dataclasses import dataclass
 from channels_app.connections.linked_numbers import ANOTHER_PHONE, UNCONFIRMED
 from channels_app.connections.states import RECOVERY_PAUSES, DerivedState, State
 
-# Reasons with which Evolution does not dial again (§3): the login is gone.
+# After these reasons Evolution does not reconnect (§3): the login is gone.
 UNLINKED = frozenset({401})
 REFUSED = frozenset({402, 403, 406})
-# With this one 2.4 does not dial again either, although the phone may be linked still (§10).
+# After this one 2.4 does not reconnect either, although the phone may still be linked (§10).
 LEFT_CLOSED = frozenset({408})
-# No instance of the server can be reached: what one says of it holds for all.
+# The server is unreachable: the result for one instance applies to all.
 SERVER_AWAY = frozenset(
     {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "tls_failed"}
 )
-# The server may be dead, or only busy with this one instance: a second one decides.
+# The server may be down, or only slow for this instance: polling a second one decides.
 SERVER_SILENT = frozenset({"timeout", "connection_broken"})
-# Dialling takes seconds; one that lasts so long does not end by itself.
+# Connecting takes seconds; after this long it does not finish without help.
 DIALLING_FOR = dt.timedelta(minutes=2)
-# A server that has just come up dials its instances itself.
+# A server that has just started connects its instances itself.
 CLOSED_FOR = dt.timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a server said of an instance.
+    """What a server reported about an instance.
 
-    `trouble` is a word of `cloud_errors` or SENTENCES where it did not tell the state. `connection`
-    is its own word. `qr` is the text of the code, asked for only while somebody is to scan it. The
-    rest is asked for where it matters, None where it was not: `ended_with` is WhatsApp's reason of
-    the last end.
+    `trouble` is a code from `cloud_errors` or SENTENCES if the server did not report the state.
+    `connection` is the server's own value. `qr` is the text of the code, requested only while
+    somebody needs to scan it. The other fields are requested when needed and None otherwise:
+    `ended_with` is WhatsApp's reason for the last disconnection.
     """
 
     trouble: str = ""
@@ -55,12 +55,12 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is remembered of an instance.
+    """The stored facts about an instance.
 
-    `linked` says that a phone was linked and nothing unlinked it since; `shown` that a code was on
-    show; `dropped` that it served until it dropped, and no person ended it; `dialling_since` how
-    long it has been connecting without a code; `unconfirmed` is the linked number where nobody has
-    confirmed it.
+    `linked`: a phone was linked and has not been unlinked since. `shown`: a code was displayed.
+    `dropped`: it worked until it disconnected, and no user disconnected it. `dialling_since`:
+    since when it has been connecting without a code. `unconfirmed`: the linked number if nobody
+    has confirmed it.
     """
 
     linked: bool = False
@@ -73,28 +73,28 @@ class Known:
     dialling_since: dt.datetime | None = None
 
 
-def holds_for_server(first: Observation, second: Observation | None = None) -> bool:
-    """Whether the answers for one or two instances say how all of their server's are."""
+def applies_to_server(first: Observation, second: Observation | None = None) -> bool:
+    """Return whether the answers for one or two instances apply to the whole server."""
     if first.trouble in SERVER_AWAY or first.trouble == "license_required":
         return True
-    silent = first.trouble in SERVER_SILENT
-    return silent and second is not None and second.trouble in SERVER_SILENT
+    is_silent = first.trouble in SERVER_SILENT
+    return is_silent and second is not None and second.trouble in SERVER_SILENT
 
 
-def derive(told: Observation, known: Known, *, now: dt.datetime) -> DerivedState:
-    """Return what the instance is doing, and why."""
-    if told.trouble == "instance_missing":
+def derive(observation: Observation, known: Known, *, now: dt.datetime) -> DerivedState:
+    """Return the state of the instance and its reason."""
+    if observation.trouble == "instance_missing":
         if known.note in ("instance_deleted", "deleting"):
             return DerivedState(State.DISCONNECTED, "instance_deleted")
         return DerivedState(State.DISCONNECTED, "instance_gone" if known.ever else "no_instance")
-    if told.trouble:
-        return DerivedState(State.ERROR, told.trouble, told.detail)
-    if told.connection == "open":
+    if observation.trouble:
+        return DerivedState(State.ERROR, observation.trouble, observation.detail)
+    if observation.connection == "open":
         return _open(known)
-    if told.connection == "connecting":
-        return _connecting(told, known, now)
-    if told.connection == "close":
-        return _closed(told, known)
+    if observation.connection == "connecting":
+        return _connecting(observation, known, now)
+    if observation.connection == "close":
+        return _closed(observation, known)
     return DerivedState(State.ERROR, "unreadable_answer")
 
 
@@ -106,8 +106,8 @@ def _open(known: Known) -> DerivedState:
     return DerivedState(State.READY, "ready")
 
 
-def _connecting(told: Observation, known: Known, now: dt.datetime) -> DerivedState:
-    if told.qr or known.shown:
+def _connecting(observation: Observation, known: Known, now: dt.datetime) -> DerivedState:
+    if observation.qr or known.shown:
         return DerivedState(State.QR, "unlinked_scan_qr" if known.dropped else "waiting_for_scan")
     since = known.dialling_since
     if since is not None and now - since >= DIALLING_FOR:
@@ -115,12 +115,12 @@ def _connecting(told: Observation, known: Known, now: dt.datetime) -> DerivedSta
     return DerivedState(State.STARTING, "dialling")
 
 
-def _closed(told: Observation, known: Known) -> DerivedState:
+def _closed(observation: Observation, known: Known) -> DerivedState:
     if known.note and known.note != "instance_deleted":
         return DerivedState(State.DISCONNECTED, known.note)
-    if told.ended_with in REFUSED:
-        return DerivedState(State.ERROR, "refused_by_whatsapp", f"{told.ended_with}")
-    if told.ended_with in UNLINKED and known.ever:
+    if observation.ended_with in REFUSED:
+        return DerivedState(State.ERROR, "refused_by_whatsapp", f"{observation.ended_with}")
+    if observation.ended_with in UNLINKED and known.ever:
         return DerivedState(State.DISCONNECTED, "unlinked_on_phone")
     if known.shown:
         return DerivedState(State.DISCONNECTED, "qr_limit")
@@ -135,9 +135,9 @@ class RecoveryAction(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecoveryContext:
-    """What a cure depends on. `tries` and `tried_at` count those made since it was last open.
+    """The input for a recovery action. `tries` counts actions since it was last open.
 
-    `left_closed`: the server is known not to dial again by itself.
+    `left_closed`: the server is known not to reconnect automatically.
     """
 
     wanted: bool
@@ -148,32 +148,38 @@ class RecoveryContext:
 
 
 def recovery_action_for(
-    seen: DerivedState, care: RecoveryContext, *, now: dt.datetime
+    derived: DerivedState, context: RecoveryContext, *, now: dt.datetime
 ) -> RecoveryAction:
-    """Return what would bring back an instance that is to be connected, without a new code.
+    """Return the action that would reconnect an instance without a new code.
 
-    Where the phone is not linked any more only a person can help.
+    If the phone is no longer linked, only a user can reconnect it.
     """
-    if not care.wanted or care.tries >= len(RECOVERY_PAUSES):
+    if not context.wanted or context.tries >= len(RECOVERY_PAUSES):
         return RecoveryAction.NONE
-    if care.tried_at and now < care.tried_at + dt.timedelta(seconds=RECOVERY_PAUSES[care.tries]):
+    if context.tried_at and now < context.tried_at + dt.timedelta(
+        seconds=RECOVERY_PAUSES[context.tries]
+    ):
         return RecoveryAction.NONE
-    if seen.code in ("dead_socket", "dialling_long"):
+    if derived.code in ("dead_socket", "dialling_long"):
         return RecoveryAction.RESTART
-    closed = care.closed_since is not None and now >= care.closed_since + CLOSED_FOR
-    dials = closed or care.left_closed
-    return RecoveryAction.DIAL if seen.code == "connection_lost" and dials else RecoveryAction.NONE
+    closed = context.closed_since is not None and now >= context.closed_since + CLOSED_FOR
+    should_connect = closed or context.left_closed
+    return (
+        RecoveryAction.DIAL
+        if derived.code == "connection_lost" and should_connect
+        else RecoveryAction.NONE
+    )
 
 
-def drop_reason(seen: DerivedState) -> str:
-    """Return why an instance does not serve any more, as a reason and not as an advice."""
+def drop_reason(derived: DerivedState) -> str:
+    """Return why an instance stopped working, as a reason and not as advice."""
     return {
         "dialling": "connection_lost",
         "instance_gone": "instance_vanished",
         UNCONFIRMED: ANOTHER_PHONE,
-    }.get(seen.code, seen.code)
+    }.get(derived.code, derived.code)
 
 
-def needs_person(seen: DerivedState) -> bool:
-    """Whether this is an incident even of an instance that did not serve before."""
-    return seen.code in ("dialling_long", "license_required", UNCONFIRMED)
+def needs_person(derived: DerivedState) -> bool:
+    """Return whether this is an incident even if the instance did not work before."""
+    return derived.code in ("dialling_long", "license_required", UNCONFIRMED)

@@ -1,8 +1,8 @@
-"""Advisory locks of PostgreSQL, on connections of their own.
+"""PostgreSQL advisory locks, each on its own connection.
 
-A session lock lives as long as its connection. On one of the pool's it would outlive a process'
-interest in it, and be given away with the connection; so each holder has its own, and closing it,
-or dying, frees the lock.
+A session lock lives as long as its connection. On a pooled connection it would pass to the
+connection's next user. So each holder has its own connection; closing it, or the end of the
+process, releases the lock.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any
 import psycopg
 from django.db import connection
 
-# Names of what is locked: the first of the two numbers of a lock.
+# Lock namespaces: the first of a lock's two numbers.
 HANDOVER = 0x4D4F_4445
 SESSION = 0x4C53_544E
 PROCESS = 0x4C50_5243
 
 
 class LockUnavailable(Exception):
-    """Somebody else holds the lock."""
+    """Another process holds the lock."""
 
 
 def connect() -> psycopg.Connection[Any]:
-    """Open a connection outside of the pool. Raises psycopg.Error.
+    """Open a connection outside the pool. Raises psycopg.Error.
 
-    The server is told to notice a machine that went away without a word within seconds.
+    TCP keepalives make the server detect a vanished client within seconds.
     """
     parameters: dict[str, Any] = connection.get_connection_params()
     for ours in ("cursor_factory", "context", "prepare_threshold"):
@@ -42,7 +42,7 @@ def connect() -> psycopg.Connection[Any]:
 
 
 def try_lock(holder: psycopg.Connection[Any], kind: int, key: int) -> bool:
-    """Take a lock for this connection if it is free."""
+    """Acquire a lock on this connection if it is free."""
     row = holder.execute("SELECT pg_try_advisory_lock(%s, %s)", [kind, key]).fetchone()
     return bool(row and row[0])
 
@@ -52,20 +52,20 @@ def unlock(holder: psycopg.Connection[Any], kind: int, key: int) -> None:
 
 
 class Lock:
-    """A lock that is held."""
+    """An acquired lock."""
 
     def __init__(self, holder: psycopg.Connection[Any]) -> None:
         self._holder = holder
 
     def check(self) -> None:
-        """Raise a database error where the lock was lost with its connection."""
+        """Raise a database error if the lock was lost with its connection."""
         with connection.wrap_database_errors:
             self._holder.execute("SELECT 1")
 
 
 @contextlib.contextmanager
 def held(kind: int, key: int) -> Iterator[Lock]:
-    """Hold a lock for the block. Raises Taken, or a database error of Django's."""
+    """Hold a lock for the block. Raises LockUnavailable or a Django database error."""
     with connection.wrap_database_errors:
         holder = connect()
     try:
@@ -75,7 +75,7 @@ def held(kind: int, key: int) -> Iterator[Lock]:
         try:
             yield Lock(holder)
         finally:
-            # The server notices the end of a connection a little later, too late for the next one.
+            # The server would release the lock too late when the connection closes.
             with contextlib.suppress(psycopg.Error):
                 unlock(holder, kind, key)
     finally:
@@ -83,7 +83,7 @@ def held(kind: int, key: int) -> Iterator[Lock]:
 
 
 def holders(kind: int) -> set[int]:
-    """Return the keys of this kind that are locked by anybody."""
+    """Return the keys of this kind that any process holds."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted"

@@ -1,10 +1,10 @@
-"""The listener: keeps every session in WebSocket mode joined, and stores what comes.
+"""The listener: keeps every WebSocket-mode session joined and stores its events.
 
 Any number of listener processes share the sessions. A session belongs to the process that holds
-its advisory lock; locks end with their connection, so what a dead process had is free at once.
+its advisory lock. Locks end with their connection, so a dead process's sessions are free at once.
 
-Threads: one a socket, which only hands things over (instances.listener.socket_client); the
-writer, which alone writes events; a few that tell what was joined and fetch what was missed; the
+Threads: one for each socket, which only passes events on (instances.listener.socket_client); the
+writer, which alone writes events; a few that record join states and fetch missed messages; the
 main loop.
 """
 
@@ -45,25 +45,25 @@ from messaging.inbound.arrivals import Arrival
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 BATCH = 200
-MOST_WAITING = 50_000
-# A session that changes hands is heard by both processes for a moment.
+MAX_WAITING = 50_000
+# During a transfer, both processes listen to the session for this time.
 LINGER_SECONDS = 3.0
 DRAIN_SECONDS = 15.0
-TELLERS, FETCHERS = 2, 4
-# How long events wait for the fetching of what came before them.
+RECORDERS, FETCHERS = 2, 4
+# How long new events wait for earlier, missed ones to be fetched.
 ORDER_SECONDS = 5.0
-FETCH_AGAIN_SECONDS = 5.0
-# How often open pages show a new sign of life; they tell minutes.
+FETCH_RETRY_SECONDS = 5.0
+# How often open pages get a new heartbeat; they display minutes.
 SHOW_SECONDS = 30.0
-# The database, or the place of the files, cannot be reached now.
+# The database or the file storage is unreachable.
 _AWAY = (*receiving.AWAY, psycopg.OperationalError, psycopg.InterfaceError)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """A session that should be joined, as the database has it now."""
+    """A session that should be joined, from the database."""
 
     session_id: int
     channel_id: int
@@ -71,14 +71,14 @@ class SessionSpec:
 
 
 class BatchWriter:
-    """Writes events to the journal in the order of their arrival, in batches.
+    """Writes events to the journal in batches, in order of arrival.
 
-    While the database is away it keeps them and tries again; when too many wait, readers of the
-    sockets wait, too, and Evolution keeps the rest in its own buffers.
+    While the database is down, it buffers events and retries. If the buffer is full, the socket
+    readers block, and Evolution buffers the rest.
     """
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[tuple[float, Arrival] | None] = queue.Queue(MOST_WAITING)
+        self._queue: queue.Queue[tuple[float, Arrival] | None] = queue.Queue(MAX_WAITING)
         self._writing_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
 
@@ -86,15 +86,15 @@ class BatchWriter:
         self._thread.start()
 
     def put(self, channel_id: int, payload: Any) -> None:
-        """Have an event stored, or whatever came in its place (`inbound.arrivals`)."""
+        """Queue an event, or any other payload (see `inbound.arrivals`)."""
         self._queue.put((time.time(), Arrival(str(channel_id), payload)))
 
     def put_unreadable(self, channel_id: int, raw: bytes) -> None:
-        """Have the bytes of a packet stored that is no event."""
+        """Queue the bytes of an unreadable packet."""
         self._queue.put((time.time(), Arrival.from_body(str(channel_id), raw)))
 
     def written_until(self) -> dt.datetime:
-        """Return a time before which every event that was put has been stored."""
+        """Return a time before which every queued event has been stored."""
         now = time.time()
         with self._queue.mutex:
             head = self._queue.queue[0] if self._queue.queue else None
@@ -102,7 +102,7 @@ class BatchWriter:
         return dt.datetime.fromtimestamp(min(waiting), tz=dt.UTC)
 
     def stop(self, timeout: float = DRAIN_SECONDS) -> bool:
-        """Write what waits, then end. Returns whether all was written in time (seconds)."""
+        """Write the queue and stop. Return whether it finished within `timeout` seconds."""
         self._queue.put(None)
         self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -122,102 +122,104 @@ class BatchWriter:
         connection.close()
 
     def _store(self, batch: list[Arrival]) -> None:
-        """Store them, as stubs where need be; wait as long as it takes."""
-        pause = 0.1
+        """Store them, as stubs if necessary; retry until it succeeds."""
+        delay = 0.1
         while batch:
             try:
                 journal.receive(receiving.SOURCE, batch)
                 return
             except _AWAY as error:
-                log.warning("events wait for the database", n=len(batch), error=str(error)[:200])
+                log.warning(
+                    "database unavailable, events buffered", n=len(batch), error=str(error)[:200]
+                )
             except Exception:
-                # Not even as a stub: the installation is at fault, not the event. None is dropped.
+                # Even a stub failed: the installation is broken, not the event. Drop nothing.
                 log.exception("events cannot be stored", n=len(batch))
             connection.close()
-            time.sleep(pause)
-            pause = min(pause * 2, 5.0)
+            time.sleep(delay)
+            delay = min(delay * 2, 5.0)
 
 
 class SessionWorker:
-    """A session that this process holds: its socket, and what is told about it."""
+    """A session held by this process: its socket and its recorded join state."""
 
     def __init__(
         self,
-        wanted: SessionSpec,
+        spec: SessionSpec,
         writer: BatchWriter,
         *,
-        tellers: ThreadPoolExecutor,
+        recorders: ThreadPoolExecutor,
         fetchers: ThreadPoolExecutor,
     ) -> None:
-        self.wanted = wanted
+        self.spec = spec
         self.caught_up = False
-        self.fetch_again_at = math.inf
-        # In other hands already: only its last events are still wanted from us.
+        self.fetch_retry_at = math.inf
+        # Another process has the session: we only store its last events.
         self.leaving = False
         self._writer = writer
-        self._tellers = tellers
+        self._recorders = recorders
         self._fetchers = fetchers
-        self._gate = threading.Lock()
+        self._lock = threading.Lock()
         self._joins = 0
-        # Events since the join, while what came before it is fetched.
-        self._waiting: deque[Any] | None = None
-        self._waiting_until = math.inf
-        self._telling = False
+        # Events since the join, buffered while earlier ones are fetched.
+        self._buffered: deque[Any] | None = None
+        self._buffered_until = math.inf
+        self._recording = False
         self._note = ""
         self.client = SocketClient(
-            wanted.address,
+            spec.address,
             on_event=self._receive,
             on_change=self._changed,
-            on_unreadable=lambda raw: writer.put_unreadable(wanted.channel_id, raw),
+            on_unreadable=lambda raw: writer.put_unreadable(spec.channel_id, raw),
         )
 
     def report_state(self) -> None:
-        """Write down the state of the socket, soon; once for many calls."""
-        with self._gate:
-            if self._telling or self.leaving:
+        """Schedule recording the socket's state; calls before it runs are merged."""
+        with self._lock:
+            if self._recording or self.leaving:
                 return
-            self._telling = True
-        _submit(self._tellers, self._tell)
+            self._recording = True
+        _submit(self._recorders, self._record_state)
 
     def fetch(self) -> None:
-        """Fetch what was missed, soon."""
-        self.fetch_again_at = math.inf
+        """Schedule fetching missed messages."""
+        self.fetch_retry_at = math.inf
         _submit(self._fetchers, self._fetch)
 
-    def let_events_go(self) -> None:
-        """Store what waits for the fetching of what came before it."""
-        with self._gate:
-            self._let_go()
+    def flush_events(self) -> None:
+        """Store the buffered events."""
+        with self._lock:
+            self._flush()
 
     def is_late(self) -> bool:
-        """Whether events have waited long enough for what came before them."""
-        return time.monotonic() > self._waiting_until
+        """Return whether events were buffered longer than ORDER_SECONDS."""
+        return time.monotonic() > self._buffered_until
 
     def leave(self) -> None:
-        """Another process, or nobody, has this session now: nothing is told of it any more."""
+        """Stop recording states: this process no longer owns the session."""
         self.leaving = True
 
     def _receive(self, payload: Any) -> None:
-        with self._gate:
-            if self._waiting is not None:
-                self._waiting.append(payload)
-                if len(self._waiting) > MOST_WAITING:
-                    self._let_go()
+        with self._lock:
+            if self._buffered is not None:
+                self._buffered.append(payload)
+                if len(self._buffered) > MAX_WAITING:
+                    self._flush()
                 return
-        self._writer.put(self.wanted.channel_id, payload)
+        self._writer.put(self.spec.channel_id, payload)
 
-    def _let_go(self) -> None:
-        for payload in self._waiting or ():
-            self._writer.put(self.wanted.channel_id, payload)
-        self._waiting, self._waiting_until = None, math.inf
+    def _flush(self) -> None:
+        for payload in self._buffered or ():
+            self._writer.put(self.spec.channel_id, payload)
+        self._buffered, self._buffered_until = None, math.inf
 
     def _changed(self, joined: bool, note: str) -> None:
         if joined:
-            with self._gate:
+            with self._lock:
                 self._joins += 1
                 self.caught_up = False
-                self._waiting = deque()
-                self._waiting_until = time.monotonic() + ORDER_SECONDS
+                self._buffered = deque()
+                self._buffered_until = time.monotonic() + ORDER_SECONDS
         else:
             self.caught_up = False
         self._note = note
@@ -225,17 +227,15 @@ class SessionWorker:
         if joined:
             self.fetch()
 
-    def _tell(self) -> None:
+    def _record_state(self) -> None:
         try:
             close_old_connections()
-            with self._gate:
-                self._telling = False
+            with self._lock:
+                self._recording = False
             if not self.leaving:
-                record_join_state(
-                    self.wanted.session_id, joined=self.client.joined, note=self._note
-                )
+                record_join_state(self.spec.session_id, joined=self.client.joined, note=self._note)
         except _AWAY as error:
-            # The main loop sees that it is not told, and asks again.
+            # The main loop notices the difference and retries.
             log.warning("session state not written", error=str(error)[:200])
         except Exception:
             log.exception("session state not written")
@@ -243,7 +243,7 @@ class SessionWorker:
             connection.close()
 
     def _fetch(self) -> None:
-        """Store what came while nobody listened, before what comes now: each message once."""
+        """Store messages missed while not joined before the new ones, each once."""
         joins, done = self._joins, False
         try:
             close_old_connections()
@@ -254,19 +254,19 @@ class SessionWorker:
             log.exception("missed messages not stored")
         finally:
             connection.close()
-            with self._gate:
+            with self._lock:
                 if joins == self._joins:
-                    self._let_go()
+                    self._flush()
                     self.caught_up = done and self.client.joined
                     if not done:
-                        self.fetch_again_at = time.monotonic() + FETCH_AGAIN_SECONDS
+                        self.fetch_retry_at = time.monotonic() + FETCH_RETRY_SECONDS
 
     def _fetch_missed(self) -> bool:
-        session = WhatsAppSession.objects.select_related("channel").get(pk=self.wanted.session_id)
+        session = WhatsAppSession.objects.select_related("channel").get(pk=self.spec.session_id)
         if session.caught_up_at is None:
-            # Heard for the first time; whoever comes after us fetches from here.
-            never = WhatsAppSession.objects.filter(pk=session.pk, caught_up_at=None)
-            never.update(caught_up_at=timezone.now())
+            # The first join: later fetches start here.
+            unset = WhatsAppSession.objects.filter(pk=session.pk, caught_up_at=None)
+            unset.update(caught_up_at=timezone.now())
             return True
         try:
             found = backfill.fetch(
@@ -279,23 +279,25 @@ class SessionWorker:
                     request_probe(session.pk)
             return False
         for event in found.events:
-            self._writer.put(self.wanted.channel_id, event)
+            self._writer.put(self.spec.channel_id, event)
         reason = backfill.Reason.LISTENER
-        backfill.note_recovered(session, found.messages, reason=reason, since=session.caught_up_at)
+        backfill.record_recovered(
+            session, found.messages, reason=reason, since=session.caught_up_at
+        )
         if not found.complete:
-            # A long gap: the job goes on from the oldest.
+            # A long gap: the backfill job continues from the oldest.
             backfill.request(session.pk, reason=reason)
         return True
 
 
 def _submit(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
-    # After the end nobody is told any more.
+    # After shutdown the pool rejects work.
     with contextlib.suppress(RuntimeError):
         pool.submit(work)
 
 
 def record_join_state(session_id: int, *, joined: bool, note: str) -> None:
-    """Write down that a session was joined or left, and let a waiting handover go on."""
+    """Record that a session was joined or left, and resume a waiting handover."""
     session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
     if session is None:
         return
@@ -309,8 +311,8 @@ def record_join_state(session_id: int, *, joined: bool, note: str) -> None:
         log.info(
             "socket joined" if joined else "socket not joined", instance=session.name, note=note
         )
-    # A socket that broke may be the first sign that the server, or the instance, is gone; one that
-    # was joined, that they are back.
+    # A broken socket may be the first sign that the server or the instance is down; a join, that
+    # they are back.
     if changed and (note or (joined and session.state != State.READY)):
         request_probe(session_id, is_back=joined)
     if joined and session.switching_to == Mode.WEBSOCKET:
@@ -323,52 +325,52 @@ class Listener:
     def __init__(self) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._held: dict[int, SessionWorker] = {}
-        # Given to another process, and still heard for a moment: until when.
+        # Workers given to another process, and until when they still listen.
         self._leaving: list[tuple[float, SessionWorker]] = []
         self._writer = BatchWriter()
-        self._tellers = ThreadPoolExecutor(TELLERS, thread_name_prefix="listener-tells")
+        self._recorders = ThreadPoolExecutor(RECORDERS, thread_name_prefix="listener-records")
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="listener-fetches")
         self._process_id = 0
-        self._sign = Heartbeat("listener")
-        self._beat_at = self._shown_at = -math.inf
+        self._heartbeat = Heartbeat("listener")
+        self._heartbeat_at = self._shown_at = -math.inf
         self._stopping = False
 
     def stop(self) -> None:
-        """Ask the loop to end; safe in a signal handler."""
+        """Stop the loop; safe in a signal handler."""
         self._stopping = True
 
     def run(self) -> None:
-        """Hold sessions until stopped; wait for the database where it is away."""
+        """Hold sessions until stopped; wait while the database is down."""
         self._writer.start()
-        pause = 0.2
+        delay = 0.2
         while not self._stopping:
             try:
                 with locks.connect() as holder:
-                    pause = 0.2
+                    delay = 0.2
                     self._hold(holder)
-                    self._hand_over(holder)
+                    self._transfer(holder)
             except _AWAY as error:
-                # The sockets stay joined meanwhile, and the writer keeps what they bring.
-                log.warning("the database is away", error=str(error)[:200])
+                # The sockets stay joined, and the writer buffers their events.
+                log.warning("database unavailable", error=str(error)[:200])
                 connection.close()
-                time.sleep(pause)
-                pause = min(pause * 2, 2.0)
+                time.sleep(delay)
+                delay = min(delay * 2, 2.0)
         self._end()
 
     def _hold(self, holder: psycopg.Connection[Any]) -> None:
-        self._sign_in(holder)
+        self._register(holder)
         for session_id in list(self._held):
-            # The locks went with the last connection; somebody else may have been faster.
+            # The locks ended with the last connection; another process may hold them.
             if not locks.try_lock(holder, locks.SESSION, session_id):
                 self._linger(session_id)
         while not self._stopping:
             close_old_connections()
-            self._beat()
+            self._write_heartbeat()
             self._reconcile(holder)
-            for _ in holder.notifies(timeout=LOOK_SECONDS, stop_after=1):
+            for _ in holder.notifies(timeout=POLL_SECONDS, stop_after=1):
                 break
 
-    def _sign_in(self, holder: psycopg.Connection[Any]) -> None:
+    def _register(self, holder: psycopg.Connection[Any]) -> None:
         holder.execute(f"LISTEN {registry.WAKE_CHANNEL}")
         now = timezone.now()
         ListenerProcess.objects.filter(seen_at__lt=now - dt.timedelta(hours=1)).delete()
@@ -381,45 +383,45 @@ class Listener:
         locks.try_lock(holder, locks.PROCESS, process.pk)
 
     def _reconcile(self, holder: psycopg.Connection[Any]) -> None:
-        """Leave what is not wanted any more, then take what nobody holds, up to a fair share."""
+        """Leave obsolete sessions, then take free ones, up to a fair share."""
         wanted = wanted_session_specs()
         self._stop_leaving()
         for session_id in [id_ for id_ in self._held if id_ not in wanted]:
-            held = self._held.pop(session_id)
-            held.leave()
-            held.client.stop()
+            worker = self._held.pop(session_id)
+            worker.leave()
+            worker.client.stop()
             record_join_state(session_id, joined=False, note="")
             locks.unlock(holder, locks.SESSION, session_id)
-        for session_id, held in self._held.items():
-            item, told = wanted[session_id]
-            if held.is_late():
-                held.let_events_go()
-            if item != held.wanted:
-                held.leave()
-                held.client.stop()
-                self._take(item)
-            elif told != held.client.joined:
-                held.report_state()
-            elif held.fetch_again_at < time.monotonic():
-                held.fetch()
+        for session_id, worker in self._held.items():
+            spec, recorded = wanted[session_id]
+            if worker.is_late():
+                worker.flush_events()
+            if spec != worker.spec:
+                worker.leave()
+                worker.client.stop()
+                self._take(spec)
+            elif recorded != worker.client.joined:
+                worker.report_state()
+            elif worker.fetch_retry_at < time.monotonic():
+                worker.fetch()
         share = math.ceil(len(wanted) / max(1, registry.running()))
         if surplus := list(self._held)[share:]:
-            self._give_away(surplus, holder)
+            self._release(surplus, holder)
             return
-        for session_id, (item, _) in wanted.items():
+        for session_id, (spec, _) in wanted.items():
             if len(self._held) >= share:
                 break
             if session_id not in self._held and locks.try_lock(holder, locks.SESSION, session_id):
-                self._take(item)
+                self._take(spec)
 
-    def _take(self, item: SessionSpec) -> None:
-        held = self._held[item.session_id] = SessionWorker(
-            item, self._writer, tellers=self._tellers, fetchers=self._fetchers
+    def _take(self, spec: SessionSpec) -> None:
+        worker = self._held[spec.session_id] = SessionWorker(
+            spec, self._writer, recorders=self._recorders, fetchers=self._fetchers
         )
-        held.client.start()
+        worker.client.start()
 
-    def _give_away(self, session_ids: Iterable[int], holder: psycopg.Connection[Any]) -> None:
-        """Let other processes have these sessions."""
+    def _release(self, session_ids: Iterable[int], holder: psycopg.Connection[Any]) -> None:
+        """Release these sessions to other processes."""
         for session_id in session_ids:
             self._linger(session_id)
             record_join_state(session_id, joined=False, note="")
@@ -427,75 +429,77 @@ class Listener:
         registry.wake()
 
     def _linger(self, session_id: int) -> None:
-        """Go on listening until the other process, which has the session now, has joined."""
-        held = self._held.pop(session_id)
-        held.leave()
-        self._leaving.append((time.monotonic() + LINGER_SECONDS, held))
+        """Keep listening until the session's new process has joined."""
+        worker = self._held.pop(session_id)
+        worker.leave()
+        self._leaving.append((time.monotonic() + LINGER_SECONDS, worker))
 
-    def _stop_leaving(self, *, all_of_them: bool = False) -> None:
+    def _stop_leaving(self, *, everything: bool = False) -> None:
         now = time.monotonic()
-        for until, held in self._leaving:
-            if all_of_them or until < now:
-                held.client.stop()
-        self._leaving = [(u, h) for u, h in self._leaving if not all_of_them and u >= now]
+        for until, worker in self._leaving:
+            if everything or until < now:
+                worker.client.stop()
+        self._leaving = [
+            (until, worker) for until, worker in self._leaving if not everything and until >= now
+        ]
 
-    def _beat(self) -> None:
-        """Say that this process lives, and which of its sessions are joined."""
-        if time.monotonic() - self._beat_at < registry.HEARTBEAT_SECONDS:
+    def _write_heartbeat(self) -> None:
+        """Write the heartbeat of this process and of its joined sessions."""
+        if time.monotonic() - self._heartbeat_at < registry.HEARTBEAT_SECONDS:
             return
-        self._beat_at = time.monotonic()
+        self._heartbeat_at = time.monotonic()
         now, stored = timezone.now(), self._writer.written_until()
-        # First which are whole, then what is stored: what is not whole by now is not counted.
-        joined = [id_ for id_, held in self._held.items() if held.client.joined]
-        whole = [id_ for id_ in joined if self._held[id_].caught_up]
+        # Only sessions that are caught up now advance to the stored time.
+        joined = [id_ for id_, worker in self._held.items() if worker.client.joined]
+        caught_up = [id_ for id_ in joined if self._held[id_].caught_up]
         ListenerProcess.objects.filter(pk=self._process_id).update(seen_at=now)
         sessions = WhatsAppSession.objects
         sessions.filter(pk__in=joined).update(listener_seen_at=now)
-        sessions.filter(pk__in=whole).update(caught_up_at=stored)
-        self._sign.give()
+        sessions.filter(pk__in=caught_up).update(caught_up_at=stored)
+        self._heartbeat.give()
         if time.monotonic() - self._shown_at > SHOW_SECONDS:
             self._shown_at = time.monotonic()
             for session_id in joined:
                 live.session_beat(session_id)
 
-    def _hand_over(self, holder: psycopg.Connection[Any]) -> None:
-        """Give the sessions to the other processes, if there are any, and listen until they do."""
+    def _transfer(self, holder: psycopg.Connection[Any]) -> None:
+        """Give the sessions to other processes, if any, and listen until they have joined."""
         ListenerProcess.objects.filter(pk=self._process_id).delete()
         locks.unlock(holder, locks.PROCESS, self._process_id)
         mine = list(self._held)
-        somebody = registry.running() > 0
-        self._give_away(mine, holder)
-        until = time.monotonic() + (LINGER_SECONDS if somebody else 0)
-        told = WhatsAppSession.objects.filter(pk__in=mine, listener_connected=True)
-        while time.monotonic() < until and told.count() < len(mine):
+        has_others = registry.running() > 0
+        self._release(mine, holder)
+        until = time.monotonic() + (LINGER_SECONDS if has_others else 0)
+        joined = WhatsAppSession.objects.filter(pk__in=mine, listener_connected=True)
+        while time.monotonic() < until and joined.count() < len(mine):
             time.sleep(0.1)
 
     def _end(self) -> None:
-        self._sign.end()
-        every = [*self._held.values(), *(held for _, held in self._leaving)]
-        for held in every:
-            held.leave()
-            held.client.stop()
+        self._heartbeat.end()
+        every = [*self._held.values(), *(worker for _, worker in self._leaving)]
+        for worker in every:
+            worker.leave()
+            worker.client.stop()
         until = time.monotonic() + 5.0
-        for held in every:
-            held.client.wait(max(0.0, until - time.monotonic()))
-        for pool in (self._tellers, self._fetchers):
+        for worker in every:
+            worker.client.wait(max(0.0, until - time.monotonic()))
+        for pool in (self._recorders, self._fetchers):
             pool.shutdown(cancel_futures=True)
-        for held in every:
-            held.let_events_go()
+        for worker in every:
+            worker.flush_events()
         if not self._writer.stop():
-            log.error("events were not stored in time; the next listener fetches the messages")
+            log.error("events not stored before shutdown; the next listener fetches the messages")
         with contextlib.suppress(*_AWAY):
             ListenerProcess.objects.filter(pk=self._process_id).delete()
         connection.close()
 
 
 def wanted_session_specs() -> dict[int, tuple[SessionSpec, bool]]:
-    """Return the sessions that are, or are about to be, in WebSocket mode, by their id.
+    """Return the sessions that are, or are about to be, in WebSocket mode, by id.
 
-    A channel that is not active sends nothing, and goes on receiving.
+    An inactive channel does not send, but still receives.
 
-    The second of each pair says whether the session is told to be joined.
+    The second item of each pair is the recorded join state.
     """
     sessions = (
         WhatsAppSession.objects.select_related("channel")

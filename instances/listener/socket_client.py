@@ -1,7 +1,7 @@
 """One Socket.IO connection to one Evolution instance (contracts/evolution-api.md §2).
 
-It knows nothing of the database: it joins, hands every event to `on_event` in the order of
-arrival, and tells `on_change` when it joins and leaves. It never gives up before `stop`.
+It does not use the database. It joins, passes every event to `on_event` in order of arrival, and
+calls `on_change` when it joins and leaves. It retries until `stop` is called.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 15.0
-# A connection that lasted as long as this was a good one: the next try may come at once.
+# After a connection that lasted this long, the retry delay starts from the beginning.
 GOOD_SECONDS = 10.0
 ANSWER_SECONDS = 8.0
-# While the namespace is not open yet one connection asks for it again and again; Socket.IO's
-# server closes those that joined nothing for 45 s.
-KNOCK_SECONDS = 1.0
-KNOCKING_SECONDS = 40.0
+# While the namespace is not open, one connection requests it repeatedly. The Socket.IO server
+# closes connections that join nothing for 45 s.
+REQUEST_SECONDS = 1.0
+REQUESTING_SECONDS = 40.0
 
 ROOT = "/"
 
-# Why nobody is joined; `session_words` has sentences for them.
+# Reasons why the socket is not joined; `reason_text` has their sentences.
 NOT_OPEN = "socket_not_open"
 UNPROVEN = "socket_unproven"
 LOST = "socket_lost"
@@ -53,8 +53,8 @@ NO_ANSWER = "socket_no_answer"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where and as whom to join. `shared`: somebody says that the server is in global mode, where
-    the root namespace carries the events of every instance."""
+    """The server, key and instance to join. `shared`: staff set that the server is in global mode,
+    where the root namespace carries the events of every instance."""
 
     url: str
     key: str
@@ -63,19 +63,19 @@ class Address:
 
     @property
     def namespace(self) -> str:
-        """Evolution opens it under the instance's very name: nothing is encoded in it."""
+        """The instance's namespace. Evolution does not encode the name in it."""
         return f"/{self.instance}"
 
     @property
     def namespaces(self) -> list[str]:
-        """What is to be joined. In a packet a comma ends the name: no other side could read it."""
+        """The namespaces to join. A comma ends the name in a packet, so it cannot be joined."""
         if not self.shared:
             return [self.namespace]
         return [ROOT] if "," in self.instance else [ROOT, self.namespace]
 
 
 class _Packet(packet.Packet):
-    """A packet whose namespace may have a question mark, where the library would cut it."""
+    """A packet whose namespace may contain a question mark, where the library truncates it."""
 
     def decode(self, encoded_packet: Any) -> Any:
         count = super().decode(encoded_packet)
@@ -87,63 +87,63 @@ class _Packet(packet.Packet):
 
 
 class _Engine(engineio.Client):
-    """Handles a message in the thread that read it: a thread a message would lose their order."""
+    """Handles messages in the reading thread: one thread for each would lose their order."""
 
     def _trigger_event(self, event: str, *args: Any, **kwargs: Any) -> Any:
         return super()._trigger_event(event, *args, **{**kwargs, "run_async": False})
 
 
 class _Client(socketio.Client):
-    """One try: tells its words ("joined", "refused", "left") to a queue, from its own threads."""
+    """One connection: its threads queue the signals "joined", "refused" and "left"."""
 
     def __init__(
         self,
         address: Address,
-        words: queue.SimpleQueue[str],
+        signals: queue.SimpleQueue[str],
         on_unreadable: Callable[[bytes], None],
     ) -> None:
-        options: dict[str, Any] = {"skip_utf8_validation": True}  # in Python, a letter at a time
+        options: dict[str, Any] = {"skip_utf8_validation": True}  # slow in pure Python
         if address.url.startswith("https:"):
             options["sslopt"] = {"context": _certificates()}
         super().__init__(
             reconnection=False,
             serializer=_Packet,
-            logger=_silent,
-            engineio_logger=_silent,
+            logger=_quiet_logger,
+            engineio_logger=_quiet_logger,
             websocket_extra_options=options,
         )
-        self._words = words
+        self._signals = signals
         self._on_unreadable = on_unreadable
 
     def _engineio_client_class(self) -> type[engineio.Client]:
         return _Engine
 
     def _handle_eio_message(self, data: Any) -> None:
-        """Hand over what the library cannot read, where it would only log it."""
+        """Pass on packets that the library cannot read and would only log."""
         begun = getattr(self, "_binary_packet", None)
         try:
             super()._handle_eio_message(data)
         except Exception as error:
             log.warning("socket packet not understood", error=type(error).__name__)
-            # Else every packet to come would be taken for one attachment too many.
+            # Otherwise the library would treat each later packet as an extra attachment.
             self._binary_packet = None
             known = [] if begun is None else [begun.data, *begun.attachments]
             self._on_unreadable(neutral.encode([*known, data]))
 
     def _handle_disconnect(self, namespace: str) -> None:
-        """The server put us out. The library would wait here for the thread that it is in."""
-        self._words.put("left")
+        """The server disconnected us. The library would wait here for its own thread."""
+        self._signals.put("left")
 
     def _handle_eio_disconnect(self, *args: Any) -> None:
         super()._handle_eio_disconnect(*args)
-        self._words.put("left")
+        self._signals.put("left")
 
-    def knock(self, namespace: str) -> None:
-        """Ask again to be let into a namespace."""
+    def request_connect(self, namespace: str) -> None:
+        """Request to join a namespace again."""
         self._send_packet(self.packet_class(packet.CONNECT, data={}, namespace=namespace))
 
     def close(self) -> None:
-        """Cut the connection. The library would wait seconds for a peer that is silent."""
+        """Close the connection. The library would wait seconds for a silent peer."""
         with contextlib.suppress(Exception):
             self.eio.ws.sock.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(Exception):
@@ -152,12 +152,12 @@ class _Client(socketio.Client):
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """One for all connections: each would hold a megabyte of its own."""
+    """Share one context: each takes a megabyte."""
     return ssl.create_default_context()
 
 
-class _Silent:
-    """Stands for a logger. What matters is told by us, without addresses; errors are kept."""
+class _QuietLogger:
+    """A logger that drops all but errors. We log the rest ourselves, without addresses."""
 
     level = 50
 
@@ -172,23 +172,23 @@ class _Silent:
         log.exception("socket handler failed", text=text)
 
 
-_silent = _Silent()
+_quiet_logger = _QuietLogger()
 
 
 class SocketClient:
-    """Stays joined until it is stopped, with growing pauses between tries that fail.
+    """Stays joined until it is stopped, with growing delays between failed attempts.
 
-    The root namespace takes clients in whether anything is ever emitted there or not (§2). So of a
-    shared address both are joined, and it counts as joined once the instance's own namespace is, or
-    once any event came at the root. What comes at both is handed over twice.
+    The root namespace accepts clients even if nothing is ever emitted there (§2). So a shared
+    address joins both, and counts as joined once the instance's own namespace is joined or any
+    event arrives at the root. Events that arrive at both are passed on twice.
 
-    What comes in the instance's own namespace and is no event of another instance is handed over
-    whatever it is: no object, an object that names no instance. `on_unreadable(raw)` gets the bytes
-    of a packet that could not be read at all.
+    Everything in the instance's own namespace is passed on, except events of another instance:
+    also payloads that are not objects or name no instance. `on_unreadable(raw)` receives the bytes
+    of an unreadable packet.
 
     `on_event(payload)` and `on_change(True, "")` are called in the thread that reads the socket, in
-    order: what comes after the join is handed over after it was told. They must not wait.
-    `on_change(False, why)` is called from another one.
+    order: the join precedes its events. They must not block. `on_change(False, reason)` is called
+    from another thread.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class SocketClient:
         self._on_change = on_change
         self._stopped = False
         self._joined = False
-        self._words: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._signals: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._thread = threading.Thread(
             target=self._run, name=f"socket-{address.instance}", daemon=True
         )
@@ -214,12 +214,12 @@ class SocketClient:
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave and end, without waiting for it."""
+        """Leave and stop, without waiting."""
         self._stopped = True
-        self._words.put("stop")
+        self._signals.put("stop")
 
     def wait(self, timeout: float) -> None:
-        """Wait for the end after `stop`, at most `timeout` seconds."""
+        """Wait for the thread after `stop`, at most `timeout` seconds."""
         self._thread.join(timeout)
 
     @property
@@ -227,53 +227,53 @@ class SocketClient:
         return self._joined
 
     def _run(self) -> None:
-        pause = FIRST_PAUSE
+        delay = FIRST_PAUSE
         while not self._stopped:
             started = time.monotonic()
-            note = self._try()
+            note = self._connect_once()
             if self._stopped:
                 return
             self._on_change(False, note)
             if time.monotonic() - started > GOOD_SECONDS:
-                pause = FIRST_PAUSE
-            self._rest(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spread, not secrecy)
-            pause = min(pause * 2, LONGEST_PAUSE)
+                delay = FIRST_PAUSE
+            self._sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 (spread, not secrecy)
+            delay = min(delay * 2, LONGEST_PAUSE)
 
-    def _rest(self, seconds: float) -> None:
+    def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self._stopped and (left := until - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
-                self._words.get(timeout=left)
+                self._signals.get(timeout=left)
 
-    def _try(self) -> str:
-        """Join, and stay until it ends. Returns why it ended."""
-        words: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._words = words
-        client = _Client(self.address, words, self._on_unreadable)
+    def _connect_once(self) -> str:
+        """Join and stay until the connection ends. Returns the reason."""
+        signals: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._signals = signals
+        client = _Client(self.address, signals, self._on_unreadable)
         namespace = self.address.namespace
-        refusal: list[str] = []
+        rejection: list[str] = []
 
         def on_proof() -> None:
             if not self._joined:
                 self._joined = True
                 self._on_change(True, "")
-                words.put("joined")
+                signals.put("joined")
 
         def on_root_event(event: str, *arguments: Any) -> None:
             on_proof()
             self._receive(event, *arguments)
 
-        def on_refusal(data: Any = None, *_: Any) -> None:
-            refusal[:] = [_told(data)]
-            words.put("refused")
+        def on_rejection(data: Any = None, *_: Any) -> None:
+            rejection[:] = [_rejection_reason(data)]
+            signals.put("refused")
 
         client.on("*", self._receive, namespace=namespace)
         client.on("connect", on_proof, namespace=namespace)
-        client.on("connect_error", on_refusal, namespace=namespace)
+        client.on("connect_error", on_rejection, namespace=namespace)
         if self.address.shared:
             client.on("*", on_root_event, namespace=ROOT)
-            client.on("connect", lambda: words.put("at the root"), namespace=ROOT)
-            client.on("connect_error", on_refusal, namespace=ROOT)
+            client.on("connect", lambda: signals.put("root_joined"), namespace=ROOT)
+            client.on("connect_error", on_rejection, namespace=ROOT)
         try:
             client.connect(
                 self.address.url,
@@ -282,45 +282,47 @@ class SocketClient:
                 namespaces=self.address.namespaces,
                 wait=False,
             )
-            return self._stay(client, words, refusal)
+            return self._stay_joined(client, signals, rejection)
         except (SocketIOError, requests.RequestException, OSError, ValueError) as error:
-            return _reason(error)
+            return _failure_reason(error)
         finally:
             self._joined = False
             client.close()
 
-    def _stay(self, client: _Client, words: queue.SimpleQueue[str], refusal: list[str]) -> str:
-        started = asked = time.monotonic()
+    def _stay_joined(
+        self, client: _Client, signals: queue.SimpleQueue[str], rejection: list[str]
+    ) -> str:
+        started = requested_at = time.monotonic()
         joined = waiting = at_root = False
-        can_ask = self.address.namespace in self.address.namespaces
+        can_request = self.address.namespace in self.address.namespaces
         while not self._stopped:
             try:
-                word = words.get(timeout=KNOCK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
+                signal = signals.get(timeout=REQUEST_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
             except queue.Empty:
-                word = "" if client.eio.state == "connected" else "left"
+                signal = "" if client.eio.state == "connected" else "left"
             now = time.monotonic()
-            if word == "left":
+            if signal == "left":
                 return LOST
-            if word == "joined":
+            if signal == "joined":
                 joined = True
-            elif word == "at the root":
+            elif signal == "root_joined":
                 at_root = True
-                if not can_ask and not joined:
-                    # Only an event of any instance can prove that the root carries them.
+                if not can_request and not joined:
+                    # Only an event of any instance proves that the root carries them.
                     self._on_change(False, UNPROVEN)
                     waiting = True
-            elif word == "refused" and not joined:
-                if refusal[0] != NOT_OPEN:
-                    return refusal[0]
+            elif signal == "refused" and not joined:
+                if rejection[0] != NOT_OPEN:
+                    return rejection[0]
                 if not waiting:
                     self._on_change(False, UNPROVEN if at_root else NOT_OPEN)
                 waiting = True
-            elif not word and not joined:
-                if waiting and (at_root or now - started < KNOCKING_SECONDS):
-                    asked = now
-                    if can_ask:
-                        client.knock(self.address.namespace)
-                elif waiting or now - asked > ANSWER_SECONDS:
+            elif not signal and not joined:
+                if waiting and (at_root or now - started < REQUESTING_SECONDS):
+                    requested_at = now
+                    if can_request:
+                        client.request_connect(self.address.namespace)
+                elif waiting or now - requested_at > ANSWER_SECONDS:
                     return NOT_OPEN if waiting else NO_ANSWER
         return ""
 
@@ -334,8 +336,8 @@ class SocketClient:
         self._on_event([event, *arguments])
 
 
-def _told(data: Any) -> str:
-    """Return why the server refused the namespace, as it is stored."""
+def _rejection_reason(data: Any) -> str:
+    """Return the reason code for a rejected namespace."""
     text = data.get("message") if isinstance(data, dict) else data
     return (
         NOT_OPEN
@@ -344,15 +346,15 @@ def _told(data: Any) -> str:
     )
 
 
-def _reason(error: BaseException | None) -> str:
-    """Return why connecting failed, as it is stored: without addresses or keys."""
-    found = error
-    while found is not None:
-        if isinstance(found, WebSocketBadStatusException):
-            if found.status_code in (401, 403):
+def _failure_reason(error: BaseException | None) -> str:
+    """Return the reason code for a failed connection, without addresses or keys."""
+    cause = error
+    while cause is not None:
+        if isinstance(cause, WebSocketBadStatusException):
+            if cause.status_code in (401, 403):
                 return "wrong_key"
-            return f"http_{found.status_code}"
-        found = found.__cause__ or found.__context__
+            return f"http_{cause.status_code}"
+        cause = cause.__cause__ or cause.__context__
     if isinstance(error, NotConnected):
         return "unreachable"
     return encode_reason("socket_failed", type(error).__name__)

@@ -1,14 +1,14 @@
-"""Gaps in what was received: noted at each sign of one, and fetched from Evolution's own store.
+"""Gaps in the received messages: recorded at each sign, fetched from Evolution's own store.
 
-1. `request` notes on the session that messages since its last complete moment may be missing.
-   Whatever happens to this process, the row says that the gap is due; `enqueue_due` finds it.
-2. `run`, the job, fetches and stores what the journal lacks, and closes the gap. While Evolution
-   cannot be asked the gap stays due, with growing pauses.
-3. `look` compares the newest messages of an instance with the journal every few minutes, which
-   proves that nothing is missing, and notes a gap where something is.
+1. `request` records on the session that messages may be missing since it was last complete. The
+   row keeps the gap due even if this process dies; `enqueue_due` finds it.
+2. `run`, the job, fetches and stores what is missing in the journal, and closes the gap. While
+   Evolution is unreachable, the gap stays due with growing delays.
+3. `check_newest` compares an instance's newest messages with the journal every few minutes. This
+   proves that nothing is missing, or records a gap.
 
-Only messages and what became of them are stored by Evolution (contracts/evolution-api.md §5);
-events of other kinds are lost with their delivery. See docs/receive-mode.md.
+Evolution stores only messages and their statuses (contracts/evolution-api.md §5); other events
+are lost if they are not delivered. See docs/receive-mode.md.
 """
 
 from __future__ import annotations
@@ -38,36 +38,36 @@ log = structlog.get_logger(__name__)
 
 Reason = Backfill.Reason
 
-# Small pages: a record may carry a thumbnail, written as an object with a key for each byte.
+# Small pages: a record may contain a thumbnail as an object with one key for each byte.
 PAGE_SIZE = 50
-# So many pages are stored at a time, the oldest first; then the rest is fetched.
+# Pages stored at a time, oldest first; then the rest is fetched.
 PAGES_AT_A_TIME = 40
-MOST_PAGES = 2000
-# So far back all pages are read, known or not: a message that was read in the gap is older than it.
-LOOK_BACK = dt.timedelta(minutes=30)
-# But no more of them than this, one after the other, where all was known before: at some messages a
-# second half an hour is long.
+MAX_PAGES = 2000
+# Read at least this far back: statuses in the gap can belong to older messages.
+READ_BACK = dt.timedelta(minutes=30)
+# But stop after this many consecutive known pages: with several messages a second, half an hour is
+# a lot.
 KNOWN_PAGES = 10
-# Evolution's clock and ours may differ, and the cut of a connection may go unnoticed for its ping
+# Evolution's clock may differ from ours, and a broken connection is noticed only after its ping
 # interval and timeout (25 + 20 s).
 MARGIN = dt.timedelta(minutes=10)
-# An instance that was cut from WhatsApp gets what waited there with its old time. What is older
-# than this came with the history of a phone that was linked meanwhile.
+# After an outage, an instance receives the waiting messages with their old times. Older ones than
+# this came with the history of a phone linked in the meantime.
 OLDEST = dt.timedelta(days=3)
-# A message younger than this may be on its way to us.
+# A newer message may still be in delivery.
 IN_FLIGHT = dt.timedelta(seconds=10)
-# An instance that has connected gets what waited at WhatsApp in this time.
+# After connecting, an instance receives its waiting messages within this time.
 AFTER_RECONNECTING = dt.timedelta(seconds=5)
-# Signs that prove that a delivery failed: what they bring was on its way in vain.
+# Signs that prove a failed delivery: their messages were not merely delayed.
 _FAILED_DELIVERY = (Reason.UNAUTHORIZED, Reason.TOO_LARGE, Reason.NOT_STORED, Reason.LOOK)
-# A fetch that failed is tried again after so many seconds, then after twice as many, and so on.
+# Delays in seconds before a failed fetch is retried; they double each time.
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
-# Anybody may post with a wrong secret: such signs count once in this time.
+# Anybody can post a wrong secret: such signs count once in this time.
 UNTRUSTED_EVERY = dt.timedelta(seconds=60)
-# A look reads small pages, as far back as the last one proved and a little farther.
-LOOK_SIZE, LOOK_PAGES = 20, 5
-LOOK_OVERLAP = dt.timedelta(minutes=2)
-LOOKS_AT_A_TIME = 20
+# A check reads small pages back to the last proven time, with an overlap.
+CHECK_PAGE_SIZE, CHECK_PAGES = 20, 5
+CHECK_OVERLAP = dt.timedelta(minutes=2)
+CHECKS_AT_A_TIME = 20
 STORED_FOR = dt.timedelta(days=30)
 _CLOSED: dict[str, Any] = {
     "gap_since": None,
@@ -88,10 +88,10 @@ def request(
     delay: dt.timedelta = dt.timedelta(0),
     trusted: bool = True,
 ) -> None:
-    """Note that messages may be missing since all was stored last, and have them fetched.
+    """Record that messages may be missing, and schedule a fetch.
 
-    Signs that come before the fetch are one gap. `delay`: how long what is under way may take.
-    `trusted`: False where anybody could have caused the sign.
+    Signs before the fetch form one gap. `delay`: the time to wait for messages still in delivery.
+    `trusted`: False if anybody could have caused the sign.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -103,9 +103,9 @@ def request(
             due = max(due, row.gap_noted_at + UNTRUSTED_EVERY)
         if row.gap_fetch_at is not None:
             due = min(due, row.gap_fetch_at)
-        whole = row.proven_at or row.caught_up_at or row.switching_since or now
+        complete_until = row.proven_at or row.caught_up_at or row.switching_since or now
         WhatsAppSession.objects.filter(pk=session_id).update(
-            gap_since=min(whole, row.gap_since or whole),
+            gap_since=min(complete_until, row.gap_since or complete_until),
             gap_reason=row.gap_reason or reason,
             gap_noted_at=now,
             gap_fetch_at=due,
@@ -113,18 +113,18 @@ def request(
         )
         if due <= now:
             tasks.enqueue_backfill(session_id)
-    log.info("gap noted", instance_id=session_id, reason=reason.value)
+    log.info("gap recorded", instance_id=session_id, reason=reason.value)
 
 
 def request_all(*, reason: Reason) -> None:
-    """Note a gap of every session: we were away. They are fetched one after the other."""
+    """Record a gap for every session after our own downtime. The fetches are staggered."""
     with_mode = WhatsAppSession.objects.filter(Q(webhook_enabled=True) | Q(websocket_enabled=True))
     for number, session_id in enumerate(with_mode.values_list("pk", flat=True)):
         request(session_id, reason=reason, delay=dt.timedelta(seconds=min(number * 0.2, 60)))
 
 
 def request_for_secret(authorization: str, *, reason: Reason) -> None:
-    """Note a gap of the session whose secret came with a delivery."""
+    """Record a gap for the session whose secret came with a delivery."""
     digest = receiving.digest(authorization)
     found = WhatsAppSession.objects.filter(webhook_secret_digest=digest) if digest else None
     if found is not None and (session_id := found.values_list("pk", flat=True).first()):
@@ -132,9 +132,9 @@ def request_for_secret(authorization: str, *, reason: Reason) -> None:
 
 
 def request_by_name(instance: str) -> None:
-    """Note a gap of the instance that a delivery without a right secret named.
+    """Record a gap for the instance named in a delivery without a valid secret.
 
-    Nothing else of the delivery is believed: the configured server is asked, once a minute at most.
+    Nothing else in the delivery is trusted: we query the configured server, at most once a minute.
     """
     named = WhatsAppSession.objects.filter(channel__instance_name=instance)
     for session_id in named.values_list("pk", flat=True):
@@ -145,14 +145,14 @@ def request_by_name(instance: str) -> None:
 
 
 def enqueue_due() -> None:
-    """Have the gaps fetched that are due, also those whose job was lost."""
+    """Enqueue the fetches of due gaps, including those whose job was lost."""
     due = WhatsAppSession.objects.filter(gap_fetch_at__lte=timezone.now())
     for session_id in due.values_list("pk", flat=True):
         tasks.enqueue_backfill(session_id)
 
 
 def run(session_id: int) -> None:
-    """Fetch a gap that is due, and close it where no newer sign came meanwhile."""
+    """Fetch a due gap, and close it unless a newer sign arrived."""
     session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
     began = timezone.now()
     if session is None or session.gap_since is None or session.gap_fetch_at is None:
@@ -170,21 +170,21 @@ def run(session_id: int) -> None:
     except Exception:
         _postpone(session, "backfill_failed")
         raise
-    note_recovered(session, stored, reason=session.gap_reason, since=session.gap_since)
-    mine = WhatsAppSession.objects.filter(pk=session_id, gap_noted_at=session.gap_noted_at)
-    mine.update(**_CLOSED)
+    record_recovered(session, stored, reason=session.gap_reason, since=session.gap_since)
+    unchanged = WhatsAppSession.objects.filter(pk=session_id, gap_noted_at=session.gap_noted_at)
+    unchanged.update(**_CLOSED)
     advance(session_id, until=began - IN_FLIGHT)
     live.session_changed(session)
 
 
 def _postpone(session: WhatsAppSession, error: str) -> None:
-    pause = min(FIRST_PAUSE * 2 ** min(session.gap_tries, 10), LONGEST_PAUSE)
-    pause *= random.uniform(0.8, 1.0)  # noqa: S311 (spread, not secrecy)
-    log.warning("gap not fetched", instance=session.name, error=error, seconds=round(pause))
-    mine = WhatsAppSession.objects.filter(pk=session.pk, gap_noted_at=session.gap_noted_at)
-    mine.update(
+    delay = min(FIRST_PAUSE * 2 ** min(session.gap_tries, 10), LONGEST_PAUSE)
+    delay *= random.uniform(0.8, 1.0)  # noqa: S311 (spread, not secrecy)
+    log.warning("gap not fetched", instance=session.name, error=error, seconds=round(delay))
+    unchanged = WhatsAppSession.objects.filter(pk=session.pk, gap_noted_at=session.gap_noted_at)
+    unchanged.update(
         gap_tries=session.gap_tries + 1,
-        gap_fetch_at=timezone.now() + dt.timedelta(seconds=pause),
+        gap_fetch_at=timezone.now() + dt.timedelta(seconds=delay),
         gap_error=error[:300],
     )
     if session.gap_error != error:
@@ -192,16 +192,16 @@ def _postpone(session: WhatsAppSession, error: str) -> None:
 
 
 def advance(session_id: int, *, until: dt.datetime) -> None:
-    """Note that everything up to this moment is proven to be stored."""
+    """Record that everything up to this time is proven to be stored."""
     for name in ("proven_at", "caught_up_at"):
         earlier = Q(**{name: None}) | Q(**{f"{name}__lt": until})
         WhatsAppSession.objects.filter(earlier, pk=session_id).update(**{name: until})
 
 
-def note_recovered(
+def record_recovered(
     session: WhatsAppSession, messages: int, *, reason: str, since: dt.datetime
 ) -> None:
-    """Record how many messages came by neither mode and were fetched."""
+    """Record how many undelivered messages were fetched."""
     if not messages:
         return
     log.warning(
@@ -224,13 +224,13 @@ def delete_old() -> None:
     Backfill.objects.filter(at__lt=timezone.now() - STORED_FOR).delete()
 
 
-# --- the regular look -----------------------------------------------------------------------------
+# --- the regular check ----------------------------------------------------------------------------
 
 
-def look_due() -> list[int]:
-    """Return the sessions whose newest messages are to be compared now; each counts as begun.
+def claim_due_checks() -> list[int]:
+    """Claim and return the sessions whose newest messages are due for a check.
 
-    Not those that are closed, being switched or cannot be asked: the end of that is a sign itself.
+    Closed, switching or unreachable sessions are excluded: the end of that state is itself a sign.
     """
     seconds = settings.EVOLUTION_BACKFILL_SECONDS
     if seconds <= 0:
@@ -244,26 +244,26 @@ def look_due() -> list[int]:
             .filter(Q(webhook_enabled=True) | Q(websocket_enabled=True))
             .exclude(connection__in=closed)
             .order_by(F("look_at").asc(nulls_first=True))
-            .only("look_at")[:LOOKS_AT_A_TIME]
+            .only("look_at")[:CHECKS_AT_A_TIME]
         )
         due = []
         for row in rows:
-            # The first one at any time, so that many instances are not asked at once.
+            # Spread the first checks so that many instances are not queried at once.
             spread = (0.0, 1.0) if row.look_at is None else (0.9, 1.1)
-            pause = seconds * random.uniform(*spread)  # noqa: S311
+            delay = seconds * random.uniform(*spread)  # noqa: S311
             if row.look_at is not None:
                 due.append(row.pk)
             WhatsAppSession.objects.filter(pk=row.pk).update(
-                look_at=now + dt.timedelta(seconds=pause)
+                look_at=now + dt.timedelta(seconds=delay)
             )
     return due
 
 
-def look(session_id: int) -> None:
+def check_newest(session_id: int) -> None:
     """Compare the newest messages of an instance with the journal.
 
-    Where none is missing that is noted; else a gap is, after the time that a message may be on
-    its way. Raises EvolutionFailed or a database error.
+    If none is missing, advance the proven time; else record a gap, due when messages in delivery
+    have arrived. Raises EvolutionFailed or a database error.
     """
     session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
     began = timezone.now()
@@ -271,26 +271,26 @@ def look(session_id: int) -> None:
         return
     since = session.proven_at
     if since is None:
-        # Nothing was proven yet: from here on it is.
+        # Nothing is proven yet: start here.
         advance(session_id, until=began)
         return
     instance = EvolutionInstance(session.channel)
-    seen: set[str] = set()
-    for page in range(1, LOOK_PAGES + 1):
-        records = instance.messages(page=page, size=LOOK_SIZE)
+    seen_keys: set[str] = set()
+    for page in range(1, CHECK_PAGES + 1):
+        records = instance.messages(page=page, size=CHECK_PAGE_SIZE)
         if page == 1:
-            _note_whether_stored(session, records)
-        if _unknown(session, records, since, seen):
+            _record_whether_stored(session, records)
+        if _unknown(session, records, since, seen_keys):
             break
-        oldest_shown = _timestamp(records[-1]) if records else 0.0
-        if len(records) < LOOK_SIZE or oldest_shown < (since - LOOK_OVERLAP).timestamp():
+        oldest_on_page = _timestamp(records[-1]) if records else 0.0
+        if len(records) < CHECK_PAGE_SIZE or oldest_on_page < (since - CHECK_OVERLAP).timestamp():
             advance(session_id, until=began - IN_FLIGHT)
             return
     request(session_id, reason=Reason.LOOK, delay=IN_FLIGHT)
 
 
-def _note_whether_stored(session: WhatsAppSession, newest: Sequence[dict[str, Any]]) -> None:
-    """Note whether Evolution stores messages at all: without them a gap cannot be closed."""
+def _record_whether_stored(session: WhatsAppSession, newest: Sequence[dict[str, Any]]) -> None:
+    """Record whether Evolution stores messages: otherwise a gap cannot be closed."""
     stores: bool | None = True
     if not newest:
         now = timezone.now()
@@ -312,11 +312,11 @@ def _note_whether_stored(session: WhatsAppSession, newest: Sequence[dict[str, An
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Events that the journal lacks, oldest first.
+class FetchResult:
+    """Events missing in the journal, oldest first.
 
-    `messages`: how many of them are messages that were not delivered. `complete`: whether these
-    are all; else the newer ones are found once these are stored.
+    `messages`: the number of undelivered messages. `complete`: whether these are all; otherwise
+    fetch the newer ones after storing these.
     """
 
     events: list[dict[str, Any]]
@@ -325,7 +325,7 @@ class Found:
 
 
 def fetch_and_store(session: WhatsAppSession, *, since: dt.datetime) -> int:
-    """Store what came since a time; returns how many messages had not been delivered.
+    """Store the missing events since a time; return the number of undelivered messages.
 
     Raises EvolutionFailed or a database error.
     """
@@ -343,44 +343,44 @@ def fetch_and_store(session: WhatsAppSession, *, since: dt.datetime) -> int:
 
 def fetch(
     session: WhatsAppSession, *, since: dt.datetime, abandoned: Callable[[], bool] = lambda: False
-) -> Found:
-    """Return the events since a time that the journal does not have.
+) -> FetchResult:
+    """Return the events since a time that are missing in the journal.
 
-    That is: messages that Evolution wrote down since then, whatever their own time, and what
-    became of these and of known ones. `abandoned` is asked between two pages. Raises
-    EvolutionFailed or a database error.
+    These are messages that Evolution stored since then, whatever their own time, and the statuses
+    of these and of known ones. `abandoned` is called between two pages. Raises EvolutionFailed or
+    a database error.
     """
     instance = EvolutionInstance(session.channel)
-    # Newest first, as Evolution tells them; of a long gap the oldest pages are kept.
+    # Evolution returns the newest first; of a long gap, only the oldest pages stay here.
     pages: deque[list[_New]] = deque(maxlen=PAGES_AT_A_TIME)
     found = known = 0
-    seen: set[str] = set()
-    for page in range(1, MOST_PAGES + 1):
+    seen_keys: set[str] = set()
+    for page in range(1, MAX_PAGES + 1):
         if abandoned():
             raise EvolutionFailed("abandoned")
         records = instance.messages(page=page, size=PAGE_SIZE)
-        new = _unknown(session, records, since, seen)
+        new = _unknown(session, records, since, seen_keys)
         if new:
             pages.append(new)
             found += 1
         if len(records) < PAGE_SIZE:
             break
         known = 0 if new else known + 1
-        look_back = LOOK_BACK if known < KNOWN_PAGES else LOOK_OVERLAP
-        if known and _timestamp(records[-1]) < (since - look_back).timestamp():
+        read_back = READ_BACK if known < KNOWN_PAGES else CHECK_OVERLAP
+        if known and _timestamp(records[-1]) < (since - read_back).timestamp():
             break
     else:
-        log.error("more is missing than is fetched", instance=session.name, pages=MOST_PAGES)
+        log.error("gap exceeds the page limit", instance=session.name, pages=MAX_PAGES)
     oldest_first = [item for some in reversed(pages) for item in reversed(some)]
-    on_its_way = (timezone.now() - IN_FLIGHT).timestamp()
+    delivered_before = (timezone.now() - IN_FLIGHT).timestamp()
     if session.gap_reason in _FAILED_DELIVERY:
-        on_its_way = float("inf")
+        delivered_before = float("inf")
     earliest = (since - MARGIN).timestamp()
-    return Found(
+    return FetchResult(
         events=[event for item in oldest_first for event in item.events],
-        # What a newly linked phone brings as its history was never to be delivered.
+        # The history of a newly linked phone does not count as undelivered.
         messages=sum(
-            item.is_message and item.written_at < on_its_way and item.at >= earliest
+            item.is_message and item.written_at < delivered_before and item.at >= earliest
             for item in oldest_first
         ),
         complete=found <= PAGES_AT_A_TIME,
@@ -389,7 +389,7 @@ def fetch(
 
 @dataclass(frozen=True, slots=True)
 class _New:
-    """What the journal lacks of one record. `is_message`: the message itself, too."""
+    """The missing events of one record. `is_message`: they include the message itself."""
 
     events: list[dict[str, Any]]
     is_message: bool
@@ -401,17 +401,19 @@ def _unknown(
     session: WhatsAppSession,
     records: Sequence[dict[str, Any]],
     since: dt.datetime,
-    seen: set[str],
+    seen_keys: set[str],
 ) -> list[_New]:
-    """Return what is not in the journal of each record that has such, in the records' order.
+    """Return the missing events of each record that has any, in the records' order.
 
-    `seen` has the keys of pages before: a message that comes meanwhile moves all others down.
+    `seen_keys` holds the keys of earlier pages: a new message shifts all others to later pages.
     """
     oldest = (since - OLDEST).timestamp()
     recent = [record for record in records if _timestamp(record) >= oldest]
-    told = [list(_events(session.name, record)) for record in recent]
-    keys = _keys(session, (event for events in told for event in (*events, _sent(events[0]))))
-    known = seen | set(
+    record_events = [list(_events(session.name, record)) for record in recent]
+    keys = _keys(
+        session, (event for events in record_events for event in (*events, _sent(events[0])))
+    )
+    known = seen_keys | set(
         InboundEvent.objects.filter(dedupe_key__in=keys).values_list("dedupe_key", flat=True)
     )
 
@@ -419,17 +421,17 @@ def _unknown(
         return receiving.dedupe_key(session.channel_id, event) in known
 
     found = []
-    for record, (message, *statuses) in zip(recent, told, strict=True):
+    for record, (message, *statuses) in zip(recent, record_events, strict=True):
         new = [event for event in statuses if not is_known(event)]
         is_message = not (is_known(message) or is_known(_sent(message)))
         if is_message:
             if _written_at(record) < (since - MARGIN).timestamp():
-                # From before we received: the past of an instance that was taken over.
+                # Stored before we received events: the history of an instance taken over.
                 continue
             new.insert(0, message)
         if new:
             found.append(_New(new, is_message, _timestamp(record), _written_at(record)))
-    seen |= keys
+    seen_keys |= keys
     return found
 
 
@@ -443,14 +445,14 @@ def _events(instance: str, record: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _sent(message: dict[str, Any]) -> dict[str, Any]:
-    """The event as which a message came that was sent by Evolution's own API."""
+    """Return the event that Evolution emits for a message sent by its own API."""
     return {**message, "event": "send.message"}
 
 
 def _written_at(record: dict[str, Any]) -> float:
-    """When Evolution wrote the record down: its row's id, a cuid, begins with the milliseconds.
+    """Return when Evolution stored the record: its id, a cuid, begins with the milliseconds.
 
-    The message's own time where the id is another one.
+    If the id has another format, return the message's own time.
     """
     found = _CUID.fullmatch(str(record.get("id")))
     return int(found[1], 36) / 1000 if found else _timestamp(record)

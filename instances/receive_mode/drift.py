@@ -1,4 +1,4 @@
-"""The repair of a receive mode that drifted, where a setting says which side is right."""
+"""Repairs a drifted receive mode if a setting says which side is right."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ log = structlog.get_logger(__name__)
 ROUTE = Incident.Route.RECEIVE_MODE
 CONTESTED = "drift_contested"
 EMPTIED = "drift_emptied"
-_REMEMBERED = 50
+_MAX_CHANGES = 50
 
 
-def repair_due(session: WhatsAppSession, found: handover.Found) -> None:
-    """Repair what `found` says, unless a person is to decide, or the last try was just now.
+def repair_due(session: WhatsAppSession, remote: handover.RemoteState) -> None:
+    """Repair the drift in `remote`, unless a user must decide or the last attempt was too recent.
 
-    What cannot be repaired now is tried again with the next comparison.
+    A failed repair is retried with the next check.
     """
     keep = settings.EVOLUTION_DRIFT_REPAIR
-    if keep == "ask" or not found.differs or session.switching_to:
+    if keep == "ask" or not remote.differs or session.switching_to:
         return
-    other_mode = Difference.MODE in found.differs
-    if keep == "evolution" and (not other_mode or found.webhook.enabled == found.websocket.enabled):
-        # Nothing of what Evolution has can be kept.
+    other_mode = Difference.MODE in remote.differs
+    if keep == "evolution" and (
+        not other_mode or remote.webhook.enabled == remote.websocket.enabled
+    ):
+        # There is no Evolution setting to keep.
         return
-    emptied = session.webhook_enabled and found.webhook.enabled and not found.webhook.url
+    emptied = session.webhook_enabled and remote.webhook.enabled and not remote.webhook.url
     decision = drift_rules.decide(_changes(session), emptied=emptied, now=timezone.now())
     if decision is Decision.LEAVE:
-        _leave_to_a_person(session)
+        _stop_repairing(session)
     if decision is not Decision.REPAIR:
         return
-    detail = EMPTIED if emptied else handover.drift_code(found.differs)
+    detail = EMPTIED if emptied else handover.drift_code(remote.differs)
     try:
         handover.repair(session, keep=keep, user=None, detail=detail)
     except handover.SwitchRefused as error:
@@ -49,7 +51,7 @@ def repair_due(session: WhatsAppSession, found: handover.Found) -> None:
 
 
 def _changes(session: WhatsAppSession) -> list[Change]:
-    changes = session.mode_changes.order_by("-pk")[:_REMEMBERED]
+    changes = session.mode_changes.order_by("-pk")[:_MAX_CHANGES]
     return [
         Change(
             at=change.started_at,
@@ -61,8 +63,8 @@ def _changes(session: WhatsAppSession) -> list[Change]:
     ]
 
 
-def _leave_to_a_person(session: WhatsAppSession) -> None:
-    """Say in the incident that it is not repaired any more."""
+def _stop_repairing(session: WhatsAppSession) -> None:
+    """Record in the incident that automatic repair has stopped."""
     with transaction.atomic():
         current = incidents.current(session.channel).filter(route=ROUTE)
         if current.filter(reason=CONTESTED).exists():

@@ -1,7 +1,7 @@
-"""Signs of a gap that the receiver of events sees, until they are written down.
+"""Buffers the signs of a gap that the webhook receiver detects until they are stored.
 
-A delivery that cannot be stored is often one of a time without database; so the signs wait in
-memory, and the process that starts after this one notes a gap of every session.
+A delivery often cannot be stored because the database is down, so the signs wait in memory. If
+the process ends, its successor requests a backfill of every session.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from instances.receive_mode import backfill
 
 log = structlog.get_logger(__name__)
 
-AGAIN_SECONDS = 2.0
-MOST_WAITING = 1000
-# Anybody may post with a wrong secret and name an instance: each name counts once in this time,
-# and so many names.
+RETRY_SECONDS = 2.0
+MAX_WAITING = 1000
+# Anybody can post a wrong secret and an instance name. Each name counts once in this time, and the
+# number of names is limited.
 UNTRUSTED_SECONDS = 60.0
-MOST_NAMES = 100
-# The name stands at the beginning of what Evolution sends.
+MAX_NAMES = 100
+# Evolution sends the name at the beginning of the body.
 _HEAD_BYTES = 4096
 _NAME = re.compile(rb'"instance"\s*:\s*("(?:[^"\\]|\\.){1,400}")')
 
 
 class Sign(NamedTuple):
-    """Whose delivery was not taken, by its secret or by the name in it, and why."""
+    """The sender of a rejected delivery, by secret or by name, and the reason."""
 
     reason: str
     authorization: str = ""
@@ -43,7 +43,7 @@ class Sign(NamedTuple):
 
 
 class GapSigns:
-    """Writes signs down, each once, as soon as the database takes them."""
+    """Stores each sign once, as soon as the database is available."""
 
     def __init__(self) -> None:
         self._waiting: dict[Sign, None] = {}
@@ -51,27 +51,27 @@ class GapSigns:
         self._named_at: dict[str, float] = {}
 
     def note(self, reason: Backfill.Reason, *, authorization: str) -> None:
-        """A delivery with a session's secret was refused, or could not be stored."""
-        self._put(Sign(reason.value, authorization=authorization))
+        """Record that a delivery with a session's secret was rejected or could not be stored."""
+        self._add(Sign(reason.value, authorization=authorization))
 
     def note_unauthorized(self, body: bytes) -> None:
-        """A delivery came without a right secret. Only the name in it is looked at."""
+        """Record a delivery without a valid secret. Only the instance name in it is used."""
         name, now = name_in(body), time.monotonic()
         if not name or now - self._named_at.get(name, -UNTRUSTED_SECONDS) < UNTRUSTED_SECONDS:
             return
         recent = {n: at for n, at in self._named_at.items() if now - at < UNTRUSTED_SECONDS}
-        if len(recent) >= MOST_NAMES:
+        if len(recent) >= MAX_NAMES:
             return
         self._named_at = {**recent, name: now}
-        self._put(Sign(Backfill.Reason.UNAUTHORIZED.value, instance=name))
+        self._add(Sign(Backfill.Reason.UNAUTHORIZED.value, instance=name))
 
     def note_start(self) -> None:
-        """This process has started: nobody took deliveries before, perhaps."""
-        self._put(Sign(Backfill.Reason.STARTED.value))
+        """Record that this process started: earlier deliveries may have been lost."""
+        self._add(Sign(Backfill.Reason.STARTED.value))
 
-    def _put(self, sign: Sign) -> None:
-        if len(self._waiting) >= MOST_WAITING:
-            log.error("a sign of a gap was not noted: too many wait", reason=sign.reason)
+    def _add(self, sign: Sign) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            log.error("sign of a gap not stored: too many are waiting", reason=sign.reason)
             return
         self._waiting[sign] = None
         if self._writing is None:
@@ -82,11 +82,11 @@ class GapSigns:
             while self._waiting:
                 sign = next(iter(self._waiting))
                 try:
-                    await _write_down(sign)
+                    await _store(sign)
                 except (OperationalError, InterfaceError, PoolTimeout):
-                    await asyncio.sleep(AGAIN_SECONDS)
+                    await asyncio.sleep(RETRY_SECONDS)
                 except Exception:
-                    log.exception("a sign of a gap was not noted", reason=sign.reason)
+                    log.exception("sign of a gap not stored", reason=sign.reason)
                     del self._waiting[sign]
                 else:
                     del self._waiting[sign]
@@ -95,16 +95,16 @@ class GapSigns:
 
 
 def name_in(body: bytes) -> str:
-    """Return the instance's name in the beginning of an event, "" where there is none."""
-    found = _NAME.search(body[:_HEAD_BYTES])
+    """Return the instance name at the beginning of an event, or "" if there is none."""
+    match = _NAME.search(body[:_HEAD_BYTES])
     try:
-        name = str(json.loads(found[1])) if found else ""
+        name = str(json.loads(match[1])) if match else ""
     except ValueError:
         return ""
     return name if is_storable(name) else ""
 
 
-def _note(sign: Sign) -> None:
+def _request_backfill(sign: Sign) -> None:
     reason = Backfill.Reason(sign.reason)
     try:
         if sign.authorization:
@@ -117,4 +117,4 @@ def _note(sign: Sign) -> None:
         close_old_connections()
 
 
-_write_down = sync_to_async(_note, thread_sensitive=False)
+_store = sync_to_async(_request_backfill, thread_sensitive=False)

@@ -1,9 +1,9 @@
 """Webhook or WebSocket: the handover between them.
 
-Make before break: the new way is set up and proven before the old one is switched off, and what
-comes by both ways in between is stored once by the journal. Each phase is written down before it
-is run and may be run again, so a process that dies leaves a handover that `resume` completes or
-undoes. A lock of PostgreSQL, which dies with its process, keeps two processes apart.
+Make before break: the new mode is set up and verified before the old one is disabled. The journal
+stores events once that arrive by both modes in between. Each phase is recorded before it runs and
+can run again, so `resume` completes or undoes the handover of a dead process. A PostgreSQL lock,
+which ends with its process, prevents two processes from running the same handover.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ Phase = WhatsAppSession.Phase
 Source = ReceiveModeChange.Source
 Result = ReceiveModeChange.Result
 
-# What Alterna reads. REMOVE_INSTANCE is left out on purpose: Evolution holds back the deletion of
-# an instance until that event was delivered (contracts/evolution-api.md §1).
+# The events Alterna processes. REMOVE_INSTANCE is omitted on purpose: Evolution delays the deletion
+# of an instance until that event is delivered (contracts/evolution-api.md §1).
 EVENTS = (
     "MESSAGES_UPSERT",
-    # The history that a link brings. 2.4's MESSAGING_HISTORY_SET is left out: 2.3 refuses the whole
-    # list for a name that it does not know (§3, §8).
+    # The history after linking. 2.4's MESSAGING_HISTORY_SET is omitted: 2.3 rejects the whole list
+    # if it contains an unknown name (§3, §8).
     "MESSAGES_SET",
     "MESSAGES_UPDATE",
     "MESSAGES_EDITED",
@@ -64,18 +64,18 @@ EVENTS = (
     "STATUS_INSTANCE",
 )
 
-# Seconds that a caller waits for the socket to open before the answer is "pending".
+# Seconds to wait for the socket to open before the result is "pending".
 JOIN_PATIENCE = 3.0
 LOCK_PATIENCE = 1.0
 _POLL = 0.02
 
 
 class SwitchRefused(Exception):
-    """The switch was not begun, or was undone: the old mode is as it was. `str()` says why.
+    """The switch did not start or was undone: the old mode is unchanged. `str()` is the reason.
 
-    `status` is the HTTP status of the REST contract: 409 while another switch runs, 502 where
-    Evolution did not do what was asked, 503 without a running listener. `failure` is what Evolution
-    said to `inspect_remote`, `differs` in what that is not what was agreed.
+    `status` is the HTTP status of the REST contract: 409 while another switch runs, 502 if
+    Evolution failed, 503 without a running listener. `failure` is Evolution's error in
+    `inspect_remote`; `differs` lists the differences from the agreed settings.
     """
 
     def __init__(
@@ -93,8 +93,8 @@ class SwitchRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Switched:
-    """`pending`: the handover waits for the socket and finishes by itself; the webhook stays on."""
+class SwitchResult:
+    """`pending`: the handover waits for the socket and then finishes; the webhook stays on."""
 
     mode: Mode
     previous: Mode | None
@@ -103,10 +103,10 @@ class Switched:
 
 def enable_webhook(
     session: WhatsAppSession, *, base64: bool, source: str, user: User | None, detail: str = ""
-) -> Switched:
-    """Deliver by webhook from now on. Raises SwitchRefused.
+) -> SwitchResult:
+    """Switch to webhook mode. Raises SwitchRefused.
 
-    `detail`: why, as a code for the history.
+    `detail`: the reason, as a code for the history.
     """
     with locked(session) as lock:
         return _enable_webhook(
@@ -122,7 +122,7 @@ def _enable_webhook(
     source: str,
     user: User | None,
     detail: str = "",
-) -> Switched:
+) -> SwitchResult:
     session, is_new = _claim(
         session, Mode.WEBHOOK, source=source, user=user, base64=base64, detail=detail
     )
@@ -131,24 +131,24 @@ def _enable_webhook(
 
 def enable_websocket(
     session: WhatsAppSession, *, source: str, user: User | None, detail: str = ""
-) -> Switched:
-    """Deliver by WebSocket from now on; pending while its socket cannot open.
+) -> SwitchResult:
+    """Switch to WebSocket mode; pending until the socket opens.
 
-    `detail`: why, as a code for the history. Raises SwitchRefused.
+    `detail`: the reason, as a code for the history. Raises SwitchRefused.
     """
     if not registry.is_running():
         raise SwitchRefused(503, _("No listener is running, so the WebSocket would not be heard."))
     with locked(session) as lock:
         session, is_new = _claim(session, Mode.WEBSOCKET, source=source, user=user, detail=detail)
-        # Those who listen join while Evolution is being told.
+        # Listeners join while we configure Evolution.
         registry.wake()
         return _advance(session, lock, patience=JOIN_PATIENCE, is_new=is_new)
 
 
 def configure_default(session_id: int, *, user: User | None = None) -> None:
-    """Make webhook the mode of a session that has none. Raises SwitchRefused.
+    """Set webhook mode for a session without a mode. Raises SwitchRefused.
 
-    What somebody chose meanwhile is left as it is.
+    A mode that was chosen in the meantime is left unchanged.
     """
     session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
     if session is None:
@@ -162,7 +162,7 @@ def configure_default(session_id: int, *, user: User | None = None) -> None:
 
 
 def cancel(session: WhatsAppSession, *, user: User | None) -> None:
-    """End a pending handover and go back. Raises SwitchRefused when none is pending."""
+    """Cancel a pending handover, restore the old mode. Raises SwitchRefused if none is pending."""
     with locked(session) as lock:
         session.refresh_from_db()
         if session.switching_phase != Phase.JOINING:
@@ -170,15 +170,15 @@ def cancel(session: WhatsAppSession, *, user: User | None) -> None:
         if session.switching_change is not None:
             session.switching_change.cancelled_by = user
             session.switching_change.save(update_fields=["cancelled_by"])
-        failure = _undo(session, lock, result=Result.CANCELLED, why="cancelled_by_person")
+        failure = _undo(session, lock, result=Result.CANCELLED, reason="cancelled_by_person")
         if failure is not None:
             raise SwitchRefused(502, str(failure))
 
 
 def forget(session: WhatsAppSession) -> None:
-    """The instance was deleted, and its settings with it: nothing is agreed any more.
+    """Clear the agreed mode after the instance and its settings were deleted.
 
-    The caller holds the handover (`locked`).
+    The caller holds the handover lock (`locked`).
     """
     ReceiveModeChange.objects.filter(session=session, finished_at=None).update(
         result=Result.CANCELLED, detail="instance_deleted", finished_at=timezone.now()
@@ -206,9 +206,9 @@ def forget(session: WhatsAppSession) -> None:
 
 
 def resume(session_id: int) -> None:
-    """Go on with a handover that no process is at: one that waits, or whose process died.
+    """Continue a handover that is waiting or whose process died.
 
-    Does nothing where another process is at it, or where none is under way.
+    Does nothing if another process is running it, or if none is in progress.
     """
     session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
     if session is None or not session.switching_to:
@@ -219,24 +219,26 @@ def resume(session_id: int) -> None:
             _advance(session, lock, patience=0, is_new=False)
 
 
-def repair(session: WhatsAppSession, *, keep: str, user: User | None, detail: str = "") -> Switched:
-    """Make database and Evolution agree again: `keep` says which of the two is right.
+def repair(
+    session: WhatsAppSession, *, keep: str, user: User | None, detail: str = ""
+) -> SwitchResult:
+    """Bring database and Evolution into agreement; `keep` names the side that is right.
 
-    `user` is None where the setting said so; `detail` is a code for the history.
+    `user` is None for automatic repairs; `detail` is a code for the history.
 
-    Raises SwitchRefused, also where Evolution has both ways, neither, or the agreed one, so that
-    there is nothing of it to be kept.
+    Raises SwitchRefused, also if Evolution has both modes on, none, or the agreed one: then there
+    is nothing to keep.
     """
     wanted, base64 = session.mode or Mode.WEBHOOK, session.wants_base64
     if keep == "evolution":
-        found = inspect_remote(session)
-        if found.webhook.enabled == found.websocket.enabled:
+        remote = inspect_remote(session)
+        if remote.webhook.enabled == remote.websocket.enabled:
             raise SwitchRefused(409, _("Evolution has both ways on, or none: keep ours instead."))
-        if found.differs is not None and Difference.MODE not in found.differs:
+        if remote.differs is not None and Difference.MODE not in remote.differs:
             text = _("Evolution has the way that is agreed; only ours can be kept of all else.")
             raise SwitchRefused(409, text)
-        wanted = Mode.WEBHOOK if found.webhook.enabled else Mode.WEBSOCKET
-        base64 = found.webhook.base64
+        wanted = Mode.WEBHOOK if remote.webhook.enabled else Mode.WEBSOCKET
+        base64 = remote.webhook.base64
     if wanted == Mode.WEBHOOK:
         return enable_webhook(
             session, base64=base64, source=Source.REPAIR, user=user, detail=detail
@@ -244,14 +246,14 @@ def repair(session: WhatsAppSession, *, keep: str, user: User | None, detail: st
     return enable_websocket(session, source=Source.REPAIR, user=user, detail=detail)
 
 
-# --- what Evolution really does -------------------------------------------------------------------
+# --- the actual state of Evolution ----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What `inspect_remote` says of both ways, and in what it is not what the database says.
+class RemoteState:
+    """Evolution's settings for both modes and their differences from the agreed settings.
 
-    `differs` is None in the middle of a switch, when nothing can be said.
+    `differs` is None during a switch, when they cannot be compared.
     """
 
     webhook: WebhookConfig
@@ -263,14 +265,14 @@ class Found:
         return None if self.differs is None else not self.differs
 
 
-def inspect_remote(session: WhatsAppSession, *, timeout: float = 4.0) -> Found:
-    """Ask Evolution for both ways and store the answer. Raises SwitchRefused (502).
+def inspect_remote(session: WhatsAppSession, *, timeout: float = 4.0) -> RemoteState:
+    """Request Evolution's settings for both modes and store them. Raises SwitchRefused (502).
 
-    An instance that is not there any more differs from what was agreed. `session` is brought up to
-    date where a handover changed it meanwhile.
+    A missing instance counts as a difference. `session` is refreshed if a handover changed it in
+    the meantime.
     """
-    for _again in range(3):
-        before = _agreement(session)
+    for _attempt in range(3):
+        before = _mode_snapshot(session)
         instance = EvolutionInstance(session.channel, timeout=timeout)
         try:
             webhook, websocket = instance.webhook(), instance.websocket()
@@ -281,27 +283,27 @@ def inspect_remote(session: WhatsAppSession, *, timeout: float = 4.0) -> Found:
                 differs = (Difference.INSTANCE,)
                 values |= {"found_webhook": None, "found_websocket": None, "in_sync": False}
                 values |= {"found_differs": ",".join(differs)}
-            _note_found(session, before, **values)
+            _store_remote_state(session, before, **values)
             if not error.answered:
                 request_probe(session.pk)
             raise SwitchRefused(502, str(error), failure=error, differs=differs) from None
-        found = Found(webhook, websocket, _differences(session, webhook, websocket))
-        if _note_found(
+        remote = RemoteState(webhook, websocket, _differences(session, webhook, websocket))
+        if _store_remote_state(
             session,
             before,
             found_webhook=webhook.enabled,
             found_websocket=websocket.enabled,
             found_error="",
-            in_sync=found.in_sync,
-            found_differs=",".join(found.differs or ()),
+            in_sync=remote.in_sync,
+            found_differs=",".join(remote.differs or ()),
         ):
             break
         session.refresh_from_db()
-    return found
+    return remote
 
 
-def _agreement(session: WhatsAppSession) -> tuple[Any, ...]:
-    """Return what changes with every step of a handover."""
+def _mode_snapshot(session: WhatsAppSession) -> tuple[Any, ...]:
+    """Return a snapshot of the values that every step of a handover changes."""
     newest = session.mode_changes.order_by("-pk").values_list("pk", flat=True).first()
     return (
         *(session.webhook_enabled, session.websocket_enabled, session.webhook_url),
@@ -315,23 +317,23 @@ def _differences(
     joining = session.switching_phase == Phase.JOINING
     if session.switching_to and not joining:
         return None
-    # While the socket is waited for, both are on; a webhook that was not agreed is its own affair.
+    # While waiting for the socket, both are on. A webhook that was not agreed is ignored then.
     by_webhook, by_websocket = session.webhook_enabled, session.websocket_enabled or joining
     theirs = webhook.enabled if session.mode is not None or not joining else by_webhook
-    found = []
+    differences = []
     if (theirs, websocket.enabled) != (by_webhook, by_websocket):
-        found.append(Difference.MODE)
+        differences.append(Difference.MODE)
     if by_webhook and webhook.enabled:
-        found += _webhook_differences(session, webhook, base64=bool(session.webhook_base64))
+        differences += _webhook_differences(session, webhook, base64=bool(session.webhook_base64))
     if by_websocket and websocket.enabled and not websocket.events >= set(EVENTS):
-        found.append(Difference.SOCKET_EVENTS)
-    return tuple(found)
+        differences.append(Difference.SOCKET_EVENTS)
+    return tuple(differences)
 
 
 def _webhook_differences(
     session: WhatsAppSession, webhook: WebhookConfig, *, base64: bool
 ) -> list[Difference]:
-    """Return why events may not reach us: our address may have become another one, too."""
+    """Return why events may not reach us; our own address may have changed, too."""
     differs = {
         Difference.ADDRESS: webhook.url != webhook_address(),
         Difference.SECRET: not webhook.sends(session.secret_header),
@@ -339,22 +341,22 @@ def _webhook_differences(
         Difference.BY_EVENTS: webhook.by_events,
         Difference.BASE64: webhook.base64 != base64,
     }
-    return [difference for difference, is_so in differs.items() if is_so]
+    return [difference for difference, differs_now in differs.items() if differs_now]
 
 
-def _note_found(session: WhatsAppSession, before: tuple[Any, ...], **values: Any) -> bool:
-    """Store what was found, unless a handover went on meanwhile: then it proves nothing."""
+def _store_remote_state(session: WhatsAppSession, before: tuple[Any, ...], **values: Any) -> bool:
+    """Store the remote settings, unless a handover progressed and made them outdated."""
     values["found_at"] = timezone.now()
     with transaction.atomic():
         stored = WhatsAppSession.objects.select_for_update().get(pk=session.pk)
-        if _agreement(stored) != before:
+        if _mode_snapshot(stored) != before:
             return False
         WhatsAppSession.objects.filter(pk=session.pk).update(**values)
-        _note_signs(stored, values)
+        _process_findings(stored, values)
     for name, value in values.items():
         setattr(session, name, value)
-    shown = ("in_sync", "found_error", "found_differs")
-    if any(getattr(session, name) != getattr(stored, name) for name in shown):
+    displayed = ("in_sync", "found_error", "found_differs")
+    if any(getattr(session, name) != getattr(stored, name) for name in displayed):
         if session.in_sync is False and stored.in_sync is not False:
             log.warning(
                 "receive mode drifted",
@@ -368,7 +370,7 @@ def _note_found(session: WhatsAppSession, before: tuple[Any, ...], **values: Any
     return True
 
 
-_DRIFTS: dict[Difference, str] = {
+_DRIFT_CODES: dict[Difference, str] = {
     Difference.INSTANCE: "instance_gone",
     Difference.MODE: "drift_mode",
     Difference.BASE64: "drift_base64",
@@ -377,14 +379,14 @@ _DRIFTS: dict[Difference, str] = {
 
 
 def drift_code(differs: Sequence[Difference]) -> str:
-    """Return the reason of a drift's incident: a key of `session_states.SENTENCES`."""
-    return _DRIFTS.get(differs[0], "drift_webhook") if differs else ""
+    """Return the incident reason for a drift: a key of `session_states.SENTENCES`."""
+    return _DRIFT_CODES.get(differs[0], "drift_webhook") if differs else ""
 
 
-def _note_signs(before: WhatsAppSession, values: dict[str, Any]) -> None:
-    """Open or end the incident of a drift, and note the gap that what was found is a sign of.
+def _process_findings(before: WhatsAppSession, values: dict[str, Any]) -> None:
+    """Open or close the drift incident, and request a backfill if messages may be missing.
 
-    In the transaction that stores it; `before` is the row as it was.
+    It runs in the transaction that stores the settings; `before` is the row before that.
     """
     now, route = timezone.now(), Incident.Route.RECEIVE_MODE
     if before.found_error and values.get("found_error") == "":
@@ -409,9 +411,9 @@ def _note_signs(before: WhatsAppSession, values: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def locked(session: WhatsAppSession, *, patience: float = LOCK_PATIENCE) -> Iterator[locks.Lock]:
-    """Hold the handover of this session. Raises SwitchRefused (409) where another process does.
+    """Hold the handover lock of this session. Raises SwitchRefused (409) if another process does.
 
-    `patience`: how many seconds to wait for one that only looks, since care looks often.
+    `patience`: seconds to wait for a process that only checks, as the periodic jobs often do.
     """
     deadline = time.monotonic() + patience
     with contextlib.ExitStack() as stack:
@@ -420,17 +422,17 @@ def locked(session: WhatsAppSession, *, patience: float = LOCK_PATIENCE) -> Iter
                 lock = stack.enter_context(locks.held(locks.HANDOVER, session.pk))
                 break
             except locks.LockUnavailable:
-                if time.monotonic() > deadline or _is_at_work(session):
+                if time.monotonic() > deadline or _is_switching(session):
                     text = _("This session is being switched already.")
                     raise SwitchRefused(409, text) from None
                 time.sleep(_POLL)
         yield lock
 
 
-def _is_at_work(session: WhatsAppSession) -> bool:
-    """Whether the process that has the lock does more than to look."""
-    under_way = WhatsAppSession.objects.filter(pk=session.pk).exclude(switching_to="")
-    return under_way.exclude(switching_phase=Phase.JOINING).exists()
+def _is_switching(session: WhatsAppSession) -> bool:
+    """Return whether the process that holds the lock is switching, not only checking."""
+    running = WhatsAppSession.objects.filter(pk=session.pk).exclude(switching_to="")
+    return running.exclude(switching_phase=Phase.JOINING).exists()
 
 
 def _claim(
@@ -442,10 +444,10 @@ def _claim(
     base64: bool | None = None,
     detail: str = "",
 ) -> tuple[WhatsAppSession, bool]:
-    """Write down that a handover begins. Raises SwitchRefused (409) while one is under way.
+    """Record the start of a handover. Raises SwitchRefused (409) while another one runs.
 
-    One that goes back and cannot, now, is no hindrance: the new one sets all that it would set.
-    Returns also whether there was no such one, and so nothing at Evolution to be undone.
+    An unfinished undo does not block it: the new handover sets everything that the undo would set.
+    Also returns whether there was no such undo, so that Evolution has nothing to undo.
     """
     with transaction.atomic():
         session = (
@@ -476,7 +478,7 @@ def _claim(
         if to == Mode.WEBSOCKET and session.mode != Mode.WEBSOCKET:
             values["listener_connected"] = False
         if session.caught_up_at is None:
-            # From here on all is to be stored.
+            # From now on everything must be stored.
             values["caught_up_at"] = values["proven_at"] = timezone.now()
         _write(session, **values)
     return session, is_new
@@ -484,10 +486,10 @@ def _claim(
 
 def _advance(
     session: WhatsAppSession, lock: locks.Lock, *, patience: float, is_new: bool
-) -> Switched:
-    """Run the phases from the present one on. Raises SwitchRefused once all was undone.
+) -> SwitchResult:
+    """Run the phases from the current one on. Raises SwitchRefused after an undo.
 
-    `patience` is how long to wait for the socket (seconds). `is_new`: no step was taken yet.
+    `patience`: seconds to wait for the socket. `is_new`: no step has run yet.
     """
     previous = session.mode
     to = Mode(session.switching_to)
@@ -505,23 +507,24 @@ def _advance(
                     raise SwitchRefused(502, str(error)) from None
                 raise
             _write(
-                session, switching_phase=Phase.JOINING if to == Mode.WEBSOCKET else Phase.CUTTING
+                session,
+                switching_phase=Phase.JOINING if to == Mode.WEBSOCKET else Phase.DISABLING_OLD,
             )
-        if to == Mode.WEBSOCKET and not _joined(session, patience):
+        if to == Mode.WEBSOCKET and not _wait_for_join(session, patience):
             if session.switching_phase == Phase.JOINING:
-                return Switched(to, previous, pending=True)
-            # Its process died while switching the webhook off, and nobody listens now.
+                return SwitchResult(to, previous, pending=True)
+            # The process died while disabling the webhook, and no listener is joined now.
             raise EvolutionFailed("not_joined")
         if session.switching_phase == Phase.JOINING:
-            _write(session, switching_phase=Phase.CUTTING)
+            _write(session, switching_phase=Phase.DISABLING_OLD)
         lock.check()
         _DISABLE_OLD[to](session)
         lock.check()
     except EvolutionFailed as error:
-        _undo(session, lock, result=Result.UNDONE, why=error.kept)
+        _undo(session, lock, result=Result.UNDONE, reason=error.kept)
         raise SwitchRefused(502, str(error)) from None
     _finish(session, to)
-    return Switched(to, previous)
+    return SwitchResult(to, previous)
 
 
 def _prepare_webhook(session: WhatsAppSession) -> None:
@@ -537,8 +540,8 @@ def _prepare_websocket(session: WhatsAppSession) -> None:
     EvolutionInstance(session.channel).set_websocket(enabled=True, events=EVENTS)
 
 
-def _joined(session: WhatsAppSession, patience: float) -> bool:
-    """Wait for the listener's word that it is in the namespace."""
+def _wait_for_join(session: WhatsAppSession, patience: float) -> bool:
+    """Wait until the listener reports that it joined the namespace."""
     deadline = time.monotonic() + patience
     while True:
         session.refresh_from_db(fields=["listener_connected", "listener_seen_at"])
@@ -550,7 +553,7 @@ def _joined(session: WhatsAppSession, patience: float) -> bool:
 
 
 def _disable_webhook(session: WhatsAppSession) -> None:
-    """Switch the webhook off, after a look that the WebSocket is on; then look at both."""
+    """Check that the WebSocket is on, disable the webhook, and verify the result."""
     instance = EvolutionInstance(session.channel)
     websocket = instance.websocket()
     if not websocket.enabled or not websocket.events >= set(EVENTS):
@@ -561,7 +564,7 @@ def _disable_webhook(session: WhatsAppSession) -> None:
 
 
 def _disable_websocket(session: WhatsAppSession) -> None:
-    """Switch the WebSocket off, after a look that the webhook is on; then look at it."""
+    """Check that the webhook is on, disable the WebSocket, and verify the result."""
     instance = EvolutionInstance(session.channel)
     webhook = instance.webhook()
     if not webhook.enabled or _webhook_differences(session, webhook, base64=session.wants_base64):
@@ -602,21 +605,21 @@ def _finish(session: WhatsAppSession, mode: Mode) -> None:
         incidents.mark_recovered(
             session.channel, route=Incident.Route.RECEIVE_MODE, at=timezone.now()
         )
-        # What Evolution sent while one way was off and the other not on yet.
+        # Fetch events sent while one mode was off and the other not on yet.
         backfill.request(session.pk, reason=backfill.Reason.SWITCH)
     log.info("receive mode switched", instance=session.name, mode=mode.value)
     registry.wake()
 
 
 def _undo(
-    session: WhatsAppSession, lock: locks.Lock, *, result: str = "", why: str = ""
+    session: WhatsAppSession, lock: locks.Lock, *, result: str = "", reason: str = ""
 ) -> EvolutionFailed | None:
-    """Bring Evolution back to the agreed mode.
+    """Restore the agreed mode on Evolution.
 
-    What cannot be undone now is tried again later: then the reason is returned.
+    A failed undo is retried later: then the reason is returned.
     """
     if session.switching_phase != Phase.UNDOING:
-        _begin_undo(session, result, why)
+        _begin_undo(session, result, reason)
     instance = EvolutionInstance(session.channel)
     try:
         lock.check()
@@ -641,7 +644,7 @@ def _undo(
         if error.code != "instance_missing":
             log.warning("switch not undone yet", instance=session.name, error=error.kept)
             return error
-        # With the instance its settings are gone: there is nothing to undo.
+        # The settings were deleted with the instance: there is nothing to undo.
         _end_undo(session, untouched=True)
         return None
     url = webhook_address() if session.webhook_enabled else None
@@ -649,25 +652,25 @@ def _undo(
     return None
 
 
-def _begin_undo(session: WhatsAppSession, result: str, why: str) -> None:
+def _begin_undo(session: WhatsAppSession, result: str, reason: str) -> None:
     with transaction.atomic():
         if session.switching_change is not None:
             session.switching_change.result = result
-            session.switching_change.detail = why[:500]
+            session.switching_change.detail = reason[:500]
             session.switching_change.save(update_fields=["result", "detail"])
         _write(session, switching_phase=Phase.UNDOING)
 
 
 def _end_undo(session: WhatsAppSession, *, untouched: bool = False, **values: Any) -> None:
-    """`untouched`: nothing was changed at Evolution, so there was nothing to be undone."""
+    """Finish the undo. `untouched`: nothing was changed on Evolution."""
     change = session.switching_change
     with transaction.atomic():
         _end_change(session)
         _write(session, **values, **_NO_SWITCH)
         if not untouched:
-            # The way that is agreed may have been off for a moment.
+            # The agreed mode may have been off for a moment.
             backfill.request(session.pk, reason=backfill.Reason.SWITCH)
-    log.info("switch undone", instance=session.name, why=change.detail if change else "")
+    log.info("switch undone", instance=session.name, reason=change.detail if change else "")
     registry.wake()
 
 
@@ -680,7 +683,7 @@ _NO_SWITCH: dict[str, Any] = {
 
 
 def _end_change(session: WhatsAppSession, result: str = "") -> None:
-    """Close the recorded change of this session, if one is open."""
+    """Close the session's open change record, if any."""
     change = session.switching_change
     if change is not None:
         change.result = result or change.result
@@ -696,5 +699,5 @@ def _write(session: WhatsAppSession, **values: Any) -> None:
 
 
 def webhook_address() -> str:
-    """The address that Evolution is told to deliver to."""
+    """The address that Evolution delivers to."""
     return f"{settings.PUBLIC_URL}/api/webhooks/evolution"

@@ -1,4 +1,4 @@
-"""The receive-mode card, for pages and for their live frames."""
+"""The receive-mode card for pages and their live frames."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHOWN_CHANGES = 30
 
 @dataclass(frozen=True, slots=True)
 class ModeRow:
-    """One of the two ways, as the card shows it. A click on the active one leads to the other."""
+    """One of the two modes on the card. A click on the active one switches to the other."""
 
     name: str
     label: str
@@ -37,7 +37,7 @@ class ModeRow:
 
 
 def rows(session: WhatsAppSession) -> list[ModeRow]:
-    """Return both ways of a session, in the present language."""
+    """Return both modes of a session in the current language."""
     texts = {
         Mode.WEBHOOK: (
             _("Receives messages by HTTP POST"),
@@ -64,9 +64,9 @@ def rows(session: WhatsAppSession) -> list[ModeRow]:
 
 
 def card(session: WhatsAppSession, *, may_change: bool) -> SafeString:
-    """Return the card's HTML. Later calls make newer versions."""
+    """Return the card's HTML. Later calls return newer versions."""
     error = session.found_error.partition("|")[0]
-    # In the middle of a switch nothing can be said.
+    # During a switch, the settings cannot be compared.
     drifted = session.in_sync is False and session.switching_phase in ("", Phase.JOINING)
     is_missing = drifted and Difference.INSTANCE in session.differences
     context = {
@@ -80,14 +80,14 @@ def card(session: WhatsAppSession, *, may_change: bool) -> SafeString:
         "is_missing": is_missing,
         "differs": [d.label for d in session.differences if d != Difference.MODE],
         "recovered": backfill.recovered_lately(session),
-        "trouble": "" if is_missing and error == "instance_missing" else _trouble(error),
+        "trouble": "" if is_missing and error == "instance_missing" else _error_heading(error),
         "version": live_frames.now_ms(),
     }
     return render_to_string("instances/_card.html", context)
 
 
-def _trouble(code: str) -> str:
-    """Head what Evolution answered, or that it did not; "" where all is well."""
+def _error_heading(code: str) -> str:
+    """Return the heading for an Evolution error, or "" if there is none."""
     if not code:
         return ""
     match field_for_code(code, evolution=True):
@@ -109,12 +109,12 @@ class InstancesView(live_frames.View):
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[live_frames.Frame]:
         may_change = self.user.has_perm("instances.change_whatsappsession")
-        found = sessions().filter(pk__in=list(changed.get("sessions", ())))
-        return [_frame(session, may_change) for session in found]
+        matching = sessions().filter(pk__in=list(changed.get("sessions", ())))
+        return [_frame(session, may_change) for session in matching]
 
 
 class InstanceView(InstancesView):
-    """The card of the session that the parameter names, and who switched it."""
+    """The card and the change history of the session that the parameter names."""
 
     def exists(self) -> bool:
         return sessions().filter(channel__instance_name=self.value).exists()
@@ -127,7 +127,7 @@ class InstanceView(InstancesView):
 
 
 def history(session: WhatsAppSession) -> live_frames.Frame:
-    """Return who switched what, newest first. Its version is the time of the last change."""
+    """Return the change history, newest first. Its version is the time of the last change."""
     changes = session.mode_changes.select_related("user", "cancelled_by")[:SHOWN_CHANGES]
     times = [change.finished_at or change.started_at for change in changes]
     version = round(max(times).timestamp() * 1000) if times else 0

@@ -1,4 +1,4 @@
-"""The buttons of an instance's connection, and the dialog that shows its QR code."""
+"""The actions of an instance's connection and its QR code dialog."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from instances.models import ProfilePicture, WhatsAppSession
 
 
 class _ConnectionView(StaffPermissionRequiredMixin, View):
-    """Who holds a code can link a phone, so even looking at one takes the permission to change."""
+    """Viewing a code requires the change permission: anyone with a code can link a phone."""
 
     permissions: ClassVar[tuple[str, ...]] = (
         "channels_app.view_channel",
@@ -38,8 +38,8 @@ class _ConnectionView(StaffPermissionRequiredMixin, View):
         name = self.kwargs["instance_name"]
         return get_object_or_404(sessions(), channel__instance_name=name)
 
-    def about(self, session: WhatsAppSession) -> dict[str, Any]:
-        """What the dialogs say."""
+    def dialog_context(self, session: WhatsAppSession) -> dict[str, Any]:
+        """Return the context of the dialogs."""
         return {
             "instance": session,
             "channel": session.channel,
@@ -51,7 +51,7 @@ class _ConnectionView(StaffPermissionRequiredMixin, View):
 
 
 class _Action(_ConnectionView):
-    """A click: answers with the cards as they are then, maybe a toast, and closes the dialog."""
+    """A click: responds with the updated cards and a toast, and closes the dialog."""
 
     def post(self, request: HttpRequest, instance_name: str) -> HttpResponse:
         session = self.session()
@@ -63,12 +63,12 @@ class _Action(_ConnectionView):
         return close_dialog(response, text, level)
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
-        """Do it; return what to tell. Raises SessionRefused."""
+        """Run the action; return the toast text. Raises SessionRefused."""
         raise NotImplementedError
 
 
 class AskView(_Action):
-    """Ask the server now; the card tells what it said."""
+    """Poll the server now; the card shows the result."""
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         monitor.state(session)
@@ -81,7 +81,7 @@ class ReconnectView(_Action):
 
 
 class ConfirmNumberView(_Action):
-    """`number` is the one that the button named."""
+    """Confirm the linked number. `number` is the one on the button."""
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         number = request.POST.get("number", "")
@@ -89,20 +89,20 @@ class ConfirmNumberView(_Action):
 
 
 class LogOutView(_Action):
-    """Asks first."""
+    """Unlink the phone after confirmation."""
 
     def get(self, request: HttpRequest, instance_name: str) -> HttpResponse:
-        return render(request, "instances/_log_out.html", self.about(self.session()))
+        return render(request, "instances/_log_out.html", self.dialog_context(self.session()))
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         return monitor.log_out(session).detail
 
 
 class DeleteView(_Action):
-    """Asks first, for the instance's name. The channel stays."""
+    """Delete the instance after its name was typed to confirm. The channel stays."""
 
     def get(self, request: HttpRequest, instance_name: str) -> HttpResponse:
-        return render(request, "instances/_delete.html", self.about(self.session()))
+        return render(request, "instances/_delete.html", self.dialog_context(self.session()))
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         if request.POST.get("confirm") != session.name:
@@ -113,15 +113,15 @@ class DeleteView(_Action):
 
 
 class QrDialogView(_ConnectionView):
-    """The dialog's frame, at once; it fetches the code itself. `?start=1`: and has it dialled."""
+    """The dialog's frame, which then loads the code. `?start=1` also connects the instance."""
 
     def get(self, request: HttpRequest, instance_name: str) -> HttpResponse:
-        context = self.about(self.session()) | {"start": "start" in request.GET}
+        context = self.dialog_context(self.session()) | {"start": "start" in request.GET}
         return render(request, "channels_app/_qr_dialog.html", context)
 
 
 class QrView(_ConnectionView):
-    """The code that can be scanned now. A POST also creates and dials the instance, as needed."""
+    """The current QR code. POST also creates and connects the instance if necessary."""
 
     def get(self, request: HttpRequest, instance_name: str) -> HttpResponse:
         return self._answer(request, start=False)
@@ -139,8 +139,8 @@ class QrView(_ConnectionView):
             context = {"code": code, "age": int(code.age_seconds)}
         except SessionRefused as error:
             context = {"refused": str(error)}
-        # What was asked just now is stored.
-        context = self.about(self.session()) | context
+        # Read the state that was just stored.
+        context = self.dialog_context(self.session()) | context
         if context["session"].state == State.READY:
             return close_dialog(HttpResponse(), _("WhatsApp is connected."))
         if context["session"].code == UNCONFIRMED:
@@ -150,13 +150,13 @@ class QrView(_ConnectionView):
 
 
 class PairingView(_ConnectionView):
-    """A code to type on the phone with `phone_number`, instead of scanning."""
+    """A code to type on the phone `phone_number` instead of scanning."""
 
     def post(self, request: HttpRequest, instance_name: str) -> HttpResponse:
         context = {}
         try:
             number = request.POST.get("phone_number", "")
-            # It is shown beside the QR code, and renewed with it.
+            # It is displayed beside the QR code and renewed with it.
             monitor.pairing_code(self.session(), number)
             context["code"] = ""
         except SessionRefused as error:

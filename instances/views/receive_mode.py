@@ -32,7 +32,7 @@ class InstanceListView(StaffPermissionRequiredMixin, View):
 
 
 class InstanceView(StaffPermissionRequiredMixin, View):
-    """One instance: its card, and who switched what."""
+    """One instance: its card and change history."""
 
     permissions = ("instances.view_whatsappsession",)
 
@@ -52,7 +52,7 @@ class InstanceView(StaffPermissionRequiredMixin, View):
 
 
 class _Action(StaffPermissionRequiredMixin, View):
-    """A click on the card: answers with the card as it is then, and a toast that says the end."""
+    """A click on the card: responds with the updated card and a toast with the result."""
 
     permissions: ClassVar[tuple[str, ...]] = (
         "instances.view_whatsappsession",
@@ -69,17 +69,17 @@ class _Action(StaffPermissionRequiredMixin, View):
         response = HttpResponse(card(session, may_change=_may_change(request)))
         if not text:
             return response
-        # To the body: by now a live frame may have taken the clicked button off the page.
+        # Target the body: a live frame may have removed the clicked button.
         toast = {"text": text, "level": level, "target": "body"}
         return trigger_client_event(response, "toast", toast)
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
-        """Do it; return what to tell. Raises SwitchRefused."""
+        """Run the action; return the toast text. Raises SwitchRefused."""
         raise NotImplementedError
 
 
 class SwitchView(_Action):
-    """`to`: webhook or websocket; `base64`: the checkbox as it is."""
+    """Switch the mode. `to`: webhook or websocket; `base64`: the checkbox value."""
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         user, source = user_of(request), ReceiveModeChange.Source.PAGE
@@ -96,7 +96,7 @@ class SwitchView(_Action):
 
 
 class RepairView(_Action):
-    """`keep`: database or evolution."""
+    """Repair a drift. `keep`: database or evolution."""
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         keep = "evolution" if request.POST.get("keep") == "evolution" else "database"
@@ -111,13 +111,13 @@ class CancelView(_Action):
 
 
 class CheckView(_Action):
-    """Ask Evolution now."""
+    """Check Evolution's settings now."""
 
     permissions = ("instances.view_whatsappsession",)
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
-        found = handover.inspect_remote(session)
-        return _("Evolution does what is shown here.") if found.in_sync else ""
+        remote = handover.inspect_remote(session)
+        return _("Evolution does what is shown here.") if remote.in_sync else ""
 
 
 def _may_change(request: HttpRequest) -> bool:

@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from instances.models import WhatsAppSession
 
 
-# What migrations put in; all else goes after each test.
-KEPT = ("auth_permission", "django_content_type", "django_migrations")
+# Tables filled by migrations; all others are emptied after each test.
+PRESERVED = ("auth_permission", "django_content_type", "django_migrations")
 
 
 @pytest.fixture(autouse=True)
 def _database(
     monkeypatch: pytest.MonkeyPatch, settings: Any, transactional_db: None, plain_static: None
 ) -> None:
-    """Threads and processes must see what a test writes; cards are drawn without a manifest."""
+    """Make test data visible to threads and processes; render cards without a manifest."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    # Django would also make all permissions anew, after each test.
+    # Django would also recreate all permissions after each test.
     monkeypatch.setattr(TransactionTestCase, "_fixture_teardown", _empty_tables)
 
 
 def _empty_tables(case: TransactionTestCase) -> None:
-    names = set(connection.introspection.table_names()).difference(KEPT)
+    names = set(connection.introspection.table_names()).difference(PRESERVED)
     with connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {', '.join(sorted(names))}")
 
@@ -55,7 +55,7 @@ def web() -> Iterator[str]:
     from config import asgi
     from config.asgi import application
 
-    # The first request is a sign of a gap, whichever test makes it: test_backfill.py asks for it.
+    # The first request is a sign of a gap; only test_backfill.py tests it.
     asgi._started.append(True)
     config = uvicorn.Config(
         application, host="127.0.0.1", port=0, log_level="warning", lifespan="off"
@@ -72,7 +72,7 @@ def web() -> Iterator[str]:
 
 @pytest.fixture
 def evolution_settings() -> dict[str, Any]:
-    """Changes to the simulator's settings; a test module may override it."""
+    """Changes to the simulator's settings; test modules can override it."""
     return {}
 
 
@@ -101,7 +101,7 @@ def channel(evolution: Evolution, web: str, settings: Any, tmp_path: Any) -> Cha
 
 @pytest.fixture
 def session(channel: Channel) -> WhatsAppSession:
-    """The channel's session, which has no mode yet."""
+    """The channel's session, without a mode."""
     from instances.models import WhatsAppSession
 
     return WhatsAppSession.objects.select_related("channel").get(channel=channel)
@@ -119,8 +119,8 @@ def by_webhook(session: WhatsAppSession, api: APIClient) -> WhatsAppSession:
 @pytest.fixture
 def listener(session: WhatsAppSession) -> Iterator[Any]:
     """A running listener."""
-    with listening() as [made]:
-        yield made
+    with listening() as [started]:
+        yield started
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def by_websocket(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The socket has a third of a second before a switch is told to be pending."""
+    """A switch is pending if the socket does not open within 0.3 seconds."""
     from instances.receive_mode import handover
 
     monkeypatch.setattr(handover, "JOIN_PATIENCE", 0.3)

@@ -1,7 +1,7 @@
-"""Switches in processes that are killed in the middle: `python -m tests.instances.crash_helpers`.
+"""Runs switches in processes that kill themselves: `python -m tests.instances.crash_helpers`.
 
-Each line of the input names a session, a mode and a moment. A child does the switch, and kills
-itself with SIGKILL at that moment, so that nothing is cleaned up; the answer says how it ended.
+Each input line names a session, a mode and a moment. A child process runs the switch and kills
+itself with SIGKILL at that moment, without cleanup. The output line reports how it ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def die(*_: Any, **__: Any) -> None:
 
 
 def counted(function: Callable[..., Any], number: int, *, after: bool) -> Callable[..., Any]:
-    """Return the function, whose n-th call is the end, before or after it was done."""
+    """Wrap the function so that its n-th call kills the process, before or after it runs."""
     count = 0
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -45,9 +45,9 @@ def switch(session_id: int, to: str, moment: str, number: int) -> None:
     from instances.receive_mode import handover
 
     after, _, what = moment.partition("-")
-    place: Any = {"write": handover, "request": EvolutionInstance, "end": handover}[what]
+    owner: Any = {"write": handover, "request": EvolutionInstance, "end": handover}[what]
     name = {"write": "_write", "request": "_call", "end": "_finish"}[what]
-    setattr(place, name, counted(getattr(place, name), number, after=after == "after"))
+    setattr(owner, name, counted(getattr(owner, name), number, after=after == "after"))
     session = WhatsAppSession.objects.select_related("channel").get(pk=session_id)
     if to == "first":
         handover.configure_default(session_id)
@@ -61,7 +61,7 @@ def main() -> None:
     import django
 
     django.setup()
-    # What every child would import anew.
+    # Import once what every child needs.
     import psycopg_pool  # noqa: F401
     from django.utils.translation import gettext
 
@@ -86,7 +86,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def killer(public_url: str) -> Iterator[Callable[[int, str, str, int], str]]:
-    """Give a function that does a switch, kills it and says how it ended."""
+    """Yield a function that runs a switch, kills it and returns how it ended."""
     from django.db import connection
 
     parts = urlsplit(os.environ["DATABASE_URL"])

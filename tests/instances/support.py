@@ -1,4 +1,4 @@
-"""What the tests of the receive mode do over and over: wait, switch, listen, kill, look."""
+"""Helpers of the receive-mode tests: wait, switch, listen, kill, inspect."""
 
 from __future__ import annotations
 
@@ -41,39 +41,39 @@ __all__ = ["KEY", "NAME", "Evolution", "Server"]
 
 
 def wait_until(condition: Callable[[], Any], what: str = "", seconds: float = WAIT_SECONDS) -> Any:
-    """Return the first true value of the condition."""
+    """Wait for the condition and return its first true value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
             return value
         time.sleep(0.01)
-    raise AssertionError(f"waited in vain: {what or condition}")
+    raise AssertionError(f"timed out: {what or condition}")
 
 
 class Evolution(Server):
-    """The simulated server, with the words of these tests."""
+    """The simulated server with the operations of these tests."""
 
     def __init__(self, url: str, simulator: EvolutionSimulator) -> None:
         super().__init__(url)
         self._simulator = simulator
 
-    def puts_out(self, name: str = NAME) -> None:
-        """Disconnect the clients of an instance's namespace, who are no longer counted then.
+    def disconnect_clients(self, name: str = NAME) -> None:
+        """Disconnect the clients from an instance's namespace, so they are no longer counted.
 
-        Their connections stay.
+        Their connections stay open.
         """
         sockets = self._simulator.engine.hub.sockets._server
         namespace = f"/{name}"
         loop = self._simulator.client._loop
 
-        async def put_out() -> None:
+        async def disconnect() -> None:
             for client in list(sockets.manager.rooms.get(namespace, {}).get(None, {})):
                 await sockets.disconnect(client, namespace=namespace)
 
-        asyncio.run_coroutine_threadsafe(put_out(), loop).result(5)
+        asyncio.run_coroutine_threadsafe(disconnect(), loop).result(5)
 
-    def found(self, name: str = NAME) -> tuple[bool, bool]:
-        """Return what is on: webhook, WebSocket."""
+    def enabled_modes(self, name: str = NAME) -> tuple[bool, bool]:
+        """Return whether webhook and WebSocket are enabled."""
         webhook = self.get(f"/webhook/find/{quote(name, safe='')}") or {}
         websocket = self.call("GET", f"/websocket/find/{quote(name, safe='')}")
         row = websocket.json() if websocket.text else None
@@ -82,16 +82,16 @@ class Evolution(Server):
     def fault(self, path: str, mode: str = "status", **more: Any) -> None:
         self.control("faults", path=path, mode=mode, **more)
 
-    def heal(self) -> None:
+    def clear_faults(self) -> None:
         self.call("DELETE", "/_control/faults")
 
     def writes(self, text: str, name: str = NAME, **more: Any) -> str:
-        """A customer writes; returns the message's id."""
+        """Let a customer write; return the message id."""
         order = {"instance": name, "from": CUSTOMER, "text": text, **more}
         return str(self.control("inbound", **order)["id"])
 
     def open_namespace(self, name: str = NAME) -> None:
-        """Let the instance emit an event by socket, which makes its namespace exist."""
+        """Let the instance emit an event by socket, which creates its namespace."""
         events = (self.get(f"/websocket/find/{quote(name, safe='')}") or {}).get("events", [])
         if not events:
             self.set_websocket(name, ["CALL"])
@@ -103,16 +103,16 @@ class Evolution(Server):
     def clients(self, name: str = NAME) -> int:
         return int(self.books("instances")["instances"][name]["clients"])
 
-    def lost(self, event: str = "messages.upsert") -> list[str]:
-        """The ids of the messages that reached nobody."""
+    def undelivered(self, event: str = "messages.upsert") -> list[str]:
+        """Return the ids of the messages that no receiver got."""
         return [entry["message_id"] for entry in self.books("events", lost="1", event=event)]
 
-    def restarts(self, downtime: float = 0.0) -> None:
-        """Start anew. Its instances stay closed, for their dialling would make the namespaces."""
+    def restart(self, downtime: float = 0.0) -> None:
+        """Restart. The instances stay closed: connecting would create their namespaces."""
         self.control("restart", downtime_seconds=downtime, redial=False)
 
     def is_up(self) -> bool:
-        """Whether it answers."""
+        """Return whether the server answers."""
         try:
             return self.call("GET", "/").ok
         except requests.RequestException:
@@ -120,7 +120,7 @@ class Evolution(Server):
 
 
 def switch(api: APIClient, to: str, name: str = NAME, **body: Any) -> Response:
-    """Ask for a mode by REST."""
+    """Request a mode by REST."""
     return api.post(
         f"/api/instance-management/enable-{to}/{quote(name, safe='')}", body, format="json"
     )  # type: ignore[return-value]
@@ -134,7 +134,7 @@ def state(api: APIClient, name: str = NAME) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the card shows: the badge of each way, where there is one, and what it says below."""
+    """The content of the card: the badge of each mode, if any, and the notices."""
 
     active: list[str]
     badges: dict[str, str]
@@ -144,22 +144,22 @@ class Shown:
 
 
 def shown(name: str = NAME) -> Shown:
-    """Draw the card as it is now, in English."""
+    """Render the current card in English."""
     from instances.models import WhatsAppSession
     from instances.receive_mode import presentation
 
     session = WhatsAppSession.objects.select_related("channel").get(channel__instance_name=name)
     with translation.override("en"):
         card = parse(presentation.card(session, may_change=True)).one("article", data_session=name)
-    ways = card.all("div", data_mode=None)
-    buttons = [way.one("button").attributes for way in ways]
+    rows = card.all("div", data_mode=None)
+    buttons = [row.one("button").attributes for row in rows]
     boxes = [box for box in card.all(class_=None) if "notice" in box.attributes["class"].split()]
     return Shown(
-        active=[w.attributes["data-mode"] for w in ways if w.attributes["data-active"] == "true"],
+        active=[r.attributes["data-mode"] for r in rows if r.attributes["data-active"] == "true"],
         badges={
-            way.attributes["data-mode"]: badge.text
-            for way in ways
-            for badge in way.all("span")
+            row.attributes["data-mode"]: badge.text
+            for row in rows
+            for badge in row.all("span")
             if "badge" in badge.attributes["class"]
         },
         notices=" ".join(box.text for box in boxes),
@@ -168,13 +168,13 @@ def shown(name: str = NAME) -> Shown:
     )
 
 
-def still_pending(api: APIClient, evolution: Evolution) -> None:
-    """Look that all say: WebSocket waits for its socket, and the webhook is on meanwhile."""
+def assert_pending(api: APIClient, evolution: Evolution) -> None:
+    """Assert that WebSocket waits for its socket everywhere, with the webhook still on."""
     found = state(api)
     assert (found["webhookEnabled"], found["websocketEnabled"]) == (True, False)
     assert (found["switching"]["to"], found["switching"]["phase"]) == ("websocket", "joining")
     assert found["inSync"] is True, found
-    assert evolution.found() == (True, True)
+    assert evolution.enabled_modes() == (True, True)
     card = shown()
     assert card.active == ["webhook"]
     assert card.badges == {"webhook": "Active", "websocket": "waiting for the socket to open"}
@@ -183,13 +183,13 @@ def still_pending(api: APIClient, evolution: Evolution) -> None:
 
 
 def agreed(api: APIClient, evolution: Evolution) -> str:
-    """Return the one active mode; database, Evolution, API and card must say the same."""
+    """Return the active mode; assert that database, Evolution, API and card agree."""
     found = state(api)
     assert found["switching"] is None, found
     assert found["inSync"] is True, found
     both = (found["webhookEnabled"], found["websocketEnabled"])
     theirs = (found["evolution"]["webhookEnabled"], found["evolution"]["websocketEnabled"])
-    assert both == theirs == evolution.found()
+    assert both == theirs == evolution.enabled_modes()
     assert sum(both) == 1
     mode = "webhook" if found["webhookEnabled"] else "websocket"
     assert shown() == Shown([mode], {mode: "Active"}, "", can_switch=True, can_cancel=False)
@@ -197,7 +197,7 @@ def agreed(api: APIClient, evolution: Evolution) -> str:
 
 
 def read() -> None:
-    """Read all that is in the journal, as a worker would."""
+    """Process the whole journal like a worker."""
     from messaging.inbound import journal
     from messaging.models import InboundEvent
 
@@ -207,13 +207,13 @@ def read() -> None:
 
 
 def texts() -> list[str]:
-    """Read, and return the customers' messages in the order in which they were stored."""
+    """Process the journal and return the customers' messages in stored order."""
     from messaging.models import InboundEvent, Message
 
     read()
     aside = InboundEvent.objects.filter(state=InboundEvent.State.SET_ASIDE)
     assert list(aside.values_list("error", flat=True)) == []
-    # Message ids are random; created_at has only seconds. The journal's order is the true one.
+    # Message ids are random and created_at has only seconds, so use the journal's order.
     ids = [
         payload["data"]["key"]["id"]
         for payload in InboundEvent.objects.order_by("pk").values_list("payload", flat=True)
@@ -225,9 +225,9 @@ def texts() -> list[str]:
 
 @contextlib.contextmanager
 def listening(count: int = 1, *, beside: int = 0) -> Iterator[list[Any]]:
-    """Listeners in threads of this process; they end, and all their threads with them.
+    """Run listeners in threads of this process; all their threads end with the block.
 
-    `beside`: how many others run already.
+    `beside`: the number of listeners already running.
     """
     from instances.listener import registry
     from instances.listener.process import Listener
@@ -248,7 +248,7 @@ def listening(count: int = 1, *, beside: int = 0) -> Iterator[list[Any]]:
             thread.join(20)
             assert not thread.is_alive()
         if not beside:
-            wait_until(lambda: not _threads(before), "its threads end")
+            wait_until(lambda: not _threads(before), "its threads have ended")
 
 
 def _threads(before: set[threading.Thread]) -> list[threading.Thread]:
@@ -264,7 +264,7 @@ def wait_for_listeners(count: int) -> None:
 
 
 def joined(session: WhatsAppSession) -> Any:
-    """A condition: the session is told to be joined, and has caught up."""
+    """Return a condition: the session is recorded as joined."""
 
     def condition() -> bool:
         session.refresh_from_db()
@@ -275,7 +275,7 @@ def joined(session: WhatsAppSession) -> Any:
 
 @contextlib.contextmanager
 def listener_process() -> Iterator[subprocess.Popen[bytes]]:
-    """`manage.py listen_evolution` on the test database."""
+    """Run `manage.py listen_evolution` on the test database."""
     parts = urlsplit(os.environ["DATABASE_URL"])
     url = urlunsplit(parts._replace(path=f"/{connection.settings_dict['NAME']}"))
     process = subprocess.Popen(
@@ -294,12 +294,12 @@ def listener_process() -> Iterator[subprocess.Popen[bytes]]:
 
 @contextlib.contextmanager
 def no_database() -> Iterator[None]:
-    """PostgreSQL takes nobody in, and has put everybody out."""
+    """Make PostgreSQL reject new connections and close the existing ones."""
     settings = connection.settings_dict
     name = settings["NAME"]
     parts = urlsplit(os.environ["DATABASE_URL"])
     connections.close_all()
-    # Whoever asks for a connection need not wait long to hear that there is none.
+    # Requests for a connection fail quickly.
     pool = connections["default"].pool  # type: ignore[attr-defined]
     pool.timeout = 0.3
     with psycopg.connect(urlunsplit(parts._replace(path="/postgres")), autocommit=True) as admin:
@@ -311,6 +311,6 @@ def no_database() -> Iterator[None]:
             yield
         finally:
             admin.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
-    # Each connection that the pool still has would fail once.
+    # Each connection left in the pool would fail once.
     connections.close_all()
     connections["default"].close_pool()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Another phone is linked to the instance than the one that somebody stands for."""
+"""The instance is linked to a phone that nobody has confirmed."""
 
 from __future__ import annotations
 
@@ -48,24 +48,28 @@ def probe(session: WhatsAppSession) -> tuple[str, str]:
 
 
 def another_phone(session: WhatsAppSession, evolution: Evolution) -> None:
-    """Somebody links a stranger's phone on the server, and the probe after an event sees it."""
+    """Link an unknown phone on the server; the next probe detects it."""
     evolution.control("relink", instance=NAME, number=STRANGER)
     monitor.request_poll(session.channel)
     assert probe(session) == ("error", "number_unconfirmed")
 
 
-def test_a_stranger_s_phone_is_an_incident_and_sends_nothing_until_it_is_confirmed(
+def test_an_unknown_phone_is_an_incident_and_sends_nothing_until_confirmed(
     ready: WhatsAppSession, evolution: Evolution, api: APIClient
 ) -> None:
     another_phone(ready, evolution)
 
-    [found] = Incident.objects.filter(closed_at=None)
-    assert (found.route, found.reason, found.detail) == ("baileys", "another_phone", f"+{STRANGER}")
-    told = monitor.stored(ready)
-    assert f"+{STRANGER}" in told.detail
-    assert told.unconfirmed_number == STRANGER
+    [incident] = Incident.objects.filter(closed_at=None)
+    assert (incident.route, incident.reason, incident.detail) == (
+        "baileys",
+        "another_phone",
+        f"+{STRANGER}",
+    )
+    stored = monitor.stored(ready)
+    assert f"+{STRANGER}" in stored.detail
+    assert stored.unconfirmed_number == STRANGER
     assert STRANGER in readiness.baileys_trouble(ready.channel)
-    # What was the channel's number stays so.
+    # The channel keeps its number.
     assert ready.channel.phone_number == f"+{OWN}"
     Channel.objects.update(official_retries=0)
     message = accept(ready.channel)
@@ -76,7 +80,7 @@ def test_a_stranger_s_phone_is_an_incident_and_sends_nothing_until_it_is_confirm
     report = provider_for(ready.channel, route="baileys").check()
     assert (report.ok, report.code) == (False, "number_unconfirmed")
 
-    # The person must have seen this very number.
+    # The user must confirm this exact number.
     refused = api.post(CONFIRM, {"number": OWN}, format="json")
     assert (refused.status_code, refused.json()["code"]) == (409, "nothing_to_confirm")
     assert api.post(CONFIRM, {}, format="json").status_code == 400
@@ -87,15 +91,15 @@ def test_a_stranger_s_phone_is_an_incident_and_sends_nothing_until_it_is_confirm
     assert (entry["number"], entry["user"]) == ("…6666", answer.wsgi_request.user.pk)
     channel = Channel.objects.get()
     assert (channel.phone_number, channel.unconfirmed_number) == (f"+{STRANGER}", "")
-    found.refresh_from_db()
-    assert found.recovered_at is not None
-    # And back again is a change like any other.
+    incident.refresh_from_db()
+    assert incident.recovered_at is not None
+    # Relinking the first phone also needs confirmation.
     evolution.control("relink", instance=NAME, number=OWN)
     monitor.request_poll(channel)
     assert probe(ready)[1] == "number_unconfirmed"
 
 
-def test_a_first_phone_with_another_number_than_the_channel_s_must_be_confirmed(
+def test_a_first_phone_with_a_different_number_must_be_confirmed(
     session: WhatsAppSession, evolution: Evolution
 ) -> None:
     channel = session.channel
@@ -103,7 +107,7 @@ def test_a_first_phone_with_another_number_than_the_channel_s_must_be_confirmed(
     channel.save()
     assert probe(session) == ("error", "number_unconfirmed")
     assert Incident.objects.get().reason == "another_phone"
-    # Unlinked, it is no trouble any more; the right phone needs nobody's word.
+    # Unlinking closes the incident; the right phone needs no confirmation.
     monitor.log_out(session)
     assert not Incident.objects.filter(closed_at=None).exists()
     assert Channel.objects.get().linked_number == ""
@@ -112,7 +116,7 @@ def test_a_first_phone_with_another_number_than_the_channel_s_must_be_confirmed(
     wait_until(lambda: probe(session) == ("ready", "ready"))
 
 
-def test_without_any_event_it_is_seen_within_minutes(
+def test_another_phone_is_detected_within_minutes_without_an_event(
     ready: WhatsAppSession, evolution: Evolution, time_machine: TimeMachineFixture
 ) -> None:
     evolution.control("relink", instance=NAME, number=STRANGER)
@@ -121,20 +125,20 @@ def test_without_any_event_it_is_seen_within_minutes(
     assert probe(ready)[1] == "number_unconfirmed"
 
 
-def test_the_event_of_the_new_link_has_it_seen_at_once(
+def test_the_link_event_detects_another_phone_immediately(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     probe(by_webhook)
     evolution.control("relink", instance=NAME, number=STRANGER)
 
-    def noticed() -> bool:
+    def detected() -> bool:
         read()
         return probe(by_webhook)[1] == "number_unconfirmed"
 
-    wait_until(noticed)
+    wait_until(detected)
 
 
-def test_a_card_says_that_another_channel_has_the_same_phone(
+def test_the_card_shows_that_another_channel_has_the_same_phone(
     ready: WhatsAppSession, evolution: Evolution, make_channel: Callable[..., Channel]
 ) -> None:
     from channels_app import extensions
@@ -149,8 +153,8 @@ def test_a_card_says_that_another_channel_has_the_same_phone(
     for channel, name in ((ready.channel, "Filial"), (other, "Oficina")):
         annotated = extensions.channels().get(pk=channel.pk)
         for one in (annotated, Channel.objects.get(pk=channel.pk)):
-            drawn = connection_cards.section(one, True)
-            assert f"Another channel has the same phone linked: “{name}”" in drawn
+            html = connection_cards.section(one, True)
+            assert f"Another channel has the same phone linked: “{name}”" in html
     monitor.log_out(ready)
     assert "Another channel" not in connection_cards.section(Channel.objects.get(pk=other.pk), True)
 

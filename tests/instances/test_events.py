@@ -1,4 +1,4 @@
-"""Every kind of event goes from the door to the rows that it changes."""
+"""Every kind of event, from the entry point to the rows that it changes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def store(session: WhatsAppSession, *payloads: dict[str, Any]) -> None:
     journal.store_all(receiving.SOURCE, raws)
 
 
-def test_every_recorded_event_is_stored_read_and_not_set_aside(session: WhatsAppSession) -> None:
+def test_every_recorded_event_is_stored_and_processed(session: WhatsAppSession) -> None:
     recorded = samples()
     assert len(recorded) > 90
     for payload in recorded.values():
@@ -42,14 +42,14 @@ def test_every_recorded_event_is_stored_read_and_not_set_aside(session: WhatsApp
     assert events.count() > 80
     assert list(events.exclude(state="done").values_list("payload__event", "error")) == []
     assert Message.objects.exists()
-    # Read again, nothing changes.
+    # Processing it again changes nothing.
     before = Message.objects.count()
     InboundEvent.objects.update(state="pending")
     read()
     assert Message.objects.count() == before
 
 
-def test_an_unknown_event_is_kept_and_counted(
+def test_an_unknown_event_is_stored_and_counted(
     session: WhatsAppSession,
 ) -> None:
     payload = {"event": "something.new", "instance": NAME, "data": {"a": 1}, "date_time": "x"}
@@ -60,14 +60,14 @@ def test_an_unknown_event_is_kept_and_counted(
     store(session, {**payload, "date_time": "y"})
     with structlog.testing.capture_logs() as logs:
         read()
-    [told] = [line for line in logs if line["event"] == "events of unknown kinds"]
-    assert told["counts"] == {"event:something.new": 2}
+    [entry] = [line for line in logs if line["event"] == "events of unknown kinds"]
+    assert entry["counts"] == {"event:something.new": 2}
     event.refresh_from_db()
     assert (event.state, event.payload) == ("done", payload)
     assert event.skipped == "event:something.new"
 
 
-def test_what_an_earlier_version_did_not_know_is_read_by_a_later_one(
+def test_events_unknown_to_an_earlier_version_are_processed_later(
     session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = dict(samples()["baileys/messages.upsert:conversation/webhook"], instance=NAME)
@@ -105,8 +105,8 @@ def test_an_edit_changes_the_text_and_a_revoke_marks_the_message(evolution: Evol
 
 
 @pytest.mark.usefixtures("by_webhook")
-def test_a_contact_event_names_a_known_customer(evolution: Evolution) -> None:
-    # Evolution writes the number where it knows no name.
+def test_a_contact_event_sets_the_name_of_a_known_customer(evolution: Evolution) -> None:
+    # Evolution sends the number if it knows no name.
     evolution.writes("oi", push_name=CUSTOMER)
     wait_until(lambda: texts() == ["oi"])
     assert Contact.objects.get().name == ""
@@ -116,7 +116,7 @@ def test_a_contact_event_names_a_known_customer(evolution: Evolution) -> None:
 
 
 @pytest.mark.usefixtures("by_webhook")
-def test_a_call_rings_and_is_missed_in_one_note(evolution: Evolution) -> None:
+def test_a_ringing_and_missed_call_is_one_note(evolution: Evolution) -> None:
     for status in ("offer", "timeout"):
         order = {"kind": "call", "id": "C9", "status": status, "from": CUSTOMER}
         evolution.control("inbound", instance=NAME, **order)
@@ -125,23 +125,23 @@ def test_a_call_rings_and_is_missed_in_one_note(evolution: Evolution) -> None:
     assert missed.get().conversation.contact.phone_number == f"+{CUSTOMER}"
 
 
-@pytest.mark.parametrize("way", ["by_webhook", "by_websocket"])
-def test_neither_way_leaves_a_token_or_a_code_behind(
-    way: str, request: pytest.FixtureRequest, evolution: Evolution
+@pytest.mark.parametrize("mode", ["by_webhook", "by_websocket"])
+def test_neither_mode_stores_a_token_or_a_qr_code(
+    mode: str, request: pytest.FixtureRequest, evolution: Evolution
 ) -> None:
-    session: WhatsAppSession = request.getfixturevalue(way)
+    session: WhatsAppSession = request.getfixturevalue(mode)
     evolution.control("settings", expose_token=True)
     code = {"instance": NAME, "code": "2@secret", "pairingCode": "ABCD1234", "base64": "data:png"}
     evolution.control("event", instance=NAME, event="qrcode.updated", data={"qrcode": code})
     wait_until(lambda: _connection(session) == ("connecting", "qr"))
     assert session.qr_digest == hashlib.sha256(b"2@secret").hexdigest()
-    kept = InboundEvent.objects.filter(payload__event="qrcode.updated").latest("id").payload
-    assert kept["apikey"] == "withheld"
+    stored = InboundEvent.objects.filter(payload__event="qrcode.updated").latest("id").payload
+    assert stored["apikey"] == "withheld"
     digest = f"sha256:{session.qr_digest}"
-    assert kept["data"]["qrcode"] == {
+    assert stored["data"]["qrcode"] == {
         "instance": NAME, "code": digest, "pairingCode": "withheld", "base64": "withheld",
     }  # fmt: skip
-    # Read again it says the same.
+    # Processing it again changes nothing.
     before = WhatsAppSession.objects.get().qr_seen_at
     InboundEvent.objects.update(state="pending")
     read()
@@ -157,27 +157,27 @@ def _connection(session: WhatsAppSession) -> tuple[str, str]:
 def test_the_state_of_the_connection_follows_the_events(
     by_webhook: WhatsAppSession, evolution: Evolution, api: APIClient
 ) -> None:
-    def tells(event: str, data: Any) -> None:
+    def emit(event: str, data: Any) -> None:
         evolution.control("event", instance=NAME, event=event, data=data)
 
-    tells("qrcode.updated", {"qrcode": {"instance": NAME, "code": "2@x", "base64": "data:"}})
+    emit("qrcode.updated", {"qrcode": {"instance": NAME, "code": "2@x", "base64": "data:"}})
     wait_until(lambda: _connection(by_webhook) == ("connecting", "qr"))
     opened = {"state": "open", "statusReason": 200, "wuid": "5511900000777@s.whatsapp.net"}
-    tells("connection.update", opened)
+    emit("connection.update", opened)
     wait_until(lambda: _connection(by_webhook) == ("open", "200"))
     assert by_webhook.connection_changed_at is not None
     assert Channel.objects.get().phone_number == "+5511900000777"
     assert api.get("/api/instances/").json()[0]["connection"] == "open"
-    tells("connection.update", {"state": "close", "statusReason": 401})
+    emit("connection.update", {"state": "close", "statusReason": 401})
     wait_until(lambda: _connection(by_webhook) == ("close", "401"))
-    tells("qrcode.updated", {"message": "QR code limit reached", "statusCode": 500})
+    emit("qrcode.updated", {"message": "QR code limit reached", "statusCode": 500})
     wait_until(lambda: _connection(by_webhook) == ("close", "qr_limit"))
     assert state(api)["inSync"] is True
 
 
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """The handler of messages fails on one text, until the returned function mends it."""
+def repair_handler(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Make the message handler fail on one text; the returned function repairs it."""
     handler = handlers.HANDLERS[MessageEvent]
 
     def picky(channel: Channel, event: Any) -> None:
@@ -190,8 +190,8 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 @pytest.mark.usefixtures("by_webhook")
-def test_an_event_that_fails_is_set_aside_with_its_error_and_replayed_later(
-    evolution: Evolution, broken: Callable[[], None]
+def test_a_failing_event_is_stored_with_its_error_and_replayed_later(
+    evolution: Evolution, repair_handler: Callable[[], None]
 ) -> None:
     for text in ("um", "ruim", "dois"):
         evolution.writes(text)
@@ -201,7 +201,7 @@ def test_an_event_that_fails_is_set_aside_with_its_error_and_replayed_later(
     assert "did not expect" in aside.get().error
 
     assert replay() == "1 set aside: 0 read now, 1 set aside again"
-    broken()
+    repair_handler()
     assert replay("--source", "cloud") == "0 set aside: 0 read now, 0 set aside again"
     assert replay("--id", "999999999") == "0 set aside: 0 read now, 0 set aside again"
     name = str(aside.get().pk)

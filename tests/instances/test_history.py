@@ -1,4 +1,4 @@
-"""What a link brings is history; what came late is not; ticks of messages sent outside move."""
+"""Messages from a link are history, delayed ones are not; outside messages get statuses."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ OLD = 3 * 3600
 
 
 @pytest.fixture(autouse=True)
-def _keeps_what_was_sent_outside(channel: Channel) -> None:
+def _store_messages_sent_outside(channel: Channel) -> None:
     Channel.objects.filter(pk=channel.pk).update(ignore_messages_sent_outside=False)
 
 
 @pytest.fixture
 def linking(by_webhook: WhatsAppSession, evolution: Evolution) -> WhatsAppSession:
-    """A session whose phone was unlinked, and which shows a code now."""
+    """A session whose phone was unlinked and that displays a code."""
     monitor.state(by_webhook)
     evolution.control("drop", instance=NAME, code=401)
     monitor.state(by_webhook)
@@ -48,12 +48,12 @@ def is_ready(session: WhatsAppSession) -> bool:
 
 
 def is_stored(*ids: str) -> Any:
-    """A condition: these messages are in their conversations."""
+    """Return a condition: these messages are in their conversations."""
     named = Message.objects.filter(provider_message_id__in=ids)
     return lambda: read() or named.count() == len(ids)
 
 
-def history_is_in_its_place() -> None:
+def assert_history_is_in_order() -> None:
     old = Message.objects.filter(provider_message_id__startswith="HISTORY")
     assert old.count() == 6
     assert not Conversation.objects.exclude(unread_count=0).exists()
@@ -66,37 +66,37 @@ def history_is_in_its_place() -> None:
     assert not old.exclude(direction="out").exclude(status="").exists()
 
 
-def test_the_history_of_a_link_is_stored_in_its_place_and_nothing_of_it_is_unread(
+def test_the_history_of_a_link_is_stored_in_order_and_is_not_unread(
     linking: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("scan", instance=NAME, history=6)
     wait_until(is_stored(*(f"HISTORY{n:04d}" for n in range(1, 7))))
-    history_is_in_its_place()
+    assert_history_is_in_order()
     wait_until(lambda: is_ready(linking))
-    # Evolution's own store has it like all others: nothing of it is stored twice, or as news.
+    # Evolution's store contains it, too: nothing is stored twice or as new messages.
     fetch(linking)
     assert Message.objects.count() == 6
-    history_is_in_its_place()
-    # What customers write from now on is news.
+    assert_history_is_in_order()
+    # Later messages of customers are new.
     evolution.writes("oi", id="NEW")
     wait_until(is_stored("NEW"))
     assert Message.objects.get(provider_message_id="NEW").conversation.unread_count == 1
 
 
-def test_history_that_only_the_store_of_evolution_has_is_history_all_the_same(
+def test_history_fetched_from_evolution_s_store_is_history_too(
     linking: WhatsAppSession, evolution: Evolution
 ) -> None:
     receive_nothing(evolution)
     evolution.control("scan", instance=NAME, history=6)
     wait_until(lambda: is_ready(linking))
     fetch(linking)
-    # The records say of no message that it was read; receipts come as updates.
+    # The records contain no read status; receipts arrive as updates.
     for message in Message.objects.filter(direction="out"):
-        tell(linking, update(message.provider_message_id, "READ"))
-    history_is_in_its_place()
+        receive(linking, update(message.provider_message_id, "READ"))
+    assert_history_is_in_order()
 
 
-def test_what_came_late_while_the_instance_was_offline_is_news(
+def test_messages_delayed_by_an_outage_are_new(
     linking: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("scan", instance=NAME)
@@ -114,7 +114,7 @@ def test_what_came_late_while_the_instance_was_offline_is_news(
     assert conversation.last_inbound_at == dt.datetime.fromtimestamp(late, tz=dt.UTC)
 
 
-def test_an_instance_that_was_taken_over_linked_calls_nothing_history(
+def test_an_instance_taken_over_already_linked_has_no_history(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     assert is_ready(by_webhook)
@@ -124,7 +124,7 @@ def test_an_instance_that_was_taken_over_linked_calls_nothing_history(
     assert Conversation.objects.get().unread_count == 1
 
 
-# -- ticks of what was sent outside ----------------------------------------------------------------
+# -- statuses of messages sent outside -------------------------------------------------------------
 
 
 STATUSES = ("SERVER_ACK", "DELIVERY_ACK", "READ")
@@ -140,7 +140,7 @@ def update(id_: str, status: str) -> dict[str, Any]:
 
 
 def typed(id_: str) -> dict[str, Any]:
-    """A message that was typed on the phone."""
+    """Return the event of a message typed on the phone."""
     key = {"remoteJid": f"{CUSTOMER}@s.whatsapp.net", "fromMe": True, "id": id_}
     message = {"conversation": "do celular"}
     return {
@@ -150,29 +150,31 @@ def typed(id_: str) -> dict[str, Any]:
     }
 
 
-def tell(session: WhatsAppSession, *events: dict[str, Any]) -> None:
+def receive(session: WhatsAppSession, *events: dict[str, Any]) -> None:
     for event in events:
         journal.store_all(receiving.SOURCE, [receiving.raw_event(session.channel_id, event)])
     read()
 
 
-def test_ticks_of_messages_typed_on_the_phone_move_in_any_order(session: WhatsAppSession) -> None:
+def test_statuses_of_messages_typed_on_the_phone_advance_in_any_order(
+    session: WhatsAppSession,
+) -> None:
     for number, order in enumerate(itertools.permutations([*STATUSES, "typed"])):
         id_ = f"OUT{number}"
         events = [typed(id_) if part == "typed" else update(id_, part) for part in order]
-        tell(session, *events)
+        receive(session, *events)
         message = Message.objects.get(provider_message_id=id_)
         assert (message.status, message.sent_outside) == ("read", True), order
         assert message.icon == "globe"
     version = Message.objects.get(provider_message_id="OUT0").version
-    tell(session, {**update("OUT0", "READ"), "date_time": "again"})
+    receive(session, {**update("OUT0", "READ"), "date_time": "again"})
     assert Message.objects.get(provider_message_id="OUT0").version == version
 
 
-def test_a_message_typed_on_the_phone_that_whatsapp_refused_is_never_sent_from_here(
+def test_a_rejected_message_typed_on_the_phone_is_never_sent_by_us(
     session: WhatsAppSession,
 ) -> None:
-    tell(session, typed("OUT"), update("OUT", "ERROR"))
+    receive(session, typed("OUT"), update("OUT", "ERROR"))
     message = Message.objects.get()
     assert (message.status, message.error_code) == ("rejected", "error")
     Message.objects.update(updated_at=timezone.now() - dt.timedelta(hours=1))
@@ -183,32 +185,32 @@ def test_a_message_typed_on_the_phone_that_whatsapp_refused_is_never_sent_from_h
     with pytest.raises(accept.NotRetryable):
         accept.retry_message(message, route="official", user=None)
     # A delivery proves more than a failure.
-    tell(session, update("OUT", "DELIVERY_ACK"))
+    receive(session, update("OUT", "DELIVERY_ACK"))
     message.refresh_from_db()
     assert (message.status, message.error_code) == ("delivered", "")
 
 
 def test_a_receipt_of_an_unknown_message_waits(session: WhatsAppSession) -> None:
-    tell(session, update("NOBODY", "READ"))
+    receive(session, update("NOBODY", "READ"))
     assert PendingEvent.objects.get().provider_message_id == "NOBODY"
 
 
-def test_the_status_of_a_message_without_attempts_only_climbs() -> None:
-    for told in itertools.permutations(Receipt):
+def test_the_status_of_a_message_without_attempts_only_advances() -> None:
+    for receipts in itertools.permutations(Receipt):
         status = Status.SENT
-        for receipt in told:
+        for receipt in receipts:
             status = merge_status(status, receipt)
         assert status == Status.READ
     failed: Sequence[Receipt] = (Receipt.SENT, Receipt.FAILED)
-    for told in itertools.permutations(failed):
+    for receipts in itertools.permutations(failed):
         status = Status.SENT
-        for receipt in told:
+        for receipt in receipts:
             status = merge_status(status, receipt)
         assert status == Status.REJECTED
 
 
 def fetch(session: WhatsAppSession) -> None:
-    """Fetch from Evolution's own store what was missed within the last hour, and read it."""
+    """Fetch the missed messages of the last hour from Evolution's store and process them."""
     session.refresh_from_db()
     backfill.fetch_and_store(session, since=timezone.now() - dt.timedelta(hours=1))
     read()

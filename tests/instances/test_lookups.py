@@ -1,4 +1,4 @@
-"""Unknown sends by an instance that nobody told us of, looked up in Evolution's own store."""
+"""Unknown sends of an instance without an event, looked up in Evolution's own store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def held(channel: Channel, evolution: Evolution, scenario: str) -> Message:
-    """A message whose send has no answer and of which no event came."""
+    """Return a message whose send got no answer and no event."""
     channel.request_timeout_seconds, channel.confirm_seconds = 1, 0
     channel.save()
     evolution.control("script", scenarios=[scenario])
@@ -31,23 +31,23 @@ def held(channel: Channel, evolution: Evolution, scenario: str) -> Message:
 
 
 @pytest.mark.parametrize("scenario", ["hang_delivered", "reset_after", "error_delivered"])
-def test_what_whatsapp_took_of_an_unknown_send_is_found(
+def test_a_lookup_finds_an_unknown_send_accepted_by_whatsapp(
     channel: Channel, evolution: Evolution, scenario: str
 ) -> None:
     message = held(channel, evolution, scenario)
 
-    def proved() -> bool:
+    def confirmed() -> bool:
         reconcile.look_up_unknown()
         message.refresh_from_db()
         return message.icon == "globe"
 
-    wait_until(proved)
+    wait_until(confirmed)
     [attempt] = message.attempts.all()
     assert (attempt.outcome, message.decision) == ("accepted", "")
     assert attempt.provider_message_id
 
 
-def test_what_the_store_shows_without_an_ack_proves_nothing(
+def test_a_stored_message_without_an_ack_proves_nothing(
     channel: Channel, evolution: Evolution
 ) -> None:
     message = held(channel, evolution, "reset_after")
@@ -59,16 +59,16 @@ def test_what_the_store_shows_without_an_ack_proves_nothing(
     )
     make_older(lost.attempts.all(), dt.timedelta(seconds=6))
 
-    def proved() -> bool:
+    def confirmed() -> bool:
         reconcile.look_up_unknown()
         message.refresh_from_db()
         return message.icon == "globe"
 
-    wait_until(proved)
+    wait_until(confirmed)
     assert DeliveryAttempt.objects.get(message=lost).outcome == "unknown"
 
 
-def test_a_server_that_does_not_answer_leaves_it_held(
+def test_an_unreachable_server_leaves_the_message_held(
     channel: Channel, evolution: Evolution
 ) -> None:
     message = held(channel, evolution, "reset_after")

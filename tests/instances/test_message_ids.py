@@ -1,4 +1,4 @@
-"""The id that we choose for a message that goes out by an instance (2.4)."""
+"""Our own ids for messages sent through an instance (2.4)."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def attempts(message: Message) -> list[DeliveryAttempt]:
     return list(message.attempts.order_by("number"))
 
 
-def test_the_server_is_believed_only_when_its_answer_has_our_id(
+def test_message_ids_are_trusted_only_if_the_answer_contains_ours(
     quick: Channel, evolution: Evolution
 ) -> None:
     [attempt] = attempts(send(quick, evolution, "ok"))
     assert attempt.provider_message_id == attempt.reserved_id != ""
     assert Channel.objects.get().takes_message_ids
-    # An older server in its place ignores the id.
+    # An older server ignores the id.
     evolution.control("settings", version="2.3.7")
     [attempt] = attempts(send(quick, evolution, "ok"))
     assert attempt.provider_message_id not in ("", attempt.reserved_id)
@@ -56,7 +56,7 @@ def test_the_server_is_believed_only_when_its_answer_has_our_id(
 
 
 @pytest.mark.parametrize("scenario", ["hang_delivered", "reset_after", "hang_lost", "reset_before"])
-def test_an_unknown_outcome_is_repeated_under_the_same_id_and_arrives_once(
+def test_an_unknown_outcome_is_retried_with_the_same_id_and_arrives_once(
     quick: Channel, evolution: Evolution, scenario: str
 ) -> None:
     send(quick, evolution, "ok", text="proves it")
@@ -72,15 +72,15 @@ def test_an_unknown_outcome_is_repeated_under_the_same_id_and_arrives_once(
     assert delivered == [first.reserved_id]
 
 
-def test_without_the_proof_it_is_held_for_a_person(quick: Channel, evolution: Evolution) -> None:
+def test_without_trusted_ids_an_unknown_outcome_is_held_for_staff(
+    quick: Channel, evolution: Evolution
+) -> None:
     message = send(quick, evolution, "hang_delivered", "ok")
     [attempt] = attempts(message)
     assert (attempt.outcome, message.decision) == ("unknown", "held")
 
 
-def test_a_few_repetitions_without_an_answer_are_held_too(
-    quick: Channel, evolution: Evolution
-) -> None:
+def test_repeated_unknown_outcomes_are_held_too(quick: Channel, evolution: Evolution) -> None:
     send(quick, evolution, "ok")
     message = send(quick, evolution, *["hang_lost"] * 5, text="never")
     assert [a.outcome for a in attempts(message)] == ["unknown"] * 3
@@ -88,32 +88,32 @@ def test_a_few_repetitions_without_an_answer_are_held_too(
 
 
 @pytest.mark.parametrize("route", ["sendText"])
-def test_an_ack_names_a_send_whose_answer_never_came(
+def test_an_ack_identifies_a_send_without_an_answer(
     quick: Channel, by_webhook: WhatsAppSession, evolution: Evolution, route: str
 ) -> None:
     message = send(quick, evolution, "reset_after")
 
-    def proved() -> bool:
+    def confirmed() -> bool:
         read()
         message.refresh_from_db()
         return message.status in ("delivered", "read")
 
-    wait_until(proved)
+    wait_until(confirmed)
     [attempt] = attempts(message)
     assert (attempt.outcome, attempt.provider_message_id) == ("accepted", attempt.reserved_id)
 
 
-def test_a_look_up_asks_for_the_id_and_needs_no_words(quick: Channel, evolution: Evolution) -> None:
+def test_a_lookup_uses_the_id_and_needs_no_text(quick: Channel, evolution: Evolution) -> None:
     message = send(quick, evolution, "reset_after")
     type(message).objects.filter(pk=message.pk).update(text="words that stand nowhere")
     make_older(message.attempts.all(), dt.timedelta(seconds=6))
 
-    def proved() -> bool:
+    def confirmed() -> bool:
         reconcile.look_up_unknown()
         message.refresh_from_db()
         return message.status == "sent"
 
-    wait_until(proved)
+    wait_until(confirmed)
     [attempt] = attempts(message)
     assert attempt.provider_message_id == attempt.reserved_id
     assert attempt.started_at < timezone.now()

@@ -7,19 +7,19 @@ from channels_app.models import Channel
 from instances.models import WhatsAppSession, digest_of
 
 
-def test_the_database_refuses_both_modes_at_once(session: WhatsAppSession) -> None:
+def test_the_database_rejects_both_modes_at_once(session: WhatsAppSession) -> None:
     rows = WhatsAppSession.objects.filter(pk=session.pk)
     rows.update(webhook_enabled=True)
     with pytest.raises(IntegrityError, match="one_receive_mode"), transaction.atomic():
         rows.update(websocket_enabled=True)
 
 
-def test_the_database_refuses_a_switch_without_a_phase(session: WhatsAppSession) -> None:
+def test_the_database_rejects_a_switch_without_a_phase(session: WhatsAppSession) -> None:
     with pytest.raises(IntegrityError, match="has_a_phase"):
         WhatsAppSession.objects.filter(pk=session.pk).update(switching_to="webhook")
 
 
-def test_a_session_is_made_with_its_channel_and_only_once(channel: Channel) -> None:
+def test_a_session_is_created_once_with_its_channel(channel: Channel) -> None:
     channel.name = "Outro nome"
     channel.save()
     session = WhatsAppSession.objects.get()

@@ -56,7 +56,7 @@ def event(id_: str = "3A01", text: str = "oi", **changes: Any) -> dict[str, Any]
 
 @pytest.fixture
 def post(web: str, session: WhatsAppSession) -> Any:
-    """Post to the receiver as Evolution would."""
+    """Post to the receiver like Evolution."""
 
     def send(
         body: Any, *, secret: str | None = session.webhook_secret, path: str = ""
@@ -71,7 +71,7 @@ def post(web: str, session: WhatsAppSession) -> Any:
     return send
 
 
-def test_it_stores_the_event_as_it_came_but_for_the_token_and_then_answers_200(post: Any) -> None:
+def test_it_stores_the_event_without_the_token_and_then_answers_200(post: Any) -> None:
     assert post(event(apikey="EAAG-of-the-business")).status_code == 200
     stored = InboundEvent.objects.get()
     assert stored.payload == event(apikey="withheld")
@@ -79,14 +79,14 @@ def test_it_stores_the_event_as_it_came_but_for_the_token_and_then_answers_200(p
     assert texts() == ["oi"]
 
 
-def test_it_asks_for_the_secret_of_the_session(post: Any, session: WhatsAppSession) -> None:
+def test_it_requires_the_secret_of_the_session(post: Any, session: WhatsAppSession) -> None:
     for secret in (None, "", "wrong", session.webhook_secret[:-1], session.webhook_secret_digest):
         answer = post(event(), secret=secret)
         assert (answer.status_code, answer.json()["code"]) == (401, "bad_secret")
     assert not InboundEvent.objects.exists()
 
 
-def test_one_session_cannot_speak_for_another(post: Any, session: WhatsAppSession) -> None:
+def test_one_session_cannot_send_events_for_another(post: Any, session: WhatsAppSession) -> None:
     Channel.objects.create(name="Filial", kind="baileys", instance_name=OTHER)
     answer = post(event(instance=OTHER))
     assert (answer.status_code, answer.json()["code"]) == (401, "wrong_instance")
@@ -94,8 +94,8 @@ def test_one_session_cannot_speak_for_another(post: Any, session: WhatsAppSessio
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"text"', b"[" * 100_000])
-def test_what_is_no_event_is_stored_with_its_bytes(post: Any, body: bytes) -> None:
-    # Evolution never repeats what it got a 400 for.
+def test_a_non_event_is_stored_with_its_bytes(post: Any, body: bytes) -> None:
+    # Evolution never retries after a 400.
     assert post(body).status_code == post(body).status_code == 200
     assert post(body, secret="wrong").status_code == 401
     stub = InboundEvent.objects.get()
@@ -103,7 +103,7 @@ def test_what_is_no_event_is_stored_with_its_bytes(post: Any, body: bytes) -> No
     assert raw_files.read(stub.raw_file) == body
 
 
-def test_only_post_is_taken(web: str) -> None:
+def test_only_post_is_accepted(web: str) -> None:
     assert requests.get(f"{web}/api/webhooks/evolution", timeout=5).status_code == 405
 
 
@@ -130,14 +130,14 @@ def test_it_answers_503_when_it_cannot_store(post: Any, monkeypatch: pytest.Monk
     assert post(event()).status_code == 200
 
 
-def test_it_answers_503_while_postgresql_is_away(post: Any) -> None:
+def test_it_answers_503_while_postgresql_is_down(post: Any) -> None:
     with no_database():
         assert post(event()).status_code == 503
     wait_until(lambda: post(event()).status_code == 200)
     assert texts() == ["oi"]
 
 
-def test_evolution_repeats_what_could_not_be_stored(
+def test_evolution_retries_events_that_could_not_be_stored(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store_all, failures = journal.store_all, [2]
@@ -156,13 +156,13 @@ def test_evolution_repeats_what_could_not_be_stored(
 def test_a_repeated_event_is_stored_once(post: Any) -> None:
     for _ in range(3):
         assert post(event()).status_code == 200
-    # The repeat of a slow delivery may differ in everything but the message.
+    # A retry may differ in everything except the message.
     assert post(event(date_time="2026-11-21T22:59:59.000Z")).status_code == 200
     assert InboundEvent.objects.count() == 1
 
 
 @pytest.mark.usefixtures("listener")
-def test_what_comes_both_ways_is_stored_once(
+def test_an_event_delivered_by_both_modes_is_stored_once(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     from instances.receive_mode.handover import EVENTS
@@ -202,24 +202,24 @@ def picture(size: int) -> tuple[bytes, dict[str, Any]]:
     return content, body
 
 
-def test_big_media_are_kept_as_a_file_and_not_in_the_row(post: Any) -> None:
+def test_large_media_are_stored_as_a_file_and_not_in_the_row(post: Any) -> None:
     content, body = picture(4 * 1024 * 1024)
     assert post(body).status_code == 200
     stored = InboundEvent.objects.get()
-    kept = stored.payload["data"]["message"]["base64"]
-    assert kept["size"] == len(content)
-    with default_storage.open(kept["stored"]) as file:
+    media = stored.payload["data"]["message"]["base64"]
+    assert media["size"] == len(content)
+    with default_storage.open(media["stored"]) as file:
         assert file.read() == content
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_column_size(payload) FROM messaging_inboundevent")
         assert cursor.fetchone()[0] < 4096
     assert texts() == ["foto"]
-    # A repeat makes no second file.
+    # A retry creates no second file.
     assert post(body).status_code == 200
-    assert len(list(Path(default_storage.path(kept["stored"])).parent.iterdir())) == 1
+    assert len(list(Path(default_storage.path(media["stored"])).parent.iterdir())) == 1
 
 
-def test_media_by_socket_are_kept_as_a_file_too(
+def test_media_by_socket_are_stored_as_a_file_too(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     content, body = picture(320_000)
@@ -227,11 +227,11 @@ def test_media_by_socket_are_kept_as_a_file_too(
         "event", instance=NAME, event="messages.upsert", data=body["data"], socket_only=True
     )
     wait_until(lambda: texts() == ["foto"])
-    kept = InboundEvent.objects.get().payload["data"]["message"]["base64"]
-    assert kept["size"] == len(content)
+    media = InboundEvent.objects.get().payload["data"]["message"]["base64"]
+    assert media["size"] == len(content)
 
 
-def test_media_up_to_64_mb_are_taken_and_more_is_413(post: Any) -> None:
+def test_media_up_to_64_mb_are_accepted_and_larger_bodies_get_413(post: Any) -> None:
     _, body = picture(47 * 1024 * 1024)
     raw = json.dumps(body).encode()
     assert 62 * 1024 * 1024 < len(raw) < 64 * 1024 * 1024
@@ -242,54 +242,54 @@ def test_media_up_to_64_mb_are_taken_and_more_is_413(post: Any) -> None:
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
-def test_of_an_endless_body_no_more_than_that_is_kept(
+def test_an_endless_body_is_read_only_up_to_the_limit(
     post: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from config import asgi
 
-    kept: list[int] = []
+    sizes: list[int] = []
     read_body = asgi.WebhookHandler.read_body
 
-    async def looked_at(self: Any, receive: Any) -> Any:
+    async def recorded(self: Any, receive: Any) -> Any:
         body = await read_body(self, receive)
-        kept.append(body.seek(0, 2))
+        sizes.append(body.seek(0, 2))
         body.seek(0)
         return body
 
-    monkeypatch.setattr(asgi.WebhookHandler, "read_body", looked_at)
+    monkeypatch.setattr(asgi.WebhookHandler, "read_body", recorded)
     piece = b"x" * (1024 * 1024)
     assert post(piece for _ in range(80)).status_code == 413
-    assert kept == [64 * 1024 * 1024 + 1]
-    # What says so itself, or has no right secret, is not kept even so far.
-    kept.clear()
+    assert sizes == [64 * 1024 * 1024 + 1]
+    # A declared length over the limit or a wrong secret stops the reading earlier.
+    sizes.clear()
     assert post(piece * 80).status_code == 413
     assert post((piece for _ in range(80)), secret="wrong").status_code == 401
     assert post(piece * 60, secret=None).status_code == 401
-    assert max(kept) <= 1024 * 1024, kept
+    assert max(sizes) <= 1024 * 1024, sizes
     assert post(event()).status_code == 200
 
 
-def test_a_channel_that_is_switched_off_still_receives_what_evolution_sends(post: Any) -> None:
+def test_an_inactive_channel_still_receives_events(post: Any) -> None:
     Channel.objects.update(active=False)
     assert post(event()).status_code == 200
     assert texts() == ["oi"]
 
 
-def test_of_a_deleted_channel_evolution_hears_at_once_that_repeating_is_useless(
+def test_an_event_of_a_deleted_channel_is_rejected_without_retries(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     id_ = evolution.writes("antes")
     wait_until(InboundEvent.objects.exists)
     by_webhook.channel.delete()
-    # An answer that is repeated would stall the whole instance at the first edit.
+    # Retries would stall the whole instance at the first edit.
     evolution.control("inbound", instance=NAME, kind="edit", target=id_, text="mudado")
     last = evolution.writes("depois")
 
-    def all_given_up() -> bool:
+    def is_delivered() -> bool:
         entries = evolution.books("events")
         return any(entry["message_id"] == last for entry in entries)
 
-    wait_until(all_given_up, "the instance goes on")
+    wait_until(is_delivered, "the instance continues")
     assert not InboundEvent.objects.filter(payload__data__key__id=last).exists()
 
 
@@ -297,18 +297,18 @@ def test_of_a_deleted_channel_evolution_hears_at_once_that_repeating_is_useless(
     "raw",
     [r'"\u0000"', r'"\ud83d"', "NaN", "1e400", '{"a":' * 150 + "1" + "}" * 150],
 )
-def test_what_postgresql_cannot_keep_does_not_lose_the_event(post: Any, raw: str) -> None:
+def test_characters_that_postgresql_cannot_store_do_not_lose_the_event(post: Any, raw: str) -> None:
     body = json.dumps(event()).replace('"pushName": "Ana"', f'"pushName": {raw}')
     assert post(body.encode()).status_code == 200
     assert texts() == ["oi"]
 
 
-def test_the_secret_stands_in_no_log(
+def test_no_log_contains_the_secret(
     post: Any, session: WhatsAppSession, capfd: pytest.CaptureFixture[str]
 ) -> None:
     post(event())
     post(event(instance=OTHER))
     read()
-    told = "".join(capfd.readouterr())
-    assert session.webhook_secret not in told
+    output = "".join(capfd.readouterr())
+    assert session.webhook_secret not in output
     assert Message.objects.count() == 1

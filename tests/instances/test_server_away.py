@@ -1,4 +1,4 @@
-"""An Evolution that dies suddenly tells nobody: our own broken sockets and calls must."""
+"""A crashed Evolution sends no event: our own broken sockets and calls detect it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ DEAD = "http://127.0.0.1:9"
 
 
 @pytest.fixture
-def jobs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The job of a server's probe runs as soon as it is committed, in the same thread."""
+def immediate_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the job of a server probe on commit, in the same thread."""
 
     def run(url: str) -> None:
         transaction.on_commit(lambda: monitor.probe_server(url))
@@ -38,8 +38,8 @@ def jobs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths of all requests that go out."""
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of all outgoing requests."""
     paths: list[str] = []
     request = http_client.request
 
@@ -56,8 +56,8 @@ def fresh(session: WhatsAppSession) -> WhatsAppSession:
     return session
 
 
-def long_ago(**values: Any) -> None:
-    """All were ready when they were asked, a while ago, and are not due."""
+def make_ready_earlier(**values: Any) -> None:
+    """Make all sessions ready, probed a while ago and not due."""
     now = timezone.now()
     WhatsAppSession.objects.update(
         state=State.READY,
@@ -72,24 +72,24 @@ def long_ago(**values: Any) -> None:
     )
 
 
-@pytest.mark.usefixtures("jobs_at_once")
-def test_a_sudden_death_in_websocket_mode_shows_within_a_moment(
+@pytest.mark.usefixtures("immediate_jobs")
+def test_a_server_crash_in_websocket_mode_is_detected_immediately(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     wait_until(joined(by_websocket))
     monitor.probe(by_websocket.pk)
     assert fresh(by_websocket).state == "ready"
-    long_ago()
+    make_ready_earlier()
 
-    evolution.restarts(downtime=3.0)
+    evolution.restart(downtime=3.0)
 
-    died = time.monotonic()
+    crashed = time.monotonic()
     wait_until(lambda: fresh(by_websocket).state == "error", seconds=5)
-    assert time.monotonic() - died < 2.5
+    assert time.monotonic() - crashed < 2.5
     assert by_websocket.connection == "unknown"
     assert by_websocket.state_code in ("connection_broken", "connection_refused")
     assert Incident.objects.get().reason == by_websocket.state_code
-    # And when it is back, its socket is the first to know.
+    # When it is back, the socket detects it first.
     wait_until(evolution.is_up)
     evolution.open_namespace()
     wait_until(joined(by_websocket))
@@ -97,31 +97,31 @@ def test_a_sudden_death_in_websocket_mode_shows_within_a_moment(
 
 
 @pytest.mark.parametrize("failure", [Transient("connection_refused", "x"), Unknown("timeout", "x")])
-@pytest.mark.usefixtures("jobs_at_once")
-def test_a_send_without_an_answer_has_the_instance_asked_at_once(
+@pytest.mark.usefixtures("immediate_jobs")
+def test_a_send_without_an_answer_triggers_an_immediate_probe(
     session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch, failure: Any
 ) -> None:
     Channel.objects.update(evolution_url=DEAD)
-    long_ago()
+    make_ready_earlier()
     monkeypatch.setattr(channel_feedback, "_own_route", lambda attempt: "baileys")
     channel_feedback.note(DeliveryAttempt(channel=session.channel, route="baileys"), failure)
     assert (fresh(session).state, session.state_code) == ("error", "connection_refused")
 
 
-@pytest.mark.usefixtures("jobs_at_once")
-def test_a_look_at_the_receive_mode_without_an_answer_has_it_asked_too(
+@pytest.mark.usefixtures("immediate_jobs")
+def test_a_receive_mode_check_without_an_answer_triggers_a_probe(
     by_webhook: WhatsAppSession,
 ) -> None:
     Channel.objects.update(evolution_url=DEAD)
-    long_ago()
+    make_ready_earlier()
     by_webhook.channel.refresh_from_db()
     with pytest.raises(handover.SwitchRefused):
         handover.inspect_remote(by_webhook)
     assert fresh(by_webhook).state == "error"
 
 
-def test_what_was_asked_just_now_is_asked_a_second_later(session: WhatsAppSession) -> None:
-    long_ago()
+def test_a_recently_probed_instance_is_probed_a_second_later(session: WhatsAppSession) -> None:
+    make_ready_earlier()
     WhatsAppSession.objects.update(checked_at=timezone.now())
     request_probe(session.pk)
     assert monitor._claim() == []
@@ -147,40 +147,40 @@ def fleet(session: WhatsAppSession) -> Callable[[str], None]:
         for channel in Channel.objects.exclude(instance_name=NAME):
             WhatsAppSession.objects.create(channel=channel)
         Channel.objects.update(evolution_url=url)
-        long_ago()
+        make_ready_earlier()
 
     return make
 
 
-def test_of_a_dead_server_one_instance_is_asked_and_all_two_hundred_show_it(
-    fleet: Callable[[str], None], asked: list[str]
+def test_one_probe_of_a_dead_server_updates_all_two_hundred_instances(
+    fleet: Callable[[str], None], requested: list[str]
 ) -> None:
     fleet(DEAD)
-    made: list[str] = []
+    enqueued: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "enqueue_server_probe", made.append)
+        patch.setattr(tasks, "enqueue_server_probe", enqueued.append)
         for pk in WhatsAppSession.objects.values_list("pk", flat=True):
             request_probe(pk)
-    assert set(made) == {DEAD}
+    assert set(enqueued) == {DEAD}
     monitor.probe_server(DEAD)
-    assert len(asked) == 1
-    shown = set(WhatsAppSession.objects.values_list("state", "state_code", "connection"))
-    assert shown == {("error", "connection_refused", "unknown")}
-    # They come back at their own pace, spread over some seconds, and no request hurries them.
+    assert len(requested) == 1
+    stored = set(WhatsAppSession.objects.values_list("state", "state_code", "connection"))
+    assert stored == {("error", "connection_refused", "unknown")}
+    # They keep their own schedule, spread over some seconds; requests do not speed it up.
     assert WhatsAppSession.objects.values("probe_at").distinct().count() > 100
-    made.clear()
+    enqueued.clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "enqueue_server_probe", made.append)
+        patch.setattr(tasks, "enqueue_server_probe", enqueued.append)
         for pk in WhatsAppSession.objects.values_list("pk", flat=True)[:5]:
             request_probe(pk)
-    assert made == []
+    assert enqueued == []
     assert not WhatsAppSession.objects.filter(probe_at=None).exists()
 
 
-def test_a_server_that_is_silent_for_one_instance_is_asked_for_a_second(
+def test_a_server_silent_for_one_instance_is_probed_for_a_second(
     fleet: Callable[[str], None],
     evolution: Evolution,
-    asked: list[str],
+    requested: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fleet(evolution.url)
@@ -191,11 +191,11 @@ def test_a_server_that_is_silent_for_one_instance_is_asked_for_a_second(
     states = WhatsAppSession.objects.values_list("state_code", flat=True)
     assert set(states) == {"instance_gone", "timeout"}
     assert list(states).count("timeout") == 1
-    # Silent for two, it is silent for all.
-    long_ago()
+    # If it is silent for two, all count as silent.
+    make_ready_earlier()
     WhatsAppSession.objects.update(probe_at=None)
     evolution.fault("/instance/connectionState", "hang", seconds=3, times=500)
-    asked.clear()
+    requested.clear()
     monitor.probe_server(evolution.url)
-    assert len(asked) == 2
+    assert len(requested) == 2
     assert set(WhatsAppSession.objects.values_list("state_code", flat=True)) == {"timeout"}

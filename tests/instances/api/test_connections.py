@@ -1,4 +1,4 @@
-"""REST: the connection of an instance, against the simulated Evolution."""
+"""REST: the connection of an instance, with the simulated Evolution."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def state(api: APIClient) -> Any:
 
 
 @pytest.mark.parametrize("version", ["2.3.6", "2.3.7", "2.4.0"])
-def test_a_program_walks_the_whole_life_of_an_instance(
+def test_the_api_covers_the_whole_life_cycle_of_an_instance(
     api: APIClient, session: WhatsAppSession, evolution: Evolution, version: str
 ) -> None:
     evolution.control("settings", version=version)
-    told = state(api)
-    assert set(told) == FIELDS
-    assert (told["state"], told["own_number"]) == ("ready", "5511900000777")
+    current = state(api)
+    assert set(current) == FIELDS
+    assert (current["state"], current["own_number"]) == ("ready", "5511900000777")
 
     assert api.post(f"{BASE}/logout/").json()["code"] == "unlinked"
     assert api.get(f"{BASE}/qr").json()["code"] == "qr_not_ready"
     assert api.post(f"{BASE}/connect").json()["state"] == "qr"
-    shown = api.get(f"{BASE}/qr/")
-    assert shown.json()["qr"].startswith("2@")
-    assert shown.json()["svg"].startswith("<svg")
-    assert shown["Cache-Control"] == "no-store"
+    code = api.get(f"{BASE}/qr/")
+    assert code.json()["qr"].startswith("2@")
+    assert code.json()["svg"].startswith("<svg")
+    assert code["Cache-Control"] == "no-store"
     typed = api.post(f"{BASE}/pairing-code/", {"phone_number": "+55 11 90000-0777"}, format="json")
     assert len(typed.json()["code"]) == 8
     evolution.control("scan", instance=NAME)
@@ -61,9 +61,7 @@ def test_a_program_walks_the_whole_life_of_an_instance(
     assert (listed["state"], listed["state_code"]) == ("disconnected", "instance_deleted")
 
 
-def test_a_refusal_names_the_field_that_is_to_be_mended(
-    api: APIClient, session: WhatsAppSession
-) -> None:
+def test_an_error_names_the_field_to_correct(api: APIClient, session: WhatsAppSession) -> None:
     channel = session.channel
     channel.evolution_api_key = "wrong"
     channel.save()
@@ -89,7 +87,7 @@ def test_a_refusal_names_the_field_that_is_to_be_mended(
         ("delete", "/", "channels_app.change_channel"),
     ],
 )
-def test_who_may_not_change_the_channel_may_not_touch_its_connection(
+def test_the_connection_requires_the_permission_to_change_the_channel(
     make_user: Callable[..., User], session: WhatsAppSession, method: str, path: str,
     permission: str,
 ) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""The mission's routes, fields, words and three tests, by REST."""
+"""The specified REST routes, fields, messages and three scenarios."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ STATE = f"/api/instance-management/connection-state/{NAME}"
 
 
 @pytest.fixture
-def programs(staff: User) -> APIClient:
-    """A program that names no language."""
+def api_client(staff: User) -> APIClient:
+    """An API client that sends no language."""
     from rest_framework.test import APIClient
 
     from accounts.models import ApiToken
@@ -55,13 +55,13 @@ def four_fields(session: WhatsAppSession) -> dict[str, Any]:
     return {name: getattr(session, name) for name in names}
 
 
-def test_mission_1_the_first_configuration_makes_webhook_the_default(
-    programs: APIClient, session: WhatsAppSession, evolution: Evolution, web: str
+def test_specification_1_the_first_configuration_makes_webhook_the_default(
+    api_client: APIClient, session: WhatsAppSession, evolution: Evolution, web: str
 ) -> None:
-    before = programs.get(STATE).json()
+    before = api_client.get(STATE).json()
     assert (before["webhookEnabled"], before["websocketEnabled"]) == (False, False)
 
-    answer = programs.post(f"/api/webhook-management/configure/{session.pk}")
+    answer = api_client.post(f"/api/webhook-management/configure/{session.pk}")
 
     assert answer.status_code == 200
     assert answer.json() == {
@@ -74,9 +74,9 @@ def test_mission_1_the_first_configuration_makes_webhook_the_default(
         "webhook_url": f"{web}/api/webhooks/evolution",
         "webhook_base64": True,
     }
-    told = programs.get(STATE).json()
-    assert told.pop("backfill")["recovered24h"] == 0
-    assert told == {
+    current = api_client.get(STATE).json()
+    assert current.pop("backfill")["recovered24h"] == 0
+    assert current == {
         "webhookEnabled": True,
         "websocketEnabled": False,
         "webhookConfig": {
@@ -95,30 +95,30 @@ def test_mission_1_the_first_configuration_makes_webhook_the_default(
             "differs": [],
         },
     }
-    assert evolution.found() == (True, False)
+    assert evolution.enabled_modes() == (True, False)
 
 
-def test_to_configure_a_session_that_has_a_mode_is_to_enable_its_webhook(
-    programs: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
+def test_configuring_a_session_with_a_mode_enables_its_webhook(
+    api_client: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
-    """The mission's configuration switches WebSocket off before it sets the webhook."""
+    """The specified configuration disables WebSocket before it sets the webhook."""
     address = f"/api/webhook-management/configure/{by_websocket.pk}"
-    answer = programs.post(address)
+    answer = api_client.post(address)
     assert answer.status_code == 200
     assert answer.json()["message"] == "Webhook ativado com sucesso. WebSocket foi desativado."
-    assert agreed(programs, evolution) == "webhook"
-    answer = programs.post(address, {"webhook_base64": False}, format="json")
+    assert agreed(api_client, evolution) == "webhook"
+    answer = api_client.post(address, {"webhook_base64": False}, format="json")
     assert answer.status_code == 200
     assert four_fields(by_websocket)["webhook_base64"] is False
-    assert agreed(programs, evolution) == "webhook"
+    assert agreed(api_client, evolution) == "webhook"
 
 
 @pytest.mark.usefixtures("listener")
-def test_mission_2_from_webhook_to_websocket(
-    programs: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
+def test_specification_2_from_webhook_to_websocket(
+    api_client: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
-    answer = programs.post(f"/api/instance-management/enable-websocket/{NAME}")
+    answer = api_client.post(f"/api/instance-management/enable-websocket/{NAME}")
 
     assert answer.status_code == 200
     assert answer.json() == {
@@ -131,18 +131,18 @@ def test_mission_2_from_webhook_to_websocket(
         "webhook_url": None,
         "webhook_base64": None,
     }
-    told = programs.get(STATE).json()
-    assert told["webhookConfig"] == {"url": None, "webhook_base64": None, "events": []}
-    assert told["listener"]["connected"]
-    assert agreed(programs, evolution) == "websocket"
+    current = api_client.get(STATE).json()
+    assert current["webhookConfig"] == {"url": None, "webhook_base64": None, "events": []}
+    assert current["listener"]["connected"]
+    assert agreed(api_client, evolution) == "websocket"
     evolution.writes("pelo socket")
     wait_until(lambda: texts() == ["pelo socket"])
 
 
-def test_mission_3_from_websocket_to_webhook(
-    programs: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, web: str
+def test_specification_3_from_websocket_to_webhook(
+    api_client: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, web: str
 ) -> None:
-    answer = programs.post(
+    answer = api_client.post(
         f"/api/instance-management/enable-webhook/{NAME}", {"webhook_base64": True}, format="json"
     )
 
@@ -154,7 +154,7 @@ def test_mission_3_from_websocket_to_webhook(
         "webhook_url": f"{web}/api/webhooks/evolution",
         "webhook_base64": True,
     }
-    assert agreed(programs, evolution) == "webhook"
+    assert agreed(api_client, evolution) == "webhook"
     wait_until(lambda: evolution.clients() == 0, "the listener leaves")
     evolution.writes("pelo webhook")
     wait_until(lambda: texts() == ["pelo webhook"])
@@ -162,7 +162,7 @@ def test_mission_3_from_websocket_to_webhook(
 
 @pytest.mark.usefixtures("by_websocket")
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_the_routes_answer_with_and_without_trailing_slash(
+def test_the_routes_work_with_and_without_a_trailing_slash(
     api: APIClient, session: WhatsAppSession, slash: str
 ) -> None:
     base = "/api/instance-management"
@@ -172,10 +172,10 @@ def test_the_routes_answer_with_and_without_trailing_slash(
     assert api.post(f"/api/webhook-management/configure/{session.pk}{slash}").status_code == 200
 
 
-def test_the_list_names_every_session(api: APIClient, by_webhook: WhatsAppSession) -> None:
-    [told] = api.get("/api/instances/").json()
+def test_the_list_contains_every_session(api: APIClient, by_webhook: WhatsAppSession) -> None:
+    [current] = api.get("/api/instances/").json()
     assert (
-        told.items()
+        current.items()
         >= {
             "id": by_webhook.pk,
             "name": NAME,
@@ -189,7 +189,7 @@ def test_the_list_names_every_session(api: APIClient, by_webhook: WhatsAppSessio
     )
 
 
-def test_base64_may_be_left_out_and_is_kept_for_the_next_time(
+def test_base64_is_optional_and_stored_for_the_next_switch(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     assert switch(api, "webhook", webhook_base64=False).status_code == 200
@@ -200,7 +200,7 @@ def test_base64_may_be_left_out_and_is_kept_for_the_next_time(
     assert four_fields(by_webhook)["webhook_base64"] is True
 
 
-def test_evolution_is_told_address_events_and_a_secret(
+def test_evolution_receives_the_address_events_and_secret(
     by_webhook: WhatsAppSession, evolution: Evolution, web: str
 ) -> None:
     row = evolution.get(f"/webhook/find/{NAME}")
@@ -210,27 +210,29 @@ def test_evolution_is_told_address_events_and_a_secret(
     assert (row["webhookByEvents"], row["webhookBase64"]) == (False, True)
 
 
-def test_no_answer_holds_the_secret_or_the_key(api: APIClient, by_webhook: WhatsAppSession) -> None:
-    told = api.get(STATE).content.decode() + api.get("/api/instances/").content.decode()
-    assert by_webhook.webhook_secret not in told
-    assert by_webhook.channel.evolution_api_key not in told
+def test_no_response_contains_the_secret_or_the_key(
+    api: APIClient, by_webhook: WhatsAppSession
+) -> None:
+    current = api.get(STATE).content.decode() + api.get("/api/instances/").content.decode()
+    assert by_webhook.webhook_secret not in current
+    assert by_webhook.channel.evolution_api_key not in current
 
 
-def test_who_may_look_and_who_may_switch(
+def test_viewing_and_switching_require_their_permissions(
     by_webhook: WhatsAppSession,
     make_user: Callable[..., User],
     client_of: Callable[[User], APIClient],
     web: str,
 ) -> None:
-    looks = client_of(make_user("looks", VIEW))
-    changes = client_of(make_user("changes", VIEW, CHANGE))
+    viewer = client_of(make_user("looks", VIEW))
+    changer = client_of(make_user("changes", VIEW, CHANGE))
     nobody = client_of(make_user("nobody"))
     guest = client_of(make_user("guest", VIEW, CHANGE, is_staff=False))
-    assert looks.get(STATE).status_code == 200
-    assert switch(looks, "webhook").status_code == 403
-    assert switch(looks, "webhook").json()["success"] is False
-    assert looks.post(f"/api/webhook-management/configure/{by_webhook.pk}").status_code == 403
-    assert switch(changes, "webhook").status_code == 200
+    assert viewer.get(STATE).status_code == 200
+    assert switch(viewer, "webhook").status_code == 403
+    assert switch(viewer, "webhook").json()["success"] is False
+    assert viewer.post(f"/api/webhook-management/configure/{by_webhook.pk}").status_code == 403
+    assert switch(changer, "webhook").status_code == 200
     for client in (nobody, guest):
         assert client.get(STATE).status_code == 403
         assert switch(client, "websocket").status_code == 403
@@ -239,7 +241,7 @@ def test_who_may_look_and_who_may_switch(
     assert requests.post(address, timeout=5).status_code == 401
 
 
-def test_every_route_asks_for_the_right_to_change(
+def test_every_route_requires_the_change_permission(
     by_webhook: WhatsAppSession,
     evolution: Evolution,
     make_user: Callable[..., User],
@@ -267,10 +269,10 @@ def test_every_route_asks_for_the_right_to_change(
         assert requests.post(web + path, headers=wrong, timeout=5).status_code == 401
         assert client_of(without[0]).get(path).status_code in (403, 405)
     assert ReceiveModeChange.objects.count() == before
-    assert evolution.found() == (True, False)
+    assert evolution.enabled_modes() == (True, False)
 
 
-def test_a_channel_without_an_address_is_told_so_and_owes_nothing(
+def test_a_channel_without_an_address_gets_an_error_and_nothing_to_undo(
     api: APIClient, session: WhatsAppSession
 ) -> None:
     session.channel.evolution_url = ""
@@ -278,12 +280,14 @@ def test_a_channel_without_an_address_is_told_so_and_owes_nothing(
     answer = switch(api, "webhook")
     assert answer.status_code == 502
     assert answer.json()["message"]
-    told = state(api)
-    assert (told["webhookEnabled"], told["switching"]) == (False, None)
-    assert told["evolution"]["reachable"] is False
+    current = state(api)
+    assert (current["webhookEnabled"], current["switching"]) == (False, None)
+    assert current["evolution"]["reachable"] is False
 
 
-def test_staff_switch_with_their_session_and_csrf(by_webhook: WhatsAppSession, staff: User) -> None:
+def test_staff_can_switch_with_a_session_and_csrf_token(
+    by_webhook: WhatsAppSession, staff: User
+) -> None:
     from django.test import Client
 
     browser = Client(enforce_csrf_checks=True)
@@ -296,7 +300,7 @@ def test_staff_switch_with_their_session_and_csrf(by_webhook: WhatsAppSession, s
 
 
 @pytest.mark.parametrize("to", ["", "both", None])
-def test_a_click_that_names_no_mode_switches_nothing(
+def test_a_click_without_a_mode_switches_nothing(
     by_webhook: WhatsAppSession, staff: User, evolution: Evolution, to: str | None
 ) -> None:
     from django.test import Client
@@ -307,7 +311,7 @@ def test_a_click_that_names_no_mode_switches_nothing(
     answer = browser.post(f"/instances/{NAME}/switch/", {} if to is None else {"to": to})
     assert answer.status_code == 400
     assert ReceiveModeChange.objects.count() == before
-    assert evolution.found() == (True, False)
+    assert evolution.enabled_modes() == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +321,7 @@ def test_a_click_that_names_no_mode_switches_nothing(
         ({"to": "webhook"}, "As mídias não vêm em Base64."),
     ],
 )
-def test_the_box_for_base64_says_what_it_did_and_not_that_a_mode_was_switched(
+def test_the_base64_checkbox_reports_its_own_change_and_not_a_switch(
     by_webhook: WhatsAppSession,
     admin_client: Client,
     evolution: Evolution,
@@ -343,7 +347,7 @@ def test_an_unknown_instance_is_404_with_success_false(api: APIClient) -> None:
         assert answer.json()["message"]
 
 
-def test_a_wrong_field_is_400_in_the_shape_of_the_others(
+def test_an_invalid_field_is_400_in_the_common_error_format(
     api: APIClient, by_webhook: WhatsAppSession
 ) -> None:
     answer = switch(api, "webhook", webhook_base64="perhaps")
@@ -352,7 +356,7 @@ def test_a_wrong_field_is_400_in_the_shape_of_the_others(
     assert answer.json()["success"] is False
 
 
-def test_enabling_what_is_enabled_changes_nothing(
+def test_enabling_the_active_mode_changes_nothing(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     for _ in range(2):
@@ -363,7 +367,7 @@ def test_enabling_what_is_enabled_changes_nothing(
         assert agreed(api, evolution) == "webhook"
 
 
-def test_each_switch_is_recorded_with_who_when_whence_and_result(
+def test_each_switch_is_recorded_with_user_time_source_and_result(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, staff: User
 ) -> None:
     evolution.fault("/webhook/set", status=500, method="POST")
@@ -397,9 +401,9 @@ def test_websocket_needs_a_listener(
 @pytest.mark.parametrize(
     "name", ["Loja São João 2.0", "a/b#1?&(100%)", "50%2F", "loja/switch", "+;=@:'\"<b>|{}~`$^!*"]
 )
-def test_an_instance_may_have_any_name_that_evolution_gave_it(
+def test_an_instance_can_have_any_name_that_evolution_accepts(
     api: APIClient,
-    programs: APIClient,
+    api_client: APIClient,
     channel: Channel,
     evolution: Evolution,
     admin_client: Client,
@@ -422,7 +426,7 @@ def test_an_instance_may_have_any_name_that_evolution_gave_it(
     wait_until(lambda: texts() == ["por webhook"])
     evolution.open_namespace(name)
     assert switch(api, "websocket", name).status_code == 200
-    assert evolution.found(name) == (False, True)
+    assert evolution.enabled_modes(name) == (False, True)
     evolution.writes("por WebSocket", name)
     wait_until(lambda: texts() == ["por webhook", "por WebSocket"])
     assert state(api, name)["inSync"]
@@ -435,17 +439,17 @@ def test_an_instance_may_have_any_name_that_evolution_gave_it(
     done = admin_client.post(reverse("instances:check", args=[name]))
     assert done.status_code == 200
     assert f'data-session="{escape(name)}"' in done.content.decode()
-    # Over a real socket, as a program writes it.
+    # Over a real socket, as an API client encodes it.
     answer = requests.get(
         f"{web}/api/instances/{escaped}/connection",
-        headers={"Authorization": programs._credentials["HTTP_AUTHORIZATION"]},
+        headers={"Authorization": api_client._credentials["HTTP_AUTHORIZATION"]},
         timeout=20,
     )
     assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a\n", "a\x00", "x" * 256])
-def test_a_name_that_cannot_stand_in_an_address_is_refused(channel: Channel, name: str) -> None:
+def test_a_name_that_is_invalid_in_a_url_is_rejected(channel: Channel, name: str) -> None:
     channel.instance_name = name
     with pytest.raises(ValidationError, match="instance_name"):
         channel.full_clean()

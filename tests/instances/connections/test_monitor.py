@@ -1,4 +1,4 @@
-"""The life of an instance against the simulated Evolution: each state and each trouble."""
+"""The life cycle of an instance on the simulated Evolution: each state and each problem."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def in_english() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """WhatsApp's pictures are far away."""
+    """Do not fetch pictures from WhatsApp."""
     monkeypatch.setattr(pictures, "HOSTS", ())
 
 
 @pytest.fixture
 def later(time_machine: TimeMachineFixture) -> Callable[[float], None]:
-    """Let so many seconds pass; the clock goes on from there."""
+    """Advance the clock by a number of seconds; it keeps ticking."""
 
     def travel(seconds: float) -> None:
         time_machine.move_to(timezone.now() + dt.timedelta(seconds=seconds), tick=True)
@@ -67,7 +67,7 @@ def new(channel: Channel) -> WhatsAppSession:
 
 @pytest.fixture
 def ready(session: WhatsAppSession) -> WhatsAppSession:
-    """An open instance that has been seen so."""
+    """An instance that a probe opened open."""
     assert probe(session).state == "ready"
     return session
 
@@ -78,53 +78,53 @@ def fresh(channel: Channel) -> WhatsAppSession:
 
 def probe(session: WhatsAppSession) -> ConnectionState:
     monitor.probe(session.pk)
-    return seen(session)
+    return stored_state(session)
 
 
-def seen(session: WhatsAppSession) -> ConnectionState:
+def stored_state(session: WhatsAppSession) -> ConnectionState:
     session.refresh_from_db()
     return monitor.stored(session)
 
 
-def both(state: ConnectionState) -> tuple[str, str]:
+def state_and_code(state: ConnectionState) -> tuple[str, str]:
     return state.state, state.code
 
 
 def becomes(session: WhatsAppSession, code: str) -> ConnectionState:
     wait_until(lambda: probe(session).code == code, code)
-    return seen(session)
+    return stored_state(session)
 
 
 def incident(session: WhatsAppSession) -> Incident | None:
     return Incident.objects.filter(channel=session.channel, closed_at=None).first()
 
 
-def dialled(evolution: Evolution, name: str) -> bool:
+def reads_base64(evolution: Evolution, name: str) -> bool:
     return bool(evolution._simulator.engine.instances[name].base64_active)
 
 
 # -- created, scanned, open ------------------------------------------------------------------------
 
 
-def test_an_instance_that_is_missing_is_created_with_its_webhook_and_linked_by_a_scan(
+def test_a_missing_instance_is_created_with_its_webhook_and_linked_by_a_scan(
     new: WhatsAppSession, evolution: Evolution
 ) -> None:
-    assert both(probe(new)) == ("disconnected", "no_instance")
-    assert seen(new).own_number == ""
+    assert state_and_code(probe(new)) == ("disconnected", "no_instance")
+    assert stored_state(new).own_number == ""
 
-    assert both(monitor.connect(new)) == ("qr", "waiting_for_scan")
+    assert state_and_code(monitor.connect(new)) == ("qr", "waiting_for_scan")
 
-    assert evolution.found(NEW) == (True, False)
+    assert evolution.enabled_modes(NEW) == (True, False)
     new.refresh_from_db()
     assert (new.webhook_enabled, new.webhook_base64) == (True, True)
-    # It is read when the instance dials, so the webhook had to be there before.
-    assert dialled(evolution, NEW)
+    # Evolution reads it when it connects, so the webhook must be set first.
+    assert reads_base64(evolution, NEW)
     code = monitor.qr(new)
     assert code.text.startswith("2@")
     assert code.svg.startswith("<svg")
     assert "data:" not in code.svg
     assert code.age_seconds < 10
-    # The code is not kept, and not dialled again by another click.
+    # The code is not stored, and another click does not connect again.
     assert code.text not in str(WhatsAppSession.objects.values().get())
     monitor.connect(new)
     assert monitor.qr(new).text == code.text
@@ -142,14 +142,14 @@ def test_an_instance_that_is_missing_is_created_with_its_webhook_and_linked_by_a
     assert refused.value.code == "qr_not_ready"
 
 
-def test_an_open_instance_is_taken_over_by_its_name_and_not_dialled(
+def test_an_open_instance_is_taken_over_by_name_and_not_reconnected(
     session: WhatsAppSession, evolution: Evolution
 ) -> None:
     before = len(evolution.books("events", event="connection.update"))
-    assert both(monitor.connect(session)) == ("ready", "ready")
+    assert state_and_code(monitor.connect(session)) == ("ready", "ready")
     assert len(evolution.books("events", event="connection.update")) == before
-    # Nobody else's webhook stood there, so ours does.
-    assert evolution.found() == (True, False)
+    # No other webhook was set, so ours is.
+    assert evolution.enabled_modes() == (True, False)
     assert probe(session).own_number == "5511900000777"
 
 
@@ -163,7 +163,7 @@ def test_the_webhook_of_another_program_is_left_to_staff(
     assert session.mode is None
 
 
-def test_an_instance_that_is_not_of_baileys_is_not_taken_over(
+def test_an_instance_of_another_integration_is_not_taken_over(
     channel: Channel, evolution: Evolution
 ) -> None:
     evolution.create("evo", "EVOLUTION", number="5511900000009")
@@ -174,7 +174,7 @@ def test_an_instance_that_is_not_of_baileys_is_not_taken_over(
     assert (state.code, state.field) == ("other_integration", "instance_name")
 
 
-def test_the_code_renews_itself_and_a_page_is_told(
+def test_the_code_is_renewed_and_pages_are_notified(
     new: WhatsAppSession, evolution: Evolution
 ) -> None:
     monitor.connect(new)
@@ -188,18 +188,18 @@ def test_the_code_renews_itself_and_a_page_is_told(
     assert monitor.qr(new).age_seconds < first.age_seconds + 10
 
 
-def test_codes_that_nobody_scans_come_to_an_end(new: WhatsAppSession, evolution: Evolution) -> None:
+def test_unscanned_codes_reach_their_limit(new: WhatsAppSession, evolution: Evolution) -> None:
     evolution.control("settings", qr_seconds=0.05, qr_limit=2)
     monitor.connect(new)
     state = becomes(new, "qr_limit")
     assert state.state == "disconnected"
     assert incident(new) is None
-    # And a person may ask for new ones.
+    # A user can request new ones.
     evolution.control("settings", qr_seconds=45)
     assert monitor.connect(new).state == "qr"
 
 
-def test_a_number_gets_a_code_to_type_although_a_qr_code_is_on_show(
+def test_a_number_gets_a_pairing_code_while_a_qr_code_is_displayed(
     new: WhatsAppSession,
 ) -> None:
     monitor.connect(new)
@@ -211,141 +211,141 @@ def test_a_number_gets_a_code_to_type_although_a_qr_code_is_on_show(
     assert (refused.value.status, refused.value.field) == (400, "phone_number")
 
 
-def test_a_linked_phone_gets_no_code_to_type(ready: WhatsAppSession, evolution: Evolution) -> None:
+def test_a_linked_phone_gets_no_pairing_code(ready: WhatsAppSession, evolution: Evolution) -> None:
     with pytest.raises(SessionRefused) as refused:
         monitor.pairing_code(ready, "+5511900000777")
     assert refused.value.code == "qr_not_ready"
     assert probe(ready).state == "ready"
 
 
-# -- drops -----------------------------------------------------------------------------------------
+# -- disconnections --------------------------------------------------------------------------------
 
 
-def test_a_phone_that_unlinks_is_an_incident_with_its_reason_and_nothing_dials(
+def test_an_unlinked_phone_is_an_incident_with_its_reason_and_does_not_reconnect(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     evolution.control("drop", instance=NAME, code=401)
     state = probe(ready)
-    assert both(state) == ("disconnected", "unlinked_on_phone")
+    assert state_and_code(state) == ("disconnected", "unlinked_on_phone")
     assert state.last_drop_at is not None
     assert "unlinked on the phone" in state.last_drop_reason
-    found = incident(ready)
-    assert found is not None
-    assert (found.route, found.reason) == ("baileys", "unlinked_on_phone")
+    opened = incident(ready)
+    assert opened is not None
+    assert (opened.route, opened.reason) == ("baileys", "unlinked_on_phone")
     assert Channel.objects.get().health == "failing"
     later(3600)
     probe(ready)
     assert evolution.get(f"/instance/connectionState/{NAME}")["instance"]["state"] == "close"
-    # Linked again, the incident is over.
+    # Relinking ends the incident.
     monitor.connect(ready)
     evolution.control("scan", instance=NAME)
     becomes(ready, "ready")
-    found.refresh_from_db()
-    assert found.recovered_at is not None
+    opened.refresh_from_db()
+    assert opened.recovered_at is not None
 
 
-def test_a_number_that_whatsapp_refuses_says_so(
+def test_a_number_rejected_by_whatsapp_is_reported(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("drop", instance=NAME, code=403)
-    assert both(probe(ready)) == ("error", "refused_by_whatsapp")
+    assert state_and_code(probe(ready)) == ("error", "refused_by_whatsapp")
 
 
-def test_a_connection_that_evolution_dials_again_heals_without_a_person(
+def test_a_connection_restored_by_evolution_recovers_without_staff(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", redial_seconds=0.3)
     evolution.control("drop", instance=NAME, code=428)
-    assert both(probe(ready)) == ("starting", "dialling")
-    found = incident(ready)
-    assert found is not None
-    assert found.reason == "connection_lost"
+    assert state_and_code(probe(ready)) == ("starting", "dialling")
+    opened = incident(ready)
+    assert opened is not None
+    assert opened.reason == "connection_lost"
     becomes(ready, "ready")
-    found.refresh_from_db()
-    assert found.recovered_at is not None
-    assert found.told_at is None
+    opened.refresh_from_db()
+    assert opened.recovered_at is not None
+    assert opened.told_at is None
 
 
-def test_a_dialling_that_never_ends_is_a_trouble_and_is_begun_again(
+def test_a_stuck_connection_attempt_is_an_error_and_is_restarted(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     evolution.control("settings", redial_seconds=600)
     evolution.control("drop", instance=NAME, code=428)
     assert probe(ready).code == "dialling"
     later(121)
-    assert both(probe(ready)) == ("error", "dialling_long")
+    assert state_and_code(probe(ready)) == ("error", "dialling_long")
     assert ready.tries == 1
     assert [
         request["path"]
         for request in evolution._simulator.requests
         if "/restart/" in request["path"]
     ] == [f"/instance/restart/{NAME}"]
-    # It stays told while it lasts.
+    # It is reported while it lasts.
     assert probe(ready).code == "dialling_long"
 
 
-def test_a_dialling_that_never_shows_a_code_is_an_incident_and_is_begun_again(
+def test_a_connection_attempt_without_a_code_is_an_incident_and_is_restarted(
     new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     evolution.control("settings", stuck_dialling=True)
-    assert both(monitor.connect(new)) == ("starting", "dialling")
+    assert state_and_code(monitor.connect(new)) == ("starting", "dialling")
     assert incident(new) is None
     later(121)
-    assert both(probe(new)) == ("error", "dialling_long")
-    found = incident(new)
-    assert found is not None
-    assert (found.reason, new.tries) == ("dialling_long", 1)
-    # Few times, with growing pauses.
+    assert state_and_code(probe(new)) == ("error", "dialling_long")
+    opened = incident(new)
+    assert opened is not None
+    assert (opened.reason, new.tries) == ("dialling_long", 1)
+    # A few times, with growing delays.
     for seconds, tries in ((200, 1), (101, 2), (1700, 2), (101, 3), (7300, 4), (9000, 4)):
         later(seconds)
         probe(new)
-        assert seen(new).code == "dialling_long"
+        assert stored_state(new).code == "dialling_long"
         assert new.tries == tries
-    # A person may always; and once it shows a code there is nothing to be missed.
+    # A user always can; once it displays a code, the incident is over.
     evolution.control("settings", stuck_dialling=False)
     monitor.reconnect(new)
     becomes(new, "waiting_for_scan")
-    found.refresh_from_db()
-    assert found.recovered_at is not None
+    opened.refresh_from_db()
+    assert opened.recovered_at is not None
 
 
-def test_a_code_that_is_not_renewed_any_more_is_none(
+def test_a_code_that_is_not_renewed_expires(
     new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     monitor.connect(new)
     assert probe(new).state == "qr"
-    later(121)  # the server's clock stands still: it goes on telling the code of its last dialling
-    assert both(probe(new)) == ("error", "dialling_long")
+    later(121)  # the server's clock stands still: it keeps reporting its last code
+    assert state_and_code(probe(new)) == ("error", "dialling_long")
     becomes(new, "waiting_for_scan")
 
 
-def test_a_server_without_a_licence_says_so_as_an_incident(
+def test_a_server_without_a_licence_is_an_incident(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", version="2.4.0", licensed=False)
     state = probe(ready)
-    assert both(state) == ("error", "license_required")
+    assert state_and_code(state) == ("error", "license_required")
     assert "licence" in state.detail
-    found = incident(ready)
-    assert found is not None
-    assert found.reason == "license_required"
+    opened = incident(ready)
+    assert opened is not None
+    assert opened.reason == "license_required"
 
 
-def test_a_close_that_2_4_does_not_dial_again_is_dialled_at_once(
+def test_a_connection_that_2_4_leaves_closed_is_reconnected_immediately(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", version="2.4.0")
     evolution.control("drop", instance=NAME, code=408)
-    assert both(probe(ready)) == ("disconnected", "connection_lost")
+    assert state_and_code(probe(ready)) == ("disconnected", "connection_lost")
     becomes(ready, "ready")
     assert monitor.log_out(ready).code == "unlinked"
     assert monitor.log_out(ready).code == "not_running"
 
 
-def test_an_instance_that_stays_closed_after_a_restart_of_the_server_is_dialled(
+def test_an_instance_closed_after_a_server_restart_is_reconnected(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
-    evolution.restarts()
+    evolution.restart()
     assert probe(ready).code == "connection_lost"
     assert incident(ready) is not None
     later(61)
@@ -353,40 +353,40 @@ def test_an_instance_that_stays_closed_after_a_restart_of_the_server_is_dialled(
     becomes(ready, "ready")
 
 
-def test_a_send_that_finds_the_connection_dead_has_it_restarted(
+def test_a_send_over_a_dead_connection_restarts_it(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("drop", instance=NAME, zombie=True)
-    assert probe(ready).state == "ready"  # the server does not know
+    assert probe(ready).state == "ready"  # the server has not noticed
 
     signals.send_refused.send(sender=Channel, channel=ready.channel, code="instance_not_connected")
 
-    assert both(probe(ready)) == ("error", "dead_socket")
-    found = incident(ready)
-    assert found is not None
-    assert found.reason == "dead_socket"
+    assert state_and_code(probe(ready)) == ("error", "dead_socket")
+    opened = incident(ready)
+    assert opened is not None
+    assert opened.reason == "dead_socket"
     becomes(ready, "ready")
     assert not evolution._simulator.engine.instances[NAME].dead
 
 
-def test_a_refused_send_is_counted_by_delivery_and_asks_at_once(
+def test_a_rejected_send_triggers_an_immediate_probe(
     ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from channels_app.providers.base import Transient
     from messaging.delivery import channel_feedback
     from messaging.models import DeliveryAttempt
 
-    asked: list[int] = []
-    monkeypatch.setattr(tasks, "enqueue_probe", asked.append)
+    enqueued: list[int] = []
+    monkeypatch.setattr(tasks, "enqueue_probe", enqueued.append)
     attempt = DeliveryAttempt(channel=ready.channel, route="baileys")
     monkeypatch.setattr(channel_feedback, "_own_route", lambda attempt: "baileys")
     channel_feedback.note(attempt, Transient("instance_not_connected", "x"))
-    assert asked == [ready.pk]
-    assert seen(ready)
+    assert enqueued == [ready.pk]
+    assert stored_state(ready)
     assert ready.dead_since is not None
 
 
-def test_staff_are_told_of_a_drop_and_whose_fallback_it_was(
+def test_staff_are_alerted_to_a_disconnection_and_its_dependents(
     ready: WhatsAppSession, evolution: Evolution, make_channel: Callable[..., Channel],
     settings: Any,
 ) -> None:  # fmt: skip
@@ -394,17 +394,17 @@ def test_staff_are_told_of_a_drop_and_whose_fallback_it_was(
     make_channel(name="Loja oficial", fallback="baileys", fallback_channel=ready.channel)
     evolution.control("drop", instance=NAME, code=401)
     probe(ready)
-    found = incident(ready)
-    assert found is not None
+    opened = incident(ready)
+    assert opened is not None
     for what, words in (("down", "does not work"), ("recovered", "works again")):
-        incidents.send_alert(found.pk, what=what, by="email")
+        incidents.send_alert(opened.pk, what=what, by="email")
         sent = mail.outbox[-1]
         assert sent.subject == f"Alterna: the Baileys channel “Oficina” {words}"
         assert "unlinked on the phone" in sent.body
         assert "It is the fallback of: Loja oficial" in sent.body
 
 
-def test_an_incident_says_what_is_true_now_and_keeps_what_it_began_with(
+def test_an_incident_shows_the_current_reason_and_keeps_the_first(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     address = ready.channel.evolution_url
@@ -413,53 +413,53 @@ def test_an_incident_says_what_is_true_now_and_keeps_what_it_began_with(
     Channel.objects.filter(pk=ready.channel_id).update(evolution_url=address)
     evolution.control("drop", instance=NAME, code=401)
     assert probe(ready).code == "unlinked_on_phone"
-    found = incident(ready)
-    assert found is not None
-    assert (found.reason, found.first_reason) == ("unlinked_on_phone", "connection_refused")
-    # A linked phone that is gone: the code on show says so.
+    opened = incident(ready)
+    assert opened is not None
+    assert (opened.reason, opened.first_reason) == ("unlinked_on_phone", "connection_refused")
+    # The phone was linked before: the displayed code says so.
     state = monitor.connect(ready)
-    assert both(state) == ("qr", "unlinked_scan_qr")
+    assert state_and_code(state) == ("qr", "unlinked_scan_qr")
     assert state.last_drop_reason == "The server refused the connection"
-    found.refresh_from_db()
-    assert "read the QR code" in incidents.headline(found)
+    opened.refresh_from_db()
+    assert "read the QR code" in incidents.headline(opened)
     evolution.control("scan", instance=NAME)
-    # A person brought it back.
+    # A user reconnected it.
     assert becomes(ready, "ready").code == "ready"
 
 
-def test_an_instance_that_comes_back_by_itself_says_so(
+def test_an_automatic_recovery_is_reported(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     address = ready.channel.evolution_url
     Channel.objects.filter(pk=ready.channel_id).update(evolution_url="http://127.0.0.1:9")
     assert probe(ready).code == "connection_refused"
     Channel.objects.filter(pk=ready.channel_id).update(evolution_url=address)
-    assert both(probe(ready)) == ("ready", "ready_after_restart")
+    assert state_and_code(probe(ready)) == ("ready", "ready_after_restart")
     later(600)
-    assert both(probe(ready)) == ("ready", "ready_after_restart")
+    assert state_and_code(probe(ready)) == ("ready", "ready_after_restart")
 
 
 # -- commands --------------------------------------------------------------------------------------
 
 
-def test_logging_out_unlinks_and_is_no_drop(
+def test_logging_out_unlinks_without_an_incident(
     ready: WhatsAppSession, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
-    assert both(monitor.log_out(ready)) == ("disconnected", "unlinked")
+    assert state_and_code(monitor.log_out(ready)) == ("disconnected", "unlinked")
     assert not evolution._simulator.engine.instances[NAME].paired
-    wait_until(lambda: (read(), seen(ready), ready.connection == "close")[2])
-    assert both(probe(ready)) == ("disconnected", "unlinked")
+    wait_until(lambda: (read(), stored_state(ready), ready.connection == "close")[2])
+    assert state_and_code(probe(ready)) == ("disconnected", "unlinked")
     assert incident(ready) is None
-    assert seen(ready).last_drop_at is None
-    # Once more there is nothing to unlink.
+    assert stored_state(ready).last_drop_at is None
+    # The second time there is nothing to unlink.
     assert monitor.log_out(ready).code == "not_running"
 
 
-def test_reconnecting_is_no_drop(ready: WhatsAppSession, evolution: Evolution) -> None:
-    assert both(monitor.reconnect(ready)) == ("starting", "reconnecting")
+def test_reconnecting_opens_no_incident(ready: WhatsAppSession, evolution: Evolution) -> None:
+    assert state_and_code(monitor.reconnect(ready)) == ("starting", "reconnecting")
     becomes(ready, "ready")
     assert incident(ready) is None
-    assert seen(ready).last_drop_at is None
+    assert stored_state(ready).last_drop_at is None
 
 
 def test_reconnecting_a_closed_instance_connects_it(
@@ -469,7 +469,7 @@ def test_reconnecting_a_closed_instance_connects_it(
     assert monitor.reconnect(ready).state == "qr"
 
 
-def test_a_reconnection_that_does_not_come_is_a_drop_in_the_end(
+def test_a_reconnection_that_never_completes_is_an_incident(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     evolution.control("settings", redial_seconds=600)
@@ -481,7 +481,7 @@ def test_a_reconnection_that_does_not_come_is_a_drop_in_the_end(
     assert incident(ready) is not None
 
 
-def test_deleting_does_not_wait_for_a_receiver_that_fails(
+def test_deleting_does_not_wait_for_a_failing_receiver(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     probe(by_webhook)
@@ -489,19 +489,19 @@ def test_deleting_does_not_wait_for_a_receiver_that_fails(
         hook.status = 500
         evolution.set_webhook(NAME, hook.url, [])  # all events, REMOVE_INSTANCE among them
         state = monitor.delete(by_webhook)
-    assert both(state) == ("disconnected", "instance_deleted")
+    assert state_and_code(state) == ("disconnected", "instance_deleted")
     assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 404
     by_webhook.refresh_from_db()
     assert by_webhook.mode is None
     assert incident(by_webhook) is None
-    assert both(probe(by_webhook)) == ("disconnected", "instance_deleted")
-    # The channel is still there, and makes the instance anew.
+    assert state_and_code(probe(by_webhook)) == ("disconnected", "instance_deleted")
+    # The channel still exists and creates the instance again.
     assert monitor.connect(by_webhook).state == "qr"
     by_webhook.refresh_from_db()
     assert by_webhook.webhook_enabled
 
 
-def test_a_new_instance_under_an_old_name_asks_for_no_codes_by_itself(
+def test_a_new_instance_with_an_old_name_requests_no_codes_automatically(
     by_webhook: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     probe(by_webhook)  # it was linked once
@@ -516,7 +516,7 @@ def test_a_new_instance_under_an_old_name_asks_for_no_codes_by_itself(
     assert evolution.get(f"/instance/connectionState/{NAME}")["instance"]["state"] == "close"
 
 
-def test_a_deletion_that_fails_leaves_the_events_coming_as_agreed(
+def test_a_failed_deletion_keeps_the_agreed_event_delivery(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     probe(by_webhook)
@@ -527,10 +527,10 @@ def test_a_deletion_that_fails_leaves_the_events_coming_as_agreed(
         monitor.delete(by_webhook)
     by_webhook.refresh_from_db()
     assert by_webhook.webhook_enabled
-    assert evolution.found(NAME) == (True, False)
+    assert evolution.enabled_modes(NAME) == (True, False)
 
 
-def test_a_wrong_key_is_named_although_the_instance_is_missing_too(
+def test_a_wrong_key_is_reported_even_if_the_instance_is_missing(
     new: WhatsAppSession,
 ) -> None:
     Channel.objects.update(evolution_api_key="another")
@@ -542,18 +542,18 @@ def test_a_wrong_key_is_named_although_the_instance_is_missing_too(
 
 
 @pytest.mark.usefixtures("listener")
-def test_nothing_is_switched_while_the_instance_is_being_deleted(
+def test_no_switch_runs_while_the_instance_is_being_deleted(
     api: APIClient, by_webhook: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handover, "JOIN_PATIENCE", 0.3)
     assert switch(api, "websocket").status_code == 202  # waits for its namespace
     delete, answers = EvolutionLifecycle.delete, []
 
-    def clicked_meanwhile(client: EvolutionLifecycle) -> None:
+    def delete_during_click(client: EvolutionLifecycle) -> None:
         answers.append(switch(api, "webhook").status_code)
         delete(client)
 
-    monkeypatch.setattr(EvolutionLifecycle, "delete", clicked_meanwhile)
+    monkeypatch.setattr(EvolutionLifecycle, "delete", delete_during_click)
     assert monitor.delete(by_webhook).code == "instance_deleted"
     assert answers == [409]
     by_webhook.refresh_from_db()
@@ -563,7 +563,7 @@ def test_nothing_is_switched_while_the_instance_is_being_deleted(
     assert change.finished_at is not None
 
 
-def test_an_instance_whose_mode_is_being_switched_is_not_deleted(
+def test_an_instance_is_not_deleted_during_a_switch(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     with locks.held(locks.HANDOVER, ready.pk), pytest.raises(SessionRefused) as refused:
@@ -574,20 +574,20 @@ def test_an_instance_whose_mode_is_being_switched_is_not_deleted(
     assert ready.wanted
 
 
-def test_of_two_clicks_on_create_both_find_the_instance(
+def test_concurrent_clicks_on_create_share_the_instance(
     new: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = EvolutionLifecycle.create
 
     def second(client: EvolutionLifecycle) -> None:
-        create(client)  # the other click comes first
+        create(client)  # the other click is first
         create(client)
 
     monkeypatch.setattr(EvolutionLifecycle, "create", second)
-    assert both(monitor.connect(new)) == ("qr", "waiting_for_scan")
+    assert state_and_code(monitor.connect(new)) == ("qr", "waiting_for_scan")
 
 
-def test_a_deletion_that_goes_on_is_told_and_found_done_later(
+def test_a_slow_deletion_is_reported_and_completed_later(
     ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "PATIENCE", 0.0)
@@ -595,14 +595,14 @@ def test_a_deletion_that_goes_on_is_told_and_found_done_later(
         "status": 404, "error": "Not Found", "response": {"message": ["Cannot POST x"]},
     })  # fmt: skip
     with pytest.raises(SessionRefused):
-        monitor.delete(ready)  # not without its webhook switched off
+        monitor.delete(ready)  # only after its webhook is disabled
     assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 200
     monkeypatch.setattr(monitor, "_is_gone", lambda client: False)
     assert monitor.delete(ready).code == "deleting"
     assert becomes(ready, "instance_deleted").state == "disconnected"
 
 
-def test_an_instance_that_somebody_else_deleted_is_a_drop(
+def test_an_instance_deleted_by_others_is_an_incident(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.call("DELETE", f"/instance/delete/{NAME}")
@@ -610,7 +610,7 @@ def test_an_instance_that_somebody_else_deleted_is_a_drop(
     assert incident(ready) is not None
 
 
-# -- troubles --------------------------------------------------------------------------------------
+# -- problems --------------------------------------------------------------------------------------
 
 
 def test_a_wrong_key_is_shown_beside_its_field(channel: Channel) -> None:
@@ -645,7 +645,7 @@ def test_the_key_of_another_instance_cannot_create_one(
         ("garbage", "unreadable_answer", ""),
     ],
 )
-def test_a_server_that_answers_otherwise_has_its_own_sentence(
+def test_an_unexpected_answer_has_its_own_message(
     session: WhatsAppSession, evolution: Evolution, mode: str, code: str, field: str
 ) -> None:
     status = {"status": 404} if mode == "html" else {}
@@ -662,7 +662,7 @@ def test_an_unreachable_server_is_shown_beside_its_address(channel: Channel) -> 
     assert (state.code, state.field) == ("connection_refused", "evolution_url")
 
 
-def test_a_server_that_hangs_costs_no_more_than_the_time_of_a_question(
+def test_a_hanging_server_takes_no_longer_than_the_timeout(
     session: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "ASK_SECONDS", 0.2)
@@ -670,34 +670,34 @@ def test_a_server_that_hangs_costs_no_more_than_the_time_of_a_question(
     assert probe(session).code == "timeout"
 
 
-def test_an_answer_from_before_a_command_counts_no_more(
+def test_an_answer_from_before_a_command_is_ignored(
     ready: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = monitor._poll
+    poll = monitor._poll
 
     def slow(session: WhatsAppSession, **options: Any) -> Any:
-        told = asked(session, **options)
+        observation = poll(session, **options)
         monitor._command(session, wanted=False)
-        monitor._write_seen(session, DerivedState(State.DISCONNECTED, "unlinked"))
-        return told
+        monitor._save_state(session, DerivedState(State.DISCONNECTED, "unlinked"))
+        return observation
 
     monkeypatch.setattr(monitor, "_poll", slow)
     assert probe(ready).code == "unlinked"
 
 
-def test_another_address_forgets_what_was_known(
+def test_a_new_address_clears_the_stored_state(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     channel = ready.channel
     channel.instance_name = NEW
     channel.save()
-    state = seen(ready)
+    state = stored_state(ready)
     assert (state.code, state.own_number) == ("unchecked", "")
-    assert both(probe(fresh(channel))) == ("disconnected", "no_instance")
+    assert state_and_code(probe(fresh(channel))) == ("disconnected", "no_instance")
     assert incident(ready) is None
 
 
-def test_a_channel_that_is_switched_off_is_not_asked_and_raises_no_alarm(
+def test_an_inactive_channel_is_not_probed_and_has_no_incident(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("drop", instance=NAME, code=401)
@@ -710,32 +710,32 @@ def test_a_channel_that_is_switched_off_is_not_asked_and_raises_no_alarm(
     assert monitor._claim() == []
 
 
-def test_due_sessions_are_claimed_once_and_asked(session: WhatsAppSession) -> None:
+def test_due_sessions_are_claimed_once_and_probed(session: WhatsAppSession) -> None:
     WhatsAppSession.objects.update(probe_at=None)
     assert monitor._claim() == [session.pk]
     assert monitor._claim() == []
     WhatsAppSession.objects.update(probe_at=None)
     monitor.probe_due()
-    assert seen(session).state == "ready"
+    assert stored_state(session).state == "ready"
     assert session.connection == "open"
-    pause = (session.probe_at - timezone.now()).total_seconds()  # type: ignore[operator]
-    assert 45 < pause <= 72
+    delay = (session.probe_at - timezone.now()).total_seconds()  # type: ignore[operator]
+    assert 45 < delay <= 72
 
 
-def test_an_event_asks_at_once(
+def test_an_event_triggers_an_immediate_probe(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(tasks, "enqueue_probe", asked.append)
+    enqueued: list[int] = []
+    monkeypatch.setattr(tasks, "enqueue_probe", enqueued.append)
     evolution.control("drop", instance=NAME, code=401)
-    wait_until(lambda: (read(), asked)[1])
-    assert set(asked) == {by_webhook.pk}
+    wait_until(lambda: (read(), enqueued)[1])
+    assert set(enqueued) == {by_webhook.pk}
 
 
 # -- the picture -----------------------------------------------------------------------------------
 
 
-def test_the_picture_is_fetched_once_and_kept(
+def test_the_picture_is_fetched_once_and_stored(
     session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched: list[str] = []
@@ -747,24 +747,24 @@ def test_the_picture_is_fetched_once_and_kept(
     monkeypatch.setattr(pictures, "HOSTS", (".whatsapp.net",))
     monkeypatch.setattr(pictures.http_client, "request", request)
     for _ in range(2):
-        pictures.keep(session, "https://pps.whatsapp.net/a.png")
+        pictures.store(session, "https://pps.whatsapp.net/a.png")
     assert fetched == ["https://pps.whatsapp.net/a.png"]
     assert ProfilePicture.objects.get().content_type == "image/png"
     session.refresh_from_db()
     assert session.has_picture
-    # An account without one.
-    pictures.keep(session, "")
+    # An account without a picture.
+    pictures.store(session, "")
     session.refresh_from_db()
     assert not session.has_picture
     assert not ProfilePicture.objects.exists()
-    # From nowhere else.
-    pictures.keep(session, "https://127.0.0.1/a.png")
+    # No other host is allowed.
+    pictures.store(session, "https://127.0.0.1/a.png")
     session.refresh_from_db()
     assert len(fetched) == 1
     assert not session.has_picture
 
 
-def test_a_picture_that_could_not_be_fetched_is_asked_for_again_after_a_pause(
+def test_a_failed_picture_download_is_retried_after_a_delay(
     session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch, later: Callable[[float], None]
 ) -> None:
     answers = [
@@ -776,28 +776,28 @@ def test_a_picture_that_could_not_be_fetched_is_asked_for_again_after_a_pause(
     address = "https://pps.whatsapp.net/a.png"
     for minutes, left in ((0, 1), (50, 1), (20, 0), (120, 0)):
         later(60 * minutes)
-        pictures.keep(session, address)
+        pictures.store(session, address)
         assert len(answers) == left
     session.refresh_from_db()
     assert session.has_picture
 
 
-# -- two who ask at the same time ------------------------------------------------------------------
+# -- concurrent probes -----------------------------------------------------------------------------
 
 
-def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
+def test_a_late_answer_to_an_earlier_request_is_ignored(
     ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told, release = threading.Event(), threading.Event()
+    answered, release = threading.Event(), threading.Event()
     answers: list[http_client.Answer] = []
     request = http_client.request
 
     def slow(*args: Any, **kwargs: Any) -> http_client.Answer:
-        """The first answer is on its way for as long as the test wants."""
+        """Delay the first answer until the test releases it."""
         answer = request(*args, **kwargs)
         answers.append(answer)
         if len(answers) == 1:
-            told.set()
+            answered.set()
             assert release.wait(10)
         return answer
 
@@ -809,8 +809,8 @@ def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
     earlier = threading.Thread(target=ask)
     earlier.start()
     try:
-        assert told.wait(5)
-        # It told "open"; now the phone unlinks it.
+        assert answered.wait(5)
+        # It reported "open"; now the phone unlinks it.
         evolution.control("drop", instance=NAME, code=401)
         wait_until(lambda: probe(ready).state == "disconnected")
         newest = fresh(ready.channel).checked_at
@@ -830,13 +830,13 @@ def test_an_answer_that_was_asked_for_earlier_and_came_later_does_not_count(
     [("keep", True, True), ("log_out", True, False), ("delete", False, False)],
 )
 @pytest.mark.parametrize("renamed", [False, True])
-def test_an_instance_that_a_channel_leaves_ends_as_was_chosen(
+def test_an_abandoned_instance_ends_as_chosen(
     ready: WhatsAppSession, evolution: Evolution, api: APIClient, choice: str, there: bool,
     linked: bool, renamed: bool,
 ) -> None:  # fmt: skip
     remote = remote_sessions.of(ready.channel)
     assert remote is not None
-    assert [code for code, _words in remote.choices] == ["keep", "log_out", "delete"]
+    assert [code for code, _label in remote.choices] == ["keep", "log_out", "delete"]
     url = f"/api/channels/{ready.channel_id}/"
     assert api.delete(f"{url}?previous_session=stop").status_code == 400
     if renamed:

@@ -1,4 +1,4 @@
-"""What the server's words mean, and what is done about them. Pure."""
+"""The derived states and recovery actions of instances. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ago(seconds: float) -> dt.datetime:
 
 
 @pytest.mark.parametrize(
-    ("told", "known", "state", "code"),
+    ("observation", "known", "state", "code"),
     [
         (Observation(connection="open"), Known(), State.READY, "ready"),
         (Observation(connection="open"), Known(dead=True), State.ERROR, "dead_socket"),
@@ -65,7 +65,7 @@ def ago(seconds: float) -> dt.datetime:
             State.DISCONNECTED,
             "unlinked_on_phone",
         ),
-        # Given up with a code on show, not unlinked by a phone.
+        # It stopped with a code displayed; no phone unlinked it.
         (
             Observation(connection="close", ended_with=401),
             Known(shown=True),
@@ -108,12 +108,12 @@ def ago(seconds: float) -> dt.datetime:
         (Observation(connection="unknown"), Known(), State.ERROR, "unreadable_answer"),
     ],
 )
-def test_the_state_follows_from_what_was_told_and_what_is_known(
-    told: Observation, known: Known, state: State, code: str
+def test_the_state_is_derived_from_the_observation_and_known_facts(
+    observation: Observation, known: Known, state: State, code: str
 ) -> None:
-    seen = derive(told, known, now=NOW)
-    assert (seen.state, seen.code) == (state, code)
-    assert describe(seen.code, seen.detail)
+    derived = derive(observation, known, now=NOW)
+    assert (derived.state, derived.code) == (state, code)
+    assert describe(derived.code, derived.detail)
     assert code in SENTENCES or code in ("wrong_key", "unreadable_answer")
 
 
@@ -121,12 +121,12 @@ WANTED = RecoveryContext(wanted=True, closed_since=ago(61))
 
 
 @pytest.mark.parametrize(
-    ("code", "care", "cure"),
+    ("code", "context", "action"),
     [
         ("dead_socket", WANTED, RecoveryAction.RESTART),
         ("dialling_long", WANTED, RecoveryAction.RESTART),
         ("connection_lost", WANTED, RecoveryAction.DIAL),
-        # A server that comes up dials by itself.
+        # A starting server reconnects automatically.
         (
             "connection_lost",
             RecoveryContext(wanted=True, closed_since=ago(59)),
@@ -137,7 +137,7 @@ WANTED = RecoveryContext(wanted=True, closed_since=ago(61))
             RecoveryContext(wanted=False, closed_since=ago(999)),
             RecoveryAction.NONE,
         ),
-        # A new code helps nobody who is not there.
+        # A new code needs a user to scan it.
         ("unlinked_on_phone", WANTED, RecoveryAction.NONE),
         ("qr_limit", WANTED, RecoveryAction.NONE),
         ("refused_by_whatsapp", WANTED, RecoveryAction.NONE),
@@ -146,24 +146,24 @@ WANTED = RecoveryContext(wanted=True, closed_since=ago(61))
         ("connection_refused", WANTED, RecoveryAction.NONE),
     ],
 )
-def test_only_what_needs_no_person_is_mended(
-    code: str, care: RecoveryContext, cure: RecoveryAction
+def test_only_problems_that_need_no_staff_are_recovered(
+    code: str, context: RecoveryContext, action: RecoveryAction
 ) -> None:
-    assert recovery_action_for(DerivedState(State.ERROR, code), care, now=NOW) == cure
+    assert recovery_action_for(DerivedState(State.ERROR, code), context, now=NOW) == action
 
 
-def test_the_tries_are_few_and_further_and_further_apart() -> None:
-    seen = DerivedState(State.ERROR, "dead_socket")
-    for tries, pause in enumerate(RECOVERY_PAUSES):
-        soon = RecoveryContext(wanted=True, tries=tries, tried_at=ago(pause - 1))
-        due = RecoveryContext(wanted=True, tries=tries, tried_at=ago(pause))
-        assert pause == 0 or recovery_action_for(seen, soon, now=NOW) == RecoveryAction.NONE
-        assert recovery_action_for(seen, due, now=NOW) == RecoveryAction.RESTART
-    over = RecoveryContext(wanted=True, tries=len(RECOVERY_PAUSES), tried_at=ago(10**6))
-    assert recovery_action_for(seen, over, now=NOW) == RecoveryAction.NONE
+def test_recovery_attempts_are_few_with_growing_delays() -> None:
+    derived = DerivedState(State.ERROR, "dead_socket")
+    for tries, delay in enumerate(RECOVERY_PAUSES):
+        early = RecoveryContext(wanted=True, tries=tries, tried_at=ago(delay - 1))
+        due = RecoveryContext(wanted=True, tries=tries, tried_at=ago(delay))
+        assert delay == 0 or recovery_action_for(derived, early, now=NOW) == RecoveryAction.NONE
+        assert recovery_action_for(derived, due, now=NOW) == RecoveryAction.RESTART
+    exhausted = RecoveryContext(wanted=True, tries=len(RECOVERY_PAUSES), tried_at=ago(10**6))
+    assert recovery_action_for(derived, exhausted, now=NOW) == RecoveryAction.NONE
 
 
-def test_dialling_again_is_told_as_a_loss() -> None:
+def test_reconnecting_is_reported_as_a_lost_connection() -> None:
     assert drop_reason(DerivedState(State.STARTING, "dialling")) == "connection_lost"
     assert drop_reason(DerivedState(State.DISCONNECTED, "unlinked_on_phone")) == "unlinked_on_phone"
     assert drop_reason(DerivedState(State.DISCONNECTED, "instance_gone")) == "instance_vanished"
@@ -181,7 +181,5 @@ def test_dialling_again_is_told_as_a_loss() -> None:
         ("license_required", ""),
     ],
 )
-def test_a_trouble_of_the_settings_names_the_field_of_a_baileys_channel(
-    code: str, field: str
-) -> None:
+def test_a_settings_problem_names_the_field_of_a_baileys_channel(code: str, field: str) -> None:
     assert field_for_code(code, evolution=True) == field

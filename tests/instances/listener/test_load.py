@@ -1,4 +1,4 @@
-"""A short form of `bench receive_mode`: whatever comes while it is switched is stored once."""
+"""A short form of `bench receive_mode`: events during switches are stored once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def arrived() -> bool:
     return InboundEvent.objects.filter(payload__event="messages.upsert").count() >= COUNT
 
 
-def none_is_lost_or_doubled(prefix: str) -> None:
+def assert_none_lost_or_duplicated(prefix: str) -> None:
     read()
     rows = Counter(Message.objects.values_list("provider_message_id", flat=True))
     assert rows == Counter(f"{prefix}{number:06d}" for number in range(1, COUNT + 1))
@@ -35,35 +35,35 @@ def none_is_lost_or_doubled(prefix: str) -> None:
 
 
 def is_over(api: APIClient) -> bool:
-    """Whether no switch is under way; one that waits goes on."""
+    """Return whether no switch is running; resume a waiting one."""
     if state(api)["switching"] is None:
         return True
     monitor.resume_handovers()
     return False
 
 
-def test_switching_to_and_fro_under_load_loses_and_doubles_nothing(
+def test_switching_back_and_forth_under_load_loses_and_duplicates_nothing(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("flood", instance=NAME, count=COUNT, per_second=100, prefix="SWITCH")
     switched = 0
     while not evolution.books("floods")[0]["done"]:
         for to in ("webhook", "websocket"):
-            # On a machine under load the socket may take longer than the answer waits.
+            # Under load, the socket may open after the request times out.
             assert switch(api, to).status_code in (200, 202)
             wait_until(lambda: is_over(api))
             switched += 1
     assert switched >= 2
     wait_until(arrived)
-    none_is_lost_or_doubled("SWITCH")
+    assert_none_lost_or_duplicated("SWITCH")
     assert agreed(api, evolution) == "websocket"
 
 
 @pytest.mark.parametrize("mode", ["webhook", "websocket"])
-def test_a_burst_in_either_mode_loses_and_doubles_nothing(
+def test_a_burst_in_either_mode_loses_and_duplicates_nothing(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, mode: str
 ) -> None:
     assert switch(api, mode).status_code == 200
     evolution.control("flood", instance=NAME, count=COUNT, per_second=300, prefix="BURST")
     wait_until(arrived)
-    none_is_lost_or_doubled("BURST")
+    assert_none_lost_or_duplicated("BURST")

@@ -1,4 +1,4 @@
-"""The listener over real sockets: it joins, keeps the order, comes back, and loses nothing."""
+"""The listener over real sockets: it joins, preserves order, rejoins and loses nothing."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from tests.instances.support import (
     OTHER,
     Evolution,
     agreed,
+    assert_pending,
     joined,
     listener_process,
     listening,
@@ -39,7 +40,6 @@ from tests.instances.support import (
     read,
     shown,
     state,
-    still_pending,
     switch,
     texts,
     wait_for_listeners,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def evolution_settings() -> dict[str, Any]:
-    # Engine.IO tells its clients whole seconds.
+    # Engine.IO sends whole seconds to its clients.
     return {"ping_interval": 1.0, "ping_timeout": 1.0}
 
 
@@ -85,7 +85,7 @@ def is_left(session: WhatsAppSession) -> bool:
 
 
 def wait_to_catch_up(session: WhatsAppSession) -> None:
-    """All that came until now is stored, and known to be."""
+    """Wait until everything received so far is recorded as stored."""
     now = timezone.now()
 
     def caught_up() -> bool:
@@ -96,7 +96,7 @@ def wait_to_catch_up(session: WhatsAppSession) -> None:
 
 
 @pytest.fixture
-def quick_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+def fast_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "HEARTBEAT_SECONDS", 0.1)
 
 
@@ -118,18 +118,18 @@ def test_it_stores_events_in_the_order_of_their_arrival(
 def test_it_notices_a_change_of_mode_within_a_second(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
-    assert listener_module.LOOK_SECONDS <= 0.5
+    assert listener_module.POLL_SECONDS <= 0.5
     assert switch(api, "webhook").status_code == 200
     wait_until(lambda: evolution.clients() == 0, "it leaves")
     wait_until(lambda: is_left(by_websocket))
-    # By somebody who forgets to wake it.
+    # Without a wake-up notification.
     WhatsAppSession.objects.update(webhook_enabled=False, websocket_enabled=True)
     wait_until(lambda: evolution.clients() == 1, "it joins")
     WhatsAppSession.objects.update(websocket_enabled=False)
     wait_until(lambda: evolution.clients() == 0, "it leaves")
 
 
-def test_a_changed_address_or_key_is_taken_up(
+def test_a_changed_address_or_key_takes_effect(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     Channel.objects.update(evolution_url="http://127.0.0.1:9")
@@ -140,11 +140,11 @@ def test_a_changed_address_or_key_is_taken_up(
 
 
 @pytest.mark.parametrize("mode", ["webhook", "websocket"])
-def test_a_channel_that_is_not_active_goes_on_receiving(
+def test_an_inactive_channel_still_receives(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, mode: str
 ) -> None:
     Channel.objects.update(active=False)
-    # Both ways can still be chosen.
+    # Both modes can still be chosen.
     assert switch(api, "webhook").status_code == 200
     if mode == "websocket":
         assert switch(api, "websocket").status_code == 200
@@ -154,15 +154,15 @@ def test_a_channel_that_is_not_active_goes_on_receiving(
         wait_until(lambda: texts() == ["ainda chega"])
 
 
-def test_a_channel_that_is_deleted_is_left(
+def test_the_listener_leaves_a_deleted_channel(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     by_websocket.channel.delete()
     wait_until(lambda: evolution.clients() == 0)
 
 
-@pytest.mark.usefixtures("quick_beat")
-def test_it_shows_a_heartbeat_for_each_session_and_for_itself(
+@pytest.mark.usefixtures("fast_heartbeat")
+def test_it_writes_a_heartbeat_for_each_session_and_for_itself(
     by_websocket: WhatsAppSession, listener: Any
 ) -> None:
     first = heartbeat(by_websocket)
@@ -174,28 +174,28 @@ def test_it_shows_a_heartbeat_for_each_session_and_for_itself(
 
 @pytest.fixture
 def pushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
-    """What open pages of instances are told."""
-    told: list[tuple[str, Any]] = []
+    """The session updates pushed to open pages."""
+    updates: list[tuple[str, Any]] = []
     publish = messaging_live.publish
 
     def listen(group: str, **changed: Any) -> None:
         if "sessions" in changed:
-            told.append((group, changed["sessions"]))
+            updates.append((group, changed["sessions"]))
         publish(group, **changed)
 
     monkeypatch.setattr(messaging_live, "publish", listen)
-    return told
+    return updates
 
 
-@pytest.mark.usefixtures("quick_beat")
-def test_open_pages_are_told_of_the_heartbeat(
+@pytest.mark.usefixtures("fast_heartbeat")
+def test_open_pages_are_notified_of_the_heartbeat(
     by_websocket: WhatsAppSession, pushed: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener_module, "SHOW_SECONDS", 0.1)
     wait_until(lambda: pushed.count(("instances", by_websocket.pk)) >= 2)
 
 
-def test_open_pages_are_told_that_a_killed_listener_is_gone(
+def test_open_pages_are_notified_that_a_killed_listener_is_gone(
     session: WhatsAppSession, pushed: list[Any]
 ) -> None:
     WhatsAppSession.objects.update(
@@ -206,7 +206,7 @@ def test_open_pages_are_told_that_a_killed_listener_is_gone(
     monitor.run_due()
     assert is_left(session)
     assert pushed == [("instances", session.pk)]
-    # One that lives is left alone.
+    # A live one is not changed.
     WhatsAppSession.objects.update(listener_connected=True, listener_seen_at=timezone.now())
     monitor.run_due()
     assert not is_left(session)
@@ -236,11 +236,11 @@ def test_it_holds_several_sessions(session: WhatsAppSession, evolution: Evolutio
     assert set(channels) == {(NAME, "para a oficina"), (OTHER, "para a filial")}
 
 
-# -- what keeps it out -----------------------------------------------------------------------------
+# -- obstacles to joining --------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("listener")
-def test_it_knocks_until_the_namespace_is_there(
+def test_it_requests_the_namespace_until_it_exists(
     in_websocket_mode: WhatsAppSession, evolution: Evolution
 ) -> None:
     wait_until(lambda: note(in_websocket_mode) == "socket_not_open")
@@ -250,7 +250,7 @@ def test_it_knocks_until_the_namespace_is_there(
 
 
 @pytest.mark.usefixtures("listener")
-def test_a_wrong_key_is_told_and_tried_again(
+def test_a_wrong_key_is_reported_and_retried(
     in_websocket_mode: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
@@ -263,20 +263,20 @@ def test_a_wrong_key_is_told_and_tried_again(
 
 
 @pytest.mark.usefixtures("listener")
-def test_it_comes_back_when_evolution_restarts_with_what_was_missed(
-    in_websocket_mode: WhatsAppSession, evolution: Evolution, quick_beat: None
+def test_it_rejoins_after_a_restart_of_evolution_and_fetches_missed_messages(
+    in_websocket_mode: WhatsAppSession, evolution: Evolution, fast_heartbeat: None
 ) -> None:
     evolution.open_namespace()
     wait_until(joined(in_websocket_mode))
     evolution.writes("antes")
     wait_until(lambda: texts() == ["antes"])
     wait_to_catch_up(in_websocket_mode)
-    evolution.restarts(0.3)
+    evolution.restart(0.3)
     wait_until(lambda: is_left(in_websocket_mode))
     wait_until(lambda: note(in_websocket_mode) == "socket_not_open")
-    # The first event makes the namespace, and reaches nobody.
+    # The first event creates the namespace and reaches no client.
     first = evolution.writes("durante")
-    assert first in evolution.lost()
+    assert first in evolution.undelivered()
     wait_until(joined(in_websocket_mode))
     evolution.writes("depois")
     wait_until(lambda: texts() == ["antes", "durante", "depois"])
@@ -284,15 +284,15 @@ def test_it_comes_back_when_evolution_restarts_with_what_was_missed(
 
 
 @pytest.mark.usefixtures("listener")
-def test_after_a_gap_it_stores_what_was_missed_once_in_order_and_before_what_comes_now(
-    in_websocket_mode: WhatsAppSession, evolution: Evolution, quick_beat: None
+def test_after_a_gap_it_stores_missed_messages_once_in_order_and_before_new_ones(
+    in_websocket_mode: WhatsAppSession, evolution: Evolution, fast_heartbeat: None
 ) -> None:
     evolution.open_namespace()
     wait_until(joined(in_websocket_mode))
     wait_to_catch_up(in_websocket_mode)
     evolution.fault("/socket.io", mode="status", status=502, times=1000)
     evolution.fault("/chat/findMessages", mode="slow", seconds=0.5)
-    evolution.restarts()
+    evolution.restart()
     wait_until(lambda: is_left(in_websocket_mode))
     now = int(time.time())
     missed = [f"perdida {n:03d}" for n in range(120)]  # more than one page
@@ -313,8 +313,8 @@ def test_after_a_gap_it_stores_what_was_missed_once_in_order_and_before_what_com
 
 
 @pytest.fixture
-def heard(
-    in_websocket_mode: WhatsAppSession, evolution: Evolution, quick_beat: None, listener: Any
+def caught_up_session(
+    in_websocket_mode: WhatsAppSession, evolution: Evolution, fast_heartbeat: None, listener: Any
 ) -> WhatsAppSession:
     """A session that is joined and has caught up."""
     evolution.open_namespace()
@@ -323,23 +323,23 @@ def heard(
     return in_websocket_mode
 
 
-def restarts_unheard(session: WhatsAppSession, evolution: Evolution) -> None:
-    """Evolution restarts, and the listener waits for the namespace."""
-    evolution.restarts(0.3)
+def restart_and_wait(session: WhatsAppSession, evolution: Evolution) -> None:
+    """Restart Evolution; the listener waits for the namespace."""
+    evolution.restart(0.3)
     wait_until(lambda: is_left(session))
     wait_until(lambda: note(session) == "socket_not_open")
 
 
-def test_messages_that_waited_at_whatsapp_are_fetched_although_their_time_is_an_old_one(
-    heard: WhatsAppSession, evolution: Evolution
+def test_messages_that_waited_at_whatsapp_are_fetched_despite_their_old_time(
+    caught_up_session: WhatsAppSession, evolution: Evolution
 ) -> None:
     now = int(time.time())
-    restarts_unheard(heard, evolution)
-    # More than a page of them, hours back, while our own socket was joined all the time.
+    restart_and_wait(caught_up_session, evolution)
+    # More than one page, hours old, although our socket was joined all the time.
     old = [f"velha {n:02d}" for n in range(60)]
     for n, text in enumerate(old):
         evolution.writes(text, timestamp=now - 5 * 3600 + 60 * n)
-    wait_until(joined(heard))
+    wait_until(joined(caught_up_session))
     evolution.writes("depois")
     wait_until(lambda: "depois" in texts())
     wait_until(lambda: len(texts()) == 61)
@@ -351,34 +351,34 @@ def statuses() -> list[str]:
     return [p["data"]["status"] for p in payloads if p["event"] == "messages.update"]
 
 
-def test_what_became_of_a_known_message_in_the_gap_is_fetched_once(
-    heard: WhatsAppSession, evolution: Evolution
+def test_a_status_of_a_known_message_in_the_gap_is_fetched_once(
+    caught_up_session: WhatsAppSession, evolution: Evolution
 ) -> None:
     id_ = evolution.writes("de antes", timestamp=int(time.time()) - 600)
     wait_until(lambda: texts() == ["de antes"])
     evolution.control("ack", instance=NAME, id=id_, status="DELIVERY_ACK")
     wait_until(lambda: statuses() == ["DELIVERY_ACK"])
-    wait_to_catch_up(heard)
+    wait_to_catch_up(caught_up_session)
     for _ in range(2):
-        restarts_unheard(heard, evolution)
+        restart_and_wait(caught_up_session, evolution)
         evolution.control("ack", instance=NAME, id=id_, status="READ")
         evolution.open_namespace()
-        wait_until(joined(heard))
-        wait_to_catch_up(heard)
+        wait_until(joined(caught_up_session))
+        wait_to_catch_up(caught_up_session)
         assert statuses() == ["DELIVERY_ACK", "READ"]
     assert texts() == ["de antes"]
 
 
-def test_the_past_of_an_instance_that_was_taken_over_stays_there(
-    heard: WhatsAppSession, evolution: Evolution
+def test_the_history_of_an_instance_taken_over_is_not_fetched(
+    caught_up_session: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("inbound", instance=NAME, text="de outro programa", emit=False)
-    wait_to_catch_up(heard)
-    restarts_unheard(heard, evolution)
-    # As if all that was an hour later.
+    wait_to_catch_up(caught_up_session)
+    restart_and_wait(caught_up_session, evolution)
+    # Pretend that all this happened an hour later.
     WhatsAppSession.objects.update(caught_up_at=timezone.now() + dt.timedelta(hours=1))
     evolution.open_namespace()
-    wait_until(joined(heard))
+    wait_until(joined(caught_up_session))
     evolution.writes("de agora")
     wait_until(lambda: "de agora" in texts())
     assert texts() == ["de agora"]
@@ -389,44 +389,44 @@ def fetches(evolution: Evolution) -> int:
 
 
 @pytest.mark.usefixtures("listener")
-def test_a_fetch_that_fails_is_tried_again_and_holds_nothing_back(
+def test_a_failed_fetch_is_retried_and_does_not_delay_new_messages(
     in_websocket_mode: WhatsAppSession,
     evolution: Evolution,
-    quick_beat: None,
+    fast_heartbeat: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(listener_module, "FETCH_AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr(listener_module, "FETCH_RETRY_SECONDS", 0.2)
     evolution.open_namespace()
     wait_until(joined(in_websocket_mode))
     wait_to_catch_up(in_websocket_mode)
-    evolution.restarts()
+    evolution.restart()
     wait_until(lambda: is_left(in_websocket_mode))
     evolution.fault("/chat/findMessages", times=1000)
     evolution.writes("perdida")
     wait_until(joined(in_websocket_mode))
     in_websocket_mode.refresh_from_db()
-    heard_until = in_websocket_mode.caught_up_at
+    caught_up_at = in_websocket_mode.caught_up_at
     evolution.writes("ao vivo")
     wait_until(lambda: texts() == ["ao vivo"])
     tried = fetches(evolution)
-    wait_until(lambda: fetches(evolution) > tried + 1, "it is tried again, and fails")
+    wait_until(lambda: fetches(evolution) > tried + 1, "it is retried and fails")
     in_websocket_mode.refresh_from_db()
-    assert in_websocket_mode.caught_up_at == heard_until, "what was missed would be forgotten"
-    evolution.heal()
+    assert in_websocket_mode.caught_up_at == caught_up_at, "missed messages would be lost"
+    evolution.clear_faults()
     wait_until(lambda: sorted(texts()) == ["ao vivo", "perdida"])
 
 
-def test_a_server_that_puts_it_out_of_the_namespace_sees_it_again(
+def test_it_rejoins_after_the_server_disconnects_it_from_the_namespace(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
-    evolution.puts_out()
+    evolution.disconnect_clients()
     wait_until(lambda: evolution.clients() == 1)
     evolution.writes("de volta")
     wait_until(lambda: texts() == ["de volta"])
 
 
 class Proxy:
-    """Forwards TCP until it freezes: then connections stay open and silent."""
+    """Forwards TCP until it is frozen; then connections stay open but silent."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -441,7 +441,7 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def freeze(self) -> None:
-        """Freeze what is open; new connections flow."""
+        """Freeze the open connections; new ones work."""
         self._frozen = set(range(1, self.connections + 1))
 
     def close(self) -> None:
@@ -472,12 +472,12 @@ class Proxy:
                 target.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.mark.usefixtures("quick_beat")
-def test_a_peer_that_freezes_is_left_after_its_ping_is_late(
+@pytest.mark.usefixtures("fast_heartbeat")
+def test_it_leaves_a_frozen_peer_after_a_late_ping(
     by_websocket: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_module, "FETCH_AGAIN_SECONDS", 0.2)
-    # A kept connection may be frozen, too.
+    monkeypatch.setattr(listener_module, "FETCH_RETRY_SECONDS", 0.2)
+    # A reused connection may be frozen, too.
     monkeypatch.setitem(EvolutionInstance.__init__.__kwdefaults__, "timeout", 1.0)  # type: ignore[arg-type]
     proxy = Proxy(evolution.url)
     Channel.objects.update(evolution_url=proxy.url)
@@ -486,15 +486,15 @@ def test_a_peer_that_freezes_is_left_after_its_ping_is_late(
     wait_to_catch_up(by_websocket)
     proxy.freeze()
     evolution.writes("no gelo")
-    wait_until(lambda: texts() == ["no gelo"], "it is missed, and fetched")
+    wait_until(lambda: texts() == ["no gelo"], "it is missed and fetched")
     proxy.close()
 
 
 # -- several processes -----------------------------------------------------------------------------
 
 
-def many(evolution: Evolution, count: int) -> list[str]:
-    """That many sessions in WebSocket mode, with their namespaces open."""
+def create_sessions(evolution: Evolution, count: int) -> list[str]:
+    """Create sessions in WebSocket mode with open namespaces."""
     from instances.receive_mode.handover import EVENTS
 
     names = [f"loja_{n}" for n in range(count)]
@@ -520,44 +520,44 @@ def all_joined(evolution: Evolution, names: list[str]) -> bool:
 
 @pytest.mark.usefixtures("session")
 def test_two_processes_share_the_sessions(evolution: Evolution) -> None:
-    names = many(evolution, 6)
+    names = create_sessions(evolution, 6)
     with listening(1) as [first]:
         wait_until(lambda: all_joined(evolution, names))
         assert len(first._held) == 6
         with listening(1, beside=1) as [second]:
             wait_until(lambda: len(first._held) == len(second._held) == 3)
             wait_until(lambda: all_joined(evolution, names))
-            told = WhatsAppSession.objects.filter(listener_connected=True)
-            wait_until(lambda: told.count() == 6)
+            connected = WhatsAppSession.objects.filter(listener_connected=True)
+            wait_until(lambda: connected.count() == 6)
         wait_until(lambda: len(first._held) == 6)
         wait_until(lambda: all_joined(evolution, names))
 
 
-def test_a_session_that_changes_hands_loses_and_doubles_nothing(
+def test_a_transferred_session_loses_and_duplicates_nothing(
     by_websocket: WhatsAppSession, evolution: Evolution, listener: Any
 ) -> None:
     evolution.control("flood", instance=NAME, count=120, per_second=100, prefix="HANDS")
     with listening(1, beside=1) as [second]:
         wait_until(lambda: InboundEvent.objects.count() >= 40)
         listener.stop()
-        wait_until(lambda: second._held, "the other one has it")
+        wait_until(lambda: second._held, "the other process has it")
         wait_until(lambda: evolution.books("floods")[-1]["done"])
         wait_until(lambda: len(stored()) == 120)
     assert Message.objects.count() == 120
 
 
-def test_kill_9_of_a_process_gives_its_sessions_to_the_other(
-    session: WhatsAppSession, evolution: Evolution, quick_beat: None
+def test_the_sessions_of_a_killed_process_move_to_the_other(
+    session: WhatsAppSession, evolution: Evolution, fast_heartbeat: None
 ) -> None:
-    names = many(evolution, 4)
+    names = create_sessions(evolution, 4)
     with listener_process() as process:
         wait_for_listeners(1)
         wait_until(lambda: all_joined(evolution, names))
         with listening(1, beside=1) as [survivor]:
             wait_until(lambda: len(survivor._held) == 2)
             wait_until(lambda: all_joined(evolution, names))
-            told = WhatsAppSession.objects.filter(listener_connected=True)
-            wait_until(lambda: told.count() == 4)
+            connected = WhatsAppSession.objects.filter(listener_connected=True)
+            wait_until(lambda: connected.count() == 4)
             process.kill()
             process.wait()
             for name in names:
@@ -565,8 +565,8 @@ def test_kill_9_of_a_process_gives_its_sessions_to_the_other(
             wait_until(lambda: len(survivor._held) == 4)
             wait_until(lambda: all_joined(evolution, names))
             evolution.control("inbound", instance=names[0], text="depois")
-            wanted = sorted([*(f"para {name}" for name in names), "depois"])
-            wait_until(lambda: sorted(stored()) == wanted)
+            expected = sorted([*(f"para {name}" for name in names), "depois"])
+            wait_until(lambda: sorted(stored()) == expected)
 
 
 def stored() -> list[str]:
@@ -574,7 +574,7 @@ def stored() -> list[str]:
     return list(Message.objects.values_list("text", flat=True))
 
 
-def test_sigterm_drains_what_was_received(
+def test_sigterm_stores_all_received_events(
     in_websocket_mode: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
@@ -593,7 +593,7 @@ def test_sigterm_drains_what_was_received(
         if payload["event"] == "messages.upsert"
     }
     sent = {e["message_id"] for e in reached if e["event"] == "messages.upsert"}
-    # What was sent to a socket that was just closing nobody received: it is fetched at the start.
+    # Events sent to a closing socket are lost; they are fetched at the next start.
     with listening():
         wait_until(lambda: stored_ids() >= sent)
     assert ids
@@ -607,7 +607,7 @@ def stored_ids() -> set[str]:
     }
 
 
-def test_killed_while_switching_it_leaves_one_mode_or_a_pending_switch(
+def test_a_listener_killed_during_a_switch_leaves_one_mode_or_a_pending_switch(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, impatient: None
 ) -> None:
     with listener_process() as process:
@@ -617,7 +617,7 @@ def test_killed_while_switching_it_leaves_one_mode_or_a_pending_switch(
         process.wait()
     evolution.open_namespace()
     monitor.resume_handovers()
-    still_pending(api, evolution)
+    assert_pending(api, evolution)
     evolution.writes("pelo webhook")
     wait_until(lambda: texts() == ["pelo webhook"])
     with listening():
@@ -626,10 +626,10 @@ def test_killed_while_switching_it_leaves_one_mode_or_a_pending_switch(
         assert agreed(api, evolution) == "websocket"
 
 
-# -- the database goes away ------------------------------------------------------------------------
+# -- the database is down --------------------------------------------------------------------------
 
 
-def test_while_postgresql_is_away_events_wait_and_none_is_lost(
+def test_events_wait_while_postgresql_is_down_and_none_is_lost(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("flood", instance=NAME, count=100, per_second=100, prefix="AWAY")
@@ -644,7 +644,7 @@ def test_while_postgresql_is_away_events_wait_and_none_is_lost(
     wait_until(joined(by_websocket))
 
 
-def test_an_event_that_can_never_be_stored_does_not_hold_up_the_others(
+def test_an_unstorable_event_does_not_block_the_others(
     by_websocket: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store_all = journal.store_all
@@ -660,7 +660,7 @@ def test_an_event_that_can_never_be_stored_does_not_hold_up_the_others(
     wait_until(lambda: texts() == ["um", "dois"])
 
 
-def test_the_writer_tries_again_until_the_database_takes_it(
+def test_the_writer_retries_until_the_database_accepts_the_event(
     by_websocket: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store_all, failures = journal.store_all, [3]
@@ -676,7 +676,7 @@ def test_the_writer_tries_again_until_the_database_takes_it(
     wait_until(lambda: texts() == ["insistente"])
 
 
-def test_its_threads_give_their_connections_back(
+def test_its_threads_return_their_connections(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     for n in range(5):
@@ -694,58 +694,58 @@ def test_its_threads_give_their_connections_back(
 
 
 @pytest.fixture
-def said_to_be_global(by_webhook: WhatsAppSession, listener: Any, impatient: None) -> Any:
+def global_events_session(by_webhook: WhatsAppSession, listener: Any, impatient: None) -> Any:
     WhatsAppSession.objects.update(global_events=True)
     return by_webhook
 
 
-def test_in_global_mode_the_first_event_of_any_instance_ends_the_wait(
-    api: APIClient, said_to_be_global: WhatsAppSession, evolution: Evolution
+def test_in_global_mode_the_first_event_of_any_instance_completes_the_switch(
+    api: APIClient, global_events_session: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", websocket_global_events=True)
     assert switch(api, "websocket").status_code == 202
-    wait_until(lambda: note(said_to_be_global) == "socket_unproven")
+    wait_until(lambda: note(global_events_session) == "socket_unproven")
     assert "any other instance of its server" in shown().notices
     evolution.writes("de outra", OTHER)
-    wait_until(joined(said_to_be_global))
+    wait_until(joined(global_events_session))
     monitor.resume_handovers()
     assert agreed(api, evolution) == "websocket"
     evolution.writes("nossa")
     evolution.writes("nossa também")
-    # Once each, although the instance's own namespace is open by now.
+    # Once each, although the instance's own namespace is open, too.
     wait_until(lambda: texts() == ["nossa", "nossa também"])
     names = {event["instance"] for event in InboundEvent.objects.values_list("payload", flat=True)}
     assert names == {NAME}
 
 
-def test_a_server_that_is_wrongly_said_to_be_global_costs_no_message(
-    api: APIClient, said_to_be_global: WhatsAppSession, evolution: Evolution
+def test_a_wrong_global_mode_setting_loses_no_message(
+    api: APIClient, global_events_session: WhatsAppSession, evolution: Evolution
 ) -> None:
     assert switch(api, "websocket").status_code == 202
-    wait_until(lambda: note(said_to_be_global) == "socket_unproven")
+    wait_until(lambda: note(global_events_session) == "socket_unproven")
     evolution.writes("de outra", OTHER)
     monitor.resume_handovers()
     assert agreed_or_pending(api) == "pending"
     evolution.writes("pelo webhook")
-    wait_until(joined(said_to_be_global), "its own namespace is open")
+    wait_until(joined(global_events_session), "its own namespace is open")
     monitor.resume_handovers()
     assert agreed(api, evolution) == "websocket"
     evolution.writes("pelo socket")
     wait_until(lambda: texts() == ["pelo webhook", "pelo socket"])
-    evolution.restarts(0.3)
-    wait_until(lambda: is_left(said_to_be_global))
-    wait_until(lambda: note(said_to_be_global) == "socket_unproven")
+    evolution.restart(0.3)
+    wait_until(lambda: is_left(global_events_session))
+    wait_until(lambda: note(global_events_session) == "socket_unproven")
     evolution.writes("para ninguém")
     wait_until(lambda: texts()[2:] == ["para ninguém"], "it is fetched")
-    wait_until(joined(said_to_be_global))
+    wait_until(joined(global_events_session))
 
 
 def agreed_or_pending(api: APIClient) -> str:
-    found = state(api)
-    return "pending" if found["switching"] else "agreed"
+    current = state(api)
+    return "pending" if current["switching"] else "agreed"
 
 
-def test_staff_tell_that_a_server_is_in_global_mode(
+def test_staff_can_set_that_a_server_is_in_global_mode(
     by_websocket: WhatsAppSession, evolution: Evolution, admin_client: Client, plain_static: None
 ) -> None:
     evolution.control("settings", websocket_global_events=True)
@@ -756,7 +756,7 @@ def test_staff_tell_that_a_server_is_in_global_mode(
     assert answer.status_code == 302
     by_websocket.refresh_from_db()
     assert (by_websocket.global_events, by_websocket.websocket_enabled) == (True, True)
-    # It joins the root, too.
+    # It also joins the root.
     wait_until(lambda: evolution.books("instances")["root_clients"] == 1)
     wait_until(joined(by_websocket))
     evolution.writes("uma vez só")
@@ -764,13 +764,13 @@ def test_staff_tell_that_a_server_is_in_global_mode(
     wait_until(lambda: texts() == ["uma vez só", "e a outra"])
 
 
-# -- bytes, and what is no event -------------------------------------------------------------------
+# -- bytes and payloads that are not events --------------------------------------------------------
 
 
-def test_messages_with_bytes_arrive_in_their_conversation_and_once_by_both_transports(
+def test_messages_with_bytes_arrive_once_by_both_transports(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
-    """Nearly every real message holds bytes, which Socket.IO carries as attachments (§10.1)."""
+    """Most real messages contain bytes, which Socket.IO sends as attachments (§10.1)."""
     kinds = ("text", "image", "video", "location", "audio", "document", "sticker")
     for kind in kinds:
         evolution.control("inbound", instance=NAME, kind=kind, id=f"S-{kind}", text=kind)
@@ -782,9 +782,9 @@ def test_messages_with_bytes_arrive_in_their_conversation_and_once_by_both_trans
     stored = InboundEvent.objects.get(payload__data__key__id="S-image").payload["data"]["message"]
     assert len(base64.b64decode(stored["messageContextInfo"]["messageSecret"])) == 32
     assert base64.b64decode(stored["imageMessage"]["jpegThumbnail"]).startswith(b"\xff\xd8")
-    place = Message.objects.get(type="location").content
-    assert (place["latitude"], place["longitude"]) == (-23.5, -46.6)
-    # The same by webhook, and as records: what is known stays one.
+    location = Message.objects.get(type="location").content
+    assert (location["latitude"], location["longitude"]) == (-23.5, -46.6)
+    # The same events by webhook and as records are stored once.
     assert switch(api, "webhook").status_code == 200
     for entry in evolution.books("events", event="messages.upsert", payload="1"):
         evolution.control("event", instance=NAME, event="messages.upsert", data=entry["data"])
@@ -795,7 +795,7 @@ def test_messages_with_bytes_arrive_in_their_conversation_and_once_by_both_trans
     assert backfill.fetch(by_websocket, since=since).events == []
 
 
-def test_what_is_no_event_is_stored_as_a_stub_and_the_next_events_arrive(
+def test_a_non_event_is_stored_as_a_stub_and_the_next_events_arrive(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     sockets = evolution._simulator.engine.hub.sockets._server
@@ -824,11 +824,11 @@ def test_what_is_no_event_is_stored_as_a_stub_and_the_next_events_arrive(
     stubs = InboundEvent.objects.filter(state="set_aside")
     wait_until(lambda: stubs.count() == 7, "all are stubs")
     evolution.writes("still here")
-    wait_until(lambda: texts_but_stubs() == ["still here"])
+    wait_until(lambda: texts_without_stubs() == ["still here"])
     raws = [raw_files.read(name) for name in stubs.values_list("raw_file", flat=True)]
     assert sum(b"broken" in raw for raw in raws) == 1
 
 
-def texts_but_stubs() -> list[str]:
+def texts_without_stubs() -> list[str]:
     read()
     return list(Message.objects.values_list("text", flat=True))

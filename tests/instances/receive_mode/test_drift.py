@@ -1,4 +1,4 @@
-"""What the database believes is compared with what Evolution does, and mended either way."""
+"""The database is compared with Evolution, and differences are repaired on either side."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ EVENTS = list(handover.EVENTS)
 
 
 @pytest.fixture(autouse=True)
-def a_person_decides(settings: Any) -> None:
-    """What is repaired by itself: test_drift.py."""
+def manual_repair(settings: Any) -> None:
+    """Automatic repair is tested in test_drift_repair.py."""
     settings.EVOLUTION_DRIFT_REPAIR = "ask"
 
 
@@ -41,7 +41,7 @@ OFF = {"webhook": {"enabled": False, "url": "", "events": []}}
 
 
 def drift_to_websocket(evolution: Evolution) -> None:
-    """Somebody switches in Evolution's own manager."""
+    """Switch the mode as in Evolution's own manager."""
     evolution.post(f"/webhook/set/{NAME}", OFF)
     evolution.set_websocket(NAME, EVENTS)
 
@@ -67,7 +67,7 @@ DRIFTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("drift", DRIFTS)
-def test_a_drift_from_webhook_is_found_logged_stored_and_repaired(
+def test_a_drift_from_webhook_is_detected_logged_stored_and_repaired(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, drift: str
 ) -> None:
     monitor.check_receive_modes()
@@ -79,9 +79,9 @@ def test_a_drift_from_webhook_is_found_logged_stored_and_repaired(
         monitor.check_receive_modes()
     by_webhook.refresh_from_db()
     assert by_webhook.in_sync is False
-    assert (by_webhook.found_webhook, by_webhook.found_websocket) == evolution.found()
-    told = [line for line in logs if line["event"] == "receive mode drifted"]
-    assert [line["instance"] for line in told] == [NAME], "once, not with every check"
+    assert (by_webhook.found_webhook, by_webhook.found_websocket) == evolution.enabled_modes()
+    logged = [line for line in logs if line["event"] == "receive mode drifted"]
+    assert [line["instance"] for line in logged] == [NAME], "once, not with every check"
     assert state(api)["inSync"] is False
     differs = drift.partition(":")[0]
     assert state(api)["evolution"]["differs"] == [differs]
@@ -89,15 +89,15 @@ def test_a_drift_from_webhook_is_found_logged_stored_and_repaired(
     card = shown()
     if differs == "mode":
         on = {True: "on", False: "off"}
-        webhook, websocket = (on[is_on] for is_on in evolution.found())
+        webhook, websocket = (on[is_on] for is_on in evolution.enabled_modes())
         assert f"webhook {webhook}, WebSocket {websocket}." in card.notices
     else:
         with translation.override("en"):
             assert str(Difference(differs).label) in card.notices
         assert "WebSocket off" not in card.notices
-    may_be_kept = drift == "mode: the other is on"
-    assert ("Keep what Evolution has" in card.notices) == may_be_kept
-    if not may_be_kept:
+    can_be_kept = drift == "mode: the other is on"
+    assert ("Keep what Evolution has" in card.notices) == can_be_kept
+    if not can_be_kept:
         before = evolution.get(f"/webhook/find/{NAME}")
         answer = api.post(f"/api/instance-management/repair/{NAME}", {"keep": "evolution"}, "json")
         assert answer.status_code == 409
@@ -110,7 +110,7 @@ def test_a_drift_from_webhook_is_found_logged_stored_and_repaired(
     assert ReceiveModeChange.objects.latest("pk").source == "repair"
 
 
-def test_a_drift_from_websocket_is_found_and_repaired(
+def test_a_drift_from_websocket_is_detected_and_repaired(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.set_websocket(NAME, ["CALL"])
@@ -125,7 +125,7 @@ def test_a_drift_from_websocket_is_found_and_repaired(
 
 
 @pytest.mark.usefixtures("listener")
-def test_what_somebody_chose_in_evolution_may_be_kept(
+def test_a_mode_chosen_in_evolution_can_be_kept(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
@@ -142,7 +142,7 @@ def test_what_somebody_chose_in_evolution_may_be_kept(
 
 
 @pytest.mark.parametrize("mode", ["webhook", "websocket"])
-def test_an_evolution_that_was_installed_anew_is_a_drift(
+def test_a_reinstalled_evolution_is_a_drift(
     api: APIClient,
     by_websocket: WhatsAppSession,
     evolution: Evolution,
@@ -161,17 +161,17 @@ def test_an_evolution_that_was_installed_anew_is_a_drift(
     assert by_websocket.in_sync is False
     [line] = [line for line in logs if line["event"] == "receive mode drifted"]
     assert line["differs"] == "instance"
-    told = state(api)
-    assert told["evolution"]["reachable"] is True
-    assert told["evolution"]["differs"] == ["instance"]
-    assert told["evolution"]["error"]
-    assert told["inSync"] is False
+    current = state(api)
+    assert current["evolution"]["reachable"] is True
+    assert current["evolution"]["differs"] == ["instance"]
+    assert current["evolution"]["error"]
+    assert current["inSync"] is False
     card = shown()
     assert "Evolution does not know this instance" in card.notices
     assert "Create the instance" in card.notices
     assert "does not answer" not in card.notices
     assert api.post(f"/api/instance-management/repair/{NAME}").status_code in (200, 502)
-    # As the connection card does it, where the button leads.
+    # Like the button of the connection card.
     assert api.post(f"/api/instances/{NAME}/connect").status_code == 200
     if mode == "websocket":
         evolution.open_namespace()
@@ -183,18 +183,18 @@ def test_an_evolution_that_was_installed_anew_is_a_drift(
 
 
 @pytest.mark.usefixtures("by_webhook")
-def test_an_evolution_that_refuses_the_key_has_answered(api: APIClient) -> None:
+def test_an_evolution_that_rejects_the_key_counts_as_reachable(api: APIClient) -> None:
     Channel.objects.update(evolution_api_key="wrong")
-    told = state(api)
-    assert (told["evolution"]["reachable"], told["inSync"]) == (True, None)
-    assert told["evolution"]["error"]
+    current = state(api)
+    assert (current["evolution"]["reachable"], current["inSync"]) == (True, None)
+    assert current["evolution"]["error"]
     assert "Evolution does not accept the key" in shown().notices
     Channel.objects.update(evolution_url="http://127.0.0.1:9")
     assert state(api)["evolution"]["reachable"] is False
     assert "Evolution does not answer" in shown().notices
 
 
-def test_what_is_changed_at_evolution_while_a_switch_waits_is_found_and_cured_by_its_end(
+def test_a_drift_during_a_pending_switch_is_detected_and_repaired_when_it_ends(
     api: APIClient,
     by_webhook: WhatsAppSession,
     evolution: Evolution,
@@ -215,7 +215,7 @@ def test_what_is_changed_at_evolution_while_a_switch_waits_is_found_and_cured_by
     assert agreed(api, evolution) == "webhook"
 
 
-def test_words_of_a_drift_are_portuguese_by_default(
+def test_drift_messages_are_portuguese_by_default(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     drift_to_websocket(evolution)
@@ -225,18 +225,18 @@ def test_words_of_a_drift_are_portuguese_by_default(
     assert "webhook desligado, WebSocket ligado" in card
 
 
-def test_a_new_address_of_ours_is_a_drift(
+def test_a_changed_public_url_is_a_drift(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, settings: Any
 ) -> None:
     settings.PUBLIC_URL = "https://new.ngrok.dev"
     assert state(api)["inSync"] is False
     assert api.post(f"/api/instance-management/repair/{NAME}").status_code == 200
-    told = state(api)
-    assert told["webhookConfig"]["url"] == "https://new.ngrok.dev/api/webhooks/evolution"
-    assert told["inSync"] is True
+    current = state(api)
+    assert current["webhookConfig"]["url"] == "https://new.ngrok.dev/api/webhooks/evolution"
+    assert current["inSync"] is True
 
 
-def test_an_evolution_that_does_not_answer_is_noted_and_forgets_nothing(
+def test_an_unreachable_evolution_is_recorded_and_keeps_the_agreed_mode(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     Channel.objects.update(evolution_url="http://127.0.0.1:9")
@@ -244,20 +244,20 @@ def test_an_evolution_that_does_not_answer_is_noted_and_forgets_nothing(
     by_webhook.refresh_from_db()
     assert by_webhook.found_error
     assert by_webhook.webhook_enabled is True
-    told = state(api)
-    assert (told["webhookEnabled"], told["evolution"]["reachable"]) == (True, False)
+    current = state(api)
+    assert (current["webhookEnabled"], current["evolution"]["reachable"]) == (True, False)
     Channel.objects.update(evolution_url=evolution.url)
     monitor.check_receive_modes()
     by_webhook.refresh_from_db()
     assert (by_webhook.found_error, by_webhook.in_sync) == ("", True)
 
 
-def test_a_check_that_meets_a_switch_raises_no_false_alarm(
+def test_a_check_during_a_switch_reports_no_drift(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     assert switch(api, "webhook").status_code == 200
     by_websocket.refresh_from_db()
-    # The check has read the session, and waits for Evolution while the switch goes through.
+    # The check has loaded the session and waits for Evolution during the switch.
     evolution.fault("/webhook/find", mode="slow", seconds=0.4)
     results: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""A drift is an incident, and is repaired by itself where a setting says which side is right."""
+"""A drift is an incident and is repaired automatically if a setting says which side is right."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from channels_app.models import Incident
 from instances.models import ReceiveModeChange, WhatsAppSession
 from instances.receive_mode import backfill, drift_rules, monitor, presentation
 from instances.receive_mode.drift_rules import CONTESTED_FOR, Change, Decision
-from tests.instances.receive_mode.test_backfill import fetch, settled
+from tests.instances.receive_mode.test_backfill import close_gap, fetch
 from tests.instances.receive_mode.test_drift import EVENTS, OFF, drift_to_websocket
 from tests.instances.support import (
     NAME,
@@ -37,13 +37,13 @@ def incident() -> Incident:
     return Incident.objects.get(route=Incident.Route.RECEIVE_MODE, closed_at=None)
 
 
-def test_an_emptied_webhook_is_filled_again_and_what_came_meanwhile_is_fetched(
+def test_an_emptied_webhook_is_restored_and_missed_messages_are_fetched(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
-    settled(by_webhook)
+    close_gap(by_webhook)
     evolution.control("restart", empty_webhooks=True, redial=False)
     evolution.writes("enquanto estava vazio")
-    assert evolution.lost()
+    assert evolution.undelivered()
     monitor.check_receive_modes()
     assert agreed(api, evolution) == "webhook"
     change = ReceiveModeChange.objects.latest("pk")
@@ -59,17 +59,17 @@ def test_an_emptied_webhook_is_filled_again_and_what_came_meanwhile_is_fetched(
     assert texts() == ["enquanto estava vazio"]
     evolution.writes("pelo webhook")
     wait_until(lambda: texts() == ["enquanto estava vazio", "pelo webhook"])
-    # It was over before anybody had to be told.
+    # It was over before an alert was due.
     assert incident().recovered_at is not None
     assert not incidents.current().exists()
-    # As often as Evolution does so: nobody fights about it.
+    # However often Evolution empties it, the repair is not contested.
     for _ in range(4):
         evolution.control("restart", empty_webhooks=True, redial=False)
         monitor.check_receive_modes()
         assert agreed(api, evolution) == "webhook"
 
 
-def test_a_drift_from_websocket_is_repaired_too(
+def test_a_drift_from_websocket_is_repaired_automatically(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     wait_until(joined(by_websocket))
@@ -82,12 +82,12 @@ def test_a_drift_from_websocket_is_repaired_too(
     assert ReceiveModeChange.objects.latest("pk").detail == "drift_mode"
 
 
-def test_who_changes_it_again_and_again_gets_a_person_to_deal_with(
+def test_repeated_external_changes_stop_the_repair_and_alert_staff(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, settings: Any
 ) -> None:
     settings.ALERT_EMAILS = ["staff@example.com"]
     settings.ALERT_AFTER_SECONDS = 0
-    for _ in range(drift_rules.MOST_REPAIRS):
+    for _ in range(drift_rules.MAX_REPAIRS):
         evolution.set_webhook(NAME, "http://another/system", EVENTS)
         monitor.check_receive_modes()
         assert agreed(api, evolution) == "webhook"
@@ -102,7 +102,7 @@ def test_who_changes_it_again_and_again_gets_a_person_to_deal_with(
     incidents.process_due()
     incidents.send_alert(incident().pk, what="down", by="email")
     assert by_webhook.channel.name in mail.outbox[0].subject
-    # A person repairs it, and a new count begins.
+    # A user repairs it, and a new count starts.
     assert api.post(f"/api/instance-management/repair/{NAME}").status_code == 200
     assert not incidents.current().exists()
     evolution.set_webhook(NAME, "http://another/system", EVENTS)
@@ -110,7 +110,7 @@ def test_who_changes_it_again_and_again_gets_a_person_to_deal_with(
     assert agreed(api, evolution) == "webhook"
 
 
-def test_the_setting_says_which_side_is_right(
+def test_the_setting_decides_which_side_is_right(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, settings: Any
 ) -> None:
     settings.EVOLUTION_DRIFT_REPAIR = "ask"
@@ -120,8 +120,8 @@ def test_the_setting_says_which_side_is_right(
     assert state(api)["inSync"] is False
     assert (incident().reason, incident().recovered_at) == ("drift_mode", None)
     monitor.check_receive_modes()
-    assert incident().drops == 1, "one drift is one"
-    # Late, but nothing is lost.
+    assert incident().drops == 1, "one drift is one incident"
+    # Delayed, but nothing is lost.
     by_webhook.refresh_from_db()
     assert by_webhook.gap_since is not None
     fetch(by_webhook)
@@ -129,13 +129,13 @@ def test_the_setting_says_which_side_is_right(
 
     settings.EVOLUTION_DRIFT_REPAIR = "evolution"
     monitor.check_receive_modes()
-    assert state(api)["inSync"] is False, "it has none: nothing is to be kept"
+    assert state(api)["inSync"] is False, "it has no mode to keep"
     settings.EVOLUTION_DRIFT_REPAIR = "database"
     monitor.check_receive_modes()
     assert agreed(api, evolution) == "webhook"
 
 
-def test_what_evolution_has_is_kept_where_the_setting_says_so(
+def test_the_mode_of_evolution_is_kept_if_the_setting_says_so(
     api: APIClient,
     by_webhook: WhatsAppSession,
     evolution: Evolution,
@@ -152,16 +152,16 @@ def test_what_evolution_has_is_kept_where_the_setting_says_so(
     assert backfill.recovered_lately(by_webhook) == 0
 
 
-def changes(*words: str, each: dt.timedelta = dt.timedelta(minutes=5)) -> list[Change]:
-    """Newest first; the newest is `each` old."""
+def changes(*kinds: str, each: dt.timedelta = dt.timedelta(minutes=5)) -> list[Change]:
+    """Return changes, newest first, `each` apart; the newest is `each` old."""
     return [
         Change(
             at=NOW - each * n,
-            automatic=word != "person",
-            done=word != "failed",
-            emptied=word == "emptied",
+            automatic=kind != "person",
+            done=kind != "failed",
+            emptied=kind == "emptied",
         )
-        for n, word in enumerate(words, 1)
+        for n, kind in enumerate(kinds, 1)
     ]
 
 
@@ -182,9 +182,9 @@ def test_the_rules_of_a_repair(before: tuple[str, ...], decision: Decision) -> N
     assert drift_rules.decide(changes(*before), emptied=False, now=NOW) is decision
 
 
-def test_repairs_that_lie_far_apart_are_no_fight_and_an_emptied_webhook_never_is() -> None:
-    rare = changes(*["done"] * 5, each=dt.timedelta(minutes=40))
-    assert drift_rules.decide(rare, emptied=False, now=NOW) is Decision.REPAIR
+def test_infrequent_repairs_and_emptied_webhooks_are_not_contested() -> None:
+    infrequent = changes(*["done"] * 5, each=dt.timedelta(minutes=40))
+    assert drift_rules.decide(infrequent, emptied=False, now=NOW) is Decision.REPAIR
     assert drift_rules.decide(changes(*["done"] * 5), emptied=True, now=NOW) is Decision.REPAIR
     long_over = [replace(change, at=change.at - CONTESTED_FOR) for change in changes(*["done"] * 3)]
     assert drift_rules.decide(long_over, emptied=False, now=NOW) is Decision.REPAIR

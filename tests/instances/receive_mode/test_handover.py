@@ -1,4 +1,4 @@
-"""Whatever fails, and whenever: one mode is on, and database, Evolution and API say which."""
+"""After any failure, one mode is on, and database, Evolution and API agree on it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.instances.support import (
     OTHER,
     Evolution,
     agreed,
+    assert_pending,
     joined,
     listening,
     read,
     shown,
     state,
-    still_pending,
     switch,
     texts,
     wait_until,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
 OFF = {"webhook": {"enabled": False, "url": "", "events": []}}
-# What a switch asks of Evolution, in this order: path prefix, method, how often it is asked before.
+# The requests of a switch to Evolution, in order: path prefix, method.
 STEPS = {
     "websocket": [
         ("/websocket/set", "POST"),
@@ -73,8 +73,8 @@ def other(mode: str) -> str:
     return "webhook" if mode == "websocket" else "websocket"
 
 
-def receives(evolution: Evolution, text: str) -> None:
-    """A message that comes now is stored, once."""
+def assert_receives(evolution: Evolution, text: str) -> None:
+    """Assert that a new message is stored once."""
     evolution.writes(text)
 
     def stored() -> int:
@@ -86,24 +86,24 @@ def receives(evolution: Evolution, text: str) -> None:
 
 
 @pytest.fixture
-def hurry(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Let the next request of this kind, which is never answered, wait only a moment."""
+def shorten_timeout(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Shorten the timeout of the next request of a kind, which is never answered."""
     call = EvolutionInstance._call
-    hurried: list[tuple[str, str]] = []
+    shortened: list[tuple[str, str]] = []
 
     def called(self: Any, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
-        patience = self._timeout
-        for kind in list(hurried):
+        timeout = self._timeout
+        for kind in list(shortened):
             if method == kind[0] and path.startswith(kind[1]):
-                hurried.remove(kind)
+                shortened.remove(kind)
                 self._timeout = 0.3
         try:
             return call(self, method, path, *args, **kwargs)
         finally:
-            self._timeout = patience
+            self._timeout = timeout
 
     monkeypatch.setattr(EvolutionInstance, "_call", called)
-    return lambda method, path: hurried.append((method, path))
+    return lambda method, path: shortened.append((method, path))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -112,18 +112,18 @@ def test_a_fault_at_any_step_leaves_the_old_mode_working(
     by_websocket: WhatsAppSession,
     evolution: Evolution,
     fault: str,
-    hurry: Callable[[str, str], None],
+    shorten_timeout: Callable[[str, str], None],
 ) -> None:
     for to in ("webhook", "websocket"):
         for path, method in STEPS[to]:
             if FAULTS[fault]["mode"] == "hang":
-                hurry(method, path)
+                shorten_timeout(method, path)
             evolution.fault(path, method=method, **FAULTS[fault])
             answer = switch(api, to)
             assert answer.status_code == 502, (to, path, answer.data)
             assert answer.json()["success"] is False
             assert answer.json()["message"]
-            evolution.heal()
+            evolution.clear_faults()
             monitor.resume_handovers()
             assert agreed(api, evolution) == other(to), (to, path)
             change = ReceiveModeChange.objects.first()
@@ -132,54 +132,54 @@ def test_a_fault_at_any_step_leaves_the_old_mode_working(
             with translation.override("en"):
                 assert render_reason(change.detail) == answer.json()["message"]
             assert change.finished_at is not None
-        receives(evolution, f"{fault} on the way to {to}")
+        assert_receives(evolution, f"{fault} on the way to {to}")
         assert switch(api, to).status_code == 200
 
 
 @pytest.mark.parametrize("to", ["webhook", "websocket"])
-def test_an_undo_that_cannot_be_done_now_is_tried_until_it_is(
+def test_a_failed_undo_is_retried_until_it_succeeds(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, to: str
 ) -> None:
     if to == "websocket":
         assert switch(api, "webhook").status_code == 200
-    # The first step is done, then Evolution is gone for good.
+    # The first step succeeds, then Evolution is down.
     path, method = STEPS[to][0]
     evolution.fault(path, mode="reset", method=method, after=True)
     evolution.fault("/w", mode="reset", times=1000)
     assert switch(api, to).status_code == 502
     for _ in range(2):
         monitor.resume_handovers()
-        told = state(api)
-        assert told["switching"]["phase"] == "undoing"
-        assert told["evolution"]["reachable"] is False
-        assert told["inSync"] is None
-        assert told[f"{other(to)}Enabled"] is True
+        current = state(api)
+        assert current["switching"]["phase"] == "undoing"
+        assert current["evolution"]["reachable"] is False
+        assert current["inSync"] is None
+        assert current[f"{other(to)}Enabled"] is True
         card = shown()
         assert (card.active, card.can_switch) == ([other(to)], False)
         assert card.badges == {other(to): "Active", to: "going back to the old way"}
         assert "The switch failed." in card.notices
         assert "Evolution does not answer" in card.notices
-    evolution.heal()
-    receives(evolution, "na espera")
+    evolution.clear_faults()
+    assert_receives(evolution, "na espera")
     monitor.resume_handovers()
     assert agreed(api, evolution) == other(to)
     assert ReceiveModeChange.objects.latest("pk").result == "undone"
 
 
-def test_a_new_switch_need_not_wait_for_an_undo(
+def test_a_new_switch_does_not_wait_for_an_undo(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.fault("/websocket/set", mode="status", times=3)
     assert switch(api, "webhook").status_code == 502
     assert state(api)["switching"]["phase"] == "undoing"
-    evolution.heal()
+    evolution.clear_faults()
     assert switch(api, "webhook").status_code == 200
     assert agreed(api, evolution) == "webhook"
     results = list(ReceiveModeChange.objects.values_list("result", flat=True))[:2]
     assert results == ["done", "undone"]
 
 
-def test_a_slow_evolution_is_waited_for(
+def test_a_switch_waits_for_a_slow_evolution(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     for to in ("webhook", "websocket"):
@@ -189,7 +189,7 @@ def test_a_slow_evolution_is_waited_for(
         assert agreed(api, evolution) == to
 
 
-def test_an_evolution_that_is_down_leaves_the_old_mode(
+def test_an_unreachable_evolution_leaves_the_old_mode(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, listener: Any
 ) -> None:
     Channel.objects.update(evolution_url="http://127.0.0.1:9")
@@ -197,32 +197,32 @@ def test_an_evolution_that_is_down_leaves_the_old_mode(
         answer = switch(api, to)
         assert answer.status_code == 502
         assert answer.json()["success"] is False
-        told = state(api)
-        # Nothing was changed there, so nothing has to be undone.
-        assert (told["webhookEnabled"], told["switching"]) == (True, None)
+        current = state(api)
+        # Nothing was changed there, so there is nothing to undo.
+        assert (current["webhookEnabled"], current["switching"]) == (True, None)
     Channel.objects.update(evolution_url=evolution.url)
     assert agreed(api, evolution) == "webhook"
-    receives(evolution, "de volta")
+    assert_receives(evolution, "de volta")
 
 
-def test_a_wrong_key_and_a_missing_instance_leave_no_mode_and_no_debt(
+def test_a_wrong_key_or_missing_instance_leaves_no_mode_and_nothing_to_undo(
     api: APIClient, session: WhatsAppSession, evolution: Evolution
 ) -> None:
     Channel.objects.update(evolution_api_key="wrong")
     assert switch(api, "webhook").status_code == 502
     Channel.objects.update(evolution_api_key="evolution-api-key", instance_name="ghost")
     assert switch(api, "webhook", "ghost").status_code == 502
-    told = state(api, "ghost")
-    assert (told["webhookEnabled"], told["websocketEnabled"]) == (False, False)
-    assert told["switching"] is None
-    assert evolution.found() == (False, False)
+    current = state(api, "ghost")
+    assert (current["webhookEnabled"], current["websocketEnabled"]) == (False, False)
+    assert current["switching"] is None
+    assert evolution.enabled_modes() == (False, False)
     card = shown("ghost")
     assert (card.active, card.badges, card.can_switch) == ([], {}, True)
     assert "No mode is active" in card.notices
 
 
 @pytest.mark.usefixtures("listener")
-def test_a_server_without_websocket_is_told_from_the_empty_answer(
+def test_an_empty_answer_reveals_a_server_without_websocket(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", websocket_enabled=False)
@@ -230,23 +230,23 @@ def test_a_server_without_websocket_is_told_from_the_empty_answer(
     assert answer.status_code == 502
     assert "WEBSOCKET_ENABLED" in answer.json()["message"]
     assert agreed(api, evolution) == "webhook"
-    receives(evolution, "ainda")
+    assert_receives(evolution, "ainda")
 
 
-def test_websocket_switched_off_at_the_server_can_be_left(
+def test_a_session_can_leave_websocket_after_the_server_disabled_it(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("settings", websocket_enabled=False)
     assert state(api)["inSync"] is False
     assert switch(api, "webhook").status_code == 200
     assert agreed(api, evolution) == "webhook"
-    receives(evolution, "por aqui")
+    assert_receives(evolution, "por aqui")
 
 
-def test_what_evolution_says_it_did_is_looked_at(
+def test_a_switch_verifies_the_settings_that_evolution_confirmed(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
-    # 201, and nothing done.
+    # 201, but nothing is done.
     row = {"id": "x", "enabled": True, "events": [], "url": "http://elsewhere"}
     evolution.fault("/webhook/set", method="POST", mode="status", status=201, body=row)
     assert switch(api, "webhook").status_code == 502
@@ -256,7 +256,7 @@ def test_what_evolution_says_it_did_is_looked_at(
     assert agreed(api, evolution) == "websocket"
 
 
-# -- the namespace is not there yet ---------------------------------------------------------------
+# -- the namespace does not exist yet -------------------------------------------------------------
 
 
 @pytest.fixture
@@ -276,14 +276,14 @@ def test_a_missing_namespace_leaves_the_handover_pending_with_the_webhook_on(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
     monitor.resume_handovers()
-    still_pending(api, evolution)
+    assert_pending(api, evolution)
     opening = "Evolution has not opened the instance's socket yet."
     wait_until(lambda: state(api)["listener"]["note"] == opening)
     assert switch(api, "websocket").status_code == 409
     assert switch(api, "webhook").status_code == 409
 
 
-def test_a_first_mode_that_is_pending_promises_no_webhook(
+def test_a_pending_first_mode_does_not_mention_the_webhook(
     api: APIClient, session: WhatsAppSession, evolution: Evolution, listener: Any, impatient: None
 ) -> None:
     answer = switch(api, "websocket")
@@ -294,7 +294,7 @@ def test_a_first_mode_that_is_pending_promises_no_webhook(
     assert "what comes meanwhile is fetched afterwards" in card.notices
     assert "webhook" not in card.notices
     assert "No mode is active" not in card.notices
-    # This one makes the namespace, and goes to nobody.
+    # This message creates the namespace and reaches no receiver.
     evolution.writes("a primeira")
     wait_until(joined(session))
     monitor.resume_handovers()
@@ -302,10 +302,10 @@ def test_a_first_mode_that_is_pending_promises_no_webhook(
     wait_until(lambda: texts() == ["a primeira"])
 
 
-def test_a_pending_handover_finishes_by_itself_after_the_first_event(
+def test_a_pending_handover_finishes_after_the_first_event(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
-    # This one makes the namespace: no socket gets it, the webhook does.
+    # This message creates the namespace: only the webhook assert_receives it.
     evolution.writes("a primeira")
     wait_until(joined(pending), "the listener joins")
     monitor.resume_handovers()
@@ -315,7 +315,7 @@ def test_a_pending_handover_finishes_by_itself_after_the_first_event(
     assert ReceiveModeChange.objects.latest("pk").result == "done"
 
 
-def test_a_message_of_our_own_is_a_first_event_as_well(
+def test_our_own_message_also_counts_as_the_first_event(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
     body = {"number": CUSTOMER, "text": "oi"}
@@ -328,10 +328,10 @@ def test_a_message_of_our_own_is_a_first_event_as_well(
 def test_a_pending_handover_survives_a_restart_of_evolution(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
-    evolution.restarts(0.2)
+    evolution.restart(0.2)
     wait_until(evolution.is_up)
     monitor.resume_handovers()
-    still_pending(api, evolution)
+    assert_pending(api, evolution)
     evolution.writes("depois do reinício")
     wait_until(joined(pending), "the listener joins")
     monitor.resume_handovers()
@@ -339,15 +339,15 @@ def test_a_pending_handover_survives_a_restart_of_evolution(
     wait_until(lambda: texts() == ["depois do reinício"])
 
 
-def test_an_evolution_that_restarts_in_the_middle_of_a_switch_leaves_one_mode(
+def test_a_restart_of_evolution_during_a_switch_leaves_one_mode(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
-    # It is slow at the second step, and gone before the third.
+    # It hangs at the second step and restarts before the third.
     evolution.fault("/webhook/find", method="GET", mode="hang")
 
     def restart() -> None:
         wait_until(lambda: evolution.books("faults")[0]["times"] == 0)
-        evolution.restarts(0.5)
+        evolution.restart(0.5)
 
     restarting = threading.Thread(target=restart)
     restarting.start()
@@ -365,7 +365,7 @@ def test_an_evolution_that_restarts_in_the_middle_of_a_switch_leaves_one_mode(
     wait_until(lambda: texts() == ["abre o socket de novo"])
 
 
-def test_who_waits_is_told_of_the_global_mode_and_a_tick_there_shortens_the_wait(
+def test_the_card_mentions_global_mode_and_enabling_it_shortens_the_wait(
     api: APIClient,
     pending: WhatsAppSession,
     evolution: Evolution,
@@ -379,21 +379,21 @@ def test_who_waits_is_told_of_the_global_mode_and_a_tick_there_shortens_the_wait
     admin_client.post(link.attributes["href"], {"global_events": "on"})
     wait_until(lambda: evolution.books("instances")["root_clients"] == 1)
     monitor.resume_handovers()
-    assert state(api)["switching"]["phase"] == "joining", "the root is there in any mode"
+    assert state(api)["switching"]["phase"] == "joining", "the root exists in any mode"
     evolution.writes("a de outra instância", OTHER)
-    wait_until(joined(pending), "the first event came at the root")
+    wait_until(joined(pending), "the first event arrived at the root")
     monitor.resume_handovers()
     assert agreed(api, evolution) == "websocket"
     evolution.writes("pela raiz")
     wait_until(lambda: texts() == ["pela raiz"])
 
 
-def test_the_join_of_a_pending_handover_asks_for_its_end(
+def test_joining_enqueues_the_end_of_a_pending_handover(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
 
-    def asked() -> bool:
+    def is_enqueued() -> bool:
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT 1 FROM procrastinate_jobs WHERE task_name = 'instances.resume_handover'"
@@ -402,7 +402,7 @@ def test_the_join_of_a_pending_handover_asks_for_its_end(
             )
             return cursor.fetchone() is not None
 
-    wait_until(asked, "a job to go on")
+    wait_until(is_enqueued, "a job to resume")
 
 
 def test_a_pending_handover_can_be_cancelled(
@@ -427,22 +427,22 @@ def test_a_pending_handover_can_be_cancelled(
     )
     assert staff.username in cell.text
     assert api.post(address).status_code == 409
-    receives(evolution, "ainda aqui")
+    assert_receives(evolution, "ainda aqui")
 
 
-def test_a_cancel_that_evolution_does_not_hear_is_still_a_cancel_later(
+def test_a_cancel_that_fails_on_evolution_is_completed_later(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.fault("/w", mode="reset", times=1000)
     assert api.post(f"/api/instance-management/cancel/{NAME}").status_code == 502
-    evolution.heal()
+    evolution.clear_faults()
     monitor.resume_handovers()
     assert agreed(api, evolution) == "webhook"
     assert ReceiveModeChange.objects.latest("pk").result == "cancelled"
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_websocket_that_is_switched_off_while_pending_does_not_cost_the_webhook(
+def test_disabling_a_pending_websocket_does_not_disable_the_webhook(
     api: APIClient, pending: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
@@ -458,10 +458,10 @@ def test_a_websocket_that_is_switched_off_while_pending_does_not_cost_the_webhoo
     assert False not in posts, "the webhook was off for a moment"
 
 
-# -- two at once, and processes that die -----------------------------------------------------------
+# -- concurrent switches and killed processes ------------------------------------------------------
 
 
-def test_of_two_at_once_one_wins_and_the_other_gets_409(
+def test_only_one_of_several_concurrent_switches_succeeds(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.fault("/webhook/set", mode="slow", seconds=0.5, times=1)
@@ -483,7 +483,7 @@ def test_of_two_at_once_one_wins_and_the_other_gets_409(
     assert list(ReceiveModeChange.objects.values_list("result", flat=True)) == ["done", "done"]
 
 
-def test_two_who_want_opposite_ways_end_in_one(
+def test_concurrent_switches_to_opposite_modes_end_in_one_mode(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.fault("/webhook/set", mode="slow", seconds=0.3, times=1)
@@ -504,7 +504,7 @@ def test_two_who_want_opposite_ways_end_in_one(
     assert agreed(api, evolution) == "webhook"
 
 
-# Phases are written down, Evolution is asked, and the end is stored: each may be the last thing.
+# A process can die before or after each phase write and request, and before the final write.
 MOMENTS = [
     *(("before-write", n) for n in (1, 2, 3)),
     *(("after-write", n) for n in (1, 2, 3)),
@@ -516,14 +516,16 @@ MOMENTS = [
 
 @pytest.fixture(scope="module")
 def kill(web: str, django_db_setup: None) -> Iterator[Callable[[int, str, str, int], str]]:
-    """Do a switch in a process that is killed with SIGKILL in the middle."""
+    """Run a switch in a process that is killed with SIGKILL."""
     with killer(web) as function:
         yield function
 
 
-def goes_on(session: WhatsAppSession) -> None:
-    """Do what the next start does: every two seconds, care looks for handovers."""
-    wait_until(lambda: locks.holders(locks.HANDOVER) == set(), "the dead process' lock is free")
+def resume(session: WhatsAppSession) -> None:
+    """Do what the periodic job does after the next start: resume handovers."""
+    wait_until(
+        lambda: locks.holders(locks.HANDOVER) == set(), "the lock of the dead process is free"
+    )
     monitor.resume_handovers()
     session.refresh_from_db()
     if session.switching_phase == "joining":
@@ -532,86 +534,86 @@ def goes_on(session: WhatsAppSession) -> None:
 
 
 @pytest.mark.parametrize("to", ["webhook", "websocket"])
-def test_a_process_killed_between_any_two_steps_leaves_what_the_next_completes(
+def test_a_switch_killed_between_any_two_steps_is_completed_later(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, kill: Any, to: str
 ) -> None:
     session = by_websocket
     if to == "websocket":
         assert switch(api, "webhook").status_code == 200
     for moment, number in MOMENTS:
-        told = f"{to}, killed {moment} {number}"
-        ended = kill(session.pk, to, moment, number)
-        # A switch to the webhook writes three times; the third is its end.
-        assert ended == "killed", told
-        assert any(evolution.found()), f"{told}: no way is on"
-        receives(evolution, told)
-        goes_on(session)
+        label = f"{to}, killed {moment} {number}"
+        outcome = kill(session.pk, to, moment, number)
+        # A switch to webhook writes three times; the third ends it.
+        assert outcome == "killed", label
+        assert any(evolution.enabled_modes()), f"{label}: no mode is on"
+        assert_receives(evolution, label)
+        resume(session)
         mode = agreed(api, evolution)
-        receives(evolution, f"{told}, then went on")
+        assert_receives(evolution, f"{label}, then went on")
         change = ReceiveModeChange.objects.latest("pk")
-        assert change.finished_at is not None, told
+        assert change.finished_at is not None, label
         if mode == to:
             assert switch(api, other(to)).status_code == 200
     assert switch(api, to).status_code == 200
 
 
 @pytest.mark.parametrize("to", ["webhook", "websocket"])
-def test_a_process_killed_while_it_goes_back_leaves_what_the_next_completes(
+def test_an_undo_killed_at_any_step_is_completed_later(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution, kill: Any, to: str
 ) -> None:
     if to == "websocket":
         assert switch(api, "webhook").status_code == 200
     path, method = STEPS[to][-1]
-    going_back = [(f"{when}-request", n) for n in (5, 6, 7, 8) for when in ("before", "after")]
-    for moment, number in going_back:
-        # The last step of the switch fails, so all of it is undone.
+    undo_moments = [(f"{when}-request", n) for n in (5, 6, 7, 8) for when in ("before", "after")]
+    for moment, number in undo_moments:
+        # The last step of the switch fails, so it is undone.
         evolution.fault(path, method=method, times=1)
-        told = f"back from {to}, killed {moment} {number}"
-        assert kill(by_websocket.pk, to, moment, number) == "killed", told
-        assert any(evolution.found()), f"{told}: no way is on"
-        receives(evolution, told)
-        goes_on(by_websocket)
-        assert agreed(api, evolution) == other(to), told
-        assert ReceiveModeChange.objects.latest("pk").result == "undone", told
+        label = f"back from {to}, killed {moment} {number}"
+        assert kill(by_websocket.pk, to, moment, number) == "killed", label
+        assert any(evolution.enabled_modes()), f"{label}: no mode is on"
+        assert_receives(evolution, label)
+        resume(by_websocket)
+        assert agreed(api, evolution) == other(to), label
+        assert ReceiveModeChange.objects.latest("pk").result == "undone", label
 
 
-def test_a_first_configuration_that_is_killed_is_completed(
+def test_a_killed_first_configuration_is_completed(
     api: APIClient, session: WhatsAppSession, evolution: Evolution, kill: Any
 ) -> None:
     for moment, number in [("before-request", 1), ("after-request", 1), ("after-write", 2)]:
         assert kill(session.pk, "first", moment, number) == "killed"
-        goes_on(session)
+        resume(session)
         assert agreed(api, evolution) == "webhook", (moment, number)
         evolution.post(f"/webhook/set/{NAME}", OFF)
         WhatsAppSession.objects.update(webhook_enabled=False, webhook_url=None)
-    # Whoever has a mode keeps it.
+    # A session with a mode keeps it.
     WhatsAppSession.objects.update(websocket_enabled=True)
     assert kill(session.pk, "first", "before-request", 1) == "done"
-    assert evolution.found() == (False, False)
+    assert evolution.enabled_modes() == (False, False)
 
 
-def test_a_handover_whose_listener_and_process_died_goes_back(
+def test_a_handover_is_undone_after_its_listener_and_process_died(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, kill: Any
 ) -> None:
     evolution.open_namespace()
     with listening():
-        # The webhook is off, and nobody has looked.
+        # The webhook is off, but not verified.
         assert kill(by_webhook.pk, "websocket", "before-request", 4) == "killed"
-    assert evolution.found() == (False, True)
+    assert evolution.enabled_modes() == (False, True)
     WhatsAppSession.objects.update(listener_connected=False)
     evolution.writes("por nenhum dos dois")
     monitor.resume_handovers()
     assert agreed(api, evolution) == "webhook"
     fetch_missed(by_webhook)
     assert texts() == ["por nenhum dos dois"]
-    receives(evolution, "pelo webhook")
+    assert_receives(evolution, "pelo webhook")
 
 
-def test_the_lock_is_free_after_any_failure(
+def test_the_lock_is_released_after_any_failure(
     api: APIClient, by_webhook: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("a mistake of ours")
+        raise RuntimeError("a bug")
 
     with monkeypatch.context() as patch:
         patch.setattr(handover, "_advance", fail)
@@ -623,19 +625,19 @@ def test_the_lock_is_free_after_any_failure(
 
 
 @pytest.mark.usefixtures("by_websocket")
-def test_a_listener_that_is_gone_counts_as_none_at_once(listener: Any) -> None:
+def test_a_stopped_listener_stops_counting_immediately(listener: Any) -> None:
     assert registry.is_running()
     listener.stop()
     wait_until(lambda: not registry.is_running())
 
 
-def test_messages_of_an_unheard_time_are_fetched_when_the_webhook_takes_over(
+def test_messages_missed_by_the_listener_are_fetched_after_a_switch_to_webhook(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.open_namespace()
     with listening():
         assert switch(api, "websocket").status_code == 200
-    # It lost its socket just now.
+    # The socket was just closed.
     evolution.writes("ninguém ouviu")
     assert switch(api, "webhook").status_code == 200
     assert texts() == []
@@ -644,7 +646,7 @@ def test_messages_of_an_unheard_time_are_fetched_when_the_webhook_takes_over(
 
 
 def fetch_missed(session: WhatsAppSession) -> None:
-    """Do what the job for it would do."""
+    """Run the enqueued backfill job."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'instances.backfill'"
