@@ -46,9 +46,9 @@ from typing import Any
 from aiohttp import web
 
 from simulators.base import (
-    BookEntry,
     ControlError,
     JsonObject,
+    LedgerEntry,
     Scenario,
     Simulator,
     control_body,
@@ -95,7 +95,7 @@ class EvolutionSimulator(Simulator):
 
     def __init__(self, settings: EvolutionSettings) -> None:
         super().__init__(settings)
-        self.engine = EvolutionEngine(settings, self.spawn, self._note_sent)
+        self.engine = EvolutionEngine(settings, self.spawn, self._record_sent)
         self.http = EvolutionHttp(self.engine, choose=self._choose, lookup=_by_digits)
 
     @classmethod
@@ -106,9 +106,9 @@ class EvolutionSimulator(Simulator):
     def _choose(self, number: str) -> EvolutionScenario:
         return SCENARIOS[self.choose(number, fallback_digits(number)).name]
 
-    def _note_sent(self, sent: SentMessage) -> None:
+    def _record_sent(self, sent: SentMessage) -> None:
         self.book.add(
-            BookEntry(
+            LedgerEntry(
                 id=sent.message_id or "",
                 sender=sent.instance,
                 to=only_digits(sent.remote_jid or ""),
@@ -176,12 +176,12 @@ class EvolutionSimulator(Simulator):
 
     # -- the control door ----------------------------------------------------------------------
 
-    async def _order(self, request: web.Request) -> tuple[JsonObject, Instance]:
-        order = await control_body(request)
-        instance = self.engine.instances.get(str(order.get("instance")))
+    async def _command(self, request: web.Request) -> tuple[JsonObject, Instance]:
+        command = await control_body(request)
+        instance = self.engine.instances.get(str(command.get("instance")))
         if instance is None:
-            raise ControlError(f"no such instance: {order.get('instance')!r}")
-        return order, instance
+            raise ControlError(f"no such instance: {command.get('instance')!r}")
+        return command, instance
 
     async def _control_instances(self, request: web.Request) -> web.Response:
         sockets = self.engine.hub.sockets
@@ -204,42 +204,42 @@ class EvolutionSimulator(Simulator):
         )
 
     async def _control_scan(self, request: web.Request) -> web.Response:
-        order, instance = await self._order(request)
+        command, instance = await self._command(request)
         try:
-            await self.engine.scan(instance, number=order.get("number"), name=order.get("name"))
+            await self.engine.scan(instance, number=command.get("number"), name=command.get("name"))
         except ValueError as error:
             raise ControlError(str(error)) from None
-        await self.engine.bring_history(
-            instance, int(order.get("history", self.settings.history_messages))
+        await self.engine.sync_history(
+            instance, int(command.get("history", self.settings.history_messages))
         )
         return web.json_response({"state": instance.state})
 
     async def _control_drop(self, request: web.Request) -> web.Response:
-        order, instance = await self._order(request)
+        command, instance = await self._command(request)
         if not instance.is_baileys:
             raise ControlError(f"{instance.name} has no WhatsApp connection to drop")
-        if order.get("zombie"):
+        if command.get("zombie"):
             instance.dead = True
         else:
-            await self.engine.drop(instance, code=int(order.get("code", 428)))
+            await self.engine.drop(instance, code=int(command.get("code", 428)))
         return web.json_response({"state": instance.state})
 
     async def _control_relink(self, request: web.Request) -> web.Response:
-        order, instance = await self._order(request)
-        await self.engine.relink(instance, number=str(order["number"]))
+        command, instance = await self._command(request)
+        await self.engine.relink(instance, number=str(command["number"]))
         return web.json_response({"state": instance.state})
 
     async def _control_restart(self, request: web.Request) -> web.Response:
-        order = await control_body(request)
-        downtime = float(order.get("downtime_seconds", 0))
-        self.http.cut_all()
+        command = await control_body(request)
+        downtime = float(command.get("downtime_seconds", 0))
+        self.http.reset_all()
         if downtime > 0:
             self.http.is_down = True
-            asyncio.get_running_loop().call_later(downtime, self._come_back)
+            asyncio.get_running_loop().call_later(downtime, self._end_downtime)
         await self.engine.restart(
             downtime_seconds=downtime,
-            redial=bool(order.get("redial", True)),
-            empty_webhooks=bool(order.get("empty_webhooks", False)),
+            redial=bool(command.get("redial", True)),
+            empty_webhooks=bool(command.get("empty_webhooks", False)),
         )
         return web.json_response({"restarted": True})
 
@@ -248,24 +248,24 @@ class EvolutionSimulator(Simulator):
         if instance is None:
             raise ControlError("no such instance")
         rows = instance.messages.values()
-        return json_answer([_ledger_entry(row) for row in rows if not row.key.get("fromMe")])
+        return json_answer([_inbound_entry(row) for row in rows if not row.key.get("fromMe")])
 
-    def _come_back(self) -> None:
+    def _end_downtime(self) -> None:
         self.http.is_down = False
 
     async def _control_list_faults(self, request: web.Request) -> web.Response:
         return web.json_response([fault.as_json() for fault in self.http.faults])
 
     async def _control_add_fault(self, request: web.Request) -> web.Response:
-        order = await control_body(request)
+        command = await control_body(request)
         known = {field.name for field in dataclasses.fields(Fault)}
-        unknown = sorted(set(order) - known)
-        if unknown or not {"path", "mode"} <= set(order):
+        unknown = sorted(set(command) - known)
+        if unknown or not {"path", "mode"} <= set(command):
             raise ControlError(f"a fault needs path and mode, and knows {sorted(known)}")
-        if order["mode"] not in FAULT_MODES:
+        if command["mode"] not in FAULT_MODES:
             raise ControlError(f"mode must be one of {', '.join(FAULT_MODES)}")
-        fault = Fault(**order)
-        if "status" not in order and fault.mode in ("garbage", "html", "empty"):
+        fault = Fault(**command)
+        if "status" not in command and fault.mode in ("garbage", "html", "empty"):
             fault.status = 200
         self.http.faults.append(fault)
         return web.json_response(fault.as_json())
@@ -275,47 +275,47 @@ class EvolutionSimulator(Simulator):
         return web.json_response({"cleared": True})
 
     async def _control_inbound(self, request: web.Request) -> web.Response:
-        order, instance = await self._order(request)
+        command, instance = await self._command(request)
         try:
-            ids = await self.engine.receive(instance, order)
+            ids = await self.engine.receive(instance, command)
         except (KeyError, ValueError) as error:
             raise ControlError(f"inbound: {error}") from None
         return web.json_response(ids)
 
     async def _control_event(self, request: web.Request) -> web.Response:
-        order, instance = await self._order(request)
-        if not isinstance(order.get("event"), str):
+        command, instance = await self._command(request)
+        if not isinstance(command.get("event"), str):
             raise ControlError("event must be a dotted name such as messages.upsert")
-        extra = order.get("extra")
+        extra = command.get("extra")
         await self.engine.emit_raw(
             instance,
-            order["event"],
-            order.get("data"),
+            command["event"],
+            command.get("data"),
             extra=extra if isinstance(extra, dict) else None,
-            socket_only=bool(order.get("socket_only")),
+            socket_only=bool(command.get("socket_only")),
         )
-        return web.json_response({"emitted": order["event"]})
+        return web.json_response({"emitted": command["event"]})
 
     async def _control_ack(self, request: web.Request) -> web.Response:
-        order, instance = await self._order(request)
-        status = order.get("status")
+        command, instance = await self._command(request)
+        status = command.get("status")
         await self.engine.acknowledge(
-            instance, str(order.get("id")), str(status) if status is not None else None
+            instance, str(command.get("id")), str(status) if status is not None else None
         )
-        return web.json_response({"acknowledged": str(order.get("id")) in instance.messages})
+        return web.json_response({"acknowledged": str(command.get("id")) in instance.messages})
 
     async def _control_flood(self, request: web.Request) -> web.Response:
-        order, instance = await self._order(request)
-        count = int(order.get("count", 0))
-        per_second = float(order.get("per_second", 0))
+        command, instance = await self._command(request)
+        count = int(command.get("count", 0))
+        per_second = float(command.get("per_second", 0))
         if count < 1 or per_second <= 0:
             raise ControlError("count and per_second must be above zero")
         progress = self.engine.flood(
             instance,
             count=count,
             per_second=per_second,
-            prefix=str(order.get("prefix", "FLOOD")),
-            sender=str(order.get("from", "5511988887777")),
+            prefix=str(command.get("prefix", "FLOOD")),
+            sender=str(command.get("from", "5511988887777")),
         )
         return web.json_response(progress)
 
@@ -324,12 +324,12 @@ class EvolutionSimulator(Simulator):
 
     async def _control_events(self, request: web.Request) -> web.Response:
         query = request.query
-        found = [entry for entry in self.engine.books.events if _is_asked_for(entry, query)]
+        matching = [entry for entry in self.engine.books.events if _matches_query(entry, query)]
         limit = int(query.get("limit", "0"))
         if limit:
-            found = found[:limit]
+            matching = matching[:limit]
         payload = query.get("payload") == "1"
-        return json_answer([entry.as_json(payload=payload) for entry in found])
+        return json_answer([entry.as_json(payload=payload) for entry in matching])
 
     async def _control_clear_events(self, request: web.Request) -> web.Response:
         self.engine.books.events.clear()
@@ -347,7 +347,7 @@ SIMULATOR: web.AppKey[EvolutionSimulator] = web.AppKey("evolution", EvolutionSim
 """Where an application made by `create_app` keeps its simulator."""
 
 
-def _ledger_entry(row: StoredMessage) -> JsonObject:
+def _inbound_entry(row: StoredMessage) -> JsonObject:
     return {
         "id": row.key["id"],
         "from": row.key["remoteJid"],
@@ -369,7 +369,7 @@ def _numbers(name: str, value: Any) -> tuple[Any, ...]:
     return tuple(_NUMBER_LISTS[name](item) for item in value)
 
 
-def _is_asked_for(entry: EmittedEvent, query: Any) -> bool:
+def _matches_query(entry: EmittedEvent, query: Any) -> bool:
     return (
         query.get("instance") in (None, entry.instance)
         and query.get("event") in (None, entry.event)

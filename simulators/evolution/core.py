@@ -95,7 +95,7 @@ class EvolutionCore:
         self._delivered_ids: set[str] = set()
         self.floods: dict[int, JsonObject] = {}
         self._spawn_counted = spawn
-        self._memory: set[asyncio.Task[None]] = set()
+        self._volatile_tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.Task[None]] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._restarts = 0
@@ -110,7 +110,7 @@ class EvolutionCore:
 
     async def stop(self) -> None:
         """End all background work."""
-        await self._forget_memory()
+        await self._clear_memory()
         await self.hub.stop()
 
     async def restart(
@@ -124,7 +124,7 @@ class EvolutionCore:
         Rows and messages stay. Paired Baileys instances dial again when `redial` is set, after
         the downtime. A deletion that still waited for its webhook is undone (capture 12).
         """
-        await self._forget_memory()
+        await self._clear_memory()
         await self.hub.drop_retries()
         await self.hub.sockets.restart()
         self._restarts += 1
@@ -149,8 +149,8 @@ class EvolutionCore:
         await asyncio.sleep(seconds)
         await self.dial(instance)
 
-    async def _forget_memory(self) -> None:
-        tasks = [*self._memory, *self._timers.values(), *self._workers.values()]
+    async def _clear_memory(self) -> None:
+        tasks = [*self._volatile_tasks, *self._timers.values(), *self._workers.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -162,8 +162,8 @@ class EvolutionCore:
     def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Work that a restart forgets."""
         task = self._spawn_counted(work)
-        self._memory.add(task)
-        task.add_done_callback(self._memory.discard)
+        self._volatile_tasks.add(task)
+        task.add_done_callback(self._volatile_tasks.discard)
         return task
 
     def _set_timer(self, instance: Instance, work: Coroutine[Any, Any, None] | None) -> None:
@@ -268,8 +268,8 @@ class EvolutionCore:
         if webhook:
             inner = webhook if isinstance(webhook, dict) else {}
             names = ("events", "headers", "byEvents", "base64")
-            order = {"enabled": True, "url": inner.get("url", ""), **_only(inner, *names)}
-            self.set_webhook(instance, order)
+            config = {"enabled": True, "url": inner.get("url", ""), **_only(inner, *names)}
+            self.set_webhook(instance, config)
 
     async def delete(self, instance: Instance) -> None:
         """`DELETE /instance/delete`: the end comes after the REMOVE_INSTANCE webhook (§1, §4)."""
@@ -301,13 +301,13 @@ class EvolutionCore:
 
     # -- receive mode --------------------------------------------------------------------------
 
-    def set_webhook(self, instance: Instance, order: Mapping[str, Any]) -> WebhookRow:
+    def set_webhook(self, instance: Instance, config: Mapping[str, Any]) -> WebhookRow:
         """`/webhook/set` after validation: all, none or the listed events (§1).
 
         Raises ApiError 500 when it is enabled without `events`, or the URL is over 500 long.
         """
-        events = _chosen_events(order)
-        url = str(order["url"])
+        events = _selected_events(config)
+        url = str(config["url"])
         if len(url) > _MAX_URL:
             raise ApiError(500, _URL_TOO_LONG)
         now = utc_now()
@@ -317,22 +317,22 @@ class EvolutionCore:
                 cuid(), instance.id, url, None, False, [], False, False, now, now
             )
         row.url = url
-        row.enabled = bool(order["enabled"])
+        row.enabled = bool(config["enabled"])
         row.events = events
-        row.headers = order.get("headers", row.headers)
-        row.by_events = order.get("byEvents", row.by_events)
-        row.base64 = order.get("base64", row.base64)
+        row.headers = config.get("headers", row.headers)
+        row.by_events = config.get("byEvents", row.by_events)
+        row.base64 = config.get("base64", row.base64)
         row.updated_at = now
         return row
 
-    def set_websocket(self, instance: Instance, order: Mapping[str, Any]) -> WebsocketRow:
+    def set_websocket(self, instance: Instance, config: Mapping[str, Any]) -> WebsocketRow:
         """`/websocket/set` after validation; the rules of `set_webhook` (§2)."""
-        events = _chosen_events(order)
+        events = _selected_events(config)
         now = utc_now()
         row = instance.websocket
         if row is None:
             row = instance.websocket = WebsocketRow(cuid(), instance.id, False, [], now, now)
-        row.enabled = bool(order["enabled"])
+        row.enabled = bool(config["enabled"])
         row.events = events
         row.updated_at = now
         return row
@@ -413,8 +413,8 @@ class EvolutionCore:
     async def _open(self, instance: Instance) -> None:
         self._mark_open(instance)
         self._set_timer(instance, None)
-        held, instance.offline = instance.offline, []
-        for job in held:
+        waiting, instance.offline = instance.offline, []
+        for job in waiting:
             await self._enqueue(instance, job)
         await self.hub.emit(
             instance,
@@ -447,7 +447,7 @@ class EvolutionCore:
         if code in LOGGED_OUT_CODES:
             await self.log_out(instance, code=code, message="Stream Errored")
         elif code == TIMED_OUT_CODE and self.settings.version == "2.4.0":
-            await self.log_out(instance, code=code, message="Timed Out", keeps_login=True)
+            await self.log_out(instance, code=code, message="Timed Out", keep_login=True)
         else:
             await self.dial(instance)
 
@@ -458,7 +458,7 @@ class EvolutionCore:
         await self._open(instance)
 
     async def log_out(
-        self, instance: Instance, *, message: str, code: int = 401, keeps_login: bool = False
+        self, instance: Instance, *, message: str, code: int = 401, keep_login: bool = False
     ) -> None:
         """The session ends for good: three events around it, in no promised order (§3)."""
         now = utc_now()
@@ -474,7 +474,7 @@ class EvolutionCore:
         }
         trace = json.dumps({"error": error, "date": iso(now)}, separators=(",", ":"))
         self._set_timer(instance, None)
-        instance.paired = instance.paired and keeps_login
+        instance.paired = instance.paired and keep_login
         instance.state = instance.db_status = "close"
         instance.qr = QrCode(count=instance.qr.count)
         instance.disconnection_at = now
@@ -535,7 +535,7 @@ class EvolutionCore:
         instance.messages[message_id] = row
         return row
 
-    def _note_chat(self, instance: Instance, jid: str) -> None:
+    def _add_chat(self, instance: Instance, jid: str) -> None:
         instance.chats.setdefault(jid, {"id": cuid(), "remoteJid": jid})
 
 
@@ -543,10 +543,10 @@ def _only(source: Mapping[str, Any], *names: str) -> JsonObject:
     return {name: source[name] for name in names if name in source}
 
 
-def _chosen_events(order: Mapping[str, Any]) -> list[str]:
+def _selected_events(config: Mapping[str, Any]) -> list[str]:
     """None when disabled, all 31 for an empty list; leaving the list out is a 500 (§1)."""
-    if not order["enabled"]:
+    if not config["enabled"]:
         return []
-    if "events" not in order:
+    if "events" not in config:
         raise ApiError(500, NO_LENGTH)
-    return list(order["events"]) or list(EVENTS)
+    return list(config["events"]) or list(EVENTS)

@@ -51,7 +51,7 @@ _BUSINESS_ACKS = {
     "READ": "READ",
     "ERROR": "FAILED",
 }
-_BUSINESS_REFUSAL: JsonObject = {
+_BUSINESS_ERROR: JsonObject = {
     "message": "(#131030) Recipient phone number not in allowed list",
     "type": "OAuthException",
     "code": 131030,
@@ -120,7 +120,7 @@ class EvolutionEngine(EvolutionCore):
     ) -> SendAnswer:
         """Nothing leaves the server: stored, emitted, and open or closed makes no difference."""
         answer = evolution_body(route, body, instance_id=instance.id, now=epoch())
-        self._note_sent(instance, sent, answer, delivered=True)
+        self._record_sent(instance, sent, answer, delivered=True)
         await self.hub.emit(instance, "send.message", answer)
         return SendAnswer("ok", answer)
 
@@ -134,15 +134,15 @@ class EvolutionEngine(EvolutionCore):
     ) -> SendAnswer:
         if body.get("text") == "":
             raise bad_request("TypeError: Cannot read properties of undefined (reading 'message')")
-        refusal = self.settings.business_errors.get(only_digits(sent.number))
-        if refusal is None and scenario.name == "not_on_whatsapp":
-            refusal = _BUSINESS_REFUSAL
-        if refusal is not None:
+        error = self.settings.business_errors.get(only_digits(sent.number))
+        if error is None and scenario.name == "not_on_whatsapp":
+            error = _BUSINESS_ERROR
+        if error is not None:
             # Graph's error object comes back with 201 (§5).
-            return SendAnswer("ok", refusal)
+            return SendAnswer("ok", error)
         answer = business_body(route, body, instance_id=instance.id, now=epoch())
-        if scenario.taken:
-            self._note_sent(instance, sent, answer, delivered=scenario.delivered)
+        if scenario.accepted:
+            self._record_sent(instance, sent, answer, delivered=scenario.delivered)
             await self.hub.emit(instance, "send.message", answer)
             acks = tuple(_BUSINESS_ACKS[status] for status in scenario.acks)
             self._schedule_acks(instance, sent, acks)
@@ -158,15 +158,15 @@ class EvolutionEngine(EvolutionCore):
         scenario: EvolutionScenario,
         upload: bytes | None,
     ) -> SendAnswer:
-        asked = create_jid(sent.number)
-        self._check_connected(instance, asked)
-        if asked.endswith("@s.whatsapp.net"):
-            if not self.exists(asked, scenario):
-                raise ApiError(400, [{"jid": asked, "exists": False, "number": sent.number}])
-            self.known_numbers.add(only_digits(asked))
+        requested = create_jid(sent.number)
+        self._check_connected(instance, requested)
+        if requested.endswith("@s.whatsapp.net"):
+            if not self.exists(requested, scenario):
+                raise ApiError(400, [{"jid": requested, "exists": False, "number": sent.number}])
+            self.known_numbers.add(only_digits(requested))
         if isinstance(body.get("delay"), int):
             await asyncio.sleep(body["delay"] / 1000)
-        jid = known_jid(asked, without_ninth_digit=scenario.without_ninth_digit)
+        jid = known_jid(requested, without_ninth_digit=scenario.without_ninth_digit)
         now = epoch()
         built = outgoing(route, body, now=now, upload=upload)
         if built.context is not None:
@@ -176,13 +176,13 @@ class EvolutionEngine(EvolutionCore):
         answer = baileys_body(
             built, jid=jid, instance_id=instance.id, now=now, message_id=message_id
         )
-        if scenario.taken:
+        if scenario.accepted:
             # A phone shows one message for each id.
-            shown_before = message_id in self._delivered_ids
-            delivered = scenario.delivered and not shown_before
+            is_repeat = message_id in self._delivered_ids
+            delivered = scenario.delivered and not is_repeat
             if scenario.delivered and message_id:
                 self._delivered_ids.add(message_id)
-            row = self._note_sent(instance, sent, answer, delivered=delivered)
+            row = self._record_sent(instance, sent, answer, delivered=delivered)
             row.media = built.media
             await self.hub.emit(instance, "send.message", answer)
             self._schedule_acks(instance, sent, scenario.acks)
@@ -229,14 +229,14 @@ class EvolutionEngine(EvolutionCore):
             context["stanzaId"] = original.key["id"]
             context["quotedMessage"] = original.message
 
-    def _note_sent(
+    def _record_sent(
         self, instance: Instance, sent: SentMessage, answer: JsonObject, *, delivered: bool
     ) -> StoredMessage:
         sent.delivered = delivered
         sent.message_id = answer["key"]["id"]
         sent.remote_jid = answer["key"]["remoteJid"]
         row = self._store(instance, answer)
-        self._note_chat(instance, sent.remote_jid or "")
+        self._add_chat(instance, sent.remote_jid or "")
         self._on_sent(sent)
         return row
 
@@ -297,23 +297,23 @@ class EvolutionEngine(EvolutionCore):
 
     # -- inbound -------------------------------------------------------------------------------
 
-    async def receive(self, instance: Instance, order: JsonObject) -> JsonObject:
+    async def receive(self, instance: Instance, command: JsonObject) -> JsonObject:
         """A customer writes, edits, revokes, reacts or calls; returns the ids it got.
 
         Raises KeyError or ValueError when the order cannot be understood.
         """
-        kind = str(order.get("kind", "text"))
+        kind = str(command.get("kind", "text"))
         if kind in ("edit", "revoke", "delete"):
-            return await self._receive_change(instance, kind, order)
+            return await self._receive_change(instance, kind, command)
         if kind == "call":
-            return await self._receive_call(instance, order)
+            return await self._receive_call(instance, command)
         now = epoch()
-        sender = str(order.get("from", "5511988887777"))
-        built = self._build_inbound(kind, order, now=now)
-        key = self._inbound_key(order, sender)
-        timestamp = int(order.get("timestamp", now))
-        push_name = order.get("name") or order.get("push_name") or "Ana"
-        emitted = bool(order.get("emit", True))
+        sender = str(command.get("from", "5511988887777"))
+        built = self._build_inbound(kind, command, now=now)
+        key = self._inbound_key(command, sender)
+        timestamp = int(command.get("timestamp", now))
+        push_name = command.get("name") or command.get("push_name") or "Ana"
+        emitted = bool(command.get("emit", True))
 
         async def upsert() -> None:
             if instance.is_baileys:
@@ -329,15 +329,15 @@ class EvolutionEngine(EvolutionCore):
             await self._enqueue(instance, upsert)
         return {"id": key["id"], "key": key}
 
-    async def bring_history(self, instance: Instance, count: int) -> None:
+    async def sync_history(self, instance: Instance, count: int) -> None:
         """The history that a link brings (§10.4): stored like any message, told as messages.set.
 
         Every third one was sent from the phone, and read.
         """
         if count < 1:
             return
-        now, apart = epoch(), _HISTORY_SECONDS // (count + 1)
-        told = []
+        now, interval = epoch(), _HISTORY_SECONDS // (count + 1)
+        history = []
         for number in range(1, count + 1):
             from_me = number % 3 == 0
             built = incoming("text", {"text": f"history {number}"}, now=now)
@@ -352,26 +352,26 @@ class EvolutionEngine(EvolutionCore):
                 "message": self._sent_by_a_phone(instance, built.message),
                 "contextInfo": None,
                 "messageType": built.message_type,
-                "messageTimestamp": now - _HISTORY_SECONDS + number * apart,
+                "messageTimestamp": now - _HISTORY_SECONDS + number * interval,
                 "instanceId": instance.id,
                 "source": "unknown",
             }
             self._store(instance, data)
-            self._note_chat(instance, str(data["key"]["remoteJid"]))
-            told.append(data)
+            self._add_chat(instance, str(data["key"]["remoteJid"]))
+            history.append(data)
 
         async def emit() -> None:
             extra = {"isLatest": True, "progress": 100}
             extra = extra if self.settings.version != "2.3.6" else {}
-            await self.hub.emit(instance, "messages.set", told, extra=extra)
+            await self.hub.emit(instance, "messages.set", history, extra=extra)
 
         await self._enqueue(instance, emit)
 
-    def _build_inbound(self, kind: str, order: JsonObject, *, now: int) -> Incoming:
-        if isinstance(order.get("message"), dict):
-            message = dict(order["message"])
-            return Incoming(message, str(order.get("message_type") or next(iter(message))))
-        return incoming(kind, order, now=now)
+    def _build_inbound(self, kind: str, command: JsonObject, *, now: int) -> Incoming:
+        if isinstance(command.get("message"), dict):
+            message = dict(command["message"])
+            return Incoming(message, str(command.get("message_type") or next(iter(message))))
+        return incoming(kind, command, now=now)
 
     def _sent_by_a_phone(self, instance: Instance, message: JsonObject) -> JsonObject:
         """The message with what a WhatsApp client adds to it."""
@@ -379,11 +379,11 @@ class EvolutionEngine(EvolutionCore):
             return message
         return with_secret(message)
 
-    def _inbound_key(self, order: JsonObject, sender: str) -> JsonObject:
-        from_me = bool(order.get("from_me", False))
-        message_id = order.get("id") or ("3A" + uuid.uuid4().hex[:18].upper())
+    def _inbound_key(self, command: JsonObject, sender: str) -> JsonObject:
+        from_me = bool(command.get("from_me", False))
+        message_id = command.get("id") or ("3A" + uuid.uuid4().hex[:18].upper())
         jid = create_jid(sender)
-        group = order.get("group")
+        group = command.get("group")
         if group:
             return {
                 "remoteJid": create_jid(str(group)) if "@" not in str(group) else str(group),
@@ -391,7 +391,7 @@ class EvolutionEngine(EvolutionCore):
                 "id": message_id,
                 "participant": jid,
             }
-        lid = order.get("lid")
+        lid = command.get("lid")
         if lid:
             # 2.3.7 puts the number's jid into remoteJid, 2.3.6 leaves the lid (§3), and so does
             # the row of 2.4.
@@ -422,7 +422,7 @@ class EvolutionEngine(EvolutionCore):
         jid = str(key["remoteJid"])
         if jid.endswith("@g.us") and instance.settings.get("groupsIgnore"):
             return
-        if self.settings.version == "2.3.6" and self._was_seen(instance, str(key["id"])):
+        if self.settings.version == "2.3.6" and self._is_duplicate(instance, str(key["id"])):
             return
         data: JsonObject = {"key": key, "pushName": push_name}
         if not key["fromMe"]:
@@ -442,7 +442,7 @@ class EvolutionEngine(EvolutionCore):
             data = as_2_4(data)
         row = self._store(instance, data)
         row.media = built.media
-        self._note_chat(instance, jid)
+        self._add_chat(instance, jid)
         if not emitted:
             return
         if self._is_2_4:
@@ -465,11 +465,11 @@ class EvolutionEngine(EvolutionCore):
         instance.contacts[jid] = contact
         await self.hub.emit(instance, event, contact)
 
-    def _was_seen(self, instance: Instance, message_id: str) -> bool:
+    def _is_duplicate(self, instance: Instance, message_id: str) -> bool:
         """2.3.6 drops repeats for five minutes (§3)."""
         now = time.monotonic()
-        last = instance.seen_ids.get(message_id)
-        instance.seen_ids[message_id] = now
+        last = instance.received_ids.get(message_id)
+        instance.received_ids[message_id] = now
         return last is not None and now - last < _DEDUPE_SECONDS
 
     async def _upsert_evolution(
@@ -500,7 +500,7 @@ class EvolutionEngine(EvolutionCore):
         await self.hub.emit(instance, "contacts.upsert", contact)
         chat = {"remoteJid": jid, "instanceId": instance.id}
         known = jid in instance.chats
-        self._note_chat(instance, jid)
+        self._add_chat(instance, jid)
         if known:
             await self.hub.emit(instance, "chats.update", chat)
             if self._is_shared_chat(instance, jid):
@@ -542,14 +542,16 @@ class EvolutionEngine(EvolutionCore):
             )
         return True
 
-    async def _receive_change(self, instance: Instance, kind: str, order: JsonObject) -> JsonObject:
-        target = str(order["target"])
+    async def _receive_change(
+        self, instance: Instance, kind: str, command: JsonObject
+    ) -> JsonObject:
+        target = str(command["target"])
         known = instance.messages.get(target)
         key: JsonObject = dict(known.key) if known is not None else {}
         if not key:
-            sender = create_jid(str(order.get("from", "5511988887777")))
-            key = {"remoteJid": sender, "fromMe": bool(order.get("from_me")), "id": target}
-        text = str(order.get("text", "editado"))
+            sender = create_jid(str(command.get("from", "5511988887777")))
+            key = {"remoteJid": sender, "fromMe": bool(command.get("from_me")), "id": target}
+        text = str(command.get("text", "editado"))
 
         async def change() -> None:
             if kind == "delete":
@@ -582,17 +584,17 @@ class EvolutionEngine(EvolutionCore):
         await self._enqueue(instance, change)
         return {"id": target, "key": key}
 
-    async def _receive_call(self, instance: Instance, order: JsonObject) -> JsonObject:
-        jid = create_jid(str(order.get("from", "5511988887777")))
-        status = str(order.get("status", "offer"))
+    async def _receive_call(self, instance: Instance, command: JsonObject) -> JsonObject:
+        jid = create_jid(str(command.get("from", "5511988887777")))
+        status = str(command.get("status", "offer"))
         call = {
             "chatId": jid,
             "from": jid,
-            "id": str(order.get("id") or uuid.uuid4().hex[:20].upper()),
+            "id": str(command.get("id") or uuid.uuid4().hex[:20].upper()),
             "date": iso(utc_now()),
             "offline": False,
             "status": status,
-            "isVideo": bool(order.get("is_video", False)),
+            "isVideo": bool(command.get("is_video", False)),
             "isGroup": False,
         }
 

@@ -171,18 +171,18 @@ class EvolutionHttp:
         finally:
             del self._in_flight[id(request)]
 
-    def cut_all(self) -> None:
+    def reset_all(self) -> None:
         """Reset every connection that waits for an answer, as the end of the process does."""
         for request in tuple(self._in_flight.values()):
             reset_connection(request)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        fault = self._due_fault(request)
+        fault = self._next_fault(request)
         if fault is not None and fault.mode == "slow":
             await asyncio.sleep(fault.seconds or self._engine.settings.slow_seconds)
             fault = None
         if fault is not None and not fault.after:
-            return await self._misbehave(request, fault)
+            return await self._apply_fault(request, fault)
         if request.path.lower().rstrip("/") == "/socket.io" and self._settings.websocket_enabled:
             answer: web.StreamResponse = await self._engine.hub.sockets.handle(
                 request, self._is_known_key
@@ -193,14 +193,14 @@ class EvolutionHttp:
             except ApiError as error:
                 answer = envelope(error.status, error.message)
         if fault is not None:
-            return await self._misbehave(request, fault)
+            return await self._apply_fault(request, fault)
         return answer
 
     @property
     def _settings(self) -> Any:
         return self._engine.settings
 
-    def _due_fault(self, request: web.Request) -> Fault | None:
+    def _next_fault(self, request: web.Request) -> Fault | None:
         path = unquote(request.path)
         for fault in self.faults:
             if not fault.matches(request.method, path):
@@ -212,7 +212,7 @@ class EvolutionHttp:
             return fault
         return None
 
-    async def _misbehave(self, request: web.Request, fault: Fault) -> web.StreamResponse:
+    async def _apply_fault(self, request: web.Request, fault: Fault) -> web.StreamResponse:
         if fault.mode == "reset":
             return reset_connection(request)
         if fault.mode == "hang":
@@ -291,7 +291,7 @@ class EvolutionHttp:
         tokens = {instance.token for instance in self._engine.instances.values()}
         return key == self._settings.api_key or key in tokens
 
-    def _refuse_channel(self, instance: Instance, *channels: str) -> None:
+    def _reject_channel(self, instance: Instance, *channels: str) -> None:
         if instance.integration in channels:
             raise bad_request(_NOT_AVAILABLE[instance.integration])
 
@@ -347,9 +347,9 @@ class EvolutionHttp:
         ]
         if not is_global and (not every or not chosen):
             raise ApiError(401, "Unauthorized")
-        asked = wanted_name or wanted_id or wanted_number
-        if asked and not chosen:
-            raise ApiError(404, [f'Instance "{asked}" not found'])
+        requested = wanted_name or wanted_id or wanted_number
+        if requested and not chosen:
+            raise ApiError(404, [f'Instance "{requested}" not found'])
         return json_answer([_instance_row(instance) for instance in chosen])
 
     async def _connect(self, call: Call) -> web.Response:
@@ -379,7 +379,7 @@ class EvolutionHttp:
         return answer
 
     async def _set_presence(self, call: Call) -> web.Response:
-        self._refuse_channel(self._instance(call), EVOLUTION, BUSINESS)
+        self._reject_channel(self._instance(call), EVOLUTION, BUSINESS)
         return json_answer({"presence": call.body["presence"]}, 201)
 
     async def _logout(self, call: Call) -> web.Response:
@@ -429,8 +429,8 @@ class EvolutionHttp:
     async def _set_settings(self, call: Call) -> web.Response:
         instance = self._instance(call)
         names = (*SETTING_FLAGS, "msgCall", "wavoipToken")
-        asked = {name: call.body[name] for name in names if name in call.body}
-        instance.settings.update(asked)
+        requested = {name: call.body[name] for name in names if name in call.body}
+        instance.settings.update(requested)
         if call.body.get("wavoipToken"):
             # Saved, but the redial that follows fails without a socket (§6).
             if instance.integration == EVOLUTION:
@@ -438,7 +438,7 @@ class EvolutionHttp:
             if not instance.dialled:
                 raise ApiError(500, "Cannot read properties of undefined (reading 'ws')")
             await self._engine.dial(instance)
-        ordered = {name: call.body[name] for name in call.body if name in asked}
+        ordered = {name: call.body[name] for name in call.body if name in requested}
         answer = {"settings": {"instanceName": instance.name, "settings": ordered}}
         return json_answer(answer, 201)
 
@@ -576,13 +576,13 @@ class EvolutionHttp:
 
     async def _mark_as_read(self, call: Call) -> web.Response:
         instance = self._instance(call)
-        self._refuse_channel(instance, EVOLUTION, BUSINESS)
+        self._reject_channel(instance, EVOLUTION, BUSINESS)
         self._require_open(instance)
         return json_answer({"message": "Read messages", "read": "success"}, 201)
 
     async def _send_presence(self, call: Call) -> web.Response:
         instance = self._instance(call)
-        self._refuse_channel(instance, EVOLUTION, BUSINESS)
+        self._reject_channel(instance, EVOLUTION, BUSINESS)
         self._require_open(instance)
         await asyncio.sleep(float(call.body["delay"]) / 1000)
         return json_answer({"presence": call.body["presence"]}, 201)
@@ -593,7 +593,7 @@ class EvolutionHttp:
 
     async def _update_message(self, call: Call) -> web.Response:
         instance = self._instance(call)
-        self._refuse_channel(instance, EVOLUTION, BUSINESS)
+        self._reject_channel(instance, EVOLUTION, BUSINESS)
         self._require_open(instance)
         key = call.body.get("key") or {}
         return json_answer(
@@ -602,7 +602,7 @@ class EvolutionHttp:
 
     async def _delete_message(self, call: Call) -> web.Response:
         instance = self._instance(call)
-        self._refuse_channel(instance, EVOLUTION, BUSINESS)
+        self._reject_channel(instance, EVOLUTION, BUSINESS)
         self._require_open(instance)
         return json_answer(await self._engine.delete_own(instance, call.body), 201)
 
@@ -660,10 +660,10 @@ class EvolutionHttp:
     async def _get_base64(self, call: Call) -> web.Response:
         """BUSINESS needs the whole message, Baileys its key only (§3, capture 09)."""
         instance = self._instance(call)
-        asked = _object(call.body.get("message"))
-        if instance.integration == BUSINESS and "messageType" not in asked:
+        requested = _object(call.body.get("message"))
+        if instance.integration == BUSINESS and "messageType" not in requested:
             raise bad_request("TypeError: Cannot read properties of undefined (reading 'includes')")
-        row = instance.messages.get(str(_object(asked.get("key")).get("id")))
+        row = instance.messages.get(str(_object(requested.get("key")).get("id")))
         if row is None:
             raise bad_request("Message not found")
         if row.media is None:

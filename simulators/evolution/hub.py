@@ -145,14 +145,14 @@ class SocketHub:
             return answer
         if request.method != "GET":
             return _engine_error(400, 2, "Bad handshake method")
-        refusal = self._refusal(request, known_key)
-        if refusal:
-            return _engine_error(403, 4, refusal)
+        rejection = self._rejection(request, known_key)
+        if rejection:
+            return _engine_error(403, 4, rejection)
         if query.get("EIO") != "4":
             return _engine_error(400, 5, "Unsupported protocol version")
         return await self._server.eio.handle_request(request)
 
-    def _refusal(self, request: web.Request, known_key: Callable[[str], bool]) -> str | None:
+    def _rejection(self, request: web.Request, known_key: Callable[[str], bool]) -> str | None:
         # A handshake without EIO is asked for a key even from an allowed host (capture 03).
         if "EIO" in request.query and self._is_allowed_host(request):
             return None
@@ -172,13 +172,13 @@ class SocketHub:
         """As after a new start of the server: connections cut, namespaces and sessions gone."""
         old, self._server = self._server, self._new_server()
         self._namespaces.clear()
-        await self._leave(old)
+        await self._shut_down(old)
 
     async def close(self) -> None:
         """End every connection so that the application can stop."""
-        await self._leave(self._server)
+        await self._shut_down(self._server)
 
-    async def _leave(self, server: Any) -> None:
+    async def _shut_down(self, server: Any) -> None:
         for transport in list(self._transports):
             if isinstance(transport, asyncio.WriteTransport):
                 transport.abort()
@@ -225,9 +225,9 @@ def _engine_error(status: int, code: int, message: str) -> web.Response:
 class EventHub:
     """Emits events of instances, and keeps the book of what became of each."""
 
-    def __init__(self, settings: EvolutionSettings, books: Ledger, spawn: Spawn) -> None:
+    def __init__(self, settings: EvolutionSettings, ledger: Ledger, spawn: Spawn) -> None:
         self._settings = settings
-        self._books = books
+        self._ledger = ledger
         self._spawn = spawn
         self._retrying: dict[asyncio.Task[None], list[Delivery]] = {}
         self._client: aiohttp.ClientSession | None = None
@@ -274,14 +274,14 @@ class EventHub:
         """
         settings = self._settings
         record = EmittedEvent(
-            id=self._books.next_id(),
+            id=self._ledger.next_id(),
             at=time.time(),
             instance=instance.name,
             event=event,
             message_id=_message_id(data),
             data=data,
         )
-        self._books.events.append(record)
+        self._ledger.events.append(record)
         payload: JsonObject = {
             **(extra or {}),
             "event": event,
@@ -310,30 +310,30 @@ class EventHub:
     ) -> asyncio.Task[None] | None:
         settings = self._settings
         suffix = f"/{event.replace('.', '-')}"
-        orders: list[tuple[Delivery, dict[str, str], JsonObject]] = []
+        posts: list[tuple[Delivery, dict[str, str], JsonObject]] = []
         row = instance.webhook
         if row is not None and row.enabled and name in row.events and _is_http(row.url):
             delivery = Delivery(row.url + suffix if row.by_events else row.url)
             body = {**payload, "destination": row.url}
             added = _headers_of_2_4(instance, event) if settings.version == "2.4.0" else {}
-            orders.append((delivery, {**_own_headers(row.headers), **added}, body))
+            posts.append((delivery, {**_own_headers(row.headers), **added}, body))
         if settings.webhook_global_url and name in settings.webhook_global_events:
             url = settings.webhook_global_url + (
                 suffix if settings.webhook_global_by_events else ""
             )
             own = row.url if row is not None and row.url else ""
-            orders.append((Delivery(url), {}, {**payload, "destination": own or url}))
-        if not orders:
+            posts.append((Delivery(url), {}, {**payload, "destination": own or url}))
+        if not posts:
             return None
-        record.webhooks += [delivery for delivery, _, _ in orders]
-        task = self._spawn(self._deliver_all(orders))
-        self._retrying[task] = [delivery for delivery, _, _ in orders]
+        record.webhooks += [delivery for delivery, _, _ in posts]
+        task = self._spawn(self._deliver_all(posts))
+        self._retrying[task] = [delivery for delivery, _, _ in posts]
         task.add_done_callback(lambda done: self._retrying.pop(done, None))
         return task
 
-    async def _deliver_all(self, orders: list[tuple[Delivery, dict[str, str], JsonObject]]) -> None:
+    async def _deliver_all(self, posts: list[tuple[Delivery, dict[str, str], JsonObject]]) -> None:
         # The global webhook waits for the instance's own, retries included.
-        for delivery, headers, body in orders:
+        for delivery, headers, body in posts:
             await self._deliver(delivery, headers, dumps(body).encode())
 
     async def _deliver(self, delivery: Delivery, own: dict[str, str], body: bytes) -> None:
@@ -358,8 +358,8 @@ class EventHub:
             if attempt == settings.webhook_max_attempts:
                 break
             delivery.state = "retrying"
-            swing = 1 + random.uniform(-settings.webhook_jitter, settings.webhook_jitter)
-            pause = min(wait, settings.webhook_max_seconds) * swing
+            factor = 1 + random.uniform(-settings.webhook_jitter, settings.webhook_jitter)
+            pause = min(wait, settings.webhook_max_seconds) * factor
             pause = max(settings.webhook_initial_seconds, pause)
             delivery.attempts[-1]["pause"] = pause
             await asyncio.sleep(pause)
@@ -374,7 +374,7 @@ class EventHub:
         entry: JsonObject = {"at": time.time(), "status": None}
         delivery.attempts.append(entry)
         timeout = aiohttp.ClientTimeout(total=self._settings.webhook_timeout_seconds)
-        data = _in_pieces(body) if self._settings.webhook_chunked else body
+        data = _chunks(body) if self._settings.webhook_chunked else body
         try:
             async with self._client.post(
                 url, data=data, headers=headers, timeout=timeout, max_redirects=21
@@ -387,7 +387,7 @@ class EventHub:
             return None
 
 
-async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
+async def _chunks(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), 64 * 1024):
         yield body[start : start + 64 * 1024]
 

@@ -476,41 +476,41 @@ def with_secret(message: JsonObject) -> JsonObject:
 _HEADS = {"video": b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom", "document": b"%PDF-1.4\n"}
 
 
-def made_up(kind: str, size: int) -> bytes:
+def sample_file(kind: str, size: int) -> bytes:
     """A file of this many bytes that begins as one of its kind does."""
     return _HEADS.get(kind, PIXEL).ljust(size, b"\0")[:size]
 
 
-def incoming(kind: str, order: JsonObject, *, now: int) -> Incoming:
+def incoming(kind: str, command: JsonObject, *, now: int) -> Incoming:
     """The content of an inbound message by kind (capture 08).
 
     Raises KeyError or ValueError when the order lacks what its kind needs.
     """
-    text = str(order.get("text", "oi"))
+    text = str(command.get("text", "oi"))
     if kind == "text":
         context = None
-        if order.get("quoted_id"):
+        if command.get("quoted_id"):
             context = {
                 "mentionedJid": [],
                 "groupMentions": [],
                 "statusAttributions": [],
-                "stanzaId": order["quoted_id"],
-                "participant": order.get("quoted_participant"),
-                "quotedMessage": {"conversation": order.get("quoted_text", "")},
+                "stanzaId": command["quoted_id"],
+                "participant": command.get("quoted_participant"),
+                "quotedMessage": {"conversation": command.get("quoted_text", "")},
             }
         return Incoming({"conversation": text}, "conversation", context=context)
     if kind in ("image", "video", "audio", "document", "sticker"):
-        content = base64.b64decode(order["base64"]) if order.get("base64") else PIXEL
-        if order.get("size"):
-            content = made_up(kind, int(order["size"]))
+        content = base64.b64decode(command["base64"]) if command.get("base64") else PIXEL
+        if command.get("size"):
+            content = sample_file(kind, int(command["size"]))
         media = media_message(
             kind,
             content,
             now=now,
-            mimetype=order.get("mimetype"),
-            caption=order.get("caption", order.get("text")),
-            file_name=order.get("file_name"),
-            voice=bool(order.get("voice", True)),
+            mimetype=command.get("mimetype"),
+            caption=command.get("caption", command.get("text")),
+            file_name=command.get("file_name"),
+            voice=bool(command.get("voice", True)),
         )
         name = f"{kind}Message"
         return Incoming({name: media}, name, media=content, null_context=kind != "document")
@@ -521,32 +521,32 @@ def incoming(kind: str, order: JsonObject, *, now: int) -> Incoming:
         )
     if kind == "location":
         place = {
-            "degreesLatitude": float(order.get("latitude", -23.5)),
-            "degreesLongitude": float(order.get("longitude", -46.6)),
-            "name": str(order.get("name", "SP")),
+            "degreesLatitude": float(command.get("latitude", -23.5)),
+            "degreesLongitude": float(command.get("longitude", -46.6)),
+            "name": str(command.get("name", "SP")),
         }
         return Incoming({"locationMessage": place}, "locationMessage", null_context=True)
     if kind == "contact":
         card = {
-            "fullName": order.get("name", "Bob"),
-            "phoneNumber": order.get("phone", "+55 11 97777-6666"),
+            "fullName": command.get("name", "Bob"),
+            "phoneNumber": command.get("phone", "+55 11 97777-6666"),
         }
         message = {"contactMessage": {"displayName": card["fullName"], "vcard": vcard(card)}}
         return Incoming(message, "contactMessage", null_context=True)
     if kind == "reaction":
         reaction = {
             "key": {
-                "remoteJid": order.get("target_jid"),
-                "fromMe": bool(order.get("target_from_me", True)),
-                "id": order["target"],
+                "remoteJid": command.get("target_jid"),
+                "fromMe": bool(command.get("target_from_me", True)),
+                "id": command["target"],
             },
-            "text": order.get("emoji", "👍"),
-            "senderTimestampMs": long_number(int(order.get("timestamp", now)) * 1000),
+            "text": command.get("emoji", "👍"),
+            "senderTimestampMs": long_number(int(command.get("timestamp", now)) * 1000),
         }
         return Incoming({"reactionMessage": reaction}, "reactionMessage")
     if kind == "buttons_reply":
         reply = {
-            "selectedButtonId": order.get("button_id", "yes"),
+            "selectedButtonId": command.get("button_id", "yes"),
             "type": 1,
             "selectedDisplayText": text,
         }
@@ -557,7 +557,7 @@ def incoming(kind: str, order: JsonObject, *, now: int) -> Incoming:
         reply = {
             "title": text,
             "listType": 1,
-            "singleSelectReply": {"selectedRowId": order.get("row_id", "r1")},
+            "singleSelectReply": {"selectedRowId": command.get("row_id", "r1")},
         }
         return Incoming({"listResponseMessage": reply}, "listResponseMessage", null_context=True)
     raise ValueError(f"unknown kind {kind!r}; one of {', '.join(INBOUND_KINDS)}")

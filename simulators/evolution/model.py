@@ -96,13 +96,13 @@ class EvolutionScenario(Scenario):
     """
 
     answer: Answer = "ok"
-    taken: bool = True
+    accepted: bool = True
     delivered: bool = True
     acks: tuple[str, ...] = ACK_STATUSES
     without_ninth_digit: bool = False
 
 
-def _refusal(
+def _rejected(
     name: str, digits: str, answer: Answer, english: str, portuguese: str
 ) -> EvolutionScenario:
     return EvolutionScenario(
@@ -111,7 +111,7 @@ def _refusal(
         english=english,
         portuguese=portuguese,
         answer=answer,
-        taken=False,
+        accepted=False,
         delivered=False,
         acks=(),
     )
@@ -142,7 +142,7 @@ SCENARIOS: dict[str, EvolutionScenario] = {
             delivered=False,
             acks=("ERROR",),
         ),
-        _refusal(
+        _rejected(
             "not_on_whatsapp",
             "06",
             "not_on_whatsapp",
@@ -171,14 +171,14 @@ SCENARIOS: dict[str, EvolutionScenario] = {
             portuguese="500 com erro de JavaScript, mas entregue",
             answer="error_500",
         ),
-        _refusal(
+        _rejected(
             "error_lost",
             "13",
             "error_500",
             "500 with a JavaScript error, not sent",
             "500 com erro de JavaScript, não enviada",
         ),
-        _refusal(
+        _rejected(
             "hang_lost", "20", "hang", "no answer, nothing sent", "sem resposta, nada enviado"
         ),
         EvolutionScenario(
@@ -188,7 +188,7 @@ SCENARIOS: dict[str, EvolutionScenario] = {
             portuguese="sem resposta, mas entregue",
             answer="hang",
         ),
-        _refusal(
+        _rejected(
             "reset_before",
             "23",
             "reset",
@@ -202,14 +202,14 @@ SCENARIOS: dict[str, EvolutionScenario] = {
             portuguese="conexão derrubada, mas entregue",
             answer="reset",
         ),
-        _refusal(
+        _rejected(
             "html_502",
             "25",
             "html_502",
             "502 with an HTML page, not sent",
             "502 com página HTML, não enviada",
         ),
-        _refusal(
+        _rejected(
             "html_200",
             "26",
             "html_200",
@@ -237,14 +237,14 @@ SCENARIOS: dict[str, EvolutionScenario] = {
             portuguese="201 depois de alguns segundos; os acks chegam antes",
             answer="slow",
         ),
-        _refusal(
+        _rejected(
             "closed",
             "30",
             "closed_500",
             "500 Connection Closed: certainly not sent",
             "500 Connection Closed: com certeza não enviada",
         ),
-        _refusal(
+        _rejected(
             "closed_cached",
             "31",
             "closed_400",
@@ -498,7 +498,7 @@ class Instance:
     messages: dict[str, StoredMessage] = field(default_factory=dict)
     contacts: dict[str, JsonObject] = field(default_factory=dict)
     chats: dict[str, JsonObject] = field(default_factory=dict)
-    seen_ids: dict[str, float] = field(default_factory=dict)
+    received_ids: dict[str, float] = field(default_factory=dict)
     queue: asyncio.Queue[Any] | None = None
     offline: list[Any] = field(default_factory=list)
     """What WhatsApp holds for it, oldest first (`hold_offline`)."""
@@ -542,12 +542,12 @@ class EmittedEvent:
     @property
     def reached(self) -> list[str]:
         """ "socket" and "webhook" when a client got it that way; empty means that it was lost."""
-        ways = []
+        routes = []
         if any(entry["clients"] for entry in self.sockets):
-            ways.append("socket")
+            routes.append("socket")
         if any(delivery.state == "delivered" for delivery in self.webhooks):
-            ways.append("webhook")
-        return ways
+            routes.append("webhook")
+        return routes
 
     def as_json(self, *, payload: bool) -> JsonObject:
         """For the control endpoint; `payload` adds the event's data."""
