@@ -1,6 +1,6 @@
 """The messages of the simulated Evolution: sending, inbound, edits, acks, floods.
 
-Wire facts: `contracts/evolution-api.md` §3 and §5; a capture number means a file of
+Wire facts: `contracts/evolution-api.md` §3 and §5; a capture number is a file in
 `captures/evolution`.
 """
 
@@ -69,7 +69,7 @@ Choose = Callable[[str], EvolutionScenario]
 
 @dataclasses.dataclass(frozen=True)
 class SendAnswer:
-    """How the caller of a send is answered."""
+    """The response to a send."""
 
     answer: Answer
     body: JsonObject
@@ -89,10 +89,10 @@ class EvolutionEngine(EvolutionCore):
         upload: bytes | None,
         choose: Choose,
     ) -> SendAnswer:
-        """One `/message/<route>` after validation.
+        """Handle one `/message/<route>` after validation.
 
-        Raises ApiError for what Evolution refuses by itself; the scenario of the recipient
-        decides the rest.
+        Raises ApiError for requests that Evolution itself rejects; otherwise the scenario of the
+        recipient decides.
         """
         number = _recipient(route, body)
         scenario = choose(number)
@@ -118,7 +118,7 @@ class EvolutionEngine(EvolutionCore):
     async def _send_evolution(
         self, instance: Instance, route: str, body: JsonObject, sent: SentMessage
     ) -> SendAnswer:
-        """Nothing leaves the server: stored, emitted, and open or closed makes no difference."""
+        """Store and emit only; nothing leaves the server, whether open or closed."""
         answer = evolution_body(route, body, instance_id=instance.id, now=epoch())
         self._record_sent(instance, sent, answer, delivered=True)
         await self.hub.emit(instance, "send.message", answer)
@@ -138,7 +138,7 @@ class EvolutionEngine(EvolutionCore):
         if error is None and scenario.name == "not_on_whatsapp":
             error = _BUSINESS_ERROR
         if error is not None:
-            # Graph's error object comes back with 201 (§5).
+            # Evolution returns Graph's error object with 201 (§5).
             return SendAnswer("ok", error)
         answer = business_body(route, body, instance_id=instance.id, now=epoch())
         if scenario.accepted:
@@ -177,7 +177,7 @@ class EvolutionEngine(EvolutionCore):
             built, jid=jid, instance_id=instance.id, now=now, message_id=message_id
         )
         if scenario.accepted:
-            # A phone shows one message for each id.
+            # A phone shows each message id only once.
             is_repeat = message_id in self._delivered_ids
             delivered = scenario.delivered and not is_repeat
             if scenario.delivered and message_id:
@@ -193,12 +193,12 @@ class EvolutionEngine(EvolutionCore):
         return self.settings.version == "2.4.0"
 
     def exists(self, jid: str, scenario: EvolutionScenario) -> bool:
-        """Whether WhatsApp knows the number behind `jid`."""
+        """Return whether the number of `jid` is on WhatsApp."""
         missing = only_digits(jid) in self.settings.not_on_whatsapp
         return not missing and scenario.name != "not_on_whatsapp"
 
     def _check_connected(self, instance: Instance, jid: str) -> None:
-        """Raise what a send on a dead socket raises; it differs for numbers known before (§5)."""
+        """Raise the error of a closed socket, which differs for known numbers (§5)."""
         cached = only_digits(jid) in self.known_numbers or not jid.endswith("@s.whatsapp.net")
         if not instance.dialled:
             if cached:
@@ -257,9 +257,9 @@ class EvolutionEngine(EvolutionCore):
         await self.acknowledge(instance, str(sent.message_id), status)
 
     async def acknowledge(self, instance: Instance, message_id: str, status: str | None) -> None:
-        """`messages.update` for a stored message; unknown ones are skipped in silence (§3).
+        """Emit `messages.update` for a stored message; unknown ones are silently skipped (§3).
 
-        `status` None is an update without one, which 2.3.7 calls SERVER_ACK and 2.3.6 DELETED.
+        `status` None is an update without status, which 2.3.7 calls SERVER_ACK and 2.3.6 DELETED.
         """
         if status is None:
             status = "DELETED" if self.settings.version == "2.3.6" else "SERVER_ACK"
@@ -298,9 +298,9 @@ class EvolutionEngine(EvolutionCore):
     # -- inbound -------------------------------------------------------------------------------
 
     async def receive(self, instance: Instance, command: JsonObject) -> JsonObject:
-        """A customer writes, edits, revokes, reacts or calls; returns the ids it got.
+        """Simulate a customer's message, edit, revoke, reaction or call; return its ids.
 
-        Raises KeyError or ValueError when the order cannot be understood.
+        Raises KeyError or ValueError if the command is invalid.
         """
         kind = str(command.get("kind", "text"))
         if kind in ("edit", "revoke", "delete"):
@@ -330,9 +330,9 @@ class EvolutionEngine(EvolutionCore):
         return {"id": key["id"], "key": key}
 
     async def sync_history(self, instance: Instance, count: int) -> None:
-        """The history that a link brings (§10.4): stored like any message, told as messages.set.
+        """Sync history after linking (§10.4): store each message, emit them as messages.set.
 
-        Every third one was sent from the phone, and read.
+        Every third one was sent from the phone and is read.
         """
         if count < 1:
             return
@@ -374,7 +374,7 @@ class EvolutionEngine(EvolutionCore):
         return incoming(kind, command, now=now)
 
     def _sent_by_a_phone(self, instance: Instance, message: JsonObject) -> JsonObject:
-        """The message with what a WhatsApp client adds to it."""
+        """Return the message with the fields that a WhatsApp client adds."""
         if not (self.settings.message_secrets and instance.is_baileys):
             return message
         return with_secret(message)
@@ -393,8 +393,8 @@ class EvolutionEngine(EvolutionCore):
             }
         lid = command.get("lid")
         if lid:
-            # 2.3.7 puts the number's jid into remoteJid, 2.3.6 leaves the lid (§3), and so does
-            # the row of 2.4.
+            # 2.3.7 puts the number's jid into remoteJid; 2.3.6 and the row of 2.4 keep the
+            # lid (§3).
             is_2_3_7 = self.settings.version == "2.3.7"
             remote = jid if is_2_3_7 else f"{only_digits(str(lid))}@lid"
             return {
@@ -418,7 +418,7 @@ class EvolutionEngine(EvolutionCore):
         emitted: bool,
         contacts: bool = True,
     ) -> None:
-        """`messages.upsert` and the contact event after it (capture 08)."""
+        """Emit `messages.upsert` and the contact event after it (capture 08)."""
         jid = str(key["remoteJid"])
         if jid.endswith("@g.us") and instance.settings.get("groupsIgnore"):
             return
@@ -466,7 +466,7 @@ class EvolutionEngine(EvolutionCore):
         await self.hub.emit(instance, event, contact)
 
     def _is_duplicate(self, instance: Instance, message_id: str) -> bool:
-        """2.3.6 drops repeats for five minutes (§3)."""
+        """Return whether 2.3.6 drops the id as a repeat within five minutes (§3)."""
         now = time.monotonic()
         last = instance.received_ids.get(message_id)
         instance.received_ids[message_id] = now
@@ -482,14 +482,14 @@ class EvolutionEngine(EvolutionCore):
         *,
         picture: str | None = None,
     ) -> None:
-        """Inbound on the EVOLUTION channel (§7, captures 02 and 05)."""
+        """Handle an inbound message of the EVOLUTION channel (§7, captures 02 and 05)."""
         data: JsonObject = {"key": key, "pushName": push_name, "message": message}
         if message_type is not None:
             data["messageType"] = message_type
         data |= {"messageTimestamp": epoch(), "source": "unknown", "instanceId": instance.id}
         await self.hub.emit(instance, "messages.upsert", data)
         if message_type is None:
-            # The insert into the database fails, and with it all that follows (§7).
+            # The database insert fails, and so does everything after it (§7).
             return
         self._store(instance, data)
         jid = str(key["remoteJid"])
@@ -508,13 +508,13 @@ class EvolutionEngine(EvolutionCore):
         await self.hub.emit(instance, "chats.upsert", chat)
 
     def _is_shared_chat(self, instance: Instance, jid: str) -> bool:
-        # 2.3.7's unique index makes the update throw before the upsert is emitted (§8).
+        # The unique index of 2.3.7 makes the update fail before the upsert is emitted (§8).
         return self.settings.version != "2.3.6" and any(
             jid in other.chats for other in self.instances.values() if other is not instance
         )
 
     async def receive_evolution(self, body: JsonObject) -> bool:
-        """`POST /webhook/evolution`; False when no instance has that number (§7)."""
+        """Handle `POST /webhook/evolution`; False if no instance has that number (§7)."""
         number = body.get("numberId")
         for instance in self.instances.values():
             if number and instance.number == number:
@@ -574,11 +574,11 @@ class EvolutionEngine(EvolutionCore):
                 if known is not None:
                     known.message = {"conversation": text}
             else:
-                # A delete-for-everyone is an edit of type REVOKE here (§3).
+                # Evolution reports a delete for everyone as an edit of type REVOKE (§3).
                 data = {"key": key, "type": "REVOKE"}
             webhook = await self.hub.emit(instance, "messages.edited", data)
             if webhook is not None:
-                # Awaited with its retries, inside of the queue: the stall of §1.
+                # Awaited with its retries inside the queue, which blocks the instance (§1).
                 await asyncio.wait([webhook])
 
         await self._enqueue(instance, change)
@@ -608,7 +608,7 @@ class EvolutionEngine(EvolutionCore):
         return {"id": call["id"]}
 
     async def _reply_to_call(self, instance: Instance, jid: str, text: str) -> None:
-        """msgCall's text is emitted as messages.upsert, not send.message (§6)."""
+        """Emit the text of msgCall as messages.upsert, not send.message (§6)."""
         data: JsonObject = {
             "key": {"remoteJid": jid, "fromMe": True, "id": whatsapp_id()},
             "pushName": "Você",
@@ -632,7 +632,7 @@ class EvolutionEngine(EvolutionCore):
         extra: JsonObject | None,
         socket_only: bool,
     ) -> None:
-        """Any event with any data, through the instance's queue like a real one."""
+        """Emit any event with any data through the instance's queue, like a real one."""
 
         async def job() -> None:
             webhook = await self.hub.emit(
@@ -646,7 +646,7 @@ class EvolutionEngine(EvolutionCore):
     def flood(
         self, instance: Instance, *, count: int, per_second: float, prefix: str, sender: str
     ) -> JsonObject:
-        """Start a steady stream of text messages; returns its progress, updated as it runs."""
+        """Start a steady stream of text messages; return its progress, updated as it runs."""
         number = self.books.next_id()
         progress: JsonObject = {
             "flood": number,
@@ -665,7 +665,7 @@ class EvolutionEngine(EvolutionCore):
     ) -> None:
         started = time.monotonic()
         for index in range(progress["count"]):
-            # Paced by the clock and not by pauses, so that slow emits do not lower the rate.
+            # Paced by the clock, not by fixed pauses, so that slow emits do not lower the rate.
             ahead = started + index / per_second - time.monotonic()
             await asyncio.sleep(max(0.0, ahead))
             key = {
@@ -692,7 +692,7 @@ class EvolutionEngine(EvolutionCore):
     # -- own messages --------------------------------------------------------------------------
 
     async def edit_own(self, instance: Instance, key: JsonObject, text: str) -> JsonObject:
-        """`/chat/updateMessage` on Baileys (capture 08). Raises ApiError when it is unknown."""
+        """Handle `/chat/updateMessage` on Baileys (capture 08); ApiError if it is unknown."""
         row = instance.messages.get(str(key.get("id")))
         if row is None:
             raise bad_request("Message not found")
@@ -714,7 +714,7 @@ class EvolutionEngine(EvolutionCore):
         return _protocol_answer(str(key.get("remoteJid")), protocol, stamp // 1000)
 
     async def delete_own(self, instance: Instance, key: JsonObject) -> JsonObject:
-        """`/chat/deleteMessageForEveryone` on Baileys: the event is a whole row (§3)."""
+        """Handle `/chat/deleteMessageForEveryone` on Baileys: the event is a full row (§3)."""
         row = instance.messages.get(str(key["id"]))
         if row is not None:
             row.key = {**row.key, "deleted": True}

@@ -1,7 +1,7 @@
-"""Message objects as Evolution builds them: pure functions, one channel beside the other.
+"""Message objects as Evolution builds them, for each channel: pure functions.
 
 Shapes: `contracts/evolution-api.md` §3 and §5, captures 04 (EVOLUTION, BUSINESS) and 08 (Baileys).
-Raw bytes stay `bytes` here: webhooks and HTTP answers show them as an index object, Socket.IO
+Raw bytes stay `bytes` here: webhooks and HTTP responses contain them as an index object, Socket.IO
 sends them as binary attachments (capture 08).
 """
 
@@ -36,12 +36,12 @@ _DEFAULT_MIMETYPE = {
 
 
 def long_number(value: int, *, unsigned: bool = False) -> JsonObject:
-    """A protobuf Long after JSON.stringify (§3)."""
+    """Return a protobuf Long after JSON.stringify (§3)."""
     return {"low": value & 0xFFFFFFFF, "high": value >> 32, "unsigned": unsigned}
 
 
 def context_info(now: int, *, attributions: bool = False) -> JsonObject:
-    """The contextInfo that Evolution adds to everything it sends to a person (capture 08)."""
+    """Return the contextInfo that Evolution adds to each send to a person (capture 08)."""
     info: JsonObject = {"mentionedJid": [], "groupMentions": []}
     if attributions:
         info["statusAttributions"] = []
@@ -51,7 +51,7 @@ def context_info(now: int, *, attributions: bool = False) -> JsonObject:
 
 
 def vcard(contact: JsonObject) -> str:
-    """One contact card (captures 04 and 08)."""
+    """Return one contact card (captures 04 and 08)."""
     phone = str(contact.get("phoneNumber", ""))
     wuid = contact.get("wuid") or "".join(c for c in phone if c.isdigit())
     lines = ["BEGIN:VCARD", "VERSION:3.0", f"N:{contact['fullName']}", f"FN:{contact['fullName']}"]
@@ -75,7 +75,7 @@ def media_message(
     file_name: str | None = None,
     voice: bool = False,
 ) -> JsonObject:
-    """The inner `imageMessage` etc. of a medium with its keys and hashes as bytes."""
+    """Return the inner `imageMessage` etc. of a file, with keys and hashes as bytes."""
     message: JsonObject = {}
     if kind in ("image", "video"):
         message |= {"interactiveAnnotations": [], "scanLengths": [], "annotations": []}
@@ -131,7 +131,7 @@ class Outgoing:
 
 
 def outgoing(route: str, body: JsonObject, *, now: int, upload: bytes | None) -> Outgoing:
-    """What Baileys makes of the body of `/message/<route>` (capture 08)."""
+    """Build the Baileys message for a body of `/message/<route>` (capture 08)."""
     context = context_info(now)
     if route == "sendtext":
         return Outgoing({"conversation": body["text"]}, "conversation", context=context)
@@ -231,7 +231,7 @@ def outgoing(route: str, body: JsonObject, *, now: int, upload: bytes | None) ->
 def _content(value: Any, upload: bytes | None) -> bytes:
     if upload is not None:
         return upload
-    # A url would be fetched by Evolution; the simulator fetches nothing.
+    # Evolution would download a URL; the simulator does not.
     return decode_base64(value) if is_base64(value) else PIXEL
 
 
@@ -278,13 +278,13 @@ def _buttons(body: JsonObject) -> Outgoing:
 
 
 OWN_IDS = ("sendtext", "sendmedia", "sendsticker", "sendptv", "sendpoll")
-"""The routes of 2.4 whose `messageId` becomes the id of the message."""
+"""The routes of 2.4 that use `messageId` as the id of the message."""
 
 
 def baileys_body(
     built: Outgoing, *, jid: str, instance_id: str, now: int, message_id: str = ""
 ) -> JsonObject:
-    """The answer of a Baileys send, which is also the data of `send.message` (§5)."""
+    """Return the response of a Baileys send, also the data of `send.message` (§5)."""
     key: JsonObject = {"remoteJid": jid, "fromMe": True, "id": message_id or whatsapp_id()}
     if built.participant:
         key = {"id": key["id"], "remoteJid": jid, "participant": jid, "fromMe": True}
@@ -305,7 +305,7 @@ def baileys_body(
 
 
 def evolution_body(route: str, body: JsonObject, *, instance_id: str, now: int) -> JsonObject:
-    """The answer of a send on the EVOLUTION channel (capture 04)."""
+    """Return the response of a send on the EVOLUTION channel (capture 04)."""
     if route == "sendtext":
         message: JsonObject = {"conversation": body["text"]}
         if isinstance(body.get("quoted"), dict) and "key" in body["quoted"]:
@@ -330,7 +330,7 @@ def evolution_body(route: str, body: JsonObject, *, instance_id: str, now: int) 
 
 
 def business_body(route: str, body: JsonObject, *, instance_id: str, now: int) -> JsonObject:
-    """The answer of a send on the BUSINESS channel (capture 04)."""
+    """Return the response of a send on the BUSINESS channel (capture 04)."""
     kind = "conversation"
     message: JsonObject
     if route == "sendtext":
@@ -400,9 +400,9 @@ def business_body(route: str, body: JsonObject, *, instance_id: str, now: int) -
 
 
 def as_2_4(data: JsonObject) -> JsonObject:
-    """A message as 2.4 builds it: `contextInfo` holds `messageContextInfo` (§10).
+    """Return a message as 2.4 builds it: `contextInfo` holds `messageContextInfo` (§10).
 
-    What a text quotes is lost with its `extendedTextMessage`; other kinds of content keep it in
+    A text loses its quote with its `extendedTextMessage`; other kinds of content keep the quote in
     their own `contextInfo`.
     """
     message = dict(data["message"])
@@ -413,7 +413,7 @@ def as_2_4(data: JsonObject) -> JsonObject:
 
 
 def with_number_first(key: JsonObject) -> JsonObject:
-    """The key of an emitted message of 2.4: the row keeps the LID in `remoteJid` (§10)."""
+    """Return the key of an emitted message of 2.4; the row has the LID in `remoteJid` (§10)."""
     if not str(key["remoteJid"]).endswith("@lid") or not key.get("remoteJidAlt"):
         return key
     swapped = {"remoteJid": key["remoteJidAlt"], "remoteJidAlt": key["remoteJid"]}
@@ -456,7 +456,7 @@ INBOUND_KINDS = (
 
 
 def with_secret(message: JsonObject) -> JsonObject:
-    """Add what WhatsApp's clients send with nearly every message: bytes, outside of its content."""
+    """Add the bytes that WhatsApp's clients send with nearly every message."""
     if "messageContextInfo" in message:
         return message
     context = {
@@ -477,14 +477,14 @@ _HEADS = {"video": b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom", "documen
 
 
 def sample_file(kind: str, size: int) -> bytes:
-    """A file of this many bytes that begins as one of its kind does."""
+    """Return a file of this many bytes that starts like one of its kind."""
     return _HEADS.get(kind, PIXEL).ljust(size, b"\0")[:size]
 
 
 def incoming(kind: str, command: JsonObject, *, now: int) -> Incoming:
-    """The content of an inbound message by kind (capture 08).
+    """Build the content of an inbound message by kind (capture 08).
 
-    Raises KeyError or ValueError when the order lacks what its kind needs.
+    Raises KeyError or ValueError if the command lacks a field that its kind needs.
     """
     text = str(command.get("text", "oi"))
     if kind == "text":
