@@ -11,7 +11,7 @@ from simulators.graph.tables import ERRORS, SCENARIOS
 from tests.simulators.conftest import NUMBER_ID, ORDINARY, TOKEN, Graph
 
 EXAMPLES = {name: f"+55119{'9999'}00{scenario.digits}" for name, scenario in SCENARIOS.items()}
-REFUSED = [s for s in SCENARIOS.values() if s.refusal and not s.refuses_first_times_only]
+REJECTED = [s for s in SCENARIOS.values() if s.refusal and not s.rejects_first_attempts_only]
 
 
 def key_id_of(wamid: str) -> tuple[str, str]:
@@ -145,7 +145,7 @@ def test_the_response_to_a_template_has_the_status_accepted(meta: Graph) -> None
     assert answer.json()["messages"][0]["message_status"] == "accepted"
 
 
-@pytest.mark.parametrize("scenario", REFUSED, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", REJECTED, ids=lambda scenario: scenario.name)
 def test_each_error_has_an_example_number(meta: Graph, scenario: object) -> None:
     name = scenario.name  # type: ignore[attr-defined]
     code = SCENARIOS[name].refusal
