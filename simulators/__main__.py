@@ -176,7 +176,7 @@ def number_table() -> str:
     lines: list[str] = []
     tables: tuple[tuple[str, list[JsonObject]], ...] = (
         ("Graph API", graph_app.describe()),
-        ("wwebjs-api (Graph refuses these with 131047)", wwebjs_app.describe()),
+        ("wwebjs-api (Graph rejects these with 131047)", wwebjs_app.describe()),
         ("Evolution API", evolution_app.describe()),
     )
     for title, rows in tables:

@@ -178,14 +178,14 @@ def outgoing(route: str, body: JsonObject, *, now: int, upload: bytes | None) ->
             {"ptvMessage": media}, "ptvMessage", context=context, inner_context=True, media=content
         )
     if route == "sendlocation":
-        place = {
+        location = {
             "degreesLatitude": body["latitude"],
             "degreesLongitude": body["longitude"],
             "name": body["name"],
             "address": body["address"],
         }
         return Outgoing(
-            {"locationMessage": place}, "locationMessage", context=context, inner_context=True
+            {"locationMessage": location}, "locationMessage", context=context, inner_context=True
         )
     if route == "sendcontact":
         return _contacts(body["contact"], context)
@@ -468,8 +468,8 @@ def with_secret(message: JsonObject) -> JsonObject:
         "deviceListMetadataVersion": 2,
         "messageSecret": secrets.token_bytes(32),
     }
-    if place := message.get("locationMessage"):
-        message = {**message, "locationMessage": {**place, "jpegThumbnail": _THUMBNAIL}}
+    if location := message.get("locationMessage"):
+        message = {**message, "locationMessage": {**location, "jpegThumbnail": _THUMBNAIL}}
     return {**message, "messageContextInfo": context}
 
 
@@ -520,12 +520,12 @@ def incoming(kind: str, command: JsonObject, *, now: int) -> Incoming:
             {"viewOnceMessageV2": {"message": {"imageMessage": image}}}, "viewOnceMessageV2"
         )
     if kind == "location":
-        place = {
+        location = {
             "degreesLatitude": float(command.get("latitude", -23.5)),
             "degreesLongitude": float(command.get("longitude", -46.6)),
             "name": str(command.get("name", "SP")),
         }
-        return Incoming({"locationMessage": place}, "locationMessage", null_context=True)
+        return Incoming({"locationMessage": location}, "locationMessage", null_context=True)
     if kind == "contact":
         card = {
             "fullName": command.get("name", "Bob"),

@@ -233,7 +233,7 @@ SCENARIOS: dict[str, EvolutionScenario] = {
         EvolutionScenario(
             name="slow",
             digits="29",
-            english="201 after some seconds; the acks come before the answer",
+            english="201 after some seconds; the acks arrive before the response",
             portuguese="201 depois de alguns segundos; os acks chegam antes",
             answer="slow",
         ),

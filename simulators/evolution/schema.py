@@ -55,8 +55,8 @@ def _failures(value: Any, schema: Schema, *, path: str) -> list[str]:
         if "maxItems" in schema and len(value) > schema["maxItems"]:
             fail(f"does not meet maximum length of {schema['maxItems']}")
         if schema.get("uniqueItems"):
-            seen = [json.dumps(item, sort_keys=True) for item in value]
-            if len(set(seen)) != len(seen):
+            encoded = [json.dumps(item, sort_keys=True) for item in value]
+            if len(set(encoded)) != len(encoded):
                 fail("contains duplicate item")
         if "items" in schema:
             for index, item in enumerate(value):

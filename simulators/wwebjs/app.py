@@ -391,9 +391,9 @@ class WwebjsSimulator(Simulator):
             mimetype, filename = await self._fetch(content)
             return page.media(mimetype, filename, options, options.get("caption"))
         if kind == "Location":
-            place = _properties(content, "latitude")
+            location = _properties(content, "latitude")
             return page.location(
-                place.get("latitude"), place.get("longitude"), place.get("description")
+                location.get("latitude"), location.get("longitude"), location.get("description")
             )
         if kind == "Contact":
             contact_id = _properties(content, "contactId").get("contactId")

@@ -165,7 +165,7 @@ SCENARIOS: dict[str, WwebjsScenario] = _table(
     WwebjsScenario(
         name="ninth_digit",
         digits="09",
-        english="registered without the ninth digit; only that form gets the message",
+        english="registered without the ninth digit; only that form receives the message",
         portuguese="registrado sem o nono dígito; só essa forma recebe",
         without_ninth_digit=True,
     ),

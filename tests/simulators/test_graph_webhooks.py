@@ -221,10 +221,10 @@ def test_a_picture_from_a_customer_can_be_downloaded(meta: Graph, receiver: Rece
 def test_a_customer_can_send_other_types_with_their_content(
     meta: Graph, receiver: Receiver
 ) -> None:
-    place = {"latitude": -23.5, "longitude": -46.6}
-    meta.control("inbound", {"from": ORDINARY, "type": "location", "content": place})
+    location = {"latitude": -23.5, "longitude": -46.6}
+    meta.control("inbound", {"from": ORDINARY, "type": "location", "content": location})
 
-    assert value_of(receiver.next())["messages"][0]["location"] == place
+    assert value_of(receiver.next())["messages"][0]["location"] == location
 
 
 def test_an_echo_carries_the_key_of_the_companion(meta: Graph, receiver: Receiver) -> None:

@@ -24,13 +24,13 @@ def test_a_namespace_does_not_exist_before_the_first_event(server: Server) -> No
     subscribe(server)
     with pytest.raises(socketio.exceptions.ConnectionError, match="/ws1"):
         Listener(server, "/ws1")
-    inject(server, "nobody hears this")
-    [event] = server.books("events", message_id="nobody hears this", event="messages.upsert")
+    inject(server, "without clients")
+    [event] = server.books("events", message_id="without clients", event="messages.upsert")
     assert event["sockets"] == [{"namespace": "/ws1", "clients": 0, "created": True}]
     assert event["reached"] == []
     with listening(server, "/ws1") as listener:
-        inject(server, "heard")
-        wait_until(lambda: listener.ids() == ["heard"])
+        inject(server, "received")
+        wait_until(lambda: listener.ids() == ["received"])
 
 
 def test_the_rejection_message_is_invalid_namespace(server: Server) -> None:
@@ -55,7 +55,7 @@ def test_every_transport_receives_the_payload_without_destination(
     subscribe(server)
     inject(server, "lost")
     with listening(server, "/ws1", transports=transports) as listener:
-        inject(server, "kept")
+        inject(server, "received")
         [payload] = wait_until(lambda: listener.events("messages.upsert"))
     assert payload["instance"] == "ws1"
     assert payload["apikey"] == "ws1-token"
@@ -70,13 +70,13 @@ def test_clients_stay_connected_after_disabling_and_receive_events_after_enablin
     inject(server, "lost")
     with listening(server, "/ws1") as listener:
         server.set_websocket("ws1", [], enabled=False)
-        inject(server, "unheard")
+        inject(server, "missed")
         with listening(server, "/ws1"):
             assert listener.client.connected
         server.set_websocket("ws1", ["MESSAGES_UPSERT"])
-        inject(server, "heard")
+        inject(server, "received")
         wait_until(listener.ids)
-    assert listener.ids() == ["heard"]
+    assert listener.ids() == ["received"]
 
 
 def test_deleting_the_instance_notifies_its_listeners_and_leaves_them_connected(
@@ -163,8 +163,8 @@ def test_any_instances_token_may_listen_to_every_namespace() -> None:
         inject(server, "lost")
         headers = {"apikey": "other-token"}
         with listening(server, "/ws1", headers=headers) as listener:
-            inject(server, "heard")
-            wait_until(lambda: listener.ids() == ["heard"])
+            inject(server, "received")
+            wait_until(lambda: listener.ids() == ["received"])
 
 
 def test_the_handshake_contains_the_ping_settings() -> None:
@@ -245,8 +245,8 @@ def test_a_restart_disconnects_the_clients_and_drops_the_namespaces(server: Serv
         Listener(server, "/ws1")
     inject(server, "lost as well")
     with listening(server, "/ws1") as reconnected:
-        inject(server, "heard")
-        wait_until(lambda: reconnected.ids() == ["heard"])
+        inject(server, "received")
+        wait_until(lambda: reconnected.ids() == ["received"])
 
 
 def test_a_reconnecting_client_misses_the_first_event_after_a_restart(server: Server) -> None:
@@ -266,11 +266,11 @@ def test_a_reconnecting_client_misses_the_first_event_after_a_restart(server: Se
         wait_until(lambda: is_up(server))
         inject(server, "missed")
         wait_until(lambda: server.books("instances")["instances"]["ws1"]["clients"])
-        inject(server, "heard")
+        inject(server, "received")
         wait_until(lambda: got)
     finally:
         client.disconnect()
-    assert got == ["heard"]
+    assert got == ["received"]
 
 
 def is_up(server: Server) -> bool:

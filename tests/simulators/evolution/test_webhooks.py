@@ -112,13 +112,13 @@ def test_pending_retries_use_the_old_url_when_the_webhook_is_changed_or_disabled
     with running(webhook_initial_seconds=0.1) as server:
         hook.answers = [500, 500]
         subscribe(server, f"{hook.url}/old")
-        inject(server, "kept")
+        inject(server, "retried")
         wait_until(lambda: hook.received)
         server.post("/webhook/set/wh1", {"webhook": {"enabled": False, "url": "", "events": []}})
-        inject(server, "unheard")
-        assert delivery(server, "kept")["state"] == "delivered"
+        inject(server, "missed")
+        assert delivery(server, "retried")["state"] == "delivered"
     assert [entry["path"] for entry in hook.received] == ["/old"] * 3
-    assert hook.ids() == ["kept"] * 3
+    assert hook.ids() == ["retried"] * 3
 
 
 def test_a_later_event_overtakes_a_pending_retry(hook: Receiver) -> None:
@@ -139,11 +139,11 @@ def test_a_restart_drops_the_retries(hook: Receiver) -> None:
     with running(webhook_initial_seconds=5.0) as server:
         hook.status = 503
         subscribe(server, hook.url)
-        inject(server, "forgotten")
+        inject(server, "dropped")
         wait_until(lambda: hook.received)
         server.control("restart")
-        assert delivery(server, "forgotten")["state"] == "dropped"
-        [event] = server.books("events", message_id="forgotten", lost="1")
+        assert delivery(server, "dropped")["state"] == "dropped"
+        [event] = server.books("events", message_id="dropped", lost="1")
         assert event["reached"] == []
 
 
@@ -161,9 +161,9 @@ def test_a_restart_may_clear_the_webhooks_which_stay_enabled(hook: Receiver) -> 
         emptied = ("", None, True, ["MESSAGES_UPSERT"])
         assert after_restart() == whole
         assert after_restart() == emptied
-        inject(server, "unheard")
+        inject(server, "missed")
         lost = server.books("events", lost="1", event="messages.upsert")
-        assert [entry["message_id"] for entry in lost] == ["unheard"]
+        assert [entry["message_id"] for entry in lost] == ["missed"]
         server.set_webhook("wh1", hook.url, ["MESSAGES_UPSERT"])
         assert after_restart()[0] == hook.url
         assert after_restart(empty_webhooks=True) == emptied
