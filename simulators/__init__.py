@@ -1,4 +1,4 @@
 """Simulated WhatsApp providers: the Cloud API, wwebjs-api and Evolution API, over real sockets.
 
-Nothing here imports the product or Django. ``python -m simulators --help`` runs them.
+This package imports neither Alterna nor Django. ``python -m simulators --help`` lists its options.
 """

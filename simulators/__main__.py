@@ -1,7 +1,7 @@
 """Run the simulated providers: ``python -m simulators --graph-port 9101 --wwebjs-port 9102``.
 
-A simulator without a port is not started. Every option may come from the environment instead:
-``--graph-token`` is ``SIMULATOR_GRAPH_TOKEN``, and so on.
+A simulator without a port is not started. Each option can also be set in the environment:
+``--graph-token`` as ``SIMULATOR_GRAPH_TOKEN``, and so on.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from simulators.wwebjs import app as wwebjs_app
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
-    """One simulator with its address and what to say about it."""
+class ConfiguredSimulator:
+    """One simulator with its port and a remark for the console."""
 
     title: str
     app: web.Application
@@ -34,7 +34,7 @@ class Stand:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line; each default comes from the environment."""
+    """Build the command line; the defaults come from the environment."""
     commands = argparse.ArgumentParser(prog="python -m simulators", description=__doc__)
 
     def option(name: str, default: str, meaning: str, kind: type = str) -> None:
@@ -43,35 +43,35 @@ def parser() -> argparse.ArgumentParser:
         commands.add_argument(f"--{name}", default=value, type=kind, help=meaning)
 
     option("host", "127.0.0.1", "address to listen on")
-    option("graph-port", "0", "port of the Graph API; 0 leaves it out", int)
-    option("graph-phone-number-id", "", "the only known phone number id; empty knows every one")
-    option("graph-token", "", "the token it asks for; empty accepts any")
+    option("graph-port", "0", "port of the Graph API; 0 disables it", int)
+    option("graph-phone-number-id", "", "the only known phone number id; empty accepts any")
+    option("graph-token", "", "the required token; empty accepts any")
     option("graph-app-secret", "demo-app-secret", "signs the webhooks")
-    option("graph-webhook-url", "", "where webhooks go; may contain {phone_number_id}")
-    option("wwebjs-port", "0", "port of wwebjs-api; 0 leaves it out", int)
-    option("wwebjs-api-key", "demo-wwebjs-key", "what x-api-key must say")
-    option("wwebjs-webhook-url", "", "where callbacks go; empty switches them off")
-    option("wwebjs-ready-sessions", "", "sessions paired and ready at once, by commas")
-    option("wwebjs-send-seconds", "0.05", "how long a send takes", float)
-    option("evolution-port", "0", "port of Evolution API; 0 leaves it out", int)
-    option("evolution-api-key", "demo-evolution-key", "what apikey must say")
-    option("evolution-ready-instances", "", "instances open at once, by commas")
+    option("graph-webhook-url", "", "webhook URL; may contain {phone_number_id}")
+    option("wwebjs-port", "0", "port of wwebjs-api; 0 disables it", int)
+    option("wwebjs-api-key", "demo-wwebjs-key", "the required x-api-key")
+    option("wwebjs-webhook-url", "", "callback URL; empty disables callbacks")
+    option("wwebjs-ready-sessions", "", "sessions that start paired and ready, comma-separated")
+    option("wwebjs-send-seconds", "0.05", "duration of a send", float)
+    option("evolution-port", "0", "port of Evolution API; 0 disables it", int)
+    option("evolution-api-key", "demo-evolution-key", "the required apikey")
+    option("evolution-ready-instances", "", "instances that start open, comma-separated")
     option("own-number", "5511900000001", "the business's own number")
-    option("fallback-number", "", "that of the phones linked to the fallbacks; else the same one")
+    option("fallback-number", "", "number of the phones linked to the fallbacks; default: the same")
     option("status-delay", "1.0", "seconds between sent, delivered and read", float)
     commands.add_argument(
         "--coexistence",
         action="store_true",
-        help="one number in both: what wwebjs-api sends comes back as an echo through Graph",
+        help="one number on both: Graph echoes what wwebjs-api sends",
     )
     commands.add_argument(
-        "--numbers", action="store_true", help="print which number does what, and end"
+        "--numbers", action="store_true", help="print the number of each scenario and exit"
     )
     return commands
 
 
-def stands(options: argparse.Namespace) -> list[Stand]:
-    """The simulators that the options ask for."""
+def configured_simulators(options: argparse.Namespace) -> list[ConfiguredSimulator]:
+    """Build the simulators selected by the options."""
     chosen = []
     if options.graph_port:
         number = graph_app.GraphNumber(
@@ -88,7 +88,7 @@ def stands(options: argparse.Namespace) -> list[Stand]:
             status_delay=options.status_delay,
         )
         chosen.append(
-            Stand(
+            ConfiguredSimulator(
                 "Graph API",
                 graph_app.create_app(graph_settings),
                 options.graph_port,
@@ -108,7 +108,7 @@ def stands(options: argparse.Namespace) -> list[Stand]:
             echo_url=echo_url if options.coexistence and options.graph_port else "",
         )
         chosen.append(
-            Stand(
+            ConfiguredSimulator(
                 "wwebjs-api",
                 wwebjs_app.create_app(wwebjs_settings),
                 options.wwebjs_port,
@@ -120,7 +120,7 @@ def stands(options: argparse.Namespace) -> list[Stand]:
         evolution_settings = evolution_model.EvolutionSettings(
             api_key=options.evolution_api_key,
             server_url=f"http://{options.host}:{options.evolution_port}",
-            # Only WhatsApp's own servers have such, and nobody should be asked for a demo.
+            # Only WhatsApp's servers have pictures, and the demo makes no request to them.
             picture_url=None,
             instances=tuple(
                 evolution_model.InstanceSpec(
@@ -130,7 +130,7 @@ def stands(options: argparse.Namespace) -> list[Stand]:
             ),
         )
         chosen.append(
-            Stand(
+            ConfiguredSimulator(
                 "Evolution API",
                 evolution_app.create_app(evolution_settings),
                 options.evolution_port,
@@ -140,28 +140,31 @@ def stands(options: argparse.Namespace) -> list[Stand]:
     return chosen
 
 
-def _names(listed: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in listed.split(",") if name.strip())
+def _names(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
-async def run(host: str, chosen: Sequence[Stand]) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit status."""
-    ended = asyncio.Event()
+async def run(host: str, chosen: Sequence[ConfiguredSimulator]) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status."""
+    stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(number, stopped.set)
     runners: list[web.AppRunner] = []
     try:
-        for stand in chosen:
+        for simulator in chosen:
             try:
-                runners.append(await serve(stand.app, host, stand.port))
+                runners.append(await serve(simulator.app, host, simulator.port))
             except OSError as error:
                 reason = os.strerror(error.errno) if error.errno else str(error)
-                print(f"{stand.title}: cannot use {host}:{stand.port}: {reason}", file=sys.stderr)
+                print(
+                    f"{simulator.title}: cannot use {host}:{simulator.port}: {reason}",
+                    file=sys.stderr,
+                )
                 return 1
-            remark = f" ({stand.remark})" if stand.remark else ""
-            print(f"{stand.title}: http://{host}:{stand.port}{remark}", flush=True)
-        await ended.wait()
+            remark = f" ({simulator.remark})" if simulator.remark else ""
+            print(f"{simulator.title}: http://{host}:{simulator.port}{remark}", flush=True)
+        await stopped.wait()
     finally:
         for runner in runners:
             await runner.cleanup()
@@ -169,11 +172,11 @@ async def run(host: str, chosen: Sequence[Stand]) -> int:
 
 
 def number_table() -> str:
-    """Which number to try for what, as text."""
+    """Return the example numbers of all scenarios as text."""
     lines: list[str] = []
     tables: tuple[tuple[str, list[JsonObject]], ...] = (
         ("Graph API", graph_app.describe()),
-        ("wwebjs-api (Graph refuses these with 131047)", wwebjs_app.describe()),
+        ("wwebjs-api (Graph rejects these with 131047)", wwebjs_app.describe()),
         ("Evolution API", evolution_app.describe()),
     )
     for title, rows in tables:
@@ -183,12 +186,12 @@ def number_table() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the options, run, return the exit status."""
+    """Parse the options, run the simulators and return the exit status."""
     options = parser().parse_args(arguments)
     if options.numbers:
         print(number_table())
         return 0
-    chosen = stands(options)
+    chosen = configured_simulators(options)
     if not chosen:
         print(
             "nothing to run: give --graph-port, --wwebjs-port or --evolution-port", file=sys.stderr

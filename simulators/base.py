@@ -1,16 +1,16 @@
-"""What the simulated providers have in common.
+"""Code shared by the simulated providers.
 
-Each simulator is one aiohttp application: the provider's own routes, and beside them a control
-door under ``/_control/`` through which tests and the demo look into it and steer it.
+Each simulator is one aiohttp application. It serves the provider's routes and a control API under
+``/_control/``, which tests and the demo use to inspect and control it.
 
-Which number does what
-----------------------
-A recipient whose number reads ``...9999FFGG`` asks for trouble: ``GG`` (the last two digits)
-names a scenario of the Graph API, ``FF`` (the two before) one of the fallback provider. So
-+55 11 99999-0047 is refused by Graph with 131047 and delivered by the fallback, and
-+55 11 99999-0647 is refused by Graph and then not known to WhatsApp Web either. ``00``, every
-digit pair without a scenario and every number without the four nines succeed everywhere, so
-ordinary test data never stumbles upon a fault by chance.
+Recipient numbers and scenarios
+-------------------------------
+A recipient number that ends in ``9999FFGG`` selects scenarios: ``GG`` (the last two digits)
+selects one of the Graph API, ``FF`` (the two before) one of the fallback provider. For example,
+Graph rejects +55 11 99999-0047 with 131047 and the fallback delivers it; Graph rejects
++55 11 99999-0647, which is not on WhatsApp Web either. ``00``, a pair without a scenario and a
+number without the four nines succeed everywhere, so that ordinary test data never triggers a
+fault by accident.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _T = TypeVar("_T")
 
 MARKER = "9999"
 MAX_BODY_BYTES = 200 * 1024 * 1024
-KEPT_RECORDS = 20_000
+MAX_RECORDS = 20_000
 _SHUTDOWN_SECONDS = 0.3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scenario:
-    """One way a provider can answer, reachable by a pair of digits of the recipient's number."""
+    """One possible provider response, selected by a pair of digits of the recipient's number."""
 
     name: str
     digits: str
@@ -51,32 +51,32 @@ class Scenario:
 
 
 def only_digits(number: str) -> str:
-    """The digits of a phone number or chat id, without its ``@server`` part."""
+    """Return the digits of a phone number or chat id, without its ``@server`` part."""
     return re.sub(r"\D", "", number.partition("@")[0])
 
 
 def graph_digits(number: str) -> str:
-    """The digit pair that chooses the Graph scenario; ``"00"`` for an ordinary number."""
+    """Return the digits that select the Graph scenario; ``"00"`` for an ordinary number."""
     tail = only_digits(number)[-8:]
     return tail[6:] if len(tail) == 8 and tail.startswith(MARKER) else "00"
 
 
 def fallback_digits(number: str) -> str:
-    """The digit pair that chooses the fallback's scenario; ``"00"`` for an ordinary number."""
+    """Return the digits that select the fallback's scenario; ``"00"`` for an ordinary number."""
     tail = only_digits(number)[-8:]
     return tail[4:6] if len(tail) == 8 and tail.startswith(MARKER) else "00"
 
 
 def example_number(*, graph: str = "00", fallback: str = "00") -> str:
-    """A valid Brazilian mobile number that plays the two scenarios named by their digits."""
+    """Return a valid Brazilian mobile number that triggers the two scenarios."""
     return f"+55 11 9{MARKER}-{fallback}{graph}"
 
 
 def whatsapp_id(number: str) -> str:
-    """The digits under which WhatsApp knows a number.
+    """Return the digits under which a number is registered on WhatsApp.
 
-    Brazilian accounts outside of São Paulo, Rio and Espírito Santo (area codes from 31 on) are
-    registered without the ninth digit, and both providers give back that form
+    Brazilian accounts outside São Paulo, Rio and Espírito Santo (area codes 31 and above) are
+    registered without the ninth digit, and both providers return that form
     (``contracts/wwebjs-api.md §3``, ``contracts/cloud-api.md §1.2``).
     """
     digits = only_digits(number)
@@ -86,8 +86,8 @@ def whatsapp_id(number: str) -> str:
 
 
 @dataclasses.dataclass(slots=True)
-class BookEntry:
-    """A message the provider took, and whether the customer's phone received it."""
+class LedgerEntry:
+    """A message the provider accepted, and whether the customer's phone received it."""
 
     id: str
     sender: str
@@ -100,19 +100,19 @@ class BookEntry:
     at: float = dataclasses.field(default_factory=time.time)
 
 
-class Book:
-    """The provider's own account of what it took and what the customers really received."""
+class MessageLedger:
+    """The messages the provider accepted, and which of them the customers received."""
 
     def __init__(self) -> None:
-        self.entries: list[BookEntry] = []
+        self.entries: list[LedgerEntry] = []
 
-    def add(self, entry: BookEntry) -> BookEntry:
-        """Note a message as taken."""
+    def add(self, entry: LedgerEntry) -> LedgerEntry:
+        """Record an accepted message."""
         self.entries.append(entry)
         return entry
 
     def describe(self) -> JsonObject:
-        """All messages taken, and how often each reference and text reached a customer."""
+        """Return the accepted messages, and how often each reference and text was delivered."""
         delivered = [entry for entry in self.entries if entry.delivered]
         return {
             "messages": [dataclasses.asdict(entry) for entry in self.entries],
@@ -125,7 +125,7 @@ class Book:
 
 @dataclasses.dataclass(slots=True)
 class WebhookRecord:
-    """One webhook on its way: what was posted, how often, and the last answer (0 = none)."""
+    """The delivery of one webhook: body, number of attempts, last status (0 = no response)."""
 
     url: str
     body: Any
@@ -134,22 +134,22 @@ class WebhookRecord:
 
 
 class ControlError(Exception):
-    """A control request that makes no sense; its text is the answer."""
+    """An invalid control request; the response contains its text."""
 
 
 class Simulator:
-    """State and control door shared by the simulators; a subclass adds the provider's routes."""
+    """State and control API of a simulator; a subclass adds the provider's routes."""
 
     name = "simulator"
     scenarios: Mapping[str, Scenario] = {}
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
-        self.requests: deque[JsonObject] = deque(maxlen=KEPT_RECORDS)
-        self.webhooks: deque[WebhookRecord] = deque(maxlen=KEPT_RECORDS)
-        self.book = Book()
+        self.requests: deque[JsonObject] = deque(maxlen=MAX_RECORDS)
+        self.webhooks: deque[WebhookRecord] = deque(maxlen=MAX_RECORDS)
+        self.book = MessageLedger()
         self._scripts: dict[str, deque[str]] = {}
-        self._forever: dict[str, str] = {}
+        self._permanent: dict[str, str] = {}
         self._by_digits = {scenario.digits: scenario for scenario in self.scenarios.values()}
         self._tasks: set[asyncio.Task[None]] = set()
         self._endless: set[asyncio.Task[None]] = set()
@@ -158,7 +158,7 @@ class Simulator:
     # -- the application ---------------------------------------------------------------------
 
     def application(self) -> web.Application:
-        """The aiohttp application: control door, provider routes, recording of requests."""
+        """Build the aiohttp application: control API, provider routes, request recording."""
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._record])
         app.cleanup_ctx.append(self._background)
         self._add_control_routes(app.router)
@@ -166,15 +166,15 @@ class Simulator:
         return app
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Add the provider's own routes."""
+        """Add the provider's routes."""
         raise NotImplementedError
 
     async def on_start(self) -> None:
-        """Called inside of the event loop before the first request."""
+        """Run in the event loop before the first request."""
 
     @property
     def client(self) -> aiohttp.ClientSession:
-        """The HTTP client for webhooks and for media that the provider fetches itself."""
+        """The HTTP client for webhooks and for media that the provider downloads."""
         if self._client is None:
             raise RuntimeError("the simulator is not running")
         return self._client
@@ -192,7 +192,7 @@ class Simulator:
     def spawn(
         self, work: Coroutine[Any, Any, None], *, endless: bool = False
     ) -> asyncio.Task[None]:
-        """Let work go on after the answer to the request that caused it.
+        """Run a coroutine in the background, beyond the response of the current request.
 
         ``/_control/settle`` does not wait for ``endless`` work.
         """
@@ -222,7 +222,7 @@ class Simulator:
             "body": None,
         }
         self.requests.append(entry)
-        # A multipart body can be read only once, and its handler has to.
+        # A multipart body can be read only once, and the handler has to read it.
         if not request.content_type.startswith("multipart/"):
             raw = await request.read()
             text = raw.decode("utf-8", errors="replace")
@@ -235,17 +235,17 @@ class Simulator:
     # -- scenarios ---------------------------------------------------------------------------
 
     def choose(self, recipient: str, digits: str, *, consume: bool = True) -> Scenario:
-        """The next outcome for a recipient: scripted for it, scripted for all, by its digits."""
+        """Return a recipient's next scenario: its own script, the global script, or its digits."""
         for key in (whatsapp_id(recipient), "*"):
             queue = self._scripts.get(key)
             if queue:
                 return self.scenarios[queue.popleft() if consume else queue[0]]
-            if key in self._forever:
-                return self.scenarios[self._forever[key]]
+            if key in self._permanent:
+                return self.scenarios[self._permanent[key]]
         return self._by_digits.get(digits, self._by_digits["00"])
 
     def describe(self) -> list[JsonObject]:
-        """The scenario table with one valid example number each."""
+        """Return the scenario table with one valid example number each."""
         return [
             {**_scenario_fields(scenario), "example": self.example(scenario)}
             for scenario in self.scenarios.values()
@@ -253,7 +253,7 @@ class Simulator:
 
     @classmethod
     def example(cls, scenario: Scenario) -> str:
-        """A valid number that plays the scenario."""
+        """Return a valid number that triggers the scenario."""
         raise NotImplementedError
 
     # -- webhooks ----------------------------------------------------------------------------
@@ -267,9 +267,9 @@ class Simulator:
         attempts: int = 1,
         retry_delay: float = 0.5,
     ) -> bool:
-        """Post a webhook until it is answered 200, at most ``attempts`` times.
+        """Post a webhook until the receiver answers 200, at most ``attempts`` times.
 
-        The pause doubles after each failure. Returns whether a 200 came.
+        The delay doubles after each failure. Returns whether a 200 arrived.
         """
         record = WebhookRecord(url, json.loads(body))
         self.webhooks.append(record)
@@ -278,7 +278,7 @@ class Simulator:
                 await asyncio.sleep(retry_delay * 2 ** (attempt - 1))
             record.attempts += 1
             record.status = 0
-            # A receiver that is down is an everyday case, not an error of the simulator.
+            # An unreachable receiver is a normal case, not an error of the simulator.
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError):
                 async with self.client.post(url, data=body, headers=dict(headers)) as answer:
                     record.status = answer.status
@@ -286,7 +286,7 @@ class Simulator:
                 return True
         return False
 
-    # -- the control door --------------------------------------------------------------------
+    # -- control API -------------------------------------------------------------------------
 
     def _add_control_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/_control/health", self._control_health)
@@ -326,22 +326,22 @@ class Simulator:
         return web.json_response(self.describe())
 
     async def _control_script(self, request: web.Request) -> web.Response:
-        order = await control_body(request)
-        names = order.get("scenarios")
+        command = await control_body(request)
+        names = command.get("scenarios")
         if not isinstance(names, list) or not names:
             raise ControlError("scenarios must be a list with at least one name")
         unknown = [name for name in names if name not in self.scenarios]
         if unknown:
             raise ControlError(f"unknown scenarios: {unknown}")
-        key = whatsapp_id(str(order.get("recipient") or "")) or "*"
-        if order.get("forever"):
-            *names, self._forever[key] = names
+        key = whatsapp_id(str(command.get("recipient") or "")) or "*"
+        if command.get("forever"):
+            *names, self._permanent[key] = names
         self._scripts.setdefault(key, deque()).extend(names)
         return web.json_response({"recipient": key, "queued": list(self._scripts[key])})
 
     async def _control_clear_script(self, request: web.Request) -> web.Response:
         self._scripts.clear()
-        self._forever.clear()
+        self._permanent.clear()
         return web.json_response({"cleared": True})
 
     async def _control_settings(self, request: web.Request) -> web.Response:
@@ -352,21 +352,21 @@ class Simulator:
         return web.json_response(dataclasses.asdict(self.settings))
 
     def change_settings(self, changes: JsonObject) -> None:
-        """Change plain settings by name; raises ControlError and changes nothing on a bad one."""
+        """Change plain settings by name; raises ControlError without changes if one is invalid."""
         checked: JsonObject = {}
         for name, value in changes.items():
             if not hasattr(self.settings, name):
                 raise ControlError(f"no such setting: {name}")
-            checked[name] = _like(getattr(self.settings, name), value, name)
+            checked[name] = _coerce(getattr(self.settings, name), value, name)
         for name, value in checked.items():
             setattr(self.settings, name, value)
 
     async def _control_settle(self, request: web.Request) -> web.Response:
-        """Wait until every delayed status and webhook is out, or the timeout has passed."""
+        """Wait until every delayed status and webhook is sent, or the timeout expires."""
         deadline = time.monotonic() + float(request.query.get("timeout", "10"))
         while self._tasks and time.monotonic() < deadline:
             await asyncio.wait(tuple(self._tasks), timeout=deadline - time.monotonic())
-            # The callbacks that take finished tasks out of the set run in the next round.
+            # Finished tasks leave the set in callbacks of the next loop iteration.
             await asyncio.sleep(0)
         return web.json_response({"settled": not self._tasks})
 
@@ -380,8 +380,8 @@ def _scenario_fields(scenario: Scenario) -> JsonObject:
     }
 
 
-def _like(current: Any, value: Any, name: str) -> Any:
-    """The value, if it has the kind of the present one."""
+def _coerce(current: Any, value: Any, name: str) -> Any:
+    """Return the value if its type matches the current one; raises ControlError otherwise."""
     if isinstance(current, bool) or isinstance(value, bool):
         fits = isinstance(current, bool) and isinstance(value, bool)
     elif isinstance(current, float):
@@ -397,7 +397,7 @@ def _like(current: Any, value: Any, name: str) -> Any:
 
 
 async def control_body(request: web.Request) -> JsonObject:
-    """The JSON object of a control request; an empty body is an empty object."""
+    """Return the JSON object of a control request; an empty body is an empty object."""
     raw = await request.read()
     try:
         body = json.loads(raw or b"{}")
@@ -409,18 +409,18 @@ async def control_body(request: web.Request) -> JsonObject:
 
 
 def reset_connection(request: web.Request) -> web.Response:
-    """Cut the connection with a TCP reset; the response returned never reaches the client."""
+    """Reset the TCP connection; the returned response never reaches the client."""
     transport = request.transport
     if transport is not None:
         connection = transport.get_extra_info("socket")
-        # A linger time of zero makes the kernel send RST in place of FIN.
+        # A linger time of zero makes the kernel send RST instead of FIN.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
     return web.Response()
 
 
 async def hang(request: web.Request, seconds: float) -> web.Response:
-    """Leave the client without an answer until it goes away or ``seconds`` have passed."""
+    """Send no response until the client disconnects or ``seconds`` have passed."""
     await wait_for_client(request, seconds)
     if request.transport is not None:
         request.transport.close()
@@ -428,9 +428,9 @@ async def hang(request: web.Request, seconds: float) -> web.Response:
 
 
 async def wait_for_client(request: web.Request, seconds: float) -> None:
-    """Wait ``seconds``, or less when the client closes the connection before."""
+    """Wait ``seconds``, or less if the client closes the connection earlier."""
     deadline = time.monotonic() + seconds
-    # aiohttp tells a handler of a lost client only by cancelling it, which is off by default.
+    # aiohttp signals a lost client only by cancelling the handler, which is off by default.
     while request.transport is not None and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(min(0.05, max(0.0, deadline - time.monotonic())))
 
@@ -438,7 +438,7 @@ async def wait_for_client(request: web.Request, seconds: float) -> None:
 async def serve(app: web.Application, host: str, port: int) -> web.AppRunner:
     """Listen on ``host:port`` (0 = any free port) until the runner is cleaned up.
 
-    Raises OSError when the port is taken.
+    Raises OSError when the port is in use.
     """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
@@ -452,7 +452,7 @@ async def serve(app: web.Application, host: str, port: int) -> web.AppRunner:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunningApp:
-    """An application served by a thread of this process."""
+    """An application that runs in a thread of this process."""
 
     url: str
     port: int
@@ -462,7 +462,7 @@ class RunningApp:
 def run_in_thread(
     app: web.Application, host: str = "127.0.0.1", port: int = 0
 ) -> Iterator[RunningApp]:
-    """Serve an application from a thread for as long as the block runs."""
+    """Serve an application from a thread while the block runs."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="simulator", daemon=True)
     thread.start()

@@ -1,7 +1,7 @@
-"""The simulated Evolution's instances: lifecycle, receive mode, connection, queue, restarts.
+"""The instances of the simulated Evolution: lifecycle, receive mode, connection, restarts.
 
-Wire facts: `contracts/evolution-api.md` §1 to §4; a capture number means a file of
-`captures/evolution`. `evolution_engine` adds the messages.
+Wire facts: `contracts/evolution-api.md` §1 to §4; a capture number is a file in
+`captures/evolution`. `engine` adds the messages.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from simulators.evolution.model import (
 
 NO_LENGTH = "Cannot read properties of undefined (reading 'length')"
 LOGGED_OUT_CODES = (401, 402, 403, 406)
-"""Disconnect reasons after which Evolution does not dial again (§3)."""
+"""Disconnect reasons after which Evolution does not reconnect (§3)."""
 TIMED_OUT_CODE = 408
-"""2.4 does not dial again after this one either (§10)."""
+"""2.4 does not reconnect after this one either (§10)."""
 
 _DEFAULT_SETTINGS: JsonObject = {
     "rejectCall": False,
@@ -64,7 +64,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 
 class ApiError(Exception):
-    """An error answer of Evolution; `message` is any of the four shapes of §0."""
+    """An error response of Evolution; `message` has one of the four shapes of §0."""
 
     def __init__(self, status: int, message: Any) -> None:
         super().__init__(f"{status} {message}")
@@ -73,12 +73,12 @@ class ApiError(Exception):
 
 
 def bad_request(text: Any) -> ApiError:
-    """400 as Evolution's exceptions give it: the text in a list."""
+    """Return a 400 like those of Evolution's exceptions: the text in a list."""
     return ApiError(400, [text])
 
 
 class EvolutionCore:
-    """The instances of the simulated server and what becomes of them."""
+    """The instances of the simulated server and their lifecycle."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class EvolutionCore:
         self._delivered_ids: set[str] = set()
         self.floods: dict[int, JsonObject] = {}
         self._spawn_counted = spawn
-        self._memory: set[asyncio.Task[None]] = set()
+        self._volatile_tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.Task[None]] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._restarts = 0
@@ -103,28 +103,28 @@ class EvolutionCore:
     # -- start, stop, restart ------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open what needs the event loop, and set up the instances of the settings."""
+        """Open the event hub and create the instances of the settings."""
         await self.hub.start()
         for spec in self.settings.instances:
             self._set_up(spec)
 
     async def stop(self) -> None:
-        """End all background work."""
-        await self._forget_memory()
+        """Cancel all background work."""
+        await self._clear_memory()
         await self.hub.stop()
 
     async def restart(
         self, *, downtime_seconds: float, redial: bool, empty_webhooks: bool = False
     ) -> None:
-        """A crash and a new start: retries, queues, namespaces and clients are gone (§1, §2).
+        """Crash and restart: retries, queues, namespaces and clients are lost (§1, §2).
 
-        No `connection.update` says so (§10.7). `empty_webhooks`: url and headers of every webhook
-        are gone, too, while it stays enabled (§10.2).
+        No `connection.update` reports it (§10.7). `empty_webhooks` also clears url and headers of
+        every webhook, which stays enabled (§10.2).
 
-        Rows and messages stay. Paired Baileys instances dial again when `redial` is set, after
-        the downtime. A deletion that still waited for its webhook is undone (capture 12).
+        Rows and messages remain. With `redial`, paired Baileys instances reconnect after the
+        downtime. A deletion that was waiting for its webhook is undone (capture 12).
         """
-        await self._forget_memory()
+        await self._clear_memory()
         await self.hub.drop_retries()
         await self.hub.sockets.restart()
         self._restarts += 1
@@ -149,8 +149,8 @@ class EvolutionCore:
         await asyncio.sleep(seconds)
         await self.dial(instance)
 
-    async def _forget_memory(self) -> None:
-        tasks = [*self._memory, *self._timers.values(), *self._workers.values()]
+    async def _clear_memory(self) -> None:
+        tasks = [*self._volatile_tasks, *self._timers.values(), *self._workers.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -160,10 +160,10 @@ class EvolutionCore:
             instance.queue = None
 
     def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Work that a restart forgets."""
+        """Run background work that a restart cancels."""
         task = self._spawn_counted(work)
-        self._memory.add(task)
-        task.add_done_callback(self._memory.discard)
+        self._volatile_tasks.add(task)
+        task.add_done_callback(self._volatile_tasks.discard)
         return task
 
     def _set_timer(self, instance: Instance, work: Coroutine[Any, Any, None] | None) -> None:
@@ -225,7 +225,7 @@ class EvolutionCore:
         return instance
 
     async def create(self, body: JsonObject) -> Instance:
-        """`POST /instance/create`: every failure is a 400 and leaves nothing behind (§4)."""
+        """`POST /instance/create`: every failure is a 400 and creates nothing (§4)."""
         integration = body.get("integration")
         if integration not in (BAILEYS, BUSINESS, EVOLUTION):
             raise bad_request("Invalid integration")
@@ -259,7 +259,7 @@ class EvolutionCore:
         return instance
 
     def _subscribe_at_creation(self, instance: Instance, body: JsonObject) -> None:
-        # `enabled` is forced to true and event names are not checked here (§4, capture 01).
+        # Evolution forces `enabled` to true and does not check event names here (§4, capture 01).
         websocket = body.get("websocket")
         if websocket:
             inner = websocket if isinstance(websocket, dict) else {}
@@ -268,11 +268,11 @@ class EvolutionCore:
         if webhook:
             inner = webhook if isinstance(webhook, dict) else {}
             names = ("events", "headers", "byEvents", "base64")
-            order = {"enabled": True, "url": inner.get("url", ""), **_only(inner, *names)}
-            self.set_webhook(instance, order)
+            config = {"enabled": True, "url": inner.get("url", ""), **_only(inner, *names)}
+            self.set_webhook(instance, config)
 
     async def delete(self, instance: Instance) -> None:
-        """`DELETE /instance/delete`: the end comes after the REMOVE_INSTANCE webhook (§1, §4)."""
+        """`DELETE /instance/delete`: removed after the REMOVE_INSTANCE webhook (§1, §4)."""
         if instance.is_baileys and instance.state in ("open", "connecting"):
             await self.log_out(instance, message=f"Log out instance: {instance.name}")
         instance.state = instance.db_status = "close"
@@ -301,13 +301,13 @@ class EvolutionCore:
 
     # -- receive mode --------------------------------------------------------------------------
 
-    def set_webhook(self, instance: Instance, order: Mapping[str, Any]) -> WebhookRow:
-        """`/webhook/set` after validation: all, none or the listed events (§1).
+    def set_webhook(self, instance: Instance, config: Mapping[str, Any]) -> WebhookRow:
+        """`/webhook/set` after validation: all, no or the listed events (§1).
 
-        Raises ApiError 500 when it is enabled without `events`, or the URL is over 500 long.
+        Raises ApiError 500 if it is enabled without `events`, or the URL exceeds 500 characters.
         """
-        events = _chosen_events(order)
-        url = str(order["url"])
+        events = _selected_events(config)
+        url = str(config["url"])
         if len(url) > _MAX_URL:
             raise ApiError(500, _URL_TOO_LONG)
         now = utc_now()
@@ -317,22 +317,22 @@ class EvolutionCore:
                 cuid(), instance.id, url, None, False, [], False, False, now, now
             )
         row.url = url
-        row.enabled = bool(order["enabled"])
+        row.enabled = bool(config["enabled"])
         row.events = events
-        row.headers = order.get("headers", row.headers)
-        row.by_events = order.get("byEvents", row.by_events)
-        row.base64 = order.get("base64", row.base64)
+        row.headers = config.get("headers", row.headers)
+        row.by_events = config.get("byEvents", row.by_events)
+        row.base64 = config.get("base64", row.base64)
         row.updated_at = now
         return row
 
-    def set_websocket(self, instance: Instance, order: Mapping[str, Any]) -> WebsocketRow:
-        """`/websocket/set` after validation; the rules of `set_webhook` (§2)."""
-        events = _chosen_events(order)
+    def set_websocket(self, instance: Instance, config: Mapping[str, Any]) -> WebsocketRow:
+        """`/websocket/set` after validation, with the rules of `set_webhook` (§2)."""
+        events = _selected_events(config)
         now = utc_now()
         row = instance.websocket
         if row is None:
             row = instance.websocket = WebsocketRow(cuid(), instance.id, False, [], now, now)
-        row.enabled = bool(order["enabled"])
+        row.enabled = bool(config["enabled"])
         row.events = events
         row.updated_at = now
         return row
@@ -340,12 +340,12 @@ class EvolutionCore:
     # -- connection ----------------------------------------------------------------------------
 
     async def dial(self, instance: Instance, *, number: str | None = None) -> None:
-        """Open the WhatsApp socket of a Baileys instance: a QR, or open again when paired."""
+        """Open the WhatsApp socket of a Baileys instance: show a QR, or reconnect if paired."""
         instance.dialled = True
         instance.dead = False
         instance.state = instance.db_status = "connecting"
         instance.dial_number = number
-        # The count goes on over several dials (capture 08); only the limit sets it back.
+        # The count continues across dials (capture 08); only the limit resets it.
         instance.qr = QrCode(count=instance.qr.count)
         instance.touch()
         self._load_webhook_flag(instance)
@@ -359,7 +359,7 @@ class EvolutionCore:
             self._set_timer(instance, self._refresh_qr(instance))
 
     def _load_webhook_flag(self, instance: Instance) -> None:
-        # The flag is read when the socket is made and never again (§3, issues 1555 and 2233).
+        # The flag is read only when the socket is created (§3, issues 1555 and 2233).
         row = instance.webhook
         instance.base64_active = row is not None and row.enabled and row.base64
 
@@ -374,7 +374,7 @@ class EvolutionCore:
         await self.hub.emit(instance, "qrcode.updated", {"qrcode": shown})
 
     async def _refresh_qr(self, instance: Instance) -> None:
-        """A new QR every 45 s until the limit, then `refused` (§3)."""
+        """Show a new QR every 45 s until the limit, then `refused` (§3)."""
         settings = self.settings
         while True:
             if 0 < settings.auto_scan_seconds < settings.qr_seconds:
@@ -401,7 +401,7 @@ class EvolutionCore:
     async def scan(
         self, instance: Instance, *, number: str | None = None, name: str | None = None
     ) -> None:
-        """A phone scans the QR. Raises ValueError when none is shown."""
+        """Scan the QR with a phone. Raises ValueError if none is shown."""
         if instance.state != "connecting" or instance.qr.code is None:
             raise ValueError(f"{instance.name} shows no QR")
         if number:
@@ -413,8 +413,8 @@ class EvolutionCore:
     async def _open(self, instance: Instance) -> None:
         self._mark_open(instance)
         self._set_timer(instance, None)
-        held, instance.offline = instance.offline, []
-        for job in held:
+        waiting, instance.offline = instance.offline, []
+        for job in waiting:
             await self._enqueue(instance, job)
         await self.hub.emit(
             instance,
@@ -443,24 +443,24 @@ class EvolutionCore:
         await self.hub.emit(instance, "connection.update", data)
 
     async def drop(self, instance: Instance, *, code: int) -> None:
-        """WhatsApp ends the connection: dialled again, or logged out for 401 and its like (§3)."""
+        """Drop the connection: reconnect, or log out for 401 and similar codes (§3)."""
         if code in LOGGED_OUT_CODES:
             await self.log_out(instance, code=code, message="Stream Errored")
         elif code == TIMED_OUT_CODE and self.settings.version == "2.4.0":
-            await self.log_out(instance, code=code, message="Timed Out", keeps_login=True)
+            await self.log_out(instance, code=code, message="Timed Out", keep_login=True)
         else:
             await self.dial(instance)
 
     async def relink(self, instance: Instance, *, number: str) -> None:
-        """Somebody unlinks the phone on the server and links another one."""
+        """Unlink the phone on the server and link another one."""
         await self.log_out(instance, message=f"Log out instance: {instance.name}")
         instance.phone_number = only_digits(number)
         await self._open(instance)
 
     async def log_out(
-        self, instance: Instance, *, message: str, code: int = 401, keeps_login: bool = False
+        self, instance: Instance, *, message: str, code: int = 401, keep_login: bool = False
     ) -> None:
-        """The session ends for good: three events around it, in no promised order (§3)."""
+        """End the session permanently: three events, in no guaranteed order (§3)."""
         now = utc_now()
         error = {
             "data": None,
@@ -474,7 +474,7 @@ class EvolutionCore:
         }
         trace = json.dumps({"error": error, "date": iso(now)}, separators=(",", ":"))
         self._set_timer(instance, None)
-        instance.paired = instance.paired and keeps_login
+        instance.paired = instance.paired and keep_login
         instance.state = instance.db_status = "close"
         instance.qr = QrCode(count=instance.qr.count)
         instance.disconnection_at = now
@@ -492,10 +492,10 @@ class EvolutionCore:
         await self.hub.emit(instance, "logout.instance", None)
         await self._connection_update(instance, "close", code)
 
-    # -- the queue of an instance --------------------------------------------------------------
+    # -- queue of an instance ------------------------------------------------------------------
 
     async def _enqueue(self, instance: Instance, job: Job) -> None:
-        """Baileys events are handled one after the other; a slow one stalls the rest (§1)."""
+        """Handle Baileys events one at a time; a slow one blocks the rest (§1)."""
         if not instance.is_baileys:
             await job()
             return
@@ -512,7 +512,7 @@ class EvolutionCore:
             await job()
 
     def queued(self, instance: Instance) -> int:
-        """How many events wait behind the one in work."""
+        """Return the number of events that wait behind the current one."""
         return instance.queue.qsize() if instance.queue is not None else 0
 
     # -- stored messages -----------------------------------------------------------------------
@@ -535,7 +535,7 @@ class EvolutionCore:
         instance.messages[message_id] = row
         return row
 
-    def _note_chat(self, instance: Instance, jid: str) -> None:
+    def _add_chat(self, instance: Instance, jid: str) -> None:
         instance.chats.setdefault(jid, {"id": cuid(), "remoteJid": jid})
 
 
@@ -543,10 +543,10 @@ def _only(source: Mapping[str, Any], *names: str) -> JsonObject:
     return {name: source[name] for name in names if name in source}
 
 
-def _chosen_events(order: Mapping[str, Any]) -> list[str]:
-    """None when disabled, all 31 for an empty list; leaving the list out is a 500 (§1)."""
-    if not order["enabled"]:
+def _selected_events(config: Mapping[str, Any]) -> list[str]:
+    """Return no events when disabled, all 31 for an empty list; 500 without a list (§1)."""
+    if not config["enabled"]:
         return []
-    if "events" not in order:
+    if "events" not in config:
         raise ApiError(500, NO_LENGTH)
-    return list(order["events"]) or list(EVENTS)
+    return list(config["events"]) or list(EVENTS)

@@ -1,6 +1,6 @@
 """The messages of the simulated Evolution: sending, inbound, edits, acks, floods.
 
-Wire facts: `contracts/evolution-api.md` §3 and §5; a capture number means a file of
+Wire facts: `contracts/evolution-api.md` §3 and §5; a capture number is a file in
 `captures/evolution`.
 """
 
@@ -51,7 +51,7 @@ _BUSINESS_ACKS = {
     "READ": "READ",
     "ERROR": "FAILED",
 }
-_BUSINESS_REFUSAL: JsonObject = {
+_BUSINESS_ERROR: JsonObject = {
     "message": "(#131030) Recipient phone number not in allowed list",
     "type": "OAuthException",
     "code": 131030,
@@ -69,7 +69,7 @@ Choose = Callable[[str], EvolutionScenario]
 
 @dataclasses.dataclass(frozen=True)
 class SendAnswer:
-    """How the caller of a send is answered."""
+    """The response to a send."""
 
     answer: Answer
     body: JsonObject
@@ -89,10 +89,10 @@ class EvolutionEngine(EvolutionCore):
         upload: bytes | None,
         choose: Choose,
     ) -> SendAnswer:
-        """One `/message/<route>` after validation.
+        """Handle one `/message/<route>` after validation.
 
-        Raises ApiError for what Evolution refuses by itself; the scenario of the recipient
-        decides the rest.
+        Raises ApiError for requests that Evolution itself rejects; otherwise the scenario of the
+        recipient decides.
         """
         number = _recipient(route, body)
         scenario = choose(number)
@@ -118,9 +118,9 @@ class EvolutionEngine(EvolutionCore):
     async def _send_evolution(
         self, instance: Instance, route: str, body: JsonObject, sent: SentMessage
     ) -> SendAnswer:
-        """Nothing leaves the server: stored, emitted, and open or closed makes no difference."""
+        """Store and emit only; nothing leaves the server, whether open or closed."""
         answer = evolution_body(route, body, instance_id=instance.id, now=epoch())
-        self._note_sent(instance, sent, answer, delivered=True)
+        self._record_sent(instance, sent, answer, delivered=True)
         await self.hub.emit(instance, "send.message", answer)
         return SendAnswer("ok", answer)
 
@@ -134,15 +134,15 @@ class EvolutionEngine(EvolutionCore):
     ) -> SendAnswer:
         if body.get("text") == "":
             raise bad_request("TypeError: Cannot read properties of undefined (reading 'message')")
-        refusal = self.settings.business_errors.get(only_digits(sent.number))
-        if refusal is None and scenario.name == "not_on_whatsapp":
-            refusal = _BUSINESS_REFUSAL
-        if refusal is not None:
-            # Graph's error object comes back with 201 (§5).
-            return SendAnswer("ok", refusal)
+        error = self.settings.business_errors.get(only_digits(sent.number))
+        if error is None and scenario.name == "not_on_whatsapp":
+            error = _BUSINESS_ERROR
+        if error is not None:
+            # Evolution returns Graph's error object with 201 (§5).
+            return SendAnswer("ok", error)
         answer = business_body(route, body, instance_id=instance.id, now=epoch())
-        if scenario.taken:
-            self._note_sent(instance, sent, answer, delivered=scenario.delivered)
+        if scenario.accepted:
+            self._record_sent(instance, sent, answer, delivered=scenario.delivered)
             await self.hub.emit(instance, "send.message", answer)
             acks = tuple(_BUSINESS_ACKS[status] for status in scenario.acks)
             self._schedule_acks(instance, sent, acks)
@@ -158,15 +158,15 @@ class EvolutionEngine(EvolutionCore):
         scenario: EvolutionScenario,
         upload: bytes | None,
     ) -> SendAnswer:
-        asked = create_jid(sent.number)
-        self._check_connected(instance, asked)
-        if asked.endswith("@s.whatsapp.net"):
-            if not self.exists(asked, scenario):
-                raise ApiError(400, [{"jid": asked, "exists": False, "number": sent.number}])
-            self.known_numbers.add(only_digits(asked))
+        requested = create_jid(sent.number)
+        self._check_connected(instance, requested)
+        if requested.endswith("@s.whatsapp.net"):
+            if not self.exists(requested, scenario):
+                raise ApiError(400, [{"jid": requested, "exists": False, "number": sent.number}])
+            self.known_numbers.add(only_digits(requested))
         if isinstance(body.get("delay"), int):
             await asyncio.sleep(body["delay"] / 1000)
-        jid = known_jid(asked, without_ninth_digit=scenario.without_ninth_digit)
+        jid = known_jid(requested, without_ninth_digit=scenario.without_ninth_digit)
         now = epoch()
         built = outgoing(route, body, now=now, upload=upload)
         if built.context is not None:
@@ -176,13 +176,13 @@ class EvolutionEngine(EvolutionCore):
         answer = baileys_body(
             built, jid=jid, instance_id=instance.id, now=now, message_id=message_id
         )
-        if scenario.taken:
-            # A phone shows one message for each id.
-            shown_before = message_id in self._delivered_ids
-            delivered = scenario.delivered and not shown_before
+        if scenario.accepted:
+            # A phone shows each message id only once.
+            is_repeat = message_id in self._delivered_ids
+            delivered = scenario.delivered and not is_repeat
             if scenario.delivered and message_id:
                 self._delivered_ids.add(message_id)
-            row = self._note_sent(instance, sent, answer, delivered=delivered)
+            row = self._record_sent(instance, sent, answer, delivered=delivered)
             row.media = built.media
             await self.hub.emit(instance, "send.message", answer)
             self._schedule_acks(instance, sent, scenario.acks)
@@ -193,12 +193,12 @@ class EvolutionEngine(EvolutionCore):
         return self.settings.version == "2.4.0"
 
     def exists(self, jid: str, scenario: EvolutionScenario) -> bool:
-        """Whether WhatsApp knows the number behind `jid`."""
+        """Return whether the number of `jid` is on WhatsApp."""
         missing = only_digits(jid) in self.settings.not_on_whatsapp
         return not missing and scenario.name != "not_on_whatsapp"
 
     def _check_connected(self, instance: Instance, jid: str) -> None:
-        """Raise what a send on a dead socket raises; it differs for numbers known before (§5)."""
+        """Raise the error of a closed socket, which differs for known numbers (§5)."""
         cached = only_digits(jid) in self.known_numbers or not jid.endswith("@s.whatsapp.net")
         if not instance.dialled:
             if cached:
@@ -229,14 +229,14 @@ class EvolutionEngine(EvolutionCore):
             context["stanzaId"] = original.key["id"]
             context["quotedMessage"] = original.message
 
-    def _note_sent(
+    def _record_sent(
         self, instance: Instance, sent: SentMessage, answer: JsonObject, *, delivered: bool
     ) -> StoredMessage:
         sent.delivered = delivered
         sent.message_id = answer["key"]["id"]
         sent.remote_jid = answer["key"]["remoteJid"]
         row = self._store(instance, answer)
-        self._note_chat(instance, sent.remote_jid or "")
+        self._add_chat(instance, sent.remote_jid or "")
         self._on_sent(sent)
         return row
 
@@ -257,9 +257,9 @@ class EvolutionEngine(EvolutionCore):
         await self.acknowledge(instance, str(sent.message_id), status)
 
     async def acknowledge(self, instance: Instance, message_id: str, status: str | None) -> None:
-        """`messages.update` for a stored message; unknown ones are skipped in silence (§3).
+        """Emit `messages.update` for a stored message; unknown ones are silently skipped (§3).
 
-        `status` None is an update without one, which 2.3.7 calls SERVER_ACK and 2.3.6 DELETED.
+        `status` None is an update without status, which 2.3.7 calls SERVER_ACK and 2.3.6 DELETED.
         """
         if status is None:
             status = "DELETED" if self.settings.version == "2.3.6" else "SERVER_ACK"
@@ -297,23 +297,23 @@ class EvolutionEngine(EvolutionCore):
 
     # -- inbound -------------------------------------------------------------------------------
 
-    async def receive(self, instance: Instance, order: JsonObject) -> JsonObject:
-        """A customer writes, edits, revokes, reacts or calls; returns the ids it got.
+    async def receive(self, instance: Instance, command: JsonObject) -> JsonObject:
+        """Simulate a customer's message, edit, revoke, reaction or call; return its ids.
 
-        Raises KeyError or ValueError when the order cannot be understood.
+        Raises KeyError or ValueError if the command is invalid.
         """
-        kind = str(order.get("kind", "text"))
+        kind = str(command.get("kind", "text"))
         if kind in ("edit", "revoke", "delete"):
-            return await self._receive_change(instance, kind, order)
+            return await self._receive_change(instance, kind, command)
         if kind == "call":
-            return await self._receive_call(instance, order)
+            return await self._receive_call(instance, command)
         now = epoch()
-        sender = str(order.get("from", "5511988887777"))
-        built = self._build_inbound(kind, order, now=now)
-        key = self._inbound_key(order, sender)
-        timestamp = int(order.get("timestamp", now))
-        push_name = order.get("name") or order.get("push_name") or "Ana"
-        emitted = bool(order.get("emit", True))
+        sender = str(command.get("from", "5511988887777"))
+        built = self._build_inbound(kind, command, now=now)
+        key = self._inbound_key(command, sender)
+        timestamp = int(command.get("timestamp", now))
+        push_name = command.get("name") or command.get("push_name") or "Ana"
+        emitted = bool(command.get("emit", True))
 
         async def upsert() -> None:
             if instance.is_baileys:
@@ -329,15 +329,15 @@ class EvolutionEngine(EvolutionCore):
             await self._enqueue(instance, upsert)
         return {"id": key["id"], "key": key}
 
-    async def bring_history(self, instance: Instance, count: int) -> None:
-        """The history that a link brings (§10.4): stored like any message, told as messages.set.
+    async def sync_history(self, instance: Instance, count: int) -> None:
+        """Sync history after linking (§10.4): store each message, emit them as messages.set.
 
-        Every third one was sent from the phone, and read.
+        Every third one was sent from the phone and is read.
         """
         if count < 1:
             return
-        now, apart = epoch(), _HISTORY_SECONDS // (count + 1)
-        told = []
+        now, interval = epoch(), _HISTORY_SECONDS // (count + 1)
+        history = []
         for number in range(1, count + 1):
             from_me = number % 3 == 0
             built = incoming("text", {"text": f"history {number}"}, now=now)
@@ -352,38 +352,38 @@ class EvolutionEngine(EvolutionCore):
                 "message": self._sent_by_a_phone(instance, built.message),
                 "contextInfo": None,
                 "messageType": built.message_type,
-                "messageTimestamp": now - _HISTORY_SECONDS + number * apart,
+                "messageTimestamp": now - _HISTORY_SECONDS + number * interval,
                 "instanceId": instance.id,
                 "source": "unknown",
             }
             self._store(instance, data)
-            self._note_chat(instance, str(data["key"]["remoteJid"]))
-            told.append(data)
+            self._add_chat(instance, str(data["key"]["remoteJid"]))
+            history.append(data)
 
         async def emit() -> None:
             extra = {"isLatest": True, "progress": 100}
             extra = extra if self.settings.version != "2.3.6" else {}
-            await self.hub.emit(instance, "messages.set", told, extra=extra)
+            await self.hub.emit(instance, "messages.set", history, extra=extra)
 
         await self._enqueue(instance, emit)
 
-    def _build_inbound(self, kind: str, order: JsonObject, *, now: int) -> Incoming:
-        if isinstance(order.get("message"), dict):
-            message = dict(order["message"])
-            return Incoming(message, str(order.get("message_type") or next(iter(message))))
-        return incoming(kind, order, now=now)
+    def _build_inbound(self, kind: str, command: JsonObject, *, now: int) -> Incoming:
+        if isinstance(command.get("message"), dict):
+            message = dict(command["message"])
+            return Incoming(message, str(command.get("message_type") or next(iter(message))))
+        return incoming(kind, command, now=now)
 
     def _sent_by_a_phone(self, instance: Instance, message: JsonObject) -> JsonObject:
-        """The message with what a WhatsApp client adds to it."""
+        """Return the message with the fields that a WhatsApp client adds."""
         if not (self.settings.message_secrets and instance.is_baileys):
             return message
         return with_secret(message)
 
-    def _inbound_key(self, order: JsonObject, sender: str) -> JsonObject:
-        from_me = bool(order.get("from_me", False))
-        message_id = order.get("id") or ("3A" + uuid.uuid4().hex[:18].upper())
+    def _inbound_key(self, command: JsonObject, sender: str) -> JsonObject:
+        from_me = bool(command.get("from_me", False))
+        message_id = command.get("id") or ("3A" + uuid.uuid4().hex[:18].upper())
         jid = create_jid(sender)
-        group = order.get("group")
+        group = command.get("group")
         if group:
             return {
                 "remoteJid": create_jid(str(group)) if "@" not in str(group) else str(group),
@@ -391,10 +391,10 @@ class EvolutionEngine(EvolutionCore):
                 "id": message_id,
                 "participant": jid,
             }
-        lid = order.get("lid")
+        lid = command.get("lid")
         if lid:
-            # 2.3.7 puts the number's jid into remoteJid, 2.3.6 leaves the lid (§3), and so does
-            # the row of 2.4.
+            # 2.3.7 puts the number's jid into remoteJid; 2.3.6 and the row of 2.4 keep the
+            # lid (§3).
             is_2_3_7 = self.settings.version == "2.3.7"
             remote = jid if is_2_3_7 else f"{only_digits(str(lid))}@lid"
             return {
@@ -418,11 +418,11 @@ class EvolutionEngine(EvolutionCore):
         emitted: bool,
         contacts: bool = True,
     ) -> None:
-        """`messages.upsert` and the contact event after it (capture 08)."""
+        """Emit `messages.upsert` and the contact event after it (capture 08)."""
         jid = str(key["remoteJid"])
         if jid.endswith("@g.us") and instance.settings.get("groupsIgnore"):
             return
-        if self.settings.version == "2.3.6" and self._was_seen(instance, str(key["id"])):
+        if self.settings.version == "2.3.6" and self._is_duplicate(instance, str(key["id"])):
             return
         data: JsonObject = {"key": key, "pushName": push_name}
         if not key["fromMe"]:
@@ -442,7 +442,7 @@ class EvolutionEngine(EvolutionCore):
             data = as_2_4(data)
         row = self._store(instance, data)
         row.media = built.media
-        self._note_chat(instance, jid)
+        self._add_chat(instance, jid)
         if not emitted:
             return
         if self._is_2_4:
@@ -465,11 +465,11 @@ class EvolutionEngine(EvolutionCore):
         instance.contacts[jid] = contact
         await self.hub.emit(instance, event, contact)
 
-    def _was_seen(self, instance: Instance, message_id: str) -> bool:
-        """2.3.6 drops repeats for five minutes (§3)."""
+    def _is_duplicate(self, instance: Instance, message_id: str) -> bool:
+        """Return whether 2.3.6 drops the id as a repeat within five minutes (§3)."""
         now = time.monotonic()
-        last = instance.seen_ids.get(message_id)
-        instance.seen_ids[message_id] = now
+        last = instance.received_ids.get(message_id)
+        instance.received_ids[message_id] = now
         return last is not None and now - last < _DEDUPE_SECONDS
 
     async def _upsert_evolution(
@@ -482,14 +482,14 @@ class EvolutionEngine(EvolutionCore):
         *,
         picture: str | None = None,
     ) -> None:
-        """Inbound on the EVOLUTION channel (§7, captures 02 and 05)."""
+        """Handle an inbound message of the EVOLUTION channel (§7, captures 02 and 05)."""
         data: JsonObject = {"key": key, "pushName": push_name, "message": message}
         if message_type is not None:
             data["messageType"] = message_type
         data |= {"messageTimestamp": epoch(), "source": "unknown", "instanceId": instance.id}
         await self.hub.emit(instance, "messages.upsert", data)
         if message_type is None:
-            # The insert into the database fails, and with it all that follows (§7).
+            # The database insert fails, and so does everything after it (§7).
             return
         self._store(instance, data)
         jid = str(key["remoteJid"])
@@ -500,7 +500,7 @@ class EvolutionEngine(EvolutionCore):
         await self.hub.emit(instance, "contacts.upsert", contact)
         chat = {"remoteJid": jid, "instanceId": instance.id}
         known = jid in instance.chats
-        self._note_chat(instance, jid)
+        self._add_chat(instance, jid)
         if known:
             await self.hub.emit(instance, "chats.update", chat)
             if self._is_shared_chat(instance, jid):
@@ -508,13 +508,13 @@ class EvolutionEngine(EvolutionCore):
         await self.hub.emit(instance, "chats.upsert", chat)
 
     def _is_shared_chat(self, instance: Instance, jid: str) -> bool:
-        # 2.3.7's unique index makes the update throw before the upsert is emitted (§8).
+        # The unique index of 2.3.7 makes the update fail before the upsert is emitted (§8).
         return self.settings.version != "2.3.6" and any(
             jid in other.chats for other in self.instances.values() if other is not instance
         )
 
     async def receive_evolution(self, body: JsonObject) -> bool:
-        """`POST /webhook/evolution`; False when no instance has that number (§7)."""
+        """Handle `POST /webhook/evolution`; False if no instance has that number (§7)."""
         number = body.get("numberId")
         for instance in self.instances.values():
             if number and instance.number == number:
@@ -542,14 +542,16 @@ class EvolutionEngine(EvolutionCore):
             )
         return True
 
-    async def _receive_change(self, instance: Instance, kind: str, order: JsonObject) -> JsonObject:
-        target = str(order["target"])
+    async def _receive_change(
+        self, instance: Instance, kind: str, command: JsonObject
+    ) -> JsonObject:
+        target = str(command["target"])
         known = instance.messages.get(target)
         key: JsonObject = dict(known.key) if known is not None else {}
         if not key:
-            sender = create_jid(str(order.get("from", "5511988887777")))
-            key = {"remoteJid": sender, "fromMe": bool(order.get("from_me")), "id": target}
-        text = str(order.get("text", "editado"))
+            sender = create_jid(str(command.get("from", "5511988887777")))
+            key = {"remoteJid": sender, "fromMe": bool(command.get("from_me")), "id": target}
+        text = str(command.get("text", "editado"))
 
         async def change() -> None:
             if kind == "delete":
@@ -572,27 +574,27 @@ class EvolutionEngine(EvolutionCore):
                 if known is not None:
                     known.message = {"conversation": text}
             else:
-                # A delete-for-everyone is an edit of type REVOKE here (§3).
+                # Evolution reports a delete for everyone as an edit of type REVOKE (§3).
                 data = {"key": key, "type": "REVOKE"}
             webhook = await self.hub.emit(instance, "messages.edited", data)
             if webhook is not None:
-                # Awaited with its retries, inside of the queue: the stall of §1.
+                # Awaited with its retries inside the queue, which blocks the instance (§1).
                 await asyncio.wait([webhook])
 
         await self._enqueue(instance, change)
         return {"id": target, "key": key}
 
-    async def _receive_call(self, instance: Instance, order: JsonObject) -> JsonObject:
-        jid = create_jid(str(order.get("from", "5511988887777")))
-        status = str(order.get("status", "offer"))
+    async def _receive_call(self, instance: Instance, command: JsonObject) -> JsonObject:
+        jid = create_jid(str(command.get("from", "5511988887777")))
+        status = str(command.get("status", "offer"))
         call = {
             "chatId": jid,
             "from": jid,
-            "id": str(order.get("id") or uuid.uuid4().hex[:20].upper()),
+            "id": str(command.get("id") or uuid.uuid4().hex[:20].upper()),
             "date": iso(utc_now()),
             "offline": False,
             "status": status,
-            "isVideo": bool(order.get("is_video", False)),
+            "isVideo": bool(command.get("is_video", False)),
             "isGroup": False,
         }
 
@@ -606,7 +608,7 @@ class EvolutionEngine(EvolutionCore):
         return {"id": call["id"]}
 
     async def _reply_to_call(self, instance: Instance, jid: str, text: str) -> None:
-        """msgCall's text is emitted as messages.upsert, not send.message (§6)."""
+        """Emit the text of msgCall as messages.upsert, not send.message (§6)."""
         data: JsonObject = {
             "key": {"remoteJid": jid, "fromMe": True, "id": whatsapp_id()},
             "pushName": "Você",
@@ -630,7 +632,7 @@ class EvolutionEngine(EvolutionCore):
         extra: JsonObject | None,
         socket_only: bool,
     ) -> None:
-        """Any event with any data, through the instance's queue like a real one."""
+        """Emit any event with any data through the instance's queue, like a real one."""
 
         async def job() -> None:
             webhook = await self.hub.emit(
@@ -644,7 +646,7 @@ class EvolutionEngine(EvolutionCore):
     def flood(
         self, instance: Instance, *, count: int, per_second: float, prefix: str, sender: str
     ) -> JsonObject:
-        """Start a steady stream of text messages; returns its progress, updated as it runs."""
+        """Start a steady stream of text messages; return its progress, updated as it runs."""
         number = self.books.next_id()
         progress: JsonObject = {
             "flood": number,
@@ -663,7 +665,7 @@ class EvolutionEngine(EvolutionCore):
     ) -> None:
         started = time.monotonic()
         for index in range(progress["count"]):
-            # Paced by the clock and not by pauses, so that slow emits do not lower the rate.
+            # Paced by the clock, not by fixed pauses, so that slow emits do not lower the rate.
             ahead = started + index / per_second - time.monotonic()
             await asyncio.sleep(max(0.0, ahead))
             key = {
@@ -690,7 +692,7 @@ class EvolutionEngine(EvolutionCore):
     # -- own messages --------------------------------------------------------------------------
 
     async def edit_own(self, instance: Instance, key: JsonObject, text: str) -> JsonObject:
-        """`/chat/updateMessage` on Baileys (capture 08). Raises ApiError when it is unknown."""
+        """Handle `/chat/updateMessage` on Baileys (capture 08); ApiError if it is unknown."""
         row = instance.messages.get(str(key.get("id")))
         if row is None:
             raise bad_request("Message not found")
@@ -712,7 +714,7 @@ class EvolutionEngine(EvolutionCore):
         return _protocol_answer(str(key.get("remoteJid")), protocol, stamp // 1000)
 
     async def delete_own(self, instance: Instance, key: JsonObject) -> JsonObject:
-        """`/chat/deleteMessageForEveryone` on Baileys: the event is a whole row (§3)."""
+        """Handle `/chat/deleteMessageForEveryone` on Baileys: the event is a full row (§3)."""
         row = instance.messages.get(str(key["id"]))
         if row is not None:
             row.key = {**row.key, "deleted": True}

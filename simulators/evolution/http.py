@@ -1,4 +1,4 @@
-"""The HTTP face of the simulated Evolution: guards, routes, answers, planned faults.
+"""The HTTP layer of the simulated Evolution: guards, routes, responses, injected faults.
 
 `contracts/evolution-api.md` §0 (auth, errors), §4 (instances), §5 (messages), §6 (settings).
 """
@@ -94,7 +94,7 @@ _DEFAULT_PAGE = 50
 
 @dataclasses.dataclass
 class Call:
-    """One request on its way through the routes."""
+    """One request to a route."""
 
     request: web.Request
     action: str
@@ -108,7 +108,7 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 @dataclasses.dataclass(frozen=True)
 class Route:
-    """A route below `/<group>/<action>` with what is checked before its handler runs."""
+    """A handler for `/<group>/<action>` and the schema that validates its body."""
 
     handler: Handler
     schema: Schema | None = None
@@ -159,10 +159,10 @@ class EvolutionHttp:
             routes["POST", f"message/{action}"] = Route(self._send, schema)
         return routes
 
-    # -- the way in ----------------------------------------------------------------------------
+    # -- request handling ----------------------------------------------------------------------
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Any request that is not for the control door."""
+        """Handle any request outside the control API."""
         if self.is_down:
             return reset_connection(request)
         self._in_flight[id(request)] = request
@@ -171,18 +171,18 @@ class EvolutionHttp:
         finally:
             del self._in_flight[id(request)]
 
-    def cut_all(self) -> None:
-        """Reset every connection that waits for an answer, as the end of the process does."""
+    def reset_all(self) -> None:
+        """Reset every connection with a pending response, like the end of the process."""
         for request in tuple(self._in_flight.values()):
             reset_connection(request)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        fault = self._due_fault(request)
+        fault = self._next_fault(request)
         if fault is not None and fault.mode == "slow":
             await asyncio.sleep(fault.seconds or self._engine.settings.slow_seconds)
             fault = None
         if fault is not None and not fault.after:
-            return await self._misbehave(request, fault)
+            return await self._apply_fault(request, fault)
         if request.path.lower().rstrip("/") == "/socket.io" and self._settings.websocket_enabled:
             answer: web.StreamResponse = await self._engine.hub.sockets.handle(
                 request, self._is_known_key
@@ -193,14 +193,14 @@ class EvolutionHttp:
             except ApiError as error:
                 answer = envelope(error.status, error.message)
         if fault is not None:
-            return await self._misbehave(request, fault)
+            return await self._apply_fault(request, fault)
         return answer
 
     @property
     def _settings(self) -> Any:
         return self._engine.settings
 
-    def _due_fault(self, request: web.Request) -> Fault | None:
+    def _next_fault(self, request: web.Request) -> Fault | None:
         path = unquote(request.path)
         for fault in self.faults:
             if not fault.matches(request.method, path):
@@ -212,7 +212,7 @@ class EvolutionHttp:
             return fault
         return None
 
-    async def _misbehave(self, request: web.Request, fault: Fault) -> web.StreamResponse:
+    async def _apply_fault(self, request: web.Request, fault: Fault) -> web.StreamResponse:
         if fault.mode == "reset":
             return reset_connection(request)
         if fault.mode == "hang":
@@ -253,18 +253,18 @@ class EvolutionHttp:
         if lowered == ["webhook", "meta"] and method == "GET":
             return self._verify_meta(request)
         if lowered == ["webhook", "meta"] and method == "POST":
-            # Taken and dropped: BUSINESS inbound is not simulated.
+            # Accepted and dropped: BUSINESS inbound is not simulated.
             return json_answer({"status": "success"})
         route = self._routes.get((method, "/".join(lowered[:2]))) if len(segments) == 3 else None
         if route is None:
             raise ApiError(404, [f"Cannot {method} {request.raw_path}"])
         name = unquote(segments[2])
-        # An unknown instance is told before the key is looked at (§0).
+        # An unknown instance is reported before the key is checked (§0).
         if name not in self._engine.instances:
             raise ApiError(404, [f'The "{name}" instance does not exist'])
         self._require_key(request, self._engine.instances[name])
         call.action = lowered[1]
-        # The query goes over the path after the guards have run (§0).
+        # After the guards, the query overrides the path (§0).
         call.name = request.query.get("instanceName", name)
         if route.schema is not None:
             failures = validate(body, route.schema)
@@ -287,11 +287,11 @@ class EvolutionHttp:
         raise ApiError(401, "Unauthorized")
 
     def _is_known_key(self, key: str) -> bool:
-        """The global key or any instance's token: the socket asks for no more (§2)."""
+        """Return whether it is the global key or any instance's token, as for sockets (§2)."""
         tokens = {instance.token for instance in self._engine.instances.values()}
         return key == self._settings.api_key or key in tokens
 
-    def _refuse_channel(self, instance: Instance, *channels: str) -> None:
+    def _reject_channel(self, instance: Instance, *channels: str) -> None:
         if instance.integration in channels:
             raise bad_request(_NOT_AVAILABLE[instance.integration])
 
@@ -311,7 +311,7 @@ class EvolutionHttp:
         )
 
     def _verify_meta(self, request: web.Request) -> web.Response:
-        """A wrong token is answered with 200 as well (§7)."""
+        """Answer 200 even to a wrong token (§7)."""
         if request.query.get("hub.verify_token") == "evolution":
             return _text(request.query.get("hub.challenge", ""), 200, "text/html")
         return _text("Error, wrong validation token", 200, "text/html")
@@ -347,9 +347,9 @@ class EvolutionHttp:
         ]
         if not is_global and (not every or not chosen):
             raise ApiError(401, "Unauthorized")
-        asked = wanted_name or wanted_id or wanted_number
-        if asked and not chosen:
-            raise ApiError(404, [f'Instance "{asked}" not found'])
+        requested = wanted_name or wanted_id or wanted_number
+        if requested and not chosen:
+            raise ApiError(404, [f'Instance "{requested}" not found'])
         return json_answer([_instance_row(instance) for instance in chosen])
 
     async def _connect(self, call: Call) -> web.Response:
@@ -374,12 +374,12 @@ class EvolutionHttp:
         is_connecting = instance.state == "connecting"
         answer = json_answer(instance.qr.as_json() if is_connecting else _state(instance))
         if instance.is_baileys:
-            # The socket is closed in both cases, and Evolution dials after the answer.
+            # The socket is closed in both cases; Evolution dials after the response.
             await self._engine.dial(instance)
         return answer
 
     async def _set_presence(self, call: Call) -> web.Response:
-        self._refuse_channel(self._instance(call), EVOLUTION, BUSINESS)
+        self._reject_channel(self._instance(call), EVOLUTION, BUSINESS)
         return json_answer({"presence": call.body["presence"]}, 201)
 
     async def _logout(self, call: Call) -> web.Response:
@@ -416,7 +416,7 @@ class EvolutionHttp:
 
     async def _set_websocket(self, call: Call) -> web.Response:
         if not self._settings.websocket_enabled:
-            # Neither JSON nor null: that is how a client can tell (§2).
+            # Neither JSON nor null, which is how a client can detect it (§2).
             return _text("", 201, "application/json")
         if not call.body.get("websocket"):
             raise ApiError(500, "Cannot set properties of undefined (setting 'events')")
@@ -429,16 +429,16 @@ class EvolutionHttp:
     async def _set_settings(self, call: Call) -> web.Response:
         instance = self._instance(call)
         names = (*SETTING_FLAGS, "msgCall", "wavoipToken")
-        asked = {name: call.body[name] for name in names if name in call.body}
-        instance.settings.update(asked)
+        requested = {name: call.body[name] for name in names if name in call.body}
+        instance.settings.update(requested)
         if call.body.get("wavoipToken"):
-            # Saved, but the redial that follows fails without a socket (§6).
+            # Saved, but the subsequent redial fails without a socket (§6).
             if instance.integration == EVOLUTION:
                 raise ApiError(500, "Cannot read properties of null (reading 'ws')")
             if not instance.dialled:
                 raise ApiError(500, "Cannot read properties of undefined (reading 'ws')")
             await self._engine.dial(instance)
-        ordered = {name: call.body[name] for name in call.body if name in asked}
+        ordered = {name: call.body[name] for name in call.body if name in requested}
         answer = {"settings": {"instanceName": instance.name, "settings": ordered}}
         return json_answer(answer, 201)
 
@@ -545,7 +545,7 @@ class EvolutionHttp:
     # -- chat ----------------------------------------------------------------------------------
 
     async def _whatsapp_numbers(self, call: Call) -> web.Response:
-        """Its errors come without the envelope (§0)."""
+        """Look up numbers; errors have no envelope (§0)."""
         instance = self._instance(call)
         if instance.integration != BAILEYS:
             message = [_NOT_AVAILABLE[instance.integration]]
@@ -576,13 +576,13 @@ class EvolutionHttp:
 
     async def _mark_as_read(self, call: Call) -> web.Response:
         instance = self._instance(call)
-        self._refuse_channel(instance, EVOLUTION, BUSINESS)
+        self._reject_channel(instance, EVOLUTION, BUSINESS)
         self._require_open(instance)
         return json_answer({"message": "Read messages", "read": "success"}, 201)
 
     async def _send_presence(self, call: Call) -> web.Response:
         instance = self._instance(call)
-        self._refuse_channel(instance, EVOLUTION, BUSINESS)
+        self._reject_channel(instance, EVOLUTION, BUSINESS)
         self._require_open(instance)
         await asyncio.sleep(float(call.body["delay"]) / 1000)
         return json_answer({"presence": call.body["presence"]}, 201)
@@ -593,7 +593,7 @@ class EvolutionHttp:
 
     async def _update_message(self, call: Call) -> web.Response:
         instance = self._instance(call)
-        self._refuse_channel(instance, EVOLUTION, BUSINESS)
+        self._reject_channel(instance, EVOLUTION, BUSINESS)
         self._require_open(instance)
         key = call.body.get("key") or {}
         return json_answer(
@@ -602,12 +602,12 @@ class EvolutionHttp:
 
     async def _delete_message(self, call: Call) -> web.Response:
         instance = self._instance(call)
-        self._refuse_channel(instance, EVOLUTION, BUSINESS)
+        self._reject_channel(instance, EVOLUTION, BUSINESS)
         self._require_open(instance)
         return json_answer(await self._engine.delete_own(instance, call.body), 201)
 
     async def _find_messages(self, call: Call) -> web.Response:
-        """Newest first; `offset` is the page size (§5)."""
+        """Return the newest first; `offset` is the page size (§5)."""
         instance = self._instance(call)
         where = _object(call.body.get("where"))
         rows = instance.messages.values() if self._settings.save_new_messages else ()
@@ -658,12 +658,12 @@ class EvolutionHttp:
         return json_answer({"wuid": jid, "profilePictureUrl": known.get("profilePicUrl")})
 
     async def _get_base64(self, call: Call) -> web.Response:
-        """BUSINESS needs the whole message, Baileys its key only (§3, capture 09)."""
+        """BUSINESS needs the whole message, Baileys only its key (§3, capture 09)."""
         instance = self._instance(call)
-        asked = _object(call.body.get("message"))
-        if instance.integration == BUSINESS and "messageType" not in asked:
+        requested = _object(call.body.get("message"))
+        if instance.integration == BUSINESS and "messageType" not in requested:
             raise bad_request("TypeError: Cannot read properties of undefined (reading 'includes')")
-        row = instance.messages.get(str(_object(asked.get("key")).get("id")))
+        row = instance.messages.get(str(_object(requested.get("key")).get("id")))
         if row is None:
             raise bad_request("Message not found")
         if row.media is None:
@@ -685,7 +685,7 @@ class EvolutionHttp:
 
 
 async def _read_body(request: web.Request) -> tuple[JsonObject, bytes | None]:
-    """The body before any guard: malformed JSON is told first, with a wrong error name (§0)."""
+    """Read the body before any guard: malformed JSON fails first, with a wrong name (§0)."""
     if request.content_type.startswith("multipart/"):
         return await _read_multipart(request)
     text = (await request.read()).decode("utf-8", errors="replace")
@@ -699,7 +699,7 @@ async def _read_body(request: web.Request) -> tuple[JsonObject, bytes | None]:
 
 
 class MalformedBody(ApiError):
-    """400 that calls itself Internal Server Error (capture 01)."""
+    """A 400 named Internal Server Error (capture 01)."""
 
     def __init__(self, text: str) -> None:
         super().__init__(400, text)
@@ -721,7 +721,7 @@ async def _read_multipart(request: web.Request) -> tuple[JsonObject, bytes | Non
 
 
 def envelope(status: int, message: Any) -> web.Response:
-    """`{"status","error","response":{"message"}}` (§0)."""
+    """Return `{"status","error","response":{"message"}}` (§0)."""
     name = _ERROR_NAMES.get(status, "Error")
     if status == 400 and isinstance(message, str):
         name = "Internal Server Error"
@@ -729,7 +729,7 @@ def envelope(status: int, message: Any) -> web.Response:
 
 
 def json_answer(value: Any, status: int = 200) -> web.Response:
-    """A JSON answer as Express writes it."""
+    """Return a JSON response as Express writes it."""
     return _text(dumps(value), status, "application/json")
 
 
@@ -754,7 +754,7 @@ def _is_emoji(text: str) -> bool:
 
 
 def _creation(instance: Instance, body: JsonObject, server_url: str) -> JsonObject:
-    """The answer of create: it echoes what was asked, not what was stored (§4)."""
+    """Return the response of create, which echoes the request, not the stored row (§4)."""
     is_business = instance.integration == BUSINESS
     webhook = _object(body.get("webhook"))
     echoed = {
@@ -787,7 +787,7 @@ def _creation(instance: Instance, body: JsonObject, server_url: str) -> JsonObje
 
 
 def _instance_row(instance: Instance) -> JsonObject:
-    """A row of fetchInstances: no Webhook, and the token always (§4)."""
+    """Return a row of fetchInstances: without Webhook, always with the token (§4)."""
     moment = instance.disconnection_at
     return {
         "id": instance.id,
@@ -828,7 +828,7 @@ def _instance_row(instance: Instance) -> JsonObject:
 
 
 def _chat_row(instance: Instance, jid: str) -> JsonObject:
-    """A row of findChats, as far as a chat without a saved contact goes (capture 04)."""
+    """Return a row of findChats for a chat without a saved contact (capture 04)."""
     rows = [row for row in instance.messages.values() if row.key.get("remoteJid") == jid]
     last = max(rows, key=lambda row: row.timestamp, default=None)
     latest: JsonObject | None = None
@@ -858,7 +858,7 @@ def _chat_row(instance: Instance, jid: str) -> JsonObject:
 
 
 def _matches(row: StoredMessage, where: JsonObject) -> bool:
-    """The filters of findMessages that Evolution applies: falsy ones count for nothing."""
+    """Apply the filters of findMessages; like Evolution, ignore falsy ones."""
     key = _object(where.get("key"))
     for name in ("id", "fromMe", "participant"):
         if key.get(name) and row.key.get(name) != key[name]:
@@ -871,14 +871,14 @@ def _matches(row: StoredMessage, where: JsonObject) -> bool:
     if where.get("messageType") is not None and row.message_type != where["messageType"]:
         return False
     window = _object(where.get("messageTimestamp"))
-    # One bound alone is ignored.
+    # A single bound is ignored.
     if window.get("gte") and window.get("lte"):
         return _seconds(window["gte"]) <= row.timestamp <= _seconds(window["lte"])
     return True
 
 
 def _seconds(value: Any) -> int:
-    """`Math.floor(new Date(value) / 1000)`."""
+    """Return `Math.floor(new Date(value) / 1000)`."""
     if isinstance(value, int | float):
         return math.floor(value / 1000)
     return math.floor(datetime.fromisoformat(str(value)).timestamp())

@@ -1,4 +1,4 @@
-"""How the Evolution simulator emits: Socket.IO first, then webhooks with their retries.
+"""Event delivery of the Evolution simulator: Socket.IO, then webhooks with retries.
 
 Rules and quirks: `contracts/evolution-api.md` §1 (delivery and retry) and §2 (WebSocket).
 """
@@ -54,10 +54,10 @@ def subscription_name(event: str) -> str:
 
 
 class _Packet(socketio_packet.Packet):
-    """As Node decodes it: a namespace ends at the comma, not at a question mark."""
+    """Decodes like Node: a namespace ends at the comma, not at a question mark."""
 
     def decode(self, encoded_packet: Any) -> Any:
-        """See the class."""
+        """Decode as described above."""
         count = super().decode(encoded_packet)
         has_namespace = getattr(self, "namespace", None) is not None
         if isinstance(encoded_packet, str) and has_namespace:
@@ -67,7 +67,7 @@ class _Packet(socketio_packet.Packet):
 
 
 class SocketHub:
-    """The Socket.IO server: a namespace exists from the first emit to it until the restart (§2)."""
+    """The Socket.IO server: a namespace exists from its first emit until the restart (§2)."""
 
     def __init__(self, settings: EvolutionSettings) -> None:
         self._settings = settings
@@ -86,7 +86,7 @@ class SocketHub:
             ping_timeout=self._settings.ping_timeout,
             max_http_buffer_size=1_000_000,
         )
-        # Engine.IO forgets its ping tasks; kept here they can be ended with the server.
+        # Engine.IO keeps no reference to its ping tasks, so they are tracked here.
         server.eio.start_background_task = self._start_background
         server.eio._async = _with_read_body(server.eio._async)
         server.on("connect", self._on_connect, namespace="*")
@@ -100,7 +100,7 @@ class SocketHub:
         return task
 
     async def _on_root_connect(self, sid: str, environ: JsonObject, auth: Any = None) -> None:
-        """The root namespace is always there."""
+        """Accept the connection: the root namespace always exists."""
 
     async def _on_connect(
         self, namespace: str, sid: str, environ: JsonObject, auth: Any = None
@@ -110,15 +110,15 @@ class SocketHub:
 
     @property
     def namespaces(self) -> list[str]:
-        """The namespaces that a client can join now, besides `/`."""
+        """The namespaces that clients can join, besides `/`."""
         return sorted(self._namespaces)
 
     def clients(self, namespace: str) -> int:
-        """How many clients are in a namespace."""
+        """Return the number of clients in a namespace."""
         return len(self._server.manager.rooms.get(namespace, {}).get(None, {}))
 
     async def emit(self, namespace: str, event: str, payload: JsonObject) -> JsonObject:
-        """Emit to a namespace, which makes it exist; says how many clients were there."""
+        """Emit to a namespace, creating it if needed; return the number of its clients."""
         created = namespace != "/" and namespace not in self._namespaces
         if created:
             self._namespaces.add(namespace)
@@ -128,7 +128,7 @@ class SocketHub:
         return {"namespace": namespace, "clients": clients, "created": created}
 
     async def handle(self, request: web.Request, known_key: Callable[[str], bool]) -> Any:
-        """An Engine.IO request: checks in the order of engine.io, then the handshake (§2)."""
+        """Check an Engine.IO request in the order of engine.io, then do the handshake (§2)."""
         if request.transport is not None:
             self._transports.add(request.transport)
         query = request.query
@@ -140,20 +140,20 @@ class SocketHub:
                 return _engine_error(400, 1, "Session ID unknown")
             answer = await self._server.eio.handle_request(request)
             if connection.closed:
-                # A client that left by POST has a GET open, which Engine.IO would forget.
+                # A client that closed by POST has an open GET that Engine.IO would not answer.
                 connection.queue.put_nowait(None)
             return answer
         if request.method != "GET":
             return _engine_error(400, 2, "Bad handshake method")
-        refusal = self._refusal(request, known_key)
-        if refusal:
-            return _engine_error(403, 4, refusal)
+        rejection = self._rejection(request, known_key)
+        if rejection:
+            return _engine_error(403, 4, rejection)
         if query.get("EIO") != "4":
             return _engine_error(400, 5, "Unsupported protocol version")
         return await self._server.eio.handle_request(request)
 
-    def _refusal(self, request: web.Request, known_key: Callable[[str], bool]) -> str | None:
-        # A handshake without EIO is asked for a key even from an allowed host (capture 03).
+    def _rejection(self, request: web.Request, known_key: Callable[[str], bool]) -> str | None:
+        # A handshake without EIO needs a key even from an allowed host (capture 03).
         if "EIO" in request.query and self._is_allowed_host(request):
             return None
         key = request.query.get("apikey") or request.headers.get("apikey")
@@ -163,27 +163,27 @@ class SocketHub:
 
     def _is_allowed_host(self, request: web.Request) -> bool:
         allowed = self._settings.websocket_allowed_hosts
-        # The star came with 2.3.7 (§8).
+        # The asterisk was added in 2.3.7 (§8).
         if allowed.strip() == "*" and self._settings.version != "2.3.6":
             return True
         return (request.remote or "") in [host.strip() for host in allowed.split(",")]
 
     async def restart(self) -> None:
-        """As after a new start of the server: connections cut, namespaces and sessions gone."""
+        """Simulate a server restart: close connections, drop namespaces and sessions."""
         old, self._server = self._server, self._new_server()
         self._namespaces.clear()
-        await self._leave(old)
+        await self._shut_down(old)
 
     async def close(self) -> None:
-        """End every connection so that the application can stop."""
-        await self._leave(self._server)
+        """Close every connection so that the application can stop."""
+        await self._shut_down(self._server)
 
-    async def _leave(self, server: Any) -> None:
+    async def _shut_down(self, server: Any) -> None:
         for transport in list(self._transports):
             if isinstance(transport, asyncio.WriteTransport):
                 transport.abort()
         for connection in list(server.eio.sockets.values()):
-            # Wakes long polls that would otherwise wait for the next ping.
+            # Wakes long polls, which would otherwise wait for the next ping.
             await connection.close(wait=False)
         await server.shutdown()
         tasks = tuple(self._background)
@@ -193,18 +193,18 @@ class SocketHub:
 
 
 class _ReadBody:
-    """The body of a request that was read before, once more."""
+    """The body of a request that has already been read."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
 
     async def read(self, length: int = -1) -> bytes:
-        """All of it."""
+        """Return the whole body."""
         return self._body
 
 
 def _with_read_body(driver: JsonObject) -> JsonObject:
-    """Engine.IO's driver for requests whose body the book of requests has read already."""
+    """Adapt Engine.IO's driver to requests whose body has been read for recording."""
 
     async def translate(request: web.Request) -> JsonObject:
         environ: JsonObject = driver["translate_request"](request)
@@ -223,18 +223,18 @@ def _engine_error(status: int, code: int, message: str) -> web.Response:
 
 
 class EventHub:
-    """Emits events of instances, and keeps the book of what became of each."""
+    """Emits events of instances and records the delivery of each."""
 
-    def __init__(self, settings: EvolutionSettings, books: Ledger, spawn: Spawn) -> None:
+    def __init__(self, settings: EvolutionSettings, ledger: Ledger, spawn: Spawn) -> None:
         self._settings = settings
-        self._books = books
+        self._ledger = ledger
         self._spawn = spawn
         self._retrying: dict[asyncio.Task[None], list[Delivery]] = {}
         self._client: aiohttp.ClientSession | None = None
         self.sockets = SocketHub(settings)
 
     async def start(self) -> None:
-        """Open the HTTP client; axios in Node has no limit of connections."""
+        """Open the HTTP client; like axios in Node, it has no connection limit."""
         self._client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
@@ -242,14 +242,14 @@ class EventHub:
         )
 
     async def stop(self) -> None:
-        """Drop what is in retry and close all connections."""
+        """Drop pending retries and close all connections."""
         await self.drop_retries()
         await self.sockets.close()
         if self._client is not None:
             await self._client.close()
 
     async def drop_retries(self) -> None:
-        """Retries live in memory only: a restart forgets them (§1)."""
+        """Cancel pending retries, which exist in memory only and are lost on restart (§1)."""
         tasks = dict(self._retrying)
         for task, deliveries in tasks.items():
             task.cancel()
@@ -267,21 +267,21 @@ class EventHub:
         extra: JsonObject | None = None,
         socket_only: bool = False,
     ) -> asyncio.Task[None] | None:
-        """Emit one event: sockets at once, webhooks in a task of their own.
+        """Emit one event: to sockets immediately, to webhooks in a separate task.
 
-        Returns the task that ends with the last webhook attempt, or None when no webhook is due.
-        Evolution itself awaits it for a few events only (§1).
+        Returns the task, which ends with the last webhook attempt, or None without a webhook.
+        Evolution itself awaits it only for a few events (§1).
         """
         settings = self._settings
         record = EmittedEvent(
-            id=self._books.next_id(),
+            id=self._ledger.next_id(),
             at=time.time(),
             instance=instance.name,
             event=event,
             message_id=_message_id(data),
             data=data,
         )
-        self._books.events.append(record)
+        self._ledger.events.append(record)
         payload: JsonObject = {
             **(extra or {}),
             "event": event,
@@ -310,36 +310,36 @@ class EventHub:
     ) -> asyncio.Task[None] | None:
         settings = self._settings
         suffix = f"/{event.replace('.', '-')}"
-        orders: list[tuple[Delivery, dict[str, str], JsonObject]] = []
+        posts: list[tuple[Delivery, dict[str, str], JsonObject]] = []
         row = instance.webhook
         if row is not None and row.enabled and name in row.events and _is_http(row.url):
             delivery = Delivery(row.url + suffix if row.by_events else row.url)
             body = {**payload, "destination": row.url}
             added = _headers_of_2_4(instance, event) if settings.version == "2.4.0" else {}
-            orders.append((delivery, {**_own_headers(row.headers), **added}, body))
+            posts.append((delivery, {**_own_headers(row.headers), **added}, body))
         if settings.webhook_global_url and name in settings.webhook_global_events:
             url = settings.webhook_global_url + (
                 suffix if settings.webhook_global_by_events else ""
             )
             own = row.url if row is not None and row.url else ""
-            orders.append((Delivery(url), {}, {**payload, "destination": own or url}))
-        if not orders:
+            posts.append((Delivery(url), {}, {**payload, "destination": own or url}))
+        if not posts:
             return None
-        record.webhooks += [delivery for delivery, _, _ in orders]
-        task = self._spawn(self._deliver_all(orders))
-        self._retrying[task] = [delivery for delivery, _, _ in orders]
+        record.webhooks += [delivery for delivery, _, _ in posts]
+        task = self._spawn(self._deliver_all(posts))
+        self._retrying[task] = [delivery for delivery, _, _ in posts]
         task.add_done_callback(lambda done: self._retrying.pop(done, None))
         return task
 
-    async def _deliver_all(self, orders: list[tuple[Delivery, dict[str, str], JsonObject]]) -> None:
-        # The global webhook waits for the instance's own, retries included.
-        for delivery, headers, body in orders:
+    async def _deliver_all(self, posts: list[tuple[Delivery, dict[str, str], JsonObject]]) -> None:
+        # The global webhook waits for that of the instance, including retries.
+        for delivery, headers, body in posts:
             await self._deliver(delivery, headers, dumps(body).encode())
 
     async def _deliver(self, delivery: Delivery, own: dict[str, str], body: bytes) -> None:
-        """Post until a 2xx, a status that is never retried, or the last attempt (§1).
+        """Post until a 2xx, a status that is not retried, or the last attempt (§1).
 
-        URL and headers stay those of the first attempt, whatever `/webhook/set` says meanwhile.
+        All attempts use the URL and headers of the first one, even after a `/webhook/set`.
         """
         settings = self._settings
         url, basic = _split_user(delivery.url)
@@ -358,8 +358,8 @@ class EventHub:
             if attempt == settings.webhook_max_attempts:
                 break
             delivery.state = "retrying"
-            swing = 1 + random.uniform(-settings.webhook_jitter, settings.webhook_jitter)
-            pause = min(wait, settings.webhook_max_seconds) * swing
+            factor = 1 + random.uniform(-settings.webhook_jitter, settings.webhook_jitter)
+            pause = min(wait, settings.webhook_max_seconds) * factor
             pause = max(settings.webhook_initial_seconds, pause)
             delivery.attempts[-1]["pause"] = pause
             await asyncio.sleep(pause)
@@ -374,7 +374,7 @@ class EventHub:
         entry: JsonObject = {"at": time.time(), "status": None}
         delivery.attempts.append(entry)
         timeout = aiohttp.ClientTimeout(total=self._settings.webhook_timeout_seconds)
-        data = _in_pieces(body) if self._settings.webhook_chunked else body
+        data = _chunks(body) if self._settings.webhook_chunked else body
         try:
             async with self._client.post(
                 url, data=data, headers=headers, timeout=timeout, max_redirects=21
@@ -387,7 +387,7 @@ class EventHub:
             return None
 
 
-async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
+async def _chunks(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), 64 * 1024):
         yield body[start : start + 64 * 1024]
 
@@ -406,7 +406,7 @@ def _is_http(url: str) -> bool:
 
 
 def _own_headers(configured: JsonObject | None) -> dict[str, str]:
-    """The instance's headers; `jwt_key` becomes a signed token, the same for all retries (§1)."""
+    """Return the instance's headers; `jwt_key` becomes one signed token for all retries (§1)."""
     headers = {name: str(value) for name, value in (configured or {}).items()}
     secret = headers.pop("jwt_key", None)
     if secret is not None:
@@ -425,7 +425,7 @@ def _headers_of_2_4(instance: Instance, event: str) -> dict[str, str]:
 
 
 def make_jwt(secret: str, issued_at: int) -> str:
-    """The HS256 token that Evolution makes of `headers.jwt_key` (§1)."""
+    """Return the HS256 token that Evolution creates from `headers.jwt_key` (§1)."""
     claims = {
         "iat": issued_at,
         "exp": issued_at + _JWT_SECONDS,
@@ -442,7 +442,7 @@ def _segment(value: bytes) -> str:
 
 
 def _split_user(url: str) -> tuple[URL, str | None]:
-    """The URL without user and password, and the Basic header that axios makes of them (§1)."""
+    """Return the URL without credentials, and axios' Basic header for them (§1)."""
     parts = urlsplit(url)
     if "@" not in parts.netloc:
         return URL(url, encoded=True), None

@@ -1,7 +1,7 @@
-"""Message objects as Evolution builds them: pure functions, one channel beside the other.
+"""Message objects as Evolution builds them, for each channel: pure functions.
 
 Shapes: `contracts/evolution-api.md` §3 and §5, captures 04 (EVOLUTION, BUSINESS) and 08 (Baileys).
-Raw bytes stay `bytes` here: webhooks and HTTP answers show them as an index object, Socket.IO
+Raw bytes stay `bytes` here: webhooks and HTTP responses contain them as an index object, Socket.IO
 sends them as binary attachments (capture 08).
 """
 
@@ -36,12 +36,12 @@ _DEFAULT_MIMETYPE = {
 
 
 def long_number(value: int, *, unsigned: bool = False) -> JsonObject:
-    """A protobuf Long after JSON.stringify (§3)."""
+    """Return a protobuf Long after JSON.stringify (§3)."""
     return {"low": value & 0xFFFFFFFF, "high": value >> 32, "unsigned": unsigned}
 
 
 def context_info(now: int, *, attributions: bool = False) -> JsonObject:
-    """The contextInfo that Evolution adds to everything it sends to a person (capture 08)."""
+    """Return the contextInfo that Evolution adds to each send to a person (capture 08)."""
     info: JsonObject = {"mentionedJid": [], "groupMentions": []}
     if attributions:
         info["statusAttributions"] = []
@@ -51,7 +51,7 @@ def context_info(now: int, *, attributions: bool = False) -> JsonObject:
 
 
 def vcard(contact: JsonObject) -> str:
-    """One contact card (captures 04 and 08)."""
+    """Return one contact card (captures 04 and 08)."""
     phone = str(contact.get("phoneNumber", ""))
     wuid = contact.get("wuid") or "".join(c for c in phone if c.isdigit())
     lines = ["BEGIN:VCARD", "VERSION:3.0", f"N:{contact['fullName']}", f"FN:{contact['fullName']}"]
@@ -75,7 +75,7 @@ def media_message(
     file_name: str | None = None,
     voice: bool = False,
 ) -> JsonObject:
-    """The inner `imageMessage` etc. of a medium with its keys and hashes as bytes."""
+    """Return the inner `imageMessage` etc. of a file, with keys and hashes as bytes."""
     message: JsonObject = {}
     if kind in ("image", "video"):
         message |= {"interactiveAnnotations": [], "scanLengths": [], "annotations": []}
@@ -131,7 +131,7 @@ class Outgoing:
 
 
 def outgoing(route: str, body: JsonObject, *, now: int, upload: bytes | None) -> Outgoing:
-    """What Baileys makes of the body of `/message/<route>` (capture 08)."""
+    """Build the Baileys message for a body of `/message/<route>` (capture 08)."""
     context = context_info(now)
     if route == "sendtext":
         return Outgoing({"conversation": body["text"]}, "conversation", context=context)
@@ -178,14 +178,14 @@ def outgoing(route: str, body: JsonObject, *, now: int, upload: bytes | None) ->
             {"ptvMessage": media}, "ptvMessage", context=context, inner_context=True, media=content
         )
     if route == "sendlocation":
-        place = {
+        location = {
             "degreesLatitude": body["latitude"],
             "degreesLongitude": body["longitude"],
             "name": body["name"],
             "address": body["address"],
         }
         return Outgoing(
-            {"locationMessage": place}, "locationMessage", context=context, inner_context=True
+            {"locationMessage": location}, "locationMessage", context=context, inner_context=True
         )
     if route == "sendcontact":
         return _contacts(body["contact"], context)
@@ -231,7 +231,7 @@ def outgoing(route: str, body: JsonObject, *, now: int, upload: bytes | None) ->
 def _content(value: Any, upload: bytes | None) -> bytes:
     if upload is not None:
         return upload
-    # A url would be fetched by Evolution; the simulator fetches nothing.
+    # Evolution would download a URL; the simulator does not.
     return decode_base64(value) if is_base64(value) else PIXEL
 
 
@@ -278,13 +278,13 @@ def _buttons(body: JsonObject) -> Outgoing:
 
 
 OWN_IDS = ("sendtext", "sendmedia")
-"""The routes of 2.4 whose `messageId` becomes the id of the message."""
+"""The routes of 2.4 that use `messageId` as the id of the message."""
 
 
 def baileys_body(
     built: Outgoing, *, jid: str, instance_id: str, now: int, message_id: str = ""
 ) -> JsonObject:
-    """The answer of a Baileys send, which is also the data of `send.message` (§5)."""
+    """Return the response of a Baileys send, also the data of `send.message` (§5)."""
     key: JsonObject = {"remoteJid": jid, "fromMe": True, "id": message_id or whatsapp_id()}
     if built.participant:
         key = {"id": key["id"], "remoteJid": jid, "participant": jid, "fromMe": True}
@@ -305,7 +305,7 @@ def baileys_body(
 
 
 def evolution_body(route: str, body: JsonObject, *, instance_id: str, now: int) -> JsonObject:
-    """The answer of a send on the EVOLUTION channel (capture 04)."""
+    """Return the response of a send on the EVOLUTION channel (capture 04)."""
     if route == "sendtext":
         message: JsonObject = {"conversation": body["text"]}
         if isinstance(body.get("quoted"), dict) and "key" in body["quoted"]:
@@ -330,7 +330,7 @@ def evolution_body(route: str, body: JsonObject, *, instance_id: str, now: int) 
 
 
 def business_body(route: str, body: JsonObject, *, instance_id: str, now: int) -> JsonObject:
-    """The answer of a send on the BUSINESS channel (capture 04)."""
+    """Return the response of a send on the BUSINESS channel (capture 04)."""
     kind = "conversation"
     message: JsonObject
     if route == "sendtext":
@@ -400,9 +400,9 @@ def business_body(route: str, body: JsonObject, *, instance_id: str, now: int) -
 
 
 def as_2_4(data: JsonObject) -> JsonObject:
-    """A message as 2.4 builds it: `contextInfo` holds `messageContextInfo` (§10).
+    """Return a message as 2.4 builds it: `contextInfo` holds `messageContextInfo` (§10).
 
-    What a text quotes is lost with its `extendedTextMessage`; other kinds of content keep it in
+    A text loses its quote with its `extendedTextMessage`; other kinds of content keep the quote in
     their own `contextInfo`.
     """
     message = dict(data["message"])
@@ -413,7 +413,7 @@ def as_2_4(data: JsonObject) -> JsonObject:
 
 
 def with_number_first(key: JsonObject) -> JsonObject:
-    """The key of an emitted message of 2.4: the row keeps the LID in `remoteJid` (§10)."""
+    """Return the key of an emitted message of 2.4; the row has the LID in `remoteJid` (§10)."""
     if not str(key["remoteJid"]).endswith("@lid") or not key.get("remoteJidAlt"):
         return key
     swapped = {"remoteJid": key["remoteJidAlt"], "remoteJidAlt": key["remoteJid"]}
@@ -456,7 +456,7 @@ INBOUND_KINDS = (
 
 
 def with_secret(message: JsonObject) -> JsonObject:
-    """Add what WhatsApp's clients send with nearly every message: bytes, outside of its content."""
+    """Add the bytes that WhatsApp's clients send with nearly every message."""
     if "messageContextInfo" in message:
         return message
     context = {
@@ -468,49 +468,49 @@ def with_secret(message: JsonObject) -> JsonObject:
         "deviceListMetadataVersion": 2,
         "messageSecret": secrets.token_bytes(32),
     }
-    if place := message.get("locationMessage"):
-        message = {**message, "locationMessage": {**place, "jpegThumbnail": _THUMBNAIL}}
+    if location := message.get("locationMessage"):
+        message = {**message, "locationMessage": {**location, "jpegThumbnail": _THUMBNAIL}}
     return {**message, "messageContextInfo": context}
 
 
 _HEADS = {"video": b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom", "document": b"%PDF-1.4\n"}
 
 
-def made_up(kind: str, size: int) -> bytes:
-    """A file of this many bytes that begins as one of its kind does."""
+def sample_file(kind: str, size: int) -> bytes:
+    """Return a file of this many bytes that starts like one of its kind."""
     return _HEADS.get(kind, PIXEL).ljust(size, b"\0")[:size]
 
 
-def incoming(kind: str, order: JsonObject, *, now: int) -> Incoming:
-    """The content of an inbound message by kind (capture 08).
+def incoming(kind: str, command: JsonObject, *, now: int) -> Incoming:
+    """Build the content of an inbound message by kind (capture 08).
 
-    Raises KeyError or ValueError when the order lacks what its kind needs.
+    Raises KeyError or ValueError if the command lacks a field that its kind needs.
     """
-    text = str(order.get("text", "oi"))
+    text = str(command.get("text", "oi"))
     if kind == "text":
         context = None
-        if order.get("quoted_id"):
+        if command.get("quoted_id"):
             context = {
                 "mentionedJid": [],
                 "groupMentions": [],
                 "statusAttributions": [],
-                "stanzaId": order["quoted_id"],
-                "participant": order.get("quoted_participant"),
-                "quotedMessage": {"conversation": order.get("quoted_text", "")},
+                "stanzaId": command["quoted_id"],
+                "participant": command.get("quoted_participant"),
+                "quotedMessage": {"conversation": command.get("quoted_text", "")},
             }
         return Incoming({"conversation": text}, "conversation", context=context)
     if kind in ("image", "video", "audio", "document", "sticker"):
-        content = base64.b64decode(order["base64"]) if order.get("base64") else PIXEL
-        if order.get("size"):
-            content = made_up(kind, int(order["size"]))
+        content = base64.b64decode(command["base64"]) if command.get("base64") else PIXEL
+        if command.get("size"):
+            content = sample_file(kind, int(command["size"]))
         media = media_message(
             kind,
             content,
             now=now,
-            mimetype=order.get("mimetype"),
-            caption=order.get("caption", order.get("text")),
-            file_name=order.get("file_name"),
-            voice=bool(order.get("voice", True)),
+            mimetype=command.get("mimetype"),
+            caption=command.get("caption", command.get("text")),
+            file_name=command.get("file_name"),
+            voice=bool(command.get("voice", True)),
         )
         name = f"{kind}Message"
         return Incoming({name: media}, name, media=content, null_context=kind != "document")
@@ -520,33 +520,33 @@ def incoming(kind: str, order: JsonObject, *, now: int) -> Incoming:
             {"viewOnceMessageV2": {"message": {"imageMessage": image}}}, "viewOnceMessageV2"
         )
     if kind == "location":
-        place = {
-            "degreesLatitude": float(order.get("latitude", -23.5)),
-            "degreesLongitude": float(order.get("longitude", -46.6)),
-            "name": str(order.get("name", "SP")),
+        location = {
+            "degreesLatitude": float(command.get("latitude", -23.5)),
+            "degreesLongitude": float(command.get("longitude", -46.6)),
+            "name": str(command.get("name", "SP")),
         }
-        return Incoming({"locationMessage": place}, "locationMessage", null_context=True)
+        return Incoming({"locationMessage": location}, "locationMessage", null_context=True)
     if kind == "contact":
         card = {
-            "fullName": order.get("name", "Bob"),
-            "phoneNumber": order.get("phone", "+55 11 97777-6666"),
+            "fullName": command.get("name", "Bob"),
+            "phoneNumber": command.get("phone", "+55 11 97777-6666"),
         }
         message = {"contactMessage": {"displayName": card["fullName"], "vcard": vcard(card)}}
         return Incoming(message, "contactMessage", null_context=True)
     if kind == "reaction":
         reaction = {
             "key": {
-                "remoteJid": order.get("target_jid"),
-                "fromMe": bool(order.get("target_from_me", True)),
-                "id": order["target"],
+                "remoteJid": command.get("target_jid"),
+                "fromMe": bool(command.get("target_from_me", True)),
+                "id": command["target"],
             },
-            "text": order.get("emoji", "👍"),
-            "senderTimestampMs": long_number(int(order.get("timestamp", now)) * 1000),
+            "text": command.get("emoji", "👍"),
+            "senderTimestampMs": long_number(int(command.get("timestamp", now)) * 1000),
         }
         return Incoming({"reactionMessage": reaction}, "reactionMessage")
     if kind == "buttons_reply":
         reply = {
-            "selectedButtonId": order.get("button_id", "yes"),
+            "selectedButtonId": command.get("button_id", "yes"),
             "type": 1,
             "selectedDisplayText": text,
         }
@@ -557,7 +557,7 @@ def incoming(kind: str, order: JsonObject, *, now: int) -> Incoming:
         reply = {
             "title": text,
             "listType": 1,
-            "singleSelectReply": {"selectedRowId": order.get("row_id", "r1")},
+            "singleSelectReply": {"selectedRowId": command.get("row_id", "r1")},
         }
         return Incoming({"listResponseMessage": reply}, "listResponseMessage", null_context=True)
     raise ValueError(f"unknown kind {kind!r}; one of {', '.join(INBOUND_KINDS)}")

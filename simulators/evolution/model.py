@@ -1,7 +1,7 @@
-"""What the Evolution simulator is made of: settings, scenarios, stored rows and books.
+"""Data of the Evolution simulator: settings, scenarios, stored rows and ledgers.
 
-Facts about the wire come from `contracts/evolution-api.md`; a section number in a docstring means
-that page. Nothing here opens a connection or knows about HTTP.
+Wire facts come from `contracts/evolution-api.md`; section numbers in docstrings refer to that page.
+Nothing here opens a connection or depends on HTTP.
 """
 
 from __future__ import annotations
@@ -87,22 +87,22 @@ Answer = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvolutionScenario(Scenario):
-    """What happens to a send whose recipient carries this scenario's two digits.
+    """The outcome of a send to a recipient with this scenario's two digits.
 
-    `answer` is what the caller of `/message/*` sees; `taken` says whether Evolution handed the
-    message to WhatsApp (it is stored, `send.message` and the acks follow) and `delivered` whether
-    it reached the phone. The three are independent on purpose: that gap is what a client has to
-    survive. Digits mean the same as in `simulators.wwebjs.tables` where both can do it.
+    `answer` is the response of `/message/*`; `accepted` is whether Evolution passed the message to
+    WhatsApp (it is stored, `send.message` and the acks follow) and `delivered` whether it reached
+    the phone. The three are deliberately independent: a client has to handle every combination.
+    The digits match those of `simulators.wwebjs.tables` where both have the scenario.
     """
 
     answer: Answer = "ok"
-    taken: bool = True
+    accepted: bool = True
     delivered: bool = True
     acks: tuple[str, ...] = ACK_STATUSES
     without_ninth_digit: bool = False
 
 
-def _refusal(
+def _rejected(
     name: str, digits: str, answer: Answer, english: str, portuguese: str
 ) -> EvolutionScenario:
     return EvolutionScenario(
@@ -111,7 +111,7 @@ def _refusal(
         english=english,
         portuguese=portuguese,
         answer=answer,
-        taken=False,
+        accepted=False,
         delivered=False,
         acks=(),
     )
@@ -129,7 +129,7 @@ SCENARIOS: dict[str, EvolutionScenario] = {
         EvolutionScenario(
             name="pending_lost",
             digits="02",
-            english="201 PENDING and never an ack, not delivered",
+            english="201 PENDING without any ack, not delivered",
             portuguese="201 PENDING e nenhum ack, não entregue",
             delivered=False,
             acks=(),
@@ -137,12 +137,12 @@ SCENARIOS: dict[str, EvolutionScenario] = {
         EvolutionScenario(
             name="ack_error",
             digits="03",
-            english="201 PENDING, then ERROR: WhatsApp refused it",
+            english="201 PENDING, then ERROR: WhatsApp rejected it",
             portuguese="201 PENDING, depois ERROR: o WhatsApp recusou",
             delivered=False,
             acks=("ERROR",),
         ),
-        _refusal(
+        _rejected(
             "not_on_whatsapp",
             "06",
             "not_on_whatsapp",
@@ -152,7 +152,7 @@ SCENARIOS: dict[str, EvolutionScenario] = {
         EvolutionScenario(
             name="ack_one_only",
             digits="07",
-            english="SERVER_ACK and no more: the phone stays off",
+            english="only SERVER_ACK: the phone stays off",
             portuguese="SERVER_ACK e nada mais: o celular segue desligado",
             delivered=False,
             acks=("SERVER_ACK",),
@@ -160,7 +160,7 @@ SCENARIOS: dict[str, EvolutionScenario] = {
         EvolutionScenario(
             name="ninth_digit",
             digits="09",
-            english="201; key.remoteJid comes without the ninth digit",
+            english="201; key.remoteJid has no ninth digit",
             portuguese="201; key.remoteJid vem sem o nono dígito",
             without_ninth_digit=True,
         ),
@@ -171,14 +171,14 @@ SCENARIOS: dict[str, EvolutionScenario] = {
             portuguese="500 com erro de JavaScript, mas entregue",
             answer="error_500",
         ),
-        _refusal(
+        _rejected(
             "error_lost",
             "13",
             "error_500",
             "500 with a JavaScript error, not sent",
             "500 com erro de JavaScript, não enviada",
         ),
-        _refusal(
+        _rejected(
             "hang_lost", "20", "hang", "no answer, nothing sent", "sem resposta, nada enviado"
         ),
         EvolutionScenario(
@@ -188,7 +188,7 @@ SCENARIOS: dict[str, EvolutionScenario] = {
             portuguese="sem resposta, mas entregue",
             answer="hang",
         ),
-        _refusal(
+        _rejected(
             "reset_before",
             "23",
             "reset",
@@ -202,14 +202,14 @@ SCENARIOS: dict[str, EvolutionScenario] = {
             portuguese="conexão derrubada, mas entregue",
             answer="reset",
         ),
-        _refusal(
+        _rejected(
             "html_502",
             "25",
             "html_502",
             "502 with an HTML page, not sent",
             "502 com página HTML, não enviada",
         ),
-        _refusal(
+        _rejected(
             "html_200",
             "26",
             "html_200",
@@ -233,18 +233,18 @@ SCENARIOS: dict[str, EvolutionScenario] = {
         EvolutionScenario(
             name="slow",
             digits="29",
-            english="201 after some seconds; the acks come before the answer",
+            english="201 after some seconds; the acks arrive before the response",
             portuguese="201 depois de alguns segundos; os acks chegam antes",
             answer="slow",
         ),
-        _refusal(
+        _rejected(
             "closed",
             "30",
             "closed_500",
             "500 Connection Closed: certainly not sent",
             "500 Connection Closed: com certeza não enviada",
         ),
-        _refusal(
+        _rejected(
             "closed_cached",
             "31",
             "closed_400",
@@ -253,7 +253,7 @@ SCENARIOS: dict[str, EvolutionScenario] = {
         ),
     )
 }
-"""Outcomes by name; `digits` are the two before the last two of a number like …9999FF00.
+"""Scenarios by name; `digits` are the two before the last two of a number like …9999FF00.
 
 `simulators.base` explains the numbering. Numbers without a scenario succeed.
 """
@@ -263,8 +263,8 @@ SCENARIOS: dict[str, EvolutionScenario] = {
 class InstanceSpec:
     """An instance that exists when the simulator starts.
 
-    `open` pairs a Baileys instance at once, with `number` as its own WhatsApp number; the other
-    integrations are open from their creation (§4). `webhook` and `websocket` take the inner
+    `open` pairs a Baileys instance immediately, with `number` as its WhatsApp number; the other
+    integrations are open from their creation (§4). `webhook` and `websocket` are the inner
     objects of `/webhook/set` and `/websocket/set`.
     """
 
@@ -280,16 +280,16 @@ class InstanceSpec:
 
 @dataclass
 class EvolutionSettings:
-    """How the simulated server is set up; the defaults are those of Evolution 2.3.7.
+    """Configuration of the simulated server; the defaults are those of Evolution 2.3.7.
 
-    Waits are in seconds. Everything except `instances` can be changed while running through
+    Durations are in seconds. All but `instances` can be changed at run time through
     `POST /_control/settings`; ping settings take effect at the next simulated restart.
     """
 
     api_key: str = "evolution-api-key"
     version: Literal["2.3.6", "2.3.7", "2.4.0"] = "2.3.7"
     licensed: bool = True
-    """2.4 without an activated licence answers every route but `/` with 503 (§8)."""
+    """Without an activated licence 2.4 answers every route except `/` with 503 (§8)."""
     server_url: str = "http://127.0.0.1:8080"
     timezone: str = "UTC"
     expose_token: bool = True
@@ -309,53 +309,52 @@ class EvolutionSettings:
     webhook_jitter: float = 0.2
     webhook_not_retried: tuple[int, ...] = (400, 401, 403, 404, 422)
     webhook_chunked: bool = False
-    """Post bodies without their length, as a proxy between may do."""
+    """Post bodies without Content-Length, as an intermediate proxy may do."""
     webhook_global_url: str = ""
     webhook_global_by_events: bool = False
     webhook_global_events: tuple[str, ...] = ()
 
     ack_delays: tuple[float, ...] = (0.15, 0.4, 2.0)
-    """Waits after the send for the first, second and third ack of the scenario; () = no acks."""
+    """Delays from the send to the first, second and third ack of the scenario; () = no acks."""
     connect_wait_seconds: float = 2.0
     create_wait_seconds: float = 5.0
     qr_seconds: float = 45.0
     qr_limit: int = 30
     auto_scan_seconds: float = 0.0
-    """A demo may let a phone scan each QR by itself after this time; 0 = never."""
+    """A phone scans each QR automatically after this time, for demos; 0 = never."""
     redial_seconds: float = 0.3
     stuck_dialling: bool = False
-    """Instances that are dialled from now on stay `connecting`: no code, never open."""
+    """Instances dialled from now on stay `connecting`: they show no code and never open."""
     delete_seconds: float = 0.3
-    """From the REMOVE_INSTANCE webhook's answer to the end of the instance (§4)."""
+    """Delay from the REMOVE_INSTANCE webhook's response to the removal (§4)."""
     hang_seconds: float = 120.0
     slow_seconds: float = 3.0
     picture_url: str | None = PROFILE_PICTURE
-    """The picture of every account and contact; None = they have none."""
+    """The picture of every account and contact; None = no picture."""
 
     history_messages: int = 0
-    """How many old messages a link brings, from the two days before it (§10.4)."""
+    """Number of old messages synced after linking, from the previous two days (§10.4)."""
     message_secrets: bool = True
-    """Received messages carry `messageContextInfo.messageSecret`, as WhatsApp's clients send it."""
+    """Received messages have `messageContextInfo.messageSecret`, like those of WhatsApp clients."""
 
     not_on_whatsapp: tuple[str, ...] = ()
-    """Exact digits without WhatsApp, besides the scenario of that name."""
+    """Numbers (exact digits) without WhatsApp, besides the scenario of that name."""
     on_whatsapp_cache: tuple[str, ...] = ()
-    """Digits that Evolution has looked up before: they change its errors (§5)."""
+    """Digits that Evolution has looked up before, which changes its errors (§5)."""
     business_errors: dict[str, JsonObject] = field(default_factory=dict)
     """Graph error objects by exact digits, answered with 201 by BUSINESS instances (§5)."""
     book_size: int = 200_000
     webhook_emptied_every: int = 0
-    """Each so many restarts empty url and headers of every webhook (§10.2, issue 2694); 0 = none.
-    """
+    """Every n-th restart clears url and headers of each webhook (§10.2, issue 2694); 0 = none."""
     save_new_messages: bool = True
-    """DATABASE_SAVE_DATA_NEW_MESSAGE: without it `/chat/findMessages` finds nothing (§1)."""
+    """DATABASE_SAVE_DATA_NEW_MESSAGE: if off, `/chat/findMessages` returns nothing (§1)."""
     hold_offline: bool = False
-    """What customers write while an instance is not open waits at WhatsApp and comes later."""
+    """WhatsApp queues inbound messages while an instance is not open and delivers them later."""
 
 
 @dataclass
 class WebhookRow:
-    """A row of the table Webhook, as `/webhook/find` shows it (§1)."""
+    """A row of the table Webhook, as `/webhook/find` returns it (§1)."""
 
     id: str
     instance_id: str
@@ -369,7 +368,7 @@ class WebhookRow:
     updated_at: datetime
 
     def as_json(self) -> JsonObject:
-        """Written as byEvents/base64, read back as webhookByEvents/webhookBase64 (§1)."""
+        """Return the row; byEvents/base64 are read as webhookByEvents/webhookBase64 (§1)."""
         return {
             "id": self.id,
             "url": self.url,
@@ -396,7 +395,7 @@ class WebsocketRow:
     updated_at: datetime
 
     def as_json(self) -> JsonObject:
-        """As `/websocket/find` shows it."""
+        """Return the row as `/websocket/find` does."""
         return {
             "id": self.id,
             "enabled": self.enabled,
@@ -409,7 +408,7 @@ class WebsocketRow:
 
 @dataclass
 class StoredMessage:
-    """A row of the table Message with its status updates and, for media, its bytes."""
+    """A row of the table Message with its status updates and the bytes of media."""
 
     id: str
     key: JsonObject
@@ -425,7 +424,7 @@ class StoredMessage:
     media: bytes | None = None
 
     def as_record(self) -> JsonObject:
-        """One of `messages.records` of `/chat/findMessages` (§5)."""
+        """Return one of `messages.records` of `/chat/findMessages` (§5)."""
         return {
             "id": self.id,
             "key": self.key,
@@ -442,7 +441,7 @@ class StoredMessage:
 
 @dataclass
 class QrCode:
-    """The QR that a connecting Baileys instance shows."""
+    """The QR of a connecting Baileys instance."""
 
     count: int = 0
     code: str | None = None
@@ -450,7 +449,7 @@ class QrCode:
     pairing_code: str | None = None
 
     def as_json(self) -> JsonObject:
-        """As `/instance/connect` answers it; a code not made yet is left out."""
+        """Return it as `/instance/connect` does; a missing code is omitted."""
         if self.code is None:
             return {"count": self.count}
         return {
@@ -463,7 +462,7 @@ class QrCode:
 
 @dataclass
 class Instance:
-    """One instance: its database row and what Evolution holds in memory about it."""
+    """One instance: its database row and its state in Evolution's memory."""
 
     name: str
     id: str
@@ -488,7 +487,7 @@ class Instance:
     dialled: bool = False
     paired: bool = False
     dead: bool = False
-    """State says open, the socket is gone: sends fail (§4, issues 1398 and 2403)."""
+    """The state is open but the socket is gone: sends fail (§4, issues 1398 and 2403)."""
     sender: str | None = None
     base64_active: bool = False
     dial_number: str | None = None
@@ -498,37 +497,37 @@ class Instance:
     messages: dict[str, StoredMessage] = field(default_factory=dict)
     contacts: dict[str, JsonObject] = field(default_factory=dict)
     chats: dict[str, JsonObject] = field(default_factory=dict)
-    seen_ids: dict[str, float] = field(default_factory=dict)
+    received_ids: dict[str, float] = field(default_factory=dict)
     queue: asyncio.Queue[Any] | None = None
     offline: list[Any] = field(default_factory=list)
-    """What WhatsApp holds for it, oldest first (`hold_offline`)."""
+    """Messages that WhatsApp queues for it, oldest first (`hold_offline`)."""
 
     @property
     def is_baileys(self) -> bool:
-        """Whether a (simulated) phone is behind this instance."""
+        """Whether this instance is linked to a (simulated) phone."""
         return self.integration == BAILEYS
 
     def touch(self) -> None:
-        """Note that the database row changed."""
+        """Update the time of the last change."""
         self.updated_at = utc_now()
 
 
 @dataclass
 class Delivery:
-    """One event on its way to one webhook URL."""
+    """The delivery of one event to one webhook URL."""
 
     url: str
     state: str = "pending"
     attempts: list[JsonObject] = field(default_factory=list)
 
     def as_json(self) -> JsonObject:
-        """For the control endpoint."""
+        """Return it for the control endpoint."""
         return {"url": self.url, "state": self.state, "attempts": self.attempts}
 
 
 @dataclass
 class EmittedEvent:
-    """An entry of the book of events: what was emitted and whom it reached."""
+    """A ledger entry of an emitted event and its recipients."""
 
     id: int
     at: float
@@ -541,16 +540,16 @@ class EmittedEvent:
 
     @property
     def reached(self) -> list[str]:
-        """ "socket" and "webhook" when a client got it that way; empty means that it was lost."""
-        ways = []
+        """The routes ("socket", "webhook") that reached a client; empty if the event was lost."""
+        routes = []
         if any(entry["clients"] for entry in self.sockets):
-            ways.append("socket")
+            routes.append("socket")
         if any(delivery.state == "delivered" for delivery in self.webhooks):
-            ways.append("webhook")
-        return ways
+            routes.append("webhook")
+        return routes
 
     def as_json(self, *, payload: bool) -> JsonObject:
-        """For the control endpoint; `payload` adds the event's data."""
+        """Return it for the control endpoint; `payload` adds the event's data."""
         entry: JsonObject = {
             "id": self.id,
             "at": self.at,
@@ -568,7 +567,7 @@ class EmittedEvent:
 
 @dataclass
 class SentMessage:
-    """An entry of the book of messages that a client asked to send."""
+    """A ledger entry of a message that a client sent through the API."""
 
     id: int
     at: float
@@ -583,18 +582,18 @@ class SentMessage:
     acks: list[str] = field(default_factory=list)
 
     def as_json(self) -> JsonObject:
-        """For the control endpoint."""
+        """Return it for the control endpoint."""
         return dict(self.__dict__)
 
 
 @dataclass
 class Fault:
-    """A planned misbehaviour of the next `times` requests that match.
+    """A fault injected into the next `times` matching requests.
 
-    `mode`: `status` (answer `status` with `body`, or Evolution's envelope without one), `garbage`
-    (half a JSON), `html` (a page), `empty` (all three with `status`), `hang`, `reset`, `slow`
-    (wait `seconds`, then answer normally). `after` does what was asked and only then misbehaves;
-    `skip` lets that many matching requests through first.
+    `mode`: `status` (answer `status` with `body`, or with Evolution's envelope), `garbage`
+    (truncated JSON), `html` (a page), `empty` (all three with `status`), `hang`, `reset`, `slow`
+    (wait `seconds`, then answer normally). With `after` the request is processed before the fault;
+    `skip` is the number of matching requests to let through first.
     """
 
     path: str
@@ -609,7 +608,7 @@ class Fault:
     skip: int = 0
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether a request is meant (path by prefix, without regard to case)."""
+        """Return whether a request matches (path by prefix, case-insensitive)."""
         if self.times <= 0 or (self.method and self.method.upper() != method):
             return False
         if not path.lower().startswith(self.path.lower()):
@@ -617,12 +616,12 @@ class Fault:
         return self.instance is None or path.rstrip("/").endswith(f"/{self.instance}")
 
     def as_json(self) -> JsonObject:
-        """For the control endpoint."""
+        """Return it for the control endpoint."""
         return dict(self.__dict__)
 
 
 class Ledger:
-    """Everything the simulator remembers for inspection, bounded in length."""
+    """Emitted events and sent messages, recorded for inspection up to a maximum length."""
 
     def __init__(self, size: int) -> None:
         self.events: deque[EmittedEvent] = deque(maxlen=size)
@@ -630,33 +629,33 @@ class Ledger:
         self._ids = itertools.count(1)
 
     def next_id(self) -> int:
-        """A number that grows over all the books."""
+        """Return the next number, which increases across all entries."""
         return next(self._ids)
 
 
 def utc_now() -> datetime:
-    """Now, aware, in UTC."""
+    """Return the current time, aware, in UTC."""
     return datetime.now(UTC)
 
 
 def epoch() -> int:
-    """Now in whole seconds, as `messageTimestamp` counts."""
+    """Return the current time in whole seconds, like `messageTimestamp`."""
     return int(time.time())
 
 
 def iso(moment: datetime) -> str:
-    """JavaScript's toISOString: milliseconds and Z."""
+    """Format like JavaScript's toISOString: milliseconds and Z."""
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
 def false_iso(moment: datetime, timezone: str) -> str:
-    """`date_time` of webhooks: the server's local time with a false Z (§1)."""
+    """Return `date_time` of webhooks: the server's local time with a false Z (§1)."""
     local = moment.astimezone(ZoneInfo(timezone))
     return f"{local:%Y-%m-%dT%H:%M:%S}.{local.microsecond // 1000:03d}Z"
 
 
 def cuid() -> str:
-    """A database id in the form of cuid, which begins with the milliseconds of its making."""
+    """Return a database id in cuid format, which starts with the milliseconds of creation."""
     alphabet = string.digits + string.ascii_lowercase
     rest, at = time.time_ns() // 1_000_000, ""
     while rest:
@@ -666,22 +665,22 @@ def cuid() -> str:
 
 
 def whatsapp_id() -> str:
-    """An id as Baileys gives its own messages."""
+    """Return an id like those of Baileys' own messages."""
     return "3EB0" + secrets.token_hex(9).upper()
 
 
 def wamid() -> str:
-    """An id as Graph gives its messages."""
+    """Return an id like those of Graph's messages."""
     return "wamid." + base64.b64encode(secrets.token_bytes(16)).decode()
 
 
 def instance_token() -> str:
-    """The key that create makes when it is given none."""
+    """Return the key that create generates if none is given."""
     return str(uuid.uuid4()).upper()
 
 
 def make_qr(number: str | None, count: int) -> QrCode:
-    """A fresh QR; with a number also the code to type on the phone instead (§3)."""
+    """Return a new QR; with a number also the pairing code to enter on the phone (§3)."""
     reference = base64.b64encode(f"fake-ref-{count}-{time.time_ns()}".encode()).decode()
     code = f"2@{reference},noiseKey=,identityKey=,advSecret="
     pairing = None
@@ -693,12 +692,12 @@ def make_qr(number: str | None, count: int) -> QrCode:
 
 
 def bytes_as_index(value: bytes) -> dict[str, int]:
-    """A Uint8Array after JSON.stringify: `{"0":1,"1":2}` (§3)."""
+    """Return a Uint8Array after JSON.stringify: `{"0":1,"1":2}` (§3)."""
     return {str(index): byte for index, byte in enumerate(value)}
 
 
 def dumps(value: Any) -> str:
-    """JSON as Node writes it: compact, not escaped, bytes as an index object."""
+    """Return JSON as Node writes it: compact, not escaped, bytes as an index object."""
 
     def fallback(item: object) -> object:
         if isinstance(item, bytes):
@@ -709,12 +708,12 @@ def dumps(value: Any) -> str:
 
 
 def own_jid(number: str) -> str:
-    """The jid of a phone number's WhatsApp account."""
+    """Return the jid of a phone number's WhatsApp account."""
     return f"{number}@s.whatsapp.net"
 
 
 def create_jid(number: str) -> str:
-    """The jid Evolution asks WhatsApp about: jids stay, long digits are groups (§5)."""
+    """Return the jid that Evolution looks up: jids stay, long digits are groups (§5)."""
     if "@" in number:
         return number
     digits = only_digits(number)
@@ -722,7 +721,7 @@ def create_jid(number: str) -> str:
 
 
 def known_jid(jid: str, *, without_ninth_digit: bool = False) -> str:
-    """The jid under which WhatsApp knows a number, maybe without its ninth digit (§5)."""
+    """Return a number's jid on WhatsApp, possibly without its ninth digit (§5)."""
     if not jid.endswith("@s.whatsapp.net"):
         return jid
     digits = whatsapp_number(jid)

@@ -1,6 +1,6 @@
-"""Request validation with the very texts of Evolution (Node's `jsonschema`), and its schemas.
+"""Request validation with the exact texts of Evolution (Node's `jsonschema`), and its schemas.
 
-Evolution turns each failure into `schema.description`, or into the validator's text without its
+Evolution reports each failure as `schema.description`, or as the validator's text without its
 leading `instance.` (§0 and §1 of `contracts/evolution-api.md`, captures 01, 02 and 04).
 """
 
@@ -20,7 +20,7 @@ Schema = dict[str, Any]
 
 
 def validate(value: Any, schema: Schema) -> list[str]:
-    """All failures in the order in which Evolution lists them; empty when `value` is fine."""
+    """Return all failures in Evolution's order; empty if `value` is valid."""
     return [
         str(text).replace("instance.", "", 1) for text in _failures(value, schema, path="instance")
     ]
@@ -55,8 +55,8 @@ def _failures(value: Any, schema: Schema, *, path: str) -> list[str]:
         if "maxItems" in schema and len(value) > schema["maxItems"]:
             fail(f"does not meet maximum length of {schema['maxItems']}")
         if schema.get("uniqueItems"):
-            seen = [json.dumps(item, sort_keys=True) for item in value]
-            if len(set(seen)) != len(seen):
+            encoded = [json.dumps(item, sort_keys=True) for item in value]
+            if len(set(encoded)) != len(encoded):
                 fail("contains duplicate item")
         if "items" in schema:
             for index, item in enumerate(value):
@@ -372,12 +372,12 @@ _IPV4 = re.compile(r"^\d{1,3}(\.\d{1,3}){3}$")
 
 
 def is_base64(value: object) -> bool:
-    """class-validator's isBase64: padded, no line breaks, no `data:` prefix."""
+    """Like class-validator's isBase64: padded, no line breaks, no `data:` prefix."""
     return isinstance(value, str) and value != "" and bool(_BASE64.match(value))
 
 
 def is_url(value: object) -> bool:
-    """class-validator's isURL: a host without a dot is no url, an address is (§5)."""
+    """Like class-validator's isURL: the host needs a dot or is an IP address (§5)."""
     if not isinstance(value, str) or not value or any(character.isspace() for character in value):
         return False
     if "://" not in value:
@@ -397,7 +397,7 @@ def is_url(value: object) -> bool:
 
 
 def decode_base64(value: str) -> bytes:
-    """The bytes of raw base64; what is none becomes its own text."""
+    """Return the bytes of raw base64, or the encoded text if it is not base64."""
     try:
         return base64.b64decode(value)
     except (binascii.Error, ValueError):
@@ -405,7 +405,7 @@ def decode_base64(value: str) -> bytes:
 
 
 def malformed_json_text(text: str) -> str:
-    """What V8 says about a body that is no JSON (capture 01)."""
+    """Return V8's error for a body that is not JSON (capture 01)."""
     stripped = text.lstrip()
     start = len(text) - len(stripped)
     if stripped.startswith("{"):

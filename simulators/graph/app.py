@@ -1,12 +1,12 @@
-"""A simulated graph.facebook.com, as far as WhatsApp sending needs it.
+"""A simulated graph.facebook.com, limited to what WhatsApp messaging needs.
 
 Wire facts: ``contracts/cloud-api.md`` (§1 sending, §2 errors, §3 webhooks, §4 coexistence).
 
-The last two digits of a recipient like +55 11 99999-00GG choose what happens, by the table in
-``simulators.graph.tables``; ``simulators.base`` explains the numbering. A test may override it:
+The last two digits of a recipient like +55 11 99999-00GG select a scenario from
+``simulators.graph.tables``; ``simulators.base`` explains the numbering. A test can override it:
 ``POST /_control/script {"scenarios": ["refused_131047"], "recipient": "5511…"}``.
 
-Control door, besides what ``simulators.base`` gives (requests, book, webhooks, scenarios,
+Control API, in addition to that of ``simulators.base`` (requests, book, webhooks, scenarios,
 script, settings, settle):
 
 - ``POST /_control/inbound`` a customer writes: ``{"from", "text"}`` or ``{"from", "type",
@@ -35,9 +35,9 @@ from typing import Any
 from aiohttp import web
 
 from simulators.base import (
-    BookEntry,
     ControlError,
     JsonObject,
+    LedgerEntry,
     Scenario,
     Simulator,
     control_body,
@@ -85,7 +85,7 @@ class GraphFailure(Exception):
         super().__init__(code)
         self.code = code
         text = ERRORS[code]
-        # A token error is the one kind that does not begin with its number.
+        # Only a token error does not start with its code.
         self.message = message or (text.title if code == 190 else f"(#{code}) {text.title}")
         self.details = text.details if details is None else details
         self.subcode = subcode or (0 if message else text.subcode)
@@ -102,7 +102,7 @@ class GraphFailure(Exception):
 
 
 def status_error(code: int) -> JsonObject:
-    """The same error as a ``failed`` status carries it (``contracts/cloud-api.md §2.1``)."""
+    """Return the error in the form of a ``failed`` status (``contracts/cloud-api.md §2.1``)."""
     text = ERRORS[code]
     return {
         "code": code,
@@ -134,10 +134,10 @@ class GraphNumber:
 
 @dataclasses.dataclass(slots=True)
 class GraphSettings:
-    """Seconds and counts that shape the simulation.
+    """Durations and counts that configure the simulation.
 
-    With no ``numbers`` the simulator is permissive: every phone number id is known and looks
-    like ``demo``. ``webhook_url`` serves numbers that have none of their own.
+    Without ``numbers`` the simulator is permissive: every phone number id exists and looks like
+    ``demo``. ``webhook_url`` applies to numbers without their own URL.
     """
 
     numbers: dict[str, GraphNumber] = dataclasses.field(default_factory=dict)
@@ -158,12 +158,12 @@ class GraphSettings:
 
 
 def sign(secret: str, body: bytes) -> str:
-    """Value of ``X-Hub-Signature-256`` for a raw body (``contracts/cloud-api.md §3.2``)."""
+    """Return the ``X-Hub-Signature-256`` of a raw body (``contracts/cloud-api.md §3.2``)."""
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
 def make_wamid(remote: str, key_id: str, *, from_me: bool = True) -> str:
-    """A message id with Meta's inner layout (``contracts/cloud-api.md §4.4``)."""
+    """Return a message id with Meta's internal layout (``contracts/cloud-api.md §4.4``)."""
     other, key = remote.encode(), key_id.encode()
     flag = b"\x11" if from_me else b"\x12"
     raw = (
@@ -174,7 +174,7 @@ def make_wamid(remote: str, key_id: str, *, from_me: bool = True) -> str:
 
 
 def new_key_id() -> str:
-    """A random message key, as API-sent messages have it: 18 hexadecimal digits."""
+    """Return a random key like those of API-sent messages: 18 hexadecimal digits."""
     return secrets.token_hex(9).upper()
 
 
@@ -193,7 +193,7 @@ class _Media:
     mime_type: str
     filename: str
     nonce: str = ""
-    url_ends_at: float = 0.0
+    url_expires_at: float = 0.0
 
     @property
     def sha256(self) -> str:
@@ -202,7 +202,7 @@ class _Media:
 
 @dataclasses.dataclass(slots=True)
 class _Message:
-    """A message that Graph has taken."""
+    """A message that Graph has accepted."""
 
     id: str
     number: GraphNumber
@@ -222,7 +222,7 @@ class GraphSimulator(Simulator):
         self.settings: GraphSettings = settings
         self._media: dict[str, _Media] = {}
         self._history: dict[str, list[JsonObject]] = {}
-        self._refusals: Counter[str] = Counter()
+        self._rejections: Counter[str] = Counter()
         self._batch: list[tuple[GraphNumber, str, JsonObject]] = []
         self._batch_sent: asyncio.Future[None] | None = None
 
@@ -253,7 +253,7 @@ class GraphSimulator(Simulator):
 
         return guarded
 
-    # -- who is asking -----------------------------------------------------------------------
+    # -- authentication ----------------------------------------------------------------------
 
     def _number(self, phone_number_id: str) -> GraphNumber | None:
         if self.settings.numbers:
@@ -268,13 +268,13 @@ class GraphSimulator(Simulator):
             self.settings.demo.token
         }
         if kind.lower() != "bearer" or not token.strip():
-            raise _bad_token()
+            raise _invalid_token()
         if token not in tokens and "" not in tokens:
-            raise _bad_token()
+            raise _invalid_token()
         return token
 
     def _sender(self, request: web.Request) -> GraphNumber:
-        """The phone number in the path, if the token may use it."""
+        """Return the phone number in the path if the token may use it."""
         token = self._bearer(request)
         number = self._number(request.match_info["id"])
         if number is None or (number.token and number.token != token):
@@ -307,13 +307,13 @@ class GraphSimulator(Simulator):
     async def _play(
         self, request: web.Request, number: GraphNumber, body: JsonObject, scenario: GraphScenario
     ) -> web.Response:
-        if scenario.refusal and self._still_refuses(body["to"], scenario):
+        if scenario.refusal and self._still_rejects(body["to"], scenario):
             if scenario.late_refusal:
                 self.spawn(self._report(self._message(number, body, scenario), failed_only=True))
             raise GraphFailure(scenario.refusal)
 
         message = self._message(number, body, scenario)
-        if scenario.taken:
+        if scenario.accepted:
             self._accept(message, body)
             if scenario.answer == "after_statuses":
                 await self._report(message)
@@ -342,14 +342,14 @@ class GraphSimulator(Simulator):
             await asyncio.sleep(self.settings.slow_seconds)
         return _json(_accepted(message, body))
 
-    def _still_refuses(self, to: str, scenario: GraphScenario) -> bool:
-        if not scenario.refuses_first_times_only:
+    def _still_rejects(self, to: str, scenario: GraphScenario) -> bool:
+        if not scenario.rejects_first_attempts_only:
             return True
         key = only_digits(to)
-        self._refusals[key] += 1
-        if self._refusals[key] <= self.settings.unavailable_times:
+        self._rejections[key] += 1
+        if self._rejections[key] <= self.settings.unavailable_times:
             return True
-        del self._refusals[key]
+        del self._rejections[key]
         return False
 
     def _message(self, number: GraphNumber, body: JsonObject, scenario: GraphScenario) -> _Message:
@@ -366,7 +366,7 @@ class GraphSimulator(Simulator):
         kind = body.get("type", "text")
         self._history[message.id] = []
         self.book.add(
-            BookEntry(
+            LedgerEntry(
                 id=message.id,
                 sender=message.number.phone_number_id,
                 to=only_digits(body["to"]),
@@ -381,7 +381,7 @@ class GraphSimulator(Simulator):
     # -- statuses ----------------------------------------------------------------------------
 
     async def _report(self, message: _Message, *, failed_only: bool = False) -> None:
-        """Send the statuses of a message, in the order and number its scenario wants."""
+        """Send the statuses of a message in the order and number its scenario defines."""
         scenario = message.scenario
         statuses = () if failed_only else scenario.statuses
         if scenario.scrambled:
@@ -390,13 +390,13 @@ class GraphSimulator(Simulator):
         for status in statuses:
             if not scenario.scrambled:
                 await asyncio.sleep(self.settings.status_delay)
-            await self._patiently(self._send_status(message, status))
+            await self._wait_briefly(self._send_status(message, status))
         if scenario.late_refusal:
             await asyncio.sleep(self.settings.late_failure_delay)
             await self._send_status(message, "failed")
 
-    async def _patiently(self, work: Coroutine[Any, Any, None]) -> None:
-        """Wait for a webhook, but no longer than a second: Meta does not hold later ones back."""
+    async def _wait_briefly(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait at most a second for a webhook: Meta does not delay later ones."""
         await asyncio.wait({self.spawn(work)}, timeout=1.0)
 
     async def _send_status(self, message: _Message, status: str) -> None:
@@ -413,7 +413,7 @@ class GraphSimulator(Simulator):
         if status == "failed":
             update["errors"] = [status_error(message.scenario.late_refusal)]
         else:
-            # Contacts and user id came in 2026, for everything but failures (§3.5).
+            # Contacts and user id were added in 2026, except for failures (§3.5).
             update["recipient_user_id"] = f"BR.{message.wa_id}"
             value["contacts"] = [_contact(message.wa_id, "")]
             if status != "played":
@@ -431,7 +431,7 @@ class GraphSimulator(Simulator):
     # -- webhooks ----------------------------------------------------------------------------
 
     async def send_update(self, number: GraphNumber, field: str, value: JsonObject) -> None:
-        """Send one update, alone or with the others of the batch window; waits until it is out."""
+        """Send one update, alone or in the current batch; return once it is sent."""
         head = {
             "messaging_product": "whatsapp",
             "metadata": {
@@ -452,14 +452,14 @@ class GraphSimulator(Simulator):
     async def _flush(self, sent: asyncio.Future[None]) -> None:
         await asyncio.sleep(self.settings.batch_window)
         updates, self._batch, self._batch_sent = self._batch, [], None
-        # No order is promised, so a batch comes in none.
+        # Meta guarantees no order, so a batch is shuffled.
         random.shuffle(updates)
         for start in range(0, len(updates), MAX_UPDATES):
             await self._post(updates[start : start + MAX_UPDATES])
         sent.set_result(None)
 
     async def _post(self, updates: list[tuple[GraphNumber, str, JsonObject]]) -> None:
-        """Post updates in one envelope per receiver: one entry per account, one change each."""
+        """Post updates in one envelope per receiver, with one entry per account."""
         by_receiver: dict[tuple[str, str], list[tuple[GraphNumber, str, JsonObject]]] = {}
         for update in updates:
             number = update[0]
@@ -502,19 +502,19 @@ class GraphSimulator(Simulator):
             )
         if not isinstance(upload, web.FileField):
             raise GraphFailure(100, message="(#100) The parameter file is required.", details="")
-        media = self._keep_media(
+        media = self._store_media(
             upload.file.read(), str(form.get("type") or upload.content_type), upload.filename
         )
         return _json({"id": media.id})
 
-    def _keep_media(self, data: bytes, mime_type: str, filename: str = "") -> _Media:
+    def _store_media(self, data: bytes, mime_type: str, filename: str = "") -> _Media:
         media = _Media(str(secrets.randbelow(9 * 10**14) + 10**14), data, mime_type, filename)
         self._media[media.id] = media
         return media
 
     def _media_url(self, media: _Media, origin: str) -> str:
         media.nonce = secrets.token_hex(8)
-        media.url_ends_at = time.time() + self.settings.media_url_seconds
+        media.url_expires_at = time.time() + self.settings.media_url_seconds
         return f"{origin}/_media/{media.id}?hash={media.nonce}"
 
     async def _object(self, request: web.Request) -> web.Response:
@@ -561,7 +561,7 @@ class GraphSimulator(Simulator):
             media is None
             or not media.nonce
             or request.query.get("hash") != media.nonce
-            or time.time() > media.url_ends_at
+            or time.time() > media.url_expires_at
         ):
             return web.Response(status=404)
         return web.Response(body=media.data, headers={"Content-Type": media.mime_type})
@@ -581,10 +581,10 @@ class GraphSimulator(Simulator):
         events = {"data": self._history[message_id]}
         return _json({"data": [{"id": record_id, "message_id": message_id, "events": events}]})
 
-    # -- control door ------------------------------------------------------------------------
+    # -- control API -------------------------------------------------------------------------
 
-    def _chosen_number(self, order: JsonObject) -> GraphNumber:
-        wanted = str(order.get("phone_number_id") or "")
+    def _chosen_number(self, command: JsonObject) -> GraphNumber:
+        wanted = str(command.get("phone_number_id") or "")
         if not wanted:
             return next(iter(self.settings.numbers.values()), self.settings.demo)
         number = self._number(wanted)
@@ -593,42 +593,42 @@ class GraphSimulator(Simulator):
         return number
 
     async def _control_inbound(self, request: web.Request) -> web.Response:
-        order = await control_body(request)
-        number = self._chosen_number(order)
-        sender = whatsapp_id(str(order.get("from") or ""))
+        command = await control_body(request)
+        number = self._chosen_number(command)
+        sender = whatsapp_id(str(command.get("from") or ""))
         if not sender:
             raise ControlError("from must be the customer's number")
-        kind = str(order.get("type") or "text")
+        kind = str(command.get("type") or "text")
         message: JsonObject = {
             "from": sender,
-            "id": str(order.get("id") or make_wamid(sender, new_key_id(), from_me=False)),
-            "timestamp": str(order.get("timestamp") or int(time.time())),
+            "id": str(command.get("id") or make_wamid(sender, new_key_id(), from_me=False)),
+            "timestamp": str(command.get("timestamp") or int(time.time())),
             "type": kind,
-            kind: self._inbound_content(order, kind, str(request.url.origin())),
+            kind: self._inbound_content(command, kind, str(request.url.origin())),
         }
-        if order.get("context_id"):
+        if command.get("context_id"):
             message["context"] = {
                 "from": only_digits(number.display_phone_number),
-                "id": order["context_id"],
+                "id": command["context_id"],
             }
         value = {
-            "contacts": [_contact(sender, str(order.get("name") or ""))],
+            "contacts": [_contact(sender, str(command.get("name") or ""))],
             "messages": [message],
         }
         self.spawn(self.send_update(number, "messages", value))
         return _json({"message": message})
 
-    def _inbound_content(self, order: JsonObject, kind: str, origin: str) -> Any:
-        if "content" in order:
-            return order["content"]
+    def _inbound_content(self, command: JsonObject, kind: str, origin: str) -> Any:
+        if "content" in command:
+            return command["content"]
         if kind == "text":
-            return {"body": str(order.get("text", ""))}
+            return {"body": str(command.get("text", ""))}
         if kind not in MEDIA_TYPES:
             raise ControlError(f"a message of type {kind} needs its content")
         defaults = {"audio": "audio/ogg; codecs=opus", "document": "application/pdf"}
-        media = self._keep_media(
-            base64.b64decode(str(order.get("data") or TINY_PNG)),
-            str(order.get("mime_type") or defaults.get(kind, "image/png")),
+        media = self._store_media(
+            base64.b64decode(str(command.get("data") or TINY_PNG)),
+            str(command.get("mime_type") or defaults.get(kind, "image/png")),
         )
         content: JsonObject = {
             "mime_type": media.mime_type,
@@ -636,25 +636,27 @@ class GraphSimulator(Simulator):
             "id": media.id,
             "url": self._media_url(media, origin),
         }
-        if order.get("caption"):
-            content["caption"] = str(order["caption"])
+        if command.get("caption"):
+            content["caption"] = str(command["caption"])
         if kind == "document":
-            content["filename"] = str(order.get("filename") or "documento.pdf")
+            content["filename"] = str(command.get("filename") or "documento.pdf")
         return content
 
     async def _control_echo(self, request: web.Request) -> web.Response:
-        order = await control_body(request)
-        number = self._chosen_number(order)
-        to = whatsapp_id(str(order.get("to") or ""))
+        command = await control_body(request)
+        number = self._chosen_number(command)
+        to = whatsapp_id(str(command.get("to") or ""))
         if not to:
             raise ControlError("to must be the customer's number")
-        kind = str(order.get("type") or "text")
-        content = order.get("content", {"body": str(order.get("text", ""))})
+        kind = str(command.get("type") or "text")
+        content = command.get("content", {"body": str(command.get("text", ""))})
         echo: JsonObject = {
             "from": only_digits(number.display_phone_number),
             "to": to,
-            "id": str(order.get("id") or make_wamid(to, str(order.get("key_id") or new_key_id()))),
-            "timestamp": str(order.get("timestamp") or int(time.time())),
+            "id": str(
+                command.get("id") or make_wamid(to, str(command.get("key_id") or new_key_id()))
+            ),
+            "timestamp": str(command.get("timestamp") or int(time.time())),
             "type": kind,
             kind: content,
         }
@@ -662,17 +664,17 @@ class GraphSimulator(Simulator):
         return _json({"message": echo})
 
     async def _control_webhook(self, request: web.Request) -> web.Response:
-        order = await control_body(request)
-        field, value = order.get("field"), order.get("value")
+        command = await control_body(request)
+        field, value = command.get("field"), command.get("value")
         if not isinstance(field, str) or not isinstance(value, dict):
             raise ControlError("field must be a text and value an object")
-        self.spawn(self.send_update(self._chosen_number(order), field, value))
+        self.spawn(self.send_update(self._chosen_number(command), field, value))
         return _json({"queued": True})
 
     async def _control_numbers(self, request: web.Request) -> web.Response:
-        order = await control_body(request)
+        command = await control_body(request)
         try:
-            number = GraphNumber(**order)
+            number = GraphNumber(**command)
         except TypeError as error:
             raise ControlError(str(error)) from None
         self.settings.numbers[number.phone_number_id] = number
@@ -683,7 +685,7 @@ class GraphSimulator(Simulator):
 
 
 def check_message(body: JsonObject) -> None:
-    """Raise GraphFailure for a body that Graph would refuse (``contracts/cloud-api.md §1.3``)."""
+    """Raise GraphFailure for a body that Graph would reject (``contracts/cloud-api.md §1.3``)."""
     to = body.get("to")
     if not isinstance(to, str) or not only_digits(to):
         raise GraphFailure(100, message="(#100) The parameter to is required.", details="")
@@ -723,7 +725,7 @@ def _require(part: JsonObject, name: str, longest: int) -> None:
         )
 
 
-def _bad_token() -> GraphFailure:
+def _invalid_token() -> GraphFailure:
     return GraphFailure(190, message="Invalid OAuth access token - Cannot parse access token")
 
 
@@ -740,7 +742,7 @@ def _unknown_object(object_id: str, method: str) -> GraphFailure:
 
 
 def _accepted(message: _Message, body: JsonObject) -> JsonObject:
-    """The answer to an accepted message (``contracts/cloud-api.md §1.4``)."""
+    """Return the response to an accepted message (``contracts/cloud-api.md §1.4``)."""
     accepted: JsonObject = {"id": message.id}
     if body.get("type") == "template":
         accepted["message_status"] = "accepted"
@@ -776,10 +778,10 @@ def _html(title: str, status: int) -> web.Response:
 
 
 def create_app(settings: GraphSettings | None = None) -> web.Application:
-    """The simulated Graph API as an aiohttp application."""
+    """Build the simulated Graph API as an aiohttp application."""
     return GraphSimulator(settings or GraphSettings()).application()
 
 
 def describe() -> list[JsonObject]:
-    """The scenario table with an example number for each."""
+    """Return the scenario table with an example number for each."""
     return GraphSimulator(GraphSettings()).describe()

@@ -1,6 +1,6 @@
 """The errors and scenarios of the simulated Graph API, as data.
 
-Codes, words and HTTP statuses: ``contracts/cloud-api.md §2``.
+Codes, texts and HTTP statuses: ``contracts/cloud-api.md §2``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from simulators.base import Scenario
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ErrorText:
-    """The words of one Graph error (``contracts/cloud-api.md §2``)."""
+    """The texts of one Graph error (``contracts/cloud-api.md §2``)."""
 
     title: str
     details: str
@@ -90,7 +90,7 @@ _HTTP_STATUS = {
 
 
 def http_status(code: int) -> int:
-    """HTTP status of a Graph error; rate limits are 400 (``contracts/cloud-api.md §2.2``)."""
+    """Return a Graph error's HTTP status; rate limits are 400 (``contracts/cloud-api.md §2.2``)."""
     if 200 <= code < 300:
         return 403
     return _HTTP_STATUS.get(code, 400)
@@ -114,33 +114,33 @@ Answer = Literal[
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class GraphScenario(Scenario):
-    """What Graph answers, whether it took the message, and which statuses follow."""
+    """The response of Graph, whether it accepts the message, and the statuses that follow."""
 
     refusal: int = 0
-    refuses_first_times_only: bool = False
+    rejects_first_attempts_only: bool = False
     late_refusal: int = 0
     answer: Answer = "accepted"
-    taken: bool = True
+    accepted: bool = True
     statuses: tuple[str, ...] = ("sent", "delivered", "read")
     scrambled: bool = False
 
     @property
     def reaches_customer(self) -> bool:
-        return self.taken and not {"delivered", "read"}.isdisjoint(self.statuses)
+        return self.accepted and not {"delivered", "read"}.isdisjoint(self.statuses)
 
 
 def _table(*scenarios: GraphScenario) -> dict[str, GraphScenario]:
     return {scenario.name: scenario for scenario in scenarios}
 
 
-def _refused(digits: str, code: int, english: str, portuguese: str) -> GraphScenario:
+def _rejected(digits: str, code: int, english: str, portuguese: str) -> GraphScenario:
     return GraphScenario(
         name=f"refused_{code}",
         digits=digits,
-        english=f"refused at once with {code}: {english}",
+        english=f"rejected immediately with {code}: {english}",
         portuguese=f"recusada na hora com {code}: {portuguese}",
         refusal=code,
-        taken=False,
+        accepted=False,
     )
 
 
@@ -151,7 +151,7 @@ def _unavailable(digits: str, code: int) -> GraphScenario:
         english=f"{code} (unavailable) the first times, then accepted",
         portuguese=f"{code} (indisponível) nas primeiras vezes, depois aceita",
         refusal=code,
-        refuses_first_times_only=True,
+        rejects_first_attempts_only=True,
     )
 
 
@@ -175,27 +175,27 @@ SCENARIOS: dict[str, GraphScenario] = _table(
         english="accepted, then sent, delivered and read",
         portuguese="aceita, depois enviada, entregue e lida",
     ),
-    _refused("47", 131047, "24-hour window closed", "janela de 24 horas fechada"),
-    _refused("26", 131026, "undeliverable", "não pode ser entregue"),
-    _refused("30", 131000, "unknown error, worth a retry", "erro desconhecido, vale repetir"),
-    _refused("29", 130429, "throughput reached", "limite de vazão atingido"),
-    _refused("56", 131056, "too many to the same person", "mensagens demais à mesma pessoa"),
-    _refused("49", 131049, "healthy ecosystem", "limite de marketing por pessoa"),
-    _refused("50", 131050, "person opted out", "pessoa pediu para não receber"),
-    _refused("03", 130403, "person blocked the business", "pessoa bloqueou a empresa"),
-    _refused("72", 130472, "marketing experiment", "experimento de marketing"),
-    _refused("90", 190, "token expired", "token expirado"),
-    _refused("10", 10, "permission missing", "falta permissão"),
-    _refused("42", 131042, "payment problem", "problema de pagamento"),
-    _refused("31", 131031, "account locked", "conta bloqueada"),
-    _refused("48", 131048, "spam rate limit", "limite por spam"),
-    _refused("04", 4, "app call limit", "limite de chamadas do aplicativo"),
-    _refused("07", 80007, "account rate limit", "limite da conta"),
-    _refused("51", 131051, "type not supported", "tipo não suportado"),
-    _refused("53", 131053, "media upload", "envio da mídia"),
-    _refused("01", 132001, "template missing", "modelo não existe"),
-    _refused("17", 131016, "service down for good", "serviço fora do ar"),
-    _refused("99", 131999, "a code nobody knows", "um código que ninguém conhece"),
+    _rejected("47", 131047, "24-hour window closed", "janela de 24 horas fechada"),
+    _rejected("26", 131026, "undeliverable", "não pode ser entregue"),
+    _rejected("30", 131000, "unknown error, worth a retry", "erro desconhecido, vale repetir"),
+    _rejected("29", 130429, "throughput reached", "limite de vazão atingido"),
+    _rejected("56", 131056, "too many to the same person", "mensagens demais à mesma pessoa"),
+    _rejected("49", 131049, "healthy ecosystem", "limite de marketing por pessoa"),
+    _rejected("50", 131050, "person opted out", "pessoa pediu para não receber"),
+    _rejected("03", 130403, "person blocked the business", "pessoa bloqueou a empresa"),
+    _rejected("72", 130472, "marketing experiment", "experimento de marketing"),
+    _rejected("90", 190, "token expired", "token expirado"),
+    _rejected("10", 10, "permission missing", "falta permissão"),
+    _rejected("42", 131042, "payment problem", "problema de pagamento"),
+    _rejected("31", 131031, "account locked", "conta bloqueada"),
+    _rejected("48", 131048, "spam rate limit", "limite por spam"),
+    _rejected("04", 4, "app call limit", "limite de chamadas do aplicativo"),
+    _rejected("07", 80007, "account rate limit", "limite da conta"),
+    _rejected("51", 131051, "type not supported", "tipo não suportado"),
+    _rejected("53", 131053, "media upload", "envio da mídia"),
+    _rejected("01", 132001, "template missing", "modelo não existe"),
+    _rejected("17", 131016, "service down for good", "serviço fora do ar"),
+    _rejected("99", 131999, "an unknown code", "um código desconhecido"),
     _unavailable("16", 131016),
     _unavailable("02", 2),
     _late("67", 131047, "24-hour window closed", "janela de 24 horas fechada"),
@@ -206,7 +206,7 @@ SCENARIOS: dict[str, GraphScenario] = _table(
     GraphScenario(
         name="delivered_then_failed",
         digits="65",
-        english="delivered, and then failed with 131026 all the same",
+        english="delivered, then failed with 131026 nevertheless",
         portuguese="entregue e, mesmo assim, depois falha com 131026",
         late_refusal=131026,
         statuses=("sent", "delivered"),
@@ -214,11 +214,11 @@ SCENARIOS: dict[str, GraphScenario] = _table(
     GraphScenario(
         name="refused_twice",
         digits="68",
-        english="131047 at once and again by webhook",
+        english="131047 immediately and again by webhook",
         portuguese="131047 na hora e de novo pelo webhook",
         refusal=131047,
         late_refusal=131047,
-        taken=False,
+        accepted=False,
     ),
     GraphScenario(
         name="hang_before",
@@ -226,12 +226,12 @@ SCENARIOS: dict[str, GraphScenario] = _table(
         english="no answer, nothing sent",
         portuguese="sem resposta, nada enviado",
         answer="hang",
-        taken=False,
+        accepted=False,
     ),
     GraphScenario(
         name="hang_after",
         digits="81",
-        english="no answer, but taken: the statuses follow",
+        english="no answer, but accepted: the statuses follow",
         portuguese="sem resposta, mas aceita: os status chegam",
         answer="hang",
     ),
@@ -248,72 +248,72 @@ SCENARIOS: dict[str, GraphScenario] = _table(
         english="connection reset, nothing sent",
         portuguese="conexão derrubada, nada enviado",
         answer="reset",
-        taken=False,
+        accepted=False,
     ),
     GraphScenario(
         name="reset_after",
         digits="84",
-        english="connection reset, but taken: the statuses follow",
+        english="connection reset, but accepted: the statuses follow",
         portuguese="conexão derrubada, mas aceita: os status chegam",
         answer="reset",
     ),
     GraphScenario(
         name="not_json",
         digits="85",
-        english="200 with broken JSON, taken",
+        english="200 with broken JSON, accepted",
         portuguese="200 com JSON quebrado, aceita",
         answer="not_json",
     ),
     GraphScenario(
         name="html_502",
         digits="86",
-        english="502 with an HTML page, not taken",
+        english="502 with an HTML page, not accepted",
         portuguese="502 com página HTML, não aceita",
         answer="html_502",
-        taken=False,
+        accepted=False,
     ),
     GraphScenario(
         name="html_200",
         digits="87",
-        english="200 with an HTML page of some proxy, not taken",
+        english="200 with an HTML page of a proxy, not accepted",
         portuguese="200 com página HTML de um proxy, não aceita",
         answer="html_200",
-        taken=False,
+        accepted=False,
     ),
     GraphScenario(
         name="empty",
         digits="88",
-        english="200 with an empty body, taken",
+        english="200 with an empty body, accepted",
         portuguese="200 com corpo vazio, aceita",
         answer="empty",
     ),
     GraphScenario(
         name="error_500",
         digits="89",
-        english="500 with JSON but no code, not taken",
+        english="500 with JSON but no code, not accepted",
         portuguese="500 com JSON sem código, não aceita",
         answer="error_500",
-        taken=False,
+        accepted=False,
     ),
     GraphScenario(
         name="scrambled_statuses",
         digits="91",
-        english="accepted; statuses come twice and in reverse",
+        english="accepted; statuses arrive twice and in reverse order",
         portuguese="aceita; os status chegam repetidos e em ordem inversa",
         scrambled=True,
     ),
     GraphScenario(
         name="status_first",
         digits="92",
-        english="the statuses come before the answer",
+        english="the statuses arrive before the response",
         portuguese="os status chegam antes da resposta",
         answer="after_statuses",
     ),
     GraphScenario(
         name="silent",
         digits="93",
-        english="accepted, then never heard of again",
-        portuguese="aceita e depois nenhuma notícia",
+        english="accepted, then no status at all",
+        portuguese="aceita e depois nenhum status",
         statuses=(),
     ),
     GraphScenario(

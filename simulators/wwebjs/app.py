@@ -3,19 +3,19 @@
 Wire facts: ``contracts/wwebjs-api.md``, measured on the exchanges recorded in
 ``contracts/captures/wwebjs``.
 
-The two digits before the last two of a recipient like +55 11 99999-FF47 choose what happens,
-by the table in ``simulators.wwebjs.tables``; ``simulators.base`` explains the numbering. A test
-may override it: ``POST /_control/script {"scenarios": ["ack_error"], "recipient": "5511…"}``.
+The two digits before the last two of a recipient like +55 11 99999-FF47 select a scenario from
+``simulators.wwebjs.tables``; ``simulators.base`` explains the numbering. A test can override
+it: ``POST /_control/script {"scenarios": ["ack_error"], "recipient": "5511…"}``.
 
-Control door, besides what ``simulators.base`` gives (requests, book, webhooks, scenarios,
+Control API, in addition to that of ``simulators.base`` (requests, book, webhooks, scenarios,
 script, settings, settle):
 
-- ``GET /_control/sessions`` what every session is doing
+- ``GET /_control/sessions`` the state of every session
 - ``POST /_control/sessions/{id}`` ``{"action": …}``, one of ``ACTIONS``
-- ``POST /_control/restart`` the whole server dies: ``{"downtime_seconds": 0}``; browsers go, those
-  with a folder come up again
+- ``POST /_control/restart`` the server restarts: ``{"downtime_seconds": 0}``; the browsers stop,
+  and sessions with a folder start again
 - ``POST /_control/inbound`` a customer writes: ``{"session", "from", "text", "name"}``; ``key_id``
-  where another server told of the same message, ``chat`` where WhatsApp Web shows it under a
+  if another server reported the same message, ``chat`` if WhatsApp Web shows it under a
   ``…@lid``, ``silent`` to post no callback
 """
 
@@ -41,9 +41,9 @@ import segno
 from aiohttp import web
 
 from simulators.base import (
-    BookEntry,
     ControlError,
     JsonObject,
+    LedgerEntry,
     Scenario,
     Simulator,
     control_body,
@@ -84,8 +84,8 @@ _PAGE = (
 )
 
 
-class Refusal(Exception):
-    """A JSON error answer: status and text."""
+class ErrorResponse(Exception):
+    """A JSON error response: status and text."""
 
     def __init__(self, status: int, error: str) -> None:
         super().__init__(error)
@@ -98,7 +98,7 @@ Handler = Callable[[web.Request, str, JsonObject], Awaitable[web.StreamResponse]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Route:
-    """One Express route; ``needs_session`` puts the session check before the handler."""
+    """One Express route; ``needs_session`` validates the session before the handler."""
 
     method: str
     path: re.Pattern[str]
@@ -122,7 +122,7 @@ class WwebjsSimulator(Simulator):
 
     @classmethod
     def example(cls, scenario: Scenario) -> str:
-        # Graph refuses these with 131047, so that the fallback gets its turn.
+        # Graph rejects these with 131047, which triggers the fallback.
         return example_number(graph="47", fallback=scenario.digits)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -166,17 +166,17 @@ class WwebjsSimulator(Simulator):
             route("POST", "/client/isRegisteredUser/:id", self._is_registered),
             route("POST", "/client/getContactLidAndPhone/:id", self._lid_and_phone),
             route("POST", "/client/getFormattedNumber/:id", self._formatted_number),
-            route("POST", "/client/sendSeen/:id", self._done),
-            route("POST", "/client/sendPresenceAvailable/:id", self._done_quietly),
-            route("POST", "/client/sendPresenceUnavailable/:id", self._done_quietly),
+            route("POST", "/client/sendSeen/:id", self._true_result),
+            route("POST", "/client/sendPresenceAvailable/:id", self._bare_success),
+            route("POST", "/client/sendPresenceUnavailable/:id", self._bare_success),
             route("POST", "/client/runMethod/:id", self._run_method),
             route("POST", "/chat/fetchMessages/:id", self._fetch_messages),
-            route("POST", "/chat/sendStateTyping/:id", self._done),
+            route("POST", "/chat/sendStateTyping/:id", self._true_result),
             route("POST", "/message/getClassInfo/:id", self._message_info),
         ]
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
-        """The order of Express: body, key, route, session id, session (§1, §2)."""
+        """Check in the order of Express: body, key, route, session id, session (§1, §2)."""
         if time.monotonic() < self._down_until:
             return reset_connection(request)
         raw = await request.read()
@@ -214,10 +214,10 @@ class WwebjsSimulator(Simulator):
                 if not valid:
                     return _failure(404, message)
             return await route.handler(request, session_id or "", body)
-        except Refusal as refusal:
-            # Errors of the page may come with puppeteer's prefix (§7.9).
-            prefix = self.settings.error_prefix if refusal.status == 500 else ""
-            return _failure(refusal.status, prefix + refusal.error)
+        except ErrorResponse as error:
+            # Page errors may carry the prefix of puppeteer (§7.9).
+            prefix = self.settings.error_prefix if error.status == 500 else ""
+            return _failure(error.status, prefix + error.error)
 
     # -- sessions ----------------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ class WwebjsSimulator(Simulator):
             return _failure(422, f"Session already exists for: {id}")
         if id in self.browsers.starting:
             folder = f"/usr/src/app/sessions/session-{id}"
-            raise Refusal(
+            raise ErrorResponse(
                 422,
                 f"The browser is already running for {folder}. Use a different `userDataDir` or"
                 " stop the running browser first.",
@@ -239,9 +239,9 @@ class WwebjsSimulator(Simulator):
                 return _answer({"success": False}, 422)
             if failure == "stuck":
                 await asyncio.sleep(self.settings.protocol_timeout)
-                raise Refusal(422, PROTOCOL_TIMEOUT)
+                raise ErrorResponse(422, PROTOCOL_TIMEOUT)
             if failure:
-                raise Refusal(422, "net::ERR_NAME_NOT_RESOLVED at https://web.whatsapp.com/")
+                raise ErrorResponse(422, "net::ERR_NAME_NOT_RESOLVED at https://web.whatsapp.com/")
             await self.browsers.open(id)
         finally:
             self.browsers.starting.discard(id)
@@ -273,7 +273,7 @@ class WwebjsSimulator(Simulator):
         if session is None:
             return _answer({"success": False, "message": "session_not_found"})
         if session.zombie:
-            raise Refusal(500, DETACHED)
+            raise ErrorResponse(500, DETACHED)
         return _png(session.qr or session.state)
 
     async def _pairing_code(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
@@ -281,7 +281,7 @@ class WwebjsSimulator(Simulator):
             return _answer({"success": False, "message": "session_not_found"})
         number = body.get("phoneNumber")
         if not isinstance(number, str) or not number.isdigit():
-            raise Refusal(500, BAD_PAIRING_NUMBER)
+            raise ErrorResponse(500, BAD_PAIRING_NUMBER)
         code = "ABCD" + secrets.token_hex(2).upper()
         self._callback(id, "code", {"code": code})
         return _answer({"success": True, "result": code})
@@ -290,31 +290,31 @@ class WwebjsSimulator(Simulator):
         if id not in self.browsers.sessions:
             return await self._status(request, id, body)
         if not await self.browsers.restart(id):
-            raise Refusal(500, PROTOCOL_TIMEOUT)
+            raise ErrorResponse(500, PROTOCOL_TIMEOUT)
         return _answer({"success": True, "message": "Restarted successfully"})
 
     async def _terminate(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
         if id not in self.browsers.sessions:
             return await self._status(request, id, body)
-        self._forget(id)
+        self._delete_session(id)
         return _answer({"success": True, "message": "Logged out successfully"})
 
-    def _forget(self, session_id: str) -> None:
-        self.browsers.forget(session_id)
+    def _delete_session(self, session_id: str) -> None:
+        self.browsers.delete_session(session_id)
         self._chats.pop(session_id, None)
 
     async def _terminate_inactive(
         self, request: web.Request, id: str, body: JsonObject
     ) -> web.Response:
         for session in tuple(self.browsers.sessions.values()):
-            hangs = session.crashed or session.frozen
-            if session.zombie or hangs or session.state != "CONNECTED":
-                self._forget(session.id)
+            unresponsive = session.crashed or session.frozen
+            if session.zombie or unresponsive or session.state != "CONNECTED":
+                self._delete_session(session.id)
         return _answer({"success": True, "message": "Flush completed successfully"})
 
     async def _terminate_all(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
         for session_id in tuple(self.browsers.sessions):
-            self._forget(session_id)
+            self._delete_session(session_id)
         return _answer({"success": True, "message": "Flush completed successfully"})
 
     async def _get_sessions(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
@@ -323,9 +323,9 @@ class WwebjsSimulator(Simulator):
     async def _get_state(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
         session = self.browsers.sessions.get(id)
         if session is None:
-            raise Refusal(500, "Cannot read properties of undefined (reading 'getState')")
+            raise ErrorResponse(500, "Cannot read properties of undefined (reading 'getState')")
         if session.zombie:
-            raise Refusal(500, DETACHED)
+            raise ErrorResponse(500, DETACHED)
         return _answer({"success": True, "state": session.state})
 
     async def _class_info(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
@@ -345,42 +345,42 @@ class WwebjsSimulator(Simulator):
         chat_id = body.get("chatId")
         scenario = self._scenario(chat_id)
         if scenario.answer == "session_error":
-            raise Refusal(404, scenario.error)
+            raise ErrorResponse(404, scenario.error)
         if scenario.answer == "session_timeout":
             await wait_for_client(request, self.settings.protocol_timeout)
-            raise Refusal(404, PROTOCOL_TIMEOUT)
+            raise ErrorResponse(404, PROTOCOL_TIMEOUT)
 
         options: JsonObject = {"waitUntilMsgSent": True, **_object(body.get("options"))}
         content = await self._content(body, options)
         if not session.ready:
-            raise Refusal(500, NOT_READY)
+            raise ErrorResponse(500, NOT_READY)
         if not isinstance(chat_id, str) or not _CHAT_ID.fullmatch(chat_id):
-            raise Refusal(500, INVALID_WID)
+            raise ErrorResponse(500, INVALID_WID)
         if not scenario.registered:
-            raise Refusal(500, NO_LID)
+            raise ErrorResponse(500, NO_LID)
         return await self._play(request, session, chat_id, content, options, scenario)
 
     def _scenario(self, chat_id: Any, *, consume: bool = True) -> WwebjsScenario:
-        person = isinstance(chat_id, str) and not chat_id.endswith(("@g.us", "@lid"))
-        recipient = str(chat_id) if person else ""
+        is_person = isinstance(chat_id, str) and not chat_id.endswith(("@g.us", "@lid"))
+        recipient = str(chat_id) if is_person else ""
         scenario = self.choose(recipient, fallback_digits(recipient), consume=consume)
         assert isinstance(scenario, WwebjsScenario)
         return scenario
 
     async def _content(self, body: JsonObject, options: JsonObject) -> page.Content:
-        """The controller's part: what is sent, or the error it ends in (§3)."""
+        """Return the content that the controller sends, or raise its error (§3)."""
         kind, content = body.get("contentType"), body.get("content")
         if kind == "string":
             attached = options.get("media")
             if attached:
                 file = _object(attached)
                 if not file.get("mimetype") or not file.get("data"):
-                    raise Refusal(400, "invalid media options")
+                    raise ErrorResponse(400, "invalid media options")
                 _check_base64(file["data"])
                 return page.media(file["mimetype"], file.get("filename"), options, content)
-            # The captures do not show what became of it; here nothing is sent (capture 330).
+            # The capture does not show the outcome; the simulator sends nothing (capture 330).
             if content is not None and not isinstance(content, str):
-                raise Refusal(500, '(t || "").match is not a function')
+                raise ErrorResponse(500, '(t || "").match is not a function')
             return page.text(content)
         if kind == "MessageMedia":
             file = _object(content)
@@ -391,35 +391,35 @@ class WwebjsSimulator(Simulator):
             mimetype, filename = await self._fetch(content)
             return page.media(mimetype, filename, options, options.get("caption"))
         if kind == "Location":
-            place = _properties(content, "latitude")
+            location = _properties(content, "latitude")
             return page.location(
-                place.get("latitude"), place.get("longitude"), place.get("description")
+                location.get("latitude"), location.get("longitude"), location.get("description")
             )
         if kind == "Contact":
             contact_id = _properties(content, "contactId").get("contactId")
             if not isinstance(contact_id, str):
-                raise Refusal(500, "Cannot read properties of undefined (reading 'endsWith')")
+                raise ErrorResponse(500, "Cannot read properties of undefined (reading 'endsWith')")
             return page.contact(contact_id)
         if kind == "Poll":
             poll = _properties(content, "pollName")
             many = bool(_object(poll.get("options")).get("allowMultipleAnswers"))
             return page.poll(poll.get("pollName"), poll.get("pollOptions"), many)
-        raise Refusal(400, "invalid contentType")
+        raise ErrorResponse(400, "invalid contentType")
 
     async def _fetch(self, url: Any) -> tuple[str, str]:
-        """Type and name of the file behind a URL; the HTTP status is not looked at (§3)."""
+        """Return type and name of the file at a URL; the HTTP status is ignored (§3)."""
         parts = urlsplit(url) if isinstance(url, str) else None
         if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise Refusal(500, "Invalid URL")
+            raise ErrorResponse(500, "Invalid URL")
         try:
             async with self.client.get(url) as answer:
                 await answer.read()
                 mimetype = answer.headers.get("Content-Type", "application/octet-stream")
         except aiohttp.ClientConnectorError:
             reason = f"connect ECONNREFUSED {parts.hostname}:{parts.port or 443}"
-            raise Refusal(500, f"request to {url} failed, reason: {reason}") from None
+            raise ErrorResponse(500, f"request to {url} failed, reason: {reason}") from None
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Refusal(500, f"request to {url} failed, reason: {error}") from None
+            raise ErrorResponse(500, f"request to {url} failed, reason: {error}") from None
         return mimetype, parts.path.rpartition("/")[2]
 
     async def _play(
@@ -438,7 +438,7 @@ class WwebjsSimulator(Simulator):
         if scenario.answer == "bare" and scenario.delivery == "no":
             return _answer({"success": True})
         if scenario.answer == "error" and scenario.delivery == "no":
-            raise Refusal(500, scenario.error)
+            raise ErrorResponse(500, scenario.error)
         if scenario.answer == "reset" and scenario.delivery == "no":
             return reset_connection(request)
 
@@ -453,45 +453,45 @@ class WwebjsSimulator(Simulator):
             ack=0,
             dollar=dollar,
         )
-        # An id that the page does not know is ignored (`ignoreQuoteErrors`).
+        # The page ignores an unknown id (`ignoreQuoteErrors`).
         quoted = self._find_message(session.id, options.get("quotedMessageId"))
         if quoted is not None:
             page.quote(message, quoted)
-        entry = self._take(session, chat_id, message, scenario)
+        entry = self._store_sent(session, chat_id, message, scenario)
         if scenario.answer == "protocol_timeout":
             if scenario.delivery == "yes":
                 self._deliver(session, message, entry, scenario)
             elif scenario.delivery == "late":
                 self.spawn(self._deliver_late(session, message, entry, scenario))
             await wait_for_client(request, self.settings.protocol_timeout)
-            raise Refusal(500, PROTOCOL_TIMEOUT)
+            raise ErrorResponse(500, PROTOCOL_TIMEOUT)
         if waits:
             await asyncio.sleep(self.settings.send_seconds)
             page.set_ack(message, scenario.ack)
-        # Written before the acks go on changing the message.
+        # Serialised before later acks change the message.
         answer = json.dumps({"success": True, "message": message}, ensure_ascii=False)
         self._deliver(session, message, entry, scenario)
 
         if scenario.answer == "error":
-            raise Refusal(500, scenario.error)
+            raise ErrorResponse(500, scenario.error)
         if scenario.answer == "reset":
             return reset_connection(request)
         if scenario.answer == "empty":
             return _body(b"", "application/json; charset=utf-8")
         if scenario.answer == "not_json":
             return _body(answer[:40].encode(), "application/json; charset=utf-8")
-        # The library looks its message up by _serialized and finds nothing (capture 410).
+        # The library looks up its message by _serialized and finds none (capture 410).
         if scenario.answer == "bare" or self.settings.dollar_ids:
             return _answer({"success": True})
         return _answer(json.loads(answer))
 
-    def _take(
+    def _store_sent(
         self, session: Session, chat_id: str, message: JsonObject, scenario: WwebjsScenario
-    ) -> BookEntry:
+    ) -> LedgerEntry:
         self._chat(session.id, chat_id).append(message)
         self._callback(session.id, "message_create", {"message": message})
         return self.book.add(
-            BookEntry(
+            LedgerEntry(
                 id=message["id"]["id"],
                 sender=session.id,
                 to=only_digits(chat_id),
@@ -504,7 +504,7 @@ class WwebjsSimulator(Simulator):
         )
 
     def _deliver(
-        self, session: Session, message: JsonObject, entry: BookEntry, scenario: WwebjsScenario
+        self, session: Session, message: JsonObject, entry: LedgerEntry, scenario: WwebjsScenario
     ) -> None:
         wrong_form = scenario.without_ninth_digit and len(entry.to) == 13
         entry.delivered = scenario.delivery != "no" and not wrong_form
@@ -517,7 +517,7 @@ class WwebjsSimulator(Simulator):
             self.spawn(self._echo(message))
 
     async def _deliver_late(
-        self, session: Session, message: JsonObject, entry: BookEntry, scenario: WwebjsScenario
+        self, session: Session, message: JsonObject, entry: LedgerEntry, scenario: WwebjsScenario
     ) -> None:
         await asyncio.sleep(self.settings.protocol_timeout + self.settings.late_delivery_seconds)
         self._deliver(session, message, entry, scenario)
@@ -533,29 +533,29 @@ class WwebjsSimulator(Simulator):
         self._callback(session.id, "message_ack", {"message": message, "ack": ack})
 
     async def _echo(self, message: JsonObject) -> None:
-        order = {
+        command = {
             "to": only_digits(message["to"]),
             "text": message["body"],
             "key_id": message["id"]["id"],
         }
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with self.client.post(self.settings.echo_url, json=order):
+            async with self.client.post(self.settings.echo_url, json=command):
                 pass
 
     # -- numbers and messages ----------------------------------------------------------------
 
     def _lookup(self, number: Any) -> JsonObject | None:
-        """The account behind a number, or None (§3, number checks)."""
+        """Return the account of a number, or None (§3, number checks)."""
         if number is None:
-            raise Refusal(500, "Cannot read properties of undefined (reading 'endsWith')")
+            raise ErrorResponse(500, "Cannot read properties of undefined (reading 'endsWith')")
         if not isinstance(number, str):
-            raise Refusal(500, "number.endsWith is not a function")
+            raise ErrorResponse(500, "number.endsWith is not a function")
         digits = number.removesuffix("@c.us")
         if not digits.isdigit():
-            raise Refusal(500, INVALID_WID)
+            raise ErrorResponse(500, INVALID_WID)
         scenario = self._scenario(digits, consume=False)
         if scenario.lookup_error:
-            raise Refusal(500, scenario.lookup_error)
+            raise ErrorResponse(500, scenario.lookup_error)
         if not scenario.registered:
             return None
         if scenario.without_ninth_digit and len(digits) == 13:
@@ -581,22 +581,22 @@ class WwebjsSimulator(Simulator):
     ) -> web.Response:
         return _answer({"success": True, "result": "+" + only_digits(str(body.get("number")))})
 
-    async def _done(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+    async def _true_result(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
         return _answer({"success": True, "result": True})
 
-    async def _done_quietly(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
+    async def _bare_success(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
         return _answer({"success": True})
 
     def _chat(self, session_id: str, chat_id: str) -> list[JsonObject]:
         return self._chats.setdefault(session_id, {}).setdefault(chat_id, [])
 
     def _readable_chat(self, session_id: str, chat_id: str) -> list[JsonObject]:
-        """The messages of a chat; builds with $1 ids cannot read any (captures 411-415)."""
+        """Return the messages of a chat; builds with $1 ids fail (captures 411-415)."""
         if not self.browsers.sessions[session_id].ready:
-            raise Refusal(500, NOT_READY)
+            raise ErrorResponse(500, NOT_READY)
         messages = self._chats.get(session_id, {}).get(chat_id, [])
         if messages and self.settings.dollar_ids:
-            raise Refusal(500, DOLLAR_BUILD)
+            raise ErrorResponse(500, DOLLAR_BUILD)
         return messages
 
     async def _fetch_messages(
@@ -635,7 +635,7 @@ class WwebjsSimulator(Simulator):
         for message in self._readable_chat(id, str(body.get("chatId"))):
             if message["id"]["id"] == body.get("messageId"):
                 return _answer({"success": True, "message": message})
-        raise Refusal(500, "Message not found")
+        raise ErrorResponse(500, "Message not found")
 
     async def _run_method(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
         method, argument = body.get("method"), body.get("options")
@@ -644,12 +644,12 @@ class WwebjsSimulator(Simulator):
         if method == "getNumberId":
             return _answer({"success": True, "data": self._lookup(argument)})
         if method != "getMessageById":
-            raise Refusal(500, f"Method {method} is not implemented")
+            raise ErrorResponse(500, f"Method {method} is not implemented")
         found = self._find_message(id, argument)
         return _answer({"success": True, **({"data": found} if found is not None else {})})
 
     def _find_message(self, session_id: str, serialized: Any) -> JsonObject | None:
-        """The message of a session that has exactly this serialised id."""
+        """Return the session's message with exactly this serialised id."""
         for messages in self._chats.get(session_id, {}).values():
             for message in messages:
                 key = message["id"]
@@ -676,7 +676,7 @@ class WwebjsSimulator(Simulator):
     async def _post_callback(self, raw: bytes, headers: dict[str, str]) -> None:
         await self.post_webhook(self.settings.webhook_url, raw, headers)
 
-    # -- control door ------------------------------------------------------------------------
+    # -- control API -------------------------------------------------------------------------
 
     async def _control_sessions(self, request: web.Request) -> web.Response:
         return _answer(
@@ -691,8 +691,8 @@ class WwebjsSimulator(Simulator):
         )
 
     async def _control_restart(self, request: web.Request) -> web.Response:
-        order = await control_body(request)
-        self._down_until = time.monotonic() + float(order.get("downtime_seconds", 0))
+        command = await control_body(request)
+        self._down_until = time.monotonic() + float(command.get("downtime_seconds", 0))
         await self.browsers.restart_server()
         return await self._control_sessions(request)
 
@@ -707,26 +707,26 @@ class WwebjsSimulator(Simulator):
         if session is None:
             raise ControlError(f"no such session: {session_id}")
         if action != "make_ready":
-            await self.browsers.steer(session, action)
+            await self.browsers.apply_action(session, action)
         return _answer(dataclasses.asdict(session))
 
     async def _control_inbound(self, request: web.Request) -> web.Response:
-        order = await control_body(request)
-        session_id = str(order.get("session") or next(iter(self.browsers.sessions), ""))
-        sender = whatsapp_id(str(order.get("from") or ""))
-        chat = str(order.get("chat") or f"{sender}@c.us")
+        command = await control_body(request)
+        session_id = str(command.get("session") or next(iter(self.browsers.sessions), ""))
+        sender = whatsapp_id(str(command.get("from") or ""))
+        chat = str(command.get("chat") or f"{sender}@c.us")
         if session_id not in self.browsers.sessions or not sender:
             raise ControlError("session must be known and from a customer's number")
         message = page.new_inbound(
             me=self.settings.own_number,
             chat=chat,
-            name=str(order.get("name") or f"Cliente {sender[-4:]}"),
-            body=str(order.get("text", "")),
+            name=str(command.get("name") or f"Cliente {sender[-4:]}"),
+            body=str(command.get("text", "")),
             now=int(time.time()),
-            key=str(order.get("key_id") or ""),
+            key=str(command.get("key_id") or ""),
         )
         self._chat(session_id, chat).append(message)
-        if not order.get("silent"):
+        if not command.get("silent"):
             self._callback(session_id, "message_create", {"message": message})
             self._callback(session_id, "message", {"message": message})
         return _answer({"message": message})
@@ -740,9 +740,9 @@ def _object(value: Any) -> JsonObject:
 
 
 def _properties(value: Any, name: str) -> JsonObject:
-    """What JavaScript sees when it reads a property of a value that may not be an object."""
+    """Read a property of a value as JavaScript does, including its error."""
     if value is None:
-        raise Refusal(500, f"Cannot read properties of undefined (reading '{name}')")
+        raise ErrorResponse(500, f"Cannot read properties of undefined (reading '{name}')")
     return value if isinstance(value, dict) else {}
 
 
@@ -750,11 +750,11 @@ def _check_base64(data: Any) -> None:
     try:
         base64.b64decode(str(data or "!"), validate=True)
     except binascii.Error:
-        raise Refusal(500, NOT_BASE64) from None
+        raise ErrorResponse(500, NOT_BASE64) from None
 
 
 def _parse_body(request: web.Request, raw: bytes) -> JsonObject:
-    """What body-parser makes of a request body; raises ValueError as it would."""
+    """Parse a request body as body-parser does; raises ValueError like it."""
     if not raw or request.content_type != "application/json":
         return {}
     body = json.loads(raw)
@@ -804,10 +804,10 @@ def _body(
 
 
 def create_app(settings: WwebjsSettings | None = None) -> web.Application:
-    """The simulated wwebjs-api as an aiohttp application."""
+    """Build the simulated wwebjs-api as an aiohttp application."""
     return WwebjsSimulator(settings or WwebjsSettings()).application()
 
 
 def describe() -> list[JsonObject]:
-    """The scenario table with an example number for each."""
+    """Return the scenario table with an example number for each."""
     return WwebjsSimulator(WwebjsSettings()).describe()

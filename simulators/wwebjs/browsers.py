@@ -1,4 +1,4 @@
-"""The browsers of the simulated wwebjs-api: from QR code to ready, and all the ways down again.
+"""The browsers of the simulated wwebjs-api: from QR code to ready, and their failures.
 
 States and transitions: ``contracts/wwebjs-api.md §2``.
 """
@@ -34,16 +34,16 @@ ACTIONS = (
 
 @dataclasses.dataclass(slots=True)
 class WwebjsSettings:
-    """Seconds, texts and switches that shape the simulation.
+    """Durations, texts and switches that configure the simulation.
 
     ``ready_sessions`` exist, paired and ready, from the start. ``start_failure`` makes every
-    start fail: ``network``, ``blank`` (WhatsApp Web does not come up) or ``stuck``.
-    ``dollar_ids`` plays a WhatsApp Web build since July 2026 for all numbers. ``echo_url``, the
-    ``/_control/echo`` of a simulated Graph API, makes a coexistence number of the two.
-    ``null_qr_seconds`` is how long the first code begins with ``null,`` (§7.2). ``never_ready`` so
-    many times a session that is linked stays CONNECTED and never becomes ready (§7.3).
-    ``auto_start``: at a start of the server the sessions with a folder come up by themselves
-    (§7.7). ``error_prefix`` (``Evaluation failed: Error: ``) stands before the text of each 500.
+    start fail: ``network``, ``blank`` (WhatsApp Web does not load) or ``stuck``.
+    ``dollar_ids`` simulates a WhatsApp Web build since July 2026 for all numbers. ``echo_url``, the
+    ``/_control/echo`` of a simulated Graph API, creates a coexistence number of the two.
+    For ``null_qr_seconds`` the first code starts with ``null,`` (§7.2). ``never_ready`` is how many
+    times a linked session stays CONNECTED without becoming ready (§7.3). With ``auto_start``,
+    sessions with a folder start automatically with the server (§7.7). ``error_prefix``
+    (``Evaluation failed: Error: ``) precedes the text of each 500.
     """
 
     api_key: str = "demo-wwebjs-key"
@@ -76,38 +76,38 @@ class WwebjsSettings:
 
 @dataclasses.dataclass(slots=True)
 class Session:
-    """One browser in the server's map; ``state`` is what WhatsApp Web's socket says."""
+    """One browser in the server's map; ``state`` is that of WhatsApp Web's socket."""
 
     id: str
     state: str = "OPENING"
     ready: bool = False
     qr: str | None = None
     zombie: bool = False
-    # The renderer is gone, or is there and does nothing: neither answers the browser (§7.1).
+    # The renderer has crashed or hangs; either way it does not answer the browser (§7.1).
     crashed: bool = False
     frozen: bool = False
-    # Delayed transitions look whether this still is what it was when they began.
+    # Delayed transitions stop if this has changed since they began.
     epoch: int = 0
 
 
 class Spawn(Protocol):
-    """Starts work that goes on after the request (``Simulator.spawn``)."""
+    """Starts work in the background (``Simulator.spawn``)."""
 
     def __call__(
         self, work: Coroutine[Any, Any, None], *, endless: bool = False
     ) -> asyncio.Task[None]: ...
 
 
-class Announce(Protocol):
+class PostCallback(Protocol):
     """Posts a callback of a session."""
 
     def __call__(self, session_id: str, kind: str, data: JsonObject | None = None) -> None: ...
 
 
 class Browsers:
-    """The server's map of sessions, and the logins it keeps on disk (``paired``)."""
+    """The server's map of sessions, and the logins stored on disk (``paired``)."""
 
-    def __init__(self, settings: WwebjsSettings, spawn: Spawn, announce: Announce) -> None:
+    def __init__(self, settings: WwebjsSettings, spawn: Spawn, post_callback: PostCallback) -> None:
         self.sessions: dict[str, Session] = {}
         self.starting: set[str] = set()
         self.paired: set[str] = set(settings.ready_sessions)
@@ -115,10 +115,10 @@ class Browsers:
         self.folders: set[str] = set(settings.ready_sessions)
         self._settings = settings
         self._spawn = spawn
-        self._announce = announce
+        self._post_callback = post_callback
 
     async def validate(self, session_id: str) -> tuple[bool, str | None, str]:
-        """Whether a session is usable, its state and the server's words for it (§2)."""
+        """Return whether a session is usable, its state and the server's message (§2)."""
         session = self.sessions.get(session_id)
         if session is None:
             return False, None, "session_not_found"
@@ -132,13 +132,13 @@ class Browsers:
         return True, session.state, "session_connected"
 
     async def open(self, session_id: str) -> None:
-        """Bring the page up; the map knows the session only when that is done (§2)."""
+        """Load the page; the session enters the map only afterwards (§2)."""
         self.folders.add(session_id)
         await asyncio.sleep(self._settings.start_seconds)
         if session_id in self.paired:
             if self._stays_unready():
                 session = self.sessions[session_id] = Session(session_id, state="CONNECTED")
-                self._announce(session_id, "authenticated")
+                self._post_callback(session_id, "authenticated")
                 return
             self.make_ready(session_id)
         else:
@@ -151,7 +151,7 @@ class Browsers:
         return stays
 
     async def restart(self, session_id: str) -> bool:
-        """Reload a session; False where its page answers nothing, after the browser's limit."""
+        """Reload a session; False, after the browser's timeout, if its page does not answer."""
         session = self.sessions[session_id]
         if session.crashed or session.frozen:
             await asyncio.sleep(self._settings.protocol_timeout)
@@ -161,7 +161,7 @@ class Browsers:
         return True
 
     async def restart_server(self) -> None:
-        """Lose every browser; those with a folder come up again by themselves (§7.7)."""
+        """Stop every browser; sessions with a folder start again automatically (§7.7)."""
         for session_id in tuple(self.sessions):
             self.close(session_id)
         if self._settings.auto_start:
@@ -169,19 +169,19 @@ class Browsers:
                 await self.open(session_id)
 
     def make_ready(self, session_id: str) -> None:
-        """Make a session paired and able to send, whatever it was."""
+        """Make a session paired and ready to send, whatever its state."""
         self.paired.add(session_id)
         self.folders.add(session_id)
         session = self.sessions.setdefault(session_id, Session(session_id))
         session.epoch += 1
         session.state, session.ready, session.qr = "CONNECTED", True, None
         session.zombie = session.crashed = session.frozen = False
-        self._announce_ready(session)
+        self._post_ready_callbacks(session)
 
-    def _announce_ready(self, session: Session) -> None:
-        self._announce(session.id, "loading_screen", {"percent": 100, "message": "WhatsApp"})
-        self._announce(session.id, "authenticated")
-        self._announce(session.id, "ready")
+    def _post_ready_callbacks(self, session: Session) -> None:
+        self._post_callback(session.id, "loading_screen", {"percent": 100, "message": "WhatsApp"})
+        self._post_callback(session.id, "authenticated")
+        self._post_callback(session.id, "ready")
 
     def _show_qr(self, session: Session) -> None:
         session.epoch += 1
@@ -200,10 +200,10 @@ class Browsers:
 
     def _new_qr(self, session: Session) -> None:
         session.qr = _qr_text()
-        self._announce(session.id, "qr", {"qr": session.qr})
+        self._post_callback(session.id, "qr", {"qr": session.qr})
 
     async def _rotate_qr(self, session: Session, epoch: int) -> None:
-        """A new code every few seconds; after the last one the dead code stays on show (§2)."""
+        """Renew the code every few seconds; the last one stays visible after it expires (§2)."""
         for _ in range(self._settings.qr_count - 1):
             await asyncio.sleep(self._settings.qr_seconds)
             if session.epoch != epoch:
@@ -214,7 +214,7 @@ class Browsers:
             session.state = "UNPAIRED_IDLE"
 
     async def _pair(self, session: Session) -> None:
-        """From the scanned code to a session that can send (captures 300-315)."""
+        """Go from the scanned code to a session that can send (captures 300-315)."""
         session.epoch += 1
         epoch = session.epoch
         session.state = "PAIRING"
@@ -222,7 +222,7 @@ class Browsers:
         if session.epoch != epoch:
             return
         session.state = "CONNECTED"
-        # Connected is not ready: until the chats are there, even the old code is still served.
+        # Connected is not ready: until the chats are loaded, even the old code is served.
         await asyncio.sleep(self._settings.sync_seconds)
         if session.epoch != epoch:
             return
@@ -230,7 +230,7 @@ class Browsers:
         if self._stays_unready():
             return
         session.qr, session.ready = None, True
-        self._announce_ready(session)
+        self._post_ready_callbacks(session)
 
     def close(self, session_id: str) -> None:
         """Close the browser; the login stays on disk."""
@@ -238,19 +238,19 @@ class Browsers:
         if session is not None:
             session.epoch += 1
 
-    def forget(self, session_id: str) -> None:
+    def delete_session(self, session_id: str) -> None:
         """Close the browser and delete its login."""
         self.close(session_id)
         self.paired.discard(session_id)
         self.folders.discard(session_id)
 
-    async def steer(self, session: Session, action: str) -> None:
-        """Do one of ``ACTIONS`` to a session; raises ControlError when it does not fit."""
+    async def apply_action(self, session: Session, action: str) -> None:
+        """Apply one of ``ACTIONS`` to a session; raises ControlError if its state forbids it."""
         if action == "scan":
             if session.state != "UNPAIRED" or session.zombie:
                 raise ControlError(f"no QR code to scan in state {session.state}")
             self._spawn(self._pair(session))
-            # Lets the first step happen, so that the answer shows PAIRING.
+            # Runs the first step, so that the response shows PAIRING.
             await asyncio.sleep(0)
             return
         if action == "rotate_qr":
@@ -274,14 +274,14 @@ class Browsers:
             session.state, session.ready = "OPENING", False
             self._spawn(self._reload(session, session.epoch))
         else:
-            self._leave_zombie(session, action)
+            self._become_zombie(session, action)
 
-    def _leave_zombie(self, session: Session, action: str) -> None:
-        """The browser goes, its entry in the map stays (captures 622-632)."""
+    def _become_zombie(self, session: Session, action: str) -> None:
+        """Stop the browser but keep its entry in the map (captures 622-632)."""
         if action in {"unlink", "conflict"}:
             reason = "UNPAIRED" if action == "unlink" else "CONFLICT"
-            self._announce(session.id, "change_state", {"state": reason})
-            self._announce(session.id, "disconnected", {"reason": reason})
+            self._post_callback(session.id, "change_state", {"state": reason})
+            self._post_callback(session.id, "disconnected", {"reason": reason})
         if action == "unlink":
             self.paired.discard(session.id)
         session.zombie = True
@@ -296,7 +296,7 @@ class Browsers:
 
 
 def _qr_text(reference: str = "") -> str:
-    """A pairing code of the page's form (capture 204)."""
+    """Return a pairing code in the format of the page (capture 204)."""
     first = reference or "2@" + base64.b64encode(secrets.token_hex(33).upper().encode()).decode()
     noise = base64.b64encode(b"\x07" * 32).decode()
     identity = base64.b64encode(b"\x09" * 32).decode()

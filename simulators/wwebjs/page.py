@@ -19,7 +19,7 @@ ME_LID = "100000000000001@lid"
 
 @dataclasses.dataclass(slots=True)
 class Content:
-    """What is sent, in the page's terms; ``inner`` and ``outer`` are the fields of its kind."""
+    """The content of a message; ``inner`` and ``outer`` are the fields of its kind."""
 
     kind: str
     body: str | None = ""
@@ -37,7 +37,7 @@ def text(body: str | None) -> Content:
 
 
 def location(latitude: Any, longitude: Any, description: Any) -> Content:
-    """A place; a description that is not an object is dropped (captures 335, 336)."""
+    """A location; a description that is not an object is dropped (captures 335, 336)."""
     shown: JsonObject = {"latitude": latitude, "longitude": longitude}
     lines: list[str] = []
     if isinstance(description, dict):
@@ -120,7 +120,7 @@ def media(mimetype: str, filename: Any, options: JsonObject, caption: str | None
 
 
 def wid(serialized: str) -> JsonObject:
-    """A WhatsApp id, taken apart."""
+    """Return a WhatsApp id with its parts."""
     user, _, server = serialized.partition("@")
     return {"server": server, "user": user, "_serialized": serialized}
 
@@ -128,7 +128,7 @@ def wid(serialized: str) -> JsonObject:
 def new_message(
     *, me: str, to: str, content: Content, options: JsonObject, now: int, ack: int, dollar: bool
 ) -> JsonObject:
-    """A message of ours as the library returns it (captures 314-355, ``$1`` as in 417)."""
+    """Return an own message as the library returns it (captures 314-355, ``$1`` as in 417)."""
     key = "3EB0" + secrets.token_hex(9).upper()
     group, private = to.endswith("@g.us"), to.endswith("@lid")
     sender = ME_LID if group or private else f"{me}@c.us"
@@ -252,7 +252,7 @@ def new_inbound(*, me: str, chat: str, name: str, body: str, now: int, key: str 
 
 
 def quote(message: JsonObject, quoted: JsonObject) -> None:
-    """Make a message the reply to another one (whatsapp-web.js: `hasQuotedMsg`, `_data`)."""
+    """Make a message a reply to another one (whatsapp-web.js: `hasQuotedMsg`, `_data`)."""
     message["hasQuotedMsg"] = True
     message["_data"] |= {
         "quotedStanzaID": quoted["id"]["id"],
@@ -262,7 +262,7 @@ def quote(message: JsonObject, quoted: JsonObject) -> None:
 
 
 def set_ack(message: JsonObject, ack: int) -> None:
-    """Note how far a message has come; -1 marks it as refused (capture 351)."""
+    """Record the ack of a message; -1 marks it as rejected (capture 351)."""
     message["ack"] = message["_data"]["ack"] = ack
     if ack < 0:
         message["_data"]["isSendFailure"] = True

@@ -1,6 +1,6 @@
 """The scenarios and fixed texts of the simulated wwebjs-api, as data.
 
-What each answer proves about the message: ``contracts/wwebjs-api.md §0``.
+What each response proves about the message: ``contracts/wwebjs-api.md §0``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Delivery = Literal["yes", "no", "late"]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WwebjsScenario(Scenario):
-    """What the server answers to a send, and what becomes of the message."""
+    """The server's response to a send, and the outcome of the message."""
 
     answer: Answer = "message"
     error: str = ""
@@ -118,7 +118,7 @@ SCENARIOS: dict[str, WwebjsScenario] = _table(
     WwebjsScenario(
         name="ack_error",
         digits="03",
-        english="success with ack -1: WhatsApp refused it",
+        english="success with ack -1: WhatsApp rejected it",
         portuguese="sucesso com ack -1: o WhatsApp recusou",
         ack=-1,
         delivery="no",
@@ -126,14 +126,14 @@ SCENARIOS: dict[str, WwebjsScenario] = _table(
     WwebjsScenario(
         name="dollar_id",
         digits="04",
-        english="the id says $1 where _serialized is expected",
+        english="the id has $1 instead of _serialized",
         portuguese="o id traz $1 no lugar de _serialized",
         dollar_id=True,
     ),
     WwebjsScenario(
         name="lid_remote",
         digits="05",
-        english="the answer names an @lid in place of the number",
+        english="the answer names an @lid instead of the number",
         portuguese="a resposta traz um @lid no lugar do número",
         lid_remote=True,
     ),
@@ -150,7 +150,7 @@ SCENARIOS: dict[str, WwebjsScenario] = _table(
     WwebjsScenario(
         name="ack_one_only",
         digits="07",
-        english="ack 1 and no more: the phone stays off",
+        english="only ack 1: the phone stays off",
         portuguese="ack 1 e nada mais: o celular segue desligado",
         last_ack=1,
         delivery="no",
@@ -165,7 +165,7 @@ SCENARIOS: dict[str, WwebjsScenario] = _table(
     WwebjsScenario(
         name="ninth_digit",
         digits="09",
-        english="registered without the ninth digit; only that form gets the message",
+        english="registered without the ninth digit; only that form receives the message",
         portuguese="registrado sem o nono dígito; só essa forma recebe",
         without_ninth_digit=True,
     ),

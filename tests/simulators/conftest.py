@@ -1,4 +1,4 @@
-"""Simulators on real sockets, and a receiver for their webhooks. No Django here."""
+"""Simulators on real sockets, and a receiver for their webhooks, without Django."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ ORDINARY = "+5511988887777"
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
-    """Ask until the condition holds; fails when it does not within ``seconds``."""
+    """Wait until the condition holds; fail if it does not within ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "the condition never held"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
 
 
 @dataclasses.dataclass
@@ -39,12 +39,12 @@ class Webhook:
 
 
 class Receiver:
-    """Collects webhooks; answers with the statuses in ``answers``, then with 200."""
+    """Records webhooks; answers with the statuses in ``answers``, then with 200."""
 
     def __init__(self) -> None:
         self.url = ""
         self.answers: list[int] = []
-        self._arrived: queue.Queue[Webhook] = queue.Queue()
+        self._received: queue.Queue[Webhook] = queue.Queue()
 
     def application(self) -> web.Application:
         app = web.Application()
@@ -53,21 +53,21 @@ class Receiver:
 
     async def _receive(self, request: web.Request) -> web.Response:
         raw = await request.read()
-        self._arrived.put(Webhook(dict(request.headers), raw, await request.json()))
+        self._received.put(Webhook(dict(request.headers), raw, await request.json()))
         return web.Response(status=self.answers.pop(0) if self.answers else 200)
 
     def next(self) -> Webhook:
-        return self._arrived.get(timeout=5)
+        return self._received.get(timeout=5)
 
     def count(self) -> int:
-        return self._arrived.qsize()
+        return self._received.qsize()
 
     def all(self) -> list[Webhook]:
-        return [self._arrived.get_nowait() for _ in range(self._arrived.qsize())]
+        return [self._received.get_nowait() for _ in range(self._received.qsize())]
 
 
 class Server:
-    """A running simulator and its control door."""
+    """A running simulator and its control API."""
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
         self.url = url
@@ -90,25 +90,25 @@ class Server:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def look(self, path: str) -> Any:
+    def control_get(self, path: str) -> Any:
         return self.get(f"/_control/{path}").json()
 
     def settle(self) -> None:
         assert self.control("settle") == {"settled": True}
 
-    def book(self) -> Any:
-        return self.look("book")
+    def ledger(self) -> Any:
+        return self.control_get("book")
 
 
 class Graph(Server):
-    def send(self, to: str = ORDINARY, words: str = "Oi", **extra: Any) -> requests.Response:
+    def send(self, to: str = ORDINARY, content: str = "Oi", **extra: Any) -> requests.Response:
         timeout = extra.pop("timeout", 10)
         body = {
             "messaging_product": "whatsapp",
             "recipient_type": "individual",
             "to": to,
             "type": "text",
-            "text": {"body": words},
+            "text": {"body": content},
             **extra,
         }
         return self.post(f"/v25.0/{NUMBER_ID}/messages", body, timeout=timeout)
@@ -144,7 +144,7 @@ def receiver(started: ExitStack) -> Receiver:
 def start_graph(started: ExitStack, receiver: Receiver) -> Callable[..., Graph]:
     def start(**changes: Any) -> Graph:
         number = graph_app.GraphNumber(NUMBER_ID, token=TOKEN, app_secret=SECRET)
-        quick: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "numbers": {NUMBER_ID: number},
             "webhook_url": receiver.url,
             "status_delay": 0.0,
@@ -152,7 +152,7 @@ def start_graph(started: ExitStack, receiver: Receiver) -> Callable[..., Graph]:
             "slow_seconds": 0.1,
             "webhook_retry_delay": 0.01,
         }
-        app = graph_app.create_app(graph_app.GraphSettings(**{**quick, **changes}))
+        app = graph_app.create_app(graph_app.GraphSettings(**{**defaults, **changes}))
         running = started.enter_context(run_in_thread(app))
         return Graph(running.url, {"Authorization": f"Bearer {TOKEN}"})
 
@@ -167,7 +167,7 @@ def meta(start_graph: Callable[..., Graph]) -> Graph:
 @pytest.fixture
 def start_wwebjs(started: ExitStack) -> Callable[..., Wwebjs]:
     def start(**changes: Any) -> Wwebjs:
-        quick: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "api_key": API_KEY,
             "pushname": "Fake Clinica",
             "start_seconds": 0.0,
@@ -179,7 +179,7 @@ def start_wwebjs(started: ExitStack) -> Callable[..., Wwebjs]:
             "protocol_timeout": 0.2,
             "late_delivery_seconds": 0.1,
         }
-        app = wwebjs_app.create_app(wwebjs_app.WwebjsSettings(**{**quick, **changes}))
+        app = wwebjs_app.create_app(wwebjs_app.WwebjsSettings(**{**defaults, **changes}))
         running = started.enter_context(run_in_thread(app))
         return Wwebjs(running.url, {"x-api-key": API_KEY})
 

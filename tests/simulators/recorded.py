@@ -1,4 +1,4 @@
-"""Recorded exchanges with the real wwebjs-api, and what of them may differ in a simulator."""
+"""Recorded exchanges with the real wwebjs-api, and the values that may differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import requests
 from tests import FIXTURES_DIR
 
 FOLDER = FIXTURES_DIR / "wwebjs"
-# Times and random material; everything else has to be the same.
+# Times and random values; everything else must be equal.
 _RANDOM_KEYS = {"t", "timestamp", "mediaKey", "filehash", "messageSecret"}
 _KEY_ID = re.compile(r"3EB0[0-9A-F]{18}")
 _QR = re.compile(r"2@[A-Za-z0-9+/]{88},[A-Za-z0-9+/=]{44},[A-Za-z0-9+/=]{44},[A-Za-z0-9+/=]{44},1")
@@ -22,7 +22,7 @@ _FOLDER_NAME = re.compile(r"running for .*? Use a different")
 
 @dataclass(frozen=True)
 class Exchange:
-    """One capture: the request that was made and the answer that came."""
+    """One capture: a request and its response."""
 
     method: str
     path: str
@@ -34,32 +34,34 @@ class Exchange:
 
     @classmethod
     def read(cls, name: str) -> Exchange:
-        asked: list[str] = []
+        request_lines: list[str] = []
         payload = ""
         lines = (FOLDER / f"{name}.txt").read_text().splitlines()
         while lines[0].startswith(">"):
-            asked.append(lines.pop(0).removeprefix(">").strip())
-        if "" in asked:
-            payload = "\n".join(asked[asked.index("") + 1 :])
-            asked = asked[: asked.index("")]
-        answered: list[str] = []
+            request_lines.append(lines.pop(0).removeprefix(">").strip())
+        if "" in request_lines:
+            payload = "\n".join(request_lines[request_lines.index("") + 1 :])
+            request_lines = request_lines[: request_lines.index("")]
+        response_lines: list[str] = []
         while lines and lines[0].startswith("<") and not lines[0].startswith("<!"):
-            answered.append(lines.pop(0).removeprefix("<").strip())
-        method, path = asked[0].split()[:2]
-        headers = dict(line.split(": ", 1) for line in asked[1:])
-        types = [line.partition(": ")[2] for line in answered if line.startswith("Content-Type")]
+            response_lines.append(lines.pop(0).removeprefix("<").strip())
+        method, path = request_lines[0].split()[:2]
+        headers = dict(line.split(": ", 1) for line in request_lines[1:])
+        types = [
+            line.partition(": ")[2] for line in response_lines if line.startswith("Content-Type")
+        ]
         return cls(
             method=method,
             path=path,
             headers=headers,
             payload=payload,
-            status=int(answered[0].split()[1]),
+            status=int(response_lines[0].split()[1]),
             content_type=types[0].partition(";")[0],
             body="\n".join(lines).strip(),
         )
 
     def replay(self, url: str) -> requests.Response:
-        """Ask the simulator the same."""
+        """Send the same request to the simulator."""
         return requests.request(
             self.method,
             url + self.path,
@@ -69,7 +71,7 @@ class Exchange:
         )
 
     def check(self, url: str) -> None:
-        """Assert that the simulator answers as the real server did."""
+        """Assert that the simulator answers like the real server."""
         answer = self.replay(url)
         assert answer.status_code == self.status, answer.text
         assert answer.headers["Content-Type"].partition(";")[0] == self.content_type
@@ -82,9 +84,9 @@ class Exchange:
 
 
 def stripped(value: Any, key: str = "") -> Any:
-    """A value without ids, times and noise, and of an error only its first line.
+    """Return a value without ids, times and random data; of an error only the first line.
 
-    The lines after it are the page's stack (contracts/wwebjs-api.md §0).
+    The other lines of an error are the page's stack (contracts/wwebjs-api.md §0).
     """
     if key in _RANDOM_KEYS:
         return key

@@ -1,4 +1,4 @@
-"""``python -m simulators`` as a process."""
+"""``python -m simulators`` as a separate process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.product import free_port
 from simulators.__main__ import main
 
 
-def test_it_serves_both_providers_until_sigterm() -> None:
+def test_the_command_serves_both_providers_until_sigterm() -> None:
     graph_port = free_port(2)
     wwebjs_port = graph_port + 1
     ports = ["--graph-port", str(graph_port), "--wwebjs-port", str(wwebjs_port)]
@@ -38,11 +38,11 @@ def test_it_serves_both_providers_until_sigterm() -> None:
     assert exit_status == 0
 
 
-def test_a_port_in_use_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+def test_a_port_in_use_is_reported_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as occupied:
+        occupied.bind(("127.0.0.1", 0))
+        occupied.listen()
+        port = occupied.getsockname()[1]
         exit_status = main(["--graph-port", str(port)])
     error = capfd.readouterr().err
 
@@ -50,7 +50,7 @@ def test_a_port_in_use_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert error == f"Graph API: cannot use 127.0.0.1:{port}: Address already in use\n"
 
 
-def test_without_a_port_there_is_nothing_to_run(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_fails_without_a_port(capfd: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "nothing to run" in capfd.readouterr().err
 
@@ -60,12 +60,12 @@ def test_the_numbers_can_be_printed(capfd: pytest.CaptureFixture[str]) -> None:
     assert "+55 11 99999-0047" in capfd.readouterr().out
 
 
-def test_options_come_from_the_environment_too(
+def test_options_can_be_set_in_the_environment(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        monkeypatch.setenv("SIMULATOR_GRAPH_PORT", str(taken.getsockname()[1]))
+    with socket.socket() as occupied:
+        occupied.bind(("127.0.0.1", 0))
+        occupied.listen()
+        monkeypatch.setenv("SIMULATOR_GRAPH_PORT", str(occupied.getsockname()[1]))
         assert main([]) == 1
     assert "Graph API" in capfd.readouterr().err

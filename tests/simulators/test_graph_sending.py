@@ -11,7 +11,7 @@ from simulators.graph.tables import ERRORS, SCENARIOS
 from tests.simulators.conftest import NUMBER_ID, ORDINARY, TOKEN, Graph
 
 EXAMPLES = {name: f"+55119{'9999'}00{scenario.digits}" for name, scenario in SCENARIOS.items()}
-REFUSED = [s for s in SCENARIOS.values() if s.refusal and not s.refuses_first_times_only]
+REJECTED = [s for s in SCENARIOS.values() if s.refusal and not s.rejects_first_attempts_only]
 
 
 def key_id_of(wamid: str) -> tuple[str, str]:
@@ -62,7 +62,7 @@ def test_message_ids_are_built_like_the_samples_of_meta(
     assert make_wamid(remote, key, from_me=from_me) == wamid
 
 
-def test_outside_of_sao_paulo_the_account_has_no_ninth_digit(meta: Graph) -> None:
+def test_accounts_outside_sao_paulo_have_no_ninth_digit(meta: Graph) -> None:
     contact = meta.send("+5531999881234").json()["contacts"][0]
 
     assert contact == {"input": "+5531999881234", "wa_id": "553199881234"}
@@ -86,7 +86,7 @@ def test_an_unknown_phone_number_id_is_error_100_with_subcode_33(meta: Graph) ->
     assert (error["code"], error["error_subcode"]) == (100, 33)
 
 
-def test_without_configured_numbers_every_number_and_token_is_known(
+def test_without_configured_numbers_every_number_and_token_is_valid(
     start_graph: Callable[..., Graph],
 ) -> None:
     meta = start_graph(numbers={})
@@ -111,23 +111,23 @@ def test_without_configured_numbers_every_number_and_token_is_known(
         ({"type": "contacts", "contacts": {}}, 131008),
     ],
 )
-def test_a_bad_body_is_refused(meta: Graph, change: dict[str, object], code: int) -> None:
+def test_an_invalid_body_is_rejected(meta: Graph, change: dict[str, object], code: int) -> None:
     answer = meta.send(**change)  # type: ignore[arg-type]
 
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == code
-    assert meta.book()["messages"] == []
+    assert meta.ledger()["messages"] == []
 
 
-def test_a_body_that_is_not_json_is_refused(meta: Graph) -> None:
+def test_a_body_that_is_not_json_is_rejected(meta: Graph) -> None:
     url = f"{meta.url}/v25.0/{NUMBER_ID}/messages"
     answer = requests.post(url, data="{", headers=meta.headers, timeout=5)
 
     assert answer.json()["error"]["code"] == 100
 
 
-def test_a_text_of_the_greatest_length_is_accepted(meta: Graph) -> None:
-    assert meta.send(words="x" * 4096).status_code == 200
+def test_a_text_of_the_maximum_length_is_accepted(meta: Graph) -> None:
+    assert meta.send(content="x" * 4096).status_code == 200
 
 
 def test_marking_as_read_succeeds_with_and_without_typing(meta: Graph) -> None:
@@ -139,14 +139,14 @@ def test_marking_as_read_succeeds_with_and_without_typing(meta: Graph) -> None:
         assert (answer.status_code, answer.json()) == (200, {"success": True})
 
 
-def test_a_template_says_that_it_is_accepted(meta: Graph) -> None:
+def test_the_response_to_a_template_has_the_status_accepted(meta: Graph) -> None:
     answer = meta.send(type="template", template={"name": "hello", "language": {"code": "pt_BR"}})
 
     assert answer.json()["messages"][0]["message_status"] == "accepted"
 
 
-@pytest.mark.parametrize("scenario", REFUSED, ids=lambda scenario: scenario.name)
-def test_each_error_class_has_its_number(meta: Graph, scenario: object) -> None:
+@pytest.mark.parametrize("scenario", REJECTED, ids=lambda scenario: scenario.name)
+def test_each_error_has_an_example_number(meta: Graph, scenario: object) -> None:
     name = scenario.name  # type: ignore[attr-defined]
     code = SCENARIOS[name].refusal
     answer = meta.send(EXAMPLES[name])
@@ -159,7 +159,7 @@ def test_each_error_class_has_its_number(meta: Graph, scenario: object) -> None:
         assert error["message"] == f"(#{code}) {ERRORS[code].title}"
         assert error["error_data"]["messaging_product"] == "whatsapp"
         assert error["error_data"]["details"] == ERRORS[code].details
-    assert meta.book()["messages"] == []
+    assert meta.ledger()["messages"] == []
 
 
 @pytest.mark.parametrize(
@@ -185,28 +185,30 @@ def test_the_http_status_follows_the_last_table_of_meta(
 
 
 @pytest.mark.parametrize("name", ["unavailable_131016", "unavailable_2"])
-def test_an_outage_ends_after_the_configured_number_of_refusals(meta: Graph, name: str) -> None:
+def test_an_outage_ends_after_the_configured_number_of_rejections(meta: Graph, name: str) -> None:
     meta.control("settings", {"unavailable_times": 2})
     answers = [meta.send(EXAMPLES[name]) for _ in range(4)]
 
     assert [answer.ok for answer in answers] == [False, False, True, False]
-    assert meta.book()["delivered"] == 1
+    assert meta.ledger()["delivered"] == 1
 
 
 @pytest.mark.parametrize(("name", "delivered"), [("hang_before", 0), ("hang_after", 1)])
-def test_a_hanging_request_is_taken_or_not(meta: Graph, name: str, delivered: int) -> None:
+def test_a_hanging_request_may_be_accepted(meta: Graph, name: str, delivered: int) -> None:
     with pytest.raises(requests.ReadTimeout):
         meta.send(EXAMPLES[name], timeout=0.5)
 
-    assert meta.book()["delivered"] == delivered
+    assert meta.ledger()["delivered"] == delivered
 
 
 @pytest.mark.parametrize(("name", "delivered"), [("reset_before", 0), ("reset_after", 1)])
-def test_a_reset_connection_is_taken_or_not(meta: Graph, name: str, delivered: int) -> None:
+def test_a_request_with_a_reset_connection_may_be_accepted(
+    meta: Graph, name: str, delivered: int
+) -> None:
     with pytest.raises(requests.ConnectionError, match="reset by peer"):
         meta.send(EXAMPLES[name])
 
-    assert meta.book()["delivered"] == delivered
+    assert meta.ledger()["delivered"] == delivered
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ def test_an_answer_can_be_unreadable(
     assert answer.headers["Content-Type"].startswith(kind)
     with pytest.raises(requests.JSONDecodeError):
         answer.json()
-    assert meta.book()["delivered"] == delivered
+    assert meta.ledger()["delivered"] == delivered
 
 
 def test_a_server_error_can_come_without_a_code(meta: Graph) -> None:
@@ -235,10 +237,10 @@ def test_a_server_error_can_come_without_a_code(meta: Graph) -> None:
 
     assert answer.status_code == 500
     assert "code" not in answer.json()["error"]
-    assert meta.book()["delivered"] == 0
+    assert meta.ledger()["delivered"] == 0
 
 
-def test_a_slow_answer_is_an_answer(meta: Graph) -> None:
+def test_a_slow_answer_arrives(meta: Graph) -> None:
     answer = meta.send(EXAMPLES["slow"])
 
     assert answer.status_code == 200
@@ -255,7 +257,7 @@ def test_a_script_overrides_the_number_for_one_recipient(meta: Graph) -> None:
     assert codes == [400, 500, 200, 200]
 
 
-def test_a_script_for_all_can_last_until_it_is_cleared(meta: Graph) -> None:
+def test_a_script_for_all_recipients_can_apply_until_it_is_cleared(meta: Graph) -> None:
     meta.control("script", {"scenarios": ["refused_131016"], "forever": True})
 
     assert [meta.send(to).status_code for to in (ORDINARY, "+5511977776666")] == [500, 500]
@@ -277,7 +279,7 @@ def test_a_script_for_all_can_last_until_it_is_cleared(meta: Graph) -> None:
         ("numbers", {"no_such": 1}),
     ],
 )
-def test_a_senseless_control_request_is_told_so(
+def test_an_invalid_control_request_is_rejected(
     meta: Graph, path: str, body: dict[str, object]
 ) -> None:
     answer = meta.post(f"/_control/{path}", body)
@@ -287,36 +289,36 @@ def test_a_senseless_control_request_is_told_so(
 
 
 def test_requests_are_recorded_in_order(meta: Graph) -> None:
-    meta.send(words="um")
-    meta.send(words="dois")
-    recorded = meta.look("requests")
+    meta.send(content="um")
+    meta.send(content="dois")
+    recorded = meta.control_get("requests")
 
     assert [entry["body"]["text"]["body"] for entry in recorded] == ["um", "dois"]
     assert recorded[0]["headers"]["authorization"] == f"Bearer {TOKEN}"
     assert recorded[0]["at"] <= recorded[1]["at"]
     requests.delete(f"{meta.url}/_control/requests", timeout=5)
-    assert meta.look("requests") == []
+    assert meta.control_get("requests") == []
 
 
-def test_the_book_counts_what_each_reference_delivered(meta: Graph) -> None:
+def test_the_ledger_counts_the_deliveries_of_each_reference(meta: Graph) -> None:
     meta.send(biz_opaque_callback_data="a")
     meta.send(biz_opaque_callback_data="a")
     meta.send(EXAMPLES["late_131047"], biz_opaque_callback_data="b")
     meta.send(EXAMPLES["refused_131047"], biz_opaque_callback_data="c")
-    book = meta.book()
+    ledger = meta.ledger()
 
-    assert book["delivered_by_reference"] == {"a": 2}
-    assert [entry["reference"] for entry in book["messages"]] == ["a", "a", "b"]
+    assert ledger["delivered_by_reference"] == {"a": 2}
+    assert [entry["reference"] for entry in ledger["messages"]] == ["a", "a", "b"]
 
 
-def test_the_scenario_table_is_there_to_print(meta: Graph) -> None:
-    rows = {row["name"]: row for row in meta.look("scenarios")}
+def test_the_scenario_table_is_available(meta: Graph) -> None:
+    rows = {row["name"]: row for row in meta.control_get("scenarios")}
 
     assert rows["refused_131047"]["example"] == "+55 11 99999-0047"
     assert rows["refused_131047"]["portuguese"]
 
 
-def test_a_number_can_be_added_while_running(meta: Graph) -> None:
+def test_a_number_can_be_added_at_run_time(meta: Graph) -> None:
     meta.control("numbers", {"phone_number_id": "77", "token": "other"})
     meta.headers = {"Authorization": "Bearer other"}
 

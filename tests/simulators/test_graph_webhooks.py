@@ -58,10 +58,10 @@ def test_sent_delivered_and_read_follow_an_accepted_message(
 ) -> None:
     wamid = meta.send(biz_opaque_callback_data="our-id").json()["messages"][0]["id"]
     meta.settle()
-    seen = statuses(receiver)
+    received = statuses(receiver)
 
-    assert [status["status"] for status in seen] == ["sent", "delivered", "read"]
-    for status in seen:
+    assert [status["status"] for status in received] == ["sent", "delivered", "read"]
+    for status in received:
         assert status["id"] == wamid
         assert status["recipient_id"] == "5511988887777"
         assert status["biz_opaque_callback_data"] == "our-id"
@@ -108,7 +108,7 @@ def test_an_accepted_message_can_fail_later(
     assert "recipient_user_id" not in failed["statuses"][0]
 
 
-def test_an_error_can_come_at_once_and_by_webhook(meta: Graph, receiver: Receiver) -> None:
+def test_an_error_can_arrive_immediately_and_by_webhook(meta: Graph, receiver: Receiver) -> None:
     answer = meta.send(PREFIX + "068", biz_opaque_callback_data="our-id")
     meta.settle()
     (failed,) = statuses(receiver)
@@ -128,7 +128,7 @@ def test_an_error_can_come_at_once_and_by_webhook(meta: Graph, receiver: Receive
         ("096", ["sent", "delivered"]),
     ],
 )
-def test_statuses_can_be_missing_doubled_and_reversed(
+def test_statuses_can_be_missing_repeated_and_reversed(
     meta: Graph, receiver: Receiver, digits: str, expected: list[str]
 ) -> None:
     meta.send(PREFIX + digits)
@@ -137,15 +137,13 @@ def test_statuses_can_be_missing_doubled_and_reversed(
     assert [status["status"] for status in statuses(receiver)] == expected
 
 
-def test_the_statuses_can_come_before_the_answer(meta: Graph, receiver: Receiver) -> None:
+def test_the_statuses_can_arrive_before_the_answer(meta: Graph, receiver: Receiver) -> None:
     meta.send(PREFIX + "092")
 
     assert receiver.count() == 3
 
 
-def test_the_statuses_follow_although_the_answer_never_comes(
-    meta: Graph, receiver: Receiver
-) -> None:
+def test_the_statuses_arrive_even_without_an_answer(meta: Graph, receiver: Receiver) -> None:
     with pytest.raises(requests.ReadTimeout):
         meta.send(PREFIX + "081", timeout=0.5)
     meta.settle()
@@ -153,28 +151,30 @@ def test_the_statuses_follow_although_the_answer_never_comes(
     assert [status["status"] for status in statuses(receiver)] == ["sent", "delivered", "read"]
 
 
-def test_a_webhook_is_repeated_until_it_is_answered_200(meta: Graph, receiver: Receiver) -> None:
+def test_a_webhook_is_retried_until_the_receiver_answers_200(
+    meta: Graph, receiver: Receiver
+) -> None:
     receiver.answers = [500, 403]
     meta.send(PREFIX + "094")
     meta.settle()
     first, second, third = receiver.all()
 
     assert first.raw == second.raw == third.raw
-    (record,) = meta.look("webhooks")
+    (record,) = meta.control_get("webhooks")
     assert (record["attempts"], record["status"]) == (3, 200)
 
 
-def test_a_receiver_that_is_down_is_given_up_some_day(
+def test_delivery_to_an_unreachable_receiver_stops_after_the_last_attempt(
     start_graph: Callable[..., Graph],
 ) -> None:
     meta = start_graph(webhook_url="http://127.0.0.1:9/", webhook_attempts=2)
     meta.send(PREFIX + "094")
     meta.settle()
 
-    assert [record["attempts"] for record in meta.look("webhooks")] == [2]
+    assert [record["attempts"] for record in meta.control_get("webhooks")] == [2]
 
 
-def test_updates_of_a_window_come_in_one_batch(
+def test_updates_within_a_window_arrive_in_one_batch(
     start_graph: Callable[..., Graph], receiver: Receiver
 ) -> None:
     meta = start_graph(batch_window=2.0)
@@ -187,17 +187,17 @@ def test_updates_of_a_window_come_in_one_batch(
     assert webhook.headers["X-Hub-Signature-256"] == sign(SECRET, webhook.raw)
 
 
-def test_the_webhook_address_may_name_the_phone_number(
+def test_the_webhook_url_may_contain_the_phone_number_id(
     start_graph: Callable[..., Graph], receiver: Receiver
 ) -> None:
     meta = start_graph(webhook_url=receiver.url + "/{phone_number_id}")
     meta.send(PREFIX + "094")
     meta.settle()
 
-    assert meta.look("webhooks")[0]["url"].endswith(f"/hook/{NUMBER_ID}")
+    assert meta.control_get("webhooks")[0]["url"].endswith(f"/hook/{NUMBER_ID}")
 
 
-def test_a_customer_writes_a_text(meta: Graph, receiver: Receiver) -> None:
+def test_a_customer_can_send_a_text(meta: Graph, receiver: Receiver) -> None:
     meta.control("inbound", {"from": ORDINARY, "text": "Olá", "name": "Ana"})
     value = value_of(receiver.next())
     (message,) = value["messages"]
@@ -208,7 +208,7 @@ def test_a_customer_writes_a_text(meta: Graph, receiver: Receiver) -> None:
     assert base64.b64decode(message["id"].removeprefix("wamid."))[17:20] == b"\x02\x00\x12"
 
 
-def test_a_customer_sends_a_picture_that_can_be_downloaded(meta: Graph, receiver: Receiver) -> None:
+def test_a_picture_from_a_customer_can_be_downloaded(meta: Graph, receiver: Receiver) -> None:
     meta.control("inbound", {"from": ORDINARY, "type": "image", "caption": "Veja"})
     image = value_of(receiver.next())["messages"][0]["image"]
     described = meta.get(f"/v25.0/{image['id']}").json()
@@ -218,11 +218,13 @@ def test_a_customer_sends_a_picture_that_can_be_downloaded(meta: Graph, receiver
     assert requests.get(described["url"], headers=meta.headers, timeout=5).content[:4] == b"\x89PNG"
 
 
-def test_a_customer_sends_anything_else_by_its_content(meta: Graph, receiver: Receiver) -> None:
-    place = {"latitude": -23.5, "longitude": -46.6}
-    meta.control("inbound", {"from": ORDINARY, "type": "location", "content": place})
+def test_a_customer_can_send_other_types_with_their_content(
+    meta: Graph, receiver: Receiver
+) -> None:
+    location = {"latitude": -23.5, "longitude": -46.6}
+    meta.control("inbound", {"from": ORDINARY, "type": "location", "content": location})
 
-    assert value_of(receiver.next())["messages"][0]["location"] == place
+    assert value_of(receiver.next())["messages"][0]["location"] == location
 
 
 def test_an_echo_carries_the_key_of_the_companion(meta: Graph, receiver: Receiver) -> None:
@@ -241,7 +243,7 @@ def test_any_other_field_can_be_sent(meta: Graph, receiver: Receiver) -> None:
     assert value_of(receiver.next())["event"] == "PARTNER_REMOVED"
 
 
-def test_message_history_tells_what_happened(meta: Graph) -> None:
+def test_message_history_returns_the_statuses(meta: Graph) -> None:
     wamid = meta.send(PREFIX + "094").json()["messages"][0]["id"]
     meta.settle()
     history = meta.get(f"/v25.0/{NUMBER_ID}/message_history", params={"message_id": wamid}).json()
@@ -249,7 +251,7 @@ def test_message_history_tells_what_happened(meta: Graph) -> None:
     assert history["data"][0]["events"]["data"][0]["delivery_status"] == "SENT"
 
 
-def test_media_is_uploaded_described_downloaded_and_deleted(meta: Graph) -> None:
+def test_media_can_be_uploaded_described_downloaded_and_deleted(meta: Graph) -> None:
     upload = requests.post(
         f"{meta.url}/v25.0/{NUMBER_ID}/media",
         headers=meta.headers,
@@ -269,7 +271,7 @@ def test_media_is_uploaded_described_downloaded_and_deleted(meta: Graph) -> None
     assert meta.get(f"/v25.0/{media_id}").status_code == 400
 
 
-def test_a_media_address_ends(start_graph: Callable[..., Graph]) -> None:
+def test_a_media_url_expires(start_graph: Callable[..., Graph]) -> None:
     meta = start_graph(media_url_seconds=0.0)
     upload = requests.post(
         f"{meta.url}/v25.0/{NUMBER_ID}/media",
@@ -284,7 +286,7 @@ def test_a_media_address_ends(start_graph: Callable[..., Graph]) -> None:
 
 
 @pytest.mark.parametrize("data", [{}, {"messaging_product": "whatsapp"}])
-def test_an_upload_without_file_or_product_is_refused(meta: Graph, data: dict[str, str]) -> None:
+def test_an_upload_without_file_or_product_is_rejected(meta: Graph, data: dict[str, str]) -> None:
     answer = requests.post(
         f"{meta.url}/v25.0/{NUMBER_ID}/media",
         headers=meta.headers,
@@ -296,7 +298,7 @@ def test_an_upload_without_file_or_product_is_refused(meta: Graph, data: dict[st
     assert answer.json()["error"]["code"] == 100
 
 
-def test_the_phone_number_describes_itself(meta: Graph) -> None:
+def test_the_phone_number_can_be_read(meta: Graph) -> None:
     fields = "is_on_biz_app,platform_type,quality_rating,verified_name,display_phone_number"
 
     assert meta.get(f"/v25.0/{NUMBER_ID}", params={"fields": fields}).json() == {

@@ -25,7 +25,7 @@ def test_every_example_is_a_valid_brazilian_mobile(row: dict[str, str]) -> None:
     assert phonenumbers.number_type(number) == phonenumbers.PhoneNumberType.MOBILE
 
 
-def test_one_number_chooses_a_scenario_for_each_provider() -> None:
+def test_one_number_selects_a_scenario_for_each_provider() -> None:
     number = example_number(graph="47", fallback="06")
 
     assert number == "+55 11 99999-0647"
@@ -53,7 +53,7 @@ def test_the_ninth_digit_does_not_change_the_scenario() -> None:
         ("+1 650 555 1234", "16505551234"),
     ],
 )
-def test_whatsapp_knows_some_brazilian_numbers_without_the_ninth_digit(
+def test_some_brazilian_numbers_are_registered_without_the_ninth_digit(
     number: str, known_as: str
 ) -> None:
     assert whatsapp_id(number) == known_as

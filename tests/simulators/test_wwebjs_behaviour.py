@@ -1,4 +1,4 @@
-"""What the recorded exchanges do not show: deliveries, faults, callbacks, the control door."""
+"""Behaviour beyond the recorded exchanges: deliveries, faults, callbacks, the control API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ EXAMPLES = {name: f"+551199999{scenario.digits}47" for name, scenario in SCENARI
 
 
 @pytest.fixture
-def start_hooked(start_wwebjs: Callable[..., Wwebjs], receiver: Receiver) -> Callable[..., Wwebjs]:
+def start_with_callbacks(
+    start_wwebjs: Callable[..., Wwebjs], receiver: Receiver
+) -> Callable[..., Wwebjs]:
     def start(**changes: Any) -> Wwebjs:
         return start_wwebjs(webhook_url=receiver.url, **changes)
 
@@ -27,12 +29,12 @@ def kinds(receiver: Receiver) -> list[str]:
     return [webhook.json["dataType"] for webhook in receiver.all()]
 
 
-def test_the_number_that_graph_refuses_is_delivered(web_js: Wwebjs) -> None:
+def test_a_number_that_graph_rejects_is_delivered(web_js: Wwebjs) -> None:
     answer = web_js.send("+55 11 99999-0047", "Lembrete")
     web_js.settle()
 
     assert answer.json()["message"]["ack"] == 1
-    assert web_js.book()["delivered_by_text"] == {"Lembrete": 1}
+    assert web_js.ledger()["delivered_by_text"] == {"Lembrete": 1}
 
 
 @pytest.mark.parametrize(
@@ -65,43 +67,45 @@ def test_the_number_that_graph_refuses_is_delivered(web_js: Wwebjs) -> None:
         ("session_timeout", 404, 0),
     ],
 )
-def test_the_answer_and_the_delivery_are_two_things(
+def test_the_answer_does_not_imply_the_delivery(
     web_js: Wwebjs, name: str, status: int, delivered: int
 ) -> None:
     answer = web_js.send(EXAMPLES[name])
     web_js.settle()
 
     assert answer.status_code == status
-    assert web_js.book()["delivered"] == delivered
+    assert web_js.ledger()["delivered"] == delivered
 
 
 @pytest.mark.parametrize(("name", "delivered"), [("reset_before", 0), ("reset_after", 1)])
-def test_a_reset_connection_is_delivered_or_not(web_js: Wwebjs, name: str, delivered: int) -> None:
+def test_a_request_with_a_reset_connection_may_be_delivered(
+    web_js: Wwebjs, name: str, delivered: int
+) -> None:
     with pytest.raises(requests.ConnectionError, match="reset by peer"):
         web_js.send(EXAMPLES[name])
 
-    assert web_js.book()["delivered"] == delivered
+    assert web_js.ledger()["delivered"] == delivered
 
 
-def test_a_client_that_gives_up_does_not_stop_the_delivery(
+def test_a_client_timeout_does_not_stop_the_delivery(
     start_wwebjs: Callable[..., Wwebjs],
 ) -> None:
     server = start_wwebjs(ready_sessions=("TESTE",), protocol_timeout=30.0)
     with pytest.raises(requests.ReadTimeout):
         server.send(EXAMPLES["hang_delivered"], timeout=0.5)
 
-    assert server.book()["delivered"] == 1
+    assert server.ledger()["delivered"] == 1
 
 
-def test_a_late_delivery_comes_after_the_error(start_wwebjs: Callable[..., Wwebjs]) -> None:
+def test_a_late_delivery_follows_the_error(start_wwebjs: Callable[..., Wwebjs]) -> None:
     server = start_wwebjs(ready_sessions=("TESTE",), late_delivery_seconds=600.0)
     answer = server.send(EXAMPLES["late_delivery"])
 
     assert answer.json() == {"success": False, "error": PROTOCOL_TIMEOUT}
-    assert server.book()["delivered"] == 0
+    assert server.ledger()["delivered"] == 0
 
 
-def test_a_refused_message_says_success_with_ack_minus_one(web_js: Wwebjs) -> None:
+def test_a_rejected_message_reports_success_with_ack_minus_one(web_js: Wwebjs) -> None:
     body = web_js.send(EXAMPLES["ack_error"]).json()
 
     assert body["success"] is True
@@ -109,21 +113,21 @@ def test_a_refused_message_says_success_with_ack_minus_one(web_js: Wwebjs) -> No
     assert body["message"]["_data"]["isSendFailure"] is True
 
 
-def test_an_id_can_be_under_dollar_one(web_js: Wwebjs) -> None:
+def test_an_id_can_have_the_key_dollar_one(web_js: Wwebjs) -> None:
     key = web_js.send(EXAMPLES["dollar_id"]).json()["message"]["id"]
 
     assert "_serialized" not in key
     assert key["$1"] == f"true_{key['remote']}_{key['id']}"
 
 
-def test_the_answer_can_name_an_lid(web_js: Wwebjs) -> None:
+def test_the_answer_can_contain_an_lid(web_js: Wwebjs) -> None:
     message = web_js.send(EXAMPLES["lid_remote"]).json()["message"]
 
     assert message["to"] == message["id"]["remote"]
     assert message["to"].endswith("@lid")
 
 
-def test_only_the_form_without_the_ninth_digit_gets_the_message(web_js: Wwebjs) -> None:
+def test_only_the_form_without_the_ninth_digit_receives_the_message(web_js: Wwebjs) -> None:
     number = EXAMPLES["ninth_digit"].lstrip("+")
     known = web_js.post("/client/getNumberId/TESTE", {"number": number}).json()["result"]
     web_js.send(number, "com nove")
@@ -131,10 +135,10 @@ def test_only_the_form_without_the_ninth_digit_gets_the_message(web_js: Wwebjs) 
     web_js.settle()
 
     assert known["user"] == number[:4] + number[5:]
-    assert web_js.book()["delivered_by_text"] == {"sem nove": 1}
+    assert web_js.ledger()["delivered_by_text"] == {"sem nove": 1}
 
 
-def test_a_number_without_whatsapp_is_told_before_and_at_the_send(web_js: Wwebjs) -> None:
+def test_a_number_without_whatsapp_is_reported_by_lookup_and_send(web_js: Wwebjs) -> None:
     number = EXAMPLES["not_on_whatsapp"].lstrip("+")
     known = web_js.post("/client/getNumberId/TESTE", {"number": number}).json()
     answer = web_js.send(number)
@@ -143,12 +147,12 @@ def test_a_number_without_whatsapp_is_told_before_and_at_the_send(web_js: Wwebjs
     assert answer.json() == {"success": False, "error": "No LID for user"}
 
 
-def test_a_sent_reference_is_found_again(web_js: Wwebjs) -> None:
+def test_a_sent_reference_can_be_found(web_js: Wwebjs) -> None:
     web_js.send(EXAMPLES["target_closed_delivered"], "Lembrete ref#1")
     web_js.send(ORDINARY, "outra conversa")
     web_js.settle()
-    question = {"chatId": "5511999991047@c.us", "searchOptions": {"fromMe": True, "limit": 20}}
-    messages = web_js.post("/chat/fetchMessages/TESTE", question).json()["messages"]
+    query = {"chatId": "5511999991047@c.us", "searchOptions": {"fromMe": True, "limit": 20}}
+    messages = web_js.post("/chat/fetchMessages/TESTE", query).json()["messages"]
 
     assert [(m["body"], m["ack"]) for m in messages] == [("Lembrete ref#1", 3)]
 
@@ -159,8 +163,8 @@ def test_fetching_can_be_limited_by_sender_time_and_count(web_js: Wwebjs) -> Non
     web_js.control("inbound", {"from": ORDINARY, "text": "resposta"})
 
     def bodies(**search: Any) -> list[str]:
-        question = {"chatId": "5511988887777@c.us", "searchOptions": search}
-        answer = web_js.post("/chat/fetchMessages/TESTE", question).json()
+        query = {"chatId": "5511988887777@c.us", "searchOptions": search}
+        answer = web_js.post("/chat/fetchMessages/TESTE", query).json()
         return [message["body"] for message in answer["messages"]]
 
     assert bodies() == ["um", "dois", "três", "resposta"]
@@ -175,38 +179,38 @@ def test_a_send_before_the_page_is_ready_is_500_and_not_delivered(web_js: Wwebjs
 
     assert answer.status_code == 500
     assert "getChat" in answer.json()["error"]
-    assert web_js.book()["messages"] == []
+    assert web_js.ledger()["messages"] == []
 
 
-def test_codes_change_and_then_die(start_wwebjs: Callable[..., Wwebjs]) -> None:
+def test_codes_are_renewed_and_then_expire(start_wwebjs: Callable[..., Wwebjs]) -> None:
     server = start_wwebjs(qr_seconds=0.01, qr_count=2)
     server.get("/session/start/TESTE")
     wait_until(lambda: server.status()["state"] == "UNPAIRED_IDLE")
-    dead = server.get("/session/qr/TESTE").json()["qr"]
+    expired = server.get("/session/qr/TESTE").json()["qr"]
     server.get("/session/restart/TESTE")
 
-    assert server.get("/session/qr/TESTE").json()["qr"] != dead
+    assert server.get("/session/qr/TESTE").json()["qr"] != expired
 
 
 @pytest.mark.parametrize("action", ["crash_page", "freeze_page"])
-def test_a_restart_blocks_with_a_page_that_answers_nothing_and_stop_and_start_do_not(
+def test_an_unresponsive_page_blocks_a_restart_but_not_stop_and_start(
     start_wwebjs: Callable[..., Wwebjs], action: str
 ) -> None:
     server = start_wwebjs(ready_sessions=("TESTE",), protocol_timeout=0.4)
     server.act(action)
-    began = time.monotonic()
+    started_at = time.monotonic()
     answer = server.get("/session/restart/TESTE")
-    assert time.monotonic() - began >= 0.4
+    assert time.monotonic() - started_at >= 0.4
     assert answer.status_code == 500
     assert server.status()["message"] == PROTOCOL_TIMEOUT
     server.post("/_control/settings", {"protocol_timeout": 60})
     server.get("/session/stop/TESTE")
     server.get("/session/start/TESTE")
     assert server.status()["message"] == "session_connected"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - started_at < 5
 
 
-def test_sessions_with_a_folder_come_up_with_the_server(
+def test_sessions_with_a_folder_start_with_the_server(
     start_wwebjs: Callable[..., Wwebjs],
 ) -> None:
     server = start_wwebjs(ready_sessions=("A", "B", "C"))
@@ -214,7 +218,7 @@ def test_sessions_with_a_folder_come_up_with_the_server(
     server.get("/session/terminate/B")
     server.post("/_control/restart", {})
     assert server.get("/session/getSessions").json()["result"] == ["A", "C"]
-    assert server.look("sessions")["paired"] == ["A", "C"]
+    assert server.control_get("sessions")["paired"] == ["A", "C"]
 
 
 def test_a_session_may_stay_connected_without_being_ready(
@@ -236,7 +240,7 @@ def test_the_first_code_may_lack_its_reference(start_wwebjs: Callable[..., Wwebj
     wait_until(lambda: server.get("/session/qr/TESTE").json()["qr"].startswith("2@"))
 
 
-def test_a_server_that_is_down_for_a_while_comes_up_with_its_sessions(
+def test_sessions_restart_after_a_server_downtime(
     start_wwebjs: Callable[..., Wwebjs],
 ) -> None:
     server = start_wwebjs(start_seconds=0.01)
@@ -255,7 +259,7 @@ def test_a_server_that_is_down_for_a_while_comes_up_with_its_sessions(
     wait_until(is_up_again)
 
 
-def test_a_dead_code_cannot_be_scanned(start_wwebjs: Callable[..., Wwebjs]) -> None:
+def test_an_expired_code_cannot_be_scanned(start_wwebjs: Callable[..., Wwebjs]) -> None:
     server = start_wwebjs()
     server.get("/session/start/TESTE")
     server.act("expire_qr")
@@ -263,7 +267,7 @@ def test_a_dead_code_cannot_be_scanned(start_wwebjs: Callable[..., Wwebjs]) -> N
     assert server.post("/_control/sessions/TESTE", {"action": "scan"}).status_code == 400
 
 
-def test_a_stop_during_the_pairing_ends_it(start_wwebjs: Callable[..., Wwebjs]) -> None:
+def test_a_stop_cancels_the_pairing(start_wwebjs: Callable[..., Wwebjs]) -> None:
     server = start_wwebjs(pairing_seconds=1.5)
     server.get("/session/start/TESTE")
     server.act("scan")
@@ -271,28 +275,28 @@ def test_a_stop_during_the_pairing_ends_it(start_wwebjs: Callable[..., Wwebjs]) 
     server.settle()
 
     assert server.status()["message"] == "session_not_found"
-    assert server.look("sessions")["paired"] == []
+    assert server.control_get("sessions")["paired"] == []
 
 
-def test_terminate_inactive_deletes_the_logins_of_all_that_are_not_connected(
+def test_terminate_inactive_deletes_the_logins_of_disconnected_sessions(
     start_wwebjs: Callable[..., Wwebjs],
 ) -> None:
     server = start_wwebjs(ready_sessions=("A", "B"))
     server.act("lose_link", "B")
     server.get("/session/terminateInactive")
 
-    assert server.look("sessions")["paired"] == ["A"]
+    assert server.control_get("sessions")["paired"] == ["A"]
 
 
-def test_a_killed_browser_comes_back_when_sessions_recover(
+def test_a_killed_browser_restarts_when_recovery_is_enabled(
     start_wwebjs: Callable[..., Wwebjs],
 ) -> None:
     server = start_wwebjs(ready_sessions=("TESTE",), recover_sessions=True, start_seconds=1.5)
     server.act("kill_browser")
-    gone = server.status()
+    after_kill = server.status()
     server.settle()
 
-    assert gone["message"] == "session_not_found"
+    assert after_kill["message"] == "session_not_found"
     assert server.status()["state"] == "CONNECTED"
 
 
@@ -304,17 +308,17 @@ def test_a_killed_browser_stays_a_zombie_without_recovery(web_js: Wwebjs) -> Non
     assert web_js.get("/session/getSessions").json()["result"] == ["TESTE"]
 
 
-def test_a_scanned_session_announces_itself(
-    start_hooked: Callable[..., Wwebjs], receiver: Receiver
+def test_a_scanned_session_posts_its_callbacks(
+    start_with_callbacks: Callable[..., Wwebjs], receiver: Receiver
 ) -> None:
-    server = start_hooked()
+    server = start_with_callbacks()
     server.get("/session/start/TESTE")
     qr = receiver.next()
     server.act("scan")
     server.settle()
 
     assert qr.json["dataType"] == "qr"
-    assert qr.json["data"] == {"qr": server.look("webhooks")[0]["body"]["data"]["qr"]}
+    assert qr.json["data"] == {"qr": server.control_get("webhooks")[0]["body"]["data"]["qr"]}
     assert qr.headers["x-api-key"] == API_KEY
     rest = receiver.all()
     assert {w.json["dataType"] for w in rest} == {"loading_screen", "authenticated", "ready"}
@@ -322,9 +326,9 @@ def test_a_scanned_session_announces_itself(
 
 
 def test_a_sent_message_is_followed_by_its_acks(
-    start_hooked: Callable[..., Wwebjs], receiver: Receiver
+    start_with_callbacks: Callable[..., Wwebjs], receiver: Receiver
 ) -> None:
-    server = start_hooked(ready_sessions=("TESTE",), ack_delay=0.3)
+    server = start_with_callbacks(ready_sessions=("TESTE",), ack_delay=0.3)
     server.settle()
     receiver.all()
     server.send()
@@ -337,10 +341,10 @@ def test_a_sent_message_is_followed_by_its_acks(
     assert events[0]["sessionId"] == "TESTE"
 
 
-def test_callbacks_can_be_disabled_and_are_never_repeated(
-    start_hooked: Callable[..., Wwebjs], receiver: Receiver
+def test_callbacks_can_be_disabled_and_are_not_retried(
+    start_with_callbacks: Callable[..., Wwebjs], receiver: Receiver
 ) -> None:
-    server = start_hooked(
+    server = start_with_callbacks(
         ready_sessions=("TESTE",),
         disabled_callbacks=("message_ack", "loading_screen", "authenticated", "ready"),
     )
@@ -351,8 +355,10 @@ def test_callbacks_can_be_disabled_and_are_never_repeated(
     assert kinds(receiver) == ["message_create"]
 
 
-def test_an_unlink_says_why(start_hooked: Callable[..., Wwebjs], receiver: Receiver) -> None:
-    server = start_hooked(ready_sessions=("TESTE",))
+def test_an_unlink_reports_its_reason(
+    start_with_callbacks: Callable[..., Wwebjs], receiver: Receiver
+) -> None:
+    server = start_with_callbacks(ready_sessions=("TESTE",))
     server.settle()
     receiver.all()
     server.act("unlink")
@@ -365,8 +371,10 @@ def test_an_unlink_says_why(start_hooked: Callable[..., Wwebjs], receiver: Recei
     }
 
 
-def test_a_customer_writes(start_hooked: Callable[..., Wwebjs], receiver: Receiver) -> None:
-    server = start_hooked(ready_sessions=("TESTE",))
+def test_a_customer_message_posts_callbacks(
+    start_with_callbacks: Callable[..., Wwebjs], receiver: Receiver
+) -> None:
+    server = start_with_callbacks(ready_sessions=("TESTE",))
     server.settle()
     receiver.all()
     server.control("inbound", {"from": ORDINARY, "text": "Sim", "name": "Ana"})
@@ -378,7 +386,7 @@ def test_a_customer_writes(start_hooked: Callable[..., Wwebjs], receiver: Receiv
     assert events["message"]["data"]["message"]["fromMe"] is False
 
 
-def test_what_a_companion_sends_comes_back_through_graph(
+def test_graph_echoes_messages_of_a_companion(
     meta: Graph, receiver: Receiver, start_wwebjs: Callable[..., Wwebjs]
 ) -> None:
     server = start_wwebjs(ready_sessions=("TESTE",), echo_url=f"{meta.url}/_control/echo")
@@ -386,7 +394,7 @@ def test_what_a_companion_sends_comes_back_through_graph(
     echo = receiver.next().json["entry"][0]["changes"][0]["value"]["message_echoes"][0]
 
     assert echo["text"] == {"body": "Oi"}
-    assert meta.look("requests") == []
+    assert meta.control_get("requests") == []
     assert key
 
 
@@ -398,7 +406,7 @@ def test_what_a_companion_sends_comes_back_through_graph(
         ("inbound", {"session": "OTHER", "from": ORDINARY}),
     ],
 )
-def test_a_senseless_control_request_is_told_so(
+def test_an_invalid_control_request_is_rejected(
     web_js: Wwebjs, path: str, body: dict[str, str]
 ) -> None:
     assert web_js.post(f"/_control/{path}", body).status_code == 400

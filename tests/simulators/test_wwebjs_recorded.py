@@ -1,4 +1,4 @@
-"""The simulator against recorded exchanges with the real server."""
+"""The simulator compared with recorded exchanges with the real server."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ READY = [
     "703_link_preview_off",
     "802_send",
 ]
-# The recorded page played these by numbers of its own.
+# The recorded page used its own numbers for these scenarios.
 SCRIPTED = {
     "350_not_registered": ("5511900000000", "not_on_whatsapp"),
     "351_error_unknown": ("5511900000003", "ack_error"),
@@ -148,7 +148,7 @@ DOLLAR_BUILD = ["411_dollar1_fetch", "413_dollar1_classinfo", "414_dollar1_getch
 
 
 @pytest.mark.parametrize("name", NO_SESSION)
-def test_without_a_session_it_answers_as_recorded(
+def test_requests_without_a_session_are_answered_as_recorded(
     name: str, start_wwebjs: Callable[..., Wwebjs]
 ) -> None:
     Exchange.read(name).check(start_wwebjs().url)
@@ -165,7 +165,7 @@ def test_a_body_that_is_too_large_is_413_html(start_wwebjs: Callable[..., Wwebjs
 
 
 @pytest.mark.parametrize("name", UNPAIRED)
-def test_with_a_code_on_show_it_answers_as_recorded(
+def test_requests_to_an_unpaired_session_are_answered_as_recorded(
     name: str, start_wwebjs: Callable[..., Wwebjs]
 ) -> None:
     server = start_wwebjs()
@@ -174,7 +174,7 @@ def test_with_a_code_on_show_it_answers_as_recorded(
     Exchange.read(name).check(server.url)
 
 
-def test_a_scanned_code_is_pairing_as_recorded(start_wwebjs: Callable[..., Wwebjs]) -> None:
+def test_a_scanned_code_starts_the_pairing_as_recorded(start_wwebjs: Callable[..., Wwebjs]) -> None:
     server = start_wwebjs(pairing_seconds=30.0)
     server.get("/session/start/TESTE")
     server.act("scan")
@@ -183,7 +183,7 @@ def test_a_scanned_code_is_pairing_as_recorded(start_wwebjs: Callable[..., Wwebj
 
 
 @pytest.mark.parametrize("name", CONNECTED_NOT_READY)
-def test_connected_but_not_ready_it_answers_as_recorded(
+def test_requests_to_a_connected_session_that_is_not_ready_are_answered_as_recorded(
     name: str, start_wwebjs: Callable[..., Wwebjs]
 ) -> None:
     server = start_wwebjs(sync_seconds=30.0)
@@ -195,12 +195,12 @@ def test_connected_but_not_ready_it_answers_as_recorded(
 
 
 @pytest.mark.parametrize("name", READY)
-def test_ready_it_answers_as_recorded(name: str, web_js: Wwebjs) -> None:
+def test_requests_to_a_ready_session_are_answered_as_recorded(name: str, web_js: Wwebjs) -> None:
     Exchange.read(name).check(web_js.url)
 
 
 @pytest.mark.parametrize("name", SCRIPTED)
-def test_a_scenario_answers_as_recorded(name: str, web_js: Wwebjs) -> None:
+def test_a_scenario_is_answered_as_recorded(name: str, web_js: Wwebjs) -> None:
     recipient, scenario = SCRIPTED[name]
     web_js.control("script", {"recipient": recipient, "scenarios": [scenario]})
 
@@ -214,13 +214,13 @@ def test_a_missing_page_is_delivered_as_a_document(web_js: Wwebjs) -> None:
     dataclasses.replace(recorded, payload=here).check(web_js.url)
 
 
-def test_what_was_sent_can_be_fetched_in_the_recorded_shape(web_js: Wwebjs) -> None:
+def test_sent_messages_can_be_fetched_in_the_recorded_shape(web_js: Wwebjs) -> None:
     Exchange.read("337_contact").check(web_js.url)
     web_js.settle()
     recorded = Exchange.read("384_fetchMessages")
-    question = json.loads(recorded.payload)
-    question["searchOptions"]["since"] = 0
-    answer = web_js.post("/chat/fetchMessages/TESTE", question).json()
+    query = json.loads(recorded.payload)
+    query["searchOptions"]["since"] = 0
+    answer = web_js.post("/chat/fetchMessages/TESTE", query).json()
     shown = json.loads(recorded.body)["messages"][0]
     (message,) = answer["messages"]
     for known in (shown, message):
@@ -229,20 +229,20 @@ def test_what_was_sent_can_be_fetched_in_the_recorded_shape(web_js: Wwebjs) -> N
     assert stripped(message) == stripped(shown)
 
 
-def test_a_message_is_found_by_its_short_id_only(web_js: Wwebjs) -> None:
+def test_a_message_is_found_only_by_its_short_id(web_js: Wwebjs) -> None:
     key = web_js.send("+5511988887777").json()["message"]["id"]
     web_js.settle()
-    question = {"chatId": "5511988887777@c.us", "messageId": key["id"]}
+    query = {"chatId": "5511988887777@c.us", "messageId": key["id"]}
     shape = json.loads(Exchange.read("391_messageClassInfo").body)["message"]
-    found = web_js.post("/message/getClassInfo/TESTE", question).json()["message"]
-    missed = web_js.post(
-        "/message/getClassInfo/TESTE", {**question, "messageId": key["_serialized"]}
+    found = web_js.post("/message/getClassInfo/TESTE", query).json()["message"]
+    not_found = web_js.post(
+        "/message/getClassInfo/TESTE", {**query, "messageId": key["_serialized"]}
     )
 
     assert list(found) == list(shape)
     assert list(found["_data"]) == list(shape["_data"])
-    assert missed.status_code == 500
-    assert missed.json() == json.loads(Exchange.read("391b_messageClassInfo_by_serialized").body)
+    assert not_found.status_code == 500
+    assert not_found.json() == json.loads(Exchange.read("391b_messageClassInfo_by_serialized").body)
 
 
 @pytest.mark.parametrize("name", DOLLAR_BUILD)
@@ -263,8 +263,8 @@ def test_a_build_with_dollar_ids_still_finds_a_known_id(
     key = server.send("+5511988887777").json()["message"]["id"]
     server.control("settings", {"dollar_ids": True})
     recorded = json.loads(Exchange.read("417_dollar1_getmessagebyid").body)
-    question = {"method": "getMessageById", "options": key["_serialized"]}
-    found = server.post("/client/runMethod/TESTE", question).json()
+    query = {"method": "getMessageById", "options": key["_serialized"]}
+    found = server.post("/client/runMethod/TESTE", query).json()
 
     assert list(found["data"]) == list(recorded["data"])
 
@@ -286,7 +286,7 @@ def test_a_start_can_fail_slowly_as_recorded(
     Exchange.read(name).check(start_wwebjs(start_failure=failure).url)
 
 
-def test_while_a_start_runs_there_is_no_session_and_no_second_start(
+def test_a_running_start_has_no_session_and_allows_no_second_start(
     start_wwebjs: Callable[..., Wwebjs],
 ) -> None:
     server = start_wwebjs(start_seconds=2.0)
@@ -294,7 +294,7 @@ def test_while_a_start_runs_there_is_no_session_and_no_second_start(
         target=Exchange.read("540_concurrent_start_a").check, args=[server.url]
     )
     first.start()
-    wait_until(lambda: server.look("sessions")["starting"])
+    wait_until(lambda: server.control_get("sessions")["starting"])
 
     Exchange.read("541_concurrent_start_b").check(server.url)
     during = dataclasses.replace(
@@ -319,7 +319,7 @@ def test_terminate_ends_the_pairing_as_recorded(start_wwebjs: Callable[..., Wweb
         Exchange.read(name).check(server.url)
 
 
-def test_an_expired_code_stays_on_show_as_recorded(start_wwebjs: Callable[..., Wwebjs]) -> None:
+def test_an_expired_code_stays_visible_as_recorded(start_wwebjs: Callable[..., Wwebjs]) -> None:
     server = start_wwebjs()
     Exchange.read("600_start_B2").check(server.url)
     first = server.get("/session/qr/B2").json()["qr"]
@@ -364,7 +364,7 @@ def test_a_conflict_leaves_a_zombie_that_keeps_its_pairing_as_recorded(
         Exchange.read(name).check(server.url)
 
 
-def test_a_lost_link_is_a_timeout_and_comes_back_as_recorded(
+def test_a_lost_link_is_a_timeout_and_recovers_as_recorded(
     start_wwebjs: Callable[..., Wwebjs],
 ) -> None:
     server = start_wwebjs(ready_sessions=("Z1",))
@@ -383,7 +383,7 @@ def test_a_crashed_page_answers_after_the_protocol_timeout_as_recorded(web_js: W
     Exchange.read("532_norecover_crash_send").check(web_js.url)
 
 
-def test_an_unlink_by_reload_shows_a_new_code_by_itself_as_recorded(
+def test_an_unlink_by_reload_shows_a_new_code_automatically_as_recorded(
     start_wwebjs: Callable[..., Wwebjs],
 ) -> None:
     server = start_wwebjs(ready_sessions=("TESTE",), pairing_seconds=1.5)
@@ -400,7 +400,7 @@ def test_an_unlink_by_reload_shows_a_new_code_by_itself_as_recorded(
         Exchange.read(name).check(server.url)
 
 
-def test_with_a_base_path_everything_moves_as_recorded(
+def test_a_base_path_applies_to_all_routes_as_recorded(
     start_wwebjs: Callable[..., Wwebjs],
 ) -> None:
     server = start_wwebjs(base_path="/wa")
@@ -415,5 +415,5 @@ def test_a_restart_keeps_the_pairing_as_recorded(web_js: Wwebjs) -> None:
         Exchange.read(name).check(web_js.url)
 
 
-def test_the_recorded_key_is_the_one_the_server_asks_for() -> None:
+def test_the_recorded_key_is_the_required_key() -> None:
     assert Exchange.read("310_status_ready").headers == {"x-api-key": API_KEY}

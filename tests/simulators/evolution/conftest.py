@@ -1,4 +1,4 @@
-"""Fixtures: one simulator and one webhook receiver a test."""
+"""Fixtures: one simulator and one webhook receiver for each test."""
 
 from __future__ import annotations
 

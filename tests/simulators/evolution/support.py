@@ -26,33 +26,33 @@ WAIT_SECONDS = 60.0
 
 
 def capture(number: str) -> list[Any]:
-    """The entries of a capture file, by the number its name starts with."""
+    """Return the entries of the capture file whose name starts with the number."""
     [path] = FIXTURES.glob(f"{number}_*.json")
     entries: list[Any] = json.loads(path.read_text())
     return entries
 
 
 def wait_until(condition: Callable[[], Any], *, seconds: float = WAIT_SECONDS) -> Any:
-    """The first true value of `condition`; AssertionError when there is none in time."""
+    """Return the first true value of `condition`; AssertionError on timeout."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
         time.sleep(0.005)
-    raise AssertionError("waited in vain")
+    raise AssertionError("the condition did not become true in time")
 
 
 class Receiver:
-    """A webhook receiver that keeps what it got and answers what it is told to."""
+    """A webhook receiver that records requests and answers with configured statuses."""
 
     def __init__(self) -> None:
         self.url = ""
         self.status = 200
         self.answers: list[int] = []
-        self.got: list[dict[str, Any]] = []
-        self._may_answer = threading.Event()
-        self._may_answer.set()
+        self.received: list[dict[str, Any]] = []
+        self._answers_allowed = threading.Event()
+        self._answers_allowed.set()
 
     async def handle(self, request: web.Request) -> web.Response:
         entry = {
@@ -62,36 +62,36 @@ class Receiver:
         }
         status = self.answers.pop(0) if self.answers else self.status
         entry["answered"] = status
-        self.got.append(entry)
-        await asyncio.to_thread(self._may_answer.wait, WAIT_SECONDS)
+        self.received.append(entry)
+        await asyncio.to_thread(self._answers_allowed.wait, WAIT_SECONDS)
         return web.Response(status=status)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Requests are taken, and answered after the block only."""
-        self._may_answer.clear()
+    def delayed_answers(self) -> Iterator[None]:
+        """Accept requests, but answer them only after the block."""
+        self._answers_allowed.clear()
         try:
             yield
         finally:
-            self._may_answer.set()
+            self._answers_allowed.set()
 
     def bodies(self, event: str | None = None) -> list[dict[str, Any]]:
-        """The payloads received, of one event or all."""
-        found = [entry["body"] for entry in self.got]
+        """Return the received payloads, of one event or all."""
+        found = [entry["body"] for entry in self.received]
         return [body for body in found if event is None or body["event"] == event]
 
     def wait_for(self, count: int) -> None:
-        """Wait until at least `count` requests came."""
-        wait_until(lambda: len(self.got) >= count)
+        """Wait until at least `count` requests have arrived."""
+        wait_until(lambda: len(self.received) >= count)
 
     def ids(self) -> list[str]:
-        """The message ids received."""
+        """Return the received message ids."""
         return [body["data"]["key"]["id"] for body in self.bodies() if "key" in body["data"]]
 
 
 @contextlib.contextmanager
 def receiver() -> Iterator[Receiver]:
-    """A receiver that listens on a port of its own."""
+    """Start a receiver on a separate port."""
     target = Receiver()
     app = web.Application(client_max_size=50_000_000)
     app.router.add_route("*", "/{path:.*}", target.handle)
@@ -101,7 +101,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 class Server:
-    """A running simulator with short words for what tests do."""
+    """A running simulator with shortcuts for tests."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -110,51 +110,51 @@ class Server:
     def call(
         self, method: str, path: str, body: Any = None, *, key: str | None = KEY, **options: Any
     ) -> requests.Response:
-        """A request with the global key, unless told otherwise."""
+        """Send a request, by default with the global key."""
         headers = {**({"apikey": key} if key else {}), **options.pop("headers", {})}
         options.setdefault("timeout", 10)
         return self.http.request(method, self.url + path, json=body, headers=headers, **options)
 
     def get(self, path: str) -> Any:
-        """The JSON of a GET that succeeds."""
+        """Return the JSON of a successful GET."""
         answer = self.call("GET", path)
         assert answer.ok, answer.text
         return answer.json()
 
     def post(self, path: str, body: Any = None) -> Any:
-        """The JSON of a POST that succeeds."""
+        """Return the JSON of a successful POST."""
         answer = self.call("POST", path, body if body is not None else {})
         assert answer.ok, answer.text
         return answer.json()
 
-    def control(self, door: str, /, **order: Any) -> Any:
-        """An order to the control door."""
-        return self.post(f"/_control/{door}", order)
+    def control(self, endpoint: str, /, **body: Any) -> Any:
+        """Post to the control API."""
+        return self.post(f"/_control/{endpoint}", body)
 
     def books(self, name: str, **query: str) -> Any:
-        """A book of the control door."""
+        """Read an endpoint of the control API."""
         answer = self.http.get(f"{self.url}/_control/{name}", params=query, timeout=10)
         assert answer.ok, answer.text
         return answer.json()
 
     def create(self, name: str, integration: str = "EVOLUTION", **more: Any) -> Any:
-        """A new instance."""
+        """Create an instance."""
         body = {"instanceName": name, "integration": integration, "token": f"{name}-token"}
         return self.post("/instance/create", {**body, **more})
 
     def open_baileys(self, name: str = "b1", **more: Any) -> None:
-        """A Baileys instance with a phone behind it."""
+        """Create a Baileys instance and link a phone to it."""
         self.create(name, "WHATSAPP-BAILEYS", **more)
         self.get(f"/instance/connect/{name}")
         self.control("scan", instance=name, number="5511900000777", name="Fake Bot")
 
     def set_webhook(self, name: str, url: str, events: list[str], **more: Any) -> Any:
-        """`/webhook/set` switched on."""
-        order = {"enabled": True, "url": url, "events": events, **more}
-        return self.post(f"/webhook/set/{name}", {"webhook": order})
+        """Enable the webhook through `/webhook/set`."""
+        webhook = {"enabled": True, "url": url, "events": events, **more}
+        return self.post(f"/webhook/set/{name}", {"webhook": webhook})
 
     def set_websocket(self, name: str, events: list[str], *, enabled: bool = True) -> Any:
-        """`/websocket/set`."""
+        """Set the WebSocket through `/websocket/set`."""
         return self.post(
             f"/websocket/set/{quote(name, safe='')}",
             {"websocket": {"enabled": enabled, "events": events}},
@@ -162,37 +162,37 @@ class Server:
 
 
 class Listener:
-    """A Socket.IO client of one namespace that keeps what it got."""
+    """A Socket.IO client of one namespace that records the received events."""
 
     def __init__(self, server: Server, namespace: str, **options: Any) -> None:
-        self.got: list[tuple[str, Any]] = []
-        self.refusal: Any = None
+        self.received: list[tuple[str, Any]] = []
+        self.rejection: Any = None
         self.namespace = namespace
         self.client = socketio.Client(reconnection=False)
-        self.client.on("*", self._keep, namespace=namespace)
-        self.client.on("connect_error", self._refused, namespace=namespace)
+        self.client.on("*", self._record_event, namespace=namespace)
+        self.client.on("connect_error", self._record_rejection, namespace=namespace)
         options.setdefault("transports", ["websocket"])
         query = options.pop("query", "")
         self.client.connect(server.url + query, namespaces=[namespace], wait_timeout=5, **options)
 
-    def _keep(self, event: str, data: Any) -> None:
-        self.got.append((event, data))
+    def _record_event(self, event: str, data: Any) -> None:
+        self.received.append((event, data))
 
-    def _refused(self, data: Any) -> None:
-        self.refusal = data
+    def _record_rejection(self, data: Any) -> None:
+        self.rejection = data
 
     def ids(self) -> list[str]:
-        """The message ids of `messages.upsert` received."""
-        return [data["data"]["key"]["id"] for event, data in self.got if "upsert" in event]
+        """Return the message ids of the received `messages.upsert`."""
+        return [data["data"]["key"]["id"] for event, data in self.received if "upsert" in event]
 
     def events(self, name: str) -> list[Any]:
-        """The payloads of one event."""
-        return [data for event, data in self.got if event == name]
+        """Return the payloads of one event."""
+        return [data for event, data in self.received if event == name]
 
 
 @contextlib.contextmanager
 def listening(server: Server, namespace: str, **options: Any) -> Iterator[Listener]:
-    """A connected listener; raises ConnectionError when the namespace refuses."""
+    """Connect a listener; raises ConnectionError if the namespace rejects it."""
     listener = Listener(server, namespace, **options)
     try:
         yield listener
@@ -201,7 +201,7 @@ def listening(server: Server, namespace: str, **options: Any) -> Iterator[Listen
 
 
 def quick_settings(**changes: Any) -> EvolutionSettings:
-    """Settings for tests: the recorded key, and waits too short to notice."""
+    """Return settings for tests: the recorded key and very short delays."""
     defaults: dict[str, Any] = {
         "api_key": KEY,
         "connect_wait_seconds": 0.0,
@@ -219,7 +219,7 @@ def quick_settings(**changes: Any) -> EvolutionSettings:
 
 @contextlib.contextmanager
 def running(**changes: Any) -> Iterator[Server]:
-    """A simulator on a port of its own."""
+    """Start a simulator on a separate port."""
     with run_in_thread(create_app(quick_settings(**changes))) as app:
         yield Server(app.url)
 
@@ -248,7 +248,7 @@ def _is_index(value: Any) -> bool:
 
 
 def differences(recorded: Any, simulated: Any, *, path: str = "") -> list[str]:
-    """Where two bodies differ in more than ids, times, tokens, pictures and raw bytes."""
+    """Return the differences of two bodies, except ids, times, tokens, pictures and bytes."""
     if _is_index(recorded) and _is_index(simulated):
         return []
     if isinstance(recorded, dict) and isinstance(simulated, dict):
@@ -276,7 +276,7 @@ def differences(recorded: Any, simulated: Any, *, path: str = "") -> list[str]:
 
 
 def body_of(answer: requests.Response) -> Any:
-    """The JSON of an answer, or its text: as the captures keep it."""
+    """Return the JSON of a response, or its text, as stored in the captures."""
     try:
         return answer.json()
     except ValueError:
@@ -284,7 +284,7 @@ def body_of(answer: requests.Response) -> Any:
 
 
 class Replay:
-    """Sends the recorded requests of one capture, translating the ids the server gave."""
+    """Sends the recorded requests of one capture and translates the server's ids."""
 
     def __init__(self, server: Server, hook_url: str, *, recorded_hook: str) -> None:
         self._server = server
@@ -293,14 +293,14 @@ class Replay:
         self._ids: dict[str, str] = {}
 
     def translated(self, value: Any) -> Any:
-        """A recorded value with this run's receiver and ids."""
+        """Replace receiver and ids of a recorded value by those of this run."""
         text = json.dumps(value).replace(self._recorded_hook, self._hook_url)
         for recorded, simulated in self._ids.items():
             text = text.replace(recorded, simulated)
         return json.loads(text)
 
     def differences(self, entry: Any) -> list[str]:
-        """Send the request of an entry; where the answer differs from the recorded one."""
+        """Send the request of an entry; return the differences from the recorded response."""
         request, recorded = entry["request"], entry["response"]
         headers = dict(request["headers"])
         options: dict[str, Any] = {"timeout": 10}
@@ -316,7 +316,7 @@ class Replay:
             request["method"], self._server.url + request["path"], headers=headers, **options
         )
         simulated = body_of(answer)
-        self._learn(recorded["body"], simulated)
+        self._map_ids(recorded["body"], simulated)
         found = differences(self.translated(recorded["body"]), simulated)
         if answer.status_code != recorded["status"]:
             found.insert(0, f"status {recorded['status']} recorded, {answer.status_code} now")
@@ -325,7 +325,7 @@ class Replay:
             found.append(f"content type {recorded['content_type']} recorded, {kind} now")
         return [f"{entry['label']}: {text}" for text in found]
 
-    def _learn(self, recorded: Any, simulated: Any) -> None:
+    def _map_ids(self, recorded: Any, simulated: Any) -> None:
         try:
             self._ids[recorded["key"]["id"]] = simulated["key"]["id"]
         except (KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""The simulator answers recorded requests as the real server did, but for ids and times."""
+"""The simulator answers recorded requests like the real server, except for ids and times."""
 
 from __future__ import annotations
 
@@ -41,31 +41,31 @@ GRAPH_ERRORS = {
 }
 
 KNOWN = {
-    "01": {"fetchInstances global": "the database gives the rows in no fixed order"},
+    "01": {"fetchInstances global": "the database returns the rows in no fixed order"},
     "02": {"set: url over 500 chars": "the real text quotes minified source"},
     "03": {
         "raw handshake EIO=4&transport=polling": "a new session id",
         "raw handshake EIO=4&transport=polling&apikey=bad": "a new session id",
     },
     "04": {
-        "evoS findChats": "chats come in no fixed order",
-        "bizS findChats": "chats come in no fixed order",
+        "evoS findChats": "the order of chats is not fixed",
+        "bizS findChats": "the order of chats is not fixed",
     },
     "08": {
         "findStatusMessage": "the stub of WhatsApp sent more acks",
         "sendText group": "the simulated group has one member",
-        "sendMedia image": "pictures are not made smaller",
-        "sendSticker": "stickers are not made smaller",
+        "sendMedia image": "pictures are not resized",
+        "sendSticker": "stickers are not resized",
         "fetchInstances after logout": "other messages were counted",
     },
     "09": {
-        "business send, Graph host unreachable": "there is no Graph behind the simulator",
+        "business send, Graph host unreachable": "the simulator has no Graph API",
         "getBase64FromMediaMessage by message": "BUSINESS inbound is not simulated",
     },
     "10": {},
     "12": {},
 }
-"""Answers that may differ, with the reason."""
+"""Responses that may differ, with the reason."""
 
 
 def replayed(
@@ -75,7 +75,7 @@ def replayed(
     recorded_hook: str = RECORDED_HOOK,
     **changes: Any,
 ) -> list[str]:
-    """Differences over a whole capture."""
+    """Return the differences over a whole capture."""
     found: list[str] = []
     settings = {"ack_delays": (), "server_url": "http://127.0.0.1:8080", **changes}
     with running(**settings) as server, receiver() as hook:
@@ -135,20 +135,20 @@ def test_never_connected_and_connecting_instances_answer_as_recorded() -> None:
     assert replayed("09") == []
 
 
-def test_deleted_instances_answer_as_recorded() -> None:
-    """Right after the delete the name is taken, a little later it is free."""
+def test_requests_to_deleted_instances_are_answered_as_recorded() -> None:
+    """The name is in use directly after the delete and free a little later."""
 
     def between(server: Server, entry: Any) -> None:
         if entry["label"].endswith("state later"):
             wait_until(lambda: state_of(server, "race1") == "gone")
 
-    # Long enough that the next request meets it, also on a machine under load.
+    # Long enough to still exist at the next request, even on a busy machine.
     assert replayed("10", between=between, delete_seconds=2.5) == []
 
 
 def test_an_instance_whose_webhook_fails_is_not_deleted_as_recorded() -> None:
     with running(webhook_initial_seconds=30.0) as server:
-        # Nobody listens on port 9 (discard).
+        # Nothing listens on port 9 (discard).
         replay = Replay(server, "http://127.0.0.1:9", recorded_hook=RECORDED_HOOK)
         found = []
         for entry in capture("12"):
@@ -158,7 +158,7 @@ def test_an_instance_whose_webhook_fails_is_not_deleted_as_recorded() -> None:
 
 
 def hooks_after(label: str, number: str) -> list[Any]:
-    """The recorded deliveries of an entry, oldest first."""
+    """Return the recorded deliveries of an entry, oldest first."""
     for entry in capture(number):
         if entry["label"] == label:
             return sorted(entry["delivered"], key=lambda one: one.get("t", 0))
@@ -177,11 +177,11 @@ def test_webhooks_arrive_as_recorded(
     server: Server, hook: Receiver, label: str, more: dict[str, Any]
 ) -> None:
     server.create("wh1", number="5511900000101")
-    order = {"events": ["MESSAGES_UPSERT"], **more}
-    server.set_webhook("wh1", f"{hook.url}/hook/wh1", **order)
+    options = {"events": ["MESSAGES_UPSERT"], **more}
+    server.set_webhook("wh1", f"{hook.url}/hook/wh1", **options)
     [injected] = [e for e in capture("02") if e["label"] == f"inject {label}"]
     server.post("/webhook/evolution", injected["request"]["body"])
-    [got] = wait_until(lambda: hook.got)
+    [got] = wait_until(lambda: hook.received)
     [recorded] = hooks_after(f"hooks after {label}", "02")
     assert got["path"] == recorded["path"]
     names = {name.lower() for name, _ in recorded["headers"]}
@@ -205,7 +205,7 @@ def test_an_evolution_message_is_followed_by_contact_and_chat_as_recorded(
     [injected] = [e for e in capture("02") if e["label"] == "inject all events"]
     server.post("/webhook/evolution", injected["request"]["body"])
     recorded = hooks_after("hooks after all events", "02")
-    wait_until(lambda: len(hook.got) == len(recorded))
+    wait_until(lambda: len(hook.received) == len(recorded))
     for delivery in recorded:
         [body] = hook.bodies(delivery["body"]["event"])
         expected = {**delivery["body"], "destination": f"{hook.url}/hook/wh1"}
@@ -256,7 +256,7 @@ MEDIA_VALUES = ("url", "directPath", "height", "width", "fileLength", "messageCo
 
 
 def without_media_values(payload: Any) -> Any:
-    """A payload without what depends on the very file (and one field of WhatsApp's own)."""
+    """Return a payload without file-specific values (and one field of WhatsApp itself)."""
     if isinstance(payload, dict):
         return {
             name: without_media_values(value)
@@ -268,13 +268,13 @@ def without_media_values(payload: Any) -> Any:
 
 def test_inbound_baileys_events_arrive_as_recorded(server: Server, hook: Receiver) -> None:
     server.open_baileys("b1")
-    # The captures' senders were stand-ins without secrets.
+    # The senders of the captures were stubs without message secrets.
     server.control("settings", server_url="http://127.0.0.1:8081", message_secrets=False)
     server.set_webhook("b1", f"{hook.url}/hook/b1", [])
     found = []
-    for label, order in INBOUND.items():
-        hook.got.clear()
-        server.control("inbound", instance="b1", timestamp=1795300000, **order)
+    for label, command in INBOUND.items():
+        hook.received.clear()
+        server.control("inbound", instance="b1", timestamp=1795300000, **command)
         recorded = hooks_after(label, "08")
         hook.wait_for(len(recorded))
         for payload in recorded:
@@ -294,8 +294,8 @@ def test_a_send_is_followed_by_the_recorded_events(hook: Receiver) -> None:
         server.set_webhook("b1", f"{hook.url}/hook/b1", [])
         server.post("/message/sendText/b1", {"number": "5511988887777", "text": "hello"})
         recorded = hooks_after("sendText (stub acks 2 then 3): webhooks", "08")
-        # The stub knew no READ, which is the third ack here.
-        wait_until(lambda: len(hook.got) >= len(recorded))
+        # The stub had no READ, which is the third ack here.
+        wait_until(lambda: len(hook.received) >= len(recorded))
     simulated = hook.bodies()[: len(recorded)]
     assert [body["event"] for body in simulated] == [body["event"] for body in recorded]
     for expected, body in zip(recorded, simulated, strict=True):
@@ -336,9 +336,9 @@ def test_connecting_and_logging_out_emit_the_recorded_events(
             lambda: server.call("DELETE", "/instance/logout/b1"),
         ),
     ]
-    wait_until(lambda: hook.got)
+    wait_until(lambda: hook.received)
     for label, step in steps:
-        hook.got.clear()
+        hook.received.clear()
         step()
         recorded = hooks_after(label, "08")
         hook.wait_for(len(recorded))
@@ -352,7 +352,7 @@ def test_connecting_and_logging_out_emit_the_recorded_events(
             ] == [], label
 
 
-def test_fetching_all_instances_gives_each_row_as_recorded() -> None:
+def test_fetching_all_instances_returns_each_row_as_recorded() -> None:
     [recorded] = [e for e in capture("01") if e["label"] == "fetchInstances global"]
     with running() as server, receiver() as hook:
         replay = Replay(server, hook.url, recorded_hook=RECORDED_HOOK)

@@ -1,4 +1,4 @@
-"""Lifecycle of instances, faults, and the rest of the control door."""
+"""Lifecycle of instances, faults, and the rest of the control API."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .support import KEY, Receiver, Server, body_of, running, wait_until
 
 
 def state(server: Server, name: str = "b1") -> str:
-    """The state of an instance, or the status of the error."""
+    """Return the state of an instance, or the status of the error."""
     answer = server.call("GET", f"/instance/connectionState/{name}")
     return str(answer.json()["instance"]["state"]) if answer.ok else str(answer.status_code)
 
 
-def test_the_settings_may_bring_an_open_instance() -> None:
+def test_the_settings_may_define_an_open_instance() -> None:
     spec = InstanceSpec(
         name="loja",
         token="loja-token",
@@ -35,7 +35,7 @@ def test_the_settings_may_bring_an_open_instance() -> None:
         assert len(server.get("/webhook/find/loja")["events"]) == 31
 
 
-def test_connect_shows_a_qr_that_a_scan_makes_open(server: Server) -> None:
+def test_connect_shows_a_qr_and_a_scan_opens_the_instance(server: Server) -> None:
     server.create("b1", "WHATSAPP-BAILEYS")
     assert state(server) == "close"
     shown = server.get("/instance/connect/b1")
@@ -50,7 +50,7 @@ def test_connect_shows_a_qr_that_a_scan_makes_open(server: Server) -> None:
     }
 
 
-def test_connect_with_a_number_gives_a_pairing_code(server: Server) -> None:
+def test_connect_with_a_number_returns_a_pairing_code(server: Server) -> None:
     server.create("b1", "WHATSAPP-BAILEYS")
     shown = server.get("/instance/connect/b1?number=5511900000777")
     assert len(shown["pairingCode"]) == 8
@@ -70,7 +70,7 @@ def test_the_qr_is_renewed_until_its_limit_and_then_refused(hook: Receiver) -> N
     assert states == {"connecting", "refused"}
 
 
-def test_a_demo_phone_scans_by_itself() -> None:
+def test_a_demo_phone_scans_automatically() -> None:
     with running(auto_scan_seconds=0.05) as server:
         server.create("b1", "WHATSAPP-BAILEYS", qrcode=True)
         wait_until(lambda: state(server) == "open")
@@ -88,7 +88,7 @@ def test_a_lost_connection_is_dialled_again_without_a_close(
     assert sorted(states) == ["connecting", "open"]
 
 
-def test_a_logout_from_the_phone_closes_and_asks_for_a_new_qr(server: Server) -> None:
+def test_a_logout_from_the_phone_closes_the_instance_and_needs_a_new_qr(server: Server) -> None:
     server.open_baileys("b1")
     server.control("drop", instance="b1", code=401)
     assert state(server) == "close"
@@ -97,19 +97,19 @@ def test_a_logout_from_the_phone_closes_and_asks_for_a_new_qr(server: Server) ->
     assert "code" in server.get("/instance/connect/b1")
 
 
-def test_a_deleted_instance_lingers_until_its_webhook_has_answered(
+def test_a_deleted_instance_exists_until_its_webhook_has_answered(
     server: Server, hook: Receiver
 ) -> None:
     server.create("e1")
     server.set_webhook("e1", hook.url, [])
-    with hook.held():
+    with hook.delayed_answers():
         assert server.call("DELETE", "/instance/delete/e1").ok
         assert state(server, "e1") == "close"
     wait_until(lambda: state(server, "e1") == "404")
     assert {"instance.delete", "remove.instance"} <= {body["event"] for body in hook.bodies()}
 
 
-def test_a_restart_brings_back_an_instance_whose_deletion_waits() -> None:
+def test_a_restart_restores_an_instance_with_a_pending_deletion() -> None:
     with running(webhook_initial_seconds=30.0) as server:
         server.create("e1")
         server.set_webhook("e1", "http://127.0.0.1:9/nobody", [])
@@ -118,13 +118,13 @@ def test_a_restart_brings_back_an_instance_whose_deletion_waits() -> None:
         assert state(server, "e1") == "open"
 
 
-def test_a_failed_creation_leaves_nothing(server: Server) -> None:
+def test_a_failed_creation_creates_no_instance(server: Server) -> None:
     body = {"instanceName": "e1", "integration": "EVOLUTION", "webhook": {"url": "http://x"}}
     assert server.call("POST", "/instance/create", body).status_code == 400
     assert state(server, "e1") == "404"
 
 
-def test_an_instance_token_opens_its_instance_only(server: Server) -> None:
+def test_an_instance_token_gives_access_only_to_its_instance(server: Server) -> None:
     server.create("one")
     server.create("two")
     path = "/instance/connectionState"
@@ -149,7 +149,7 @@ FAULTS: list[tuple[dict[str, Any], int, Any]] = [
 
 
 @pytest.mark.parametrize(("fault", "status", "body"), FAULTS)
-def test_planned_faults_meet_the_next_requests_of_a_route(
+def test_faults_apply_to_the_next_requests_of_a_route(
     server: Server, fault: dict[str, Any], status: int, body: Any
 ) -> None:
     server.create("e1")
@@ -160,7 +160,7 @@ def test_planned_faults_meet_the_next_requests_of_a_route(
     assert server.get("/webhook/find/e1") is None
 
 
-def test_a_fault_may_reset_hang_or_slow_down(server: Server) -> None:
+def test_a_fault_may_reset_hang_or_delay_a_request(server: Server) -> None:
     server.create("e1")
     server.control("faults", path="/webhook/find", mode="reset")
     with pytest.raises(requests.ConnectionError):
@@ -172,28 +172,28 @@ def test_a_fault_may_reset_hang_or_slow_down(server: Server) -> None:
     assert server.get("/webhook/find/e1") is None
 
 
-def test_a_fault_may_come_after_the_work_was_done(server: Server) -> None:
+def test_a_fault_may_apply_after_the_request_was_processed(server: Server) -> None:
     server.create("e1")
     server.control("faults", path="/webhook/set", method="POST", mode="reset", after=True)
-    order = {"webhook": {"enabled": True, "url": "http://x", "events": ["CALL"]}}
+    body = {"webhook": {"enabled": True, "url": "http://x", "events": ["CALL"]}}
     with pytest.raises(requests.ConnectionError):
-        server.call("POST", "/webhook/set/e1", order)
+        server.call("POST", "/webhook/set/e1", body)
     assert server.get("/webhook/find/e1")["events"] == ["CALL"]
 
 
-def test_a_fault_may_skip_requests_and_concern_one_instance(server: Server) -> None:
+def test_a_fault_may_skip_requests_and_apply_to_one_instance(server: Server) -> None:
     for name in ("one", "two"):
         server.create(name)
-    order = {"path": "/webhook/find", "mode": "status", "status": 503, "instance": "two"}
-    server.control("faults", skip=1, **order)
+    fault = {"path": "/webhook/find", "mode": "status", "status": 503, "instance": "two"}
+    server.control("faults", skip=1, **fault)
     path = "/webhook/find"
-    seen = [server.call("GET", f"{path}/{name}").status_code for name in ("one", "two", "two")]
-    assert seen == [200, 200, 503]
+    statuses = [server.call("GET", f"{path}/{name}").status_code for name in ("one", "two", "two")]
+    assert statuses == [200, 200, 503]
     assert server.call("DELETE", "/_control/faults").ok
     assert server.books("faults") == []
 
 
-def test_a_restart_resets_requests_that_wait_and_refuses_while_down(server: Server) -> None:
+def test_a_restart_resets_pending_requests_and_rejects_others_while_down(server: Server) -> None:
     server.create("e1")
     server.control("restart", downtime_seconds=1.5)
     with pytest.raises(requests.ConnectionError):
@@ -208,7 +208,7 @@ def test_a_restart_resets_requests_that_wait_and_refuses_while_down(server: Serv
     wait_until(answers)
 
 
-def test_the_book_of_requests_keeps_method_path_and_body(server: Server) -> None:
+def test_recorded_requests_have_method_path_and_body(server: Server) -> None:
     server.create("e1")
     server.set_websocket("e1", ["CALL"])
     last = server.books("requests")[-1]
@@ -218,7 +218,7 @@ def test_the_book_of_requests_keeps_method_path_and_body(server: Server) -> None
     assert server.books("requests") == []
 
 
-def test_the_book_of_events_can_be_asked(server: Server) -> None:
+def test_the_event_ledger_can_be_queried(server: Server) -> None:
     server.open_baileys("b1")
     server.control("settings", message_secrets=False)
     for number in range(3):
@@ -234,7 +234,7 @@ def test_the_book_of_events_can_be_asked(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("door", "order"),
+    ("endpoint", "body"),
     [
         ("scan", {"instance": "ghost"}),
         ("scan", {"instance": "b1"}),
@@ -250,17 +250,17 @@ def test_the_book_of_events_can_be_asked(server: Server) -> None:
         ("settings", {"nonsense": 1}),
     ],
 )
-def test_orders_that_make_no_sense_are_refused(
-    server: Server, door: str, order: dict[str, Any]
+def test_invalid_control_requests_are_rejected(
+    server: Server, endpoint: str, body: dict[str, Any]
 ) -> None:
     server.open_baileys("b1")
     server.create("e1")
-    answer = server.call("POST", f"/_control/{door}", order)
+    answer = server.call("POST", f"/_control/{endpoint}", body)
     assert answer.status_code == 400
     assert answer.json()["error"]
 
 
-def test_settings_can_be_changed_while_running(server: Server) -> None:
+def test_settings_can_be_changed_at_run_time(server: Server) -> None:
     changes = {"ack_delays": [0.5, 1], "webhook_not_retried": [404], "websocket_enabled": False}
     changed = server.control("settings", **changes)
     assert changed["ack_delays"] == [0.5, 1.0]

@@ -1,4 +1,4 @@
-"""Sending through Baileys: scenarios by digits, acks, errors by connection, media, chat routes."""
+"""Sending through Baileys: scenarios by digits, acks, connection errors, media, chat routes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PNG = (
 
 @pytest.fixture
 def phone(server: Server) -> Server:
-    """The server with an open Baileys instance b1."""
+    """Return the server with an open Baileys instance b1."""
     server.open_baileys("b1")
     return server
 
@@ -37,12 +37,12 @@ def send(server: Server, number: str, text: str = "oi", **options: Any) -> reque
 
 
 def sent(server: Server) -> Any:
-    """The only entry of the book of sends."""
+    """Return the only entry in the ledger of sends."""
     [only] = server.books("sent")
     return only
 
 
-def test_every_scenario_has_digits_of_its_own_and_an_example() -> None:
+def test_every_scenario_has_unique_digits_and_an_example() -> None:
     digits = [scenario.digits for scenario in SCENARIOS.values()]
     assert len(set(digits)) == len(digits)
     assert all(len(pair) == 2 and pair.isdigit() for pair in digits)
@@ -114,7 +114,7 @@ def test_scenarios_that_reset_the_connection(phone: Server, scenario: str) -> No
         ("not_json", 201, '{"key":'),
     ],
 )
-def test_scenarios_that_answer_rubbish(
+def test_scenarios_that_answer_with_an_unreadable_body(
     phone: Server, scenario: str, status: int, start: str
 ) -> None:
     answer = send(phone, number_of(scenario))
@@ -138,7 +138,7 @@ def test_scenarios_that_are_accepted_and_fail_later(
     assert sent(phone)["delivered"] is False
 
 
-def test_the_acks_of_a_slow_answer_come_before_it(phone: Server, hook: Receiver) -> None:
+def test_the_acks_arrive_before_a_slow_answer(phone: Server, hook: Receiver) -> None:
     phone.set_webhook("b1", hook.url, ["MESSAGES_UPDATE"])
     started = time.monotonic()
     answer = send(phone, number_of("slow"))
@@ -151,7 +151,7 @@ def test_the_ninth_digit_may_be_missing_in_the_answer(phone: Server) -> None:
     number = number_of("ninth_digit")
     jid = send(phone, number).json()["key"]["remoteJid"]
     assert jid == f"{number[:4]}{number[5:]}@s.whatsapp.net"
-    # Area codes from 31 on are registered without it anyway.
+    # Area codes 31 and above are always registered without it.
     assert send(phone, "5531988887777").json()["key"]["remoteJid"].startswith("553188887777@")
 
 
@@ -162,7 +162,7 @@ def test_a_script_overrides_the_digits_for_one_recipient(phone: Server) -> None:
     assert send(phone, "5511988887777").status_code == 201
 
 
-def test_errors_tell_how_the_socket_is_and_whether_the_number_is_known(server: Server) -> None:
+def test_errors_depend_on_the_socket_state_and_on_known_numbers(server: Server) -> None:
     server.create("b1", "WHATSAPP-BAILEYS")
     assert send(server, "5511911110000").json()["response"]["message"] == (
         "Cannot read properties of undefined (reading 'onWhatsApp')"
@@ -177,14 +177,14 @@ def test_errors_tell_how_the_socket_is_and_whether_the_number_is_known(server: S
     assert closed.json()["response"]["message"] == ["Error: Connection Closed"]
 
 
-def test_a_zombie_says_open_and_cannot_send(phone: Server) -> None:
+def test_a_zombie_reports_open_and_cannot_send(phone: Server) -> None:
     phone.control("drop", instance="b1", zombie=True)
     state = phone.get("/instance/connectionState/b1")
     assert state["instance"]["state"] == "open"
     assert send(phone, "5511911112222").status_code == 500
 
 
-def test_sending_through_the_api_is_send_message_and_not_upsert(
+def test_sending_through_the_api_emits_send_message_and_not_upsert(
     phone: Server, hook: Receiver
 ) -> None:
     phone.set_webhook("b1", hook.url, ["MESSAGES_UPSERT", "SEND_MESSAGE"])
@@ -195,7 +195,7 @@ def test_sending_through_the_api_is_send_message_and_not_upsert(
     assert [body["data"]["key"]["id"] for body in hook.bodies("messages.upsert")] == ["END"]
 
 
-def test_a_sent_picture_can_be_fetched_again(phone: Server) -> None:
+def test_a_sent_picture_can_be_fetched(phone: Server) -> None:
     body = {"number": "5511988887777", "mediatype": "image", "media": PNG, "caption": "c"}
     answer = phone.post("/message/sendMedia/b1", body)
     fetched = phone.post(
@@ -208,8 +208,8 @@ def test_a_sent_picture_can_be_fetched_again(phone: Server) -> None:
 
 def test_an_inbound_picture_can_be_fetched(phone: Server) -> None:
     content = base64.b64encode(b"x" * 100_000).decode()
-    order = {"kind": "image", "id": "I1", "base64": content}
-    phone.control("inbound", instance="b1", **order)
+    command = {"kind": "image", "id": "I1", "base64": content}
+    phone.control("inbound", instance="b1", **command)
     wait_until(lambda: phone.books("events", message_id="I1"))
     body = {"message": {"key": {"id": "I1"}}}
     assert phone.post("/chat/getBase64FromMediaMessage/b1", body)["base64"] == content
@@ -241,10 +241,10 @@ def test_media_must_be_raw_base64_or_a_url_with_a_dot(
         assert message == ["Owned media must be a url or base64"]
 
 
-def test_messages_are_found_in_pages_newest_first(phone: Server) -> None:
+def test_messages_are_returned_in_pages_newest_first(phone: Server) -> None:
     for number in range(5):
-        order = {"id": f"M{number}", "timestamp": 1_795_300_000 + number}
-        phone.control("inbound", instance="b1", **order)
+        command = {"id": f"M{number}", "timestamp": 1_795_300_000 + number}
+        phone.control("inbound", instance="b1", **command)
     where = {"key": {"remoteJid": "5511988887777@s.whatsapp.net"}}
     query = {"where": where, "page": 2, "offset": 2}
 
@@ -257,10 +257,10 @@ def test_messages_are_found_in_pages_newest_first(phone: Server) -> None:
     assert [record["key"]["id"] for record in messages["records"]] == ["M2", "M1"]
 
 
-def test_messages_are_found_by_time_only_with_both_bounds(phone: Server) -> None:
+def test_messages_are_filtered_by_time_only_with_both_bounds(phone: Server) -> None:
     for number, second in enumerate((100, 200, 300)):
-        order = {"id": f"M{number}", "timestamp": second}
-        phone.control("inbound", instance="b1", **order)
+        command = {"id": f"M{number}", "timestamp": second}
+        phone.control("inbound", instance="b1", **command)
     wait_until(lambda: len(phone.books("events", event="messages.upsert")) == 3)
 
     def ids(window: dict[str, str]) -> list[str]:
@@ -297,7 +297,7 @@ def test_editing_and_deleting_own_messages_emit_their_events(phone: Server, hook
     assert delete["data"]["id"] != key["id"]
 
 
-def test_an_update_without_status_says_server_ack_even_after_read(
+def test_an_update_without_status_is_reported_as_server_ack_even_after_read(
     phone: Server, hook: Receiver
 ) -> None:
     phone.control("settings", ack_delays=[])
@@ -311,7 +311,7 @@ def test_an_update_without_status_says_server_ack_even_after_read(
     assert statuses == ["READ", "SERVER_ACK"]
 
 
-def test_rejected_calls_are_answered_with_the_text_of_the_settings(
+def test_rejected_calls_are_answered_with_the_configured_text(
     phone: Server, hook: Receiver
 ) -> None:
     flags = dict.fromkeys(
@@ -345,17 +345,17 @@ def test_a_business_instance_answers_graph_errors_with_201(server: Server) -> No
     assert "key" not in answer.json()
 
 
-def test_a_flood_keeps_its_rate_and_loses_nothing(phone: Server) -> None:
+def test_a_flood_respects_its_rate_and_loses_nothing(phone: Server) -> None:
     phone.set_websocket("b1", ["MESSAGES_UPSERT"])
     phone.control("inbound", instance="b1", id="lost")
     wait_until(lambda: phone.books("instances")["namespaces"])
     with listening(phone, "/b1") as listener:
         started = time.monotonic()
         phone.control("flood", instance="b1", count=200, per_second=400, prefix="F")
-        wait_until(lambda: len(listener.got) == 200)
-        # Never faster than it was told to; how much slower is the machine's affair.
+        wait_until(lambda: len(listener.received) == 200)
+        # Never faster than requested; how much slower depends on the machine.
         assert time.monotonic() - started > 0.4
-        # Its client has a thread for each message: the order is not theirs to keep.
+        # The client runs a thread for each message, so the order may change.
         assert sorted(listener.ids()) == [f"F{number:06d}" for number in range(1, 201)]
         [flood] = phone.books("floods")
         assert flood["done"] is True

@@ -24,38 +24,38 @@ def test_a_namespace_does_not_exist_before_the_first_event(server: Server) -> No
     subscribe(server)
     with pytest.raises(socketio.exceptions.ConnectionError, match="/ws1"):
         Listener(server, "/ws1")
-    inject(server, "nobody hears this")
-    [event] = server.books("events", message_id="nobody hears this", event="messages.upsert")
+    inject(server, "without clients")
+    [event] = server.books("events", message_id="without clients", event="messages.upsert")
     assert event["sockets"] == [{"namespace": "/ws1", "clients": 0, "created": True}]
     assert event["reached"] == []
     with listening(server, "/ws1") as listener:
-        inject(server, "heard")
-        wait_until(lambda: listener.ids() == ["heard"])
+        inject(server, "received")
+        wait_until(lambda: listener.ids() == ["received"])
 
 
-def test_the_refusal_says_invalid_namespace(server: Server) -> None:
-    refusals: list[Any] = []
+def test_the_rejection_message_is_invalid_namespace(server: Server) -> None:
+    rejections: list[Any] = []
     client = socketio.Client(reconnection=False)
-    client.on("connect_error", refusals.append, namespace="/ghost")
+    client.on("connect_error", rejections.append, namespace="/ghost")
     with pytest.raises(socketio.exceptions.ConnectionError):
         client.connect(server.url, namespaces=["/ghost"], wait_timeout=5)
-    assert refusals == [{"message": "Invalid namespace"}]
+    assert rejections == [{"message": "Invalid namespace"}]
 
 
-def test_creating_with_instance_create_subscribed_makes_the_namespace(server: Server) -> None:
+def test_creating_with_instance_create_subscribed_creates_the_namespace(server: Server) -> None:
     server.create("ws1", websocket={"enabled": True, "events": ["INSTANCE_CREATE"]})
     with listening(server, "/ws1") as listener:
         assert listener.client.connected
 
 
 @pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]])
-def test_every_transport_gets_the_payload_without_destination(
+def test_every_transport_receives_the_payload_without_destination(
     server: Server, transports: list[str]
 ) -> None:
     subscribe(server)
     inject(server, "lost")
     with listening(server, "/ws1", transports=transports) as listener:
-        inject(server, "kept")
+        inject(server, "received")
         [payload] = wait_until(lambda: listener.events("messages.upsert"))
     assert payload["instance"] == "ws1"
     assert payload["apikey"] == "ws1-token"
@@ -63,31 +63,31 @@ def test_every_transport_gets_the_payload_without_destination(
     assert "sender" not in payload
 
 
-def test_clients_stay_connected_after_disabling_and_hear_again_after_enabling(
+def test_clients_stay_connected_after_disabling_and_receive_events_after_enabling(
     server: Server,
 ) -> None:
     subscribe(server)
     inject(server, "lost")
     with listening(server, "/ws1") as listener:
         server.set_websocket("ws1", [], enabled=False)
-        inject(server, "unheard")
+        inject(server, "missed")
         with listening(server, "/ws1"):
             assert listener.client.connected
         server.set_websocket("ws1", ["MESSAGES_UPSERT"])
-        inject(server, "heard")
+        inject(server, "received")
         wait_until(listener.ids)
-    assert listener.ids() == ["heard"]
+    assert listener.ids() == ["received"]
 
 
-def test_deleting_the_instance_tells_its_listeners_and_leaves_them_connected(
+def test_deleting_the_instance_notifies_its_listeners_and_leaves_them_connected(
     server: Server,
 ) -> None:
     subscribe(server, "INSTANCE_DELETE", "REMOVE_INSTANCE", "MESSAGES_UPSERT")
     inject(server, "lost")
     with listening(server, "/ws1") as listener:
         server.call("DELETE", "/instance/delete/ws1")
-        wait_until(lambda: len(listener.got) == 2)
-        assert {event for event, _ in listener.got} == {"instance.delete", "remove.instance"}
+        wait_until(lambda: len(listener.received) == 2)
+        assert {event for event, _ in listener.received} == {"instance.delete", "remove.instance"}
         with listening(server, "/ws1"):
             assert listener.client.connected
 
@@ -103,20 +103,20 @@ def test_global_mode_emits_every_event_on_the_root_namespace() -> None:
             instances = [payload["instance"] for payload in listener.events("messages.upsert")]
             assert instances == ["ws1", "ws2"]
             assert listener.events("chats.upsert")
-            with listening(server, "/ws1") as own:
+            with listening(server, "/ws1") as instance_listener:
                 inject(server, "both")
-                wait_until(lambda: own.ids() == ["both"])
+                wait_until(lambda: instance_listener.ids() == ["both"])
         [event] = server.books("events", message_id="both", event="messages.upsert")
         assert [entry["namespace"] for entry in event["sockets"]] == ["/", "/ws1"]
 
 
-def test_nothing_comes_on_the_root_namespace_without_global_mode(server: Server) -> None:
+def test_the_root_namespace_receives_nothing_without_global_mode(server: Server) -> None:
     subscribe(server)
     inject(server, "lost")
-    with listening(server, "/") as root, listening(server, "/ws1") as own:
+    with listening(server, "/") as root, listening(server, "/ws1") as instance_listener:
         inject(server, "one")
-        wait_until(own.ids)
-        assert root.got == []
+        wait_until(instance_listener.ids)
+        assert root.received == []
 
 
 def test_groups_update_reaches_only_the_root_namespace() -> None:
@@ -143,7 +143,7 @@ def test_groups_update_reaches_only_the_root_namespace() -> None:
         (f"EIO=3&transport=polling&apikey={KEY}", {}, 400, "Unsupported protocol version"),
     ],
 )
-def test_hosts_that_are_not_allowed_need_a_key(
+def test_other_hosts_than_the_allowed_ones_need_a_key(
     query: str, headers: dict[str, str], status: int, body: str | None
 ) -> None:
     with running(websocket_allowed_hosts="10.255.255.1") as server:
@@ -163,11 +163,11 @@ def test_any_instances_token_may_listen_to_every_namespace() -> None:
         inject(server, "lost")
         headers = {"apikey": "other-token"}
         with listening(server, "/ws1", headers=headers) as listener:
-            inject(server, "heard")
-            wait_until(lambda: listener.ids() == ["heard"])
+            inject(server, "received")
+            wait_until(lambda: listener.ids() == ["received"])
 
 
-def test_the_handshake_tells_the_ping_settings() -> None:
+def test_the_handshake_contains_the_ping_settings() -> None:
     with running(ping_interval=25.0, ping_timeout=20.0) as server:
         url = f"{server.url}/socket.io/?EIO=4&transport=polling"
         handshake = json.loads(requests.get(url, timeout=5).text[1:])
@@ -177,15 +177,15 @@ def test_the_handshake_tells_the_ping_settings() -> None:
     assert handshake["upgrades"] == ["websocket"]
 
 
-def test_without_websockets_the_answers_are_empty_and_the_path_is_unknown() -> None:
+def test_without_websockets_the_responses_are_empty_and_the_path_is_unknown() -> None:
     with running(websocket_enabled=False) as server:
         server.create("ws1")
         path = "/socket.io/?EIO=4&transport=polling"
         answer = server.call("GET", path)
         assert answer.status_code == 404
         assert answer.json()["response"]["message"] == [f"Cannot GET {path}"]
-        order = {"websocket": {"enabled": True, "events": []}}
-        stored = server.call("POST", "/websocket/set/ws1", order)
+        body = {"websocket": {"enabled": True, "events": []}}
+        stored = server.call("POST", "/websocket/set/ws1", body)
         assert (stored.status_code, stored.text) == (201, "")
         found = server.call("GET", "/websocket/find/ws1")
         assert (found.status_code, found.text) == (200, "")
@@ -200,14 +200,14 @@ def test_the_socket_is_served_before_the_webhook(server: Server, hook: Receiver)
         wait_until(lambda: "both" in hook.ids() and listener.ids())
 
         def reached() -> Any:
-            """Both ways, once the webhook's answer is in the book as well."""
+            """Return both routes once the webhook's response is in the ledger as well."""
             [event] = server.books("events", message_id="both", event="messages.upsert")
             return event["reached"] if len(event["reached"]) == 2 else None
 
         assert wait_until(reached) == ["socket", "webhook"]
 
 
-def test_media_bytes_come_as_binary_attachments(server: Server) -> None:
+def test_media_bytes_arrive_as_binary_attachments(server: Server) -> None:
     server.open_baileys("b1")
     server.set_websocket("b1", ["MESSAGES_UPSERT"])
     server.control("inbound", instance="b1", id="lost")
@@ -226,15 +226,15 @@ def test_raw_call_nodes_go_to_sockets_only(server: Server, hook: Receiver) -> No
     server.set_webhook("b1", hook.url, ["CALL"])
     raw = {"event": "CB:call", "packet": {"tag": "call"}}
     for _ in range(2):
-        order = {"instance": "b1", "event": "call", "data": raw, "socket_only": True}
-        server.control("event", **order)
+        command = {"instance": "b1", "event": "call", "data": raw, "socket_only": True}
+        server.control("event", **command)
     server.control("inbound", instance="b1", kind="call", id="C1")
     [body] = wait_until(hook.bodies)
     assert body["data"]["id"] == "C1"
     assert len(server.books("events", event="call")) == 3
 
 
-def test_a_restart_cuts_the_clients_and_forgets_the_namespaces(server: Server) -> None:
+def test_a_restart_disconnects_the_clients_and_drops_the_namespaces(server: Server) -> None:
     subscribe(server)
     inject(server, "lost")
     listener = Listener(server, "/ws1")
@@ -244,9 +244,9 @@ def test_a_restart_cuts_the_clients_and_forgets_the_namespaces(server: Server) -
     with pytest.raises(socketio.exceptions.ConnectionError):
         Listener(server, "/ws1")
     inject(server, "lost as well")
-    with listening(server, "/ws1") as again:
-        inject(server, "heard")
-        wait_until(lambda: again.ids() == ["heard"])
+    with listening(server, "/ws1") as reconnected:
+        inject(server, "received")
+        wait_until(lambda: reconnected.ids() == ["received"])
 
 
 def test_a_reconnecting_client_misses_the_first_event_after_a_restart(server: Server) -> None:
@@ -266,11 +266,11 @@ def test_a_reconnecting_client_misses_the_first_event_after_a_restart(server: Se
         wait_until(lambda: is_up(server))
         inject(server, "missed")
         wait_until(lambda: server.books("instances")["instances"]["ws1"]["clients"])
-        inject(server, "heard")
+        inject(server, "received")
         wait_until(lambda: got)
     finally:
         client.disconnect()
-    assert got == ["heard"]
+    assert got == ["received"]
 
 
 def is_up(server: Server) -> bool:
@@ -280,7 +280,7 @@ def is_up(server: Server) -> bool:
         return False
 
 
-def test_a_paired_phone_dials_again_after_a_restart_and_so_makes_its_namespace(
+def test_a_paired_phone_reconnects_after_a_restart_and_creates_its_namespace(
     server: Server,
 ) -> None:
     server.open_baileys("b1")
@@ -291,7 +291,7 @@ def test_a_paired_phone_dials_again_after_a_restart_and_so_makes_its_namespace(
         assert listener.client.connected
 
 
-def test_an_unknown_session_or_transport_is_told_as_engine_io_does(server: Server) -> None:
+def test_an_unknown_session_or_transport_is_reported_like_engine_io(server: Server) -> None:
     base = f"{server.url}/socket.io/?EIO=4"
     unknown = requests.get(f"{base}&transport=polling&sid=nope", timeout=5)
     assert (unknown.status_code, unknown.json()["code"]) == (400, 1)
@@ -299,7 +299,7 @@ def test_an_unknown_session_or_transport_is_told_as_engine_io_does(server: Serve
     assert (transport.status_code, transport.json()["code"]) == (400, 0)
 
 
-def test_a_fault_can_refuse_the_handshake(server: Server) -> None:
+def test_a_fault_can_reject_the_handshake(server: Server) -> None:
     body = {"code": 4, "message": "Invalid global token"}
     server.control("faults", path="/socket.io", mode="status", status=403, body=body)
     with pytest.raises(socketio.exceptions.ConnectionError):
@@ -308,7 +308,7 @@ def test_a_fault_can_refuse_the_handshake(server: Server) -> None:
         assert listener.client.connected
 
 
-def test_nearly_every_message_holds_bytes_which_each_transport_carries_in_its_own_form(
+def test_message_secrets_are_bytes_on_sockets_and_an_index_in_webhooks(
     server: Server, hook: Receiver
 ) -> None:
     server.open_baileys("b1")
@@ -331,18 +331,18 @@ def test_nearly_every_message_holds_bytes_which_each_transport_carries_in_its_ow
     assert record["message"]["messageContextInfo"]["messageSecret"] == as_index
 
 
-def test_a_link_brings_history_as_one_event_and_as_records(server: Server, hook: Receiver) -> None:
+def test_linking_syncs_history_as_one_event_and_as_records(server: Server, hook: Receiver) -> None:
     server.create("b1", integration="WHATSAPP-BAILEYS")
     server.set_webhook("b1", hook.url, ["MESSAGES_SET", "MESSAGES_UPSERT"])
     server.get("/instance/connect/b1")
     server.control("scan", instance="b1", history=4)
     [body] = wait_until(lambda: hook.bodies("messages.set"))
     assert (body["isLatest"], body["progress"], len(body["data"])) == (True, 100, 4)
-    told = [message["key"]["id"] for message in body["data"]]
+    synced = [message["key"]["id"] for message in body["data"]]
     assert hook.bodies("messages.upsert") == []
     records = server.post("/chat/findMessages/b1", {"where": {}})["messages"]["records"]
-    assert sorted(record["key"]["id"] for record in records) == told
-    # A reconnection brings none.
+    assert sorted(record["key"]["id"] for record in records) == synced
+    # A reconnection syncs no history.
     server.control("drop", instance="b1", code=428)
     wait_until(lambda: server.get("/instance/connectionState/b1")["instance"]["state"] == "open")
     assert len(hook.bodies("messages.set")) == 1

@@ -1,4 +1,4 @@
-"""What Evolution 2.4 does otherwise (contracts/evolution-api.md §8, §10)."""
+"""Behaviour that differs in Evolution 2.4 (contracts/evolution-api.md §8, §10)."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def send(server: Server, message_id: str) -> Any:
     return server.post(f"/message/sendText/{NAME}", body)
 
 
-def test_the_id_of_the_caller_is_taken_and_a_phone_shows_it_once(new_server: Server) -> None:
+def test_the_caller_may_set_the_id_and_a_phone_shows_it_once(new_server: Server) -> None:
     for _ in range(2):
         assert send(new_server, "3EB0AAAAAAAAAAAAAAAAAA")["key"]["id"] == "3EB0AAAAAAAAAAAAAAAAAA"
     assert [entry["delivered"] for entry in new_server.books("sent")] == [True, False]
 
 
-def test_an_older_server_gives_an_id_of_its_own() -> None:
+def test_an_older_server_generates_its_own_id() -> None:
     with running(instances=(InstanceSpec(NAME),)) as server:
         assert send(server, "3EB0AAAAAAAAAAAAAAAAAA")["key"]["id"] != "3EB0AAAAAAAAAAAAAAAAAA"
 
 
-def test_a_closed_instance_is_logged_out_once_more(new_server: Server) -> None:
+def test_a_closed_instance_can_be_logged_out_again(new_server: Server) -> None:
     for _ in range(2):
         assert new_server.call("DELETE", f"/instance/logout/{NAME}").status_code == 200
 
 
-def test_a_close_with_408_is_not_dialled_again(new_server: Server) -> None:
+def test_a_close_with_408_does_not_reconnect(new_server: Server) -> None:
     new_server.control("drop", instance=NAME, code=408)
     answer = new_server.get(f"/instance/connectionState/{NAME}")
     assert answer["instance"]["state"] == "close"
@@ -50,22 +50,22 @@ def test_a_close_with_408_is_not_dialled_again(new_server: Server) -> None:
     assert row["disconnectionReasonCode"] == 408
 
 
-def test_without_a_licence_only_the_welcome_answers() -> None:
+def test_without_a_licence_only_the_welcome_route_answers() -> None:
     with running(version="2.4.0", licensed=False, instances=(InstanceSpec(NAME),)) as server:
         assert server.get("/")["version"] == "2.4.0"
         answer = server.call("GET", f"/instance/connectionState/{NAME}")
         assert (answer.status_code, answer.json()["code"]) == (503, "LICENSE_REQUIRED")
 
 
-def test_messages_keep_their_lid_in_the_row_and_lose_what_a_text_quotes(
+def test_stored_messages_have_their_lid_and_texts_lose_their_quote(
     new_server: Server,
 ) -> None:
     with receiver() as hook:
         new_server.set_webhook(NAME, hook.url, ["MESSAGES_UPSERT"])
-        order = {"instance": NAME, "lid": "123456789", "from": TO, "quoted_id": "3A1"}
-        new_server.control("inbound", **order)
+        command = {"instance": NAME, "lid": "123456789", "from": TO, "quoted_id": "3A1"}
+        new_server.control("inbound", **command)
         hook.wait_for(1)
-    [entry] = hook.got
+    [entry] = hook.received
     event = entry["body"]
     assert entry["headers"]["x-instance-name"] == NAME
     key = event["data"]["key"]
@@ -75,7 +75,7 @@ def test_messages_keep_their_lid_in_the_row_and_lose_what_a_text_quotes(
     assert row["key"]["remoteJid"] == "123456789@lid"
 
 
-def test_a_dialling_may_never_end_until_it_is_begun_anew() -> None:
+def test_a_stuck_dial_continues_until_a_restart() -> None:
     with running(stuck_dialling=True, instances=(InstanceSpec(NAME, open=False),)) as server:
         assert server.get(f"/instance/connect/{NAME}") == {"count": 0}
         server.control("settings", stuck_dialling=False)
