@@ -406,7 +406,7 @@ class Channel(models.Model):
     def throughput(self) -> int:
         """Official messages per second; at most 20 in known coexistence.
 
-        Source: contracts/cloud-api.md §5.
+        Source: docs/providers/cloud.md §5.
         """
         limit = self.messages_per_second
         return min(limit, self.COEXISTENCE_PER_SECOND) if self.coexistence else limit

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 from channels_app.models import Channel
 
-# The deep link that public products use (contracts/cloud-api.md §6.2); Wavoip documents none.
+# The deep link that public products use (docs/providers/cloud.md §6.2); Wavoip documents none.
 ORIGIN = "https://app.wavoip.com"
 
 

@@ -260,7 +260,7 @@ SPECTACULAR_SETTINGS = {
 
 # --- webhooks and workers -----------------------------------------------------------------------
 
-# Meta sends up to 3 MB; Django's default is 2.5 MB (contracts/cloud-api.md §3.3).
+# Meta sends up to 3 MB; Django's default is 2.5 MB (docs/providers/cloud.md §3.3).
 DATA_UPLOAD_MAX_MEMORY_SIZE = 3 * 1024 * 1024
 WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=8)
 # Seconds. A worker without a heartbeat for STALLED is considered dead and its jobs are requeued;

@@ -42,7 +42,7 @@ for _name in ("urllib3.connectionpool", "urllib3.connection"):
 
 CONNECT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
-# Node closes an idle connection after 5 s (contracts/wwebjs-api.md §1). A request that races with
+# Node closes an idle connection after 5 s (docs/providers/wwebjs.md §1). A request that races with
 # the close has an unknown outcome, so we close first.
 IDLE_SECONDS = 3.0
 _CHUNK_BYTES = 64 * 1024

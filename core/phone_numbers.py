@@ -43,7 +43,7 @@ def _is_valid(number: str) -> bool:
 def spellings(number: str) -> list[str]:
     """Return the E.164 forms that WhatsApp may use for this number, the given one first.
 
-    Brazilian mobiles are registered with or without the ninth digit (contracts/wwebjs-api.md §3).
+    Brazilian mobiles are registered with or without the ninth digit (docs/providers/wwebjs.md §3).
     """
     area, local = number[3:5], number[5:]
     if number.startswith("+55") and len(local) == 9 and local[0] == "9":

@@ -25,7 +25,7 @@ SLOW = ("56",)
 # Rejections of the whole account, on a separate channel: they open its circuit breaker.
 ACCOUNT = ("90", "42", "10")
 # Digits of simulators/wwebjs/tables.py. Omitted: 02, a false success (indistinguishable from a real
-# one, contracts/wwebjs-api.md §0), and 03, which blocks all new chats for a day.
+# one, docs/providers/wwebjs.md §0), and 03, which blocks all new chats for a day.
 FALLBACK = (
     "00", "00", "00", "00", "01", "04", "05", "06", "07", "08", "10", "11", "15", "20", "21", "22",
     "23", "24", "25", "27", "28",

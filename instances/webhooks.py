@@ -89,7 +89,7 @@ class EvolutionWebhook(Receiver):
     """Answers 200 once the event is committed, 503 if it cannot be stored.
 
     Evolution never retries after 400, 401, 403, 404 or 422, but retries after 503
-    (contracts/evolution-api.md §1). So 4xx is used only if a retry would not help. A rejected
+    (docs/providers/evolution.md §1). So 4xx is used only if a retry would not help. A rejected
     delivery is a sign of a gap: the message and its file are fetched from Evolution.
     """
 

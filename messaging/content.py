@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from core.text import is_storable
 
-# contracts/cloud-api.md §1.3
+# docs/providers/cloud.md §1.3
 CAPTIONED = ("image", "video", "document")
 MAX_TEXT = 4096
 MAX_CAPTION = 1024

@@ -18,7 +18,7 @@ class Contact(models.Model):
     """A customer, identified by phone number, by Meta's business-scoped user id, or by both.
 
     `phone_number` is E.164 with the plus sign. A contact with a username may have no phone number
-    (contracts/cloud-api.md §1.6), so neither field is the key.
+    (docs/providers/cloud.md §1.6), so neither field is the key.
     """
 
     # Null instead of empty if unknown, so that known values can be unique.

@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 log = structlog.get_logger(__name__)
 
-# contracts/cloud-api.md §3.3
+# docs/providers/cloud.md §3.3
 MOST_BYTES = 3 * 1024 * 1024
 # The configured MAX_ATTACHMENT_SIZE as base64, plus the rest of the body.
 MOST_WWEBJS_BYTES = 16 * 1024 * 1024

@@ -77,7 +77,7 @@ def whatsapp_id(number: str) -> str:
 
     Brazilian accounts outside São Paulo, Rio and Espírito Santo (area codes 31 and above) are
     registered without the ninth digit, and both providers return that form
-    (``contracts/wwebjs-api.md §3``, ``contracts/cloud-api.md §1.2``).
+    (``docs/providers/wwebjs.md §3``, ``docs/providers/cloud.md §1.2``).
     """
     digits = only_digits(number)
     if len(digits) == 13 and digits.startswith("55") and digits[4] == "9" and digits[2:4] >= "31":

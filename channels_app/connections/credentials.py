@@ -90,7 +90,7 @@ def _record(channel: Channel, *, ok: bool, stored: list[str]) -> None:
 
 
 def _international(displayed: str) -> str:
-    """Return `+5511900000001` for "+55 11 90000-0001" (contracts/cloud-api.md §4.6), or ""."""
+    """Return `+5511900000001` for "+55 11 90000-0001" (docs/providers/cloud.md §4.6), or ""."""
     digits = re.sub(r"\D", "", displayed)
     return f"+{digits}" if 7 <= len(digits) <= 15 else ""
 

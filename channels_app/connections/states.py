@@ -1,6 +1,6 @@
 """Derives the state of a wwebjs-api session, and the actions that follow from it. Pure.
 
-The server reports little, and some of it is misleading (contracts/wwebjs-api.md §2): it does not
+The server reports little, and some of it is misleading (docs/providers/wwebjs.md §2): it does not
 distinguish a starting session from a missing one, reports CONNECTED before a message can be sent,
 and continues to serve an expired QR code. Only `derive` handles these cases.
 """

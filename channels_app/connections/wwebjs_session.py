@@ -9,7 +9,7 @@ row, unless a newer command or a change of settings superseded it. A start runs 
 blocks until the page has loaded; until its outcome is known the session counts as starting.
 Automatic starts are few (`states.recovery_action_for`): a failed one leaves a whole browser behind.
 Recovery closes the browser and starts a new one, because the server's own restart blocks while a
-page is crashed or frozen (contracts/wwebjs-api.md §7.1).
+page is crashed or frozen (docs/providers/wwebjs.md §7.1).
 
 A session that a person ended stays ended: if it comes up again, after a start in progress or with
 its server, it is ended again in the requested way.
@@ -67,7 +67,7 @@ from channels_app.signals import session_changed
 log = structlog.get_logger(__name__)
 
 ROUTE = Incident.Route.WWEBJS
-# The longest start that was measured took 180 s (contracts/wwebjs-api.md §2).
+# The longest start that was measured took 180 s (docs/providers/wwebjs.md §2).
 START_WINDOW = dt.timedelta(seconds=200)
 # After this time without a link, a request to connect starts a new browser.
 OPENING_FOR = dt.timedelta(seconds=60)
@@ -311,7 +311,7 @@ _DOCUMENTED = (
     "|loading_screen|media_uploaded|message|message_ack|message_create|message_reaction"
     "|message_revoke_everyone|qr|ready|contact_changed"
 )
-# Further callbacks that the server can send (contracts/wwebjs-api.md §4).
+# Further callbacks that the server can send (docs/providers/wwebjs.md §4).
 _UNDOCUMENTED = (
     "chat_archived|chat_removed|code|group_admin_changed|group_membership_request|media"
     "|message_ciphertext|message_edit|message_revoke_me|unread_count|vote_update"

@@ -69,7 +69,7 @@ class OutboundMessage:
 class Accepted:
     """The provider accepted the message. This is not a delivery.
 
-    `provider_message_id` is None if the provider returned no ID (contracts/wwebjs-api.md §3).
+    `provider_message_id` is None if the provider returned no ID (docs/providers/wwebjs.md §3).
     `recipient_id` is the address that the provider used, `lid` WhatsApp's hidden ID of the same
     person if the response contained it. `took_our_id` says whether the message got the ID that we
     had chosen; None if we sent none.

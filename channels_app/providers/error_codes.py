@@ -1,8 +1,8 @@
 """The meaning of each error code, and whether the fallback may be used: Meta's table, as data.
 
 The meanings are Meta's; the class and the rule are our judgement, each with its reason
-(contracts/cloud-api.md §2.3). Our own codes for transport errors ("timeout") are defined here, too.
-Pure: no database, no settings.
+(docs/providers/cloud.md §2.3). Our own codes for transport errors ("timeout") are defined here,
+too. Pure: no database, no settings.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 This module sends no message: every failure is Rejected or Transient, never Unknown.
 
 For the fallbacks we fetch links ourselves instead of leaving it to their servers: wwebjs-api would
-deliver an error page as a document (contracts/wwebjs-api.md §3), and Evolution answers a failed
+deliver an error page as a document (docs/providers/wwebjs.md §3), and Evolution answers a failed
 fetch with an exception that proves nothing about the send.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # No QR code can hold more.
 MAX_LENGTH = 2000
-# Served until WhatsApp has provided the first reference (contracts/wwebjs-api.md §7.2): the code
+# Served until WhatsApp has provided the first reference (docs/providers/wwebjs.md §7.2): the code
 # then starts with JavaScript's word for a missing value.
 _UNFINISHED = ("null", "undefined")
 

@@ -1,6 +1,6 @@
 """The files that WhatsApp accepts: detection by content, and the limits of each type. Pure.
 
-The types and sizes are those of contracts/cloud-api.md §1.5. The client's file name is used only
+The types and sizes are those of docs/providers/cloud.md §1.5. The client's file name is used only
 where the bytes of two types look alike: old Office documents, audio in MP4.
 """
 

@@ -1,7 +1,7 @@
 """Removes credentials and phone-linking codes from events before they are stored. Pure.
 
 Anyone who has one of them can send messages as the business, and events are stored for weeks and
-shown to staff. Meta's events contain none (contracts/cloud-api.md §3).
+shown to staff. Meta's events contain none (docs/providers/cloud.md §3).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from channels_app.providers.link_codes import read_code
 
 REDACTED = "withheld"
-# Replaces a code that cannot be scanned yet (contracts/wwebjs-api.md §7.2).
+# Replaces a code that cannot be scanned yet (docs/providers/wwebjs.md §7.2).
 UNFINISHED = "unfinished"
 _DIGEST = "sha256:"
 
@@ -21,7 +21,7 @@ _DIGEST = "sha256:"
 def from_evolution(payload: Any) -> Any:
     """Return an Evolution event without the instance's token and without codes.
 
-    Every event contains the token (contracts/evolution-api.md §1); that of a WHATSAPP-BUSINESS
+    Every event contains the token (docs/providers/evolution.md §1); that of a WHATSAPP-BUSINESS
     instance is Meta's access token. A QR code is replaced by its digest, which distinguishes two
     codes; a pairing code is too short for that. Idempotent; the given payload is not modified.
     """
@@ -35,7 +35,7 @@ def from_evolution(payload: Any) -> Any:
 
 
 def from_wwebjs(payload: Any) -> Any:
-    """Do the same for a callback of wwebjs-api (contracts/wwebjs-api.md §4: `qr` and `code`)."""
+    """Do the same for a callback of wwebjs-api (docs/providers/wwebjs.md §4: `qr` and `code`)."""
     data = payload.get("data") if isinstance(payload, Mapping) else None
     if not isinstance(data, Mapping) or payload.get("dataType") not in ("qr", "code"):
         return payload

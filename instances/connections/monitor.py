@@ -6,7 +6,7 @@ For views and the API: `stored` (no network), `state`, `connect`, `qr`, `pairing
 
 The server is polled without a lock. The observation is then stored under the lock of the session's
 row, unless a newer command or settings change superseded it. Events only trigger a poll: they
-arrive late, twice and in any order (contracts/evolution-api.md §1).
+arrive late, twice and in any order (docs/providers/evolution.md §1).
 """
 
 from __future__ import annotations
@@ -599,7 +599,7 @@ def end_of_history(channel: Channel) -> dt.datetime | None:
     """Return the time before which a message of this channel is history; None if unknown.
 
     A new link delivers the messages of days or years as messages.set
-    (contracts/evolution-api.md §10.4), and Evolution stores them like all others. Age does not
+    (docs/providers/evolution.md §10.4), and Evolution stores them like all others. Age does not
     distinguish them from messages delayed by an outage, so the time of the link decides. Older
     messages were handled on the phone; newer ones were sent to a linked instance. While a code is
     displayed, the link is still to come. An instance that was taken over already linked has no

@@ -1,6 +1,6 @@
 """Derives the state of an Evolution instance and the recovery action. Pure.
 
-The server's three states are ambiguous (contracts/evolution-api.md §3, §4). `connecting` means a
+The server's three states are ambiguous (docs/providers/evolution.md §3, §4). `connecting` means a
 code is displayed, a short connection attempt, or one that never ends. `close` means the phone was
 never linked, was unlinked, or is only offline. `open` may hide a dead connection. Only `derive`
 resolves this.

@@ -1,4 +1,4 @@
-"""One Socket.IO connection to one Evolution instance (contracts/evolution-api.md §2).
+"""One Socket.IO connection to one Evolution instance (docs/providers/evolution.md §2).
 
 It does not use the database. It joins, passes every event to `on_event` in order of arrival, and
 calls `on_change` when it joins and leaves. It retries until `stop` is called.

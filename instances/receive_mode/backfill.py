@@ -7,7 +7,7 @@
 3. `check_newest` compares an instance's newest messages with the journal every few minutes. This
    proves that nothing is missing, or records a gap.
 
-Evolution stores only messages and their statuses (contracts/evolution-api.md §5); other events
+Evolution stores only messages and their statuses (docs/providers/evolution.md §5); other events
 are lost if they are not delivered. See docs/receive-mode.md.
 """
 

@@ -44,7 +44,7 @@ Source = ReceiveModeChange.Source
 Result = ReceiveModeChange.Result
 
 # The events Alterna processes. REMOVE_INSTANCE is omitted on purpose: Evolution delays the deletion
-# of an instance until that event is delivered (contracts/evolution-api.md §1).
+# of an instance until that event is delivered (docs/providers/evolution.md §1).
 EVENTS = (
     "MESSAGES_UPSERT",
     # The history after linking. 2.4's MESSAGING_HISTORY_SET is omitted: 2.3 rejects the whole list

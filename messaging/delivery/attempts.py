@@ -74,7 +74,7 @@ def find_unnamed(
 ) -> DeliveryAttempt | None:
     """Return the attempt that a wwebjs ack refers to when the send's response contained no id.
 
-    A response without an id is normal on today's WhatsApp Web (contracts/wwebjs-api.md §3); an ack
+    A response without an id is normal on today's WhatsApp Web (docs/providers/wwebjs.md §3); an ack
     also matches a send whose response was lost. Returns the oldest attempt with this text to this
     number, unknown outcomes last. If the number is hidden, returns the only attempt with this text.
     """

@@ -26,7 +26,7 @@ FALLBACK_BACKOFF = (3, 15, 60)
 # The same after rate limiting by the provider or WhatsApp: retrying sooner prolongs it.
 RATE_LIMITED_BACKOFF = (60, 180, 600)
 _RATE_LIMITED = frozenset({"rate_overlimit", "http_429"})
-# Limit of messages to one customer: Meta asks to wait 4^n seconds (contracts/cloud-api.md §5).
+# Limit of messages to one customer: Meta asks to wait 4^n seconds (docs/providers/cloud.md §5).
 PAIR_LIMIT_MAX_TRIES = 5
 # Per-customer limit: a burst, then one message every RECIPIENT_SECONDS (§5).
 RECIPIENT_BURST, RECIPIENT_SECONDS = 45, 6

@@ -1,8 +1,8 @@
 """Choose the id that a reply quotes, for the connection that sends it. Pure.
 
 One WhatsApp message has several ids. The Cloud API's is a wamid, which contains WhatsApp's own key
-id (contracts/cloud-api.md §4.4); wwebjs-api and Baileys use that key id. A key id is valid only for
-the WhatsApp account that took part in the chat: a reply by a fallback on another number quotes
+id (docs/providers/cloud.md §4.4); wwebjs-api and Baileys use that key id. A key id is valid only
+for the WhatsApp account that took part in the chat: a reply by a fallback on another number quotes
 nothing. If no id is certain, the reply is sent without a quote.
 """
 

@@ -3,9 +3,9 @@
 wwebjs-api lists a chat's messages, Evolution an instance's: a listed message with an ack from
 WhatsApp's server was sent. Texts are identified by their content, files by their caption, documents
 also by their name; any other file is ambiguous and not looked up. A message with an id of ours is
-first looked up by that id (contracts/evolution-api.md §10). A missing message proves nothing, so
+first looked up by that id (docs/providers/evolution.md §10). A missing message proves nothing, so
 the message stays held for a person. (Meta's `message_history` would do this for the official API;
-its response is not verified, contracts/cloud-api.md §1.4, so it is not used.)
+its response is not verified, docs/providers/cloud.md §1.4, so it is not used.)
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _look_up(attempt: DeliveryAttempt, fingerprint: _Fingerprint | None) -> bool
         log.info("lookup of an unknown send failed", error=type(error).__name__)
         if isinstance(error, EvolutionFailed):
             return error.answered
-        # An error response may concern only this chat (contracts/wwebjs-api.md §3).
+        # An error response may concern only this chat (docs/providers/wwebjs.md §3).
         return isinstance(error, SendError)
     if attempt.provider_message_id:
         # The session's own event reported the id: the message is listed under it or not at all.

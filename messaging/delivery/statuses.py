@@ -66,7 +66,7 @@ def merge_receipt(known: Receipt, reported: Receipt) -> Receipt:
     """Return the receipt after both were reported, in either order.
 
     A failure replaces "sent" but never a delivery: contradictory pairs occur
-    (contracts/cloud-api.md §2.5).
+    (docs/providers/cloud.md §2.5).
     """
     return max(known, reported, key=lambda receipt: _RANK[receipt])
 

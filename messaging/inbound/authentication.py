@@ -38,7 +38,7 @@ def is_verify_token(token: str) -> bool:
 
 
 def receive_cloud(body: bytes, signature: str) -> Received:
-    """Check Meta's signature over the raw body (contracts/cloud-api.md §3.2) and store the event.
+    """Check Meta's signature over the raw body (docs/providers/cloud.md §3.2) and store the event.
 
     The signature is checked before the body is parsed. An event for a number without a channel is
     stored too: if we rejected it, Meta would repeat it for a week. A body that is not a JSON
@@ -55,7 +55,7 @@ def receive_cloud(body: bytes, signature: str) -> Received:
 
 
 def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
-    """Check the key of the channel's wwebjs-api (contracts/wwebjs-api.md §4) and store the event.
+    """Check the key of the channel's wwebjs-api (docs/providers/wwebjs.md §4) and store the event.
 
     A server posts the events of all its sessions to one URL. An event goes to the channel of its
     session if that channel has the same server and key. An event of a session without a channel is

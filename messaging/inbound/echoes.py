@@ -1,7 +1,7 @@
 """Match echoes, the events about messages sent from our number, to our own delivery attempts.
 
 A message sent through a companion device of the number (an attached session) is echoed on the
-official webhook under another id, which contains the companion's id (contracts/cloud-api.md §4.4).
+official webhook under another id, which contains the companion's id (docs/providers/cloud.md §4.4).
 """
 
 from __future__ import annotations

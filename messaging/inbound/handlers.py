@@ -211,7 +211,7 @@ def _may_be_of_another_request(attempt: DeliveryAttempt, event: ReceiptEvent) ->
     """Return whether the rejection may concern an earlier request of the same attempt.
 
     An attempt to send a file makes a second request if Meta's copy of the upload has expired, and
-    Meta reports a rejection at once, by webhook, or both (contracts/cloud-api.md §2.1). Such a
+    Meta reports a rejection at once, by webhook, or both (docs/providers/cloud.md §2.1). Such a
     rejection concerns the message only if it names the accepted id; until that is known, it waits.
     """
     if not event.reference or event.failure is None or event.failure.code not in UPLOAD_GONE:

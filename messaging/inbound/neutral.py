@@ -3,7 +3,7 @@
 Evolution turns every Buffer into a byte array. Socket.IO carries it as a binary attachment and
 delivers `bytes`; JSON shows the same value as an object with numbered keys, `{"0":12,"1":250}`;
 Node serializes a Buffer as `{"type":"Buffer","data":[12,250]}`
-(contracts/evolution-api.md §10.1). All of these become base64 text here, at any depth, so that an
+(docs/providers/evolution.md §10.1). All of these become base64 text here, at any depth, so that an
 event has one value in the journal and one dedupe key. A webhook cannot distinguish an empty byte
 array from an empty object: both are `{}`.
 

@@ -1,6 +1,6 @@
 """Store events about messages that are not known yet, until they are known or the events expire.
 
-A status can arrive before our send request returns (contracts/cloud-api.md §3.3), and an edit or a
+A status can arrive before our send request returns (docs/providers/cloud.md §3.3), and an edit or a
 deletion can arrive before its message.
 """
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# Meta keeps an upload for 30 days (contracts/cloud-api.md §1.5).
+# Meta keeps an upload for 30 days (docs/providers/cloud.md §1.5).
 UPLOAD_VALID_FOR = dt.timedelta(days=29)
 # Uploads that no message uses by then are orphans.
 ORPHANED_AFTER = dt.timedelta(days=1)
@@ -258,7 +258,7 @@ def _source(channel: Channel, content: Mapping[str, Any], stored: str) -> dict[s
         kind = content.get("message_type")
         if media_id and isinstance(kind, str):
             # Meta's id: WHATSAPP-BUSINESS fetches by it and needs the other fields repeated
-            # (contracts/evolution-api.md §3); Baileys would take it for the whole message.
+            # (docs/providers/evolution.md §3); Baileys would take it for the whole message.
             inner = {"id": media_id, "mime_type": content.get("mime_type", "")}
             message |= {"messageType": kind, "message": {kind: inner}}
         return {"evolution": message}

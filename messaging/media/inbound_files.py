@@ -31,7 +31,7 @@ def extract_evolution(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def extract_wwebjs(payload: dict[str, Any]) -> dict[str, Any]:
-    """Do the same for a `media` callback of wwebjs-api (contracts/wwebjs-api.md §4)."""
+    """Do the same for a `media` callback of wwebjs-api (docs/providers/wwebjs.md §4)."""
     return _extract(payload, *WWEBJS)
 
 

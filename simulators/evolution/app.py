@@ -1,6 +1,6 @@
 """A simulated Evolution API 2.3.x or 2.4 (HTTP and Socket.IO), quirks included.
 
-Wire facts: `contracts/evolution-api.md`. `http` holds the routes, `core` the instances, `engine`
+Wire facts: `docs/providers/evolution.md`. `http` holds the routes, `core` the instances, `engine`
 the messages, `hub` the delivery of events, `model` the settings and the scenario table.
 
 The two digits before the last two of a recipient like +55 11 99999-FF00 select the scenario of a

@@ -1,7 +1,7 @@
 """The instances of the simulated Evolution: lifecycle, receive mode, connection, restarts.
 
-Wire facts: `contracts/evolution-api.md` §1 to §4; a capture number is a file in
-`captures/evolution`. `engine` adds the messages.
+Wire facts: `docs/providers/evolution.md` §1 to §4; a capture number is a file in
+`tests/fixtures/evolution`. `engine` adds the messages.
 """
 
 from __future__ import annotations

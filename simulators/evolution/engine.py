@@ -1,7 +1,7 @@
 """The messages of the simulated Evolution: sending, inbound, edits, acks, floods.
 
-Wire facts: `contracts/evolution-api.md` §3 and §5; a capture number is a file in
-`captures/evolution`.
+Wire facts: `docs/providers/evolution.md` §3 and §5; a capture number is a file in
+`tests/fixtures/evolution`.
 """
 
 from __future__ import annotations

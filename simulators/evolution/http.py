@@ -1,6 +1,6 @@
 """The HTTP layer of the simulated Evolution: guards, routes, responses, injected faults.
 
-`contracts/evolution-api.md` §0 (auth, errors), §4 (instances), §5 (messages), §6 (settings).
+`docs/providers/evolution.md` §0 (auth, errors), §4 (instances), §5 (messages), §6 (settings).
 """
 
 from __future__ import annotations

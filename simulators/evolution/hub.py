@@ -1,6 +1,6 @@
 """Event delivery of the Evolution simulator: Socket.IO, then webhooks with retries.
 
-Rules and quirks: `contracts/evolution-api.md` §1 (delivery and retry) and §2 (WebSocket).
+Rules and quirks: `docs/providers/evolution.md` §1 (delivery and retry) and §2 (WebSocket).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Message objects as Evolution builds them, for each channel: pure functions.
 
-Shapes: `contracts/evolution-api.md` §3 and §5, captures 04 (EVOLUTION, BUSINESS) and 08 (Baileys).
+Shapes: `docs/providers/evolution.md` §3 and §5, captures 04 (EVOLUTION, BUSINESS) and 08 (Baileys).
 Raw bytes stay `bytes` here: webhooks and HTTP responses contain them as an index object, Socket.IO
 sends them as binary attachments (capture 08).
 """

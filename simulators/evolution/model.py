@@ -1,6 +1,6 @@
 """Data of the Evolution simulator: settings, scenarios, stored rows and ledgers.
 
-Wire facts come from `contracts/evolution-api.md`; section numbers in docstrings refer to that page.
+Wire facts come from `docs/providers/evolution.md`; section numbers refer to that page.
 Nothing here opens a connection or depends on HTTP.
 """
 

@@ -1,7 +1,7 @@
 """Request validation with the exact texts of Evolution (Node's `jsonschema`), and its schemas.
 
 Evolution reports each failure as `schema.description`, or as the validator's text without its
-leading `instance.` (§0 and §1 of `contracts/evolution-api.md`, captures 01, 02 and 04).
+leading `instance.` (§0 and §1 of `docs/providers/evolution.md`, captures 01, 02 and 04).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A simulated graph.facebook.com, limited to what WhatsApp messaging needs.
 
-Wire facts: ``contracts/cloud-api.md`` (§1 sending, §2 errors, §3 webhooks, §4 coexistence).
+Wire facts: ``docs/providers/cloud.md`` (§1 sending, §2 errors, §3 webhooks, §4 coexistence).
 
 The last two digits of a recipient like +55 11 99999-00GG select a scenario from
 ``simulators.graph.tables``; ``simulators.base`` explains the numbering. A test can override it:
@@ -77,7 +77,7 @@ HTML_PAGE = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>{0}
 
 
 class GraphFailure(Exception):
-    """An error answer of the Graph API (``contracts/cloud-api.md §2.1``)."""
+    """An error answer of the Graph API (``docs/providers/cloud.md §2.1``)."""
 
     def __init__(
         self, code: int, *, details: str | None = None, message: str = "", subcode: int = 0
@@ -102,7 +102,7 @@ class GraphFailure(Exception):
 
 
 def status_error(code: int) -> JsonObject:
-    """Return the error in the form of a ``failed`` status (``contracts/cloud-api.md §2.1``)."""
+    """Return the error in the form of a ``failed`` status (``docs/providers/cloud.md §2.1``)."""
     text = ERRORS[code]
     return {
         "code": code,
@@ -158,12 +158,12 @@ class GraphSettings:
 
 
 def sign(secret: str, body: bytes) -> str:
-    """Return the ``X-Hub-Signature-256`` of a raw body (``contracts/cloud-api.md §3.2``)."""
+    """Return the ``X-Hub-Signature-256`` of a raw body (``docs/providers/cloud.md §3.2``)."""
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
 def make_wamid(remote: str, key_id: str, *, from_me: bool = True) -> str:
-    """Return a message id with Meta's internal layout (``contracts/cloud-api.md §4.4``)."""
+    """Return a message id with Meta's internal layout (``docs/providers/cloud.md §4.4``)."""
     other, key = remote.encode(), key_id.encode()
     flag = b"\x11" if from_me else b"\x12"
     raw = (
@@ -685,7 +685,7 @@ class GraphSimulator(Simulator):
 
 
 def check_message(body: JsonObject) -> None:
-    """Raise GraphFailure for a body that Graph would reject (``contracts/cloud-api.md §1.3``)."""
+    """Raise GraphFailure for a body that Graph would reject (``docs/providers/cloud.md §1.3``)."""
     to = body.get("to")
     if not isinstance(to, str) or not only_digits(to):
         raise GraphFailure(100, message="(#100) The parameter to is required.", details="")
@@ -742,7 +742,7 @@ def _unknown_object(object_id: str, method: str) -> GraphFailure:
 
 
 def _accepted(message: _Message, body: JsonObject) -> JsonObject:
-    """Return the response to an accepted message (``contracts/cloud-api.md §1.4``)."""
+    """Return the response to an accepted message (``docs/providers/cloud.md §1.4``)."""
     accepted: JsonObject = {"id": message.id}
     if body.get("type") == "template":
         accepted["message_status"] = "accepted"

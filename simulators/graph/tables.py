@@ -1,6 +1,6 @@
 """The errors and scenarios of the simulated Graph API, as data.
 
-Codes, texts and HTTP statuses: ``contracts/cloud-api.md §2``.
+Codes, texts and HTTP statuses: ``docs/providers/cloud.md §2``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from simulators.base import Scenario
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ErrorText:
-    """The texts of one Graph error (``contracts/cloud-api.md §2``)."""
+    """The texts of one Graph error (``docs/providers/cloud.md §2``)."""
 
     title: str
     details: str
@@ -90,7 +90,7 @@ _HTTP_STATUS = {
 
 
 def http_status(code: int) -> int:
-    """Return a Graph error's HTTP status; rate limits are 400 (``contracts/cloud-api.md §2.2``)."""
+    """Return a Graph error's HTTP status; rate limits are 400 (docs/providers/cloud.md §2.2)."""
     if 200 <= code < 300:
         return 403
     return _HTTP_STATUS.get(code, 400)

@@ -1,7 +1,7 @@
 """A simulated wwebjs-api (avoylenko/wwebjs-api v1.34.7), quirks included.
 
-Wire facts: ``contracts/wwebjs-api.md``, measured on the exchanges recorded in
-``contracts/captures/wwebjs``.
+Wire facts: ``docs/providers/wwebjs.md``, measured on the exchanges recorded in
+``tests/fixtures/wwebjs``.
 
 The two digits before the last two of a recipient like +55 11 99999-FF47 select a scenario from
 ``simulators.wwebjs.tables``; ``simulators.base`` explains the numbering. A test can override

@@ -1,6 +1,6 @@
 """The browsers of the simulated wwebjs-api: from QR code to ready, and their failures.
 
-States and transitions: ``contracts/wwebjs-api.md §2``.
+States and transitions: ``docs/providers/wwebjs.md §2``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Messages as WhatsApp Web and whatsapp-web.js 1.34.7 show them.
 
-Shapes: ``contracts/captures/wwebjs/314_send_ok.txt`` and its neighbours 320-348.
+Shapes: ``tests/fixtures/wwebjs/314_send_ok.txt`` and its neighbours 320-348.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def new_message(
 
 
 def new_inbound(*, me: str, chat: str, name: str, body: str, now: int, key: str = "") -> JsonObject:
-    """A customer's text in this chat (``contracts/captures/wwebjs/webhook_events.jsonl``)."""
+    """A customer's text in this chat (``tests/fixtures/wwebjs/webhook_events.jsonl``)."""
     key = key or secrets.token_hex(16).upper()
     message_id = {
         "fromMe": False,

@@ -1,6 +1,6 @@
 """The scenarios and fixed texts of the simulated wwebjs-api, as data.
 
-What each response proves about the message: ``contracts/wwebjs-api.md §0``.
+What each response proves about the message: ``docs/providers/wwebjs.md §0``.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Exchange:
 def stripped(value: Any, key: str = "") -> Any:
     """Return a value without ids, times and random data; of an error only the first line.
 
-    The other lines of an error are the page's stack (contracts/wwebjs-api.md §0).
+    The other lines of an error are the page's stack (docs/providers/wwebjs.md §0).
     """
     if key in _RANDOM_KEYS:
         return key

@@ -1,4 +1,4 @@
-"""Sends through Meta's official WhatsApp Cloud API (contracts/cloud-api.md §1, §2)."""
+"""Sends through Meta's official WhatsApp Cloud API (docs/providers/cloud.md §1, §2)."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ class CloudProvider:
 
 
 def request_body(message: OutboundMessage) -> dict[str, Any]:
-    """Return the JSON of a send (contracts/cloud-api.md §1.2, §1.3). Pure.
+    """Return the JSON of a send (docs/providers/cloud.md §1.2, §1.3). Pure.
 
     Raises Rejected for content that it cannot express.
     """

@@ -1,4 +1,4 @@
-"""Parses Meta's webhook payloads (contracts/cloud-api.md §3, §4.3) into neutral events. Pure."""
+"""Parses Meta's webhook payloads (docs/providers/cloud.md §3, §4.3) into neutral events. Pure."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _text(type_: str, content: Any) -> str:
 def web_message_id(wamid: str) -> str | None:
     """Return the WhatsApp Web ID inside a wamid, or None if it cannot be decoded.
 
-    Undocumented by Meta, verified on its own samples (contracts/cloud-api.md §4.4). Some samples
+    Undocumented by Meta, verified on its own samples (docs/providers/cloud.md §4.4). Some samples
     are scrambled, so a decoding failure is normal.
     """
     encoded = wamid.removeprefix("wamid.")

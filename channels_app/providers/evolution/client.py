@@ -1,4 +1,4 @@
-"""Sends through a Baileys instance of Evolution API (contracts/evolution-api.md §0, §5).
+"""Sends through a Baileys instance of Evolution API (docs/providers/evolution.md §0, §5).
 
 The HTTP status alone proves little: 201 may contain an error, and 400 may follow a message that was
 already sent, because the server turns every exception of its send routine into a 400, including

@@ -1,4 +1,4 @@
-"""Parses Evolution API's events (contracts/evolution-api.md §3) into neutral events. Pure.
+"""Parses Evolution API's events (docs/providers/evolution.md §3) into neutral events. Pure.
 
 Webhook bodies and objects emitted by the socket are parsed alike. `as_event` and `statuses_of`
 convert a record of /chat/findMessages to such events.

@@ -1,6 +1,6 @@
 """The lifecycle of one Evolution instance: create, link to a phone, delete.
 
-Wire facts: contracts/evolution-api.md §0, §4.
+Wire facts: docs/providers/evolution.md §0, §4.
 
 Every call is one request with a timeout. Pure functions parse the responses and are tested on
 recorded ones; `instances/connections/monitor.py` decides what follows.

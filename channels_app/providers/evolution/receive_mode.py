@@ -1,4 +1,4 @@
-"""Reads and sets the receive mode of an Evolution instance (contracts/evolution-api.md §1, §2).
+"""Reads and sets the receive mode of an Evolution instance (docs/providers/evolution.md §1, §2).
 
 The API uses different names for writing and reading: `byEvents`/`base64` on input,
 `webhookByEvents`/`webhookBase64` on output. Each request that enables a mode must list the events,

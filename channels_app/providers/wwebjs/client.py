@@ -1,4 +1,4 @@
-"""Sends through an attached wwebjs-api session (contracts/wwebjs-api.md).
+"""Sends through an attached wwebjs-api session (docs/providers/wwebjs.md).
 
 The central rule is §0 of that page: a JSON 404 proves that nothing was sent; a 500 or no response
 proves nothing. A number is looked up before the first send to it, and the result is cached. The
@@ -243,7 +243,7 @@ class WwebjsProvider:
         """Return the messages to this number that WhatsApp accepted since then, oldest first.
 
         Raises SendError or http_client.RequestFailed on builds that cannot list a chat and on any
-        other error (contracts/wwebjs-api.md §3).
+        other error (docs/providers/wwebjs.md §3).
         """
         chat_id = self._chat_id(re.sub(r"\D", "", to))
         options = {"fromMe": True, "since": int(since.timestamp()), "limit": 50}
@@ -328,7 +328,7 @@ class WwebjsProvider:
 
 
 def request_body(message: OutboundMessage) -> dict[str, Any]:
-    """Return the JSON of a send without its `chatId` (contracts/wwebjs-api.md §3). Pure.
+    """Return the JSON of a send without its `chatId` (docs/providers/wwebjs.md §3). Pure.
 
     It supports text, a location and a single contact; raises Rejected for anything else.
     """
@@ -429,7 +429,7 @@ def read_answer(
     """Interpret the response to a send. Pure. Raises Rejected, Transient or Unknown.
 
     The ID is the short one (`3EB0…`): acks contain it, the server's look-ups need it, and a
-    coexistence echo has it inside its wamid (contracts/cloud-api.md §4.4). It is None if the
+    coexistence echo has it inside its wamid (docs/providers/cloud.md §4.4). It is None if the
     server returns none. That is its normal response on current WhatsApp Web and counts as accepted
     because the number was looked up, now or recently (`number_cache.GOOD_FOR`).
     """

@@ -1,4 +1,4 @@
-"""Parses wwebjs-api's callbacks (contracts/wwebjs-api.md §4) into neutral events. Pure."""
+"""Parses wwebjs-api's callbacks (docs/providers/wwebjs.md §4) into neutral events. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The session routes of wwebjs-api (contracts/wwebjs-api.md §2): status, start, stop, QR.
+"""The session routes of wwebjs-api (docs/providers/wwebjs.md §2): status, start, stop, QR.
 
 Every call has a timeout. Pure functions parse the responses and are tested on recorded ones;
 `connections/states.py` decides what follows.

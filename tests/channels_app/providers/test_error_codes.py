@@ -21,7 +21,7 @@ from core import http_client
 
 R, P, C, T = ErrorClass.RETRY, ErrorClass.PERMANENT, ErrorClass.CONFIG, ErrorClass.TEMPLATE
 
-# contracts/cloud-api.md §2.3, row by row: which codes, class, rule.
+# docs/providers/cloud.md §2.3, row by row: which codes, class, rule.
 ROWS: list[tuple[str, ErrorClass, FallbackRule]] = [
     ("1 2 4 80007 130429 131000 131016 133004 131057", R, FallbackRule.RETRY_FIRST),
     ("131056", R, FallbackRule.WAIT),

@@ -109,7 +109,7 @@ def baileys(evolution: Provider, make_channel: Callable[..., Channel]) -> Channe
 def receive_failed_status(message: Message, id: str, code: int = 131053) -> None:
     """Receive Meta's status webhook for a rejected request.
 
-    Meta reports a rejection at once, by webhook, or both (contracts/cloud-api.md §2.1).
+    Meta reports a rejection at once, by webhook, or both (docs/providers/cloud.md §2.1).
     """
     channel = message.conversation.channel
     post(status(message, "failed", channel=channel, id=id, errors=[{"code": code}]))

@@ -1,4 +1,4 @@
-"""Behaviour that differs in Evolution 2.4 (contracts/evolution-api.md §8, §10)."""
+"""Behaviour that differs in Evolution 2.4 (docs/providers/evolution.md §8, §10)."""
 
 from __future__ import annotations
 

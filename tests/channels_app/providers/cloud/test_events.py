@@ -124,7 +124,7 @@ def test_every_message_type_has_its_text() -> None:
 
 
 def test_contact_cards_are_preserved() -> None:
-    """contracts/cloud-api.md: `contacts` is the only object of a message that is a list."""
+    """docs/providers/cloud.md: `contacts` is the only object of a message that is a list."""
     card = {"name": {"formatted_name": "João"}, "phones": [{"phone": "+55 11 98888-7777"}]}
     message = {
         "from": "16505551234",

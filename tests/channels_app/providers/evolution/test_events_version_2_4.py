@@ -1,4 +1,4 @@
-"""The format changes of Evolution 2.4 (contracts/evolution-api.md §10)."""
+"""The format changes of Evolution 2.4 (docs/providers/evolution.md §10)."""
 
 from __future__ import annotations
 
