@@ -770,7 +770,7 @@ def test_staff_can_set_that_a_server_is_in_global_mode(
 def test_messages_with_bytes_arrive_once_by_both_transports(
     api: APIClient, by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
-    """Most real messages contain bytes, which Socket.IO sends as attachments (§10.1)."""
+    """Most real messages hold bytes, sent as attachments (docs/providers/evolution.md §10.1)."""
     kinds = ("text", "image", "video", "location", "audio", "document", "sticker")
     for kind in kinds:
         evolution.control("inbound", instance=NAME, kind=kind, id=f"S-{kind}", text=kind)

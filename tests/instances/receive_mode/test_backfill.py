@@ -136,7 +136,7 @@ def test_checking_the_newest_messages_finds_undelivered_ones(
 def test_a_silent_socket_proves_nothing(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
-    """Evolution stops sending, but its clients stay connected (§2)."""
+    """Evolution stops sending, but its clients stay connected (docs/providers/evolution.md §2)."""
     wait_until(joined(by_websocket))
     close_gap(by_websocket)
     an_hour_ago = timezone.now() - dt.timedelta(hours=1)
