@@ -40,14 +40,14 @@ def samples() -> dict[str, dict[str, Any]]:
 def as_json(event: Event) -> dict[str, Any]:
     """Return an event as its class and its non-default fields."""
     fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         name: str(value) if isinstance(value, dt.datetime) else value
         for name, value in fields.items()
         if value not in ("", None, False, {})
     }
-    if "failure" in told:
-        told["failure"] = dataclasses.asdict(told["failure"])
-    return {"is": type(event).__name__, **told}
+    if "failure" in values:
+        values["failure"] = dataclasses.asdict(values["failure"])
+    return {"is": type(event).__name__, **values}
 
 
 def read_all() -> dict[str, list[dict[str, Any]]]:
