@@ -1,7 +1,7 @@
 """Every recorded response on a route that our clients use, parsed by them: one line each.
 
-`write()`, called in `manage.py shell`, writes `evolution_recorded.json` anew: read its difference.
-Answers that differ in ids and times only have one line, under the first name.
+`write()`, called in `manage.py shell`, rewrites `evolution_recorded.json`: review the diff.
+Responses that differ only in IDs and times have one line, under the first name.
 """
 
 from __future__ import annotations
