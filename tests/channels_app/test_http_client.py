@@ -339,9 +339,9 @@ def test_an_aborted_handshake_does_not_blame_the_certificate(linger: int | None)
 
 
 def test_each_handshake_failure_has_its_own_reason() -> None:
-    words = {str(title_for(code)) for code in ("certificate_refused", "not_tls", "tls_failed")}
-    assert len(words) == 3
-    assert sum("certificate" in text for text in words) == 1
+    titles = {str(title_for(code)) for code in ("certificate_refused", "not_tls", "tls_failed")}
+    assert len(titles) == 3
+    assert sum("certificate" in text for text in titles) == 1
 
 
 # -- may have been sent ----------------------------------------------------------------------------
@@ -533,33 +533,33 @@ def test_a_request_logs_one_line_without_secrets(
     assert not any(secret in caplog.text for secret in SECRETS)
 
 
-@pytest.mark.parametrize("trouble", ["refused", "silent", "reset", "not_http"])
+@pytest.mark.parametrize("failure", ["refused", "silent", "reset", "not_http"])
 def test_a_failure_reveals_no_secret_in_its_text_context_or_log(
-    raw_server: Start, dead_url: str, caplog: pytest.LogCaptureFixture, trouble: str
+    raw_server: Start, dead_url: str, caplog: pytest.LogCaptureFixture, failure: str
 ) -> None:
     def script(conn: socket.socket, number: int) -> str | None:
-        if trouble == "silent":
+        if failure == "silent":
             conn.recv(1)
-        elif trouble == "reset":
+        elif failure == "reset":
             reset(conn)
         else:
             conn.sendall(b"answer-secret\r\n")
         return "close"
 
-    base = dead_url if trouble == "refused" else raw_server(script).url
+    base = dead_url if failure == "refused" else raw_server(script).url
     with (
         capture_logs() as lines,
         caplog.at_level(logging.WARNING),
         pytest.raises(http_client.RequestFailed) as caught,
     ):
         noisy(base)
-    told = f"{caught.value!r} {caught.value} {caught.value.detail} {lines} {caplog.text}"
-    assert not any(secret in told for secret in SECRETS)
+    revealed = f"{caught.value!r} {caught.value} {caught.value.detail} {lines} {caplog.text}"
+    assert not any(secret in revealed for secret in SECRETS)
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
     (line,) = told_of(base, lines)
     assert (line["status"], line["failure"]) == (None, caught.value.reason)
-    assert line["sent"] is (trouble != "refused")
+    assert line["sent"] is (failure != "refused")
 
 
 def test_an_answer_does_not_show_its_content() -> None:

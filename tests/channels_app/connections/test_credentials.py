@@ -76,8 +76,8 @@ def test_both_routes_are_tested_and_the_result_is_stored(raw_server: Start) -> N
     channel = with_wwebjs(wwebjs(raw_server), graph_url=graph(raw_server))
     channel.save()
     with translation.override("en"):
-        found = run_test(channel)
-    assert [(label, report.ok) for label, report in found] == [
+        results = run_test(channel)
+    assert [(label, report.ok) for label, report in results] == [
         ("Official (Cloud API)", True),
         ("Fallback: wwebjs-api", True),
     ]
@@ -85,9 +85,9 @@ def test_both_routes_are_tested_and_the_result_is_stored(raw_server: Start) -> N
     assert channel.health == Channel.Health.OK
     with translation.override("en"):
         assert render_reason(channel.health_detail) == (
-            f"{in_english(found[0][1])} · The channel's phone number was filled in."
+            f"{in_english(results[0][1])} · The channel's phone number was filled in."
         )
-    assert found[0][1].details["filled_in"] == channel.phone_number == "+5511900000001"
+    assert results[0][1].details["filled_in"] == channel.phone_number == "+5511900000001"
     assert channel.health_changed_at is not None
 
 
@@ -127,9 +127,9 @@ def test_a_failing_fallback_is_reported_but_does_not_fail_the_channel(
     channel = with_wwebjs(wwebjs(raw_server, ready=False), graph_url=graph(raw_server))
     channel.save()
     with translation.override("en"):
-        found = run_test(channel)
+        results = run_test(channel)
     channel.refresh_from_db()
-    assert not found[1][1].ok
+    assert not results[1][1].ok
     assert channel.health == Channel.Health.OK
     with translation.override("en"):
         assert render_reason(channel.health_detail).endswith(
@@ -158,8 +158,8 @@ def test_a_baileys_fallback_gets_its_own_health(raw_server: Start) -> None:
     other.save()
     channel = official(graph(raw_server), fallback="baileys", fallback_channel=other)
     channel.save()
-    found = run_test(channel)
-    assert [report.ok for _, report in found] == [True, False]
+    results = run_test(channel)
+    assert [report.ok for _, report in results] == [True, False]
     other.refresh_from_db()
     channel.refresh_from_db()
     assert (other.health, channel.health) == (Channel.Health.FAILING, Channel.Health.OK)

@@ -49,9 +49,14 @@ ROWS: list[tuple[str, ErrorClass, FallbackRule]] = [
 def test_each_code_has_the_class_and_rule_of_the_contract(
     code: str, kind: ErrorClass, rule: FallbackRule
 ) -> None:
-    found = lookup(code)
-    assert (found.code, found.kind, found.fallback, found.known) == (code, kind, rule, True)
-    assert found.transient is (kind == R)
+    error_rule = lookup(code)
+    assert (error_rule.code, error_rule.kind, error_rule.fallback, error_rule.known) == (
+        code,
+        kind,
+        rule,
+        True,
+    )
+    assert error_rule.transient is (kind == R)
 
 
 def test_every_code_of_the_table_is_tested() -> None:
@@ -110,10 +115,10 @@ def test_the_displayed_rows_are_sorted_and_show_ranges() -> None:
 def test_an_unknown_code_follows_is_transient_and_then_the_status(
     is_transient: bool | None, http_status: int | None, kind: ErrorClass, rule: FallbackRule
 ) -> None:
-    found = lookup("131999", is_transient, http_status)
-    assert (found.kind, found.fallback, found.known) == (kind, rule, False)
-    assert found.alarm
-    assert "131999" in str(found.title)
+    error_rule = lookup("131999", is_transient, http_status)
+    assert (error_rule.kind, error_rule.fallback, error_rule.known) == (kind, rule, False)
+    assert error_rule.alarm
+    assert "131999" in str(error_rule.title)
 
 
 def test_a_known_code_does_not_follow_the_status_or_is_transient() -> None:
@@ -147,7 +152,7 @@ def test_a_failure_has_the_source_text_in_any_active_language() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "left", "words"),
+    ("error", "left", "shown"),
     [
         (TimeoutError(), True, "sem resposta completa a tempo"),
         (TimeoutError(), False, "sem conexão a tempo"),
@@ -157,13 +162,13 @@ def test_a_failure_has_the_source_text_in_any_active_language() -> None:
     ],
 )
 def test_our_own_details_are_shown_in_the_readers_language(
-    error: Exception, left: bool, words: str
+    error: Exception, left: bool, shown: str
 ) -> None:
     with translation.override("en"):
         stored = http_client._failure(error, left=left).detail
         assert stored_detail(stored) == stored
     with translation.override("pt-br"):
-        assert stored_detail(stored) == words
+        assert stored_detail(stored) == shown
 
 
 def test_the_providers_own_text_is_unchanged() -> None:

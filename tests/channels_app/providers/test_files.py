@@ -87,8 +87,8 @@ def test_graph_receives_the_bytes_once_and_the_message_refers_to_them(graph: Pro
 
     assert isinstance(accepted, Accepted)
     [media_id] = remembered
-    [kept] = graph.simulator._media.values()  # type: ignore[attr-defined]
-    assert (kept.id, kept.data, kept.mime_type, kept.filename) == (
+    [uploaded] = graph.simulator._media.values()  # type: ignore[attr-defined]
+    assert (uploaded.id, uploaded.data, uploaded.mime_type, uploaded.filename) == (
         media_id, files.PNG, "image/png", "foto.png",
     )  # fmt: skip
     [sent] = graph.sends()
@@ -102,17 +102,17 @@ def test_graph_receives_the_bytes_once_and_the_message_refers_to_them(graph: Pro
 
 def test_an_id_that_meta_may_have_deleted_is_cleared(graph: Provider) -> None:
     provider = CloudProvider(official(graph.url, access_token="EAAtest-token"))
-    told: list[str] = []
-    file = file_out(uploaded_as="123", remember=told.append)
+    upload_ids: list[str] = []
+    file = file_out(uploaded_as="123", remember=upload_ids.append)
 
     graph.plays("refused_131053", "refused_131053")
     error = ending(lambda: provider.send(with_file(file=file)))
     new = graph.sends()[-1]["image"]["id"]
-    assert (type(error), error.code, told) == (Rejected, "131053", ["", new])
+    assert (type(error), error.code, upload_ids) == (Rejected, "131053", ["", new])
 
     graph.plays("refused_131051")
     error = ending(lambda: provider.send(with_file(file=file)))
-    assert (error.code, told[2:]) == ("131051", [""])
+    assert (error.code, upload_ids[2:]) == ("131051", [""])
 
 
 @pytest.mark.parametrize(
@@ -170,9 +170,9 @@ def test_only_a_document_has_a_file_name_at_meta() -> None:
 
 
 def test_the_token_is_not_sent_without_tls() -> None:
-    told = http_client.Answer(200, {}, b'{"url": "http://example.com/x"}')
-    assert read_media_url(told, secure=False) == "http://example.com/x"
-    error = ending(lambda: read_media_url(told, secure=True))
+    lookup = http_client.Answer(200, {}, b'{"url": "http://example.com/x"}')
+    assert read_media_url(lookup, secure=False) == "http://example.com/x"
+    error = ending(lambda: read_media_url(lookup, secure=True))
     assert (type(error), error.code) == (Rejected, "wrong_address")
 
 
@@ -317,7 +317,7 @@ def url_of(server: socket.socket) -> str:
     return f"http://{host}:{port}/x.png"
 
 
-def heard(server: socket.socket) -> bytes:
+def received_by(server: socket.socket) -> bytes:
     """Return the requests that a server received."""
     connection, _ = server.accept()
     with connection:
@@ -402,7 +402,7 @@ def test_a_link_never_reaches_our_own_network_in_any_spelling(
     for link in (url_of(internal), f"http://{host}:{port}\\@example.com/x.png"):
         error = ending(lambda link=link: outbound.fetch_link(link, type_="image"))  # type: ignore[misc]
         assert (type(error), error.code) == (Rejected, "link_refused")
-        assert heard(internal) == b""
+        assert received_by(internal) == b""
 
 
 def test_a_pooled_provider_connection_does_not_open_our_network_to_a_link(

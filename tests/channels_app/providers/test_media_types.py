@@ -14,7 +14,7 @@ OOXML = "application/vnd.openxmlformats-officedocument"
 
 
 @pytest.mark.parametrize(
-    ("data", "name", "told"),
+    ("data", "name", "detected"),
     [
         (files.PNG, "", "image/png"),
         (files.JPEG, "virus.exe", "image/jpeg"),
@@ -47,8 +47,8 @@ OOXML = "application/vnd.openxmlformats-officedocument"
     ],
     ids=range(28),
 )
-def test_the_type_is_detected_from_the_bytes(data: bytes, name: str, told: str) -> None:
-    assert sniff(data, data, filename=name) == told
+def test_the_type_is_detected_from_the_bytes(data: bytes, name: str, detected: str) -> None:
+    assert sniff(data, data, filename=name) == detected
 
 
 @given(st.text(min_size=200), st.integers(1, 100))

@@ -43,9 +43,11 @@ def secrets_in(*values: Any) -> list[str]:
 
 def test_only_the_token_and_the_code_are_redacted() -> None:
     before = copy.deepcopy(UPDATED)
-    kept = redaction.from_evolution(UPDATED)
-    assert secrets_in(kept, redaction.from_evolution({**UPDATED, "data": [UPDATED["data"]]})) == []
-    assert (kept["event"], kept["data"]["qrcode"]["instance"]) == ("qrcode.updated", "shop")
+    redacted = redaction.from_evolution(UPDATED)
+    assert (
+        secrets_in(redacted, redaction.from_evolution({**UPDATED, "data": [UPDATED["data"]]})) == []
+    )
+    assert (redacted["event"], redacted["data"]["qrcode"]["instance"]) == ("qrcode.updated", "shop")
     assert before == UPDATED
     assert [redaction.from_wwebjs(code)["sessionId"] for code in CODES] == ["shop", "shop"]
     assert secrets_in(*map(redaction.from_wwebjs, CODES)) == []
@@ -65,10 +67,10 @@ def test_an_event_without_a_token_or_code_is_unchanged() -> None:
 @pytest.mark.parametrize("name", samples())
 def test_a_redacted_recorded_event_is_parsed_to_the_same_events(name: str) -> None:
     payload = samples()[name]
-    kept = redaction.from_evolution(payload)
-    assert list(evolution_events.read(kept)) == list(evolution_events.read(payload))
-    assert kept.get("apikey") in (None, "withheld")
-    assert redaction.from_evolution(kept) == kept
+    redacted = redaction.from_evolution(payload)
+    assert list(evolution_events.read(redacted)) == list(evolution_events.read(payload))
+    assert redacted.get("apikey") in (None, "withheld")
+    assert redaction.from_evolution(redacted) == redacted
 
 
 anything = st.recursive(
@@ -125,8 +127,8 @@ def test_the_migration_redacts_stored_events_in_batches(
     for _ in range(2):
         with connection.schema_editor() as editor:
             migration.clean(apps, editor)
-        kept = list(InboundEvent.objects.order_by("id").values_list("payload", flat=True))
-        assert secrets_in(*kept) == []
+        redacted = list(InboundEvent.objects.order_by("id").values_list("payload", flat=True))
+        assert secrets_in(*redacted) == []
         wanted = [redaction.from_evolution(payload) for payload in before[:-3]]
         wanted += [redaction.from_wwebjs(payload) for payload in before[-3:-1]]
-        assert kept == [*wanted, cloud]
+        assert redacted == [*wanted, cloud]

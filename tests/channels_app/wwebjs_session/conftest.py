@@ -139,9 +139,11 @@ class Replay:
         async def answer(request: web.Request) -> web.Response:
             route = request.path.rpartition("/")[0]
             self.asked.append(route)
-            found = self.answers[route]
+            exchange = self.answers[route]
             return web.Response(
-                status=found.status, body=found.body.encode(), content_type=found.content_type
+                status=exchange.status,
+                body=exchange.body.encode(),
+                content_type=exchange.content_type,
             )
 
         app = web.Application()
@@ -196,8 +198,8 @@ def jobs(task: str) -> list[dict[str, Any]]:
     """Return the arguments of the enqueued jobs of one task."""
     from procrastinate.contrib.django.models import ProcrastinateJob
 
-    found = ProcrastinateJob.objects.filter(task_name=f"channels_app.{task}", status="todo")
-    return [dict(job.args) for job in found.order_by("id")]
+    enqueued = ProcrastinateJob.objects.filter(task_name=f"channels_app.{task}", status="todo")
+    return [dict(job.args) for job in enqueued.order_by("id")]
 
 
 def _connection() -> Any:
@@ -206,13 +208,13 @@ def _connection() -> Any:
     return connection.cursor()
 
 
-def care_of(channel: Channel) -> WwebjsSession:
+def session_of(channel: Channel) -> WwebjsSession:
     return WwebjsSession.objects.get(channel=channel)
 
 
 def until(channel: Channel, state: str, seconds: float = 5.0) -> wwebjs_session.SessionState:
     """Poll until the session is in this state."""
     deadline = time.monotonic() + seconds
-    while (found := wwebjs_session.state(channel)).state != state:
-        assert time.monotonic() < deadline, found
-    return found
+    while (current := wwebjs_session.state(channel)).state != state:
+        assert time.monotonic() < deadline, current
+    return current

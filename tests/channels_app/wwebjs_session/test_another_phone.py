@@ -11,7 +11,7 @@ from channels_app.connections import readiness, wwebjs_session
 from channels_app.models import Channel
 from channels_app.providers import provider_for
 from channels_app.providers.base import OutboundMessage, Transient
-from tests.channels_app.wwebjs_session.conftest import Server, care_of
+from tests.channels_app.wwebjs_session.conftest import Server, session_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("inline")]
 
@@ -30,8 +30,12 @@ def test_a_person_confirms_a_fallback_with_its_own_number_once(
     state = wwebjs_session.state(ready)
     assert (state.state, state.code) == ("error", "number_unconfirmed")
     assert state.unconfirmed_number == STRANGER
-    found = ready.incidents.get()
-    assert (found.route, found.reason, found.detail) == ("wwebjs", "another_phone", f"+{STRANGER}")
+    incident = ready.incidents.get()
+    assert (incident.route, incident.reason, incident.detail) == (
+        "wwebjs",
+        "another_phone",
+        f"+{STRANGER}",
+    )
     assert STRANGER in readiness.fallback_trouble(fresh(ready))
     server.forget()
     with pytest.raises(Transient) as refused:
@@ -49,8 +53,8 @@ def test_a_person_confirms_a_fallback_with_its_own_number_once(
     # The official number belongs to the Cloud API and stays unchanged.
     assert fresh(ready).phone_number == ready.phone_number
     assert provider_for(fresh(ready), route="wwebjs").send(MESSAGE)
-    found.refresh_from_db()
-    assert found.recovered_at is not None
+    incident.refresh_from_db()
+    assert incident.recovered_at is not None
     # It stays confirmed after relinking; the channel's own number needs no confirmation.
     server.settings.own_number = "5511900000001"
     assert wwebjs_session.state(ready).state == "ready"
@@ -78,4 +82,4 @@ def test_a_channel_without_a_number_accepts_only_the_first_phone(
     assert fresh(attached).confirmed_number == "5511900000001"
     server.settings.own_number = STRANGER
     assert wwebjs_session.state(fresh(attached)).code == "number_unconfirmed"
-    assert care_of(attached).wanted
+    assert session_of(attached).wanted

@@ -23,10 +23,10 @@ def base(attached: Channel) -> str:
 
 
 def test_the_complete_session_lifecycle(api: APIClient, base: str, server: Server) -> None:
-    told = api.get(base)
-    assert told.status_code == 200
-    assert told.json()["state"] == "disconnected"
-    assert told.json()["detail"] == "The session is not started; connect it."
+    response = api.get(base)
+    assert response.status_code == 200
+    assert response.json()["state"] == "disconnected"
+    assert response.json()["detail"] == "The session is not started; connect it."
 
     begun = api.post(f"{base}connect/")
     assert (begun.status_code, begun.json()["state"]) == (200, "starting")
@@ -98,8 +98,12 @@ def test_a_channel_without_settings(api: APIClient, channel: Channel) -> None:
 def test_a_wrong_key_names_the_field(api: APIClient, attached: Channel, base: str) -> None:
     attached.wwebjs_api_key = "wrong"
     attached.save()
-    told = api.get(base).json()
-    assert (told["state"], told["code"], told["field"]) == ("error", "wrong_key", "wwebjs_api_key")
+    response = api.get(base).json()
+    assert (response["state"], response["code"], response["field"]) == (
+        "error",
+        "wrong_key",
+        "wwebjs_api_key",
+    )
     refused = api.post(f"{base}connect/")
     assert refused.status_code == 502
     assert refused.json() == {

@@ -35,7 +35,7 @@ from messaging.inbound import authentication, raw_files, replay
 from messaging.inbound.authentication import Received
 from messaging.models import InboundEvent, Message, PendingEvent
 from simulators.base import run_in_thread
-from tests.channels_app.wwebjs_session.conftest import Server, care_of, jobs
+from tests.channels_app.wwebjs_session.conftest import Server, jobs, session_of
 from tests.conftest import WWEBJS_KEY, WWEBJS_SESSION
 from tests.messaging.support import accept, deliver, read_events
 from tests.simulators.recorded import FOLDER
@@ -78,8 +78,10 @@ def read(payload: Any) -> Event:
 
 
 def test_recorded_callbacks_are_parsed_to_events() -> None:
-    told = [type(event).__name__ for payload in RECORDED for event in wwebjs_events.read(payload)]
-    assert told == [
+    event_types = [
+        type(event).__name__ for payload in RECORDED for event in wwebjs_events.read(payload)
+    ]
+    assert event_types == [
         "UnsupportedEvent",  # loading_screen
         "UnsupportedEvent",  # authenticated
         "SessionEvent",  # ready
@@ -334,8 +336,8 @@ def test_a_callback_is_stored_once(attached: Channel) -> None:
 def test_codes_that_link_a_phone_are_not_stored(attached: Channel) -> None:
     for kind, name in (("qr", "qr"), ("code", "code")):
         assert hand_in(attached, callback(kind, {name: "2@secret"})) == Received.STORED
-    kept = [event.payload["data"] for event in InboundEvent.objects.order_by("id")]
-    assert kept == [{"qr": f"sha256:{digest_of('2@secret')}"}, {"code": "withheld"}]
+    stored_data = [event.payload["data"] for event in InboundEvent.objects.order_by("id")]
+    assert stored_data == [{"qr": f"sha256:{digest_of('2@secret')}"}, {"code": "withheld"}]
     read_events()
     assert not InboundEvent.objects.exclude(state="done").exists()
 
@@ -455,7 +457,7 @@ def test_a_callback_triggers_an_immediate_poll(ready: Channel, server: Server) -
     hand_in(ready, callback("disconnected", {"reason": "UNPAIRED"}))
     read_events()
     assert jobs("probe_session") == [{"channel_id": ready.pk}]
-    assert care_of(ready).probe_at is None
+    assert session_of(ready).probe_at is None
     wwebjs_session.probe(ready.pk)
     ready.refresh_from_db()
     assert ready.wwebjs_state == State.STARTING

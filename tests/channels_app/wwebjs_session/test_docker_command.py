@@ -47,8 +47,8 @@ def channel(**fields: Any) -> Channel:
 
 def variables(command: str) -> dict[str, str]:
     """Return the environment that the container would have."""
-    words = shlex.split(command.replace("\\\n", " "))
-    given = [words[place + 1] for place, word in enumerate(words) if word == "-e"]
+    arguments = shlex.split(command.replace("\\\n", " "))
+    given = [arguments[index + 1] for index, argument in enumerate(arguments) if argument == "-e"]
     return dict(variable.split("=", 1) for variable in given)
 
 
@@ -81,12 +81,12 @@ def test_messages_typed_on_the_phone_are_reported_only_if_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "told"),
+    ("own", "reported"),
     [("", False), ("5511900000001", False), ("551100000001", False), ("5511977770000", True)],
 )
-def test_customers_messages_are_reported_only_for_another_number(own: str, told: bool) -> None:
+def test_customers_messages_are_reported_only_for_another_number(own: str, reported: bool) -> None:
     given = variables(docker_command(channel(wwebjs_own_number=own), callbacks=True))
-    assert ("message" not in given["DISABLED_CALLBACKS"].split("|")) is told
+    assert ("message" not in given["DISABLED_CALLBACKS"].split("|")) is reported
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident, WwebjsSession
 from channels_app.signals import session_changed
 from simulators.base import run_in_thread
-from tests.channels_app.wwebjs_session.conftest import Server, care_of, jobs, run_starts, until
+from tests.channels_app.wwebjs_session.conftest import Server, jobs, run_starts, session_of, until
 from tests.conftest import WWEBJS_KEY
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("inline")]
@@ -31,18 +31,18 @@ Later = Callable[[float], None]
 @pytest.fixture
 def pushes() -> Iterator[list[int]]:
     """Collect the channels that open pages are notified of."""
-    told: list[int] = []
+    notified: list[int] = []
 
     def receive(channel: Channel, **kwargs: Any) -> None:
-        told.append(channel.pk)
+        notified.append(channel.pk)
 
     session_changed.connect(receive)
-    yield told
+    yield notified
     session_changed.disconnect(receive)
 
 
 def due_in(channel: Channel) -> float:
-    probe_at = care_of(channel).probe_at
+    probe_at = session_of(channel).probe_at
     assert probe_at is not None
     return (probe_at - timezone.now()).total_seconds()
 
@@ -131,13 +131,13 @@ def test_an_unchanged_state_is_neither_written_nor_pushed(
 def test_messaging_pushes_the_card(
     attached: Channel, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[int] = []
+    notified: list[int] = []
     monkeypatch.setattr(
-        "messaging.live.publisher.channel_changed", lambda channel: told.append(channel.pk)
+        "messaging.live.publisher.channel_changed", lambda channel: notified.append(channel.pk)
     )
     server.steer("make_ready")
     wwebjs_session.state(attached)
-    assert attached.pk in told
+    assert attached.pk in notified
 
 
 def test_a_fallback_set_without_signals_is_detected(channel: Channel, server: Server) -> None:
@@ -174,10 +174,10 @@ def test_an_unlinked_phone_shows_a_new_code_and_the_reason(ready: Channel, serve
     wwebjs_session.handle_callback(ready, reason="UNPAIRED")
     wwebjs_session.state(ready)
     run_starts()
-    found = wwebjs_session.state(ready)
-    assert found.state == "qr"
-    assert found.last_drop_at is not None
-    assert found.last_drop_reason == "The session was unlinked on the phone."
+    session_state = wwebjs_session.state(ready)
+    assert session_state.state == "qr"
+    assert session_state.last_drop_at is not None
+    assert session_state.last_drop_reason == "The session was unlinked on the phone."
 
 
 def test_unlinking_by_a_reload_needs_no_restart(ready: Channel, server: Server) -> None:
@@ -446,15 +446,15 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     ready.refresh_from_db()
     server.steer("unlink_by_reload")
     until(ready, "qr")
-    found = wwebjs_session.state(ready)
-    assert (found.code, found.detail) == (
+    session_state = wwebjs_session.state(ready)
+    assert (session_state.code, session_state.detail) == (
         "unlinked_scan_qr",
         "The phone was unlinked: read the QR code.",
     )
     now = incident(ready)
     assert (now.reason, now.first_reason) == ("unlinked_scan_qr", "connection_refused")
     assert "read the QR code" in incidents.headline(now)
-    assert found.last_drop_reason == "The server refused the connection"
+    assert session_state.last_drop_reason == "The server refused the connection"
 
     # One further alert once the new reason has lasted, never more.
     tell()
@@ -502,14 +502,15 @@ def test_a_session_that_recovers_automatically_says_so(
         server.simulator.browsers.sessions["TESTE"] = session
     else:
         with monkeypatch.context() as broken:
-            told = Observation(trouble="connect_timeout")
+            timeout = Observation(trouble="connect_timeout")
             broken.setattr(
-                "channels_app.connections.wwebjs_session.WwebjsSessions.poll", lambda _self: told
+                "channels_app.connections.wwebjs_session.WwebjsSessions.poll",
+                lambda _self: timeout,
             )
             assert wwebjs_session.state(ready).code == "connect_timeout"
-    found = wwebjs_session.state(ready)
-    assert (found.state, found.code) == ("ready", code)
-    assert "by itself" in found.detail
+    session_state = wwebjs_session.state(ready)
+    assert (session_state.state, session_state.code) == ("ready", code)
+    assert "by itself" in session_state.detail
     later(3600)
     incidents.process_due()
     assert wwebjs_session.state(ready).code == code  # until it drops again

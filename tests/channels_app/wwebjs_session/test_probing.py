@@ -127,8 +127,8 @@ def test_an_observation_requested_earlier_but_received_later_is_ignored(
     async def status(request: web.Request) -> web.Response:
         questions.append(request.path)
         if len(questions) > 1:
-            told = {"success": False, "state": "OPENING", "message": "session_not_connected"}
-            return web.json_response(told)
+            body_json = {"success": False, "state": "OPENING", "message": "session_not_connected"}
+            return web.json_response(body_json)
         asked.set()
         await asyncio.to_thread(release.wait, 10)
         return web.json_response({"success": False, "state": None, "message": "browser tab closed"})

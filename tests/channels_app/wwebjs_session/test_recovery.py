@@ -18,7 +18,7 @@ from channels_app.providers.wwebjs import session as wwebjs_sessions
 from channels_app.providers.wwebjs.client import WwebjsProvider
 from channels_app.providers.wwebjs.session import WwebjsSessions
 from messaging.delivery.policy import FALLBACK_BACKOFF
-from tests.channels_app.wwebjs_session.conftest import Server, care_of, jobs, run_starts, until
+from tests.channels_app.wwebjs_session.conftest import Server, jobs, run_starts, session_of, until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("inline")]
 Later = Callable[[float], None]
@@ -58,9 +58,9 @@ def test_an_unresponsive_page_is_replaced_before_the_second_attempt_of_a_message
     # The send triggers a poll, and the first slow response triggers another one at once.
     assert jobs("probe_session") == [{"channel_id": ready.pk}]
     wwebjs_session.probe(ready.pk)
-    due = care_of(ready).probe_at
+    due = session_of(ready).probe_at
     assert due is not None
-    assert (due - care_of(ready).channel.wwebjs_checked_at).total_seconds() < 3  # type: ignore[operator]
+    assert (due - session_of(ready).channel.wwebjs_checked_at).total_seconds() < 3  # type: ignore[operator]
     wwebjs_session.probe(ready.pk)
     assert run_starts() == 1
     assert wwebjs_session.state(ready).state == "ready"
@@ -162,7 +162,7 @@ def test_a_code_without_its_reference_is_not_shown(attached: Channel, server: Se
     with pytest.raises(SessionRefused) as caught:
         wwebjs_session.qr(attached)
     assert caught.value.code == "qr_not_ready"
-    assert care_of(attached).qr_digest == ""
+    assert session_of(attached).qr_digest == ""
     deadline = time.monotonic() + 5
     while server.simulator.browsers.sessions["TESTE"].qr == shown:
         assert time.monotonic() < deadline
@@ -180,9 +180,9 @@ def test_a_stopped_session_that_comes_up_with_its_server_is_stopped_again(
     later(60)
     restart_server(server)
     assert server.known == ["TESTE"]
-    found = wwebjs_session.state(ready)
-    assert (found.state, found.code) == ("disconnected", "came_up")
-    assert not care_of(ready).wanted
+    session_state = wwebjs_session.state(ready)
+    assert (session_state.state, session_state.code) == ("disconnected", "came_up")
+    assert not session_of(ready).wanted
     assert run_ends() == 1
     assert (server.known, server.paired) == ([], True)
     later(2)
@@ -235,7 +235,7 @@ def test_unlinking_during_a_start_takes_effect_when_the_start_ends(
     wwebjs_session.connect(attached)
     monkeypatch.setattr(WwebjsSessions, "start", slow_start)
     run_starts()
-    assert [found.code for found in meanwhile] == ["unlinking", "unlinking"]
+    assert [session_state.code for session_state in meanwhile] == ["unlinking", "unlinking"]
     assert (server.known, server.paired) == ([], False)
     assert wwebjs_session.state(attached).code == "unlinked"
 

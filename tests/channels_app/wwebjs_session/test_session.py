@@ -16,9 +16,9 @@ from channels_app.providers.wwebjs.session import WwebjsSessions
 from tests.channels_app.wwebjs_session.conftest import (
     Replay,
     Server,
-    care_of,
     jobs,
     run_starts,
+    session_of,
     until,
 )
 from tests.conftest import WWEBJS_SESSION
@@ -48,9 +48,9 @@ def test_from_connect_by_qr_to_ready_and_back(attached: Channel, server: Server)
     assert code.age_seconds >= 0
 
     server.steer("scan")
-    found = until(attached, "ready")
-    assert found.own_number == "5511900000001"
-    assert found.since is not None
+    session_state = until(attached, "ready")
+    assert session_state.own_number == "5511900000001"
+    assert session_state.since is not None
 
     ended = wwebjs_session.disconnect(attached)
     assert (ended.state, ended.code) == ("disconnected", "unlinked")
@@ -122,8 +122,8 @@ def test_a_problem_with_a_setting_names_its_field(
     for name, value in changes.items():
         setattr(attached, name, value)
     attached.save()
-    found = wwebjs_session.state(attached)
-    assert (found.state, found.code, found.field) == ("error", code, field)
+    session_state = wwebjs_session.state(attached)
+    assert (session_state.state, session_state.code, session_state.field) == ("error", code, field)
     for call in (wwebjs_session.connect, wwebjs_session.qr):
         refused = refusal(lambda call=call: call(attached))
         assert (refused.code, refused.status, refused.field) == (code, 502, field)
@@ -136,8 +136,8 @@ def test_an_html_page_instead_of_json_means_a_wrong_address(
 ) -> None:
     attached.wwebjs_url = f"{server.url}/other"
     attached.save()
-    found = wwebjs_session.state(attached)
-    assert (found.code, found.field) == ("wrong_address", "wwebjs_url")
+    session_state = wwebjs_session.state(attached)
+    assert (session_state.code, session_state.field) == ("wrong_address", "wwebjs_url")
 
 
 def test_corrected_settings_are_polled_again_and_stale_observations_are_ignored(
@@ -149,10 +149,10 @@ def test_corrected_settings_are_polled_again_and_stale_observations_are_ignored(
     assert wwebjs_session.state(attached).code == "wrong_key"
     attached.wwebjs_api_key = server.settings.api_key
     attached.save()
-    assert care_of(attached).probe_at is None
+    assert session_of(attached).probe_at is None
     # A probe that started before the save returns after it.
     assert wwebjs_session.state(stale).code == "wrong_key"
-    assert care_of(attached).probe_at is None
+    assert session_of(attached).probe_at is None
     wwebjs_session.probe_due()
     attached.refresh_from_db()
     assert attached.wwebjs_state_code == "not_started"
@@ -213,9 +213,9 @@ def test_a_failed_start_is_recorded_and_only_a_person_repeats_it(
     wwebjs_session.connect(attached)
     run_starts()
     for _ in range(3):
-        found = wwebjs_session.state(attached)
-        assert (found.state, found.code) == ("error", "start_failed")
-        assert said in found.detail
+        session_state = wwebjs_session.state(attached)
+        assert (session_state.state, session_state.code) == ("error", "start_failed")
+        assert said in session_state.detail
     assert not jobs("begin_session")
 
     server.settings.start_failure = ""
@@ -240,8 +240,8 @@ def test_a_start_without_an_outcome_is_abandoned(
     wwebjs_session.connect(attached)
     run_starts()
     later(wwebjs_session.START_WINDOW.total_seconds() + 1)
-    found = wwebjs_session.state(attached)
-    assert (found.state, found.code) == ("error", "start_no_answer")
+    session_state = wwebjs_session.state(attached)
+    assert (session_state.state, session_state.code) == ("error", "start_no_answer")
     assert wwebjs_session.state(attached).code == "start_no_answer"
 
 
@@ -253,7 +253,7 @@ def test_a_server_that_went_down_before_the_start_left_no_browser_behind(
     run_starts()
     attached.refresh_from_db()
     assert (attached.wwebjs_state, attached.wwebjs_state_code) == ("error", "connection_refused")
-    assert care_of(attached).note == ""
+    assert session_of(attached).note == ""
 
 
 def test_a_session_ended_during_its_start_is_stopped_again(
@@ -406,7 +406,7 @@ def test_an_unreachable_server_does_not_disconnect(ready: Channel) -> None:
     ready.refresh_from_db()
     refused = refusal(lambda: wwebjs_session.disconnect(ready))
     assert (refused.status, refused.field) == (502, "wwebjs_url")
-    assert not care_of(ready).wanted
+    assert not session_of(ready).wanted
 
 
 @pytest.mark.parametrize("action", ["kill_browser", "crash_page"])
@@ -425,8 +425,12 @@ def test_a_hanging_page_does_not_block_us_and_differs_from_a_hanging_server(
     monkeypatch.setattr("channels_app.providers.wwebjs.session.STATUS_SECONDS", 0.3)
     server.settings.protocol_timeout = 24 * 3600
     server.steer("crash_page")
-    found = wwebjs_session.state(ready)
-    assert (found.state, found.code, found.field) == ("error", "session_check_failed", "")
+    session_state = wwebjs_session.state(ready)
+    assert (session_state.state, session_state.code, session_state.field) == (
+        "error",
+        "session_check_failed",
+        "",
+    )
 
 
 @pytest.mark.parametrize(
@@ -448,9 +452,9 @@ def test_a_hanging_page_does_not_block_us_and_differs_from_a_hanging_server(
 def test_the_client_reads_recorded_exchanges_over_the_wire(
     replay: Replay, names: dict[str, str], state: str
 ) -> None:
-    told = WwebjsSessions(replay.plays(**names)).poll()
-    assert derive(told).state == state
-    assert bool(told.qr) is (state == "qr")
+    observation = WwebjsSessions(replay.plays(**names)).poll()
+    assert derive(observation).state == state
+    assert bool(observation.qr) is (state == "qr")
     assert len(replay.asked) == len(names)
 
 

@@ -48,16 +48,16 @@ def recorded(name: str) -> http_client.Answer:
     return http_client.Answer(exchange.status, {}, exchange.body.encode())
 
 
-def seen_in(name: str, *, info: str = "", starting: bool = False) -> tuple[str, str]:
+def derived_from(name: str, *, info: str = "", starting: bool = False) -> tuple[str, str]:
     """Return the state and reason of a recorded status and class info."""
     try:
-        told = read_status(recorded(name))
+        observation = read_status(recorded(name))
         if info:
-            told = read_class_info(recorded(info), told)
-    except SessionError as trouble:
-        told = Observation(trouble=trouble.code, detail=trouble.detail)
-    seen = derive(told, starting=starting)
-    return seen.state.value, seen.code
+            observation = read_class_info(recorded(info), observation)
+    except SessionError as error:
+        observation = Observation(trouble=error.code, detail=error.detail)
+    derived = derive(observation, starting=starting)
+    return derived.state.value, derived.code
 
 
 STATUSES = {
@@ -115,16 +115,16 @@ STATUSES = {
 }
 
 
-@pytest.mark.parametrize(("name", "seen"), STATUSES.items())
-def test_each_recorded_status_is_a_state(name: str, seen: tuple[str, str]) -> None:
-    assert seen_in(name) == seen
+@pytest.mark.parametrize(("name", "derived"), STATUSES.items())
+def test_each_recorded_status_is_a_state(name: str, derived: tuple[str, str]) -> None:
+    assert derived_from(name) == derived
 
 
 def test_every_recorded_status_is_covered() -> None:
-    found = {
+    statuses = {
         path.stem for path in FOLDER.glob("*.txt") if "/session/status/" in path.read_text()[:60]
     }
-    assert found - set(STATUSES) == set()
+    assert statuses - set(STATUSES) == set()
 
 
 @pytest.mark.parametrize(
@@ -139,12 +139,12 @@ def test_every_recorded_status_is_covered() -> None:
     ],
 )
 def test_a_connected_session_is_ready_once_it_has_session_info(info: str, state: str) -> None:
-    assert seen_in("310_status_ready", info=info)[0] == state
+    assert derived_from("310_status_ready", info=info)[0] == state
 
 
 def test_a_ready_session_reports_its_number_and_name() -> None:
-    told = read_class_info(recorded("315_classinfo_ready"), Observation(connected=True))
-    assert (told.own_number, told.name) == ("5511900000001", "Fake Clinica")
+    observation = read_class_info(recorded("315_classinfo_ready"), Observation(connected=True))
+    assert (observation.own_number, observation.name) == ("5511900000001", "Fake Clinica")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_replaced_code_is_a_different_code() -> None:
     ],
 )
 def test_an_unknown_session_is_not_an_error_during_a_start(name: str) -> None:
-    assert seen_in(name, starting=True) == ("starting", "starting")
+    assert derived_from(name, starting=True) == ("starting", "starting")
 
 
 @pytest.mark.parametrize(
@@ -190,11 +190,11 @@ def test_an_unknown_session_is_not_an_error_during_a_start(name: str) -> None:
     ["622_after_phone_logout_status", "603_status_idle", "531_norecover_crash_status"],
 )
 def test_a_session_being_restarted_counts_as_starting(name: str) -> None:
-    assert seen_in(name, starting=True) == ("starting", "restarting")
+    assert derived_from(name, starting=True) == ("starting", "restarting")
 
 
 def test_a_requested_start_does_not_hide_a_wrong_key() -> None:
-    assert seen_in("004_status_badkey", starting=True) == ("error", "wrong_key")
+    assert derived_from("004_status_badkey", starting=True) == ("error", "wrong_key")
 
 
 def test_an_unknown_state_is_reported_unchanged() -> None:
@@ -255,8 +255,8 @@ def test_each_recorded_start_has_its_outcome(name: str, end: StartOutcome) -> No
 
 
 def test_a_failed_start_says_why() -> None:
-    told = read_start(recorded("100_start_nonet")).detail
-    assert told == "net::ERR_NAME_NOT_RESOLVED at https://web.whatsapp.com/"
+    observation = read_start(recorded("100_start_nonet")).detail
+    assert observation == "net::ERR_NAME_NOT_RESOLVED at https://web.whatsapp.com/"
 
 
 @pytest.mark.parametrize(
@@ -398,29 +398,33 @@ def test_a_session_without_its_browser_is_restarted_at_once() -> None:
 
 
 def test_a_session_that_nobody_connected_is_not_started() -> None:
-    for seen in (CLOSED, HANGING, GONE):
-        care = RecoveryContext(wanted=False, hangs=9, missing_since=NOW - dt.timedelta(days=1))
-        assert recovery_action_for(seen, care, now=NOW) == RecoveryAction.NONE
+    for derived in (CLOSED, HANGING, GONE):
+        context = RecoveryContext(wanted=False, hangs=9, missing_since=NOW - dt.timedelta(days=1))
+        assert recovery_action_for(derived, context, now=NOW) == RecoveryAction.NONE
 
 
 def test_a_session_connected_but_not_ready_is_restarted_after_two_minutes() -> None:
-    def seen(seconds: int, *, ready: bool = False) -> str:
-        told = Observation(connected=True, ready=ready)
-        return derive(told, syncing_for=dt.timedelta(seconds=seconds)).code
+    def derived(seconds: int, *, ready: bool = False) -> str:
+        observation = Observation(connected=True, ready=ready)
+        return derive(observation, syncing_for=dt.timedelta(seconds=seconds)).code
 
-    assert (seen(119), seen(120), seen(10**6, ready=True)) == ("syncing", "never_ready", "ready")
+    assert (derived(119), derived(120), derived(10**6, ready=True)) == (
+        "syncing",
+        "never_ready",
+        "ready",
+    )
     stuck = DerivedState(State.ERROR, "never_ready")
 
-    def cure(tries: int, seconds: int) -> RecoveryAction:
-        care = RecoveryContext(
+    def action(tries: int, seconds: int) -> RecoveryAction:
+        context = RecoveryContext(
             wanted=True, tries=tries, tried_at=NOW - dt.timedelta(seconds=seconds)
         )
-        return recovery_action_for(stuck, care, now=NOW)
+        return recovery_action_for(stuck, context, now=NOW)
 
-    assert [cure(0, 0), cure(1, 120)] == [RecoveryAction.RESTART] * 2
-    assert [cure(2, 299), cure(2, 300)] == [RecoveryAction.NONE, RecoveryAction.RESTART]
-    assert [cure(3, 1799), cure(3, 1800)] == [RecoveryAction.NONE, RecoveryAction.RESTART]
-    assert cure(4, 10**6) == RecoveryAction.NONE
+    assert [action(0, 0), action(1, 120)] == [RecoveryAction.RESTART] * 2
+    assert [action(2, 299), action(2, 300)] == [RecoveryAction.NONE, RecoveryAction.RESTART]
+    assert [action(3, 1799), action(3, 1800)] == [RecoveryAction.NONE, RecoveryAction.RESTART]
+    assert action(4, 10**6) == RecoveryAction.NONE
 
 
 @pytest.mark.parametrize("text", ["null,AA,BB,CC,1", "undefined,AA,BB", "NULL,x", "", "x" * 2001])
@@ -448,12 +452,12 @@ def test_one_slow_response_is_not_a_hanging_page() -> None:
 
 
 def test_a_server_has_time_to_restore_its_sessions() -> None:
-    def cure(seconds: int) -> RecoveryAction:
-        care = RecoveryContext(wanted=True, missing_since=NOW - dt.timedelta(seconds=seconds))
-        return recovery_action_for(GONE, care, now=NOW)
+    def action(seconds: int) -> RecoveryAction:
+        context = RecoveryContext(wanted=True, missing_since=NOW - dt.timedelta(seconds=seconds))
+        return recovery_action_for(GONE, context, now=NOW)
 
-    assert cure(30) == RecoveryAction.NONE
-    assert cure(60) == RecoveryAction.START
+    assert action(30) == RecoveryAction.NONE
+    assert action(60) == RecoveryAction.START
 
 
 def test_an_expired_code_and_an_unreachable_server_need_no_recovery() -> None:

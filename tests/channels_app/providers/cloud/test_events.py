@@ -57,7 +57,7 @@ def test_statuses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "told"),
+    ("codes", "reported"),
     [
         ([131047, 131050], "131050"),
         ([131050, 131047], "131050"),
@@ -71,14 +71,16 @@ def test_statuses() -> None:
         ([None], ""),
     ],
 )
-def test_the_most_severe_of_several_reasons_is_reported(codes: list[int | None], told: str) -> None:
+def test_the_most_severe_of_several_reasons_is_reported(
+    codes: list[int | None], reported: str
+) -> None:
     payload = recorded("failed")
     [status] = payload["entry"][0]["changes"][0]["value"]["statuses"]
     status["errors"] = [{} if code is None else {"code": code} for code in codes]
     [event] = cloud_events.read(payload)
     assert isinstance(event, ReceiptEvent)
     assert event.failure is not None
-    assert event.failure.code == told
+    assert event.failure.code == reported
 
 
 def test_a_failure_has_metas_code_and_text() -> None:
@@ -293,5 +295,5 @@ def test_every_encoded_web_id_is_decoded(key: str, remote: str) -> None:
 @settings(max_examples=40)
 @given(st.text() | st.binary().map(lambda raw: "wamid." + raw.hex()))
 def test_an_undecodable_id_is_not_an_error(wamid: str) -> None:
-    found = cloud_events.web_message_id(wamid)
-    assert found is None or found.isascii()
+    web_id = cloud_events.web_message_id(wamid)
+    assert web_id is None or web_id.isascii()

@@ -1,7 +1,7 @@
 """The recorded events, and the expectations for each.
 
-`python -m tests.channels_app.providers.evolution.recordings` writes `expected.json` anew: read
-its difference.
+`python -m tests.channels_app.providers.evolution.recordings` rewrites `expected.json`: review the
+diff.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ EXPECTED = _HERE / "expected.json"
 def samples() -> dict[str, dict[str, Any]]:
     """Return the recorded bodies by name.
 
-    `event_samples.json` holds one of each kind from 2.3.7; `more_samples.json` all others of
-    another shape, and those of 2.3.6.
+    `event_samples.json` has one of each kind from 2.3.7; `more_samples.json` has all others with a
+    different format, and those of 2.3.6.
     """
     files = (
         FIXTURES_DIR / "evolution" / "event_samples.json",
@@ -40,14 +40,14 @@ def samples() -> dict[str, dict[str, Any]]:
 def as_json(event: Event) -> dict[str, Any]:
     """Return an event as its class and its non-default fields."""
     fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         name: str(value) if isinstance(value, dt.datetime) else value
         for name, value in fields.items()
         if value not in ("", None, False, {})
     }
-    if "failure" in told:
-        told["failure"] = dataclasses.asdict(told["failure"])
-    return {"is": type(event).__name__, **told}
+    if "failure" in values:
+        values["failure"] = dataclasses.asdict(values["failure"])
+    return {"is": type(event).__name__, **values}
 
 
 def read_all() -> dict[str, list[dict[str, Any]]]:

@@ -49,8 +49,8 @@ def exchanges(file: str) -> list[dict[str, Any]]:
 
 
 def recorded(file: str, label: str) -> http_client.Answer:
-    found = next(item for item in exchanges(file) if item["label"] == label)
-    return answer(found["response"]["status"], found["response"]["body"])
+    matching = next(item for item in exchanges(file) if item["label"] == label)
+    return answer(matching["response"]["status"], matching["response"]["body"])
 
 
 def answer(status: int, body: Any) -> http_client.Answer:
@@ -70,14 +70,14 @@ def ending(status_answer: http_client.Answer, **options: Any) -> SendError:
 
 @pytest.mark.parametrize("file", [SENDS, BAILEYS, EXTRAS])
 def test_every_recorded_send_with_a_key_is_accepted_with_its_id(file: str) -> None:
-    found = [
+    matching = [
         item
         for item in exchanges(file)
         if item["request"]["path"].startswith("/message/sendText")
         and "key" in (item["response"]["body"] or {})
     ]
-    assert found
-    for item in found:
+    assert matching
+    for item in matching:
         body = item["response"]["body"]
         assert read_answer(answer(item["response"]["status"], body)) == Accepted(
             body["key"]["id"], body["key"]["remoteJid"]
@@ -239,8 +239,8 @@ def test_a_location_always_has_the_required_name_and_address() -> None:
         "name": "-23.500000, -46.650000",
         "address": "-23.500000, -46.650000",
     }
-    told = {**place, "name": "Oficina", "address": "Rua A, 1"}
-    _, body = object_request(text_message(type="location", text="", content=told))
+    location = {**place, "name": "Oficina", "address": "Rua A, 1"}
+    _, body = object_request(text_message(type="location", text="", content=location))
     assert (body["name"], body["address"]) == ("Oficina", "Rua A, 1")
     _, body = object_request(
         text_message(type="location", text="", content={**place, "address": "Rua A, 1"})

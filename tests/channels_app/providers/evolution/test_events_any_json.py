@@ -49,13 +49,13 @@ def read_everything(payload: Any) -> None:
         recordings.as_json(event)
     assert len(evolution_events.dedupe_key(payload)) <= 100
     record = payload.get("data") if isinstance(payload, dict) else payload
-    for told in (
+    for payload_variant in (
         evolution_events.as_event("shop", record),
         *evolution_events.statuses_of(record, "shop"),
     ):
-        json.dumps(told)
-        evolution_events.dedupe_key(told)
-        list(evolution_events.read(told))
+        json.dumps(payload_variant)
+        evolution_events.dedupe_key(payload_variant)
+        list(evolution_events.read(payload_variant))
 
 
 @given(JSON)

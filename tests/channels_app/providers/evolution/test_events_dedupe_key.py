@@ -68,10 +68,10 @@ def test_the_key_is_short_and_ascii() -> None:
         body("x\x00y" * 100, None),
         None,
     ):
-        found = evolution_events.dedupe_key(payload)
-        assert len(found) <= 100
-        assert found.isascii()
-        assert found.isprintable()
+        event_key = evolution_events.dedupe_key(payload)
+        assert len(event_key) <= 100
+        assert event_key.isascii()
+        assert event_key.isprintable()
 
 
 def test_the_file_content_does_not_affect_the_key() -> None:
@@ -120,10 +120,10 @@ def test_messages_without_an_id_are_distinguished_by_content_and_time() -> None:
 
 
 def test_send_and_upsert_are_two_events_of_one_message() -> None:
-    seen = upsert(HELLO, key=key(fromMe=True))
-    sent = seen | {"event": "send.message"}
-    assert not same(seen, sent)
-    assert list(evolution_events.read(seen)) == list(evolution_events.read(sent))
+    upserted = upsert(HELLO, key=key(fromMe=True))
+    sent = upserted | {"event": "send.message"}
+    assert not same(upserted, sent)
+    assert list(evolution_events.read(upserted)) == list(evolution_events.read(sent))
 
 
 def update(**data: Any) -> dict[str, Any]:
@@ -141,12 +141,12 @@ def test_a_status_is_identified_by_message_and_status() -> None:
 def test_updates_with_a_false_status_are_distinguished_by_content() -> None:
     edits = [{"editedMessage": {"message": {"conversation": text}}} for text in ("a", "b")]
     votes = [[{"name": "a", "voters": voters}] for voters in ([], [ANA])]
-    told = [
+    variants = [
         update(),
         *(update(message=edit) for edit in edits),
         *(update(pollUpdates=vote) for vote in votes),
     ]
-    assert len({evolution_events.dedupe_key(payload) for payload in told}) == len(told)
+    assert len({evolution_events.dedupe_key(payload) for payload in variants}) == len(variants)
     assert same(update(), update(message=None, pollUpdates=None))
 
 

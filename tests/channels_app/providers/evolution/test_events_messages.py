@@ -97,10 +97,10 @@ def test_a_negative_low_half_counts_as_unsigned() -> None:
 
 def test_a_local_time_with_a_false_z_does_not_shift_a_message() -> None:
     entries = json.loads((FIXTURES / "11_timezone.json").read_text())
-    told = next(entry for entry in entries if "real_utc" in entry)
-    payload = upsert(HELLO, messageTimestamp=told["messageTimestamp"])
-    message = read_message({**payload, "date_time": told["date_time"]})
-    assert message.at == dt.datetime.fromisoformat(told["real_utc"])
+    times = next(entry for entry in entries if "real_utc" in entry)
+    payload = upsert(HELLO, messageTimestamp=times["messageTimestamp"])
+    message = read_message({**payload, "date_time": times["date_time"]})
+    assert message.at == dt.datetime.fromisoformat(times["real_utc"])
 
 
 @pytest.mark.parametrize("time", [None, 0, -1, True, "", "soon", 10**20, {"low": 1}, [], 1e300])

@@ -226,7 +226,7 @@ def test_a_call_has_caller_time_and_status() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "status"),
+    ("call_status", "status"),
     [
         ("offer", CallStatus.RINGING),
         ("ringing", CallStatus.RINGING),
@@ -237,8 +237,8 @@ def test_a_call_has_caller_time_and_status() -> None:
         ("a-word-to-come", CallStatus.RINGING),
     ],
 )
-def test_each_call_status_is_known(word: str, status: CallStatus) -> None:
-    event = read_one(call(status=word))
+def test_each_call_status_is_known(call_status: str, status: CallStatus) -> None:
+    event = read_one(call(status=call_status))
     assert isinstance(event, CallEvent)
     assert event.status == status
 

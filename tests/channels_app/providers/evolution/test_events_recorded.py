@@ -26,6 +26,6 @@ def test_every_expectation_belongs_to_a_recorded_event() -> None:
 
 
 def test_no_byte_array_is_stored() -> None:
-    told = json.dumps(EXPECTED)
+    text = json.dumps(EXPECTED)
     for bytes_ in ("mediaKey", "jpegThumbnail", "fileSha256", "base64", "iVBORw0KGgo", "VCARD"):
-        assert bytes_ not in told
+        assert bytes_ not in text

@@ -63,13 +63,13 @@ def test_a_quote_is_found_in_its_remaining_location(changes: dict[str, Any]) -> 
 
 
 def test_a_text_that_lost_its_quote_is_still_a_text() -> None:
-    told = data(KEYS[0], contextInfo={"messageSecret": {"0": 12}, "deviceListMetadata": {}})
-    event = message({"event": "messages.upsert", "instance": "loja", "data": told})
+    body = data(KEYS[0], contextInfo={"messageSecret": {"0": 12}, "deviceListMetadata": {}})
+    event = message({"event": "messages.upsert", "instance": "loja", "data": body})
     assert (event.text, event.reply_to) == ("oi", "")
 
 
 def test_the_end_of_a_history_yields_no_message() -> None:
     counts = {"messageCount": 200, "chatCount": 3, "contactCount": 5, "progress": 100}
     event = {"event": "messaging-history.set", "instance": "loja", "data": counts}
-    assert not any(isinstance(found, MessageEvent) for found in read(event))
+    assert not any(isinstance(parsed, MessageEvent) for parsed in read(event))
     assert dedupe_key(event)

@@ -34,8 +34,8 @@ DELETES = "12_delete_waits_for_webhook"
 
 def exchange(file: str, label: str, nth: int = 0) -> dict[str, Any]:
     items = json.loads((FOLDER / f"{file}.json").read_text())
-    found = [item for item in items if item["label"] == label and "response" in item]
-    return found[nth]  # type: ignore[no-any-return]
+    matching = [item for item in items if item["label"] == label and "response" in item]
+    return matching[nth]  # type: ignore[no-any-return]
 
 
 class Replay:

@@ -1,7 +1,7 @@
 """Every recorded response on a route that our clients use, parsed by them: one line each.
 
-`write()`, called in `manage.py shell`, writes `evolution_recorded.json` anew: read its difference.
-Answers that differ in ids and times only have one line, under the first name.
+`write()`, called in `manage.py shell`, rewrites `evolution_recorded.json`: review the diff.
+Responses that differ only in IDs and times have one line, under the first name.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ SENDS = ("sendText", "sendMedia", "sendWhatsAppAudio", "sendSticker")
 
 def recorded() -> dict[str, Exchange]:
     """Return the exchanges by name, only the first of those without a relevant difference."""
-    found: dict[str, Exchange] = {}
+    exchanges_by_name: dict[str, Exchange] = {}
     known = set()
     for file in sorted([*FOLDER.glob("[0-9]*.json"), *FOLDER.glob("v2.3.6/*.json")]):
         version = "2.3.6 " if file.parent.name == "v2.3.6" else ""
@@ -85,15 +85,20 @@ def recorded() -> dict[str, Exchange]:
             ):
                 continue  # our client requests one instance by name
             answer = item["response"]
-            told = (method, route, answer["status"], PASSING.sub("", json.dumps(answer["body"])))
-            if told in known:
+            signature = (
+                method,
+                route,
+                answer["status"],
+                PASSING.sub("", json.dumps(answer["body"])),
+            )
+            if signature in known:
                 continue
-            known.add(told)
+            known.add(signature)
             name = f"{version}{file.name[:2]} {item['label']} ({method} {route})"
-            while name in found:
+            while name in exchanges_by_name:
                 name += "'"
-            found[name] = {**item, "route": (method, route)}
-    return found
+            exchanges_by_name[name] = {**item, "route": (method, route)}
+    return exchanges_by_name
 
 
 def outcome(exchange: Exchange) -> str:
@@ -166,5 +171,5 @@ def test_every_expectation_belongs_to_a_recorded_response() -> None:
 
 def write() -> None:
     """Overwrite the expectations with the client's current results."""
-    told = {name: outcome(exchange) for name, exchange in RECORDED.items()}
-    EXPECTED.write_text(json.dumps(told, indent=0, ensure_ascii=False) + "\n")
+    current = {name: outcome(exchange) for name, exchange in RECORDED.items()}
+    EXPECTED.write_text(json.dumps(current, indent=0, ensure_ascii=False) + "\n")

@@ -158,8 +158,8 @@ LISTS: dict[str, Any] = {
 @pytest.mark.parametrize("name", LISTS)
 def test_a_recorded_list_of_messages_shows_which_were_sent(raw_server: Start, name: str) -> None:
     def script(conn: Any, number: int) -> None:
-        found = recorded("374_numid_9_kept" if number == 1 else name)
-        respond(conn, found.body, status=f"{found.status} X")
+        response = recorded("374_numid_9_kept" if number == 1 else name)
+        respond(conn, response.body, status=f"{response.status} X")
 
     provider = WwebjsProvider(with_wwebjs(raw_server(script).url))
     since = dt.datetime(2026, 11, 21, 22, 50, 48, tzinfo=dt.UTC)
@@ -168,8 +168,8 @@ def test_a_recorded_list_of_messages_shows_which_were_sent(raw_server: Start, na
         assert error.code == LISTS[name]
     else:
         sent = provider.sent_messages("+5511999991234", since=since)
-        told = [(message.id, message.type, message.text.split("\n")[0]) for message in sent]
-        assert told == LISTS[name]
+        listed = [(message.id, message.type, message.text.split("\n")[0]) for message in sent]
+        assert listed == LISTS[name]
 
 
 # -- other responses -------------------------------------------------------------------------------
@@ -277,9 +277,12 @@ def test_an_ambiguous_error_stays_unknown_with_any_prefix(prefix: str, text: str
 )
 def test_a_rate_limit_is_transient_if_nothing_was_sent(error_text: str) -> None:
     limited = answer(500, {"success": False, "error": error_text})
-    for read, status in ((read_number_id, 500), (lambda found: read_answer(found, CHAT), 404)):
-        found = dataclasses.replace(limited, status=status)
-        error = ending(lambda read=read, found=found: read(found))
+    for read, status in (
+        (read_number_id, 500),
+        (lambda response: read_answer(response, CHAT), 404),
+    ):
+        response = dataclasses.replace(limited, status=status)
+        error = ending(lambda read=read, response=response: read(response))
         assert (type(error), error.code) == (Transient, "rate_overlimit")
 
 
@@ -655,9 +658,9 @@ def test_an_invalid_address_is_rejected() -> None:
     assert caught.value.code == "invalid_address"
 
 
-@pytest.mark.parametrize("trouble", ["silent", "reset"])
-def test_a_look_up_without_a_response_is_transient(raw_server: Start, trouble: str) -> None:
-    http_server = raw_server(lambda conn, n: conn.recv(1) if trouble == "silent" else "close")
+@pytest.mark.parametrize("failure", ["silent", "reset"])
+def test_a_look_up_without_a_response_is_transient(raw_server: Start, failure: str) -> None:
+    http_server = raw_server(lambda conn, n: conn.recv(1) if failure == "silent" else "close")
     with pytest.raises(Transient) as caught:
         WwebjsProvider(with_wwebjs(http_server.url, request_timeout_seconds=1)).send(text_message())
     assert caught.value.code == "lookup_failed"
