@@ -45,7 +45,8 @@ def sweep() -> None:
 
 def abandoned_messages(before: dt.datetime) -> QuerySet[Message]:
     """Messages on their way that nobody delivers, unchanged since then, oldest first."""
-    unfinished = Message.objects.filter(UNFINISHED, updated_at__lt=before)
+    # What was sent outside has gone already, whatever WhatsApp said of it.
+    unfinished = Message.objects.filter(UNFINISHED, sent_outside=False, updated_at__lt=before)
     return tasks.without_job(unfinished).order_by("created_at").only("conversation")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,14 @@ from channels_app.providers.events import Receipt
 from instances import receiving
 from instances.connections import monitor
 from instances.models import WhatsAppSession
+from instances.receive_mode import backfill
+from messaging import tasks
 from messaging.delivery import accept, sweeper
 from messaging.delivery.statuses import Status, merge_status
 from messaging.inbound import journal
 from messaging.models import Conversation, Message, PendingEvent
 from tests.instances.support import CUSTOMER, NAME, Evolution, read, wait_until
+from tests.messaging.support import jobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,6 +116,22 @@ def test_what_came_late_while_the_instance_was_offline_is_news(
     assert conversation.last_inbound_at == dt.datetime.fromtimestamp(late, tz=dt.UTC)
 
 
+@pytest.mark.parametrize("command", [monitor.reconnect, monitor.connect])
+def test_what_came_late_is_news_also_where_a_person_connected_the_instance_again(
+    by_webhook: WhatsAppSession, evolution: Evolution, command: Any
+) -> None:
+    """The login is there still: no code is shown, no phone is linked."""
+    assert is_ready(by_webhook)
+    evolution.restarts()
+    assert monitor.state(by_webhook).state == "disconnected"
+    command(by_webhook)
+    wait_until(lambda: is_ready(by_webhook))
+    late = int((timezone.now() - dt.timedelta(seconds=OLD)).timestamp())
+    evolution.writes("late", id="LATE", timestamp=late)
+    wait_until(is_stored("LATE"))
+    assert Conversation.objects.get().unread_count == 1
+
+
 def test_an_instance_that_was_taken_over_linked_calls_nothing_history(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
@@ -121,6 +139,23 @@ def test_an_instance_that_was_taken_over_linked_calls_nothing_history(
     late = int((timezone.now() - dt.timedelta(seconds=OLD)).timestamp())
     evolution.writes("late", id="LATE", timestamp=late)
     wait_until(is_stored("LATE"))
+    assert Conversation.objects.get().unread_count == 1
+
+
+def test_a_fresh_message_that_came_in_a_part_of_the_history_is_news(
+    session: WhatsAppSession,
+) -> None:
+    now = int(timezone.now().timestamp())
+    records = [
+        {
+            "key": {"remoteJid": f"{CUSTOMER}@s.whatsapp.net", "fromMe": False, "id": id_},
+            "message": {"conversation": id_},
+            "messageTimestamp": now - age,
+        }
+        for id_, age in (("OLD", OLD), ("FRESH", 5))
+    ]
+    tell(session, {"event": "messages.set", "instance": NAME, "data": records})
+    assert Message.objects.count() == 2
     assert Conversation.objects.get().unread_count == 1
 
 
@@ -177,9 +212,7 @@ def test_a_message_typed_on_the_phone_that_whatsapp_refused_is_never_sent_from_h
     assert (message.status, message.error_code) == ("rejected", "error")
     Message.objects.update(updated_at=timezone.now() - dt.timedelta(hours=1))
     sweeper.sweep()
-    from messaging import tasks
-
-    assert tasks.messages_with_job() == set()
+    assert jobs(task_name=tasks.DELIVER) == []
     with pytest.raises(accept.NotRetryable):
         accept.retry_message(message, route="official", user=None)
     # A delivery proves more than a failure.
@@ -209,8 +242,7 @@ def test_the_status_of_a_message_without_attempts_only_climbs() -> None:
 
 def fetch(session: WhatsAppSession) -> None:
     """Fetch from Evolution's own store what was missed within the last hour, and read it."""
-    missed = importlib.import_module("instances.missed")
-    missed.fetch_and_store(session.pk, since=timezone.now() - dt.timedelta(hours=1))
+    backfill.fetch_and_store(session, since=timezone.now() - dt.timedelta(hours=1))
     read()
 
 
