@@ -42,21 +42,30 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
 def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     """Store what an event said of the instance's connection to WhatsApp.
 
-    Once the events are committed that are read together with it: the locks that are taken for a
-    session must not wait for those of a message, which others take in the other order.
+    The sign of a gap is written with the event. The rest once the events are committed that are
+    read together with it: the locks that are taken for a channel must not wait for those of a
+    message, which others take in the other order.
     """
+    if event.state == "open":
+        _note_opening(channel)
     transaction.on_commit(partial(_apply_connection, channel, event), robust=True)
+
+
+def _note_opening(channel: Channel) -> None:
+    """What waited at WhatsApp comes now; and Evolution may have been restarted."""
+    session = WhatsAppSession.objects.select_for_update().filter(channel=channel).first()
+    if session is None:
+        return
+    if not monitor.is_linking(session):
+        session.note_opening(timezone.now())
+        session.save(update_fields=["opened_at", "backlog_since"])
+    backfill.request(
+        session.pk, reason=backfill.Reason.RECONNECTED, delay=backfill.AFTER_RECONNECTING
+    )
 
 
 def _apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     _set_connection(channel, _STATES.get(event.state, Connection.UNKNOWN), event.reason)
-    if event.state == "open":
-        # What waited at WhatsApp comes now; and Evolution may have been restarted.
-        session_id = WhatsAppSession.objects.filter(channel=channel).values_list("pk", flat=True)
-        for pk in session_id:
-            backfill.request(
-                pk, reason=backfill.Reason.RECONNECTED, delay=backfill.AFTER_RECONNECTING
-            )
     if event.own_number and not (channel.phone_number or channel.confirmed_number):
         # The first phone. Whether a later one is right is decided by the probe that follows.
         Channel.objects.filter(pk=channel.pk, phone_number="").update(phone_number=event.own_number)

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import datetime as dt
-import importlib
 import signal
 import socket
 import threading
@@ -23,7 +22,7 @@ from channels_app.providers.evolution.receive_mode import EvolutionInstance
 from instances.listener import process as listener_module
 from instances.listener import registry
 from instances.models import ListenerProcess, WhatsAppSession
-from instances.receive_mode import monitor
+from instances.receive_mode import backfill, monitor
 from messaging.inbound import journal, raw_files
 from messaging.live import publisher as messaging_live
 from messaging.models import InboundEvent, Message
@@ -792,9 +791,8 @@ def test_messages_with_bytes_arrive_in_their_conversation_and_once_by_both_trans
     evolution.writes("last", id="W-last")
     wait_until(lambda: read() or Message.objects.filter(provider_message_id="W-last").exists())
     assert Message.objects.count() == len(kinds) + 1
-    missed = importlib.import_module("instances.missed")
     since = timezone.now() - dt.timedelta(hours=1)
-    assert missed.fetch(by_websocket, since=since) == []
+    assert backfill.fetch(by_websocket, since=since).events == []
 
 
 def test_what_is_no_event_is_stored_as_a_stub_and_the_next_events_arrive(
