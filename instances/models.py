@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import secrets
 from typing import Any
@@ -7,11 +8,15 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.connections.states import State
 from channels_app.models import Channel
 from core.fields import EncryptedTextField
+
+# After the connection to WhatsApp has opened, what waited there arrives within this time.
+BACKLOG_ARRIVES_FOR = dt.timedelta(minutes=15)
 
 
 class Mode(models.TextChoices):
@@ -152,6 +157,10 @@ class WhatsAppSession(models.Model):
     gap_fetch_at = models.DateTimeField(null=True, db_index=True, editable=False)
     gap_tries = models.PositiveSmallIntegerField(default=0, editable=False)
     gap_error = models.CharField(max_length=300, blank=True, editable=False)
+    # The last time the connection to WhatsApp opened, and when it was open before: the messages
+    # that waited in between arrive now, with their old times. See `note_opening`.
+    opened_at = models.DateTimeField(null=True, editable=False)
+    backlog_since = models.DateTimeField(null=True, editable=False)
     # Whether Evolution stores messages (DATABASE_SAVE_DATA_NEW_MESSAGE); None: unknown.
     stores_messages = models.BooleanField(null=True, editable=False)
     # The next comparison of the instance's newest messages.
@@ -204,6 +213,27 @@ class WhatsAppSession(models.Model):
         if self.webhook_enabled:
             return Mode.WEBHOOK
         return Mode.WEBSOCKET if self.websocket_enabled else None
+
+    def note_opening(self, now: dt.datetime) -> None:
+        """Note that the connection opens. The fields are not saved.
+
+        One that was open for a moment only had not brought all that waited: then that is waited
+        for still.
+        """
+        last = self.last_open_at
+        settled = (
+            last is None or self.opened_at is None or last >= self.opened_at + BACKLOG_ARRIVES_FOR
+        )
+        if settled or self.backlog_since is None:
+            self.backlog_since = last
+        self.opened_at = now
+
+    def arriving_since(self, since: dt.datetime) -> dt.datetime:
+        """Return a time, or the beginning of the backlog that arrives now where that is earlier."""
+        if self.backlog_since is None or self.opened_at is None:
+            return since
+        arrives = timezone.now() < self.opened_at + BACKLOG_ARRIVES_FOR
+        return min(since, self.backlog_since) if arrives else since
 
     @property
     def differences(self) -> list[Difference]:

@@ -42,21 +42,29 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
 def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     """Store the connection state that an event reported.
 
-    This runs after the commit of the event batch. Session locks must not wait for message locks,
-    which other code acquires in the opposite order.
+    The sign of a gap is stored with the event. The rest runs after the commit of the event batch:
+    session locks must not wait for message locks, which other code acquires in the opposite order.
     """
+    if event.state == "open":
+        _note_opening(channel)
     transaction.on_commit(partial(_apply_connection, channel, event), robust=True)
+
+
+def _note_opening(channel: Channel) -> None:
+    """What waited at WhatsApp comes now; and Evolution may have been restarted."""
+    session = WhatsAppSession.objects.select_for_update().filter(channel=channel).first()
+    if session is None:
+        return
+    if not monitor.is_linking(session):
+        session.note_opening(timezone.now())
+        session.save(update_fields=["opened_at", "backlog_since"])
+    backfill.request(
+        session.pk, reason=backfill.Reason.RECONNECTED, delay=backfill.AFTER_RECONNECTING
+    )
 
 
 def _apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     _set_connection(channel, _STATES.get(event.state, Connection.UNKNOWN), event.reason)
-    if event.state == "open":
-        # Waiting messages arrive now; and Evolution may have been restarted.
-        session_ids = WhatsAppSession.objects.filter(channel=channel).values_list("pk", flat=True)
-        for pk in session_ids:
-            backfill.request(
-                pk, reason=backfill.Reason.RECONNECTED, delay=backfill.AFTER_RECONNECTING
-            )
     if event.own_number and not (channel.phone_number or channel.confirmed_number):
         # The first phone. For a later one, the next probe decides whether it is right.
         Channel.objects.filter(pk=channel.pk, phone_number="").update(phone_number=event.own_number)

@@ -90,11 +90,14 @@ _MONITOR_FIELDS = (
     "commanded_at", "address", "wanted", "serving", "last_open_at", "history_before",
     "linking_since", "quiet_until", "dead_since", "tries", "tried_at", "closed_since", "note",
     "own_number", "number_checked_at", "profile_name", "last_drop_at", "last_drop_reason",
-    "qr_digest", "qr_seen_at", "connection", "connection_reason", "connection_changed_at",
+    "qr_digest", "qr_seen_at", "opened_at", "backlog_since",
+    "connection", "connection_reason", "connection_changed_at",
 )  # fmt: skip
 _NEVER_LINKED: dict[str, Any] = {
     "last_open_at": None,
     "history_before": None,
+    "opened_at": None,
+    "backlog_since": None,
     "closed_since": None,
 }
 # We observe a link late: messages that a customer writes in between are not history.
@@ -480,6 +483,7 @@ def _reset(row: WhatsAppSession) -> None:
     row.wanted = row.serving = False
     row.linking_since = row.quiet_until = row.dead_since = row.tried_at = row.closed_since = None
     row.last_open_at = row.last_drop_at = row.qr_seen_at = None
+    row.opened_at = row.backlog_since = None
     row.note = row.own_number = row.profile_name = row.last_drop_reason = row.qr_digest = ""
     row.tries = 0
     row.connection = WhatsAppSession.Connection.UNKNOWN
@@ -613,16 +617,23 @@ def end_of_history(channel: Channel) -> dt.datetime | None:
     return max(filter(None, [session.history_before, link]), default=None)
 
 
-def _is_linking(row: WhatsAppSession) -> bool:
-    """Return whether the last poll was still waiting for a phone to be linked."""
+def is_linking(row: WhatsAppSession) -> bool:
+    """Return whether the last poll was still waiting for a phone to be linked.
+
+    A command to connect proves nothing if a phone was linked before: usually the login still
+    exists and no code is shown.
+    """
     waits = row.state in (State.QR, State.PAIRING)
-    return waits or bool(row.qr_digest) or row.linking_since is not None
+    never_linked = row.linking_since is not None and row.last_open_at is None
+    return waits or bool(row.qr_digest) or never_linked
 
 
 def _apply_observation(
     row: WhatsAppSession, observation: Observation, now: dt.datetime
 ) -> DerivedState:
-    was_linking = _is_linking(row)
+    was_linking = is_linking(row)
+    if observation.connection == "open" and row.connection != "open" and not was_linking:
+        row.note_opening(now)
     _record_connection(row, observation, now)
     if observation.qr:
         _record_code(row, hashlib.sha256(observation.qr.encode()).hexdigest())
@@ -654,6 +665,8 @@ def _apply_observation(
     if derived.state == State.READY:
         if was_linking and not row.serving:
             row.history_before = now - LINK_MARGIN
+            # What the link brings is history, not a backlog.
+            row.backlog_since = None
         derived = replace(derived, code=_ready_code(row, incident))
         _record_ready(row, now)
     elif row.serving and not (row.quiet_until and now < row.quiet_until):

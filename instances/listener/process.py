@@ -278,8 +278,8 @@ class SessionWorker:
                 if not error.answered:
                     request_probe(session.pk)
             return False
-        for event in found.events:
-            self._writer.put(self.spec.channel_id, event)
+        # What came since the join waits for these; they are counted once they are stored.
+        backfill.store(session, found)
         reason = backfill.Reason.LISTENER
         backfill.record_recovered(
             session, found.messages, reason=reason, since=session.caught_up_at

@@ -19,6 +19,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -32,7 +33,7 @@ from channels_app.providers.evolution.receive_mode import EvolutionFailed, Evolu
 from instances import live, receiving, tasks
 from instances.models import Backfill, WhatsAppSession
 from messaging.inbound import journal
-from messaging.models import InboundEvent
+from messaging.models import DeliveryAttempt, InboundEvent, Message
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,10 @@ IN_FLIGHT = dt.timedelta(seconds=10)
 # After connecting, an instance receives its waiting messages within this time.
 AFTER_RECONNECTING = dt.timedelta(seconds=5)
 # Signs that prove a failed delivery: their messages were not merely delayed.
-_FAILED_DELIVERY = (Reason.UNAUTHORIZED, Reason.TOO_LARGE, Reason.NOT_STORED, Reason.LOOK)
+_FAILED_DELIVERY = (Reason.UNAUTHORIZED, Reason.TOO_LARGE, Reason.NOT_STORED)
+# The events of a record that show a gap. A delivered edit or deletion has another key than the one
+# that is derived from the record.
+_SHOWS_A_GAP = ("messages.upsert", "messages.update")
 # Delays in seconds before a failed fetch is retried; they double each time.
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
 # Anybody can post a wrong secret: such signs count once in this time.
@@ -102,8 +106,9 @@ def request(
         if not trusted and row.gap_noted_at is not None:
             due = max(due, row.gap_noted_at + UNTRUSTED_EVERY)
         if row.gap_fetch_at is not None:
-            due = min(due, row.gap_fetch_at)
+            due = _due_with(row, due, now, delay=delay, trusted=trusted)
         complete_until = row.proven_at or row.caught_up_at or row.switching_since or now
+        complete_until = row.arriving_since(complete_until)
         WhatsAppSession.objects.filter(pk=session_id).update(
             gap_since=min(complete_until, row.gap_since or complete_until),
             gap_reason=row.gap_reason or reason,
@@ -114,6 +119,21 @@ def request(
         if due <= now:
             tasks.enqueue_backfill(session_id)
     log.info("gap recorded", instance_id=session_id, reason=reason.value)
+
+
+def _due_with(
+    row: WhatsAppSession, due: dt.datetime, now: dt.datetime, *, delay: dt.timedelta, trusted: bool
+) -> dt.datetime:
+    """Return when to fetch what this sign and those before it are about.
+
+    A fetch closes the gap for all of them, so it waits for the delay of each; but not for the
+    pause after a failure, nor for longer because anybody gives signs.
+    """
+    before = row.gap_fetch_at or due
+    if delay and trusted:
+        return due if row.gap_tries else max(due, before)
+    waits = trusted and not row.gap_tries and before - now <= IN_FLIGHT
+    return max(due, before) if waits else min(due, before)
 
 
 def request_all(*, reason: Reason) -> None:
@@ -240,7 +260,9 @@ def claim_due_checks() -> list[int]:
     with transaction.atomic():
         rows = (
             WhatsAppSession.objects.select_for_update(skip_locked=True)
-            .filter(Q(look_at=None) | Q(look_at__lte=now), switching_to="", found_error="")
+            .filter(Q(look_at=None) | Q(look_at__lte=now), found_error="")
+            # A switch may wait for hours until the socket can be joined.
+            .filter(Q(switching_to="") | Q(switching_phase=WhatsAppSession.Phase.JOINING))
             .filter(Q(webhook_enabled=True) | Q(websocket_enabled=True))
             .exclude(connection__in=closed)
             .order_by(F("look_at").asc(nulls_first=True))
@@ -262,8 +284,8 @@ def claim_due_checks() -> list[int]:
 def check_newest(session_id: int) -> None:
     """Compare the newest messages of an instance with the journal.
 
-    If none is missing, advance the proven time; else record a gap, due when messages in delivery
-    have arrived. Raises EvolutionFailed or a database error.
+    If none is missing, advance the proven time; else record a gap. Messages that may still be in
+    delivery are left to the next check. Raises EvolutionFailed or a database error.
     """
     session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
     began = timezone.now()
@@ -274,13 +296,16 @@ def check_newest(session_id: int) -> None:
         # Nothing is proven yet: start here.
         advance(session_id, until=began)
         return
+    since = session.arriving_since(since)
+    delivered = (began - IN_FLIGHT).timestamp()
     instance = EvolutionInstance(session.channel)
     seen_keys: set[str] = set()
     for page in range(1, CHECK_PAGES + 1):
         records = instance.messages(page=page, size=CHECK_PAGE_SIZE)
         if page == 1:
             _record_whether_stored(session, records)
-        if _unknown(session, records, since, seen_keys):
+        old = [record for record in records if _written_at(record) < delivered]
+        if any(item.shows_a_gap for item in _unknown(session, old, since, seen_keys)):
             break
         oldest_on_page = _timestamp(records[-1]) if records else 0.0
         if len(records) < CHECK_PAGE_SIZE or oldest_on_page < (since - CHECK_OVERLAP).timestamp():
@@ -316,12 +341,13 @@ class FetchResult:
     """Events missing in the journal, oldest first.
 
     `messages`: the number of undelivered messages. `complete`: whether these are all; otherwise
-    fetch the newer ones after storing these.
+    newer ones are left, among `oldest_left` of the newest records.
     """
 
     events: list[dict[str, Any]]
     messages: int
     complete: bool
+    oldest_left: int = 0
 
 
 def fetch_and_store(session: WhatsAppSession, *, since: dt.datetime) -> int:
@@ -330,48 +356,70 @@ def fetch_and_store(session: WhatsAppSession, *, since: dt.datetime) -> int:
     Raises EvolutionFailed or a database error.
     """
     stored = 0
-    while True:
-        found = fetch(session, since=since)
-        for first in range(0, len(found.events), 200):
-            some = found.events[first : first + 200]
-            raws = [receiving.raw_event(session.channel_id, event) for event in some]
-            journal.store_all(receiving.SOURCE, raws)
+    first, until = 0, 0
+    for _ in range(2 * MAX_PAGES // PAGES_AT_A_TIME):
+        found = fetch(session, since=since, first=first, until=until)
+        store(session, found)
         stored += found.messages
-        if found.complete or not found.events:
+        if found.complete:
             return stored
+        # What is older is stored now.
+        until = found.oldest_left
+        first = max(0, until - PAGES_AT_A_TIME * PAGE_SIZE)
+    raise RuntimeError("what was stored stays unknown")
+
+
+def store(session: WhatsAppSession, found: FetchResult) -> None:
+    """Store what was found, each event as it is or as a stub. Raises one of `receiving.AWAY`."""
+    for first in range(0, len(found.events), 200):
+        journal.receive(
+            receiving.SOURCE,
+            [
+                journal.Arrival(str(session.channel_id), event)
+                for event in found.events[first : first + 200]
+            ],
+        )
 
 
 def fetch(
-    session: WhatsAppSession, *, since: dt.datetime, abandoned: Callable[[], bool] = lambda: False
+    session: WhatsAppSession,
+    *,
+    since: dt.datetime,
+    abandoned: Callable[[], bool] = lambda: False,
+    first: int = 0,
+    until: int = 0,
 ) -> FetchResult:
     """Return the events since a time that are missing in the journal.
 
     These are messages that Evolution stored since then, whatever their own time, and the statuses
-    of these and of known ones. `abandoned` is called between two pages. Raises EvolutionFailed or
-    a database error.
+    of these and of known ones. `abandoned` is called between two pages. The newest `first` records
+    are skipped; `until`: everything unknown is among this many of the newest records, except for
+    those that arrived since. Raises EvolutionFailed or a database error.
     """
     instance = EvolutionInstance(session.channel)
+    since = max(session.arriving_since(since), _kept_since())
     # Evolution returns the newest first; of a long gap, only the oldest pages stay here.
-    pages: deque[list[_New]] = deque(maxlen=PAGES_AT_A_TIME)
+    pages: deque[tuple[int, list[_New]]] = deque(maxlen=PAGES_AT_A_TIME)
     found = known = 0
     seen_keys: set[str] = set()
-    for page in range(1, MAX_PAGES + 1):
-        if abandoned():
-            raise EvolutionFailed("abandoned")
-        records = instance.messages(page=page, size=PAGE_SIZE)
+    for page in islice(_pages(instance, first, abandoned), MAX_PAGES):
+        records = page.records
         new = _unknown(session, records, since, seen_keys)
         if new:
-            pages.append(new)
+            pages.append((page.start, new))
             found += 1
-        if len(records) < PAGE_SIZE:
+        if page.is_last or not records:
             break
         known = 0 if new else known + 1
+        if known and until and page.start >= until:
+            break
         read_back = READ_BACK if known < KNOWN_PAGES else CHECK_OVERLAP
         if known and _timestamp(records[-1]) < (since - read_back).timestamp():
             break
     else:
         log.error("gap exceeds the page limit", instance=session.name, pages=MAX_PAGES)
-    oldest_first = [item for some in reversed(pages) for item in reversed(some)]
+    oldest_first = [item for _, some in reversed(pages) for item in reversed(some)]
+    is_cut = found > PAGES_AT_A_TIME
     delivered_before = (timezone.now() - IN_FLIGHT).timestamp()
     if session.gap_reason in _FAILED_DELIVERY:
         delivered_before = float("inf")
@@ -383,8 +431,56 @@ def fetch(
             item.is_message and item.written_at < delivered_before and item.at >= earliest
             for item in oldest_first
         ),
-        complete=found <= PAGES_AT_A_TIME,
+        complete=not is_cut and not first,
+        oldest_left=pages[0][0] if is_cut else first,
     )
+
+
+def _kept_since() -> dt.datetime:
+    """Before this the journal does not know any more what it has had."""
+    return timezone.now() - dt.timedelta(days=settings.INBOUND_RETENTION_DAYS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Records of the store, newest first; `start`: how many are newer than they."""
+
+    start: int
+    records: list[dict[str, Any]]
+    is_last: bool
+
+
+def _pages(
+    instance: EvolutionInstance, first: int, abandoned: Callable[[], bool]
+) -> Iterator[_Page]:
+    """Yield the records of the store page by page, smaller ones where a page is too large.
+
+    `first` is a multiple of PAGE_SIZE or was the start of a page. A record that is too large by
+    itself cannot be had by any request. Raises EvolutionFailed.
+    """
+    start, size = first, _largest_part(PAGE_SIZE, first)
+    while True:
+        if abandoned():
+            raise EvolutionFailed("abandoned")
+        try:
+            records = instance.messages(page=start // size + 1, size=size)
+        except EvolutionFailed as error:
+            if error.code != "too_large":
+                raise
+            if size > 1:
+                size = next(n for n in range(size // 2, 0, -1) if size % n == 0)
+                continue
+            log.error("a message is too large to be fetched", number=start + 1)
+            start += 1
+        else:
+            yield _Page(start, records, is_last=len(records) < size)
+            start += size
+        size = _largest_part(PAGE_SIZE, start)
+
+
+def _largest_part(size: int, start: int) -> int:
+    """Return the largest page size up to this one of which a page begins at this record."""
+    return next(n for n in range(size, 0, -1) if size % n == 0 and start % n == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,6 +491,10 @@ class _New:
     is_message: bool
     at: float
     written_at: float
+
+    @property
+    def shows_a_gap(self) -> bool:
+        return any(event["event"] in _SHOWS_A_GAP for event in self.events)
 
 
 def _unknown(
@@ -417,13 +517,17 @@ def _unknown(
         InboundEvent.objects.filter(dedupe_key__in=keys).values_list("dedupe_key", flat=True)
     )
 
+    have = _have_messages(session, recent)
+
     def is_known(event: dict[str, Any]) -> bool:
         return receiving.dedupe_key(session.channel_id, event) in known
 
     found = []
     for record, (message, *statuses) in zip(recent, record_events, strict=True):
         new = [event for event in statuses if not is_known(event)]
-        is_message = not (is_known(message) or is_known(_sent(message)))
+        is_message = not (
+            _message_id(record) in have or is_known(message) or is_known(_sent(message))
+        )
         if is_message:
             if _written_at(record) < (since - MARGIN).timestamp():
                 # Stored before we received events: the history of an instance taken over.
@@ -433,6 +537,29 @@ def _unknown(
             found.append(_New(new, is_message, _timestamp(record), _written_at(record)))
     seen_keys |= keys
     return found
+
+
+def _have_messages(session: WhatsAppSession, records: Iterable[dict[str, Any]]) -> set[str]:
+    """Return the ids of those records that are messages here, received or sent by this channel.
+
+    The journal forgets its events after some time (INBOUND_RETENTION_DAYS).
+    """
+    ids = set(filter(None, map(_message_id, records)))
+    of_channel = (
+        Message.objects.filter(conversation__channel=session.channel_id),
+        DeliveryAttempt.objects.filter(channel=session.channel_id),
+    )
+    found: set[str] = set()
+    for rows in of_channel:
+        named = rows.filter(provider_message_id__in=ids)
+        found.update(named.values_list("provider_message_id", flat=True))
+    return found
+
+
+def _message_id(record: dict[str, Any]) -> str:
+    key = record.get("key")
+    found = key.get("id") if isinstance(key, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _keys(session: WhatsAppSession, events: Iterable[dict[str, Any]]) -> set[str]:

@@ -45,7 +45,8 @@ def sweep() -> None:
 
 def abandoned_messages(before: dt.datetime) -> QuerySet[Message]:
     """Return unfinished messages without a job, unchanged since `before`, oldest first."""
-    unfinished = Message.objects.filter(UNFINISHED, updated_at__lt=before)
+    # A message sent outside is already gone, whatever WhatsApp reported about it.
+    unfinished = Message.objects.filter(UNFINISHED, sent_outside=False, updated_at__lt=before)
     return tasks.without_job(unfinished).order_by("created_at").only("conversation")
 
 

@@ -30,6 +30,11 @@ log = structlog.get_logger(__name__)
 # The database or the file storage is unreachable: nothing is wrong with the event.
 AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
 
+# Of an event that is a list one row takes no more than this: the rest are rows of their own.
+MOST_ITEMS = 500
+# Half of what a row may have: its parts other than the list are in each of them.
+MAX_CHARACTERS_OF_PART = neutral.MAX_CHARACTERS // 2
+
 
 @dataclass(frozen=True, slots=True)
 class Raw:
@@ -81,6 +86,38 @@ class Arrival:
         return neutral.encode(self.payload) if self._body is None else self._body
 
 
+def split(source: str, arrival: Arrival) -> list[Arrival]:
+    """Return the parts of an arrival that become rows of their own.
+
+    An Evolution event that is a list (the history of a link above all) may hold more than a row
+    does: its items are divided. The same list is divided in the same way, whatever transport
+    brought it, so each part has the same key again.
+    """
+    payload = arrival.payload
+    items = payload.get("data") if isinstance(payload, Mapping) else None
+    if source != InboundEvent.Source.EVOLUTION or not isinstance(items, list):
+        return [arrival]
+    try:
+        payload = _object(arrival)
+    except Unstorable:
+        return [arrival]
+    if not isinstance(payload.get("instance"), str):
+        return [arrival]
+    parts: list[list[Any]] = [[]]
+    size = 0
+    for item in payload["data"]:
+        length = neutral.characters(item)
+        full = len(parts[-1]) >= MOST_ITEMS or size + length > MAX_CHARACTERS_OF_PART
+        if parts[-1] and full:
+            parts.append([])
+            size = 0
+        parts[-1].append(item)
+        size += length
+    if len(parts) == 1:
+        return [arrival]
+    return [Arrival(arrival.source_key, {**payload, "data": part}) for part in parts]
+
+
 def prepare(source: str, arrival: Arrival) -> Entry:
     """Return what the journal stores for an arrival, and save its file to the storage.
 
@@ -111,7 +148,12 @@ def evolution_key(source_key: str, payload: Any) -> str:
     It includes the channel, because instances of two servers may have the same name.
     """
     try:
-        return f"{source_key}:{evolution_events.dedupe_key(neutral.normalize(payload))}"
+        normalized = neutral.normalize(payload)
+        if isinstance(normalized, dict):
+            size = neutral.characters(normalized)
+            if size > neutral.MAX_CHARACTERS:
+                _check_size(size - len(inbound_files.encoded(normalized, inbound_files.EVOLUTION)))
+        return f"{source_key}:{evolution_events.dedupe_key(normalized)}"
     except Unstorable:
         body = neutral.encode(payload)
         return _stub_key(InboundEvent.Source.EVOLUTION, source_key, body)

@@ -66,8 +66,13 @@ def apply(event: InboundEvent, channels: Mapping[str, Channel]) -> dict[str, int
     `channels` comes from `channels_of`. Applying an event twice has no further effect. The caller
     holds a transaction.
     """
+    return apply_events(READERS[event.source](event.payload), channels)
+
+
+def apply_events(events: Iterable[Event], channels: Mapping[str, Channel]) -> dict[str, int]:
+    """As `apply`, of some of the neutral events of a stored event."""
     counts: Counter[str] = Counter()
-    for item in READERS[event.source](event.payload):
+    for item in events:
         kind = type(item).__name__
         channel = channels.get(item.channel_key)
         if channel is None:
@@ -78,6 +83,14 @@ def apply(event: InboundEvent, channels: Mapping[str, Channel]) -> dict[str, int
         else:
             counts[getattr(item, "kind", kind)] += 1
     return dict(counts)
+
+
+def size(event: InboundEvent) -> int:
+    """Return how many neutral events a stored event holds; 1 where that cannot be read."""
+    try:
+        return sum(1 for _ in READERS[event.source](event.payload))
+    except Exception:
+        return 1
 
 
 def skipped(counts: Mapping[str, int]) -> str:
@@ -259,7 +272,7 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
         channel.pk, event.provider_message_id, keep=event.outgoing and original is None
     ):
         amendments.apply(message, change, channel=channel)
-    is_history = event.history or _is_history(channel, event)
+    is_history = _is_history(channel, event)
     Conversation.objects.filter(pk=conversation.pk).update(
         last_message_at=max(filter(None, [conversation.last_message_at, message.created_at])),
         **(
@@ -280,10 +293,12 @@ def _apply_message(channel: Channel, event: MessageEvent) -> None:
 def _is_history(channel: Channel, event: MessageEvent) -> bool:
     """Return whether the message was written before the phone was linked.
 
-    A recent message never was, so it needs no query.
+    A recent message is none, even in what Evolution calls history, and needs no query.
     """
     if timezone.now() - event.at < HISTORY_AGE:
         return False
+    if event.history:
+        return True
     ends = [end for end_of in HISTORY_ENDS if (end := end_of(channel)) is not None]
     return any(event.at < end for end in ends)
 

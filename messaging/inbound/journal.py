@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -22,6 +23,10 @@ __all__ = ["Arrival", "Raw", "read_one", "read_pending", "receive", "store", "st
 log = structlog.get_logger(__name__)
 
 BATCH = 100
+# So many neutral events are applied in one transaction. Each may take a lock on a message's id, and
+# PostgreSQL's table of locks is shared by all connections. The history of a link has many thousands
+# of messages in one event.
+MOST_AT_ONCE = 500
 READ_FIELDS = ["state", "error", "skipped", "processed_at"]
 # Covers deadlocks. After a longer database outage the sweep schedules the reading again.
 MAX_READ_ATTEMPTS = 3
@@ -38,6 +43,10 @@ def receive(source: str, arrived: Sequence[Arrival]) -> None:
     An arrival that cannot be stored as it is becomes a stub: nothing is dropped. Raises one of
     `arrivals.AWAY` if nothing is stored because the database or the storage is unreachable.
     """
+    _receive(source, [part for arrival in arrived for part in arrivals.split(source, arrival)])
+
+
+def _receive(source: str, arrived: Sequence[Arrival]) -> None:
     entries = [arrivals.prepare(source, arrival) for arrival in arrived]
     try:
         store_all(source, entries)
@@ -47,7 +56,7 @@ def receive(source: str, arrived: Sequence[Arrival]) -> None:
         if len(arrived) > 1:
             # The database rejects one of them: the others must not fail with it.
             for arrival in arrived:
-                receive(source, [arrival])
+                _receive(source, [arrival])
         elif isinstance(entries[0], Stub):
             raise
         else:
@@ -115,11 +124,11 @@ def read_pending(source: str, source_key: str) -> None:
     If reading an event fails, the event is marked as failed with its error, and the next one is
     read. An event committed meanwhile may be left: its own job is enqueued after its commit.
     """
-    while _read_batch_with_retries(source, source_key) == BATCH:
+    while _read_batch_with_retries(source, source_key):
         pass
 
 
-def _read_batch_with_retries(source: str, source_key: str) -> int:
+def _read_batch_with_retries(source: str, source_key: str) -> bool:
     for _ in range(MAX_READ_ATTEMPTS - 1):
         try:
             return _read_batch(source, source_key)
@@ -129,20 +138,53 @@ def _read_batch_with_retries(source: str, source_key: str) -> int:
     return _read_batch(source, source_key)
 
 
-def _read_batch(source: str, source_key: str) -> int:
-    """Read the oldest pending events. Returns their number."""
+def _read_batch(source: str, source_key: str) -> bool:
+    """Read the oldest pending events. Returns whether more may be pending."""
     with transaction.atomic():
-        batch = list(
+        pending = list(
             InboundEvent.objects.select_for_update()
             .filter(source=source, source_key=source_key, state=InboundEvent.State.PENDING)
             .order_by("id")[:BATCH]
         )
-        channels = handlers.channels_of(source, source_key) if batch else {}
+        channels = handlers.channels_of(source, source_key) if pending else {}
+        batch = _at_once(pending)
         if batch and not _read_together(batch, channels):
             for event in batch:
                 read_one(event, channels)
                 event.save(update_fields=READ_FIELDS)
-    return len(batch)
+    if pending and not batch:
+        _read_in_parts(pending[0], channels)
+    return len(pending) == BATCH or len(batch) < len(pending)
+
+
+def _at_once(pending: Sequence[InboundEvent]) -> Sequence[InboundEvent]:
+    """Return the first events that together are not too many for one transaction."""
+    total = 0
+    for number, event in enumerate(pending):
+        total += handlers.size(event)
+        if total > MOST_AT_ONCE:
+            return pending[:number]
+    return pending
+
+
+def _read_in_parts(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
+    """Read an event that holds too much for one transaction.
+
+    Where that ends half-way it is read from the beginning again: applying it again changes nothing.
+    """
+
+    def apply_in_parts() -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        events = iter(handlers.READERS[event.source](event.payload))
+        while part := list(islice(events, MOST_AT_ONCE)):
+            with transaction.atomic():
+                counts.update(handlers.apply_events(part, channels))
+        return counts
+
+    _note_result(event, apply_in_parts)
+    InboundEvent.objects.filter(pk=event.pk, state=InboundEvent.State.PENDING).update(
+        **{name: getattr(event, name) for name in READ_FIELDS}
+    )
 
 
 def _read_together(batch: Sequence[InboundEvent], channels: Mapping[str, Channel]) -> bool:
@@ -181,9 +223,17 @@ def read_one(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
 
     The caller holds a transaction and saves the event.
     """
-    try:
+
+    def apply_at_once() -> dict[str, int]:
         with transaction.atomic():
-            counts = handlers.apply(event, channels)
+            return handlers.apply(event, channels)
+
+    _note_result(event, apply_at_once)
+
+
+def _note_result(event: InboundEvent, apply: Callable[[], dict[str, int]]) -> None:
+    try:
+        counts = apply()
     except OperationalError:
         # A deadlock or a lost connection is not the event's fault: the batch is read again.
         raise

@@ -70,6 +70,13 @@ def _prepare_again(event: InboundEvent) -> bool:
     except (FileNotFoundError, UndecryptableError) as error:
         event.error = f"raw_file: {type(error).__name__}"
         return False
+    parts = arrivals.split(event.source, arrival)
+    if len(parts) > 1:
+        # More than one row takes: its parts are read as what arrives.
+        entries = [arrivals.prepare(event.source, part) for part in parts]
+        journal.store_all(event.source, entries)
+        event.state, event.error, event.processed_at = event.State.DONE, "", timezone.now()
+        return False
     entry = arrivals.prepare(event.source, arrival)
     if isinstance(entry, Stub):
         event.error = entry.error

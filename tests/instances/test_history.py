@@ -15,11 +15,13 @@ from instances import receiving
 from instances.connections import monitor
 from instances.models import WhatsAppSession
 from instances.receive_mode import backfill
+from messaging import tasks
 from messaging.delivery import accept, sweeper
 from messaging.delivery.statuses import Status, merge_status
 from messaging.inbound import journal
 from messaging.models import Conversation, Message, PendingEvent
 from tests.instances.support import CUSTOMER, NAME, Evolution, read, wait_until
+from tests.messaging.support import jobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,6 +116,22 @@ def test_messages_delayed_by_an_outage_are_new(
     assert conversation.last_inbound_at == dt.datetime.fromtimestamp(late, tz=dt.UTC)
 
 
+@pytest.mark.parametrize("command", [monitor.reconnect, monitor.connect])
+def test_what_came_late_is_news_also_where_a_person_connected_the_instance_again(
+    by_webhook: WhatsAppSession, evolution: Evolution, command: Any
+) -> None:
+    """The login is there still: no code is shown, no phone is linked."""
+    assert is_ready(by_webhook)
+    evolution.restarts()
+    assert monitor.state(by_webhook).state == "disconnected"
+    command(by_webhook)
+    wait_until(lambda: is_ready(by_webhook))
+    late = int((timezone.now() - dt.timedelta(seconds=OLD)).timestamp())
+    evolution.writes("late", id="LATE", timestamp=late)
+    wait_until(is_stored("LATE"))
+    assert Conversation.objects.get().unread_count == 1
+
+
 def test_an_instance_taken_over_already_linked_has_no_history(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
@@ -121,6 +139,23 @@ def test_an_instance_taken_over_already_linked_has_no_history(
     late = int((timezone.now() - dt.timedelta(seconds=OLD)).timestamp())
     evolution.writes("late", id="LATE", timestamp=late)
     wait_until(is_stored("LATE"))
+    assert Conversation.objects.get().unread_count == 1
+
+
+def test_a_fresh_message_that_came_in_a_part_of_the_history_is_news(
+    session: WhatsAppSession,
+) -> None:
+    now = int(timezone.now().timestamp())
+    records = [
+        {
+            "key": {"remoteJid": f"{CUSTOMER}@s.whatsapp.net", "fromMe": False, "id": id_},
+            "message": {"conversation": id_},
+            "messageTimestamp": now - age,
+        }
+        for id_, age in (("OLD", OLD), ("FRESH", 5))
+    ]
+    receive(session, {"event": "messages.set", "instance": NAME, "data": records})
+    assert Message.objects.count() == 2
     assert Conversation.objects.get().unread_count == 1
 
 
@@ -179,9 +214,7 @@ def test_a_rejected_message_typed_on_the_phone_is_never_sent_by_us(
     assert (message.status, message.error_code) == ("rejected", "error")
     Message.objects.update(updated_at=timezone.now() - dt.timedelta(hours=1))
     sweeper.sweep()
-    from messaging import tasks
-
-    assert tasks.without_job(Message.objects.all()).count() == Message.objects.count()
+    assert jobs(task_name=tasks.DELIVER) == []
     with pytest.raises(accept.NotRetryable):
         accept.retry_message(message, route="official", user=None)
     # A delivery proves more than a failure.
@@ -211,7 +244,6 @@ def test_the_status_of_a_message_without_attempts_only_advances() -> None:
 
 def fetch(session: WhatsAppSession) -> None:
     """Fetch the missed messages of the last hour from Evolution's store and process them."""
-    session.refresh_from_db()
     backfill.fetch_and_store(session, since=timezone.now() - dt.timedelta(hours=1))
     read()
 

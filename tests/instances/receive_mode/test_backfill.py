@@ -8,23 +8,40 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from django.db import OperationalError, connection
+from django.db import DataError, OperationalError, connection, transaction
 from django.utils import timezone, translation
 
 from channels_app.models import Channel
-from instances import receiving
+from channels_app.providers.events import ConnectionEvent
+from channels_app.providers.evolution import receive_mode as evolution_receive_mode
+from channels_app.providers.evolution.receive_mode import EvolutionInstance
+from instances import receiving, sessions
 from instances.models import Backfill, WhatsAppSession
 from instances.receive_mode import backfill, gap_signs, monitor, presentation
-from messaging.inbound import journal
+from messaging.inbound import journal, neutral
 from messaging.media import files
 from messaging.models import InboundEvent, Media, Message
-from tests.instances.support import NAME, Evolution, joined, state, texts, wait_until
+from tests.instances.support import NAME, Evolution, joined, read, state, texts, wait_until
 from tests.instances.test_receiver import event
 
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
 MB = 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def _short_delivery_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages that Evolution stored a moment ago do not count as in delivery any more."""
+    monkeypatch.setattr(backfill, "IN_FLIGHT", dt.timedelta(seconds=0.3))
+
+
+def check_newest(session: WhatsAppSession) -> None:
+    """Check the newest messages once none of them counts as in delivery any more."""
+    until = timezone.now() + backfill.IN_FLIGHT
+    wait_until(lambda: timezone.now() > until)
+    backfill.check_newest(session.pk)
+    session.refresh_from_db()
 
 
 def wait_for_gap(session: WhatsAppSession, reason: str) -> None:
@@ -115,7 +132,7 @@ def test_checking_the_newest_messages_finds_undelivered_ones(
 
     evolution.writes("nunca emitida", emit=False)
     before = timezone.now()
-    backfill.check_newest(session.pk)
+    check_newest(session)
     wait_for_gap(session, "look")
     assert session.gap_fetch_at is not None
     assert session.gap_fetch_at >= before + backfill.IN_FLIGHT, "it may still be in delivery"
@@ -156,23 +173,180 @@ def test_a_silent_socket_proves_nothing(
 def test_a_message_in_delivery_is_neither_duplicated_nor_counted(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(backfill, "IN_FLIGHT", dt.timedelta(seconds=10))
     close_gap(by_webhook)
-    store_all, blocked = journal.store_all, [True]
+    receive_all, blocked = receiving._receive_all, [True]
 
-    def slow(source: str, events: Any) -> None:
+    def slow(deliveries: Any) -> Any:
         wait_until(lambda: not blocked[0])
-        store_all(source, events)
+        return receive_all(deliveries)
 
-    monkeypatch.setattr(journal, "store_all", slow)
+    monkeypatch.setattr(receiving, "_receive_all", slow)
     evolution.writes("a caminho")
     wait_until(lambda: evolution.books("events", event="messages.upsert"))
     backfill.check_newest(by_webhook.pk)
-    wait_for_gap(by_webhook, "look")
-    blocked[0] = False
-    wait_until(lambda: texts() == ["a caminho"])
+    by_webhook.refresh_from_db()
+    assert by_webhook.gap_since is None, "it may come still"
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.LOOK)
     fetch(by_webhook)
+    assert texts() == ["a caminho"]
+    blocked[0] = False
+    wait_until(lambda: evolution.books("events", event="messages.upsert")[0]["webhooks"][0][
+        "attempts"
+    ])  # fmt: skip
     assert recovered() == []
     assert Message.objects.count() == 1
+
+
+def test_what_was_delivered_in_another_form_is_no_gap(
+    by_webhook: WhatsAppSession, evolution: Evolution
+) -> None:
+    close_gap(by_webhook)
+    id_ = evolution.writes("primeiro")
+    wait_until(lambda: texts() == ["primeiro"])
+    evolution.control("inbound", instance=NAME, kind="edit", target=id_, text="segundo")
+    wait_until(lambda: texts() == ["segundo"])
+    check_newest(by_webhook)
+    assert by_webhook.gap_since is None
+    # The journal forgets its events after some time; the messages stay.
+    InboundEvent.objects.all().delete()
+    check_newest(by_webhook)
+    assert by_webhook.gap_since is None
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.NOT_STORED)
+    fetch(by_webhook)
+    assert recovered() == []
+
+
+def test_a_backlog_that_was_cut_is_found_although_all_was_proven_up_to_now(
+    by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its old times, and comes after messages that are newer."""
+    close_gap(by_webhook)
+    now = timezone.now()
+    for minutes in (40, 39, 38, 37):
+        at = int((now - dt.timedelta(minutes=minutes)).timestamp())
+        evolution.writes(f"{minutes}", timestamp=at)
+    wait_until(lambda: len(texts()) == 4)
+    offline_since = now - dt.timedelta(hours=6)
+    WhatsAppSession.objects.update(last_open_at=offline_since, connection="close")
+    told = {"event": "connection.update", "instance": NAME, "data": {"state": "open"}}
+    journal.receive(receiving.SOURCE, [journal.Arrival(str(by_webhook.channel_id), told)])
+    texts()
+    wait_for_gap(by_webhook, "reconnected")
+    assert by_webhook.gap_since == offline_since
+    fetch(by_webhook)
+    assert by_webhook.gap_since is None
+    assert by_webhook.proven_at is not None
+    assert by_webhook.proven_at > now - dt.timedelta(minutes=1)
+
+    monkeypatch.setattr(backfill, "CHECK_SIZE", 2)
+    monkeypatch.setattr(backfill, "PAGE_SIZE", 2)
+    late = int((now - dt.timedelta(hours=4)).timestamp())
+    evolution.writes("de madrugada", emit=False, timestamp=late)
+    WhatsAppSession.objects.update(last_open_at=timezone.now())
+    check_newest(by_webhook)
+    wait_for_gap(by_webhook, "look")
+    fetch(by_webhook)
+    assert texts()[-1] == "de madrugada"
+    assert recovered() == [("look", 1)]
+
+
+def test_the_backlog_of_an_opening_that_was_cut_is_waited_for_at_the_next_one() -> None:
+    session, start = WhatsAppSession(), timezone.now()
+
+    def opens(minutes: int, *, open_until: int) -> int:
+        """Return since when what comes then was waiting, in minutes."""
+        session.note_opening(start + dt.timedelta(minutes=minutes))
+        session.last_open_at = start + dt.timedelta(minutes=open_until)
+        assert session.backlog_since is not None
+        return int((session.backlog_since - start).total_seconds() // 60)
+
+    session.last_open_at = start
+    assert opens(100, open_until=101) == 0
+    assert opens(150, open_until=190) == 0, "it was open for a minute only"
+    assert opens(300, open_until=301) == 190
+
+
+def test_an_opening_is_noted_as_a_sign_together_with_its_event(
+    by_webhook: WhatsAppSession,
+) -> None:
+    close_gap(by_webhook)
+    with transaction.atomic():
+        sessions.apply_connection(by_webhook.channel, ConnectionEvent(NAME, "open"))
+        by_webhook.refresh_from_db()
+        assert by_webhook.gap_reason == "reconnected"
+
+
+def test_an_earlier_fetch_does_not_close_the_gap_before_what_comes_late_has_come(
+    by_webhook: WhatsAppSession,
+) -> None:
+    close_gap(by_webhook)
+    five, now = dt.timedelta(seconds=5), timezone.now()
+
+    def due() -> dt.datetime:
+        by_webhook.refresh_from_db()
+        assert by_webhook.gap_fetch_at is not None
+        return by_webhook.gap_fetch_at
+
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.STARTED)
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.RECONNECTED, delay=five)
+    assert due() >= now + five
+    # What failed is tried again at once where a sign says that it may succeed.
+    WhatsAppSession.objects.update(gap_tries=3, gap_fetch_at=now + dt.timedelta(minutes=5))
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.UNREACHABLE)
+    assert due() < now + dt.timedelta(minutes=1)
+
+
+def test_one_record_that_the_database_refuses_does_not_keep_the_others_away(
+    by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_gap(by_webhook)
+    bulk_create = InboundEvent.objects.bulk_create
+
+    def refuse(rows: Any, **options: Any) -> Any:
+        if any("recusada" in str(row.payload) for row in rows):
+            raise DataError("unsupported Unicode escape sequence")
+        return bulk_create(rows, **options)
+
+    monkeypatch.setattr(InboundEvent.objects, "bulk_create", refuse, raising=False)
+    for text in ("antes", "recusada", "depois"):
+        evolution.writes(text, emit=False)
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.NOT_STORED)
+    fetch(by_webhook)
+    read()
+    assert set(Message.objects.values_list("text", flat=True)) == {"antes", "depois"}
+    assert by_webhook.gap_since is None
+    assert InboundEvent.objects.get(state="set_aside").error == "DataError"
+
+
+def test_pages_that_are_too_large_are_read_in_smaller_ones(
+    by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_gap(by_webhook)
+    monkeypatch.setattr(evolution_receive_mode, "MOST_PAGE_BYTES", 12_000)
+    sent = [f"{n:02d}" * 1000 for n in range(12)]
+    for n, text in enumerate(sent):
+        if n == 6:
+            evolution.writes("maior que uma página" * 1000, emit=False)
+        evolution.writes(text, emit=False)
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.NOT_STORED)
+    fetch(by_webhook)
+    assert (by_webhook.gap_since, by_webhook.gap_error) == (None, "")
+    assert texts() == sent
+
+
+def test_a_record_that_is_too_large_for_the_journal_is_known_once_it_is_a_stub(
+    by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_gap(by_webhook)
+    monkeypatch.setattr(neutral, "MAX_CHARACTERS", 20_000)
+    evolution.writes("longa " * 5000, emit=False)
+    check_newest(by_webhook)
+    wait_for_gap(by_webhook, "look")
+    fetch(by_webhook)
+    assert InboundEvent.objects.get(state="set_aside").error.startswith("too_large")
+    check_newest(by_webhook)
+    assert by_webhook.gap_since is None
 
 
 def test_checks_are_spread_and_skip_unreachable_instances(
@@ -193,6 +367,10 @@ def test_checks_are_spread_and_skip_unreachable_instances(
     assert backfill.claim_due_checks() == [], "it is already claimed"
     assert due(connection="close") == []
     assert due(found_error="connection_refused") == []
+    assert due(switching_to="websocket", switching_phase="cutting") == []
+    waits = {"switching_to": "websocket", "switching_phase": "joining"}
+    assert due(**waits) == [by_webhook.pk], "it may wait for hours"
+    WhatsAppSession.objects.update(switching_to="", switching_phase="")
     assert due(webhook_enabled=False) == []
     settings.EVOLUTION_BACKFILL_SECONDS = 0
     assert due(webhook_enabled=True) == []
@@ -282,7 +460,7 @@ def test_a_file_over_the_limit_fails_and_its_message_is_stored(
     monkeypatch.setattr(media_types, "MOST_BYTES", MB)
     close_gap(by_webhook)
     evolution.writes("", kind="video", size=2 * MB, caption="grande demais", emit=False)
-    backfill.check_newest(by_webhook.pk)
+    check_newest(by_webhook)
     fetch(by_webhook)
     assert texts() == ["grande demais"]
     files.fetch(str(Media.objects.get().pk))
@@ -357,10 +535,19 @@ def test_a_long_gap_is_stored_oldest_first_in_batches_of_pages(
     now = int(timezone.now().timestamp())
     for n, text in enumerate(missing):
         evolution.writes(text, emit=False, timestamp=now - 60 + n)
-    backfill.request(by_webhook.pk, reason=Backfill.Reason.LOOK)
+    asked: list[int] = []
+    messages = EvolutionInstance.messages
+
+    def counted(instance: EvolutionInstance, *, page: int, size: int) -> Any:
+        asked.append(page)
+        return messages(instance, page=page, size=size)
+
+    monkeypatch.setattr(EvolutionInstance, "messages", counted)
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.NOT_STORED)
     fetch(by_webhook)
     assert texts() == missing
-    assert recovered() == [("look", 37)]
+    assert recovered() == [("not_stored", 37)]
+    assert len(asked) <= 20, "the newest pages are not read anew for each part"
 
 
 def test_our_own_start_and_a_reconnected_instance_are_signs(
@@ -412,7 +599,7 @@ def test_history_is_not_counted_as_recovered(
     yesterday = int((timezone.now() - dt.timedelta(days=1)).timestamp())
     evolution.writes("de ontem", emit=False, timestamp=yesterday)
     evolution.writes("de agora", emit=False)
-    backfill.request(by_webhook.pk, reason=Backfill.Reason.LOOK)
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.NOT_STORED)
     fetch(by_webhook)
     assert texts() == ["de ontem", "de agora"]
-    assert recovered() == [("look", 1)]
+    assert recovered() == [("not_stored", 1)]

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.db.models.signals import post_init
 from django.utils import timezone
 
 from channels_app.models import Channel
+from channels_app.providers.events import MessageEvent
 from messaging import contacts, selectors
 from messaging.delivery.statuses import Outcome, Route
-from messaging.inbound import authentication, handlers, journal
+from messaging.inbound import authentication, handlers, journal, pending_events
 from messaging.inbound.authentication import Received
 from messaging.models import Contact, Conversation, InboundEvent, Message, PendingEvent
 from tests import FIXTURES_DIR
@@ -344,6 +345,42 @@ def test_events_of_a_source_are_read_in_order_in_batches(
     assert read == sorted(read)
     assert len(read) == 5
     assert InboundEvent.objects.get(state="pending").source_key == "other"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_however_much_one_event_holds_its_reading_takes_few_locks_at_a_time(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL's table of locks has room for some thousands, of all connections together."""
+    most: list[int] = []
+    ids: list[str] = []
+
+    def take_lock(channel: Channel, event: MessageEvent) -> None:
+        pending_events.lock_id(channel.pk, event.provider_message_id)
+        ids.append(event.provider_message_id)
+        if len(ids) % 100 == 0:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT count(*) FROM pg_locks"
+                    " WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+                )
+                most.append(cursor.fetchone()[0])
+
+    monkeypatch.setitem(handlers.HANDLERS, MessageEvent, take_lock)
+    sizes = [1, 2500, 300, 300, 1]
+    for number, size in enumerate(sizes):
+        body = text(channel=channel)
+        value = body["entry"][0]["changes"][0]["value"]
+        value["messages"] = [
+            {**value["messages"][0], "id": f"wamid.{number}.{n}"} for n in range(size)
+        ]
+        assert post(body) == Received.STORED
+    journal.read_pending("cloud", str(channel.pk))
+    expected = [f"wamid.{number}.{n}" for number, size in enumerate(sizes) for n in range(size)]
+    assert ids == expected, "each once, in their order"
+    assert max(most) <= journal.MOST_AT_ONCE
+    states = InboundEvent.objects.values_list("state", "error", "skipped").distinct()
+    assert set(states) == {("done", "", "")}
 
 
 def test_a_deadlock_does_not_fail_the_event(

@@ -249,6 +249,49 @@ def test_a_payload_too_large_for_a_row_becomes_a_stub_without_a_file(
     assert entry.payload["data"]["message"]["base64"]["size"] == neutral.MAX_CHARACTERS
 
 
+def history(texts: list[str], **more: Any) -> dict[str, Any]:
+    """A part of the history that a link brings, as Evolution sends it: one list."""
+    records = []
+    for number, text in enumerate(texts):
+        key = {"remoteJid": CUSTOMER, "fromMe": False, "id": f"H{number}"}
+        message = {"conversation": text, "seal": b"\x01\x02"}
+        records.append({"key": key, "message": message, "messageTimestamp": 1795300000 + number})
+    head = {"event": "messages.set", "instance": "shop", "date_time": "2026-11-22T00:00:00.000Z"}
+    return {**head, "data": records, **more}
+
+
+def test_a_list_that_is_too_large_for_a_row_becomes_several_rows_and_all_of_it_is_read(
+    baileys: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "MOST_ITEMS", 4)
+    texts = [f"{n}" * 2_000_000 if n < 5 else f"{n}" for n in range(10)]
+    event = history([*texts, "x" * (neutral.MAX_CHARACTERS + 1)])
+    for transport in (event, as_numbered_object(event)):
+        journal.receive("evolution", [Arrival(str(baileys.pk), transport)])
+    rows = InboundEvent.objects.order_by("pk")
+    # Only what is too large by itself cannot be read.
+    expected = [("pending", ""), ("pending", ""), ("pending", ""), ("pending", "")]
+    assert [(row.state, row.error.partition(":")[0]) for row in rows] == [
+        *expected,
+        ("set_aside", "too_large"),
+    ]
+    read_events()
+    assert list(Message.objects.order_by("created_at").values_list("text", flat=True)) == texts
+
+
+def test_a_stub_that_holds_a_list_is_divided_when_it_is_read_again(
+    baileys: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(arrivals, "split", lambda source, arrival: [arrival])
+        journal.receive("evolution", [Arrival(str(baileys.pk), history(["y" * 5_000_000] * 3))])
+    assert InboundEvent.objects.get().error.startswith("too_large")
+    assert replay() == (1, 0)
+    read_events()
+    assert set(InboundEvent.objects.values_list("state", flat=True)) == {"done"}
+    assert Message.objects.count() == 3
+
+
 def test_an_event_rejected_by_the_database_becomes_a_stub_and_the_others_are_stored(
     baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
