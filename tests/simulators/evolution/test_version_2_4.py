@@ -70,7 +70,9 @@ def test_stored_messages_have_their_lid_and_texts_lose_their_quote(
     assert entry["headers"]["x-instance-name"] == NAME
     key = event["data"]["key"]
     assert (key["remoteJid"], key["remoteJidAlt"]) == (f"{TO}@s.whatsapp.net", "123456789@lid")
-    assert event["data"]["contextInfo"] is None
+    # In place of the quote stands what accompanies every message.
+    assert event["data"]["contextInfo"] == event["data"]["message"]["messageContextInfo"]
+    assert "stanzaId" not in event["data"]["contextInfo"]
     [row] = new_server.post(f"/chat/findMessages/{NAME}", {"where": {}})["messages"]["records"]
     assert row["key"]["remoteJid"] == "123456789@lid"
 
