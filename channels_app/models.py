@@ -59,6 +59,7 @@ class Channel(models.Model):
         "wwebjs_last_drop_reason",
         "linked_number",
         "confirmed_number",
+        "link_unverified",
         "takes_message_ids",
         # What the test of the connection found out.
         "coexistence",
@@ -237,6 +238,8 @@ class Channel(models.Model):
     # an official one: `linked_numbers.canonical`, "" while none is; and what was confirmed last.
     linked_number = models.CharField(max_length=20, blank=True, editable=False, db_index=True)
     confirmed_number = models.CharField(max_length=20, blank=True, editable=False)
+    # The link ended, or the server reports no number: which phone is linked next is not known yet.
+    link_unverified = models.BooleanField(default=False, editable=False)
     # Evolution gave the last message the id that we had chosen (2.4), so that sending one again
     # under the same id shows it once.
     takes_message_ids = models.BooleanField(default=False, editable=False)
@@ -397,6 +400,13 @@ class Channel(models.Model):
         )
 
     @property
+    def is_number_unknown(self) -> bool:
+        """Whether a number is expected and it is not known yet which phone is linked."""
+        return self.link_unverified and not linked_numbers.is_first(
+            confirmed=self.confirmed_number, expected=self.phone_number
+        )
+
+    @property
     def throughput(self) -> int:
         """Official messages a second; 20 at most in known coexistence.
 
@@ -472,6 +482,10 @@ class WwebjsSession(models.Model):
     # The code itself is not kept: who holds it can link a phone.
     qr_digest = models.CharField(max_length=64, blank=True)
     qr_seen_at = models.DateTimeField(null=True)
+    # The number that this browser reported last. It goes on reporting it for a while after another
+    # phone was linked (contracts/wwebjs-api.md §2), first at `number_seen_at` after a new link.
+    page_number = models.CharField(max_length=20, blank=True)
+    number_seen_at = models.DateTimeField(null=True)
 
     class Meta:
         verbose_name = _("wwebjs session")

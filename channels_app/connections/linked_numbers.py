@@ -9,8 +9,10 @@ The rule, for an Evolution instance and a wwebjs session alike:
 - The first phone that was right counts as confirmed: a later edit of the channel's number does not
   stop it.
 - A later change to a number that is neither is unconfirmed again.
+- After a link ended, the number of the next phone is unknown until the server reports it.
 
-While the linked number is unconfirmed nothing is sent by it. What comes in is stored all the same.
+While the linked number is unconfirmed, or unknown although one is expected, nothing is sent by it.
+What comes in is stored all the same.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from channels_app.connections.states import State
 
 # The reason of a session's state, and of a send that was not made.
 UNCONFIRMED = "number_unconfirmed"
+# The reason while the server does not report which phone is linked.
+UNKNOWN = "number_unknown"
 # The reason of the incident that it is.
 ANOTHER_PHONE = "another_phone"
 # With these no phone is linked any more.

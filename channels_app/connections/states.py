@@ -93,6 +93,10 @@ SENTENCES: dict[str, str | Promise] = {
         "The linked phone has the number %(who)s, which nobody has confirmed for this channel: "
         "nothing is sent by it until somebody does."
     ),
+    "number_unknown": _(
+        "Connected, but the server does not report yet which phone is linked: nothing is sent by it "
+        "until its number is known."
+    ),
     "another_phone": _("Another phone was linked, whose number nobody confirmed."),
     "came_up": _(
         "It was stopped here and came up by itself with its server: it is being stopped again."
@@ -223,13 +227,15 @@ def derive(
     starting: bool = False,
     syncing_for: dt.timedelta = dt.timedelta(0),
     unconfirmed: str = "",
+    unknown: bool = False,
     was_linked: bool = False,
 ) -> DerivedState:
     """Return what the session is doing. `starting`: we asked for a start that is still running.
 
     `syncing_for` is how long it has been connected without being ready; `unconfirmed` is the
-    linked number where nobody has confirmed it. `was_linked`: it served until it dropped, so that
-    a code on show means an unlinked phone.
+    linked number where nobody has confirmed it; `unknown`: it is not known yet which phone is
+    linked. `was_linked`: it served until it dropped, so that a code on show means an unlinked
+    phone.
     """
     if told.trouble:
         return DerivedState(State.ERROR, told.trouble, told.detail)
@@ -238,6 +244,8 @@ def derive(
             if syncing_for >= SYNC_LIMIT:
                 return DerivedState(State.ERROR, "never_ready")
             return DerivedState(State.CONNECTED, "syncing")
+        if unknown:
+            return DerivedState(State.CONNECTED, "number_unknown")
         if unconfirmed:
             return DerivedState(State.ERROR, "number_unconfirmed", f"+{unconfirmed}")
         return DerivedState(State.READY, "ready")

@@ -46,6 +46,7 @@ from channels_app.connections.states import (
     FAST_POLL_SECONDS,
     MAX_SLOW_CHECKS,
     MISSING_FOR,
+    SYNC_LIMIT,
     DerivedState,
     Observation,
     RecoveryAction,
@@ -76,6 +77,9 @@ ANNOUNCED_FOR = dt.timedelta(minutes=2)
 # A probe that was claimed and never came back is due again after this.
 LEASE = dt.timedelta(seconds=30)
 PROBES_AT_A_TIME = 8
+# A page that was linked anew reports the number of the phone before for about as long as it loads.
+# The same number counts once it was reported for so long, and is checked quickly until SYNC_LIMIT.
+LINGERS_FOR = dt.timedelta(seconds=10)
 # So long after a command the server may still be carrying it out.
 SETTLING = dt.timedelta(seconds=20)
 # After so long no more are taken: other jobs of this worker's queue wait.
@@ -495,11 +499,13 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
         now = timezone.now()
         address = f"{row.wwebjs_url} {row.wwebjs_session_id}"[:300]
         if session.address != address:
+            was_another = session.address != ""
             session = WwebjsSession(pk=session.pk, channel=row, address=address)
             incidents.close_silently(row, route=ROUTE)
             _write(row, DerivedState(State.DISCONNECTED, "unchecked"), now)
             Channel.objects.filter(pk=row.pk).update(wwebjs_own_number="")
-            number_confirmation.record_linked(row, "")
+            if was_another:
+                number_confirmation.record_linked(row, "")
         session.commanded_at, session.probe_at = now, None
         session.save()
 
@@ -527,8 +533,9 @@ def _record_observation(channel: Channel, told: Observation, asked_at: dt.dateti
     changed = any(getattr(row, name) != getattr(channel, name) for name in Channel.WWEBJS_WAY)
     if changed or (session.commanded_at is not None and session.commanded_at > asked_at):
         return
-    if told.own_number:
-        number_confirmation.record_linked(row, told.own_number)
+    number = _settled_number(row, session, told, now)
+    if number or (told.ready and not row.linked_number):
+        number_confirmation.record_linked(row, number)
     if _is_up_unwanted(session, told):
         if session.commanded_at is not None and now < session.commanded_at + SETTLING:
             session.probe_at = now + dt.timedelta(seconds=FAST_POLL_SECONDS)
@@ -568,7 +575,9 @@ def _record_observation(channel: Channel, told: Observation, asked_at: dt.dateti
         log.warning("wwebjs session is started again", channel=row.pk, reason=seen.code)
         _begin(row, session, restart=cure == RecoveryAction.RESTART, now=now)
     else:
-        _write(row, seen, now, own_number=told.own_number)
+        if is_unlinked(seen.state, seen.code):
+            session.number_seen_at = None
+        _write(row, seen, now, own_number=number)
         lasting = now - (row.wwebjs_state_changed_at or now)
         pause = next_poll_delay(
             seen.state,
@@ -576,6 +585,9 @@ def _record_observation(channel: Channel, told: Observation, asked_at: dt.dateti
             lasting=lasting,
             chance=random.random(),  # noqa: S311
         )
+        linked_at = session.number_seen_at
+        if linked_at is not None and now < linked_at + SYNC_LIMIT:
+            pause = FAST_POLL_SECONDS
         if 0 < session.hangs < MAX_SLOW_CHECKS and care.wanted:
             # One more slow answer proves that the page hangs.
             pause = FAST_POLL_SECONDS
@@ -584,6 +596,24 @@ def _record_observation(channel: Channel, told: Observation, asked_at: dt.dateti
             session.probe_at = min(session.probe_at, max(session.missing_since + MISSING_FOR, now))
     session.save()
     Channel.objects.filter(pk=row.pk).update(wwebjs_checked_at=asked_at)
+
+
+def _settled_number(
+    row: Channel, session: WwebjsSession, told: Observation, now: dt.datetime
+) -> str:
+    """Return the number that the server reports, "" while it may be that of the phone before.
+
+    After a new link in the same browser the old `sessionInfo` stays until WhatsApp has loaded
+    (contracts/wwebjs-api.md §2).
+    """
+    if not told.own_number:
+        return ""
+    lingers = row.link_unverified and told.own_number == session.page_number
+    session.page_number = told.own_number
+    if not lingers:
+        return told.own_number
+    session.number_seen_at = session.number_seen_at or now
+    return told.own_number if now >= session.number_seen_at + LINGERS_FOR else ""
 
 
 def _is_up_unwanted(session: WwebjsSession, told: Observation) -> bool:
@@ -632,6 +662,7 @@ def _derive(
         starting=starting,
         syncing_for=now - since if since else dt.timedelta(0),
         unconfirmed=row.unconfirmed_number,
+        unknown=row.is_number_unknown,
         was_linked=was_linked,
     )
     if starting and seen.code == "syncing" and row.wwebjs_state_code == "restarting":
@@ -736,6 +767,7 @@ def _begin(row: Channel, session: WwebjsSession, *, restart: bool, now: dt.datet
     session.tries += 1
     session.hangs = 0
     session.missing_since = session.syncing_since = None
+    session.page_number, session.number_seen_at = "", None
     session.note = session.note_detail = ""
     session.probe_at = now + dt.timedelta(seconds=1)
     _write(row, DerivedState(State.STARTING, "restarting" if restart else "starting"), now)
@@ -786,7 +818,7 @@ def _forget_session(channel: Channel) -> None:
         if known:
             incidents.close_silently(channel, route=ROUTE)
             row = Channel.objects.get(pk=channel.pk)
-            number_confirmation.record_linked(row, "")
+            number_confirmation.forget_link(row)
             _write(row, DerivedState(State.NOT_CONFIGURED, ""), timezone.now())
 
 

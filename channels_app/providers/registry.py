@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from channels_app.connections.linked_numbers import UNCONFIRMED
+from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
 from channels_app.models import Channel
 from channels_app.providers.base import (
     Accepted,
@@ -49,13 +49,29 @@ class NumberUnconfirmed:
         return ConnectionReport(False, UNCONFIRMED, self._number, report.details)
 
 
+class NumberUnknown:
+    """Stands in for a connection of which it is not known yet which phone is linked."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def send(self, message: OutboundMessage) -> Accepted:
+        """Raises Transient: nothing was sent, and it may be once the number is known."""
+        raise failure(Transient, UNKNOWN)
+
+    def check(self) -> ConnectionReport:
+        """Say so where the connection itself works."""
+        report = self._provider.check()
+        return ConnectionReport(False, UNKNOWN, "", report.details) if report.ok else report
+
+
 def provider_for(channel: Channel, *, route: str) -> Provider:
     """Return the provider that sends by a route with the credentials that belong to it.
 
     `baileys` uses a Baileys channel itself, or the one that an official channel names as its
     fallback. A channel that lacks settings gets a provider that refuses to send, and so does one
-    whose linked phone has a number that nobody confirmed. Raises ValueError for a route that does
-    not exist.
+    whose linked phone has a number that nobody confirmed or that is not known. Raises ValueError
+    for a route that does not exist.
     """
     if route == "official":
         return CloudProvider(channel)
@@ -75,5 +91,7 @@ def reserved_id(*, route: str, type_: str, content: object) -> str:
 
 
 def _by_confirmed_number(provider: Provider, channel: Channel) -> Provider:
+    if channel.is_number_unknown:
+        return NumberUnknown(provider)
     number = channel.unconfirmed_number
     return NumberUnconfirmed(provider, number) if number else provider

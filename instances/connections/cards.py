@@ -184,7 +184,7 @@ def buttons(seen: ConnectionState) -> tuple[str, ...]:
     if seen.code in _TO_MEND:
         return ("reconnect", "log_out", "delete")
     match seen.state:
-        case State.READY:
+        case State.READY | State.CONNECTED:
             return ("log_out", "reconnect", "delete")
         case State.QR:
             return ("qr", "delete")

@@ -79,6 +79,9 @@ SKEW = dt.timedelta(minutes=2)
 # How often an open instance is asked which phone is linked, beside the times when an event says
 # that something changed: the server counts its messages for that answer.
 NUMBER_EVERY = dt.timedelta(minutes=5)
+# So long after a link it is asked with each probe, and probed more often.
+FRESHLY_LINKED = dt.timedelta(minutes=1)
+FRESH_POLL_SECONDS = 5.0
 # A probe that was claimed and never came back is due again after this.
 LEASE = dt.timedelta(seconds=90)
 PROBES_AT_A_TIME = 8
@@ -374,6 +377,7 @@ def probe(session_id: int) -> Observation | None:
     asked_at = timezone.now()
     linking = session.linking_since is not None and session.linking_since > asked_at - LINKING_FOR
     # Before it is said that it dials in vain: there may be a code that no event has told of.
+    _lease(session, asked_at)
     told = _poll(session, with_code=linking or (session.wanted and _dials_long(session, asked_at)))
     cure = _record_observation(session, told, asked_at=asked_at)
     if told.picture_url or (told.picture_url is not None and told.connection == "open"):
@@ -491,9 +495,15 @@ def _reset(row: WhatsAppSession) -> None:
 def _look(session: WhatsAppSession, *, with_code: bool = False) -> Observation:
     """Ask and write down; what could be mended without a person is left to the next probe."""
     asked_at = timezone.now()
+    _lease(session, asked_at)
     told = _poll(session, with_code=with_code)
     _record_observation(session, told, asked_at=asked_at, cures=False)
     return told
+
+
+def _lease(session: WhatsAppSession, asked_at: dt.datetime) -> None:
+    """Note that the session is being asked, so that a request for a probe meanwhile is seen."""
+    WhatsAppSession.objects.filter(pk=session.pk).update(probe_at=asked_at + LEASE)
 
 
 def _poll(session: WhatsAppSession, *, with_code: bool = False) -> Observation:
@@ -527,8 +537,15 @@ def _row_is_worth_asking(session: WhatsAppSession, told: Observation) -> bool:
     if told.connection == "open":
         checked = session.number_checked_at
         stale = checked is None or checked < timezone.now() - NUMBER_EVERY
-        return stale or session.state != State.READY or not session.own_number
+        is_fresh = _is_freshly_linked(session, timezone.now())
+        return stale or is_fresh or session.state != State.READY or not session.own_number
     return told.connection == "close" or session.state_code == "unchecked"
+
+
+def _is_freshly_linked(session: WhatsAppSession, now: dt.datetime) -> bool:
+    """Whether the server's row may still name the phone before: it is written after the opening."""
+    linked_at = session.history_before
+    return linked_at is not None and now < linked_at + LINK_MARGIN + FRESHLY_LINKED
 
 
 def _with_row(told: Observation, row: Row, session: WhatsAppSession) -> Observation:
@@ -625,8 +642,14 @@ def _write_told(row: WhatsAppSession, told: Observation, now: dt.datetime) -> De
         row.number_checked_at = now
         row.own_number = told.own_number or row.own_number
         row.profile_name = told.profile_name or ""
-        number_confirmation.record_linked(row.channel, row.own_number)
-        known = replace(known, unconfirmed=row.channel.unconfirmed_number)
+        if told.own_number or not row.channel.linked_number:
+            # Not the number known before: it may be that of the phone before.
+            number_confirmation.record_linked(row.channel, told.own_number)
+        known = replace(
+            known,
+            unconfirmed=row.channel.unconfirmed_number,
+            unknown=row.channel.is_number_unknown,
+        )
     seen = derive(told, known, now=now)
     if told.connection in ("open", "close") or seen.code in ("no_instance", "instance_gone"):
         row.qr_digest, row.qr_seen_at = "", None
@@ -660,7 +683,11 @@ def _write_told(row: WhatsAppSession, told: Observation, now: dt.datetime) -> De
         lasting=now - (row.state_changed_at or now),
         chance=random.random(),  # noqa: S311
     )
-    row.probe_at = now + dt.timedelta(seconds=pause)
+    if row.connection == WhatsAppSession.Connection.OPEN and _is_freshly_linked(row, now):
+        pause = min(pause, FRESH_POLL_SECONDS)
+    if row.probe_at is not None:
+        # Who asks leaves a lease there: None was written meanwhile, by one who wants it asked anew.
+        row.probe_at = now + dt.timedelta(seconds=pause)
     return seen
 
 
@@ -691,6 +718,7 @@ def _known(row: WhatsAppSession, now: dt.datetime, *, dropped: bool) -> Known:
         note=row.note,
         dialling_since=dialling,
         unconfirmed=row.channel.unconfirmed_number,
+        unknown=row.channel.is_number_unknown,
     )
 
 

@@ -12,7 +12,7 @@ import datetime as dt
 import enum
 from dataclasses import dataclass
 
-from channels_app.connections.linked_numbers import ANOTHER_PHONE, UNCONFIRMED
+from channels_app.connections.linked_numbers import ANOTHER_PHONE, UNCONFIRMED, UNKNOWN
 from channels_app.connections.states import RECOVERY_PAUSES, DerivedState, State
 
 # Reasons with which Evolution does not dial again (§3): the login is gone.
@@ -60,7 +60,7 @@ class Known:
     `linked` says that a phone was linked and nothing unlinked it since; `shown` that a code was on
     show; `dropped` that it served until it dropped, and no person ended it; `dialling_since` how
     long it has been connecting without a code; `unconfirmed` is the linked number where nobody has
-    confirmed it.
+    confirmed it; `unknown` says that it is not known yet which phone is linked.
     """
 
     linked: bool = False
@@ -70,6 +70,7 @@ class Known:
     dropped: bool = False
     note: str = ""
     unconfirmed: str = ""
+    unknown: bool = False
     dialling_since: dt.datetime | None = None
 
 
@@ -101,6 +102,8 @@ def derive(told: Observation, known: Known, *, now: dt.datetime) -> DerivedState
 def _open(known: Known) -> DerivedState:
     if known.dead:
         return DerivedState(State.ERROR, "dead_socket")
+    if known.unknown:
+        return DerivedState(State.CONNECTED, UNKNOWN)
     if known.unconfirmed:
         return DerivedState(State.ERROR, UNCONFIRMED, f"+{known.unconfirmed}")
     return DerivedState(State.READY, "ready")

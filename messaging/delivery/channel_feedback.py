@@ -26,7 +26,12 @@ _UNREACHABLE = frozenset(
      "not_tls", "tls_failed"}
 )  # fmt: skip
 # The link to WhatsApp, or the server that keeps it, may be gone: who monitors it checks at once.
-_IN_DOUBT = frozenset({"instance_not_connected", "timeout", "connection_broken"}) | _UNREACHABLE
+_IN_DOUBT = _UNREACHABLE | {
+    "instance_not_connected",
+    "number_unknown",
+    "timeout",
+    "connection_broken",
+}
 
 log = structlog.get_logger(__name__)
 

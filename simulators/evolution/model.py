@@ -325,6 +325,8 @@ class EvolutionSettings:
     redial_seconds: float = 0.3
     stuck_dialling: bool = False
     """Instances that are dialled from now on stay `connecting`: no code, never open."""
+    late_owner: bool = False
+    """The row of an instance that opens gets its number only when this is switched off again."""
     delete_seconds: float = 0.3
     """From the REMOVE_INSTANCE webhook's answer to the end of the instance (§4)."""
     hang_seconds: float = 120.0
@@ -478,6 +480,7 @@ class Instance:
     state: str = "close"
     db_status: str = "close"
     owner_jid: str | None = None
+    stored_owner_jid: str | None = None
     profile_name: str | None = None
     profile_picture: str | None = None
     disconnection_code: int | None = None

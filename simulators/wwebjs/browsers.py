@@ -29,6 +29,7 @@ ACTIONS = (
     "lose_link",
     "regain_link",
     "unready",
+    "sync",
 )
 
 
@@ -43,7 +44,8 @@ class WwebjsSettings:
     ``null_qr_seconds`` is how long the first code begins with ``null,`` (§7.2). ``never_ready`` so
     many times a session that is linked stays CONNECTED and never becomes ready (§7.3).
     ``auto_start``: at a start of the server the sessions with a folder come up by themselves
-    (§7.7). ``error_prefix`` (``Evaluation failed: Error: ``) stands before the text of each 500.
+    (§7.7). ``nameless_info``: `sessionInfo` comes without the number. ``error_prefix``
+    (``Evaluation failed: Error: ``) stands before the text of each 500.
     """
 
     api_key: str = "demo-wwebjs-key"
@@ -72,6 +74,7 @@ class WwebjsSettings:
     null_qr_seconds: float = 0.0
     never_ready: int = 0
     auto_start: bool = True
+    nameless_info: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -83,6 +86,9 @@ class Session:
     ready: bool = False
     qr: str | None = None
     zombie: bool = False
+    # The number of `sessionInfo`: "" before the first `ready`, and that of the phone before from a
+    # new link in the same browser until the page has loaded.
+    info_number: str = ""
     # The renderer is gone, or is there and does nothing: neither answers the browser (§7.1).
     crashed: bool = False
     frozen: bool = False
@@ -179,6 +185,7 @@ class Browsers:
         self._announce_ready(session)
 
     def _announce_ready(self, session: Session) -> None:
+        session.info_number = self._settings.own_number
         self._announce(session.id, "loading_screen", {"percent": 100, "message": "WhatsApp"})
         self._announce(session.id, "authenticated")
         self._announce(session.id, "ready")
@@ -229,6 +236,9 @@ class Browsers:
         self.paired.add(session.id)
         if self._stays_unready():
             return
+        self._become_ready(session)
+
+    def _become_ready(self, session: Session) -> None:
         session.qr, session.ready = None, True
         self._announce_ready(session)
 
@@ -268,7 +278,9 @@ class Browsers:
         elif action == "regain_link":
             session.state = "CONNECTED"
         elif action == "unready":
-            session.ready = False
+            session.ready, session.info_number = False, ""
+        elif action == "sync":
+            self._become_ready(session)
         elif action == "unlink_by_reload":
             self.paired.discard(session.id)
             session.state, session.ready = "OPENING", False

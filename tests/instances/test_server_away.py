@@ -199,3 +199,26 @@ def test_a_server_that_is_silent_for_one_instance_is_asked_for_a_second(
     monitor.probe_server(evolution.url)
     assert len(asked) == 2
     assert set(WhatsAppSession.objects.values_list("state_code", flat=True)) == {"timeout"}
+
+
+def test_a_probe_that_is_requested_while_another_one_waits_for_its_answer_is_made(
+    session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sign comes after the server has answered, and before the answer is written down."""
+    monitor.probe(session.pk)
+    long_ago(number_checked_at=timezone.now())
+    poll = monitor._poll
+
+    def poll_and_break(row: WhatsAppSession, **options: Any) -> Any:
+        told = poll(row, **options)
+        request_probe(row.pk)
+        return told
+
+    with monkeypatch.context() as patched:
+        patched.setattr(monitor, "_poll", poll_and_break)
+        monitor.probe(session.pk)
+    Channel.objects.update(evolution_url=DEAD)
+    monitor.probe_server(DEAD)
+    assert fresh(session).state_code == "connection_refused"
+    # An ordinary one is followed by a pause.
+    assert session.probe_at is not None

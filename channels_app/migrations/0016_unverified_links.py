@@ -1,0 +1,25 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("channels_app", "0015_current_reasons_and_new_chat_blocks"),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name="channel",
+            name="link_unverified",
+            field=models.BooleanField(default=False, editable=False),
+        ),
+        migrations.AddField(
+            model_name="wwebjssession",
+            name="number_seen_at",
+            field=models.DateTimeField(null=True),
+        ),
+        migrations.AddField(
+            model_name="wwebjssession",
+            name="page_number",
+            field=models.CharField(blank=True, max_length=20),
+        ),
+    ]
