@@ -460,13 +460,15 @@ class WwebjsSession(models.Model):
     stopped = models.BooleanField(default=False)
     # A person asked to unlink it while the server did not have it: done as soon as it is there.
     unlink_asked_at = models.DateTimeField(null=True)
+    # A person's command to unlink it failed: it may stay up, but is not started again.
+    unlink_failed = models.BooleanField(default=False)
     # None: to be asked at once.
     probe_at = models.DateTimeField(null=True, db_index=True)
     # What was asked of the server before this moment was told of a time that is over.
     commanded_at = models.DateTimeField(null=True)
     # A start or restart that has not shown its end yet.
     start_asked_at = models.DateTimeField(null=True)
-    # Since it was last ready.
+    # Since it was last ready for `states.RECOVERED_AFTER`, or connected by a person.
     tries = models.PositiveSmallIntegerField(default=0)
     tried_at = models.DateTimeField(null=True)
     hangs = models.PositiveSmallIntegerField(default=0)

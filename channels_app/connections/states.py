@@ -94,8 +94,8 @@ SENTENCES: dict[str, str | Promise] = {
         "nothing is sent by it until somebody does."
     ),
     "number_unknown": _(
-        "Connected, but the server does not report yet which phone is linked: nothing is sent by it "
-        "until its number is known."
+        "Connected, but the server does not report yet which phone is linked: nothing is sent by "
+        "it until its number is known."
     ),
     "another_phone": _("Another phone was linked, whose number nobody confirmed."),
     "came_up": _(
@@ -351,6 +351,8 @@ class RecoveryAction(enum.StrEnum):
 # Seconds between the starts that are made by themselves. A start that fails leaves a whole browser
 # behind (§2), so there are few, and then only a person may.
 RECOVERY_PAUSES = (0, 300, 1800, 7200)
+# A session that was ready for so long has recovered: the next starts are counted from 0 again.
+RECOVERED_AFTER = dt.timedelta(minutes=10)
 # A server that has just come up restores its sessions itself, unknown to all meanwhile.
 MISSING_FOR = dt.timedelta(seconds=60)
 # One slow answer is no hanging page.
@@ -359,13 +361,18 @@ MAX_SLOW_CHECKS = 2
 
 @dataclass(frozen=True, slots=True)
 class RecoveryContext:
-    """What a cure depends on. `tries` and `tried_at` count the starts since it was last ready."""
+    """What a cure depends on. `tries` and `tried_at` count the starts since it had recovered."""
 
     wanted: bool
     tries: int = 0
     tried_at: dt.datetime | None = None
     hangs: int = 0
     missing_since: dt.datetime | None = None
+
+
+def has_recovered(state: str, since: dt.datetime | None, *, now: dt.datetime) -> bool:
+    """Whether a session is ready for so long that earlier recoveries count no more."""
+    return state == State.READY and since is not None and now >= since + RECOVERED_AFTER
 
 
 def recovery_action_for(

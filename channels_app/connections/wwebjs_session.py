@@ -23,8 +23,9 @@ import random
 import re
 import shlex
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -54,6 +55,7 @@ from channels_app.connections.states import (
     State,
     derive,
     drop_reason,
+    has_recovered,
     next_poll_delay,
     ready_code,
     recovers_by_restart,
@@ -177,11 +179,11 @@ def connect(channel: Channel) -> SessionState:
     with transaction.atomic():
         row, session = _locked(channel)
         now = timezone.now()
-        session.wanted = True
+        session.wanted, session.unlink_failed = True, False
         session.stopped, session.unlink_asked_at = False, None
+        session.tries, session.tried_at = 0, None
         action = _what_connects(row, session, now)
         if action is not None:
-            session.tries = 0
             _begin(row, session, restart=action == RecoveryAction.RESTART, now=now)
         session.save()
     if action is None and seen.state == State.ERROR and seen.code != UNCONFIRMED:
@@ -221,10 +223,47 @@ def disconnect(channel: Channel, *, unlink: bool = True) -> SessionState:
             code = "unlinking" if was_starting else "not_running"
     except SessionError as trouble:
         # An unlink cannot be undone: later it might be wanted no more, so a person repeats it.
-        WwebjsSession.objects.filter(channel=channel).update(probe_at=None, unlink_asked_at=None)
+        WwebjsSession.objects.filter(channel=channel).update(
+            probe_at=None, unlink_asked_at=None, unlink_failed=unlink
+        )
         raise _refused(trouble) from None
     _note_end(channel, code)
     return _current(channel)
+
+
+# What a person's commands write.
+_COMMANDED = (
+    "wanted", "stopped", "unlink_asked_at", "unlink_failed", "start_asked_at", "note",
+    "note_detail",
+)  # fmt: skip
+
+
+@contextmanager
+def unchanged_if_refused(channel: Channel) -> Iterator[None]:
+    """Restore what was stored of the session where the block raises SessionRefused.
+
+    Nothing of a refused `disconnect` is carried out later then. Not where somebody connected the
+    session meanwhile.
+    """
+    before = WwebjsSession.objects.filter(channel=channel).first()
+    stored = Channel.objects.get(pk=channel.pk)
+    incident = incidents.open_incident(channel, route=ROUTE)
+    try:
+        yield
+    except SessionRefused:
+        with transaction.atomic():
+            row, session = _locked(channel)
+            if before is not None and not session.wanted:
+                for name in _COMMANDED:
+                    setattr(session, name, getattr(before, name))
+                session.commanded_at, session.probe_at = timezone.now(), None
+                session.save()
+                state = State(stored.wwebjs_state)
+                seen = DerivedState(state, stored.wwebjs_state_code, stored.wwebjs_state_detail)
+                _write(row, seen, timezone.now())
+                if incident is not None:
+                    incidents.reopen(incident)
+        raise
 
 
 def _note_end(channel: Channel, code: str) -> None:
@@ -554,13 +593,15 @@ def _record_observation(channel: Channel, told: Observation, asked_at: dt.dateti
         reason = drop_reason(seen, _announced(session, now))
         incidents.observed(row, route=ROUTE, reason=reason, detail=seen.detail, at=now)
     if seen.code == UNCONFIRMED:
-        session.wanted, session.tries, session.tried_at = True, 0, None
+        session.wanted = session.wanted or not session.unlink_failed
     if seen.state == State.READY:
         seen = replace(seen, code=_ready_code(row, session, incident))
         _note_ready(row, session, now)
         if row.wwebjs_state != State.READY and field_for_code(row.wwebjs_breaker_code):
             # It was asked with the same address, key and name that had been refused.
             circuit_breaker.close(row, ROUTE)
+    if has_recovered(row.wwebjs_state, row.wwebjs_state_changed_at, now=now):
+        session.tries, session.tried_at = 0, None
     care = RecoveryContext(
         wanted=session.wanted and row.active,
         tries=session.tries,
@@ -733,9 +774,8 @@ def _note_drop(row: Channel, session: WwebjsSession, seen: DerivedState, now: dt
 
 
 def _note_ready(row: Channel, session: WwebjsSession, now: dt.datetime) -> None:
-    session.wanted = True
+    session.wanted = session.wanted or not session.unlink_failed
     session.stopped, session.unlink_asked_at = False, None
-    session.tries, session.tried_at = 0, None
     session.announced = ""
     incidents.mark_recovered(row, route=ROUTE, at=now)
 

@@ -22,4 +22,9 @@ class Migration(migrations.Migration):
             name="page_number",
             field=models.CharField(blank=True, max_length=20),
         ),
+        migrations.AddField(
+            model_name="wwebjssession",
+            name="unlink_failed",
+            field=models.BooleanField(default=False),
+        ),
     ]

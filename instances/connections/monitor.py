@@ -17,7 +17,7 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,9 +32,15 @@ from django.utils.translation import gettext as _
 
 from channels_app import signals
 from channels_app.connections import number_confirmation
-from channels_app.connections.linked_numbers import UNCONFIRMED, is_unlinked
+from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN, is_unlinked
 from channels_app.connections.number_confirmation import ConfirmationRefused
-from channels_app.connections.states import DerivedState, State, next_poll_delay, ready_code
+from channels_app.connections.states import (
+    DerivedState,
+    State,
+    has_recovered,
+    next_poll_delay,
+    ready_code,
+)
 from channels_app.connections.wwebjs_session import QrCode, SessionRefused, SessionState, draw
 from channels_app.incidents import incidents
 from channels_app.incidents.reason_text import describe, encode_reason, field_for_code
@@ -332,6 +338,31 @@ def delete(session: WhatsAppSession, *, user: User | None = None) -> ConnectionS
     return _current(session)
 
 
+@contextlib.contextmanager
+def unchanged_if_refused(session: WhatsAppSession) -> Iterator[None]:
+    """Restore whether the instance is kept connected where the block raises SessionRefused.
+
+    Not where somebody connected it meanwhile.
+    """
+    before = WhatsAppSession.objects.get(pk=session.pk)
+    incident = incidents.open_incident(session.channel, route=ROUTE)
+    try:
+        yield
+    except SessionRefused:
+        with transaction.atomic():
+            row = _locked(session.channel_id)
+            if row is not None and not row.wanted:
+                _command(
+                    row,
+                    wanted=before.wanted,
+                    serving=before.serving,
+                    linking_since=before.linking_since,
+                )
+                if incident is not None:
+                    incidents.reopen(incident)
+        raise
+
+
 def _remove(client: EvolutionLifecycle) -> str:
     """Delete the instance; returns whether it is gone or still going. Raises EvolutionFailed."""
     try:
@@ -362,8 +393,14 @@ def probe_due() -> None:
 
 
 def probe_server(url: str) -> None:
-    """Ask the instances of one server whose time has come: something showed that it may be away."""
-    _probe_all(_claim(url=url))
+    """Ask the instances of one server whose time has come: something showed that it may be away.
+
+    What is still due after ROUND_SECONDS is left to `probe_due`.
+    """
+    deadline, asked = time.monotonic() + ROUND_SECONDS, set[int]()
+    while time.monotonic() < deadline and (ids := _claim(asked, url=url)):
+        _probe_all(ids)
+        asked.update(ids)
 
 
 def probe(session_id: int) -> Observation | None:
@@ -628,6 +665,8 @@ def _is_linking(row: WhatsAppSession) -> bool:
 
 def _write_told(row: WhatsAppSession, told: Observation, now: dt.datetime) -> DerivedState:
     was_linking = _is_linking(row)
+    if has_recovered(row.state, row.state_changed_at, now=now):
+        row.tries, row.tried_at = 0, None
     _note_connection(row, told, now)
     if told.qr:
         _note_code(row, hashlib.sha256(told.qr.encode()).hexdigest())
@@ -656,23 +695,23 @@ def _write_told(row: WhatsAppSession, told: Observation, now: dt.datetime) -> De
         if row.linking_since and seen.state != State.STARTING:
             row.linking_since = None
     row.closed_since = (row.closed_since or now) if told.connection == "close" else None
+    is_new_link = was_linking and not row.serving and row.state_code not in (UNCONFIRMED, UNKNOWN)
+    if is_new_link and (seen.state == State.READY or seen.code in (UNCONFIRMED, UNKNOWN)):
+        row.history_before = now - LINK_MARGIN
     if seen.code == UNCONFIRMED:
         row.wanted, row.last_open_at, row.linking_since = True, now, None
-        row.tries, row.tried_at = 0, None
     if seen.state == State.READY:
-        if was_linking and not row.serving:
-            row.history_before = now - LINK_MARGIN
         seen = replace(seen, code=_ready_code(row, incident))
         _note_ready(row, now)
     elif row.serving and not (row.quiet_until and now < row.quiet_until):
         _note_drop(row, seen, now)
-    elif seen.state == State.QR and row.last_open_at is None:
-        # It dials after all; no phone was ever linked that could be missed.
+    elif seen.state in (State.QR, State.DISCONNECTED) and row.last_open_at is None:
+        # It dials after all, or has given up; no phone was ever linked that could be missed.
         incidents.mark_recovered(row.channel, route=ROUTE, at=now)
     elif incident is not None and incident.recovered_at is None:
         reason = drop_reason(seen)
         incidents.observed(row.channel, route=ROUTE, reason=reason, detail=seen.detail, at=now)
-    elif row.wanted and needs_person(seen) and seen.code != row.state_code:
+    elif row.wanted and row.channel.active and needs_person(seen):
         incidents.open_or_update(
             row.channel, route=ROUTE, reason=drop_reason(seen), detail=seen.detail, at=now
         )
@@ -743,7 +782,7 @@ def _note_code(row: WhatsAppSession, digest: str) -> None:
 def _note_ready(row: WhatsAppSession, now: dt.datetime) -> None:
     row.wanted = row.serving = True
     row.last_open_at = now
-    row.tries, row.tried_at, row.linking_since, row.quiet_until = 0, None, None, None
+    row.linking_since = row.quiet_until = None
     incidents.mark_recovered(row.channel, route=ROUTE, at=now)
 
 
@@ -900,11 +939,13 @@ def _wait(reached: Callable[[], bool]) -> bool:
     return True
 
 
-def _claim(asked: Collection[int] = (), *, url: str = "") -> list[int]:
+def _claim(
+    asked: Collection[int] = (), *, url: str = "", limit: int | None = PROBES_AT_A_TIME
+) -> list[int]:
     """Take due sessions, so that no other worker asks them meanwhile; those wanted at once first.
 
     No more than are asked at a time: the lease begins with the question, and outlasts it. Those
-    that were `asked` in this round wait for the next one. Of one server (`url`) all that are due.
+    that were `asked` in this round wait for the next one. `url`: of this server only.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -916,8 +957,7 @@ def _claim(asked: Collection[int] = (), *, url: str = "") -> list[int]:
         if url:
             due = due.filter(channel__evolution_url=url)
         due = due.exclude(pk__in=asked).order_by(F("probe_at").asc(nulls_first=True))
-        ids = due.values_list("pk", flat=True)
-        taken = list(ids if url else ids[:PROBES_AT_A_TIME])
+        taken = list(due.values_list("pk", flat=True)[:limit])
         WhatsAppSession.objects.filter(pk__in=taken).update(probe_at=now + LEASE)
     return taken
 
@@ -925,9 +965,9 @@ def _claim(asked: Collection[int] = (), *, url: str = "") -> list[int]:
 def _probe_all(ids: list[int]) -> None:
     """Ask these instances, PROBES_AT_A_TIME at once.
 
-    Of each server one is asked first: where that says that the server is away, the others are
-    written down as it is and not asked, so a dead server costs one question and not one an
-    instance.
+    Of each server one is asked first: where that says that the server is away, this is recorded for
+    all others of it that are due and they are not asked, so a dead server costs one question and
+    not one an instance.
     """
     servers: dict[str, list[int]] = {}
     due = WhatsAppSession.objects.filter(pk__in=ids).order_by("probe_at", "pk")
@@ -936,7 +976,9 @@ def _probe_all(ids: list[int]) -> None:
     if not servers:
         return
     with ThreadPoolExecutor(max_workers=PROBES_AT_A_TIME) as pool:
-        running = {pool.submit(_run, partial(_probe_first, mine)) for mine in servers.values()}
+        running = {
+            pool.submit(_run, partial(_probe_first, url, mine)) for url, mine in servers.items()
+        }
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             running |= {pool.submit(_run, step) for one in done for step in one.result()}
@@ -956,7 +998,7 @@ def _run(step: _Step) -> list[_Step]:
         database.close()
 
 
-def _probe_first(ids: list[int]) -> list[_Step]:
+def _probe_first(url: str, ids: list[int]) -> list[_Step]:
     """Ask one instance of a server, or two where the first gave no answer."""
     asked_at, rest = timezone.now(), ids[1:]
     told = probe(ids[0])
@@ -964,6 +1006,7 @@ def _probe_first(ids: list[int]) -> list[_Step]:
     if told is not None and told.trouble in SERVER_SILENT and rest:
         second, rest = probe(rest[0]), rest[1:]
     if told is not None and holds_for_server(told, second):
+        rest += _claim(ids, url=url, limit=None)
         return [partial(_note_server, other, told, asked_at) for other in rest]
     return [partial(_probe_one, other) for other in rest]
 

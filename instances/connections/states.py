@@ -22,7 +22,15 @@ REFUSED = frozenset({402, 403, 406})
 LEFT_CLOSED = frozenset({408})
 # No instance of the server can be reached: what one says of it holds for all.
 SERVER_AWAY = frozenset(
-    {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "tls_failed"}
+    {
+        "dns_failed",
+        "connection_refused",
+        "connect_timeout",
+        "unreachable",
+        "certificate_refused",
+        "not_tls",
+        "tls_failed",
+    }
 )
 # The server may be dead, or only busy with this one instance: a second one decides.
 SERVER_SILENT = frozenset({"timeout", "connection_broken"})
@@ -138,7 +146,7 @@ class RecoveryAction(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecoveryContext:
-    """What a cure depends on. `tries` and `tried_at` count those made since it was last open.
+    """What a cure depends on. `tries` and `tried_at` count those made since it had recovered.
 
     `left_closed`: the server is known not to dial again by itself.
     """

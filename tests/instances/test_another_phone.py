@@ -113,6 +113,21 @@ def test_a_first_phone_with_another_number_than_the_channel_s_must_be_confirmed(
     wait_until(lambda: probe(session) == ("ready", "ready"))
 
 
+def test_an_incident_that_ended_with_a_pause_of_the_channel_is_back_with_the_channel(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    another_phone(ready, evolution)
+    for active in (False, True):
+        ready.channel.active = active
+        ready.channel.save()
+        assert not Incident.objects.filter(closed_at=None).exists()
+    assert probe(ready) == ("error", "number_unconfirmed")
+    assert Incident.objects.get(closed_at=None).reason == "another_phone"
+    # Asked again it is the same drop.
+    probe(ready)
+    assert Incident.objects.get(closed_at=None).drops == 1
+
+
 def test_the_number_of_the_phone_before_does_not_stand_for_a_new_one(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
@@ -133,6 +148,24 @@ def test_the_number_of_the_phone_before_does_not_stand_for_a_new_one(
     assert evolution.books("sent") == []
     evolution.control("settings", late_owner=False)
     assert probe(ready) == ("error", "number_unconfirmed")
+
+
+def test_what_a_link_brings_is_history_although_its_number_must_be_confirmed_first(
+    ready: WhatsAppSession, evolution: Evolution, api: APIClient
+) -> None:
+    monitor.log_out(ready)
+    assert probe(ready)[0] == "disconnected"
+    monitor.connect(ready)
+    began = timezone.now()
+    evolution.control("scan", instance=NAME, number=STRANGER)
+    assert probe(ready) == ("error", "number_unconfirmed")
+    linked_at = monitor.end_of_history(ready.channel)
+    assert linked_at is not None
+    assert linked_at >= began - monitor.LINK_MARGIN
+    # The time of the link and not of the word about it.
+    assert api.post(CONFIRM, {"number": STRANGER}, format="json").status_code == 200
+    assert probe(ready) == ("ready", "ready")
+    assert monitor.end_of_history(ready.channel) == linked_at
 
 
 def test_a_fresh_link_is_asked_for_its_number_again(

@@ -15,6 +15,7 @@ from instances.connections.states import (
     RecoveryContext,
     derive,
     drop_reason,
+    holds_for_server,
     recovery_action_for,
 )
 
@@ -185,3 +186,11 @@ def test_a_trouble_of_the_settings_names_the_field_of_a_baileys_channel(
     code: str, field: str
 ) -> None:
     assert field_for_code(code, evolution=True) == field
+
+
+@pytest.mark.parametrize(
+    "trouble", ["dns_failed", "certificate_refused", "not_tls", "tls_failed", "unreachable"]
+)
+def test_what_no_connection_can_pass_holds_for_all_instances_of_a_server(trouble: str) -> None:
+    assert holds_for_server(Observation(trouble=trouble))
+    assert not holds_for_server(Observation(trouble="wrong_key"))
