@@ -59,6 +59,7 @@ class Channel(models.Model):
         "wwebjs_last_drop_reason",
         "linked_number",
         "confirmed_number",
+        "link_unverified",
         "takes_message_ids",
         # Written by the connection test.
         "coexistence",
@@ -243,6 +244,8 @@ class Channel(models.Model):
     # session, in the form of `linked_numbers.canonical` or ""; and the last confirmed number.
     linked_number = models.CharField(max_length=20, blank=True, editable=False, db_index=True)
     confirmed_number = models.CharField(max_length=20, blank=True, editable=False)
+    # The link ended, or the server reports no number: the next linked phone is not known yet.
+    link_unverified = models.BooleanField(default=False, editable=False)
     # Evolution gave the last message the ID that we had chosen (2.4), so a message that is sent
     # again under the same ID is shown once.
     takes_message_ids = models.BooleanField(default=False, editable=False)
@@ -403,6 +406,13 @@ class Channel(models.Model):
         )
 
     @property
+    def is_number_unknown(self) -> bool:
+        """Whether a number is expected and it is not known yet which phone is linked."""
+        return self.link_unverified and not linked_numbers.is_first(
+            confirmed=self.confirmed_number, expected=self.phone_number
+        )
+
+    @property
     def throughput(self) -> int:
         """Official messages per second; at most 20 in known coexistence.
 
@@ -456,13 +466,15 @@ class WwebjsSession(models.Model):
     stopped = models.BooleanField(default=False)
     # A person asked to unlink it while the server did not have it: done when it comes up.
     unlink_asked_at = models.DateTimeField(null=True)
+    # A person's unlink failed: the session may stay up but is not started again.
+    unlink_failed = models.BooleanField(default=False)
     # None: due immediately.
     probe_at = models.DateTimeField(null=True, db_index=True)
     # Observations requested before this time are stale.
     commanded_at = models.DateTimeField(null=True)
     # A start or restart whose outcome is not known yet.
     start_asked_at = models.DateTimeField(null=True)
-    # Since it was last ready.
+    # Since it was last ready for `states.RECOVERED_AFTER`, or connected by a person.
     tries = models.PositiveSmallIntegerField(default=0)
     tried_at = models.DateTimeField(null=True)
     hangs = models.PositiveSmallIntegerField(default=0)
@@ -478,6 +490,10 @@ class WwebjsSession(models.Model):
     # The code itself is not stored: anyone who has it can link a phone.
     qr_digest = models.CharField(max_length=64, blank=True)
     qr_seen_at = models.DateTimeField(null=True)
+    # The number that this browser reported last. It goes on reporting it for a while after another
+    # phone was linked (contracts/wwebjs-api.md §2), first at `number_seen_at` after a new link.
+    page_number = models.CharField(max_length=20, blank=True)
+    number_seen_at = models.DateTimeField(null=True)
 
     class Meta:
         verbose_name = _("wwebjs session")

@@ -9,8 +9,10 @@ The rules, for an Evolution instance and a wwebjs session alike:
 - The first correct phone counts as confirmed: a later edit of the channel's number does not
   invalidate it.
 - A later change to any other number is unconfirmed again.
+- After a link ended, the number of the next phone is unknown until the server reports it.
 
-While the linked number is unconfirmed, nothing is sent from it. Received messages are still stored.
+While the linked number is unconfirmed, or unknown although one is expected, nothing is sent from
+it. Received messages are still stored.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from channels_app.connections.states import State
 
 # The reason of a session's state, and of a send that was prevented.
 UNCONFIRMED = "number_unconfirmed"
+# The reason while the server does not report which phone is linked.
+UNKNOWN = "number_unknown"
 # The reason of the corresponding incident.
 ANOTHER_PHONE = "another_phone"
 # Reasons which mean that no phone is linked any more.

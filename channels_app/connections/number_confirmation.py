@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import structlog
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -21,10 +23,13 @@ def record_linked(channel: Channel, number: str) -> None:
     """Record the number (digits) of the linked phone, or "" for none. In a transaction.
 
     The caller holds the lock of the channel's row, and `channel` is that row. The first correct
-    number counts as confirmed from then on.
+    number counts as confirmed from then on. After "" the next phone's
+    number is unknown until it is recorded.
     """
     linked = linked_numbers.canonical(number)
-    values: dict[str, str] = {}
+    values: dict[str, str | bool] = {}
+    if channel.link_unverified != (not linked):
+        values["link_unverified"] = not linked
     if linked != channel.linked_number:
         values["linked_number"] = linked
     if linked:
@@ -45,6 +50,15 @@ def record_linked(channel: Channel, number: str) -> None:
             session_changed.send(sender=Channel, channel=other)
 
 
+def forget_link(channel: Channel) -> None:
+    """Forget the linked phone of a server or session that the channel does not use any more.
+
+    The caller holds the lock of the channel's row, and `channel` is that row.
+    """
+    record_linked(channel, "")
+    _store(channel, {"link_unverified": False})
+
+
 def confirm(channel: Channel, number: str, *, user_id: int | None) -> None:
     """Record a person's confirmation of the linked number. Raises ConfirmationRefused.
 
@@ -58,7 +72,7 @@ def confirm(channel: Channel, number: str, *, user_id: int | None) -> None:
             raise ConfirmationRefused(_("There is no number to confirm now."))
         if not linked_numbers.is_same(linked, number):
             raise ConfirmationRefused(_("Another phone has been linked meanwhile: look again."))
-        values = {"confirmed_number": linked}
+        values: dict[str, str | bool] = {"confirmed_number": linked}
         if row.kind == Channel.Kind.BAILEYS:
             values["phone_number"] = f"+{linked}"
         _store(row, values)
@@ -82,7 +96,7 @@ def also_linked_at(channel: Channel) -> str:
     return others.order_by("name").values_list("name", flat=True).first() or ""
 
 
-def _store(channel: Channel, values: dict[str, str]) -> None:
+def _store(channel: Channel, values: Mapping[str, str | bool]) -> None:
     Channel.objects.filter(pk=channel.pk).update(**values)
     for name, value in values.items():
         setattr(channel, name, value)

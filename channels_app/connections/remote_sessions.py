@@ -46,7 +46,10 @@ class Source(Protocol):
         ...
 
     def end(self, channel: Channel, choice: str, *, user: User | None) -> str:
-        """End it. Returns a notice for the person, or "". Raises SessionRefused."""
+        """End it. Returns a notice for the person, or "".
+
+        Raises SessionRefused; then nothing of it is carried out later.
+        """
         ...
 
 
@@ -79,11 +82,12 @@ class WwebjsSource:
         return RemoteSession(channel.wwebjs_session_id, channel.wwebjs_url, self.CHOICES)
 
     def end(self, channel: Channel, choice: str, *, user: User | None) -> str:
-        ended = wwebjs_session.disconnect(channel, unlink=choice == "unlink")
-        if ended.code == "unlinking":
-            # Deleting the channel now would also delete the request to unlink.
-            text = _("The session is still starting: try again when it is up.")
-            raise SessionRefused("unlinking", str(text))
+        with wwebjs_session.unchanged_if_refused(channel):
+            ended = wwebjs_session.disconnect(channel, unlink=choice == "unlink")
+            if ended.code == "unlinking":
+                # Deleting the channel now would also delete the request to unlink.
+                text = _("The session is still starting: try again when it is up.")
+                raise SessionRefused("unlinking", str(text))
         return ended.detail if ended.code == "not_running" else ""
 
 

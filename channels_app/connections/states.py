@@ -93,6 +93,10 @@ SENTENCES: dict[str, str | Promise] = {
         "The linked phone has the number %(who)s, which nobody has confirmed for this channel: "
         "nothing is sent by it until somebody does."
     ),
+    "number_unknown": _(
+        "Connected, but the server does not report yet which phone is linked: nothing is sent by "
+        "it until its number is known."
+    ),
     "another_phone": _("Another phone was linked, whose number nobody confirmed."),
     "came_up": _(
         "It was stopped here and came up by itself with its server: it is being stopped again."
@@ -223,13 +227,14 @@ def derive(
     starting: bool = False,
     syncing_for: dt.timedelta = dt.timedelta(0),
     unconfirmed: str = "",
+    unknown: bool = False,
     was_linked: bool = False,
 ) -> DerivedState:
     """Return the state of the session. `starting`: a start that we requested is in progress.
 
     `syncing_for` is how long it has been connected without being ready; `unconfirmed` is the linked
-    number if nobody has confirmed it. `was_linked`: it worked until it dropped, so a visible code
-    means that the phone was unlinked.
+    number if nobody has confirmed it; `unknown`: the linked phone is not known yet. `was_linked`:
+    it worked until it dropped, so a visible code means that the phone was unlinked.
     """
     if observation.trouble:
         return DerivedState(State.ERROR, observation.trouble, observation.detail)
@@ -238,6 +243,8 @@ def derive(
             if syncing_for >= SYNC_LIMIT:
                 return DerivedState(State.ERROR, "never_ready")
             return DerivedState(State.CONNECTED, "syncing")
+        if unknown:
+            return DerivedState(State.CONNECTED, "number_unknown")
         if unconfirmed:
             return DerivedState(State.ERROR, "number_unconfirmed", f"+{unconfirmed}")
         return DerivedState(State.READY, "ready")
@@ -341,6 +348,8 @@ class RecoveryAction(enum.StrEnum):
 # Seconds between automatic starts. A failed start leaves a whole browser behind (§2), so there are
 # few; after that only a person can start the session.
 RECOVERY_PAUSES = (0, 300, 1800, 7200)
+# A session that was ready for this long has recovered: its starts are counted from 0 again.
+RECOVERED_AFTER = dt.timedelta(minutes=10)
 # A server that has just started restores its sessions itself and does not list them until then.
 MISSING_FOR = dt.timedelta(seconds=60)
 # A single slow response does not prove that the page hangs.
@@ -349,13 +358,18 @@ MAX_SLOW_CHECKS = 2
 
 @dataclass(frozen=True, slots=True)
 class RecoveryContext:
-    """The input of a recovery action. `tries` and `tried_at`: starts since it was last ready."""
+    """The input of a recovery action. `tries` and `tried_at`: starts since it had recovered."""
 
     wanted: bool
     tries: int = 0
     tried_at: dt.datetime | None = None
     hangs: int = 0
     missing_since: dt.datetime | None = None
+
+
+def has_recovered(state: str, since: dt.datetime | None, *, now: dt.datetime) -> bool:
+    """Whether a session is ready for so long that earlier recoveries count no more."""
+    return state == State.READY and since is not None and now >= since + RECOVERED_AFTER
 
 
 def recovery_action_for(

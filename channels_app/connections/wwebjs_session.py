@@ -23,8 +23,9 @@ import random
 import re
 import shlex
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -46,6 +47,7 @@ from channels_app.connections.states import (
     FAST_POLL_SECONDS,
     MAX_SLOW_CHECKS,
     MISSING_FOR,
+    SYNC_LIMIT,
     DerivedState,
     Observation,
     RecoveryAction,
@@ -53,6 +55,7 @@ from channels_app.connections.states import (
     State,
     derive,
     drop_reason,
+    has_recovered,
     next_poll_delay,
     ready_code,
     recovers_by_restart,
@@ -76,6 +79,10 @@ CALLBACK_REASON_VALID_FOR = dt.timedelta(minutes=2)
 # A claimed probe without a result is due again after this time.
 LEASE = dt.timedelta(seconds=30)
 MAX_CONCURRENT_PROBES = 8
+# After a new link in the same browser, the page reports the previous number until it has loaded.
+# The same number counts once it was reported for this long; the session is polled fast until
+# SYNC_LIMIT.
+LINGERS_FOR = dt.timedelta(seconds=10)
 # The server may still be executing a command for this long.
 SETTLING = dt.timedelta(seconds=20)
 # A round claims no more sessions after this time: other jobs of the worker's queue wait.
@@ -173,11 +180,11 @@ def connect(channel: Channel) -> SessionState:
     with transaction.atomic():
         row, session = _locked(channel)
         now = timezone.now()
-        session.wanted = True
+        session.wanted, session.unlink_failed = True, False
         session.stopped, session.unlink_asked_at = False, None
+        session.tries, session.tried_at = 0, None
         action = _connect_action(row, session, now)
         if action is not None:
-            session.tries = 0
             _request_start(row, session, restart=action == RecoveryAction.RESTART, now=now)
         session.save()
     if action is None and observed.state == State.ERROR and observed.code != UNCONFIRMED:
@@ -216,15 +223,52 @@ def disconnect(channel: Channel, *, unlink: bool = True) -> SessionState:
         else:
             code = "unlinking" if was_starting else "not_running"
     except SessionError as error:
-        # An unlink cannot be undone and may be unwanted later, so a person must repeat it.
-        WwebjsSession.objects.filter(channel=channel).update(probe_at=None, unlink_asked_at=None)
+        # An unlink cannot be undone: later it might be wanted no more, so a person repeats it.
+        WwebjsSession.objects.filter(channel=channel).update(
+            probe_at=None, unlink_asked_at=None, unlink_failed=unlink
+        )
         raise _refused(error) from None
     _record_end(channel, code)
     return _current(channel)
 
 
+# What a person's commands write.
+_COMMANDED = (
+    "wanted", "stopped", "unlink_asked_at", "unlink_failed", "start_asked_at", "note",
+    "note_detail",
+)  # fmt: skip
+
+
+@contextmanager
+def unchanged_if_refused(channel: Channel) -> Iterator[None]:
+    """Restore what was stored of the session where the block raises SessionRefused.
+
+    Nothing of a refused `disconnect` is carried out later then. Not where somebody connected the
+    session meanwhile.
+    """
+    before = WwebjsSession.objects.filter(channel=channel).first()
+    stored = Channel.objects.get(pk=channel.pk)
+    incident = incidents.open_incident(channel, route=ROUTE)
+    try:
+        yield
+    except SessionRefused:
+        with transaction.atomic():
+            row, session = _locked(channel)
+            if before is not None and not session.wanted:
+                for name in _COMMANDED:
+                    setattr(session, name, getattr(before, name))
+                session.commanded_at, session.probe_at = timezone.now(), None
+                session.save()
+                state = State(stored.wwebjs_state)
+                derived = DerivedState(state, stored.wwebjs_state_code, stored.wwebjs_state_detail)
+                _store_state(row, derived, timezone.now())
+                if incident is not None:
+                    incidents.reopen(incident)
+        raise
+
+
 def _record_end(channel: Channel, code: str) -> None:
-    """Record that and how the session was ended, unless somebody has connected it meanwhile."""
+    """Write down that the session was ended, and how. Not where somebody connected it meanwhile."""
     with transaction.atomic():
         row, session = _locked(channel)
         if session.wanted:
@@ -495,11 +539,13 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
         now = timezone.now()
         address = f"{row.wwebjs_url} {row.wwebjs_session_id}"[:300]
         if session.address != address:
+            was_another = session.address != ""
             session = WwebjsSession(pk=session.pk, channel=row, address=address)
             incidents.close_silently(row, route=ROUTE)
             _store_state(row, DerivedState(State.DISCONNECTED, "unchecked"), now)
             Channel.objects.filter(pk=row.pk).update(wwebjs_own_number="")
-            number_confirmation.record_linked(row, "")
+            if was_another:
+                number_confirmation.record_linked(row, "")
         session.commanded_at, session.probe_at = now, None
         session.save()
 
@@ -527,8 +573,9 @@ def _record_observation(channel: Channel, observation: Observation, polled_at: d
     changed = any(getattr(row, name) != getattr(channel, name) for name in Channel.WWEBJS_SETTINGS)
     if changed or (session.commanded_at is not None and session.commanded_at > polled_at):
         return
-    if observation.own_number:
-        number_confirmation.record_linked(row, observation.own_number)
+    number = _settled_number(row, session, observation, now)
+    if number or (observation.ready and not row.linked_number):
+        number_confirmation.record_linked(row, number)
     if _is_up_unwanted(session, observation):
         if session.commanded_at is not None and now < session.commanded_at + SETTLING:
             session.probe_at = now + dt.timedelta(seconds=FAST_POLL_SECONDS)
@@ -547,13 +594,15 @@ def _record_observation(channel: Channel, observation: Observation, polled_at: d
         reason = drop_reason(derived, _callback_reason(session, now))
         incidents.observed(row, route=ROUTE, reason=reason, detail=derived.detail, at=now)
     if derived.code == UNCONFIRMED:
-        session.wanted, session.tries, session.tried_at = True, 0, None
+        session.wanted = session.wanted or not session.unlink_failed
     if derived.state == State.READY:
         derived = replace(derived, code=_ready_code(row, session, incident))
         _record_ready(row, session, now)
         if row.wwebjs_state != State.READY and field_for_code(row.wwebjs_breaker_code):
             # The poll succeeded with the address, key and name that had been rejected.
             circuit_breaker.close(row, ROUTE)
+    if has_recovered(row.wwebjs_state, row.wwebjs_state_changed_at, now=now):
+        session.tries, session.tried_at = 0, None
     context = RecoveryContext(
         wanted=session.wanted and row.active,
         tries=session.tries,
@@ -568,7 +617,9 @@ def _record_observation(channel: Channel, observation: Observation, polled_at: d
         log.warning("wwebjs session is restarted", channel=row.pk, reason=derived.code)
         _request_start(row, session, restart=action == RecoveryAction.RESTART, now=now)
     else:
-        _store_state(row, derived, now, own_number=observation.own_number)
+        if is_unlinked(derived.state, derived.code):
+            session.number_seen_at = None
+        _store_state(row, derived, now, own_number=number)
         lasting = now - (row.wwebjs_state_changed_at or now)
         pause = next_poll_delay(
             derived.state,
@@ -576,8 +627,11 @@ def _record_observation(channel: Channel, observation: Observation, polled_at: d
             lasting=lasting,
             chance=random.random(),  # noqa: S311
         )
+        linked_at = session.number_seen_at
+        if linked_at is not None and now < linked_at + SYNC_LIMIT:
+            pause = FAST_POLL_SECONDS
         if 0 < session.hangs < MAX_SLOW_CHECKS and context.wanted:
-            # One more slow response proves that the page hangs.
+            # One more slow answer proves that the page hangs.
             pause = FAST_POLL_SECONDS
         session.probe_at = now + dt.timedelta(seconds=pause)
         if session.missing_since and context.wanted:
@@ -586,8 +640,26 @@ def _record_observation(channel: Channel, observation: Observation, polled_at: d
     Channel.objects.filter(pk=row.pk).update(wwebjs_checked_at=polled_at)
 
 
+def _settled_number(
+    row: Channel, session: WwebjsSession, observation: Observation, now: dt.datetime
+) -> str:
+    """Return the number that the server reports, "" while it may be that of the phone before.
+
+    After a new link in the same browser the old `sessionInfo` stays until WhatsApp has loaded
+    (contracts/wwebjs-api.md §2).
+    """
+    if not observation.own_number:
+        return ""
+    lingers = row.link_unverified and observation.own_number == session.page_number
+    session.page_number = observation.own_number
+    if not lingers:
+        return observation.own_number
+    session.number_seen_at = session.number_seen_at or now
+    return observation.own_number if now >= session.number_seen_at + LINGERS_FOR else ""
+
+
 def _is_up_unwanted(session: WwebjsSession, observation: Observation) -> bool:
-    """Whether the server runs a session that a person ended and that no other channel uses."""
+    """Whether the server has a session that a person ended, and that no other channel wants."""
     is_up = not observation.trouble and observation.message != "session_not_found"
     was_ended = session.stopped or session.unlink_asked_at is not None
     return is_up and was_ended and not session.wanted and not _is_used_by_others(session)
@@ -632,6 +704,7 @@ def _derive(
         starting=starting,
         syncing_for=now - since if since else dt.timedelta(0),
         unconfirmed=row.unconfirmed_number,
+        unknown=row.is_number_unknown,
         was_linked=was_linked,
     )
     if starting and derived.code == "syncing" and row.wwebjs_state_code == "restarting":
@@ -706,9 +779,8 @@ def _record_drop(
 
 
 def _record_ready(row: Channel, session: WwebjsSession, now: dt.datetime) -> None:
-    session.wanted = True
+    session.wanted = session.wanted or not session.unlink_failed
     session.stopped, session.unlink_asked_at = False, None
-    session.tries, session.tried_at = 0, None
     session.announced = ""
     incidents.mark_recovered(row, route=ROUTE, at=now)
 
@@ -744,6 +816,7 @@ def _request_start(
     session.tries += 1
     session.hangs = 0
     session.missing_since = session.syncing_since = None
+    session.page_number, session.number_seen_at = "", None
     session.note = session.note_detail = ""
     session.probe_at = now + dt.timedelta(seconds=1)
     code = "restarting" if restart else "starting"
@@ -797,7 +870,7 @@ def _delete_session(channel: Channel) -> None:
         if deleted:
             incidents.close_silently(channel, route=ROUTE)
             row = Channel.objects.get(pk=channel.pk)
-            number_confirmation.record_linked(row, "")
+            number_confirmation.forget_link(row)
             _store_state(row, DerivedState(State.NOT_CONFIGURED, ""), timezone.now())
 
 

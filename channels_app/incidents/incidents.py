@@ -146,6 +146,17 @@ def close_silently(channel: Channel, *, route: str) -> None:
         incident_changed.send(sender=Incident, channel=channel)
 
 
+def reopen(incident: Incident) -> None:
+    """Undo `close_silently`: the connection was not ended after all. In a transaction.
+
+    Does nothing where another one was opened meanwhile.
+    """
+    if _open(incident.channel, incident.route, incident.code).exists():
+        return
+    if Incident.objects.filter(pk=incident.pk).update(closed_at=None):
+        incident_changed.send(sender=Incident, channel=incident.channel)
+
+
 def current(channel: Channel | None = None) -> QuerySet[Incident]:
     """Return the incidents that have not recovered: of one channel, or of all."""
     rows = Incident.objects.filter(closed_at=None, recovered_at=None).select_related("channel")

@@ -137,7 +137,7 @@ _ACTIONS: dict[str, str] = {
     **dict.fromkeys(("no_instance", "instance_gone", "instance_vanished"), "create"),
     **dict.fromkeys(
         ("", "unchecked", "starting", "restarting", "opening", "pairing", "syncing", "dialling",
-         "reconnecting", "connection_lost", "not_started", "session_not_found",
+         "number_unknown", "reconnecting", "connection_lost", "not_started", "session_not_found",
          "session_not_connected", "session_not_ready", "instance_not_connected"),
         "",
     ),

@@ -296,6 +296,7 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("instance_not_connected", _("The instance is not connected"), _R, _RETRY, _SESSION),
     ("number_unconfirmed", _("The linked phone has a number that nobody confirmed"), _R, _RETRY,
      _SESSION),
+    ("number_unknown", _("It is not known yet which phone is linked"), _R, _RETRY, _SESSION),
 )  # fmt: skip
 
 WORDS: dict[str, ErrorRule] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from channels_app.connections.linked_numbers import UNCONFIRMED
+from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
 from channels_app.models import Channel
 from channels_app.providers.base import (
     Accepted,
@@ -49,12 +49,28 @@ class NumberUnconfirmed:
         return ConnectionReport(False, UNCONFIRMED, self._number, report.details)
 
 
+class NumberUnknown:
+    """Stands in for a connection of which it is not known yet which phone is linked."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def send(self, message: OutboundMessage) -> Accepted:
+        """Raises Transient: nothing was sent, and it may be once the number is known."""
+        raise failure(Transient, UNKNOWN)
+
+    def check(self) -> ConnectionReport:
+        """Say so where the connection itself works."""
+        report = self._provider.check()
+        return ConnectionReport(False, UNKNOWN, "", report.details) if report.ok else report
+
+
 def provider_for(channel: Channel, *, route: str) -> Provider:
     """Return the provider for a route, with the credentials of that route.
 
     `baileys` uses a Baileys channel itself, or the fallback channel of an official channel. If the
-    settings are incomplete or the linked number is unconfirmed, the returned provider refuses to
-    send. Raises ValueError for an unknown route.
+    settings are incomplete, or the linked number is unconfirmed or unknown, the returned provider
+    refuses to send. Raises ValueError for an unknown route.
     """
     if route == "official":
         return CloudProvider(channel)
@@ -74,5 +90,7 @@ def reserved_id(*, route: str, type_: str, content: object) -> str:
 
 
 def _require_confirmed_number(provider: Provider, channel: Channel) -> Provider:
+    if channel.is_number_unknown:
+        return NumberUnknown(provider)
     number = channel.unconfirmed_number
     return NumberUnconfirmed(provider, number) if number else provider

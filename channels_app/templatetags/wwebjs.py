@@ -8,7 +8,7 @@ from typing import Any
 from django import template
 
 from channels_app.connections import number_confirmation, readiness
-from channels_app.connections.linked_numbers import UNCONFIRMED, is_same_number
+from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN, is_same_number
 from channels_app.connections.states import State, recovers_by_restart
 from channels_app.connections.wwebjs_session import SessionState, stored_state
 from channels_app.models import Channel
@@ -31,7 +31,8 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
         "label": State(session.state or State.NOT_CONFIGURED).label,
         "field_label": _field_label(session.field),
         "tone": _tone(session),
-        "linked": session.state in (State.CONNECTED, State.READY) or session.code == UNCONFIRMED,
+        "linked": session.code == UNCONFIRMED
+        or (session.state in (State.CONNECTED, State.READY) and session.code != UNKNOWN),
         "also_linked_at": number_confirmation.also_linked_at(channel),
         "same_number": is_same_number(session.own_number, re.sub(r"\D", "", channel.phone_number)),
         "may_change": may_change,

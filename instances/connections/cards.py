@@ -184,7 +184,7 @@ def buttons(current: ConnectionState) -> tuple[str, ...]:
     if current.code in _TO_REPAIR:
         return ("reconnect", "log_out", "delete")
     match current.state:
-        case State.READY:
+        case State.READY | State.CONNECTED:
             return ("log_out", "reconnect", "delete")
         case State.QR:
             return ("qr", "delete")

@@ -17,7 +17,7 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,9 +32,15 @@ from django.utils.translation import gettext as _
 
 from channels_app import signals
 from channels_app.connections import number_confirmation
-from channels_app.connections.linked_numbers import UNCONFIRMED, is_unlinked
+from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN, is_unlinked
 from channels_app.connections.number_confirmation import ConfirmationRefused
-from channels_app.connections.states import DerivedState, State, next_poll_delay, ready_code
+from channels_app.connections.states import (
+    DerivedState,
+    State,
+    has_recovered,
+    next_poll_delay,
+    ready_code,
+)
 from channels_app.connections.wwebjs_session import QrCode, SessionRefused, SessionState, draw
 from channels_app.incidents import incidents
 from channels_app.incidents.reason_text import describe, encode_reason, field_for_code
@@ -79,6 +85,9 @@ SKEW = dt.timedelta(minutes=2)
 # How often to ask an open instance for its linked phone, apart from events that report a change.
 # The request is expensive: the server counts the instance's messages.
 NUMBER_EVERY = dt.timedelta(minutes=5)
+# After a link, the number is asked with each probe, and probes are more frequent.
+FRESHLY_LINKED = dt.timedelta(minutes=1)
+FRESH_POLL_SECONDS = 5.0
 # A claimed probe that never finished is due again after this time.
 LEASE = dt.timedelta(seconds=90)
 PROBES_AT_A_TIME = 8
@@ -334,6 +343,31 @@ def delete(session: WhatsAppSession, *, user: User | None = None) -> ConnectionS
     return _current(session)
 
 
+@contextlib.contextmanager
+def unchanged_if_refused(session: WhatsAppSession) -> Iterator[None]:
+    """Restore whether the instance is kept connected where the block raises SessionRefused.
+
+    Not where somebody connected it meanwhile.
+    """
+    before = WhatsAppSession.objects.get(pk=session.pk)
+    incident = incidents.open_incident(session.channel, route=ROUTE)
+    try:
+        yield
+    except SessionRefused:
+        with transaction.atomic():
+            row = _locked(session.channel_id)
+            if row is not None and not row.wanted:
+                _command(
+                    row,
+                    wanted=before.wanted,
+                    serving=before.serving,
+                    linking_since=before.linking_since,
+                )
+                if incident is not None:
+                    incidents.reopen(incident)
+        raise
+
+
 def _remove(client: EvolutionLifecycle) -> str:
     """Delete the instance and return the resulting code. Raises EvolutionFailed."""
     try:
@@ -364,8 +398,14 @@ def probe_due() -> None:
 
 
 def probe_server(url: str) -> None:
-    """Probe the due instances of one server that may be down."""
-    _probe_all(_claim(url=url))
+    """Ask the instances of one server whose time has come: something showed that it may be away.
+
+    What is still due after ROUND_SECONDS is left to `probe_due`.
+    """
+    deadline, polled = time.monotonic() + ROUND_SECONDS, set[int]()
+    while time.monotonic() < deadline and (ids := _claim(polled, url=url)):
+        _probe_all(ids)
+        polled.update(ids)
 
 
 def probe(session_id: int) -> Observation | None:
@@ -378,7 +418,8 @@ def probe(session_id: int) -> Observation | None:
         return None
     polled_at = timezone.now()
     linking = session.linking_since is not None and session.linking_since > polled_at - LINKING_FOR
-    # Before we report a stuck connection: there may be a code that no event announced.
+    # Before it is said that it dials in vain: there may be a code that no event has told of.
+    _lease(session, polled_at)
     observation = _poll(
         session, with_code=linking or (session.wanted and _connecting_long(session, polled_at))
     )
@@ -499,11 +540,17 @@ def _reset(row: WhatsAppSession) -> None:
 
 
 def _poll_and_store(session: WhatsAppSession, *, with_code: bool = False) -> Observation:
-    """Poll and store; the next probe runs the recovery action, if any."""
+    """Ask and write down; what could be mended without a person is left to the next probe."""
     polled_at = timezone.now()
+    _lease(session, polled_at)
     observation = _poll(session, with_code=with_code)
     _record_observation(session, observation, polled_at=polled_at, recover=False)
     return observation
+
+
+def _lease(session: WhatsAppSession, asked_at: dt.datetime) -> None:
+    """Note that the session is being asked, so that a request for a probe meanwhile is seen."""
+    WhatsAppSession.objects.filter(pk=session.pk).update(probe_at=asked_at + LEASE)
 
 
 def _poll(session: WhatsAppSession, *, with_code: bool = False) -> Observation:
@@ -537,8 +584,15 @@ def _needs_row(session: WhatsAppSession, observation: Observation) -> bool:
     if observation.connection == "open":
         checked = session.number_checked_at
         stale = checked is None or checked < timezone.now() - NUMBER_EVERY
-        return stale or session.state != State.READY or not session.own_number
+        is_fresh = _is_freshly_linked(session, timezone.now())
+        return stale or is_fresh or session.state != State.READY or not session.own_number
     return observation.connection == "close" or session.state_code == "unchecked"
+
+
+def _is_freshly_linked(session: WhatsAppSession, now: dt.datetime) -> bool:
+    """Whether the server's row may still name the phone before: it is written after the opening."""
+    linked_at = session.history_before
+    return linked_at is not None and now < linked_at + LINK_MARGIN + FRESHLY_LINKED
 
 
 def _with_row(observation: Observation, row: Row, session: WhatsAppSession) -> Observation:
@@ -632,6 +686,8 @@ def _apply_observation(
     row: WhatsAppSession, observation: Observation, now: dt.datetime
 ) -> DerivedState:
     was_linking = is_linking(row)
+    if has_recovered(row.state, row.state_changed_at, now=now):
+        row.tries, row.tried_at = 0, None
     if observation.connection == "open" and row.connection != "open" and not was_linking:
         row.note_opening(now)
     _record_connection(row, observation, now)
@@ -648,8 +704,14 @@ def _apply_observation(
         row.number_checked_at = now
         row.own_number = observation.own_number or row.own_number
         row.profile_name = observation.profile_name or ""
-        number_confirmation.record_linked(row.channel, row.own_number)
-        known = replace(known, unconfirmed=row.channel.unconfirmed_number)
+        if observation.own_number or not row.channel.linked_number:
+            # Not the number known before: it may be that of the phone before.
+            number_confirmation.record_linked(row.channel, observation.own_number)
+        known = replace(
+            known,
+            unconfirmed=row.channel.unconfirmed_number,
+            unknown=row.channel.is_number_unknown,
+        )
     derived = derive(observation, known, now=now)
     if observation.connection in ("open", "close") or derived.code in (
         "no_instance",
@@ -659,25 +721,25 @@ def _apply_observation(
         if row.linking_since and derived.state != State.STARTING:
             row.linking_since = None
     row.closed_since = (row.closed_since or now) if observation.connection == "close" else None
+    is_new_link = was_linking and not row.serving and row.state_code not in (UNCONFIRMED, UNKNOWN)
+    if is_new_link and (derived.state == State.READY or derived.code in (UNCONFIRMED, UNKNOWN)):
+        row.history_before = now - LINK_MARGIN
+        # What the link brings is history, not a backlog.
+        row.backlog_since = None
     if derived.code == UNCONFIRMED:
         row.wanted, row.last_open_at, row.linking_since = True, now, None
-        row.tries, row.tried_at = 0, None
     if derived.state == State.READY:
-        if was_linking and not row.serving:
-            row.history_before = now - LINK_MARGIN
-            # What the link brings is history, not a backlog.
-            row.backlog_since = None
         derived = replace(derived, code=_ready_code(row, incident))
         _record_ready(row, now)
     elif row.serving and not (row.quiet_until and now < row.quiet_until):
         _record_drop(row, derived, now)
-    elif derived.state == State.QR and row.last_open_at is None:
-        # It connects again, and no phone was ever linked that could be missing.
+    elif derived.state in (State.QR, State.DISCONNECTED) and row.last_open_at is None:
+        # It dials after all, or has given up; no phone was ever linked that could be missed.
         incidents.mark_recovered(row.channel, route=ROUTE, at=now)
     elif incident is not None and incident.recovered_at is None:
         reason = drop_reason(derived)
         incidents.observed(row.channel, route=ROUTE, reason=reason, detail=derived.detail, at=now)
-    elif row.wanted and needs_person(derived) and derived.code != row.state_code:
+    elif row.wanted and row.channel.active and needs_person(derived):
         incidents.open_or_update(
             row.channel, route=ROUTE, reason=drop_reason(derived), detail=derived.detail, at=now
         )
@@ -688,7 +750,11 @@ def _apply_observation(
         lasting=now - (row.state_changed_at or now),
         chance=random.random(),  # noqa: S311
     )
-    row.probe_at = now + dt.timedelta(seconds=delay)
+    if row.connection == WhatsAppSession.Connection.OPEN and _is_freshly_linked(row, now):
+        delay = min(delay, FRESH_POLL_SECONDS)
+    if row.probe_at is not None:
+        # Who asks leaves a lease there: None was written meanwhile, by one who wants it asked anew.
+        row.probe_at = now + dt.timedelta(seconds=delay)
     return derived
 
 
@@ -719,6 +785,7 @@ def _known(row: WhatsAppSession, now: dt.datetime, *, dropped: bool) -> Known:
         note=row.note,
         dialling_since=dialling,
         unconfirmed=row.channel.unconfirmed_number,
+        unknown=row.channel.is_number_unknown,
     )
 
 
@@ -747,7 +814,7 @@ def _record_code(row: WhatsAppSession, digest: str) -> None:
 def _record_ready(row: WhatsAppSession, now: dt.datetime) -> None:
     row.wanted = row.serving = True
     row.last_open_at = now
-    row.tries, row.tried_at, row.linking_since, row.quiet_until = 0, None, None, None
+    row.linking_since = row.quiet_until = None
     incidents.mark_recovered(row.channel, route=ROUTE, at=now)
 
 
@@ -908,11 +975,13 @@ def _wait(reached: Callable[[], bool]) -> bool:
     return True
 
 
-def _claim(polled: Collection[int] = (), *, url: str = "") -> list[int]:
-    """Claim due sessions so that no other worker polls them; immediate requests come first.
+def _claim(
+    polled: Collection[int] = (), *, url: str = "", limit: int | None = PROBES_AT_A_TIME
+) -> list[int]:
+    """Take due sessions, so that no other worker asks them meanwhile; those wanted at once first.
 
-    It claims only as many as are polled at a time, so the lease outlasts the poll. Sessions already
-    `polled` in this round wait for the next one. With `url`, it claims all due ones of that server.
+    No more than are polled at a time: the lease begins with the question, and outlasts it. Those
+    that were `polled` in this round wait for the next one. `url`: of this server only.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -924,8 +993,7 @@ def _claim(polled: Collection[int] = (), *, url: str = "") -> list[int]:
         if url:
             due = due.filter(channel__evolution_url=url)
         due = due.exclude(pk__in=polled).order_by(F("probe_at").asc(nulls_first=True))
-        ids = due.values_list("pk", flat=True)
-        taken = list(ids if url else ids[:PROBES_AT_A_TIME])
+        taken = list(due.values_list("pk", flat=True)[:limit])
         WhatsAppSession.objects.filter(pk__in=taken).update(probe_at=now + LEASE)
     return taken
 
@@ -934,8 +1002,8 @@ def _probe_all(ids: list[int]) -> None:
     """Probe these instances, PROBES_AT_A_TIME at once.
 
     One instance of each server is probed first. If it shows that the server is down, the result is
-    stored for the others without polling them, so a dead server costs one request, not one for
-    each instance.
+    stored for all others that are due without polling them, so a dead server costs one request, not
+    one for each instance.
     """
     servers: dict[str, list[int]] = {}
     due = WhatsAppSession.objects.filter(pk__in=ids).order_by("probe_at", "pk")
@@ -944,7 +1012,9 @@ def _probe_all(ids: list[int]) -> None:
     if not servers:
         return
     with ThreadPoolExecutor(max_workers=PROBES_AT_A_TIME) as pool:
-        running = {pool.submit(_run, partial(_probe_first, mine)) for mine in servers.values()}
+        running = {
+            pool.submit(_run, partial(_probe_first, url, mine)) for url, mine in servers.items()
+        }
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             running |= {pool.submit(_run, step) for one in done for step in one.result()}
@@ -964,14 +1034,15 @@ def _run(step: _Step) -> list[_Step]:
         database.close()
 
 
-def _probe_first(ids: list[int]) -> list[_Step]:
-    """Probe one instance of a server, or two if the first does not answer."""
+def _probe_first(url: str, ids: list[int]) -> list[_Step]:
+    """Ask one instance of a server, or two where the first gave no answer."""
     polled_at, rest = timezone.now(), ids[1:]
     observation = probe(ids[0])
     second = None
     if observation is not None and observation.trouble in SERVER_SILENT and rest:
         second, rest = probe(rest[0]), rest[1:]
     if observation is not None and applies_to_server(observation, second):
+        rest += _claim(ids, url=url, limit=None)
         return [partial(_record_for_server, other, observation, polled_at) for other in rest]
     return [partial(_probe_one, other) for other in rest]
 

@@ -45,8 +45,9 @@ class InstanceSource:
     def end(self, channel: Channel, choice: str, *, user: User | None) -> str:
         """See `Source`."""
         session = WhatsAppSession.objects.select_related("channel").get(channel=channel)
-        if choice == "delete":
-            ended = monitor.delete(session, user=user)
-            return ended.detail if ended.code == "deleting" else ""
-        ended = monitor.log_out(session)
+        with monitor.unchanged_if_refused(session):
+            if choice == "delete":
+                ended = monitor.delete(session, user=user)
+                return ended.detail if ended.code == "deleting" else ""
+            ended = monitor.log_out(session)
         return ended.detail if ended.code == "not_running" else ""

@@ -12,7 +12,7 @@ import datetime as dt
 import enum
 from dataclasses import dataclass
 
-from channels_app.connections.linked_numbers import ANOTHER_PHONE, UNCONFIRMED
+from channels_app.connections.linked_numbers import ANOTHER_PHONE, UNCONFIRMED, UNKNOWN
 from channels_app.connections.states import RECOVERY_PAUSES, DerivedState, State
 
 # After these reasons Evolution does not reconnect (§3): the login is gone.
@@ -22,7 +22,15 @@ REFUSED = frozenset({402, 403, 406})
 LEFT_CLOSED = frozenset({408})
 # The server is unreachable: the result for one instance applies to all.
 SERVER_AWAY = frozenset(
-    {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "tls_failed"}
+    {
+        "dns_failed",
+        "connection_refused",
+        "connect_timeout",
+        "unreachable",
+        "certificate_refused",
+        "not_tls",
+        "tls_failed",
+    }
 )
 # The server may be down, or only slow for this instance: polling a second one decides.
 SERVER_SILENT = frozenset({"timeout", "connection_broken"})
@@ -60,7 +68,7 @@ class Known:
     `linked`: a phone was linked and has not been unlinked since. `shown`: a code was displayed.
     `dropped`: it worked until it disconnected, and no user disconnected it. `dialling_since`:
     since when it has been connecting without a code. `unconfirmed`: the linked number if nobody
-    has confirmed it.
+    has confirmed it. `unknown`: the linked phone is not known yet.
     """
 
     linked: bool = False
@@ -70,6 +78,7 @@ class Known:
     dropped: bool = False
     note: str = ""
     unconfirmed: str = ""
+    unknown: bool = False
     dialling_since: dt.datetime | None = None
 
 
@@ -101,6 +110,8 @@ def derive(observation: Observation, known: Known, *, now: dt.datetime) -> Deriv
 def _open(known: Known) -> DerivedState:
     if known.dead:
         return DerivedState(State.ERROR, "dead_socket")
+    if known.unknown:
+        return DerivedState(State.CONNECTED, UNKNOWN)
     if known.unconfirmed:
         return DerivedState(State.ERROR, UNCONFIRMED, f"+{known.unconfirmed}")
     return DerivedState(State.READY, "ready")
@@ -135,7 +146,7 @@ class RecoveryAction(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecoveryContext:
-    """The input for a recovery action. `tries` counts actions since it was last open.
+    """The input for a recovery action. `tries` counts actions since it had recovered.
 
     `left_closed`: the server is known not to reconnect automatically.
     """

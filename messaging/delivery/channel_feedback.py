@@ -26,9 +26,12 @@ _UNREACHABLE = frozenset(
      "not_tls", "tls_failed"}
 )  # fmt: skip
 # The session or its server may be down: the monitor checks it immediately.
-_CHECK_SESSION = (
-    frozenset({"instance_not_connected", "timeout", "connection_broken"}) | _UNREACHABLE
-)
+_CHECK_SESSION = _UNREACHABLE | {
+    "instance_not_connected",
+    "number_unknown",
+    "timeout",
+    "connection_broken",
+}
 
 log = structlog.get_logger(__name__)
 

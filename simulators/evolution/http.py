@@ -350,6 +350,9 @@ class EvolutionHttp:
         requested = wanted_name or wanted_id or wanted_number
         if requested and not chosen:
             raise ApiError(404, [f'Instance "{requested}" not found'])
+        if not self._settings.late_owner:
+            for instance in chosen:
+                instance.stored_owner_jid = instance.owner_jid
         return json_answer([_instance_row(instance) for instance in chosen])
 
     async def _connect(self, call: Call) -> web.Response:
@@ -793,7 +796,7 @@ def _instance_row(instance: Instance) -> JsonObject:
         "id": instance.id,
         "name": instance.name,
         "connectionStatus": instance.db_status,
-        "ownerJid": instance.owner_jid,
+        "ownerJid": instance.stored_owner_jid,
         "profileName": instance.profile_name,
         "profilePicUrl": instance.profile_picture,
         "integration": instance.integration,

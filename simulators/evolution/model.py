@@ -325,6 +325,8 @@ class EvolutionSettings:
     redial_seconds: float = 0.3
     stuck_dialling: bool = False
     """Instances dialled from now on stay `connecting`: they show no code and never open."""
+    late_owner: bool = False
+    """The row of an instance that opens gets its number only after this is disabled again."""
     delete_seconds: float = 0.3
     """Delay from the REMOVE_INSTANCE webhook's response to the removal (§4)."""
     hang_seconds: float = 120.0
@@ -477,6 +479,7 @@ class Instance:
     state: str = "close"
     db_status: str = "close"
     owner_jid: str | None = None
+    stored_owner_jid: str | None = None
     profile_name: str | None = None
     profile_picture: str | None = None
     disconnection_code: int | None = None

@@ -329,9 +329,13 @@ class WwebjsSimulator(Simulator):
         return _answer({"success": True, "state": session.state})
 
     async def _class_info(self, request: web.Request, id: str, body: JsonObject) -> web.Response:
-        if not self.browsers.sessions[id].ready:
+        session = self.browsers.sessions[id]
+        if not session.info_number:
             return _answer({"success": True})
-        me = page.wid(f"{self.settings.own_number}@c.us")
+        number = self.settings.own_number if session.ready else session.info_number
+        me = page.wid(f"{number}@c.us")
+        if self.settings.nameless_info:
+            del me["user"]
         info = {"pushname": self.settings.pushname, "wid": me, "me": me, "platform": "android"}
         return _answer({"success": True, "sessionInfo": info})
 

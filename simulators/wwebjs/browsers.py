@@ -29,6 +29,7 @@ ACTIONS = (
     "lose_link",
     "regain_link",
     "unready",
+    "sync",
 )
 
 
@@ -42,8 +43,9 @@ class WwebjsSettings:
     ``/_control/echo`` of a simulated Graph API, creates a coexistence number of the two.
     For ``null_qr_seconds`` the first code starts with ``null,`` (§7.2). ``never_ready`` is how many
     times a linked session stays CONNECTED without becoming ready (§7.3). With ``auto_start``,
-    sessions with a folder start automatically with the server (§7.7). ``error_prefix``
-    (``Evaluation failed: Error: ``) precedes the text of each 500.
+    sessions with a folder start automatically with the server (§7.7). ``nameless_info``:
+    `sessionInfo` has no number. ``error_prefix`` (``Evaluation failed: Error: ``) precedes the text
+    of each 500.
     """
 
     api_key: str = "demo-wwebjs-key"
@@ -72,6 +74,7 @@ class WwebjsSettings:
     null_qr_seconds: float = 0.0
     never_ready: int = 0
     auto_start: bool = True
+    nameless_info: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -83,6 +86,9 @@ class Session:
     ready: bool = False
     qr: str | None = None
     zombie: bool = False
+    # The number of `sessionInfo`: "" before the first `ready`; after a new link in the same
+    # browser, the previous number until the page has loaded.
+    info_number: str = ""
     # The renderer has crashed or hangs; either way it does not answer the browser (§7.1).
     crashed: bool = False
     frozen: bool = False
@@ -179,6 +185,7 @@ class Browsers:
         self._post_ready_callbacks(session)
 
     def _post_ready_callbacks(self, session: Session) -> None:
+        session.info_number = self._settings.own_number
         self._post_callback(session.id, "loading_screen", {"percent": 100, "message": "WhatsApp"})
         self._post_callback(session.id, "authenticated")
         self._post_callback(session.id, "ready")
@@ -229,6 +236,9 @@ class Browsers:
         self.paired.add(session.id)
         if self._stays_unready():
             return
+        self._become_ready(session)
+
+    def _become_ready(self, session: Session) -> None:
         session.qr, session.ready = None, True
         self._post_ready_callbacks(session)
 
@@ -268,7 +278,9 @@ class Browsers:
         elif action == "regain_link":
             session.state = "CONNECTED"
         elif action == "unready":
-            session.ready = False
+            session.ready, session.info_number = False, ""
+        elif action == "sync":
+            self._become_ready(session)
         elif action == "unlink_by_reload":
             self.paired.discard(session.id)
             session.state, session.ready = "OPENING", False

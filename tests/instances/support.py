@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from instances.models import WhatsAppSession
     from simulators.evolution.app import EvolutionSimulator
+    from simulators.evolution.model import Instance
 
 ROOT = Path(__file__).parent.parent.parent
 NAME = "oficina_e9f2ed4d"
@@ -78,6 +79,10 @@ class Evolution(Server):
         websocket = self.call("GET", f"/websocket/find/{quote(name, safe='')}")
         row = websocket.json() if websocket.text else None
         return webhook.get("enabled", False), (row or {}).get("enabled", False)
+
+    def instance(self, name: str = NAME) -> Instance:
+        """The simulated instance itself."""
+        return self._simulator.engine.instances[name]
 
     def fault(self, path: str, mode: str = "status", **more: Any) -> None:
         self.control("faults", path=path, mode=mode, **more)

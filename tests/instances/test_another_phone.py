@@ -14,6 +14,7 @@ from time_machine import TimeMachineFixture
 from channels_app.connections import readiness, wwebjs_session
 from channels_app.models import Channel, Incident
 from channels_app.providers import provider_for
+from channels_app.providers.base import OutboundMessage, Transient
 from instances.connections import monitor, pictures
 from instances.models import WhatsAppSession
 from messaging.delivery.statuses import Outcome
@@ -114,6 +115,77 @@ def test_a_first_phone_with_a_different_number_must_be_confirmed(
     monitor.connect(session)
     evolution.control("scan", instance=NAME, number="552177776666")  # as WhatsApp writes it
     wait_until(lambda: probe(session) == ("ready", "ready"))
+
+
+def test_an_incident_that_ended_with_a_pause_of_the_channel_is_back_with_the_channel(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    another_phone(ready, evolution)
+    for active in (False, True):
+        ready.channel.active = active
+        ready.channel.save()
+        assert not Incident.objects.filter(closed_at=None).exists()
+    assert probe(ready) == ("error", "number_unconfirmed")
+    assert Incident.objects.get(closed_at=None).reason == "another_phone"
+    # Asked again it is the same drop.
+    probe(ready)
+    assert Incident.objects.get(closed_at=None).drops == 1
+
+
+def test_the_number_of_the_phone_before_does_not_stand_for_a_new_one(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    """Evolution writes the number of a new link into its row after the instance is open."""
+    monitor.log_out(ready)
+    assert probe(ready)[0] == "disconnected"
+    evolution.control("settings", late_owner=True)
+    # Its row has no number, as that of an instance which was never linked.
+    evolution.instance(NAME).stored_owner_jid = None
+    monitor.connect(ready)
+    evolution.control("scan", instance=NAME, number=STRANGER)
+    assert probe(ready) == ("connected", "number_unknown")
+    assert ready.channel.linked_number == ""
+    with pytest.raises(Transient, match="number_unknown"):
+        provider_for(ready.channel, route="baileys").send(
+            OutboundMessage(reference="r", to="+5511988887777", text="Oi")
+        )
+    assert evolution.books("sent") == []
+    evolution.control("settings", late_owner=False)
+    assert probe(ready) == ("error", "number_unconfirmed")
+
+
+def test_what_a_link_brings_is_history_although_its_number_must_be_confirmed_first(
+    ready: WhatsAppSession, evolution: Evolution, api: APIClient
+) -> None:
+    monitor.log_out(ready)
+    assert probe(ready)[0] == "disconnected"
+    monitor.connect(ready)
+    began = timezone.now()
+    evolution.control("scan", instance=NAME, number=STRANGER)
+    assert probe(ready) == ("error", "number_unconfirmed")
+    linked_at = monitor.end_of_history(ready.channel)
+    assert linked_at is not None
+    assert linked_at >= began - monitor.LINK_MARGIN
+    # The time of the link and not of the word about it.
+    assert api.post(CONFIRM, {"number": STRANGER}, format="json").status_code == 200
+    assert probe(ready) == ("ready", "ready")
+    assert monitor.end_of_history(ready.channel) == linked_at
+
+
+def test_a_fresh_link_is_asked_for_its_number_again(
+    ready: WhatsAppSession, evolution: Evolution
+) -> None:
+    """The row may go on naming the phone before for a moment."""
+    monitor.log_out(ready)
+    assert probe(ready)[0] == "disconnected"
+    evolution.control("settings", late_owner=True)
+    monitor.connect(ready)
+    evolution.control("scan", instance=NAME, number=STRANGER)
+    assert probe(ready) == ("ready", "ready")
+    assert ready.probe_at is not None
+    assert (ready.probe_at - timezone.now()).total_seconds() < 6
+    evolution.control("settings", late_owner=False)
+    assert probe(ready) == ("error", "number_unconfirmed")
 
 
 def test_another_phone_is_detected_within_minutes_without_an_event(

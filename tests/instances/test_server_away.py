@@ -18,6 +18,7 @@ from core import http_client
 from instances import tasks
 from instances.connections import monitor
 from instances.connections.probe_requests import request_probe
+from instances.connections.states import Observation
 from instances.models import WhatsAppSession
 from instances.receive_mode import handover
 from messaging.delivery import channel_feedback
@@ -185,6 +186,7 @@ def test_a_server_silent_for_one_instance_is_probed_for_a_second(
 ) -> None:
     fleet(evolution.url)
     monkeypatch.setattr(monitor, "ASK_SECONDS", 0.8)
+    monkeypatch.setattr(monitor, "ROUND_SECONDS", 120.0)
     WhatsAppSession.objects.update(probe_at=None)
     evolution.fault("/instance/connectionState", "hang", seconds=3, times=1)
     monitor.probe_server(evolution.url)
@@ -199,3 +201,56 @@ def test_a_server_silent_for_one_instance_is_probed_for_a_second(
     monitor.probe_server(evolution.url)
     assert len(requested) == 2
     assert set(WhatsAppSession.objects.values_list("state_code", flat=True)) == {"timeout"}
+
+
+def test_instances_of_a_server_are_claimed_when_they_are_asked_and_not_for_ever(
+    fleet: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet(DEAD)
+    probed: set[int] = set()
+    claimed_at_once: list[int] = []
+
+    def probe(pk: int) -> Observation:
+        leased = WhatsAppSession.objects.filter(probe_at__gt=timezone.now() + monitor.LEASE / 2)
+        claimed_at_once.append(leased.count())
+        probed.add(pk)
+        rested = timezone.now() + dt.timedelta(seconds=30)
+        WhatsAppSession.objects.filter(pk=pk).update(probe_at=rested)
+        return Observation(connection="close")
+
+    monkeypatch.setattr(monitor, "probe", probe)
+    monkeypatch.setattr(monitor, "ROUND_SECONDS", 120.0)
+    WhatsAppSession.objects.update(probe_at=None)
+    monitor.probe_server(DEAD)
+    assert len(probed) == 201
+    assert max(claimed_at_once) <= monitor.PROBES_AT_A_TIME
+    # A job does not hold its worker for all of them: the others stay due.
+    probed.clear()
+    WhatsAppSession.objects.update(probe_at=None)
+    monkeypatch.setattr(monitor, "ROUND_SECONDS", 0.05)
+    monitor.probe_server(DEAD)
+    assert 0 < len(probed) < 201
+    assert WhatsAppSession.objects.filter(probe_at=None).count() == 201 - len(probed)
+
+
+def test_a_probe_that_is_requested_while_another_one_waits_for_its_answer_is_made(
+    session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sign comes after the server has answered, and before the answer is written down."""
+    monitor.probe(session.pk)
+    make_ready_earlier(number_checked_at=timezone.now())
+    poll = monitor._poll
+
+    def poll_and_break(row: WhatsAppSession, **options: Any) -> Any:
+        told = poll(row, **options)
+        request_probe(row.pk)
+        return told
+
+    with monkeypatch.context() as patched:
+        patched.setattr(monitor, "_poll", poll_and_break)
+        monitor.probe(session.pk)
+    Channel.objects.update(evolution_url=DEAD)
+    monitor.probe_server(DEAD)
+    assert fresh(session).state_code == "connection_refused"
+    # An ordinary one is followed by a pause.
+    assert session.probe_at is not None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from channels_app.connections import readiness, wwebjs_session
 from channels_app.models import Channel
 from channels_app.providers import provider_for
 from channels_app.providers.base import OutboundMessage, Transient
-from tests.channels_app.wwebjs_session.conftest import Server, session_of
+from tests.channels_app.wwebjs_session.conftest import Server, session_of, until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("inline")]
 
@@ -83,3 +85,80 @@ def test_a_channel_without_a_number_accepts_only_the_first_phone(
     server.settings.own_number = STRANGER
     assert wwebjs_session.state(fresh(attached)).code == "number_unconfirmed"
     assert session_of(attached).wanted
+
+
+def relink(channel: Channel, server: Server, number: str) -> None:
+    """Another phone reads the code that the same browser shows after an unlink."""
+    server.steer("unlink_by_reload")
+    until(channel, "qr")
+    server.settings.own_number = number
+    server.settings.sync_seconds = 3600
+    server.steer("scan")
+
+
+def refused_code(channel: Channel) -> str:
+    with pytest.raises(Transient) as refused:
+        provider_for(fresh(channel), route="wwebjs").send(MESSAGE)
+    return str(refused.value.code)
+
+
+def test_nothing_is_sent_between_a_new_link_and_the_probe_that_sees_its_number(
+    ready: Channel, server: Server
+) -> None:
+    server.steer("unlink_by_reload")
+    until(ready, "qr")
+    server.settings.own_number = STRANGER
+    server.steer("make_ready")
+    server.forget()
+    assert refused_code(ready) == "number_unknown"
+    assert provider_for(fresh(ready), route="wwebjs").check().code == "number_unknown"
+    assert "/client/sendMessage" not in server.paths()
+    assert wwebjs_session.state(ready).code == "number_unconfirmed"
+
+
+def test_the_number_that_a_page_still_reports_after_a_new_link_does_not_count(
+    ready: Channel, server: Server, later: Callable[[float], None]
+) -> None:
+    relink(ready, server, STRANGER)
+    state = until(ready, "connected")
+    assert (state.code, refused_code(ready)) == ("number_unknown", "number_unknown")
+    assert fresh(ready).linked_number == ""
+    # It is looked at quickly, and the page has loaded before the old number would count.
+    later(5)
+    assert wwebjs_session.state(ready).code == "number_unknown"
+    server.steer("sync")
+    assert wwebjs_session.state(ready).code == "number_unconfirmed"
+    assert refused_code(ready) == "number_unconfirmed"
+
+
+def test_the_same_phone_in_the_same_browser_counts_after_a_moment_and_is_watched(
+    ready: Channel, server: Server, later: Callable[[float], None]
+) -> None:
+    relink(ready, server, server.settings.own_number)
+    assert until(ready, "connected").code == "number_unknown"
+    later(11)
+    assert wwebjs_session.state(ready).state == "ready"
+    due = session_of(ready).probe_at
+    assert due is not None
+    assert (due - timezone.now()).total_seconds() < 2
+    later(120)
+    assert wwebjs_session.state(ready).state == "ready"
+    due = session_of(ready).probe_at
+    assert due is not None
+    assert (due - timezone.now()).total_seconds() > 40
+
+
+def test_a_session_without_a_number_is_not_ready_where_one_is_expected(
+    attached: Channel, server: Server
+) -> None:
+    server.settings.nameless_info = True
+    server.steer("make_ready")
+    state = wwebjs_session.state(attached)
+    assert (state.state, state.code) == ("connected", "number_unknown")
+    assert "does not report yet which phone" in readiness.fallback_trouble(fresh(attached))
+    assert refused_code(attached) == "number_unknown"
+    server.settings.nameless_info = False
+    assert wwebjs_session.state(attached).state == "ready"
+    # A single answer without it changes nothing about the phone that is linked.
+    server.settings.nameless_info = True
+    assert wwebjs_session.state(attached).state == "ready"

@@ -10,7 +10,7 @@ from django.test import Client
 
 from channels_app.connections import remote_sessions, wwebjs_session
 from channels_app.models import Channel
-from tests.channels_app.wwebjs_session.conftest import Server, run_starts
+from tests.channels_app.wwebjs_session.conftest import Server, jobs, run_starts, session_of
 from tests.conftest import WWEBJS_KEY, WWEBJS_SESSION
 
 if TYPE_CHECKING:
@@ -33,6 +33,12 @@ def page(staff: User) -> Client:
 
 def left(server: Server) -> tuple[bool, bool]:
     return WWEBJS_SESSION in server.known, server.paired
+
+
+def wishes(channel: Channel) -> dict[str, Any]:
+    """What is stored of the wish to have the session up or ended."""
+    session = session_of(channel)
+    return {name: getattr(session, name) for name in wwebjs_session._COMMANDED}
 
 
 def typed(channel: Channel, **changes: Any) -> dict[str, Any]:
@@ -83,6 +89,8 @@ def test_rest_deletes_with_the_same_choices(
 def test_a_channel_whose_session_cannot_be_ended_is_not_deleted(
     ready: Channel, server: Server, page: Client, api: APIClient
 ) -> None:
+    before = wishes(ready)
+    assert before["wanted"]
     server.settings.api_key = "another"
     chosen = {"previous_session": "unlink"}
     answer = page.post(f"/channels/{ready.pk}/delete/", chosen)
@@ -91,6 +99,13 @@ def test_a_channel_whose_session_cannot_be_ended_is_not_deleted(
     refused = api.delete(f"/api/channels/{ready.pk}/?previous_session=stop")
     assert (refused.status_code, refused.json()["code"]) == (502, "wrong_key")
     assert Channel.objects.exists()
+    # Nothing of it is carried out later either.
+    assert wishes(ready) == before
+    assert Channel.objects.get().wwebjs_state == "ready"
+    server.settings.api_key = WWEBJS_KEY
+    assert wwebjs_session.state(ready).state == "ready"
+    assert not jobs("end_session")
+    server.settings.api_key = "another"
     assert page.post(f"/channels/{ready.pk}/delete/", {"previous_session": "keep"})
     assert not Channel.objects.exists()
 
@@ -101,10 +116,13 @@ def test_a_channel_is_not_deleted_while_its_session_starts_and_awaits_unlinking(
     server.simulator.browsers.starting.add(WWEBJS_SESSION)
     wwebjs_session.connect(attached)
     run_starts()
+    before = wishes(attached)
     answer = page.post(f"/channels/{attached.pk}/delete/", {"previous_session": "unlink"})
     assert answer.status_code == 409
     assert "try again when it is up" in answer.content.decode()
     assert Channel.objects.exists()
+    assert wishes(attached) == before
+    assert Channel.objects.get().wwebjs_state_code == "starting"
 
 
 def test_the_page_does_not_ask_if_there_is_no_session_or_others_use_it(

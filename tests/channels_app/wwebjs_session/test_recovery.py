@@ -284,6 +284,17 @@ def test_a_failed_unlink_is_not_retried_later(
     assert wwebjs_session.state(ready).state == "ready"
     assert run_ends() == 0
     assert server.paired
+    # What the person wished holds: it is not started again, until somebody connects it.
+    assert not session_of(ready).wanted
+    server.steer("kill_browser")
+    later(60)
+    assert wwebjs_session.state(ready).code == "session_closed"
+    assert run_starts() == 0
+    assert not ready.incidents.exists()
+    wwebjs_session.connect(ready)
+    run_starts()
+    assert wwebjs_session.state(ready).state == "ready"
+    assert session_of(ready).wanted
 
 
 @pytest.mark.parametrize("unlink", [False, True])
@@ -305,3 +316,25 @@ def test_a_session_used_by_another_channel_is_not_ended(
     assert wwebjs_session.state(ready).state == "ready"
     assert run_ends() == 0
     assert server.paired
+
+
+def test_a_session_that_is_ready_for_moments_only_is_not_started_for_ever(
+    ready: Channel, server: Server, later: Later
+) -> None:
+    starts = 0
+    for _ in range(40):  # six hours of ups and downs
+        server.steer("kill_browser")
+        later(60)
+        wwebjs_session.state(ready)
+        starts += run_starts()
+        later(500)
+        wwebjs_session.state(ready)
+    assert starts == 4
+    # A person may, and that counts from 0 again; so does a session that stays ready.
+    wwebjs_session.connect(ready)
+    run_starts()
+    assert session_of(ready).tries == 1
+    assert wwebjs_session.state(ready).state == "ready"
+    later(601)
+    assert wwebjs_session.state(ready).state == "ready"
+    assert session_of(ready).tries == 0

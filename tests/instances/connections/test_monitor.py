@@ -284,6 +284,23 @@ def test_a_stuck_connection_attempt_is_an_error_and_is_restarted(
     assert probe(ready).code == "dialling_long"
 
 
+def test_restarts_are_counted_until_the_instance_has_stayed_open(
+    ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    evolution.control("settings", redial_seconds=600)
+    evolution.control("drop", instance=NAME, code=428)
+    probe(ready)
+    later(121)
+    assert probe(ready).code == "dialling_long"
+    evolution.control("settings", redial_seconds=0)
+    evolution.control("drop", instance=NAME, code=428)
+    becomes(ready, "ready")
+    assert fresh(ready.channel).tries == 1
+    later(601)
+    assert probe(ready).state == "ready"
+    assert ready.tries == 0
+
+
 def test_a_connection_attempt_without_a_code_is_an_incident_and_is_restarted(
     new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
@@ -307,6 +324,22 @@ def test_a_connection_attempt_without_a_code_is_an_incident_and_is_restarted(
     becomes(new, "waiting_for_scan")
     opened.refresh_from_db()
     assert opened.recovered_at is not None
+
+
+def test_an_instance_that_was_never_linked_and_is_closed_again_is_no_incident(
+    new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
+) -> None:
+    evolution.control("settings", stuck_dialling=True)
+    monitor.connect(new)
+    later(121)
+    assert probe(new).code == "dialling_long"
+    found = incident(new)
+    assert found is not None
+    # Somebody gives it up in Evolution's own manager.
+    assert evolution.call("DELETE", f"/instance/logout/{NEW}").ok
+    assert probe(new).state == "disconnected"
+    found.refresh_from_db()
+    assert found.recovered_at is not None
 
 
 def test_a_code_that_is_not_renewed_expires(
@@ -848,3 +881,34 @@ def test_an_abandoned_instance_ends_as_chosen(
     assert (answer.status_code == 200) is there
     if there:
         assert (answer.json()["instance"]["state"] == "open") is linked
+
+
+@pytest.mark.parametrize("choice", ["log_out", "delete"])
+def test_an_end_that_the_server_refused_changes_nothing_of_what_is_wanted(
+    ready: WhatsAppSession, evolution: Evolution, api: APIClient, choice: str
+) -> None:
+    evolution.fault("/instance/logout" if choice == "log_out" else "/instance/delete", status=500)
+    url = f"/api/channels/{ready.channel_id}/"
+    assert api.delete(f"{url}?previous_session={choice}").status_code == 502
+    after = fresh(ready.channel)
+    assert (after.wanted, after.serving, after.linking_since) == (True, True, None)
+    evolution.heal()
+    assert probe(ready).state == "ready"
+    # A person who ends it here means it, whatever the server says.
+    evolution.fault("/instance/logout", status=500)
+    with pytest.raises(SessionRefused):
+        monitor.log_out(fresh(ready.channel))
+    assert not fresh(ready.channel).wanted
+
+
+def test_an_incident_goes_on_where_the_end_was_refused(
+    ready: WhatsAppSession, evolution: Evolution, api: APIClient
+) -> None:
+    evolution.control("drop", instance=NAME, code=401)
+    assert probe(ready).state == "disconnected"
+    incident = Incident.objects.get(closed_at=None)
+    evolution.fault("/instance/logout", status=500)
+    url = f"/api/channels/{ready.channel_id}/"
+    assert api.delete(f"{url}?previous_session=log_out").status_code == 502
+    incident.refresh_from_db()
+    assert incident.closed_at is None

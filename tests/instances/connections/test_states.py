@@ -13,6 +13,7 @@ from instances.connections.states import (
     Observation,
     RecoveryAction,
     RecoveryContext,
+    applies_to_server,
     derive,
     drop_reason,
     recovery_action_for,
@@ -183,3 +184,11 @@ def test_reconnecting_is_reported_as_a_lost_connection() -> None:
 )
 def test_a_settings_problem_names_the_field_of_a_baileys_channel(code: str, field: str) -> None:
     assert field_for_code(code, evolution=True) == field
+
+
+@pytest.mark.parametrize(
+    "trouble", ["dns_failed", "certificate_refused", "not_tls", "tls_failed", "unreachable"]
+)
+def test_what_no_connection_can_pass_holds_for_all_instances_of_a_server(trouble: str) -> None:
+    assert applies_to_server(Observation(trouble=trouble))
+    assert not applies_to_server(Observation(trouble="wrong_key"))
