@@ -491,7 +491,7 @@ class WwebjsSession(models.Model):
     qr_digest = models.CharField(max_length=64, blank=True)
     qr_seen_at = models.DateTimeField(null=True)
     # The number that this browser reported last. It goes on reporting it for a while after another
-    # phone was linked (contracts/wwebjs-api.md §2), first at `number_seen_at` after a new link.
+    # phone was linked (docs/providers/wwebjs.md §2), first at `number_seen_at` after a new link.
     page_number = models.CharField(max_length=20, blank=True)
     number_seen_at = models.DateTimeField(null=True)
 

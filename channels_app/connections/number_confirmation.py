@@ -23,8 +23,8 @@ def record_linked(channel: Channel, number: str) -> None:
     """Record the number (digits) of the linked phone, or "" for none. In a transaction.
 
     The caller holds the lock of the channel's row, and `channel` is that row. The first correct
-    number counts as confirmed from then on. After "" the next phone's
-    number is unknown until it is recorded.
+    number counts as confirmed from then on. After "" the next phone's number is unknown until it
+    is recorded.
     """
     linked = linked_numbers.canonical(number)
     values: dict[str, str | bool] = {}
@@ -32,6 +32,8 @@ def record_linked(channel: Channel, number: str) -> None:
         values["link_unverified"] = not linked
     if linked != channel.linked_number:
         values["linked_number"] = linked
+        # Another phone does not know the ids of messages that this one may have sent.
+        values["takes_message_ids"] = False
     if linked:
         known = {"confirmed": channel.confirmed_number, "expected": channel.phone_number}
         is_correct = not linked_numbers.unconfirmed(linked, **known)

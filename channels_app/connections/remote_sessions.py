@@ -118,7 +118,12 @@ def end(channel: Channel, choice: str, *, user: User | None = None) -> str:
         if choice not in dict(remote.choices):
             text = _("This cannot be done with it.")
             raise SessionRefused("invalid", str(text), status=400, field="previous_session")
-        return "" if choice == KEEP else source.end(channel, choice, user=user)
+        if choice == KEEP:
+            return ""
+        if user is not None and not user.has_perm("channels_app.change_channel"):
+            text = _("Ending it needs the permission to change channels.")
+            raise SessionRefused("permission_denied", str(text), status=403)
+        return source.end(channel, choice, user=user)
     return ""
 
 

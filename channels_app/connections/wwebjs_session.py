@@ -646,7 +646,7 @@ def _settled_number(
     """Return the number that the server reports, "" while it may be that of the phone before.
 
     After a new link in the same browser the old `sessionInfo` stays until WhatsApp has loaded
-    (contracts/wwebjs-api.md §2).
+    (docs/providers/wwebjs.md §2).
     """
     if not observation.own_number:
         return ""

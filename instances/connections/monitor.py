@@ -550,7 +550,9 @@ def _poll_and_store(session: WhatsAppSession, *, with_code: bool = False) -> Obs
 
 def _lease(session: WhatsAppSession, asked_at: dt.datetime) -> None:
     """Note that the session is being asked, so that a request for a probe meanwhile is seen."""
-    WhatsAppSession.objects.filter(pk=session.pk).update(probe_at=asked_at + LEASE)
+    not_commanded = Q(commanded_at=None) | Q(commanded_at__lte=asked_at)
+    rows = WhatsAppSession.objects.filter(not_commanded, pk=session.pk)
+    rows.update(probe_at=asked_at + LEASE)
 
 
 def _poll(session: WhatsAppSession, *, with_code: bool = False) -> Observation:

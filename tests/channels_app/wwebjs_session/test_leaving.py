@@ -86,6 +86,17 @@ def test_rest_deletes_with_the_same_choices(
     assert left(server) == (runs, linked)
 
 
+def test_ending_the_session_needs_the_permission_to_change_channels(
+    ready: Channel, server: Server, staff: User
+) -> None:
+    staff.is_superuser = False
+    with pytest.raises(wwebjs_session.SessionRefused) as refused:
+        remote_sessions.delete(ready, "unlink", user=staff)
+    assert (refused.value.status, left(server)) == (403, (True, True))
+    remote_sessions.delete(ready, "keep", user=staff)
+    assert not Channel.objects.exists()
+
+
 def test_a_channel_whose_session_cannot_be_ended_is_not_deleted(
     ready: Channel, server: Server, page: Client, api: APIClient
 ) -> None:
