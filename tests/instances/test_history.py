@@ -122,7 +122,7 @@ def test_what_came_late_is_news_also_where_a_person_connected_the_instance_again
 ) -> None:
     """The login is there still: no code is shown, no phone is linked."""
     assert is_ready(by_webhook)
-    evolution.restarts()
+    evolution.restart()
     assert monitor.state(by_webhook).state == "disconnected"
     command(by_webhook)
     wait_until(lambda: is_ready(by_webhook))

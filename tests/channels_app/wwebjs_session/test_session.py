@@ -466,7 +466,7 @@ def test_the_client_starts_and_ends_sessions_as_recorded(replay: Replay) -> None
         pairing="211_pairing",
     )
     client = WwebjsSessions(channel)
-    assert client.start().end.value == "failed"
+    assert client.start().outcome.value == "failed"
     client.stop()
     assert client.terminate()
     assert client.pairing_code("5511999999999") == "ABCDFCB7"

@@ -892,7 +892,7 @@ def test_an_end_that_the_server_refused_changes_nothing_of_what_is_wanted(
     assert api.delete(f"{url}?previous_session={choice}").status_code == 502
     after = fresh(ready.channel)
     assert (after.wanted, after.serving, after.linking_since) == (True, True, None)
-    evolution.heal()
+    evolution.clear_faults()
     assert probe(ready).state == "ready"
     # A person who ends it here means it, whatever the server says.
     evolution.fault("/instance/logout", status=500)
