@@ -200,7 +200,7 @@ def _new_chat_limits(message: Message, session: _Session, now: dt.datetime) -> d
         return {}
     sharing = Channel.objects.filter(pk__in=session.channels)
     if sharing.filter(new_chats_stopped_until__gt=now).exists():
-        return {"new_chats_stopped": True}
+        return {"new_chats_blocked": True}
     limit = channel.fallback_new_chats_per_day
     if limit == 0:
         return {"new_chat": dt.datetime.max.replace(tzinfo=dt.UTC)}

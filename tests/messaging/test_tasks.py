@@ -89,7 +89,7 @@ def test_events_and_maintenance_do_not_wait_behind_queued_messages(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
-    monkeypatch.setattr(runner, "deliver", lambda message_id: ran.append("send"))
+    monkeypatch.setattr(runner, "deliver", lambda *args: ran.append("send"))
     monkeypatch.setattr(journal, "read_pending", lambda source, key: ran.append("read"))
     monkeypatch.setattr(sweeper, "sweep", lambda: ran.append("care"))
     for number in range(3):

@@ -98,6 +98,7 @@ def test_all_pages_are_covered_by_these_tests() -> None:
         "held", "message", "confirm", "errors", "call", "fetch", "media",
         "list", "detail", "delete", "test",
         "connect", "check", "disconnect", "qr_dialog", "qr", "pairing", "install",
+        "confirm_number", "lift_block",
     }  # fmt: skip
 
 

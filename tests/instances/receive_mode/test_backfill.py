@@ -239,7 +239,7 @@ def test_a_backlog_that_was_cut_is_found_although_all_was_proven_up_to_now(
     assert by_webhook.proven_at is not None
     assert by_webhook.proven_at > now - dt.timedelta(minutes=1)
 
-    monkeypatch.setattr(backfill, "CHECK_SIZE", 2)
+    monkeypatch.setattr(backfill, "CHECK_PAGE_SIZE", 2)
     monkeypatch.setattr(backfill, "PAGE_SIZE", 2)
     late = int((now - dt.timedelta(hours=4)).timestamp())
     evolution.writes("de madrugada", emit=False, timestamp=late)
@@ -323,7 +323,7 @@ def test_pages_that_are_too_large_are_read_in_smaller_ones(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close_gap(by_webhook)
-    monkeypatch.setattr(evolution_receive_mode, "MOST_PAGE_BYTES", 12_000)
+    monkeypatch.setattr(evolution_receive_mode, "MAX_PAGE_BYTES", 12_000)
     sent = [f"{n:02d}" * 1000 for n in range(12)]
     for n, text in enumerate(sent):
         if n == 6:
