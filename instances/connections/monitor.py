@@ -393,8 +393,8 @@ def probe_due() -> None:
     """Probe all due instances, several at a time; a slow one does not block the others."""
     deadline, polled = time.monotonic() + ROUND_SECONDS, set[int]()
     while time.monotonic() < deadline and (ids := _claim(polled)):
-        _probe_all(ids)
         polled.update(ids)
+        _probe_all(ids, polled)
 
 
 def probe_server(url: str) -> None:
@@ -404,8 +404,8 @@ def probe_server(url: str) -> None:
     """
     deadline, polled = time.monotonic() + ROUND_SECONDS, set[int]()
     while time.monotonic() < deadline and (ids := _claim(polled, url=url)):
-        _probe_all(ids)
         polled.update(ids)
+        _probe_all(ids, polled)
 
 
 def probe(session_id: int) -> Observation | None:
@@ -1000,8 +1000,8 @@ def _claim(
     return taken
 
 
-def _probe_all(ids: list[int]) -> None:
-    """Probe these instances, PROBES_AT_A_TIME at once.
+def _probe_all(ids: list[int], polled: set[int]) -> None:
+    """Probe these instances, PROBES_AT_A_TIME at once, and add those served besides to `polled`.
 
     One instance of each server is probed first. If it shows that the server is down, the result is
     stored for all others that are due without polling them, so a dead server costs one request, not
@@ -1015,7 +1015,8 @@ def _probe_all(ids: list[int]) -> None:
         return
     with ThreadPoolExecutor(max_workers=PROBES_AT_A_TIME) as pool:
         running = {
-            pool.submit(_run, partial(_probe_first, url, mine)) for url, mine in servers.items()
+            pool.submit(_run, partial(_probe_first, url, mine, polled))
+            for url, mine in servers.items()
         }
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -1036,7 +1037,7 @@ def _run(step: _Step) -> list[_Step]:
         database.close()
 
 
-def _probe_first(url: str, ids: list[int]) -> list[_Step]:
+def _probe_first(url: str, ids: list[int], polled: set[int]) -> list[_Step]:
     """Ask one instance of a server, or two where the first gave no answer."""
     polled_at, rest = timezone.now(), ids[1:]
     observation = probe(ids[0])
@@ -1044,7 +1045,9 @@ def _probe_first(url: str, ids: list[int]) -> list[_Step]:
     if observation is not None and observation.trouble in SERVER_SILENT and rest:
         second, rest = probe(rest[0]), rest[1:]
     if observation is not None and applies_to_server(observation, second):
-        rest += _claim(ids, url=url, limit=None)
+        others = _claim(polled, url=url, limit=None)
+        polled.update(others)
+        rest += others
         return [partial(_record_for_server, other, observation, polled_at) for other in rest]
     return [partial(_probe_one, other) for other in rest]
 
