@@ -39,7 +39,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from channels_app import tasks
+from channels_app import queue
 from channels_app.connections import circuit_breaker, number_confirmation
 from channels_app.connections.linked_numbers import UNCONFIRMED, is_unlinked, other_brazilian_form
 from channels_app.connections.number_confirmation import ConfirmationRefused
@@ -509,7 +509,7 @@ def handle_callback(channel: Channel, *, reason: str) -> None:
             session.announced, session.announced_at = reason[:40], timezone.now()
         session.probe_at = None
         session.save()
-    tasks.enqueue_probe(channel.pk)
+    queue.enqueue_probe(channel.pk)
 
 
 def note_no_answer(channel: Channel, route: str = "", **kwargs: Any) -> None:
@@ -522,7 +522,7 @@ def note_no_answer(channel: Channel, route: str = "", **kwargs: Any) -> None:
 def _request_probe(channel_id: int) -> None:
     with transaction.atomic():
         if WwebjsSession.objects.filter(channel=channel_id).update(probe_at=None):
-            tasks.enqueue_probe(channel_id)
+            queue.enqueue_probe(channel_id)
 
 
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
@@ -581,7 +581,7 @@ def _record_observation(channel: Channel, observation: Observation, polled_at: d
             session.probe_at = now + dt.timedelta(seconds=FAST_POLL_SECONDS)
             session.save()
             return
-        tasks.enqueue_end(row.pk)
+        queue.enqueue_end(row.pk)
     incident = incidents.open_incident(row, route=ROUTE)
     was_linked = session.wanted and (row.wwebjs_state == State.READY or incident is not None)
     derived = _derive(row, session, observation, now, was_linked=was_linked)
@@ -821,7 +821,7 @@ def _request_start(
     session.probe_at = now + dt.timedelta(seconds=1)
     code = "restarting" if restart else "starting"
     _store_state(row, DerivedState(State.STARTING, code), now)
-    tasks.enqueue_begin(row.pk, restart=restart)
+    queue.enqueue_begin(row.pk, restart=restart)
 
 
 def _finish_start(channel: Channel, derived: DerivedState | None, *, note: str) -> None:

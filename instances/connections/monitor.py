@@ -47,7 +47,7 @@ from channels_app.incidents.reason_text import describe, encode_reason, field_fo
 from channels_app.models import Channel, Incident
 from channels_app.providers.evolution.instance import ASK_SECONDS, EvolutionLifecycle, Link, Row
 from channels_app.providers.evolution.receive_mode import EvolutionFailed
-from instances import live, tasks
+from instances import live, queue
 from instances.connections import pictures
 from instances.connections.probe_requests import request_probe
 from instances.connections.states import (
@@ -450,7 +450,7 @@ def request_poll(channel: Channel, *, qr_digest: str = "") -> None:
         # The linked phone may have changed.
         row.probe_at = row.number_checked_at = None
         row.save(update_fields=["qr_digest", "qr_seen_at", "probe_at", "number_checked_at"])
-        tasks.enqueue_probe(row.pk)
+        queue.enqueue_probe(row.pk)
 
 
 def record_rejection(channel: Channel, code: str, **kwargs: Any) -> None:
@@ -480,7 +480,7 @@ def _record_rejection(channel: Channel) -> None:
             row.dead_since = timezone.now()
         row.probe_at = None
         row.save(update_fields=["dead_since", "probe_at"])
-        tasks.enqueue_probe(row.pk)
+        queue.enqueue_probe(row.pk)
 
 
 def record_success(channel: Channel, **kwargs: Any) -> None:
@@ -491,7 +491,7 @@ def record_success(channel: Channel, **kwargs: Any) -> None:
 def _record_success(channel: Channel) -> None:
     for session in WhatsAppSession.objects.filter(channel=channel, dead_since__isnull=False):
         _command(session, dead_since=None)
-        tasks.enqueue_probe(session.pk)
+        queue.enqueue_probe(session.pk)
 
 
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
@@ -516,7 +516,7 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
         row.save(update_fields=_MONITOR_FIELDS)
         _publish(row)
         if instance.active and _is_configured(instance):
-            tasks.enqueue_probe(row.pk)
+            queue.enqueue_probe(row.pk)
 
 
 def _reset(row: WhatsAppSession) -> None:

@@ -20,7 +20,7 @@ from django.db import Error as DatabaseError
 from django.db import transaction
 from procrastinate.exceptions import ProcrastinateException
 
-from channels_app import number_cache, tasks
+from channels_app import number_cache, queue
 from channels_app.connections import states
 from channels_app.connections.linked_numbers import other_brazilian_form
 from channels_app.models import Channel, WwebjsSession
@@ -159,7 +159,7 @@ class WwebjsProvider:
         try:
             with transaction.atomic():
                 WwebjsSession.objects.filter(channel=self._channel.pk).update(probe_at=None)
-                tasks.enqueue_probe(self._channel.pk)
+                queue.enqueue_probe(self._channel.pk)
         except (DatabaseError, ProcrastinateException) as error:
             log.warning("immediate session poll not requested", error=type(error).__name__)
 
