@@ -9,10 +9,10 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from channels_app import queue
+from channels_app.connections.registry import provider_for
 from channels_app.incidents import reason_text
 from channels_app.models import Channel
 from channels_app.providers.base import ConnectionReport
-from channels_app.providers.registry import provider_for
 from channels_app.signals import session_changed
 
 

@@ -20,9 +20,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from channels_app import queue
-from channels_app.connections.states import SERVER_ABSENCES
 from channels_app.incidents.reason_text import encode_reason, person_action, render_reason
 from channels_app.models import Channel, Incident
+from channels_app.providers.sessions import SERVER_ABSENCES
 from channels_app.signals import incident_changed, session_changed
 from core import http_client
 

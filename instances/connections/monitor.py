@@ -34,19 +34,14 @@ from channels_app import signals
 from channels_app.connections import number_confirmation
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN, is_unlinked
 from channels_app.connections.number_confirmation import ConfirmationRefused
-from channels_app.connections.states import (
-    DerivedState,
-    State,
-    has_recovered,
-    next_poll_delay,
-    ready_code,
-)
+from channels_app.connections.states import has_recovered, next_poll_delay, ready_code
 from channels_app.connections.wwebjs_session import QrCode, SessionRefused, SessionState, draw
 from channels_app.incidents import incidents
 from channels_app.incidents.reason_text import describe, encode_reason, field_for_code
 from channels_app.models import Channel, Incident
 from channels_app.providers.evolution.instance import ASK_SECONDS, EvolutionLifecycle, Link, Row
 from channels_app.providers.evolution.receive_mode import EvolutionFailed
+from channels_app.providers.sessions import DerivedState, State
 from instances import live, queue
 from instances.connections import pictures
 from instances.connections.probe_requests import request_probe

@@ -8,8 +8,8 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from channels_app.connections.states import State
 from channels_app.models import Channel
+from channels_app.providers.sessions import State
 from instances import queue
 from instances.connections.states import SERVER_AWAY, SERVER_SILENT
 from instances.models import WhatsAppSession

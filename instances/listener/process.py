@@ -31,8 +31,9 @@ from django.db import close_old_connections, connection
 from django.db.models import Q
 from django.utils import timezone
 
-from channels_app.connections.states import State
+from channels_app.incidents.reason_text import encode_failure
 from channels_app.providers.evolution.receive_mode import EvolutionFailed
+from channels_app.providers.sessions import State
 from core.heartbeat_file import Heartbeat
 from instances import live, receiving
 from instances.connections.probe_requests import request_probe
@@ -275,7 +276,11 @@ class SessionWorker:
             )
         except EvolutionFailed as error:
             if not self.leaving:
-                log.warning("missed messages not fetched", instance=session.name, error=error.kept)
+                log.warning(
+                    "missed messages not fetched",
+                    instance=session.name,
+                    error=encode_failure(error),
+                )
                 if not error.answered:
                     request_probe(session.pk)
             return False

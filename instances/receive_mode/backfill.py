@@ -28,6 +28,7 @@ from django.db import transaction
 from django.db.models import F, Q, Sum
 from django.utils import timezone
 
+from channels_app.incidents.reason_text import encode_failure
 from channels_app.providers.evolution import events as evolution_events
 from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
 from instances import live, queue, receiving
@@ -182,7 +183,7 @@ def run(session_id: int) -> None:
     try:
         stored = fetch_and_store(session, since=session.gap_since)
     except EvolutionFailed as error:
-        _postpone(session, error.kept)
+        _postpone(session, encode_failure(error))
         return
     except receiving.AWAY:
         _postpone(session, "backfill_not_stored")

@@ -22,9 +22,8 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from psycopg_pool import PoolTimeout
 
-from channels_app.connections import circuit_breaker
+from channels_app.connections import circuit_breaker, registry
 from channels_app.models import Channel
-from channels_app.providers import registry
 from channels_app.providers.base import (
     Accepted,
     OutboundMessage,

@@ -11,9 +11,9 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from channels_app.connections.states import State
 from channels_app.models import Channel, Incident
 from channels_app.providers.base import Transient, Unknown
+from channels_app.providers.sessions import State
 from core import http_client
 from instances import queue
 from instances.connections import monitor

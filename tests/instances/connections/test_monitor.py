@@ -16,11 +16,11 @@ from time_machine import TimeMachineFixture
 
 from channels_app import signals
 from channels_app.connections import remote_sessions
-from channels_app.connections.states import DerivedState, State
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident
 from channels_app.providers.evolution.instance import EvolutionLifecycle
+from channels_app.providers.sessions import DerivedState, State
 from core import http_client
 from instances import queue
 from instances.connections import monitor, pictures
