@@ -1,7 +1,7 @@
 """The session routes of wwebjs-api (docs/providers/wwebjs.md §2): status, start, stop, QR.
 
 Every call has a timeout. Pure functions parse the responses and are tested on recorded ones;
-`connections/states.py` decides what follows.
+`wwebjs/states.py` decides what follows.
 """
 
 from __future__ import annotations
