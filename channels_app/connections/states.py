@@ -1,6 +1,7 @@
 """The texts of session states, and the actions that follow from a state. Pure.
 
-`providers/wwebjs/states.py` and `instances/connections/states.py` derive the states.
+`providers/wwebjs/states.py` and `instances/connections/states.py` derive the states. Sections
+are those of docs/providers/wwebjs.md.
 """
 
 from __future__ import annotations
