@@ -15,11 +15,9 @@ from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.connections import linked_numbers
-from channels_app.connections.states import State
+from channels_app.providers.cloud.client import DEFAULT_GRAPH_URL, DEFAULT_GRAPH_VERSION
+from channels_app.providers.sessions import STATE_CHOICES, State
 from core.fields import EncryptedTextField, HttpAddressField
-
-DEFAULT_GRAPH_URL = "https://graph.facebook.com"
-DEFAULT_GRAPH_VERSION = "v25.0"
 
 
 class Channel(models.Model):
@@ -227,7 +225,7 @@ class Channel(models.Model):
     wwebjs_state = models.CharField(
         _("wwebjs session"),
         max_length=16,
-        choices=State,
+        choices=STATE_CHOICES,
         default=State.NOT_CONFIGURED,
         editable=False,
     )

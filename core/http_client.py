@@ -210,13 +210,6 @@ def safe_text(value: object, *, secrets: tuple[str, ...] = (), limit: int = 500)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def safe_id(value: object) -> str | None:
-    """Return a provider's id if it can be stored, else None."""
-    if not isinstance(value, str) or not 0 < len(value) <= 255:
-        return None
-    return value if value.isprintable() and " " not in value else None
-
-
 # -- the exchange ---------------------------------------------------------------------------------
 
 

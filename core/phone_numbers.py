@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import phonenumbers
 
 DEFAULT_REGION = "BR"
@@ -60,3 +62,15 @@ def pretty(number: str) -> str:
     except phonenumbers.NumberParseException:
         return number
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
+
+
+def other_brazilian_form(digits: str) -> str | None:
+    """Return a Brazilian mobile number with the ninth digit removed or added, else None.
+
+    WhatsApp stores older accounts without it, and the rules by area code have exceptions.
+    """
+    if re.fullmatch(r"55\d{2}9\d{8}", digits):
+        return digits[:4] + digits[5:]
+    if re.fullmatch(r"55\d{2}[6-9]\d{7}", digits):
+        return f"{digits[:4]}9{digits[4:]}"
+    return None

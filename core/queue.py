@@ -1,27 +1,38 @@
-"""Defer jobs in the caller's transaction. The jobs themselves are in each app's `tasks` module."""
+"""Declare jobs, and defer them in the caller's transaction.
+
+Each app's `queue` module names its jobs; its `tasks` module implements them.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from procrastinate import manager
 from procrastinate.contrib.django.django_connector import DjangoConnector
-from procrastinate.tasks import Task, configure_task
+from procrastinate.tasks import configure_task
 
 # Job priorities: higher runs first, then older. Thousands of messages waiting to be sent must not
 # delay the providers' events about sent ones, nor the monitoring that detects a dead worker.
-CARE: Final = 20
-READ: Final = 10
-SEND: Final = 0
+PRIORITY_MONITORING: Final = 20
+PRIORITY_INBOUND: Final = 10
+PRIORITY_DELIVERY: Final = 0
 
 # In a worker the procrastinate app has its own connections, so its `defer` would not be part of
 # the caller's transaction.
 _job_manager = manager.JobManager(DjangoConnector())
 
 
+class Job(TypedDict):
+    """What a job is deferred by. The task is declared with the same values (`@app.task(**job)`)."""
+
+    name: str
+    queue: str
+    priority: int
+
+
 def defer(
-    task: Task[..., Any, ...],
+    job: Job,
     *,
     lock: str | None = None,
     queueing_lock: str | None = None,
@@ -30,15 +41,12 @@ def defer(
 ) -> None:
     """Defer a job in the current transaction, from any process; `at` schedules it for later.
 
-    The locks default to the task's own. Raises AlreadyEnqueued if a waiting job has the same
-    queueing lock.
+    Raises AlreadyEnqueued if a waiting job has the same queueing lock.
     """
     configure_task(
-        name=task.name,
-        queue=task.queue,
-        priority=task.priority,
+        **job,
         job_manager=_job_manager,
-        lock=lock or task.lock,
-        queueing_lock=queueing_lock or task.queueing_lock,
+        lock=lock,
+        queueing_lock=queueing_lock,
         schedule_at=at,
     ).defer(**arguments)

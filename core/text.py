@@ -30,3 +30,10 @@ def storable(value: Any, depth: int = 0) -> Any:
 def is_storable(value: Any) -> bool:
     """Return whether JSON data can be stored unchanged."""
     return bool(storable(value) == value)
+
+
+def safe_id(value: object) -> str | None:
+    """Return a provider's id if it can be stored, else None."""
+    if not isinstance(value, str) or not 0 < len(value) <= 255:
+        return None
+    return value if value.isprintable() and " " not in value else None

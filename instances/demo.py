@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from channels_app.models import Channel
-from instances import tasks
+from instances import queue
 from instances.models import WhatsAppSession
 from messaging import demo_settings
 
@@ -33,4 +33,4 @@ def make(*, evolution_url: str) -> None:
         switching_phase="",
         switching_change=None,
     )
-    tasks.enqueue_configure(session.pk)
+    queue.enqueue_configure(session.pk)

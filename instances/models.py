@@ -11,8 +11,8 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.connections.states import State
 from channels_app.models import Channel
+from channels_app.providers.sessions import STATE_CHOICES, State
 from core.fields import EncryptedTextField
 
 # After the connection to WhatsApp has opened, what waited there arrives within this time.
@@ -94,7 +94,7 @@ class WhatsAppSession(models.Model):
 
     # The state derived from all observations; `monitor.stored` renders it as text.
     state = models.CharField(
-        _("state"), max_length=16, choices=State, default=State.DISCONNECTED, editable=False
+        _("state"), max_length=16, choices=STATE_CHOICES, default=State.DISCONNECTED, editable=False
     )
     state_code = models.CharField(max_length=40, default="unchecked", editable=False)
     state_detail = models.CharField(max_length=300, blank=True, editable=False)

@@ -27,10 +27,10 @@ class MessagingConfig(AppConfig):
 
 
 def _reschedule_throttled(instance: Any, created: bool, **kwargs: Any) -> None:
-    from messaging import tasks
+    from messaging import queue
 
     if not created:
-        tasks.enqueue_rescheduling(instance.pk)
+        queue.enqueue_rescheduling(instance.pk)
 
 
 def _push_channel(channel: Any, **kwargs: Any) -> None:

@@ -16,9 +16,9 @@ from rest_framework.views import APIView
 from accounts.permissions import StaffMayChange
 from channels_app.api.channels import ChannelSerializer
 from channels_app.connections import circuit_breaker, wwebjs_session
-from channels_app.connections.states import State
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.models import Channel
+from channels_app.providers.sessions import STATE_CHOICES
 
 
 class SessionStateSerializer(serializers.Serializer[Any]):
@@ -27,7 +27,7 @@ class SessionStateSerializer(serializers.Serializer[Any]):
     `field` is the setting of the channel that is to be mended, empty where it is none.
     """
 
-    state = serializers.ChoiceField(choices=State.choices)
+    state = serializers.ChoiceField(choices=STATE_CHOICES)
     code = serializers.CharField()
     detail = serializers.CharField()
     field = serializers.CharField()

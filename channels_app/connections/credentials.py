@@ -8,11 +8,11 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from channels_app import tasks
+from channels_app import queue
+from channels_app.connections.registry import provider_for
 from channels_app.incidents import reason_text
 from channels_app.models import Channel
 from channels_app.providers.base import ConnectionReport
-from channels_app.providers.registry import provider_for
 from channels_app.signals import session_changed
 
 
@@ -60,7 +60,7 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
     """
     can_be_tested = instance.kind == Channel.Kind.OFFICIAL and instance.access_token
     if can_be_tested and (instance.has_changed(Channel.CREDENTIALS) or not instance.phone_number):
-        tasks.enqueue_test(instance.pk)
+        queue.enqueue_test(instance.pk)
 
 
 # pytest must not collect these functions as tests where they are imported.

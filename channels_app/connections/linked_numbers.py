@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import re
 
-from channels_app.connections.states import State
+from channels_app.providers.sessions import State
+from core.phone_numbers import other_brazilian_form
 
 # The reason of a session's state, and of a send that was prevented.
 UNCONFIRMED = "number_unconfirmed"
@@ -64,18 +65,6 @@ def canonical(digits: str) -> str:
     """Return the canonical form for comparisons: Brazilian mobile numbers with the ninth digit."""
     other = other_brazilian_form(digits)
     return other if other is not None and len(other) > len(digits) else digits
-
-
-def other_brazilian_form(digits: str) -> str | None:
-    """Return a Brazilian mobile number with the ninth digit removed or added, else None.
-
-    WhatsApp stores older accounts without it, and the rules by area code have exceptions.
-    """
-    if re.fullmatch(r"55\d{2}9\d{8}", digits):
-        return digits[:4] + digits[5:]
-    if re.fullmatch(r"55\d{2}[6-9]\d{7}", digits):
-        return f"{digits[:4]}9{digits[4:]}"
-    return None
 
 
 def is_unlinked(state: str, code: str) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from django.utils.translation import gettext as _
 
-from channels_app.connections.states import State
 from channels_app.connections.wwebjs_session import stored_state
 from channels_app.incidents.reason_text import describe, render_reason
 from channels_app.models import Channel
+from channels_app.providers.sessions import State
 
 # Checks registered by higher layers: why a Baileys channel cannot send now, or "". They are called
 # with the channels of `extensions.channels`; see instances.apps.

@@ -16,9 +16,9 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.connections import wwebjs_session
-from channels_app.connections.states import State
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.models import Channel
+from channels_app.providers.sessions import State
 from core import http_addresses
 
 if TYPE_CHECKING:

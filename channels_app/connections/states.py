@@ -1,8 +1,7 @@
-"""Derives the state of a wwebjs-api session, and the actions that follow from it. Pure.
+"""The texts of session states, and the actions that follow from a state. Pure.
 
-The server reports little, and some of it is misleading (docs/providers/wwebjs.md §2): it does not
-distinguish a starting session from a missing one, reports CONNECTED before a message can be sent,
-and continues to serve an expired QR code. Only `derive` handles these cases.
+`providers/wwebjs/states.py` and `instances/connections/states.py` derive the states. Sections
+are those of docs/providers/wwebjs.md.
 """
 
 from __future__ import annotations
@@ -11,56 +10,11 @@ import datetime as dt
 import enum
 from dataclasses import dataclass
 
-from django.db.models import TextChoices
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-
-class State(TextChoices):
-    """The states of the REST contract, with badge labels."""
-
-    NOT_CONFIGURED = "not_configured", _("Not configured")
-    DISCONNECTED = "disconnected", _("Disconnected")
-    STARTING = "starting", _("Starting")
-    QR = "qr", _("Waiting for the QR code")
-    PAIRING = "pairing", _("Linking the phone")
-    CONNECTED = "connected", _("Loading")
-    READY = "ready", _("Ready")
-    ERROR = "error", _("Not working")
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What a server reported about a session.
-
-    `trouble` is a code from `error_codes` if the poll failed. `socket` is the state of WhatsApp
-    Web's socket; `message` is the server's message if there is no socket. `own_number` (digits) and
-    `name` are only known once the session can send (`ready`). `qr` is the text of the code, which
-    is requested only while the session waits for a scan.
-    """
-
-    trouble: str = ""
-    detail: str = ""
-    connected: bool = False
-    socket: str = ""
-    message: str = ""
-    ready: bool = False
-    own_number: str = ""
-    name: str = ""
-    qr: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DerivedState:
-    """A state and the reason for it: a key of SENTENCES, or a code from `error_codes`.
-
-    `detail` is the server's own text, if it adds information.
-    """
-
-    state: State
-    code: str
-    detail: str = ""
-
+from channels_app.providers.sessions import SERVER_ABSENCES, DerivedState, State
+from channels_app.providers.wwebjs.states import UNLINKED
 
 SENTENCES: dict[str, str | Promise] = {
     "unchecked": _("The connection is being checked."),
@@ -188,85 +142,12 @@ SENTENCES: dict[str, str | Promise] = {
     "backfill_not_stored": _("The missing messages could not be stored."),
 }
 
-# A code is shown although a phone was linked before.
-UNLINKED = "unlinked_scan_qr"
-_SOCKETS = {
-    "UNPAIRED": DerivedState(State.QR, "waiting_for_scan"),
-    "PAIRING": DerivedState(State.PAIRING, "pairing"),
-    "OPENING": DerivedState(State.STARTING, "opening"),
-    "TIMEOUT": DerivedState(State.STARTING, "opening"),
-    "UNPAIRED_IDLE": DerivedState(State.ERROR, "qr_expired"),
-    "CONFLICT": DerivedState(State.ERROR, "conflict"),
-}
-_CLOSED = frozenset({"browser tab closed", "session closed"})
 # Reasons that the library reports with `disconnected` and `change_state` (§2, §4).
 _DROPS = {
     "UNPAIRED": "unlinked_on_phone",
     "LOGOUT": "unlinked_on_phone",
     "CONFLICT": "conflict",
 }
-# The session itself may cause these reasons, so a restart can resolve them.
-_RESOLVED_BY_RESTART = frozenset(
-    {
-        "session_closed",
-        "session_check_failed",
-        "qr_expired",
-        "conflict",
-        "refused_by_whatsapp",
-        "never_ready",
-    }
-)
-# Loading takes seconds, or a minute with many chats. If it takes longer, it never completes
-# (whatsapp-web.js #3785, §7.3).
-SYNC_LIMIT = dt.timedelta(minutes=2)
-
-
-def derive(
-    observation: Observation,
-    *,
-    starting: bool = False,
-    syncing_for: dt.timedelta = dt.timedelta(0),
-    unconfirmed: str = "",
-    unknown: bool = False,
-    was_linked: bool = False,
-) -> DerivedState:
-    """Return the state of the session. `starting`: a start that we requested is in progress.
-
-    `syncing_for` is how long it has been connected without being ready; `unconfirmed` is the linked
-    number if nobody has confirmed it; `unknown`: the linked phone is not known yet. `was_linked`:
-    it worked until it dropped, so a visible code means that the phone was unlinked.
-    """
-    if observation.trouble:
-        return DerivedState(State.ERROR, observation.trouble, observation.detail)
-    if observation.connected:
-        if not observation.ready:
-            if syncing_for >= SYNC_LIMIT:
-                return DerivedState(State.ERROR, "never_ready")
-            return DerivedState(State.CONNECTED, "syncing")
-        if unknown:
-            return DerivedState(State.CONNECTED, "number_unknown")
-        if unconfirmed:
-            return DerivedState(State.ERROR, "number_unconfirmed", f"+{unconfirmed}")
-        return DerivedState(State.READY, "ready")
-    if observation.socket:
-        derived = _SOCKETS.get(
-            observation.socket, DerivedState(State.ERROR, "refused_by_whatsapp", observation.socket)
-        )
-        if was_linked and derived.state == State.QR:
-            derived = DerivedState(State.QR, UNLINKED)
-        is_restarting = starting and derived.code in _RESOLVED_BY_RESTART
-        return DerivedState(State.STARTING, "restarting") if is_restarting else derived
-    if observation.message == "session_not_found":
-        started = DerivedState(State.STARTING, "starting")
-        return started if starting else DerivedState(State.DISCONNECTED, "not_started")
-    if starting:
-        return DerivedState(State.STARTING, "restarting")
-    if observation.message == "session_not_connected":
-        # Lost between two requests, so its current state is not known yet.
-        return DerivedState(State.STARTING, "opening")
-    if observation.message in _CLOSED:
-        return DerivedState(State.ERROR, "session_closed")
-    return DerivedState(State.ERROR, "session_check_failed", observation.message)
 
 
 def drop_reason(derived: DerivedState, callback_reason: str = "") -> str:
@@ -285,16 +166,6 @@ def drop_reason(derived: DerivedState, callback_reason: str = "") -> str:
 
 # -- server outages --------------------------------------------------------------------------------
 
-# Reasons that prove an outage of the server itself: it was not running, has lost a session, or was
-# unreachable.
-SERVER_ABSENCES: dict[str, str] = {
-    "connection_refused": "restarted",
-    "not_started": "restarted",
-    **dict.fromkeys(
-        ("dns_failed", "connect_timeout", "unreachable", "timeout", "connection_broken"),
-        "unreachable",
-    ),
-}
 _READY_AFTER = {"restarted": "ready_after_restart", "unreachable": "ready_after_outage"}
 
 
@@ -307,10 +178,6 @@ def ready_code(*, before: str, absence: str, by_itself: bool) -> str:
     if by_itself and absence in _READY_AFTER:
         return _READY_AFTER[absence]
     return before if before in _READY_AFTER.values() else "ready"
-
-
-def recovers_by_restart(code: str) -> bool:
-    return code in _RESOLVED_BY_RESTART
 
 
 # -- when to poll again ----------------------------------------------------------------------------

@@ -34,38 +34,42 @@ from urllib.parse import urlsplit
 import segno
 import structlog
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from procrastinate.exceptions import ProcrastinateException
 
-from channels_app import tasks
+from channels_app import queue
 from channels_app.connections import circuit_breaker, number_confirmation
-from channels_app.connections.linked_numbers import UNCONFIRMED, is_unlinked, other_brazilian_form
+from channels_app.connections.linked_numbers import UNCONFIRMED, is_unlinked
 from channels_app.connections.number_confirmation import ConfirmationRefused
 from channels_app.connections.states import (
     FAST_POLL_SECONDS,
     MAX_SLOW_CHECKS,
     MISSING_FOR,
-    SYNC_LIMIT,
-    DerivedState,
-    Observation,
     RecoveryAction,
     RecoveryContext,
-    State,
-    derive,
     drop_reason,
     has_recovered,
     next_poll_delay,
     ready_code,
-    recovers_by_restart,
     recovery_action_for,
 )
 from channels_app.incidents import incidents
 from channels_app.incidents.reason_text import describe, field_for_code
 from channels_app.models import Channel, Incident, WwebjsSession
+from channels_app.providers.sessions import DerivedState, State
 from channels_app.providers.wwebjs.session import SessionError, StartOutcome, WwebjsSessions
+from channels_app.providers.wwebjs.states import (
+    SYNC_LIMIT,
+    Observation,
+    derive,
+    recovers_by_restart,
+)
 from channels_app.signals import session_changed
+from core.phone_numbers import other_brazilian_form
 
 log = structlog.get_logger(__name__)
 
@@ -509,7 +513,7 @@ def handle_callback(channel: Channel, *, reason: str) -> None:
             session.announced, session.announced_at = reason[:40], timezone.now()
         session.probe_at = None
         session.save()
-    tasks.enqueue_probe(channel.pk)
+    queue.enqueue_probe(channel.pk)
 
 
 def note_no_answer(channel: Channel, route: str = "", **kwargs: Any) -> None:
@@ -519,10 +523,25 @@ def note_no_answer(channel: Channel, route: str = "", **kwargs: Any) -> None:
         transaction.on_commit(partial(_request_probe, channel.pk), robust=True)
 
 
+def request_poll(channel: Channel) -> None:
+    """Request an immediate poll, so that the session is restarted before the next attempt.
+
+    Never raises: the send that asks for it has its own error.
+    """
+    if channel.pk is None:
+        return
+    try:
+        with transaction.atomic():
+            WwebjsSession.objects.filter(channel=channel.pk).update(probe_at=None)
+            queue.enqueue_probe(channel.pk)
+    except (DatabaseError, ProcrastinateException) as error:
+        log.warning("immediate session poll not requested", error=type(error).__name__)
+
+
 def _request_probe(channel_id: int) -> None:
     with transaction.atomic():
         if WwebjsSession.objects.filter(channel=channel_id).update(probe_at=None):
-            tasks.enqueue_probe(channel_id)
+            queue.enqueue_probe(channel_id)
 
 
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
@@ -581,7 +600,7 @@ def _record_observation(channel: Channel, observation: Observation, polled_at: d
             session.probe_at = now + dt.timedelta(seconds=FAST_POLL_SECONDS)
             session.save()
             return
-        tasks.enqueue_end(row.pk)
+        queue.enqueue_end(row.pk)
     incident = incidents.open_incident(row, route=ROUTE)
     was_linked = session.wanted and (row.wwebjs_state == State.READY or incident is not None)
     derived = _derive(row, session, observation, now, was_linked=was_linked)
@@ -821,7 +840,7 @@ def _request_start(
     session.probe_at = now + dt.timedelta(seconds=1)
     code = "restarting" if restart else "starting"
     _store_state(row, DerivedState(State.STARTING, code), now)
-    tasks.enqueue_begin(row.pk, restart=restart)
+    queue.enqueue_begin(row.pk, restart=restart)
 
 
 def _finish_start(channel: Channel, derived: DerivedState | None, *, note: str) -> None:

@@ -19,10 +19,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from channels_app import tasks
-from channels_app.connections.states import SERVER_ABSENCES
+from channels_app import queue
 from channels_app.incidents.reason_text import encode_reason, person_action, render_reason
 from channels_app.models import Channel, Incident
+from channels_app.providers.sessions import SERVER_ABSENCES
 from channels_app.signals import incident_changed, session_changed
 from core import http_client
 
@@ -234,9 +234,9 @@ def _enqueue_alerts(incident: Incident, what: str) -> None:
     if not incident.channel.active:
         return
     if settings.ALERT_EMAILS:
-        tasks.enqueue_alert(incident.pk, what=what, by="email")
+        queue.enqueue_alert(incident.pk, what=what, by="email")
     if settings.ALERT_WEBHOOK_URL:
-        tasks.enqueue_alert(incident.pk, what=what, by="webhook")
+        queue.enqueue_alert(incident.pk, what=what, by="webhook")
 
 
 def send_alert(incident_id: int, *, what: str, by: str) -> None:

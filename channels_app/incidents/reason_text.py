@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.connections.states import SENTENCES, State
+from channels_app.connections.states import SENTENCES
 from channels_app.providers.base import ConnectionReport
 from channels_app.providers.error_codes import stored_detail, title_for
+from channels_app.providers.sessions import State
+
+if TYPE_CHECKING:
+    from channels_app.providers.evolution.receive_mode import EvolutionFailed
 
 _FIELDS = {
     "wrong_key": "wwebjs_api_key",
@@ -73,6 +78,16 @@ def encode_reason(code: str, text: str = "") -> str:
     """Return a reason in its stored form: its code, and the server's own text."""
     text = " ".join(text.split())[:MAX_PROVIDER_TEXT]
     return f"{code}|{text}" if text else code
+
+
+def encode_failure(error: EvolutionFailed) -> str:
+    """Return the reason of a failed request to Evolution in its stored form."""
+    return encode_reason(error.reason, error.server_text)
+
+
+def describe_failure(error: EvolutionFailed) -> str:
+    """Return the reason of a failed request to Evolution as a sentence in the active language."""
+    return describe(error.reason, error.server_text)
 
 
 def render_reason(stored: str) -> str:

@@ -9,9 +9,10 @@ from django import template
 
 from channels_app.connections import number_confirmation, readiness
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN, is_same_number
-from channels_app.connections.states import State, recovers_by_restart
 from channels_app.connections.wwebjs_session import SessionState, stored_state
 from channels_app.models import Channel
+from channels_app.providers.sessions import State
+from channels_app.providers.wwebjs.states import recovers_by_restart
 
 register = template.Library()
 

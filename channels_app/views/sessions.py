@@ -17,9 +17,9 @@ from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import extensions
 from channels_app.connections import circuit_breaker, wwebjs_session
 from channels_app.connections.linked_numbers import UNCONFIRMED
-from channels_app.connections.states import State
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.models import Channel
+from channels_app.providers.sessions import State
 
 
 class _SessionView(StaffPermissionRequiredMixin, View):

@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from accounts.access import user_of
 from accounts.permissions import StaffMayChange
-from channels_app.incidents.reason_text import render_reason
+from channels_app.incidents.reason_text import describe_failure, render_reason
 from channels_app.models import Channel
 from instances.listener import registry
 from instances.models import Backfill, Difference, Mode, ReceiveModeChange, WhatsAppSession
@@ -311,7 +311,7 @@ def connection_state(session: WhatsAppSession) -> dict[str, Any]:
             "reachable": failure is None or failure.answered,
             "webhookEnabled": remote.webhook.enabled if remote else None,
             "websocketEnabled": remote.websocket.enabled if remote else None,
-            "error": None if failure is None else str(failure),
+            "error": None if failure is None else describe_failure(failure),
             "differs": list(differs),
         },
     }

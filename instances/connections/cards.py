@@ -11,8 +11,8 @@ from django.utils.safestring import SafeString, mark_safe
 
 from channels_app.connections import number_confirmation, readiness
 from channels_app.connections.linked_numbers import UNCONFIRMED, is_same_number
-from channels_app.connections.states import State
 from channels_app.models import Channel
+from channels_app.providers.sessions import State
 from instances.api.receive_mode import sessions
 from instances.connections import monitor
 from instances.connections.monitor import ConnectionState

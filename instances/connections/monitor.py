@@ -34,20 +34,15 @@ from channels_app import signals
 from channels_app.connections import number_confirmation
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN, is_unlinked
 from channels_app.connections.number_confirmation import ConfirmationRefused
-from channels_app.connections.states import (
-    DerivedState,
-    State,
-    has_recovered,
-    next_poll_delay,
-    ready_code,
-)
+from channels_app.connections.states import has_recovered, next_poll_delay, ready_code
 from channels_app.connections.wwebjs_session import QrCode, SessionRefused, SessionState, draw
 from channels_app.incidents import incidents
 from channels_app.incidents.reason_text import describe, encode_reason, field_for_code
 from channels_app.models import Channel, Incident
 from channels_app.providers.evolution.instance import ASK_SECONDS, EvolutionLifecycle, Link, Row
 from channels_app.providers.evolution.receive_mode import EvolutionFailed
-from instances import live, tasks
+from channels_app.providers.sessions import DerivedState, State
+from instances import live, queue
 from instances.connections import pictures
 from instances.connections.probe_requests import request_probe
 from instances.connections.states import (
@@ -450,7 +445,7 @@ def request_poll(channel: Channel, *, qr_digest: str = "") -> None:
         # The linked phone may have changed.
         row.probe_at = row.number_checked_at = None
         row.save(update_fields=["qr_digest", "qr_seen_at", "probe_at", "number_checked_at"])
-        tasks.enqueue_probe(row.pk)
+        queue.enqueue_probe(row.pk)
 
 
 def record_rejection(channel: Channel, code: str, **kwargs: Any) -> None:
@@ -480,7 +475,7 @@ def _record_rejection(channel: Channel) -> None:
             row.dead_since = timezone.now()
         row.probe_at = None
         row.save(update_fields=["dead_since", "probe_at"])
-        tasks.enqueue_probe(row.pk)
+        queue.enqueue_probe(row.pk)
 
 
 def record_success(channel: Channel, **kwargs: Any) -> None:
@@ -491,7 +486,7 @@ def record_success(channel: Channel, **kwargs: Any) -> None:
 def _record_success(channel: Channel) -> None:
     for session in WhatsAppSession.objects.filter(channel=channel, dead_since__isnull=False):
         _command(session, dead_since=None)
-        tasks.enqueue_probe(session.pk)
+        queue.enqueue_probe(session.pk)
 
 
 def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
@@ -516,7 +511,7 @@ def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> No
         row.save(update_fields=_MONITOR_FIELDS)
         _publish(row)
         if instance.active and _is_configured(instance):
-            tasks.enqueue_probe(row.pk)
+            queue.enqueue_probe(row.pk)
 
 
 def _reset(row: WhatsAppSession) -> None:

@@ -8,9 +8,9 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from channels_app.connections.states import State
 from channels_app.models import Channel
-from instances import tasks
+from channels_app.providers.sessions import State
+from instances import queue
 from instances.connections.states import SERVER_AWAY, SERVER_SILENT
 from instances.models import WhatsAppSession
 
@@ -43,4 +43,4 @@ def request_probe(session_id: int, *, is_back: bool = False) -> None:
             WhatsAppSession.objects.filter(pk=session_id).update(probe_at=now + MIN_PROBE_INTERVAL)
             return
         WhatsAppSession.objects.filter(pk=session_id).update(probe_at=None)
-        tasks.enqueue_server_probe(url)
+        queue.enqueue_server_probe(url)

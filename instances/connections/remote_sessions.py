@@ -8,8 +8,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.connections.remote_sessions import KEEP, RemoteSession
-from channels_app.connections.states import State
 from channels_app.models import Channel
+from channels_app.providers.sessions import State
 from instances.connections import monitor
 from instances.models import WhatsAppSession
 

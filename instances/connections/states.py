@@ -13,7 +13,8 @@ import enum
 from dataclasses import dataclass
 
 from channels_app.connections.linked_numbers import ANOTHER_PHONE, UNCONFIRMED, UNKNOWN
-from channels_app.connections.states import RECOVERY_PAUSES, DerivedState, State
+from channels_app.connections.states import RECOVERY_PAUSES
+from channels_app.providers.sessions import DerivedState, State
 
 # After these reasons Evolution does not reconnect (§3): the login is gone.
 UNLINKED = frozenset({401})

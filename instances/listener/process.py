@@ -31,14 +31,16 @@ from django.db import close_old_connections, connection
 from django.db.models import Q
 from django.utils import timezone
 
-from channels_app.connections.states import State
+from channels_app.incidents.reason_text import encode_failure
 from channels_app.providers.evolution.receive_mode import EvolutionFailed
+from channels_app.providers.sessions import State
 from core.heartbeat_file import Heartbeat
-from instances import live, receiving, tasks
+from instances import live, receiving
 from instances.connections.probe_requests import request_probe
 from instances.listener import locks, registry
 from instances.listener.socket_client import Address, SocketClient
 from instances.models import ListenerProcess, Mode, WhatsAppSession
+from instances.queue import enqueue_resume
 from instances.receive_mode import backfill
 from messaging.inbound import journal
 from messaging.inbound.arrivals import Arrival
@@ -274,7 +276,11 @@ class SessionWorker:
             )
         except EvolutionFailed as error:
             if not self.leaving:
-                log.warning("missed messages not fetched", instance=session.name, error=error.kept)
+                log.warning(
+                    "missed messages not fetched",
+                    instance=session.name,
+                    error=encode_failure(error),
+                )
                 if not error.answered:
                     request_probe(session.pk)
             return False
@@ -316,7 +322,7 @@ def record_join_state(session_id: int, *, joined: bool, note: str) -> None:
     if changed and (note or (joined and session.state != State.READY)):
         request_probe(session_id, is_back=joined)
     if joined and session.switching_to == Mode.WEBSOCKET:
-        tasks.enqueue_resume(session_id)
+        enqueue_resume(session_id)
 
 
 class Listener:

@@ -28,9 +28,10 @@ from django.db import transaction
 from django.db.models import F, Q, Sum
 from django.utils import timezone
 
+from channels_app.incidents.reason_text import encode_failure
 from channels_app.providers.evolution import events as evolution_events
 from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
-from instances import live, receiving, tasks
+from instances import live, queue, receiving
 from instances.models import Backfill, WhatsAppSession
 from messaging.inbound import journal
 from messaging.models import DeliveryAttempt, InboundEvent, Message
@@ -117,7 +118,7 @@ def request(
             gap_tries=0,
         )
         if due <= now:
-            tasks.enqueue_backfill(session_id)
+            queue.enqueue_backfill(session_id)
     log.info("gap recorded", instance_id=session_id, reason=reason.value)
 
 
@@ -168,7 +169,7 @@ def enqueue_due() -> None:
     """Enqueue the fetches of due gaps, including those whose job was lost."""
     due = WhatsAppSession.objects.filter(gap_fetch_at__lte=timezone.now())
     for session_id in due.values_list("pk", flat=True):
-        tasks.enqueue_backfill(session_id)
+        queue.enqueue_backfill(session_id)
 
 
 def run(session_id: int) -> None:
@@ -182,7 +183,7 @@ def run(session_id: int) -> None:
     try:
         stored = fetch_and_store(session, since=session.gap_since)
     except EvolutionFailed as error:
-        _postpone(session, error.kept)
+        _postpone(session, encode_failure(error))
         return
     except receiving.AWAY:
         _postpone(session, "backfill_not_stored")

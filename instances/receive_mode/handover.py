@@ -21,6 +21,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from channels_app.incidents import incidents
+from channels_app.incidents.reason_text import describe_failure, encode_failure
 from channels_app.models import Incident
 from channels_app.providers.evolution.receive_mode import (
     EvolutionFailed,
@@ -172,7 +173,7 @@ def cancel(session: WhatsAppSession, *, user: User | None) -> None:
             session.switching_change.save(update_fields=["cancelled_by"])
         failure = _undo(session, lock, result=Result.CANCELLED, reason="cancelled_by_person")
         if failure is not None:
-            raise SwitchRefused(502, str(failure))
+            raise SwitchRefused(502, describe_failure(failure))
 
 
 def forget(session: WhatsAppSession) -> None:
@@ -277,7 +278,7 @@ def inspect_remote(session: WhatsAppSession, *, timeout: float = 4.0) -> RemoteS
         try:
             webhook, websocket = instance.webhook(), instance.websocket()
         except EvolutionFailed as error:
-            values: dict[str, Any] = {"found_error": error.kept}
+            values: dict[str, Any] = {"found_error": encode_failure(error)}
             differs: tuple[Difference, ...] = ()
             if error.code == "instance_missing" and session.mode is not None:
                 differs = (Difference.INSTANCE,)
@@ -286,7 +287,9 @@ def inspect_remote(session: WhatsAppSession, *, timeout: float = 4.0) -> RemoteS
             _store_remote_state(session, before, **values)
             if not error.answered:
                 request_probe(session.pk)
-            raise SwitchRefused(502, str(error), failure=error, differs=differs) from None
+            raise SwitchRefused(
+                502, describe_failure(error), failure=error, differs=differs
+            ) from None
         remote = RemoteState(webhook, websocket, _differences(session, webhook, websocket))
         if _store_remote_state(
             session,
@@ -502,9 +505,9 @@ def _advance(
                 _PREPARE[to](session)
             except EvolutionFailed as error:
                 if is_new and error.changed_nothing:
-                    _begin_undo(session, Result.UNDONE, error.kept)
+                    _begin_undo(session, Result.UNDONE, encode_failure(error))
                     _end_undo(session, untouched=True)
-                    raise SwitchRefused(502, str(error)) from None
+                    raise SwitchRefused(502, describe_failure(error)) from None
                 raise
             _write(
                 session,
@@ -521,8 +524,8 @@ def _advance(
         _DISABLE_OLD[to](session)
         lock.check()
     except EvolutionFailed as error:
-        _undo(session, lock, result=Result.UNDONE, reason=error.kept)
-        raise SwitchRefused(502, str(error)) from None
+        _undo(session, lock, result=Result.UNDONE, reason=encode_failure(error))
+        raise SwitchRefused(502, describe_failure(error)) from None
     _finish(session, to)
     return SwitchResult(to, previous)
 
@@ -642,7 +645,7 @@ def _undo(
             raise EvolutionFailed("refused", reason="mode_not_undone")
     except EvolutionFailed as error:
         if error.code != "instance_missing":
-            log.warning("switch not undone yet", instance=session.name, error=error.kept)
+            log.warning("switch not undone yet", instance=session.name, error=encode_failure(error))
             return error
         # The settings were deleted with the instance: there is nothing to undo.
         _end_undo(session, untouched=True)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 from django.db import connection
 
+from channels_app.incidents.reason_text import encode_failure
 from channels_app.providers.evolution.receive_mode import EvolutionFailed
 from instances import live
 from instances.listener import registry
@@ -64,7 +65,7 @@ def _check_newest(session_id: int) -> None:
         backfill.check_newest(session_id)
     except EvolutionFailed as error:
         # The receive-mode check reports that the instance is unreachable.
-        log.info("newest messages not compared", session=session_id, error=error.kept)
+        log.info("newest messages not compared", session=session_id, error=encode_failure(error))
 
 
 def _check_receive_mode(session_id: int) -> None:

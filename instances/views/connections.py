@@ -12,8 +12,8 @@ from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app.connections.linked_numbers import UNCONFIRMED
-from channels_app.connections.states import State
 from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.providers.sessions import State
 from channels_app.views.sessions import close_dialog
 from instances.api.receive_mode import sessions
 from instances.connections import cards as connection_cards

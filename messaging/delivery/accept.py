@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from channels_app.models import Channel
 from core import phone_numbers
 from core.text import is_storable
-from messaging import contacts, tasks
+from messaging import contacts, queue
 from messaging import content as contents
 from messaging.delivery import attempts, policy, runner, statuses
 from messaging.live import publisher
@@ -166,7 +166,7 @@ def _store(channel: Channel, number: str, message: Message, reply_to: str | None
     _wait_behind_others(message)
     message.save(force_insert=True)
     _bump_conversation(conversation, now)
-    tasks.enqueue_delivery(message)
+    queue.enqueue_delivery(message)
     publisher.message_changed(message)
     return message
 
@@ -258,7 +258,7 @@ def retry_message(
         message.faults = 0
         message.save(update_fields=["round", "round_route", "round_started_at", "faults"])
         attempts.refresh_message_status(message, previous, decision="")
-        tasks.enqueue_delivery(message)
+        queue.enqueue_delivery(message)
     return message
 
 

@@ -25,7 +25,7 @@ from channels_app.providers.error_codes import NO_REASON
 from channels_app.providers.events import Receipt
 from channels_app.providers.evolution.client import RESERVED_PREFIX
 from core import phone_numbers
-from messaging import tasks
+from messaging import queue
 from messaging.content import MEDIA_TYPES
 from messaging.delivery import channel_feedback, policy, quotes, statuses
 from messaging.delivery.statuses import Outcome, Route
@@ -259,7 +259,7 @@ def record_receipt(
         _save(attempt, before, attempts)
         if attempt.outcome == Outcome.REJECTED != before.outcome:
             # A late failure: the policy decides again, as after an immediate rejection.
-            tasks.enqueue_delivery(attempt.message)
+            queue.enqueue_delivery(attempt.message)
         changed = (attempt.outcome, attempt.error_code) != (before.outcome, before.error_code)
         if changed or attempt.rule in ("probe", "asked"):
             channel_feedback.note_receipt(attempt)
@@ -382,7 +382,7 @@ def _save(attempt: DeliveryAttempt, before: _Snapshot, attempts: Sequence[Delive
         before.outcome == Outcome.UNKNOWN
         or (attempt.outcome == Outcome.ACCEPTED and before.outcome != Outcome.STARTED)
     ):
-        tasks.wake_conversation(attempt.message.conversation_id)
+        queue.wake_conversation(attempt.message.conversation_id)
 
 
 def _store_provider_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:

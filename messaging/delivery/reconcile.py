@@ -21,11 +21,11 @@ import structlog
 from django.db.models import Q
 from django.utils import timezone
 
+from channels_app.connections.registry import wwebjs_provider
 from channels_app.providers.base import SendError
 from channels_app.providers.events import MessageEvent, Receipt, ReceiptEvent
 from channels_app.providers.evolution import events as evolution_events
 from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
-from channels_app.providers.wwebjs.client import WwebjsProvider
 from core import http_client, phone_numbers
 from messaging.delivery import attempts as outcomes
 from messaging.delivery.statuses import Outcome, Route
@@ -182,7 +182,7 @@ def _search_wwebjs(
     attempt: DeliveryAttempt, fingerprint: _Fingerprint, since: dt.datetime
 ) -> list[str]:
     number = attempt.message.conversation.contact.phone_number or ""
-    sent = WwebjsProvider(attempt.channel).sent_messages(number, since=since)
+    sent = wwebjs_provider(attempt.channel).sent_messages(number, since=since)
     return [
         m.id for m in sent if fingerprint.matches(type_=m.type, text=m.text, filename=m.filename)
     ]

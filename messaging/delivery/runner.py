@@ -22,9 +22,8 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from psycopg_pool import PoolTimeout
 
-from channels_app.connections import circuit_breaker
+from channels_app.connections import circuit_breaker, registry
 from channels_app.models import Channel
-from channels_app.providers import registry
 from channels_app.providers.base import (
     Accepted,
     OutboundMessage,
@@ -34,7 +33,7 @@ from channels_app.providers.base import (
 )
 from channels_app.providers.cloud.client import longest_send
 from channels_app.providers.error_codes import failure
-from messaging import contacts, tasks
+from messaging import contacts, queue
 from messaging.delivery import attempts as outcomes
 from messaging.delivery import channel_feedback, policy, rate_limits, statuses
 from messaging.live import publisher
@@ -245,7 +244,7 @@ def reschedule_throttled(channel_id: int) -> None:
     )
     with transaction.atomic():
         for message in _update_and_publish(waiting, decision="", next_attempt_at=None):
-            tasks.wake_conversation(message.conversation_id)
+            queue.wake_conversation(message.conversation_id)
 
 
 def _update_and_publish(queryset: QuerySet[Message], **decided: Any) -> list[Message]:

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from channels_app.connections import circuit_breaker
-from messaging import tasks
+from messaging import queue
 from messaging.inbound import pending_events
 from messaging.media import files as media
 from messaging.media import inbound_files as inbound_media
@@ -30,7 +30,7 @@ def sweep() -> None:
     before = timezone.now() - ABANDONED_AFTER
     for message in abandoned_messages(before)[:MAX_PER_SWEEP]:
         log.warning("requeued message without a job", message=str(message.pk))
-        tasks.enqueue_delivery(message)
+        queue.enqueue_delivery(message)
     waiting = (
         InboundEvent.objects.filter(state=InboundEvent.State.PENDING, received_at__lt=before)
         .order_by()
@@ -38,7 +38,7 @@ def sweep() -> None:
         .distinct()
     )
     for source, source_key in waiting:
-        tasks.enqueue_reading(source, source_key)
+        queue.enqueue_reading(source, source_key)
     media.enqueue_overdue()
     circuit_breaker.end_stops()
 
@@ -47,7 +47,7 @@ def abandoned_messages(before: dt.datetime) -> QuerySet[Message]:
     """Return unfinished messages without a job, unchanged since `before`, oldest first."""
     # A message sent outside is already gone, whatever WhatsApp reported about it.
     unfinished = Message.objects.filter(UNFINISHED, sent_outside=False, updated_at__lt=before)
-    return tasks.without_job(unfinished).order_by("created_at").only("conversation")
+    return queue.without_job(unfinished).order_by("created_at").only("conversation")
 
 
 def forget_old() -> None:

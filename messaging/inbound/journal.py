@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from channels_app.models import Channel
 from channels_app.providers import redaction
-from messaging import tasks
+from messaging import queue
 from messaging.inbound import arrivals, handlers, neutral, raw_files
 from messaging.inbound.arrivals import Arrival, Entry, Raw, Stub
 from messaging.models import InboundEvent
@@ -87,7 +87,7 @@ def store_all(source: str, events: Sequence[Entry]) -> None:
     )
     readable = (event.source_key for event in events if isinstance(event, Raw))
     for source_key in dict.fromkeys(readable):
-        tasks.enqueue_reading(source, source_key)
+        queue.enqueue_reading(source, source_key)
 
 
 def without_secrets(source: str, payload: Any) -> Any:

@@ -31,7 +31,7 @@ from channels_app.providers.evolution.receive_mode import EvolutionFailed, Evolu
 from core import sizes
 from core.text import storable
 from messaging import content as contents
-from messaging import tasks
+from messaging import queue
 from messaging.live import publisher
 from messaging.models import Media, MediaUpload, Message
 
@@ -243,7 +243,7 @@ def create_pending(
         source=source,
         next_try_at=timezone.now(),
     )
-    tasks.enqueue_fetch(str(media.pk))
+    queue.enqueue_fetch(str(media.pk))
     return media
 
 
@@ -282,7 +282,7 @@ def fetch(media_id: str) -> None:
     if media is None or (media.next_try_at and media.next_try_at > timezone.now()):
         return
     if not _fetches.acquire(blocking=False):
-        tasks.enqueue_fetch(
+        queue.enqueue_fetch(
             str(media.pk), at=timezone.now() + dt.timedelta(seconds=SLOT_RETRY_SECONDS)
         )
         return
@@ -378,7 +378,7 @@ def _record_failure(media: Media, failure: _FetchFailed) -> None:
     media.next_try_at = timezone.now() + dt.timedelta(seconds=RETRY_DELAYS[media.tries - 1])
     with transaction.atomic():
         media.save()
-        tasks.enqueue_fetch(str(media.pk), at=media.next_try_at)
+        queue.enqueue_fetch(str(media.pk), at=media.next_try_at)
 
 
 def _save_and_publish(media: Media) -> None:
@@ -399,7 +399,7 @@ def fetch_again(message: Message) -> Message:
             raise NotFetchable(_("There is no file that could not be loaded."))
         media.state, media.tries, media.next_try_at = Media.State.WAITING, 0, timezone.now()
         _save_and_publish(media)
-        tasks.enqueue_fetch(str(media.pk))
+        queue.enqueue_fetch(str(media.pk))
     message.refresh_from_db()
     return message
 
@@ -445,4 +445,4 @@ def enqueue_overdue() -> None:
     overdue = timezone.now() - dt.timedelta(seconds=60)
     waiting = Media.objects.filter(state=Media.State.WAITING, next_try_at__lt=overdue)
     for media_id in waiting.values_list("pk", flat=True):
-        tasks.enqueue_fetch(str(media_id))
+        queue.enqueue_fetch(str(media_id))

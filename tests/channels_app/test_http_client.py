@@ -25,6 +25,7 @@ from structlog.typing import EventDict
 
 from channels_app.providers.error_codes import title_for
 from core import http_client
+from core.text import safe_id
 from tests.channels_app.conftest import RawServer, Script, reset, respond
 
 Start = Callable[[Script], RawServer]
@@ -580,11 +581,11 @@ def test_safe_text_is_one_printable_line_without_secrets() -> None:
 
 @pytest.mark.parametrize("value", [None, 5, "", "a b", "a\x00", "a" * 256, "\ud800"])
 def test_safe_id_rejects_values_that_cannot_be_stored(value: object) -> None:
-    assert http_client.safe_id(value) is None
+    assert safe_id(value) is None
 
 
 def test_safe_id_returns_a_valid_id_unchanged() -> None:
-    assert http_client.safe_id("wamid.HBg=") == "wamid.HBg="
+    assert safe_id("wamid.HBg=") == "wamid.HBg="
 
 
 def test_many_threads_share_the_pool_and_keep_their_own_deadlines(raw_server: Start) -> None:

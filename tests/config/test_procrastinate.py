@@ -1,7 +1,7 @@
 """The undocumented parts of procrastinate that we rely on; its version is pinned exactly.
 
 Upgrade it only if these tests pass. The code that relies on them is in `config/worker.py`,
-`messaging/tasks.py`, `core/queue.py` and the migration that wakes a lock's next job.
+`messaging/queue.py`, `core/queue.py` and the migration that wakes a lock's next job.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from time_machine import TimeMachineFixture
 
 from channels_app.connections import readiness, wwebjs_session
+from channels_app.connections.registry import provider_for
 from channels_app.models import Channel, Incident
-from channels_app.providers import provider_for
 from channels_app.providers.base import OutboundMessage, Transient
 from instances.connections import monitor, pictures
 from instances.models import WhatsAppSession

@@ -15,7 +15,7 @@ from instances import receiving
 from instances.connections import monitor
 from instances.models import WhatsAppSession
 from instances.receive_mode import backfill
-from messaging import tasks
+from messaging import queue
 from messaging.delivery import accept, sweeper
 from messaging.delivery.statuses import Status, merge_status
 from messaging.inbound import journal
@@ -214,7 +214,7 @@ def test_a_rejected_message_typed_on_the_phone_is_never_sent_by_us(
     assert (message.status, message.error_code) == ("rejected", "error")
     Message.objects.update(updated_at=timezone.now() - dt.timedelta(hours=1))
     sweeper.sweep()
-    assert jobs(task_name=tasks.DELIVER) == []
+    assert jobs(task_name=queue.DELIVER["name"]) == []
     with pytest.raises(accept.NotRetryable):
         accept.retry_message(message, route="official", user=None)
     # A delivery proves more than a failure.

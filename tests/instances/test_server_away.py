@@ -11,11 +11,11 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from channels_app.connections.states import State
 from channels_app.models import Channel, Incident
 from channels_app.providers.base import Transient, Unknown
+from channels_app.providers.sessions import State
 from core import http_client
-from instances import tasks
+from instances import queue
 from instances.connections import monitor
 from instances.connections.probe_requests import request_probe
 from instances.connections.states import Observation
@@ -35,7 +35,7 @@ def immediate_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(url: str) -> None:
         transaction.on_commit(lambda: monitor.probe_server(url))
 
-    monkeypatch.setattr(tasks, "enqueue_server_probe", run)
+    monkeypatch.setattr(queue, "enqueue_server_probe", run)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_one_probe_of_a_dead_server_updates_all_two_hundred_instances(
     fleet(DEAD)
     enqueued: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "enqueue_server_probe", enqueued.append)
+        patch.setattr(queue, "enqueue_server_probe", enqueued.append)
         for pk in WhatsAppSession.objects.values_list("pk", flat=True):
             request_probe(pk)
     assert set(enqueued) == {DEAD}
@@ -171,7 +171,7 @@ def test_one_probe_of_a_dead_server_updates_all_two_hundred_instances(
     assert WhatsAppSession.objects.values("probe_at").distinct().count() > 100
     enqueued.clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "enqueue_server_probe", enqueued.append)
+        patch.setattr(queue, "enqueue_server_probe", enqueued.append)
         for pk in WhatsAppSession.objects.values_list("pk", flat=True)[:5]:
             request_probe(pk)
     assert enqueued == []

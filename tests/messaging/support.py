@@ -19,6 +19,7 @@ from django.db.models import F, QuerySet
 from procrastinate.contrib.django import app
 
 from channels_app.models import Channel
+from core.queue import Job, defer
 from messaging.delivery import accept as sending
 from messaging.delivery import runner
 from messaging.inbound import authentication, journal
@@ -27,6 +28,8 @@ from simulators.base import example_number
 from tests.conftest import APP_SECRET, Webhooks
 
 if TYPE_CHECKING:
+    from procrastinate.tasks import Task
+
     from messaging.delivery.statuses import Outcome, Route
 
 
@@ -197,6 +200,12 @@ def running_worker(poll_seconds: float = 5.0, *, care: bool = False) -> Iterator
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def defer_task(task: Task[..., Any, ...], **arguments: Any) -> None:
+    """Defer a periodic task now, with its own locks."""
+    job = Job(name=task.name, queue=task.queue, priority=task.priority)
+    defer(job, lock=task.lock, queueing_lock=task.queueing_lock, **arguments)
 
 
 def jobs(**filters: Any) -> list[Any]:

@@ -16,11 +16,10 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 from procrastinate.exceptions import AlreadyEnqueued
 
-from channels_app import tasks as channel_tasks
+from channels_app import queue as channel_queue
 from channels_app.incidents import incidents
 from channels_app.models import Incident
-from core.queue import defer
-from messaging import tasks
+from messaging import queue, tasks
 from messaging.delivery import accept as sending
 from messaging.delivery import policy, reconcile, runner, sweeper
 from messaging.delivery.statuses import Outcome, Route
@@ -31,6 +30,7 @@ from tests.messaging.support import (
     attempt_of,
     attempts,
     customer,
+    defer_task,
     envelope,
     jobs,
     post,
@@ -94,8 +94,8 @@ def test_events_and_maintenance_do_not_wait_behind_queued_messages(
     monkeypatch.setattr(sweeper, "sweep", lambda: ran.append("care"))
     for number in range(3):
         accept(channel, f"+551198888000{number}")
-    tasks.enqueue_reading("cloud", str(channel.pk))
-    defer(tasks.sweep, timestamp=0)
+    queue.enqueue_reading("cloud", str(channel.pk))
+    defer_task(tasks.sweep, timestamp=0)
 
     run_jobs("delivery", "inbound", "care")
 
@@ -117,12 +117,12 @@ def test_a_rolled_back_worker_job_leaves_no_job(
 ) -> None:
     def fail(source: str, source_key: str) -> None:
         with transaction.atomic():
-            tasks.enqueue_delivery(Message.objects.get())
+            queue.enqueue_delivery(Message.objects.get())
             raise ZeroDivisionError
 
     accept(channel)
     clear_jobs()
-    tasks.enqueue_reading("cloud", "1")
+    queue.enqueue_reading("cloud", "1")
     monkeypatch.setattr(journal, "read_pending", fail)
     run_jobs("inbound")
     assert [(job.task_name, job.status) for job in jobs()] == [("messaging.read_inbound", "failed")]
@@ -134,12 +134,12 @@ def test_jobs_of_channels_app_are_rolled_back_with_a_worker_s_transaction(
 ) -> None:
     def fail(source: str, source_key: str) -> None:
         with transaction.atomic():
-            channel_tasks.enqueue_alert(1, what="dropped", by="email")
-            channel_tasks.enqueue_probe(channel.pk)
-            channel_tasks.enqueue_begin(channel.pk, restart=False)
+            channel_queue.enqueue_alert(1, what="dropped", by="email")
+            channel_queue.enqueue_probe(channel.pk)
+            channel_queue.enqueue_begin(channel.pk, restart=False)
             raise ZeroDivisionError
 
-    tasks.enqueue_reading("cloud", "1")
+    queue.enqueue_reading("cloud", "1")
     monkeypatch.setattr(journal, "read_pending", fail)
     run_jobs("inbound")
     made = ProcrastinateJob.objects.filter(task_name__startswith="channels_app.")
@@ -227,10 +227,10 @@ def test_lookups_at_an_unresponsive_server_use_one_worker_slot(
     monkeypatch.setattr(reconcile, "look_up_unknown", hangs)
     with running_worker(poll_seconds=0.1, care=True):
         try:
-            defer(tasks.look_up_unknown, timestamp=0)
+            defer_task(tasks.look_up_unknown, timestamp=0)
             assert started.acquire(timeout=60)
             with contextlib.suppress(AlreadyEnqueued):  # the worker queues one automatically
-                defer(tasks.look_up_unknown, timestamp=0)
+                defer_task(tasks.look_up_unknown, timestamp=0)
             for _ in range(6):  # more than the worker has slots
                 message = accept(wired)
                 wait_until(lambda m=message: Message.objects.get(pk=m.pk).status == "sent")
@@ -260,7 +260,7 @@ def test_late_confirmation_wakes_a_message_waiting_for_the_fallback(
 
     post(status(message, "delivered", channel=wired))
     read_events()
-    assert [job.scheduled_at is None for job in jobs(task_name=tasks.DELIVER)] == [True]
+    assert [job.scheduled_at is None for job in jobs(task_name=queue.DELIVER["name"])] == [True]
 
 
 @with_worker
@@ -286,10 +286,10 @@ def test_waking_a_conversation_does_not_wake_others(channel: Channel) -> None:
     later = timezone.now() + dt.timedelta(hours=1)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = %s", [later])
-    tasks.wake_conversation(message.conversation_id)
+    queue.wake_conversation(message.conversation_id)
     assert [job.scheduled_at for job in jobs()] == [None, later]
-    tasks.wake_conversation(other.conversation_id)
-    tasks.wake_conversation(other.conversation_id)
+    queue.wake_conversation(other.conversation_id)
+    queue.wake_conversation(other.conversation_id)
     assert [job.scheduled_at for job in jobs()] == [None, None]
 
 
@@ -432,19 +432,19 @@ def test_a_job_processes_the_events_of_one_source(channel: Channel) -> None:
 
 def test_enqueueing_a_source_twice_queues_one_job(db: None) -> None:
     with transaction.atomic():
-        tasks.enqueue_reading("cloud", "1")
-        tasks.enqueue_reading("cloud", "1")
-        tasks.enqueue_reading("cloud", "2")
+        queue.enqueue_reading("cloud", "1")
+        queue.enqueue_reading("cloud", "1")
+        queue.enqueue_reading("cloud", "2")
         # The caller's transaction is still usable.
         assert len(jobs()) == 2
     assert len(jobs()) == 2
 
 
 def test_a_source_is_queued_again_while_its_job_runs(db: None) -> None:
-    tasks.enqueue_reading("cloud", "1")
+    queue.enqueue_reading("cloud", "1")
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_jobs SET status = 'doing'")
-    tasks.enqueue_reading("cloud", "1")
+    queue.enqueue_reading("cloud", "1")
     assert [job.status for job in jobs()] == ["doing", "todo"]
 
 
@@ -454,7 +454,7 @@ def test_a_failed_inbound_job_does_not_block_the_next(
 ) -> None:
     def away(source: str, source_key: str) -> None:
         # Another event arrives meanwhile.
-        tasks.enqueue_reading(source, source_key)
+        queue.enqueue_reading(source, source_key)
         monkeypatch.undo()
         raise OperationalError("gone")
 
@@ -484,7 +484,7 @@ def assign_to_worker(*task_names: str, heartbeat: dt.timedelta) -> None:
 
 
 def rescue() -> None:
-    defer(tasks.rescue_stalled_jobs, timestamp=0)
+    defer_task(tasks.rescue_stalled_jobs, timestamp=0)
     run_jobs("care")
 
 
@@ -494,11 +494,11 @@ def test_a_dead_worker_s_delivery_resumes_with_an_unknown_outcome(
 ) -> None:
     message = accept(wired)
     runner._decide(str(message.pk))
-    assign_to_worker(tasks.DELIVER, heartbeat=dt.timedelta(seconds=16))
+    assign_to_worker(queue.DELIVER["name"], heartbeat=dt.timedelta(seconds=16))
 
     rescue()
 
-    [job] = jobs(task_name=tasks.DELIVER)
+    [job] = jobs(task_name=queue.DELIVER["name"])
     assert job.status == "todo"
     run_jobs("delivery")
     message.refresh_from_db()
@@ -510,9 +510,9 @@ def test_a_dead_worker_s_delivery_resumes_with_an_unknown_outcome(
 @with_worker
 def test_the_jobs_of_a_live_worker_are_not_requeued(wired: Channel) -> None:
     accept(wired)
-    assign_to_worker(tasks.DELIVER, heartbeat=dt.timedelta(seconds=5))
+    assign_to_worker(queue.DELIVER["name"], heartbeat=dt.timedelta(seconds=5))
     rescue()
-    [job] = jobs(task_name=tasks.DELIVER)
+    [job] = jobs(task_name=queue.DELIVER["name"])
     assert job.status == "doing"
 
 
@@ -622,7 +622,7 @@ def test_the_sweep_finds_one_abandoned_message_among_many_queued(channel: Channe
         cursor.executemany(
             "INSERT INTO procrastinate_jobs (queue_name, task_name, lock, args)"
             " VALUES ('delivery', %s, 'x', %s)",
-            [[tasks.DELIVER, json.dumps({"message_id": str(pk)})] for pk in waiting],
+            [[queue.DELIVER["name"], json.dumps({"message_id": str(pk)})] for pk in waiting],
         )
     age(Message.objects.all(), updated_at=MINUTE_AGO)
     sweeper.sweep()
@@ -675,10 +675,10 @@ def test_the_sweep_and_the_cleanup_run_as_jobs(
     accept(channel)
     clear_jobs()
     age(Message.objects.all(), updated_at=MINUTE_AGO)
-    defer(tasks.sweep, timestamp=0)
-    defer(tasks.forget_old, timestamp=0)
+    defer_task(tasks.sweep, timestamp=0)
+    defer_task(tasks.forget_old, timestamp=0)
     run_jobs("care")
-    assert [job.task_name for job in jobs()] == [tasks.DELIVER]
+    assert [job.task_name for job in jobs()] == [queue.DELIVER["name"]]
 
 
 def test_expired_rows_are_deleted(channel: Channel) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from channels_app.models import DEFAULT_GRAPH_URL, DEFAULT_GRAPH_VERSION, Channel
 from channels_app.providers import error_codes, files
 from channels_app.providers.base import (
     Accepted,
@@ -20,6 +19,13 @@ from channels_app.providers.base import (
 )
 from channels_app.providers.error_codes import failure
 from core import http_client, sizes
+from core.text import safe_id
+
+if TYPE_CHECKING:
+    from channels_app.models import Channel
+
+DEFAULT_GRAPH_URL = "https://graph.facebook.com"
+DEFAULT_GRAPH_VERSION = "v25.0"
 
 OBJECT_TYPES: Final = frozenset(
     {
@@ -259,7 +265,7 @@ def _file_object(message: OutboundMessage) -> dict[str, Any]:
 def read_upload(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) -> str:
     """Return the ID from the response to an upload. Pure. Raises Rejected or Transient."""
     body = answer.json_object()
-    media_id = http_client.safe_id(body.get("id")) if body is not None else None
+    media_id = safe_id(body.get("id")) if body is not None else None
     if 200 <= answer.status < 300 and media_id is not None:
         return media_id
     raise _transfer_error(answer, body, "upload_failed", secrets=secrets)
@@ -315,10 +321,10 @@ def read_answer(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) ->
 
 def _accepted(body: Mapping[str, Any]) -> Accepted | None:
     message = _first(body.get("messages"))
-    message_id = http_client.safe_id(message.get("id"))
+    message_id = safe_id(message.get("id"))
     if message_id is None:
         return None
-    return Accepted(message_id, http_client.safe_id(_first(body.get("contacts")).get("wa_id")))
+    return Accepted(message_id, safe_id(_first(body.get("contacts")).get("wa_id")))
 
 
 def _refusal(

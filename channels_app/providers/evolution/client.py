@@ -12,9 +12,8 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from channels_app.models import Channel
 from channels_app.providers import files
 from channels_app.providers.base import (
     Accepted,
@@ -28,6 +27,10 @@ from channels_app.providers.base import (
 )
 from channels_app.providers.error_codes import failure
 from core import http_client
+from core.text import safe_id
+
+if TYPE_CHECKING:
+    from channels_app.models import Channel
 
 CHECK_SECONDS = 5.0
 RESERVED_PREFIX = "3EB0"
@@ -285,11 +288,8 @@ def read_answer(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) ->
     status = answer.status
     if 200 <= status < 300:
         key = body.get("key") if body is not None else None
-        if (
-            isinstance(key, Mapping)
-            and (message_id := http_client.safe_id(key.get("id"))) is not None
-        ):
-            return Accepted(message_id, http_client.safe_id(key.get("remoteJid")))
+        if isinstance(key, Mapping) and (message_id := safe_id(key.get("id"))) is not None:
+            return Accepted(message_id, safe_id(key.get("remoteJid")))
         code = body.get("code") if body is not None else None
         if isinstance(code, int) and not isinstance(code, bool):
             text = error_message(body, secrets=secrets)

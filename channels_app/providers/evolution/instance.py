@@ -18,6 +18,7 @@ from channels_app.providers.evolution.client import error_message
 from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
 from channels_app.providers.link_codes import read_code
 from core import http_client
+from core.text import safe_id
 
 BAILEYS = "WHATSAPP-BAILEYS"
 ASK_SECONDS = 5.0
@@ -130,7 +131,7 @@ def read_link(answer: Any) -> Link:
     instance = answer.get("instance")
     if isinstance(instance, Mapping):
         return Link(is_open=instance.get("state") == "open")
-    pairing = http_client.safe_id(answer.get("pairingCode"))
+    pairing = safe_id(answer.get("pairingCode"))
     return Link(qr=read_code(answer.get("code")), pairing_code=(pairing or "")[:20])
 
 

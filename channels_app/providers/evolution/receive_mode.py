@@ -12,12 +12,13 @@ import binascii
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from channels_app.incidents import reason_text
-from channels_app.models import Channel
 from channels_app.providers.evolution.client import error_message
 from core import http_client
+
+if TYPE_CHECKING:
+    from channels_app.models import Channel
 
 CALL_SECONDS = 8.0
 # A page of messages may contain thumbnails, serialised as an object with a key per byte (§3).
@@ -25,7 +26,7 @@ MAX_PAGE_BYTES = 64 * 1024 * 1024
 
 
 class EvolutionFailed(Exception):
-    """Evolution did not carry out a request. `str()` is for people and contains no secret.
+    """Evolution did not carry out a request. `reason_text` renders it for people.
 
     `code` is "unreachable", "no_answer", "wrong_key", "wrong_address", "instance_missing",
     "websocket_off", "refused", "too_large" or "unreadable_answer". `reason` is the more specific
@@ -40,16 +41,9 @@ class EvolutionFailed(Exception):
         self.told = told
         self.status = status
 
-    def __str__(self) -> str:
-        return reason_text.describe(self.reason, self._server_text())
-
     @property
-    def kept(self) -> str:
-        """The language-independent form of the reason, for storage."""
-        return reason_text.encode_reason(self.reason, self._server_text())
-
-    def _server_text(self) -> str:
-        """Return the server's error text, with the HTTP status if our reason is generic."""
+    def server_text(self) -> str:
+        """The server's error text, with the HTTP status if our reason is generic; no secret."""
         if self.reason != "refused_request" or not self.status:
             return self.told
         return f"HTTP {self.status}: {self.told}" if self.told else f"HTTP {self.status}"

@@ -10,20 +10,11 @@ from __future__ import annotations
 import datetime as dt
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import structlog
-from django.db import Error as DatabaseError
-from django.db import transaction
-from procrastinate.exceptions import ProcrastinateException
-
-from channels_app import number_cache, tasks
-from channels_app.connections import states
-from channels_app.connections.linked_numbers import other_brazilian_form
-from channels_app.models import Channel, WwebjsSession
 from channels_app.providers import files
 from channels_app.providers.base import (
     Accepted,
@@ -37,9 +28,15 @@ from channels_app.providers.base import (
     Unknown,
 )
 from channels_app.providers.error_codes import failure
+from channels_app.providers.sessions import SERVER_ABSENCES, State
+from channels_app.providers.wwebjs import states
+from channels_app.providers.wwebjs.ids import short_id
 from core import http_client
+from core.phone_numbers import other_brazilian_form
+from core.text import safe_id
 
-log = structlog.get_logger(__name__)
+if TYPE_CHECKING:
+    from channels_app.models import Channel
 
 LOOKUP_SECONDS = 10.0
 CHECK_SECONDS = 5.0
@@ -114,11 +111,32 @@ class SentMessage:
     filename: str
 
 
-class WwebjsProvider:
-    """Sends by the wwebjs-api session of an official channel."""
+class NumberCache(Protocol):
+    """The results of earlier look-ups. Nothing here raises."""
 
-    def __init__(self, channel: Channel) -> None:
+    def lookup(self, channel: Channel, number: str) -> str | None: ...
+
+    def remember(self, channel: Channel, number: str, chat_id: str) -> None: ...
+
+    def forget(self, channel: Channel, number: str) -> None: ...
+
+    def lid_of(self, channel: Channel, number: str) -> str: ...
+
+    def note_lid(self, channel: Channel, number: str, lid: str) -> None: ...
+
+
+class WwebjsProvider:
+    """Sends by the wwebjs-api session of an official channel.
+
+    `request_poll` is called when a send shows that the session may be dead.
+    """
+
+    def __init__(
+        self, channel: Channel, *, numbers: NumberCache, request_poll: Callable[[], None]
+    ) -> None:
         self._channel = channel
+        self._numbers = numbers
+        self._request_poll = request_poll
         self._base = channel.wwebjs_url
         self._key = channel.wwebjs_api_key
         self._session = channel.wwebjs_session_id
@@ -148,20 +166,9 @@ class WwebjsProvider:
         try:
             return self._send(digits, payload, message.quote, timeout, size)
         except (Transient, Unknown) as error:
-            if error.code in _DEAD_SESSION_CODES or error.code in states.SERVER_ABSENCES:
-                self._request_session_poll()
+            if error.code in _DEAD_SESSION_CODES or error.code in SERVER_ABSENCES:
+                self._request_poll()
             raise
-
-    def _request_session_poll(self) -> None:
-        """Request an immediate poll, so that the session is restarted before the next attempt."""
-        if self._channel.pk is None:
-            return
-        try:
-            with transaction.atomic():
-                WwebjsSession.objects.filter(channel=self._channel.pk).update(probe_at=None)
-                tasks.enqueue_probe(self._channel.pk)
-        except (DatabaseError, ProcrastinateException) as error:
-            log.warning("immediate session poll not requested", error=type(error).__name__)
 
     def _send(
         self,
@@ -177,28 +184,28 @@ class WwebjsProvider:
         """
 
         def send_to(chat_id: str) -> Accepted:
-            lid = number_cache.lid_of(self._channel, digits) if quote is not None else ""
+            lid = self._numbers.lid_of(self._channel, digits) if quote is not None else ""
             body = with_quote(payload, quote, chat_id=chat_id, lid=lid)
             return files.with_size(partial(self._send_to, chat_id, body, timeout), size)
 
-        cached = number_cache.lookup(self._channel, digits)
+        cached = self._numbers.lookup(self._channel, digits)
         if cached is not None:
             try:
                 accepted = send_to(cached)
-                number_cache.note_lid(self._channel, digits, accepted.lid)
+                self._numbers.note_lid(self._channel, digits, accepted.lid)
                 return accepted
             except Rejected as error:
-                number_cache.forget(self._channel, digits)
+                self._numbers.forget(self._channel, digits)
                 # Certainly not sent: the number may have a different form now.
                 if error.code not in _WRONG_FORM:
                     raise
             except Unknown:
-                number_cache.forget(self._channel, digits)
+                self._numbers.forget(self._channel, digits)
                 raise
         chat_id = self._chat_id(digits)
         accepted = send_to(chat_id)
-        number_cache.remember(self._channel, digits, chat_id)
-        number_cache.note_lid(self._channel, digits, accepted.lid)
+        self._numbers.remember(self._channel, digits, chat_id)
+        self._numbers.note_lid(self._channel, digits, accepted.lid)
         return accepted
 
     def _send_to(self, chat_id: str, body: Mapping[str, Any], timeout: float) -> Accepted:
@@ -462,21 +469,6 @@ def _sent(message: Mapping[str, Any], id_: str) -> SentMessage:
     )
 
 
-def short_id(value: object) -> str | None:
-    """Return the short ID of a message from its ID in any build's format, else None."""
-    if isinstance(value, Mapping):
-        own = http_client.safe_id(value.get("id"))
-        if own is not None:
-            return own
-        value = value.get("_serialized") or value.get("$1")
-    serialized = http_client.safe_id(value)
-    if serialized is None:
-        return None
-    # true_<chat>_<short ID>, and in groups one more part for the participant
-    parts = serialized.split("_")
-    return http_client.safe_id(parts[2]) if len(parts) >= 3 else serialized
-
-
 def _other_lid(message: Mapping[str, Any], chat_id: str) -> str:
     """Return the `@lid` in the response for the chat that we sent to, or "" (§7.5)."""
     id_ = message.get("id")
@@ -488,14 +480,12 @@ def _other_lid(message: Mapping[str, Any], chat_id: str) -> str:
 def _chat_id_of(result: object) -> str | None:
     if not isinstance(result, Mapping):
         return None
-    serialized = http_client.safe_id(result.get("_serialized")) or http_client.safe_id(
-        result.get("$1")
-    )
+    serialized = safe_id(result.get("_serialized")) or safe_id(result.get("$1"))
     if serialized is not None:
         return serialized
     user, server = (
-        http_client.safe_id(result.get("user")),
-        http_client.safe_id(result.get("server")),
+        safe_id(result.get("user")),
+        safe_id(result.get("server")),
     )
     return f"{user}@{server}" if user and server else None
 
@@ -567,7 +557,7 @@ def _waiting_report(status: Mapping[str, Any], *, secrets: tuple[str, ...]) -> C
     message = http_client.safe_text(status.get("message"), secrets=secrets)
     socket = http_client.safe_text(status.get("state"), limit=40)
     derived = states.derive(states.Observation(socket=socket, message=message))
-    if derived.state == states.State.ERROR:
+    if derived.state == State.ERROR:
         return _report(derived.state.value, derived.code, error=message)
     return _report(derived.state.value, derived.code)
 

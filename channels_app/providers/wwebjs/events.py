@@ -18,7 +18,7 @@ from channels_app.providers.events import (
     SessionEvent,
     UnsupportedEvent,
 )
-from channels_app.providers.wwebjs.client import short_id
+from channels_app.providers.wwebjs.ids import short_id
 
 # -1 ERROR, 0 PENDING (says nothing), 1 SERVER, 2 DEVICE, 3 READ, 4 PLAYED.
 _RECEIPTS = {

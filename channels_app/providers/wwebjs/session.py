@@ -1,7 +1,7 @@
 """The session routes of wwebjs-api (docs/providers/wwebjs.md §2): status, start, stop, QR.
 
 Every call has a timeout. Pure functions parse the responses and are tested on recorded ones;
-`connections/states.py` decides what follows.
+`wwebjs/states.py` decides what follows.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from channels_app.connections.states import Observation
-from channels_app.models import Channel
 from channels_app.providers.link_codes import read_code
+from channels_app.providers.wwebjs.states import Observation
 from core import http_client
+from core.text import safe_id
+
+if TYPE_CHECKING:
+    from channels_app.models import Channel
 
 # Seconds. All requests of one poll together take no longer than POLL_SECONDS.
 POLL_SECONDS = 5.0
@@ -250,7 +253,7 @@ def read_pairing_code(answer: http_client.Answer, key: str = "") -> str:
             "invalid_recipient" if "phone number" in error else "session_check_failed", error
         )
     body = _json_of(answer, key)
-    code = http_client.safe_id(body.get("result"))
+    code = safe_id(body.get("result"))
     if body.get("success") is True and code:
         return code[:20]
     if body.get("message") == "session_not_found":

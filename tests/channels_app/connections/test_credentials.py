@@ -8,9 +8,9 @@ import pytest
 from django.utils import translation
 
 from channels_app.connections.credentials import test_connection as run_test
+from channels_app.connections.registry import provider_for
 from channels_app.incidents.reason_text import render_reason
 from channels_app.models import Channel
-from channels_app.providers import provider_for
 from channels_app.providers.base import Rejected
 from channels_app.providers.cloud.client import CloudProvider
 from channels_app.providers.evolution.client import EvolutionProvider

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from channels_app.connections.registry import wwebjs_provider
 from channels_app.providers import files as outbound
 from channels_app.providers.base import (
     Accepted,
@@ -29,7 +30,7 @@ from channels_app.providers.cloud.client import (
 )
 from channels_app.providers.evolution.client import EvolutionProvider, file_request
 from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
-from channels_app.providers.wwebjs.client import WwebjsProvider, file_body
+from channels_app.providers.wwebjs.client import file_body
 from core import http_client
 from simulators.base import RunningApp, run_in_thread
 from simulators.evolution.app import create_app
@@ -189,7 +190,7 @@ def test_wwebjs_receives_a_message_media(wwebjs: Provider) -> None:
         wwebjs_url=wwebjs.url, wwebjs_api_key="test-wwebjs-key", wwebjs_session_id="TESTE"
     )
     channel.save()
-    WwebjsProvider(channel).send(with_file(caption="Olha"))
+    wwebjs_provider(channel).send(with_file(caption="Olha"))
 
     [sent] = wwebjs.sends()
     assert sent["contentType"] == "MessageMedia"

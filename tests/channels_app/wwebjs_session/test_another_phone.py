@@ -10,8 +10,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from channels_app.connections import readiness, wwebjs_session
+from channels_app.connections.registry import provider_for
 from channels_app.models import Channel
-from channels_app.providers import provider_for
 from channels_app.providers.base import OutboundMessage, Transient
 from tests.channels_app.wwebjs_session.conftest import Server, session_of, until
 

@@ -15,7 +15,6 @@ from django.test import AsyncClient, Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels_app.connections.states import State
 from channels_app.models import Channel
 from channels_app.providers.events import (
     Event,
@@ -26,6 +25,7 @@ from channels_app.providers.events import (
     UnsupportedEvent,
 )
 from channels_app.providers.redaction import digest_of
+from channels_app.providers.sessions import State
 from channels_app.providers.wwebjs import events as wwebjs_events
 from messaging import selectors
 from messaging import webhooks as doors

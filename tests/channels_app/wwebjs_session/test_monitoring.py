@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from channels_app import tasks
 from channels_app.connections import circuit_breaker, wwebjs_session
-from channels_app.connections.states import Observation
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident, WwebjsSession
+from channels_app.providers.wwebjs.states import Observation
 from channels_app.signals import session_changed
 from simulators.base import run_in_thread
 from tests.channels_app.wwebjs_session.conftest import Server, jobs, run_starts, session_of, until
@@ -405,12 +405,12 @@ def test_a_connection_has_only_one_open_incident(ready: Channel) -> None:
 
 
 def test_a_send_to_a_dead_session_triggers_a_poll(ready: Channel, server: Server) -> None:
+    from channels_app.connections.registry import wwebjs_provider
     from channels_app.providers.base import OutboundMessage, Transient
-    from channels_app.providers.wwebjs.client import WwebjsProvider
 
     server.steer("kill_browser")
     with pytest.raises(Transient):
-        WwebjsProvider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+        wwebjs_provider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
     assert WwebjsSession.objects.get(channel=ready).probe_at is None
 
 

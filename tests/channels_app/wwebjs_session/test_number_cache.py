@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from channels_app import number_cache
+from channels_app.connections.registry import wwebjs_provider
 from channels_app.models import Channel, ResolvedNumber
 from channels_app.providers.base import OutboundMessage, Rejected, Transient, Unknown
-from channels_app.providers.wwebjs.client import WwebjsProvider
 from simulators.base import example_number, only_digits
 from simulators.wwebjs.tables import SCENARIOS
 from tests.channels_app.wwebjs_session.conftest import Server
@@ -20,7 +20,7 @@ LOOK_UP, SEND = "/client/getNumberId", "/client/sendMessage"
 
 
 def send(channel: Channel, to: str = TO) -> None:
-    WwebjsProvider(channel).send(OutboundMessage("ref", to, text="Oi"))
+    wwebjs_provider(channel).send(OutboundMessage("ref", to, text="Oi"))
 
 
 def playing(name: str) -> str:

@@ -11,11 +11,11 @@ import requests
 from django.db import connection
 
 from channels_app.connections import wwebjs_session
+from channels_app.connections.registry import wwebjs_provider
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.models import Channel
 from channels_app.providers.base import OutboundMessage, SendError
 from channels_app.providers.wwebjs import session as wwebjs_sessions
-from channels_app.providers.wwebjs.client import WwebjsProvider
 from channels_app.providers.wwebjs.session import WwebjsSessions
 from messaging.delivery.policy import FALLBACK_BACKOFF
 from tests.channels_app.wwebjs_session.conftest import Server, jobs, run_starts, session_of, until
@@ -54,7 +54,7 @@ def test_an_unresponsive_page_is_replaced_before_the_second_attempt_of_a_message
     began = time.monotonic()
     with pytest.raises(SendError):
         ready.request_timeout_seconds = 1
-        WwebjsProvider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+        wwebjs_provider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
     # The send triggers a poll, and the first slow response triggers another one at once.
     assert jobs("probe_session") == [{"channel_id": ready.pk}]
     wwebjs_session.probe(ready.pk)
@@ -66,7 +66,7 @@ def test_an_unresponsive_page_is_replaced_before_the_second_attempt_of_a_message
     assert wwebjs_session.state(ready).state == "ready"
     assert time.monotonic() - began < FALLBACK_BACKOFF[0] + FALLBACK_BACKOFF[1]
     ready.request_timeout_seconds = 15
-    assert WwebjsProvider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+    assert wwebjs_provider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
     assert "/session/restart" not in server.paths()
 
 
@@ -75,7 +75,7 @@ def test_a_session_lost_by_the_server_is_started_within_the_attempts_of_a_messag
 ) -> None:
     server.simulator.browsers.close("TESTE")
     with pytest.raises(SendError):
-        WwebjsProvider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+        wwebjs_provider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
     wwebjs_session.probe(ready.pk)
     waited = 0
     while not jobs("begin_session"):

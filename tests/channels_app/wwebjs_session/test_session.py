@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from channels_app.connections import wwebjs_session
-from channels_app.connections.states import derive
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.models import Channel
 from channels_app.providers.wwebjs.session import WwebjsSessions
+from channels_app.providers.wwebjs.states import derive
 from tests.channels_app.wwebjs_session.conftest import (
     Replay,
     Server,

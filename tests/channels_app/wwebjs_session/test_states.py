@@ -13,12 +13,8 @@ from channels_app.connections.states import (
     POLL_SECONDS,
     RECOVERY_PAUSES,
     SENTENCES,
-    DerivedState,
-    Observation,
     RecoveryAction,
     RecoveryContext,
-    State,
-    derive,
     drop_reason,
     next_poll_delay,
     recovery_action_for,
@@ -27,6 +23,7 @@ from channels_app.incidents.reason_text import describe, field_for_code
 from channels_app.providers import redaction
 from channels_app.providers.evolution import events as evolution_events
 from channels_app.providers.evolution.instance import read_link
+from channels_app.providers.sessions import DerivedState, State
 from channels_app.providers.wwebjs.session import (
     SessionError,
     StartOutcome,
@@ -37,6 +34,7 @@ from channels_app.providers.wwebjs.session import (
     read_start,
     read_status,
 )
+from channels_app.providers.wwebjs.states import Observation, derive
 from core import http_client
 from tests.simulators.recorded import FOLDER, Exchange
 

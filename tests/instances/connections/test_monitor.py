@@ -16,13 +16,13 @@ from time_machine import TimeMachineFixture
 
 from channels_app import signals
 from channels_app.connections import remote_sessions
-from channels_app.connections.states import DerivedState, State
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident
 from channels_app.providers.evolution.instance import EvolutionLifecycle
+from channels_app.providers.sessions import DerivedState, State
 from core import http_client
-from instances import tasks
+from instances import queue
 from instances.connections import monitor, pictures
 from instances.connections.monitor import ConnectionState
 from instances.listener import locks
@@ -410,7 +410,7 @@ def test_a_rejected_send_triggers_an_immediate_probe(
     from messaging.models import DeliveryAttempt
 
     enqueued: list[int] = []
-    monkeypatch.setattr(tasks, "enqueue_probe", enqueued.append)
+    monkeypatch.setattr(queue, "enqueue_probe", enqueued.append)
     attempt = DeliveryAttempt(channel=ready.channel, route="baileys")
     monkeypatch.setattr(channel_feedback, "_own_route", lambda attempt: "baileys")
     channel_feedback.note(attempt, Transient("instance_not_connected", "x"))
@@ -759,7 +759,7 @@ def test_an_event_triggers_an_immediate_probe(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enqueued: list[int] = []
-    monkeypatch.setattr(tasks, "enqueue_probe", enqueued.append)
+    monkeypatch.setattr(queue, "enqueue_probe", enqueued.append)
     evolution.control("drop", instance=NAME, code=401)
     wait_until(lambda: (read(), enqueued)[1])
     assert set(enqueued) == {by_webhook.pk}

@@ -6,8 +6,9 @@ import datetime as dt
 
 import pytest
 
-from channels_app.connections.states import RECOVERY_PAUSES, SENTENCES, DerivedState, State
+from channels_app.connections.states import RECOVERY_PAUSES, SENTENCES
 from channels_app.incidents.reason_text import describe, field_for_code
+from channels_app.providers.sessions import DerivedState, State
 from instances.connections.states import (
     Known,
     Observation,

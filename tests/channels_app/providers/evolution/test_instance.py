@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from channels_app.incidents.reason_text import describe_failure
 from channels_app.models import Channel
 from channels_app.providers.evolution.instance import (
     EvolutionLifecycle,
@@ -205,7 +206,7 @@ def test_a_recorded_rejection_has_its_code(
     with pytest.raises(EvolutionFailed) as caught:
         use(client_of(replay, exchange(file, label), name))
     assert (caught.value.code, caught.value.reason) == (code, reason)
-    assert str(caught.value)
+    assert describe_failure(caught.value)
 
 
 def test_a_server_without_a_licence_is_reported(replay: Replay) -> None:

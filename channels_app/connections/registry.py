@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from channels_app import number_cache
+from channels_app.connections import wwebjs_session
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
 from channels_app.models import Channel
 from channels_app.providers.base import (
@@ -75,13 +79,20 @@ def provider_for(channel: Channel, *, route: str) -> Provider:
     if route == "official":
         return CloudProvider(channel)
     if route == "wwebjs":
-        return _require_confirmed_number(WwebjsProvider(channel), channel)
+        return _require_confirmed_number(wwebjs_provider(channel), channel)
     if route != "baileys":
         raise ValueError(f"no such route: {route}")
     sender = channel if channel.kind == Channel.Kind.BAILEYS else channel.fallback_channel
     if sender is None:
         return NotConfigured()
     return _require_confirmed_number(EvolutionProvider(sender), sender)
+
+
+def wwebjs_provider(channel: Channel) -> WwebjsProvider:
+    """Return the provider of a channel's attached session, even if its number is unconfirmed."""
+    return WwebjsProvider(
+        channel, numbers=number_cache, request_poll=partial(wwebjs_session.request_poll, channel)
+    )
 
 
 def reserved_id(*, route: str, type_: str, content: object) -> str:
