@@ -193,6 +193,6 @@ class LiftBlockView(SessionApiView):
         channel = get_object_or_404(Channel, pk=pk)
         assert isinstance(request.user, User)
         if not circuit_breaker.lift_new_chat_block(channel, user=request.user):
-            raise SessionRefused("not_blocked", _("There is no block of first messages."))
+            raise SessionRefused("not_blocked", _("There is no new-chat block."))
         channel.refresh_from_db()
         return Response(ChannelSerializer(channel).data)

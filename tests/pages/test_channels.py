@@ -158,10 +158,10 @@ def test_a_baileys_channel_is_created(staff_client: Client) -> None:
         ({"phone_number_id": "777"}, "phone_number_id", "Another channel already uses"),
         ({"access_token": ""}, "access_token", "This field is required."),
         ({"graph_url": "not a url"}, "graph_url", "Write it like"),
-        ({"graph_version": "25"}, "graph_version", "Write it like v25.0."),
+        ({"graph_version": "25"}, "graph_version", "Use the format v25.0."),
         ({"wwebjs_enabled": "on"}, "wwebjs_url", "This field is required."),
         ({"wwebjs_enabled": "on"}, "wwebjs_api_key", "This field is required."),
-        ({"wwebjs_session_id": "a b"}, "wwebjs_session_id", "Letters, digits, - and _ only."),
+        ({"wwebjs_session_id": "a b"}, "wwebjs_session_id", "Only letters, digits, - and _."),
         ({"fallback_channel": "999"}, "fallback_channel", "Select a valid choice"),
         ({"official_retries": "99"}, "official_retries", "less than or equal to 10"),
         ({"confirm_seconds": "x"}, "confirm_seconds", "Enter a whole number."),
@@ -325,7 +325,7 @@ def test_an_empty_secret_is_unchanged_and_a_new_one_replaces_it(
 ) -> None:
     page = parse(staff_client.get(f"/channels/{full.pk}/").content)
     box = page.one("input", name="access_token")
-    assert box.attributes["placeholder"] == "Configured: leave empty to keep"
+    assert box.attributes["placeholder"] == "Already saved. Leave empty to keep it"
     assert "value" not in box.attributes
 
     staff_client.post(f"/channels/{full.pk}/", filled(full, app_secret="changed"))

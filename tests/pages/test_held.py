@@ -133,7 +133,7 @@ def test_the_attempt_history_shows_each_attempt_its_result_and_rule(
     page = parse(staff_client.get(f"/messages/{held.pk}/").content)
     first, second = page.one(data_attempt="1"), page.one(data_attempt="2")
     for expected in ("official API", "The official API is tried first", "rejected", "131047",
-                     "More than 24 hours", "fall back at once"):  # fmt: skip
+                     "More than 24 hours", "use the fallback immediately"):  # fmt: skip
         assert expected in first.text
     assert "wwebjs" in second.text
     assert "The official API refused it for good" in second.text

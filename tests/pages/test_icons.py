@@ -164,9 +164,9 @@ def test_retry_is_offered_once_nothing_more_happens_automatically(
     conversation.channel.fallback = "wwebjs"
     conversation.channel.save()
 
-    both = ["Try again", "Send by the fallback"]
+    both = ["Try again", "Send through the fallback"]
     assert offers(status="rejected", decision="fallback_refused") == both
-    held = ["It arrived", "Send again", "Send by the fallback"]
+    held = ["It arrived", "Send again", "Send through the fallback"]
     assert offers(status="unconfirmed", decision="held") == held
     assert offers(status="rejected", decision="") == []
     assert offers(status="sent") == []

@@ -189,7 +189,7 @@ def test_the_form_asks_what_to_do_with_an_abandoned_session(
     assert f"What becomes of “{WWEBJS_SESSION}”" in page.get(url).content.decode()
     refused = page.post(url, typed(ready, **changes))
     assert refused.status_code == 400
-    assert "Choose what becomes of the present one." in refused.content.decode()
+    assert "Choose what to do with the current session." in refused.content.decode()
     assert left(server) == (True, True)
 
     assert page.post(url, typed(ready, **changes, previous_session=choice)).status_code == 302

@@ -449,7 +449,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     session_state = wwebjs_session.state(ready)
     assert (session_state.code, session_state.detail) == (
         "unlinked_scan_qr",
-        "The phone was unlinked: read the QR code.",
+        "The phone was unlinked. Scan the QR code.",
     )
     now = incident(ready)
     assert (now.reason, now.first_reason) == ("unlinked_scan_qr", "connection_refused")

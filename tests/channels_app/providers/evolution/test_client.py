@@ -428,7 +428,7 @@ def test_a_server_that_refuses_the_connection_is_transient(dead_url: str) -> Non
         ({}, True, "Connected to WhatsApp."),
         ({"instance_name": "new"}, False, "Not connected: link the phone by QR code."),
         ({"instance_name": "ghost"}, False, "The instance does not exist"),
-        ({"evolution_api_key": "wrong"}, False, "The provider refused the key"),
+        ({"evolution_api_key": "wrong"}, False, "The provider rejected the key"),
         ({"instance_name": ""}, False, "The connection is not configured"),
     ],
 )
