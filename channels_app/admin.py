@@ -74,7 +74,7 @@ class ChannelAdmin(_ChannelAdmin):
             },
         ),
         (
-            _("When and how to fall back"),
+            _("When and how to use the fallback"),
             {
                 "classes": ("collapse",),
                 "fields": (

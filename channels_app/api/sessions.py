@@ -156,7 +156,7 @@ class ConfirmNumberView(_SessionView):
         responses={200: SessionStateSerializer, 409: NOTHING_TO_CONFIRM},
     )
     def post(self, request: Request, pk: int) -> Response:
-        """Confirm that the number of the linked phone is right; until then nothing is sent."""
+        """Confirm that the number of the linked phone is correct; until then nothing is sent."""
         fields = NumberSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         confirmed = wwebjs_session.confirm_number(

@@ -117,7 +117,7 @@ class LiftBlockView(_Action):
             return _(
                 "The new-chat block was lifted: the fallback can write to new customers again."
             )
-        return _("There is no such block any more.")
+        return _("There is no new-chat block any more.")
 
 
 class QrDialogView(_SessionView):

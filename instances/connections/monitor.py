@@ -268,7 +268,7 @@ def pairing_code(session: WhatsAppSession, phone_number: str) -> str:
         _store_and_raise(session, error)
     _record_observation(session, _observation_from(link), polled_at=polled_at, recover=False)
     if not link.pairing_code:
-        text = _("WhatsApp gave no code for this number.")
+        text = _("WhatsApp returned no code for this number.")
         raise SessionRefused("no_pairing_code", text, status=502)
     return link.pairing_code
 
