@@ -77,7 +77,7 @@ def triggers(answer: Any) -> dict[str, Any]:
         (
             "error",
             "number_unconfirmed",
-            ["+55 11 97777-6666 is right", "Disconnect", "Delete instance"],
+            ["+55 11 97777-6666 is correct", "Disconnect", "Delete instance"],
         ),
         ("error", "refused_by_whatsapp", ["Connect", "Delete instance"]),
         ("error", "wrong_key", ["Check now"]),
@@ -170,7 +170,7 @@ def test_the_card_shows_the_account_state_and_last_incident(
         "Ready now",
         "Loja Centro",
         "+55 11 90000-0777",
-        "Last drop now",
+        "Last disconnection now",
         "unlinked on",
     ):
         assert expected in text
@@ -389,7 +389,7 @@ def test_the_dialog_starts_the_session_only_by_post(
     shown = parse(staff_client.post(f"{BASE}qr/").content)
     assert started == [NAME]
     assert shown.one("svg")
-    assert "came up 3 seconds ago" in shown.text
+    assert "appeared 3 seconds ago" in shown.text
     assert shown.one(class_="pairing-code").text == "ABCD1234"
 
 

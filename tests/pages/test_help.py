@@ -70,7 +70,7 @@ ENGLISH = {
         "Alterna tries to send again through it",
         "the icon changes to a globe, which says that it was sent through wwebjs or Baileys",
         "Ignore messages sent outside the app off",
-        "appear twice",
+        "appears once more",
     ],
     "install": [
         "Run the command below",

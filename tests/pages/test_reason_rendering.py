@@ -93,7 +93,7 @@ def test_a_problem_of_a_baileys_fallback(
     channel.save()
     monitor.probe(session_of(baileys).pk)
 
-    assert "not work now: The server refused the connection" in read("/", "en")
+    assert "is unavailable: The server refused the connection" in read("/", "en")
     assert "não funcionaria agora: O servidor recusou a conexão" in read("/", "pt-br")
 
 
@@ -107,7 +107,7 @@ def test_a_comparison_with_evolution_and_an_undone_switch(
 
     english, portuguese = (read(f"/instances/{NAME}/", language) for language in ("en", "pt-br"))
     assert "Evolution does not respond: The server refused the connection" in english
-    assert "undone The server refused the connection" in english
+    assert "reverted The server refused the connection" in english
     assert "A Evolution não responde: O servidor recusou a conexão" in portuguese
     assert "desfeita O servidor recusou a conexão" in portuguese
 
@@ -116,7 +116,7 @@ def test_the_reason_why_no_listener_runs(writer: None, read: Read, baileys: Chan
     WhatsAppSession.objects.update(websocket_enabled=True)
     process.record_join_state(session_of(baileys).pk, joined=False, note=socket_client.NOT_OPEN)
 
-    assert "Nobody listens: Evolution has not opened" in read("/instances/", "en")
+    assert "Not listening: Evolution has not opened" in read("/instances/", "en")
     assert "Sem escuta: A Evolution ainda não abriu" in read("/instances/", "pt-br")
 
 

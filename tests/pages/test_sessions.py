@@ -109,7 +109,7 @@ def test_the_card_shows_the_last_incident_and_its_reason(
     for words in (
         "Ready now",
         "+55 11 90000-0001",
-        "Last drop now",
+        "Last disconnection now",
         "opened in WhatsApp Web somewhere else",
     ):
         assert words in text

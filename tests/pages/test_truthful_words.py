@@ -126,7 +126,7 @@ def test_a_session_waiting_for_a_code_labels_its_first_reason(
     incidents.observed(attached, route="wwebjs", reason="unlinked_scan_qr", detail="", at=now)
     [card] = parse(staff_client.get("/channels/").content).all("article")
     assert "The phone was unlinked. Scan the QR code." in card.text
-    assert "first sign: The server refused the connection" in card.text
+    assert "first sign of the problem: The server refused the connection" in card.text
     dashboard = parse(staff_client.get("/").content)
     [alert] = dashboard.all("div", data_alarm="wwebjs")
     assert "Scan the QR code" in alert.text
