@@ -175,7 +175,7 @@ def test_the_dashboard_shows_the_state_of_a_session_and_its_last_incident(
     )
     line = parse(staff_client.get("/").content).one("span", class_="row-session").text
     assert line.startswith(
-        "Ready now · Last disconnection now : This session was opened in WhatsApp Web somewhere else"
+        "Ready now · Last disconnection now : This session was opened in WhatsApp Web somewhere else"  # noqa: E501
     )
 
 
@@ -193,7 +193,7 @@ def test_the_dashboard_shows_the_state_of_an_instance_and_its_last_incident(
         last_drop_at=timezone.now(),
         last_drop_reason="unlinked_on_phone",
     )
-    assert line() == "Disconnected now · Last disconnection now : The session was unlinked on the phone."
+    assert line() == "Disconnected now · Last disconnection now : The session was unlinked on the phone."  # noqa: E501
 
 
 def test_the_number_of_dashboard_queries_does_not_depend_on_the_number_of_channels(

@@ -94,7 +94,7 @@ def test_a_problem_of_a_baileys_fallback(
     monitor.probe(session_of(baileys).pk)
 
     assert "is unavailable: The server refused the connection" in read("/", "en")
-    assert "não funcionaria agora: O servidor recusou a conexão" in read("/", "pt-br")
+    assert "está indisponível: O servidor recusou a conexão" in read("/", "pt-br")
 
 
 def test_a_comparison_with_evolution_and_an_undone_switch(
