@@ -196,7 +196,7 @@ def test_the_dashboard_shows_the_state_of_an_instance_and_its_last_incident(
     assert (
         line()
         == "Disconnected now · Last disconnection now : The session was unlinked on the phone."
-    )  # noqa: E501
+    )
 
 
 def test_the_number_of_dashboard_queries_does_not_depend_on_the_number_of_channels(
