@@ -42,7 +42,7 @@ class StaffPermissionRequiredMixin(_View):
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             required += self.write_permissions
         if not user.is_staff or not user.has_perms(required):
-            raise PermissionDenied(_("Your account may not open this page."))
+            raise PermissionDenied(_("You do not have permission to open this page."))
         return super().dispatch(request, *args, **kwargs)
 
 

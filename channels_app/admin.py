@@ -74,7 +74,7 @@ class ChannelAdmin(_ChannelAdmin):
             },
         ),
         (
-            _("When and how to fall back"),
+            _("When and how to use the fallback"),
             {
                 "classes": ("collapse",),
                 "fields": (
@@ -162,8 +162,10 @@ class ChannelAdmin(_ChannelAdmin):
         assert isinstance(request.user, User)
         for channel in queryset:
             if circuit_breaker.lift_new_chat_block(channel, user=request.user):
-                text = _("The block was lifted: the fallback may write to new customers again.")
+                text = _(
+                    "The new-chat block was lifted: the fallback can write to new customers again."
+                )
                 self.message_user(request, f"{channel.name}: {text}", messages.SUCCESS)
             else:
-                text = _("There is no block of first messages.")
+                text = _("There is no new-chat block.")
                 self.message_user(request, f"{channel.name}: {text}", messages.WARNING)

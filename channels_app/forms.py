@@ -40,7 +40,7 @@ class SecretInput(forms.PasswordInput):
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
         if self.is_set:
-            attrs = {**(attrs or {}), "placeholder": _("Configured: leave empty to keep")}
+            attrs = {**(attrs or {}), "placeholder": _("Already saved. Leave empty to keep it")}
         context = {
             "input": super().render(name, None, attrs, renderer),
             "clear_name": self._clear_name(name) if self.is_set and self.clearable else "",
@@ -92,7 +92,7 @@ class SecretsForm(_ChannelModelForm):
             label=remote_sessions.question(remote),
             choices=[("", "---------"), *remote.choices],
             required=False,
-            help_text=_("Asked for where you name another server, session or fallback."),
+            help_text=_("Required if you change the server, session or fallback."),
         )
 
     def _post_clean(self) -> None:
@@ -103,10 +103,10 @@ class SecretsForm(_ChannelModelForm):
         self.abandoning = stored
         if self.PREVIOUS not in self.fields:
             # The admin saves inside a transaction, which must not wait for a server.
-            text = _("It has a session on its server: change this on the channel's own page.")
+            text = _("It has a session on its server. Change this on the channel's page.")
             self.add_error(None, text)
         elif not self.cleaned_data.get(self.PREVIOUS):
-            self.add_error(self.PREVIOUS, _("Choose what becomes of the present one."))
+            self.add_error(self.PREVIOUS, _("Choose what to do with the current session."))
 
     def end_previous_session(self, user: User | None) -> str:
         """Apply the choice before the form is saved; see `remote_sessions.end`."""
@@ -226,64 +226,70 @@ class ChannelForm(SecretsForm):
             "graph_version": _("Graph API version"),
             "fallback_channel": _("Baileys connection that sends messages in fallback mode"),
             "ignore_messages_sent_outside": _("Ignore messages sent outside the app"),
-            "official_retries": _("Tries after the first, on the official API"),
-            "request_timeout_seconds": _("Wait for a provider's answer (seconds)"),
-            "confirm_seconds": _("Wait for a proof of the send (seconds)"),
-            "on_unconfirmed": _("When nothing proves the send"),
-            "fallback_max_age_minutes": _("Oldest message that still falls back (minutes)"),
-            "fallback_per_minute": _("Fallback messages a minute, at most"),
-            "fallback_new_chats_per_day": _("New customers a day by the fallback, at most"),
-            "fallback_despite_limits": _("Fall back in spite of Meta's limits on this number"),
-            "messages_per_second": _("Official messages a second, at most"),
-            "evolution_url": _("URL of the Evolution API"),
-            "evolution_api_key": _("API key of the Evolution API"),
+            "official_retries": _("Retries on the official API"),
+            "request_timeout_seconds": _("Timeout for the provider's response (seconds)"),
+            "confirm_seconds": _("Wait for delivery confirmation (seconds)"),
+            "on_unconfirmed": _("If delivery is not confirmed"),
+            "fallback_max_age_minutes": _("Maximum message age for fallback (minutes)"),
+            "fallback_per_minute": _("Maximum fallback messages per minute"),
+            "fallback_new_chats_per_day": _("Maximum new customers per day through the fallback"),
+            "fallback_despite_limits": _("Use the fallback despite Meta's limits on this number"),
+            "messages_per_second": _("Maximum official messages per second"),
+            "evolution_url": _("Evolution API URL"),
+            "evolution_api_key": _("Evolution API key"),
             "instance_name": _("Instance name"),
             "calls_api_key": _("Wavoip key, for calls"),
         }
         help_texts = {
             # For an official channel, see below.
             "phone_number": _(
-                "The number of the phone that is linked. Another one sends nothing until somebody "
-                "confirms it; left empty, the first phone sets it."
+                "The number of the linked phone. Another number cannot send until someone "
+                "confirms it. If empty, the first linked phone sets it."
             ),
-            "active": _("A channel that is not active sends nothing."),
+            "active": _("An inactive channel sends nothing."),
             "phone_number_id": _("In the Meta app, under WhatsApp, API setup."),
-            "access_token": _("Of a system user, with whatsapp_business_messaging."),
-            "app_secret": _("Proves that webhooks come from Meta. Without it none is accepted."),
+            "access_token": _("For a system user with whatsapp_business_messaging."),
+            "app_secret": _(
+                "Verifies that webhooks come from Meta. Without it, none are accepted."
+            ),
             "verify_token": _("Any text of your choice; enter the same one at Meta."),
-            "wwebjs_url": _("On the same server http://127.0.0.1:port, else http://ip:port."),
-            "wwebjs_api_key": _("The one that the API was started with."),
-            "wwebjs_session_id": _("Left empty, Alterna chooses one."),
+            "wwebjs_url": _(
+                "On the same server: http://127.0.0.1:port. Otherwise: http://ip:port."
+            ),
+            "wwebjs_api_key": _("The key that the API was started with."),
+            "wwebjs_session_id": _("If empty, Alterna chooses one."),
             "instance_name": _(
-                "Of an instance that is there already, or the name of a new one: it is created "
-                "when you connect."
+                "The name of an existing instance, or a new name: the instance is created when "
+                "you connect."
             ),
             "evolution_api_key": _(
-                "The server's own key (AUTHENTICATION_API_KEY) can create instances; an "
-                "instance's own key can only use that one."
+                "The server's own key (AUTHENTICATION_API_KEY) can create instances. An "
+                "instance's key can only use that instance."
             ),
             "fallback_channel": _(
-                "What the official API refuses then goes out by the number chosen here. With the "
-                "same number customers see one chat, with another one a chat of its own."
+                "Messages that the official API rejects are sent from the number chosen here. "
+                "With the same number, customers see one chat; with another number, a separate "
+                "chat."
             ),
             "ignore_messages_sent_outside": _(
-                "Otherwise what is written on the phone, and what goes out by the fallback, "
-                "appears once more in the conversation."
+                "If not selected, messages written on the phone or sent through the fallback "
+                "appear twice in the conversation."
             ),
             "calls_api_key": _(
-                "The token of a Wavoip device; several are separated by commas. Staff with the "
-                "permission to call then see a phone at the top of a conversation."
+                "The token of a Wavoip device; separate several with commas. Staff with "
+                "permission to call then see a phone icon at the top of a conversation."
             ),
             "fallback_per_minute": _("Protects the number from being banned."),
             "fallback_new_chats_per_day": _(
-                "Those who never wrote to you. WhatsApp bans numbers that write to many strangers."
+                "Customers who have never written to you. WhatsApp bans numbers that write to "
+                "many people who do not know them."
             ),
             "fallback_despite_limits": _(
-                "Marketing limits, low quality, a restricted account: what Meta holds back for "
-                "these then goes out by the fallback. It can cost you the number."
+                "Marketing limits, low quality, restricted account: messages that Meta blocks for "
+                "these reasons are sent through the fallback. WhatsApp may ban the number for it."
             ),
             "messages_per_second": _(
-                "80; a number that the WhatsApp app uses as well never gets more than 20."
+                "80; never more than 20 for a number that the WhatsApp app also uses."
             ),
         }
         error_messages: ClassVar = {
@@ -309,8 +315,8 @@ class ChannelForm(SecretsForm):
 
     def _prepare_fallback(self) -> None:
         self.fields["phone_number"].help_text = _(
-            "Left empty, it is filled in with what Meta says when the connection is tested. From "
-            "it the page knows whether the fallback sends from the same number."
+            "If empty, it is filled in from Meta when the connection is tested. The page uses it "
+            "to show whether the fallback sends from the same number."
         )
         chosen = self.instance.fallback
         self.initial["wwebjs_enabled"] = chosen == Channel.Fallback.WWEBJS

@@ -37,8 +37,8 @@ class Channel(models.Model):
         BAILEYS = "baileys", _("Baileys channel")
 
     class OnUnconfirmed(models.TextChoices):
-        FALLBACK = "fallback", _("Send by the fallback")
-        HOLD = "hold", _("Hold for a person")
+        FALLBACK = "fallback", _("Send through the fallback")
+        HOLD = "hold", _("Hold for review")
 
     class Health(models.TextChoices):
         UNKNOWN = "unknown", _("Not tested yet")
@@ -111,7 +111,7 @@ class Channel(models.Model):
         max_length=10,
         default=DEFAULT_GRAPH_VERSION,
         blank=True,
-        validators=[RegexValidator(r"^v\d+\.\d+$", _("Write it like v25.0."))],
+        validators=[RegexValidator(r"^v\d+\.\d+$", _("Use the format v25.0."))],
     )
     phone_number_id = models.CharField(
         _("phone number id"),
@@ -138,7 +138,7 @@ class Channel(models.Model):
         _("WWebJS session name"),
         max_length=64,
         blank=True,
-        validators=[RegexValidator(r"^[A-Za-z0-9_-]+$", _("Letters, digits, - and _ only."))],
+        validators=[RegexValidator(r"^[A-Za-z0-9_-]+$", _("Only letters, digits, - and _."))],
     )
     fallback_channel = models.ForeignKey(
         "self",
@@ -161,34 +161,34 @@ class Channel(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(120)],
     )
     confirm_seconds = models.PositiveSmallIntegerField(
-        _("wait for a confirmation (s)"), default=60, validators=[MaxValueValidator(3600)]
+        _("wait for delivery confirmation (s)"), default=60, validators=[MaxValueValidator(3600)]
     )
     on_unconfirmed = models.CharField(
-        _("when nothing confirms a send"),
+        _("if delivery is not confirmed"),
         max_length=10,
         choices=OnUnconfirmed,
         default=OnUnconfirmed.FALLBACK,
     )
     fallback_max_age_minutes = models.PositiveIntegerField(
-        _("oldest message that still falls back (min)"),
+        _("maximum message age for fallback (min)"),
         default=60,
         validators=[MinValueValidator(1), MaxValueValidator(7 * 24 * 60)],
     )
     fallback_per_minute = models.PositiveSmallIntegerField(
-        _("fallback messages a minute"),
+        _("fallback messages per minute"),
         default=20,
         validators=[MinValueValidator(1), MaxValueValidator(600)],
     )
     fallback_new_chats_per_day = models.PositiveIntegerField(
-        _("first messages by the fallback a day"),
+        _("new chats through the fallback per day"),
         default=100,
         validators=[MaxValueValidator(100_000)],
     )
     fallback_despite_limits = models.BooleanField(
-        _("fall back in spite of Meta's limits on the number"), default=False
+        _("use the fallback despite Meta's limits on the number"), default=False
     )
     messages_per_second = models.PositiveSmallIntegerField(
-        _("official messages a second"),
+        _("official messages per second"),
         default=80,
         validators=[MinValueValidator(1), MaxValueValidator(1000)],
     )
@@ -208,7 +208,7 @@ class Channel(models.Model):
         validators=[
             RegexValidator(
                 "^(?!\\.+\\Z)[^\\x00-\\x1f\\x7f]+\\Z",
-                _("No control characters, and not dots alone."),
+                _("Control characters are not allowed, and the name cannot consist of dots only."),
             )
         ],
     )
@@ -349,7 +349,7 @@ class Channel(models.Model):
                 errors["fallback_channel"] = _("Choose an active Baileys channel.")
             elif not other.has_evolution:
                 errors["fallback_channel"] = _(
-                    "“%(name)s” lacks address, key or instance name: complete it first."
+                    "“%(name)s” has no address, key or instance name. Complete it first."
                 ) % {"name": other.name}
         if errors:
             raise ValidationError(errors)
@@ -526,9 +526,9 @@ class Incident(models.Model):
         OFFICIAL = "official", _("official API")
         # Not connections: WhatsApp blocked first messages; the fallback rate is unusually high;
         # single messages are rejected with a code that needs investigation.
-        NEW_CHATS = "new_chats", _("first messages by the fallback")
-        FALLBACKS = "fallbacks", _("share of fallbacks")
-        REQUESTS = "requests", _("refused messages")
+        NEW_CHATS = "new_chats", _("new chats through the fallback")
+        FALLBACKS = "fallbacks", _("fallback rate")
+        REQUESTS = "requests", _("rejected messages")
         # Evolution's receive mode is not the configured one (instances/receive_mode/drift.py).
         RECEIVE_MODE = "receive_mode", _("receive mode")
 

@@ -59,7 +59,7 @@ class Unavailable(exceptions.APIException):
     default_code = "unavailable"
 
     def __init__(self) -> None:
-        super().__init__(_("The database is not reachable. Try again in a moment."))
+        super().__init__(_("The database is unavailable. Try again in a moment."))
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
@@ -73,7 +73,9 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         exc = exceptions.NotFound()
     elif isinstance(exc, exceptions.PermissionDenied) and str(exc.detail).startswith("CSRF Failed"):
         # REST framework's message is in English only.
-        exc = exceptions.PermissionDenied(_("The CSRF token is missing or is not this session's."))
+        exc = exceptions.PermissionDenied(
+            _("The CSRF token is missing or belongs to another session.")
+        )
     elif isinstance(exc, DjangoValidationError):
         exc = exceptions.ValidationError(as_serializer_error(exc))
     response = drf_exception_handler(exc, context)
@@ -94,7 +96,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Django's handler for requests that it rejects before any view."""
-    response = _problem(request, 400, _("The request cannot be read."), "bad_request")
+    response = _problem(request, 400, _("The request could not be read."), "bad_request")
     return response or defaults.bad_request(request, exception)
 
 
@@ -106,7 +108,9 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
     """Django's handler for unhandled exceptions."""
-    response = _problem(request, 500, _("The server failed. The error was logged."), "server_error")
+    response = _problem(
+        request, 500, _("The server encountered an error, which was logged."), "server_error"
+    )
     return response or defaults.server_error(request)
 
 

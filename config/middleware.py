@@ -53,7 +53,7 @@ class DatabaseDownMiddleware:
 
 def database_unavailable(request: HttpRequest) -> HttpResponse:
     """Return the 503 that every entry point sends while PostgreSQL is unreachable."""
-    detail = _("The database is not reachable. Try again in a moment.")
+    detail = _("The database is unavailable. Try again in a moment.")
     headers = {"Retry-After": "5"}
     if request.path_info.startswith(("/api/", "/readyz")):
         return JsonResponse({"detail": detail, "code": "unavailable"}, status=503, headers=headers)

@@ -55,7 +55,7 @@ def _errors(path: str, method: str, operation: dict[str, Any]) -> dict[str, tupl
         "401": ("Problem", "No login, or a token that is not valid."),
         "403": ("Problem", "This is not allowed to this user."),
         "406": ("Problem", "Answers are JSON only."),
-        "503": ("Problem", "The database is not reachable. Try again in a moment."),
+        "503": ("Problem", "The database is unavailable. Try again in a moment."),
     }
     if method == "delete":
         errors["409"] = ("Problem", "`in_use`: other records depend on this one.")

@@ -439,14 +439,14 @@ def _failure(error: BaseException, *, left: bool, secure: bool = False) -> Reque
     chain = list(_chain(error))
     if left:
         if _first(chain, TimeoutError, urllib3.exceptions.TimeoutError):
-            return ResponseLost("timeout", "no complete answer in time")
+            return ResponseLost("timeout", "no complete response in time")
         if isinstance(_first(chain, http.client.HTTPException), http.client.BadStatusLine) and (
             not _first(chain, http.client.RemoteDisconnected)
         ):
-            return ResponseLost("not_http", "the answer is not HTTP")
+            return ResponseLost("not_http", "the response is not HTTP")
         return ResponseLost("connection_broken", _describe(chain))
     if _first(chain, _NotPublic):
-        return RequestNotSent("not_public", "not an address of the internet")
+        return RequestNotSent("not_public", "not a public internet address")
     if dns_error := _first(chain, socket.gaierror, NameResolutionError):
         return RequestNotSent("dns_failed", _describe([dns_error]))
     if reason := _tls_reason(chain):

@@ -22,6 +22,6 @@ def validate_http_address(value: str) -> None:
         or not parts.hostname
         or any(character.isspace() for character in value)
     ):
-        raise ValidationError(_("Write it like http://127.0.0.1:3500."))
+        raise ValidationError(_("Use the format http://127.0.0.1:3500."))
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValidationError(_("The address must hold no password, query or fragment."))
+        raise ValidationError(_("The address must not contain a password, query or fragment."))

@@ -43,9 +43,9 @@ class SessionAdmin(_ModelAdmin):
                 ),
                 # The server does not report it: its root namespace always exists.
                 "description": _(
-                    "Say that Evolution uses global events where its server runs with"
-                    " WEBSOCKET_GLOBAL_EVENTS=true: then the first event of any of its instances"
-                    " shows that the socket works. On any other server it changes nothing."
+                    "Select this if the Evolution server runs with WEBSOCKET_GLOBAL_EVENTS=true: "
+                    "the first event of any of its instances then shows that the socket works. On "
+                    "other servers it has no effect."
                 ),
             },
         ),

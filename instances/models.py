@@ -27,14 +27,14 @@ class Mode(models.TextChoices):
 class Difference(models.TextChoices):
     """A setting of Evolution that differs from the agreed one."""
 
-    INSTANCE = "instance", _("It does not know this instance.")
-    MODE = "mode", _("Another way is on, or both, or none.")
-    ADDRESS = "webhook_url", _("Its webhook delivers to another address.")
-    SECRET = "webhook_secret", _("Its webhook does not send the secret that was set.")
-    EVENTS = "webhook_events", _("Its webhook leaves out events.")
-    BY_EVENTS = "webhook_by_events", _("Its webhook has an address for each event.")
-    BASE64 = "webhook_base64", _("Its webhook has another setting for media as Base64.")
-    SOCKET_EVENTS = "websocket_events", _("Its WebSocket leaves out events.")
+    INSTANCE = "instance", _("Evolution does not have this instance.")
+    MODE = "mode", _("Another receive mode is enabled, or both, or none.")
+    ADDRESS = "webhook_url", _("Its webhook points to another address.")
+    SECRET = "webhook_secret", _("Its webhook does not send the configured secret.")
+    EVENTS = "webhook_events", _("Its webhook does not include all events.")
+    BY_EVENTS = "webhook_by_events", _("Its webhook uses a separate address for each event.")
+    BASE64 = "webhook_base64", _("Its webhook has a different setting for Base64 media.")
+    SOCKET_EVENTS = "websocket_events", _("Its WebSocket does not include all events.")
 
 
 class WhatsAppSession(models.Model):
@@ -53,10 +53,10 @@ class WhatsAppSession(models.Model):
     class Phase(models.TextChoices):
         """The progress of a handover. Each phase can run again after a crash."""
 
-        PREPARING = "preparing", _("setting up the new way")
+        PREPARING = "preparing", _("setting up the new receive mode")
         JOINING = "joining", _("waiting for the socket to open")
-        DISABLING_OLD = "cutting", _("switching off the old way")
-        UNDOING = "undoing", _("going back to the old way")
+        DISABLING_OLD = "cutting", _("disabling the previous receive mode")
+        UNDOING = "undoing", _("returning to the previous receive mode")
 
     channel = models.OneToOneField(
         Channel, verbose_name=_("channel"), on_delete=models.CASCADE, related_name="session"
@@ -280,13 +280,13 @@ class Backfill(models.Model):
         UNREACHABLE = "unreachable", _("Evolution was unreachable")
         RECONNECTED = "reconnected", _("the instance connected to WhatsApp")
         STARTED = "started", _("Alterna was started")
-        DRIFT = "drift", _("Evolution's receive mode was another one")
+        DRIFT = "drift", _("Evolution's receive mode was different")
         SWITCH = "switch", _("the receive mode was switched")
-        UNAUTHORIZED = "unauthorized", _("an event came without the right secret")
+        UNAUTHORIZED = "unauthorized", _("an event arrived without the correct secret")
         TOO_LARGE = "too_large", _("an event was too large")
         NOT_STORED = "not_stored", _("an event could not be stored")
         LISTENER = "listener", _("the listener was not connected")
-        LOOK = "look", _("the regular check found it")
+        LOOK = "look", _("found by the regular check")
 
     session = models.ForeignKey(WhatsAppSession, on_delete=models.CASCADE, related_name="backfills")
     reason = models.CharField(_("reason"), max_length=20, choices=Reason)
@@ -308,9 +308,9 @@ class ReceiveModeChange(models.Model):
     """One attempt to switch a session's receive mode: user, time, source and result."""
 
     class Result(models.TextChoices):
-        RUNNING = "running", _("under way")
+        RUNNING = "running", _("in progress")
         DONE = "done", _("done")
-        UNDONE = "undone", _("undone")
+        UNDONE = "undone", _("reverted")
         CANCELLED = "cancelled", _("cancelled")
 
     class Source(models.TextChoices):

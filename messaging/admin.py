@@ -133,7 +133,7 @@ class CallAttemptAdmin(ReadOnly, _ModelAdmin):
 class SkippedFilter(admin.SimpleListFilter):
     """Filter by the kind of event that this version does not know, with counts."""
 
-    title = _("not read")
+    title = _("not processed")
     parameter_name = "skipped"
     any_kind = "any"
 
@@ -170,8 +170,8 @@ class InboundEventAdmin(ReadOnly, _ModelAdmin):
     def has_replay_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("messaging.change_inboundevent")
 
-    @admin.action(description=_("Read again what was set aside"), permissions=["replay"])
+    @admin.action(description=_("Process the failed events again"), permissions=["replay"])
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         done, failed = replay(ids=list(queryset.values_list("pk", flat=True)))
-        result = _("%(done)d read now, %(again)d set aside again") % {"done": done, "again": failed}
+        result = _("%(done)d processed, %(again)d failed again") % {"done": done, "again": failed}
         self.message_user(request, result, messages.WARNING if failed else messages.SUCCESS)

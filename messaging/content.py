@@ -32,10 +32,10 @@ def validate(type_: str, text: str, content: Any) -> None:
     """
     if type_ not in TYPES:
         raise ValidationError(
-            {"type": _("Unknown type. Known are: %(types)s.") % {"types": ", ".join(TYPES)}}
+            {"type": _("Unknown type. Supported types: %(types)s.") % {"types": ", ".join(TYPES)}}
         )
     if not is_storable(text):
-        raise ValidationError({"text": _("The text has a character that cannot be sent.")})
+        raise ValidationError({"text": _("The text contains a character that cannot be sent.")})
     if type_ == "text":
         _validate_text(text)
     elif type_ in MEDIA_TYPES:
@@ -43,16 +43,16 @@ def validate(type_: str, text: str, content: Any) -> None:
     else:
         _validate_object(type_, content)
     if not is_storable(content):
-        raise ValidationError({type_: _("The object has something that cannot be sent.")})
+        raise ValidationError({type_: _("The object contains a value that cannot be sent.")})
 
 
 def _validate_text(text: str) -> None:
     if not text.strip():
-        raise ValidationError({"text": _("Write a text.")})
+        raise ValidationError({"text": _("Enter a text.")})
     if len(text) > MAX_TEXT:
         raise ValidationError(
             {
-                "text": _("The text has %(length)d characters; at most %(max)d fit.")
+                "text": _("The text has %(length)d characters; the limit is %(max)d.")
                 % {"length": len(text), "max": MAX_TEXT}
             }
         )
@@ -63,10 +63,14 @@ def _validate_media(type_: str, content: Any) -> None:
     link, media = content.get("link"), content.get("media")
     if (link is None) == (media is None):
         raise ValidationError(
-            {type_: _('Give an object with a public "link", or with "media": the id of an upload.')}
+            {
+                type_: _(
+                    'Provide an object with a public "link", or with "media": the ID of an upload.'
+                )
+            }
         )
     if media is not None and media_id(content) is None:
-        raise ValidationError({type_: _('"media" is not the id of an upload.')})
+        raise ValidationError({type_: _('"media" is not the ID of an upload.')})
     if link is not None:
         try:
             _check_url(link)
@@ -75,7 +79,10 @@ def _validate_media(type_: str, content: Any) -> None:
     caption = content.get("caption", "")
     if not isinstance(caption, str) or len(caption) > MAX_CAPTION:
         raise ValidationError(
-            {type_: _('"caption" is a text of at most %(max)d characters.') % {"max": MAX_CAPTION}}
+            {
+                type_: _('"caption" must be a text of at most %(max)d characters.')
+                % {"max": MAX_CAPTION}
+            }
         )
     if caption and type_ not in CAPTIONED:
         raise ValidationError({type_: _("A message of this type cannot have a caption.")})
@@ -83,7 +90,7 @@ def _validate_media(type_: str, content: Any) -> None:
     if not isinstance(filename, str) or len(filename) > MAX_FILENAME:
         raise ValidationError(
             {
-                type_: _('"filename" is a text of at most %(max)d characters.')
+                type_: _('"filename" must be a text of at most %(max)d characters.')
                 % {"max": MAX_FILENAME}
             }
         )
@@ -133,7 +140,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
 def _validate_object(type_: str, content: Any) -> None:
     if not _CHECKS[type_](content):
         raise ValidationError(
-            {type_: _("The object is not in the shape that the Cloud API expects.")}
+            {type_: _("The object does not have the structure that the Cloud API expects.")}
         )
     if type_ == "reaction":
         targets = [content[name] for name in ("message", "message_id") if name in content]
@@ -141,8 +148,8 @@ def _validate_object(type_: str, content: Any) -> None:
             raise ValidationError(
                 {
                     type_: _(
-                        'Say what it is about: "message" with the id of a message here, or'
-                        ' "message_id" with the provider\'s.'
+                        'Name the message that this refers to: "message" with the ID of a message '
+                        'here, or "message_id" with the provider\'s ID.'
                     )
                 }
             )

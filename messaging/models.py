@@ -89,8 +89,8 @@ class Media(models.Model):
 
     class State(models.TextChoices):
         STORED = "stored", _("stored")
-        WAITING = "waiting", _("is being fetched")
-        FAILED = "failed", _("could not be loaded")
+        WAITING = "waiting", _("downloading")
+        FAILED = "failed", _("could not be downloaded")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     state = models.CharField(max_length=10, choices=State, default=State.STORED)
@@ -344,7 +344,7 @@ class DeliveryAttempt(models.Model):
         STARTED = statuses.Outcome.STARTED, _("started")
         ACCEPTED = statuses.Outcome.ACCEPTED, _("accepted")
         REJECTED = statuses.Outcome.REJECTED, _("rejected")
-        TRANSIENT = statuses.Outcome.TRANSIENT, _("not sent, may be tried again")
+        TRANSIENT = statuses.Outcome.TRANSIENT, _("not sent, can be retried")
         UNKNOWN = statuses.Outcome.UNKNOWN, _("unknown")
 
     message = models.ForeignKey(
@@ -420,7 +420,7 @@ class CallAttempt(models.Model):
 
     class Status(models.TextChoices):
         RINGING = CallStatus.RINGING, _("ringing")
-        ENDED = CallStatus.ENDED, _("over")
+        ENDED = CallStatus.ENDED, _("ended")
         MISSED = CallStatus.MISSED, _("missed")
         REJECTED = CallStatus.REJECTED, _("declined")
         ACCEPTED = CallStatus.ACCEPTED, _("answered")
@@ -497,7 +497,7 @@ class InboundEvent(models.Model):
     class State(models.TextChoices):
         PENDING = "pending", _("waiting")
         DONE = "done", _("read")
-        SET_ASIDE = "set_aside", _("set aside")
+        SET_ASIDE = "set_aside", _("failed")
 
     id = models.BigAutoField(primary_key=True)
     source = models.CharField(_("source"), max_length=10, choices=Source)
@@ -507,7 +507,7 @@ class InboundEvent(models.Model):
     raw_file = EncryptedFileNameField(_("raw bytes"), max_length=200, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.PENDING)
     error = models.TextField(_("error"), blank=True)
-    skipped = models.CharField(_("not read"), max_length=200, blank=True)
+    skipped = models.CharField(_("not processed"), max_length=200, blank=True)
     received_at = models.DateTimeField(_("received at"), auto_now_add=True)
     processed_at = models.DateTimeField(_("processed at"), null=True, blank=True)
 

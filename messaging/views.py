@@ -217,7 +217,7 @@ class ConversationView(StaffPermissionRequiredMixin, View):
                 idempotency_key=request.POST.get("key", "")[:255],
             )
         except accept.IdempotencyConflict:
-            return self._rejected(request, conversation, text, [_("Send it again, please.")])
+            return self._rejected(request, conversation, text, [_("Please send it again.")])
         except ValidationError as error:
             return self._rejected(request, conversation, text, error.messages)
         if not _is_htmx(request):

@@ -30,13 +30,13 @@ MOST_BYTES = 3 * 1024 * 1024
 MOST_WWEBJS_BYTES = 16 * 1024 * 1024
 
 _DETAILS = {
-    "bad_key": _("The x-api-key header is not that of this channel."),
-    "bad_secret": _("The Authorization header has no session's secret."),
-    "bad_signature": _("The X-Hub-Signature-256 header was not made with a channel's app secret."),
-    "method_not_allowed": _("This address does not take this method."),
-    "unavailable": _("The event cannot be stored now: send it again."),
-    "unreadable": _("The body could not be read to its end."),
-    "wrong_instance": _("The secret is that of another instance."),
+    "bad_key": _("The x-api-key header does not match this channel."),
+    "bad_secret": _("The Authorization header contains no session's secret."),
+    "bad_signature": _("The X-Hub-Signature-256 header does not match any channel's app secret."),
+    "method_not_allowed": _("This address does not support this method."),
+    "unavailable": _("The event cannot be stored now. Send it again."),
+    "unreadable": _("The request body could not be read completely."),
+    "wrong_instance": _("The secret belongs to another instance."),
     "wrong_token": _("No channel has this verification token."),
 }
 

@@ -156,7 +156,7 @@ class ConfirmNumberView(_SessionView):
         responses={200: SessionStateSerializer, 409: NOTHING_TO_CONFIRM},
     )
     def post(self, request: Request, pk: int) -> Response:
-        """Confirm that the number of the linked phone is right; until then nothing is sent."""
+        """Confirm that the number of the linked phone is correct; until then nothing is sent."""
         fields = NumberSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         confirmed = wwebjs_session.confirm_number(
@@ -193,6 +193,6 @@ class LiftBlockView(SessionApiView):
         channel = get_object_or_404(Channel, pk=pk)
         assert isinstance(request.user, User)
         if not circuit_breaker.lift_new_chat_block(channel, user=request.user):
-            raise SessionRefused("not_blocked", _("There is no block of first messages."))
+            raise SessionRefused("not_blocked", _("There is no new-chat block."))
         channel.refresh_from_db()
         return Response(ChannelSerializer(channel).data)

@@ -71,9 +71,11 @@ def confirm(channel: Channel, number: str, *, user_id: int | None) -> None:
         row = Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
         linked = row.unconfirmed_number
         if not linked:
-            raise ConfirmationRefused(_("There is no number to confirm now."))
+            raise ConfirmationRefused(_("There is no number to confirm."))
         if not linked_numbers.is_same(linked, number):
-            raise ConfirmationRefused(_("Another phone has been linked meanwhile: look again."))
+            raise ConfirmationRefused(
+                _("Another phone was linked in the meantime. Check the number again.")
+            )
         values: dict[str, str | bool] = {"confirmed_number": linked}
         if row.kind == Channel.Kind.BAILEYS:
             values["phone_number"] = f"+{linked}"

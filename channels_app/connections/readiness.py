@@ -61,10 +61,8 @@ def inactive_trouble(channel: Channel) -> str:
     names = "" if channel.active else channel.is_fallback_of
     if not names:
         return ""
-    return _("It is the fallback of %(names)s: that fallback does not work any more.") % {
-        "names": names
-    }
+    return _("It is the fallback of %(names)s, which can no longer use it.") % {"names": names}
 
 
 def _breaker_problem(code: str) -> str:
-    return _("Left alone for now after a refusal: %(reason)s") % {"reason": describe(code)}
+    return _("Paused after a rejection: %(reason)s") % {"reason": describe(code)}

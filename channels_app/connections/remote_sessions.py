@@ -86,7 +86,7 @@ class WwebjsSource:
             ended = wwebjs_session.disconnect(channel, unlink=choice == "unlink")
             if ended.code == "unlinking":
                 # Deleting the channel now would also delete the request to unlink.
-                text = _("The session is still starting: try again when it is up.")
+                text = _("The session is still starting. Try again when it is running.")
                 raise SessionRefused("unlinking", str(text))
         return ended.detail if ended.code == "not_running" else ""
 
@@ -116,12 +116,12 @@ def end(channel: Channel, choice: str, *, user: User | None = None) -> str:
     """
     for source, remote in _existing(channel):
         if choice not in dict(remote.choices):
-            text = _("This cannot be done with it.")
+            text = _("This action is not available for this session.")
             raise SessionRefused("invalid", str(text), status=400, field="previous_session")
         if choice == KEEP:
             return ""
         if user is not None and not user.has_perm("channels_app.change_channel"):
-            text = _("Ending it needs the permission to change channels.")
+            text = _("You need permission to change channels to end the session.")
             raise SessionRefused("permission_denied", str(text), status=403)
         return source.end(channel, choice, user=user)
     return ""
@@ -129,7 +129,7 @@ def end(channel: Channel, choice: str, *, user: User | None = None) -> str:
 
 def question(remote: RemoteSession) -> str:
     """Return the question what to do with it, in the active language."""
-    text = _("What becomes of “%(name)s” on %(server)s?")
+    text = _("What should happen to “%(name)s” on %(server)s?")
     return str(text) % {"name": remote.name, "server": remote.server}
 
 

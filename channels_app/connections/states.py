@@ -20,84 +20,88 @@ SENTENCES: dict[str, str | Promise] = {
     "unchecked": _("The connection is being checked."),
     "not_started": _("The session is not started; connect it."),
     "starting": _("The session is starting; this can take a few minutes."),
-    "restarting": _("The session is being started again."),
+    "restarting": _("The session is restarting."),
     "opening": _("The session has no connection to WhatsApp yet."),
     "waiting_for_scan": _("Waiting for the QR code to be scanned."),
-    "unlinked_scan_qr": _("The phone was unlinked: read the QR code."),
+    "unlinked_scan_qr": _("The phone was unlinked. Scan the QR code."),
     "pairing": _("The phone is being linked."),
     "syncing": _("Connected, but WhatsApp is still loading."),
     "never_ready": _(
-        "Connected to WhatsApp for minutes without becoming ready to send; a new start usually "
-        "helps."
+        "Connected to WhatsApp for several minutes but not ready to send. Restarting usually helps."
     ),
     "ready": _("Ready to send."),
-    "ready_after_restart": _("Ready to send. It came back by itself after the server restarted."),
-    "ready_after_outage": _(
-        "Ready to send. It came back by itself once the server could be reached again."
+    "ready_after_restart": _(
+        "Ready to send. It reconnected automatically after the server restarted."
     ),
-    "qr_expired": _("The QR code has run out; start the session again."),
+    "ready_after_outage": _(
+        "Ready to send. It reconnected automatically when the server became reachable again."
+    ),
+    "qr_expired": _("The QR code has expired. Restart the session."),
     "unlinked_on_phone": _("The session was unlinked on the phone."),
-    "conflict": _("WhatsApp Web was opened somewhere else with this session."),
-    "refused_by_whatsapp": _("WhatsApp does not let this session in."),
+    "conflict": _("This session was opened in WhatsApp Web somewhere else."),
+    "refused_by_whatsapp": _("WhatsApp does not accept this session."),
     "start_failed": _("The session could not be started."),
-    "start_no_answer": _("The session did not come up in time."),
+    "start_no_answer": _("The session did not start in time."),
     "unlinked": _("Disconnected here; the phone was unlinked."),
     "stopped": _("Stopped here; the phone stays linked."),
     "number_unconfirmed": _(
-        "The linked phone has the number %(who)s, which nobody has confirmed for this channel: "
-        "nothing is sent by it until somebody does."
+        "The linked phone has the number %(who)s, which has not been confirmed for this channel. "
+        "Nothing is sent through it until someone confirms it."
     ),
     "number_unknown": _(
-        "Connected, but the server does not report yet which phone is linked: nothing is sent by "
-        "it until its number is known."
+        "Connected, but the server has not reported which phone is linked. Nothing is sent "
+        "through it until its number is known."
     ),
-    "another_phone": _("Another phone was linked, whose number nobody confirmed."),
+    "another_phone": _("Another phone was linked and its number has not been confirmed."),
     "came_up": _(
-        "It was stopped here and came up by itself with its server: it is being stopped again."
+        "It was stopped here but started again with its server. It is being stopped again."
     ),
     "stopped_again": _(
-        "Stopped again after it came up by itself with its server, because it was stopped here; "
-        "the phone stays linked."
+        "Stopped again: it had been stopped here but started again with its server. The phone "
+        "stays linked."
     ),
     "unlinking": _(
-        "The session is still starting; the phone is unlinked as soon as it is up. Connect it to "
-        "keep it linked."
+        "The session is still starting. The phone will be unlinked as soon as it is running. To "
+        "keep it linked, connect the session."
     ),
     # Of an Evolution instance.
     "not_linked": _("No phone is linked; connect it by QR code."),
     "dialling": _("Evolution is connecting to WhatsApp."),
     "dialling_long": _(
-        "Evolution has been connecting for minutes without success; reconnect, or log out and "
-        "link the phone anew."
+        "Evolution has been trying to connect for several minutes. Reconnect, or log out and link "
+        "the phone again."
     ),
     "license_required": _(
-        "The Evolution server does nothing until its licence is activated: open its manager and "
-        "activate it there."
+        "The Evolution server does not work until its licence is activated. Open its manager and "
+        "activate the licence there."
     ),
-    "reconnecting": _("The instance is being connected anew."),
+    "reconnecting": _("The instance is reconnecting."),
     "qr_limit": _("Nobody scanned the QR code in time; ask for a new one."),
     "connection_lost": _("The connection to WhatsApp was lost."),
     "dead_socket": _(
-        "Evolution says that it is connected, but refuses to send: its connection is dead."
+        "Evolution reports that it is connected but refuses to send. Its connection is no longer "
+        "working."
     ),
     "no_instance": _("Evolution has no instance of this name yet; create it here."),
-    "instance_gone": _("Evolution does not have this instance any more; create it again."),
+    "instance_gone": _("Evolution no longer has this instance. Create it again."),
     "instance_vanished": _("The instance disappeared from the Evolution server."),
     "instance_deleted": _("The instance was deleted here."),
     "deleting": _("Evolution has not finished deleting the instance yet."),
     "name_taken": _(
-        "Evolution holds another instance of this name, or has not finished deleting it. Try "
+        "Evolution has another instance with this name, or has not finished deleting it. Try "
         "again in a moment."
     ),
     "key_cannot_create": _(
-        "This key may not create instances: enter the server's own key "
-        "(AUTHENTICATION_API_KEY), or create the instance in Evolution."
+        "This key cannot create instances. Enter the server's own key (AUTHENTICATION_API_KEY), "
+        "or create the instance in Evolution."
     ),
-    "other_integration": _("This Evolution instance is not a Baileys one; choose another name."),
+    "other_integration": _(
+        "This Evolution instance is not a Baileys instance. Choose another name."
+    ),
     "instance_open": _("Connected to WhatsApp."),
     "instance_connecting": _("Connecting: waiting for the QR code or for WhatsApp."),
     "instance_close": _("Not connected: link the phone by QR code."),
-    "instance_in_unknown_state": _("Evolution tells a state that is not known here."),
+    "instance_in_unknown_state": _("Evolution reported an unknown state."),
     "not_running": _(
         "The session was not running, so nothing was unlinked. If the phone still lists it under "
         "linked devices, remove it there."
@@ -107,36 +111,38 @@ SENTENCES: dict[str, str | Promise] = {
     "number_in_coexistence": _(
         "%(who)s · coexistence with the app; the fallback can use the same number"
     ),
-    "number_answers": _("%(who)s · Meta does not say whether the app uses the number as well"),
+    "number_answers": _("%(who)s · Meta does not report whether the app also uses the number"),
     "number_on_cloud_only": _("%(who)s · Cloud API only; a fallback sends from another number"),
     "number_filled_in": _("The channel's phone number was filled in."),
     # Of the receive mode of an Evolution instance, and of the socket to it.
     "websocket_off": _("The Evolution server runs with WEBSOCKET_ENABLED=false."),
-    "websocket_not_kept": _("Evolution did not keep the WebSocket that was set."),
-    "websocket_still_on": _("Evolution did not switch the WebSocket off."),
-    "webhook_not_kept": _("Evolution did not keep the webhook that was set."),
-    "webhook_still_on": _("Evolution did not switch the webhook off."),
-    "mode_not_undone": _("Evolution did not go back to the old way."),
+    "websocket_not_kept": _("Evolution did not save the WebSocket settings."),
+    "websocket_still_on": _("Evolution did not disable the WebSocket."),
+    "webhook_not_kept": _("Evolution did not save the webhook settings."),
+    "webhook_still_on": _("Evolution did not disable the webhook."),
+    "mode_not_undone": _("Evolution did not return to the previous receive mode."),
     "not_joined": _("The socket was lost during the switch."),
-    "cancelled_by_person": _("Cancelled by a person."),
+    "cancelled_by_person": _("Cancelled by a user."),
     "socket_not_open": _("Evolution has not opened the instance's socket yet."),
     "socket_unproven": _(
-        "Nothing came yet at the root of Evolution's socket: the first event shows that it is in"
-        " global mode."
+        "No event has arrived at the root of Evolution's socket yet. The first event shows that "
+        "it is in global mode."
     ),
-    "socket_refused": _("Evolution does not let us join the socket."),
+    "socket_refused": _("Evolution does not let Alterna join the socket."),
     "socket_lost": _("The connection to Evolution's socket was lost."),
     "socket_no_answer": _("Evolution's socket does not answer."),
     "socket_failed": _("The connection to Evolution's socket failed."),
     # Why Evolution's receive mode differs from the configured one, and why a backfill failed.
-    "drift_mode": _("Evolution has another receive mode than the one that was set here."),
-    "drift_webhook": _("Evolution's webhook is not set as it is here; events may not arrive."),
-    "drift_emptied": _("Evolution has emptied the webhook; events do not arrive."),
-    "drift_base64": _("Evolution's webhook has another setting for media as Base64."),
-    "drift_websocket": _("Evolution's WebSocket leaves out events."),
+    "drift_mode": _("Evolution's receive mode differs from the one configured here."),
+    "drift_webhook": _(
+        "Evolution's webhook is not configured as it is here. Events may not arrive."
+    ),
+    "drift_emptied": _("Evolution's webhook configuration is empty. Events do not arrive."),
+    "drift_base64": _("Evolution's webhook has a different setting for Base64 media."),
+    "drift_websocket": _("Evolution's WebSocket does not include all events."),
     "drift_contested": _(
-        "Somebody keeps changing this instance's receive mode in Evolution. It is not repaired"
-        " automatically any more: find out which system does it, then repair it here."
+        "Another system keeps changing this instance's receive mode in Evolution. Automatic "
+        "repair has stopped: find out which system it is, then repair it here."
     ),
     "backfill_failed": _("The missing messages could not be read."),
     "backfill_not_stored": _("The missing messages could not be stored."),

@@ -343,7 +343,7 @@ def pairing_code(channel: Channel, phone_number: str) -> str:
     if observed.state != State.QR:
         if field_for_code(observed.code):
             raise SessionRefused(observed.code, observed.detail, status=502, field=observed.field)
-        raise SessionRefused("qr_not_ready", _("The session does not wait for a phone now."))
+        raise SessionRefused("qr_not_ready", _("The session is not waiting for a phone."))
     try:
         return WwebjsSessions(channel).pairing_code(digits)
     except SessionError as error:
@@ -961,7 +961,7 @@ def _refused(error: SessionError) -> SessionRefused:
 
 
 def _invalid_number() -> SessionRefused:
-    text = _("Write the phone's number with country and area code.")
+    text = _("Enter the phone's number with country and area code.")
     return SessionRefused("invalid_number", text, status=400, field="phone_number")
 
 

@@ -38,28 +38,30 @@ WEBHOOK_SECONDS = 10.0
 # Subjects of incidents that do not concern the fallback's connection: at the start and at the end.
 _SUBJECTS: dict[str, tuple[Any, Any]] = {
     Incident.Route.OFFICIAL: (
-        gettext_lazy("Alterna: the official API refuses all messages of “%(name)s”"),
-        gettext_lazy("Alterna: the official API takes messages of “%(name)s” again"),
+        gettext_lazy("Alterna: the official API rejects all messages of “%(name)s”"),
+        gettext_lazy("Alterna: the official API accepts messages of “%(name)s” again"),
     ),
     Incident.Route.BAILEYS: (
         gettext_lazy("Alterna: the Baileys channel “%(name)s” does not work"),
         gettext_lazy("Alterna: the Baileys channel “%(name)s” works again"),
     ),
     Incident.Route.NEW_CHATS: (
-        gettext_lazy("Alterna: WhatsApp stopped first messages by the fallback of “%(name)s”"),
-        gettext_lazy("Alterna: the fallback of “%(name)s” may write to new customers again"),
+        gettext_lazy("Alterna: WhatsApp blocked new chats through the fallback of “%(name)s”"),
+        gettext_lazy("Alterna: the fallback of “%(name)s” can write to new customers again"),
     ),
     Incident.Route.FALLBACKS: (
-        gettext_lazy("Alterna: unusually much of “%(name)s” goes out by the fallback"),
-        gettext_lazy("Alterna: “%(name)s” sends as usual again"),
+        gettext_lazy("Alterna: an unusual share of “%(name)s” is sent through the fallback"),
+        gettext_lazy("Alterna: “%(name)s” is sending normally again"),
     ),
     Incident.Route.REQUESTS: (
-        gettext_lazy("Alterna: messages of “%(name)s” are refused"),
-        gettext_lazy("Alterna: no message of “%(name)s” was refused like that for an hour"),
+        gettext_lazy("Alterna: messages of “%(name)s” are rejected"),
+        gettext_lazy(
+            "Alterna: no message of “%(name)s” was rejected for this reason in the last hour"
+        ),
     ),
     Incident.Route.RECEIVE_MODE: (
         gettext_lazy("Alterna: messages to “%(name)s” may not be received"),
-        gettext_lazy("Alterna: messages to “%(name)s” are received as agreed again"),
+        gettext_lazy("Alterna: messages to “%(name)s” are received as configured again"),
     ),
 }
 _EVENTS: dict[str, str] = {
@@ -288,7 +290,7 @@ def _subject_and_text(incident: Incident, what: str) -> tuple[str, str]:
     since = timezone.localtime(incident.opened_at).strftime("%Y-%m-%d %H:%M:%S %Z")
     lines.append(_("Since: %(time)s") % {"time": since})
     if what != "recovered" and (first := first_reason(incident)):
-        lines.append(_("It began with: %(reason)s") % {"reason": first})
+        lines.append(_("First reason: %(reason)s") % {"reason": first})
     if incident.route in _SUBJECTS and (others := incident.channel.is_fallback_of):
         lines.append(_("It is the fallback of: %(names)s") % {"names": others})
     return subject, "\n\n".join([*lines, _page(incident)])
@@ -306,7 +308,8 @@ def _subject_and_first_lines(incident: Incident, what: str) -> tuple[str, list[s
         return subject, [_("%(route)s is ready to send again.") % names]
     subject = _("Alterna: the fallback of “%(name)s” does not work") % names
     first = _(
-        "What the official API refuses cannot go out through %(route)s now. Reason: %(reason)s"
+        "Messages that the official API rejects cannot be sent through %(route)s now. Reason: "
+        "%(reason)s"
     ) % {**names, "reason": reason}
     return subject, [first]
 

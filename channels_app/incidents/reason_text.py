@@ -180,7 +180,7 @@ _LABELS: dict[str, str | Promise] = {
     "platform_type": _("Platform"),
     "coexistence": _("Coexistence with the app"),
     "code": _("Code"),
-    "error": _("In its own words"),
+    "error": _("Server response"),
 }
 _VALUES: dict[str, dict[str, str | Promise]] = {
     "state": {

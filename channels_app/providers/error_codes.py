@@ -68,12 +68,12 @@ _CLASS_LABELS: dict[ErrorClass, Text] = {
     ErrorClass.TEMPLATE: _("template"),
 }
 _RULE_LABELS: dict[FallbackRule, Text] = {
-    FallbackRule.RETRY_FIRST: _("retry, then fall back"),
-    FallbackRule.AT_ONCE: _("fall back at once"),
-    FallbackRule.ALARM: _("fall back and alarm"),
-    FallbackRule.WAIT: _("wait and retry, never fall back"),
-    FallbackRule.OPT_IN: _("fall back only if the channel allows it"),
-    FallbackRule.NEVER: _("never fall back"),
+    FallbackRule.RETRY_FIRST: _("retry, then use the fallback"),
+    FallbackRule.AT_ONCE: _("use the fallback immediately"),
+    FallbackRule.ALARM: _("use the fallback and alert staff"),
+    FallbackRule.WAIT: _("wait and retry, never use the fallback"),
+    FallbackRule.OPT_IN: _("use the fallback only if the channel allows it"),
+    FallbackRule.NEVER: _("never use the fallback"),
 }
 
 
@@ -106,46 +106,52 @@ _RETRY, _ONCE, _ALARM, _WAIT, _OPT_IN, _NEVER = (
 )
 
 # Reasons shared by several codes.
-_OUTAGE = _("An outage of the official API is what the fallback is for.")
-_OUR_REQUEST = _("The customer should not pay for a faulty request of ours; staff must see it.")
-_ACCOUNT = _("The official API refuses every message until somebody acts; customers must not wait.")
-_ENFORCED = _("The number is being restricted; sending by WhatsApp Web can make it worse.")
-_POLICY = _("Going around this refusal would break WhatsApp's policy.")
-_NOT_ON_WEB = _("WhatsApp Web cannot express this message.")
-_NOT_A_SEND = _("It does not come from sending a message.")
+_OUTAGE = _("The fallback exists for outages of the official API.")
+_OUR_REQUEST = _(
+    "The customer should not be affected by an invalid request from Alterna; staff must be alerted."
+)
+_ACCOUNT = _(
+    "The official API rejects every message until someone fixes it; customers must not wait."
+)
+_ENFORCED = _("WhatsApp is restricting the number; sending through WhatsApp Web can make it worse.")
+_POLICY = _("Bypassing this rejection would violate WhatsApp's policy.")
+_NOT_ON_WEB = _("WhatsApp Web cannot send this type of message.")
+_NOT_A_SEND = _("This error does not come from sending a message.")
 
 _ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("1", _("Invalid request or server error"), _R, _RETRY,
-     _("Mostly passing; if it stays, the other way is open.")),
+     _("Usually temporary; if it persists, the fallback is used.")),
     ("2", _("The service is down or overloaded"), _R, _RETRY, _OUTAGE),
-    ("4", _("Too many calls by this app"), _R, _RETRY, _("The limit is lifted within minutes.")),
+    ("4", _("Too many calls from this app"), _R, _RETRY, _("The limit is lifted within minutes.")),
     ("80007", _("Too many calls for this WhatsApp account"), _R, _RETRY,
      _("The limit is lifted within minutes.")),
-    ("130429", _("Throughput of the number reached"), _R, _RETRY,
-     _("Retry first: WhatsApp Web is slower still, and a burst through it risks a ban.")),
-    ("131000", _("Something went wrong at WhatsApp"), _R, _RETRY, _("Meta says: try again.")),
+    ("130429", _("Throughput limit of the number reached"), _R, _RETRY,
+     _("Retry first: WhatsApp Web is slower, and a burst through it risks a ban.")),
+    ("131000", _("Something went wrong at WhatsApp"), _R, _RETRY, _(
+        "Meta recommends trying again."
+    )),
     ("131016", _("Service unavailable"), _R, _RETRY, _OUTAGE),
-    ("131057", _("The account is in maintenance"), _R, _RETRY,
+    ("131057", _("The account is under maintenance"), _R, _RETRY,
      _("A throughput upgrade takes about a minute.")),
     ("133004", _("Server temporarily unavailable"), _R, _RETRY, _OUTAGE),
     ("131056", _("Too many messages to the same customer"), _R, _WAIT,
-     _("Wait 4^n seconds: the same customer would get the burst from WhatsApp Web.")),
+     _("Wait 4^n seconds: through WhatsApp Web, the same customer would receive the same burst.")),
     ("131048", _("Spam limit: too many messages were blocked or reported"), _R, _OPT_IN, _ENFORCED),
-    ("131064", _("Limit after violations of the template categories"), _R, _OPT_IN, _ENFORCED),
+    ("131064", _("Limited after violations of the template categories"), _R, _OPT_IN, _ENFORCED),
 
     ("131047", _("More than 24 hours since the customer's last message"), _P, _ONCE,
-     _("Messages from the app or a linked device are not bound to the 24-hour window.")),
+     _("Messages from the app or a linked device are not subject to the 24-hour window.")),
     ("131026", _("Message undeliverable"), _P, _ONCE,
-     _("Customers are often reachable by the other way; it checks the number first.")),
+     _("Customers are often reachable through the fallback, which checks the number first.")),
     ("131030", _("The recipient is not on the test number's list"), _P, _ONCE,
      _("Only test numbers have this list.")),
-    ("131051", _("Unsupported message type"), _P, _ONCE, _("The other way may support it.")),
+    ("131051", _("Unsupported message type"), _P, _ONCE, _("The fallback may support this type.")),
     ("131053", _("The file could not be uploaded"), _P, _ONCE,
      _("WhatsApp Web accepts more kinds of files.")),
-    ("131035", _("Not possible with local storage switched on"), _P, _ONCE,
-     _("The setting binds the official API only.")),
-    ("131036", _("Not possible with local storage switched on"), _P, _ONCE,
-     _("The setting binds the official API only.")),
+    ("131035", _("Not available while local storage is enabled"), _P, _ONCE,
+     _("The setting applies only to the official API.")),
+    ("131036", _("Not available while local storage is enabled"), _P, _ONCE,
+     _("The setting applies only to the official API.")),
     ("100", _("Invalid parameter"), _P, _ALARM, _OUR_REQUEST),
     ("131008", _("A required parameter is missing"), _P, _ALARM, _OUR_REQUEST),
     ("131009", _("A parameter has an invalid value"), _P, _ALARM, _OUR_REQUEST),
@@ -153,20 +159,21 @@ _ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("131049", _("Not delivered to keep WhatsApp's ecosystem healthy"), _P, _OPT_IN,
      _("Meta limits marketing per customer and asks to wait at least 24 hours.")),
     ("130472", _("The customer is part of a marketing experiment"), _P, _OPT_IN,
-     _("It concerns marketing messages only.")),
+     _("It applies only to marketing messages.")),
     ("131050", _("The customer stopped marketing messages of this business"), _P, _NEVER,
      _("The customer has opted out.")),
     ("130403", _("The business has blocked this customer"), _P, _NEVER,
-     _("The block is somebody's decision.")),
-    ("130497", _("The account may not write to this country"), _P, _NEVER, _POLICY),
+     _("The block was a deliberate decision.")),
+    ("130497", _("The account is not allowed to send messages to this country"),
+     _P, _NEVER, _POLICY),
     ("131021", _("Sender and recipient are the same"), _P, _NEVER,
-     _("There is nobody to be reached.")),
-    ("131062", _("The recipient cannot be addressed this way"), _P, _NEVER,
-     _("Without a phone number there is no other way.")),
+     _("There is no recipient to deliver to.")),
+    ("131062", _("This recipient cannot be addressed in this form"), _P, _NEVER,
+     _("The fallback needs a phone number.")),
     ("137000", _("The customer's identity has changed"), _P, _NEVER,
-     _("For safety the customer must be verified again.")),
-    ("131052", _("A file of the customer could not be fetched"), _P, _NEVER, _NOT_A_SEND),
-    ("131060", _("A message of the customer cannot be shown here"), _P, _NEVER, _NOT_A_SEND),
+     _("For security, the customer must be verified again.")),
+    ("131052", _("A file from the customer could not be downloaded"), _P, _NEVER, _NOT_A_SEND),
+    ("131060", _("A message from the customer cannot be shown here"), _P, _NEVER, _NOT_A_SEND),
 
     ("0", _("The access token is invalid"), _C, _ALARM, _ACCOUNT),
     ("3", _("Permission for this call is missing"), _C, _ALARM, _ACCOUNT),
@@ -184,37 +191,38 @@ _ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("134011", _("The terms of payment are not accepted"), _C, _ALARM, _ACCOUNT),
     ("368", _("The account is restricted for a violation of policy"), _C, _OPT_IN, _ENFORCED),
     ("131031", _("The account is locked"), _C, _OPT_IN, _ENFORCED),
-    ("131063", _("Marketing is switched off on the Cloud API"), _C, _NEVER,
-     _("It was somebody's choice.")),
+    ("131063", _("Marketing is disabled on the Cloud API"), _C, _NEVER,
+     _("It was a deliberate choice.")),
     ("131044", _("Payment for calls is missing"), _C, _NEVER, _NOT_A_SEND),
     ("133005", _("The two-step PIN is wrong"), _C, _NEVER, _NOT_A_SEND),
     ("133008", _("Too many wrong two-step PINs"), _C, _NEVER, _NOT_A_SEND),
     ("133009", _("The two-step PIN was entered too quickly"), _C, _NEVER, _NOT_A_SEND),
     ("133015", _("The number was deleted a moment ago"), _C, _NEVER, _NOT_A_SEND),
-    ("133016", _("Too many registrations of the number"), _C, _NEVER, _NOT_A_SEND),
-    ("2593107", _("Synchronisation was asked for too often"), _C, _NEVER, _NOT_A_SEND),
-    ("2593108", _("Synchronisation was asked for too late"), _C, _NEVER, _NOT_A_SEND),
+    ("133016", _("Too many attempts to register this number"), _C, _NEVER, _NOT_A_SEND),
+    ("2593107", _("Synchronisation was requested too often"), _C, _NEVER, _NOT_A_SEND),
+    ("2593108", _("Synchronisation was requested too late"), _C, _NEVER, _NOT_A_SEND),
     ("2593109", _("The history was not shared"), _C, _NEVER, _NOT_A_SEND),
 
-    ("132000", _("The template's parameters do not fit in number"), _T, _ALARM, _OUR_REQUEST),
+    ("132000", _("The number of template parameters does not match"), _T, _ALARM, _OUR_REQUEST),
     ("132001", _("The template does not exist in this language"), _T, _ALARM, _OUR_REQUEST),
     ("132005", _("The translated template text is too long"), _T, _ALARM, _OUR_REQUEST),
-    ("132008", _("A template parameter does not fit"), _T, _ALARM, _OUR_REQUEST),
+    ("132008", _("A template parameter does not match"), _T, _ALARM, _OUR_REQUEST),
     ("132012", _("A template parameter has the wrong format"), _T, _ALARM, _OUR_REQUEST),
-    ("132018", _("The template's parameters do not fit"), _T, _ALARM, _OUR_REQUEST),
-    ("132007", _("The template breaks WhatsApp's policy"), _T, _NEVER, _POLICY),
+    ("132018", _("The template's parameters do not match"), _T, _ALARM, _OUR_REQUEST),
+    ("132007", _("The template violates WhatsApp's policy"), _T, _NEVER, _POLICY),
     ("132015", _("The template is paused for low quality"), _T, _OPT_IN,
-     _("Low quality means that customers complained.")),
-    ("132016", _("The template is switched off for low quality"), _T, _OPT_IN,
-     _("Low quality means that customers complained.")),
+     _("Low quality means that customers complained about the template.")),
+    ("132016", _("The template is disabled for low quality"), _T, _OPT_IN,
+     _("Low quality means that customers complained about the template.")),
     ("132068", _("The Flow is blocked"), _T, _NEVER, _NOT_ON_WEB),
     ("132069", _("The Flow is throttled"), _T, _NEVER, _NOT_ON_WEB),
-    ("131055", _("Not possible with this way of sending marketing"), _T, _NEVER, _NOT_ON_WEB),
-    ("134100", _("Only marketing messages are possible here"), _T, _NEVER, _NOT_ON_WEB),
+    ("131055", _("Not available for marketing messages sent in this form"),
+     _T, _NEVER, _NOT_ON_WEB),
+    ("134100", _("Only marketing messages can be sent here"), _T, _NEVER, _NOT_ON_WEB),
     ("134101", _("The template is still being synchronised"), _T, _NEVER, _NOT_ON_WEB),
     ("134102", _("The template cannot be used here"), _T, _NEVER, _NOT_ON_WEB),
 
-    ("613", _("Too many calls or requests for calls"), _P, _NEVER, _NOT_A_SEND),
+    ("613", _("Too many calls or call requests"), _P, _NEVER, _NOT_A_SEND),
 )  # fmt: skip
 # Staff must be alerted to these although the fallback rule itself raises no alert.
 _ALSO_ALARM = frozenset({"368", "131031", "131048", "131064"})
@@ -231,11 +239,11 @@ TABLE: dict[str, ErrorRule] = {
     for code, title, kind, rule, why in _ROWS
 }
 
-_NOT_SENT = _("The request has not left us.")
-_UNPROVEN = _("It may have been sent: only a proof or a person decides.")
-_SETUP = _("The connection's settings must be mended.")
-_SESSION = _("The session is not able to send now.")
-_OTHER_WAY = _("The other way may be able to.")
+_NOT_SENT = _("The request was not sent.")
+_UNPROVEN = _("The message may have been sent: only a confirmation or a person can decide.")
+_SETUP = _("The connection's settings must be corrected.")
+_SESSION = _("The session cannot send now.")
+_OTHER_WAY = _("Another route may be able to send it.")
 
 # Our own codes, in the shape of the table.
 _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
@@ -246,55 +254,61 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("certificate_refused", _("The server's certificate cannot be trusted"), _R, _RETRY, _NOT_SENT),
     ("not_tls", _("The server does not speak HTTPS at this address"), _R, _RETRY, _NOT_SENT),
     ("tls_failed", _("The secure connection could not be established"), _R, _RETRY, _NOT_SENT),
-    ("invalid_address", _("The address or a key cannot be used in a request"), _C, _ALARM, _SETUP),
-    ("timeout", _("The provider did not answer in time"), _P, _RETRY, _UNPROVEN),
-    ("connection_broken", _("The connection broke before the answer"), _P, _RETRY, _UNPROVEN),
-    ("not_http", _("The answer is not HTTP"), _P, _RETRY, _UNPROVEN),
-    ("unreadable_answer", _("The provider's answer could not be read"), _P, _RETRY, _UNPROVEN),
-    ("only_queued", _("WhatsApp Web has not handed the message over yet"), _P, _RETRY, _UNPROVEN),
-    ("server_error", _("The provider failed in the middle of sending"), _P, _RETRY, _UNPROVEN),
-    ("client_error", _("The program that talks to the provider failed"), _P, _RETRY, _UNPROVEN),
-    ("worker_lost", _("The process that was sending ended"), _P, _RETRY, _UNPROVEN),
-    ("taken_over", _("Another process went on with the message"), _R, _RETRY, _NOT_SENT),
+    ("invalid_address", _(
+        "The address or a key contains characters that cannot be used in a request"
+    ), _C, _ALARM, _SETUP),
+    ("timeout", _("The provider did not respond in time"), _P, _RETRY, _UNPROVEN),
+    ("connection_broken", _("The connection closed before the response"), _P, _RETRY, _UNPROVEN),
+    ("not_http", _("The response is not HTTP"), _P, _RETRY, _UNPROVEN),
+    ("unreadable_answer", _("The provider's response could not be read"), _P, _RETRY, _UNPROVEN),
+    ("only_queued", _("WhatsApp Web has not delivered the message to the server yet"),
+     _P, _RETRY, _UNPROVEN),
+    ("server_error", _("The provider failed while sending"), _P, _RETRY, _UNPROVEN),
+    ("client_error", _("The program that communicates with the provider failed"),
+     _P, _RETRY, _UNPROVEN),
+    ("worker_lost", _("The sending process ended"), _P, _RETRY, _UNPROVEN),
+    ("taken_over", _("Another process took over the message"), _R, _RETRY, _NOT_SENT),
     ("internal_error", _("An error in Alterna stopped the delivery"), _P, _RETRY,
-     _("The message is set aside; whoever runs Alterna finds the error in its log.")),
+     _("The message is on hold; the error is in Alterna's log.")),
     ("not_configured", _("The connection is not configured"), _C, _ALARM, _SETUP),
-    ("wrong_key", _("The provider refused the key"), _C, _ALARM, _SETUP),
-    ("wrong_address", _("There is another server behind this address"), _C, _ALARM, _SETUP),
+    ("wrong_key", _("The provider rejected the key"), _C, _ALARM, _SETUP),
+    ("wrong_address", _("A different server responds at this address"), _C, _ALARM, _SETUP),
     ("invalid_session", _("The provider does not accept the session's name"), _C, _ALARM, _SETUP),
     ("instance_missing", _("The instance does not exist"), _C, _ALARM, _SETUP),
     ("license_required", _("The Evolution server has no activated licence"), _C, _ALARM, _SETUP),
-    ("invalid_recipient", _("This is not a number that can be written to"), _P, _NEVER,
-     _("There is nobody to be reached.")),
+    ("invalid_recipient", _("Messages cannot be sent to this number"), _P, _NEVER,
+     _("There is no recipient to deliver to.")),
     ("not_on_whatsapp", _("The number is not on WhatsApp"), _P, _ONCE, _OTHER_WAY),
-    ("unsupported_type", _("This kind of message cannot be sent this way"), _P, _ONCE, _OTHER_WAY),
-    ("invalid_content", _("The message has nothing to send"), _P, _NEVER,
-     _("No other way has more to send.")),
+    ("unsupported_type", _("This type of message cannot be sent through this route"),
+     _P, _ONCE, _OTHER_WAY),
+    ("invalid_content", _("The message has no content to send"), _P, _NEVER,
+     _("No other route could send it.")),
     ("too_large", _("The message or its file is too large"), _P, _ONCE, _OTHER_WAY),
     ("upload_failed", _("The file could not be uploaded"), _R, _RETRY, _NOT_SENT),
-    ("download_failed", _("The file could not be fetched"), _R, _RETRY, _NOT_SENT),
-    ("file_missing", _("The file is not there any more"), _P, _NEVER,
-     _("No other way has more to send.")),
+    ("download_failed", _("The file could not be downloaded"), _R, _RETRY, _NOT_SENT),
+    ("file_missing", _("The file no longer exists"), _P, _NEVER,
+     _("No other route could send it.")),
     ("file_unreadable", _("The file cannot be read now"), _R, _RETRY, _NOT_SENT),
-    ("link_failed", _("The link's server did not give the file"), _R, _RETRY, _NOT_SENT),
-    ("link_refused", _("There is no such file behind the link"), _P, _ONCE, _OTHER_WAY),
-    ("refused_request", _("The provider refused the request"), _P, _ALARM, _OUR_REQUEST),
-    ("ack_error", _("WhatsApp refused the message"), _P, _ONCE, _OTHER_WAY),
-    ("error", _("WhatsApp refused the message"), _P, _ONCE, _OTHER_WAY),
-    ("463", _("WhatsApp stopped first messages of this number for a while"), _P, _ONCE,
-     _("Too many strangers were written to; insisting costs the number.")),
-    ("fallbacks_jumped", _("Unusually many messages go out by the fallback"), _P, _RETRY,
-     _("A working fallback must not hide a broken official API.")),
+    ("link_failed", _("The link's server did not return the file"), _R, _RETRY, _NOT_SENT),
+    ("link_refused", _("The link does not lead to a file"), _P, _ONCE, _OTHER_WAY),
+    ("refused_request", _("The provider rejected the request"), _P, _ALARM, _OUR_REQUEST),
+    ("ack_error", _("WhatsApp rejected the message"), _P, _ONCE, _OTHER_WAY),
+    ("error", _("WhatsApp rejected the message"), _P, _ONCE, _OTHER_WAY),
+    ("463", _("WhatsApp temporarily blocked new chats from this number"), _P, _ONCE,
+     _("The number wrote to too many new contacts; continuing may get it banned.")),
+    ("fallbacks_jumped", _("An unusual number of messages is sent through the fallback"),
+     _P, _RETRY,
+     _("A working fallback must not hide a failing official API.")),
     (NO_REASON, _("The provider gave no reason"), _P, _ALARM, _OUR_REQUEST),
     ("lookup_failed", _("The number could not be looked up"), _R, _RETRY, _NOT_SENT),
-    ("rate_overlimit", _("WhatsApp asks for a pause: too many queries"), _R, _RETRY, _NOT_SENT),
+    ("rate_overlimit", _("WhatsApp requested a pause: too many queries"), _R, _RETRY, _NOT_SENT),
     ("session_not_found", _("The session is not started"), _R, _RETRY, _SESSION),
     ("session_not_connected", _("The session is not connected"), _R, _RETRY, _SESSION),
     ("session_not_ready", _("The session is connected, but not ready yet"), _R, _RETRY, _SESSION),
     ("session_closed", _("The session's browser has closed"), _R, _RETRY, _SESSION),
     ("session_check_failed", _("The session does not respond"), _R, _RETRY, _SESSION),
     ("instance_not_connected", _("The instance is not connected"), _R, _RETRY, _SESSION),
-    ("number_unconfirmed", _("The linked phone has a number that nobody confirmed"), _R, _RETRY,
+    ("number_unconfirmed", _("The linked phone's number has not been confirmed"), _R, _RETRY,
      _SESSION),
     ("number_unknown", _("It is not known yet which phone is linked"), _R, _RETRY, _SESSION),
 )  # fmt: skip
@@ -327,7 +341,7 @@ def lookup(
             title,
             _R,
             _RETRY,
-            _("The provider calls it passing."),
+            _("The provider reports that it is temporary."),
             alarm=match is None,
             known=match is not None,
         )
@@ -336,7 +350,7 @@ def lookup(
         title,
         _C if http_status in (401, 403) else _P,
         _ALARM,
-        _("Unknown refusal: customers stay reachable, and staff are told."),
+        _("Unknown rejection: customers stay reachable and staff are alerted."),
         alarm=True,
         known=match is not None,
     )
@@ -370,12 +384,12 @@ def stored_title(code: str, title: str) -> str:
 # Our own details for failures without a provider text. They are stored in English.
 _OWN_DETAILS = frozenset(
     {
-        gettext_noop("no complete answer in time"),
-        gettext_noop("the answer is not HTTP"),
-        gettext_noop("not an address of the internet"),
+        gettext_noop("no complete response in time"),
+        gettext_noop("the response is not HTTP"),
+        gettext_noop("not a public internet address"),
         gettext_noop("no connection in time"),
         gettext_noop("connection refused"),
-        gettext_noop("redirected to no address"),
+        gettext_noop("redirected without an address"),
     }
 )
 
@@ -427,5 +441,5 @@ def _in_range(code: str) -> ErrorRule | None:
 
 def _unknown_title(code: str) -> Text:
     if match := re.fullmatch(r"http_(\d{3})", code):
-        return format_lazy("{} {}", _("The provider answered with HTTP status"), match[1])
+        return format_lazy("{} {}", _("The provider responded with HTTP status"), match[1])
     return format_lazy("{} {}", _("Unknown error"), code)

@@ -112,7 +112,7 @@ def _get(link: str, limit: int) -> http_client.Answer:
         try:
             link = urljoin(link, target)
         except ValueError:
-            raise failure(Rejected, "link_refused", "redirected to no address") from None
+            raise failure(Rejected, "link_refused", "redirected without an address") from None
     if answer.status == 200:
         return answer
     temporary = answer.status >= 500 or answer.status == 429

@@ -96,7 +96,9 @@ class ChannelDeleteView(StaffPermissionRequiredMixin, View):
         choice = request.POST.get("previous_session", "")
         remote = remote_sessions.of(channel)
         if remote is not None and not choice and not remote_sessions.dependents(channel):
-            return _delete_page(request, channel, status=400, refused=_("Choose one of these."))
+            return _delete_page(
+                request, channel, status=400, refused=_("Choose one of the options.")
+            )
         try:
             notice = remote_sessions.delete(
                 channel, choice or remote_sessions.KEEP, user=user_of(request)

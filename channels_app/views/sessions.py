@@ -114,8 +114,10 @@ class LiftBlockView(_Action):
     def act(self, channel: Channel, request: HttpRequest) -> str:
         assert isinstance(request.user, User)
         if circuit_breaker.lift_new_chat_block(channel, user=request.user):
-            return _("The block was lifted: the fallback may write to new customers again.")
-        return _("There is no such block any more.")
+            return _(
+                "The new-chat block was lifted: the fallback can write to new customers again."
+            )
+        return _("There is no new-chat block any more.")
 
 
 class QrDialogView(_SessionView):

@@ -100,7 +100,7 @@ class ConfirmNumberView(_View):
         responses={200: InstanceConnectionSerializer, 409: NOTHING_TO_CONFIRM},
     )
     def post(self, request: Request, instance_name: str) -> Response:
-        """Confirm that the number of the linked phone is right; until then nothing is sent."""
+        """Confirm that the number of the linked phone is correct; until then nothing is sent."""
         fields = NumberSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         number = fields.validated_data["number"]

@@ -78,7 +78,7 @@ class BackfillSerializer(serializers.Serializer[Any]):
     """Whether messages may be missing, and how many undelivered ones were fetched."""
 
     pendingSince = serializers.DateTimeField(
-        allow_null=True, help_text="A gap since then is being fetched."
+        allow_null=True, help_text="Messages missed since then are being fetched."
     )
     reason = serializers.ChoiceField(choices=Backfill.Reason.choices, allow_null=True)
     error = serializers.CharField(allow_null=True, help_text="Why the gap is not closed yet.")
@@ -156,7 +156,7 @@ class _SessionView(APIView):
     def handle_exception(self, exc: Exception) -> Response:
         response = super().handle_exception(exc)
         if isinstance(response.data, dict):
-            message = response.data.get("detail") or _("The request cannot be read.")
+            message = response.data.get("detail") or _("The request could not be read.")
             response.data = {"success": False, "message": message, **response.data}
         return response
 
@@ -257,7 +257,9 @@ def answer_switch(switch: Any) -> Response:
 def message_of(switched: handover.SwitchResult) -> str:
     """Return the message about a switch, for the API and for pages."""
     if switched.pending and switched.previous == Mode.WEBHOOK:
-        return _("WebSocket is waiting for its socket to open. The webhook stays on meanwhile.")
+        return _(
+            "WebSocket is waiting for its socket to open. The webhook stays active in the meantime."
+        )
     if switched.pending:
         return _("WebSocket is waiting for its socket to open.")
     if switched.mode == Mode.WEBHOOK:

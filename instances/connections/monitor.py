@@ -242,7 +242,7 @@ def pairing_code(session: WhatsAppSession, phone_number: str) -> str:
     client = _client(session)
     digits = re.sub(r"[\s().+-]", "", phone_number)
     if not re.fullmatch(r"[1-9]\d{7,14}", digits):
-        text = _("Write the phone's number with country and area code.")
+        text = _("Enter the phone's number with country and area code.")
         raise SessionRefused("invalid_number", text, status=400, field="phone_number")
     observation = _poll_and_store(session, with_code=True)
     if observation.trouble:
@@ -250,7 +250,7 @@ def pairing_code(session: WhatsAppSession, phone_number: str) -> str:
     if observation.connection == "open" or (
         observation.connection == "connecting" and not observation.qr
     ):
-        raise SessionRefused("qr_not_ready", _("The session does not wait for a phone now."))
+        raise SessionRefused("qr_not_ready", _("The session is not waiting for a phone."))
     now = timezone.now()
     _command(session, wanted=True, linking_since=now, note="", tries=0, tried_at=None, quiet=True)
     try:
@@ -263,7 +263,7 @@ def pairing_code(session: WhatsAppSession, phone_number: str) -> str:
         _store_and_raise(session, error)
     _record_observation(session, _observation_from(link), polled_at=polled_at, recover=False)
     if not link.pairing_code:
-        text = _("WhatsApp gave no code for this number.")
+        text = _("WhatsApp returned no code for this number.")
         raise SessionRefused("no_pairing_code", text, status=502)
     return link.pairing_code
 

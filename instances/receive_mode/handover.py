@@ -138,7 +138,9 @@ def enable_websocket(
     `detail`: the reason, as a code for the history. Raises SwitchRefused.
     """
     if not registry.is_running():
-        raise SwitchRefused(503, _("No listener is running, so the WebSocket would not be heard."))
+        raise SwitchRefused(
+            503, _("No listener is running, so WebSocket events would not be received.")
+        )
     with locked(session) as lock:
         session, is_new = _claim(session, Mode.WEBSOCKET, source=source, user=user, detail=detail)
         # Listeners join while we configure Evolution.
@@ -167,7 +169,7 @@ def cancel(session: WhatsAppSession, *, user: User | None) -> None:
     with locked(session) as lock:
         session.refresh_from_db()
         if session.switching_phase != Phase.JOINING:
-            raise SwitchRefused(409, _("No switch is waiting."))
+            raise SwitchRefused(409, _("No switch is pending."))
         if session.switching_change is not None:
             session.switching_change.cancelled_by = user
             session.switching_change.save(update_fields=["cancelled_by"])
@@ -234,9 +236,18 @@ def repair(
     if keep == "evolution":
         remote = inspect_remote(session)
         if remote.webhook.enabled == remote.websocket.enabled:
-            raise SwitchRefused(409, _("Evolution has both ways on, or none: keep ours instead."))
+            raise SwitchRefused(
+                409,
+                _(
+                    "Evolution has both modes enabled, or neither. "
+                    "Apply Alterna's settings instead."
+                ),
+            )
         if remote.differs is not None and Difference.MODE not in remote.differs:
-            text = _("Evolution has the way that is agreed; only ours can be kept of all else.")
+            text = _(
+                "Evolution already has the configured mode. For other settings, only Alterna's "
+                "can be applied."
+            )
             raise SwitchRefused(409, text)
         wanted = Mode.WEBHOOK if remote.webhook.enabled else Mode.WEBSOCKET
         base64 = remote.webhook.base64
@@ -426,7 +437,7 @@ def locked(session: WhatsAppSession, *, patience: float = LOCK_PATIENCE) -> Iter
                 break
             except locks.LockUnavailable:
                 if time.monotonic() > deadline or _is_switching(session):
-                    text = _("This session is being switched already.")
+                    text = _("A switch is already in progress for this session.")
                     raise SwitchRefused(409, text) from None
                 time.sleep(_POLL)
         yield lock
@@ -459,7 +470,7 @@ def _claim(
             .get(pk=session.pk)
         )
         if session.switching_to and session.switching_phase != Phase.UNDOING:
-            raise SwitchRefused(409, _("This session is being switched already."))
+            raise SwitchRefused(409, _("A switch is already in progress for this session."))
         is_new = not session.switching_to
         _end_change(session)
         change = ReceiveModeChange.objects.create(
@@ -498,7 +509,7 @@ def _advance(
     to = Mode(session.switching_to)
     if session.switching_phase == Phase.UNDOING:
         _undo(session, lock)
-        raise SwitchRefused(502, _("The switch failed and was undone."))
+        raise SwitchRefused(502, _("The switch failed and was reverted."))
     try:
         if session.switching_phase == Phase.PREPARING:
             try:

@@ -94,8 +94,8 @@ def _error_heading(code: str) -> str:
         case "evolution_api_key":
             return _("Evolution does not accept the key:")
         case "evolution_url" if code != "wrong_address":
-            return _("Evolution does not answer:")
-    return _("Evolution does not tell its receive mode:")
+            return _("Evolution does not respond:")
+    return _("Evolution does not report its receive mode:")
 
 
 class InstancesView(live_frames.View):

@@ -106,9 +106,7 @@ class DeleteView(_Action):
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         if request.POST.get("confirm") != session.name:
-            raise SessionRefused(
-                "not_confirmed", _("The name was another one: nothing was deleted.")
-            )
+            raise SessionRefused("not_confirmed", _("The name did not match. Nothing was deleted."))
         return monitor.delete(session, user=user_of(request)).detail
 
 

@@ -91,7 +91,9 @@ class SwitchView(_Action):
         base64 = "base64" in request.POST
         switched = handover.enable_webhook(session, base64=base64, source=source, user=user)
         if switched.previous == Mode.WEBHOOK:
-            return _("Media comes as Base64.") if base64 else _("Media does not come as Base64.")
+            return (
+                _("Media arrives as Base64.") if base64 else _("Media does not arrive as Base64.")
+            )
         return message_of(switched)
 
 
@@ -101,7 +103,7 @@ class RepairView(_Action):
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         keep = "evolution" if request.POST.get("keep") == "evolution" else "database"
         handover.repair(session, keep=keep, user=user_of(request))
-        return _("Alterna and Evolution agree again.")
+        return _("The settings of Alterna and Evolution match again.")
 
 
 class CancelView(_Action):
@@ -117,7 +119,7 @@ class CheckView(_Action):
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         remote = handover.inspect_remote(session)
-        return _("Evolution does what is shown here.") if remote.in_sync else ""
+        return _("Evolution's settings match those shown here.") if remote.in_sync else ""
 
 
 def _may_change(request: HttpRequest) -> bool:

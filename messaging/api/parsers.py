@@ -37,7 +37,7 @@ class UploadParser(parsers.MultiPartParser):
             length = 0
         if length > media_types.MOST_BYTES + ROOM:
             raise TooLarge(
-                _("The upload has %(size)s; WhatsApp takes at most %(most)s.")
+                _("The upload has %(size)s; WhatsApp accepts at most %(most)s.")
                 % {
                     "size": filesizeformat(length),
                     "most": filesizeformat(media_types.MOST_BYTES),

@@ -155,7 +155,7 @@ class NewMessageSerializer(serializers.Serializer[Any]):
         queryset=Channel.objects.all(),
         error_messages={
             "does_not_exist": _("There is no such channel."),
-            "incorrect_type": _("The id of a channel is wanted."),
+            "incorrect_type": _("Enter the ID of a channel."),
         },
     )
     to = serializers.CharField(max_length=40)
@@ -200,7 +200,7 @@ class ConfirmSerializer(serializers.Serializer[Any]):
     def validate_arrived(self, arrived: bool) -> bool:
         if not arrived:
             raise serializers.ValidationError(
-                _("Only true is possible; to send it again, use retry.")
+                _("Only true is allowed; to send the message again, use retry.")
             )
         return arrived
 

@@ -134,9 +134,9 @@ def _validated(
     if len(idempotency_key) > MAX_KEY:
         errors["Idempotency-Key"] = _("At most 255 characters.")
     if not is_storable(client_reference):
-        errors["client_reference"] = _("The text has a character that cannot be stored.")
+        errors["client_reference"] = _("The text contains a character that cannot be stored.")
     if not is_storable(idempotency_key):
-        errors["Idempotency-Key"] = _("The text has a character that cannot be stored.")
+        errors["Idempotency-Key"] = _("The text contains a character that cannot be stored.")
     if errors:
         raise ValidationError(errors)
     return number, file
@@ -175,9 +175,7 @@ def _quoted(conversation: Conversation, reply_to: str) -> Message:
     try:
         return conversation.messages.get(pk=reply_to)
     except (Message.DoesNotExist, ValidationError, ValueError):
-        raise ValidationError(
-            {"context": _("There is no such message in this conversation.")}
-        ) from None
+        raise ValidationError({"context": _("This conversation has no such message.")}) from None
 
 
 def _resolve_reaction_target(conversation: Conversation, content: dict[str, Any]) -> dict[str, Any]:
@@ -191,9 +189,7 @@ def _resolve_reaction_target(conversation: Conversation, content: dict[str, Any]
     try:
         target = conversation.messages.get(pk=content["message"])
     except (Message.DoesNotExist, ValidationError, ValueError):
-        raise ValidationError(
-            {"reaction": _("There is no such message in this conversation.")}
-        ) from None
+        raise ValidationError({"reaction": _("This conversation has no such message.")}) from None
     # Only the official API takes reactions.
     sent = target.attempts.filter(outcome=statuses.Outcome.ACCEPTED, route=statuses.Route.OFFICIAL)
     provider_ids = sent.exclude(provider_message_id="").values_list(
@@ -204,7 +200,7 @@ def _resolve_reaction_target(conversation: Conversation, content: dict[str, Any]
         raise ValidationError(
             {
                 "reaction": _(
-                    "This message is not known to the official API: it cannot be reacted to."
+                    "The official API does not have this message, so you cannot react to it."
                 )
             }
         )
@@ -241,7 +237,9 @@ def retry_message(
         ):
             raise NotRetryable(_("Only a rejected or unconfirmed message can be sent again."))
         if message.sent_outside:
-            raise NotRetryable(_("It was not sent here, so it cannot be sent again from here."))
+            raise NotRetryable(
+                _("The message was not sent from here, so it cannot be sent again from here.")
+            )
         if not message.decision or message.next_attempt_at is not None:
             raise NotRetryable(_("This message is still being sent."))
         rules = runner.rules_of(channel)

@@ -233,7 +233,7 @@ def close_abandoned(attempts: Sequence[DeliveryAttempt]) -> None:
         _set_error(
             attempt,
             code=policy.WORKER_LOST,
-            title=gettext_noop("The process that was sending it ended before the answer came"),
+            title=gettext_noop("The process that was sending it ended before the response arrived"),
             detail="",
         )
         attempt.save()

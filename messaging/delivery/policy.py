@@ -74,42 +74,46 @@ FINAL_REASONS = frozenset(
 REASONS: dict[str, str | Promise] = {
     "first": _("The official API is tried first."),
     "retry": _("The official API may accept it on another try."),
-    "asked": _("A person asked for it."),
-    "probe": _("The official API refused everything; this message finds out if it still does."),
-    "breaker_open": _("The official API refuses everything until somebody acts."),
-    "opted_in": _("The official API limits it; the channel's owner allows the other way."),
-    "refused": _("The official API refused it for good."),
-    "retries_exhausted": _("The official API did not accept it on any try."),
-    "unconfirmed": _("Nothing confirmed the official send in time."),
-    "waiting_retry": _("Waiting to try the official API again."),
-    "waiting_confirmation": _("The provider did not answer; waiting for a proof of the send."),
-    "waiting_pace": _("Waiting for a free place in the fallback's limit per minute."),
-    "waiting_fallback": _("The fallback is not available; waiting to try it again."),
-    "waiting_throughput": _("Waiting for a free place in the number's limit per second."),
-    "waiting_recipient": _("WhatsApp limits how much one customer gets; waiting for a free place."),
-    WAITING_TURN: _("An earlier message to this customer waits; this one goes out after it."),
-    "waiting_new_chat": _("Waiting for a free place in the day's limit of new customers."),
-    REPEAT: _(
-        "Nothing confirmed the send. The server knows this message by its id, so the customer sees "
-        "it once."
+    "asked": _("A user requested it."),
+    "probe": _(
+        "The official API was rejecting every message; this message checks whether it still does."
     ),
-    "waiting_internal_error": _("An error in Alterna stopped the delivery; trying again soon."),
+    "breaker_open": _("The official API rejects every message until someone fixes it."),
+    "opted_in": _(
+        "The official API limits this message; the channel allows the fallback in this case."
+    ),
+    "refused": _("The official API rejected it permanently."),
+    "retries_exhausted": _("The official API did not accept it on any attempt."),
+    "unconfirmed": _("Delivery through the official API was not confirmed in time."),
+    "waiting_retry": _("Waiting to retry the official API."),
+    "waiting_confirmation": _("The provider did not respond; awaiting delivery confirmation."),
+    "waiting_pace": _("Waiting for the fallback's limit per minute."),
+    "waiting_fallback": _("The fallback is not available; waiting to retry."),
+    "waiting_throughput": _("Waiting for the number's limit per second."),
+    "waiting_recipient": _("WhatsApp limits how many messages one customer receives; waiting."),
+    WAITING_TURN: _("An earlier message to this customer is waiting; this one is sent after it."),
+    "waiting_new_chat": _("Waiting for the daily limit of new customers."),
+    REPEAT: _(
+        "Delivery was not confirmed. The server recognizes this message by its ID, so the "
+        "customer sees it only once."
+    ),
+    "waiting_internal_error": _("An error in Alterna stopped the delivery; retrying soon."),
     "fallback_retry": _("The fallback may be available again."),
     "no_fallback": _("The channel has no working fallback."),
-    "never_fall_back": _("This refusal must not be gone around."),
-    "opt_in_only": _("Sending this by another way could harm the number."),
-    "pair_limit": _("WhatsApp limits how many messages this customer gets in a short time."),
+    "never_fall_back": _("This rejection cannot be retried on another route."),
+    "opt_in_only": _("Sending this message through another route could harm the number."),
+    "pair_limit": _("WhatsApp limits how many messages this customer receives in a short time."),
     "too_old": _("The message is too old to be sent again."),
-    "fallback_refused": _("The fallback refused it, too."),
-    "fallback_unavailable": _("The fallback was not available on any try."),
-    "fallback_unconfirmed": _("The fallback did not answer: a person must look."),
-    "fallback_broken": _("The fallback refuses everything until somebody acts."),
-    "new_chats_stopped": _("WhatsApp stopped first messages by the fallback's number."),
-    "new_chat_limit": _("The fallback has written to enough new customers for today."),
-    "fallback_full": _("The fallback's limit per minute leaves no place for it in time."),
-    "held": _("Nothing confirmed the send: a person must look."),
+    "fallback_refused": _("The fallback also rejected it."),
+    "fallback_unavailable": _("The fallback was not available on any attempt."),
+    "fallback_unconfirmed": _("The fallback did not respond: someone must check."),
+    "fallback_broken": _("The fallback rejects every message until someone fixes it."),
+    "new_chats_stopped": _("WhatsApp blocked new chats from the fallback's number."),
+    "new_chat_limit": _("The fallback has reached its daily limit of new customers."),
+    "fallback_full": _("The fallback's limit per minute does not allow it in time."),
+    "held": _("Delivery was not confirmed: someone must check."),
     "inactive": _("The channel is not active."),
-    INTERNAL_ERROR: _("An error in Alterna stopped the delivery each time: a person must look."),
+    INTERNAL_ERROR: _("An error in Alterna stopped the delivery each time: someone must check."),
 }
 
 

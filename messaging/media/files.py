@@ -90,7 +90,7 @@ def _check(upload: UploadedFile, size: int) -> str:
     if size > media_types.MOST_BYTES:
         raise ValidationError(
             {
-                "file": _("The file has %(size)s; WhatsApp takes at most %(most)s.")
+                "file": _("The file has %(size)s; WhatsApp accepts at most %(most)s.")
                 % {"size": filesizeformat(size), "most": filesizeformat(media_types.MOST_BYTES)}
             }
         )
@@ -99,9 +99,9 @@ def _check(upload: UploadedFile, size: int) -> str:
         raise ValidationError(
             {
                 "file": _(
-                    "WhatsApp does not take this kind of file. It takes pictures (JPEG, PNG),"
-                    " videos (MP4, 3GP), audio (AAC, AMR, MP3, M4A, Ogg Opus), PDF, plain text and"
-                    " Office documents."
+                    "WhatsApp does not accept this type of file. It accepts images (JPEG, PNG), "
+                    "videos (MP4, 3GP), audio (AAC, AMR, MP3, M4A, Ogg Opus), PDF, plain text and "
+                    "Office documents."
                 )
             }
         )
@@ -146,14 +146,14 @@ def of_content(type_: str, content: Any) -> Media | None:
     if media.mime_type not in limit.mime_types:
         raise ValidationError(
             {
-                type_: _("A file of the type %(mime)s cannot be sent like this.")
+                type_: _("A file of type %(mime)s cannot be sent as this message type.")
                 % {"mime": media.mime_type}
             }
         )
     if media.size > limit.most_bytes:
         raise ValidationError(
             {
-                type_: _("The file has %(size)s; WhatsApp takes at most %(most)s.")
+                type_: _("The file has %(size)s; WhatsApp accepts at most %(most)s.")
                 % {"size": filesizeformat(media.size), "most": filesizeformat(limit.most_bytes)}
             }
         )
@@ -396,7 +396,7 @@ def fetch_again(message: Message) -> Message:
     with transaction.atomic():
         media = Media.objects.select_for_update().filter(messages=message).first()
         if media is None or media.state != Media.State.FAILED:
-            raise NotFetchable(_("There is no file that could not be loaded."))
+            raise NotFetchable(_("No failed file download to retry."))
         media.state, media.tries, media.next_try_at = Media.State.WAITING, 0, timezone.now()
         _save_and_publish(media)
         queue.enqueue_fetch(str(media.pk))

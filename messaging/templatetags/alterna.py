@@ -96,7 +96,9 @@ def _reasons(message: Message) -> list[str]:
     ):
         lines.append(str(reason_text(message.decision)))
         if message.next_attempt_at is not None:
-            lines.append(_("Expected at {time}").replace("{time}", due(message.next_attempt_at)))
+            lines.append(
+                _("Next attempt at {time}").replace("{time}", due(message.next_attempt_at))
+            )
     return lines
 
 
@@ -250,7 +252,7 @@ def author(message: Message) -> str:
     """Return the sender of an outgoing message."""
     if message.created_by is not None:
         return message.created_by.get_full_name() or message.created_by.get_username()
-    return _("Sent outside Alterna") if message.sent_outside else _("Program")
+    return _("Sent outside Alterna") if message.sent_outside else _("API client")
 
 
 @register.filter
@@ -260,10 +262,10 @@ def call_words(call: CallAttempt) -> str:
         return _incoming_call(call) % {"name": contact_name(call.conversation.contact)}
     user = call.created_by
     names = {
-        "name": (user.get_full_name() or user.get_username()) if user else _("Somebody"),
+        "name": (user.get_full_name() or user.get_username()) if user else _("Someone"),
         "channel": call.channel.name,
     }
-    return _("%(name)s opened a call through Wavoip, by “%(channel)s”") % names
+    return _("%(name)s started a call through Wavoip on “%(channel)s”") % names
 
 
 @register.filter
@@ -277,13 +279,13 @@ def call_preview(call: CallAttempt) -> str:
 def _incoming_call(call: CallAttempt) -> str:
     if call.video:
         return {
-            CallStatus.ENDED: _("Video call from %(name)s, over"),
+            CallStatus.ENDED: _("Video call from %(name)s, ended"),
             CallStatus.MISSED: _("Missed video call from %(name)s"),
             CallStatus.REJECTED: _("Video call from %(name)s, declined"),
             CallStatus.ACCEPTED: _("Video call from %(name)s, answered"),
         }.get(CallStatus(call.status), _("Video call from %(name)s"))
     return {
-        CallStatus.ENDED: _("Call from %(name)s, over"),
+        CallStatus.ENDED: _("Call from %(name)s, ended"),
         CallStatus.MISSED: _("Missed call from %(name)s"),
         CallStatus.REJECTED: _("Call from %(name)s, declined"),
         CallStatus.ACCEPTED: _("Call from %(name)s, answered"),
@@ -432,15 +434,15 @@ def interface_texts() -> SafeString:
             "dayToday": _("Today"),
             "dayYesterday": _("Yesterday"),
             "copied": _("Copied"),
-            "copyFailed": _("Could not copy. Select the text and copy it by hand."),
+            "copyFailed": _("Could not copy. Select the text and copy it manually."),
             "newMessage": _("New message: {text}"),
-            "requestFailed": _("That did not work. Try again."),
+            "requestFailed": _("Something went wrong. Try again."),
             "tooLong": _("At most {max} characters."),
             "uploading": _("Uploading {name}: {percent}%"),
             "uploadFailed": _("{name} could not be uploaded. Try again."),
-            "tooLarge": _("{name} has {size}: WhatsApp takes at most {most}."),
+            "tooLarge": _("{name} has {size}: WhatsApp accepts at most {most}."),
             "removeFile": _("Remove {name}"),
-            "offline": _("The server cannot be reached. Your text is kept; try again."),
+            "offline": _("The server is unavailable. Your text was not lost; try again."),
         },
         "interface-texts",
     )

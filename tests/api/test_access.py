@@ -259,7 +259,7 @@ def test_programs_choose_their_language_by_header(
         ).json()["text"]
         for language in ("en", "pt-BR", "fr")
     }
-    assert errors["en"] == ["Write a text."]
+    assert errors["en"] == ["Enter a text."]
     assert errors["pt-BR"] == errors["fr"] != errors["en"]
 
 
@@ -268,4 +268,4 @@ def test_a_cross_site_request_is_rejected_in_the_readers_language(staff: User) -
     browser.force_login(staff)
     response = browser.post("/api/messages/", "{}", content_type="application/json")
     assert (response.status_code, response.json()["code"]) == (403, "permission_denied")
-    assert response.json()["detail"] == "O token CSRF falta ou não é o desta sessão."
+    assert response.json()["detail"] == "O token CSRF está ausente ou é de outra sessão."

@@ -50,7 +50,9 @@ def test_an_upload_returns_its_metadata(api: APIClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"), [(b"", "empty"), (files.PROGRAM, "does not take")], ids=["empty", "program"]
+    ("data", "reason"),
+    [(b"", "empty"), (files.PROGRAM, "does not accept")],
+    ids=["empty", "program"],
 )
 def test_a_rejected_upload_returns_the_reason_for_its_field(
     api: APIClient, storage: Path, data: bytes, reason: str

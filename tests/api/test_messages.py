@@ -195,7 +195,7 @@ def test_a_reaction_to_a_message_that_the_customer_does_not_have_is_400(
     ("language", "title", "detail"),
     [
         ("pt-br", "O provedor não respondeu a tempo", "sem resposta completa a tempo"),
-        ("en", "The provider did not answer in time", "no complete answer in time"),
+        ("en", "The provider did not respond in time", "no complete response in time"),
     ],
 )
 def test_our_own_error_texts_are_in_the_language_of_the_response(
@@ -203,8 +203,8 @@ def test_our_own_error_texts_are_in_the_language_of_the_response(
 ) -> None:
     message = accept(wired)
     attempt = attempt_of(message, outcome=Outcome.UNKNOWN, route=Route.OFFICIAL)
-    error = {"error_code": "timeout", "error_detail": "no complete answer in time"}
-    error["error_title"] = "The provider did not answer in time"
+    error = {"error_code": "timeout", "error_detail": "no complete response in time"}
+    error["error_title"] = "The provider did not respond in time"
     DeliveryAttempt.objects.filter(pk=attempt.pk).update(**error)
     Message.objects.filter(pk=message.pk).update(**error)
 

@@ -226,7 +226,7 @@ def test_the_card_shows_that_another_channel_has_the_same_phone(
         annotated = extensions.channels().get(pk=channel.pk)
         for one in (annotated, Channel.objects.get(pk=channel.pk)):
             html = connection_cards.section(one, True)
-            assert f"Another channel has the same phone linked: “{name}”" in html
+            assert f"The same phone is also linked to another channel: “{name}”" in html
     monitor.log_out(ready)
     assert "Another channel" not in connection_cards.section(Channel.objects.get(pk=other.pk), True)
 

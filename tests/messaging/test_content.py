@@ -64,7 +64,7 @@ def test_every_type_is_validated() -> None:
         ("image", "", {"link": 7}, "image"),
         ("image", "", {"link": "ftp://example.com/a.png"}, "image"),
         ("image", "", {"link": "javascript:alert(1)"}, "image"),
-        ("image", "", {"link": "not an address"}, "image"),
+        ("image", "", {"link": "not a public internet address"}, "image"),
         ("image", "", {**LINK, "caption": "x" * 1025}, "image"),
         ("image", "", {**LINK, "caption": 7}, "image"),
         ("image", "", {**LINK, "caption": "a\x00b"}, "image"),

@@ -176,7 +176,7 @@ def test_calls_are_shown_between_the_messages_by_time(
     stamps = [item.attributes["data-sort"] for item in list_.all(**{"data-sort": None})]
     assert len(stamps) == 3
     assert stamps == sorted(stamps)
-    assert "Caio Lima opened a call through Wavoip, by “Oficina”" in list_.text
+    assert "Caio Lima started a call through Wavoip on “Oficina”" in list_.text
 
 
 def test_each_call_is_on_exactly_one_page_of_a_long_conversation(
@@ -216,7 +216,7 @@ def test_open_pages_receive_calls_and_reconnected_pages_catch_up(
 
     [frame] = frames.frames([view], {"calls": {record.pk}})
     assert (frame["kind"], frame["key"]) == ("call", f"call:{record.pk}")
-    assert "Caio Lima abriu uma ligação pelo Wavoip, por “Oficina”" in frame["html"]
+    assert "Caio Lima iniciou uma ligação pelo Wavoip em “Oficina”" in frame["html"]
     assert frames.catch_up([view], before) == [frame]
     assert frames.catch_up([view], timezone.now() + dt.timedelta(minutes=1)) == []
 

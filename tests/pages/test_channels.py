@@ -72,7 +72,7 @@ def test_a_card_shows_name_kind_state_and_fallback_and_links_to_the_form(
     card = parse(staff_client.get("/channels/").content).one(data_channel=str(channel.pk))
 
     for expected in ("Oficial", "Official (Cloud API)", "Not working", "token has expired",
-                     "Fallback: Baileys, by “Celular”", "Last change now"):  # fmt: skip
+                     "Fallback: Baileys, through “Celular”", "Last change now"):  # fmt: skip
         assert expected in card.text
     assert card.one("a", title="Edit").attributes["href"] == f"/channels/{channel.pk}/"
 
@@ -157,11 +157,11 @@ def test_a_baileys_channel_is_created(staff_client: Client) -> None:
         ({"phone_number_id": "12x"}, "phone_number_id", "Digits only."),
         ({"phone_number_id": "777"}, "phone_number_id", "Another channel already uses"),
         ({"access_token": ""}, "access_token", "This field is required."),
-        ({"graph_url": "not a url"}, "graph_url", "Write it like"),
-        ({"graph_version": "25"}, "graph_version", "Write it like v25.0."),
+        ({"graph_url": "not a url"}, "graph_url", "Use the format"),
+        ({"graph_version": "25"}, "graph_version", "Use the format v25.0."),
         ({"wwebjs_enabled": "on"}, "wwebjs_url", "This field is required."),
         ({"wwebjs_enabled": "on"}, "wwebjs_api_key", "This field is required."),
-        ({"wwebjs_session_id": "a b"}, "wwebjs_session_id", "Letters, digits, - and _ only."),
+        ({"wwebjs_session_id": "a b"}, "wwebjs_session_id", "Only letters, digits, - and _."),
         ({"fallback_channel": "999"}, "fallback_channel", "Select a valid choice"),
         ({"official_retries": "99"}, "official_retries", "less than or equal to 10"),
         ({"confirm_seconds": "x"}, "confirm_seconds", "Enter a whole number."),
@@ -325,7 +325,7 @@ def test_an_empty_secret_is_unchanged_and_a_new_one_replaces_it(
 ) -> None:
     page = parse(staff_client.get(f"/channels/{full.pk}/").content)
     box = page.one("input", name="access_token")
-    assert box.attributes["placeholder"] == "Configured: leave empty to keep"
+    assert box.attributes["placeholder"] == "Already saved. Leave empty to keep it"
     assert "value" not in box.attributes
 
     staff_client.post(f"/channels/{full.pk}/", filled(full, app_secret="changed"))
@@ -605,9 +605,9 @@ def test_the_page_compares_the_number_from_meta_with_that_of_the_fallback(
         wwebjs_api_key="k", wwebjs_state="ready", wwebjs_own_number="5511900000001",
     )  # fmt: skip
     Channel.objects.update(wwebjs_state="ready", wwebjs_own_number="5511900000001")
-    expected = "The same as the official channel's"
+    expected = "Same number as the official channel"
     page = parse(staff_client.get(f"/channels/{channel.pk}/").content)
     assert expected not in page.text
-    assert "Left empty, it is filled in with what Meta says" in page.text
+    assert "If empty, it is filled in from Meta" in page.text
     tasks.try_credentials.func(channel.pk)
     assert expected in parse(staff_client.get(f"/channels/{channel.pk}/").content).text

@@ -155,7 +155,7 @@ def test_the_sender_is_shown_above_the_text(
     page = parse(staff_client.get(url(conversation)).content)
 
     authors = [element.text for element in page.all(class_="bubble-author")]
-    assert authors == ["Cleiton Meurer", "Sent outside Alterna", "Program"]
+    assert authors == ["Cleiton Meurer", "Sent outside Alterna", "API client"]
 
 
 def test_older_messages_are_loaded_on_demand(
@@ -270,7 +270,7 @@ def test_the_form_works_without_scripts(staff_client: Client, conversation: Conv
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("", "Write a text."), ("   ", "Write a text."), ("x" * 4097, "at most 4096 fit"),
+    [("", "Enter a text."), ("   ", "Enter a text."), ("x" * 4097, "at most 4096 fit"),
      ("a\x00b", "cannot be sent")],
 )  # fmt: skip
 def test_an_invalid_text_stays_in_the_form_with_its_error(

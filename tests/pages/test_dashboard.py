@@ -60,7 +60,7 @@ def test_a_message_that_needs_attention_links_to_its_bubble(
 def test_an_empty_attention_list_shows_a_text(
     staff_client: Client, conversation: Conversation
 ) -> None:
-    assert "Nothing waits for you." in parse(staff_client.get("/").content).text
+    assert "Nothing needs your attention." in parse(staff_client.get("/").content).text
 
 
 def test_the_sections_depend_on_the_permissions(
@@ -92,9 +92,9 @@ def test_failed_events_are_counted_for_users_who_may_view_them(
     event("f", state="done", skipped="unknown_channel")
 
     section = parse(staff_client.get("/").content).one("section", aria_labelledby="journal")
-    assert "1 event could not be read and was set aside." in section.text
-    assert "2 events of kinds that this version does not read were kept." in section.text
-    assert "1 event of a number or session that no channel has was stored." in section.text
+    assert "1 event could not be processed and is marked as failed." in section.text
+    assert "2 events of types that this version does not support were stored." in section.text
+    assert "1 event for a number or session without a channel was stored." in section.text
     aside, unknown, unowned = (link.attributes["href"] for link in section.all("a"))
     assert b"1 inbound event" in staff_client.get(unowned).content
     assert b"1 inbound event" in staff_client.get(aside).content

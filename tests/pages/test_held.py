@@ -133,10 +133,10 @@ def test_the_attempt_history_shows_each_attempt_its_result_and_rule(
     page = parse(staff_client.get(f"/messages/{held.pk}/").content)
     first, second = page.one(data_attempt="1"), page.one(data_attempt="2")
     for expected in ("official API", "The official API is tried first", "rejected", "131047",
-                     "More than 24 hours", "fall back at once"):  # fmt: skip
+                     "More than 24 hours", "use the fallback immediately"):  # fmt: skip
         assert expected in first.text
     assert "wwebjs" in second.text
-    assert "The official API refused it for good" in second.text
+    assert "The official API rejected it permanently" in second.text
     bubbles = parse(staff_client.get(f"/conversations/{held.conversation_id}/").content)
     assert bubbles.all("a", href=f"/messages/{held.pk}/")
 
@@ -151,8 +151,8 @@ def test_a_waiting_message_shows_the_reason_and_the_expected_time(
     )
     page = parse(staff_client.get(f"/conversations/{conversation.pk}/").content)
     bubble = page.one(data_message=str(message.pk))
-    assert "WhatsApp limits how much one customer gets" in bubble.text
-    assert "Expected at" in bubble.text
+    assert "WhatsApp limits how many messages one customer receives" in bubble.text
+    assert "Next attempt at" in bubble.text
     assert bubble.one("p", class_="message-reason").one("time").attributes["datetime"] == (
         until.isoformat()
     )

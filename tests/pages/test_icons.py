@@ -105,7 +105,7 @@ def test_the_tooltip_lists_the_errors_of_all_attempts_and_the_decision(
         "Rejected",
         "official API: More than 24 hours since the customer's last message (131047)",
         "wwebjs: The number is not on WhatsApp (not_on_whatsapp)",
-        "The fallback refused it, too.",
+        "The fallback also rejected it.",
     ]
 
 
@@ -150,7 +150,7 @@ def test_the_attempt_history_has_no_second_icon(
     first, second, more = trail.all("li")
     assert more.one("a").attributes["href"].startswith("/messages/")
     assert "Message failed to send because…" in first.text
-    assert "The official API refused it for good." in second.text
+    assert "The official API rejected it permanently." in second.text
     assert "true_55@c.us_3EB0" in second.text
     article.one(data_icon=None)
 
@@ -164,9 +164,9 @@ def test_retry_is_offered_once_nothing_more_happens_automatically(
     conversation.channel.fallback = "wwebjs"
     conversation.channel.save()
 
-    both = ["Try again", "Send by the fallback"]
+    both = ["Try again", "Send through the fallback"]
     assert offers(status="rejected", decision="fallback_refused") == both
-    held = ["It arrived", "Send again", "Send by the fallback"]
+    held = ["Confirm delivery", "Send again", "Send through the fallback"]
     assert offers(status="unconfirmed", decision="held") == held
     assert offers(status="rejected", decision="") == []
     assert offers(status="sent") == []

@@ -97,14 +97,14 @@ def test_a_file_that_failed_shows_the_error_and_can_be_fetched_again(
     message = make_message(conversation, type="image", text="", direction="in", media=file)
     again = f"/messages/{message.pk}/fetch/"
     html = staff_client.get(f"/conversations/{conversation.pk}/").content.decode()
-    assert "could not be loaded" in html
+    assert "could not be downloaded" in html
     assert "The server refused the connection" in html
     assert again in html
     assert again not in reader.get(f"/conversations/{conversation.pk}/").content.decode()
 
     bubble = staff_client.post(again, headers=HTMX)
 
-    assert "is being loaded" in bubble.content.decode()
+    assert "downloading" in bubble.content.decode()
     file.refresh_from_db()
     assert file.state == "waiting"
     refused = staff_client.post(again, headers=HTMX)

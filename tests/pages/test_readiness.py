@@ -53,7 +53,10 @@ def _text(found: list[Element]) -> str:
     ("fields", "expected"),
     [
         ({"wwebjs_state": "disconnected", "wwebjs_state_code": "stopped"}, "Stopped here"),
-        ({"wwebjs_state": "error", "wwebjs_state_code": "conflict"}, "opened somewhere else"),
+        (
+            {"wwebjs_state": "error", "wwebjs_state_code": "conflict"},
+            "opened in WhatsApp Web somewhere else",
+        ),
         ({"wwebjs_state": "qr", "wwebjs_state_code": "waiting_for_scan"}, "Waiting for the QR"),
         ({"wwebjs_state": "connected", "wwebjs_state_code": "syncing"}, "still loading"),
         (
@@ -63,7 +66,7 @@ def _text(found: list[Element]) -> str:
                 "wwebjs_breaker_opened_at": timezone.now(),
                 "wwebjs_breaker_code": "wrong_key",
             },
-            "Left alone for now",
+            "Paused after a rejection",
         ),
     ],
 )
@@ -72,9 +75,9 @@ def test_a_session_that_is_not_ready_shows_a_warning(
 ) -> None:
     Channel.objects.filter(pk=attached.pk).update(**fields)
     dashboard, card = warnings(staff_client)
-    assert "The fallback would not work now:" in dashboard
+    assert "The fallback is unavailable:" in dashboard
     assert expected in dashboard
-    assert "Would not work now" in card
+    assert "Unavailable" in card
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_a_corrected_key_or_another_fallback_ends_the_warning(
         {"fallback": "baileys", "fallback_channel": by_baileys.fallback_channel},
     ):
         circuit_breaker.trip(attached, "wwebjs", code="wrong_key")
-        assert "Would not work now" in warnings(staff_client)[1]
+        assert "Unavailable" in warnings(staff_client)[1]
         channel = Channel.objects.get(pk=attached.pk)
         for name, value in changes.items():
             setattr(channel, name, value)
@@ -118,7 +121,7 @@ def test_a_corrected_key_or_another_fallback_ends_the_warning(
         ({"health": "failing", "health_detail": "401 Unauthorized"}, "401 Unauthorized"),
         (
             {"breaker_opened_at": timezone.now(), "breaker_code": "wrong_key"},
-            "Left alone for now after a refusal",
+            "Paused after a rejection",
         ),
     ],
 )
@@ -154,8 +157,8 @@ def test_badge_dashboard_and_card_show_the_same_state_of_an_instance(
     section = parse(staff_client.get("/channels/").content).one(data_fallback_works=None)
     works = not expected
     assert section.attributes["data-fallback-works"] == str(works).lower()
-    assert ("would not work now" in section.text) is not works
-    assert ("Would not work now" in card) is not works
+    assert ("is unavailable" in section.text) is not works
+    assert ("Unavailable" in card) is not works
     assert expected in dashboard
     assert bool(dashboard) is not works
 
@@ -171,7 +174,9 @@ def test_the_dashboard_shows_the_state_of_a_session_and_its_last_incident(
         wwebjs_last_drop_reason="conflict",
     )
     line = parse(staff_client.get("/").content).one("span", class_="row-session").text
-    assert line.startswith("Ready now · Last drop now : WhatsApp Web was opened somewhere else")
+    assert line.startswith(
+        "Ready now · Last disconnection now : This session was opened in WhatsApp Web somewhere else"  # noqa: E501
+    )
 
 
 def test_the_dashboard_shows_the_state_of_an_instance_and_its_last_incident(
@@ -188,7 +193,10 @@ def test_the_dashboard_shows_the_state_of_an_instance_and_its_last_incident(
         last_drop_at=timezone.now(),
         last_drop_reason="unlinked_on_phone",
     )
-    assert line() == "Disconnected now · Last drop now : The session was unlinked on the phone."
+    assert (
+        line()
+        == "Disconnected now · Last disconnection now : The session was unlinked on the phone."
+    )
 
 
 def test_the_number_of_dashboard_queries_does_not_depend_on_the_number_of_channels(

@@ -93,8 +93,8 @@ def test_a_problem_of_a_baileys_fallback(
     channel.save()
     monitor.probe(session_of(baileys).pk)
 
-    assert "not work now: The server refused the connection" in read("/", "en")
-    assert "não funcionaria agora: O servidor recusou a conexão" in read("/", "pt-br")
+    assert "is unavailable: The server refused the connection" in read("/", "en")
+    assert "está indisponível: O servidor recusou a conexão" in read("/", "pt-br")
 
 
 def test_a_comparison_with_evolution_and_an_undone_switch(
@@ -106,8 +106,8 @@ def test_a_comparison_with_evolution_and_an_undone_switch(
         handover.enable_webhook(session_of(baileys), base64=True, source="api", user=None)
 
     english, portuguese = (read(f"/instances/{NAME}/", language) for language in ("en", "pt-br"))
-    assert "Evolution does not answer: The server refused the connection" in english
-    assert "undone The server refused the connection" in english
+    assert "Evolution does not respond: The server refused the connection" in english
+    assert "reverted The server refused the connection" in english
     assert "A Evolution não responde: O servidor recusou a conexão" in portuguese
     assert "desfeita O servidor recusou a conexão" in portuguese
 
@@ -116,21 +116,21 @@ def test_the_reason_why_no_listener_runs(writer: None, read: Read, baileys: Chan
     WhatsAppSession.objects.update(websocket_enabled=True)
     process.record_join_state(session_of(baileys).pk, joined=False, note=socket_client.NOT_OPEN)
 
-    assert "Nobody listens: Evolution has not opened" in read("/instances/", "en")
-    assert "Ninguém está escutando: A Evolution ainda não abriu" in read("/instances/", "pt-br")
+    assert "Not listening: Evolution has not opened" in read("/instances/", "en")
+    assert "Sem escuta: A Evolution ainda não abriu" in read("/instances/", "pt-br")
 
 
 @pytest.mark.parametrize(
     ("stored", "expected"),
     [
         ("", ""),
-        (encode_reason("wrong_key", "Unauthorized"), "The provider refused the key: Unauthorized"),
+        (encode_reason("wrong_key", "Unauthorized"), "The provider rejected the key: Unauthorized"),
         (encode_reason("190", "Bad\n token"), "The access token has expired (190): Bad token"),
         (encode_reason("131999", "New"), "Unknown error 131999: New"),
-        (encode_reason("http_503"), "The provider answered with HTTP status 503"),
+        (encode_reason("http_503"), "The provider responded with HTTP status 503"),
         (encode_reason("ready_as", "+55 11 · Demo"), "Ready to send as +55 11 · Demo"),
-        ("fallback_wwebjs|wrong_key", "Fallback: wwebjs-api: The provider refused the key"),
-        ("wrong_key\nready", "The provider refused the key · Ready to send."),
+        ("fallback_wwebjs|wrong_key", "Fallback: wwebjs-api: The provider rejected the key"),
+        ("wrong_key\nready", "The provider rejected the key · Ready to send."),
         # Stored by earlier versions.
         ("O token expirou (190)", "O token expirou (190)"),
         ("refused: wrong key", "refused: wrong key"),

@@ -222,7 +222,7 @@ def press_enter_and_lose_the_response(page: Page, text: str) -> None:
     box = page.get_by_role("textbox", name="Message")
     box.fill(text)
     box.press("Enter")
-    expect(page.get_by_text("The server cannot be reached.")).to_be_visible()
+    expect(page.get_by_text("The server is unavailable.")).to_be_visible()
     expect(box).to_have_value(text)
 
 
@@ -617,7 +617,7 @@ def test_an_alert_is_shown_on_every_page_announced_once_and_removed_when_it_ends
         )
         for route, reason in (("wwebjs", "unlinked <b>"), ("official", "refused"))
     )
-    alarms = page.get_by_role("region", name="Alarms").locator("article")
+    alarms = page.get_by_role("region", name="Alerts").locator("article")
     announced = page.get_by_role("alert").filter(has_text="Oficial: ")
 
     page.goto(path)
@@ -634,9 +634,9 @@ def test_an_alert_is_shown_on_every_page_announced_once_and_removed_when_it_ends
     expect(alarms).to_have_count(2)
     expect(announced).to_have_text("Oficial: refused")
 
-    page.get_by_role("button", name="Dismiss the alarm of Oficial").first.click()
+    page.get_by_role("button", name="Dismiss the alert for Oficial").first.click()
     expect(alarms).to_have_count(1)
-    expect(page.get_by_role("button", name="Dismiss the alarm of Oficial")).to_be_focused()
+    expect(page.get_by_role("button", name="Dismiss the alert for Oficial")).to_be_focused()
 
     # The next page shows the alert that was not dismissed without announcing it again.
     page.goto("/channels/")

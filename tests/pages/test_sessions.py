@@ -106,15 +106,20 @@ def test_the_card_shows_the_last_incident_and_its_reason(
 
     text = section(staff_client, attached).text
 
-    for words in ("Ready now", "+55 11 90000-0001", "Last drop now", "opened somewhere else"):
+    for words in (
+        "Ready now",
+        "+55 11 90000-0001",
+        "Last disconnection now",
+        "opened in WhatsApp Web somewhere else",
+    ):
         assert words in text
 
 
 @pytest.mark.parametrize(
     ("state", "number", "words"),
     [
-        ("ready", "5511900000001", "The same as the official channel's"),
-        ("ready", "5511955550000", "Another number than the official channel's"),
+        ("ready", "5511900000001", "Same number as the official channel"),
+        ("ready", "5511955550000", "Different number from the official channel"),
         ("disconnected", "5511955550000", "Last linked number: +55 11 95555-0000"),
     ],
 )
@@ -306,4 +311,4 @@ def test_an_address_that_containers_cannot_reach_shows_a_warning(
     ):
         settings.PUBLIC_URL = url
         text = parse(staff_client.get(path).content).text
-        assert ("names this machine only" in text) is local
+        assert ("refers to this machine only" in text) is local

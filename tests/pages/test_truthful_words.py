@@ -109,7 +109,7 @@ def test_an_old_test_result_of_the_fallback_does_not_contradict_its_state(
     [card] = parse(staff_client.get("/channels/").content).all("article")
     assert "Ready to send." in card.text
     assert "not started" not in card.text
-    assert "does not say whether the app uses the number" in card.text
+    assert "does not report whether the app also uses the number" in card.text
 
 
 def test_a_session_waiting_for_a_code_labels_its_first_reason(
@@ -125,11 +125,11 @@ def test_a_session_waiting_for_a_code_labels_its_first_reason(
     )
     incidents.observed(attached, route="wwebjs", reason="unlinked_scan_qr", detail="", at=now)
     [card] = parse(staff_client.get("/channels/").content).all("article")
-    assert "The phone was unlinked: read the QR code." in card.text
-    assert "first sign: The server refused the connection" in card.text
+    assert "The phone was unlinked. Scan the QR code." in card.text
+    assert "first sign of the problem: The server refused the connection" in card.text
     dashboard = parse(staff_client.get("/").content)
     [alert] = dashboard.all("div", data_alarm="wwebjs")
-    assert "read the QR code" in alert.text
+    assert "Scan the QR code" in alert.text
     assert "refused" not in alert.text
 
 
@@ -166,9 +166,11 @@ def test_a_person_can_lift_the_block_and_is_named(
     [card] = parse(staff_client.get(f"/channels/{attached.pk}/").content).all("article")
     assert card.all("p", data_new_chats="blocked")
     url = f"/channels/{attached.pk}/lift-block/"
-    assert "insisting can get the number banned" in staff_client.get(url).content.decode()
+    assert (
+        "Continuing too early can get the number banned" in staff_client.get(url).content.decode()
+    )
     answer = staff_client.post(url)
-    assert f"{staff.username} lifted the block of first messages" in answer.content.decode()
+    assert f"{staff.username} lifted the new-chat block" in answer.content.decode()
     attached.refresh_from_db()
     assert attached.new_chats_stopped_until is None
     assert attached.new_chats_lifted_by == staff
@@ -176,9 +178,9 @@ def test_a_person_can_lift_the_block_and_is_named(
     entry = LogEntry.objects.get(object_id=str(attached.pk))
     assert (entry.user, entry.change_message) == (staff, "The new-chat block was lifted.")
     # The user is shown for a day, and a second click has no effect.
-    assert "no such block" in staff_client.post(url).headers["HX-Trigger"]
+    assert "no new-chat block" in staff_client.post(url).headers["HX-Trigger"]
     Channel.objects.update(new_chats_lifted_at=timezone.now() - dt.timedelta(days=2))
-    assert "lifted the block" not in staff_client.get("/channels/").content.decode()
+    assert "lifted the new-chat block" not in staff_client.get("/channels/").content.decode()
 
 
 def test_a_block_of_a_shared_session_is_lifted_for_all_of_its_channels(

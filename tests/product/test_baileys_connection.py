@@ -102,7 +102,7 @@ def test_staff_create_link_use_log_out_and_delete_an_instance(
     official = str(api.get(f"/api/channels/{api.channel}/")["name"])
     fallback = section(page, official)
     expect(fallback).to_have_attribute("data-fallback-works", "true")
-    expect(fallback.get_by_text("Outro número, não o do canal oficial")).to_be_visible()
+    expect(fallback.get_by_text("Número diferente do canal oficial")).to_be_visible()
 
     # The official API rejects a message: first the X, then the globe, sent by that instance.
     sent = api.send("+5511999990047", "Pelo Baileys")
@@ -125,7 +125,7 @@ def test_staff_create_link_use_log_out_and_delete_an_instance(
     expect_state(page, "disconnected")
     expect(dialog).to_be_hidden()
     expect(section(other, official)).to_have_attribute("data-fallback-works", "false", timeout=LONG)
-    expect(other.get_by_text("O fallback não funcionaria agora:")).to_be_visible()
+    expect(other.get_by_text("O fallback está indisponível:")).to_be_visible()
 
     # Deleting requires the instance's name.
     button(page, "Excluir instância").click()
@@ -147,7 +147,7 @@ def test_an_incident_shows_on_the_cards_and_the_dashboard_and_is_resolved(
     page, dashboard = new_window(), new_window()
     # An unrelated page.
     dashboard.goto("/help/fallback/")
-    alert = dashboard.get_by_role("region", name="Alarmes").locator("article")
+    alert = dashboard.get_by_role("region", name="Alertas").locator("article")
     expect(alert).to_have_count(0)
     page.goto("/instances/" + demo_settings.INSTANCE + "/")
     own = page.locator("section[data-baileys-state]")

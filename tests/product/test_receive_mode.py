@@ -70,7 +70,7 @@ def test_one_click_switches_live_in_every_window_without_lost_or_duplicate_messa
     # Evolution opens a namespace with the instance's first event; the switch is pending until then.
     button(mine, "websocket").click()
     for page in (mine, other):
-        expect(card(page).get_by_text("Esperando a Evolution abrir o socket")).to_be_visible(
+        expect(card(page).get_by_text("Aguardando a Evolution abrir o socket")).to_be_visible(
             timeout=30_000
         )
         expect(button(page, "websocket")).to_be_disabled()
@@ -118,9 +118,9 @@ def test_a_change_in_evolutions_manager_is_shown_and_one_click_reverts_it(
         timeout=10,
     ).raise_for_status()
 
-    card(page).get_by_role("button", name="Comparar agora").click()
+    card(page).get_by_role("button", name="Conferir agora").click()
     expect(card(page).get_by_text("Fora de sincronia")).to_be_visible()
-    card(page).get_by_role("button", name="Deixar a Evolution como está aqui").click()
+    card(page).get_by_role("button", name="Aplicar esta configuração na Evolution").click()
 
     expect(card(page).get_by_text("Fora de sincronia")).to_have_count(0, timeout=30_000)
     expect_active(page, "webhook")

@@ -76,7 +76,7 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     key_field = page.locator(".field", has=page.locator("#id_wwebjs_api_key"))
     expect(key_field.locator(".field-trouble")).to_have_count(1)
     expect(button(page, "Conectar", name)).to_have_count(0)
-    expect(card(page, name).get_by_text("Não funcionaria agora")).to_be_visible(timeout=30_000)
+    expect(card(page, name).get_by_text("Indisponível")).to_be_visible(timeout=30_000)
     page.get_by_label("API_KEY da API WWebJS").fill(demo_settings.WWEBJS_API_KEY)
     page.get_by_role("button", name="Salvar").click()
     expect(page.get_by_text("Canal salvo.")).to_be_visible(timeout=30_000)
@@ -93,11 +93,11 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     expect(dialog).to_be_hidden(timeout=30_000)
     # The phone's number differs from the channel's, so a person must confirm it.
     expect_state(page, "error", name)
-    expect(card(page, name).get_by_text("Não funcionaria agora")).to_be_visible(timeout=30_000)
-    button(page, "+55 11 90000-0002 está certo", name).click(timeout=30_000)
+    expect(card(page, name).get_by_text("Indisponível")).to_be_visible(timeout=30_000)
+    button(page, "+55 11 90000-0002 está correto", name).click(timeout=30_000)
     expect_state(page, "ready", name)
     expect(button(page, "Desconectar wwebjs", name)).to_be_visible()
-    expect(card(page, name).get_by_text("Não funcionaria agora")).to_have_count(0)
+    expect(card(page, name).get_by_text("Indisponível")).to_have_count(0)
     assert page.evaluate("window.untouched") is True
 
     chat = new_window()
@@ -117,7 +117,7 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     chat.get_by_role("button", name="Enviar").click()
     second = chat.locator("article[data-message]", has_text="Sem sessão")
     expect(second.locator(".message-reason").first).to_be_visible(timeout=30_000)
-    alert = chat.get_by_role("region", name="Alarmes").locator("article")
+    alert = chat.get_by_role("region", name="Alertas").locator("article")
     expect(alert.filter(has_text=f"{name} · wwebjs")).to_be_visible(timeout=30_000)
     expect(card(page, name).get_by_text("Última queda")).to_be_visible(timeout=30_000)
     button(page, "Desconectar wwebjs", name).click()

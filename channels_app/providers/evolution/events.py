@@ -483,7 +483,7 @@ def _update(channel: str, data: Mapping[str, Any]) -> Iterator[Event]:
             provider_message_id=id_,
             receipt=receipt,
             # Neither channel reports the reason (§3).
-            failure=Failure("error", "WhatsApp refused the message", status) if failed else None,
+            failure=Failure("error", "WhatsApp rejected the message", status) if failed else None,
         )
     else:
         yield UnsupportedEvent(channel, f"status:{status[:60]}")

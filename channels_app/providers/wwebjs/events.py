@@ -28,7 +28,7 @@ _RECEIPTS = {
     3: Receipt.READ,
     4: Receipt.READ,
 }
-_REFUSED = Failure(code="ack_error", title="WhatsApp refused the message")
+_REFUSED = Failure(code="ack_error", title="WhatsApp rejected the message")
 _TYPES = {
     "chat": "text",
     "image": "image",

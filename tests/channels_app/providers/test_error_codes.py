@@ -140,14 +140,14 @@ def test_http_statuses_have_their_own_title() -> None:
 
 def test_our_own_codes_have_titles() -> None:
     with translation.override("en"):
-        assert title_for("timeout") == "The provider did not answer in time"
+        assert title_for("timeout") == "The provider did not respond in time"
     assert title_for("") == ""
 
 
 def test_a_failure_has_the_source_text_in_any_active_language() -> None:
     with translation.override("pt-br"):
         error = error_codes.failure(Rejected, "wrong_key", "detail", http_status=403)
-    assert (error.code, error.title) == ("wrong_key", "The provider refused the key")
+    assert (error.code, error.title) == ("wrong_key", "The provider rejected the key")
     assert (error.detail, error.http_status) == ("detail", 403)
 
 
@@ -158,7 +158,7 @@ def test_a_failure_has_the_source_text_in_any_active_language() -> None:
         (TimeoutError(), False, "sem conexão a tempo"),
         (BadStatusLine("x"), True, "a resposta não é HTTP"),
         (ConnectionRefusedError(), False, "conexão recusada"),
-        (http_client._NotPublic(), False, "não é um endereço da internet"),
+        (http_client._NotPublic(), False, "não é um endereço público da internet"),
     ],
 )
 def test_our_own_details_are_shown_in_the_readers_language(

@@ -155,7 +155,7 @@ def test_a_session_without_a_number_is_not_ready_where_one_is_expected(
     server.steer("make_ready")
     state = wwebjs_session.state(attached)
     assert (state.state, state.code) == ("connected", "number_unknown")
-    assert "does not report yet which phone" in readiness.fallback_trouble(fresh(attached))
+    assert "has not reported which phone" in readiness.fallback_trouble(fresh(attached))
     assert refused_code(attached) == "number_unknown"
     server.settings.nameless_info = False
     assert wwebjs_session.state(attached).state == "ready"

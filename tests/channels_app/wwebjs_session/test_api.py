@@ -108,7 +108,7 @@ def test_a_wrong_key_names_the_field(api: APIClient, attached: Channel, base: st
     assert refused.status_code == 502
     assert refused.json() == {
         "code": "wrong_key",
-        "detail": "The provider refused the key",
+        "detail": "The provider rejected the key",
         "field": "wwebjs_api_key",
     }
 

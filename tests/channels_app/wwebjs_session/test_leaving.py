@@ -62,7 +62,7 @@ def test_the_page_asks_before_deletion_and_applies_the_choice(
 ) -> None:
     url = f"/channels/{ready.pk}/delete/"
     asked = page.get(url).content.decode()
-    assert f"What becomes of “{WWEBJS_SESSION}” on {server.url}?" in asked
+    assert f"What should happen to “{WWEBJS_SESSION}” on {server.url}?" in asked
     assert page.post(url).status_code == 400
     assert page.post(url, {"previous_session": "delete"}).status_code == 400
     assert Channel.objects.exists()
@@ -106,7 +106,7 @@ def test_a_channel_whose_session_cannot_be_ended_is_not_deleted(
     chosen = {"previous_session": "unlink"}
     answer = page.post(f"/channels/{ready.pk}/delete/", chosen)
     assert answer.status_code == 502
-    assert "refused the key" in answer.content.decode()
+    assert "rejected the key" in answer.content.decode()
     refused = api.delete(f"/api/channels/{ready.pk}/?previous_session=stop")
     assert (refused.status_code, refused.json()["code"]) == (502, "wrong_key")
     assert Channel.objects.exists()
@@ -130,7 +130,7 @@ def test_a_channel_is_not_deleted_while_its_session_starts_and_awaits_unlinking(
     before = wishes(attached)
     answer = page.post(f"/channels/{attached.pk}/delete/", {"previous_session": "unlink"})
     assert answer.status_code == 409
-    assert "try again when it is up" in answer.content.decode()
+    assert "Try again when it is running" in answer.content.decode()
     assert Channel.objects.exists()
     assert wishes(attached) == before
     assert Channel.objects.get().wwebjs_state_code == "starting"
@@ -186,10 +186,10 @@ def test_the_form_asks_what_to_do_with_an_abandoned_session(
     changes: dict[str, str],
 ) -> None:  # fmt: skip
     url = f"/channels/{ready.pk}/"
-    assert f"What becomes of “{WWEBJS_SESSION}”" in page.get(url).content.decode()
+    assert f"What should happen to “{WWEBJS_SESSION}”" in page.get(url).content.decode()
     refused = page.post(url, typed(ready, **changes))
     assert refused.status_code == 400
-    assert "Choose what becomes of the present one." in refused.content.decode()
+    assert "Choose what to do with the current session." in refused.content.decode()
     assert left(server) == (True, True)
 
     assert page.post(url, typed(ready, **changes, previous_session=choice)).status_code == 302
@@ -214,7 +214,7 @@ def test_a_form_is_not_saved_if_the_server_does_not_end_the_session(
     changes = {"wwebjs_session_id": "OTHER", "previous_session": "unlink"}
     answer = page.post(f"/channels/{ready.pk}/", typed(ready, **changes))
     assert answer.status_code == 400
-    assert "refused the key" in answer.content.decode()
+    assert "rejected the key" in answer.content.decode()
     ready.refresh_from_db()
     assert ready.wwebjs_session_id == WWEBJS_SESSION
 

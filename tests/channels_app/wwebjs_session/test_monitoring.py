@@ -449,11 +449,11 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     session_state = wwebjs_session.state(ready)
     assert (session_state.code, session_state.detail) == (
         "unlinked_scan_qr",
-        "The phone was unlinked: read the QR code.",
+        "The phone was unlinked. Scan the QR code.",
     )
     now = incident(ready)
     assert (now.reason, now.first_reason) == ("unlinked_scan_qr", "connection_refused")
-    assert "read the QR code" in incidents.headline(now)
+    assert "Scan the QR code" in incidents.headline(now)
     assert session_state.last_drop_reason == "The server refused the connection"
 
     # One further alert once the new reason has lasted, never more.
@@ -468,8 +468,8 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
         "unlinked_scan_qr",
         "connection_refused",
     )
-    assert "read the QR code" in alerts[1]["text"]
-    assert "It began with: The server refused the connection" in alerts[1]["text"]
+    assert "Scan the QR code" in alerts[1]["text"]
+    assert "First reason: The server refused the connection" in alerts[1]["text"]
     Channel.objects.filter(pk=ready.pk).update(wwebjs_url="http://127.0.0.1:9")
     ready.refresh_from_db()
     wwebjs_session.state(ready)
@@ -510,7 +510,7 @@ def test_a_session_that_recovers_automatically_says_so(
             assert wwebjs_session.state(ready).code == "connect_timeout"
     session_state = wwebjs_session.state(ready)
     assert (session_state.state, session_state.code) == ("ready", code)
-    assert "by itself" in session_state.detail
+    assert "reconnected automatically" in session_state.detail
     later(3600)
     incidents.process_due()
     assert wwebjs_session.state(ready).code == code  # until it drops again

@@ -317,8 +317,8 @@ def test_a_click_without_a_mode_switches_nothing(
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"to": "webhook", "base64": "on"}, "As mídias vêm em Base64."),
-        ({"to": "webhook"}, "As mídias não vêm em Base64."),
+        ({"to": "webhook", "base64": "on"}, "As mídias chegam em Base64."),
+        ({"to": "webhook"}, "As mídias não chegam em Base64."),
     ],
 )
 def test_the_base64_checkbox_reports_its_own_change_and_not_a_switch(
@@ -390,8 +390,8 @@ def test_websocket_needs_a_listener(
     assert answer.status_code == 503
     assert answer.json() == {
         "success": False,
-        "message": "No listener is running, so the WebSocket would not be heard.",
-        "detail": "No listener is running, so the WebSocket would not be heard.",
+        "message": "No listener is running, so WebSocket events would not be received.",
+        "detail": "No listener is running, so WebSocket events would not be received.",
         "code": "no_listener",
     }
     assert agreed(api, evolution) == "webhook"

@@ -454,7 +454,7 @@ def test_an_incident_shows_the_current_reason_and_keeps_the_first(
     assert state_and_code(state) == ("qr", "unlinked_scan_qr")
     assert state.last_drop_reason == "The server refused the connection"
     opened.refresh_from_db()
-    assert "read the QR code" in incidents.headline(opened)
+    assert "Scan the QR code" in incidents.headline(opened)
     evolution.control("scan", instance=NAME)
     # A user reconnected it.
     assert becomes(ready, "ready").code == "ready"

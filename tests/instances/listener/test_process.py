@@ -708,7 +708,7 @@ def test_in_global_mode_the_first_event_of_any_instance_completes_the_switch(
     evolution.control("settings", websocket_global_events=True)
     assert switch(api, "websocket").status_code == 202
     wait_until(lambda: note(global_events_session) == "socket_unproven")
-    assert "any other instance of its server" in shown().notices
+    assert "any other instance on its server" in shown().notices
     evolution.writes("de outra", OTHER)
     wait_until(joined(global_events_session))
     monitor.resume_handovers()

@@ -96,7 +96,7 @@ def test_a_drift_from_webhook_is_detected_logged_stored_and_repaired(
             assert str(Difference(differs).label) in card.notices
         assert "WebSocket off" not in card.notices
     can_be_kept = drift == "mode: the other is on"
-    assert ("Keep what Evolution has" in card.notices) == can_be_kept
+    assert ("Keep Evolution's settings" in card.notices) == can_be_kept
     if not can_be_kept:
         before = evolution.get(f"/webhook/find/{NAME}")
         answer = api.post(f"/api/instance-management/repair/{NAME}", {"keep": "evolution"}, "json")
@@ -167,7 +167,7 @@ def test_a_reinstalled_evolution_is_a_drift(
     assert current["evolution"]["error"]
     assert current["inSync"] is False
     card = shown()
-    assert "Evolution does not know this instance" in card.notices
+    assert "Evolution does not have this instance" in card.notices
     assert "Create the instance" in card.notices
     assert "does not answer" not in card.notices
     assert api.post(f"/api/instance-management/repair/{NAME}").status_code in (200, 502)
@@ -191,7 +191,7 @@ def test_an_evolution_that_rejects_the_key_counts_as_reachable(api: APIClient) -
     assert "Evolution does not accept the key" in shown().notices
     Channel.objects.update(evolution_url="http://127.0.0.1:9")
     assert state(api)["evolution"]["reachable"] is False
-    assert "Evolution does not answer" in shown().notices
+    assert "Evolution does not respond" in shown().notices
 
 
 def test_a_drift_during_a_pending_switch_is_detected_and_repaired_when_it_ends(

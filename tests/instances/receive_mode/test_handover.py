@@ -156,9 +156,9 @@ def test_a_failed_undo_is_retried_until_it_succeeds(
         assert current[f"{other(to)}Enabled"] is True
         card = shown()
         assert (card.active, card.can_switch) == ([other(to)], False)
-        assert card.badges == {other(to): "Active", to: "going back to the old way"}
+        assert card.badges == {other(to): "Active", to: "returning to the previous receive mode"}
         assert "The switch failed." in card.notices
-        assert "Evolution does not answer" in card.notices
+        assert "Evolution does not respond" in card.notices
     evolution.clear_faults()
     assert_receives(evolution, "na espera")
     monitor.resume_handovers()
@@ -268,7 +268,7 @@ def pending(
     assert answer.status_code == 202, answer.data
     assert answer.json()["success"] is True
     assert answer.json()["pending"] is True
-    assert "webhook stays on" in answer.json()["message"]
+    assert "webhook stays enabled" in answer.json()["message"]
     return by_webhook
 
 
@@ -291,7 +291,7 @@ def test_a_pending_first_mode_does_not_mention_the_webhook(
     assert answer.json()["message"] == "WebSocket is waiting for its socket to open."
     card = shown()
     assert "Waiting for Evolution to open the socket" in card.notices
-    assert "what comes meanwhile is fetched afterwards" in card.notices
+    assert "Messages that arrive in the meantime are fetched afterwards" in card.notices
     assert "webhook" not in card.notices
     assert "No mode is active" not in card.notices
     # This message creates the namespace and reaches no receiver.

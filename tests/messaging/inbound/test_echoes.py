@@ -384,7 +384,7 @@ def test_a_server_that_does_not_respond_is_queried_once_per_run(
 
     def hangs(attempt: DeliveryAttempt, words: Any, since: Any) -> list[str]:
         asked.append(attempt)
-        raise http_client.ResponseLost("timeout", "no complete answer in time")
+        raise http_client.ResponseLost("timeout", "no complete response in time")
 
     monkeypatch.setitem(reconcile._FINDERS, Route.WWEBJS, hangs)
     reconcile.look_up_unknown()

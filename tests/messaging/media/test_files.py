@@ -164,9 +164,9 @@ def test_an_upload_is_stored_under_a_random_name(storage: Path) -> None:
     ("data", "name", "words"),
     [
         (b"", "foto.png", "empty"),
-        (files.PROGRAM, "foto.png", "does not take"),
-        (files.ZIP, "carta.docx", "does not take"),
-        (files.GIF, "a.gif", "does not take"),
+        (files.PROGRAM, "foto.png", "does not accept"),
+        (files.ZIP, "carta.docx", "does not accept"),
+        (files.GIF, "a.gif", "does not accept"),
     ],
     ids=["empty", "program", "zip", "gif"],
 )
@@ -192,11 +192,11 @@ def test_a_file_that_is_too_large_is_not_stored(
 @pytest.mark.parametrize(
     ("type_", "content", "words"),
     [
-        ("video", {}, "cannot be sent like this"),
-        ("audio", {}, "cannot be sent like this"),
+        ("video", {}, "cannot be sent as this"),
+        ("audio", {}, "cannot be sent as this"),
         ("image", {"media": "8e7b4a8a-0f4e-4b5c-9d0e-000000000000"}, "no such upload"),
-        ("image", {"media": "7"}, "not the id"),
-        ("image", {"media": 7}, "not the id"),
+        ("image", {"media": "7"}, "not the ID"),
+        ("image", {"media": 7}, "not the ID"),
         ("image", {"link": "https://example.com/a.png"}, '"link", or with "media"'),
         ("image", {"caption": "x" * 1025}, "1024"),
         ("image", {"filename": 7}, "150"),

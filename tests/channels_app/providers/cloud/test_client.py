@@ -440,7 +440,7 @@ def test_the_check_reports_metas_error(graph: Graph) -> None:
     ("body", "status", "said"),
     [
         (b"<html>", "200 OK", "could not be read"),
-        (b"{}", "200 OK", "another server"),
+        (b"{}", "200 OK", "different server"),
         (b"<html>", "502 Bad", "failed"),
         (b"<html>", "404 No", "404"),
         (b'{"error":{"code":131999,"message":"(#131999) New trouble"}}', "400 No", "New trouble"),

@@ -428,7 +428,7 @@ def test_a_server_that_refuses_the_connection_is_transient(dead_url: str) -> Non
         ({}, True, "Connected to WhatsApp."),
         ({"instance_name": "new"}, False, "Not connected: link the phone by QR code."),
         ({"instance_name": "ghost"}, False, "The instance does not exist"),
-        ({"evolution_api_key": "wrong"}, False, "The provider refused the key"),
+        ({"evolution_api_key": "wrong"}, False, "The provider rejected the key"),
         ({"instance_name": ""}, False, "The connection is not configured"),
     ],
 )
@@ -451,13 +451,13 @@ def test_the_check_reports_a_connecting_instance(server: Server) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        (b"<html>", "200 OK", "another server"),
-        (b'{"instance":{"state":5}}', "200 OK", "another server"),
+        (b"<html>", "200 OK", "different server"),
+        (b'{"instance":{"state":5}}', "200 OK", "different server"),
         (b'{"instance":{"state":"refused"}}', "200 OK", "refused"),
         (b'{"code":"LICENSE_REQUIRED"}', "503 No", "licence"),
-        (b"<html>", "404 No", "another server"),
+        (b"<html>", "404 No", "different server"),
         (b"<html>", "502 No", "failed"),
-        (b"", "302 Found", "another server"),
+        (b"", "302 Found", "different server"),
     ],
 )
 def test_the_check_handles_any_response(

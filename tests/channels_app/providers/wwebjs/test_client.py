@@ -786,7 +786,7 @@ def test_the_check_reports_a_session_that_is_not_started(server: Server) -> None
 
 def test_the_check_reports_a_wrong_key(server: Server) -> None:
     report = check(server, wwebjs_api_key="wrong")
-    assert (report.ok, in_english(report)) == (False, "The provider refused the key")
+    assert (report.ok, in_english(report)) == (False, "The provider rejected the key")
 
 
 @pytest.mark.parametrize(
@@ -804,7 +804,7 @@ def test_the_check_reports_another_server(raw_server: Start, body: bytes, status
     with translation.override("en"):
         report = wwebjs_provider(with_wwebjs(http_server.url)).check()
     assert (report.ok, report.details["state"]) == (False, "error")
-    assert in_english(report) == "There is another server behind this address"
+    assert in_english(report) == "A different server responds at this address"
 
 
 def test_the_check_reports_a_server_error(raw_server: Start) -> None:
