@@ -15,15 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import structlog
-from django.db import Error as DatabaseError
-from django.db import transaction
-from procrastinate.exceptions import ProcrastinateException
-
-from channels_app import number_cache, tasks
+from channels_app import number_cache
 from channels_app.connections import states
 from channels_app.connections.linked_numbers import other_brazilian_form
-from channels_app.models import Channel, WwebjsSession
+from channels_app.models import Channel
 from channels_app.providers import files
 from channels_app.providers.base import (
     Accepted,
@@ -38,8 +33,6 @@ from channels_app.providers.base import (
 )
 from channels_app.providers.error_codes import failure
 from core import http_client
-
-log = structlog.get_logger(__name__)
 
 LOOKUP_SECONDS = 10.0
 CHECK_SECONDS = 5.0
@@ -58,16 +51,6 @@ _SESSION_ERRORS = {
     "browser tab closed": "session_closed",
     "session closed": "session_closed",
 }
-# The session may be dead. A crashed or frozen page does not respond at all (§7.1).
-_DEAD_SESSION_CODES = frozenset(
-    {
-        *_SESSION_ERRORS.values(),
-        "session_check_failed",
-        "session_not_ready",
-        "lookup_failed",
-        "timeout",
-    }
-)
 
 
 def _null_read(name: str) -> str:
@@ -145,23 +128,7 @@ class WwebjsProvider:
             size = file.size
         else:
             payload = request_body(message)
-        try:
-            return self._send(digits, payload, message.quote, timeout, size)
-        except (Transient, Unknown) as error:
-            if error.code in _DEAD_SESSION_CODES or error.code in states.SERVER_ABSENCES:
-                self._request_session_poll()
-            raise
-
-    def _request_session_poll(self) -> None:
-        """Request an immediate poll, so that the session is restarted before the next attempt."""
-        if self._channel.pk is None:
-            return
-        try:
-            with transaction.atomic():
-                WwebjsSession.objects.filter(channel=self._channel.pk).update(probe_at=None)
-                tasks.enqueue_probe(self._channel.pk)
-        except (DatabaseError, ProcrastinateException) as error:
-            log.warning("immediate session poll not requested", error=type(error).__name__)
+        return self._send(digits, payload, message.quote, timeout, size)
 
     def _send(
         self,
