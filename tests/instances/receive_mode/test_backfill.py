@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from asgiref.sync import sync_to_async
 from django.db import DataError, OperationalError, connection, transaction
 from django.http import HttpRequest
 from django.http.request import UnreadablePostError
@@ -19,7 +18,7 @@ from channels_app.models import Channel
 from channels_app.providers.events import ConnectionEvent
 from channels_app.providers.evolution import receive_mode as evolution_receive_mode
 from channels_app.providers.evolution.receive_mode import EvolutionInstance
-from instances import receiving, sessions, webhooks
+from instances import receiving, sessions
 from instances.listener.process import BatchWriter, SessionSpec, SessionWorker
 from instances.listener.socket_client import Address
 from instances.models import Backfill, WhatsAppSession
@@ -647,8 +646,7 @@ def test_a_delivery_that_could_not_be_stored_is_a_sign(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(receiving, "is_known", fail)
-        patch.setattr(webhooks, "_receive_all", sync_to_async(fail, thread_sensitive=False))
+        patch.setattr(journal, "receive", fail)
         assert deliver(web, by_webhook) == 503
     wait_for_gap(by_webhook, "not_stored")
 
