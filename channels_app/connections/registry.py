@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from channels_app import number_cache
-from channels_app.connections import wwebjs_session
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
 from channels_app.models import Channel
 from channels_app.providers.base import (
@@ -90,9 +87,7 @@ def provider_for(channel: Channel, *, route: str) -> Provider:
 
 def wwebjs_provider(channel: Channel) -> WwebjsProvider:
     """Return the provider of a channel's attached session, even if its number is unconfirmed."""
-    return WwebjsProvider(
-        channel, numbers=number_cache, request_poll=partial(wwebjs_session.request_poll, channel)
-    )
+    return WwebjsProvider(channel, numbers=number_cache)
 
 
 def reserved_id(*, route: str, type_: str, content: object) -> str:

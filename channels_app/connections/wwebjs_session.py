@@ -34,12 +34,10 @@ from urllib.parse import urlsplit
 import segno
 import structlog
 from django.conf import settings
-from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from procrastinate.exceptions import ProcrastinateException
 
 from channels_app import queue
 from channels_app.connections import circuit_breaker, number_confirmation
@@ -521,21 +519,6 @@ def note_no_answer(channel: Channel, route: str = "", **kwargs: Any) -> None:
     if route == ROUTE:
         # After commit, when the message's lock is released.
         transaction.on_commit(partial(_request_probe, channel.pk), robust=True)
-
-
-def request_poll(channel: Channel) -> None:
-    """Request an immediate poll, so that the session is restarted before the next attempt.
-
-    Never raises: the send that asks for it has its own error.
-    """
-    if channel.pk is None:
-        return
-    try:
-        with transaction.atomic():
-            WwebjsSession.objects.filter(channel=channel.pk).update(probe_at=None)
-            queue.enqueue_probe(channel.pk)
-    except (DatabaseError, ProcrastinateException) as error:
-        log.warning("immediate session poll not requested", error=type(error).__name__)
 
 
 def _request_probe(channel_id: int) -> None:

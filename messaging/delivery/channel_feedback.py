@@ -25,12 +25,21 @@ _UNREACHABLE = frozenset(
     {"dns_failed", "connection_refused", "connect_timeout", "unreachable", "certificate_refused",
      "not_tls", "tls_failed"}
 )  # fmt: skip
-# The session or its server may be down: the monitor checks it immediately.
+# The session or its server may be down: the monitor checks it immediately, so that it is restarted
+# before the next attempt. A crashed or frozen page does not respond at all
+# (docs/providers/wwebjs.md §7.1).
 _CHECK_SESSION = _UNREACHABLE | {
     "instance_not_connected",
     "number_unknown",
+    "not_started",
     "timeout",
     "connection_broken",
+    "session_not_found",
+    "session_not_connected",
+    "session_closed",
+    "session_check_failed",
+    "session_not_ready",
+    "lookup_failed",
 }
 
 log = structlog.get_logger(__name__)

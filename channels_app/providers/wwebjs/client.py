@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +28,7 @@ from channels_app.providers.base import (
     Unknown,
 )
 from channels_app.providers.error_codes import failure
-from channels_app.providers.sessions import SERVER_ABSENCES, State
+from channels_app.providers.sessions import State
 from channels_app.providers.wwebjs import states
 from channels_app.providers.wwebjs.ids import short_id
 from core import http_client
@@ -55,16 +55,6 @@ _SESSION_ERRORS = {
     "browser tab closed": "session_closed",
     "session closed": "session_closed",
 }
-# The session may be dead. A crashed or frozen page does not respond at all (§7.1).
-_DEAD_SESSION_CODES = frozenset(
-    {
-        *_SESSION_ERRORS.values(),
-        "session_check_failed",
-        "session_not_ready",
-        "lookup_failed",
-        "timeout",
-    }
-)
 
 
 def _null_read(name: str) -> str:
@@ -126,17 +116,11 @@ class NumberCache(Protocol):
 
 
 class WwebjsProvider:
-    """Sends by the wwebjs-api session of an official channel.
+    """Sends by the wwebjs-api session of an official channel."""
 
-    `request_poll` is called when a send shows that the session may be dead.
-    """
-
-    def __init__(
-        self, channel: Channel, *, numbers: NumberCache, request_poll: Callable[[], None]
-    ) -> None:
+    def __init__(self, channel: Channel, *, numbers: NumberCache) -> None:
         self._channel = channel
         self._numbers = numbers
-        self._request_poll = request_poll
         self._base = channel.wwebjs_url
         self._key = channel.wwebjs_api_key
         self._session = channel.wwebjs_session_id
@@ -163,12 +147,7 @@ class WwebjsProvider:
             size = file.size
         else:
             payload = request_body(message)
-        try:
-            return self._send(digits, payload, message.quote, timeout, size)
-        except (Transient, Unknown) as error:
-            if error.code in _DEAD_SESSION_CODES or error.code in SERVER_ABSENCES:
-                self._request_poll()
-            raise
+        return self._send(digits, payload, message.quote, timeout, size)
 
     def _send(
         self,

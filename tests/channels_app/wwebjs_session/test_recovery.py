@@ -10,6 +10,7 @@ import pytest
 import requests
 from django.db import connection
 
+from channels_app import signals
 from channels_app.connections import wwebjs_session
 from channels_app.connections.registry import wwebjs_provider
 from channels_app.connections.wwebjs_session import SessionRefused
@@ -45,16 +46,23 @@ def restart_server(server: Server) -> None:
 
 @pytest.mark.parametrize("action", ["crash_page", "freeze_page"])
 def test_an_unresponsive_page_is_replaced_before_the_second_attempt_of_a_message(
-    ready: Channel, server: Server, monkeypatch: pytest.MonkeyPatch, action: str
+    ready: Channel,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: Any,
+    action: str,
 ) -> None:
     """The server's own restart would hang for minutes together with the page."""
     monkeypatch.setattr(wwebjs_sessions, "STATUS_SECONDS", 0.2)
     server.settings.protocol_timeout = 24 * 3600
     server.steer(action)
     began = time.monotonic()
-    with pytest.raises(SendError):
+    with pytest.raises(SendError) as raised:
         ready.request_timeout_seconds = 1
         wwebjs_provider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+    refusal = {"channel": ready, "route": "wwebjs", "code": raised.value.code}
+    with django_capture_on_commit_callbacks(execute=True):
+        signals.send_refused.send(sender=Channel, **refusal)
     # The send triggers a poll, and the first slow response triggers another one at once.
     assert jobs("probe_session") == [{"channel_id": ready.pk}]
     wwebjs_session.probe(ready.pk)

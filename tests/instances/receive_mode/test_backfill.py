@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 from django.db import DataError, OperationalError, connection, transaction
+from django.http import HttpRequest
+from django.http.request import UnreadablePostError
 from django.utils import timezone, translation
 
 from channels_app.models import Channel
@@ -16,8 +19,10 @@ from channels_app.providers.events import ConnectionEvent
 from channels_app.providers.evolution import receive_mode as evolution_receive_mode
 from channels_app.providers.evolution.receive_mode import EvolutionInstance
 from instances import receiving, sessions
+from instances.listener.process import BatchWriter, SessionSpec, SessionWorker
+from instances.listener.socket_client import Address
 from instances.models import Backfill, WhatsAppSession
-from instances.receive_mode import backfill, gap_signs, monitor, presentation
+from instances.receive_mode import backfill, gap_signs, handover, monitor, presentation
 from messaging.inbound import journal, neutral
 from messaging.media import files
 from messaging.models import InboundEvent, Media, Message
@@ -608,3 +613,93 @@ def test_history_is_not_counted_as_recovered(
     fetch(by_webhook)
     assert texts() == ["de ontem", "de agora"]
     assert recovered() == [("not_stored", 1)]
+
+
+def test_a_fetch_reads_no_further_back_than_the_journal_remembers(
+    by_webhook: WhatsAppSession, evolution: Evolution, settings: Any
+) -> None:
+    close_gap(by_webhook)
+    settings.INBOUND_RETENTION_DAYS = 30
+    ago = timezone.now() - dt.timedelta(days=40)
+    evolution.writes("de outra época", emit=False, timestamp=int(ago.timestamp()))
+    evolution.writes("de agora", emit=False)
+    backfill.fetch_and_store(by_webhook, since=timezone.now() - dt.timedelta(days=60))
+    assert texts() == ["de agora"]
+
+
+def test_a_drift_that_ends_by_itself_is_a_sign(
+    by_webhook: WhatsAppSession, evolution: Evolution, settings: Any
+) -> None:
+    settings.EVOLUTION_DRIFT_REPAIR = "ask"
+    close_gap(by_webhook)
+    evolution.set_websocket(NAME, list(handover.EVENTS))
+    monitor.check_receive_modes()
+    wait_for_gap(by_webhook, "drift")
+    close_gap(by_webhook)
+    evolution.set_websocket(NAME, [], enabled=False)
+    monitor.check_receive_modes()
+    wait_for_gap(by_webhook, "drift")
+
+
+@pytest.mark.parametrize("error", [OperationalError("away"), ValueError("a fault of ours")])
+def test_a_delivery_that_could_not_be_stored_is_a_sign(
+    by_webhook: WhatsAppSession, web: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    close_gap(by_webhook)
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "receive", fail)
+        assert deliver(web, by_webhook) == 503
+    wait_for_gap(by_webhook, "not_stored")
+
+
+def test_an_unreadable_delivery_is_a_sign(
+    by_webhook: WhatsAppSession, web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_gap(by_webhook)
+
+    def fail(*_: Any) -> bytes:
+        raise UnreadablePostError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HttpRequest, "read", fail)
+        assert deliver(web, by_webhook) == 503
+    wait_for_gap(by_webhook, "not_stored")
+
+
+def deliver(web: str, session: WhatsAppSession) -> int:
+    """Post an event like Evolution; return the status of the answer."""
+    secret = {"Authorization": f"Bearer {session.webhook_secret}"}
+    address = f"{web}/api/webhooks/evolution"
+    return requests.post(address, json=event(), headers=secret, timeout=60).status_code
+
+
+def test_the_listener_counts_what_it_fetched_only_after_it_is_stored(
+    by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_gap(by_webhook)
+    evolution.writes("perdida", emit=False)
+    until = timezone.now() + backfill.IN_FLIGHT
+    wait_until(lambda: timezone.now() > until)
+    channel = by_webhook.channel
+    spec = SessionSpec(
+        session_id=by_webhook.pk,
+        channel_id=channel.pk,
+        address=Address(channel.evolution_url, channel.evolution_api_key, NAME, shared=False),
+    )
+
+    def fail(*_: Any) -> None:
+        raise OperationalError("away")
+
+    with ThreadPoolExecutor(1) as pool:
+        worker = SessionWorker(spec, BatchWriter(), recorders=pool, fetchers=pool)
+        with monkeypatch.context() as patch:
+            patch.setattr(backfill, "store", fail)
+            with pytest.raises(OperationalError):
+                worker._fetch_missed()
+        assert recovered() == []
+        assert worker._fetch_missed()
+    assert recovered() == [("listener", 1)]

@@ -15,6 +15,7 @@ from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 from structlog.testing import capture_logs
 
+from channels_app import signals
 from channels_app.connections import circuit_breaker
 from channels_app.incidents import incidents
 from channels_app.models import Channel
@@ -68,6 +69,24 @@ def test_an_unknown_code_follows_the_status_that_came_with_it(wired: Channel) ->
     channel_feedback.note(attempt, Rejected("424242", "Something new", http_status=401))
     wired.refresh_from_db()
     assert (wired.breaker_opened_at is not None, wired.breaker_code) == (True, "424242")
+
+
+@pytest.mark.parametrize(
+    "code", ["session_closed", "session_not_ready", "lookup_failed", "timeout"]
+)
+def test_a_send_over_a_dead_session_requests_a_check_of_it(wired: Channel, code: str) -> None:
+    reported: list[tuple[str, str]] = []
+
+    def record(channel: Channel, route: str, code: str, **_: Any) -> None:
+        reported.append((route, code))
+
+    signals.send_refused.connect(record)
+    try:
+        attempt = attempt_of(accept(wired), outcome=Outcome.UNKNOWN, route=Route.WWEBJS)
+        channel_feedback.note(attempt, Transient(code, "the session does not respond"))
+    finally:
+        signals.send_refused.disconnect(record)
+    assert reported == [("wwebjs", code)]
 
 
 @pytest.fixture

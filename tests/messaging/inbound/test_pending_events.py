@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import random
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -28,7 +30,7 @@ from channels_app.providers.events import (
 from messaging.delivery import attempts as outcomes
 from messaging.delivery import sweeper
 from messaging.delivery.statuses import Outcome, Route
-from messaging.inbound import handlers, journal
+from messaging.inbound import handlers, journal, pending_events
 from messaging.models import InboundEvent, Message, PendingEvent
 from tests.messaging.support import accept, attempt_of, read_events
 
@@ -219,3 +221,40 @@ def test_old_pending_events_are_deleted_with_their_files(channel: Channel, setti
     assert PendingEvent.objects.get().provider_message_id == "new"
     assert not default_storage.exists("inbound/old.bin")
     assert default_storage.exists("inbound/new.bin")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_result_locks_the_id_before_the_message_as_the_reader_of_events_does(
+    channel: Channel,
+) -> None:
+    attempt = attempt_of(accept(channel), outcome=Outcome.STARTED, route=Route.OFFICIAL)
+
+    def record() -> None:
+        try:
+            outcomes.record_result(attempt, Accepted("wamid.X"))
+        finally:
+            connection.close()
+
+    worker = threading.Thread(target=record)
+    with transaction.atomic():
+        pending_events.lock_id(channel.pk, "wamid.X")
+        worker.start()
+        wait_for_advisory_lock()
+        # In the other order this would be a deadlock.
+        Message.objects.select_for_update(nowait=True).get(pk=attempt.message_id)
+    worker.join(10)
+    attempt.refresh_from_db()
+    assert (attempt.outcome, attempt.provider_message_id) == ("accepted", "wamid.X")
+
+
+def wait_for_advisory_lock() -> None:
+    """Wait until another transaction waits for an advisory lock."""
+    until = time.monotonic() + 10
+    with connection.cursor() as cursor:
+        while time.monotonic() < until:
+            cursor.execute(
+                "SELECT count(*) FROM pg_locks WHERE locktype='advisory' AND NOT granted"
+            )
+            if cursor.fetchone()[0]:
+                return
+    raise AssertionError("nobody waits for the id")
