@@ -4,17 +4,18 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from channels_app.channels import save_channel
 from channels_app.connections import circuit_breaker, credentials, readiness, remote_sessions
 from channels_app.forms import SecretsForm
 from channels_app.incidents import reason_text
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 
 if TYPE_CHECKING:
     _ChannelAdmin = admin.ModelAdmin[Channel]
@@ -34,13 +35,29 @@ class ChannelAdminForm(SecretsForm):
                 self.fields[name].widget.attrs["class"] = "vTextField"
 
 
+class HealthFilter(admin.SimpleListFilter):
+    """Filters by whether the channel's own connection works."""
+
+    title = _("state")
+    parameter_name = "health"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return Connection.Health.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Channel]) -> QuerySet[Channel]:
+        if self.value() is None:
+            return queryset
+        own = Connection.objects.filter(provider=OuterRef("kind"), channel=OuterRef("pk"))
+        return queryset.filter(Exists(own.filter(health=self.value())))
+
+
 @admin.register(Channel)
 class ChannelAdmin(_ChannelAdmin):
     """All settings of a channel. Secrets can be replaced or cleared, never read."""
 
     form = ChannelAdminForm
     list_display = ("name", "kind", "phone_number", "active", "fallback", "health", "updated_at")
-    list_filter = ("kind", "active", "fallback", "health")
+    list_filter = ("kind", "active", "fallback", HealthFilter)
     search_fields = ("name", "phone_number", "phone_number_id", "instance_name")
     readonly_fields = ("health", "reason", "health_changed_at", "created_at", "updated_at")
     actions = ("test_connection", "lift_new_chat_block")
@@ -138,14 +155,24 @@ class ChannelAdmin(_ChannelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
         """Warn whose fallback no longer works, as the channel's page does."""
-        super().save_model(request, obj, form, change)
+        save_channel(obj)
         if problem := readiness.inactive_trouble(obj):
             self.message_user(request, problem, messages.WARNING)
 
     @admin.display(description=_("reason"))
     def reason(self, channel: Channel) -> str:
         """Return the health detail in the reader's language."""
-        return reason_text.render_reason(channel.health_detail)
+        return reason_text.render_reason(channel.primary.health_detail)
+
+    @admin.display(description=_("state"))
+    def health(self, channel: Channel) -> str:
+        """Return whether the channel's own connection works."""
+        return channel.primary.get_health_display()
+
+    @admin.display(description=_("since"))
+    def health_changed_at(self, channel: Channel) -> Any:
+        """Return since when."""
+        return channel.primary.health_changed_at
 
     @admin.action(description=_("Test connection"), permissions=["change"])
     def test_connection(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.db.models.signals import post_save
 from django.utils.translation import gettext_lazy as _
 
 
@@ -10,26 +9,10 @@ class ChannelsAppConfig(AppConfig):
     verbose_name = _("Channels")
 
     def ready(self) -> None:
-        """Connect the receivers that re-check a channel when it is saved."""
+        """Connect the receivers of sends that show a problem of a session."""
         from channels_app import signals
-        from channels_app.connections import circuit_breaker, credentials, wwebjs_session
-        from channels_app.models import Channel
+        from channels_app.connections import wwebjs_session
 
-        post_save.connect(
-            wwebjs_session.channel_saved,
-            sender=Channel,
-            dispatch_uid="channels_app.session_of_saved_channel",
-        )
-        signals.send_refused.connect(
+        signals.send_rejected.connect(
             wwebjs_session.note_no_answer, dispatch_uid="channels_app.send_without_answer"
-        )
-        post_save.connect(
-            circuit_breaker.channel_saved,
-            sender=Channel,
-            dispatch_uid="channels_app.breakers_of_saved_channel",
-        )
-        post_save.connect(
-            credentials.channel_saved,
-            sender=Channel,
-            dispatch_uid="channels_app.credentials_of_saved_channel",
         )

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from django.db.models import OuterRef, QuerySet, Subquery, Value
+from django.db.models import OuterRef, Prefetch, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.utils.safestring import SafeString
 
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -25,7 +25,7 @@ PAGE: list[Callable[[Channel, User | AnonymousUser], SafeString]] = []
 # On the channel's line of the dashboard, which is a link: text only.
 LINE: list[Callable[[Channel], SafeString]] = []
 # The relations that the parts read.
-RELATED: list[str] = ["fallback_channel", "new_chats_lifted_by"]
+RELATED: list[str] = ["fallback_channel"]
 
 
 def channels() -> QuerySet[Channel]:
@@ -33,7 +33,16 @@ def channels() -> QuerySet[Channel]:
 
     `also_linked` is the name of another channel that has the same phone linked.
     """
-    same = Channel.objects.filter(linked_number=OuterRef("linked_number"))
-    other = same.exclude(linked_number="").exclude(pk=OuterRef("pk")).order_by("name")
-    also = Coalesce(Subquery(other.values("name")[:1]), Value(""))
-    return Channel.objects.select_related(*RELATED).annotate(also_linked=also)
+    mine = Connection.objects.filter(channel=OuterRef(OuterRef("pk"))).exclude(linked_number="")
+    same = Connection.objects.filter(linked_number__in=mine.values("linked_number"))
+    other = same.exclude(channel=OuterRef("pk")).order_by("channel__name")
+    also = Coalesce(Subquery(other.values("channel__name")[:1]), Value(""))
+    connections = Connection.objects.select_related("new_chats_lifted_by")
+    return (
+        Channel.objects.select_related(*RELATED)
+        .prefetch_related(
+            Prefetch("connections", connections),
+            Prefetch("fallback_channel__connections", connections),
+        )
+        .annotate(also_linked=also)
+    )

@@ -12,6 +12,7 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
+from channels_app.channels import save_channel
 from channels_app.connections import remote_sessions
 from channels_app.models import Channel
 
@@ -107,6 +108,10 @@ class SecretsForm(_ChannelModelForm):
             self.add_error(None, text)
         elif not self.cleaned_data.get(self.PREVIOUS):
             self.add_error(self.PREVIOUS, _("Choose what to do with the current session."))
+
+    def save(self, commit: bool = True) -> Channel:
+        """Store the channel by `save_channel`, which lets everything follow its settings."""
+        return save_channel(self.instance) if commit else super().save(commit=False)
 
     def end_previous_session(self, user: User | None) -> str:
         """Apply the choice before the form is saved; see `remote_sessions.end`."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+from collections.abc import Iterator
+from typing import Any
 
 import structlog
 from django.db import Error as DatabaseError
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from channels_app.models import Channel, ResolvedNumber
+from channels_app.models import Connection, ResolvedNumber
 
 log = structlog.get_logger(__name__)
 
@@ -17,74 +21,57 @@ log = structlog.get_logger(__name__)
 GOOD_FOR = dt.timedelta(days=7)
 
 
-def lookup(channel: Channel, number: str) -> str | None:
-    """Return the chat ID of a recently looked-up number, else None. Never raises.
+class NumberCache:
+    """The look-ups of one connection. Nothing here raises: no send depends on it."""
 
-    Always None for a channel that is not stored.
-    """
-    if channel.pk is None:
-        return None
-    try:
-        with transaction.atomic():
-            found = ResolvedNumber.objects.filter(
-                channel_id=channel.pk, number=number, found_at__gt=timezone.now() - GOOD_FOR
-            )
-            return found.values_list("chat_id", flat=True).first()
-    except DatabaseError as error:
-        _log_failure(error)
-        return None
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
+    def lookup(self, number: str) -> str | None:
+        """Return the chat ID of a recently looked-up number, else None."""
+        found = self._read(number, "chat_id", found_at__gt=timezone.now() - GOOD_FOR)
+        return found or None
 
-def remember(channel: Channel, number: str, chat_id: str) -> None:
-    """Store the result of a look-up. Never raises: the send does not depend on it."""
-    if channel.pk is None or len(number) > 20:
-        return
-    try:
-        with transaction.atomic():
+    def remember(self, number: str, chat_id: str) -> None:
+        """Store the result of a look-up."""
+        if self._connection.pk is None or len(number) > 20:
+            return
+        with _logging_failures(), transaction.atomic():
             ResolvedNumber.objects.update_or_create(
-                channel_id=channel.pk,
+                connection=self._connection,
                 number=number,
                 defaults={"chat_id": chat_id, "found_at": timezone.now()},
             )
-    except DatabaseError as error:
-        _log_failure(error)
 
+    def forget(self, number: str) -> None:
+        """Delete the entry of a number that proved wrong."""
+        with _logging_failures(), transaction.atomic():
+            self._rows(number).delete()
 
-def lid_of(channel: Channel, number: str) -> str:
-    """Return WhatsApp's hidden ID (`…@lid`) of a number, or "" if unknown. Never raises."""
-    if channel.pk is None:
+    def lid_of(self, number: str) -> str:
+        """Return WhatsApp's hidden ID (`…@lid`) of a number, or "" if unknown."""
+        return self._read(number, "lid")
+
+    def note_lid(self, number: str, lid: str) -> None:
+        """Store the hidden ID from the response to a send to a cached number."""
+        if lid:
+            with _logging_failures(), transaction.atomic():
+                self._rows(number).exclude(lid=lid).update(lid=lid)
+
+    def _rows(self, number: str, **facts: Any) -> QuerySet[ResolvedNumber]:
+        return ResolvedNumber.objects.filter(
+            connection_id=self._connection.pk, number=number, **facts
+        )
+
+    def _read(self, number: str, field: str, **facts: Any) -> str:
+        with _logging_failures(), transaction.atomic():
+            return self._rows(number, **facts).values_list(field, flat=True).first() or ""
         return ""
+
+
+@contextlib.contextmanager
+def _logging_failures() -> Iterator[None]:
     try:
-        with transaction.atomic():
-            found = ResolvedNumber.objects.filter(channel_id=channel.pk, number=number)
-            return found.values_list("lid", flat=True).first() or ""
+        yield
     except DatabaseError as error:
-        _log_failure(error)
-        return ""
-
-
-def note_lid(channel: Channel, number: str, lid: str) -> None:
-    """Store the hidden ID from the response to a send to a cached number. Never raises."""
-    if channel.pk is None or not lid:
-        return
-    try:
-        with transaction.atomic():
-            rows = ResolvedNumber.objects.filter(channel_id=channel.pk, number=number)
-            rows.exclude(lid=lid).update(lid=lid)
-    except DatabaseError as error:
-        _log_failure(error)
-
-
-def forget(channel: Channel, number: str) -> None:
-    """Delete the cached entry of a number that proved wrong. Never raises."""
-    if channel.pk is None:
-        return
-    try:
-        with transaction.atomic():
-            ResolvedNumber.objects.filter(channel_id=channel.pk, number=number).delete()
-    except DatabaseError as error:
-        _log_failure(error)
-
-
-def _log_failure(error: Exception) -> None:
-    log.warning("number cache unavailable", error=type(error).__name__)
+        log.warning("number cache unavailable", error=type(error).__name__)

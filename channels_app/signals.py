@@ -12,7 +12,11 @@ session_changed = Signal()
 # with the argument `channel`.
 incident_changed = Signal()
 
-# A send on the primary route or as a fallback: it was rejected or got no response, with `code` and
-# `route`; or it was accepted after earlier failures. The argument `channel` is the sending channel.
-send_refused = Signal()
-send_taken = Signal()
+# The settings of a channel were saved, with the arguments `channel` and `before` (a Channel; None
+# for a new one). Sent inside the transaction that writes them.
+channel_saved = Signal()
+
+# A send was rejected or got no response, with `code`; or it was accepted after earlier failures.
+# The argument `connection` is the one that sent.
+send_rejected = Signal()
+send_accepted = Signal()

@@ -26,7 +26,7 @@ class SessionAdmin(_ModelAdmin):
         "webhook_enabled",
         "websocket_enabled",
         "global_events",
-        "connection",
+        "server_state",
     )
     list_select_related = ("channel",)
     search_fields = ("channel__instance_name", "channel__name")
@@ -55,6 +55,11 @@ class SessionAdmin(_ModelAdmin):
     @admin.display(description=_("instance name"), ordering="channel__instance_name")
     def instance(self, session: WhatsAppSession) -> str:
         return session.name
+
+    @admin.display(description=_("connection"))
+    def server_state(self, session: WhatsAppSession) -> str:
+        """Return the connection state in Evolution's own terms."""
+        return session.connection.get_server_state_display()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

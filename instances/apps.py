@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.db.models.signals import post_save
 from django.utils.translation import gettext_lazy as _
 
 
@@ -13,7 +12,6 @@ class InstancesConfig(AppConfig):
         """Register signal receivers, event handlers and page extensions."""
         from channels_app import extensions, signals
         from channels_app.connections import readiness, remote_sessions
-        from channels_app.models import Channel
         from channels_app.providers.events import ConnectionEvent, QrEvent
         from instances import sessions
         from instances.connections import cards as connection_cards
@@ -23,11 +21,15 @@ class InstancesConfig(AppConfig):
         from messaging.inbound import handlers
         from messaging.live import frames
 
-        post_save.connect(
-            sessions.channel_saved, sender=Channel, dispatch_uid="instances.channel_saved"
+        signals.channel_saved.connect(
+            sessions.channel_saved, dispatch_uid="instances.channel_saved"
         )
-        signals.send_refused.connect(monitor.record_rejection, dispatch_uid="instances.refused")
-        signals.send_taken.connect(monitor.record_success, dispatch_uid="instances.taken")
+        signals.send_rejected.connect(
+            monitor.record_rejection, dispatch_uid="instances.send_rejected"
+        )
+        signals.send_accepted.connect(
+            monitor.record_success, dispatch_uid="instances.send_accepted"
+        )
         extensions.CARD += [connection_cards.section, connection_cards.fallback]
         extensions.PAGE += [connection_cards.beside]
         extensions.LINE += [connection_cards.line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from channels_app.channels import save_channel
 from channels_app.models import Channel
 from instances import queue
 from instances.models import WhatsAppSession
@@ -13,16 +14,15 @@ def make(*, evolution_url: str) -> None:
 
     The simulated server loses its state when it stops, so each start configures it again.
     """
-    channel, _ = Channel.objects.update_or_create(
-        instance_name=demo_settings.INSTANCE,
-        kind=Channel.Kind.BAILEYS,
-        defaults={"evolution_url": evolution_url},
-        create_defaults={
-            "name": "Baileys (demonstração)",
-            "evolution_url": evolution_url,
-            "evolution_api_key": demo_settings.EVOLUTION_API_KEY,
-        },
+    kind, name = Channel.Kind.BAILEYS, demo_settings.INSTANCE
+    channel = Channel.objects.filter(kind=kind, instance_name=name).first() or Channel(
+        kind=kind,
+        instance_name=name,
+        name="Baileys (demonstração)",
+        evolution_api_key=demo_settings.EVOLUTION_API_KEY,
     )
+    channel.evolution_url = evolution_url
+    save_channel(channel)
     session = WhatsAppSession.objects.get(channel=channel)
     WhatsAppSession.objects.filter(pk=session.pk).update(
         webhook_enabled=False,

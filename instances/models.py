@@ -11,8 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.models import Channel
-from channels_app.providers.sessions import STATE_CHOICES, State
+from channels_app.models import Channel, Connection
 from core.fields import EncryptedTextField
 
 # After the connection to WhatsApp has opened, what waited there arrives within this time.
@@ -43,12 +42,6 @@ class WhatsAppSession(models.Model):
     The four receive-mode fields hold the mode agreed with Evolution. `switching_to` and
     `switching_phase` describe a running handover; the agreed mode changes only when it ends.
     """
-
-    class Connection(models.TextChoices):
-        OPEN = "open", _("connected")
-        CONNECTING = "connecting", _("connecting")
-        CLOSE = "close", _("disconnected")
-        UNKNOWN = "unknown", _("unknown")
 
     class Phase(models.TextChoices):
         """The progress of a handover. Each phase can run again after a crash."""
@@ -82,60 +75,8 @@ class WhatsAppSession(models.Model):
         "ReceiveModeChange", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
 
-    connection = models.CharField(
-        _("connection"),
-        max_length=10,
-        choices=Connection,
-        default=Connection.UNKNOWN,
-        editable=False,
-    )
-    connection_reason = models.CharField(max_length=200, blank=True, editable=False)
-    connection_changed_at = models.DateTimeField(null=True, editable=False)
-
-    # The state derived from all observations; `monitor.stored` renders it as text.
-    state = models.CharField(
-        _("state"), max_length=16, choices=STATE_CHOICES, default=State.DISCONNECTED, editable=False
-    )
-    state_code = models.CharField(max_length=40, default="unchecked", editable=False)
-    state_detail = models.CharField(max_length=300, blank=True, editable=False)
-    state_changed_at = models.DateTimeField(null=True, editable=False)
-    # When the newest accepted answer was requested from the server.
-    checked_at = models.DateTimeField(null=True, editable=False)
-    # None: poll immediately.
-    probe_at = models.DateTimeField(null=True, db_index=True, editable=False)
-    # Answers requested before this time are outdated.
-    commanded_at = models.DateTimeField(null=True, editable=False)
-    # Server and instance name. When they change, the stored state no longer applies.
-    address = models.CharField(max_length=310, blank=True, editable=False)
-    # A user connected it, or it was open: keep it connected.
-    wanted = models.BooleanField(default=False, editable=False)
-    # It was open and has not disconnected since.
-    serving = models.BooleanField(default=False, editable=False)
-    last_open_at = models.DateTimeField(null=True, editable=False)
     # Older messages came with the link and count as history (`monitor.end_of_history`).
     history_before = models.DateTimeField(null=True, editable=False)
-    # A user requested a code, and no phone has been linked since.
-    linking_since = models.DateTimeField(null=True, editable=False)
-    # Until then we expect the connection to close: our own command caused it.
-    quiet_until = models.DateTimeField(null=True, editable=False)
-    # Since when it reports open but rejects sends.
-    dead_since = models.DateTimeField(null=True, editable=False)
-    # Automatic reconnections since it was last open.
-    tries = models.PositiveSmallIntegerField(default=0, editable=False)
-    tried_at = models.DateTimeField(null=True, editable=False)
-    closed_since = models.DateTimeField(null=True, editable=False)
-    # Why it is closed, if our own command closed it.
-    note = models.CharField(max_length=40, blank=True, editable=False)
-    own_number = models.CharField(max_length=20, blank=True, editable=False)
-    # When the server last reported the linked phone. None: ask with the next poll.
-    number_checked_at = models.DateTimeField(null=True, editable=False)
-    profile_name = models.CharField(max_length=100, blank=True, editable=False)
-    has_picture = models.BooleanField(default=False, editable=False)
-    last_drop_at = models.DateTimeField(null=True, editable=False)
-    last_drop_reason = models.CharField(max_length=40, blank=True, editable=False)
-    # The code itself is not stored: anyone who has it can link a phone.
-    qr_digest = models.CharField(max_length=64, blank=True, editable=False)
-    qr_seen_at = models.DateTimeField(null=True, editable=False)
 
     listener_connected = models.BooleanField(default=False, editable=False)
     listener_seen_at = models.DateTimeField(null=True, editable=False)
@@ -214,13 +155,18 @@ class WhatsAppSession(models.Model):
             return Mode.WEBHOOK
         return Mode.WEBSOCKET if self.websocket_enabled else None
 
+    @property
+    def connection(self) -> Connection:
+        """The connection whose events it receives."""
+        return self.channel.primary
+
     def note_opening(self, now: dt.datetime) -> None:
         """Note that the connection opens. The fields are not saved.
 
         One that was open for a moment only had not brought all that waited: then that is waited
         for still.
         """
-        last = self.last_open_at
+        last = self.connection.last_ready_at
         settled = (
             last is None or self.opened_at is None or last >= self.opened_at + BACKLOG_ARRIVES_FOR
         )
@@ -254,9 +200,7 @@ def digest_of(secret: str) -> str:
 class ProfilePicture(models.Model):
     """The linked account's picture, stored here: pages load nothing from other servers."""
 
-    session = models.OneToOneField(
-        WhatsAppSession, on_delete=models.CASCADE, related_name="picture"
-    )
+    connection = models.OneToOneField(Connection, on_delete=models.CASCADE, related_name="picture")
     url = models.CharField(max_length=500)
     # Empty if the download failed.
     content = models.BinaryField(default=bytes)
@@ -268,7 +212,7 @@ class ProfilePicture(models.Model):
         verbose_name_plural = _("profile pictures")
 
     def __str__(self) -> str:
-        return f"{self.session_id}"
+        return f"{self.connection_id}"
 
 
 class Backfill(models.Model):

@@ -8,20 +8,20 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from channels_app.providers.events import ConnectionEvent, QrEvent
 from instances import live
 from instances.connections import monitor
 from instances.models import WhatsAppSession
 from instances.receive_mode import backfill
 
-Connection = WhatsAppSession.Connection
+ServerState = Connection.ServerState
 
 _STATES = {
-    "open": Connection.OPEN,
-    "connecting": Connection.CONNECTING,
-    "close": Connection.CLOSE,
-    "refused": Connection.CLOSE,
+    "open": ServerState.OPEN,
+    "connecting": ServerState.CONNECTING,
+    "close": ServerState.CLOSE,
+    "refused": ServerState.CLOSE,
 }
 # Our own reasons, in addition to WhatsApp's numbers.
 QR_DISPLAYED, QR_LIMIT = "qr", "qr_limit"
@@ -33,10 +33,10 @@ def ensure(channel: Channel) -> None:
         WhatsAppSession.objects.get_or_create(channel=channel)
 
 
-def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
+def channel_saved(channel: Channel, before: Channel | None, **kwargs: Any) -> None:
     """Signal receiver: a channel was saved."""
-    ensure(instance)
-    monitor.channel_saved(sender, instance, **kwargs)
+    ensure(channel)
+    monitor.channel_saved(channel, before)
 
 
 def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
@@ -55,7 +55,7 @@ def _note_opening(channel: Channel) -> None:
     session = WhatsAppSession.objects.select_for_update().filter(channel=channel).first()
     if session is None:
         return
-    if not monitor.is_linking(session):
+    if not monitor.is_linking(session.connection):
         session.note_opening(timezone.now())
         session.save(update_fields=["opened_at", "backlog_since"])
     backfill.request(
@@ -64,8 +64,8 @@ def _note_opening(channel: Channel) -> None:
 
 
 def _apply_connection(channel: Channel, event: ConnectionEvent) -> None:
-    _set_connection(channel, _STATES.get(event.state, Connection.UNKNOWN), event.reason)
-    if event.own_number and not (channel.phone_number or channel.confirmed_number):
+    _set_connection(channel, _STATES.get(event.state, ServerState.UNKNOWN), event.reason)
+    if event.own_number and not (channel.phone_number or channel.primary.confirmed_number):
         # The first phone. For a later one, the next probe decides whether it is right.
         Channel.objects.filter(pk=channel.pk, phone_number="").update(phone_number=event.own_number)
     monitor.request_poll(channel)
@@ -81,9 +81,9 @@ def apply_qr(channel: Channel, event: QrEvent) -> None:
 
 def _apply_qr(channel: Channel, event: QrEvent) -> None:
     if event.digest:
-        _set_connection(channel, Connection.CONNECTING, QR_DISPLAYED)
+        _set_connection(channel, ServerState.CONNECTING, QR_DISPLAYED)
     else:
-        _set_connection(channel, Connection.CLOSE, QR_LIMIT)
+        _set_connection(channel, ServerState.CLOSE, QR_LIMIT)
     monitor.request_poll(channel, qr_digest=event.digest)
 
 
@@ -91,10 +91,11 @@ def _set_connection(channel: Channel, state: str, reason: str) -> None:
     session = WhatsAppSession.objects.select_related("channel").filter(channel=channel).first()
     if session is None:
         return
-    values = {"connection": state, "connection_reason": reason[:200]}
-    if all(getattr(session, name) == value for name, value in values.items()):
+    connection = Connection.objects.stored(session.channel, session.channel.kind)
+    values = {"server_state": state, "server_state_reason": reason[:200]}
+    if all(getattr(connection, name) == value for name, value in values.items()):
         return
-    WhatsAppSession.objects.filter(pk=session.pk).update(
-        **values, connection_changed_at=timezone.now()
+    Connection.objects.filter(pk=connection.pk).update(
+        **values, server_state_changed_at=timezone.now()
     )
     live.session_changed(session)

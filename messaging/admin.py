@@ -101,15 +101,16 @@ class DeliveryAttemptAdmin(ReadOnly, _ModelAdmin):
         "started_at",
         "message",
         "number",
-        "route",
-        "channel",
+        "connection",
         "outcome",
         "receipt",
         "error_code",
         "error_title",
     )
-    list_filter = ("route", "outcome", "receipt", "channel", "started_at")
-    list_select_related = ("message", "channel")
+    list_filter = (
+        "connection__provider", "outcome", "receipt", "connection__channel", "started_at"
+    )  # fmt: skip
+    list_select_related = ("message", "connection__channel")
     search_fields = ("provider_message_id", "message__id", "error_code")
     show_full_result_count = False
 

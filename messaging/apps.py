@@ -4,7 +4,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.contrib.auth.signals import user_logged_out
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import post_delete
 from django.utils.translation import gettext_lazy as _
 
 
@@ -15,22 +15,22 @@ class MessagingConfig(AppConfig):
     def ready(self) -> None:
         """Connect signals from `channels_app` for page updates and changed limits."""
         from channels_app.models import Channel
-        from channels_app.signals import incident_changed, session_changed
+        from channels_app.signals import channel_saved, incident_changed, session_changed
 
         session_changed.connect(_push_channel, dispatch_uid="messaging.push_channel")
         incident_changed.connect(_push_incidents, dispatch_uid="messaging.push_alarms")
         # A channel that is inactive or deleted has no incidents.
-        post_save.connect(_push_saved, sender=Channel, dispatch_uid="messaging.push_saved")
-        post_delete.connect(_push_saved, sender=Channel, dispatch_uid="messaging.push_deleted")
+        channel_saved.connect(_push_incidents, dispatch_uid="messaging.push_saved")
+        post_delete.connect(_push_deleted, sender=Channel, dispatch_uid="messaging.push_deleted")
         user_logged_out.connect(_close_sockets, dispatch_uid="messaging.close_sockets")
-        post_save.connect(_reschedule_throttled, sender=Channel, dispatch_uid="messaging.ask_again")
+        channel_saved.connect(_reschedule_throttled, dispatch_uid="messaging.reschedule")
 
 
-def _reschedule_throttled(instance: Any, created: bool, **kwargs: Any) -> None:
+def _reschedule_throttled(channel: Any, before: Any, **kwargs: Any) -> None:
     from messaging import queue
 
-    if not created:
-        queue.enqueue_rescheduling(instance.pk)
+    if before is not None:
+        queue.enqueue_rescheduling(channel.pk)
 
 
 def _push_channel(channel: Any, **kwargs: Any) -> None:
@@ -45,7 +45,7 @@ def _push_incidents(channel: Any, **kwargs: Any) -> None:
     publisher.alarms_changed(channel)
 
 
-def _push_saved(instance: Any, **kwargs: Any) -> None:
+def _push_deleted(instance: Any, **kwargs: Any) -> None:
     _push_incidents(instance)
 
 

@@ -11,7 +11,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 from django.utils import timezone
 
-from channels_app.models import Channel
+from channels_app.channels import save_channel
+from channels_app.models import Channel, Connection, Provider
 from messaging import contacts, demo_picture, demo_settings
 from messaging.delivery import statuses
 from messaging.media import files
@@ -97,27 +98,34 @@ def make(*, graph_url: str, wwebjs_url: str) -> None:
         if created:
             user.set_password(demo_settings.PASSWORD)
             user.save()
-        channel, created = Channel.objects.get_or_create(
-            phone_number_id=demo_settings.PHONE_NUMBER_ID,
-            kind=Channel.Kind.OFFICIAL,
-            defaults={
-                "name": "Oficial (demonstração)",
-                "phone_number": demo_settings.OWN_NUMBER,
-                "business_account_id": "102290129340398",
-                "access_token": demo_settings.ACCESS_TOKEN,
-                "app_secret": demo_settings.APP_SECRET,
-                "verify_token": demo_settings.VERIFY_TOKEN,
-                "graph_url": graph_url,
-                "fallback": Channel.Fallback.WWEBJS,
-                "wwebjs_url": wwebjs_url,
-                "wwebjs_api_key": demo_settings.WWEBJS_API_KEY,
-                "wwebjs_session_id": demo_settings.WWEBJS_SESSION,
-            },
-        )
+        settings = {"graph_url": graph_url, "wwebjs_url": wwebjs_url}
+        channel = Channel.objects.filter(
+            phone_number_id=demo_settings.PHONE_NUMBER_ID, kind=Channel.Kind.OFFICIAL
+        ).first()
+        created = channel is None
+        if channel is None:
+            channel = Channel(
+                **{
+                    "kind": Channel.Kind.OFFICIAL,
+                    "phone_number_id": demo_settings.PHONE_NUMBER_ID,
+                    "name": "Oficial (demonstração)",
+                    "phone_number": demo_settings.OWN_NUMBER,
+                    "business_account_id": "102290129340398",
+                    "access_token": demo_settings.ACCESS_TOKEN,
+                    "app_secret": demo_settings.APP_SECRET,
+                    "verify_token": demo_settings.VERIFY_TOKEN,
+                    "fallback": Channel.Fallback.WWEBJS,
+                    "wwebjs_api_key": demo_settings.WWEBJS_API_KEY,
+                    "wwebjs_session_id": demo_settings.WWEBJS_SESSION,
+                }
+            )
+        for name, value in settings.items():
+            setattr(channel, name, value)
+        save_channel(channel)
         # The demo's fallback intentionally has its own number.
         own = demo_settings.FALLBACK_NUMBER.removeprefix("+")
-        Channel.objects.filter(pk=channel.pk, confirmed_number="").update(confirmed_number=own)
-        Channel.objects.filter(pk=channel.pk).update(graph_url=graph_url, wwebjs_url=wwebjs_url)
+        sessions = Connection.objects.filter(channel=channel, provider=Provider.WWEBJS)
+        sessions.filter(confirmed_number="").update(confirmed_number=own)
         if created:
             _create_history(channel, user)
 
@@ -174,8 +182,7 @@ def _create_message(conversation: Conversation, line: Line, at: dt.datetime, use
         DeliveryAttempt.objects.create(
             message=message,
             number=number,
-            route=route,
-            channel=conversation.channel,
+            connection=Connection.objects.stored(conversation.channel, route),
             rule="first" if number == 1 else "refused",
             outcome=statuses.Outcome.REJECTED if code else statuses.Outcome.ACCEPTED,
             receipt="" if code or line.status == statuses.Status.SENT else line.status,

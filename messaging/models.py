@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from channels_app.providers.events import CallStatus, Receipt
 from core.fields import EncryptedFileNameField
 from messaging.delivery import statuses
@@ -334,10 +334,10 @@ class Message(models.Model):
 
 
 class DeliveryAttempt(models.Model):
-    """One try to send a message by one route. Committed as `started` before the provider is called.
+    """One try to send a message by one connection, committed before the provider is called.
 
-    `rule` is the policy's reason for it. `channel` is the one whose credentials are used: the
-    message's own, or its Baileys fallback channel.
+    `rule` is the policy's reason for it. The connection is the channel's own, its wwebjs session,
+    or that of the Baileys channel to which it falls back.
     """
 
     class Outcome(models.TextChoices):
@@ -352,9 +352,8 @@ class DeliveryAttempt(models.Model):
     )
     number = models.PositiveSmallIntegerField(_("number"))
     round = models.PositiveSmallIntegerField(_("round"), default=1)
-    route = models.CharField(_("route"), max_length=10, choices=Message.Route)
-    channel = models.ForeignKey(
-        Channel, verbose_name=_("channel"), on_delete=models.PROTECT, related_name="+"
+    connection = models.ForeignKey(
+        Connection, verbose_name=_("connection"), on_delete=models.PROTECT, related_name="attempts"
     )
     rule = models.CharField(_("rule"), max_length=40, blank=True)
     outcome = models.CharField(
@@ -402,11 +401,20 @@ class DeliveryAttempt(models.Model):
             models.Index(
                 fields=["reserved_id"], condition=~Q(reserved_id=""), name="attempt_reserved_id"
             ),
-            models.Index(fields=["channel", "route", "started_at"]),
+            models.Index(fields=["connection", "started_at"]),
         ]
 
     def __str__(self) -> str:
-        return f"{self.message_id}#{self.number} {self.route} {self.outcome}"
+        return f"{self.message_id}#{self.number} {self.connection_id} {self.outcome}"
+
+    @property
+    def route(self) -> str:
+        """The route of the connection, one of `Message.Route`."""
+        return self.connection.provider
+
+    def get_route_display(self) -> str:
+        """Return the route in the active language."""
+        return str(Message.Route(self.route).label)
 
 
 class CallAttempt(models.Model):

@@ -45,7 +45,9 @@ def messages() -> QuerySet[Message]:
     ).prefetch_related(
         Prefetch(
             "attempts",
-            DeliveryAttempt.objects.order_by("number").select_related("channel", "confirmed_by"),
+            DeliveryAttempt.objects.order_by("number").select_related(
+                "connection__channel", "confirmed_by"
+            ),
         )
     )
 

@@ -164,8 +164,9 @@ def wwebjs(servers: ExitStack) -> Provider:
 
 @pytest.fixture
 def make_channel() -> Callable[..., Channel]:
-    """Create official channels; `changes` are model fields."""
+    """Create official channels with their connections; `changes` are the channel's fields."""
     from channels_app.models import Channel
+    from tests.factories import create_channel
 
     def make(**changes: Any) -> Channel:
         count = Channel.objects.count()
@@ -180,7 +181,7 @@ def make_channel() -> Callable[..., Channel]:
             "graph_url": "http://127.0.0.1:9",
             **changes,
         }
-        return Channel.objects.create(**fields)
+        return create_channel(**fields)
 
     return make
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.db.models import Prefetch
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers, viewsets
@@ -17,10 +18,12 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.settings import api_settings
 
 from accounts.access import user_of
+from channels_app.channels import save_channel
 from channels_app.connections import remote_sessions
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.incidents.reason_text import render_reason
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
+from channels_app.providers.sessions import STATE_CHOICES
 
 _SET = "_set"
 PREVIOUS_SESSION = (
@@ -41,6 +44,10 @@ class InWordsField(serializers.Field[str, Any, str, Any]):
         return render_reason(value)
 
 
+def _time(source: str) -> serializers.DateTimeField:
+    return serializers.DateTimeField(source=source, read_only=True, allow_null=True)
+
+
 class FallingBackSerializer(serializers.ModelSerializer[Channel]):
     """A channel that falls back to the one it stands in: what deactivating that one would break."""
 
@@ -59,22 +66,37 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
     # The remote session that the validated changes would abandon.
     left_behind: remote_sessions.RemoteSession | None = None
 
-    health_detail = InWordsField()
+    health_detail = InWordsField(source="primary.health_detail")
     previous_session = serializers.CharField(
         write_only=True, required=False, help_text=PREVIOUS_SESSION
     )
     fallback_for = FallingBackSerializer(many=True, read_only=True)
     coexistence = serializers.BooleanField(
+        source="primary.coexistence",
         read_only=True,
         allow_null=True,
         help_text="Whether the WhatsApp app uses the number as well; null where Meta does not say.",
     )
-    new_chats_lifted_by = serializers.SlugRelatedField[Any](
-        slug_field="username",
+    new_chats_lifted_by = serializers.CharField(
+        source="fallback_number.new_chats_lifted_by.username",
         read_only=True,
         allow_null=True,
         help_text="Who ended the latest block of first messages.",
     )
+    health = serializers.ChoiceField(
+        source="primary.health", choices=Connection.Health.choices, read_only=True
+    )
+    health_changed_at = _time("primary.health_changed_at")
+    wwebjs_state = serializers.ChoiceField(
+        source="wwebjs.state", choices=STATE_CHOICES, read_only=True
+    )
+    wwebjs_own_number = serializers.CharField(source="wwebjs.own_number", read_only=True)
+    breaker_opened_at = _time("primary.breaker_opened_at")
+    breaker_code = serializers.CharField(source="primary.breaker_code", read_only=True)
+    wwebjs_breaker_opened_at = _time("wwebjs.breaker_opened_at")
+    wwebjs_breaker_code = serializers.CharField(source="wwebjs.breaker_code", read_only=True)
+    new_chats_stopped_until = _time("fallback_number.new_chats_stopped_until")
+    new_chats_lifted_at = _time("fallback_number.new_chats_lifted_at")
 
     class Meta:
         model = Channel
@@ -93,12 +115,6 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             "breaker_opened_at", "breaker_code", "wwebjs_breaker_opened_at", "wwebjs_breaker_code",
             "new_chats_stopped_until", "new_chats_lifted_at", "new_chats_lifted_by",
             "created_at", "updated_at",
-        ]  # fmt: skip
-        read_only_fields = [
-            "coexistence",
-            "health", "health_detail", "health_changed_at", "wwebjs_state", "wwebjs_own_number",
-            "breaker_opened_at", "breaker_code", "wwebjs_breaker_opened_at", "wwebjs_breaker_code",
-            "new_chats_stopped_until", "new_chats_lifted_at",
         ]  # fmt: skip
         extra_kwargs = {name: {"write_only": True} for name in Channel.SECRETS}
 
@@ -125,6 +141,14 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
                 problems[api_settings.NON_FIELD_ERRORS_KEY] = problems.pop(NON_FIELD_ERRORS)
             raise serializers.ValidationError(problems) from None
         return attrs
+
+    def create(self, validated_data: dict[str, Any]) -> Channel:
+        return save_channel(Channel(**validated_data))
+
+    def update(self, instance: Channel, validated_data: dict[str, Any]) -> Channel:
+        for name, value in validated_data.items():
+            setattr(instance, name, value)
+        return save_channel(instance)
 
 
 def _stored(channel: Channel) -> Channel:
@@ -160,18 +184,17 @@ class NotEnded(APIException):
 class ChannelViewSet(viewsets.ModelViewSet[Channel]):
     """The ways to reach customers, and what each does when the official API refuses."""
 
-    queryset = (
-        Channel.objects.select_related("new_chats_lifted_by")
-        .prefetch_related("fallback_for")
-        .order_by("id")
-    )
+    queryset = Channel.objects.prefetch_related(
+        "fallback_for",
+        Prefetch("connections", Connection.objects.select_related("new_chats_lifted_by")),
+    ).order_by("id")
     serializer_class = ChannelSerializer
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
     filterset_fields = ["kind", "active"]
 
     def perform_create(self, serializer: BaseSerializer[Channel]) -> None:
         serializer.validated_data.pop("previous_session", None)
-        super().perform_create(serializer)
+        serializer.save()
 
     def perform_update(self, serializer: BaseSerializer[Channel]) -> None:
         """Apply the choice to a session that the changes would abandon, then save."""
@@ -181,7 +204,7 @@ class ChannelViewSet(viewsets.ModelViewSet[Channel]):
             stored = Channel.objects.get(pk=serializer.instance.pk)
             with _refusals():
                 remote_sessions.end(stored, choice, user=user_of(self.request))
-        super().perform_update(serializer)
+        serializer.save()
 
     @extend_schema(
         parameters=[OpenApiParameter("previous_session", str, description=PREVIOUS_SESSION)]

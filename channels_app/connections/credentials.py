@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
-
-from django.utils.translation import gettext as _
 
 from channels_app import queue
 from channels_app.connections.registry import provider_for
 from channels_app.incidents import reason_text
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from channels_app.providers.base import ConnectionReport
 from channels_app.signals import session_changed
 
@@ -28,17 +25,17 @@ def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
     """
     label, report, stored = _test_primary(channel)
     results = [(label, report)]
-    fallback = _fallback(channel)
+    fallback = channel.fallback_connection
     if fallback is not None:
-        label, route = fallback
-        other = provider_for(channel, route=route).check()
-        results.append((label, other))
+        other = provider_for(fallback).check()
+        side = f"fallback_{fallback.provider}"
+        results.append((str(reason_text.SIDES[side]), other))
         reason = reason_text.encode_reason(other.code, other.told)
         if not other.ok:
-            stored.append(f"fallback_{route}|{reason}")
-        if route == "baileys" and channel.fallback_channel is not None:
-            channel.fallback_channel.record_health(ok=other.ok, detail=reason)
-    _record(channel, ok=report.ok, stored=stored)
+            stored.append(f"{side}|{reason}")
+        if fallback.is_primary:
+            fallback.record_health(ok=other.ok, detail=reason)
+    _record(channel.primary, ok=report.ok, stored=stored)
     return results
 
 
@@ -50,17 +47,21 @@ def test_primary_route(channel_id: int) -> None:
     channel = Channel.objects.filter(pk=channel_id).first()
     if channel is not None:
         _, report, stored = _test_primary(channel)
-        _record(channel, ok=report.ok, stored=stored)
+        _record(channel.primary, ok=report.ok, stored=stored)
 
 
-def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
-    """Signal receiver: enqueue a test of an official channel with new credentials.
+def settings_saved(channel: Channel, before: Channel | None) -> None:
+    """Enqueue a test of an official channel with new credentials. In a transaction.
 
     A channel without a phone number is tested, too: the test determines it.
     """
-    can_be_tested = instance.kind == Channel.Kind.OFFICIAL and instance.access_token
-    if can_be_tested and (instance.has_changed(Channel.CREDENTIALS) or not instance.phone_number):
-        queue.enqueue_test(instance.pk)
+    if channel.kind != Channel.Kind.OFFICIAL or not channel.access_token:
+        return
+    is_new = before is None or any(
+        getattr(before, name) != getattr(channel, name) for name in Channel.CREDENTIALS
+    )
+    if is_new or not channel.phone_number:
+        queue.enqueue_test(channel.pk)
 
 
 # pytest must not collect these functions as tests where they are imported.
@@ -69,41 +70,27 @@ test_primary_route.__test__ = False  # type: ignore[attr-defined]
 
 
 def _test_primary(channel: Channel) -> tuple[str, ConnectionReport, list[str]]:
-    """Return the route's label, the report, and its stored form, one reason per item."""
-    label, route = _primary(channel)
-    report = provider_for(channel, route=route).check()
+    """Return the connection's label, the report, and its stored form, one reason per item."""
+    connection = channel.primary
+    report = provider_for(connection).check()
     stored = [reason_text.encode_reason(report.code, report.told)]
     if report.ok and (answer := report.details.get("coexistence")):
         known = {"yes": True, "no": False}.get(answer)
-        Channel.objects.filter(pk=channel.pk).update(coexistence=known)
+        Connection.objects.filter(pk=connection.pk).update(coexistence=known)
     number = _international(report.details.get("display_phone_number", "")) if report.ok else ""
     without_number = Channel.objects.filter(pk=channel.pk, phone_number="")
     if number and without_number.update(phone_number=number):
         report = replace(report, details={**report.details, "filled_in": number})
         stored.append("number_filled_in")
-    return label, report, stored
+    return str(channel.get_kind_display()), report, stored
 
 
-def _record(channel: Channel, *, ok: bool, stored: list[str]) -> None:
-    channel.record_health(ok=ok, detail="\n".join(stored))
-    session_changed.send(sender=Channel, channel=channel)
+def _record(connection: Connection, *, ok: bool, stored: list[str]) -> None:
+    connection.record_health(ok=ok, detail="\n".join(stored))
+    session_changed.send(sender=Connection, channel=connection.channel)
 
 
 def _international(displayed: str) -> str:
     """Return `+5511900000001` for "+55 11 90000-0001" (docs/providers/cloud.md §4.6), or ""."""
     digits = re.sub(r"\D", "", displayed)
     return f"+{digits}" if 7 <= len(digits) <= 15 else ""
-
-
-def _primary(channel: Channel) -> tuple[str, str]:
-    if channel.kind == Channel.Kind.BAILEYS:
-        return _("Baileys (Evolution API)"), "baileys"
-    return _("Official (Cloud API)"), "official"
-
-
-def _fallback(channel: Channel) -> tuple[str, str] | None:
-    if channel.fallback == Channel.Fallback.WWEBJS:
-        return str(reason_text.SIDES["fallback_wwebjs"]), "wwebjs"
-    if channel.fallback == Channel.Fallback.BAILEYS:
-        return str(reason_text.SIDES["fallback_baileys"]), "baileys"
-    return None

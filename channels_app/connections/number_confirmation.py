@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from channels_app.connections import linked_numbers
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from channels_app.signals import session_changed
 
 log = structlog.get_logger(__name__)
@@ -19,88 +19,92 @@ class ConfirmationRefused(Exception):
     """There is nothing to confirm, or the linked number is not the given one."""
 
 
-def record_linked(channel: Channel, number: str) -> None:
+def record_linked(connection: Connection, number: str) -> None:
     """Record the number (digits) of the linked phone, or "" for none. In a transaction.
 
-    The caller holds the lock of the channel's row, and `channel` is that row. The first correct
-    number counts as confirmed from then on. After "" the next phone's number is unknown until it
-    is recorded.
+    The caller holds the lock of the connection's row, and `connection` is that row. The first
+    correct number counts as confirmed from then on. After "" the next phone's number is unknown
+    until it is recorded.
     """
-    linked = linked_numbers.canonical(number)
+    linked, channel = linked_numbers.canonical(number), connection.channel
     values: dict[str, str | bool] = {}
-    if channel.link_unverified != (not linked):
+    if connection.link_unverified != (not linked):
         values["link_unverified"] = not linked
-    if linked != channel.linked_number:
+    if linked != connection.linked_number:
         values["linked_number"] = linked
         # Another phone does not know the ids of messages that this one may have sent.
         values["takes_message_ids"] = False
     if linked:
-        known = {"confirmed": channel.confirmed_number, "expected": channel.phone_number}
+        known = {"confirmed": connection.confirmed_number, "expected": channel.phone_number}
         is_correct = not linked_numbers.unconfirmed(linked, **known)
-        if is_correct and not channel.confirmed_number:
+        if is_correct and not connection.confirmed_number:
             values["confirmed_number"] = linked
-        if channel.kind == Channel.Kind.BAILEYS and not channel.phone_number and is_correct:
-            values["phone_number"] = f"+{number}"
+        if connection.is_primary and not channel.phone_number and is_correct:
+            _set_phone_number(channel, f"+{number}")
     if not values:
         return
-    before = channel.linked_number
-    _store(channel, values)
+    before = connection.linked_number
+    _store(connection, values)
     if "linked_number" in values:
         # The cards of other channels show that they share the phone.
-        shared = Channel.objects.filter(linked_number__in={before, linked} - {""})
-        for other in shared.exclude(pk=channel.pk):
+        shared = Channel.objects.filter(connections__linked_number__in={before, linked} - {""})
+        for other in shared.exclude(pk=channel.pk).distinct():
             session_changed.send(sender=Channel, channel=other)
 
 
-def forget_link(channel: Channel) -> None:
+def forget_link(connection: Connection) -> None:
     """Forget the linked phone of a server or session that the channel does not use any more.
 
-    The caller holds the lock of the channel's row, and `channel` is that row.
+    The caller holds the lock of the connection's row, and `connection` is that row.
     """
-    record_linked(channel, "")
-    _store(channel, {"link_unverified": False})
+    record_linked(connection, "")
+    _store(connection, {"link_unverified": False})
 
 
-def confirm(channel: Channel, number: str, *, user_id: int | None) -> None:
+def confirm(channel: Channel, provider: str, number: str, *, user_id: int | None) -> None:
     """Record a person's confirmation of the linked number. Raises ConfirmationRefused.
 
     `number` is the one shown to the person: if another phone was linked meanwhile, nothing is
     confirmed. It becomes the phone number of a Baileys channel, which has no other.
     """
     with transaction.atomic():
-        row = Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
-        linked = row.unconfirmed_number
-        if not linked:
+        row = Connection.objects.lock(channel.pk, provider)
+        linked = row.unconfirmed_number if row is not None else ""
+        if row is None or not linked:
             raise ConfirmationRefused(_("There is no number to confirm."))
         if not linked_numbers.is_same(linked, number):
             raise ConfirmationRefused(
                 _("Another phone was linked in the meantime. Check the number again.")
             )
-        values: dict[str, str | bool] = {"confirmed_number": linked}
-        if row.kind == Channel.Kind.BAILEYS:
-            values["phone_number"] = f"+{linked}"
-        _store(row, values)
-        session_changed.send(sender=Channel, channel=row)
-    for name in ("confirmed_number", "phone_number"):
-        setattr(channel, name, getattr(row, name))
+        _store(row, {"confirmed_number": linked})
+        if row.is_primary:
+            _set_phone_number(row.channel, f"+{linked}")
+            channel.phone_number = row.channel.phone_number
+        session_changed.send(sender=Channel, channel=row.channel)
     log.warning(
         "linked number confirmed", channel=channel.pk, user=user_id, number=f"…{linked[-4:]}"
     )
 
 
-def also_linked_at(channel: Channel) -> str:
+def also_linked_at(connection: Connection) -> str:
     """Return the name of another channel that has the same phone linked, or "".
 
     Runs a query unless the channel was loaded by `extensions.channels`.
     """
-    known = getattr(channel, "also_linked", None)
-    if known is not None or not channel.linked_number:
+    known = getattr(connection.channel, "also_linked", None)
+    if known is not None or not connection.linked_number:
         return str(known or "")
-    others = Channel.objects.filter(linked_number=channel.linked_number).exclude(pk=channel.pk)
+    others = Channel.objects.filter(connections__linked_number=connection.linked_number)
+    others = others.exclude(pk=connection.channel_id)
     return others.order_by("name").values_list("name", flat=True).first() or ""
 
 
-def _store(channel: Channel, values: Mapping[str, str | bool]) -> None:
-    Channel.objects.filter(pk=channel.pk).update(**values)
+def _set_phone_number(channel: Channel, number: str) -> None:
+    Channel.objects.filter(pk=channel.pk).update(phone_number=number)
+    channel.phone_number = number
+
+
+def _store(connection: Connection, values: Mapping[str, str | bool]) -> None:
+    Connection.objects.filter(pk=connection.pk).update(**values)
     for name, value in values.items():
-        setattr(channel, name, value)
+        setattr(connection, name, value)

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from channels_app.connections.wwebjs_session import stored_state
 from channels_app.incidents.reason_text import describe, render_reason
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from channels_app.providers.sessions import State
 
 # Checks registered by higher layers: why a Baileys channel cannot send now, or "". They are called
@@ -34,8 +34,9 @@ def fallback_trouble(channel: Channel) -> str:
 def _session_problem(channel: Channel) -> str:
     session = stored_state(channel)
     if session.state == State.READY:
-        is_tripped = channel.wwebjs_breaker_opened_at
-        return _breaker_problem(channel.wwebjs_breaker_code) if is_tripped else ""
+        connection = channel.wwebjs
+        is_tripped = connection.breaker_opened_at is not None
+        return _breaker_problem(connection.breaker_code) if is_tripped else ""
     return "" if session.code in ("", "unchecked") else session.detail
 
 
@@ -46,13 +47,14 @@ def baileys_trouble(other: Channel) -> str:
     """
     if not other.active:
         return _("The channel “%(name)s” is not active.") % {"name": other.name}
-    if other.breaker_opened_at:
-        return _breaker_problem(other.breaker_code)
+    connection = other.primary
+    if connection.breaker_opened_at is not None:
+        return _breaker_problem(connection.breaker_code)
     for check in CONNECTION:
         if problem := check(other):
             return problem
-    if other.health == Channel.Health.FAILING:
-        return render_reason(other.health_detail) or str(other.get_health_display())
+    if connection.health == Connection.Health.FAILING:
+        return render_reason(connection.health_detail) or str(connection.get_health_display())
     return ""
 
 

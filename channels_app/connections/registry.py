@@ -1,34 +1,22 @@
-"""Selects the provider that sends for a channel on a given route."""
+"""Selects the provider of a connection."""
 
 from __future__ import annotations
 
-from channels_app import number_cache
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
-from channels_app.models import Channel
+from channels_app.models import Connection
+from channels_app.models import Provider as ProviderName
+from channels_app.number_cache import NumberCache
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
     OutboundMessage,
     Provider,
-    Rejected,
     Transient,
 )
 from channels_app.providers.cloud.client import CloudProvider
 from channels_app.providers.error_codes import failure
 from channels_app.providers.evolution.client import EvolutionProvider, reserve_id
 from channels_app.providers.wwebjs.client import WwebjsProvider
-
-
-class NotConfigured:
-    """Stands in for a connection without settings: rejects every message."""
-
-    def send(self, message: OutboundMessage) -> Accepted:
-        """Always raise Rejected."""
-        raise failure(Rejected, "not_configured")
-
-    def check(self) -> ConnectionReport:
-        """Report that the connection is not configured."""
-        return ConnectionReport(False, "not_configured")
 
 
 class NumberUnconfirmed:
@@ -66,37 +54,32 @@ class NumberUnknown:
         return ConnectionReport(False, UNKNOWN, "", report.details) if report.ok else report
 
 
-def provider_for(channel: Channel, *, route: str) -> Provider:
-    """Return the provider for a route, with the credentials of that route.
+def provider_for(connection: Connection) -> Provider:
+    """Return the provider of a connection, with its credentials.
 
-    `baileys` uses a Baileys channel itself, or the fallback channel of an official channel. If the
-    settings are incomplete, or the linked number is unconfirmed or unknown, the returned provider
-    refuses to send. Raises ValueError for an unknown route.
+    If the settings are incomplete, or the linked number is unconfirmed or unknown, the returned
+    provider refuses to send.
     """
-    if route == "official":
-        return CloudProvider(channel)
-    if route == "wwebjs":
-        return _require_confirmed_number(wwebjs_provider(channel), channel)
-    if route != "baileys":
-        raise ValueError(f"no such route: {route}")
-    sender = channel if channel.kind == Channel.Kind.BAILEYS else channel.fallback_channel
-    if sender is None:
-        return NotConfigured()
-    return _require_confirmed_number(EvolutionProvider(sender), sender)
+    if connection.provider == ProviderName.OFFICIAL:
+        return CloudProvider(connection.channel)
+    if connection.provider == ProviderName.WWEBJS:
+        return _require_confirmed_number(wwebjs_provider(connection), connection)
+    return _require_confirmed_number(EvolutionProvider(connection.channel), connection)
 
 
-def wwebjs_provider(channel: Channel) -> WwebjsProvider:
-    """Return the provider of a channel's attached session, even if its number is unconfirmed."""
-    return WwebjsProvider(channel, numbers=number_cache)
+def wwebjs_provider(connection: Connection) -> WwebjsProvider:
+    """Return the provider of an attached session, even if its number is unconfirmed."""
+    return WwebjsProvider(connection.channel, numbers=NumberCache(connection))
 
 
-def reserved_id(*, route: str, type_: str, content: object) -> str:
-    """Return the ID to assign to a message, or "" if the route does not let us choose one."""
-    return reserve_id(type_, content) if route == "baileys" else ""
+def reserved_id(connection: Connection, *, type_: str, content: object) -> str:
+    """Return the ID to assign to a message, or "" if the provider does not let us choose one."""
+    is_evolution = connection.provider == ProviderName.BAILEYS
+    return reserve_id(type_, content) if is_evolution else ""
 
 
-def _require_confirmed_number(provider: Provider, channel: Channel) -> Provider:
-    if channel.is_number_unknown:
+def _require_confirmed_number(provider: Provider, connection: Connection) -> Provider:
+    if connection.is_number_unknown:
         return NumberUnknown(provider)
-    number = channel.unconfirmed_number
+    number = connection.unconfirmed_number
     return NumberUnconfirmed(provider, number) if number else provider

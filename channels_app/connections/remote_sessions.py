@@ -66,9 +66,10 @@ class WwebjsSource:
     ABSENT = frozenset({"", "unchecked", "not_started", "unlinked", "not_configured"})
 
     def of(self, channel: Channel) -> RemoteSession | None:
-        if not channel.has_wwebjs or channel.wwebjs_state_code in self.ABSENT:
+        connection = channel.wwebjs
+        if not channel.has_wwebjs or connection.state_code in self.ABSENT:
             return None
-        is_failing = channel.wwebjs_state == State.ERROR and not channel.wwebjs_own_number
+        is_failing = connection.state == State.ERROR and not connection.own_number
         if is_failing and wwebjs_session.stored_state(channel).field:
             # The server was never reached.
             return None

@@ -35,7 +35,7 @@ import segno
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -57,7 +57,7 @@ from channels_app.connections.states import (
 )
 from channels_app.incidents import incidents
 from channels_app.incidents.reason_text import describe, field_for_code
-from channels_app.models import Channel, Incident, WwebjsSession
+from channels_app.models import Channel, Connection, Incident, Provider
 from channels_app.providers.sessions import DerivedState, State
 from channels_app.providers.wwebjs.session import SessionError, StartOutcome, WwebjsSessions
 from channels_app.providers.wwebjs.states import (
@@ -71,7 +71,7 @@ from core.phone_numbers import other_brazilian_form
 
 log = structlog.get_logger(__name__)
 
-ROUTE = Incident.Route.WWEBJS
+PROVIDER = Provider.WWEBJS
 # The longest start that was measured took 180 s (docs/providers/wwebjs.md §2).
 START_WINDOW = dt.timedelta(seconds=200)
 # After this time without a link, a request to connect starts a new browser.
@@ -142,21 +142,23 @@ class QrCode:
 
 
 def stored_state(channel: Channel) -> SessionState:
-    """Return the last observed state, from the channel's row alone."""
+    """Return the last observed state. Makes no network call."""
     if not channel.has_wwebjs:
         return _not_configured()
-    code = channel.wwebjs_state_code
+    row = channel.wwebjs
+    code = row.state_code
     return SessionState(
-        state=channel.wwebjs_state,
+        state=row.state,
         code=code,
-        detail=describe(code, channel.wwebjs_state_detail),
-        since=channel.wwebjs_state_changed_at,
-        checked_at=channel.wwebjs_checked_at,
-        own_number=channel.wwebjs_own_number,
+        detail=describe(code, row.state_detail),
+        since=row.state_changed_at,
+        checked_at=row.checked_at,
+        own_number=row.own_number,
         field=field_for_code(code),
-        last_drop_at=channel.wwebjs_last_drop_at,
-        last_drop_reason=describe(channel.wwebjs_last_drop_reason),
-        unconfirmed_number=channel.unconfirmed_number if code == UNCONFIRMED else "",
+        last_drop_at=row.last_drop_at,
+        last_drop_reason=describe(row.last_drop_reason),
+        qr_seen_at=row.qr_seen_at,
+        unconfirmed_number=row.unconfirmed_number if code == UNCONFIRMED else "",
     )
 
 
@@ -180,15 +182,15 @@ def connect(channel: Channel) -> SessionState:
     _require_settings(channel)
     observed = _poll(channel)[1]
     with transaction.atomic():
-        row, session = _locked(channel)
+        row = _locked(channel)
         now = timezone.now()
-        session.wanted, session.unlink_failed = True, False
-        session.stopped, session.unlink_asked_at = False, None
-        session.tries, session.tried_at = 0, None
-        action = _connect_action(row, session, now)
+        row.keep_connected, row.unlink_failed = True, False
+        row.stopped, row.unlink_requested_at = False, None
+        row.recovery_attempts, row.recovery_attempted_at = 0, None
+        action = _connect_action(row, now)
         if action is not None:
-            _request_start(row, session, restart=action == RecoveryAction.RESTART, now=now)
-        session.save()
+            _request_start(row, restart=action == RecoveryAction.RESTART, now=now)
+        row.save()
     if action is None and observed.state == State.ERROR and observed.code != UNCONFIRMED:
         raise SessionRefused(observed.code, observed.detail, status=502, field=observed.field)
     return _current(channel)
@@ -206,15 +208,15 @@ def disconnect(channel: Channel, *, unlink: bool = True) -> SessionState:
     _require_settings(channel)
     with transaction.atomic():
         # Whatever the outcome of the call, nothing may start the session again.
-        session = _locked(channel)[1]
-        was_starting = session.start_asked_at is not None
+        row = _locked(channel)
+        was_starting = row.start_requested_at is not None
         now = timezone.now()
-        session.wanted, session.stopped = False, not unlink
-        session.unlink_asked_at = now if unlink else None
-        session.start_asked_at = None
-        session.commanded_at = now
-        session.save()
-        incidents.close_silently(channel, route=ROUTE)
+        row.keep_connected, row.stopped = False, not unlink
+        row.unlink_requested_at = now if unlink else None
+        row.start_requested_at = None
+        row.commanded_at = now
+        row.save()
+        incidents.close_silently(row)
     client = WwebjsSessions(channel)
     try:
         if not unlink:
@@ -226,9 +228,7 @@ def disconnect(channel: Channel, *, unlink: bool = True) -> SessionState:
             code = "unlinking" if was_starting else "not_running"
     except SessionError as error:
         # An unlink cannot be undone: later it might be wanted no more, so a person repeats it.
-        WwebjsSession.objects.filter(channel=channel).update(
-            probe_at=None, unlink_asked_at=None, unlink_failed=unlink
-        )
+        _rows(channel).update(next_poll_at=None, unlink_requested_at=None, unlink_failed=unlink)
         raise _refused(error) from None
     _record_end(channel, code)
     return _current(channel)
@@ -236,8 +236,8 @@ def disconnect(channel: Channel, *, unlink: bool = True) -> SessionState:
 
 # What a person's commands write.
 _COMMANDED = (
-    "wanted", "stopped", "unlink_asked_at", "unlink_failed", "start_asked_at", "note",
-    "note_detail",
+    "keep_connected", "stopped", "unlink_requested_at", "unlink_failed", "start_requested_at",
+    "local_reason", "local_reason_detail",
 )  # fmt: skip
 
 
@@ -248,21 +248,18 @@ def unchanged_if_refused(channel: Channel) -> Iterator[None]:
     Nothing of a refused `disconnect` is carried out later then. Not where somebody connected the
     session meanwhile.
     """
-    before = WwebjsSession.objects.filter(channel=channel).first()
-    stored = Channel.objects.get(pk=channel.pk)
-    incident = incidents.open_incident(channel, route=ROUTE)
+    before = _rows(channel).select_related("channel").first()
+    incident = incidents.open_incident(before) if before is not None else None
     try:
         yield
     except SessionRefused:
         with transaction.atomic():
-            row, session = _locked(channel)
-            if before is not None and not session.wanted:
+            row = _locked(channel)
+            if before is not None and not row.keep_connected:
                 for name in _COMMANDED:
-                    setattr(session, name, getattr(before, name))
-                session.commanded_at, session.probe_at = timezone.now(), None
-                session.save()
-                state = State(stored.wwebjs_state)
-                derived = DerivedState(state, stored.wwebjs_state_code, stored.wwebjs_state_detail)
+                    setattr(row, name, getattr(before, name))
+                row.commanded_at, row.next_poll_at = timezone.now(), None
+                derived = DerivedState(State(before.state), before.state_code, before.state_detail)
                 _store_state(row, derived, timezone.now())
                 if incident is not None:
                     incidents.reopen(incident)
@@ -272,17 +269,16 @@ def unchanged_if_refused(channel: Channel) -> Iterator[None]:
 def _record_end(channel: Channel, code: str) -> None:
     """Write down that the session was ended, and how. Not where somebody connected it meanwhile."""
     with transaction.atomic():
-        row, session = _locked(channel)
-        if session.wanted:
+        row = _locked(channel)
+        if row.keep_connected:
             return
         now = timezone.now()
-        session.note, session.note_detail = code, ""
+        row.local_reason, row.local_reason_detail = code, ""
         if code == "unlinked":
-            session.unlink_asked_at = None
-        session.commanded_at = now
-        session.missing_since = session.syncing_since = None
-        session.probe_at = now + dt.timedelta(seconds=1)
-        session.save()
+            row.unlink_requested_at = None
+        row.commanded_at = now
+        row.missing_since = row.syncing_since = None
+        row.next_poll_at = now + dt.timedelta(seconds=1)
         state = State.STARTING if code == "unlinking" else State.DISCONNECTED
         _store_state(row, DerivedState(state, code), now)
 
@@ -295,7 +291,7 @@ def confirm_number(channel: Channel, number: str, *, user_id: int | None = None)
     """
     _require_settings(channel)
     try:
-        number_confirmation.confirm(channel, number, user_id=user_id)
+        number_confirmation.confirm(channel, PROVIDER, number, user_id=user_id)
     except ConfirmationRefused as error:
         raise SessionRefused("nothing_to_confirm", str(error)) from None
     return state(channel)
@@ -310,8 +306,7 @@ def qr(channel: Channel) -> QrCode:
     _require_settings(channel)
     observation, observed = _poll(channel)
     if observed.state == State.QR and observation.qr:
-        session = WwebjsSession.objects.get(channel=channel)
-        seen_at = session.qr_seen_at or timezone.now()
+        seen_at = observed.qr_seen_at or timezone.now()
         age = max((timezone.now() - seen_at).total_seconds(), 0.0)
         return QrCode(observation.qr, draw(observation.qr), seen_at, age)
     if observed.code == "qr_expired":
@@ -401,7 +396,7 @@ def _enabled_callbacks(channel: Channel) -> set[str]:
     enabled = {*_REQUIRED}
     if not channel.ignore_messages_sent_outside:
         enabled |= {"message_create", "media"}
-    linked, expected = channel.wwebjs_own_number, re.sub(r"\D", "", channel.phone_number)
+    linked, expected = channel.wwebjs.own_number, re.sub(r"\D", "", channel.phone_number)
     if linked and linked not in (expected, other_brazilian_form(expected)):
         enabled |= {"message", "media"}
     return enabled
@@ -427,13 +422,20 @@ def webhook_url(channel: Channel) -> str:
 
 def probe_due() -> None:
     """Poll all due sessions, several at a time; a slow session does not delay the others."""
-    missing = Channel.objects.filter(fallback=Channel.Fallback.WWEBJS, wwebjs_session=None)
-    for channel in missing:
-        channel_saved(Channel, channel)
+    _adopt_unobserved()
     deadline, polled = time.monotonic() + ROUND_SECONDS, set[int]()
     while time.monotonic() < deadline and (ids := _claim(polled)):
         _for_each(probe, ids)
         polled.update(ids)
+
+
+def _adopt_unobserved() -> None:
+    """Start observing the sessions of channels that were written without `save_channel`."""
+    observed = Connection.objects.filter(provider=PROVIDER).exclude(address="")
+    unobserved = Channel.objects.filter(fallback=Channel.Fallback.WWEBJS)
+    for channel in unobserved.exclude(pk__in=observed.values("channel_id")):
+        with transaction.atomic():
+            settings_saved(channel, None)
 
 
 def probe(channel_id: int) -> None:
@@ -449,8 +451,7 @@ def begin(channel_id: int, *, restart: bool) -> None:
     `restart`: close the existing browser first. Does nothing if the start is no longer requested.
     """
     channel = Channel.objects.filter(pk=channel_id).first()
-    session = WwebjsSession.objects.filter(channel_id=channel_id).first()
-    if channel is None or session is None or session.start_asked_at is None:
+    if channel is None or channel.wwebjs.start_requested_at is None:
         return
     client = WwebjsSessions(channel)
     try:
@@ -485,12 +486,12 @@ def _end_unwanted(channel: Channel, *, code: str) -> None:
 
     If the server does not do it, the next probe tries again.
     """
-    session = WwebjsSession.objects.filter(channel=channel, wanted=False).first()
-    if session is None or _is_used_by_others(session):
+    row = _rows(channel).filter(keep_connected=False).first()
+    if row is None or _is_used_by_others(row):
         return
     client = WwebjsSessions(channel)
     try:
-        if session.unlink_asked_at is None:
+        if row.unlink_requested_at is None:
             client.stop()
         elif client.terminate():
             code = "unlinked"
@@ -506,50 +507,71 @@ def _end_unwanted(channel: Channel, *, code: str) -> None:
 def handle_callback(channel: Channel, *, reason: str) -> None:
     """Request an immediate poll after a callback. `reason` explains a drop, or is ""."""
     with transaction.atomic():
-        session = _locked(channel)[1]
+        row = _locked(channel)
         if reason:
-            session.announced, session.announced_at = reason[:40], timezone.now()
-        session.probe_at = None
-        session.save()
+            row.callback_reason, row.callback_reason_at = reason[:40], timezone.now()
+        row.next_poll_at = None
+        row.save()
     queue.enqueue_probe(channel.pk)
 
 
-def note_no_answer(channel: Channel, route: str = "", **kwargs: Any) -> None:
+def note_no_answer(connection: Connection, **kwargs: Any) -> None:
     """Signal receiver: poll the session at once after a send without a response."""
-    if route == ROUTE:
+    if connection.provider == PROVIDER:
         # After commit, when the message's lock is released.
-        transaction.on_commit(partial(_request_probe, channel.pk), robust=True)
+        transaction.on_commit(partial(_request_probe, connection.channel_id), robust=True)
 
 
 def _request_probe(channel_id: int) -> None:
     with transaction.atomic():
-        if WwebjsSession.objects.filter(channel=channel_id).update(probe_at=None):
+        rows = Connection.objects.filter(channel=channel_id, provider=PROVIDER)
+        if rows.update(next_poll_at=None):
             queue.enqueue_probe(channel_id)
 
 
-def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
-    """Signal receiver: reset the stored state if the settings have changed."""
-    changed = kwargs.get("update_fields")
-    if changed is not None and not {*Channel.WWEBJS_SETTINGS} & {*changed}:
+def settings_saved(channel: Channel, before: Channel | None) -> None:
+    """Reset what was observed if the channel has another session now. In a transaction."""
+    if not channel.has_wwebjs:
+        if before is not None and before.has_wwebjs:
+            _forget_session(channel)
         return
-    if not instance.has_wwebjs:
-        if not kwargs.get("created"):
-            _delete_session(instance)
+    if before is not None and not _has_changed(before, channel):
         return
-    with transaction.atomic():
-        row, session = _locked(instance)
-        now = timezone.now()
-        address = f"{row.wwebjs_url} {row.wwebjs_session_id}"[:300]
-        if session.address != address:
-            was_another = session.address != ""
-            session = WwebjsSession(pk=session.pk, channel=row, address=address)
-            incidents.close_silently(row, route=ROUTE)
-            _store_state(row, DerivedState(State.DISCONNECTED, "unchecked"), now)
-            Channel.objects.filter(pk=row.pk).update(wwebjs_own_number="")
-            if was_another:
-                number_confirmation.record_linked(row, "")
-        session.commanded_at, session.probe_at = now, None
-        session.save()
+    row, now = _locked(channel), timezone.now()
+    address = f"{channel.wwebjs_url} {channel.wwebjs_session_id}"
+    if row.address != address:
+        was_another = row.address != ""
+        _reset(row)
+        row.address = address
+        row.commanded_at = now
+        _store_state(row, DerivedState(State.DISCONNECTED, "unchecked"), now)
+        if was_another:
+            number_confirmation.record_linked(row, "")
+    row.commanded_at, row.next_poll_at = now, None
+    row.save()
+    circuit_breaker.settings_changed(row)
+
+
+def _has_changed(before: Channel, after: Channel) -> bool:
+    return any(getattr(before, n) != getattr(after, n) for n in Channel.WWEBJS_SETTINGS)
+
+
+# What was observed of a session, and commanded; it does not apply to another one.
+_SESSION_FIELDS = (
+    "checked_at", "next_poll_at", "commanded_at", "own_number", "qr_digest", "qr_seen_at",
+    "keep_connected", "recovery_attempts", "recovery_attempted_at", "local_reason",
+    "local_reason_detail", "callback_reason", "callback_reason_at", "start_requested_at",
+    "stopped", "unlink_requested_at", "unlink_failed", "slow_checks", "missing_since",
+    "syncing_since", "page_number", "number_seen_at",
+)  # fmt: skip
+
+
+def _reset(row: Connection) -> None:
+    """Clear what is known of the session; the incident is closed. The caller saves the row."""
+    blank = Connection()
+    for name in _SESSION_FIELDS:
+        setattr(row, name, getattr(blank, name))
+    incidents.close_silently(row)
 
 
 # -- polling and recording -------------------------------------------------------------------------
@@ -568,83 +590,82 @@ def _record_observation(channel: Channel, observation: Observation, polled_at: d
 
     It is stale if it was requested before the last command, or before the stored observation.
     """
-    row, session = _locked(channel)
+    row = _locked(channel)
     now = timezone.now()
-    if row.wwebjs_checked_at is not None and row.wwebjs_checked_at > polled_at:
+    if row.checked_at is not None and row.checked_at > polled_at:
         return
-    changed = any(getattr(row, name) != getattr(channel, name) for name in Channel.WWEBJS_SETTINGS)
-    if changed or (session.commanded_at is not None and session.commanded_at > polled_at):
+    if _has_changed(row.channel, channel) or (
+        row.commanded_at is not None and row.commanded_at > polled_at
+    ):
         return
-    number = _settled_number(row, session, observation, now)
+    number = _settled_number(row, observation, now)
     if number or (observation.ready and not row.linked_number):
         number_confirmation.record_linked(row, number)
-    if _is_up_unwanted(session, observation):
-        if session.commanded_at is not None and now < session.commanded_at + SETTLING:
-            session.probe_at = now + dt.timedelta(seconds=FAST_POLL_SECONDS)
-            session.save()
+    if _is_up_unwanted(row, observation):
+        if row.commanded_at is not None and now < row.commanded_at + SETTLING:
+            row.next_poll_at = now + dt.timedelta(seconds=FAST_POLL_SECONDS)
+            row.save()
             return
-        queue.enqueue_end(row.pk)
-    incident = incidents.open_incident(row, route=ROUTE)
-    was_linked = session.wanted and (row.wwebjs_state == State.READY or incident is not None)
-    derived = _derive(row, session, observation, now, was_linked=was_linked)
-    _record_qr(row, session, observation, now)
-    dropped = row.wwebjs_state == State.READY != derived.state
-    is_other_phone = derived.code == UNCONFIRMED != row.wwebjs_state_code
-    if is_other_phone or (session.wanted and (dropped or _is_newly_stuck(row, derived))):
-        _record_drop(row, session, derived, now)
+        queue.enqueue_end(row.channel_id)
+    incident = incidents.open_incident(row)
+    was_linked = row.keep_connected and (row.state == State.READY or incident is not None)
+    derived = _derive(row, observation, now, was_linked=was_linked)
+    _record_qr(row, observation, now)
+    dropped = row.state == State.READY != derived.state
+    is_other_phone = derived.code == UNCONFIRMED != row.state_code
+    if is_other_phone or (row.keep_connected and (dropped or _is_newly_stuck(row, derived))):
+        _record_drop(row, derived, now)
     elif derived.state != State.READY and incident is not None:
-        reason = drop_reason(derived, _callback_reason(session, now))
-        incidents.observed(row, route=ROUTE, reason=reason, detail=derived.detail, at=now)
+        reason = drop_reason(derived, _callback_reason(row, now))
+        incidents.observed(row, reason=reason, detail=derived.detail, at=now)
     if derived.code == UNCONFIRMED:
-        session.wanted = session.wanted or not session.unlink_failed
+        row.keep_connected = row.keep_connected or not row.unlink_failed
     if derived.state == State.READY:
-        derived = replace(derived, code=_ready_code(row, session, incident))
-        _record_ready(row, session, now)
-        if row.wwebjs_state != State.READY and field_for_code(row.wwebjs_breaker_code):
+        derived = replace(derived, code=_ready_code(row, incident))
+        _record_ready(row, now)
+        if row.state != State.READY and field_for_code(row.breaker_code):
             # The poll succeeded with the address, key and name that had been rejected.
-            circuit_breaker.close(row, ROUTE)
-    if has_recovered(row.wwebjs_state, row.wwebjs_state_changed_at, now=now):
-        session.tries, session.tried_at = 0, None
+            circuit_breaker.close(row)
+    if has_recovered(row.state, row.state_changed_at, now=now):
+        row.recovery_attempts, row.recovery_attempted_at = 0, None
     context = RecoveryContext(
-        wanted=session.wanted and row.active,
-        tries=session.tries,
-        tried_at=session.tried_at,
-        hangs=session.hangs,
-        missing_since=session.missing_since,
+        wanted=row.keep_connected and row.channel.active,
+        tries=row.recovery_attempts,
+        tried_at=row.recovery_attempted_at,
+        hangs=row.slow_checks,
+        missing_since=row.missing_since,
     )
     action = RecoveryAction.NONE
-    if not session.start_asked_at:
+    if not row.start_requested_at:
         action = recovery_action_for(derived, context, now=now)
     if action != RecoveryAction.NONE:
-        log.warning("wwebjs session is restarted", channel=row.pk, reason=derived.code)
-        _request_start(row, session, restart=action == RecoveryAction.RESTART, now=now)
+        log.warning("wwebjs session is restarted", channel=row.channel_id, reason=derived.code)
+        _request_start(row, restart=action == RecoveryAction.RESTART, now=now)
     else:
         if is_unlinked(derived.state, derived.code):
-            session.number_seen_at = None
+            row.number_seen_at = None
         _store_state(row, derived, now, own_number=number)
-        lasting = now - (row.wwebjs_state_changed_at or now)
+        lasting = now - (row.state_changed_at or now)
         pause = next_poll_delay(
             derived.state,
-            wanted=session.wanted,
+            wanted=row.keep_connected,
             lasting=lasting,
             chance=random.random(),  # noqa: S311
         )
-        linked_at = session.number_seen_at
+        linked_at = row.number_seen_at
         if linked_at is not None and now < linked_at + SYNC_LIMIT:
             pause = FAST_POLL_SECONDS
-        if 0 < session.hangs < MAX_SLOW_CHECKS and context.wanted:
+        if 0 < row.slow_checks < MAX_SLOW_CHECKS and context.wanted:
             # One more slow answer proves that the page hangs.
             pause = FAST_POLL_SECONDS
-        session.probe_at = now + dt.timedelta(seconds=pause)
-        if session.missing_since and context.wanted:
-            session.probe_at = min(session.probe_at, max(session.missing_since + MISSING_FOR, now))
-    session.save()
-    Channel.objects.filter(pk=row.pk).update(wwebjs_checked_at=polled_at)
+        row.next_poll_at = now + dt.timedelta(seconds=pause)
+        if row.missing_since and context.wanted:
+            row.next_poll_at = min(row.next_poll_at, max(row.missing_since + MISSING_FOR, now))
+    row.checked_at = polled_at
+    row.save()
 
 
-def _settled_number(
-    row: Channel, session: WwebjsSession, observation: Observation, now: dt.datetime
-) -> str:
+def _settled_number(row: Connection, observation: Observation, now: dt.datetime) -> str:
     """Return the number that the server reports, "" while it may be that of the phone before.
 
     After a new link in the same browser the old `sessionInfo` stays until WhatsApp has loaded
@@ -652,55 +673,54 @@ def _settled_number(
     """
     if not observation.own_number:
         return ""
-    lingers = row.link_unverified and observation.own_number == session.page_number
-    session.page_number = observation.own_number
+    lingers = row.link_unverified and observation.own_number == row.page_number
+    row.page_number = observation.own_number
     if not lingers:
         return observation.own_number
-    session.number_seen_at = session.number_seen_at or now
-    return observation.own_number if now >= session.number_seen_at + LINGERS_FOR else ""
+    row.number_seen_at = row.number_seen_at or now
+    return observation.own_number if now >= row.number_seen_at + LINGERS_FOR else ""
 
 
-def _is_up_unwanted(session: WwebjsSession, observation: Observation) -> bool:
+def _is_up_unwanted(row: Connection, observation: Observation) -> bool:
     """Whether the server has a session that a person ended, and that no other channel wants."""
     is_up = not observation.trouble and observation.message != "session_not_found"
-    was_ended = session.stopped or session.unlink_asked_at is not None
-    return is_up and was_ended and not session.wanted and not _is_used_by_others(session)
+    was_ended = row.stopped or row.unlink_requested_at is not None
+    return is_up and was_ended and not row.keep_connected and not _is_used_by_others(row)
 
 
-def _is_used_by_others(session: WwebjsSession) -> bool:
+def _is_used_by_others(row: Connection) -> bool:
     """Whether another channel keeps the same session of the same server connected."""
-    others = WwebjsSession.objects.filter(address=session.address, wanted=True)
-    return others.exclude(pk=session.pk).exists()
+    others = Connection.objects.filter(provider=PROVIDER, address=row.address, keep_connected=True)
+    return others.exclude(pk=row.pk).exists()
 
 
-def _is_newly_stuck(row: Channel, derived: DerivedState) -> bool:
+def _is_newly_stuck(row: Connection, derived: DerivedState) -> bool:
     """Whether this poll is the first to find that the session never becomes ready. Runs a query."""
-    if derived.code != "never_ready" or row.wwebjs_state_code == "never_ready":
+    if derived.code != "never_ready" or row.state_code == "never_ready":
         return False
-    return not incidents.current(row).filter(route=ROUTE).exists()
+    return not incidents.current(row).filter(kind=Incident.Kind.CONNECTION).exists()
 
 
 def _derive(
-    row: Channel,
-    session: WwebjsSession,
+    row: Connection,
     observation: Observation,
     now: dt.datetime,
     *,
     was_linked: bool = False,
 ) -> DerivedState:
     """Derive the state from the observation and the stored starts, slow checks and commands."""
-    if _is_up_unwanted(session, observation):
-        unlinks = session.unlink_asked_at is not None
+    if _is_up_unwanted(row, observation):
+        unlinks = row.unlink_requested_at is not None
         return (
             DerivedState(State.STARTING, "unlinking")
             if unlinks
             else DerivedState(State.DISCONNECTED, "came_up")
         )
-    starting = session.start_asked_at is not None
+    starting = row.start_requested_at is not None
     if not observation.trouble:
         is_loading = observation.connected and not observation.ready
-        session.syncing_since = (session.syncing_since or now) if is_loading else None
-    since = session.syncing_since
+        row.syncing_since = (row.syncing_since or now) if is_loading else None
+    since = row.syncing_since
     derived = derive(
         observation,
         starting=starting,
@@ -709,149 +729,135 @@ def _derive(
         unknown=row.is_number_unknown,
         was_linked=was_linked,
     )
-    if starting and derived.code == "syncing" and row.wwebjs_state_code == "restarting":
+    if starting and derived.code == "syncing" and row.state_code == "restarting":
         # This may be the browser to be replaced; the job that replaces it records the outcome.
-        session.syncing_since = None
+        row.syncing_since = None
         derived = DerivedState(State.STARTING, "restarting")
-    if session.start_asked_at and (derived.state in _LINKED or derived.code == UNCONFIRMED):
-        session.start_asked_at = None
+    if row.start_requested_at and (derived.state in _LINKED or derived.code == UNCONFIRMED):
+        row.start_requested_at = None
         starting = False
-    if session.start_asked_at and now > session.start_asked_at + START_WINDOW:
-        session.start_asked_at = None
+    if row.start_requested_at and now > row.start_requested_at + START_WINDOW:
+        row.start_requested_at = None
         starting = False
         derived = derive(observation)
         if derived.code == "not_started":
-            session.note, session.note_detail = "start_no_answer", ""
-    session.hangs = session.hangs + 1 if derived.code == "session_check_failed" else 0
+            row.local_reason, row.local_reason_detail = "start_no_answer", ""
+    row.slow_checks = row.slow_checks + 1 if derived.code == "session_check_failed" else 0
     missing = observation.message == "session_not_found" and not starting
-    session.missing_since = (session.missing_since or now) if missing else None
+    row.missing_since = (row.missing_since or now) if missing else None
     if derived.code != "not_started":
         if derived.state in _LINKED or derived.code == UNCONFIRMED:
-            session.note = session.note_detail = ""
+            row.local_reason = row.local_reason_detail = ""
         return derived
-    if not session.note:
+    if not row.local_reason:
         return derived
-    if session.note == "unlinking":
-        asked_at = session.unlink_asked_at
+    if row.local_reason == "unlinking":
+        asked_at = row.unlink_requested_at
         if asked_at is not None and now < asked_at + START_WINDOW:
             return DerivedState(State.STARTING, "unlinking")
-        session.note = "not_running"
-    failed = session.note in ("start_failed", "start_no_answer")
+        row.local_reason = "not_running"
+    failed = row.local_reason in ("start_failed", "start_no_answer")
     return DerivedState(
-        State.ERROR if failed else State.DISCONNECTED, session.note, session.note_detail
+        State.ERROR if failed else State.DISCONNECTED, row.local_reason, row.local_reason_detail
     )
 
 
-def _record_qr(
-    row: Channel, session: WwebjsSession, observation: Observation, now: dt.datetime
-) -> None:
+def _record_qr(row: Connection, observation: Observation, now: dt.datetime) -> None:
     digest = hashlib.sha256(observation.qr.encode()).hexdigest() if observation.qr else ""
-    if digest == session.qr_digest:
+    if digest == row.qr_digest:
         return
-    session.qr_digest = digest
-    session.qr_seen_at = now if digest else None
+    row.qr_digest = digest
+    row.qr_seen_at = now if digest else None
     # A page that shows the code then fetches the new one.
-    session_changed.send(sender=WwebjsSession, channel=row)
+    session_changed.send(sender=Connection, channel=row.channel)
 
 
-def _callback_reason(session: WwebjsSession, now: dt.datetime) -> str:
+def _callback_reason(row: Connection, now: dt.datetime) -> str:
     """Return the reason from a recent callback, or ""."""
-    at = session.announced_at
-    return session.announced if at is not None and at > now - CALLBACK_REASON_VALID_FOR else ""
+    at = row.callback_reason_at
+    return row.callback_reason if at is not None and at > now - CALLBACK_REASON_VALID_FOR else ""
 
 
-def _ready_code(row: Channel, session: WwebjsSession, incident: Incident | None) -> str:
-    commanded = session.commanded_at
+def _ready_code(row: Connection, incident: Incident | None) -> str:
+    commanded = row.commanded_at
     return ready_code(
-        before=row.wwebjs_state_code if row.wwebjs_state == State.READY else "",
-        absence=incident.server_absence if incident and row.wwebjs_state != State.READY else "",
+        before=row.state_code if row.state == State.READY else "",
+        absence=incident.server_absence if incident and row.state != State.READY else "",
         by_itself=incident is not None and (commanded is None or commanded < incident.opened_at),
     )
 
 
-def _record_drop(
-    row: Channel, session: WwebjsSession, derived: DerivedState, now: dt.datetime
-) -> None:
-    reason = drop_reason(derived, _callback_reason(session, now))
-    log.warning("wwebjs session dropped", channel=row.pk, reason=reason)
-    Channel.objects.filter(pk=row.pk).update(
-        wwebjs_last_drop_at=now, wwebjs_last_drop_reason=reason[:40]
-    )
-    incidents.open_or_update(row, route=ROUTE, reason=reason, detail=derived.detail, at=now)
+def _record_drop(row: Connection, derived: DerivedState, now: dt.datetime) -> None:
+    reason = drop_reason(derived, _callback_reason(row, now))
+    log.warning("wwebjs session dropped", channel=row.channel_id, reason=reason)
+    row.last_drop_at, row.last_drop_reason = now, reason[:40]
+    incidents.open_or_update(row, reason=reason, detail=derived.detail, at=now)
 
 
-def _record_ready(row: Channel, session: WwebjsSession, now: dt.datetime) -> None:
-    session.wanted = session.wanted or not session.unlink_failed
-    session.stopped, session.unlink_asked_at = False, None
-    session.announced = ""
-    incidents.mark_recovered(row, route=ROUTE, at=now)
+def _record_ready(row: Connection, now: dt.datetime) -> None:
+    row.keep_connected = row.keep_connected or not row.unlink_failed
+    row.stopped, row.unlink_requested_at = False, None
+    row.callback_reason = ""
+    incidents.mark_recovered(row, at=now)
 
 
 def _store_state(
-    row: Channel, derived: DerivedState, now: dt.datetime, *, own_number: str = ""
+    row: Connection, derived: DerivedState, now: dt.datetime, *, own_number: str = ""
 ) -> None:
-    """Store the state on the channel and notify the pages if it has changed."""
+    """Save the row with this state, and notify the pages if it has changed."""
     if is_unlinked(derived.state, derived.code):
         number_confirmation.record_linked(row, "")
-    values: dict[str, Any] = {
-        "wwebjs_state": derived.state.value,
-        "wwebjs_state_code": derived.code[:40],
-        "wwebjs_state_detail": derived.detail[:300],
-    }
-    if own_number:
-        values["wwebjs_own_number"] = own_number
-    if all(getattr(row, name) == value for name, value in values.items()):
-        return
-    if row.wwebjs_state != derived.state:
-        values["wwebjs_state_changed_at"] = now
-    for name, value in values.items():
-        setattr(row, name, value)
-    Channel.objects.filter(pk=row.pk).update(**values)
-    session_changed.send(sender=Channel, channel=row)
+    before = (row.state, row.state_code, row.state_detail, row.own_number)
+    if row.state != derived.state:
+        row.state_changed_at = now
+    row.state, row.state_code = derived.state.value, derived.code[:40]
+    row.state_detail, row.own_number = derived.detail[:300], own_number or row.own_number
+    row.save()
+    if (row.state, row.state_code, row.state_detail, row.own_number) != before:
+        session_changed.send(sender=Connection, channel=row.channel)
 
 
-def _request_start(
-    row: Channel, session: WwebjsSession, *, restart: bool, now: dt.datetime
-) -> None:
+def _request_start(row: Connection, *, restart: bool, now: dt.datetime) -> None:
     """Request a start. The caller holds the lock and saves the session."""
-    session.start_asked_at = session.commanded_at = session.tried_at = now
-    session.tries += 1
-    session.hangs = 0
-    session.missing_since = session.syncing_since = None
-    session.page_number, session.number_seen_at = "", None
-    session.note = session.note_detail = ""
-    session.probe_at = now + dt.timedelta(seconds=1)
+    row.start_requested_at = row.commanded_at = row.recovery_attempted_at = now
+    row.recovery_attempts += 1
+    row.slow_checks = 0
+    row.missing_since = row.syncing_since = None
+    row.page_number, row.number_seen_at = "", None
+    row.local_reason = row.local_reason_detail = ""
+    row.next_poll_at = now + dt.timedelta(seconds=1)
     code = "restarting" if restart else "starting"
     _store_state(row, DerivedState(State.STARTING, code), now)
-    queue.enqueue_begin(row.pk, restart=restart)
+    queue.enqueue_begin(row.channel_id, restart=restart)
 
 
 def _finish_start(channel: Channel, derived: DerivedState | None, *, note: str) -> None:
     with transaction.atomic():
-        row, session = _locked(channel)
-        if session.start_asked_at is None:
+        row = _locked(channel)
+        if row.start_requested_at is None:
             return
         now = timezone.now()
-        session.start_asked_at = None
-        session.commanded_at = now
-        session.note, session.note_detail = note, derived.detail[:300] if derived and note else ""
-        session.save()
+        row.start_requested_at = None
+        row.commanded_at = now
+        row.local_reason, row.local_reason_detail = (
+            note,
+            derived.detail[:300] if derived and note else "",
+        )
+        row.save()
         if derived is not None:
             _store_state(row, derived, now)
 
 
-def _connect_action(
-    row: Channel, session: WwebjsSession, now: dt.datetime
-) -> RecoveryAction | None:
+def _connect_action(row: Connection, now: dt.datetime) -> RecoveryAction | None:
     """Return the action for a person's request to connect, or None if there is nothing to do."""
-    if session.start_asked_at is not None:
+    if row.start_requested_at is not None:
         return None
-    state = row.wwebjs_state
-    if state == State.DISCONNECTED or row.wwebjs_state_code in ("start_failed", "start_no_answer"):
+    state = row.state
+    if state == State.DISCONNECTED or row.state_code in ("start_failed", "start_no_answer"):
         return RecoveryAction.START
     if state == State.ERROR:
-        return RecoveryAction.RESTART if recovers_by_restart(row.wwebjs_state_code) else None
-    since = row.wwebjs_state_changed_at or now
+        return RecoveryAction.RESTART if recovers_by_restart(row.state_code) else None
+    since = row.state_changed_at or now
     if state == State.STARTING and since < now - OPENING_FOR:
         return RecoveryAction.RESTART
     return None
@@ -859,43 +865,42 @@ def _connect_action(
 
 def _replace_expired_qr(channel: Channel) -> None:
     with transaction.atomic():
-        row, session = _locked(channel)
-        if session.start_asked_at is None:
-            _request_start(row, session, restart=True, now=timezone.now())
-            session.save()
+        row = _locked(channel)
+        if row.start_requested_at is None:
+            _request_start(row, restart=True, now=timezone.now())
+            row.save()
 
 
-def _delete_session(channel: Channel) -> None:
-    """Delete the state of a session that the channel no longer has."""
-    with transaction.atomic():
-        deleted, _by_model = WwebjsSession.objects.filter(channel=channel).delete()
-        if deleted:
-            incidents.close_silently(channel, route=ROUTE)
-            row = Channel.objects.get(pk=channel.pk)
-            number_confirmation.forget_link(row)
-            _store_state(row, DerivedState(State.NOT_CONFIGURED, ""), timezone.now())
+def _forget_session(channel: Channel) -> None:
+    """Clear the state of a session that the channel no longer has. In a transaction."""
+    row = _locked(channel)
+    _reset(row)
+    row.address = ""
+    number_confirmation.forget_link(row)
+    _store_state(row, DerivedState(State.NOT_CONFIGURED, ""), timezone.now())
+    circuit_breaker.settings_changed(row)
 
 
 # -- helpers ---------------------------------------------------------------------------------------
 
 
-def _locked(channel: Channel) -> tuple[Channel, WwebjsSession]:
-    """Lock and return the current rows of channel and session.
+def _locked(channel: Channel) -> Connection:
+    """Lock and return the current row of the session. In a transaction."""
+    row = Connection.objects.lock(channel.pk, PROVIDER)
+    if row is None:
+        raise Channel.DoesNotExist
+    return row
 
-    Call it in a transaction. The channel is locked first, in the same order as a save does.
-    """
-    row = Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
-    session, _created = WwebjsSession.objects.get_or_create(channel=row)
-    return row, session
+
+def _rows(channel: Channel) -> QuerySet[Connection]:
+    return Connection.objects.filter(channel=channel, provider=PROVIDER)
 
 
 def _current(channel: Channel) -> SessionState:
-    """Return the currently stored state, and copy it to the caller's channel."""
-    row = Channel.objects.select_related("wwebjs_session").get(pk=channel.pk)
-    for name in Channel.OBSERVED_FIELDS:
-        setattr(channel, name, getattr(row, name))
-    session = getattr(row, "wwebjs_session", None)
-    return replace(stored_state(row), qr_seen_at=session.qr_seen_at if session else None)
+    """Return the currently stored state, and let the caller's channel read it anew."""
+    row = Channel.objects.get(pk=channel.pk)
+    channel.forget_connections()
+    return stored_state(row)
 
 
 def _claim(polled: Collection[int] = ()) -> list[int]:
@@ -906,12 +911,14 @@ def _claim(polled: Collection[int] = ()) -> list[int]:
     """
     now = timezone.now()
     with transaction.atomic():
-        due = WwebjsSession.objects.select_for_update(skip_locked=True, of=("self",)).filter(
-            Q(probe_at=None) | Q(probe_at__lte=now), channel__fallback=Channel.Fallback.WWEBJS
+        due = Connection.objects.select_for_update(skip_locked=True, of=("self",)).filter(
+            Q(next_poll_at=None) | Q(next_poll_at__lte=now),
+            provider=PROVIDER,
+            channel__fallback=Channel.Fallback.WWEBJS,
         )
-        due = due.exclude(channel_id__in=polled).order_by(F("probe_at").asc(nulls_first=True))
+        due = due.exclude(channel_id__in=polled).order_by(F("next_poll_at").asc(nulls_first=True))
         claimed = list(due.values_list("pk", "channel_id")[:MAX_CONCURRENT_PROBES])
-        WwebjsSession.objects.filter(pk__in=[pk for pk, _ in claimed]).update(probe_at=now + LEASE)
+        Connection.objects.filter(pk__in=[pk for pk, _ in claimed]).update(next_poll_at=now + LEASE)
     return [channel_id for _, channel_id in claimed]
 
 

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy
 
 from channels_app import queue
 from channels_app.incidents.reason_text import encode_reason, person_action, render_reason
-from channels_app.models import Channel, Incident
+from channels_app.models import Connection, Incident, Provider
 from channels_app.providers.sessions import SERVER_ABSENCES
 from channels_app.signals import incident_changed, session_changed
 from core import http_client
@@ -37,39 +37,39 @@ WEBHOOK_SECONDS = 10.0
 
 # Subjects of incidents that do not concern the fallback's connection: at the start and at the end.
 _SUBJECTS: dict[str, tuple[Any, Any]] = {
-    Incident.Route.OFFICIAL: (
+    Provider.OFFICIAL: (
         gettext_lazy("Alterna: the official API rejects all messages of “%(name)s”"),
         gettext_lazy("Alterna: the official API accepts messages of “%(name)s” again"),
     ),
-    Incident.Route.BAILEYS: (
+    Provider.BAILEYS: (
         gettext_lazy("Alterna: the Baileys channel “%(name)s” does not work"),
         gettext_lazy("Alterna: the Baileys channel “%(name)s” works again"),
     ),
-    Incident.Route.NEW_CHATS: (
+    Incident.Kind.NEW_CHATS: (
         gettext_lazy("Alterna: WhatsApp blocked new chats through the fallback of “%(name)s”"),
         gettext_lazy("Alterna: the fallback of “%(name)s” can write to new customers again"),
     ),
-    Incident.Route.FALLBACKS: (
+    Incident.Kind.FALLBACKS: (
         gettext_lazy("Alterna: an unusual share of “%(name)s” is sent through the fallback"),
         gettext_lazy("Alterna: “%(name)s” is sending normally again"),
     ),
-    Incident.Route.REQUESTS: (
+    Incident.Kind.REQUESTS: (
         gettext_lazy("Alterna: messages of “%(name)s” are rejected"),
         gettext_lazy(
             "Alterna: no message of “%(name)s” was rejected for this reason in the last hour"
         ),
     ),
-    Incident.Route.RECEIVE_MODE: (
+    Incident.Kind.RECEIVE_MODE: (
         gettext_lazy("Alterna: messages to “%(name)s” may not be received"),
         gettext_lazy("Alterna: messages to “%(name)s” are received as configured again"),
     ),
 }
 _EVENTS: dict[str, str] = {
-    Incident.Route.OFFICIAL: "official",
-    Incident.Route.NEW_CHATS: "new_chats",
-    Incident.Route.FALLBACKS: "fallbacks",
-    Incident.Route.REQUESTS: "requests",
-    Incident.Route.RECEIVE_MODE: "receive_mode",
+    Provider.OFFICIAL: "official",
+    Incident.Kind.NEW_CHATS: "new_chats",
+    Incident.Kind.FALLBACKS: "fallbacks",
+    Incident.Kind.REQUESTS: "requests",
+    Incident.Kind.RECEIVE_MODE: "receive_mode",
 }
 
 
@@ -78,28 +78,34 @@ class AlertFailed(Exception):
 
 
 def open_or_update(
-    channel: Channel, *, route: str, reason: str, detail: str, at: dt.datetime, code: str = ""
+    connection: Connection,
+    *,
+    reason: str,
+    detail: str,
+    at: dt.datetime,
+    kind: str = Incident.Kind.CONNECTION,
+    code: str = "",
 ) -> None:
     """Open an incident, or count one more drop of the one that is open. In a transaction."""
-    is_open = _open(channel, route, code)
+    is_open = _open(connection, kind, code)
     if is_open.update(recovered_at=None, drops=F("drops") + 1, last_drop_at=at):
         _set_reason(is_open, reason, detail, at)
     else:
         Incident.objects.create(
-            channel=channel, route=route, code=code[:64], opened_at=at, last_drop_at=at,
+            connection=connection, kind=kind, code=code[:64], opened_at=at, last_drop_at=at,
             reason=reason[:64], detail=detail[:300], first_reason=reason[:64], reason_since=at,
             server_absence=SERVER_ABSENCES.get(reason, ""),
         )  # fmt: skip
-    incident_changed.send(sender=Incident, channel=channel)
+    incident_changed.send(sender=Incident, channel=connection.channel)
 
 
-def observed(channel: Channel, *, route: str, reason: str, detail: str, at: dt.datetime) -> None:
+def observed(connection: Connection, *, reason: str, detail: str, at: dt.datetime) -> None:
     """Update the reason of the open incident of a connection that has not recovered.
 
     In a transaction. Does nothing if there is no incident or the reason is unchanged.
     """
-    if _set_reason(_open(channel, route).filter(recovered_at=None), reason, detail, at):
-        incident_changed.send(sender=Incident, channel=channel)
+    if _set_reason(_open(connection).filter(recovered_at=None), reason, detail, at):
+        incident_changed.send(sender=Incident, channel=connection.channel)
 
 
 def _set_reason(rows: QuerySet[Incident], reason: str, detail: str, at: dt.datetime) -> bool:
@@ -113,39 +119,45 @@ def _set_reason(rows: QuerySet[Incident], reason: str, detail: str, at: dt.datet
     return bool(rows.exclude(**values).update(**values))
 
 
-def open_incident(channel: Channel, *, route: str) -> Incident | None:
+def open_incident(connection: Connection) -> Incident | None:
     """Return the incident of this connection that is not closed yet; it may have recovered."""
-    return _open(channel, route).first()
+    return _open(connection).first()
 
 
-def record_rejection(channel: Channel, *, code: str, detail: str, at: dt.datetime) -> bool:
+def record_rejection(connection: Connection, *, code: str, detail: str, at: dt.datetime) -> bool:
     """Open or update the incident of messages that are rejected with this code.
 
     Returns whether it was opened. Any number of workers may call this concurrently.
     """
-    existing = _open(channel, Incident.Route.REQUESTS, code)
+    existing = _open(connection, Incident.Kind.REQUESTS, code)
     latest = existing.values_list("last_drop_at", flat=True).first()
     if latest is not None and latest > at - REJECTION_INTERVAL:
         return False
     with transaction.atomic():
         # The row lock ensures that only one worker opens the incident.
-        Channel.objects.select_for_update().filter(pk=channel.pk).first()
+        Connection.objects.select_for_update(no_key=True).filter(pk=connection.pk).first()
         open_or_update(
-            channel, route=Incident.Route.REQUESTS, code=code, reason=code, detail=detail, at=at
+            connection, kind=Incident.Kind.REQUESTS, code=code, reason=code, detail=detail, at=at
         )
     return latest is None
 
 
-def mark_recovered(channel: Channel, *, route: str, at: dt.datetime, code: str = "") -> None:
+def mark_recovered(
+    connection: Connection,
+    *,
+    at: dt.datetime,
+    kind: str = Incident.Kind.CONNECTION,
+    code: str = "",
+) -> None:
     """Record that the connection works again; `process_due` closes the incident if it lasts."""
-    if _open(channel, route, code).filter(recovered_at=None).update(recovered_at=at):
-        incident_changed.send(sender=Incident, channel=channel)
+    if _open(connection, kind, code).filter(recovered_at=None).update(recovered_at=at):
+        incident_changed.send(sender=Incident, channel=connection.channel)
 
 
-def close_silently(channel: Channel, *, route: str) -> None:
+def close_silently(connection: Connection, *, kind: str = Incident.Kind.CONNECTION) -> None:
     """Close an open incident without an alert: a person ended or changed the connection."""
-    if _open(channel, route).update(closed_at=timezone.now()):
-        incident_changed.send(sender=Incident, channel=channel)
+    if _open(connection, kind).update(closed_at=timezone.now()):
+        incident_changed.send(sender=Incident, channel=connection.channel)
 
 
 def reopen(incident: Incident) -> None:
@@ -153,21 +165,22 @@ def reopen(incident: Incident) -> None:
 
     Does nothing where another one was opened meanwhile.
     """
-    if _open(incident.channel, incident.route, incident.code).exists():
+    if _open(incident.connection, incident.kind, incident.code).exists():
         return
     if Incident.objects.filter(pk=incident.pk).update(closed_at=None):
         incident_changed.send(sender=Incident, channel=incident.channel)
 
 
-def current(channel: Channel | None = None) -> QuerySet[Incident]:
-    """Return the incidents that have not recovered: of one channel, or of all."""
-    rows = Incident.objects.filter(closed_at=None, recovered_at=None).select_related("channel")
-    return rows.filter(channel=channel) if channel is not None else rows
+def current(connection: Connection | None = None) -> QuerySet[Incident]:
+    """Return the incidents that have not recovered: of one connection, or of all."""
+    rows = Incident.objects.filter(closed_at=None, recovered_at=None)
+    rows = rows.select_related("connection__channel")
+    return rows.filter(connection=connection) if connection is not None else rows
 
 
 def alertable() -> QuerySet[Incident]:
     """Return the incidents to alert people to: all current ones except of inactive channels."""
-    return current().filter(channel__active=True)
+    return current().filter(connection__channel__active=True)
 
 
 def headline(incident: Incident) -> str:
@@ -175,7 +188,7 @@ def headline(incident: Incident) -> str:
 
     Callers append to it, so it has no final full stop.
     """
-    return f"{incident.get_route_display()}: {_reason(incident).removesuffix('.')}"
+    return f"{incident.get_subject_display()}: {_reason(incident).removesuffix('.')}"
 
 
 def first_reason(incident: Incident) -> str:
@@ -194,17 +207,17 @@ def process_due() -> None:
     alert_delay = dt.timedelta(seconds=settings.ALERT_AFTER_SECONDS)
     with transaction.atomic():
         unclosed = Incident.objects.select_for_update(skip_locked=True).filter(closed_at=None)
-        for incident in unclosed.select_related(None):
+        for incident in unclosed:
             is_over = incident.last_drop_at <= now - NO_REJECTION_FOR
-            if incident.route == Incident.Route.REQUESTS and is_over:
+            if incident.kind == Incident.Kind.REQUESTS and is_over:
                 incident.recovered_at = now
                 _close(incident, now)
             elif incident.recovered_at is not None:
                 if incident.recovered_at <= now - STABLE_FOR:
                     _close(incident, now)
-            elif incident.told_at is None and incident.opened_at <= now - alert_delay:
-                incident.told_at, incident.alerted_reason = now, incident.reason
-                incident.save(update_fields=["told_at", "alerted_reason"])
+            elif incident.alerted_at is None and incident.opened_at <= now - alert_delay:
+                incident.alerted_at, incident.alerted_reason = now, incident.reason
+                incident.save(update_fields=["alerted_at", "alerted_reason"])
                 _enqueue_alerts(incident, "down")
             elif _needs_another_alert(incident, now - alert_delay):
                 incident.updated_alert_at, incident.alerted_reason = now, incident.reason
@@ -214,7 +227,7 @@ def process_due() -> None:
 
 def _needs_another_alert(incident: Incident, before: dt.datetime) -> bool:
     """Whether a different action is needed than the alert said. At most once per incident."""
-    if incident.told_at is None or incident.updated_alert_at is not None:
+    if incident.alerted_at is None or incident.updated_alert_at is not None:
         return False
     action = person_action(incident.reason)
     lasting = incident.reason_since is not None and incident.reason_since <= before
@@ -223,10 +236,10 @@ def _needs_another_alert(incident: Incident, before: dt.datetime) -> bool:
 
 def _close(incident: Incident, now: dt.datetime) -> None:
     incident.closed_at = now
-    if incident.told_at is not None:
-        incident.told_end_at = now
+    if incident.alerted_at is not None:
+        incident.end_alerted_at = now
         _enqueue_alerts(incident, "recovered")
-    incident.save(update_fields=["recovered_at", "closed_at", "told_end_at"])
+    incident.save(update_fields=["recovered_at", "closed_at", "end_alerted_at"])
     incident_changed.send(sender=Incident, channel=incident.channel)
     session_changed.send(sender=Incident, channel=incident.channel)
 
@@ -246,7 +259,7 @@ def send_alert(incident_id: int, *, what: str, by: str) -> None:
 
     Raises AlertFailed or OSError.
     """
-    incident = Incident.objects.select_related("channel").filter(pk=incident_id).first()
+    incident = Incident.objects.select_related("connection__channel").filter(pk=incident_id).first()
     if incident is None:
         return
     if by == "email":
@@ -259,10 +272,10 @@ def send_alert(incident_id: int, *, what: str, by: str) -> None:
 def _post(incident: Incident, what: str) -> None:
     subject, text = _subject_and_text(incident, what)
     body = {
-        "event": f"{_EVENTS.get(incident.route, 'fallback')}.{what}",
+        "event": f"{_EVENTS.get(incident.subject, 'fallback')}.{what}",
         "incident": incident.pk,
-        "channel": {"id": incident.channel_id, "name": incident.channel.name},
-        "route": incident.route,
+        "channel": {"id": incident.channel.pk, "name": incident.channel.name},
+        "route": incident.subject,
         "reason": incident.reason,
         "first_reason": incident.first_reason,
         "code": incident.code,
@@ -291,18 +304,18 @@ def _subject_and_text(incident: Incident, what: str) -> tuple[str, str]:
     lines.append(_("Since: %(time)s") % {"time": since})
     if what != "recovered" and (first := first_reason(incident)):
         lines.append(_("First reason: %(reason)s") % {"reason": first})
-    if incident.route in _SUBJECTS and (others := incident.channel.is_fallback_of):
+    if incident.subject in _SUBJECTS and (others := incident.channel.is_fallback_of):
         lines.append(_("It is the fallback of: %(names)s") % {"names": others})
     return subject, "\n\n".join([*lines, _page(incident)])
 
 
 def _subject_and_first_lines(incident: Incident, what: str) -> tuple[str, list[str]]:
-    names = {"name": incident.channel.name, "route": incident.get_route_display()}
+    names = {"name": incident.channel.name, "route": incident.get_subject_display()}
     is_over = what == "recovered"
     # For a closed incident the first reason is more useful than the last one.
     reason = (is_over and first_reason(incident)) or _reason(incident)
-    if incident.route in _SUBJECTS:
-        return _SUBJECTS[incident.route][is_over] % names, [reason]
+    if incident.subject in _SUBJECTS:
+        return _SUBJECTS[incident.subject][is_over] % names, [reason]
     if is_over:
         subject = _("Alterna: the fallback of “%(name)s” works again") % names
         return subject, [_("%(route)s is ready to send again.") % names]
@@ -319,8 +332,10 @@ def _iso(moment: dt.datetime | None) -> str | None:
 
 
 def _page(incident: Incident) -> str:
-    return f"{settings.PUBLIC_URL}/channels/{incident.channel_id}/"
+    return f"{settings.PUBLIC_URL}/channels/{incident.channel.pk}/"
 
 
-def _open(channel: Channel, route: str, code: str = "") -> QuerySet[Incident]:
-    return Incident.objects.filter(channel=channel, route=route, code=code[:64], closed_at=None)
+def _open(
+    connection: Connection, kind: str = Incident.Kind.CONNECTION, code: str = ""
+) -> QuerySet[Incident]:
+    return Incident.objects.filter(connection=connection, kind=kind, code=code[:64], closed_at=None)

@@ -22,8 +22,9 @@ def in_words(stored: str) -> str:
 @register.filter
 def own_side(channel: Channel) -> str:
     """Return a channel's health detail, without a fallback whose own state is shown beside it."""
-    unchecked = channel.fallback == "wwebjs" and channel.wwebjs_state_code in ("", "unchecked")
-    return channel.health_detail if unchecked else reason_text.own_side(channel.health_detail)
+    stored = channel.primary.health_detail
+    unchecked = channel.fallback == "wwebjs" and channel.wwebjs.state_code in ("", "unchecked")
+    return stored if unchecked else reason_text.own_side(stored)
 
 
 @register.filter

@@ -34,7 +34,7 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
         "tone": _tone(session),
         "linked": session.code == UNCONFIRMED
         or (session.state in (State.CONNECTED, State.READY) and session.code != UNKNOWN),
-        "also_linked_at": number_confirmation.also_linked_at(channel),
+        "also_linked_at": number_confirmation.also_linked_at(channel.wwebjs),
         "same_number": is_same_number(session.own_number, re.sub(r"\D", "", channel.phone_number)),
         "may_change": may_change,
         "buttons": _buttons(session, unchecked=unchecked)

@@ -16,19 +16,35 @@ from rest_framework.views import APIView
 from accounts.access import user_of
 from accounts.permissions import StaffMayChange
 from channels_app.incidents.reason_text import describe_failure, render_reason
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
+from channels_app.providers.sessions import STATE_CHOICES
 from instances.listener import registry
 from instances.models import Backfill, Difference, Mode, ReceiveModeChange, WhatsAppSession
 from instances.receive_mode import backfill, handover
 
 
 def sessions() -> QuerySet[WhatsAppSession]:
-    return WhatsAppSession.objects.select_related("channel").filter(
+    everything = WhatsAppSession.objects.select_related("channel")
+    return everything.prefetch_related("channel__connections").filter(
         channel__kind=Channel.Kind.BAILEYS
     )
 
 
+def _time(source: str) -> serializers.DateTimeField:
+    return serializers.DateTimeField(source=source, read_only=True, allow_null=True)
+
+
 class SessionSerializer(serializers.ModelSerializer[WhatsAppSession]):
+    connection = serializers.ChoiceField(
+        source="connection.server_state", choices=Connection.ServerState.choices
+    )
+    state = serializers.ChoiceField(source="connection.state", choices=STATE_CHOICES)
+    state_code = serializers.CharField(source="connection.state_code")
+    state_changed_at = _time("connection.state_changed_at")
+    checked_at = _time("connection.checked_at")
+    own_number = serializers.CharField(source="connection.own_number")
+    profile_name = serializers.CharField(source="connection.profile_name")
+    last_drop_at = _time("connection.last_drop_at")
     webhookEnabled = serializers.BooleanField(source="webhook_enabled")
     websocketEnabled = serializers.BooleanField(source="websocket_enabled")
 

@@ -14,7 +14,7 @@ from channels_app.connections.linked_numbers import UNCONFIRMED, is_same_number
 from channels_app.models import Channel
 from channels_app.providers.sessions import State
 from instances.api.receive_mode import sessions
-from instances.connections import monitor
+from instances.connections import monitor, pictures
 from instances.connections.monitor import ConnectionState
 from instances.models import WhatsAppSession
 from instances.receive_mode import presentation
@@ -45,10 +45,10 @@ def section(channel: Channel, may_change: bool) -> SafeString:
         "tone": tone(current),
         "field_label": field_label(current.field),
         "linked": current.state == State.READY or current.code == UNCONFIRMED,
-        "also_linked_at": number_confirmation.also_linked_at(channel),
+        "also_linked_at": number_confirmation.also_linked_at(channel.primary),
         "may_change": may_change,
         "buttons": buttons(current) if may_change and channel.active else (),
-        "has_picture": session.has_picture,
+        "has_picture": pictures.exists(channel.primary),
     }
     return render_to_string("instances/_connection.html", context)
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import structlog
 from django.db import connection as database
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -38,7 +38,7 @@ from channels_app.connections.states import has_recovered, next_poll_delay, read
 from channels_app.connections.wwebjs_session import QrCode, SessionRefused, SessionState, draw
 from channels_app.incidents import incidents
 from channels_app.incidents.reason_text import describe, encode_reason, field_for_code
-from channels_app.models import Channel, Incident
+from channels_app.models import Channel, Connection, Incident, Provider
 from channels_app.providers.evolution.instance import ASK_SECONDS, EvolutionLifecycle, Link, Row
 from channels_app.providers.evolution.receive_mode import EvolutionFailed
 from channels_app.providers.sessions import DerivedState, State
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-ROUTE = Incident.Route.BAILEYS
+PROVIDER = Provider.BAILEYS
 # Seconds to wait for work that Evolution finishes after its answer.
 PATIENCE = 3.0
 _POLL = 0.1
@@ -88,22 +88,8 @@ LEASE = dt.timedelta(seconds=90)
 PROBES_AT_A_TIME = 8
 # A round claims no more probes after this time: other jobs of the queue wait.
 ROUND_SECONDS = 10.0
-# The fields written here; the receive mode owns the others.
-_MONITOR_FIELDS = (
-    "state", "state_code", "state_detail", "state_changed_at", "checked_at", "probe_at",
-    "commanded_at", "address", "wanted", "serving", "last_open_at", "history_before",
-    "linking_since", "quiet_until", "dead_since", "tries", "tried_at", "closed_since", "note",
-    "own_number", "number_checked_at", "profile_name", "last_drop_at", "last_drop_reason",
-    "qr_digest", "qr_seen_at", "opened_at", "backlog_since",
-    "connection", "connection_reason", "connection_changed_at",
-)  # fmt: skip
-_NEVER_LINKED: dict[str, Any] = {
-    "last_open_at": None,
-    "history_before": None,
-    "opened_at": None,
-    "backlog_since": None,
-    "closed_since": None,
-}
+# What the monitor writes of the session: since when its events are new.
+_RECEIVING_FIELDS = ("history_before", "opened_at", "backlog_since")
 # We observe a link late: messages that a customer writes in between are not history.
 LINK_MARGIN = dt.timedelta(minutes=2)
 _SETTINGS = ("kind", "active", "evolution_url", "evolution_api_key", "instance_name")
@@ -131,20 +117,21 @@ def stored(session: WhatsAppSession) -> ConnectionState:
     if not _is_configured(session.channel):
         code = "not_configured"
         return ConnectionState(State.NOT_CONFIGURED.value, code, describe(code))
-    code = session.state_code
+    row = session.connection
+    code = row.state_code
     return ConnectionState(
-        state=session.state,
+        state=row.state,
         code=code,
-        detail=describe(code, session.state_detail),
-        since=session.state_changed_at,
-        checked_at=session.checked_at,
-        own_number=session.own_number,
+        detail=describe(code, row.state_detail),
+        since=row.state_changed_at,
+        checked_at=row.checked_at,
+        own_number=row.own_number,
         field=field_for_code(code, evolution=True),
-        last_drop_at=session.last_drop_at,
-        last_drop_reason=describe(session.last_drop_reason),
-        qr_seen_at=session.qr_seen_at,
-        profile_name=session.profile_name,
-        unconfirmed_number=session.channel.unconfirmed_number if code == UNCONFIRMED else "",
+        last_drop_at=row.last_drop_at,
+        last_drop_reason=describe(row.last_drop_reason),
+        qr_seen_at=row.qr_seen_at,
+        profile_name=row.profile_name,
+        unconfirmed_number=row.unconfirmed_number if code == UNCONFIRMED else "",
     )
 
 
@@ -171,7 +158,14 @@ def connect(session: WhatsAppSession, *, user: User | None = None) -> Connection
     if observation.trouble not in ("", "instance_missing"):
         raise _refused(observation.trouble, observation.detail)
     now = timezone.now()
-    _command(session, wanted=True, linking_since=now, note="", tries=0, tried_at=None)
+    _command(
+        session,
+        keep_connected=True,
+        linking_since=now,
+        local_reason="",
+        recovery_attempts=0,
+        recovery_attempted_at=None,
+    )
     try:
         if observation.trouble == "instance_missing":
             _create(session, client)
@@ -194,10 +188,20 @@ def confirm_number(
     """
     _client(session)
     try:
-        number_confirmation.confirm(session.channel, number, user_id=user.pk if user else None)
+        number_confirmation.confirm(
+            session.channel, PROVIDER, number, user_id=user.pk if user else None
+        )
     except ConfirmationRefused as error:
         raise SessionRefused("nothing_to_confirm", str(error)) from None
     return state(session)
+
+
+def _forget_link(session: WhatsAppSession) -> None:
+    """Record that no phone was ever linked to the instance."""
+    _rows(session).update(last_ready_at=None, closed_since=None)
+    WhatsAppSession.objects.filter(pk=session.pk).update(
+        history_before=None, opened_at=None, backlog_since=None
+    )
 
 
 def _create(session: WhatsAppSession, client: EvolutionLifecycle) -> None:
@@ -208,7 +212,7 @@ def _create(session: WhatsAppSession, client: EvolutionLifecycle) -> None:
         if error.reason != "name_taken" or _poll_and_store(session).trouble:
             raise
     # No phone was ever linked to it: do not request codes automatically.
-    WhatsAppSession.objects.filter(pk=session.pk).update(**_NEVER_LINKED)
+    _forget_link(session)
 
 
 def qr(session: WhatsAppSession) -> LinkCode:
@@ -228,7 +232,7 @@ def qr(session: WhatsAppSession) -> LinkCode:
             observation.qr, draw(observation.qr), received_at, age, observation.pairing_code
         )
     if current.field:
-        raise _refused(current.code, session.state_detail)
+        raise _refused(current.code, session.connection.state_detail)
     raise SessionRefused("qr_not_ready", _("The QR code is not ready or has been scanned already"))
 
 
@@ -252,7 +256,15 @@ def pairing_code(session: WhatsAppSession, phone_number: str) -> str:
     ):
         raise SessionRefused("qr_not_ready", _("The session is not waiting for a phone."))
     now = timezone.now()
-    _command(session, wanted=True, linking_since=now, note="", tries=0, tried_at=None, quiet=True)
+    _command(
+        session,
+        keep_connected=True,
+        linking_since=now,
+        local_reason="",
+        recovery_attempts=0,
+        recovery_attempted_at=None,
+        quiet=True,
+    )
     try:
         if observation.connection == "connecting":
             client.log_out()
@@ -276,8 +288,8 @@ def reconnect(session: WhatsAppSession, *, user: User | None = None) -> Connecti
     client = _client(session)
     # It may display a code if no phone is linked.
     _command(
-        session, wanted=True, note="", tries=0, tried_at=None, dead_since=None,
-        linking_since=timezone.now(), quiet=True,
+        session, keep_connected=True, local_reason="", recovery_attempts=0,
+        recovery_attempted_at=None, dead_since=None, linking_since=timezone.now(), quiet=True,
     )  # fmt: skip
     try:
         restarted = client.restart()
@@ -299,13 +311,13 @@ def log_out(session: WhatsAppSession) -> ConnectionState:
     """
     client = _client(session)
     # Do not reconnect, whatever the result of the call.
-    _command(session, wanted=False, serving=False, linking_since=None)
-    incidents.close_silently(session.channel, route=ROUTE)
+    _command(session, keep_connected=False, serving=False, linking_since=None)
+    incidents.close_silently(session.connection)
     try:
         code = "unlinked" if client.log_out() else "not_running"
     except EvolutionFailed as error:
         _store_and_raise(session, error)
-    _command(session, note=code, dead_since=None)
+    _command(session, local_reason=code, dead_since=None)
     _save_state(session, DerivedState(State.DISCONNECTED, code))
     return _current(session)
 
@@ -320,8 +332,8 @@ def delete(session: WhatsAppSession, *, user: User | None = None) -> ConnectionS
     client = _client(session)
     try:
         with handover.locked(session):
-            _command(session, wanted=False, serving=False, linking_since=None)
-            incidents.close_silently(session.channel, route=ROUTE)
+            _command(session, keep_connected=False, serving=False, linking_since=None)
+            incidents.close_silently(session.connection)
             code = _remove(client)
             handover.forget(session)
     except handover.SwitchRefused as error:
@@ -329,11 +341,12 @@ def delete(session: WhatsAppSession, *, user: User | None = None) -> ConnectionS
     except EvolutionFailed as error:
         _restore_receive_mode(session, user=user)
         _store_and_raise(session, error)
-    pictures.forget(session)
+    pictures.forget(session.connection)
     _command(
-        session, note=code, dead_since=None, own_number="", profile_name="", tries=0,
-        **_NEVER_LINKED,
+        session, local_reason=code, dead_since=None, own_number="", profile_name="",
+        recovery_attempts=0,
     )  # fmt: skip
+    _forget_link(session)
     _save_state(session, DerivedState(State.DISCONNECTED, code))
     return _current(session)
 
@@ -344,17 +357,17 @@ def unchanged_if_refused(session: WhatsAppSession) -> Iterator[None]:
 
     Not where somebody connected it meanwhile.
     """
-    before = WhatsAppSession.objects.get(pk=session.pk)
-    incident = incidents.open_incident(session.channel, route=ROUTE)
+    before = _rows(session).select_related("channel").get()
+    incident = incidents.open_incident(before)
     try:
         yield
     except SessionRefused:
         with transaction.atomic():
             row = _locked(session.channel_id)
-            if row is not None and not row.wanted:
+            if row is not None and not row.keep_connected:
                 _command(
-                    row,
-                    wanted=before.wanted,
+                    session,
+                    keep_connected=before.keep_connected,
                     serving=before.serving,
                     linking_since=before.linking_since,
                 )
@@ -412,11 +425,16 @@ def probe(session_id: int) -> Observation | None:
     if session is None:
         return None
     polled_at = timezone.now()
-    linking = session.linking_since is not None and session.linking_since > polled_at - LINKING_FOR
+    linking = (
+        session.connection.linking_since is not None
+        and session.connection.linking_since > polled_at - LINKING_FOR
+    )
     # Before it is said that it dials in vain: there may be a code that no event has told of.
     _lease(session, polled_at)
     observation = _poll(
-        session, with_code=linking or (session.wanted and _connecting_long(session, polled_at))
+        session,
+        with_code=linking
+        or (session.connection.keep_connected and _connecting_long(session, polled_at)),
     )
     action = _record_observation(session, observation, polled_at=polled_at)
     if observation.picture_url or (
@@ -429,9 +447,9 @@ def probe(session_id: int) -> Observation | None:
 
 
 def _connecting_long(session: WhatsAppSession, now: dt.datetime) -> bool:
-    if session.state != State.STARTING or session.state_changed_at is None:
-        return session.state_code == "dialling_long"
-    return session.state_changed_at <= now - DIALLING_FOR
+    if session.connection.state != State.STARTING or session.connection.state_changed_at is None:
+        return session.connection.state_code == "dialling_long"
+    return session.connection.state_changed_at <= now - DIALLING_FOR
 
 
 def request_poll(channel: Channel, *, qr_digest: str = "") -> None:
@@ -443,21 +461,21 @@ def request_poll(channel: Channel, *, qr_digest: str = "") -> None:
         if qr_digest:
             _record_code(row, qr_digest)
         # The linked phone may have changed.
-        row.probe_at = row.number_checked_at = None
-        row.save(update_fields=["qr_digest", "qr_seen_at", "probe_at", "number_checked_at"])
-        queue.enqueue_probe(row.pk)
+        row.next_poll_at = row.number_checked_at = None
+        row.save()
+        queue.enqueue_probe(row.channel.session.pk)
 
 
-def record_rejection(channel: Channel, code: str, **kwargs: Any) -> None:
+def record_rejection(connection: Connection, code: str, **kwargs: Any) -> None:
     """Signal receiver: a send failed because the instance is not connected or did not answer.
 
     If its state is open nevertheless, the connection behind it is dead (§4, issues 1398 and
     2403), or the server is down.
     """
-    if channel.kind == Channel.Kind.BAILEYS:
+    if connection.provider == PROVIDER:
         react = _record_rejection if code == "instance_not_connected" else _probe_after_no_answer
         # Run after the message's lock is released.
-        transaction.on_commit(partial(react, channel), robust=True)
+        transaction.on_commit(partial(react, connection.channel), robust=True)
 
 
 def _probe_after_no_answer(channel: Channel) -> None:
@@ -470,65 +488,74 @@ def _record_rejection(channel: Channel) -> None:
         row = _locked(channel.pk)
         if row is None:
             return
-        is_open = row.connection == WhatsAppSession.Connection.OPEN
+        is_open = row.server_state == Connection.ServerState.OPEN
         if is_open and row.dead_since is None:
             row.dead_since = timezone.now()
-        row.probe_at = None
-        row.save(update_fields=["dead_since", "probe_at"])
-        queue.enqueue_probe(row.pk)
+        row.next_poll_at = None
+        row.save()
+        queue.enqueue_probe(row.channel.session.pk)
 
 
-def record_success(channel: Channel, **kwargs: Any) -> None:
+def record_success(connection: Connection, **kwargs: Any) -> None:
     """Signal receiver: a send succeeded after failures, so the connection works."""
-    transaction.on_commit(partial(_record_success, channel), robust=True)
+    if connection.provider == PROVIDER:
+        transaction.on_commit(partial(_record_success, connection.channel_id), robust=True)
 
 
-def _record_success(channel: Channel) -> None:
-    for session in WhatsAppSession.objects.filter(channel=channel, dead_since__isnull=False):
+def _record_success(channel_id: int) -> None:
+    dead = WhatsAppSession.objects.filter(
+        channel=channel_id, channel__connections__dead_since__isnull=False
+    )
+    for session in dead.select_related("channel"):
         _command(session, dead_since=None)
         queue.enqueue_probe(session.pk)
 
 
-def channel_saved(sender: type[Channel], instance: Channel, **kwargs: Any) -> None:
-    """Signal receiver: changed settings may invalidate the stored state."""
-    changed = kwargs.get("update_fields")
-    if changed is not None and not {*_SETTINGS} & {*changed}:
+def channel_saved(channel: Channel, before: Channel | None, **kwargs: Any) -> None:
+    """Signal receiver: changed settings may invalidate the stored state. In a transaction."""
+    if before is not None and not _has_changed(before, channel):
         return
-    with transaction.atomic():
-        row = _locked(instance.pk)
-        if row is None:
-            return
-        address = f"{instance.evolution_url} {instance.instance_name}"[:310]
-        if row.address != address:
-            if row.address:
-                _reset(row)
-            row.address = address
-            row.state, row.state_code, row.state_detail = State.DISCONNECTED, "unchecked", ""
-        if not instance.active:
-            row.serving = False
-            incidents.close_silently(instance, route=ROUTE)
-        row.commanded_at, row.probe_at = timezone.now(), None
-        row.save(update_fields=_MONITOR_FIELDS)
-        _publish(row)
-        if instance.active and _is_configured(instance):
-            queue.enqueue_probe(row.pk)
+    row = _locked(channel.pk)
+    if row is None:
+        return
+    address = f"{channel.evolution_url} {channel.instance_name}"
+    if row.address != address:
+        if row.address:
+            _reset(row)
+        row.address = address
+        row.state, row.state_code, row.state_detail = State.DISCONNECTED, "unchecked", ""
+    if not channel.active:
+        row.serving = False
+        incidents.close_silently(row)
+    row.commanded_at, row.next_poll_at = timezone.now(), None
+    row.save()
+    _publish(row)
+    if channel.active and _is_configured(channel):
+        queue.enqueue_probe(row.channel.session.pk)
 
 
-def _reset(row: WhatsAppSession) -> None:
+def _has_changed(before: Channel, after: Channel) -> bool:
+    return any(getattr(before, name) != getattr(after, name) for name in _SETTINGS)
+
+
+def _reset(row: Connection) -> None:
     """Clear the stored state: it describes another instance."""
-    row.wanted = row.serving = False
-    row.linking_since = row.quiet_until = row.dead_since = row.tried_at = row.closed_since = None
-    row.last_open_at = row.last_drop_at = row.qr_seen_at = None
-    row.opened_at = row.backlog_since = None
-    row.note = row.own_number = row.profile_name = row.last_drop_reason = row.qr_digest = ""
-    row.tries = 0
-    row.connection = WhatsAppSession.Connection.UNKNOWN
-    row.connection_reason = ""
+    row.keep_connected = row.serving = False
+    row.linking_since = row.quiet_until = row.dead_since = row.recovery_attempted_at = (
+        row.closed_since
+    ) = None
+    row.last_ready_at = row.last_drop_at = row.qr_seen_at = None
+    row.channel.session.opened_at = row.channel.session.backlog_since = None
+    row.local_reason = row.own_number = row.profile_name = row.last_drop_reason = row.qr_digest = ""
+    row.recovery_attempts = 0
+    row.server_state = Connection.ServerState.UNKNOWN
+    row.server_state_reason = ""
     row.number_checked_at = None
+    row.takes_message_ids = False
     pictures.forget(row)
-    number_confirmation.record_linked(row.channel, "")
-    Channel.objects.filter(pk=row.channel_id).update(takes_message_ids=False)
-    incidents.close_silently(row.channel, route=ROUTE)
+    number_confirmation.record_linked(row, "")
+    incidents.close_silently(row)
+    row.channel.session.save(update_fields=_RECEIVING_FIELDS)
 
 
 # -- polling and storing ---------------------------------------------------------------------------
@@ -546,8 +573,7 @@ def _poll_and_store(session: WhatsAppSession, *, with_code: bool = False) -> Obs
 def _lease(session: WhatsAppSession, asked_at: dt.datetime) -> None:
     """Note that the session is being asked, so that a request for a probe meanwhile is seen."""
     not_commanded = Q(commanded_at=None) | Q(commanded_at__lte=asked_at)
-    rows = WhatsAppSession.objects.filter(not_commanded, pk=session.pk)
-    rows.update(probe_at=asked_at + LEASE)
+    _rows(session).filter(not_commanded).update(next_poll_at=asked_at + LEASE)
 
 
 def _poll(session: WhatsAppSession, *, with_code: bool = False) -> Observation:
@@ -579,11 +605,16 @@ def _why_missing(client: EvolutionLifecycle, error: EvolutionFailed) -> Evolutio
 
 def _needs_row(session: WhatsAppSession, observation: Observation) -> bool:
     if observation.connection == "open":
-        checked = session.number_checked_at
+        checked = session.connection.number_checked_at
         stale = checked is None or checked < timezone.now() - NUMBER_EVERY
         is_fresh = _is_freshly_linked(session, timezone.now())
-        return stale or is_fresh or session.state != State.READY or not session.own_number
-    return observation.connection == "close" or session.state_code == "unchecked"
+        return (
+            stale
+            or is_fresh
+            or session.connection.state != State.READY
+            or not session.connection.own_number
+        )
+    return observation.connection == "close" or session.connection.state_code == "unchecked"
 
 
 def _is_freshly_linked(session: WhatsAppSession, now: dt.datetime) -> bool:
@@ -596,9 +627,13 @@ def _with_row(observation: Observation, row: Row, session: WhatsAppSession) -> O
     if not row.is_baileys:
         return Observation(trouble="other_integration")
     ended_with = row.ended_with
-    if ended_with is not None and row.ended_at is not None and session.last_open_at is not None:
+    if (
+        ended_with is not None
+        and row.ended_at is not None
+        and session.connection.last_ready_at is not None
+    ):
         # The reason for an earlier disconnection stays in the row after relinking.
-        ended_with = ended_with if row.ended_at > session.last_open_at - SKEW else None
+        ended_with = ended_with if row.ended_at > session.connection.last_ready_at - SKEW else None
     if observation.connection != "open":
         return replace(observation, ended_with=ended_with)
     return replace(
@@ -630,23 +665,23 @@ def _record_observation(
         row = _locked(session.channel_id)
         if row is None or any(at and at > polled_at for at in (row.commanded_at, row.checked_at)):
             return RecoveryAction.NONE
-        changed = any(getattr(row.channel, n) != getattr(session.channel, n) for n in _SETTINGS)
-        if changed:
+        if _has_changed(row.channel, session.channel):
             return RecoveryAction.NONE
         now = timezone.now()
         derived = _apply_observation(row, observation, now)
         row.checked_at = polled_at
         context = RecoveryContext(
-            wanted=row.wanted and row.channel.active and recover,
-            tries=row.tries,
-            tried_at=row.tried_at,
+            wanted=row.keep_connected and row.channel.active and recover,
+            tries=row.recovery_attempts,
+            tried_at=row.recovery_attempted_at,
             closed_since=row.closed_since,
             left_closed=observation.ended_with in LEFT_CLOSED,
         )
         action = recovery_action_for(derived, context, now=now)
         if action != RecoveryAction.NONE:
-            row.tries, row.tried_at = row.tries + 1, now
-        row.save(update_fields=_MONITOR_FIELDS)
+            row.recovery_attempts, row.recovery_attempted_at = row.recovery_attempts + 1, now
+        row.save()
+        row.channel.session.save(update_fields=_RECEIVING_FIELDS)
         return action
 
 
@@ -663,36 +698,35 @@ def end_of_history(channel: Channel) -> dt.datetime | None:
     session = WhatsAppSession.objects.filter(channel=channel).first()
     if session is None:
         return None
-    shown_at = session.qr_seen_at if session.qr_digest and session.state != State.READY else None
+    row = session.connection
+    shown_at = row.qr_seen_at if row.qr_digest and row.state != State.READY else None
     link = shown_at - LINK_MARGIN if shown_at else None
     return max(filter(None, [session.history_before, link]), default=None)
 
 
-def is_linking(row: WhatsAppSession) -> bool:
+def is_linking(row: Connection) -> bool:
     """Return whether the last poll was still waiting for a phone to be linked.
 
     A command to connect proves nothing if a phone was linked before: usually the login still
     exists and no code is shown.
     """
     waits = row.state in (State.QR, State.PAIRING)
-    never_linked = row.linking_since is not None and row.last_open_at is None
+    never_linked = row.linking_since is not None and row.last_ready_at is None
     return waits or bool(row.qr_digest) or never_linked
 
 
-def _apply_observation(
-    row: WhatsAppSession, observation: Observation, now: dt.datetime
-) -> DerivedState:
+def _apply_observation(row: Connection, observation: Observation, now: dt.datetime) -> DerivedState:
     was_linking = is_linking(row)
     if has_recovered(row.state, row.state_changed_at, now=now):
-        row.tries, row.tried_at = 0, None
-    if observation.connection == "open" and row.connection != "open" and not was_linking:
-        row.note_opening(now)
+        row.recovery_attempts, row.recovery_attempted_at = 0, None
+    if observation.connection == "open" and row.server_state != "open" and not was_linking:
+        row.channel.session.note_opening(now)
     _record_connection(row, observation, now)
     if observation.qr:
         _record_code(row, hashlib.sha256(observation.qr.encode()).hexdigest())
-    incident = incidents.open_incident(row.channel, route=ROUTE)
+    incident = incidents.open_incident(row)
     # If no phone was ever linked, none can be missing.
-    was_linked = incident is not None and row.last_open_at is not None
+    was_linked = incident is not None and row.last_ready_at is not None
     known = _known(row, now, dropped=row.serving or was_linked)
     if observation.qr and not known.shown:
         # The server keeps reporting the last code after it was scanned or has expired.
@@ -701,13 +735,13 @@ def _apply_observation(
         row.number_checked_at = now
         row.own_number = observation.own_number or row.own_number
         row.profile_name = observation.profile_name or ""
-        if observation.own_number or not row.channel.linked_number:
+        if observation.own_number or not row.linked_number:
             # Not the number known before: it may be that of the phone before.
-            number_confirmation.record_linked(row.channel, observation.own_number)
+            number_confirmation.record_linked(row, observation.own_number)
         known = replace(
             known,
-            unconfirmed=row.channel.unconfirmed_number,
-            unknown=row.channel.is_number_unknown,
+            unconfirmed=row.unconfirmed_number,
+            unknown=row.is_number_unknown,
         )
     derived = derive(observation, known, now=now)
     if observation.connection in ("open", "close") or derived.code in (
@@ -720,42 +754,42 @@ def _apply_observation(
     row.closed_since = (row.closed_since or now) if observation.connection == "close" else None
     is_new_link = was_linking and not row.serving and row.state_code not in (UNCONFIRMED, UNKNOWN)
     if is_new_link and (derived.state == State.READY or derived.code in (UNCONFIRMED, UNKNOWN)):
-        row.history_before = now - LINK_MARGIN
+        row.channel.session.history_before = now - LINK_MARGIN
         # What the link brings is history, not a backlog.
-        row.backlog_since = None
+        row.channel.session.backlog_since = None
     if derived.code == UNCONFIRMED:
-        row.wanted, row.last_open_at, row.linking_since = True, now, None
+        row.keep_connected, row.last_ready_at, row.linking_since = True, now, None
     if derived.state == State.READY:
         derived = replace(derived, code=_ready_code(row, incident))
         _record_ready(row, now)
     elif row.serving and not (row.quiet_until and now < row.quiet_until):
         _record_drop(row, derived, now)
-    elif derived.state in (State.QR, State.DISCONNECTED) and row.last_open_at is None:
+    elif derived.state in (State.QR, State.DISCONNECTED) and row.last_ready_at is None:
         # It dials after all, or has given up; no phone was ever linked that could be missed.
-        incidents.mark_recovered(row.channel, route=ROUTE, at=now)
+        incidents.mark_recovered(row, at=now)
     elif incident is not None and incident.recovered_at is None:
         reason = drop_reason(derived)
-        incidents.observed(row.channel, route=ROUTE, reason=reason, detail=derived.detail, at=now)
-    elif row.wanted and row.channel.active and needs_person(derived):
-        incidents.open_or_update(
-            row.channel, route=ROUTE, reason=drop_reason(derived), detail=derived.detail, at=now
-        )
+        incidents.observed(row, reason=reason, detail=derived.detail, at=now)
+    elif row.keep_connected and row.channel.active and needs_person(derived):
+        incidents.open_or_update(row, reason=drop_reason(derived), detail=derived.detail, at=now)
     _store_state(row, derived, now)
     delay = next_poll_delay(
         derived.state,
-        wanted=row.wanted,
+        wanted=row.keep_connected,
         lasting=now - (row.state_changed_at or now),
         chance=random.random(),  # noqa: S311
     )
-    if row.connection == WhatsAppSession.Connection.OPEN and _is_freshly_linked(row, now):
+    if row.server_state == Connection.ServerState.OPEN and _is_freshly_linked(
+        row.channel.session, now
+    ):
         delay = min(delay, FRESH_POLL_SECONDS)
-    if row.probe_at is not None:
+    if row.next_poll_at is not None:
         # Who asks leaves a lease there: None was written meanwhile, by one who wants it asked anew.
-        row.probe_at = now + dt.timedelta(seconds=delay)
+        row.next_poll_at = now + dt.timedelta(seconds=delay)
     return derived
 
 
-def _ready_code(row: WhatsAppSession, incident: Incident | None) -> str:
+def _ready_code(row: Connection, incident: Incident | None) -> str:
     was_ready = row.state == State.READY
     commanded = row.commanded_at
     return ready_code(
@@ -765,7 +799,7 @@ def _ready_code(row: WhatsAppSession, incident: Incident | None) -> str:
     )
 
 
-def _known(row: WhatsAppSession, now: dt.datetime, *, dropped: bool) -> Known:
+def _known(row: Connection, now: dt.datetime, *, dropped: bool) -> Known:
     dialling = row.state_changed_at if row.state == State.STARTING else None
     # A code is valid for 45 s (§3): one that is not renewed has expired.
     stale = row.qr_seen_at is not None and row.qr_seen_at <= now - DIALLING_FOR
@@ -774,61 +808,61 @@ def _known(row: WhatsAppSession, now: dt.datetime, *, dropped: bool) -> Known:
     if row.state_code == "dialling_long":
         dialling = dt.datetime.min.replace(tzinfo=dt.UTC)
     return Known(
-        linked=row.wanted and bool(row.last_open_at),
-        ever=row.last_open_at is not None,
+        linked=row.keep_connected and bool(row.last_ready_at),
+        ever=row.last_ready_at is not None,
         shown=bool(row.qr_digest) and not stale,
         dead=row.dead_since is not None,
         dropped=dropped,
-        note=row.note,
+        note=row.local_reason,
         dialling_since=dialling,
-        unconfirmed=row.channel.unconfirmed_number,
-        unknown=row.channel.is_number_unknown,
+        unconfirmed=row.unconfirmed_number,
+        unknown=row.is_number_unknown,
     )
 
 
-def _record_connection(row: WhatsAppSession, observation: Observation, now: dt.datetime) -> None:
+def _record_connection(row: Connection, observation: Observation, now: dt.datetime) -> None:
     """Record the connection state reported by the server; events report it, too."""
     if observation.connection != "open":
         row.dead_since = None
     if observation.connection in ("open", "connecting"):
-        row.note = ""
+        row.local_reason = ""
     reported = (
         observation.connection
-        if observation.connection in WhatsAppSession.Connection.values
+        if observation.connection in Connection.ServerState.values
         else "unknown"
     )
-    if row.connection != reported:
-        row.connection, row.connection_reason, row.connection_changed_at = reported, "", now
+    if row.server_state != reported:
+        row.server_state, row.server_state_reason, row.server_state_changed_at = reported, "", now
 
 
-def _record_code(row: WhatsAppSession, digest: str) -> None:
+def _record_code(row: Connection, digest: str) -> None:
     if digest != row.qr_digest:
         row.qr_digest, row.qr_seen_at = digest, timezone.now()
         # Pages that display the code fetch the new one.
         _publish(row)
 
 
-def _record_ready(row: WhatsAppSession, now: dt.datetime) -> None:
-    row.wanted = row.serving = True
-    row.last_open_at = now
+def _record_ready(row: Connection, now: dt.datetime) -> None:
+    row.keep_connected = row.serving = True
+    row.last_ready_at = now
     row.linking_since = row.quiet_until = None
-    incidents.mark_recovered(row.channel, route=ROUTE, at=now)
+    incidents.mark_recovered(row, at=now)
 
 
-def _record_drop(row: WhatsAppSession, derived: DerivedState, now: dt.datetime) -> None:
+def _record_drop(row: Connection, derived: DerivedState, now: dt.datetime) -> None:
     row.serving = False
-    if not row.wanted:
+    if not row.keep_connected:
         return
     reason = drop_reason(derived)
-    log.warning("instance disconnected", instance=row.name, reason=reason)
+    log.warning("instance disconnected", instance=row.channel.instance_name, reason=reason)
     row.last_drop_at, row.last_drop_reason = now, reason[:40]
-    incidents.open_or_update(row.channel, route=ROUTE, reason=reason, detail=derived.detail, at=now)
+    incidents.open_or_update(row, reason=reason, detail=derived.detail, at=now)
 
 
-def _store_state(row: WhatsAppSession, derived: DerivedState, now: dt.datetime) -> None:
+def _store_state(row: Connection, derived: DerivedState, now: dt.datetime) -> None:
     """Set the state on the row and, if it changed, update open pages."""
     if is_unlinked(derived.state, derived.code):
-        number_confirmation.record_linked(row.channel, "")
+        number_confirmation.record_linked(row, "")
     before = (row.state, row.state_code, row.state_detail)
     row.state, row.state_code, row.state_detail = (
         derived.state.value,
@@ -841,9 +875,7 @@ def _store_state(row: WhatsAppSession, derived: DerivedState, now: dt.datetime) 
         row.state_changed_at = now
     if derived.state in (State.READY, State.ERROR, State.DISCONNECTED):
         ok = derived.state == State.READY
-        row.channel.record_health(
-            ok=ok, detail="" if ok else encode_reason(derived.code, derived.detail)
-        )
+        row.record_health(ok=ok, detail="" if ok else encode_reason(derived.code, derived.detail))
     _publish(row)
 
 
@@ -853,7 +885,7 @@ def _save_state(session: WhatsAppSession, derived: DerivedState) -> None:
         row = _locked(session.channel_id)
         if row is not None:
             _store_state(row, derived, timezone.now())
-            row.save(update_fields=_MONITOR_FIELDS)
+            row.save()
 
 
 def _run_recovery_action(session: WhatsAppSession, action: RecoveryAction) -> None:
@@ -904,39 +936,37 @@ def _detail(error: EvolutionFailed) -> str:
 # -- helpers ---------------------------------------------------------------------------------------
 
 
-def _locked(channel_id: int) -> WhatsAppSession | None:
-    """Lock and return the current session row. Call it in a transaction.
+def _locked(channel_id: int) -> Connection | None:
+    """Lock and return the instance's current row; None without a session. In a transaction."""
+    row = Connection.objects.lock(channel_id, PROVIDER)
+    return row if row is not None and hasattr(row.channel, "session") else None
 
-    It locks the channel first, in the same order as saving a channel.
-    """
-    channel = Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).first()
-    rows = WhatsAppSession.objects.select_for_update(no_key=True).filter(channel_id=channel_id)
-    row = rows.first() if channel is not None else None
-    if row is not None and channel is not None:
-        row.channel = channel
-    return row
+
+def _rows(session: WhatsAppSession) -> QuerySet[Connection]:
+    return Connection.objects.filter(channel=session.channel_id, provider=PROVIDER)
 
 
 def _command(session: WhatsAppSession, *, quiet: bool = False, **values: Any) -> None:
     """Record our own command with these values; observations requested earlier are outdated."""
     now = timezone.now()
-    values |= {"commanded_at": now, "probe_at": now + dt.timedelta(seconds=1)}
+    values |= {"commanded_at": now, "next_poll_at": now + dt.timedelta(seconds=1)}
     if quiet:
         values["quiet_until"] = now + QUIET_FOR
-    WhatsAppSession.objects.filter(pk=session.pk).update(**values)
+    _rows(session).update(**values)
 
 
 def _current(session: WhatsAppSession) -> ConnectionState:
     """Refresh the caller's session and return its stored state."""
     session.refresh_from_db()
+    session.channel = Channel.objects.get(pk=session.channel_id)
     return stored(session)
 
 
-def _publish(row: WhatsAppSession) -> None:
+def _publish(row: Connection) -> None:
     """Update the pages of the instance, its channel and the channels that fall back to it."""
-    live.session_changed(row)
+    live.session_changed(row.channel.session)
     for channel in (row.channel, *row.channel.fallback_for.all()):
-        signals.session_changed.send(sender=WhatsAppSession, channel=channel)
+        signals.session_changed.send(sender=Connection, channel=channel)
 
 
 def _client(session: WhatsAppSession) -> EvolutionLifecycle:
@@ -982,17 +1012,21 @@ def _claim(
     """
     now = timezone.now()
     with transaction.atomic():
-        due = WhatsAppSession.objects.select_for_update(skip_locked=True, of=("self",)).filter(
-            Q(probe_at=None) | Q(probe_at__lte=now),
-            channel__kind=Channel.Kind.BAILEYS,
+        due = Connection.objects.select_for_update(skip_locked=True, of=("self",)).filter(
+            Q(next_poll_at=None) | Q(next_poll_at__lte=now),
+            provider=PROVIDER,
+            channel__session__isnull=False,
             channel__active=True,
         )
         if url:
             due = due.filter(channel__evolution_url=url)
-        due = due.exclude(pk__in=polled).order_by(F("probe_at").asc(nulls_first=True))
-        taken = list(due.values_list("pk", flat=True)[:limit])
-        WhatsAppSession.objects.filter(pk__in=taken).update(probe_at=now + LEASE)
-    return taken
+        due = due.exclude(channel__session__in=polled)
+        due = due.order_by(F("next_poll_at").asc(nulls_first=True))
+        claimed = list(due.values_list("pk", "channel__session")[:limit])
+        Connection.objects.filter(pk__in=[pk for pk, _session in claimed]).update(
+            next_poll_at=now + LEASE
+        )
+    return [session_id for _pk, session_id in claimed]
 
 
 def _probe_all(ids: list[int], polled: set[int]) -> None:
@@ -1003,7 +1037,7 @@ def _probe_all(ids: list[int], polled: set[int]) -> None:
     one for each instance.
     """
     servers: dict[str, list[int]] = {}
-    due = WhatsAppSession.objects.filter(pk__in=ids).order_by("probe_at", "pk")
+    due = WhatsAppSession.objects.filter(pk__in=ids).order_by("pk")
     for session_id, url in due.values_list("pk", "channel__evolution_url"):
         servers.setdefault(url, []).append(session_id)
     if not servers:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from django.utils import timezone
 
+from channels_app.models import Connection
 from core import http_client
 from instances import live
 from instances.models import ProfilePicture, WhatsAppSession
@@ -29,16 +30,17 @@ def store(session: WhatsAppSession, url: str) -> None:
     A failed download is retried later. Without an address, the account has no picture, and the
     stored one is deleted.
     """
-    stored = ProfilePicture.objects.filter(session=session).first()
+    connection = session.connection
+    stored = ProfilePicture.objects.filter(connection=connection).first()
     if not url and stored is not None:
-        forget(session)
+        forget(connection)
         live.session_changed(session)
     if not url or (stored is not None and stored.url == url and not _is_due(stored)):
         return
     content = _fetch(url)
     kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), "")
     ProfilePicture.objects.update_or_create(
-        session=session,
+        connection=connection,
         defaults={
             "url": url,
             "content": content if kind else b"",
@@ -46,8 +48,7 @@ def store(session: WhatsAppSession, url: str) -> None:
             "fetched_at": timezone.now(),
         },
     )
-    if session.has_picture != bool(kind):
-        WhatsAppSession.objects.filter(pk=session.pk).update(has_picture=bool(kind))
+    if kind or (stored is not None and stored.content_type):
         live.session_changed(session)
 
 
@@ -55,10 +56,14 @@ def _is_due(stored: ProfilePicture) -> bool:
     return not stored.content and stored.fetched_at < timezone.now() - RETRY_AFTER
 
 
-def forget(session: WhatsAppSession) -> None:
+def forget(connection: Connection) -> None:
     """Delete the picture: another account, or none, is linked."""
-    ProfilePicture.objects.filter(session=session).delete()
-    WhatsAppSession.objects.filter(pk=session.pk).update(has_picture=False)
+    ProfilePicture.objects.filter(connection=connection).delete()
+
+
+def exists(connection: Connection) -> bool:
+    """Return whether there is a picture to show. Runs a query."""
+    return ProfilePicture.objects.filter(connection=connection).exclude(content_type="").exists()
 
 
 def _fetch(url: str) -> bytes:

@@ -8,11 +8,10 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from channels_app.models import Channel
+from channels_app.models import Connection, Provider
 from channels_app.providers.sessions import State
 from instances import queue
 from instances.connections.states import SERVER_AWAY, SERVER_SILENT
-from instances.models import WhatsAppSession
 
 # Minimum time between two requested probes of an instance.
 MIN_PROBE_INTERVAL = dt.timedelta(seconds=1)
@@ -27,20 +26,21 @@ def request_probe(session_id: int, *, is_back: bool = False) -> None:
     """
     now = timezone.now()
     known_down = Q(state=State.ERROR, state_code__in=SERVER_AWAY | SERVER_SILENT)
-    candidates = WhatsAppSession.objects.filter(
-        Q() if is_back else ~known_down,
-        pk=session_id,
-        channel__active=True,
-        channel__kind=Channel.Kind.BAILEYS,
+    rows = Connection.objects.filter(
+        channel__session=session_id, channel__active=True, provider=Provider.BAILEYS
     )
     with transaction.atomic():
-        row = candidates.values_list("channel__evolution_url", "checked_at").first()
+        row = (
+            rows.filter(Q() if is_back else ~known_down)
+            .values_list("channel__evolution_url", "checked_at")
+            .first()
+        )
         if row is None:
             return
         url, checked_at = row
         if checked_at is not None and checked_at > now - MIN_PROBE_INTERVAL:
             # The periodic job picks it up.
-            WhatsAppSession.objects.filter(pk=session_id).update(probe_at=now + MIN_PROBE_INTERVAL)
+            rows.update(next_poll_at=now + MIN_PROBE_INTERVAL)
             return
-        WhatsAppSession.objects.filter(pk=session_id).update(probe_at=None)
+        rows.update(next_poll_at=None)
         queue.enqueue_server_probe(url)

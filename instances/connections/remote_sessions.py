@@ -35,9 +35,10 @@ class InstanceSource:
         if channel.kind != Channel.Kind.BAILEYS or not channel.has_evolution:
             return None
         session = WhatsAppSession.objects.filter(channel=channel).first()
-        if session is None or session.state_code in ABSENT:
+        connection = channel.primary
+        if session is None or connection.state_code in ABSENT:
             return None
-        if session.state == State.ERROR and session.last_open_at is None:
+        if connection.state == State.ERROR and connection.last_ready_at is None:
             # The server was never reached.
             return None
         return RemoteSession(channel.instance_name, channel.evolution_url, self.CHOICES)

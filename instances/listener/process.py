@@ -319,7 +319,7 @@ def record_join_state(session_id: int, *, joined: bool, note: str) -> None:
         )
     # A broken socket may be the first sign that the server or the instance is down; a join, that
     # they are back.
-    if changed and (note or (joined and session.state != State.READY)):
+    if changed and (note or (joined and session.connection.state != State.READY)):
         request_probe(session_id, is_back=joined)
     if joined and session.switching_to == Mode.WEBSOCKET:
         enqueue_resume(session_id)

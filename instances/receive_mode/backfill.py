@@ -29,6 +29,7 @@ from django.db.models import F, Q, Sum
 from django.utils import timezone
 
 from channels_app.incidents.reason_text import encode_failure
+from channels_app.models import Connection, Provider
 from channels_app.providers.evolution import events as evolution_events
 from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
 from instances import live, queue, receiving
@@ -257,7 +258,10 @@ def claim_due_checks() -> list[int]:
     if seconds <= 0:
         return []
     now = timezone.now()
-    closed = (WhatsAppSession.Connection.CLOSE, WhatsAppSession.Connection.CONNECTING)
+    states = Connection.ServerState
+    closed = Connection.objects.filter(
+        provider=Provider.BAILEYS, server_state__in=(states.CLOSE, states.CONNECTING)
+    )
     with transaction.atomic():
         rows = (
             WhatsAppSession.objects.select_for_update(skip_locked=True)
@@ -265,7 +269,7 @@ def claim_due_checks() -> list[int]:
             # A switch may wait for hours until the socket can be joined.
             .filter(Q(switching_to="") | Q(switching_phase=WhatsAppSession.Phase.JOINING))
             .filter(Q(webhook_enabled=True) | Q(websocket_enabled=True))
-            .exclude(connection__in=closed)
+            .exclude(channel__in=closed.values("channel"))
             .order_by(F("look_at").asc(nulls_first=True))
             .only("look_at")[:CHECKS_AT_A_TIME]
         )
@@ -548,7 +552,7 @@ def _have_messages(session: WhatsAppSession, records: Iterable[dict[str, Any]]) 
     ids = set(filter(None, map(_message_id, records)))
     of_channel = (
         Message.objects.filter(conversation__channel=session.channel_id),
-        DeliveryAttempt.objects.filter(channel=session.channel_id),
+        DeliveryAttempt.objects.filter(connection__channel=session.channel_id),
     )
     found: set[str] = set()
     for rows in of_channel:

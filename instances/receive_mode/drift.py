@@ -15,7 +15,7 @@ from instances.receive_mode.drift_rules import Change, Decision
 
 log = structlog.get_logger(__name__)
 
-ROUTE = Incident.Route.RECEIVE_MODE
+KIND = Incident.Kind.RECEIVE_MODE
 CONTESTED = "drift_contested"
 EMPTIED = "drift_emptied"
 _MAX_CHANGES = 50
@@ -66,9 +66,9 @@ def _changes(session: WhatsAppSession) -> list[Change]:
 def _stop_repairing(session: WhatsAppSession) -> None:
     """Record in the incident that automatic repair has stopped."""
     with transaction.atomic():
-        current = incidents.current(session.channel).filter(route=ROUTE)
+        current = incidents.current(session.connection).filter(kind=KIND)
         if current.filter(reason=CONTESTED).exists():
             return
         log.error("receive mode is contested", instance=session.name)
         now = timezone.now()
-        incidents.open_or_update(session.channel, route=ROUTE, reason=CONTESTED, detail="", at=now)
+        incidents.open_or_update(session.connection, kind=KIND, reason=CONTESTED, detail="", at=now)

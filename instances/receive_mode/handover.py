@@ -204,7 +204,7 @@ def forget(session: WhatsAppSession) -> None:
         gap_error="",
         **_NO_SWITCH,
     )
-    incidents.close_silently(session.channel, route=Incident.Route.RECEIVE_MODE)
+    incidents.close_silently(session.connection, kind=Incident.Kind.RECEIVE_MODE)
     registry.wake()
 
 
@@ -402,19 +402,19 @@ def _process_findings(before: WhatsAppSession, values: dict[str, Any]) -> None:
 
     It runs in the transaction that stores the settings; `before` is the row before that.
     """
-    now, route = timezone.now(), Incident.Route.RECEIVE_MODE
+    now, kind = timezone.now(), Incident.Kind.RECEIVE_MODE
     if before.found_error and values.get("found_error") == "":
         backfill.request(before.pk, reason=backfill.Reason.UNREACHABLE)
     if values.get("in_sync") is False:
-        if not incidents.current(before.channel).filter(route=route).exists():
+        if not incidents.current(before.connection).filter(kind=kind).exists():
             differs = [Difference(code) for code in values["found_differs"].split(",")]
             incidents.open_or_update(
-                before.channel, route=route, reason=drift_code(differs), detail="", at=now
+                before.connection, kind=kind, reason=drift_code(differs), detail="", at=now
             )
         if before.in_sync is not False:
             backfill.request(before.pk, reason=backfill.Reason.DRIFT)
     elif values.get("in_sync") is True:
-        incidents.mark_recovered(before.channel, route=route, at=now)
+        incidents.mark_recovered(before.connection, kind=kind, at=now)
         if before.in_sync is False:
             # Somebody else repaired it: what came until then may have been lost.
             backfill.request(before.pk, reason=backfill.Reason.DRIFT)
@@ -617,7 +617,7 @@ def _finish(session: WhatsAppSession, mode: Mode) -> None:
             **_NO_SWITCH,
         )
         incidents.mark_recovered(
-            session.channel, route=Incident.Route.RECEIVE_MODE, at=timezone.now()
+            session.connection, kind=Incident.Kind.RECEIVE_MODE, at=timezone.now()
         )
         # Fetch events sent while one mode was off and the other not on yet.
         backfill.request(session.pk, reason=backfill.Reason.SWITCH)

@@ -169,7 +169,7 @@ class PictureView(_ConnectionView):
 
     def get(self, request: HttpRequest, instance_name: str) -> HttpResponse:
         picture = ProfilePicture.objects.filter(
-            session__channel__instance_name=instance_name
+            connection__channel__instance_name=instance_name
         ).first()
         if picture is None or not picture.content:
             raise Http404

@@ -31,6 +31,7 @@ class ErrorSerializer(serializers.Serializer[Message]):
 
 
 class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
+    route = serializers.ChoiceField(choices=Message.Route.choices)
     error_title = serializers.SerializerMethodField()
     error_detail = serializers.SerializerMethodField()
 

@@ -191,7 +191,9 @@ def _resolve_reaction_target(conversation: Conversation, content: dict[str, Any]
     except (Message.DoesNotExist, ValidationError, ValueError):
         raise ValidationError({"reaction": _("This conversation has no such message.")}) from None
     # Only the official API takes reactions.
-    sent = target.attempts.filter(outcome=statuses.Outcome.ACCEPTED, route=statuses.Route.OFFICIAL)
+    sent = target.attempts.filter(
+        outcome=statuses.Outcome.ACCEPTED, connection__provider=statuses.Route.OFFICIAL
+    )
     provider_ids = sent.exclude(provider_message_id="").values_list(
         "provider_message_id", flat=True
     )
@@ -245,7 +247,7 @@ def retry_message(
         rules = runner.rules_of(channel)
         if not rules.active:
             raise NotRetryable(_("This channel is not active."))
-        if route == "fallback" and rules.fallback is None:
+        if route == "fallback" and not rules.fallbacks:
             raise NotRetryable(_("This channel has no working fallback."))
         previous = attempts.attempts_for(message)
         if route == "fallback" and policy.fallback_prohibited(attempts.facts(previous), rules):

@@ -18,7 +18,7 @@ from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
-from channels_app.models import Channel
+from channels_app.models import Connection
 from channels_app.providers.base import Accepted, Quote, Rejected, SendError, Unknown
 from channels_app.providers.cloud.events import web_message_id
 from channels_app.providers.error_codes import NO_REASON
@@ -60,7 +60,8 @@ def find(*, channel_id: int, reference: str, provider_message_id: str) -> Delive
     if attempt := _find_by_reference(reference, channel_id=channel_id):
         return attempt
     pending_events.lock_id(channel_id, provider_message_id)
-    of_channel = DeliveryAttempt.objects.filter(channel_id=channel_id).order_by("-id")
+    of_channel = DeliveryAttempt.objects.filter(connection__channel=channel_id)
+    of_channel = of_channel.select_related("connection__channel").order_by("-id")
     if named := of_channel.filter(provider_message_id=provider_message_id).first():
         return named
     if not provider_message_id.startswith(RESERVED_PREFIX):
@@ -78,15 +79,19 @@ def find_unnamed(
     also matches a send whose response was lost. Returns the oldest attempt with this text to this
     number, unknown outcomes last. If the number is hidden, returns the only attempt with this text.
     """
-    candidates = DeliveryAttempt.objects.filter(
-        channel_id=channel_id,
-        route=Route.WWEBJS,
-        provider_message_id="",
-        outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN),
-        message__type="text",
-        message__text=text,
-        started_at__range=(at - _SENT_BEFORE_ACK, at + _SENT_AFTER_ACK),
-    ).order_by(*TAKEN_FIRST)
+    candidates = (
+        DeliveryAttempt.objects.filter(
+            connection__channel=channel_id,
+            connection__provider=Route.WWEBJS,
+            provider_message_id="",
+            outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN),
+            message__type="text",
+            message__text=text,
+            started_at__range=(at - _SENT_BEFORE_ACK, at + _SENT_AFTER_ACK),
+        )
+        .select_related("connection__channel")
+        .order_by(*TAKEN_FIRST)
+    )
     if phone_number:
         spellings = phone_numbers.spellings(phone_number)
         to_number = candidates.filter(message__conversation__contact__phone_number__in=spellings)
@@ -117,8 +122,8 @@ def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
     message, _, number = text.partition(".")
     try:
         attempts = DeliveryAttempt.objects.filter(
-            message_id=uuid.UUID(message), number=int(number), channel_id=channel_id
-        )
+            message_id=uuid.UUID(message), number=int(number), connection__channel=channel_id
+        ).select_related("connection__channel")
     except ValueError:
         return None
     return attempts.order_by().first()
@@ -126,12 +131,8 @@ def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
 
 def _would_repeat(attempt: DeliveryAttempt) -> bool:
     """Whether a send by this route would go by the same account, which knows the attempt's id."""
-    channel = attempt.message.conversation.channel
-    if channel.kind == Channel.Kind.OFFICIAL:
-        same = channel.fallback_channel_id == attempt.channel_id
-    else:
-        same = channel.pk == attempt.channel_id
-    return same and attempt.channel.takes_message_ids
+    channel, sender = attempt.message.conversation.channel, attempt.connection
+    return sender.takes_message_ids and sender in (channel.primary, *channel.fallback_connections)
 
 
 def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
@@ -145,6 +146,7 @@ def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
             outcome=Outcome(attempt.outcome),
             error_code=attempt.error_code,
             finished_at=attempt.finished_at,
+            key=attempt.connection_id,
             repeatable=in_doubt and bool(attempt.reserved_id) and _would_repeat(attempt),
         )
         for attempt in attempts
@@ -164,25 +166,27 @@ def quote(message: Message, attempt: DeliveryAttempt) -> Quote | None:
     ids = [
         quotes.KnownId(
             copy.provider_message_id,
-            by=_connection(channel, quotes.source_route(copy.provider_message_id, channel.kind)),
+            by=_known_as(
+                channel.connection(quotes.source_route(copy.provider_message_id, channel.kind))
+            ),
             chat=copy.provider_chat,
         )
         for copy in copies
         if copy.conversation_id == message.conversation_id
     ]
     ids += [
-        quotes.KnownId(sent.provider_message_id, by=_connection(sent.channel, Route(sent.route)))
-        for sent in quoted.attempts.select_related("channel").order_by("number")
+        quotes.KnownId(sent.provider_message_id, by=_known_as(sent.connection))
+        for sent in quoted.attempts.select_related("connection__channel").order_by("number")
         if sent.outcome in (Outcome.ACCEPTED, Outcome.UNKNOWN)
     ]
     from_us = quoted.direction == Message.Direction.OUT
-    by = _connection(attempt.channel, Route(attempt.route))
+    by = _known_as(attempt.connection)
     return quotes.quote(ids, from_us=from_us, by=by)
 
 
-def _connection(channel: Channel, route: Route) -> quotes.Connection:
-    number = channel.wwebjs_own_number if route == Route.WWEBJS else channel.phone_number
-    return quotes.Connection(channel.pk, route, re.sub(r"\D", "", number))
+def _known_as(connection: Connection) -> quotes.Connection:
+    digits = re.sub(r"\D", "", connection.number)
+    return quotes.Connection(connection.channel_id, Route(connection.provider), digits)
 
 
 def record_result(attempt: DeliveryAttempt, result: Accepted | SendError) -> Outcome:
@@ -217,7 +221,7 @@ def record_result(attempt: DeliveryAttempt, result: Accepted | SendError) -> Out
 def _lock_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:
     """Lock the id before the message's row, in the order in which the reader of events does."""
     if provider_message_id:
-        pending_events.lock_id(attempt.channel_id, provider_message_id)
+        pending_events.lock_id(attempt.connection.channel_id, provider_message_id)
 
 
 def close_abandoned(attempts: Sequence[DeliveryAttempt]) -> None:
@@ -325,7 +329,7 @@ def _error_to_show(
 
 def attempts_for(message: Message) -> list[DeliveryAttempt]:
     """Return the message's attempts in order."""
-    return list(message.attempts.order_by("number"))
+    return list(message.attempts.select_related("connection__channel").order_by("number"))
 
 
 def _lock_attempts(attempt: DeliveryAttempt) -> tuple[list[DeliveryAttempt], DeliveryAttempt]:
@@ -389,7 +393,7 @@ def _store_provider_id(attempt: DeliveryAttempt, provider_message_id: str) -> No
     """Store the provider's id if there was none, and apply the events that wait for it."""
     if not provider_message_id or attempt.provider_message_id:
         return
-    pending_events.lock_id(attempt.channel_id, provider_message_id)
+    pending_events.lock_id(attempt.connection.channel_id, provider_message_id)
     attempt.provider_message_id = provider_message_id
     _apply_pending(attempt)
     if attempt.route != Route.OFFICIAL:
@@ -397,11 +401,11 @@ def _store_provider_id(attempt: DeliveryAttempt, provider_message_id: str) -> No
 
 
 def _apply_pending(attempt: DeliveryAttempt) -> None:
-    key = (attempt.channel_id, attempt.provider_message_id)
+    key = (attempt.connection.channel_id, attempt.provider_message_id)
     for receipt, error in pending_events.take_receipts(*key):
         _merge_receipt(attempt, receipt, error)
     for event in pending_events.take_amendments(*key):
-        amendments.apply(attempt.message, event, channel=attempt.channel)
+        amendments.apply(attempt.message, event, channel=attempt.connection.channel)
 
 
 def _link_echoes(attempt: DeliveryAttempt) -> None:
@@ -410,7 +414,7 @@ def _link_echoes(attempt: DeliveryAttempt) -> None:
     # A Baileys fallback channel reports the echo in its own conversation with the customer.
     conversations = Conversation.objects.filter(
         contact=message.conversation.contact_id,
-        channel__in={message.conversation.channel_id, attempt.channel_id},
+        channel__in={message.conversation.channel_id, attempt.connection.channel_id},
     )
     unlinked = Message.objects.filter(
         conversation__in=conversations.values("pk"),

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from channels_app.connections import circuit_breaker
 from channels_app.incidents import incidents
-from channels_app.models import Channel, Incident
+from channels_app.models import Channel, Connection, Incident, Provider
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import DeliveryAttempt, Message
 
@@ -72,8 +72,8 @@ def check_fallback_rates() -> None:
     """
     now = timezone.now()
     open_codes: dict[int, set[str]] = defaultdict(set)
-    for incident in incidents.current().filter(route=Incident.Route.FALLBACKS):
-        open_codes[incident.channel_id].add(incident.code)
+    for incident in incidents.current().filter(kind=Incident.Kind.FALLBACKS):
+        open_codes[incident.connection.channel_id].add(incident.code)
     channels = Channel.objects.filter(kind=Channel.Kind.OFFICIAL).exclude(fallback="none")
     for channel in channels | Channel.objects.filter(pk__in=open_codes):
         latest, earlier = _recent_and_previous(channel, now)
@@ -90,7 +90,12 @@ def check_fallback_rates() -> None:
             detail = f"{share.fallback}/{share.total}"
             if code != _ALL_CODES:
                 detail = f"{code}, {detail}"
-            circuit_breaker.note_share(channel, jumped=is_now, detail=detail, code=code)
+            circuit_breaker.record_fallback_rate(
+                Connection.objects.stored(channel, channel.kind),
+                is_anomalous=is_now,
+                detail=detail,
+                code=code,
+            )
 
 
 def _recent_and_previous(
@@ -113,10 +118,8 @@ def _accepted_attempts(
     The time of sending counts, not of acceptance by Alterna: a message that Meta reports late as
     failed goes by the fallback much later.
     """
-    sessions = Channel.objects.filter(kind=Channel.Kind.BAILEYS).values_list("pk", flat=True)
     return DeliveryAttempt.objects.filter(
-        channel__in=[channel.pk, *sessions],
-        route__in=list(Route),
+        connection__in=_senders(channel),
         outcome=Outcome.ACCEPTED,
         started_at__gte=since,
         started_at__lt=until,
@@ -124,11 +127,18 @@ def _accepted_attempts(
     ).order_by()
 
 
+def _senders(channel: Channel) -> list[int]:
+    """Return the connections that may have sent for this channel: the index begins with them."""
+    baileys = Q(provider=Provider.BAILEYS)
+    senders = Connection.objects.filter(Q(channel=channel) | baileys)
+    return list(senders.values_list("pk", flat=True))
+
+
 def _shares(accepted: QuerySet[DeliveryAttempt]) -> dict[str, Share]:
     """Return the share of fallbacks by the code that caused them; "" is the total."""
     total = 0
     fallbacks = {_ALL_CODES: 0}
-    by_fallback = ~Q(route=Route.OFFICIAL)
+    by_fallback = ~Q(connection__provider=Route.OFFICIAL)
     counted = accepted.values_list("message__error_code").annotate(
         total=Count("id"), fallback=Count("id", filter=by_fallback)
     )

@@ -7,8 +7,8 @@ passes facts and the time; `next_step` returns one step and its reason.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -98,6 +98,7 @@ REASONS: dict[str, str | Promise] = {
         "customer sees it only once."
     ),
     "waiting_internal_error": _("An error in Alterna stopped the delivery; retrying soon."),
+    "next_fallback": _("The previous fallback could not send it."),
     "fallback_retry": _("The fallback may be available again."),
     "no_fallback": _("The channel has no working fallback."),
     "never_fall_back": _("This rejection cannot be retried on another route."),
@@ -132,7 +133,10 @@ class MessageFacts:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFacts:
-    """`repeatable`: the provider uses our id for the message, so a resend shows nothing twice."""
+    """`repeatable`: the provider uses our id for the message, so a resend shows nothing twice.
+
+    `key` is that of the Sender.
+    """
 
     round: int
     route: Route
@@ -140,49 +144,74 @@ class AttemptFacts:
     error_code: str
     finished_at: dt.datetime | None
     repeatable: bool = False
+    key: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A connection by which the channel sends. Route and `key` identify it.
+
+    `probe_due`: a message may test whether its open circuit breaker can be closed.
+    """
+
+    route: Route
+    key: int = 0
+    breaker_open: bool = False
+    probe_due: bool = False
+
+    def made(self, attempt: AttemptFacts) -> bool:
+        """Return whether this connection made the attempt."""
+        return (attempt.route, attempt.key) == (self.route, self.key)
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelRules:
-    """The channel owner's settings. `fallback` is None if none is usable now."""
+    """The channel owner's settings. `fallbacks` are those that are usable now, in their order."""
 
     active: bool
-    fallback: Route | None
+    fallbacks: tuple[Sender, ...]
     official_retries: int
     confirm_seconds: int
     on_unconfirmed: Literal["fallback", "hold"]
     fallback_max_age: dt.timedelta
-    primary_route: Route = Route.OFFICIAL
+    primary: Sender = Sender(Route.OFFICIAL)
     fallback_despite_limits: bool = False
-    # The circuit breakers; `probing` means that this message tests the primary route.
-    primary_breaker_open: bool = False
-    probing: bool = False
-    fallback_breaker_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackLimits:
+    """When each limit of one fallback next has a slot for this message; None if it has one now.
+
+    `new_chat` and `new_chats_blocked` are set for a customer whom the fallback's number has not
+    written to and who never wrote to us.
+    """
+
+    slot: dt.datetime | None = None
+    new_chat: dt.datetime | None = None
+    new_chats_blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """When each limit next has a slot for this message; None if it has one now.
 
-    A slot comes after those that are reserved for other waiting messages.
-
-    `new_chat` and `new_chats_blocked` are set for a customer whom the fallback's number has not
-    written to and who never wrote to us.
+    A slot comes after those that are reserved for other waiting messages. `fallbacks` are those of
+    the fallbacks, by the keys of their Senders.
     """
 
     throughput: dt.datetime | None = None
     recipient: dt.datetime | None = None
-    fallback: dt.datetime | None = None
-    new_chat: dt.datetime | None = None
-    new_chats_blocked: bool = False
+    fallbacks: Mapping[int, FallbackLimits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Send by this route now."""
+    """Send by this connection now. `probes`: it tests an open circuit breaker."""
 
     route: Route
     reason: str
+    key: int = 0
+    probes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,18 +264,50 @@ def next_step(
     if not rules.active:
         return Fail("inactive")
     tried = [attempt for attempt in attempts if attempt.round == message.round]
-    by_fallback = [attempt for attempt in tried if attempt.route != rules.primary_route]
-    to_fallback = _Fallback(message, rules, now, limits, _prohibition(attempts, tried, rules))
+    by_fallback = [attempt for attempt in tried if not rules.primary.made(attempt)]
+    prohibited = _prohibition(attempts, tried, rules)
+    to_fallback = _Fallbacks(message, rules, now, limits, by_fallback, prohibited)
     if by_fallback:
         return _after_fallback(by_fallback, rules, to_fallback, now=now)
     if message.round_route == "fallback" and not tried:
         return to_fallback("asked")
-    if not tried:
-        reason = "probe" if rules.probing else "first"
-        step: Step = Attempt(rules.primary_route, reason if message.round == 1 else "asked")
-    else:
-        step = _after_primary(tried, rules, to_fallback, now=now)
-    return _apply_primary_limits(step, message, rules, limits, to_fallback, now=now)
+    step = _by_primary(message, tried, rules, to_fallback, now=now)
+    if rules.primary.breaker_open and rules.primary.probe_due:
+        probe = _apply_primary_limits(step, message, rules, limits, now=now)
+        if isinstance(probe, Attempt) and probe.route == rules.primary.route:
+            # The probe's outcome closes the breaker, whichever try of the message it is.
+            is_asked = message.round > 1 or probe.reason == REPEAT
+            return replace(probe, reason=probe.reason if is_asked else "probe", probes=True)
+    if rules.primary.breaker_open and _may_skip_primary(step, rules):
+        fallback_step = to_fallback("breaker_open")
+        # If no fallback can send it either, let the primary route reject it once more.
+        if not isinstance(fallback_step, Fail):
+            return fallback_step
+    return _apply_primary_limits(step, message, rules, limits, now=now)
+
+
+def _by_primary(
+    message: MessageFacts,
+    tried: Sequence[AttemptFacts],
+    rules: ChannelRules,
+    to_fallback: _Fallbacks,
+    *,
+    now: dt.datetime,
+) -> Step:
+    """Return the step of a message that no fallback has tried, regardless of breaker and limits."""
+    if tried:
+        return _after_primary(tried, rules, to_fallback, now=now)
+    return Attempt(
+        rules.primary.route, "first" if message.round == 1 else "asked", rules.primary.key
+    )
+
+
+def _may_skip_primary(step: Step, rules: ChannelRules) -> bool:
+    """Return whether an open breaker of the primary route sends this step to the fallback."""
+    if isinstance(step, Attempt):
+        return step.route == rules.primary.route and step.reason != "asked"
+    # Still wait for a customer's limit: the fallback must not bypass it.
+    return isinstance(step, Wait) and step.reason == "waiting_retry"
 
 
 def after_fault(faults: int, *, now: dt.datetime) -> Wait | Hold:
@@ -261,25 +322,10 @@ def after_fault(faults: int, *, now: dt.datetime) -> Wait | Hold:
 
 
 def _apply_primary_limits(
-    step: Step,
-    message: MessageFacts,
-    rules: ChannelRules,
-    limits: Limits,
-    to_fallback: _Fallback,
-    *,
-    now: dt.datetime,
+    step: Step, message: MessageFacts, rules: ChannelRules, limits: Limits, *, now: dt.datetime
 ) -> Step:
-    """Return the step, unless it uses the primary route while that is broken or has no slot."""
-    uses_primary = isinstance(step, Attempt) and step.route == rules.primary_route
-    # Still wait for a customer's limit: the fallback must not bypass it.
-    retries = isinstance(step, Wait) and step.reason == "waiting_retry"
-    asked = isinstance(step, Attempt) and step.reason == "asked"
-    if rules.primary_breaker_open and (uses_primary or retries) and not asked:
-        fallback_step = to_fallback("breaker_open")
-        # If the fallback cannot send it either, let the primary route reject it once more.
-        if not isinstance(fallback_step, Fail):
-            return fallback_step
-    if not uses_primary:
+    """Return the step, or a wait if it uses the primary route while that has no slot."""
+    if not isinstance(step, Attempt) or step.route != rules.primary.route:
         return step
     if limits.recipient is not None and limits.recipient > now:
         return Wait(limits.recipient, "waiting_recipient")
@@ -314,14 +360,18 @@ def is_new_chat_block(code: str, *, rejections: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fallback:
-    """The checks that every use of the fallback must pass."""
+class _Fallbacks:
+    """The channel's fallbacks, with the checks that every use of one must pass.
+
+    `tried` are this round's attempts by any of them.
+    """
 
     message: MessageFacts
     rules: ChannelRules
     now: dt.datetime
     limits: Limits
-    # The reason why this message must not use the fallback, if there is one.
+    tried: Sequence[AttemptFacts]
+    # The reason why this message must not use a fallback, if there is one.
     prohibited_reason: str | None
 
     @property
@@ -329,20 +379,47 @@ class _Fallback:
         return self.now - self.message.round_started_at > self.rules.fallback_max_age
 
     def __call__(self, reason: str) -> Step:
+        """Return the step by the first fallback that can send now.
+
+        One that has no slot is waited for, so that its limit does not push messages to the next.
+        If none can send now, wait for the first that may later.
+        """
+        steps: list[Step] = []
+        for sender in self.rules.fallbacks:
+            step = self.step_by(sender, reason)
+            throttled = isinstance(step, Wait) and step.reason in THROTTLE_REASONS
+            if isinstance(step, Attempt) or throttled:
+                return step
+            steps.append(step)
+        waits = [step for step in steps if isinstance(step, Wait)]
+        if waits:
+            return min(waits, key=lambda wait: wait.until)
+        return steps[-1] if steps else Fail(self.prohibited_reason or "no_fallback")
+
+    def repeat(self, attempt: AttemptFacts) -> Step:
+        """Return the step that sends once more by the fallback that made the attempt."""
+        maker = next((one for one in self.rules.fallbacks if one.made(attempt)), None)
+        return Fail("no_fallback") if maker is None else self.step_by(maker, REPEAT)
+
+    def step_by(self, sender: Sender, reason: str) -> Step:
+        """Return the step if only this fallback existed."""
+        tried = [attempt for attempt in self.tried if sender.made(attempt)]
+        if tried and reason != REPEAT:
+            if (outcome := self._after(tried)) is not None:
+                return outcome
+            reason = "fallback_retry"
         if self.prohibited_reason is not None:
             return Fail(self.prohibited_reason)
-        if self.rules.fallback is None:
-            return Fail("no_fallback")
         if self.too_late:
             return Fail("too_old")
-        if self.rules.fallback_breaker_open and reason != "asked":
+        if sender.breaker_open and not sender.probe_due and reason != "asked":
             return Fail("fallback_broken")
-        limits = self.limits
+        limits = self.limits.fallbacks.get(sender.key, FallbackLimits())
         if limits.new_chats_blocked:
             return Fail("new_chats_stopped")
         for free_at, waiting, failed in (
             (limits.new_chat, "waiting_new_chat", "new_chat_limit"),
-            (limits.fallback, "waiting_pace", "fallback_full"),
+            (limits.slot, "waiting_pace", "fallback_full"),
         ):
             if free_at is None or free_at <= self.now:
                 continue
@@ -350,7 +427,20 @@ class _Fallback:
             if free_at - self.message.round_started_at > self.rules.fallback_max_age:
                 return Fail(failed)
             return Wait(free_at, waiting)
-        return Attempt(self.rules.fallback, reason)
+        probes = sender.breaker_open and sender.probe_due
+        return Attempt(sender.route, reason, sender.key, probes=probes)
+
+    def _after(self, tried: Sequence[AttemptFacts]) -> Step | None:
+        """Return what follows from the attempts by one fallback; None if it may try again."""
+        last = tried[-1]
+        if last.outcome == Outcome.REJECTED:
+            return Fail("fallback_refused")
+        if len(tried) > len(FALLBACK_BACKOFF):
+            return Fail("fallback_unavailable")
+        limited = last.error_code in _RATE_LIMITED
+        backoff = RATE_LIMITED_BACKOFF if limited else FALLBACK_BACKOFF
+        until = (last.finished_at or self.now) + dt.timedelta(seconds=backoff[len(tried) - 1])
+        return Wait(until, "waiting_fallback") if self.now < until else None
 
 
 def fallback_prohibited(attempts: Sequence[AttemptFacts], rules: ChannelRules) -> bool:
@@ -361,7 +451,7 @@ def fallback_prohibited(attempts: Sequence[AttemptFacts], rules: ChannelRules) -
     return any(
         error_codes.lookup(attempt.error_code).fallback == FallbackRule.NEVER
         for attempt in attempts
-        if attempt.route == rules.primary_route
+        if rules.primary.made(attempt)
     )
 
 
@@ -377,13 +467,13 @@ def _prohibition(
     limited = any(
         error_codes.lookup(attempt.error_code).fallback == FallbackRule.OPT_IN
         for attempt in tried
-        if attempt.route == rules.primary_route
+        if rules.primary.made(attempt)
     )
     return "opt_in_only" if limited and not rules.fallback_despite_limits else None
 
 
 def _after_primary(
-    tried: Sequence[AttemptFacts], rules: ChannelRules, to_fallback: _Fallback, *, now: dt.datetime
+    tried: Sequence[AttemptFacts], rules: ChannelRules, to_fallback: _Fallbacks, *, now: dt.datetime
 ) -> Step:
     last = tried[-1]
     ended = last.finished_at or now
@@ -392,14 +482,18 @@ def _after_primary(
     if first_in_doubt is not None and (first_in_doubt.repeatable or last is not first_in_doubt):
 
         def repeat_step() -> Step:
-            return Fail("too_old") if to_fallback.too_late else Attempt(rules.primary_route, REPEAT)
+            return (
+                Fail("too_old")
+                if to_fallback.too_late
+                else Attempt(rules.primary.route, REPEAT, rules.primary.key)
+            )
 
         return _repeat(tried, rules, to_fallback, repeat_step, "held", now=now)
     if last.outcome == Outcome.UNKNOWN:
         until = _proof_due_at(last, rules, to_fallback, now=now)
         if now < until:
             return Wait(until, "waiting_confirmation")
-        if rules.on_unconfirmed == "hold" or rules.fallback is None:
+        if rules.on_unconfirmed == "hold" or not rules.fallbacks:
             return Hold("held")
         return to_fallback("unconfirmed")
 
@@ -420,18 +514,18 @@ def _after_primary(
         if len(limited) >= PAIR_LIMIT_MAX_TRIES:
             return Fail("pair_limit")
         seconds = 4 ** (len(limited) - 1)
-        return _retry_after(seconds, ended, rules.primary_route, "waiting_recipient", now=now)
+        return _retry_after(seconds, ended, rules.primary, "waiting_recipient", now=now)
     others = len(tried) - len(limited)
     if others > rules.official_retries:
         return to_fallback("retries_exhausted")
     seconds = _backoff(OFFICIAL_BACKOFF, others)
-    return _retry_after(seconds, ended, rules.primary_route, "waiting_retry", now=now)
+    return _retry_after(seconds, ended, rules.primary, "waiting_retry", now=now)
 
 
 def _repeat(
     tried: Sequence[AttemptFacts],
     rules: ChannelRules,
-    to_fallback: _Fallback,
+    to_fallback: _Fallbacks,
     repeat_step: Callable[[], Step],
     held: str,
     *,
@@ -450,12 +544,11 @@ def _repeat(
     if now < until:
         return Wait(until, "waiting_confirmation")
     step = repeat_step()
-    elsewhere = isinstance(step, Attempt) and step.route != tried[first].route
-    return Hold(held) if elsewhere or isinstance(step, Fail) else step
+    return Hold(held) if isinstance(step, Fail) else step
 
 
 def _proof_due_at(
-    last: AttemptFacts, rules: ChannelRules, to_fallback: _Fallback, *, now: dt.datetime
+    last: AttemptFacts, rules: ChannelRules, to_fallback: _Fallbacks, *, now: dt.datetime
 ) -> dt.datetime:
     """Return until when a proof of the last send may arrive."""
     wait: float = rules.confirm_seconds
@@ -468,31 +561,26 @@ def _proof_due_at(
 def _after_fallback(
     tried: Sequence[AttemptFacts],
     rules: ChannelRules,
-    to_fallback: _Fallback,
+    to_fallback: _Fallbacks,
     *,
     now: dt.datetime,
 ) -> Step:
-    last = tried[-1]
-    if any(attempt.outcome == Outcome.UNKNOWN for attempt in tried):
-        once_more = partial(to_fallback, REPEAT)
+    """Return what follows once a fallback has tried: the same one again, or the next.
+
+    What one of them may have sent goes out by no other.
+    """
+    in_doubt = next((attempt for attempt in tried if attempt.outcome == Outcome.UNKNOWN), None)
+    if in_doubt is not None:
+        once_more = partial(to_fallback.repeat, in_doubt)
         return _repeat(tried, rules, to_fallback, once_more, "fallback_unconfirmed", now=now)
-    if last.outcome == Outcome.REJECTED:
-        return Fail("fallback_refused")
-    if len(tried) > len(FALLBACK_BACKOFF):
-        return Fail("fallback_unavailable")
-    limited = last.error_code in _RATE_LIMITED
-    backoff = RATE_LIMITED_BACKOFF if limited else FALLBACK_BACKOFF
-    until = (last.finished_at or now) + dt.timedelta(seconds=backoff[len(tried) - 1])
-    if now < until:
-        return Wait(until, "waiting_fallback")
-    return to_fallback("fallback_retry")
+    return to_fallback("next_fallback")
 
 
 def _retry_after(
-    seconds: int, ended: dt.datetime, route: Route, waiting: str, *, now: dt.datetime
+    seconds: int, ended: dt.datetime, sender: Sender, waiting: str, *, now: dt.datetime
 ) -> Step:
     until = ended + dt.timedelta(seconds=seconds)
-    return Wait(until, waiting) if now < until else Attempt(route, "retry")
+    return Wait(until, waiting) if now < until else Attempt(sender.route, "retry", sender.key)
 
 
 def _backoff(schedule: Sequence[int], tries: int) -> int:

@@ -14,10 +14,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db import connection
+from django.db import connection as database
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 
-from channels_app.models import Channel
+from channels_app.connections.circuit_breaker import sharing_session
+from channels_app.models import Channel, Connection
 from messaging.delivery import policy
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import Conversation, DeliveryAttempt, Message
@@ -58,15 +59,15 @@ class _Starts:
         )
 
 
-_channel_starts, _conversation_starts = _Starts(), _Starts()
+_connection_starts, _conversation_starts = _Starts(), _Starts()
 
 
 def record_start(attempt: DeliveryAttempt) -> None:
     """Record that this process starts a send now."""
     if attempt.route != Route.OFFICIAL:
         return
-    limit = attempt.channel.throughput
-    _channel_starts.add(attempt.channel_id, size=max(1, limit // _LOCAL_FRACTION))
+    limit = attempt.connection.throughput
+    _connection_starts.add(attempt.connection_id, size=max(1, limit // _LOCAL_FRACTION))
     _conversation_starts.add(
         attempt.message.conversation_id, size=max(1, policy.RECIPIENT_BURST // _LOCAL_FRACTION)
     )
@@ -81,63 +82,71 @@ def limits_for(
     """
     channel = message.conversation.channel
     facts: dict[str, Any] = {}
-    if rules.primary_route == Route.OFFICIAL:
-        facts["throughput"] = _throughput_free_at(message, channel, now)
+    if rules.primary.route == Route.OFFICIAL:
+        facts["throughput"] = _throughput_free_at(message, channel.primary, now)
         facts["recipient"] = _recipient_free_at(message, now)
-    if may_fall_back and rules.fallback is not None:
-        session = _Session.of(channel, rules.fallback)
-        facts["fallback"] = _fallback_free_at(message, session, channel.fallback_per_minute, now)
-        facts |= _new_chat_limits(message, session, now)
+    if may_fall_back:
+        facts["fallbacks"] = _fallback_limits(message, rules, now)
     return policy.Limits(**facts)
+
+
+def _fallback_limits(
+    message: Message, rules: policy.ChannelRules, now: dt.datetime
+) -> dict[int, policy.FallbackLimits]:
+    """Return the limits of the fallbacks. Their locks are taken in one order, against deadlocks."""
+    usable = {sender.key for sender in rules.fallbacks}
+    channel = message.conversation.channel
+    sessions = [_Session.of(one) for one in channel.fallback_connections if one.pk in usable]
+    limits = {}
+    for session in sorted(sessions, key=lambda session: session.connections[0]):
+        slot = _fallback_free_at(message, session, channel.fallback_per_minute, now)
+        new_chats = _new_chat_limits(message, session, now)
+        limits[session.owner.pk] = policy.FallbackLimits(slot=slot, **new_chats)
+    return limits
 
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """The WhatsApp session of a fallback, shared by any number of channels.
+    """The WhatsApp session of a fallback, which several connections may share.
 
-    `channels` are those whose attempts it sends, `owner` the one whose number it is.
+    `owner` is the connection whose number it is.
     """
 
-    route: Route
-    owner: Channel
-    channels: tuple[int, ...]
+    owner: Connection
+    connections: tuple[int, ...]
 
     @classmethod
-    def of(cls, channel: Channel, route: Route) -> _Session:
-        if route == Route.BAILEYS:
-            assert channel.fallback_channel is not None
-            return cls(route, channel.fallback_channel, (channel.fallback_channel.pk,))
-        same = Channel.objects.filter(
-            wwebjs_url=channel.wwebjs_url, wwebjs_session_id=channel.wwebjs_session_id
-        )
-        return cls(route, channel, tuple(sorted({channel.pk, *same.values_list("pk", flat=True)})))
+    def of(cls, connection: Connection) -> _Session:
+        shared = sharing_session(connection).order_by("pk").values_list("pk", flat=True)
+        return cls(connection, tuple(shared))
 
     def fallbacks(self, *, since: dt.datetime) -> QuerySet[DeliveryAttempt]:
         """Return the attempts that it sent instead of the official API."""
         return DeliveryAttempt.objects.filter(
-            channel__in=self.channels,
-            route=self.route,
+            connection__in=self.connections,
             started_at__gt=since,
             message__conversation__channel__kind=Channel.Kind.OFFICIAL,
         )
 
     def waiting(self) -> QuerySet[Message]:
         """Return the messages of the channels that fall back to it."""
-        if self.route == Route.BAILEYS:
-            return Message.objects.filter(conversation__channel__fallback_channel=self.owner)
-        return Message.objects.filter(conversation__channel__in=self.channels)
+        if self.owner.is_primary:
+            return Message.objects.filter(
+                conversation__channel__fallback_channel=self.owner.channel_id
+            )
+        return Message.objects.filter(conversation__channel__connections__in=self.connections)
 
 
-def _throughput_free_at(message: Message, channel: Channel, now: dt.datetime) -> dt.datetime | None:
-    if not _channel_starts.is_full_within(channel.pk, 1.0):
+def _throughput_free_at(
+    message: Message, connection: Connection, now: dt.datetime
+) -> dt.datetime | None:
+    if not _connection_starts.is_full_within(connection.pk, 1.0):
         return None
-    limit = channel.throughput
-    recent = DeliveryAttempt.objects.filter(
-        channel=channel, route=Route.OFFICIAL, started_at__gt=now - _SECOND
-    )
+    limit = connection.throughput
+    recent = DeliveryAttempt.objects.filter(connection=connection, started_at__gt=now - _SECOND)
     starts = list(recent.order_by("-started_at").values_list("started_at", flat=True)[:limit])
     free_at = starts[-1] + _SECOND if len(starts) >= limit else None
-    waiting = Message.objects.filter(conversation__channel=channel)
+    waiting = Message.objects.filter(conversation__channel=connection.channel_id)
     return _next_slot(message, waiting, "waiting_throughput", free_at, _SECOND / limit, now)
 
 
@@ -168,7 +177,7 @@ def _recipient_free_at(message: Message, now: dt.datetime) -> dt.datetime | None
         return None
     sent = DeliveryAttempt.objects.filter(
         message__conversation=message.conversation_id,
-        route=Route.OFFICIAL,
+        connection__provider=Route.OFFICIAL,
         started_at__gt=now - window,
     )
     return policy.recipient_free_at(list(sent.values_list("started_at", flat=True)), now=now)
@@ -183,8 +192,8 @@ def _fallback_free_at(
     """
     each = _MINUTE / limit
     jitter = random.random() * each  # noqa: S311
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_PACE_LOCK, session.channels[0]])
+    with database.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_PACE_LOCK, session.connections[0]])
     recent = session.fallbacks(since=now - _MINUTE).order_by("-started_at")
     starts = list(recent.values_list("started_at", flat=True)[:limit])
     free_at = starts[-1] + _MINUTE + jitter if len(starts) >= limit else None
@@ -196,9 +205,9 @@ def _fallback_free_at(
 def _new_chat_limits(message: Message, session: _Session, now: dt.datetime) -> dict[str, Any]:
     """Return the new-chat limits if this would be a first message."""
     channel = message.conversation.channel
-    if not is_first_contact(message, session.owner, session.route):
+    if not is_first_contact(message, session.owner):
         return {}
-    sharing = Channel.objects.filter(pk__in=session.channels)
+    sharing = Connection.objects.filter(pk__in=session.connections)
     if sharing.filter(new_chats_stopped_until__gt=now).exists():
         return {"new_chats_blocked": True}
     limit = channel.fallback_new_chats_per_day
@@ -220,45 +229,44 @@ def _first_contacts(session: _Session, *, since: dt.datetime) -> QuerySet[Delive
 
     Messages that certainly were not sent do not count.
     """
-    sent = to_new_contacts(session.fallbacks(since=since), session.owner, session.route).filter(
+    sent = to_new_contacts(session.fallbacks(since=since), session.owner).filter(
         outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN)
     )
     known_before = DeliveryAttempt.objects.filter(
         message__conversation__contact=OuterRef("message__conversation__contact"),
-        channel__in=session.channels,
-        route=session.route,
+        connection__in=session.connections,
         outcome=Outcome.ACCEPTED,
         started_at__lte=since,
     )
     return sent.exclude(Exists(known_before))
 
 
-def is_first_contact(message: Message, owner: Channel, route: str) -> bool:
-    """Return whether the session's number and this customer have exchanged no messages yet.
+def is_first_contact(message: Message, connection: Connection) -> bool:
+    """Return whether the connection's number and this customer have exchanged no messages yet.
 
-    `owner` is the channel whose number this route's session uses. A Baileys channel has its own
-    conversations; what a customer wrote to the official number was not written to it.
+    A Baileys channel has its own conversations; what a customer wrote to the official number was
+    not written to it.
     """
+    contact = message.conversation.contact_id
     of_number = Q(pk=message.conversation_id)
-    if route == Route.BAILEYS:
-        of_number = Q(channel=owner, contact=message.conversation.contact_id)
+    if connection.is_primary:
+        of_number = Q(channel=connection.channel_id, contact=contact)
     if Conversation.objects.filter(of_number, last_inbound_at__isnull=False).exists():
         return False
-    contact = message.conversation.contact_id
     earlier = DeliveryAttempt.objects.filter(
-        message__conversation__contact=contact, channel=owner, outcome=Outcome.ACCEPTED, route=route
+        message__conversation__contact=contact, connection=connection, outcome=Outcome.ACCEPTED
     )
     return not earlier.exclude(message=message).exists()
 
 
 def to_new_contacts(
-    attempts: QuerySet[DeliveryAttempt], owner: Channel, route: str
+    attempts: QuerySet[DeliveryAttempt], connection: Connection
 ) -> QuerySet[DeliveryAttempt]:
-    """Return the attempts to customers who never wrote to the session's number."""
-    if route != Route.BAILEYS:
+    """Return the attempts to customers who never wrote to the connection's number."""
+    if not connection.is_primary:
         return attempts.filter(message__conversation__last_inbound_at__isnull=True)
     wrote = Conversation.objects.filter(
-        channel=owner,
+        channel=connection.channel_id,
         contact=OuterRef("message__conversation__contact"),
         last_inbound_at__isnull=False,
     )

@@ -52,9 +52,9 @@ def look_up_unknown() -> None:
     now = timezone.now()
     unknown = DeliveryAttempt.objects.filter(
         outcome=Outcome.UNKNOWN,
-        route__in=_FINDERS,
+        connection__provider__in=_FINDERS,
         started_at__range=(now - MAX_AGE, now - MIN_AGE),
-    ).select_related("channel", "message__conversation__contact", "message__media")
+    ).select_related("connection__channel", "message__conversation__contact", "message__media")
     candidates = [
         (attempt, fingerprint)
         for attempt in unknown
@@ -67,8 +67,8 @@ def look_up_unknown() -> None:
     for attempt, fingerprint in candidates:
         if time.monotonic() > deadline:
             break
-        if attempt.channel_id not in unresponsive and not _look_up(attempt, fingerprint):
-            unresponsive.add(attempt.channel_id)
+        if attempt.connection_id not in unresponsive and not _look_up(attempt, fingerprint):
+            unresponsive.add(attempt.connection_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def _look_up(attempt: DeliveryAttempt, fingerprint: _Fingerprint | None) -> bool
         return True
     assigned = set(
         DeliveryAttempt.objects.filter(
-            channel=attempt.channel_id, provider_message_id__in=ids
+            connection__channel=attempt.connection.channel_id, provider_message_id__in=ids
         ).values_list("provider_message_id", flat=True)
     )
     unassigned = [id_ for id_ in ids if id_ not in assigned]
@@ -135,10 +135,10 @@ def _look_up(attempt: DeliveryAttempt, fingerprint: _Fingerprint | None) -> bool
 
 def _find_by_id(attempt: DeliveryAttempt) -> bool:
     """Return whether the server has a message with the id that we chose, and record its receipt."""
-    record = EvolutionInstance(attempt.channel).message(attempt.reserved_id)
+    record = EvolutionInstance(attempt.connection.channel).message(attempt.reserved_id)
     if record is None:
         return False
-    receipts = _receipts_of(record, attempt.channel.instance_name)
+    receipts = _receipts_of(record, attempt.connection.channel.instance_name)
     accepted = bool(receipts & _ACCEPTED_RECEIPTS) and Receipt.FAILED not in receipts
     log.info("lookup by id found a send", message=str(attempt.message_id), taken=accepted)
     outcomes.record_receipt(
@@ -166,8 +166,7 @@ def _count_others_without_id(attempt: DeliveryAttempt, fingerprint: _Fingerprint
     return (
         DeliveryAttempt.objects.filter(
             fingerprint.attempts,
-            channel=attempt.channel_id,
-            route=attempt.route,
+            connection=attempt.connection_id,
             provider_message_id="",
             outcome__in=(Outcome.STARTED, Outcome.ACCEPTED),
             message__conversation=attempt.message.conversation_id,
@@ -182,7 +181,7 @@ def _search_wwebjs(
     attempt: DeliveryAttempt, fingerprint: _Fingerprint, since: dt.datetime
 ) -> list[str]:
     number = attempt.message.conversation.contact.phone_number or ""
-    sent = wwebjs_provider(attempt.channel).sent_messages(number, since=since)
+    sent = wwebjs_provider(attempt.connection).sent_messages(number, since=since)
     return [
         m.id for m in sent if fingerprint.matches(type_=m.type, text=m.text, filename=m.filename)
     ]
@@ -192,10 +191,10 @@ def _search_evolution(
     attempt: DeliveryAttempt, fingerprint: _Fingerprint, since: dt.datetime
 ) -> list[str]:
     """Return the ids, oldest first, of the latest matching messages that WhatsApp accepted."""
-    name = attempt.channel.instance_name
+    name = attempt.connection.channel.instance_name
     number = phone_numbers.spellings(attempt.message.conversation.contact.phone_number or "")
     ids = []
-    for record in EvolutionInstance(attempt.channel).messages(page=1, size=PAGE_SIZE):
+    for record in EvolutionInstance(attempt.connection.channel).messages(page=1, size=PAGE_SIZE):
         sent = next(iter(evolution_events.read(evolution_events.as_event(name, record))), None)
         if (
             isinstance(sent, MessageEvent)

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q, QuerySet, prefetch_related_objects
 from django.utils import timezone
 from psycopg_pool import PoolTimeout
 
 from channels_app.connections import circuit_breaker, registry
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from channels_app.providers.base import (
     Accepted,
     OutboundMessage,
@@ -131,6 +131,10 @@ def _decide(
         )
         if not is_ours():
             raise _TakenOver
+        channel = message.conversation.channel
+        # One query for both channels' connections.
+        senders = [c for c in (channel, channel.fallback_channel) if c is not None]
+        prefetch_related_objects(senders, "connections")
         attempts = outcomes.attempts_for(message)
         outcomes.close_abandoned(attempts)
         now = timezone.now()
@@ -167,8 +171,12 @@ def _record_fault(message_id: str, error: Exception) -> dt.datetime | None:
         Message.objects.filter(pk=message_id).update(faults=message.faults)
         if until is None:
             log.error("message is held after internal errors", message=message_id)
-            channel = message.conversation.channel
-            circuit_breaker.note_refused(channel, code=step.reason, detail=type(error).__name__)
+            connection = Connection.objects.stored(
+                message.conversation.channel, message.conversation.channel.kind
+            )
+            circuit_breaker.record_rejection(
+                connection, code=step.reason, detail=type(error).__name__
+            )
         try:
             with transaction.atomic():
                 attempts = outcomes.attempts_for(message)
@@ -267,44 +275,42 @@ def _next_step(message: Message, attempts: list[DeliveryAttempt], now: dt.dateti
     # A message without attempts uses its primary route: there is no need to count the fallbacks.
     may_fall_back = (
         bool(attempts)
-        or rules.primary_breaker_open
+        or rules.primary.breaker_open
         or message.round_route == Message.RoundRoute.FALLBACK
     )
     limits = rate_limits.limits_for(message, rules, now=now, may_fall_back=may_fall_back)
-
-    def step_under(rules: policy.ChannelRules) -> policy.Step:
-        return policy.next_step(facts, attempt_facts, rules, now=now, limits=limits)
-
-    for route, closed in (
-        (rules.primary_route, replace(rules, primary_breaker_open=False, probing=True)),
-        (rules.fallback, replace(rules, fallback_breaker_open=False)),
-    ):
-        if route is None:
-            continue
-        owner = _sending_channel(channel, route)
-        if not circuit_breaker.probe_is_due(owner, route, now):
-            continue
-        step = step_under(closed)
-        if not isinstance(step, policy.Attempt) or step.route != route:
-            continue
-        if circuit_breaker.claim_probe(owner, route, now):
-            # The probe's outcome closes the breaker, whichever try of the message it is.
-            return replace(step, reason="probe") if step.reason == "retry" else step
-    return step_under(rules)
+    step = policy.next_step(facts, attempt_facts, rules, now=now, limits=limits)
+    while isinstance(step, policy.Attempt) and step.probes:
+        if circuit_breaker.claim_probe(_connection_for(channel, step), now):
+            break
+        # Another message claimed it first.
+        rules = _without_probe(rules, step)
+        step = policy.next_step(facts, attempt_facts, rules, now=now, limits=limits)
+    return step
 
 
-def _sending_channel(channel: Channel, route: statuses.Route) -> Channel:
-    """Return the channel whose credentials this route uses (Baileys: the fallback channel)."""
-    if route == statuses.Route.BAILEYS and channel.kind == Channel.Kind.OFFICIAL:
-        assert channel.fallback_channel is not None
-        return channel.fallback_channel
-    return channel
+def _without_probe(rules: policy.ChannelRules, step: policy.Attempt) -> policy.ChannelRules:
+    """Return the rules under which the step's connection is not due for a probe."""
+
+    def taken(sender: policy.Sender) -> policy.Sender:
+        is_it = (sender.route, sender.key) == (step.route, step.key)
+        return replace(sender, probe_due=False) if is_it else sender
+
+    fallbacks = tuple(map(taken, rules.fallbacks))
+    return replace(rules, primary=taken(rules.primary), fallbacks=fallbacks)
+
+
+def _connection_for(channel: Channel, step: policy.Attempt) -> Connection:
+    """Return the connection of a step."""
+    candidates = (channel.primary, *channel.fallback_connections)
+    return next(one for one in candidates if (one.provider, one.pk) == (step.route, step.key))
 
 
 def _create_attempt(
     message: Message, step: policy.Attempt, now: dt.datetime, *, before: list[DeliveryAttempt]
 ) -> DeliveryAttempt:
-    reserved = registry.reserved_id(route=step.route, type_=message.type, content=message.content)
+    connection = _connection_for(message.conversation.channel, step)
+    reserved = registry.reserved_id(connection, type_=message.type, content=message.content)
     if step.reason == policy.REPEAT:
         # With the same id the customer sees one message, whichever of the sends arrived.
         reserved = next(a.reserved_id for a in reversed(before) if a.outcome == "unknown")
@@ -313,8 +319,7 @@ def _create_attempt(
         number=len(before) + 1,
         reserved_id=reserved,
         round=message.round,
-        route=step.route,
-        channel=_sending_channel(message.conversation.channel, step.route),
+        connection=connection,
         rule=step.reason,
         started_at=now,
     )
@@ -330,7 +335,7 @@ def _send(send: _PendingSend, is_ours: Callable[[], bool] = _always_ours) -> Acc
         with files.limit_large_sends(send.outbound.file):
             if not _may_send(attempt, is_ours):
                 raise failure(Transient, "taken_over")
-            provider = registry.provider_for(message.conversation.channel, route=attempt.route)
+            provider = registry.provider_for(attempt.connection)
             result = provider.send(send.outbound)
     except SendError as error:
         result = error
@@ -368,7 +373,7 @@ def _outbound(message: Message, attempt: DeliveryAttempt) -> OutboundMessage:
         content=message.content,
         quote=outcomes.quote(message, attempt),
         message_id=attempt.reserved_id,
-        file=files.outbound_file(message, channel=attempt.channel),
+        file=files.outbound_file(message, channel=attempt.connection.channel),
     )
 
 
@@ -403,25 +408,25 @@ def _facts(message: Message) -> policy.MessageFacts:
 
 def rules_of(channel: Channel) -> policy.ChannelRules:
     """Return the channel settings that the policy needs."""
-    fallback: statuses.Route | None = None
-    if channel.fallback == Channel.Fallback.WWEBJS:
-        fallback = statuses.Route.WWEBJS
-    elif channel.fallback == Channel.Fallback.BAILEYS:
-        target = channel.fallback_channel
-        fallback = statuses.Route.BAILEYS if target is not None and target.active else None
-    official = channel.kind == Channel.Kind.OFFICIAL
-    primary = statuses.Route.OFFICIAL if official else statuses.Route.BAILEYS
+    now = timezone.now()
+
+    def sender(connection: Connection) -> policy.Sender:
+        connection = Connection.objects.stored(connection.channel, connection.provider)
+        return policy.Sender(
+            statuses.Route(connection.provider),
+            connection.pk,
+            breaker_open=circuit_breaker.is_open(connection),
+            probe_due=circuit_breaker.probe_is_due(connection, now),
+        )
+
+    usable = [one for one in channel.fallback_connections if one.channel.active]
     return policy.ChannelRules(
         active=channel.active,
-        primary_route=primary,
-        fallback=fallback if official else None,
+        primary=sender(channel.primary),
+        fallbacks=tuple(map(sender, usable)),
         official_retries=channel.official_retries,
         confirm_seconds=channel.confirm_seconds,
         on_unconfirmed="hold" if channel.on_unconfirmed == "hold" else "fallback",
         fallback_max_age=dt.timedelta(minutes=channel.fallback_max_age_minutes),
         fallback_despite_limits=channel.fallback_despite_limits,
-        primary_breaker_open=circuit_breaker.is_open(channel, primary),
-        fallback_breaker_open=official
-        and fallback is not None
-        and circuit_breaker.is_open(_sending_channel(channel, fallback), fallback),
     )

@@ -40,7 +40,7 @@ def sweep() -> None:
     for source, source_key in waiting:
         queue.enqueue_reading(source, source_key)
     media.enqueue_overdue()
-    circuit_breaker.end_stops()
+    circuit_breaker.end_expired_blocks()
 
 
 def abandoned_messages(before: dt.datetime) -> QuerySet[Message]:

@@ -108,7 +108,11 @@ def _by_web_id(
 ) -> DeliveryAttempt | None:
     if official:
         return outcomes.find(channel_id=channel.pk, reference="", provider_message_id=web_id)
-    sent = _near(channel, event).filter(route=Route.OFFICIAL).exclude(provider_message_id="")
+    sent = (
+        _near(channel, event)
+        .filter(connection__provider=Route.OFFICIAL)
+        .exclude(provider_message_id="")
+    )
     return _first(a for a in sent if web_message_id(a.provider_message_id) == web_id)
 
 
@@ -129,11 +133,12 @@ def _by_content(channel: Channel, event: MessageEvent, *, official: bool) -> Del
     else:
         return None
     by_session = unnamed.filter(
-        channel=channel, outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN)
-    ).exclude(route=Route.OFFICIAL)
+        connection__channel=channel,
+        outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN),
+    ).exclude(connection__provider=Route.OFFICIAL)
     found = by_session.order_by(*outcomes.TAKEN_FIRST).first()
     if found is None and not official:
-        found = unnamed.filter(route=Route.OFFICIAL, outcome=Outcome.STARTED).first()
+        found = unnamed.filter(connection__provider=Route.OFFICIAL, outcome=Outcome.STARTED).first()
     return found
 
 
@@ -147,12 +152,16 @@ def _near(channel: Channel, event: MessageEvent) -> QuerySet[DeliveryAttempt]:
     )
     if not event.phone_number:
         recipient = Q(message__conversation__contact__user_id=event.user_id)
-    return DeliveryAttempt.objects.filter(
-        recipient,
-        # A Baileys channel that serves as a fallback sends for another channel's conversations.
-        Q(message__conversation__channel=channel) | Q(channel=channel),
-        started_at__range=(event.at - _BEFORE, event.at + _AFTER),
-    ).order_by("started_at")
+    return (
+        DeliveryAttempt.objects.filter(
+            recipient,
+            # A Baileys channel that serves as a fallback sends for another channel's conversations.
+            Q(message__conversation__channel=channel) | Q(connection__channel=channel),
+            started_at__range=(event.at - _BEFORE, event.at + _AFTER),
+        )
+        .select_related("connection__channel")
+        .order_by("started_at")
+    )
 
 
 def _first(found: Iterable[DeliveryAttempt]) -> DeliveryAttempt | None:

@@ -358,7 +358,7 @@ def _messages_by_provider_id(channel: Channel, provider_message_id: str) -> list
         conversation__channel=channel, provider_message_id=provider_message_id
     )
     by_attempt = DeliveryAttempt.objects.filter(
-        channel=channel, provider_message_id=provider_message_id
+        connection__channel=channel, provider_message_id=provider_message_id
     )
     # Select first, then lock: each query uses its index, and no other channel's row is locked.
     ids = {*by_id.values_list("pk", flat=True), *by_attempt.values_list("message", flat=True)}

@@ -23,7 +23,7 @@ from django.utils import timezone, translation
 
 from channels_app import extensions
 from channels_app.incidents import incidents
-from channels_app.models import Channel, Incident
+from channels_app.models import Channel, Connection, Incident
 from messaging import selectors
 from messaging.live import publisher
 from messaging.models import CallAttempt, Conversation, Message
@@ -180,11 +180,11 @@ class StatsView(View):
 
     def channels_changed(self, sent: Told) -> bool:
         """Return whether the state of the channels has changed since the previous poll."""
-        states = Channel.objects.order_by("pk").values_list(
-            "pk", "active", "health", "wwebjs_state", "breaker_opened_at",
-            "wwebjs_breaker_opened_at", "new_chats_stopped_until", "updated_at",
-        )  # fmt: skip
-        return sent.differs("channels", tuple(states))
+        channels = Channel.objects.order_by("pk").values_list("pk", "active", "updated_at")
+        connections = Connection.objects.order_by("pk").values_list(
+            "pk", "health", "state", "breaker_opened_at", "new_chats_stopped_until"
+        )
+        return sent.differs("channels", (*channels, *connections))
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
         return [{"kind": "refresh"}] if self.concerns(changed) else []

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-from django.apps import apps
 from django.core.exceptions import ValidationError
-from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels_app.models import Channel, WwebjsSession
+from channels_app.models import Channel
 from core.http_addresses import normalise
 from core.validators import validate_http_address
+from tests.factories import change_channel, update_connection
 
 
 @pytest.mark.parametrize(
@@ -115,58 +112,10 @@ def test_another_spelling_of_an_address_is_the_same_server(
         wwebjs_api_key="k",
         wwebjs_session_id="S",
     )
-    Channel.objects.filter(pk=channel.pk).update(
-        wwebjs_own_number="5511900000001", wwebjs_breaker_opened_at="2026-11-30T00:00Z"
+    update_connection(
+        channel, "wwebjs", own_number="5511900000001", breaker_opened_at="2026-11-30T00:00Z"
     )
-    channel = Channel.objects.get()
-    channel.wwebjs_url = "HTTP://127.0.0.1:9/"
-    channel.save()
-    channel = Channel.objects.get()
-    assert channel.wwebjs_own_number == "5511900000001"
-    assert channel.wwebjs_breaker_opened_at is not None
-
-
-@pytest.mark.django_db
-def test_migrations_normalise_existing_rows_without_losing_data(
-    make_channel: Callable[..., Channel],
-) -> None:
-    channel = make_channel(
-        fallback="wwebjs",
-        wwebjs_url="http://h:3500",
-        wwebjs_api_key="k",
-        wwebjs_session_id="S",
-    )
-    baileys = Channel.objects.create(
-        name="Baileys",
-        kind="baileys",
-        evolution_url="http://e",
-        evolution_api_key="k",
-        instance_name="uma instância",
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE channels_app_channel SET wwebjs_url = 'HTTP://h:3500/', "
-            "graph_url = 'https://graph.facebook.com:443/' WHERE id = %s",
-            [channel.pk],
-        )
-        cursor.execute("UPDATE channels_app_wwebjssession SET address = 'HTTP://h:3500/ S'")
-        cursor.execute(
-            "UPDATE channels_app_channel SET evolution_url = 'http://E/' WHERE id = %s",
-            [baileys.pk],
-        )
-        cursor.execute("UPDATE instances_whatsappsession SET address = 'http://E/ uma instância'")
-    migration: Any = importlib.import_module(
-        "channels_app.migrations.0012_addresses_and_session_wishes"
-    )
-    migration.normalise_addresses(apps, None)
-    migration = importlib.import_module("instances.migrations.0007_addresses_in_one_spelling")
-    migration.normalise_addresses(apps, None)
-    channel.refresh_from_db()
-    assert (channel.wwebjs_url, channel.graph_url) == (
-        "http://h:3500",
-        "https://graph.facebook.com",
-    )
-    assert WwebjsSession.objects.get().address == "http://h:3500 S"
-    baileys.refresh_from_db()
-    assert baileys.evolution_url == "http://e"
-    assert baileys.session.address == "http://e uma instância"  # type: ignore[attr-defined]
+    change_channel(Channel.objects.get(), wwebjs_url="HTTP://127.0.0.1:9/")
+    session = Channel.objects.get().wwebjs
+    assert session.own_number == "5511900000001"
+    assert session.breaker_opened_at is not None

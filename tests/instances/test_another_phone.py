@@ -18,6 +18,7 @@ from channels_app.providers.base import OutboundMessage, Transient
 from instances.connections import monitor, pictures
 from instances.models import WhatsAppSession
 from messaging.delivery.statuses import Outcome
+from tests.factories import change_channel
 from tests.instances.support import NAME, OTHER, Evolution, read, wait_until
 from tests.messaging.support import accept, deliver
 
@@ -45,7 +46,7 @@ def probe(session: WhatsAppSession) -> tuple[str, str]:
     monitor.probe(session.pk)
     session.refresh_from_db()
     session.channel.refresh_from_db()
-    return session.state, session.state_code
+    return session.connection.state, session.connection.state_code
 
 
 def another_phone(session: WhatsAppSession, evolution: Evolution) -> None:
@@ -61,7 +62,7 @@ def test_an_unknown_phone_is_an_incident_and_sends_nothing_until_confirmed(
     another_phone(ready, evolution)
 
     [incident] = Incident.objects.filter(closed_at=None)
-    assert (incident.route, incident.reason, incident.detail) == (
+    assert (incident.subject, incident.reason, incident.detail) == (
         "baileys",
         "another_phone",
         f"+{STRANGER}",
@@ -78,7 +79,7 @@ def test_an_unknown_phone_is_an_incident_and_sends_nothing_until_confirmed(
     [attempt] = message.attempts.all()
     assert (attempt.outcome, attempt.error_code) == (Outcome.TRANSIENT, "number_unconfirmed")
     assert evolution.books("sent") == []
-    report = provider_for(ready.channel, route="baileys").check()
+    report = provider_for(ready.connection).check()
     assert (report.ok, report.code) == (False, "number_unconfirmed")
 
     # The user must confirm this exact number.
@@ -91,7 +92,7 @@ def test_an_unknown_phone_is_an_incident_and_sends_nothing_until_confirmed(
     [entry] = [line for line in logs if line["event"] == "linked number confirmed"]
     assert (entry["number"], entry["user"]) == ("…6666", answer.wsgi_request.user.pk)
     channel = Channel.objects.get()
-    assert (channel.phone_number, channel.unconfirmed_number) == (f"+{STRANGER}", "")
+    assert (channel.phone_number, channel.primary.unconfirmed_number) == (f"+{STRANGER}", "")
     incident.refresh_from_db()
     assert incident.recovered_at is not None
     # Relinking the first phone also needs confirmation.
@@ -104,14 +105,13 @@ def test_a_first_phone_with_a_different_number_must_be_confirmed(
     session: WhatsAppSession, evolution: Evolution
 ) -> None:
     channel = session.channel
-    channel.phone_number = "(21) 97777-6666"
-    channel.save()
+    change_channel(channel, phone_number="(21) 97777-6666")
     assert probe(session) == ("error", "number_unconfirmed")
     assert Incident.objects.get().reason == "another_phone"
     # Unlinking closes the incident; the right phone needs no confirmation.
     monitor.log_out(session)
     assert not Incident.objects.filter(closed_at=None).exists()
-    assert Channel.objects.get().linked_number == ""
+    assert Channel.objects.get().primary.linked_number == ""
     monitor.connect(session)
     evolution.control("scan", instance=NAME, number="552177776666")  # as WhatsApp writes it
     wait_until(lambda: probe(session) == ("ready", "ready"))
@@ -122,8 +122,7 @@ def test_an_incident_that_ended_with_a_pause_of_the_channel_is_back_with_the_cha
 ) -> None:
     another_phone(ready, evolution)
     for active in (False, True):
-        ready.channel.active = active
-        ready.channel.save()
+        change_channel(ready.channel, active=active)
         assert not Incident.objects.filter(closed_at=None).exists()
     assert probe(ready) == ("error", "number_unconfirmed")
     assert Incident.objects.get(closed_at=None).reason == "another_phone"
@@ -144,9 +143,9 @@ def test_the_number_of_the_phone_before_does_not_stand_for_a_new_one(
     monitor.connect(ready)
     evolution.control("scan", instance=NAME, number=STRANGER)
     assert probe(ready) == ("connected", "number_unknown")
-    assert ready.channel.linked_number == ""
+    assert ready.channel.primary.linked_number == ""
     with pytest.raises(Transient, match="number_unknown"):
-        provider_for(ready.channel, route="baileys").send(
+        provider_for(ready.connection).send(
             OutboundMessage(reference="r", to="+5511988887777", text="Oi")
         )
     assert evolution.books("sent") == []
@@ -182,8 +181,8 @@ def test_a_fresh_link_is_asked_for_its_number_again(
     monitor.connect(ready)
     evolution.control("scan", instance=NAME, number=STRANGER)
     assert probe(ready) == ("ready", "ready")
-    assert ready.probe_at is not None
-    assert (ready.probe_at - timezone.now()).total_seconds() < 6
+    assert ready.connection.next_poll_at is not None
+    assert (ready.connection.next_poll_at - timezone.now()).total_seconds() < 6
     evolution.control("settings", late_owner=False)
     assert probe(ready) == ("error", "number_unconfirmed")
 
@@ -221,7 +220,7 @@ def test_the_card_shows_that_another_channel_has_the_same_phone(
         evolution_api_key=ready.channel.evolution_api_key, instance_name=OTHER,
     )  # fmt: skip
     evolution.control("relink", instance=OTHER, number=OWN)
-    monitor.probe(other.session.pk)  # type: ignore[attr-defined]
+    monitor.probe(other.session.pk)
     for channel, name in ((ready.channel, "Filial"), (other, "Oficina")):
         annotated = extensions.channels().get(pk=channel.pk)
         for one in (annotated, Channel.objects.get(pk=channel.pk)):
@@ -236,7 +235,8 @@ def test_an_official_channel_does_not_fall_back_to_an_unconfirmed_phone(
 ) -> None:
     another_phone(ready, evolution)
     official = make_channel(fallback="baileys", fallback_channel=ready.channel)
-    provider: Any = provider_for(official, route="baileys")
+    assert official.fallback_connection is not None
+    provider: Any = provider_for(official.fallback_connection)
     assert provider.check().code == "number_unconfirmed"
     assert STRANGER in readiness.fallback_trouble(official)
     assert wwebjs_session.stored_state(official).state == "not_configured"

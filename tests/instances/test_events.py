@@ -11,7 +11,7 @@ import pytest
 import structlog.testing
 from django.core.management import call_command
 
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from channels_app.providers.events import MessageEvent
 from channels_app.providers.evolution import events as evolution_reader
 from instances import receiving
@@ -134,24 +134,24 @@ def test_neither_mode_stores_a_token_or_a_qr_code(
     code = {"instance": NAME, "code": "2@secret", "pairingCode": "ABCD1234", "base64": "data:png"}
     evolution.control("event", instance=NAME, event="qrcode.updated", data={"qrcode": code})
     wait_until(lambda: _connection(session) == ("connecting", "qr"))
-    assert session.qr_digest == hashlib.sha256(b"2@secret").hexdigest()
+    assert session.connection.qr_digest == hashlib.sha256(b"2@secret").hexdigest()
     stored = InboundEvent.objects.filter(payload__event="qrcode.updated").latest("id").payload
     assert stored["apikey"] == "withheld"
-    digest = f"sha256:{session.qr_digest}"
+    digest = f"sha256:{session.connection.qr_digest}"
     assert stored["data"]["qrcode"] == {
         "instance": NAME, "code": digest, "pairingCode": "withheld", "base64": "withheld",
     }  # fmt: skip
     # Processing it again changes nothing.
-    before = WhatsAppSession.objects.get().qr_seen_at
+    before = Connection.objects.get().qr_seen_at
     InboundEvent.objects.update(state="pending")
     read()
-    assert WhatsAppSession.objects.get().qr_seen_at == before
+    assert Connection.objects.get().qr_seen_at == before
 
 
 def _connection(session: WhatsAppSession) -> tuple[str, str]:
     read()
     session.refresh_from_db()
-    return session.connection, session.connection_reason
+    return session.connection.server_state, session.connection.server_state_reason
 
 
 def test_the_state_of_the_connection_follows_the_events(
@@ -165,7 +165,7 @@ def test_the_state_of_the_connection_follows_the_events(
     opened = {"state": "open", "statusReason": 200, "wuid": "5511900000777@s.whatsapp.net"}
     emit("connection.update", opened)
     wait_until(lambda: _connection(by_webhook) == ("open", "200"))
-    assert by_webhook.connection_changed_at is not None
+    assert by_webhook.connection.server_state_changed_at is not None
     assert Channel.objects.get().phone_number == "+5511900000777"
     assert api.get("/api/instances/").json()[0]["connection"] == "open"
     emit("connection.update", {"state": "close", "statusReason": 401})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.utils import timezone
 
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from messaging.delivery import reconcile
 from tests.instances.support import read, wait_until
 from tests.messaging.support import accept, deliver, make_older
@@ -47,12 +47,12 @@ def test_message_ids_are_trusted_only_if_the_answer_contains_ours(
 ) -> None:
     [attempt] = attempts(send(quick, evolution, "ok"))
     assert attempt.provider_message_id == attempt.reserved_id != ""
-    assert Channel.objects.get().takes_message_ids
+    assert Connection.objects.get().takes_message_ids
     # An older server ignores the id.
     evolution.control("settings", version="2.3.7")
     [attempt] = attempts(send(quick, evolution, "ok"))
     assert attempt.provider_message_id not in ("", attempt.reserved_id)
-    assert not Channel.objects.get().takes_message_ids
+    assert not Connection.objects.get().takes_message_ids
 
 
 @pytest.mark.parametrize("scenario", ["hang_delivered", "reset_after", "hang_lost", "reset_before"])

@@ -5,6 +5,7 @@ from django.db import IntegrityError, transaction
 
 from channels_app.models import Channel
 from instances.models import WhatsAppSession, digest_of
+from tests.factories import change_channel, create_channel
 
 
 def test_the_database_rejects_both_modes_at_once(session: WhatsAppSession) -> None:
@@ -20,8 +21,7 @@ def test_the_database_rejects_a_switch_without_a_phase(session: WhatsAppSession)
 
 
 def test_a_session_is_created_once_with_its_channel(channel: Channel) -> None:
-    channel.name = "Outro nome"
-    channel.save()
+    change_channel(channel, name="Outro nome")
     session = WhatsAppSession.objects.get()
     assert (session.channel, session.name) == (channel, channel.instance_name)
     assert (session.webhook_enabled, session.websocket_enabled) == (False, False)
@@ -29,12 +29,12 @@ def test_a_session_is_created_once_with_its_channel(channel: Channel) -> None:
 
 
 def test_an_official_channel_has_no_session() -> None:
-    Channel.objects.create(name="Oficial", phone_number_id="1")
+    create_channel(name="Oficial", phone_number_id="1")
     assert not WhatsAppSession.objects.exists()
 
 
 def test_each_session_has_a_secret_of_its_own(channel: Channel) -> None:
-    Channel.objects.create(name="Filial", kind="baileys", instance_name="filial")
+    create_channel(name="Filial", kind="baileys", instance_name="filial")
     secrets = {session.webhook_secret for session in WhatsAppSession.objects.all()}
     digests = {session.webhook_secret_digest for session in WhatsAppSession.objects.all()}
     assert len(secrets) == 2

@@ -18,6 +18,7 @@ from instances.models import WhatsAppSession
 from messaging.inbound import journal, raw_files
 from messaging.media import inbound_files
 from messaging.models import InboundEvent, Message
+from tests.factories import create_channel
 from tests.instances.support import (
     CUSTOMER,
     NAME,
@@ -87,7 +88,7 @@ def test_it_requires_the_secret_of_the_session(post: Any, session: WhatsAppSessi
 
 
 def test_one_session_cannot_send_events_for_another(post: Any, session: WhatsAppSession) -> None:
-    Channel.objects.create(name="Filial", kind="baileys", instance_name=OTHER)
+    create_channel(name="Filial", kind="baileys", instance_name=OTHER)
     answer = post(event(instance=OTHER))
     assert (answer.status_code, answer.json()["code"]) == (401, "wrong_instance")
     assert not InboundEvent.objects.exists()

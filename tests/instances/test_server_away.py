@@ -11,7 +11,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from channels_app.models import Channel, Incident
+from channels_app.models import Channel, Connection, Incident
 from channels_app.providers.base import Transient, Unknown
 from channels_app.providers.sessions import State
 from core import http_client
@@ -24,6 +24,7 @@ from instances.receive_mode import handover
 from messaging.delivery import channel_feedback
 from messaging.models import DeliveryAttempt
 from tests.instances.support import KEY, NAME, Evolution, joined, wait_until
+from tests.messaging.support import accept
 
 DEAD = "http://127.0.0.1:9"
 
@@ -60,15 +61,15 @@ def fresh(session: WhatsAppSession) -> WhatsAppSession:
 def make_ready_earlier(**values: Any) -> None:
     """Make all sessions ready, probed a while ago and not due."""
     now = timezone.now()
-    WhatsAppSession.objects.update(
+    Connection.objects.update(
         state=State.READY,
         state_code="ready",
         serving=True,
-        wanted=True,
-        connection="open",
-        last_open_at=now,
+        keep_connected=True,
+        server_state="open",
+        last_ready_at=now,
         checked_at=now - dt.timedelta(seconds=20),
-        probe_at=now + dt.timedelta(seconds=60),
+        next_poll_at=now + dt.timedelta(seconds=60),
         **values,
     )
 
@@ -79,22 +80,22 @@ def test_a_server_crash_in_websocket_mode_is_detected_immediately(
 ) -> None:
     wait_until(joined(by_websocket))
     monitor.probe(by_websocket.pk)
-    assert fresh(by_websocket).state == "ready"
+    assert fresh(by_websocket).connection.state == "ready"
     make_ready_earlier()
 
     evolution.restart(downtime=3.0)
 
     crashed = time.monotonic()
-    wait_until(lambda: fresh(by_websocket).state == "error", seconds=5)
+    wait_until(lambda: fresh(by_websocket).connection.state == "error", seconds=5)
     assert time.monotonic() - crashed < 2.5
-    assert by_websocket.connection == "unknown"
-    assert by_websocket.state_code in ("connection_broken", "connection_refused")
-    assert Incident.objects.get().reason == by_websocket.state_code
+    assert by_websocket.connection.server_state == "unknown"
+    assert by_websocket.connection.state_code in ("connection_broken", "connection_refused")
+    assert Incident.objects.get().reason == by_websocket.connection.state_code
     # When it is back, the socket detects it first.
     wait_until(evolution.is_up)
     evolution.open_namespace()
     wait_until(joined(by_websocket))
-    wait_until(lambda: fresh(by_websocket).state != "error", seconds=15)
+    wait_until(lambda: fresh(by_websocket).connection.state != "error", seconds=15)
 
 
 @pytest.mark.parametrize("failure", [Transient("connection_refused", "x"), Unknown("timeout", "x")])
@@ -104,9 +105,13 @@ def test_a_send_without_an_answer_triggers_an_immediate_probe(
 ) -> None:
     Channel.objects.update(evolution_url=DEAD)
     make_ready_earlier()
-    monkeypatch.setattr(channel_feedback, "_own_route", lambda attempt: "baileys")
-    channel_feedback.note(DeliveryAttempt(channel=session.channel, route="baileys"), failure)
-    assert (fresh(session).state, session.state_code) == ("error", "connection_refused")
+    channel_feedback.note(
+        DeliveryAttempt(connection=session.connection, message=accept(session.channel)), failure
+    )
+    assert (fresh(session).connection.state, session.connection.state_code) == (
+        "error",
+        "connection_refused",
+    )
 
 
 @pytest.mark.usefixtures("immediate_jobs")
@@ -118,15 +123,15 @@ def test_a_receive_mode_check_without_an_answer_triggers_a_probe(
     by_webhook.channel.refresh_from_db()
     with pytest.raises(handover.SwitchRefused):
         handover.inspect_remote(by_webhook)
-    assert fresh(by_webhook).state == "error"
+    assert fresh(by_webhook).connection.state == "error"
 
 
 def test_a_recently_probed_instance_is_probed_a_second_later(session: WhatsAppSession) -> None:
     make_ready_earlier()
-    WhatsAppSession.objects.update(checked_at=timezone.now())
+    Connection.objects.update(checked_at=timezone.now())
     request_probe(session.pk)
     assert monitor._claim() == []
-    WhatsAppSession.objects.update(probe_at=timezone.now())
+    Connection.objects.update(next_poll_at=timezone.now())
     assert monitor._claim() == [session.pk]
 
 
@@ -147,6 +152,7 @@ def fleet(session: WhatsAppSession) -> Callable[[str], None]:
         )
         for channel in Channel.objects.exclude(instance_name=NAME):
             WhatsAppSession.objects.create(channel=channel)
+            Connection.objects.create(channel=channel, provider=channel.kind)
         Channel.objects.update(evolution_url=url)
         make_ready_earlier()
 
@@ -165,17 +171,17 @@ def test_one_probe_of_a_dead_server_updates_all_two_hundred_instances(
     assert set(enqueued) == {DEAD}
     monitor.probe_server(DEAD)
     assert len(requested) == 1
-    stored = set(WhatsAppSession.objects.values_list("state", "state_code", "connection"))
+    stored = set(Connection.objects.values_list("state", "state_code", "server_state"))
     assert stored == {("error", "connection_refused", "unknown")}
     # They keep their own schedule, spread over some seconds; requests do not speed it up.
-    assert WhatsAppSession.objects.values("probe_at").distinct().count() > 100
+    assert Connection.objects.values("next_poll_at").distinct().count() > 100
     enqueued.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(queue, "enqueue_server_probe", enqueued.append)
         for pk in WhatsAppSession.objects.values_list("pk", flat=True)[:5]:
             request_probe(pk)
     assert enqueued == []
-    assert not WhatsAppSession.objects.filter(probe_at=None).exists()
+    assert not Connection.objects.filter(next_poll_at=None).exists()
 
 
 def test_a_server_silent_for_one_instance_is_probed_for_a_second(
@@ -187,20 +193,20 @@ def test_a_server_silent_for_one_instance_is_probed_for_a_second(
     fleet(evolution.url)
     monkeypatch.setattr(monitor, "ASK_SECONDS", 0.8)
     monkeypatch.setattr(monitor, "ROUND_SECONDS", 120.0)
-    WhatsAppSession.objects.update(probe_at=None)
+    Connection.objects.update(next_poll_at=None)
     evolution.fault("/instance/connectionState", "hang", seconds=3, times=1)
     monitor.probe_server(evolution.url)
-    states = WhatsAppSession.objects.values_list("state_code", flat=True)
+    states = Connection.objects.values_list("state_code", flat=True)
     assert set(states) == {"instance_gone", "timeout"}
     assert list(states).count("timeout") == 1
     # If it is silent for two, all count as silent.
     make_ready_earlier()
-    WhatsAppSession.objects.update(probe_at=None)
+    Connection.objects.update(next_poll_at=None)
     evolution.fault("/instance/connectionState", "hang", seconds=3, times=500)
     requested.clear()
     monitor.probe_server(evolution.url)
     assert len(requested) == 2
-    assert set(WhatsAppSession.objects.values_list("state_code", flat=True)) == {"timeout"}
+    assert set(Connection.objects.values_list("state_code", flat=True)) == {"timeout"}
 
 
 def test_instances_of_a_server_are_claimed_when_they_are_asked_and_not_for_ever(
@@ -211,26 +217,26 @@ def test_instances_of_a_server_are_claimed_when_they_are_asked_and_not_for_ever(
     claimed_at_once: list[int] = []
 
     def probe(pk: int) -> Observation:
-        leased = WhatsAppSession.objects.filter(probe_at__gt=timezone.now() + monitor.LEASE / 2)
+        leased = Connection.objects.filter(next_poll_at__gt=timezone.now() + monitor.LEASE / 2)
         claimed_at_once.append(leased.count())
         probed.add(pk)
         rested = timezone.now() + dt.timedelta(seconds=30)
-        WhatsAppSession.objects.filter(pk=pk).update(probe_at=rested)
+        Connection.objects.filter(channel__session=pk).update(next_poll_at=rested)
         return Observation(connection="close")
 
     monkeypatch.setattr(monitor, "probe", probe)
     monkeypatch.setattr(monitor, "ROUND_SECONDS", 120.0)
-    WhatsAppSession.objects.update(probe_at=None)
+    Connection.objects.update(next_poll_at=None)
     monitor.probe_server(DEAD)
     assert len(probed) == 201
     assert max(claimed_at_once) <= monitor.PROBES_AT_A_TIME
     # A job does not hold its worker for all of them: the others stay due.
     probed.clear()
-    WhatsAppSession.objects.update(probe_at=None)
+    Connection.objects.update(next_poll_at=None)
     monkeypatch.setattr(monitor, "ROUND_SECONDS", 0.05)
     monitor.probe_server(DEAD)
     assert 0 < len(probed) < 201
-    assert WhatsAppSession.objects.filter(probe_at=None).count() == 201 - len(probed)
+    assert Connection.objects.filter(next_poll_at=None).count() == 201 - len(probed)
 
 
 def test_a_probe_that_is_requested_while_another_one_waits_for_its_answer_is_made(
@@ -251,6 +257,6 @@ def test_a_probe_that_is_requested_while_another_one_waits_for_its_answer_is_mad
         monitor.probe(session.pk)
     Channel.objects.update(evolution_url=DEAD)
     monitor.probe_server(DEAD)
-    assert fresh(session).state_code == "connection_refused"
+    assert fresh(session).connection.state_code == "connection_refused"
     # An ordinary one is followed by a pause.
-    assert session.probe_at is not None
+    assert session.connection.next_poll_at is not None

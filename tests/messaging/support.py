@@ -18,7 +18,7 @@ import time_machine
 from django.db.models import F, QuerySet
 from procrastinate.contrib.django import app
 
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from core.queue import Job, defer
 from messaging.delivery import accept as sending
 from messaging.delivery import runner
@@ -80,12 +80,14 @@ def attempt_of(
     finished_at: dt.datetime | None = None,
     **changes: Any,
 ) -> DeliveryAttempt:
-    """Create an attempt as a worker left it."""
+    """Create an attempt as a worker left it, on this route of the message's channel."""
+    channel = message.conversation.channel
+    if route != channel.kind and channel.fallback_channel is not None:
+        channel = channel.fallback_channel
     return DeliveryAttempt.objects.create(
         message=message,
         number=number,
-        route=route,
-        channel=changes.pop("channel", message.conversation.channel),
+        connection=Connection.objects.stored(changes.pop("channel", channel), route),
         outcome=outcome,
         started_at=changes.pop("started_at", message.created_at),
         finished_at=finished_at,

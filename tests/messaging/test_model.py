@@ -69,7 +69,7 @@ class Delivery(RuleBasedStateMachine):
         self.waiting: dt.datetime | None = None
         self.channel = policy.ChannelRules(
             active=True,
-            fallback=Route.WWEBJS,
+            fallbacks=(policy.Sender(Route.WWEBJS),),
             official_retries=1,
             confirm_seconds=60,
             on_unconfirmed="fallback",
@@ -195,9 +195,8 @@ class Delivery(RuleBasedStateMachine):
 
     @rule(open_=st.booleans(), opted=st.booleans())
     def channel_changes(self, open_: bool, opted: bool) -> None:
-        self.channel = replace(
-            self.channel, primary_breaker_open=open_, fallback_despite_limits=opted
-        )
+        primary = replace(self.channel.primary, breaker_open=open_)
+        self.channel = replace(self.channel, primary=primary, fallback_despite_limits=opted)
 
     # -- invariants --------------------------------------------------------------------------------
 

@@ -13,9 +13,10 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from rest_framework.test import APIClient
 
 from channels_app import tasks
+from channels_app.channels import save_channel
 from channels_app.connections import credentials
 from channels_app.incidents import reason_text
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from channels_app.providers.base import ConnectionReport
 from messaging.live import publisher
 from messaging.models import Conversation, Message
@@ -67,7 +68,7 @@ def test_a_card_shows_name_kind_state_and_fallback_and_links_to_the_form(
     staff_client: Client, baileys: Channel, make_channel: MakeChannel
 ) -> None:
     channel = make_channel(fallback="baileys", fallback_channel=baileys)
-    channel.record_health(ok=False, detail="The access token has expired")
+    channel.primary.record_health(ok=False, detail="The access token has expired")
 
     card = parse(staff_client.get("/channels/").content).one(data_channel=str(channel.pk))
 
@@ -412,7 +413,7 @@ def test_the_admin_does_not_show_secrets_to_read_only_users(
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> None:
     def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
-        channel.record_health(ok=True)
+        channel.primary.record_health(ok=True)
         return [
             ("Official", ConnectionReport(True, "ready_as", "Demo", {"quality_rating": "GREEN"})),
             ("Fallback", ConnectionReport(False, "session_not_found")),
@@ -533,21 +534,25 @@ def test_one_job_tests_new_credentials_and_detects_number_and_coexistence(
     channel = Channel.objects.get()
     assert not graph.simulator.requests  # no request is made while the user waits
     assert enqueued_tests() == [{"channel_id": channel.pk}]
-    assert (channel.health, channel.phone_number, channel.coexistence) == ("unknown", "", None)
+    assert (channel.primary.health, channel.phone_number, channel.primary.coexistence) == (
+        "unknown",
+        "",
+        None,
+    )
     channel.name = "Novo nome"
     channel.access_token = GRAPH_TOKEN
-    channel.save()
+    save_channel(channel)
     assert len(enqueued_tests()) == 1
 
     tasks.try_credentials.func(channel.pk)
 
     channel.refresh_from_db()
-    assert (channel.health, channel.phone_number, channel.coexistence) == (
+    assert (channel.primary.health, channel.phone_number, channel.primary.coexistence) == (
         "ok", "+5511900000001", True,
     )  # fmt: skip
-    assert channel.throughput == 20
+    assert channel.primary.throughput == 20
     with translation.override("en"):
-        detail = reason_text.render_reason(channel.health_detail)
+        detail = reason_text.render_reason(channel.primary.health_detail)
     assert detail.endswith("The channel's phone number was filled in.")
     [asked] = graph.simulator.requests
     assert asked["method"] == "GET"
@@ -570,7 +575,7 @@ def test_only_changed_credentials_or_a_missing_number_are_tested_again(
     assert save() == 0
     assert save(graph_version="v24.0") == 1
     assert save(graph_version="v24.0", phone_number="") == 1
-    baileys.save()
+    save_channel(baileys)
     assert len(enqueued_tests()) == 1
 
 
@@ -580,11 +585,11 @@ def test_an_existing_number_is_not_replaced_and_an_error_fills_in_nothing(
     known = make_channel(graph_url=graph.url, phone_number="+551133334444")
     tasks.try_credentials.func(known.pk)
     known.refresh_from_db()
-    assert (known.health, known.phone_number) == ("ok", "+551133334444")
+    assert (known.primary.health, known.phone_number) == ("ok", "+551133334444")
     refused = make_channel(graph_url=graph.url, access_token="wrong", phone_number="")
     tasks.try_credentials.func(refused.pk)
     refused.refresh_from_db()
-    assert (refused.health, refused.phone_number) == ("failing", "")
+    assert (refused.primary.health, refused.phone_number) == ("failing", "")
     tasks.try_credentials.func(0)  # a deleted channel
 
 
@@ -604,7 +609,7 @@ def test_the_page_compares_the_number_from_meta_with_that_of_the_fallback(
         graph_url=graph.url, phone_number="", fallback="wwebjs", wwebjs_url="http://127.0.0.1:9",
         wwebjs_api_key="k", wwebjs_state="ready", wwebjs_own_number="5511900000001",
     )  # fmt: skip
-    Channel.objects.update(wwebjs_state="ready", wwebjs_own_number="5511900000001")
+    Connection.objects.filter(provider="wwebjs").update(state="ready", own_number="5511900000001")
     expected = "Same number as the official channel"
     page = parse(staff_client.get(f"/channels/{channel.pk}/").content)
     assert expected not in page.text

@@ -12,13 +12,15 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.utils import timezone, translation
 
+from channels_app.channels import save_channel
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.incidents import incidents
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from instances.connections import monitor
 from instances.connections.monitor import LinkCode
 from instances.models import ProfilePicture, WhatsAppSession
 from messaging.live import frames
+from tests.factories import update_connection
 from tests.pages.html import Element, parse
 
 pytestmark = pytest.mark.django_db
@@ -41,8 +43,8 @@ def official(make_channel: Callable[..., Channel], baileys: Channel) -> Channel:
 
 
 def store_state(channel: Channel, state: str, code: str, **changes: Any) -> WhatsAppSession:
-    WhatsAppSession.objects.filter(channel=channel).update(
-        state=state, state_code=code, state_changed_at=timezone.now(), **changes
+    update_connection(
+        channel, state=state, state_code=code, state_changed_at=timezone.now(), **changes
     )
     return WhatsAppSession.objects.get(channel=channel)
 
@@ -89,7 +91,8 @@ def test_each_state_shows_its_buttons(
 ) -> None:
     store_state(baileys, state, code)
     if code == "number_unconfirmed":
-        Channel.objects.update(linked_number="5511977776666", phone_number="+5511900000001")
+        Channel.objects.update(phone_number="+5511900000001")
+        Connection.objects.filter().exclude(provider="wwebjs").update(linked_number="5511977776666")
 
     for page in ("/channels/", f"/channels/{baileys.pk}/"):
         shown = section(staff_client, baileys, page)
@@ -179,11 +182,15 @@ def test_the_card_shows_the_account_state_and_last_incident(
 def test_the_profile_picture_is_served_locally(
     staff_client: Client, client: Client, baileys: Channel
 ) -> None:
-    session = store_state(baileys, "ready", "ready", own_number="5511900000777", has_picture=True)
+    session = store_state(baileys, "ready", "ready", own_number="5511900000777")
     assert staff_client.get(f"{BASE}picture/").status_code == 404
     png = b"\x89PNG\r\n\x1a\n"
     ProfilePicture.objects.create(
-        session=session, url="x", content=png, content_type="image/png", fetched_at=timezone.now()
+        connection=session.connection,
+        url="x",
+        content=png,
+        content_type="image/png",
+        fetched_at=timezone.now(),
     )
     image = section(staff_client, baileys).one("img")
     answer = staff_client.get(image.attributes["src"])
@@ -289,9 +296,9 @@ def test_the_dashboard_shows_the_incident_and_the_state(
     staff_client: Client, baileys: Channel
 ) -> None:
     store_state(baileys, "disconnected", "unlinked_on_phone")
-    baileys.record_health(ok=False, detail="x")
+    baileys.primary.record_health(ok=False, detail="x")
     incidents.open_or_update(
-        baileys, route="baileys", reason="unlinked_on_phone", detail="", at=timezone.now()
+        baileys.connection("baileys"), reason="unlinked_on_phone", detail="", at=timezone.now()
     )
     page = parse(staff_client.get("/").content)
     alert = page.one(data_alarm="baileys")
@@ -300,7 +307,7 @@ def test_the_dashboard_shows_the_incident_and_the_state(
     assert "Not working now" in row.text
 
     baileys.active = False
-    baileys.save()
+    save_channel(baileys)
     assert not parse(staff_client.get("/").content).all(data_alarm="baileys"), "it may rest"
 
 

@@ -227,7 +227,7 @@ def test_a_jump_raises_one_alert_that_ends_when_the_api_accepts_messages_again(
     fallback_rate.check_fallback_rates()
 
     [alert] = incidents.current()
-    assert (alert.route, alert.reason, alert.detail) == ("fallbacks", "fallbacks_jumped", "12/12")
+    assert (alert.subject, alert.reason, alert.detail) == ("fallbacks", "fallbacks_jumped", "12/12")
     page = parse(staff_client.get("/").content)
     assert page.one(data_alarm="fallbacks")
     row = page.one("tr", data_fallback_code="131000")
@@ -250,7 +250,7 @@ def test_a_late_failure_counts_at_the_time_of_its_fallback(
         make_message(conversation, attempts=OFFICIAL, minutes_ago=5)
     for _ in range(12):
         late = make_message(conversation, minutes_ago=40, **by_fallback("131026"))
-        late.attempts.filter(route="wwebjs").update(started_at=timezone.now())
+        late.attempts.filter(connection__provider="wwebjs").update(started_at=timezone.now())
     fallback_rate.check_fallback_rates()
     [alert] = incidents.current()
     assert alert.detail == "12/32"
@@ -287,7 +287,7 @@ def test_a_jump_of_one_code_is_reported_despite_a_high_usual_fallback_rate(
     fallback_rate.check_fallback_rates()
 
     [alert] = incidents.current()
-    assert (alert.route, alert.code, alert.detail) == ("fallbacks", "131000", "131000, 12/24")
+    assert (alert.subject, alert.code, alert.detail) == ("fallbacks", "131000", "131000, 12/24")
 
     for _ in range(60):
         make_message(conversation, **by_fallback("131026"))

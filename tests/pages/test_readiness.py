@@ -10,10 +10,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
+from channels_app.channels import save_channel
 from channels_app.connections import circuit_breaker
 from channels_app.incidents import incidents
-from channels_app.models import Channel
-from instances.models import WhatsAppSession
+from channels_app.models import Channel, Connection
 from messaging.live import frames
 from tests.pages.html import Element, parse
 
@@ -99,17 +99,19 @@ def test_a_ready_unchecked_or_unused_fallback_shows_no_warning(
 def test_a_corrected_key_or_another_fallback_ends_the_warning(
     staff_client: Client, attached: Channel, by_baileys: Channel
 ) -> None:
-    Channel.objects.filter(pk=attached.pk).update(wwebjs_state="ready", wwebjs_state_code="ready")
+    Connection.objects.filter(channel=attached.pk, provider="wwebjs").update(
+        state="ready", state_code="ready"
+    )
     for changes in (
         {"wwebjs_api_key": "mended"},
         {"fallback": "baileys", "fallback_channel": by_baileys.fallback_channel},
     ):
-        circuit_breaker.trip(attached, "wwebjs", code="wrong_key")
+        circuit_breaker.trip(attached.connection("wwebjs"), code="wrong_key")
         assert "Unavailable" in warnings(staff_client)[1]
         channel = Channel.objects.get(pk=attached.pk)
         for name, value in changes.items():
             setattr(channel, name, value)
-        channel.save()
+        save_channel(channel)
         assert warnings(staff_client) == ("", "")
         assert "data-breaker" not in staff_client.get("/channels/").content.decode()
 
@@ -149,8 +151,10 @@ def test_badge_dashboard_and_card_show_the_same_state_of_an_instance(
     staff_client: Client, by_baileys: Channel, state: str, code: str, expected: str
 ) -> None:
     # Unchanged since it was last ready: connecting does not affect the channel's health.
-    Channel.objects.filter(pk=by_baileys.fallback_channel_id).update(health="ok")
-    WhatsAppSession.objects.filter(channel=by_baileys.fallback_channel).update(
+    Connection.objects.filter(channel=by_baileys.fallback_channel_id).exclude(
+        provider="wwebjs"
+    ).update(health="ok")
+    Connection.objects.filter(channel=by_baileys.fallback_channel, provider="baileys").update(
         state=state, state_code=code
     )
     dashboard, card = warnings(staff_client)
@@ -166,12 +170,12 @@ def test_badge_dashboard_and_card_show_the_same_state_of_an_instance(
 def test_the_dashboard_shows_the_state_of_a_session_and_its_last_incident(
     staff_client: Client, attached: Channel
 ) -> None:
-    Channel.objects.filter(pk=attached.pk).update(
-        wwebjs_state="ready",
-        wwebjs_state_code="ready",
-        wwebjs_state_changed_at=timezone.now(),
-        wwebjs_last_drop_at=timezone.now(),
-        wwebjs_last_drop_reason="conflict",
+    Connection.objects.filter(channel=attached.pk, provider="wwebjs").update(
+        state="ready",
+        state_code="ready",
+        state_changed_at=timezone.now(),
+        last_drop_at=timezone.now(),
+        last_drop_reason="conflict",
     )
     line = parse(staff_client.get("/").content).one("span", class_="row-session").text
     assert line.startswith(
@@ -186,7 +190,7 @@ def test_the_dashboard_shows_the_state_of_an_instance_and_its_last_incident(
         return parse(staff_client.get("/").content).one("span", data_baileys_state=None).text
 
     assert line() == "The connection is being checked."
-    WhatsAppSession.objects.filter(channel=by_baileys.fallback_channel).update(
+    Connection.objects.filter(channel=by_baileys.fallback_channel, provider="baileys").update(
         state="disconnected",
         state_code="unlinked_on_phone",
         state_changed_at=timezone.now(),
@@ -220,7 +224,7 @@ def test_the_number_of_dashboard_queries_does_not_depend_on_the_number_of_channe
 
 def open_incident(channel: Channel) -> None:
     incidents.open_or_update(
-        channel, route="wwebjs", reason="unlinked_on_phone", detail="", at=timezone.now()
+        channel.connection("wwebjs"), reason="unlinked_on_phone", detail="", at=timezone.now()
     )
 
 

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import translation
 
+from channels_app.channels import save_channel
 from channels_app.connections.credentials import test_connection as run_test
 from channels_app.incidents.reason_text import encode_reason, render_reason
 from channels_app.models import Channel
@@ -90,7 +91,7 @@ def test_a_problem_of_a_baileys_fallback(
     writer: None, read: Read, channel: Channel, baileys: Channel
 ) -> None:
     channel.fallback, channel.fallback_channel = Channel.Fallback.BAILEYS, baileys
-    channel.save()
+    save_channel(channel)
     monitor.probe(session_of(baileys).pk)
 
     assert "is unavailable: The server refused the connection" in read("/", "en")

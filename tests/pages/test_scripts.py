@@ -18,7 +18,7 @@ from django.utils import timezone, translation
 from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from channels_app.models import Channel, Incident
+from channels_app.models import Channel, Connection, Incident
 from messaging import selectors
 from messaging.models import CallAttempt, Conversation, Media, Message
 from messaging.templatetags.alterna import relative
@@ -613,7 +613,10 @@ def test_an_alert_is_shown_on_every_page_announced_once_and_removed_when_it_ends
     now = timezone.now()
     first, second = (
         Incident.objects.create(
-            channel=channel, route=route, reason=reason, opened_at=now, last_drop_at=now
+            connection=Connection.objects.stored(channel, route),
+            reason=reason,
+            opened_at=now,
+            last_drop_at=now,
         )
         for route, reason in (("wwebjs", "unlinked <b>"), ("official", "refused"))
     )

@@ -14,6 +14,7 @@ from django.utils import timezone, translation
 from channels_app.connections import wwebjs_session
 from channels_app.connections.wwebjs_session import QrCode, SessionRefused
 from channels_app.models import Channel
+from tests.factories import update_connection
 from tests.pages.html import Element, parse
 
 pytestmark = pytest.mark.django_db
@@ -30,11 +31,8 @@ def attached(make_channel: Callable[..., Channel]) -> Channel:
 
 
 def store_state(channel: Channel, state: str, code: str, **changes: Any) -> None:
-    Channel.objects.filter(pk=channel.pk).update(
-        wwebjs_state=state,
-        wwebjs_state_code=code,
-        wwebjs_state_changed_at=timezone.now(),
-        **changes,
+    update_connection(
+        channel, "wwebjs", state=state, state_code=code, state_changed_at=timezone.now(), **changes
     )
 
 

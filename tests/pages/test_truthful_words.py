@@ -15,10 +15,9 @@ from rest_framework.test import APIClient
 
 from channels_app.connections import circuit_breaker
 from channels_app.incidents import incidents
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from channels_app.providers import error_codes
 from core import sizes
-from instances.models import WhatsAppSession
 from messaging.models import Conversation, Message
 from tests.pages.html import parse
 
@@ -102,10 +101,10 @@ def test_sizes_have_units_in_the_readers_language(stored: str, words: str) -> No
 def test_an_old_test_result_of_the_fallback_does_not_contradict_its_state(
     attached: Channel, staff_client: Client
 ) -> None:
-    Channel.objects.filter(pk=attached.pk).update(
-        health="ok", health_detail="number_answers|+55 11\nfallback_wwebjs|not_started",
-        wwebjs_state="ready", wwebjs_state_code="ready",
-    )  # fmt: skip
+    Connection.objects.filter(channel=attached.pk, provider="wwebjs").update(
+        state="ready", state_code="ready"
+    )
+    Connection.objects.filter(channel=attached.pk).exclude(provider="wwebjs").update(health="ok", health_detail="number_answers|+55 11\nfallback_wwebjs|not_started")  # fmt: skip
     [card] = parse(staff_client.get("/channels/").content).all("article")
     assert "Ready to send." in card.text
     assert "not started" not in card.text
@@ -116,14 +115,11 @@ def test_a_session_waiting_for_a_code_labels_its_first_reason(
     attached: Channel, staff_client: Client
 ) -> None:
     now = timezone.now()
-    Channel.objects.filter(pk=attached.pk).update(
-        wwebjs_state="qr", wwebjs_state_code="unlinked_scan_qr", wwebjs_last_drop_at=now,
-        wwebjs_last_drop_reason="connection_refused",
-    )  # fmt: skip
+    Connection.objects.filter(channel=attached.pk, provider="wwebjs").update(state="qr", state_code="unlinked_scan_qr", last_drop_at=now, last_drop_reason="connection_refused")  # fmt: skip
     incidents.open_or_update(
-        attached, route="wwebjs", reason="connection_refused", detail="", at=now
+        attached.connection("wwebjs"), reason="connection_refused", detail="", at=now
     )
-    incidents.observed(attached, route="wwebjs", reason="unlinked_scan_qr", detail="", at=now)
+    incidents.observed(attached.connection("wwebjs"), reason="unlinked_scan_qr", detail="", at=now)
     [card] = parse(staff_client.get("/channels/").content).all("article")
     assert "The phone was unlinked. Scan the QR code." in card.text
     assert "first sign of the problem: The server refused the connection" in card.text
@@ -140,7 +136,7 @@ def test_a_baileys_channel_has_one_state_on_the_dashboard(
         kind="baileys", phone_number_id="", instance_name="x", health="ok",
         evolution_url="http://127.0.0.1:9", evolution_api_key="k",
     )  # fmt: skip
-    WhatsAppSession.objects.filter(channel=channel).update(
+    Connection.objects.filter(channel=channel, provider="baileys").update(
         state="qr", state_code="waiting_for_scan"
     )
     page = parse(staff_client.get("/").content)
@@ -153,7 +149,7 @@ def test_a_baileys_channel_has_one_state_on_the_dashboard(
 
 
 def blocked(channel: Channel) -> Channel:
-    circuit_breaker.stop_new_chats(channel, code="463")
+    circuit_breaker.block_new_chats(channel.wwebjs, code="463")
     channel.refresh_from_db()
     return channel
 
@@ -162,7 +158,7 @@ def test_a_person_can_lift_the_block_and_is_named(
     attached: Channel, staff: User, staff_client: Client
 ) -> None:
     blocked(attached)
-    assert incidents.current(attached).exists()
+    assert incidents.current(attached.wwebjs).exists()
     [card] = parse(staff_client.get(f"/channels/{attached.pk}/").content).all("article")
     assert card.all("p", data_new_chats="blocked")
     url = f"/channels/{attached.pk}/lift-block/"
@@ -172,14 +168,14 @@ def test_a_person_can_lift_the_block_and_is_named(
     answer = staff_client.post(url)
     assert f"{staff.username} lifted the new-chat block" in answer.content.decode()
     attached.refresh_from_db()
-    assert attached.new_chats_stopped_until is None
-    assert attached.new_chats_lifted_by == staff
-    assert not incidents.current(attached).exists()
+    assert attached.wwebjs.new_chats_stopped_until is None
+    assert attached.wwebjs.new_chats_lifted_by == staff
+    assert not incidents.current(attached.wwebjs).exists()
     entry = LogEntry.objects.get(object_id=str(attached.pk))
     assert (entry.user, entry.change_message) == (staff, "The new-chat block was lifted.")
     # The user is shown for a day, and a second click has no effect.
     assert "no new-chat block" in staff_client.post(url).headers["HX-Trigger"]
-    Channel.objects.update(new_chats_lifted_at=timezone.now() - dt.timedelta(days=2))
+    Connection.objects.update(new_chats_lifted_at=timezone.now() - dt.timedelta(days=2))
     assert "lifted the new-chat block" not in staff_client.get("/channels/").content.decode()
 
 
@@ -193,7 +189,7 @@ def test_a_block_of_a_shared_session_is_lifted_for_all_of_its_channels(
     blocked(other)
     assert circuit_breaker.lift_new_chat_block(attached, user=staff)
     other.refresh_from_db()
-    assert other.new_chats_stopped_until is None
+    assert other.wwebjs.new_chats_stopped_until is None
 
 
 def test_a_read_only_user_cannot_lift_a_block(attached: Channel, reader: Client) -> None:
@@ -203,7 +199,7 @@ def test_a_read_only_user_cannot_lift_a_block(attached: Channel, reader: Client)
     assert "Lift the block" not in page
     assert reader.post(f"/channels/{attached.pk}/lift-block/").status_code == 403
     attached.refresh_from_db()
-    assert attached.new_chats_stopped_until is not None
+    assert attached.wwebjs.new_chats_stopped_until is not None
 
 
 def test_a_block_can_be_lifted_by_rest(attached: Channel, staff: User) -> None:

@@ -104,22 +104,21 @@ class SentMessage:
 class NumberCache(Protocol):
     """The results of earlier look-ups. Nothing here raises."""
 
-    def lookup(self, channel: Channel, number: str) -> str | None: ...
+    def lookup(self, number: str) -> str | None: ...
 
-    def remember(self, channel: Channel, number: str, chat_id: str) -> None: ...
+    def remember(self, number: str, chat_id: str) -> None: ...
 
-    def forget(self, channel: Channel, number: str) -> None: ...
+    def forget(self, number: str) -> None: ...
 
-    def lid_of(self, channel: Channel, number: str) -> str: ...
+    def lid_of(self, number: str) -> str: ...
 
-    def note_lid(self, channel: Channel, number: str, lid: str) -> None: ...
+    def note_lid(self, number: str, lid: str) -> None: ...
 
 
 class WwebjsProvider:
     """Sends by the wwebjs-api session of an official channel."""
 
     def __init__(self, channel: Channel, *, numbers: NumberCache) -> None:
-        self._channel = channel
         self._numbers = numbers
         self._base = channel.wwebjs_url
         self._key = channel.wwebjs_api_key
@@ -163,28 +162,28 @@ class WwebjsProvider:
         """
 
         def send_to(chat_id: str) -> Accepted:
-            lid = self._numbers.lid_of(self._channel, digits) if quote is not None else ""
+            lid = self._numbers.lid_of(digits) if quote is not None else ""
             body = with_quote(payload, quote, chat_id=chat_id, lid=lid)
             return files.with_size(partial(self._send_to, chat_id, body, timeout), size)
 
-        cached = self._numbers.lookup(self._channel, digits)
+        cached = self._numbers.lookup(digits)
         if cached is not None:
             try:
                 accepted = send_to(cached)
-                self._numbers.note_lid(self._channel, digits, accepted.lid)
+                self._numbers.note_lid(digits, accepted.lid)
                 return accepted
             except Rejected as error:
-                self._numbers.forget(self._channel, digits)
+                self._numbers.forget(digits)
                 # Certainly not sent: the number may have a different form now.
                 if error.code not in _WRONG_FORM:
                     raise
             except Unknown:
-                self._numbers.forget(self._channel, digits)
+                self._numbers.forget(digits)
                 raise
         chat_id = self._chat_id(digits)
         accepted = send_to(chat_id)
-        self._numbers.remember(self._channel, digits, chat_id)
-        self._numbers.note_lid(self._channel, digits, accepted.lid)
+        self._numbers.remember(digits, chat_id)
+        self._numbers.note_lid(digits, accepted.lid)
         return accepted
 
     def _send_to(self, chat_id: str, body: Mapping[str, Any], timeout: float) -> Accepted:

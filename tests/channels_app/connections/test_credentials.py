@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 from django.utils import translation
 
+from channels_app.channels import save_channel
 from channels_app.connections.credentials import test_connection as run_test
 from channels_app.connections.registry import provider_for
 from channels_app.incidents.reason_text import render_reason
-from channels_app.models import Channel
+from channels_app.models import Connection
 from channels_app.providers.base import Rejected
 from channels_app.providers.cloud.client import CloudProvider
 from channels_app.providers.evolution.client import EvolutionProvider
@@ -37,29 +38,27 @@ READY = [
 
 def test_each_route_has_its_provider() -> None:
     channel = with_wwebjs("http://x")
-    assert isinstance(provider_for(channel, route="official"), CloudProvider)
-    assert isinstance(provider_for(channel, route="wwebjs"), WwebjsProvider)
+    assert isinstance(provider_for(channel.primary), CloudProvider)
+    assert isinstance(provider_for(channel.wwebjs), WwebjsProvider)
 
 
 def test_the_route_baileys_uses_the_channel_itself_or_its_fallback_channel() -> None:
     other = baileys("http://other", instance_name="other")
-    for channel in (other, official(fallback="baileys", fallback_channel=other)):
-        provider = provider_for(channel, route="baileys")
+    fallback = official(fallback="baileys", fallback_channel=other).fallback_connection
+    assert fallback is not None
+    for connection in (other.primary, fallback):
+        provider = provider_for(connection)
         assert isinstance(provider, EvolutionProvider)
         assert provider._instance == "other"
 
 
 def test_a_missing_fallback_refuses_to_send() -> None:
-    provider = provider_for(official(), route="baileys")
+    assert official().fallback_connection is None
+    provider = provider_for(official().connection("baileys"))
     with pytest.raises(Rejected) as caught:
         provider.send(text_message())
     assert caught.value.code == "not_configured"
     assert not provider.check().ok
-
-
-def test_an_unknown_route_raises_value_error() -> None:
-    with pytest.raises(ValueError, match="no such route"):
-        provider_for(official(), route="pigeon")
 
 
 def graph(raw_server: Start) -> str:
@@ -74,7 +73,7 @@ def wwebjs(raw_server: Start, *, ready: bool = True) -> str:
 @pytest.mark.django_db
 def test_both_routes_are_tested_and_the_result_is_stored(raw_server: Start) -> None:
     channel = with_wwebjs(wwebjs(raw_server), graph_url=graph(raw_server))
-    channel.save()
+    save_channel(channel)
     with translation.override("en"):
         results = run_test(channel)
     assert [(label, report.ok) for label, report in results] == [
@@ -82,13 +81,13 @@ def test_both_routes_are_tested_and_the_result_is_stored(raw_server: Start) -> N
         ("Fallback: wwebjs-api", True),
     ]
     channel.refresh_from_db()
-    assert channel.health == Channel.Health.OK
+    assert channel.primary.health == Connection.Health.OK
     with translation.override("en"):
-        assert render_reason(channel.health_detail) == (
+        assert render_reason(channel.primary.health_detail) == (
             f"{in_english(results[0][1])} · The channel's phone number was filled in."
         )
     assert results[0][1].details["filled_in"] == channel.phone_number == "+5511900000001"
-    assert channel.health_changed_at is not None
+    assert channel.primary.health_changed_at is not None
 
 
 @pytest.mark.django_db
@@ -96,13 +95,13 @@ def test_a_coexistence_number_sends_at_most_twenty_per_second(raw_server: Start)
     both = NUMBER.replace(b"}", b',"is_on_biz_app":true}')
     server = raw_server(lambda conn, n: respond(conn, both))
     channel = official(server.url, messages_per_second=80)
-    channel.save()
-    assert channel.throughput == 80
+    save_channel(channel)
+    assert channel.primary.throughput == 80
     run_test(channel)
     channel.refresh_from_db()
-    assert (channel.coexistence, channel.throughput) == (True, 20)
+    assert (channel.primary.coexistence, channel.primary.throughput) == (True, 20)
     channel.messages_per_second = 5
-    assert channel.throughput == 5
+    assert channel.primary.throughput == 5
 
 
 @pytest.mark.django_db
@@ -112,12 +111,12 @@ def test_coexistence_is_unknown_if_meta_does_not_report_it(
     answers = [NUMBER.replace(b"}", b',"is_on_biz_app":false}'), NUMBER]
     server = raw_server(lambda conn, n: respond(conn, answers.pop(0)))
     channel = official(server.url)
-    channel.save()
-    assert channel.coexistence is None
+    save_channel(channel)
+    assert channel.primary.coexistence is None
     for expected in (False, None):
         run_test(channel)
         channel.refresh_from_db()
-        assert channel.coexistence is expected
+        assert channel.primary.coexistence is expected
 
 
 @pytest.mark.django_db
@@ -125,14 +124,14 @@ def test_a_failing_fallback_is_reported_but_does_not_fail_the_channel(
     raw_server: Start,
 ) -> None:
     channel = with_wwebjs(wwebjs(raw_server, ready=False), graph_url=graph(raw_server))
-    channel.save()
+    save_channel(channel)
     with translation.override("en"):
         results = run_test(channel)
     channel.refresh_from_db()
     assert not results[1][1].ok
-    assert channel.health == Channel.Health.OK
+    assert channel.primary.health == Connection.Health.OK
     with translation.override("en"):
-        assert render_reason(channel.health_detail).endswith(
+        assert render_reason(channel.primary.health_detail).endswith(
             " · Fallback: wwebjs-api: The session is not started; connect it."
         )
 
@@ -140,13 +139,13 @@ def test_a_failing_fallback_is_reported_but_does_not_fail_the_channel(
 @pytest.mark.django_db
 def test_a_failing_official_route_fails_the_channel(dead_url: str) -> None:
     channel = official(dead_url)
-    channel.save()
+    save_channel(channel)
     with translation.override("en"):
         ((_, report),) = run_test(channel)
     channel.refresh_from_db()
     assert not report.ok
-    assert (channel.health, channel.health_detail) == (
-        Channel.Health.FAILING,
+    assert (channel.primary.health, channel.primary.health_detail) == (
+        Connection.Health.FAILING,
         "connection_refused",
     )
 
@@ -155,22 +154,25 @@ def test_a_failing_official_route_fails_the_channel(dead_url: str) -> None:
 def test_a_baileys_fallback_gets_its_own_health(raw_server: Start) -> None:
     state = b'{"instance":{"instanceName":"oficina","state":"close"}}'
     other = baileys(raw_server(lambda conn, n: respond(conn, state)).url)
-    other.save()
+    save_channel(other)
     channel = official(graph(raw_server), fallback="baileys", fallback_channel=other)
-    channel.save()
+    save_channel(channel)
     results = run_test(channel)
     assert [report.ok for _, report in results] == [True, False]
     other.refresh_from_db()
     channel.refresh_from_db()
-    assert (other.health, channel.health) == (Channel.Health.FAILING, Channel.Health.OK)
+    assert (other.primary.health, channel.primary.health) == (
+        Connection.Health.FAILING,
+        Connection.Health.OK,
+    )
 
 
 @pytest.mark.django_db
 def test_a_baileys_channel_is_tested_on_its_own(raw_server: Start) -> None:
     state = b'{"instance":{"instanceName":"oficina","state":"open"}}'
     channel = baileys(raw_server(lambda conn, n: respond(conn, state)).url)
-    channel.save()
+    save_channel(channel)
     with translation.override("en"):
         ((label, report),) = run_test(channel)
     channel.refresh_from_db()
-    assert (label, report.ok, channel.health) == ("Baileys (Evolution API)", True, "ok")
+    assert (label, report.ok, channel.primary.health) == ("Baileys (Evolution API)", True, "ok")

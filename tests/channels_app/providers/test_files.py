@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from channels_app.channels import save_channel
 from channels_app.connections.registry import wwebjs_provider
 from channels_app.providers import files as outbound
 from channels_app.providers.base import (
@@ -189,8 +190,8 @@ def test_wwebjs_receives_a_message_media(wwebjs: Provider) -> None:
     channel = with_wwebjs(
         wwebjs_url=wwebjs.url, wwebjs_api_key="test-wwebjs-key", wwebjs_session_id="TESTE"
     )
-    channel.save()
-    wwebjs_provider(channel).send(with_file(caption="Olha"))
+    save_channel(channel)
+    wwebjs_provider(channel.wwebjs).send(with_file(caption="Olha"))
 
     [sent] = wwebjs.sends()
     assert sent["contentType"] == "MessageMedia"

@@ -16,7 +16,7 @@ from django.utils import timezone, translation
 from time_machine import TimeMachineFixture
 
 from channels_app.connections import wwebjs_session
-from channels_app.models import Channel, WwebjsSession
+from channels_app.models import Channel, Connection
 from simulators.base import run_in_thread
 from simulators.wwebjs.app import WwebjsSettings, WwebjsSimulator
 from tests.conftest import WWEBJS_KEY, WWEBJS_SESSION
@@ -208,8 +208,8 @@ def _connection() -> Any:
     return connection.cursor()
 
 
-def session_of(channel: Channel) -> WwebjsSession:
-    return WwebjsSession.objects.get(channel=channel)
+def session_of(channel: Channel) -> Connection:
+    return Connection.objects.get(channel=channel, provider="wwebjs")
 
 
 def until(channel: Channel, state: str, seconds: float = 5.0) -> wwebjs_session.SessionState:

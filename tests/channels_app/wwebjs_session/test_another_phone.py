@@ -32,8 +32,8 @@ def test_a_person_confirms_a_fallback_with_its_own_number_once(
     state = wwebjs_session.state(ready)
     assert (state.state, state.code) == ("error", "number_unconfirmed")
     assert state.unconfirmed_number == STRANGER
-    incident = ready.incidents.get()
-    assert (incident.route, incident.reason, incident.detail) == (
+    incident = ready.wwebjs.incidents.get()
+    assert (incident.subject, incident.reason, incident.detail) == (
         "wwebjs",
         "another_phone",
         f"+{STRANGER}",
@@ -41,7 +41,7 @@ def test_a_person_confirms_a_fallback_with_its_own_number_once(
     assert STRANGER in readiness.fallback_trouble(fresh(ready))
     server.forget()
     with pytest.raises(Transient) as refused:
-        provider_for(fresh(ready), route="wwebjs").send(MESSAGE)
+        provider_for(fresh(ready).wwebjs).send(MESSAGE)
     assert refused.value.code == "number_unconfirmed"
     assert server.paths() == []
     # It is connected: no start or scan is needed.
@@ -54,7 +54,7 @@ def test_a_person_confirms_a_fallback_with_its_own_number_once(
     assert (answer.status_code, answer.json()["state"]) == (200, "ready")
     # The official number belongs to the Cloud API and stays unchanged.
     assert fresh(ready).phone_number == ready.phone_number
-    assert provider_for(fresh(ready), route="wwebjs").send(MESSAGE)
+    assert provider_for(fresh(ready).wwebjs).send(MESSAGE)
     incident.refresh_from_db()
     assert incident.recovered_at is not None
     # It stays confirmed after relinking; the channel's own number needs no confirmation.
@@ -81,10 +81,10 @@ def test_a_channel_without_a_number_accepts_only_the_first_phone(
     Channel.objects.update(phone_number="")
     server.steer("make_ready")
     assert wwebjs_session.state(fresh(attached)).state == "ready"
-    assert fresh(attached).confirmed_number == "5511900000001"
+    assert fresh(attached).wwebjs.confirmed_number == "5511900000001"
     server.settings.own_number = STRANGER
     assert wwebjs_session.state(fresh(attached)).code == "number_unconfirmed"
-    assert session_of(attached).wanted
+    assert session_of(attached).keep_connected
 
 
 def relink(channel: Channel, server: Server, number: str) -> None:
@@ -98,7 +98,7 @@ def relink(channel: Channel, server: Server, number: str) -> None:
 
 def refused_code(channel: Channel) -> str:
     with pytest.raises(Transient) as refused:
-        provider_for(fresh(channel), route="wwebjs").send(MESSAGE)
+        provider_for(fresh(channel).wwebjs).send(MESSAGE)
     return str(refused.value.code)
 
 
@@ -111,7 +111,7 @@ def test_nothing_is_sent_between_a_new_link_and_the_probe_that_sees_its_number(
     server.steer("make_ready")
     server.forget()
     assert refused_code(ready) == "number_unknown"
-    assert provider_for(fresh(ready), route="wwebjs").check().code == "number_unknown"
+    assert provider_for(fresh(ready).wwebjs).check().code == "number_unknown"
     assert "/client/sendMessage" not in server.paths()
     assert wwebjs_session.state(ready).code == "number_unconfirmed"
 
@@ -122,7 +122,7 @@ def test_the_number_that_a_page_still_reports_after_a_new_link_does_not_count(
     relink(ready, server, STRANGER)
     state = until(ready, "connected")
     assert (state.code, refused_code(ready)) == ("number_unknown", "number_unknown")
-    assert fresh(ready).linked_number == ""
+    assert fresh(ready).wwebjs.linked_number == ""
     # It is looked at quickly, and the page has loaded before the old number would count.
     later(5)
     assert wwebjs_session.state(ready).code == "number_unknown"
@@ -138,12 +138,12 @@ def test_the_same_phone_in_the_same_browser_counts_after_a_moment_and_is_watched
     assert until(ready, "connected").code == "number_unknown"
     later(11)
     assert wwebjs_session.state(ready).state == "ready"
-    due = session_of(ready).probe_at
+    due = session_of(ready).next_poll_at
     assert due is not None
     assert (due - timezone.now()).total_seconds() < 2
     later(120)
     assert wwebjs_session.state(ready).state == "ready"
-    due = session_of(ready).probe_at
+    due = session_of(ready).next_poll_at
     assert due is not None
     assert (due - timezone.now()).total_seconds() > 40
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from channels_app.channels import save_channel
 from channels_app.models import Channel
 from tests.channels_app.wwebjs_session.conftest import Server, run_starts
 
@@ -97,7 +98,7 @@ def test_a_channel_without_settings(api: APIClient, channel: Channel) -> None:
 
 def test_a_wrong_key_names_the_field(api: APIClient, attached: Channel, base: str) -> None:
     attached.wwebjs_api_key = "wrong"
-    attached.save()
+    save_channel(attached)
     response = api.get(base).json()
     assert (response["state"], response["code"], response["field"]) == (
         "error",

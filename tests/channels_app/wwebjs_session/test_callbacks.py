@@ -30,7 +30,6 @@ from channels_app.providers.wwebjs import events as wwebjs_events
 from messaging import selectors
 from messaging import webhooks as doors
 from messaging.delivery import rate_limits
-from messaging.delivery.statuses import Route
 from messaging.inbound import authentication, raw_files, replay
 from messaging.inbound.authentication import Received
 from messaging.models import InboundEvent, Message, PendingEvent
@@ -403,7 +402,10 @@ def test_two_spellings_of_an_address_are_the_same_server(
         wwebjs_api_key=WWEBJS_KEY,
         wwebjs_session_id=WWEBJS_SESSION,
     )
-    assert rate_limits._Session.of(third, Route.WWEBJS).channels == (attached.pk, third.pk)
+    assert rate_limits._Session.of(third.wwebjs).connections == (
+        attached.wwebjs.pk,
+        third.wwebjs.pk,
+    )
 
 
 @pytest.mark.django_db(transaction=True)
@@ -457,11 +459,11 @@ def test_a_callback_triggers_an_immediate_poll(ready: Channel, server: Server) -
     hand_in(ready, callback("disconnected", {"reason": "UNPAIRED"}))
     read_events()
     assert jobs("probe_session") == [{"channel_id": ready.pk}]
-    assert session_of(ready).probe_at is None
+    assert session_of(ready).next_poll_at is None
     wwebjs_session.probe(ready.pk)
     ready.refresh_from_db()
-    assert ready.wwebjs_state == State.STARTING
-    assert ready.wwebjs_last_drop_reason == "unlinked_on_phone"
+    assert ready.wwebjs.state == State.STARTING
+    assert ready.wwebjs.last_drop_reason == "unlinked_on_phone"
 
 
 @pytest.fixture
@@ -509,7 +511,7 @@ def test_a_fallback_message_shows_its_receipts(
     """Also on current WhatsApp Web, which returns no ID for a send."""
     server.settings.dollar_ids = dollar_ids
     sent = sent_by_fallback(ready, graph, server)
-    attempt = sent.attempts.get(route="wwebjs")
+    attempt = sent.attempts.get(connection__provider="wwebjs")
     assert (attempt.outcome, attempt.provider_message_id == "") == ("accepted", dollar_ids)
     assert sent.status == "sent"
     take_all(ready, posting)
@@ -550,7 +552,7 @@ def test_two_equal_texts_get_their_own_receipts(
     for sent in both:
         sent.refresh_from_db()
         assert sent.status == "read"
-        ids.add(sent.attempts.get(route="wwebjs").provider_message_id)
+        ids.add(sent.attempts.get(connection__provider="wwebjs").provider_message_id)
     assert len(ids) == 2
 
 
@@ -578,7 +580,7 @@ def test_a_message_queued_in_the_browser_is_unconfirmed_until_the_server_accepts
     script = {"scenarios": ["queued"]}
     requests.post(f"{server.url}/_control/script", json=script, timeout=5)
     sent = sent_by_fallback(ready, graph, server)
-    attempt = sent.attempts.get(route="wwebjs")
+    attempt = sent.attempts.get(connection__provider="wwebjs")
     assert (attempt.outcome, attempt.error_code) == ("unknown", "only_queued")
     assert (sent.status, attempt.provider_message_id[:4]) == ("unconfirmed", "3EB0")
     # Its ID is known: it is not matched by text.
@@ -620,11 +622,11 @@ def test_a_late_rejection_is_reported(
     ready: Channel, server: Server, graph: Any, posting: list[tuple[dict[str, Any], str]]
 ) -> None:
     sent = sent_by_fallback(ready, graph, server)
-    own_id = sent.attempts.get(route="wwebjs").provider_message_id
+    own_id = sent.attempts.get(connection__provider="wwebjs").provider_message_id
     body = callback("message_ack", {"message": message(id={"id": own_id}), "ack": -1})
     hand_in(ready, body)
     read_events()
-    attempt = sent.attempts.get(route="wwebjs")
+    attempt = sent.attempts.get(connection__provider="wwebjs")
     assert (attempt.outcome, attempt.error_code) == ("rejected", "ack_error")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from channels_app.connections.wwebjs_session import KEY_PLACEHOLDER, docker_command
 from channels_app.models import Channel
+from tests.factories import update_connection
 
 # requirements, "Como instalar a wwebjs-api"
 MISSION = """docker run -d \\
@@ -29,6 +30,8 @@ message_reaction|message_revoke_everyone|qr|ready|contact_changed" \\
   -e ENABLE_WEBHOOK=FALSE \\
   -e PORT=3000 \\
   avoylenko/wwebjs-api"""
+
+pytestmark = pytest.mark.django_db
 
 
 def channel(**fields: Any) -> Channel:
@@ -85,7 +88,10 @@ def test_messages_typed_on_the_phone_are_reported_only_if_shown() -> None:
     [("", False), ("5511900000001", False), ("551100000001", False), ("5511977770000", True)],
 )
 def test_customers_messages_are_reported_only_for_another_number(own: str, reported: bool) -> None:
-    given = variables(docker_command(channel(wwebjs_own_number=own), callbacks=True))
+    linked = channel()
+    linked.save()
+    update_connection(linked, "wwebjs", own_number=own)
+    given = variables(docker_command(linked, callbacks=True))
     assert ("message" not in given["DISABLED_CALLBACKS"].split("|")) is reported
 
 

@@ -101,7 +101,7 @@ def test_a_channel_whose_session_cannot_be_ended_is_not_deleted(
     ready: Channel, server: Server, page: Client, api: APIClient
 ) -> None:
     before = wishes(ready)
-    assert before["wanted"]
+    assert before["keep_connected"]
     server.settings.api_key = "another"
     chosen = {"previous_session": "unlink"}
     answer = page.post(f"/channels/{ready.pk}/delete/", chosen)
@@ -112,7 +112,7 @@ def test_a_channel_whose_session_cannot_be_ended_is_not_deleted(
     assert Channel.objects.exists()
     # Nothing of it is carried out later either.
     assert wishes(ready) == before
-    assert Channel.objects.get().wwebjs_state == "ready"
+    assert Channel.objects.get().wwebjs.state == "ready"
     server.settings.api_key = WWEBJS_KEY
     assert wwebjs_session.state(ready).state == "ready"
     assert not jobs("end_session")
@@ -133,7 +133,7 @@ def test_a_channel_is_not_deleted_while_its_session_starts_and_awaits_unlinking(
     assert "Try again when it is running" in answer.content.decode()
     assert Channel.objects.exists()
     assert wishes(attached) == before
-    assert Channel.objects.get().wwebjs_state_code == "starting"
+    assert Channel.objects.get().wwebjs.state_code == "starting"
 
 
 def test_the_page_does_not_ask_if_there_is_no_session_or_others_use_it(
@@ -250,7 +250,7 @@ def test_the_admin_redirects_to_the_page_that_asks(
     fields = typed(ready, kind="official", fallback="wwebjs", wwebjs_session_id="OTHER")
     refused = page.post(f"{base}/change/", fields)
     assert refused.status_code == 200
-    assert "change this on the channel&#x27;s own page" in refused.content.decode()
+    assert "Change this on the channel&#x27;s page" in refused.content.decode()
     fields["wwebjs_session_id"] = WWEBJS_SESSION
     assert page.post(f"{base}/change/", fields).status_code == 302
     assert left(server) == (True, True)

@@ -17,7 +17,7 @@ from django.utils import timezone
 from channels_app import tasks
 from channels_app.connections import circuit_breaker, wwebjs_session
 from channels_app.incidents import incidents
-from channels_app.models import Channel, Incident, WwebjsSession
+from channels_app.models import Channel, Connection, Incident
 from channels_app.providers.wwebjs.states import Observation
 from channels_app.signals import session_changed
 from simulators.base import run_in_thread
@@ -42,13 +42,13 @@ def pushes() -> Iterator[list[int]]:
 
 
 def due_in(channel: Channel) -> float:
-    probe_at = session_of(channel).probe_at
-    assert probe_at is not None
-    return (probe_at - timezone.now()).total_seconds()
+    due = session_of(channel).next_poll_at
+    assert due is not None
+    return (due - timezone.now()).total_seconds()
 
 
 def incident(channel: Channel) -> Incident:
-    return channel.incidents.get()
+    return channel.wwebjs.incidents.get()
 
 
 # -- probes ---------------------------------------------------------------------------------------
@@ -66,29 +66,29 @@ def test_a_due_session_is_polled_once(ready: Channel, server: Server, later: Lat
     wwebjs_session.probe_due()
     assert server.paths() == ["/session/status", "/client/getClassInfo"]
     ready.refresh_from_db()
-    assert ready.wwebjs_checked_at is not None
-    assert ready.wwebjs_checked_at > timezone.now() - dt.timedelta(seconds=5)
+    assert ready.wwebjs.checked_at is not None
+    assert ready.wwebjs.checked_at > timezone.now() - dt.timedelta(seconds=5)
 
 
 def test_a_key_corrected_on_the_server_closes_the_breaker(
     ready: Channel, server: Server, later: Later
 ) -> None:
     server.settings.api_key = "another"
-    circuit_breaker.trip(ready, "wwebjs", code="wrong_key")
+    circuit_breaker.trip(ready.wwebjs, code="wrong_key")
     assert wwebjs_session.state(ready).code == "wrong_key"
     later(5)
     server.settings.api_key = WWEBJS_KEY
     assert wwebjs_session.state(ready).state == "ready"
-    assert not circuit_breaker.is_open(Channel.objects.get(), "wwebjs")
+    assert not circuit_breaker.is_open(session_of(ready))
     # Only a message can verify reasons other than key, address or name.
-    circuit_breaker.trip(ready, "wwebjs", code="424242")
+    circuit_breaker.trip(ready.wwebjs, code="424242")
     later(5)
     server.steer("unready")
     assert wwebjs_session.state(ready).state == "connected"
     later(5)
     server.steer("make_ready")
     assert wwebjs_session.state(ready).state == "ready"
-    assert circuit_breaker.is_open(Channel.objects.get(), "wwebjs")
+    assert circuit_breaker.is_open(session_of(ready))
 
 
 def test_a_session_showing_a_code_is_polled_fast(attached: Channel, server: Server) -> None:
@@ -114,17 +114,19 @@ def test_the_page_is_notified_of_a_scan_and_of_a_new_code(
     server.steer("scan")
     until(attached, "ready")
     attached.refresh_from_db()
-    assert attached.wwebjs_state == "ready"
+    assert attached.wwebjs.state == "ready"
     assert len(pushes) > 1
 
 
 def test_an_unchanged_state_is_neither_written_nor_pushed(
     ready: Channel, pushes: list[int]
 ) -> None:
-    before = Channel.objects.values("wwebjs_state_changed_at", "updated_at").get(pk=ready.pk)
+    changes = ("connections__state_changed_at", "updated_at")
+    own = Channel.objects.filter(connections__provider="wwebjs")
+    before = own.values(*changes).get(pk=ready.pk)
     wwebjs_session.state(ready)
     assert pushes == []
-    after = Channel.objects.values("wwebjs_state_changed_at", "updated_at").get(pk=ready.pk)
+    after = own.values(*changes).get(pk=ready.pk)
     assert before == after
 
 
@@ -149,7 +151,7 @@ def test_a_fallback_set_without_signals_is_detected(channel: Channel, server: Se
     )
     wwebjs_session.probe_due()
     channel.refresh_from_db()
-    assert channel.wwebjs_state_code == "not_started"
+    assert channel.wwebjs.state_code == "not_started"
 
 
 # -- recovery --------------------------------------------------------------------------------------
@@ -163,10 +165,10 @@ def test_a_session_without_its_browser_recovers_automatically(
     later(80)
     wwebjs_session.probe_due()
     ready.refresh_from_db()
-    assert ready.wwebjs_state == "starting"
+    assert ready.wwebjs.state == "starting"
     assert run_starts() == 1
     ready.refresh_from_db()
-    assert ready.wwebjs_state == "ready"
+    assert ready.wwebjs.state == "ready"
 
 
 def test_an_unlinked_phone_shows_a_new_code_and_the_reason(ready: Channel, server: Server) -> None:
@@ -244,7 +246,7 @@ def test_a_session_never_connected_is_not_started(
         later(120)
         wwebjs_session.state(attached)
     assert not jobs("begin_session")
-    assert not attached.incidents.exists()
+    assert not attached.wwebjs.incidents.exists()
 
 
 # -- incidents and alerts -------------------------------------------------------------------------
@@ -321,7 +323,7 @@ def test_a_drop_that_recovers_at_once_is_recorded_without_an_alert(
     assert (mail.outbox, alerts) == ([], [])
     assert incident(ready).closed_at is not None
     ready.refresh_from_db()
-    assert (ready.wwebjs_last_drop_at is not None, ready.wwebjs_last_drop_reason) == (
+    assert (ready.wwebjs.last_drop_at is not None, ready.wwebjs.last_drop_reason) == (
         True,
         "opening",
     )
@@ -397,7 +399,7 @@ def test_a_connection_has_only_one_open_incident(ready: Channel) -> None:
 
     now = timezone.now()
     values = {
-        "channel": ready, "route": "wwebjs", "reason": "x", "opened_at": now, "last_drop_at": now,
+        "connection": ready.wwebjs, "reason": "x", "opened_at": now, "last_drop_at": now,
     }  # fmt: skip
     Incident.objects.create(**values)
     with pytest.raises(IntegrityError), transaction.atomic():
@@ -410,15 +412,15 @@ def test_a_send_to_a_dead_session_triggers_a_poll(ready: Channel, server: Server
 
     server.steer("kill_browser")
     with pytest.raises(Transient):
-        wwebjs_provider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
-    assert WwebjsSession.objects.get(channel=ready).probe_at is None
+        wwebjs_provider(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+    assert session_of(ready).next_poll_at is None
 
 
 def test_deleting_the_channel_deletes_its_session_data(ready: Channel, server: Server) -> None:
     server.steer("lose_link")
     wwebjs_session.state(ready)
     ready.delete()
-    assert not WwebjsSession.objects.exists()
+    assert not Connection.objects.exists()
     assert not Incident.objects.exists()
     wwebjs_session.probe_due()
     wwebjs_session.probe(12345)

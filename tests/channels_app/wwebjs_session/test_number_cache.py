@@ -9,6 +9,7 @@ import pytest
 from channels_app import number_cache
 from channels_app.connections.registry import wwebjs_provider
 from channels_app.models import Channel, ResolvedNumber
+from channels_app.number_cache import NumberCache
 from channels_app.providers.base import OutboundMessage, Rejected, Transient, Unknown
 from simulators.base import example_number, only_digits
 from simulators.wwebjs.tables import SCENARIOS
@@ -20,7 +21,7 @@ LOOK_UP, SEND = "/client/getNumberId", "/client/sendMessage"
 
 
 def send(channel: Channel, to: str = TO) -> None:
-    wwebjs_provider(channel).send(OutboundMessage("ref", to, text="Oi"))
+    wwebjs_provider(channel.wwebjs).send(OutboundMessage("ref", to, text="Oi"))
 
 
 def playing(name: str) -> str:
@@ -51,7 +52,7 @@ def test_each_channel_has_its_own_cache(
     ready: Channel, server: Server, make_channel: Callable[..., Channel]
 ) -> None:
     send(ready)
-    assert number_cache.lookup(make_channel(), "5511988887777") is None
+    assert NumberCache(make_channel().wwebjs).lookup("5511988887777") is None
 
 
 def test_an_expired_entry_is_looked_up_again(
@@ -67,7 +68,7 @@ def test_an_expired_entry_is_looked_up_again(
 def test_an_outdated_form_is_looked_up_again_in_the_same_send(
     ready: Channel, server: Server
 ) -> None:
-    number_cache.remember(ready, "5511988887777", "not a chat id")
+    NumberCache(ready.wwebjs).remember("5511988887777", "not a chat id")
     send(ready)
     assert server.paths() == [SEND, LOOK_UP, SEND]
     assert ResolvedNumber.objects.get().chat_id == "5511988887777@c.us"
@@ -78,7 +79,7 @@ def test_a_number_that_left_whatsapp_is_removed_from_the_cache(
 ) -> None:
     to = playing("not_on_whatsapp")
     digits = only_digits(to)
-    number_cache.remember(ready, digits, f"{digits}@c.us")
+    NumberCache(ready.wwebjs).remember(digits, f"{digits}@c.us")
     with pytest.raises(Rejected) as caught:
         send(ready, to)
     assert caught.value.code == "not_on_whatsapp"
@@ -93,7 +94,7 @@ def test_a_failed_send_clears_the_entry_and_is_not_repeated(
 ) -> None:
     to = playing(scenario)
     digits = only_digits(to)
-    number_cache.remember(ready, digits, f"{digits}@c.us")
+    NumberCache(ready.wwebjs).remember(digits, f"{digits}@c.us")
     with pytest.raises(kind):
         send(ready, to)
     assert server.paths() == [SEND]

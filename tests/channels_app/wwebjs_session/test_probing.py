@@ -18,7 +18,7 @@ from procrastinate.tasks import Task
 
 from channels_app import tasks as channel_tasks
 from channels_app.connections import wwebjs_session
-from channels_app.models import Channel, WwebjsSession
+from channels_app.models import Channel, Connection
 from instances import tasks
 from simulators.base import run_in_thread
 from tests.channels_app.wwebjs_session.conftest import Server
@@ -58,16 +58,18 @@ def test_a_slow_server_does_not_delay_others(
     try:
         deadline = time.monotonic() + 2.5
         wanted = [channel.pk for channel in quick]
-        done = Channel.objects.filter(pk__in=wanted, wwebjs_state_code="not_started")
+        done = Connection.objects.filter(
+            channel__in=wanted, provider="wwebjs", state_code="not_started"
+        )
         while done.count() < len(quick):
             assert time.monotonic() < deadline
         slow.refresh_from_db()
-        assert slow.wwebjs_state_code == "unchecked"
+        assert slow.wwebjs.state_code == "unchecked"
     finally:
         release.set()
         probing.join(10)
     slow.refresh_from_db()
-    assert slow.wwebjs_state == "error"
+    assert slow.wwebjs.state == "error"
 
 
 def test_two_workers_do_not_poll_the_same_session(
@@ -96,17 +98,17 @@ def test_immediate_requests_come_first_and_the_lease_starts_with_the_poll(
     monkeypatch.setattr(wwebjs_session, "MAX_CONCURRENT_PROBES", 2)
     fields = {"fallback": "wwebjs", "wwebjs_api_key": WWEBJS_KEY, "wwebjs_url": server.url}
     made = [make_channel(wwebjs_session_id=f"session-{number}", **fields).pk for number in range(5)]
-    now, sessions = timezone.now(), WwebjsSession.objects.order_by("pk")
+    now, sessions = timezone.now(), Connection.objects.filter(provider="wwebjs").order_by("pk")
     for number, session in enumerate(sessions):
-        session.probe_at = None if number == 4 else now - dt.timedelta(minutes=5 - number)
+        session.next_poll_at = None if number == 4 else now - dt.timedelta(minutes=5 - number)
         session.save()
     rounds: list[list[int]] = []
 
     def note(function: object, ids: list[int]) -> None:
         rounds.append(ids)
-        claimed = sessions.filter(probe_at__gt=timezone.now()).count()
+        claimed = sessions.filter(next_poll_at__gt=timezone.now()).count()
         assert claimed <= 2 * len(rounds)
-        sessions.filter(channel__in=ids).update(probe_at=None)  # requested again meanwhile
+        sessions.filter(channel__in=ids).update(next_poll_at=None)  # requested again meanwhile
 
     monkeypatch.setattr(wwebjs_session, "_for_each", note)
     wwebjs_session.probe_due()
@@ -147,13 +149,13 @@ def test_an_observation_requested_earlier_but_received_later_is_ignored(
     try:
         assert asked.wait(5)
         assert wwebjs_session.state(channel).code == "opening"
-        newest = channel.wwebjs_checked_at
+        newest = channel.wwebjs.checked_at
     finally:
         release.set()
         earlier.join(10)
     channel.refresh_from_db()
     assert len(questions) == 2
-    assert (channel.wwebjs_state_code, channel.wwebjs_checked_at) == ("opening", newest)
+    assert (channel.wwebjs.state_code, channel.wwebjs.checked_at) == ("opening", newest)
 
     # A later observation is stored again.
     questions.clear()

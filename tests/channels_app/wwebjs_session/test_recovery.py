@@ -14,7 +14,7 @@ from channels_app import signals
 from channels_app.connections import wwebjs_session
 from channels_app.connections.registry import wwebjs_provider
 from channels_app.connections.wwebjs_session import SessionRefused
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from channels_app.providers.base import OutboundMessage, SendError
 from channels_app.providers.wwebjs import session as wwebjs_sessions
 from channels_app.providers.wwebjs.session import WwebjsSessions
@@ -59,22 +59,22 @@ def test_an_unresponsive_page_is_replaced_before_the_second_attempt_of_a_message
     began = time.monotonic()
     with pytest.raises(SendError) as raised:
         ready.request_timeout_seconds = 1
-        wwebjs_provider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
-    refusal = {"channel": ready, "route": "wwebjs", "code": raised.value.code}
+        wwebjs_provider(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+    refusal = {"connection": ready.wwebjs, "code": raised.value.code}
     with django_capture_on_commit_callbacks(execute=True):
-        signals.send_refused.send(sender=Channel, **refusal)
+        signals.send_rejected.send(sender=Connection, **refusal)
     # The send triggers a poll, and the first slow response triggers another one at once.
     assert jobs("probe_session") == [{"channel_id": ready.pk}]
     wwebjs_session.probe(ready.pk)
-    due = session_of(ready).probe_at
+    due = session_of(ready).next_poll_at
     assert due is not None
-    assert (due - session_of(ready).channel.wwebjs_checked_at).total_seconds() < 3  # type: ignore[operator]
+    assert (due - session_of(ready).checked_at).total_seconds() < 3  # type: ignore[operator]
     wwebjs_session.probe(ready.pk)
     assert run_starts() == 1
     assert wwebjs_session.state(ready).state == "ready"
     assert time.monotonic() - began < FALLBACK_BACKOFF[0] + FALLBACK_BACKOFF[1]
     ready.request_timeout_seconds = 15
-    assert wwebjs_provider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+    assert wwebjs_provider(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
     assert "/session/restart" not in server.paths()
 
 
@@ -83,7 +83,7 @@ def test_a_session_lost_by_the_server_is_started_within_the_attempts_of_a_messag
 ) -> None:
     server.simulator.browsers.close("TESTE")
     with pytest.raises(SendError):
-        wwebjs_provider(ready).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+        wwebjs_provider(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
     wwebjs_session.probe(ready.pk)
     waited = 0
     while not jobs("begin_session"):
@@ -120,10 +120,10 @@ def test_a_session_that_never_becomes_ready_opens_an_incident_and_is_restarted(
     assert wwebjs_session.state(attached).code == "syncing"
     later(119)
     assert wwebjs_session.state(attached).code == "syncing"
-    assert not attached.incidents.exists()
+    assert not attached.wwebjs.incidents.exists()
     later(2)
     assert wwebjs_session.state(attached).code == "restarting"
-    assert attached.incidents.get().reason == "never_ready"
+    assert attached.wwebjs.incidents.get().reason == "never_ready"
     # Until the job replaces it, the old browser reports the same state.
     later(5)
     assert wwebjs_session.state(attached).code == "restarting"
@@ -133,12 +133,12 @@ def test_a_session_that_never_becomes_ready_opens_an_incident_and_is_restarted(
     later(121)
     assert wwebjs_session.state(attached).code == "never_ready"
     assert run_starts() == 0
-    assert attached.incidents.get().drops == 1
+    assert attached.wwebjs.incidents.get().drops == 1
     later(300)
     assert wwebjs_session.state(attached).code == "restarting"
     assert run_starts() == 1
     assert wwebjs_session.state(attached).state == "ready"
-    assert attached.incidents.get().recovered_at is not None
+    assert attached.wwebjs.incidents.get().recovered_at is not None
 
 
 def test_starts_of_a_session_that_never_becomes_ready_are_few(
@@ -152,7 +152,7 @@ def test_starts_of_a_session_that_never_becomes_ready_are_few(
         wwebjs_session.state(ready)
         starts += run_starts()
     assert starts == 4
-    assert ready.incidents.get().drops == 1
+    assert ready.wwebjs.incidents.get().drops == 1
     # A person may start it.
     assert wwebjs_session.connect(ready).code == "restarting"
 
@@ -190,7 +190,7 @@ def test_a_stopped_session_that_comes_up_with_its_server_is_stopped_again(
     assert server.known == ["TESTE"]
     session_state = wwebjs_session.state(ready)
     assert (session_state.state, session_state.code) == ("disconnected", "came_up")
-    assert not session_of(ready).wanted
+    assert not session_of(ready).keep_connected
     assert run_ends() == 1
     assert (server.known, server.paired) == ([], True)
     later(2)
@@ -293,16 +293,16 @@ def test_a_failed_unlink_is_not_retried_later(
     assert run_ends() == 0
     assert server.paired
     # What the person wished holds: it is not started again, until somebody connects it.
-    assert not session_of(ready).wanted
+    assert not session_of(ready).keep_connected
     server.steer("kill_browser")
     later(60)
     assert wwebjs_session.state(ready).code == "session_closed"
     assert run_starts() == 0
-    assert not ready.incidents.exists()
+    assert not ready.wwebjs.incidents.exists()
     wwebjs_session.connect(ready)
     run_starts()
     assert wwebjs_session.state(ready).state == "ready"
-    assert session_of(ready).wanted
+    assert session_of(ready).keep_connected
 
 
 @pytest.mark.parametrize("unlink", [False, True])
@@ -341,8 +341,8 @@ def test_a_session_that_is_ready_for_moments_only_is_not_started_for_ever(
     # A person may, and that counts from 0 again; so does a session that stays ready.
     wwebjs_session.connect(ready)
     run_starts()
-    assert session_of(ready).tries == 1
+    assert session_of(ready).recovery_attempts == 1
     assert wwebjs_session.state(ready).state == "ready"
     later(601)
     assert wwebjs_session.state(ready).state == "ready"
-    assert session_of(ready).tries == 0
+    assert session_of(ready).recovery_attempts == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from channels_app.channels import save_channel
 from channels_app.connections import wwebjs_session
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.models import Channel
@@ -56,7 +57,7 @@ def test_from_connect_by_qr_to_ready_and_back(attached: Channel, server: Server)
     assert (ended.state, ended.code) == ("disconnected", "unlinked")
     assert (server.known, server.paired) == ([], False)
     assert wwebjs_session.state(attached).code == "unlinked"
-    assert not attached.incidents.exists()
+    assert not attached.wwebjs.incidents.exists()
 
 
 def test_stopping_preserves_the_login_so_that_connecting_needs_no_code(
@@ -102,10 +103,10 @@ def test_a_channel_without_the_settings_has_no_session(channel: Channel) -> None
 
 def test_saved_settings_are_checked_automatically(attached: Channel, server: Server) -> None:
     attached.refresh_from_db()
-    assert (attached.wwebjs_state, attached.wwebjs_state_code) == ("disconnected", "unchecked")
+    assert (attached.wwebjs.state, attached.wwebjs.state_code) == ("disconnected", "unchecked")
     wwebjs_session.probe_due()
     attached.refresh_from_db()
-    assert attached.wwebjs_state_code == "not_started"
+    assert attached.wwebjs.state_code == "not_started"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_a_problem_with_a_setting_names_its_field(
 ) -> None:
     for name, value in changes.items():
         setattr(attached, name, value)
-    attached.save()
+    save_channel(attached)
     session_state = wwebjs_session.state(attached)
     assert (session_state.state, session_state.code, session_state.field) == ("error", code, field)
     for call in (wwebjs_session.connect, wwebjs_session.qr):
@@ -135,7 +136,7 @@ def test_an_html_page_instead_of_json_means_a_wrong_address(
     attached: Channel, server: Server
 ) -> None:
     attached.wwebjs_url = f"{server.url}/other"
-    attached.save()
+    save_channel(attached)
     session_state = wwebjs_session.state(attached)
     assert (session_state.code, session_state.field) == ("wrong_address", "wwebjs_url")
 
@@ -144,25 +145,25 @@ def test_corrected_settings_are_polled_again_and_stale_observations_are_ignored(
     attached: Channel, server: Server
 ) -> None:
     attached.wwebjs_api_key = "wrong"
-    attached.save()
+    save_channel(attached)
     stale = Channel.objects.get(pk=attached.pk)
     assert wwebjs_session.state(attached).code == "wrong_key"
     attached.wwebjs_api_key = server.settings.api_key
-    attached.save()
-    assert session_of(attached).probe_at is None
+    save_channel(attached)
+    assert session_of(attached).next_poll_at is None
     # A probe that started before the save returns after it.
     assert wwebjs_session.state(stale).code == "wrong_key"
-    assert session_of(attached).probe_at is None
+    assert session_of(attached).next_poll_at is None
     wwebjs_session.probe_due()
     attached.refresh_from_db()
-    assert attached.wwebjs_state_code == "not_started"
+    assert attached.wwebjs.state_code == "not_started"
 
 
 def test_changing_the_fallback_ends_the_monitoring(ready: Channel) -> None:
     ready.fallback = "none"
-    ready.save()
+    save_channel(ready)
     ready.refresh_from_db()
-    assert ready.wwebjs_state == "not_configured"
+    assert ready.wwebjs.state == "not_configured"
     assert wwebjs_session.stored_state(ready).state == "not_configured"
     wwebjs_session.probe_due()
 
@@ -174,9 +175,9 @@ def test_saving_a_stale_form_does_not_overwrite_the_state(
     server.steer("make_ready")
     wwebjs_session.state(attached)
     old.name = "Another name"
-    old.save()
+    save_channel(old)
     attached.refresh_from_db()
-    assert (attached.wwebjs_state, attached.name) == ("ready", "Another name")
+    assert (attached.wwebjs.state, attached.name) == ("ready", "Another name")
 
 
 # -- starting -------------------------------------------------------------------------------------
@@ -252,8 +253,8 @@ def test_a_server_that_went_down_before_the_start_left_no_browser_behind(
     Channel.objects.filter(pk=attached.pk).update(wwebjs_url="http://127.0.0.1:9")
     run_starts()
     attached.refresh_from_db()
-    assert (attached.wwebjs_state, attached.wwebjs_state_code) == ("error", "connection_refused")
-    assert session_of(attached).note == ""
+    assert (attached.wwebjs.state, attached.wwebjs.state_code) == ("error", "connection_refused")
+    assert session_of(attached).local_reason == ""
 
 
 def test_a_session_ended_during_its_start_is_stopped_again(
@@ -406,7 +407,7 @@ def test_an_unreachable_server_does_not_disconnect(ready: Channel) -> None:
     ready.refresh_from_db()
     refused = refusal(lambda: wwebjs_session.disconnect(ready))
     assert (refused.status, refused.field) == (502, "wwebjs_url")
-    assert not session_of(ready).wanted
+    assert not session_of(ready).keep_connected
 
 
 @pytest.mark.parametrize("action", ["kill_browser", "crash_page"])

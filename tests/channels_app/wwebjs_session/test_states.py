@@ -199,7 +199,7 @@ def test_an_unknown_state_is_reported_unchanged() -> None:
     assert derive(Observation(socket="TOS_BLOCK")) == DerivedState(
         State.ERROR, "refused_by_whatsapp", "TOS_BLOCK"
     )
-    assert describe("refused_by_whatsapp", "TOS_BLOCK").endswith("session in: TOS_BLOCK")
+    assert describe("refused_by_whatsapp", "TOS_BLOCK").endswith("session: TOS_BLOCK")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from instances.connections import pictures
 from instances.models import WhatsAppSession
+from tests.factories import change_channel
 from tests.instances.support import NAME, Evolution, wait_until
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ def test_the_api_covers_the_whole_life_cycle_of_an_instance(
 
 def test_an_error_names_the_field_to_correct(api: APIClient, session: WhatsAppSession) -> None:
     channel = session.channel
-    channel.evolution_api_key = "wrong"
-    channel.save()
+    change_channel(channel, evolution_api_key="wrong")
     answer = api.post(f"{BASE}/connect/")
     assert answer.status_code == 502
     assert answer.json()["code"] == "wrong_key"

@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.urls import reverse
 from django.utils.html import escape
 
+from channels_app.channels import save_channel
 from instances.models import ReceiveModeChange, WhatsAppSession
 from instances.receive_mode import handover
 from tests.instances.support import (
@@ -276,7 +277,7 @@ def test_a_channel_without_an_address_gets_an_error_and_nothing_to_undo(
     api: APIClient, session: WhatsAppSession
 ) -> None:
     session.channel.evolution_url = ""
-    session.channel.save()
+    save_channel(session.channel)
     answer = switch(api, "webhook")
     assert answer.status_code == 502
     assert answer.json()["message"]
@@ -419,7 +420,7 @@ def test_an_instance_can_have_any_name_that_evolution_accepts(
     evolution.control("scan", instance=name)
     channel.instance_name = name
     channel.full_clean()
-    channel.save()
+    save_channel(channel)
 
     assert switch(api, "webhook", name).status_code == 200
     evolution.writes("por webhook", name)

@@ -15,10 +15,11 @@ from rest_framework.test import APIClient
 from time_machine import TimeMachineFixture
 
 from channels_app import signals
+from channels_app.channels import save_channel
 from channels_app.connections import remote_sessions
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.incidents import incidents
-from channels_app.models import Channel, Incident
+from channels_app.models import Channel, Connection, Incident
 from channels_app.providers.evolution.instance import EvolutionLifecycle
 from channels_app.providers.sessions import DerivedState, State
 from core import http_client
@@ -28,7 +29,9 @@ from instances.connections.monitor import ConnectionState
 from instances.listener import locks
 from instances.models import ProfilePicture, WhatsAppSession
 from instances.receive_mode import handover
+from tests.factories import change_channel
 from tests.instances.support import KEY, NAME, Evolution, read, switch, wait_until
+from tests.messaging.support import accept
 from tests.simulators.evolution.support import receiver
 
 NEW = "loja_nova"
@@ -59,10 +62,7 @@ def later(time_machine: TimeMachineFixture) -> Callable[[float], None]:
 @pytest.fixture
 def new(channel: Channel) -> WhatsAppSession:
     """A channel whose instance does not exist yet."""
-    Channel.objects.filter(pk=channel.pk).update(instance_name=NEW)
-    channel.refresh_from_db()
-    channel.save()
-    return fresh(channel)
+    return fresh(change_channel(channel, instance_name=NEW))
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def becomes(session: WhatsAppSession, code: str) -> ConnectionState:
 
 
 def incident(session: WhatsAppSession) -> Incident | None:
-    return Incident.objects.filter(channel=session.channel, closed_at=None).first()
+    return Incident.objects.filter(connection__channel=session.channel, closed_at=None).first()
 
 
 def reads_base64(evolution: Evolution, name: str) -> bool:
@@ -125,7 +125,7 @@ def test_a_missing_instance_is_created_with_its_webhook_and_linked_by_a_scan(
     assert "data:" not in code.svg
     assert code.age_seconds < 10
     # The code is not stored, and another click does not connect again.
-    assert code.text not in str(WhatsAppSession.objects.values().get())
+    assert code.text not in str(Connection.objects.values().get())
     monitor.connect(new)
     assert monitor.qr(new).text == code.text
 
@@ -136,7 +136,7 @@ def test_a_missing_instance_is_created_with_its_webhook_and_linked_by_a_scan(
     assert state.since is not None
     assert state.checked_at is not None
     channel = Channel.objects.get()
-    assert (channel.phone_number, channel.health) == ("+5511955550000", "ok")
+    assert (channel.phone_number, channel.primary.health) == ("+5511955550000", "ok")
     with pytest.raises(SessionRefused) as refused:
         monitor.qr(new)
     assert refused.value.code == "qr_not_ready"
@@ -168,7 +168,7 @@ def test_an_instance_of_another_integration_is_not_taken_over(
 ) -> None:
     evolution.create("evo", "EVOLUTION", number="5511900000009")
     channel.instance_name = "evo"
-    channel.save()
+    save_channel(channel)
     session = fresh(channel)
     state = probe(session)
     assert (state.code, state.field) == ("other_integration", "instance_name")
@@ -231,8 +231,8 @@ def test_an_unlinked_phone_is_an_incident_with_its_reason_and_does_not_reconnect
     assert "unlinked on the phone" in state.last_drop_reason
     opened = incident(ready)
     assert opened is not None
-    assert (opened.route, opened.reason) == ("baileys", "unlinked_on_phone")
-    assert Channel.objects.get().health == "failing"
+    assert (opened.subject, opened.reason) == ("baileys", "unlinked_on_phone")
+    assert Connection.objects.get().health == "failing"
     later(3600)
     probe(ready)
     assert evolution.get(f"/instance/connectionState/{NAME}")["instance"]["state"] == "close"
@@ -263,7 +263,7 @@ def test_a_connection_restored_by_evolution_recovers_without_staff(
     becomes(ready, "ready")
     opened.refresh_from_db()
     assert opened.recovered_at is not None
-    assert opened.told_at is None
+    assert opened.alerted_at is None
 
 
 def test_a_stuck_connection_attempt_is_an_error_and_is_restarted(
@@ -274,7 +274,7 @@ def test_a_stuck_connection_attempt_is_an_error_and_is_restarted(
     assert probe(ready).code == "dialling"
     later(121)
     assert state_and_code(probe(ready)) == ("error", "dialling_long")
-    assert ready.tries == 1
+    assert ready.connection.recovery_attempts == 1
     assert [
         request["path"]
         for request in evolution._simulator.requests
@@ -295,10 +295,10 @@ def test_restarts_are_counted_until_the_instance_has_stayed_open(
     evolution.control("settings", redial_seconds=0)
     evolution.control("drop", instance=NAME, code=428)
     becomes(ready, "ready")
-    assert fresh(ready.channel).tries == 1
+    assert fresh(ready.channel).connection.recovery_attempts == 1
     later(601)
     assert probe(ready).state == "ready"
-    assert ready.tries == 0
+    assert ready.connection.recovery_attempts == 0
 
 
 def test_a_connection_attempt_without_a_code_is_an_incident_and_is_restarted(
@@ -311,13 +311,13 @@ def test_a_connection_attempt_without_a_code_is_an_incident_and_is_restarted(
     assert state_and_code(probe(new)) == ("error", "dialling_long")
     opened = incident(new)
     assert opened is not None
-    assert (opened.reason, new.tries) == ("dialling_long", 1)
+    assert (opened.reason, new.connection.recovery_attempts) == ("dialling_long", 1)
     # A few times, with growing delays.
     for seconds, tries in ((200, 1), (101, 2), (1700, 2), (101, 3), (7300, 4), (9000, 4)):
         later(seconds)
         probe(new)
         assert stored_state(new).code == "dialling_long"
-        assert new.tries == tries
+        assert new.connection.recovery_attempts == tries
     # A user always can; once it displays a code, the incident is over.
     evolution.control("settings", stuck_dialling=False)
     monitor.reconnect(new)
@@ -392,7 +392,9 @@ def test_a_send_over_a_dead_connection_restarts_it(
     evolution.control("drop", instance=NAME, zombie=True)
     assert probe(ready).state == "ready"  # the server has not noticed
 
-    signals.send_refused.send(sender=Channel, channel=ready.channel, code="instance_not_connected")
+    signals.send_rejected.send(
+        sender=Connection, connection=ready.connection, code="instance_not_connected"
+    )
 
     assert state_and_code(probe(ready)) == ("error", "dead_socket")
     opened = incident(ready)
@@ -411,12 +413,11 @@ def test_a_rejected_send_triggers_an_immediate_probe(
 
     enqueued: list[int] = []
     monkeypatch.setattr(queue, "enqueue_probe", enqueued.append)
-    attempt = DeliveryAttempt(channel=ready.channel, route="baileys")
-    monkeypatch.setattr(channel_feedback, "_own_route", lambda attempt: "baileys")
+    attempt = DeliveryAttempt(connection=ready.connection, message=accept(ready.channel))
     channel_feedback.note(attempt, Transient("instance_not_connected", "x"))
     assert enqueued == [ready.pk]
     assert stored_state(ready)
-    assert ready.dead_since is not None
+    assert ready.connection.dead_since is not None
 
 
 def test_staff_are_alerted_to_a_disconnection_and_its_dependents(
@@ -480,7 +481,7 @@ def test_logging_out_unlinks_without_an_incident(
 ) -> None:
     assert state_and_code(monitor.log_out(ready)) == ("disconnected", "unlinked")
     assert not evolution._simulator.engine.instances[NAME].paired
-    wait_until(lambda: (read(), stored_state(ready), ready.connection == "close")[2])
+    wait_until(lambda: (read(), stored_state(ready), ready.connection.server_state == "close")[2])
     assert state_and_code(probe(ready)) == ("disconnected", "unlinked")
     assert incident(ready) is None
     assert stored_state(ready).last_drop_at is None
@@ -604,7 +605,7 @@ def test_an_instance_is_not_deleted_during_a_switch(
     assert (refused.value.status, refused.value.code) == (409, "conflict")
     assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 200
     ready.refresh_from_db()
-    assert ready.wanted
+    assert ready.connection.keep_connected
 
 
 def test_concurrent_clicks_on_create_share_the_instance(
@@ -648,7 +649,7 @@ def test_an_instance_deleted_by_others_is_an_incident(
 
 def test_a_wrong_key_is_shown_beside_its_field(channel: Channel) -> None:
     channel.evolution_api_key = "wrong"
-    channel.save()
+    save_channel(channel)
     session = fresh(channel)
     state = probe(session)
     assert (state.state, state.code, state.field) == ("error", "wrong_key", "evolution_api_key")
@@ -690,7 +691,7 @@ def test_an_unexpected_answer_has_its_own_message(
 
 def test_an_unreachable_server_is_shown_beside_its_address(channel: Channel) -> None:
     channel.evolution_url = "http://127.0.0.1:9"
-    channel.save()
+    save_channel(channel)
     state = probe(fresh(channel))
     assert (state.code, state.field) == ("connection_refused", "evolution_url")
 
@@ -710,7 +711,7 @@ def test_an_answer_from_before_a_command_is_ignored(
 
     def slow(session: WhatsAppSession, **options: Any) -> Any:
         observation = poll(session, **options)
-        monitor._command(session, wanted=False)
+        monitor._command(session, keep_connected=False)
         monitor._save_state(session, DerivedState(State.DISCONNECTED, "unlinked"))
         return observation
 
@@ -723,7 +724,7 @@ def test_a_new_address_clears_the_stored_state(
 ) -> None:
     channel = ready.channel
     channel.instance_name = NEW
-    channel.save()
+    save_channel(channel)
     state = stored_state(ready)
     assert (state.code, state.own_number) == ("unchecked", "")
     assert state_and_code(probe(fresh(channel))) == ("disconnected", "no_instance")
@@ -737,21 +738,22 @@ def test_an_inactive_channel_is_not_probed_and_has_no_incident(
     probe(ready)
     channel = ready.channel
     channel.active = False
-    channel.save()
+    save_channel(channel)
     assert incident(ready) is None
-    WhatsAppSession.objects.update(probe_at=None)
+    Connection.objects.update(next_poll_at=None)
     assert monitor._claim() == []
 
 
 def test_due_sessions_are_claimed_once_and_probed(session: WhatsAppSession) -> None:
-    WhatsAppSession.objects.update(probe_at=None)
+    Connection.objects.update(next_poll_at=None)
     assert monitor._claim() == [session.pk]
     assert monitor._claim() == []
-    WhatsAppSession.objects.update(probe_at=None)
+    Connection.objects.update(next_poll_at=None)
     monitor.probe_due()
     assert stored_state(session).state == "ready"
-    assert session.connection == "open"
-    delay = (session.probe_at - timezone.now()).total_seconds()  # type: ignore[operator]
+    assert session.connection.server_state == "open"
+    assert session.connection.next_poll_at is not None
+    delay = (session.connection.next_poll_at - timezone.now()).total_seconds()
     assert 45 < delay <= 72
 
 
@@ -778,23 +780,20 @@ def test_the_picture_is_fetched_once_and_stored(
         return http_client.Answer(200, {}, b"\x89PNG\r\n\x1a\nrest")
 
     monkeypatch.setattr(pictures, "HOSTS", (".whatsapp.net",))
-    monkeypatch.setattr(pictures.http_client, "request", request)
+    monkeypatch.setattr(http_client, "request", request)
     for _ in range(2):
         pictures.store(session, "https://pps.whatsapp.net/a.png")
     assert fetched == ["https://pps.whatsapp.net/a.png"]
     assert ProfilePicture.objects.get().content_type == "image/png"
-    session.refresh_from_db()
-    assert session.has_picture
+    assert pictures.exists(session.connection)
     # An account without a picture.
     pictures.store(session, "")
-    session.refresh_from_db()
-    assert not session.has_picture
+    assert not pictures.exists(session.connection)
     assert not ProfilePicture.objects.exists()
     # No other host is allowed.
     pictures.store(session, "https://127.0.0.1/a.png")
-    session.refresh_from_db()
     assert len(fetched) == 1
-    assert not session.has_picture
+    assert not pictures.exists(session.connection)
 
 
 def test_a_failed_picture_download_is_retried_after_a_delay(
@@ -811,8 +810,7 @@ def test_a_failed_picture_download_is_retried_after_a_delay(
         later(60 * minutes)
         pictures.store(session, address)
         assert len(answers) == left
-    session.refresh_from_db()
-    assert session.has_picture
+    assert pictures.exists(session.connection)
 
 
 # -- concurrent probes -----------------------------------------------------------------------------
@@ -846,11 +844,11 @@ def test_a_late_answer_to_an_earlier_request_is_ignored(
         # It reported "open"; now the phone unlinks it.
         evolution.control("drop", instance=NAME, code=401)
         wait_until(lambda: probe(ready).state == "disconnected")
-        newest = fresh(ready.channel).checked_at
+        newest = fresh(ready.channel).connection.checked_at
     finally:
         release.set()
         earlier.join(10)
-    after = fresh(ready.channel)
+    after = fresh(ready.channel).connection
     assert (after.state, after.serving, after.checked_at) == ("disconnected", False, newest)
     assert Incident.objects.get().recovered_at is None
 
@@ -890,15 +888,15 @@ def test_an_end_that_the_server_refused_changes_nothing_of_what_is_wanted(
     evolution.fault("/instance/logout" if choice == "log_out" else "/instance/delete", status=500)
     url = f"/api/channels/{ready.channel_id}/"
     assert api.delete(f"{url}?previous_session={choice}").status_code == 502
-    after = fresh(ready.channel)
-    assert (after.wanted, after.serving, after.linking_since) == (True, True, None)
+    after = fresh(ready.channel).connection
+    assert (after.keep_connected, after.serving, after.linking_since) == (True, True, None)
     evolution.clear_faults()
     assert probe(ready).state == "ready"
     # A person who ends it here means it, whatever the server says.
     evolution.fault("/instance/logout", status=500)
     with pytest.raises(SessionRefused):
         monitor.log_out(fresh(ready.channel))
-    assert not fresh(ready.channel).wanted
+    assert not fresh(ready.channel).connection.keep_connected
 
 
 def test_an_incident_goes_on_where_the_end_was_refused(

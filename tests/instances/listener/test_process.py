@@ -26,6 +26,7 @@ from instances.receive_mode import backfill, monitor
 from messaging.inbound import journal, raw_files
 from messaging.live import publisher as messaging_live
 from messaging.models import InboundEvent, Message
+from tests.factories import create_channel
 from tests.instances.support import (
     KEY,
     NAME,
@@ -217,7 +218,7 @@ def test_open_pages_are_notified_that_a_killed_listener_is_gone(
 def test_it_holds_several_sessions(session: WhatsAppSession, evolution: Evolution) -> None:
     from instances.receive_mode.handover import EVENTS
 
-    Channel.objects.create(
+    create_channel(
         name="Filial",
         kind="baileys",
         evolution_url=evolution.url,
@@ -502,7 +503,7 @@ def create_sessions(evolution: Evolution, count: int) -> list[str]:
         evolution.create(name)
         evolution.set_websocket(name, list(EVENTS))
         evolution.open_namespace(name)
-        Channel.objects.create(
+        create_channel(
             name=name,
             kind="baileys",
             evolution_url=evolution.url,
@@ -659,8 +660,8 @@ def test_an_unstorable_event_does_not_block_the_others(
         evolution.writes(text)
     stub = InboundEvent.objects.filter(state="set_aside", error="ValueError")
     wait_until(lambda: stub.exists())
-    stored = Message.objects.values_list("text", flat=True)
-    wait_until(lambda: read() or set(stored.all()) == {"um", "dois"})
+    stored = Message.objects.order_by("created_at", "id").values_list("text", flat=True)
+    wait_until(lambda: read() or set(stored) == {"um", "dois"})
 
 
 def test_the_writer_retries_until_the_database_accepts_the_event(

@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.http.request import UnreadablePostError
 from django.utils import timezone, translation
 
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from channels_app.providers.events import ConnectionEvent
 from channels_app.providers.evolution import receive_mode as evolution_receive_mode
 from channels_app.providers.evolution.receive_mode import EvolutionInstance
@@ -233,7 +233,7 @@ def test_a_backlog_that_was_cut_is_found_although_all_was_proven_up_to_now(
         evolution.writes(f"{minutes}", timestamp=at)
     wait_until(lambda: len(texts()) == 4)
     offline_since = now - dt.timedelta(hours=6)
-    WhatsAppSession.objects.update(last_open_at=offline_since, connection="close")
+    Connection.objects.update(last_ready_at=offline_since, server_state="close")
     told = {"event": "connection.update", "instance": NAME, "data": {"state": "open"}}
     journal.receive(receiving.SOURCE, [journal.Arrival(str(by_webhook.channel_id), told)])
     texts()
@@ -248,7 +248,7 @@ def test_a_backlog_that_was_cut_is_found_although_all_was_proven_up_to_now(
     monkeypatch.setattr(backfill, "PAGE_SIZE", 2)
     late = int((now - dt.timedelta(hours=4)).timestamp())
     evolution.writes("de madrugada", emit=False, timestamp=late)
-    WhatsAppSession.objects.update(last_open_at=timezone.now())
+    Connection.objects.update(last_ready_at=timezone.now())
     check_newest(by_webhook)
     wait_for_gap(by_webhook, "look")
     fetch(by_webhook)
@@ -256,17 +256,20 @@ def test_a_backlog_that_was_cut_is_found_although_all_was_proven_up_to_now(
     assert recovered() == [("look", 1)]
 
 
-def test_the_backlog_of_an_opening_that_was_cut_is_waited_for_at_the_next_one() -> None:
-    session, start = WhatsAppSession(), timezone.now()
+def test_the_backlog_of_an_opening_that_was_cut_is_waited_for_at_the_next_one(
+    channel: Channel,
+) -> None:
+    session, start = WhatsAppSession(channel=channel), timezone.now()
+    connection = session.connection
 
     def opens(minutes: int, *, open_until: int) -> int:
         """Return since when what comes then was waiting, in minutes."""
         session.note_opening(start + dt.timedelta(minutes=minutes))
-        session.last_open_at = start + dt.timedelta(minutes=open_until)
+        connection.last_ready_at = start + dt.timedelta(minutes=open_until)
         assert session.backlog_since is not None
         return int((session.backlog_since - start).total_seconds() // 60)
 
-    session.last_open_at = start
+    connection.last_ready_at = start
     assert opens(100, open_until=101) == 0
     assert opens(150, open_until=190) == 0, "it was open for a minute only"
     assert opens(300, open_until=301) == 190
@@ -364,13 +367,15 @@ def test_checks_are_spread_and_skip_unreachable_instances(
     long_ago = timezone.now() - dt.timedelta(hours=1)
 
     def due(**values: Any) -> list[int]:
-        usual = {"look_at": long_ago, "connection": "open", "found_error": "", "switching_to": ""}
+        state = values.pop("server_state", "open")
+        Connection.objects.update(server_state=state)
+        usual = {"look_at": long_ago, "found_error": "", "switching_to": ""}
         WhatsAppSession.objects.update(**{**usual, **values})
         return backfill.claim_due_checks()
 
     assert due() == [by_webhook.pk]
     assert backfill.claim_due_checks() == [], "it is already claimed"
-    assert due(connection="close") == []
+    assert due(server_state="close") == []
     assert due(found_error="connection_refused") == []
     assert due(switching_to="websocket", switching_phase="cutting") == []
     waits = {"switching_to": "websocket", "switching_phase": "joining"}
@@ -382,13 +387,8 @@ def test_checks_are_spread_and_skip_unreachable_instances(
 
 
 def test_a_delivery_without_the_secret_is_a_sign_at_most_once_a_minute(
-    by_webhook: WhatsAppSession,
-    evolution: Evolution,
-    web: str,
-    monkeypatch: pytest.MonkeyPatch,
+    by_webhook: WhatsAppSession, evolution: Evolution, web: str
 ) -> None:
-    # The server of the tests has run for long: another test may have sent one within this minute.
-    monkeypatch.setattr(gap_signs, "UNTRUSTED_SECONDS", 0.0)
     close_gap(by_webhook)
     address = f"{web}/api/webhooks/evolution"
     evolution.set_webhook(NAME, address, ["MESSAGES_UPSERT"], headers={})

@@ -34,7 +34,7 @@ NOW = dt.datetime(2026, 11, 30, 12, tzinfo=dt.UTC)
 
 
 def incident() -> Incident:
-    return Incident.objects.get(route=Incident.Route.RECEIVE_MODE, closed_at=None)
+    return Incident.objects.get(kind=Incident.Kind.RECEIVE_MODE, closed_at=None)
 
 
 def test_an_emptied_webhook_is_restored_and_missed_messages_are_fetched(

@@ -268,7 +268,7 @@ def pending(
     assert answer.status_code == 202, answer.data
     assert answer.json()["success"] is True
     assert answer.json()["pending"] is True
-    assert "webhook stays enabled" in answer.json()["message"]
+    assert "webhook stays active" in answer.json()["message"]
     return by_webhook
 
 

@@ -27,6 +27,7 @@ from messaging.delivery import attempts as outcomes
 from messaging.delivery import channel_feedback, rate_limits, sweeper
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import Conversation, DeliveryAttempt, Message
+from tests.factories import change_channel, update_connection
 from tests.messaging.support import (
     accept,
     attempt_of,
@@ -52,7 +53,8 @@ EXPIRED = [("official", "rejected", "190"), ("wwebjs", "accepted", "")]
 
 
 def incident_list(channel: Channel) -> list[tuple[str, str, int]]:
-    return list(incidents.current(channel).values_list("route", "reason", "drops"))
+    found = incidents.current().filter(connection__channel=channel).select_related("connection")
+    return [(incident.subject, incident.reason, incident.drops) for incident in found]
 
 
 def sent(channel: Channel, **customers: str) -> Message:
@@ -65,10 +67,13 @@ def test_an_unknown_code_follows_the_status_that_came_with_it(wired: Channel) ->
     attempt = attempt_of(accept(wired), outcome=Outcome.REJECTED, route=Route.OFFICIAL)
     channel_feedback.note(attempt, Rejected("424242", "Something new", http_status=400))
     wired.refresh_from_db()
-    assert wired.breaker_opened_at is None
+    assert wired.primary.breaker_opened_at is None
     channel_feedback.note(attempt, Rejected("424242", "Something new", http_status=401))
     wired.refresh_from_db()
-    assert (wired.breaker_opened_at is not None, wired.breaker_code) == (True, "424242")
+    assert (wired.primary.breaker_opened_at is not None, wired.primary.breaker_code) == (
+        True,
+        "424242",
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,15 +82,15 @@ def test_an_unknown_code_follows_the_status_that_came_with_it(wired: Channel) ->
 def test_a_send_over_a_dead_session_requests_a_check_of_it(wired: Channel, code: str) -> None:
     reported: list[tuple[str, str]] = []
 
-    def record(channel: Channel, route: str, code: str, **_: Any) -> None:
-        reported.append((route, code))
+    def record(connection: Connection, code: str, **_: Any) -> None:
+        reported.append((connection.provider, code))
 
-    signals.send_refused.connect(record)
+    signals.send_rejected.connect(record)
     try:
         attempt = attempt_of(accept(wired), outcome=Outcome.UNKNOWN, route=Route.WWEBJS)
         channel_feedback.note(attempt, Transient(code, "the session does not respond"))
     finally:
-        signals.send_refused.disconnect(record)
+        signals.send_rejected.disconnect(record)
     assert reported == [("wwebjs", code)]
 
 
@@ -110,8 +115,8 @@ def test_a_config_error_opens_the_breaker_and_later_messages_skip_the_official_a
         assert (message.icon, attempts(message)[0].rule) == ("globe", "breaker_open")
 
     assert len(graph.sends()) == 1
-    assert (broken.breaker_code, broken.health) == ("190", "failing")
-    assert "190" in broken.health_detail
+    assert (broken.primary.breaker_code, broken.primary.health) == ("190", "failing")
+    assert "190" in broken.primary.health_detail
     assert incident_list(broken) == [("official", "190", 1)]
 
 
@@ -121,10 +126,10 @@ def test_probes_run_one_at_a_time_with_growing_intervals(
     start = timezone.now()
     for minutes, after in ((1, 3), (3, 7), (7, 15), (15, 30), (30, 45)):
         broken.refresh_from_db()
-        assert broken.breaker_probe_at is not None
+        assert broken.primary.breaker_probe_at is not None
         due = start + dt.timedelta(minutes=minutes)
-        assert abs(broken.breaker_probe_at - due) < dt.timedelta(seconds=20)
-        time_machine.move_to(broken.breaker_probe_at)
+        assert abs(broken.primary.breaker_probe_at - due) < dt.timedelta(seconds=20)
+        time_machine.move_to(broken.primary.breaker_probe_at)
         before = len(graph.sends())
         probe, other = sent(broken), sent(broken)
         assert trail(probe) == EXPIRED
@@ -133,7 +138,7 @@ def test_probes_run_one_at_a_time_with_growing_intervals(
         assert len(graph.sends()) == before + 1
         broken.refresh_from_db()
         later = start + dt.timedelta(minutes=after)
-        assert abs(broken.breaker_probe_at - later) < dt.timedelta(seconds=20)
+        assert abs(broken.primary.breaker_probe_at - later) < dt.timedelta(seconds=20)
     assert len(incident_list(broken)) == 1
 
 
@@ -146,24 +151,23 @@ def test_an_accepted_probe_closes_the_breaker(
     assert trail(sent(broken)) == [("official", "accepted", "")]
 
     broken.refresh_from_db()
-    assert (broken.breaker_opened_at, broken.breaker_code) == (None, "")
-    assert broken.health == "ok"
+    assert (broken.primary.breaker_opened_at, broken.primary.breaker_code) == (None, "")
+    assert broken.primary.health == "ok"
     assert incident_list(broken) == []
     assert attempts(sent(broken))[0].rule == "first"
 
 
 def test_only_one_message_claims_a_probe(broken: Channel) -> None:
     later = timezone.now() + dt.timedelta(minutes=5)
-    assert circuit_breaker.probe_is_due(broken, Route.OFFICIAL, later)
-    claims = [circuit_breaker.claim_probe(broken, Route.OFFICIAL, later) for _ in range(3)]
+    assert circuit_breaker.probe_is_due(broken.primary, later)
+    claims = [circuit_breaker.claim_probe(broken.primary, later) for _ in range(3)]
     assert claims == [True, False, False]
 
 
 def test_a_probe_without_a_time_is_due_and_can_be_claimed(broken: Channel) -> None:
-    Channel.objects.filter(pk=broken.pk).update(breaker_probe_at=None)
-    broken.refresh_from_db()
-    assert circuit_breaker.probe_is_due(broken, Route.OFFICIAL, timezone.now())
-    claims = [circuit_breaker.claim_probe(broken, Route.OFFICIAL, timezone.now()) for _ in range(2)]
+    update_connection(broken, breaker_probe_at=None)
+    assert circuit_breaker.probe_is_due(broken.primary, timezone.now())
+    claims = [circuit_breaker.claim_probe(broken.primary, timezone.now()) for _ in range(2)]
     assert claims == [True, False]
 
 
@@ -172,8 +176,7 @@ def test_saving_the_channel_makes_the_next_message_a_probe(
 ) -> None:
     graph.plays("ok", forever=True)
     broken.access_token = "EAAnew"
-    broken.access_token = "EAAtest-token"
-    broken.save()
+    change_channel(broken, access_token="EAAtest-token")
     assert attempts(sent(broken))[0].rule == "probe"
 
 
@@ -196,18 +199,22 @@ def test_a_late_config_error_opens_the_breaker_and_only_a_receipt_closes_it(
     post(payload)
     read_events()
     wired.refresh_from_db()
-    assert (wired.breaker_code, wired.breaker_late, wired.health) == ("131042", True, "failing")
+    assert (wired.primary.breaker_code, wired.primary.breaker_late, wired.primary.health) == (
+        "131042",
+        True,
+        "failing",
+    )
 
     time_machine.move_to(timezone.now() + dt.timedelta(seconds=61))
     probe = sent(wired)
     assert trail(probe) == [("official", "accepted", "")]
     wired.refresh_from_db()
-    assert wired.breaker_opened_at is not None
+    assert wired.primary.breaker_opened_at is not None
 
     post(status(probe, "delivered", channel=wired, id=attempts(probe)[0].provider_message_id))
     read_events()
     wired.refresh_from_db()
-    assert wired.breaker_opened_at is None
+    assert wired.primary.breaker_opened_at is None
 
 
 def test_a_probe_on_a_message_s_second_try_also_closes_the_breaker(
@@ -217,11 +224,11 @@ def test_a_probe_on_a_message_s_second_try_also_closes_the_breaker(
     message = accept(wired, customer())
     until = deliver(message)
     assert message.decision == "waiting_retry"
-    circuit_breaker.trip(wired, Route.OFFICIAL, code="131042", late=True)
+    circuit_breaker.trip(wired.primary, code="131042", late=True)
     wired.refresh_from_db()
-    assert wired.breaker_probe_at is not None
+    assert wired.primary.breaker_probe_at is not None
     assert until is not None
-    time_machine.move_to(max(until, wired.breaker_probe_at))
+    time_machine.move_to(max(until, wired.primary.breaker_probe_at))
 
     message = Message.objects.select_related("conversation__channel").get(pk=message.pk)
     deliver(message)
@@ -232,7 +239,7 @@ def test_a_probe_on_a_message_s_second_try_also_closes_the_breaker(
     post(status(message, "delivered", channel=wired, id=id_, number=2))
     read_events()
     wired.refresh_from_db()
-    assert wired.breaker_opened_at is None
+    assert wired.primary.breaker_opened_at is None
 
 
 def test_a_fallback_that_rejects_its_key_is_not_used(wired: Channel, wwebjs: Provider) -> None:
@@ -250,14 +257,11 @@ def test_a_fallback_that_rejects_its_key_is_not_used(wired: Channel, wwebjs: Pro
 
 def opened(channel: Channel, route: str, **changes: Any) -> tuple[bool, list[Any]]:
     """Trip the breaker, save the channel; return whether it is open, and the incidents."""
-    circuit_breaker.trip(channel, route, code="wrong_key")
-    channel = Channel.objects.get(pk=channel.pk)
-    for name, value in changes.items():
-        setattr(channel, name, value)
-    channel.save()
-    is_open = circuit_breaker.is_open(channel, route)
+    circuit_breaker.trip(channel.connection(route), code="wrong_key")
+    channel = change_channel(Channel.objects.get(pk=channel.pk), **changes)
+    is_open = circuit_breaker.is_open(channel.connection(route))
     channel.refresh_from_db()
-    assert circuit_breaker.is_open(channel, route) == is_open
+    assert circuit_breaker.is_open(channel.connection(route)) == is_open
     return is_open, [route for route, *_ in incident_list(channel)]
 
 
@@ -303,22 +307,21 @@ def test_other_changes_leave_a_breaker_open_but_make_a_probe_due(wired: Channel)
     for route in (Route.OFFICIAL, Route.WWEBJS):
         assert opened(wired, route, **changes)[0] is True
         wired.refresh_from_db()
-        assert circuit_breaker.probe_is_due(wired, route, timezone.now())
+        assert circuit_breaker.probe_is_due(wired.connection(route), timezone.now())
 
 
 def test_saving_only_other_fields_closes_no_breaker(wired: Channel) -> None:
-    circuit_breaker.trip(wired, Route.OFFICIAL, code="190")
-    wired.access_token = "EAAnew"
-    wired.save(update_fields=["name"])
-    assert circuit_breaker.is_open(Channel.objects.get(), Route.OFFICIAL)
-    wired.save()
-    assert not circuit_breaker.is_open(Channel.objects.get(), Route.OFFICIAL)
+    circuit_breaker.trip(wired.primary, code="190")
+    change_channel(Channel.objects.get(), name="Outro")
+    assert circuit_breaker.is_open(Channel.objects.get().primary)
+    change_channel(wired, access_token="EAAnew")
+    assert not circuit_breaker.is_open(Channel.objects.get().primary)
 
 
 def test_an_error_of_one_message_opens_no_breaker(wired: Channel) -> None:
     sent(wired, graph="47")
     wired.refresh_from_db()
-    assert (wired.breaker_opened_at, incident_list(wired)) == (None, [])
+    assert (wired.primary.breaker_opened_at, incident_list(wired)) == (None, [])
 
 
 @pytest.mark.parametrize(("digits", "code"), [("31", "131031"), ("48", "131048")])
@@ -328,7 +331,7 @@ def test_an_account_restricted_by_meta_is_reported_but_opens_no_breaker(
     assert sent(wired, graph=digits).decision == "opt_in_only"
     assert sent(wired, graph=digits).decision == "opt_in_only"
     wired.refresh_from_db()
-    assert (wired.breaker_opened_at, wired.health) == (None, "failing")
+    assert (wired.primary.breaker_opened_at, wired.primary.health) == (None, "failing")
     assert incident_list(wired) == [("official", code, 1)]
     sent(wired)
     assert incident_list(wired) == []
@@ -344,7 +347,7 @@ def test_an_invalid_request_is_reported_once_per_code_and_opens_no_breaker(
         graph.plays(behaviour)
         assert trail(sent(wired))[1] == ("wwebjs", "accepted", "")
     wired.refresh_from_db()
-    assert (wired.breaker_opened_at, wired.health) == (None, "unknown")
+    assert (wired.primary.breaker_opened_at, wired.primary.health) == (None, "unknown")
     assert sorted(incident_list(wired)) == [("requests", "131999", 1), ("requests", "132001", 1)]
 
 
@@ -352,8 +355,8 @@ def test_an_invalid_request_is_reported_once_per_code_and_opens_no_breaker(
 def test_an_undocumented_code_opens_an_incident(wired: Channel, outcome: Any) -> None:
     attempt = attempt_of(accept(wired), outcome=Outcome.REJECTED, route=Route.OFFICIAL)
     channel_feedback.note(attempt, outcome("424242", "Something new", http_status=503))
-    [incident] = incidents.current(wired)
-    assert (incident.route, incident.code) == ("requests", "424242")
+    [incident] = incidents.current(wired.primary)
+    assert (incident.subject, incident.code) == ("requests", "424242")
     assert "424242" in incidents.headline(incident)
 
 
@@ -371,7 +374,7 @@ def test_the_incident_of_rejected_requests_closes_an_hour_after_the_last(
     assert incident_list(wired) == [("requests", "132001", 3)]
     time_machine.move_to(start + dt.timedelta(minutes=141))
     incidents.process_due()
-    [incident] = wired.incidents.all()
+    [incident] = wired.primary.incidents.all()
     assert incident.closed_at is not None
     sent(wired)
     assert incident_list(wired) == [("requests", "132001", 1)]
@@ -393,13 +396,16 @@ def test_health_follows_the_results_of_sends(wired: Channel, graph: Provider) ->
     wired.save()
     sent(wired)
     wired.refresh_from_db()
-    assert (wired.health, "connection_refused" in wired.health_detail) == ("failing", True)
+    assert (wired.primary.health, "connection_refused" in wired.primary.health_detail) == (
+        "failing",
+        True,
+    )
 
     wired.graph_url = graph.url
     wired.save()
     sent(wired)
     wired.refresh_from_db()
-    assert (wired.health, wired.health_detail) == ("ok", "")
+    assert (wired.primary.health, wired.primary.health_detail) == ("ok", "")
 
 
 def test_a_healthy_route_is_published_only_once(
@@ -418,7 +424,7 @@ def test_an_unchanged_route_costs_no_query(wired: Channel, django_assert_num_que
     sent(wired)
     message = sent(wired)
     attempt = attempts(message)[0]
-    attempt.channel = Channel.objects.get(pk=wired.pk)
+    attempt.connection = Channel.objects.get(pk=wired.pk).primary
     with django_assert_num_queries(0):
         channel_feedback.note(attempt, Accepted("wamid.1"))
 
@@ -542,8 +548,8 @@ def test_throttled_messages_are_rescheduled_when_the_limits_change(
         CaptureQueriesContext(connection) as queries,
         django_capture_on_commit_callbacks(execute=True),
     ):
-        wired.save()
-        wired.save()
+        change_channel(wired)
+        change_channel(wired)
     assert not [query for query in queries if "messaging_message" in query["sql"]]
     [job] = ProcrastinateJob.objects.filter(task_name="messaging.reschedule_throttled")
     tasks.reschedule_throttled(**job.args)
@@ -716,7 +722,7 @@ def test_rejected_first_messages_block_new_chats_for_a_day(
             attempts(message)[1], Receipt.FAILED, error=Rejected("ack_error", "refused")
         )
     wired.refresh_from_db()
-    assert wired.new_chats_stopped_until is not None
+    assert wired.wwebjs.new_chats_stopped_until is not None
     assert incident_list(wired) == [("new_chats", "ack_error", 1)]
 
     message = accept(wired, numbers[2])
@@ -727,5 +733,5 @@ def test_rejected_first_messages_block_new_chats_for_a_day(
     time_machine.move_to(timezone.now() + dt.timedelta(hours=25))
     sweeper.sweep()
     wired.refresh_from_db()
-    assert wired.new_chats_stopped_until is None
+    assert wired.wwebjs.new_chats_stopped_until is None
     assert incident_list(wired) == []

@@ -19,8 +19,10 @@ from messaging.delivery.policy import (
     ChannelRules,
     Done,
     Fail,
+    FallbackLimits,
     Hold,
     MessageFacts,
+    Sender,
     Step,
     Wait,
 )
@@ -30,13 +32,13 @@ NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 MESSAGE = MessageFacts(round=1, round_route="official", round_started_at=NOW)
 RULES = ChannelRules(
     active=True,
-    fallback=Route.WWEBJS,
+    fallbacks=(Sender(Route.WWEBJS),),
     official_retries=2,
     confirm_seconds=60,
     on_unconfirmed="fallback",
     fallback_max_age=dt.timedelta(minutes=60),
 )
-LIMITS = {"throughput", "recipient", "new_chat", "new_chats_blocked"}
+LIMITS = {"throughput", "recipient"}
 ACCEPTED, REJECTED, TRANSIENT = Outcome.ACCEPTED, Outcome.REJECTED, Outcome.TRANSIENT
 STARTED, UNKNOWN = Outcome.STARTED, Outcome.UNKNOWN
 
@@ -58,17 +60,30 @@ def fallback(
 def step(
     *attempts: AttemptFacts, at: float = 0, message: MessageFacts = MESSAGE, **rules: Any
 ) -> Step:
+    slots = FallbackLimits(
+        rules.pop("free_at", None),
+        rules.pop("new_chat", None),
+        rules.pop("new_chats_blocked", False),
+    )
     limits = policy.Limits(
-        fallback=rules.pop("free_at", None),
-        **{name: rules.pop(name) for name in LIMITS & rules.keys()},
+        **{name: rules.pop(name) for name in LIMITS & rules.keys()}, fallbacks={0: slots}
     )
-    return policy.next_step(
-        message,
-        attempts,
-        dataclasses.replace(RULES, **rules),
-        now=later(at),
-        limits=limits,
-    )
+    return policy.next_step(message, attempts, with_rules(**rules), now=later(at), limits=limits)
+
+
+def with_rules(
+    *,
+    primary_route: Route = Route.OFFICIAL,
+    primary_breaker_open: bool = False,
+    probing: bool = False,
+    fallback: Route | None = Route.WWEBJS,
+    fallback_breaker_open: bool = False,
+    **rules: Any,
+) -> ChannelRules:
+    """Return the rules of a channel with one fallback, or none."""
+    primary = Sender(primary_route, breaker_open=primary_breaker_open or probing, probe_due=probing)
+    fallbacks = (Sender(fallback, breaker_open=fallback_breaker_open),) if fallback else ()
+    return dataclasses.replace(RULES, **{"primary": primary, "fallbacks": fallbacks, **rules})
 
 
 def test_the_first_step_uses_the_official_api() -> None:
@@ -349,7 +364,22 @@ def test_a_retry_does_not_wait_for_a_route_whose_breaker_opened() -> None:
 
 
 def test_the_probe_message_uses_the_official_api() -> None:
-    assert step(probing=True) == Attempt(Route.OFFICIAL, "probe")
+    assert step(probing=True) == Attempt(Route.OFFICIAL, "probe", probes=True)
+
+
+def test_a_message_that_cannot_use_the_official_api_now_leaves_its_probe_to_another() -> None:
+    assert step(probing=True, throughput=later(5)) == Attempt(Route.WWEBJS, "breaker_open")
+
+
+def test_a_fallback_whose_probe_is_due_is_probed() -> None:
+    due = Sender(Route.WWEBJS, breaker_open=True, probe_due=True)
+    found = Attempt(Route.WWEBJS, "refused", probes=True)
+    assert step(REFUSED, fallbacks=(due,)) == found
+
+
+def test_a_retry_of_the_official_api_probes_it() -> None:
+    tried = official(TRANSIENT, "timeout")
+    assert step(tried, at=2, probing=True) == Attempt(Route.OFFICIAL, "probe", probes=True)
 
 
 @pytest.mark.parametrize(
@@ -494,27 +524,39 @@ MESSAGES = st.builds(
     round_route=st.sampled_from(["official", "fallback"]),
     round_started_at=st.floats(-5000, 5000).map(later),
 )
+KEYS = st.integers(0, 2)
 CHANNELS = st.builds(
     ChannelRules,
     active=st.booleans(),
-    fallback=st.sampled_from([None, Route.WWEBJS, Route.BAILEYS]),
+    primary=st.builds(
+        Sender, st.just(Route.OFFICIAL), breaker_open=st.booleans(), probe_due=st.booleans()
+    ),
+    fallbacks=st.lists(
+        st.builds(
+            Sender,
+            st.sampled_from([Route.WWEBJS, Route.BAILEYS]),
+            KEYS,
+            breaker_open=st.booleans(),
+            probe_due=st.booleans(),
+        ),
+        max_size=3,
+        unique_by=lambda sender: sender.key,
+    ).map(tuple),
     official_retries=st.integers(0, 10),
     confirm_seconds=st.integers(1, 3600),
     on_unconfirmed=st.sampled_from(["fallback", "hold"]),
     fallback_max_age=st.integers(1, 10**4).map(lambda minutes: dt.timedelta(minutes=minutes)),
     fallback_despite_limits=st.booleans(),
-    primary_breaker_open=st.booleans(),
-    probing=st.booleans(),
-    fallback_breaker_open=st.booleans(),
 )
 FREE_AT = st.none() | st.floats(-100, 100).map(later)
 LIMITS_OF_ALL_KINDS = st.builds(
     policy.Limits,
     throughput=FREE_AT,
     recipient=FREE_AT,
-    fallback=FREE_AT,
-    new_chat=FREE_AT,
-    new_chats_blocked=st.booleans(),
+    fallbacks=st.dictionaries(
+        KEYS,
+        st.builds(FallbackLimits, slot=FREE_AT, new_chat=FREE_AT, new_chats_blocked=st.booleans()),
+    ),
 )
 
 
@@ -584,7 +626,27 @@ def test_an_unknown_outcome_is_never_repeated_on_the_same_route(
     tried = [attempt for attempt in attempts if attempt.round == message.round]
     result = checked_step(message, attempts, rules, limits)
     if tried and tried[-1].outcome == UNKNOWN and isinstance(result, Attempt):
-        assert result.route != tried[-1].route
+        assert (result.route, result.key) != (tried[-1].route, tried[-1].key)
+        # What a fallback may have sent goes out by no other.
+        assert tried[-1].route == Route.OFFICIAL
+
+
+@given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
+def test_a_fallback_that_rejected_a_message_does_not_get_it_again(
+    message: MessageFacts,
+    attempts: list[AttemptFacts],
+    rules: ChannelRules,
+    limits: policy.Limits,
+) -> None:
+    result = checked_step(message, attempts, rules, limits)
+    if isinstance(result, Attempt) and result.route != Route.OFFICIAL:
+        mine = [
+            attempt
+            for attempt in attempts
+            if attempt.round == message.round
+            and (attempt.route, attempt.key) == (result.route, result.key)
+        ]
+        assert not mine or mine[-1].outcome != REJECTED
 
 
 @given(MESSAGES, ATTEMPTS, CHANNELS, LIMITS_OF_ALL_KINDS)
@@ -597,6 +659,61 @@ def test_waiting_always_ends(
     result = checked_step(message, attempts, rules, limits)
     if isinstance(result, Wait):
         assert result.until > NOW
+
+
+# -- several fallbacks -----------------------------------------------------------------------------
+
+FIRST, SECOND = Sender(Route.WWEBJS, 1), Sender(Route.BAILEYS, 2)
+RANKED = {"fallbacks": (FIRST, SECOND)}
+BY_SECOND = Attempt(Route.BAILEYS, "next_fallback", 2)
+
+
+def by(
+    sender: Sender, outcome: Outcome, code: str = "x", *, at: float = 0, repeatable: bool = False
+) -> AttemptFacts:
+    return AttemptFacts(1, sender.route, outcome, code, later(at), repeatable, sender.key)
+
+
+def test_the_fallbacks_are_tried_in_their_order() -> None:
+    assert step(REFUSED, **RANKED) == Attempt(Route.WWEBJS, "refused", 1)
+    assert step(REFUSED, by(FIRST, REJECTED), **RANKED) == BY_SECOND
+    rejected = by(FIRST, REJECTED), by(SECOND, REJECTED)
+    assert step(REFUSED, *rejected, **RANKED) == Fail("fallback_refused")
+
+
+def test_a_fallback_that_is_away_is_not_waited_for_while_the_next_one_works() -> None:
+    away = by(FIRST, TRANSIENT)
+    assert step(REFUSED, away, **RANKED) == BY_SECOND
+    # Both are away: the one whose time comes first.
+    both = away, by(SECOND, TRANSIENT, at=1)
+    assert step(REFUSED, *both, at=1, **RANKED) == Wait(later(3), "waiting_fallback")
+    assert step(REFUSED, *both, at=3, **RANKED) == Attempt(Route.WWEBJS, "fallback_retry", 1)
+
+
+def test_what_the_first_fallback_may_have_sent_is_not_sent_by_the_next() -> None:
+    in_doubt = REFUSED, by(FIRST, UNKNOWN)
+    assert step(*in_doubt, at=3000, **RANKED) == Hold("fallback_unconfirmed")
+    again = REFUSED, by(FIRST, REJECTED), by(SECOND, UNKNOWN, repeatable=True)
+    assert step(*again, at=60, **RANKED) == Attempt(Route.BAILEYS, "repeat", 2)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [dataclasses.replace(FIRST, breaker_open=True), None],
+    ids=["its breaker is open", "it must not write to new customers"],
+)
+def test_a_fallback_that_cannot_send_is_skipped(first: Sender | None) -> None:
+    limits = policy.Limits(fallbacks={} if first else {1: FallbackLimits(new_chats_blocked=True)})
+    rules = dataclasses.replace(RULES, fallbacks=(first or FIRST, SECOND))
+    found = policy.next_step(MESSAGE, [REFUSED], rules, now=NOW, limits=limits)
+    assert found == Attempt(Route.BAILEYS, "refused", 2)
+
+
+def test_the_limit_of_a_fallback_does_not_push_messages_to_the_next() -> None:
+    limits = policy.Limits(fallbacks={1: FallbackLimits(slot=later(9))})
+    rules = dataclasses.replace(RULES, **RANKED)
+    found = policy.next_step(MESSAGE, [REFUSED], rules, now=NOW, limits=limits)
+    assert found == Wait(later(9), "waiting_pace")
 
 
 # -- resending under the same id -------------------------------------------------------------------

@@ -18,6 +18,7 @@ from messaging.models import Message
 from simulators.base import only_digits
 from simulators.graph.app import make_wamid
 from tests.conftest import WWEBJS_SESSION, Provider
+from tests.factories import change_channel, update_connection
 from tests.messaging.support import accept, customer, deliver, envelope, post, read_events
 
 OWN = "5511900000001"
@@ -74,8 +75,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def same_number(wired: Channel) -> Channel:
     """The fallback's session is linked to the official channel's own number."""
-    Channel.objects.filter(pk=wired.pk).update(phone_number=f"+{OWN}", wwebjs_own_number=OWN)
-    wired.refresh_from_db()
+    change_channel(wired, phone_number=f"+{OWN}")
+    update_connection(wired, "wwebjs", own_number=OWN)
     return wired
 
 
@@ -131,7 +132,7 @@ def test_a_reply_to_a_message_unknown_to_the_page_is_sent_without_a_quote(
 def test_a_fallback_on_another_number_quotes_nothing(
     same_number: Channel, graph: Provider, wwebjs: Provider
 ) -> None:
-    Channel.objects.update(wwebjs_own_number="5511977770000")
+    update_connection(same_number, "wwebjs", own_number="5511977770000")
     number = REFUSED
     shows(wwebjs, number)
     reply = accept(same_number, number, reply_to=str(received(same_number, number).pk))
@@ -160,7 +161,7 @@ def test_a_message_sent_by_the_fallback_can_be_quoted_by_it_and_by_the_customer(
     number = REFUSED
     first = accept(same_number, number)
     deliver(first)
-    key = first.attempts.get(route="wwebjs").provider_message_id
+    key = first.attempts.get(connection__provider="wwebjs").provider_message_id
     reply = accept(same_number, number, reply_to=str(first.pk))
     deliver(reply)
     assert latest(wwebjs)["_data"]["quotedStanzaID"] == key

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from channels_app.models import Channel
@@ -20,6 +21,7 @@ from messaging.delivery import attempts as outcomes
 from messaging.delivery import policy, runner
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import DeliveryAttempt, InboundEvent, Message, PendingEvent
+from tests.factories import change_channel
 from tests.messaging.support import (
     accept,
     attempt_of,
@@ -287,19 +289,20 @@ def test_a_disabled_fallback_is_not_used(
     wired.fallback = "none"
     wired.fallback_channel = make_channel(kind="baileys", instance_name="oficina")
     wired.save()
-    assert runner.rules_of(wired).fallback is None
+    assert runner.rules_of(wired).fallbacks == ()
 
 
 def test_the_rules_of_a_channel(make_channel: Callable[..., Channel]) -> None:
     baileys = make_channel(kind="baileys", instance_name="oficina")
     rules = runner.rules_of(baileys)
-    assert (rules.primary_route, rules.fallback) == (Route.BAILEYS, None)
+    assert (rules.primary.route, rules.fallbacks) == (Route.BAILEYS, ())
     official = make_channel(fallback="baileys", fallback_channel=baileys, on_unconfirmed="hold")
     rules = runner.rules_of(official)
-    assert (rules.primary_route, rules.fallback) == (Route.OFFICIAL, Route.BAILEYS)
+    assert rules.primary.route == Route.OFFICIAL
+    assert [sender.route for sender in rules.fallbacks] == [Route.BAILEYS]
     assert rules.on_unconfirmed == "hold"
     baileys.active = False
-    assert runner.rules_of(official).fallback is None
+    assert runner.rules_of(official).fallbacks == ()
 
 
 def test_a_message_of_an_inactive_channel_fails(wired: Channel, graph: Provider) -> None:
@@ -474,6 +477,19 @@ def test_the_fallback_respects_its_per_minute_limit(
     assert third.icon == "globe"
 
 
+def test_a_decision_reads_the_connections_of_both_channels_with_one_query(
+    make_channel: Callable[..., Channel],
+) -> None:
+    phone = make_channel(
+        name="Celular", kind="baileys", evolution_url="http://127.0.0.1:9",
+        evolution_api_key="k", instance_name="oficina",
+    )  # fmt: skip
+    message = accept(make_channel(name="Outra", fallback="baileys", fallback_channel=phone))
+    with CaptureQueriesContext(connection) as queries:
+        runner._decide(str(message.pk))
+    assert len([q for q in queries if 'FROM "channels_app_connection"' in q["sql"]]) == 1
+
+
 def test_channels_that_fall_back_to_one_number_share_its_per_minute_limit(
     wired: Channel, make_channel: Callable[..., Channel], time_machine: TimeMachineFixture
 ) -> None:
@@ -484,15 +500,16 @@ def test_channels_that_fall_back_to_one_number_share_its_per_minute_limit(
     )  # fmt: skip
     shared = {"fallback": "baileys", "fallback_channel": phone, "fallback_per_minute": 1}
     other = make_channel(name="Outra", **shared)
-    Channel.objects.filter(pk=wired.pk).update(**shared)
+    change_channel(wired, **shared)
     attempt = attempt_of(accept(other), outcome=Outcome.ACCEPTED, route=Route.BAILEYS)
-    DeliveryAttempt.objects.filter(pk=attempt.pk).update(channel=phone, started_at=timezone.now())
+    assert attempt.connection == phone.primary
+    DeliveryAttempt.objects.filter(pk=attempt.pk).update(started_at=timezone.now())
     message = accept(Channel.objects.get(pk=wired.pk), customer(graph="47"))
     assert deliver(message) is not None
     assert (message.decision, message.icon) == ("waiting_pace", "rejected")
     # Messages of the phone's own channel do not count.
     own = attempt_of(accept(phone), outcome=Outcome.ACCEPTED, route=Route.BAILEYS)
-    DeliveryAttempt.objects.exclude(pk=own.pk).filter(channel=phone).delete()
+    DeliveryAttempt.objects.exclude(pk=own.pk).filter(connection=phone.primary).delete()
     DeliveryAttempt.objects.filter(pk=own.pk).update(started_at=timezone.now())
     deliver(message)
     assert message.decision != "waiting_pace"

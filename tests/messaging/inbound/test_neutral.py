@@ -23,6 +23,7 @@ from messaging.inbound.neutral import Unstorable
 from messaging.inbound.replay import replay
 from messaging.media import inbound_files
 from messaging.models import InboundEvent, Message
+from tests.factories import create_channel
 from tests.messaging.support import read_events
 
 CUSTOMER = "5511988887777@s.whatsapp.net"
@@ -153,7 +154,7 @@ def _files(settings: Any, tmp_path: Any) -> None:
 
 @pytest.fixture
 def baileys(db: None) -> Channel:
-    return Channel.objects.create(name="Oficina", kind="baileys", instance_name="shop")
+    return create_channel(name="Oficina", kind="baileys", instance_name="shop")
 
 
 def upsert(**message: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from django.test import Client
 from django.utils import timezone
 
 from channels_app.incidents import incidents
+from channels_app.models import Connection
 from channels_app.providers.events import Receipt
 from messaging.delivery import accept as sending
 from messaging.delivery import attempts as outcomes
@@ -31,6 +32,7 @@ from messaging.delivery.statuses import Outcome, Route
 from messaging.live import consumer, publisher
 from messaging.live import frames as live_frames
 from messaging.models import Message
+from tests.factories import change_channel
 from tests.messaging.support import accept, attempt_of, customer, deliver
 
 if TYPE_CHECKING:
@@ -474,7 +476,10 @@ def test_sent_frames_are_not_repeated_and_missed_ones_are_sent(
         mark_delivered(sent)
         type(channel).objects.update(name="Outro nome")
         incidents.open_or_update(
-            channel, route="wwebjs", reason="unlinked_on_phone", detail="", at=timezone.now()
+            Connection.objects.stored(channel, "wwebjs"),
+            reason="unlinked_on_phone",
+            detail="",
+            at=timezone.now(),
         )
 
     change()
@@ -508,7 +513,7 @@ def test_figures_are_refreshed_once_for_a_lost_push(
     mark_delivered(sent)
     assert poll() == [{"kind": "refresh"}]
     assert poll() == []
-    type(channel).objects.update(health="failing")
+    Connection.objects.update(health="failing")
     assert poll() == [{"kind": "refresh"}]
     assert poll() == []
 
@@ -711,15 +716,17 @@ def test_an_alert_reaches_every_page_and_disappears_when_it_ends(
 ) -> None:
     def drop() -> None:
         incidents.open_or_update(
-            channel, route="wwebjs", reason="unlinked_on_phone", detail="", at=timezone.now()
+            Connection.objects.stored(channel, "wwebjs"),
+            reason="unlinked_on_phone",
+            detail="",
+            at=timezone.now(),
         )
 
     def recover() -> None:
-        incidents.mark_recovered(channel, route="wwebjs", at=timezone.now())
+        incidents.mark_recovered(Connection.objects.stored(channel, "wwebjs"), at=timezone.now())
 
     def switch_off() -> None:
-        channel.active = False
-        channel.save()
+        change_channel(channel, active=False)
 
     async def scenario(cookies: bytes, without_link: bytes) -> None:
         async def alarms() -> list[Any]:

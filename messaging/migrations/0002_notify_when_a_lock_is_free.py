@@ -34,7 +34,7 @@ DROP FUNCTION alterna_notify_lock_is_free();
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("messaging", "0002_message_edited_at_message_revoked_at"),
+        ("messaging", "0001_initial"),
         ("procrastinate", "0041_post_retry_failed_job"),
     ]
     operations = [migrations.RunSQL(FORWARD, BACKWARD)]

@@ -1,0 +1,37 @@
+"""The use case of saving a channel: everything that depends on its settings follows them."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from channels_app.connections import circuit_breaker, credentials, wwebjs_session
+from channels_app.models import Channel, Connection
+from channels_app.signals import channel_saved
+
+
+def save_channel(channel: Channel) -> Channel:
+    """Store a new or changed channel, already validated, and its connections.
+
+    What was observed of a connection whose server, session or credentials have changed is reset,
+    and the connection is checked again. Other apps follow by the signal `channel_saved`. Everything
+    happens in one transaction; no network call is made in it.
+    """
+    with transaction.atomic():
+        before = Channel.objects.select_for_update(no_key=True).filter(pk=channel.pk).first()
+        channel.save()
+        primary = Connection.objects.stored(channel, channel.kind)
+        wwebjs_session.settings_saved(channel, before)
+        if before is not None and _has_changed(before, channel):
+            circuit_breaker.settings_changed(primary)
+        for connection in Connection.objects.filter(channel=channel):
+            connection.channel = channel
+            # Any other change may have fixed it as well.
+            circuit_breaker.request_probe(connection)
+        credentials.settings_saved(channel, before)
+        channel_saved.send(sender=Channel, channel=channel, before=before)
+    channel.forget_connections()
+    return channel
+
+
+def _has_changed(before: Channel, after: Channel) -> bool:
+    return any(getattr(before, n) != getattr(after, n) for n in Channel.PRIMARY_ROUTE_SETTINGS)

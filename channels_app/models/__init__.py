@@ -1,0 +1,16 @@
+"""The models of channels: what their owners decided, and how each connection works."""
+
+from __future__ import annotations
+
+from channels_app.models.channel import Channel
+from channels_app.models.connection import Connection, Provider
+from channels_app.models.incident import Incident
+from channels_app.models.resolved_number import ResolvedNumber
+
+__all__ = [
+    "Channel",
+    "Connection",
+    "Incident",
+    "Provider",
+    "ResolvedNumber",
+]

@@ -1,0 +1,29 @@
+"""Rows for tests, made as the product makes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from channels_app.channels import save_channel
+from channels_app.models import Channel, Connection
+
+
+def create_channel(**fields: Any) -> Channel:
+    """Create a channel with its connections, as the form and REST do."""
+    return save_channel(Channel(**fields))
+
+
+def change_channel(channel: Channel, **fields: Any) -> Channel:
+    """Change settings of a stored channel as the form and REST do."""
+    for name, value in fields.items():
+        setattr(channel, name, value)
+    return save_channel(channel)
+
+
+def update_connection(channel: Channel, provider: str = "", **fields: Any) -> Connection:
+    """Store observations of a channel's connection, by default of its own one; return it."""
+    connection = Connection.objects.stored(channel, provider or channel.kind)
+    Connection.objects.filter(pk=connection.pk).update(**fields)
+    connection.refresh_from_db()
+    channel.forget_connections()
+    return connection
