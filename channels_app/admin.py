@@ -125,6 +125,9 @@ class ChannelAdmin(_ChannelAdmin):
         ),
     )
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
+        return super().get_queryset(request).prefetch_related("connections")
+
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "fallback_channel":
             kwargs["queryset"] = Channel.objects.filter(kind=Channel.Kind.BAILEYS)

@@ -45,7 +45,7 @@ class NumberCache:
 
     def forget(self, number: str) -> None:
         """Delete the entry of a number that proved wrong."""
-        with _logging_failures(), transaction.atomic():
+        with _logging_failures(), self._savepoint():
             self._rows(number).delete()
 
     def lid_of(self, number: str) -> str:
@@ -55,18 +55,24 @@ class NumberCache:
     def note_lid(self, number: str, lid: str) -> None:
         """Store the hidden ID from the response to a send to a cached number."""
         if lid:
-            with _logging_failures(), transaction.atomic():
+            with _logging_failures(), self._savepoint():
                 self._rows(number).exclude(lid=lid).update(lid=lid)
 
     def _rows(self, number: str, **facts: Any) -> QuerySet[ResolvedNumber]:
-        return ResolvedNumber.objects.filter(
-            connection_id=self._connection.pk, number=number, **facts
-        )
+        rows = ResolvedNumber.objects
+        if self._connection.pk is None:
+            # The settings of a form that was not saved.
+            return rows.none()
+        return rows.filter(connection_id=self._connection.pk, number=number, **facts)
 
     def _read(self, number: str, field: str, **facts: Any) -> str:
-        with _logging_failures(), transaction.atomic():
+        with _logging_failures(), self._savepoint():
             return self._rows(number, **facts).values_list(field, flat=True).first() or ""
         return ""
+
+    def _savepoint(self) -> contextlib.AbstractContextManager[object]:
+        """Keep the caller's transaction usable after an error."""
+        return transaction.atomic() if self._connection.pk else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

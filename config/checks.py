@@ -6,13 +6,18 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import connections
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+
+_OWN_APPS = frozenset({"accounts", "channels_app", "messaging", "instances"})
 
 
 @register()
@@ -46,6 +51,33 @@ def check_production_settings(app_configs: Any, **kwargs: Any) -> list[CheckMess
     return problems
 
 
+@register(Tags.database)
+def check_database_version(
+    app_configs: Any, databases: Collection[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Return an error for a database that has migrations of ours which this version does not have.
+
+    Before 0.1.0 all migrations were replaced by fresh ones.
+    `manage.py migrate` runs this check; `manage.py up` calls it before it migrates.
+    """
+    problems: list[CheckMessage] = []
+    for alias in databases or ():
+        known = MigrationLoader(None).disk_migrations
+        applied = MigrationRecorder(connections[alias]).applied_migrations()
+        unknown = [name for name in applied if name[0] in _OWN_APPS and name not in known]
+        if unknown:
+            problems.append(
+                Error(
+                    f"The database has the migration {'.'.join(min(unknown))}, which this version"
+                    " does not have. A database from before 0.1.0 cannot be migrated: set DATA_DIR"
+                    " to a new directory (or DATABASE_URL to an empty database). For one from a"
+                    " newer version, run that version.",
+                    id="alterna.E006",
+                )
+            )
+    return problems
+
+
 def _remote_settings() -> Iterator[str]:
     """Name each setting that involves a machine other than this one."""
     public = urlsplit(settings.PUBLIC_URL).hostname or ""
@@ -70,6 +102,12 @@ def _is_local(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def exit_if_not_upgradable() -> None:
+    """Exit with one line if the database cannot be upgraded."""
+    if problems := check_database_version(None, databases=["default"]):
+        raise SystemExit(f"{problems[0].id}: {problems[0].msg}")
 
 
 def exit_if_unsafe() -> None:

@@ -211,7 +211,7 @@ STATIC_ROOT = Path(env.path("STATIC_ROOT", default=str(DATA_DIR / "static")).roo
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "core.static_files.StaticFilesStorage"},
 }
 # Pages use hashed names only; collecting the unhashed copies took half of the time.
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True

@@ -41,7 +41,7 @@ def _everything() -> dict[str, object]:
     from messaging.models import InboundEvent, Message
 
     messages = Message.objects.filter(direction="out", sent_outside=False).prefetch_related(
-        "attempts"
+        "attempts__connection"
     )
     statuses = _statuses()
     return {

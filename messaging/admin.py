@@ -46,8 +46,7 @@ class AttemptInline(ReadOnly, _Inline):
     fields = (
         "number",
         "round",
-        "route",
-        "channel",
+        "connection",
         "rule",
         "outcome",
         "receipt",
@@ -59,6 +58,9 @@ class AttemptInline(ReadOnly, _Inline):
         "finished_at",
     )
     extra = 0
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("connection__channel")
 
 
 @admin.register(Contact)

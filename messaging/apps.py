@@ -18,7 +18,7 @@ class MessagingConfig(AppConfig):
         from channels_app.signals import channel_saved, incident_changed, session_changed
 
         session_changed.connect(_push_channel, dispatch_uid="messaging.push_channel")
-        incident_changed.connect(_push_incidents, dispatch_uid="messaging.push_alarms")
+        incident_changed.connect(_push_incidents, dispatch_uid="messaging.push_alerts")
         # A channel that is inactive or deleted has no incidents.
         channel_saved.connect(_push_incidents, dispatch_uid="messaging.push_saved")
         post_delete.connect(_push_deleted, sender=Channel, dispatch_uid="messaging.push_deleted")
@@ -42,7 +42,7 @@ def _push_channel(channel: Any, **kwargs: Any) -> None:
 def _push_incidents(channel: Any, **kwargs: Any) -> None:
     from messaging.live import publisher
 
-    publisher.alarms_changed(channel)
+    publisher.alerts_changed(channel)
 
 
 def _push_deleted(instance: Any, **kwargs: Any) -> None:

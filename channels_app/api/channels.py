@@ -84,11 +84,14 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
         help_text="Who ended the latest block of first messages.",
     )
     health = serializers.ChoiceField(
-        source="primary.health", choices=Connection.Health.choices, read_only=True
+        source="primary.health",
+        choices=Connection.Health.choices,
+        read_only=True,
+        label="State",
     )
     health_changed_at = _time("primary.health_changed_at")
     wwebjs_state = serializers.ChoiceField(
-        source="wwebjs.state", choices=STATE_CHOICES, read_only=True
+        source="wwebjs.state", choices=STATE_CHOICES, read_only=True, label="Wwebjs session"
     )
     wwebjs_own_number = serializers.CharField(source="wwebjs.own_number", read_only=True)
     breaker_opened_at = _time("primary.breaker_opened_at")

@@ -58,12 +58,14 @@ def provider_for(connection: Connection) -> Provider:
     """Return the provider of a connection, with its credentials.
 
     If the settings are incomplete, or the linked number is unconfirmed or unknown, the returned
-    provider refuses to send.
+    provider refuses to send. Raises ValueError for an unknown provider.
     """
     if connection.provider == ProviderName.OFFICIAL:
         return CloudProvider(connection.channel)
     if connection.provider == ProviderName.WWEBJS:
         return _require_confirmed_number(wwebjs_provider(connection), connection)
+    if connection.provider != ProviderName.BAILEYS:
+        raise ValueError(f"no such provider: {connection.provider}")
     return _require_confirmed_number(EvolutionProvider(connection.channel), connection)
 
 

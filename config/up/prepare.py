@@ -19,7 +19,7 @@ from django.core.management import call_command, get_commands
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from config.checks import exit_if_unsafe
+from config.checks import exit_if_not_upgradable, exit_if_unsafe
 
 MARK = ".collected"
 # Static files of unused pages: ReDoc and REST framework's browsable API.
@@ -46,14 +46,12 @@ def main(*, demo: bool) -> None:
 
 def migrate() -> None:
     """Run pending migrations. The `migrate` command takes a second even if there are none."""
+    exit_if_not_upgradable()
     executor = MigrationExecutor(connection)
     pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if pending:
         sys.stderr.write(f"running {len(pending)} migrations\n")
         call_command("migrate", interactive=False, verbosity=0)
-    else:
-        # Record squashed migrations whose replaced migrations have all been applied.
-        executor.check_replacements()
 
 
 def collect_static() -> None:

@@ -36,14 +36,18 @@ def _time(source: str) -> serializers.DateTimeField:
 
 class SessionSerializer(serializers.ModelSerializer[WhatsAppSession]):
     connection = serializers.ChoiceField(
-        source="connection.server_state", choices=Connection.ServerState.choices
+        source="connection.server_state",
+        choices=Connection.ServerState.choices,
+        read_only=True,
     )
-    state = serializers.ChoiceField(source="connection.state", choices=STATE_CHOICES)
-    state_code = serializers.CharField(source="connection.state_code")
+    state = serializers.ChoiceField(
+        source="connection.state", choices=STATE_CHOICES, read_only=True
+    )
+    state_code = serializers.CharField(source="connection.state_code", read_only=True)
     state_changed_at = _time("connection.state_changed_at")
     checked_at = _time("connection.checked_at")
-    own_number = serializers.CharField(source="connection.own_number")
-    profile_name = serializers.CharField(source="connection.profile_name")
+    own_number = serializers.CharField(source="connection.own_number", read_only=True)
+    profile_name = serializers.CharField(source="connection.profile_name", read_only=True)
     last_drop_at = _time("connection.last_drop_at")
     webhookEnabled = serializers.BooleanField(source="webhook_enabled")
     websocketEnabled = serializers.BooleanField(source="websocket_enabled")

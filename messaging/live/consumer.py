@@ -48,7 +48,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         self._changes: dict[str, set[Any]] = {}
         self._wake = asyncio.Event()
         self._since: dt.datetime | None = None
-        self._sent_frames = live_frames.Told()
+        self._sent_frames = live_frames.SentFrames()
         self._task: asyncio.Task[None] | None = None
         try:
             await super().__call__(*arguments)

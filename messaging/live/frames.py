@@ -4,7 +4,7 @@ A frame is `{"kind", "key", "version", "html", "sort"}`: the page replaces the e
 key with `html`, unless it already shows that version or a newer one. `alarms` lists all open
 alerts. Other frames have a kind only: `reload`, and `refresh` (load the figures again).
 
-A push may get lost, so a socket polls for changes periodically. `Told` records what was sent
+A push may get lost, so a socket polls for changes periodically. `SentFrames` records what was sent
 recently, so that polling sends nothing twice.
 """
 
@@ -42,7 +42,7 @@ MAX_CHANGES = 200
 ROW_VERSIONED = ("message", "call")
 
 
-class Told:
+class SentFrames:
     """What a socket sent to its page recently, so that polling for lost pushes repeats nothing.
 
     A poll covers the recent past only (`OVERLAP`). What it no longer returns is dropped.
@@ -111,11 +111,11 @@ class View:
         """Return whether the watched object exists."""
         return True
 
-    def catch_up(self, since: dt.datetime, sent: Told) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, sent: SentFrames) -> list[Frame]:
         """Return frames for everything that changed since then; sent ones may be omitted."""
         raise NotImplementedError
 
-    def newest(self, sent: Told) -> list[Frame]:
+    def newest(self, sent: SentFrames) -> list[Frame]:
         """Return the initial frames for a page that gives no time."""
         return self.catch_up(timezone.now() - OVERLAP, sent)
 
@@ -135,12 +135,12 @@ class AlertsView(View):
     # Everyone who writes to customers sees alerts; the dashboard has the same information.
     any_permission = ("channels_app.view_channel", "messaging.view_message")
     permissions = ()
-    group = publisher.ALARMS
+    group = publisher.ALERTS
 
     def permitted(self) -> bool:
         return any(map(self.user.has_perm, self.any_permission)) and super().permitted()
 
-    def catch_up(self, since: dt.datetime, sent: Told) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, sent: SentFrames) -> list[Frame]:
         return [self._frame()]
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
@@ -148,9 +148,9 @@ class AlertsView(View):
 
     def _frame(self) -> Frame:
         """Return all alerts, so that a page that missed a change is corrected by the next frame."""
-        return {"kind": "alarms", "alarms": list(map(self._alarm, incidents.alertable()))}
+        return {"kind": "alarms", "alarms": list(map(self._alert, incidents.alertable()))}
 
-    def _alarm(self, incident: Incident) -> dict[str, Any]:
+    def _alert(self, incident: Incident) -> dict[str, Any]:
         headline = incidents.headline(incident)
         context = {
             "incident": incident,
@@ -170,7 +170,7 @@ class StatsView(View):
     permissions = ("messaging.view_message",)
     group = publisher.INBOX
 
-    def catch_up(self, since: dt.datetime, sent: Told) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, sent: SentFrames) -> list[Frame]:
         latest = self.watched().filter(updated_at__gte=since).aggregate(at=Max("updated_at"))["at"]
         is_new = bool(latest) and not sent.is_sent(f"{self.group} latest", latest)
         return [{"kind": "refresh"}] if self.channels_changed(sent) or is_new else []
@@ -178,7 +178,7 @@ class StatsView(View):
     def watched(self) -> QuerySet[Message]:
         return Message.objects.all()
 
-    def channels_changed(self, sent: Told) -> bool:
+    def channels_changed(self, sent: SentFrames) -> bool:
         """Return whether the state of the channels has changed since the previous poll."""
         channels = Channel.objects.order_by("pk").values_list("pk", "active", "updated_at")
         connections = Connection.objects.order_by("pk").values_list(
@@ -203,7 +203,7 @@ class AttemptHistoryView(StatsView):
     def watched(self) -> QuerySet[Message]:
         return Message.objects.filter(conversation=int(self.value))
 
-    def channels_changed(self, sent: Told) -> bool:
+    def channels_changed(self, sent: SentFrames) -> bool:
         return False
 
     def concerns(self, changed: Mapping[str, Iterable[Any]]) -> bool:
@@ -216,7 +216,7 @@ class InboxView(View):
     permissions = ("messaging.view_conversation", "messaging.view_message")
     group = publisher.INBOX
 
-    def catch_up(self, since: dt.datetime, sent: Told) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, sent: SentFrames) -> list[Frame]:
         written = Message.objects.filter(updated_at__gte=since)
         called = CallAttempt.objects.filter(updated_at__gte=since, incoming=True)
         # Two queries: each uses an index; a combined one would scan all conversations.
@@ -245,7 +245,7 @@ class ConversationView(View):
     def exists(self) -> bool:
         return Conversation.objects.filter(pk=int(self.value)).exists()
 
-    def catch_up(self, since: dt.datetime, sent: Told) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, sent: SentFrames) -> list[Frame]:
         found = Message.objects.filter(conversation=int(self.value), updated_at__gte=since)
         rows = found.order_by("created_at", "id").values_list("pk", "version")
         ids = [
@@ -258,7 +258,7 @@ class ConversationView(View):
         calls = CallAttempt.objects.filter(conversation=int(self.value), updated_at__gte=since)
         return self.frames({"messages": ids, "calls": calls.values_list("pk", flat=True)})
 
-    def newest(self, sent: Told) -> list[Frame]:
+    def newest(self, sent: SentFrames) -> list[Frame]:
         page = selectors.message_page(Conversation(pk=int(self.value)))
         messages = [message.pk for message in page.messages]
         return self.frames({"messages": messages, "calls": [call.pk for call in page.calls]})
@@ -280,7 +280,7 @@ class ChannelsView(View):
     permissions = ("channels_app.view_channel",)
     group = publisher.CHANNELS
 
-    def catch_up(self, since: dt.datetime, sent: Told) -> list[Frame]:
+    def catch_up(self, since: dt.datetime, sent: SentFrames) -> list[Frame]:
         return self.frames({"channels": Channel.objects.values_list("pk", flat=True)})
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[Frame]:
@@ -341,13 +341,13 @@ def for_user(views: Iterable[View], user: User | AnonymousUser) -> list[View] | 
 
 
 def catch_up(
-    views: Iterable[View], since: dt.datetime | None, sent: Told | None = None
+    views: Iterable[View], since: dt.datetime | None, sent: SentFrames | None = None
 ) -> list[Frame]:
     """Return frames for everything that changed since then, without what was sent already.
 
     If `since` is None, the page gives no time; a conversation then gets its newest messages.
     """
-    sent = Told() if sent is None else sent
+    sent = SentFrames() if sent is None else sent
     polled: list[Frame] = []
     for view in views:
         with translation.override(view.language):

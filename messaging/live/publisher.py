@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 INBOX = "inbox"
 CHANNELS = "channels"
-ALARMS = "alarms"
+ALERTS = "alarms"
 SIGNED_OUT = "signed_out"
 PUSH_TIMEOUT_SECONDS = 2.0
 
@@ -62,9 +62,9 @@ def channel_changed(channel: Channel) -> None:
     publish(INBOX, channels=channel.pk)
 
 
-def alarms_changed(channel: Channel) -> None:
+def alerts_changed(channel: Channel) -> None:
     """Notify staff, on every page, that an incident of a channel began or ended."""
-    publish(ALARMS, alarms=channel.pk)
+    publish(ALERTS, alarms=channel.pk)
 
 
 def publish(group: str, **changed: str | int) -> None:

@@ -1,7 +1,8 @@
 // Files in the composer: chosen, pasted or dropped. Each file is uploaded and sent as a separate
-// message, in order. The composer (app.js) sends; this script only sets `media` and `type`.
+// message, in order. The composer (app/composer.js) sends; this script only sets `media` and `type`.
 
-const texts = JSON.parse(document.getElementById("interface-texts").textContent);
+import { texts } from "./interface_texts.js";
+
 const MOST_BYTES = 100 * 1024 * 1024;
 const CAPTIONED = ["image", "video", "document"];
 

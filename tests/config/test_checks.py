@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 from pytest_django import Settings
 
-from config.checks import check_production_settings, exit_if_unsafe
+from config.checks import check_production_settings, exit_if_not_upgradable, exit_if_unsafe
 from tests.config.product import BASE_DIR, manage
 
 
@@ -37,6 +41,20 @@ def test_each_unsafe_value_is_reported(
     assert ids() == [problem]
     with pytest.raises(SystemExit, match=problem):
         exit_if_unsafe()
+
+
+@pytest.mark.django_db
+def test_a_database_from_before_the_first_release_is_reported_in_one_line() -> None:
+    exit_if_not_upgradable()
+    MigrationRecorder(connection).record_applied("channels_app", "0001_squashed_0006_incident_code")
+    with pytest.raises(SystemExit) as ended:
+        exit_if_not_upgradable()
+    assert str(ended.value).startswith(
+        "alterna.E006: The database has the migration channels_app.0001_sq"
+    )
+    assert "\n" not in str(ended.value)
+    with pytest.raises(SystemCheckError, match=r"E006"):
+        call_command("migrate", check_unapplied=True, verbosity=0, skip_checks=False)
 
 
 @pytest.fixture

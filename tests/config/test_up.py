@@ -14,6 +14,7 @@ import psycopg
 import pytest
 import requests
 
+from bench.product import free_port
 from tests.config.product import Product, manage, running
 
 pytestmark = pytest.mark.product
@@ -109,6 +110,34 @@ def test_a_port_in_use_is_reported_in_one_line(product: Product, directory: Path
     assert result.stderr == (
         f"Port {port} on 127.0.0.1 cannot be used: Address already in use. Set PORT to another.\n"
     )
+
+
+def test_a_database_from_before_0_1_0_is_refused_in_one_line_and_not_migrated(
+    product: Product, directory: Path
+) -> None:
+    server = product.addresses()["database_url"]
+    old = server.replace("/alterna?", "/before?")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE before")
+    with psycopg.connect(old, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE django_migrations (id bigserial, app text, name text, applied date)"
+        )
+        connection.execute(
+            "INSERT INTO django_migrations (app, name, applied) VALUES"
+            " ('channels_app', '0001_squashed_0006_incident_code', now())"
+        )
+    result = manage(
+        "up", data_dir=directory / "before", DATABASE_URL=old, PORT=str(free_port()),
+        STATIC_ROOT=str(directory / "static"),
+    )  # fmt: skip
+    assert result.returncode == 1
+    [line] = [line for line in result.stdout.splitlines() if line.startswith("prepare")]
+    assert "channels_app.0001_squashed_0006_incident_code" in line
+    assert "set DATA_DIR to a new directory (or DATABASE_URL to an empty database)" in line
+    with psycopg.connect(old) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        assert tables.fetchall() == [("django_migrations",)]
 
 
 def test_a_killed_web_process_is_restarted(product: Product) -> None:

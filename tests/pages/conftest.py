@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, WebSocketRoute, sync_playwright
 from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
 
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from messaging import selectors
 from messaging.models import Contact, Conversation, DeliveryAttempt, Message
 
@@ -85,7 +85,7 @@ def conversation(channel: Channel, make_conversation: Callable[..., Conversation
 
 @pytest.fixture
 def make_message() -> Callable[..., Message]:
-    """Create messages; `attempts` are the fields of their delivery attempts."""
+    """Create messages. `attempts` are the fields of their delivery attempts, and their route."""
 
     def make(conversation: Conversation, *, minutes_ago: float = 0, **fields: Any) -> Message:
         attempts = fields.pop("attempts", [])
@@ -98,13 +98,15 @@ def make_message() -> Callable[..., Message]:
                "created_at": at, "round_started_at": at, **fields},
         )  # fmt: skip
         for number, attempt in enumerate(attempts, 1):
+            attempt = {"route": "official", "channel": conversation.channel, **attempt}
+            connection = Connection.objects.stored(attempt.pop("channel"), attempt.pop("route"))
             DeliveryAttempt.objects.create(
                 message=message,
                 number=number,
                 started_at=at,
-                **{"route": "official", "channel": conversation.channel, "finished_at": at,
-                   **attempt},
-            )  # fmt: skip
+                connection=connection,
+                **{"finished_at": at, **attempt},
+            )
         return message
 
     return make

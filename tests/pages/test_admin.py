@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.contrib.admin.utils import label_for_field
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import translation
@@ -85,11 +86,13 @@ def test_columns_and_filters_have_portuguese_names(
 
     assert page.status_code == 200
     shown = page.context["cl"]
-    fields = {field.name: field for field in shown.model._meta.get_fields()}
-    for name in (*shown.list_display, *(spec.field_path for spec in shown.filter_specs)):
-        field = fields.get(str(name).split("__")[-1])
-        if field is not None:
-            with translation.override("en"):
-                english = str(field.verbose_name)
-            with translation.override("pt-br"):
-                assert str(field.verbose_name) != english or english in SAME_IN_BOTH, name
+    columns = [
+        label_for_field(name, shown.model, shown.model_admin)
+        for name in shown.list_display
+        if name != "action_checkbox"
+    ]
+    for name in (*columns, *(spec.title for spec in shown.filter_specs)):
+        with translation.override("en"):
+            english = str(name)
+        with translation.override("pt-br"):
+            assert str(name) != english or english in SAME_IN_BOTH

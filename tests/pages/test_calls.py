@@ -17,6 +17,7 @@ from channels_app.models import Channel
 from messaging import selectors
 from messaging.live import frames
 from messaging.models import CallAttempt, Contact, Conversation, Message
+from tests.factories import change_channel
 from tests.pages.conftest import READER
 from tests.pages.html import parse
 
@@ -246,6 +247,6 @@ def test_a_channel_with_calls_cannot_be_deleted(
     caller: Client, callable_conversation: Conversation
 ) -> None:
     call(caller, callable_conversation)
-    Channel.objects.update(fallback="none", fallback_channel=None)
+    change_channel(callable_conversation.channel, fallback="none")
     with pytest.raises(ProtectedError):
         Channel.objects.get(name="Oficina").delete()

@@ -16,11 +16,12 @@ from channels_app import tasks
 from channels_app.channels import save_channel
 from channels_app.connections import credentials
 from channels_app.incidents import reason_text
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel
 from channels_app.providers.base import ConnectionReport
 from messaging.live import publisher
 from messaging.models import Conversation, Message
 from tests.conftest import GRAPH_TOKEN, NUMBER_ID, Provider
+from tests.factories import change_channel, update_connection
 from tests.pages.html import parse
 
 pytestmark = pytest.mark.django_db
@@ -534,25 +535,21 @@ def test_one_job_tests_new_credentials_and_detects_number_and_coexistence(
     channel = Channel.objects.get()
     assert not graph.simulator.requests  # no request is made while the user waits
     assert enqueued_tests() == [{"channel_id": channel.pk}]
-    assert (channel.primary.health, channel.phone_number, channel.primary.coexistence) == (
-        "unknown",
-        "",
-        None,
-    )
-    channel.name = "Novo nome"
-    channel.access_token = GRAPH_TOKEN
-    save_channel(channel)
+    primary = channel.primary
+    assert (primary.health, channel.phone_number, primary.coexistence) == ("unknown", "", None)
+    change_channel(channel, name="Novo nome", access_token=GRAPH_TOKEN)
     assert len(enqueued_tests()) == 1
 
     tasks.try_credentials.func(channel.pk)
 
     channel.refresh_from_db()
-    assert (channel.primary.health, channel.phone_number, channel.primary.coexistence) == (
+    primary = channel.primary
+    assert (primary.health, channel.phone_number, primary.coexistence) == (
         "ok", "+5511900000001", True,
     )  # fmt: skip
-    assert channel.primary.throughput == 20
+    assert primary.throughput == 20
     with translation.override("en"):
-        detail = reason_text.render_reason(channel.primary.health_detail)
+        detail = reason_text.render_reason(primary.health_detail)
     assert detail.endswith("The channel's phone number was filled in.")
     [asked] = graph.simulator.requests
     assert asked["method"] == "GET"
@@ -607,9 +604,9 @@ def test_the_page_compares_the_number_from_meta_with_that_of_the_fallback(
 ) -> None:
     channel = make_channel(
         graph_url=graph.url, phone_number="", fallback="wwebjs", wwebjs_url="http://127.0.0.1:9",
-        wwebjs_api_key="k", wwebjs_state="ready", wwebjs_own_number="5511900000001",
+        wwebjs_api_key="k",
     )  # fmt: skip
-    Connection.objects.filter(provider="wwebjs").update(state="ready", own_number="5511900000001")
+    update_connection(channel, "wwebjs", state="ready", own_number="5511900000001")
     expected = "Same number as the official channel"
     page = parse(staff_client.get(f"/channels/{channel.pk}/").content)
     assert expected not in page.text

@@ -12,10 +12,9 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.utils import timezone, translation
 
-from channels_app.channels import save_channel
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.incidents import incidents
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel
 from instances.connections import monitor
 from instances.connections.monitor import LinkCode
 from instances.models import ProfilePicture, WhatsAppSession
@@ -92,7 +91,7 @@ def test_each_state_shows_its_buttons(
     store_state(baileys, state, code)
     if code == "number_unconfirmed":
         Channel.objects.update(phone_number="+5511900000001")
-        Connection.objects.filter().exclude(provider="wwebjs").update(linked_number="5511977776666")
+        update_connection(baileys, linked_number="5511977776666")
 
     for page in ("/channels/", f"/channels/{baileys.pk}/"):
         shown = section(staff_client, baileys, page)
@@ -186,12 +185,9 @@ def test_the_profile_picture_is_served_locally(
     assert staff_client.get(f"{BASE}picture/").status_code == 404
     png = b"\x89PNG\r\n\x1a\n"
     ProfilePicture.objects.create(
-        connection=session.connection,
-        url="x",
-        content=png,
-        content_type="image/png",
+        connection=session.connection, url="x", content=png, content_type="image/png",
         fetched_at=timezone.now(),
-    )
+    )  # fmt: skip
     image = section(staff_client, baileys).one("img")
     answer = staff_client.get(image.attributes["src"])
     assert (answer.content, answer["Content-Type"]) == (png, "image/png")
@@ -298,7 +294,7 @@ def test_the_dashboard_shows_the_incident_and_the_state(
     store_state(baileys, "disconnected", "unlinked_on_phone")
     baileys.primary.record_health(ok=False, detail="x")
     incidents.open_or_update(
-        baileys.connection("baileys"), reason="unlinked_on_phone", detail="", at=timezone.now()
+        baileys.primary, reason="unlinked_on_phone", detail="", at=timezone.now()
     )
     page = parse(staff_client.get("/").content)
     alert = page.one(data_alarm="baileys")
@@ -307,7 +303,7 @@ def test_the_dashboard_shows_the_incident_and_the_state(
     assert "Not working now" in row.text
 
     baileys.active = False
-    save_channel(baileys)
+    baileys.save()
     assert not parse(staff_client.get("/").content).all(data_alarm="baileys"), "it may rest"
 
 

@@ -21,6 +21,7 @@ from messaging.delivery import fallback_rate
 from messaging.delivery.fallback_rate import Share, is_anomalous
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import Conversation, DeliveryAttempt, Message
+from tests.factories import change_channel
 from tests.messaging.support import accept, attempt_of
 from tests.pages.html import parse
 
@@ -64,8 +65,8 @@ def held(channel: Channel) -> Message:
 def test_held_messages_are_listed_with_their_actions(
     staff_client: Client, held: Message, channel: Channel
 ) -> None:
-    Channel.objects.filter(pk=channel.pk).update(
-        fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A"
+    change_channel(
+        channel, fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A"
     )
     page = parse(staff_client.get("/messages/held/").content)
     row = page.one(data_held=str(held.pk))
@@ -212,9 +213,10 @@ def by_fallback(code: str) -> dict[str, Any]:
 
 @pytest.fixture
 def with_fallback(channel: Channel, conversation: Conversation) -> QuerySet[Channel]:
-    channels = Channel.objects.filter(pk=conversation.channel_id)
-    channels.update(fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A")
-    return channels
+    change_channel(
+        channel, fallback="wwebjs", wwebjs_url="http://127.0.0.1:9", wwebjs_session_id="A"
+    )
+    return Channel.objects.filter(pk=channel.pk)
 
 
 def test_a_jump_raises_one_alert_that_ends_when_the_api_accepts_messages_again(

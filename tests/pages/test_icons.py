@@ -14,7 +14,7 @@ from channels_app.providers.events import Receipt
 from messaging import selectors
 from messaging.delivery import statuses
 from messaging.models import Conversation, Message
-from messaging.templatetags.alterna import receipt_label
+from messaging.templatetags.statuses import receipt_label
 from tests.pages.html import Element, parse
 
 pytestmark = pytest.mark.django_db

@@ -10,11 +10,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from channels_app.channels import save_channel
 from channels_app.connections import circuit_breaker
 from channels_app.incidents import incidents
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel
 from messaging.live import frames
+from tests.factories import change_channel, update_connection
 from tests.pages.html import Element, parse
 
 pytestmark = pytest.mark.django_db
@@ -52,19 +52,19 @@ def _text(found: list[Element]) -> str:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"wwebjs_state": "disconnected", "wwebjs_state_code": "stopped"}, "Stopped here"),
+        ({"state": "disconnected", "state_code": "stopped"}, "Stopped here"),
         (
-            {"wwebjs_state": "error", "wwebjs_state_code": "conflict"},
+            {"state": "error", "state_code": "conflict"},
             "opened in WhatsApp Web somewhere else",
         ),
-        ({"wwebjs_state": "qr", "wwebjs_state_code": "waiting_for_scan"}, "Waiting for the QR"),
-        ({"wwebjs_state": "connected", "wwebjs_state_code": "syncing"}, "still loading"),
+        ({"state": "qr", "state_code": "waiting_for_scan"}, "Waiting for the QR"),
+        ({"state": "connected", "state_code": "syncing"}, "still loading"),
         (
             {
-                "wwebjs_state": "ready",
-                "wwebjs_state_code": "ready",
-                "wwebjs_breaker_opened_at": timezone.now(),
-                "wwebjs_breaker_code": "wrong_key",
+                "state": "ready",
+                "state_code": "ready",
+                "breaker_opened_at": timezone.now(),
+                "breaker_code": "wrong_key",
             },
             "Paused after a rejection",
         ),
@@ -73,7 +73,7 @@ def _text(found: list[Element]) -> str:
 def test_a_session_that_is_not_ready_shows_a_warning(
     staff_client: Client, attached: Channel, fields: dict[str, Any], expected: str
 ) -> None:
-    Channel.objects.filter(pk=attached.pk).update(**fields)
+    update_connection(attached, "wwebjs", **fields)
     dashboard, card = warnings(staff_client)
     assert "The fallback is unavailable:" in dashboard
     assert expected in dashboard
@@ -81,37 +81,33 @@ def test_a_session_that_is_not_ready_shows_a_warning(
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("state", "code", "changes"),
     [
-        {"wwebjs_state": "ready", "wwebjs_state_code": "ready"},
-        {"wwebjs_state": "disconnected", "wwebjs_state_code": "unchecked"},
-        {"wwebjs_state": "error", "wwebjs_state_code": "conflict", "active": False},
-        {"wwebjs_state": "error", "wwebjs_state_code": "conflict", "fallback": "none"},
+        ("ready", "ready", {}),
+        ("disconnected", "unchecked", {}),
+        ("error", "conflict", {"active": False}),
+        ("error", "conflict", {"fallback": "none"}),
     ],
 )
 def test_a_ready_unchecked_or_unused_fallback_shows_no_warning(
-    staff_client: Client, attached: Channel, fields: dict[str, Any]
+    staff_client: Client, attached: Channel, state: str, code: str, changes: dict[str, Any]
 ) -> None:
-    Channel.objects.filter(pk=attached.pk).update(**fields)
+    change_channel(attached, **changes)
+    update_connection(attached, "wwebjs", state=state, state_code=code)
     assert warnings(staff_client) == ("", "")
 
 
 def test_a_corrected_key_or_another_fallback_ends_the_warning(
     staff_client: Client, attached: Channel, by_baileys: Channel
 ) -> None:
-    Connection.objects.filter(channel=attached.pk, provider="wwebjs").update(
-        state="ready", state_code="ready"
-    )
+    update_connection(attached, "wwebjs", state="ready", state_code="ready")
     for changes in (
         {"wwebjs_api_key": "mended"},
         {"fallback": "baileys", "fallback_channel": by_baileys.fallback_channel},
     ):
-        circuit_breaker.trip(attached.connection("wwebjs"), code="wrong_key")
+        circuit_breaker.trip(attached.wwebjs, code="wrong_key")
         assert "Unavailable" in warnings(staff_client)[1]
-        channel = Channel.objects.get(pk=attached.pk)
-        for name, value in changes.items():
-            setattr(channel, name, value)
-        save_channel(channel)
+        change_channel(attached, **changes)
         assert warnings(staff_client) == ("", "")
         assert "data-breaker" not in staff_client.get("/channels/").content.decode()
 
@@ -131,7 +127,11 @@ def test_a_baileys_channel_that_is_not_ready_shows_a_warning(
     staff_client: Client, by_baileys: Channel, fields: dict[str, Any], expected: str
 ) -> None:
     assert warnings(staff_client) == ("", "")
-    Channel.objects.filter(pk=by_baileys.fallback_channel_id).update(**fields)
+    assert by_baileys.fallback_channel
+    if "active" in fields:
+        change_channel(by_baileys.fallback_channel, **fields)
+    else:
+        update_connection(by_baileys.fallback_channel, **fields)
     dashboard, card = warnings(staff_client)
     assert expected in dashboard
     assert expected in card
@@ -151,12 +151,8 @@ def test_badge_dashboard_and_card_show_the_same_state_of_an_instance(
     staff_client: Client, by_baileys: Channel, state: str, code: str, expected: str
 ) -> None:
     # Unchanged since it was last ready: connecting does not affect the channel's health.
-    Connection.objects.filter(channel=by_baileys.fallback_channel_id).exclude(
-        provider="wwebjs"
-    ).update(health="ok")
-    Connection.objects.filter(channel=by_baileys.fallback_channel, provider="baileys").update(
-        state=state, state_code=code
-    )
+    assert by_baileys.fallback_channel
+    update_connection(by_baileys.fallback_channel, health="ok", state=state, state_code=code)
     dashboard, card = warnings(staff_client)
     section = parse(staff_client.get("/channels/").content).one(data_fallback_works=None)
     works = not expected
@@ -170,7 +166,9 @@ def test_badge_dashboard_and_card_show_the_same_state_of_an_instance(
 def test_the_dashboard_shows_the_state_of_a_session_and_its_last_incident(
     staff_client: Client, attached: Channel
 ) -> None:
-    Connection.objects.filter(channel=attached.pk, provider="wwebjs").update(
+    update_connection(
+        attached,
+        "wwebjs",
         state="ready",
         state_code="ready",
         state_changed_at=timezone.now(),
@@ -190,7 +188,9 @@ def test_the_dashboard_shows_the_state_of_an_instance_and_its_last_incident(
         return parse(staff_client.get("/").content).one("span", data_baileys_state=None).text
 
     assert line() == "The connection is being checked."
-    Connection.objects.filter(channel=by_baileys.fallback_channel, provider="baileys").update(
+    assert by_baileys.fallback_channel
+    update_connection(
+        by_baileys.fallback_channel,
         state="disconnected",
         state_code="unlinked_on_phone",
         state_changed_at=timezone.now(),
@@ -206,7 +206,7 @@ def test_the_dashboard_shows_the_state_of_an_instance_and_its_last_incident(
 def test_the_number_of_dashboard_queries_does_not_depend_on_the_number_of_channels(
     staff_client: Client, make_channel: Callable[..., Channel], django_assert_max_num_queries: Any
 ) -> None:
-    counts = []
+    counts: list[int] = []
     for _ in range(2):
         for number in range(4):
             make_channel(
@@ -224,7 +224,7 @@ def test_the_number_of_dashboard_queries_does_not_depend_on_the_number_of_channe
 
 def open_incident(channel: Channel) -> None:
     incidents.open_or_update(
-        channel.connection("wwebjs"), reason="unlinked_on_phone", detail="", at=timezone.now()
+        channel.wwebjs, reason="unlinked_on_phone", detail="", at=timezone.now()
     )
 
 

@@ -21,7 +21,7 @@ from pytest_django.live_server_helper import LiveServer
 from channels_app.models import Channel, Connection, Incident
 from messaging import selectors
 from messaging.models import CallAttempt, Conversation, Media, Message
-from messaging.templatetags.alterna import relative
+from messaging.templatetags.times import relative
 from simulators.base import run_in_thread
 from tests import files
 from tests.pages.conftest import NO_CHROMIUM, Sockets
@@ -613,12 +613,12 @@ def test_an_alert_is_shown_on_every_page_announced_once_and_removed_when_it_ends
     now = timezone.now()
     first, second = (
         Incident.objects.create(
-            connection=Connection.objects.stored(channel, route),
+            connection=Connection.objects.stored(channel, provider),
             reason=reason,
             opened_at=now,
             last_drop_at=now,
         )
-        for route, reason in (("wwebjs", "unlinked <b>"), ("official", "refused"))
+        for provider, reason in (("wwebjs", "unlinked <b>"), ("official", "refused"))
     )
     alarms = page.get_by_role("region", name="Alerts").locator("article")
     announced = page.get_by_role("alert").filter(has_text="Oficial: ")

@@ -32,7 +32,12 @@ def attached(make_channel: Callable[..., Channel]) -> Channel:
 
 def store_state(channel: Channel, state: str, code: str, **changes: Any) -> None:
     update_connection(
-        channel, "wwebjs", state=state, state_code=code, state_changed_at=timezone.now(), **changes
+        channel,
+        "wwebjs",
+        state=state,
+        state_code=code,
+        state_changed_at=timezone.now(),
+        **changes,
     )
 
 
@@ -98,8 +103,8 @@ def test_the_card_shows_the_last_incident_and_its_reason(
     staff_client: Client, attached: Channel
 ) -> None:
     store_state(
-        attached, "ready", "ready", wwebjs_own_number="5511900000001",
-        wwebjs_last_drop_at=timezone.now(), wwebjs_last_drop_reason="conflict",
+        attached, "ready", "ready", own_number="5511900000001",
+        last_drop_at=timezone.now(), last_drop_reason="conflict",
     )  # fmt: skip
 
     text = section(staff_client, attached).text
@@ -124,9 +129,7 @@ def test_the_card_shows_the_last_incident_and_its_reason(
 def test_the_card_shows_which_number_customers_see(
     staff_client: Client, attached: Channel, state: str, number: str, words: str
 ) -> None:
-    store_state(
-        attached, state, "ready" if state == "ready" else "stopped", wwebjs_own_number=number
-    )
+    store_state(attached, state, "ready" if state == "ready" else "stopped", own_number=number)
 
     assert words in section(staff_client, attached).text
 

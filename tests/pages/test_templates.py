@@ -63,12 +63,12 @@ def test_scripts_use_only_names_that_exist_in_the_templates(
     )
     pages += "".join(template.read_text() for template in TEMPLATES)
 
+    data = parse(staff_client.get("/").content).one("script", id="interface-texts").text
     used = set()
-    for script in SCRIPTS.glob("*.js"):
+    for script in SCRIPTS.rglob("*.js"):
         text = re.sub(r"//.*|/\*.*?\*/", "", script.read_text())
         used |= set(re.findall(r"\[(data-[a-z-]+)", text))
         texts = set(re.findall(r"\btexts\.(\w+)", text))
-        data = parse(staff_client.get("/").content).one("script", id="interface-texts").text
         assert all(f'"{name}"' in data for name in texts), texts
     assert used
     # The names that a script sets.
@@ -76,7 +76,7 @@ def test_scripts_use_only_names_that_exist_in_the_templates(
 
 
 def test_the_scripts_use_nothing_that_the_policy_forbids() -> None:
-    for script in SCRIPTS.glob("*.js"):
+    for script in SCRIPTS.rglob("*.js"):
         assert not re.search(r"\beval\(|new Function|document\.write|https?://", script.read_text())
 
 
@@ -92,7 +92,7 @@ def test_the_api_docs_page_has_no_inline_script(staff_client: Client) -> None:
 
 
 def test_the_pattern_of_a_name_has_no_special_html_characters() -> None:
-    from messaging.templatetags.alterna import as_pattern
+    from messaging.templatetags.page import as_pattern
 
     assert as_pattern("oficina_1 São") == "oficina_1 São"
     assert as_pattern("a/b(1)") == "a\\u{2f}b\\u{28}1\\u{29}"

@@ -19,6 +19,7 @@ from channels_app.models import Channel, Connection
 from channels_app.providers import error_codes
 from core import sizes
 from messaging.models import Conversation, Message
+from tests.factories import update_connection
 from tests.pages.html import parse
 
 pytestmark = pytest.mark.django_db
@@ -101,10 +102,10 @@ def test_sizes_have_units_in_the_readers_language(stored: str, words: str) -> No
 def test_an_old_test_result_of_the_fallback_does_not_contradict_its_state(
     attached: Channel, staff_client: Client
 ) -> None:
-    Connection.objects.filter(channel=attached.pk, provider="wwebjs").update(
-        state="ready", state_code="ready"
+    update_connection(
+        attached, health="ok", health_detail="number_answers|+55 11\nfallback_wwebjs|not_started"
     )
-    Connection.objects.filter(channel=attached.pk).exclude(provider="wwebjs").update(health="ok", health_detail="number_answers|+55 11\nfallback_wwebjs|not_started")  # fmt: skip
+    update_connection(attached, "wwebjs", state="ready", state_code="ready")
     [card] = parse(staff_client.get("/channels/").content).all("article")
     assert "Ready to send." in card.text
     assert "not started" not in card.text
@@ -115,11 +116,12 @@ def test_a_session_waiting_for_a_code_labels_its_first_reason(
     attached: Channel, staff_client: Client
 ) -> None:
     now = timezone.now()
-    Connection.objects.filter(channel=attached.pk, provider="wwebjs").update(state="qr", state_code="unlinked_scan_qr", last_drop_at=now, last_drop_reason="connection_refused")  # fmt: skip
-    incidents.open_or_update(
-        attached.connection("wwebjs"), reason="connection_refused", detail="", at=now
-    )
-    incidents.observed(attached.connection("wwebjs"), reason="unlinked_scan_qr", detail="", at=now)
+    session = update_connection(
+        attached, "wwebjs", state="qr", state_code="unlinked_scan_qr", last_drop_at=now,
+        last_drop_reason="connection_refused",
+    )  # fmt: skip
+    incidents.open_or_update(session, reason="connection_refused", detail="", at=now)
+    incidents.observed(session, reason="unlinked_scan_qr", detail="", at=now)
     [card] = parse(staff_client.get("/channels/").content).all("article")
     assert "The phone was unlinked. Scan the QR code." in card.text
     assert "first sign of the problem: The server refused the connection" in card.text
@@ -133,12 +135,10 @@ def test_a_baileys_channel_has_one_state_on_the_dashboard(
     make_channel: Callable[..., Channel], staff_client: Client
 ) -> None:
     channel = make_channel(
-        kind="baileys", phone_number_id="", instance_name="x", health="ok",
+        kind="baileys", phone_number_id="", instance_name="x",
         evolution_url="http://127.0.0.1:9", evolution_api_key="k",
     )  # fmt: skip
-    Connection.objects.filter(channel=channel, provider="baileys").update(
-        state="qr", state_code="waiting_for_scan"
-    )
+    update_connection(channel, health="ok", state="qr", state_code="waiting_for_scan")
     page = parse(staff_client.get("/").content)
     row = page.one("a", class_="row", href=f"/channels/{channel.pk}/")
     assert "Waiting for the QR code" in row.text
@@ -148,17 +148,17 @@ def test_a_baileys_channel_has_one_state_on_the_dashboard(
 # -- lifting a new-chat block ----------------------------------------------------------------------
 
 
-def blocked(channel: Channel) -> Channel:
+def blocked(channel: Channel) -> Connection:
     circuit_breaker.block_new_chats(channel.wwebjs, code="463")
     channel.refresh_from_db()
-    return channel
+    return channel.wwebjs
 
 
 def test_a_person_can_lift_the_block_and_is_named(
     attached: Channel, staff: User, staff_client: Client
 ) -> None:
-    blocked(attached)
-    assert incidents.current(attached.wwebjs).exists()
+    session = blocked(attached)
+    assert incidents.current(session).exists()
     [card] = parse(staff_client.get(f"/channels/{attached.pk}/").content).all("article")
     assert card.all("p", data_new_chats="blocked")
     url = f"/channels/{attached.pk}/lift-block/"
@@ -167,15 +167,15 @@ def test_a_person_can_lift_the_block_and_is_named(
     )
     answer = staff_client.post(url)
     assert f"{staff.username} lifted the new-chat block" in answer.content.decode()
-    attached.refresh_from_db()
-    assert attached.wwebjs.new_chats_stopped_until is None
-    assert attached.wwebjs.new_chats_lifted_by == staff
-    assert not incidents.current(attached.wwebjs).exists()
+    session.refresh_from_db()
+    assert session.new_chats_stopped_until is None
+    assert session.new_chats_lifted_by == staff
+    assert not incidents.current(session).exists()
     entry = LogEntry.objects.get(object_id=str(attached.pk))
     assert (entry.user, entry.change_message) == (staff, "The new-chat block was lifted.")
     # The user is shown for a day, and a second click has no effect.
     assert "no new-chat block" in staff_client.post(url).headers["HX-Trigger"]
-    Connection.objects.update(new_chats_lifted_at=timezone.now() - dt.timedelta(days=2))
+    update_connection(attached, "wwebjs", new_chats_lifted_at=timezone.now() - dt.timedelta(days=2))
     assert "lifted the new-chat block" not in staff_client.get("/channels/").content.decode()
 
 
@@ -186,20 +186,20 @@ def test_a_block_of_a_shared_session_is_lifted_for_all_of_its_channels(
         name="Filial", phone_number_id="2", fallback="wwebjs", wwebjs_url=attached.wwebjs_url,
         wwebjs_api_key="k", wwebjs_session_id="demo",
     )  # fmt: skip
-    blocked(other)
+    session = blocked(other)
     assert circuit_breaker.lift_new_chat_block(attached, user=staff)
-    other.refresh_from_db()
-    assert other.wwebjs.new_chats_stopped_until is None
+    session.refresh_from_db()
+    assert session.new_chats_stopped_until is None
 
 
 def test_a_read_only_user_cannot_lift_a_block(attached: Channel, reader: Client) -> None:
-    blocked(attached)
+    session = blocked(attached)
     page = reader.get("/channels/").content.decode()
     assert 'data-new-chats="blocked"' in page
     assert "Lift the block" not in page
     assert reader.post(f"/channels/{attached.pk}/lift-block/").status_code == 403
-    attached.refresh_from_db()
-    assert attached.wwebjs.new_chats_stopped_until is not None
+    session.refresh_from_db()
+    assert session.new_chats_stopped_until is not None
 
 
 def test_a_block_can_be_lifted_by_rest(attached: Channel, staff: User) -> None:

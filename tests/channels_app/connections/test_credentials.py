@@ -42,6 +42,11 @@ def test_each_route_has_its_provider() -> None:
     assert isinstance(provider_for(channel.wwebjs), WwebjsProvider)
 
 
+def test_an_unknown_provider_raises_value_error() -> None:
+    with pytest.raises(ValueError, match="pigeon"):
+        provider_for(official().connection("pigeon"))
+
+
 def test_the_route_baileys_uses_the_channel_itself_or_its_fallback_channel() -> None:
     other = baileys("http://other", instance_name="other")
     fallback = official(fallback="baileys", fallback_channel=other).fallback_connection

@@ -406,16 +406,6 @@ def test_a_connection_has_only_one_open_incident(ready: Channel) -> None:
         Incident.objects.create(**values)
 
 
-def test_a_send_to_a_dead_session_triggers_a_poll(ready: Channel, server: Server) -> None:
-    from channels_app.connections.registry import wwebjs_provider
-    from channels_app.providers.base import OutboundMessage, Transient
-
-    server.steer("kill_browser")
-    with pytest.raises(Transient):
-        wwebjs_provider(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
-    assert session_of(ready).next_poll_at is None
-
-
 def test_deleting_the_channel_deletes_its_session_data(ready: Channel, server: Server) -> None:
     server.steer("lose_link")
     wwebjs_session.state(ready)

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from channels_app import signals
 from channels_app.connections import circuit_breaker
 from channels_app.incidents import incidents
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from channels_app.providers import error_codes
 from channels_app.providers.base import Accepted, Rejected, Transient
 from channels_app.providers.events import Receipt

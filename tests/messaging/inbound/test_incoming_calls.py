@@ -171,7 +171,7 @@ TEXTS = {
         "timeout": ("Missed call from Ana", "Call · missed"),
         "reject": ("Call from Ana, declined", "Call · declined"),
         "accept": ("Call from Ana, answered", "Call · answered"),
-        "terminate": ("Call from Ana, ended", "Call · over"),
+        "terminate": ("Call from Ana, ended", "Call · ended"),
     },
 }
 

@@ -468,7 +468,7 @@ def test_sent_frames_are_not_repeated_and_missed_ones_are_sent(
     views = live_frames.views_for_query(
         {parameter: [str(sent.conversation_id)]}, user=staff, language="en"
     )
-    sent_frames, started_at = live_frames.Told(), timezone.now()
+    sent_frames, started_at = live_frames.SentFrames(), timezone.now()
     live_frames.catch_up(views, started_at, sent_frames)
     assert live_frames.catch_up(views, started_at, sent_frames) == []
 
@@ -488,7 +488,7 @@ def test_sent_frames_are_not_repeated_and_missed_ones_are_sent(
         parameter, found["kind"]
     )
     assert live_frames.catch_up(views, started_at, sent_frames) == []
-    sent_frames = live_frames.Told()
+    sent_frames = live_frames.SentFrames()
     rows = {
         "messages": [sent.pk],
         "conversations": [sent.conversation_id],
@@ -503,7 +503,7 @@ def test_figures_are_refreshed_once_for_a_lost_push(
     staff: User, sent: Message, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views = live_frames.views_for_query({"figures": ["1"]}, user=staff, language="en")
-    sent_frames = live_frames.Told()
+    sent_frames = live_frames.SentFrames()
 
     def poll() -> list[Any]:
         return live_frames.catch_up(views, timezone.now(), sent_frames)
@@ -525,7 +525,7 @@ def test_a_burst_that_was_sent_does_not_reload_the_page(
     views = live_frames.views_for_query(
         {"conversation": [str(sent.conversation_id)]}, user=staff, language="en"
     )
-    sent_frames = live_frames.Told()
+    sent_frames = live_frames.SentFrames()
     for number in range(3):
         message = accept(sent.conversation.channel, to="+5511988887777", text=str(number))
         sent_frames.record(live_frames.frames(views, {"messages": [message.pk]}))
@@ -537,7 +537,7 @@ def test_a_poll_without_changes_costs_one_query_per_table(
 ) -> None:
     query = {"conversation": [str(sent.conversation_id)]}
     views = live_frames.views_for_query(query, user=staff, language="en")
-    sent_frames = live_frames.Told()
+    sent_frames = live_frames.SentFrames()
     assert len(live_frames.catch_up(views, sent.updated_at, sent_frames)) == 1
     with django_assert_num_queries(2):  # messages and calls
         assert live_frames.catch_up(views, sent.updated_at, sent_frames) == []

@@ -1,0 +1,160 @@
+"""The status of an outgoing message and the reasons for it. No tag makes a query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+
+from channels_app.incidents import incidents
+from channels_app.incidents import reason_text as session_words
+from channels_app.providers import error_codes
+from channels_app.providers.events import Receipt
+from messaging.delivery.policy import reason_text
+from messaging.models import DeliveryAttempt, Media, Message
+from messaging.templatetags.times import due
+
+register = template.Library()
+register.filter("headline", incidents.headline)
+
+GLOBE_ROUTES = (Message.Route.WWEBJS, Message.Route.BAILEYS)
+
+
+@register.inclusion_tag("icon.html")
+def status_icon(message: Message, brief: bool = False) -> dict[str, Any]:
+    """Render the status icon of an outgoing message.
+
+    The tooltip lists every attempt's error, so `attempts` must be prefetched; a `brief` icon shows
+    the status only.
+    """
+    label = status_label(message)
+    lines = [label] if brief else [label, *_reasons(message)]
+    receipts = (Message.Status.DELIVERED, Message.Status.READ)
+    return {
+        "icon": message.icon,
+        "label": label,
+        "title": "\n".join(lines),
+        "ticks": message.status if message.icon == "globe" and message.status in receipts else "",
+    }
+
+
+@register.filter
+def status_label(message: Message) -> str:
+    """Return a short description of an outgoing message's status."""
+    if message.status in (Message.Status.QUEUED, Message.Status.SENDING):
+        return _("Sending") if message.status == Message.Status.SENDING else _("Waiting to be sent")
+    if message.status == Message.Status.REJECTED:
+        return _("Rejected")
+    if message.status == Message.Status.UNCONFIRMED:
+        return _("Not confirmed: it may have been sent")
+    if message.route in GLOBE_ROUTES:
+        names = {"route": message.get_route_display()}
+        if message.status == Message.Status.DELIVERED:
+            return _("Sent through %(route)s, delivered") % names
+        if message.status == Message.Status.READ:
+            return _("Sent through %(route)s, read") % names
+        return _("Sent through %(route)s") % names
+    return str(message.get_status_display())
+
+
+def _reasons(message: Message) -> list[str]:
+    lines = [
+        f"{attempt.get_route_display()}: {problem(attempt)}"
+        for attempt in message.attempts.all()
+        if problem(attempt)
+    ]
+    if not lines and problem(message):
+        lines = [problem(message)]
+    if message.decision and message.status not in (
+        Message.Status.SENT,
+        Message.Status.DELIVERED,
+        Message.Status.READ,
+    ):
+        lines.append(str(reason_text(message.decision)))
+        if message.next_attempt_at is not None:
+            lines.append(
+                _("Next attempt at {time}").replace("{time}", due(message.next_attempt_at))
+            )
+    return lines
+
+
+@register.filter
+def problem(of: Message | DeliveryAttempt) -> str:
+    """Return the error of a message or an attempt on one line, or "" if there is none."""
+    if not of.error_code:
+        return of.error_title
+    title = error_codes.stored_title(of.error_code, of.error_title)
+    return f"{title} ({of.error_code})" if title else of.error_code
+
+
+@register.filter
+def refusals(message: Message) -> list[tuple[str, str]]:
+    """Return the name and latest failure reason of each route in the current round.
+
+    A fallback's rejection must not hide that of the official API, or vice versa.
+    """
+    latest: dict[str, DeliveryAttempt] = {}
+    for attempt in message.attempts.all():
+        if attempt.round == message.round and problem(attempt):
+            latest[attempt.route] = attempt
+    names = {Message.Route.OFFICIAL: capfirst(Message.Route.OFFICIAL.label)}
+    return [
+        (str(names.get(Message.Route(a.route)) or a.get_route_display()), _with_detail(a))
+        for a in latest.values()
+    ]
+
+
+def _with_detail(attempt: DeliveryAttempt) -> str:
+    """Return the reason; a fallback's code is usually ours, so the server's detail is added."""
+    reason, stored = problem(attempt), attempt.error_detail[:200]
+    if attempt.route not in GLOBE_ROUTES or not stored or stored in reason:
+        return reason
+    text = error_codes.stored_detail(stored)
+    return f"{reason}: {text if error_codes.is_ours(stored) else f'“{text}”'}"
+
+
+@register.filter
+def detail(of: DeliveryAttempt) -> str:
+    """Return the detail of an error: translated if it is ours, quoted if it is a provider's."""
+    stored = of.error_detail
+    return error_codes.stored_detail(stored) if error_codes.is_ours(stored) else f"“{stored}”"
+
+
+@register.filter
+def file_problem(media: Media) -> str:
+    """Return why a file could not be fetched, with the detail if there is one."""
+    title = code_title(media.error_code)
+    stored = media.error_detail
+    if not stored:
+        return title
+    text = error_codes.stored_detail(stored)
+    return f"{title}: {text if error_codes.is_ours(stored) else f'“{text}”'}"
+
+
+@register.filter
+def what_to_do(code: str) -> str:
+    """Return the rule for an error code: whether the fallback may be used, and why."""
+    rule = error_codes.lookup(code)
+    return f"{rule.fallback.label}: {rule.why}"
+
+
+@register.filter
+def receipt_label(receipt: str) -> str:
+    """Return a label for the receipt that the provider sent for an attempt."""
+    if receipt == Receipt.FAILED:
+        return _("failed")
+    return str(Message.Status(receipt).label).lower()
+
+
+@register.filter
+def code_title(code: str) -> str:
+    """Return the title of a provider's error code, with the code, or of one of our own codes."""
+    return session_words.render_reason(code).removesuffix(".")
+
+
+@register.filter
+def reason(key: str) -> str:
+    """Return the text of a delivery policy reason."""
+    return str(reason_text(key))

@@ -1,0 +1,203 @@
+"""The list of conversations, one conversation, and starting one."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.generic import View
+
+from accounts.access import StaffPermissionRequiredMixin, user_of
+from channels_app import wavoip
+from channels_app.models import Channel
+from messaging import calls, selectors
+from messaging.delivery import accept
+from messaging.forms import MAX_TEXT, FilterForm, NewMessageForm
+from messaging.models import Conversation
+from messaging.views.calls import allow_form_action
+from messaging.views.responses import get_conversation, render_bubble
+
+CONVERSATIONS_PER_PAGE = 50
+
+SIDEBAR_CONVERSATIONS = 30
+
+
+class ConversationListView(StaffPermissionRequiredMixin, View):
+    """All conversations, latest first."""
+
+    permissions = ("messaging.view_conversation", "messaging.view_message")
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        since = timezone.now()
+        filters = FilterForm(request.GET)
+        filters.is_valid()
+        values: dict[str, Any] = filters.cleaned_data
+        channel: Channel | None = values.get("channel")
+        conversations = selectors.conversation_list(
+            search=values.get("search") or "",
+            channel=channel.pk if channel else None,
+            attention=values.get("attention", False),
+        )
+        page = Paginator(conversations, CONVERSATIONS_PER_PAGE).get_page(request.GET.get("page"))
+        filtered = any(values.values())
+        query = request.GET.copy()
+        query.pop("page", None)
+        context = {
+            "filters": filters,
+            "filtered": filtered,
+            "page": page,
+            "query": query.urlencode(),
+            "conversations": selectors.with_latest(list(page.object_list)),
+            # Live rows belong only on the first page of the unfiltered list.
+            "live": not filtered and page.number == 1,
+            "since": since,
+        }
+        return render(request, "messaging/conversations.html", context)
+
+
+class NewMessageView(StaffPermissionRequiredMixin, View):
+    """Write to a phone number, which may be new."""
+
+    permissions = ("messaging.view_message", "messaging.add_message")
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        form = NewMessageForm(initial={"to": request.GET.get("to", "")})
+        return render(request, "messaging/new.html", {"form": form})
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        form = NewMessageForm(request.POST)
+        if form.is_valid():
+            try:
+                accepted = accept.accept_message(**form.cleaned_data, user=user_of(request))
+            except ValidationError as error:
+                _add_errors(form, error)
+            else:
+                return redirect("messaging:conversation", pk=accepted.message.conversation_id)
+        return render(request, "messaging/new.html", {"form": form}, status=400)
+
+
+class ConversationView(StaffPermissionRequiredMixin, View):
+    """One conversation; a POST sends a message in it.
+
+    An htmx POST returns the message's bubble, a plain form POST redirects to the page.
+    """
+
+    permissions = ("messaging.view_conversation", "messaging.view_message")
+    write_permissions = ("messaging.add_message",)
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return self._page(request, get_conversation(pk))
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        conversation = get_conversation(pk)
+        text = request.POST.get("text", "").strip()
+        try:
+            accepted = accept.accept_message(
+                channel=conversation.channel,
+                to=conversation.contact.phone_number or "",
+                user=user_of(request),
+                **_composed_message(request, text.replace("\r\n", "\n")),
+                idempotency_key=request.POST.get("key", "")[:255],
+            )
+        except accept.IdempotencyConflict:
+            return self._rejected(request, conversation, text, [_("Please send it again.")])
+        except ValidationError as error:
+            return self._rejected(request, conversation, text, error.messages)
+        if not _is_htmx(request):
+            return HttpResponseRedirect(request.path)
+        return render_bubble(request, accepted.message)
+
+    def _rejected(
+        self, request: HttpRequest, conversation: Conversation, text: str, errors: list[Any]
+    ) -> HttpResponse:
+        if _is_htmx(request):
+            return HttpResponse("\n".join(map(str, errors)), status=400, content_type="text/plain")
+        return self._page(request, conversation, text=text, errors=errors, status=400)
+
+    def _page(
+        self,
+        request: HttpRequest,
+        conversation: Conversation,
+        *,
+        text: str = "",
+        errors: list[Any] | None = None,
+        status: int = 200,
+    ) -> HttpResponse:
+        since = timezone.now()
+        selectors.mark_read(conversation)
+        page = selectors.message_page(conversation)
+        may_call = request.user.has_perm("messaging.call_contact") and calls.is_possible(
+            conversation
+        )
+        context = {
+            "conversation": conversation,
+            "messages_page": page,
+            "beside": selectors.with_latest(
+                list(selectors.conversation_list()[:SIDEBAR_CONVERSATIONS])
+            ),
+            "may_send": request.user.has_perm("messaging.add_message"),
+            "may_retry": request.user.has_perm("messaging.change_message"),
+            "may_call": may_call,
+            "max_text": MAX_TEXT,
+            "text": text,
+            "errors": errors or [],
+            "key": uuid.uuid4(),
+            "since": since,
+        }
+        response = render(request, "messaging/conversation.html", context, status=status)
+        return allow_form_action(wavoip.ORIGIN, request, response) if may_call else response
+
+
+class OlderMessagesView(StaffPermissionRequiredMixin, View):
+    """The messages before a given one, as an HTML fragment."""
+
+    permissions = ("messaging.view_conversation", "messaging.view_message")
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        conversation = get_conversation(pk)
+        try:
+            before = uuid.UUID(request.GET.get("before", ""))
+        except ValueError:
+            return HttpResponse(status=400)
+        context = {
+            "conversation": conversation,
+            "messages_page": selectors.message_page(conversation, before=before),
+            "may_retry": request.user.has_perm("messaging.change_message"),
+        }
+        return render(request, "messaging/_messages.html", context)
+
+
+class MarkReadView(StaffPermissionRequiredMixin, View):
+    """Mark the messages shown in an open page as read; return the service window's state."""
+
+    permissions = ("messaging.view_conversation", "messaging.view_message")
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        conversation = get_conversation(pk)
+        selectors.mark_read(conversation)
+        return render(request, "messaging/_service_window.html", {"conversation": conversation})
+
+
+def _composed_message(request: HttpRequest, text: str) -> dict[str, Any]:
+    """Return the composer's message: a text, or an upload with the text as its caption."""
+    upload = request.POST.get("media", "")
+    if not upload:
+        return {"text": text}
+    content = {"media": upload, "caption": text} if text else {"media": upload}
+    return {"type": request.POST.get("type", ""), "content": content}
+
+
+def _add_errors(form: forms.Form, error: ValidationError) -> None:
+    for field, problems in error.message_dict.items():
+        form.add_error(field if field in form.fields else None, problems)
+
+
+def _is_htmx(request: HttpRequest) -> bool:
+    return bool(getattr(request, "htmx", False))

@@ -1,0 +1,20 @@
+// htmx requests: the CSRF token, and a toast for a failed request.
+
+import { texts } from "../interface_texts.js";
+import { toast } from "./toasts.js";
+
+document.addEventListener("htmx:configRequest", (event) => {
+  event.detail.headers["X-CSRFToken"] = document.querySelector("meta[name=csrf-token]").content;
+});
+
+document.addEventListener("htmx:responseError", (event) => {
+  if (event.target.closest("[data-composer]")) return; // shows the error beside the text
+  if (event.target.closest("[data-polls]")) return; // retries automatically
+  if (event.detail.xhr.status !== 401) toast(texts.requestFailed, "error");
+});
+
+document.addEventListener("htmx:sendError", (event) => {
+  if (!event.target.closest("[data-composer], [data-polls], #summary, [data-window]")) {
+    toast(texts.requestFailed, "error");
+  }
+});

@@ -1,0 +1,24 @@
+// The separators between the days of a conversation.
+
+/** Ensure that each day has one separator, before its first message. */
+export function tidyDays() {
+  const list = document.querySelector('[data-live-list~="message"]');
+  let day = null;
+  for (const node of [...(list?.children ?? [])]) {
+    const label = node.dataset.dayLabel;
+    if (label) {
+      if (label === day || node.nextElementSibling?.dataset.day !== label) node.remove();
+    } else if (node.dataset.day && node.dataset.day !== day) {
+      day = node.dataset.day;
+      if (node.previousElementSibling?.dataset.dayLabel !== day) node.before(separator(day));
+    }
+  }
+  document.dispatchEvent(new Event("alterna:times"));
+}
+
+function separator(day) {
+  const element = document.createElement("p");
+  element.className = "day";
+  element.dataset.dayLabel = day;
+  return element;
+}
