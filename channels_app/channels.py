@@ -21,7 +21,7 @@ def save_channel(channel: Channel) -> Channel:
         channel.save()
         primary = Connection.objects.stored(channel, channel.kind)
         wwebjs_session.settings_saved(channel, before)
-        if before is not None and _has_changed(before, channel):
+        if before is not None and channel.differs_from(before, Channel.PRIMARY_ROUTE_SETTINGS):
             circuit_breaker.settings_changed(primary)
         for connection in Connection.objects.filter(channel=channel):
             connection.channel = channel
@@ -31,7 +31,3 @@ def save_channel(channel: Channel) -> Channel:
         channel_saved.send(sender=Channel, channel=channel, before=before)
     channel.forget_connections()
     return channel
-
-
-def _has_changed(before: Channel, after: Channel) -> bool:
-    return any(getattr(before, n) != getattr(after, n) for n in Channel.PRIMARY_ROUTE_SETTINGS)

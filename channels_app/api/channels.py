@@ -18,6 +18,7 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.settings import api_settings
 
 from accounts.access import user_of
+from channels_app.api.fields import time_field
 from channels_app.channels import save_channel
 from channels_app.connections import remote_sessions
 from channels_app.connections.wwebjs_session import SessionRefused
@@ -42,10 +43,6 @@ class InWordsField(serializers.Field[str, Any, str, Any]):
 
     def to_representation(self, value: str) -> str:
         return render_reason(value)
-
-
-def _time(source: str) -> serializers.DateTimeField:
-    return serializers.DateTimeField(source=source, read_only=True, allow_null=True)
 
 
 class FallingBackSerializer(serializers.ModelSerializer[Channel]):
@@ -89,17 +86,17 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
         read_only=True,
         label="State",
     )
-    health_changed_at = _time("primary.health_changed_at")
+    health_changed_at = time_field("primary.health_changed_at")
     wwebjs_state = serializers.ChoiceField(
         source="wwebjs.state", choices=STATE_CHOICES, read_only=True, label="Wwebjs session"
     )
     wwebjs_own_number = serializers.CharField(source="wwebjs.own_number", read_only=True)
-    breaker_opened_at = _time("primary.breaker_opened_at")
+    breaker_opened_at = time_field("primary.breaker_opened_at")
     breaker_code = serializers.CharField(source="primary.breaker_code", read_only=True)
-    wwebjs_breaker_opened_at = _time("wwebjs.breaker_opened_at")
+    wwebjs_breaker_opened_at = time_field("wwebjs.breaker_opened_at")
     wwebjs_breaker_code = serializers.CharField(source="wwebjs.breaker_code", read_only=True)
-    new_chats_stopped_until = _time("fallback_number.new_chats_stopped_until")
-    new_chats_lifted_at = _time("fallback_number.new_chats_lifted_at")
+    new_chats_stopped_until = time_field("fallback_number.new_chats_stopped_until")
+    new_chats_lifted_at = time_field("fallback_number.new_chats_lifted_at")
 
     class Meta:
         model = Channel

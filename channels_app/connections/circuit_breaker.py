@@ -1,9 +1,9 @@
 """Circuit breakers: a route that rejects everything until somebody acts is not used meanwhile.
 
-Each connection has one. A rejection caused
-by account or configuration opens it. While it is open, one message at a time probes the route after
-1, 2, 4, 8 and then every 15 minutes; the first accepted message closes it. Staff are alerted once.
-Each step is one conditional UPDATE, so any number of workers agree.
+Each connection has one. A rejection caused by account or configuration opens it. While it is open,
+one message at a time probes the route after 1, 2, 4, 8 and then every 15 minutes; the first
+accepted message closes it. Staff are alerted once. Each step is one conditional UPDATE, so any
+number of workers agree.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ def lift_new_chat_block(channel: Channel, *, user: User) -> bool:
     For a Baileys channel it is the block of its own number. The user and time are stored, logged,
     and added to the admin history. If WhatsApp rejects a first message again, the block returns.
     """
-    fallback = channel.primary if channel.kind == Channel.Kind.BAILEYS else None
-    connection = fallback or channel.fallback_connection
+    is_baileys = channel.kind == Channel.Kind.BAILEYS
+    connection = channel.primary if is_baileys else channel.fallback_connection
     if connection is None:
         return False
     now = timezone.now()

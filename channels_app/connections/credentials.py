@@ -57,9 +57,7 @@ def settings_saved(channel: Channel, before: Channel | None) -> None:
     """
     if channel.kind != Channel.Kind.OFFICIAL or not channel.access_token:
         return
-    is_new = before is None or any(
-        getattr(before, name) != getattr(channel, name) for name in Channel.CREDENTIALS
-    )
+    is_new = before is None or channel.differs_from(before, Channel.CREDENTIALS)
     if is_new or not channel.phone_number:
         queue.enqueue_test(channel.pk)
 

@@ -535,7 +535,7 @@ def settings_saved(channel: Channel, before: Channel | None) -> None:
         if before is not None and before.has_wwebjs:
             _forget_session(channel)
         return
-    if before is not None and not _has_changed(before, channel):
+    if before is not None and not channel.differs_from(before, Channel.WWEBJS_SETTINGS):
         return
     row, now = _locked(channel), timezone.now()
     address = f"{channel.wwebjs_url} {channel.wwebjs_session_id}"
@@ -550,10 +550,6 @@ def settings_saved(channel: Channel, before: Channel | None) -> None:
     row.commanded_at, row.next_poll_at = now, None
     row.save()
     circuit_breaker.settings_changed(row)
-
-
-def _has_changed(before: Channel, after: Channel) -> bool:
-    return any(getattr(before, n) != getattr(after, n) for n in Channel.WWEBJS_SETTINGS)
 
 
 # What was observed of a session, and commanded; it does not apply to another one.
@@ -594,7 +590,7 @@ def _record_observation(channel: Channel, observation: Observation, polled_at: d
     now = timezone.now()
     if row.checked_at is not None and row.checked_at > polled_at:
         return
-    if _has_changed(row.channel, channel) or (
+    if row.channel.differs_from(channel, Channel.WWEBJS_SETTINGS) or (
         row.commanded_at is not None and row.commanded_at > polled_at
     ):
         return

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from django.core.exceptions import ValidationError
@@ -275,6 +276,10 @@ class Channel(models.Model):
     def is_fallback_of(self) -> str:
         """The names of the channels that fall back to this one, or ""."""
         return ", ".join(other.name for other in self.fallback_for.all())
+
+    def differs_from(self, other: Channel, names: Iterable[str]) -> bool:
+        """Whether one of these settings has another value there."""
+        return any(getattr(self, name) != getattr(other, name) for name in names)
 
     def connection(self, provider: str) -> Connection:
         """Return the channel's connection by this provider; a blank one if none is stored yet.

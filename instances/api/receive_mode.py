@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 
 from accounts.access import user_of
 from accounts.permissions import StaffMayChange
+from channels_app.api.fields import time_field
 from channels_app.incidents.reason_text import describe_failure, render_reason
 from channels_app.models import Channel, Connection
 from channels_app.providers.sessions import STATE_CHOICES
@@ -30,10 +31,6 @@ def sessions() -> QuerySet[WhatsAppSession]:
     )
 
 
-def _time(source: str) -> serializers.DateTimeField:
-    return serializers.DateTimeField(source=source, read_only=True, allow_null=True)
-
-
 class SessionSerializer(serializers.ModelSerializer[WhatsAppSession]):
     connection = serializers.ChoiceField(
         source="connection.server_state",
@@ -44,11 +41,11 @@ class SessionSerializer(serializers.ModelSerializer[WhatsAppSession]):
         source="connection.state", choices=STATE_CHOICES, read_only=True
     )
     state_code = serializers.CharField(source="connection.state_code", read_only=True)
-    state_changed_at = _time("connection.state_changed_at")
-    checked_at = _time("connection.checked_at")
+    state_changed_at = time_field("connection.state_changed_at")
+    checked_at = time_field("connection.checked_at")
     own_number = serializers.CharField(source="connection.own_number", read_only=True)
     profile_name = serializers.CharField(source="connection.profile_name", read_only=True)
-    last_drop_at = _time("connection.last_drop_at")
+    last_drop_at = time_field("connection.last_drop_at")
     webhookEnabled = serializers.BooleanField(source="webhook_enabled")
     websocketEnabled = serializers.BooleanField(source="websocket_enabled")
 

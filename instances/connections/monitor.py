@@ -429,7 +429,7 @@ def probe(session_id: int) -> Observation | None:
         session.connection.linking_since is not None
         and session.connection.linking_since > polled_at - LINKING_FOR
     )
-    # Before it is said that it dials in vain: there may be a code that no event has told of.
+    # A code may be displayed that no event reported: ask for it before calling it a failure.
     _lease(session, polled_at)
     observation = _poll(
         session,
@@ -513,7 +513,7 @@ def _record_success(channel_id: int) -> None:
 
 def channel_saved(channel: Channel, before: Channel | None, **kwargs: Any) -> None:
     """Signal receiver: changed settings may invalidate the stored state. In a transaction."""
-    if before is not None and not _has_changed(before, channel):
+    if before is not None and not channel.differs_from(before, _SETTINGS):
         return
     row = _locked(channel.pk)
     if row is None:
@@ -532,10 +532,6 @@ def channel_saved(channel: Channel, before: Channel | None, **kwargs: Any) -> No
     _publish(row)
     if channel.active and _is_configured(channel):
         queue.enqueue_probe(row.channel.session.pk)
-
-
-def _has_changed(before: Channel, after: Channel) -> bool:
-    return any(getattr(before, name) != getattr(after, name) for name in _SETTINGS)
 
 
 def _reset(row: Connection) -> None:
@@ -665,7 +661,7 @@ def _record_observation(
         row = _locked(session.channel_id)
         if row is None or any(at and at > polled_at for at in (row.commanded_at, row.checked_at)):
             return RecoveryAction.NONE
-        if _has_changed(row.channel, session.channel):
+        if row.channel.differs_from(session.channel, _SETTINGS):
             return RecoveryAction.NONE
         now = timezone.now()
         derived = _apply_observation(row, observation, now)
@@ -937,9 +933,17 @@ def _detail(error: EvolutionFailed) -> str:
 
 
 def _locked(channel_id: int) -> Connection | None:
-    """Lock and return the instance's current row; None without a session. In a transaction."""
+    """Lock and return the instance's current row; None without a session. In a transaction.
+
+    `row.channel.session` is locked as well: events write the same columns of it.
+    """
     row = Connection.objects.lock(channel_id, PROVIDER)
-    return row if row is not None and hasattr(row.channel, "session") else None
+    sessions = WhatsAppSession.objects.select_for_update(no_key=True)
+    session = sessions.filter(channel_id=channel_id).first()
+    if row is None or session is None:
+        return None
+    session.channel = row.channel
+    return row
 
 
 def _rows(session: WhatsAppSession) -> QuerySet[Connection]:
@@ -1030,7 +1034,7 @@ def _claim(
 
 
 def _probe_all(ids: list[int], polled: set[int]) -> None:
-    """Probe these instances, PROBES_AT_A_TIME at once, and add those served besides to `polled`.
+    """Probe these instances, PROBES_AT_A_TIME at once, and add others polled too to `polled`.
 
     One instance of each server is probed first. If it shows that the server is down, the result is
     stored for all others that are due without polling them, so a dead server costs one request, not

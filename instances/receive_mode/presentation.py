@@ -104,7 +104,7 @@ class InstancesView(live_frames.View):
     permissions = ("instances.view_whatsappsession",)
     group = GROUP
 
-    def catch_up(self, since: dt.datetime, told: live_frames.SentFrames) -> list[live_frames.Frame]:
+    def catch_up(self, since: dt.datetime, sent: live_frames.SentFrames) -> list[live_frames.Frame]:
         return self.frames({"sessions": sessions().values_list("pk", flat=True)})
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[live_frames.Frame]:

@@ -853,6 +853,37 @@ def test_a_late_answer_to_an_earlier_request_is_ignored(
     assert Incident.objects.get().recovered_at is None
 
 
+def test_an_opening_that_an_event_notes_during_a_probe_is_kept(
+    ready: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened_at = timezone.now()
+    derive, writers = monitor.derive, list[threading.Thread]()
+
+    def write() -> None:
+        WhatsAppSession.objects.filter(pk=ready.pk).update(opened_at=opened_at)
+        database.close()
+
+    def is_waiting() -> bool:
+        with database.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            return cursor.fetchone() is not None
+
+    def meanwhile(*args: Any, **kwargs: Any) -> DerivedState:
+        """An event is read while the answer of the probe is being stored."""
+        writer = threading.Thread(target=write)
+        writers.append(writer)
+        writer.start()
+        wait_until(lambda: not writer.is_alive() or is_waiting())
+        return derive(*args, **kwargs)
+
+    monkeypatch.setattr(monitor, "derive", meanwhile)
+    monitor.probe(ready.pk)
+    [writer] = writers
+    writer.join(10)
+    ready.refresh_from_db()
+    assert ready.opened_at == opened_at
+
+
 # -- leaving ---------------------------------------------------------------------------------------
 
 
