@@ -135,7 +135,7 @@ class MessageFacts:
 class AttemptFacts:
     """`repeatable`: the provider uses our id for the message, so a resend shows nothing twice.
 
-    `key` is that of the Sender.
+    `key` is the key of its Sender.
     """
 
     round: int
@@ -195,8 +195,8 @@ class FallbackLimits:
 class Limits:
     """When each limit next has a slot for this message; None if it has one now.
 
-    A slot comes after those that are reserved for other waiting messages. `fallbacks` are those of
-    the fallbacks, by the keys of their Senders.
+    A slot comes after those that are reserved for other waiting messages. `fallbacks` maps the key
+    of each fallback's Sender to its limits.
     """
 
     throughput: dt.datetime | None = None
@@ -273,17 +273,17 @@ def next_step(
         return to_fallback("asked")
     step = _by_primary(message, tried, rules, to_fallback, now=now)
     if rules.primary.breaker_open and rules.primary.probe_due:
-        probe = _apply_primary_limits(step, message, rules, limits, now=now)
+        probe = _apply_primary_limits(step, rules, limits, now=now)
         if isinstance(probe, Attempt) and probe.route == rules.primary.route:
             # The probe's outcome closes the breaker, whichever try of the message it is.
-            is_asked = message.round > 1 or probe.reason == REPEAT
-            return replace(probe, reason=probe.reason if is_asked else "probe", probes=True)
+            reason = "probe" if probe.reason in ("first", "retry") else probe.reason
+            return replace(probe, reason=reason, probes=True)
     if rules.primary.breaker_open and _may_skip_primary(step, rules):
         fallback_step = to_fallback("breaker_open")
         # If no fallback can send it either, let the primary route reject it once more.
         if not isinstance(fallback_step, Fail):
             return fallback_step
-    return _apply_primary_limits(step, message, rules, limits, now=now)
+    return _apply_primary_limits(step, rules, limits, now=now)
 
 
 def _by_primary(
@@ -322,7 +322,7 @@ def after_fault(faults: int, *, now: dt.datetime) -> Wait | Hold:
 
 
 def _apply_primary_limits(
-    step: Step, message: MessageFacts, rules: ChannelRules, limits: Limits, *, now: dt.datetime
+    step: Step, rules: ChannelRules, limits: Limits, *, now: dt.datetime
 ) -> Step:
     """Return the step, or a wait if it uses the primary route while that has no slot."""
     if not isinstance(step, Attempt) or step.route != rules.primary.route:

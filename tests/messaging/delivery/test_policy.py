@@ -379,7 +379,11 @@ def test_a_fallback_whose_probe_is_due_is_probed() -> None:
 
 def test_a_retry_of_the_official_api_probes_it() -> None:
     tried = official(TRANSIENT, "timeout")
-    assert step(tried, at=2, probing=True) == Attempt(Route.OFFICIAL, "probe", probes=True)
+    probe = Attempt(Route.OFFICIAL, "probe", probes=True)
+    assert step(tried, at=2, probing=True) == probe
+    # Also in a round that a person started: a receipt closes the breaker after a probe only.
+    again = MessageFacts(2, "official", NOW)
+    assert step(dataclasses.replace(tried, round=2), at=2, message=again, probing=True) == probe
 
 
 @pytest.mark.parametrize(
