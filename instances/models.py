@@ -36,6 +36,16 @@ class Difference(models.TextChoices):
     SOCKET_EVENTS = "websocket_events", _("Its WebSocket does not include all events.")
 
 
+class SessionManager(models.Manager["WhatsAppSession"]):
+    def lock(self, **lookup: Any) -> WhatsAppSession | None:
+        """Lock and return one session. In a transaction.
+
+        Only its own row is locked. The default order joins the channel, whose row is locked before
+        the session's elsewhere (`Connection.objects.lock`).
+        """
+        return self.select_for_update(no_key=True, of=("self",)).filter(**lookup).first()
+
+
 class WhatsAppSession(models.Model):
     """How a Baileys channel's Evolution instance delivers its events: by one mode at a time.
 
@@ -117,6 +127,8 @@ class WhatsAppSession(models.Model):
     found_differs = models.CharField(max_length=200, blank=True, editable=False)
 
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = SessionManager()
 
     class Meta:
         verbose_name = _("WhatsApp session")

@@ -52,7 +52,7 @@ def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
 
 def _note_opening(channel: Channel) -> None:
     """What waited at WhatsApp comes now; and Evolution may have been restarted."""
-    session = WhatsAppSession.objects.select_for_update().filter(channel=channel).first()
+    session = WhatsAppSession.objects.lock(channel=channel)
     if session is None:
         return
     if not monitor.is_linking(session.connection):

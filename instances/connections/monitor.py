@@ -938,8 +938,7 @@ def _locked(channel_id: int) -> Connection | None:
     `row.channel.session` is locked as well: events write the same columns of it.
     """
     row = Connection.objects.lock(channel_id, PROVIDER)
-    sessions = WhatsAppSession.objects.select_for_update(no_key=True)
-    session = sessions.filter(channel_id=channel_id).first()
+    session = WhatsAppSession.objects.lock(channel_id=channel_id)
     if row is None or session is None:
         return None
     session.channel = row.channel

@@ -101,7 +101,7 @@ def request(
     """
     now = timezone.now()
     with transaction.atomic():
-        row = WhatsAppSession.objects.select_for_update().filter(pk=session_id).first()
+        row = WhatsAppSession.objects.lock(pk=session_id)
         if row is None or (row.mode is None and not row.switching_to):
             return
         due = now + delay

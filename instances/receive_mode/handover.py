@@ -362,8 +362,8 @@ def _store_remote_state(session: WhatsAppSession, before: tuple[Any, ...], **val
     """Store the remote settings, unless a handover progressed and made them outdated."""
     values["found_at"] = timezone.now()
     with transaction.atomic():
-        stored = WhatsAppSession.objects.select_for_update().get(pk=session.pk)
-        if _mode_snapshot(stored) != before:
+        stored = WhatsAppSession.objects.lock(pk=session.pk)
+        if stored is None or _mode_snapshot(stored) != before:
             return False
         WhatsAppSession.objects.filter(pk=session.pk).update(**values)
         _process_findings(stored, values)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from channels_app.models import Channel
 from instances.models import WhatsAppSession, digest_of
@@ -39,3 +41,26 @@ def test_each_session_has_a_secret_of_its_own(channel: Channel) -> None:
     digests = {session.webhook_secret_digest for session in WhatsAppSession.objects.all()}
     assert len(secrets) == 2
     assert digests == {digest_of(secret) for secret in secrets}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_locking_a_session_does_not_wait_for_its_channel(session: WhatsAppSession) -> None:
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Channel.objects.select_for_update().get(pk=session.channel_id)
+            held.set()
+            assert release.wait(10)
+        connection.close()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert held.wait(5)
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '500ms'")
+            assert WhatsAppSession.objects.lock(pk=session.pk) == session
+    finally:
+        release.set()
+        holder.join(10)
