@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
@@ -13,9 +13,9 @@ from django.utils.translation import gettext_lazy as _
 
 from channels_app.channels import save_channel
 from channels_app.connections import circuit_breaker, credentials, readiness, remote_sessions
-from channels_app.forms import SecretsForm
+from channels_app.forms import FallbackListField, SecretsForm
 from channels_app.incidents import reason_text
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, FallbackRoute
 
 if TYPE_CHECKING:
     _ChannelAdmin = admin.ModelAdmin[Channel]
@@ -24,15 +24,51 @@ else:
 
 
 class ChannelAdminForm(SecretsForm):
+    FALLBACK_FIELDS: ClassVar = {"fallback_channel": "fallbacks"}
+
+    fallbacks = FallbackListField(
+        start=1,
+        label=_("Fallbacks"),
+        help_text=_("Tried in this order. Select “None” to remove one."),
+    )
+
     class Meta:
         model = Channel
         exclude = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if "fallbacks" in self.fields:
+            field = cast("FallbackListField", self.fields["fallbacks"])
+            field.offer(self._baileys_channels())
+            self.initial["fallbacks"] = field.initial_for(self.instance.fallbacks)
         for name in Channel.SECRETS:
             if name in self.fields:
                 self.fields[name].widget.attrs["class"] = "vTextField"
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        if "fallbacks" in cleaned:
+            self.instance.fallbacks = cleaned["fallbacks"]
+        return cleaned
+
+
+class FallbackFilter(admin.SimpleListFilter):
+    """Filters by the kind of any of the channel's fallbacks."""
+
+    title = _("fallback")
+    parameter_name = "fallback"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return Channel.Fallback.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Channel]) -> QuerySet[Channel]:
+        if self.value() is None:
+            return queryset
+        routes = FallbackRoute.objects.filter(channel=OuterRef("pk"))
+        if self.value() == Channel.Fallback.NONE:
+            return queryset.exclude(Exists(routes))
+        return queryset.filter(Exists(routes.filter(connection__provider=self.value())))
 
 
 class HealthFilter(admin.SimpleListFilter):
@@ -57,7 +93,7 @@ class ChannelAdmin(_ChannelAdmin):
 
     form = ChannelAdminForm
     list_display = ("name", "kind", "phone_number", "active", "fallback", "health", "updated_at")
-    list_filter = ("kind", "active", "fallback", HealthFilter)
+    list_filter = ("kind", "active", FallbackFilter, HealthFilter)
     search_fields = ("name", "phone_number", "phone_number_id", "instance_name")
     readonly_fields = ("health", "reason", "health_changed_at", "created_at", "updated_at")
     actions = ("test_connection", "lift_new_chat_block")
@@ -81,11 +117,10 @@ class ChannelAdmin(_ChannelAdmin):
             _("Fallback"),
             {
                 "fields": (
-                    "fallback",
+                    "fallbacks",
                     "wwebjs_url",
                     "wwebjs_api_key",
                     "wwebjs_session_id",
-                    "fallback_channel",
                     "ignore_messages_sent_outside",
                 )
             },
@@ -126,12 +161,8 @@ class ChannelAdmin(_ChannelAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
-        return super().get_queryset(request).prefetch_related("connections")
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name == "fallback_channel":
-            kwargs["queryset"] = Channel.objects.filter(kind=Channel.Kind.BAILEYS)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+        channels = super().get_queryset(request)
+        return channels.prefetch_related("connections", "fallback_routes")
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: Any = None
@@ -172,6 +203,12 @@ class ChannelAdmin(_ChannelAdmin):
         """Return whether the channel's own connection works."""
         return channel.primary.get_health_display()
 
+    @admin.display(description=_("fallbacks"))
+    def fallback(self, channel: Channel) -> str:
+        """Return the kinds of the fallbacks, in their order."""
+        kinds = [str(Channel.Fallback(one.kind).label) for one in channel.fallbacks]
+        return ", ".join(kinds) or str(Channel.Fallback.NONE.label)
+
     @admin.display(description=_("since"))
     def health_changed_at(self, channel: Channel) -> Any:
         """Return since when."""
@@ -180,7 +217,7 @@ class ChannelAdmin(_ChannelAdmin):
     @admin.action(description=_("Test connection"), permissions=["change"])
     def test_connection(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
         """Test the connections of each selected channel."""
-        for channel in queryset.select_related("fallback_channel"):
+        for channel in queryset:
             for label, report in credentials.test_connection(channel):
                 level = messages.SUCCESS if report.ok else messages.ERROR
                 text = f"{channel.name}, {label}: {reason_text.summary(report)}"

@@ -10,14 +10,16 @@ from channels_app.signals import channel_saved
 
 
 def save_channel(channel: Channel) -> Channel:
-    """Store a new or changed channel, already validated, and its connections.
+    """Store a new or changed channel, already validated, its connections and fallbacks.
 
     What was observed of a connection whose server, session or credentials have changed is reset,
     and the connection is checked again. Other apps follow by the signal `channel_saved`. Everything
     happens in one transaction; no network call is made in it.
     """
     with transaction.atomic():
-        before = Channel.objects.select_for_update(no_key=True).filter(pk=channel.pk).first()
+        locked = Channel.objects.select_for_update(no_key=True).filter(pk=channel.pk)
+        # Read the fallbacks before they change, too.
+        before = locked.prefetch_related("fallback_routes").first()
         channel.save()
         primary = Connection.objects.stored(channel, channel.kind)
         wwebjs_session.settings_saved(channel, before)

@@ -13,7 +13,7 @@ from django.db.models import OuterRef, Prefetch, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.utils.safestring import SafeString
 
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, FallbackRoute
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -24,8 +24,8 @@ CARD: list[Callable[[Channel, bool], SafeString]] = []
 PAGE: list[Callable[[Channel, User | AnonymousUser], SafeString]] = []
 # On the channel's line of the dashboard, which is a link: text only.
 LINE: list[Callable[[Channel], SafeString]] = []
-# The relations that the parts read.
-RELATED: list[str] = ["fallback_channel"]
+# The relations that the parts read of the channel and of the Baileys channels it falls back to.
+RELATED: list[str] = []
 
 
 def channels() -> QuerySet[Channel]:
@@ -38,11 +38,16 @@ def channels() -> QuerySet[Channel]:
     other = same.exclude(channel=OuterRef("pk")).order_by("channel__name")
     also = Coalesce(Subquery(other.values("channel__name")[:1]), Value(""))
     connections = Connection.objects.select_related("new_chats_lifted_by")
+    sender = "connection__channel"
+    routes = FallbackRoute.objects.select_related(*(f"{sender}__{name}" for name in RELATED))
     return (
         Channel.objects.select_related(*RELATED)
         .prefetch_related(
             Prefetch("connections", connections),
-            Prefetch("fallback_channel__connections", connections),
+            Prefetch(
+                "fallback_routes",
+                routes.prefetch_related(Prefetch(f"{sender}__connections", connections)),
+            ),
         )
         .annotate(also_linked=also)
     )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import Q
+from django.forms.utils import flatatt
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.channels import save_channel
 from channels_app.connections import remote_sessions
-from channels_app.models import Channel
+from channels_app.models import Channel, FallbackChoice
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -73,6 +74,80 @@ class SecretField(forms.CharField):
         return bool(data)
 
 
+class FallbackListWidget(forms.Widget):
+    """A numbered select for each chosen fallback, and an empty one to add another.
+
+    `start` is the number of the first. Selecting “None” removes one.
+    """
+
+    choices: Sequence[tuple[str, str]] = ()
+
+    def __init__(self, start: int) -> None:
+        super().__init__()
+        self.start = start
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        attrs = {**(attrs or {})}
+        base = attrs.pop("id", f"id_{name}")
+        chosen = list(value or [])
+        rows = [
+            {
+                "position": self.start + index,
+                "id": f"{base}_{index}",
+                "value": one,
+                "is_last": index == len(chosen),
+            }
+            for index, one in enumerate([*chosen, ""])
+            if one or not attrs.get("disabled")
+        ]
+        context = {"name": name, "rows": rows, "choices": self.choices, "attrs": flatatt(attrs)}
+        return mark_safe(render_to_string("channels_app/_fallback_list.html", context))  # noqa: S308
+
+    def id_for_label(self, id_: str, index: str | None = None) -> str:
+        return f"{id_}_0"
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[str]:
+        values = data.getlist(name) if hasattr(data, "getlist") else data.get(name, [])
+        return [value for value in values if value]
+
+    def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
+        return name not in data
+
+
+class FallbackListField(forms.Field):
+    """Ranked fallbacks. Cleaned to a list of FallbackChoice; "wwebjs" or a channel's id each."""
+
+    def __init__(self, *, start: int, **kwargs: Any) -> None:
+        super().__init__(required=False, widget=FallbackListWidget(start), **kwargs)
+        self.channels: dict[str, Channel] = {}
+
+    def offer(self, channels: Sequence[Channel]) -> None:
+        """Offer the attached wwebjs session and these Baileys channels."""
+        self.channels = {str(channel.pk): channel for channel in channels}
+        named = [(value, str(_("Baileys: %(name)s")) % {"name": channel.name})
+                 for value, channel in self.channels.items()]  # fmt: skip
+        widget = cast("FallbackListWidget", self.widget)
+        widget.choices = [(Channel.Fallback.WWEBJS.value, "WWebJS"), *named]
+
+    @staticmethod
+    def initial_for(fallbacks: Iterable[FallbackChoice]) -> list[str]:
+        """Return the field's initial value, in the form in which it is submitted."""
+        return [str(one.channel.pk) if one.channel else one.kind for one in fallbacks]
+
+    def to_python(self, value: Any) -> list[FallbackChoice]:
+        return [self._choice(one) for one in value or ()]
+
+    def _choice(self, value: str) -> FallbackChoice:
+        if value == Channel.Fallback.WWEBJS:
+            return FallbackChoice(value)
+        if value not in self.channels:
+            raise ValidationError(_("Choose an active Baileys channel."))
+        return FallbackChoice(Channel.Fallback.BAILEYS.value, self.channels[value])
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return list(initial or ()) != list(data or ())
+
+
 class SecretsForm(_ChannelModelForm):
     """Base of every form of a channel: its secrets are write-only.
 
@@ -80,6 +155,8 @@ class SecretsForm(_ChannelModelForm):
     """
 
     PREVIOUS: ClassVar[str] = "previous_session"
+    # Where the form shows the model's errors about the first fallback, and about the others.
+    FALLBACK_FIELDS: ClassVar[dict[str, str]] = {}
     # The stored channel, if the changes would abandon its session.
     abandoning: Channel | None = None
 
@@ -108,6 +185,26 @@ class SecretsForm(_ChannelModelForm):
             self.add_error(None, text)
         elif not self.cleaned_data.get(self.PREVIOUS):
             self.add_error(self.PREVIOUS, _("Choose what to do with the current session."))
+
+    def _baileys_channels(self) -> list[Channel]:
+        """Return the channels that can be fallbacks.
+
+        A chosen one stays in the list if it becomes inactive, or saving the page would silently
+        remove it.
+        """
+        chosen = [one.channel.pk for one in self.instance.fallbacks if one.channel]
+        active = Q(kind=Channel.Kind.BAILEYS, active=True)
+        channels = Channel.objects.filter(active | Q(pk__in=chosen))
+        return list(channels.exclude(pk=self.instance.pk))
+
+    def _update_errors(self, errors: ValidationError) -> None:
+        """Move the model's errors of fields that are not in this form to the matching field."""
+        if hasattr(errors, "error_dict"):
+            for name in [name for name in errors.error_dict if name not in self.fields]:
+                target = self.FALLBACK_FIELDS.get(name, "__all__")
+                if name != "__all__":
+                    errors.error_dict.setdefault(target, []).extend(errors.error_dict.pop(name))
+        super()._update_errors(errors)  # type: ignore[misc]
 
     def save(self, commit: bool = True) -> Channel:
         """Store the channel by `save_channel`, which lets everything follow its settings."""
@@ -145,8 +242,11 @@ class SecretsForm(_ChannelModelForm):
 class ChannelForm(SecretsForm):
     """The form of a channel's page. The kind is chosen on creation and never changes.
 
-    The WWebJS checkbox and the Baileys channel are alternative fallbacks; only one can be set.
+    The WWebJS checkbox and the Baileys channel are alternatives for the first fallback; only one
+    can be set. `more_fallbacks` are tried after it, in their order.
     """
+
+    FALLBACK_FIELDS: ClassVar = {"fallbacks": "more_fallbacks"}
 
     OFFICIAL = (
         "phone_number_id",
@@ -160,6 +260,7 @@ class ChannelForm(SecretsForm):
         "wwebjs_api_key",
         "wwebjs_session_id",
         "fallback_channel",
+        "more_fallbacks",
         "official_retries",
         "confirm_seconds",
         "on_unconfirmed",
@@ -172,6 +273,24 @@ class ChannelForm(SecretsForm):
     BAILEYS = ("evolution_url", "evolution_api_key", "instance_name")
 
     wwebjs_enabled = forms.BooleanField(label=_("Enable the unofficial WWebJS API"), required=False)
+    fallback_channel = forms.ModelChoiceField(
+        Channel.objects.none(),
+        required=False,
+        label=_("Baileys connection that sends messages in fallback mode"),
+        help_text=_(
+            "Messages that the official API rejects are sent from the number chosen here. "
+            "With the same number, customers see one chat; with another number, a separate "
+            "chat."
+        ),
+    )
+    more_fallbacks = FallbackListField(
+        start=2,
+        label=_("Further fallbacks"),
+        help_text=_(
+            "Tried in this order if the fallback above cannot send the message. Select “None” to "
+            "remove one."
+        ),
+    )
 
     # The fields that the template shows in the policy section.
     POLICY: ClassVar = (
@@ -202,7 +321,6 @@ class ChannelForm(SecretsForm):
             "wwebjs_url",
             "wwebjs_api_key",
             "wwebjs_session_id",
-            "fallback_channel",
             "ignore_messages_sent_outside",
             "official_retries",
             "request_timeout_seconds",
@@ -229,7 +347,6 @@ class ChannelForm(SecretsForm):
             "verify_token": _("Webhook verification token"),
             "graph_url": _("Graph API URL"),
             "graph_version": _("Graph API version"),
-            "fallback_channel": _("Baileys connection that sends messages in fallback mode"),
             "ignore_messages_sent_outside": _("Ignore messages sent outside the app"),
             "official_retries": _("Retries on the official API"),
             "request_timeout_seconds": _("Timeout for the provider's response (seconds)"),
@@ -270,11 +387,6 @@ class ChannelForm(SecretsForm):
             "evolution_api_key": _(
                 "The server's own key (AUTHENTICATION_API_KEY) can create instances. An "
                 "instance's key can only use that instance."
-            ),
-            "fallback_channel": _(
-                "Messages that the official API rejects are sent from the number chosen here. "
-                "With the same number, customers see one chat; with another number, a separate "
-                "chat."
             ),
             "ignore_messages_sent_outside": _(
                 "If not selected, messages written on the phone or sent through the fallback "
@@ -323,17 +435,15 @@ class ChannelForm(SecretsForm):
             "If empty, it is filled in from Meta when the connection is tested. The page uses it "
             "to show whether the fallback sends from the same number."
         )
-        chosen = self.instance.fallback
-        self.initial["wwebjs_enabled"] = chosen == Channel.Fallback.WWEBJS
-        if chosen != Channel.Fallback.BAILEYS:
-            self.initial["fallback_channel"] = None
+        channel, more = self.instance.fallback_channel, self.instance.fallbacks[1:]
+        self.initial["wwebjs_enabled"] = self.instance.fallback == Channel.Fallback.WWEBJS
+        self.initial["fallback_channel"] = channel and channel.pk
+        self.initial["more_fallbacks"] = FallbackListField.initial_for(more)
+        offered = self._baileys_channels()
         field = cast("forms.ModelChoiceField[Channel]", self.fields["fallback_channel"])
-        # The selected channel stays in the list if it becomes inactive, or saving the page would
-        # silently remove it.
-        field.queryset = Channel.objects.filter(
-            Q(kind=Channel.Kind.BAILEYS, active=True) | Q(pk=self.initial["fallback_channel"])
-        ).exclude(pk=self.instance.pk)
+        field.queryset = Channel.objects.filter(pk__in=[channel.pk for channel in offered])
         field.empty_label = str(_("None"))
+        cast("FallbackListField", self.fields["more_fallbacks"]).offer(offered)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
@@ -349,23 +459,16 @@ class ChannelForm(SecretsForm):
                 ValidationError(_("Choose one of the two: WWebJS or a Baileys connection.")),
             )
         if wwebjs:
-            self.instance.fallback = Channel.Fallback.WWEBJS
+            first = [FallbackChoice(Channel.Fallback.WWEBJS.value)]
         elif baileys:
-            self.instance.fallback = Channel.Fallback.BAILEYS
+            first = [FallbackChoice(Channel.Fallback.BAILEYS.value, baileys)]
         elif "fallback_channel" not in self.errors:
-            self.instance.fallback = Channel.Fallback.NONE
+            first = []
+        else:
+            return
+        self.instance.fallbacks = [*first, *cleaned.get("more_fallbacks", ())]
 
     def _get_validation_exclusions(self) -> set[str]:
-        # `fallback` is not a field of the form, but it must be validated.
+        # The kind is not a field of the form, but it must be validated.
         excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
-        return excluded - {"fallback", "kind"}
-
-    def _update_errors(self, errors: ValidationError) -> None:
-        """Move the model's errors of fields that are not in this form to the matching field."""
-        if hasattr(errors, "error_dict"):
-            unknown = [name for name in errors.error_dict if name not in self.fields]
-            for name in unknown:
-                target = "fallback_channel" if name == "fallback" else "__all__"
-                if name != "__all__":
-                    errors.error_dict.setdefault(target, []).extend(errors.error_dict.pop(name))
-        super()._update_errors(errors)  # type: ignore[misc]
+        return excluded - {"kind"}

@@ -17,13 +17,12 @@ ORIGIN = "https://app.wavoip.com"
 def caller_of(channel: Channel) -> Channel | None:
     """Return the channel whose key is used to call the contacts of `channel`, or None.
 
-    The Baileys channel of its fallback takes precedence over the channel itself. Inactive channels
-    are never used. Reads `fallback_channel`.
+    The Baileys channels of its fallbacks take precedence, in their order, over the channel itself.
+    Inactive channels are never used.
     """
     if not channel.active:
         return None
-    other = channel.fallback_channel if channel.fallback == Channel.Fallback.BAILEYS else None
-    for candidate in (other, channel):
+    for candidate in (*(fallback.channel for fallback in channel.fallbacks), channel):
         if candidate is not None and candidate.active and _tokens(candidate):
             return candidate
     return None

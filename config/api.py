@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import InterfaceError, OperationalError
-from django.db.models import ProtectedError
+from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
@@ -66,7 +66,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     """Return field errors in DRF's format and all other errors as `{"detail", "code"}`."""
     if isinstance(exc, (OperationalError, InterfaceError, PoolTimeout)):
         exc = Unavailable()
-    elif isinstance(exc, ProtectedError):
+    elif isinstance(exc, ProtectedError | RestrictedError):
         exc = Conflict(_("Other records depend on this one."), code="in_use")
     elif isinstance(exc, Http404):
         # Django's message names the model and is in English only.

@@ -30,12 +30,12 @@ class InstancesConfig(AppConfig):
         signals.send_accepted.connect(
             monitor.record_success, dispatch_uid="instances.send_accepted"
         )
-        extensions.CARD += [connection_cards.section, connection_cards.fallback]
+        extensions.CARD += [connection_cards.section, connection_cards.fallbacks]
         extensions.PAGE += [connection_cards.beside]
         extensions.LINE += [connection_cards.line]
         remote_sessions.SOURCES += [InstanceSource()]
         readiness.CONNECTION += [connection_cards.describe_problem]
-        extensions.RELATED += ["session", "fallback_channel__session"]
+        extensions.RELATED += ["session"]
         frames.VIEWS |= {
             "instance": connection_cards.InstanceView,
             "instances": presentation.InstancesView,

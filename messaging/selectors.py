@@ -43,12 +43,13 @@ def messages() -> QuerySet[Message]:
         "echo_of",
         "media",
     ).prefetch_related(
+        "conversation__channel__fallback_routes",
         Prefetch(
             "attempts",
             DeliveryAttempt.objects.order_by("number").select_related(
                 "connection__channel", "confirmed_by"
             ),
-        )
+        ),
     )
 
 

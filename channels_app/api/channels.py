@@ -9,6 +9,7 @@ from typing import Any
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db.models import Prefetch
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers, viewsets
 from rest_framework.exceptions import APIException
@@ -23,10 +24,11 @@ from channels_app.channels import save_channel
 from channels_app.connections import remote_sessions
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.incidents.reason_text import render_reason
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, FallbackChoice, FallbackRoute
 from channels_app.providers.sessions import STATE_CHOICES
 
 _SET = "_set"
+FALLBACK_KINDS = [choice for choice in Channel.Fallback.choices if choice[0] != "none"]
 PREVIOUS_SESSION = (
     "What becomes of the session that the channel leaves on its server: `keep` (the default); for "
     "wwebjs-api `stop` or `unlink`; for Evolution `log_out` or `delete`. Where the server does not "
@@ -54,10 +56,41 @@ class FallingBackSerializer(serializers.ModelSerializer[Channel]):
         read_only_fields = fields
 
 
+class FallbackSerializer(serializers.Serializer[FallbackChoice]):
+    """One of a channel's fallbacks; `channel` goes with "baileys" only."""
+
+    kind = serializers.ChoiceField(choices=FALLBACK_KINDS)
+    channel = serializers.PrimaryKeyRelatedField(queryset=Channel.objects.all(), required=False)
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict) and (unknown := data.keys() - self.fields.keys()):
+            text = _("This field does not exist.")
+            raise serializers.ValidationError({name: [text] for name in sorted(unknown)})
+        return super().to_internal_value(data)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        is_baileys = attrs["kind"] == Channel.Fallback.BAILEYS
+        if is_baileys and "channel" not in attrs:
+            text = _("Choose the Baileys channel of the fallback.")
+            raise serializers.ValidationError({"channel": [text]})
+        if not is_baileys and "channel" in attrs:
+            text = _("Only a Baileys fallback has a channel.")
+            raise serializers.ValidationError({"channel": [text]})
+        return attrs
+
+    def to_representation(self, instance: FallbackChoice) -> dict[str, Any]:
+        shown: dict[str, Any] = {"kind": instance.kind}
+        if instance.channel is not None:
+            shown["channel"] = instance.channel.pk
+        return shown
+
+
 class ChannelSerializer(serializers.ModelSerializer[Channel]):
     """A channel. Each write-only secret has a boolean `<name>_set` in the answers.
 
-    `fallback_channel` goes with `fallback` "baileys" only: with any other it becomes null.
+    `fallback` and `fallback_channel` are the shorthand for at most one of the `fallbacks`: they
+    show the first, and writing them replaces the list. `fallback_channel` goes with `fallback`
+    "baileys" only: with any other it becomes null.
     """
 
     # The remote session that the validated changes would abandon.
@@ -66,6 +99,16 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
     health_detail = InWordsField(source="primary.health_detail")
     previous_session = serializers.CharField(
         write_only=True, required=False, help_text=PREVIOUS_SESSION
+    )
+    fallback = serializers.ChoiceField(choices=Channel.Fallback.choices, required=False)
+    fallback_channel = serializers.PrimaryKeyRelatedField(
+        queryset=Channel.objects.all(),
+        required=False,
+        allow_null=True,
+        label=_lazy("Baileys connection for fallback"),
+    )
+    fallbacks = FallbackSerializer(
+        many=True, required=False, help_text="The fallbacks, in the order in which they are tried."
     )
     fallback_for = FallingBackSerializer(many=True, read_only=True)
     coexistence = serializers.BooleanField(
@@ -105,7 +148,7 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             "graph_url", "graph_version", "phone_number_id", "business_account_id",
             "access_token", "app_secret", "verify_token",
             "fallback", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id", "fallback_channel",
-            "fallback_for", "ignore_messages_sent_outside",
+            "fallbacks", "fallback_for", "ignore_messages_sent_outside",
             "official_retries", "request_timeout_seconds", "confirm_seconds", "on_unconfirmed",
             "fallback_max_age_minutes", "fallback_per_minute", "fallback_new_chats_per_day",
             "fallback_despite_limits", "messages_per_second", "coexistence",
@@ -124,8 +167,13 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             fields[name + _SET] = IsSetField(source=name)
         return fields
 
+    def validate_fallbacks(self, value: list[dict[str, Any]]) -> list[FallbackChoice]:
+        return [FallbackChoice(one["kind"], one.get("channel")) for one in value]
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Validate the changed channel with the model's own rules."""
+        if "fallbacks" in attrs:
+            _drop_shorthand(attrs)
         channel = Channel() if self.instance is None else Channel.objects.get(pk=self.instance.pk)
         for name, value in attrs.items():
             if name != "previous_session":
@@ -137,6 +185,8 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             channel.full_clean()
         except ValidationError as error:
             problems = error.message_dict
+            if "fallbacks" in attrs and "fallback_channel" in problems:
+                problems.setdefault("fallbacks", []).extend(problems.pop("fallback_channel"))
             if NON_FIELD_ERRORS in problems:
                 problems[api_settings.NON_FIELD_ERRORS_KEY] = problems.pop(NON_FIELD_ERRORS)
             raise serializers.ValidationError(problems) from None
@@ -149,6 +199,16 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
         for name, value in validated_data.items():
             setattr(instance, name, value)
         return save_channel(instance)
+
+
+def _drop_shorthand(attrs: dict[str, Any]) -> None:
+    """Remove the shorthand if it agrees with `fallbacks`, else raise ValidationError."""
+    shown = Channel()
+    shown.fallbacks = attrs["fallbacks"]
+    for name in ("fallback", "fallback_channel"):
+        if name in attrs and attrs.pop(name) != getattr(shown, name):
+            text = _("It contradicts “%(field)s”.") % {"field": name}
+            raise serializers.ValidationError({"fallbacks": [text]})
 
 
 def _stored(channel: Channel) -> Channel:
@@ -185,8 +245,9 @@ class ChannelViewSet(viewsets.ModelViewSet[Channel]):
     """The ways to reach customers, and what each does when the official API refuses."""
 
     queryset = Channel.objects.prefetch_related(
-        "fallback_for",
         Prefetch("connections", Connection.objects.select_related("new_chats_lifted_by")),
+        Prefetch("connections__fallback_for", FallbackRoute.objects.select_related("channel")),
+        "fallback_routes",
     ).order_by("id")
     serializer_class = ChannelSerializer
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]

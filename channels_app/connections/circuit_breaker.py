@@ -142,18 +142,18 @@ def block_new_chats(connection: Connection, *, code: str) -> None:
 
 
 def lift_new_chat_block(channel: Channel, *, user: User) -> bool:
-    """Lift the new-chat block of this channel's fallback early. Returns whether there was one.
+    """Lift the new-chat blocks of this channel's fallbacks early. Returns whether there was one.
 
     For a Baileys channel it is the block of its own number. The user and time are stored, logged,
     and added to the admin history. If WhatsApp rejects a first message again, the block returns.
     """
     is_baileys = channel.kind == Channel.Kind.BAILEYS
-    connection = channel.primary if is_baileys else channel.fallback_connection
-    if connection is None:
+    fallbacks = [channel.primary] if is_baileys else channel.fallback_connections
+    if not fallbacks:
         return False
     now = timezone.now()
     with transaction.atomic():
-        blocked = sharing_session(connection).filter(new_chats_stopped_until__isnull=False)
+        blocked = sharing_session(*fallbacks).filter(new_chats_stopped_until__isnull=False)
         lifted = list(
             blocked.select_for_update(no_key=True, of=("self",))
             .select_related("channel")
@@ -177,11 +177,12 @@ def lift_new_chat_block(channel: Channel, *, user: User) -> bool:
     return bool(lifted)
 
 
-def sharing_session(connection: Connection) -> QuerySet[Connection]:
-    """Return the connections that use the same session of the same server, and this one."""
-    same = Q(pk=connection.pk)
-    if connection.provider == Provider.WWEBJS and connection.address:
-        same |= Q(provider=connection.provider, address=connection.address)
+def sharing_session(*connections: Connection) -> QuerySet[Connection]:
+    """Return these connections and those that use the same session of the same server."""
+    same = Q(pk__in=[connection.pk for connection in connections])
+    for connection in connections:
+        if connection.provider == Provider.WWEBJS and connection.address:
+            same |= Q(provider=connection.provider, address=connection.address)
     return Connection.objects.filter(same)
 
 

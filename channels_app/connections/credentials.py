@@ -14,19 +14,18 @@ from channels_app.signals import session_changed
 
 
 def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
-    """Test the channel's primary route and its fallback. Never raises.
+    """Test the channel's primary route and its fallbacks. Never raises.
 
     Returns one (label, report) each, the primary route first, in the active language. The result is
-    stored as the channel's health, which covers the primary route; its detail also names a failing
-    fallback. The health of a Baileys channel that serves as fallback is stored on that channel. It
+    stored as the channel's health, which covers the primary route; its detail also names failing
+    fallbacks. The health of a Baileys channel that serves as fallback is stored on that channel. It
     also stores what Meta reports about the number: coexistence, which limits its throughput, and
     the number itself if the channel has none. It uses the network: do not call it inside a
     transaction.
     """
     label, report, stored = _test_primary(channel)
     results = [(label, report)]
-    fallback = channel.fallback_connection
-    if fallback is not None:
+    for fallback in channel.fallback_connections:
         other = provider_for(fallback).check()
         side = f"fallback_{fallback.provider}"
         results.append((str(reason_text.SIDES[side]), other))

@@ -1,14 +1,15 @@
-"""Whether the fallback of a channel would work now, checked before it is needed. No network."""
+"""Whether the fallbacks of a channel would work now, checked before it is needed. No network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
 from channels_app.connections.wwebjs_session import stored_state
 from channels_app.incidents.reason_text import describe, render_reason
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, FallbackChoice
 from channels_app.providers.sessions import State
 
 # Checks registered by higher layers: why a Baileys channel cannot send now, or "". They are called
@@ -16,19 +17,39 @@ from channels_app.providers.sessions import State
 CONNECTION: list[Callable[[Channel], str]] = []
 
 
-def fallback_trouble(channel: Channel) -> str:
-    """Return why the fallback of `channel` would not work now; "" if it would or there is none.
+@dataclass(frozen=True, slots=True)
+class RankedFallback:
+    """A fallback of a channel. `number` is its rank from 1, or 0 if it is the only one.
 
-    A fallback that was not checked yet is no problem. Reads `fallback_channel`.
+    `channel` is the Baileys channel that sends, if it is one. `trouble` is why it would not work
+    now, or "".
     """
+
+    number: int
+    kind: str
+    channel: Channel | None
+    trouble: str
+
+
+def ranked_fallbacks(channel: Channel) -> list[RankedFallback]:
+    """Return the fallbacks of `channel` in their order, each with its problem.
+
+    A fallback that was not checked yet is no problem; neither is any of an inactive channel.
+    """
+    fallbacks = channel.fallbacks
+    return [
+        RankedFallback(
+            rank if len(fallbacks) > 1 else 0, one.kind, one.channel, _trouble(channel, one)
+        )
+        for rank, one in enumerate(fallbacks, start=1)
+    ]
+
+
+def _trouble(channel: Channel, fallback: FallbackChoice) -> str:
     if not channel.active:
         return ""
-    if channel.fallback == Channel.Fallback.WWEBJS:
-        return _session_problem(channel)
-    other = channel.fallback_channel
-    if channel.fallback == Channel.Fallback.BAILEYS and other is not None:
-        return baileys_trouble(other)
-    return ""
+    other = fallback.channel
+    return _session_problem(channel) if other is None else baileys_trouble(other)
 
 
 def _session_problem(channel: Channel) -> str:

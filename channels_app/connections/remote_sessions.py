@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from channels_app.connections import wwebjs_session
 from channels_app.connections.wwebjs_session import SessionRefused
-from channels_app.models import Channel
+from channels_app.models import Channel, Provider
 from channels_app.providers.sessions import State
 from core import http_addresses
 
@@ -56,7 +56,7 @@ class Source(Protocol):
 class WwebjsSource:
     """The wwebjs session of an official channel's fallback."""
 
-    settings: tuple[str, ...] = ("kind", "fallback", "wwebjs_url", "wwebjs_session_id")
+    settings: tuple[str, ...] = ("kind", "uses_wwebjs", "wwebjs_url", "wwebjs_session_id")
     CHOICES: tuple[tuple[str, str | Promise], ...] = (
         (KEEP, _("Leave it as it is on the server")),
         ("stop", _("Stop it; the phone stays linked")),
@@ -74,7 +74,7 @@ class WwebjsSource:
             # The server was never reached.
             return None
         others = Channel.objects.filter(
-            fallback=Channel.Fallback.WWEBJS,
+            fallback_routes__connection__provider=Provider.WWEBJS,
             wwebjs_url=channel.wwebjs_url,
             wwebjs_session_id=channel.wwebjs_session_id,
         )
@@ -143,6 +143,8 @@ def dependents(channel: Channel) -> list[tuple[str, int]]:
             count = model._base_manager.filter(**{relation.field.name: channel}).count()
             if count:
                 counts.append((str(model._meta.verbose_name_plural), count))
+    if falling_back := channel.fallback_for:
+        counts.append((str(Channel._meta.verbose_name_plural), len(falling_back)))
     return counts
 
 
@@ -150,7 +152,7 @@ def delete(channel: Channel, choice: str = KEEP, *, user: User | None = None) ->
     """Delete a channel without dependents, and apply the choice to its session.
 
     Returns the same as `end`. Raises SessionRefused, and then deletes nothing; raises
-    ProtectedError if something depends on it, before contacting the server.
+    ProtectedError or RestrictedError if something depends on it, before contacting the server.
     """
     notice = "" if dependents(channel) else end(channel, choice, user=user)
     channel.delete()

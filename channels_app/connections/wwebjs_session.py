@@ -432,7 +432,7 @@ def probe_due() -> None:
 def _adopt_unobserved() -> None:
     """Start observing the sessions of channels that were written without `save_channel`."""
     observed = Connection.objects.filter(provider=PROVIDER).exclude(address="")
-    unobserved = Channel.objects.filter(fallback=Channel.Fallback.WWEBJS)
+    unobserved = Channel.objects.filter(fallback_routes__connection__provider=PROVIDER)
     for channel in unobserved.exclude(pk__in=observed.values("channel_id")):
         with transaction.atomic():
             settings_saved(channel, None)
@@ -910,7 +910,7 @@ def _claim(polled: Collection[int] = ()) -> list[int]:
         due = Connection.objects.select_for_update(skip_locked=True, of=("self",)).filter(
             Q(next_poll_at=None) | Q(next_poll_at__lte=now),
             provider=PROVIDER,
-            channel__fallback=Channel.Fallback.WWEBJS,
+            fallback_for__channel=F("channel"),
         )
         due = due.exclude(channel_id__in=polled).order_by(F("next_poll_at").asc(nulls_first=True))
         claimed = list(due.values_list("pk", "channel_id")[:MAX_CONCURRENT_PROBES])

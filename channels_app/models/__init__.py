@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from channels_app.models.channel import Channel
+from channels_app.models.channel import Channel, FallbackChoice
 from channels_app.models.connection import Connection, Provider
+from channels_app.models.fallback_route import FallbackRoute
 from channels_app.models.incident import Incident
 from channels_app.models.resolved_number import ResolvedNumber
 
 __all__ = [
     "Channel",
     "Connection",
+    "FallbackChoice",
+    "FallbackRoute",
     "Incident",
     "Provider",
     "ResolvedNumber",

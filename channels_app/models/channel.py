@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q, prefetch_related_objects
 from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
@@ -15,13 +16,24 @@ from core.fields import EncryptedTextField, HttpAddressField
 
 if TYPE_CHECKING:
     from channels_app.models.connection import Connection
+    from channels_app.models.fallback_route import FallbackRoute
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackChoice:
+    """One of a channel's fallbacks: its attached wwebjs session, or a Baileys `channel`."""
+
+    kind: str
+    channel: Channel | None = None
 
 
 class Channel(models.Model):
     """A channel to reach customers: an official Cloud API number, or a Baileys instance.
 
-    An official channel may have a fallback: its own wwebjs-api session, or a Baileys channel.
-    Formats and defaults are those of the REST contract; secrets are encrypted at rest.
+    An official channel may have fallbacks, which are tried in their order: its own wwebjs-api
+    session, and Baileys channels. They are stored as `FallbackRoute`s. `fallbacks` reads them, and
+    what is set to it is stored by `save`; `fallback` and `fallback_channel` are the shorthand for
+    at most one. Formats and defaults are those of the REST contract; secrets are encrypted at rest.
     """
 
     class Kind(models.TextChoices):
@@ -48,7 +60,7 @@ class Channel(models.Model):
         "evolution_api_key",
         "instance_name",
     )
-    WWEBJS_SETTINGS = ("kind", "fallback", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id")
+    WWEBJS_SETTINGS = ("kind", "uses_wwebjs", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id")
     COEXISTENCE_PER_SECOND = 20
     SECRETS = (
         "access_token",
@@ -90,9 +102,6 @@ class Channel(models.Model):
     app_secret = EncryptedTextField(_("app secret"), blank=True)
     verify_token = EncryptedTextField(_("webhook verification token"), blank=True)
 
-    fallback = models.CharField(
-        _("fallback"), max_length=10, choices=Fallback, default=Fallback.NONE
-    )
     wwebjs_url = HttpAddressField(_("URL of the WWebJS API"), max_length=200, blank=True)
     wwebjs_api_key = EncryptedTextField(_("API_KEY of the WWebJS API"), blank=True)
     wwebjs_session_id = models.CharField(
@@ -100,14 +109,6 @@ class Channel(models.Model):
         max_length=64,
         blank=True,
         validators=[RegexValidator(r"^[A-Za-z0-9_-]+$", _("Only letters, digits, - and _."))],
-    )
-    fallback_channel = models.ForeignKey(
-        "self",
-        verbose_name=_("Baileys connection for fallback"),
-        null=True,
-        blank=True,
-        on_delete=models.PROTECT,
-        related_name="fallback_for",
     )
     ignore_messages_sent_outside = models.BooleanField(
         _("ignore messages sent outside the app"), default=True
@@ -179,22 +180,6 @@ class Channel(models.Model):
         verbose_name_plural = _("channels")
         ordering = ["name"]
         constraints = [
-            models.CheckConstraint(
-                name="channel_is_not_its_own_fallback",
-                condition=~Q(fallback_channel=models.F("pk")),
-                violation_error_message=_("A channel cannot be its own fallback."),
-            ),
-            models.CheckConstraint(
-                name="channel_fallback_channel_when_baileys",
-                condition=Q(fallback="baileys", fallback_channel__isnull=False)
-                | (~Q(fallback="baileys") & Q(fallback_channel__isnull=True)),
-                violation_error_message=_("Choose the Baileys channel of the fallback."),
-            ),
-            models.CheckConstraint(
-                name="channel_only_official_has_fallback",
-                condition=Q(kind="official") | Q(fallback="none"),
-                violation_error_message=_("Only an official channel has a fallback."),
-            ),
             models.UniqueConstraint(
                 name="channel_phone_number_id_once",
                 fields=["phone_number_id"],
@@ -212,46 +197,171 @@ class Channel(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    # The fallbacks that the next `save` stores; None: those that are stored already.
+    _new_fallbacks: list[FallbackChoice] | None = None
+    # What `fallback_channel` was last set to: it may be set before `fallback`.
+    _named_fallback_channel: Channel | None = None
+
     def save(self, *args: Any, **kwargs: Any) -> None:
-        if self.fallback == self.Fallback.WWEBJS and not self.wwebjs_session_id:
+        """Store the channel, and its fallbacks if they were set."""
+        if not self.wwebjs_session_id and self.uses_wwebjs:
             self.wwebjs_session_id = self.default_session_name
-        self._drop_unused_fallback()
-        if "fallback" in (kwargs.get("update_fields") or ()):
-            kwargs["update_fields"] = {*kwargs["update_fields"], "fallback_channel"}
-        super().save(*args, **kwargs)
+        if self._new_fallbacks is None:
+            super().save(*args, **kwargs)
+            return
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            self.fallback_routes.model.objects.replace(self, self._new_fallbacks)
+        self._new_fallbacks = self._named_fallback_channel = None
+        self.forget_connections()
+
+    def refresh_from_db(
+        self,
+        using: str | None = None,
+        fields: Iterable[str] | None = None,
+        from_queryset: models.QuerySet[Channel] | None = None,
+    ) -> None:
+        super().refresh_from_db(using, fields, from_queryset)
+        if fields is None:
+            self._new_fallbacks = self._named_fallback_channel = None
 
     def clean(self) -> None:
-        """Validate rules across fields; errors are keyed by the field to correct."""
+        """Validate rules across fields; errors are keyed by the field to correct.
+
+        The first fallback's error is keyed by `fallback_channel`, those of others by `fallbacks`.
+        """
         super().clean()
-        self._drop_unused_fallback()
         errors: dict[str, Any] = {}
         required = {
             self.Kind.OFFICIAL: ("graph_url", "graph_version", "phone_number_id", "access_token"),
             self.Kind.BAILEYS: ("evolution_url", "evolution_api_key", "instance_name"),
         }[self.Kind(self.kind)]
         names = list(required)
-        if self.fallback == self.Fallback.WWEBJS:
+        if self.uses_wwebjs:
             names += ["wwebjs_url", "wwebjs_api_key"]
         for name in names:
             if not getattr(self, name):
                 errors[name] = ValidationError(_("This field is required."), code="required")
-        if self.fallback == self.Fallback.BAILEYS:
-            other = self.fallback_channel
-            if other is None:
-                errors["fallback_channel"] = _("Choose the Baileys channel of the fallback.")
-            elif other.kind != self.Kind.BAILEYS or not other.active:
-                errors["fallback_channel"] = _("Choose an active Baileys channel.")
-            elif not other.has_evolution:
-                errors["fallback_channel"] = _(
-                    "“%(name)s” has no address, key or instance name. Complete it first."
-                ) % {"name": other.name}
+        fallbacks = self.fallbacks
+        for rank, fallback in enumerate(fallbacks):
+            if error := self._fallback_error(fallback):
+                errors.setdefault("fallbacks" if rank else "fallback_channel", error)
+            elif fallback in fallbacks[:rank]:
+                errors.setdefault("fallbacks", _("Each fallback can be chosen only once."))
+        if fallbacks and self.kind != self.Kind.OFFICIAL:
+            errors[NON_FIELD_ERRORS] = _("Only an official channel has a fallback.")
         if errors:
             raise ValidationError(errors)
 
-    def _drop_unused_fallback(self) -> None:
-        """Clear the fallback channel if it is not used as the fallback."""
-        if self.fallback != self.Fallback.BAILEYS:
-            self.fallback_channel = None
+    def _fallback_error(self, fallback: FallbackChoice) -> str:
+        """Return why the channel cannot have this fallback, or ""."""
+        if fallback.kind == self.Fallback.WWEBJS:
+            return ""
+        other = fallback.channel
+        if other is None:
+            return str(_("Choose the Baileys channel of the fallback."))
+        if other.pk is not None and other.pk == self.pk:
+            return str(_("A channel cannot be its own fallback."))
+        if other.kind != self.Kind.BAILEYS or not other.active:
+            return str(_("Choose an active Baileys channel."))
+        if not other.has_evolution:
+            text = _("“%(name)s” has no address, key or instance name. Complete it first.")
+            return str(text) % {"name": other.name}
+        return ""
+
+    # -- fallbacks ---------------------------------------------------------------------------------
+
+    @property
+    def fallbacks(self) -> list[FallbackChoice]:
+        """The fallbacks in the order in which they are tried.
+
+        Those that were set but not saved yet, else the stored ones, which are read once.
+        """
+        if self._new_fallbacks is not None:
+            return self._new_fallbacks
+        return [
+            FallbackChoice(
+                route.connection.provider,
+                None if route.connection.channel_id == self.pk else route.connection.channel,
+            )
+            for route in self._stored_routes()
+        ]
+
+    @fallbacks.setter
+    def fallbacks(self, fallbacks: Sequence[FallbackChoice]) -> None:
+        self._new_fallbacks = list(fallbacks)
+
+    @property
+    def fallback(self) -> str:
+        """The kind of the first fallback. Setting it leaves at most one fallback."""
+        fallbacks = self.fallbacks
+        return fallbacks[0].kind if fallbacks else self.Fallback.NONE.value
+
+    @fallback.setter
+    def fallback(self, kind: str) -> None:
+        channel = self.fallback_channel or self._named_fallback_channel
+        self._set_only_fallback(kind, channel)
+
+    @property
+    def fallback_channel(self) -> Channel | None:
+        """The Baileys channel that is the first fallback, if it is one.
+
+        Setting it leaves at most one fallback; it has no effect unless `fallback` is "baileys".
+        """
+        fallbacks = self.fallbacks
+        return fallbacks[0].channel if fallbacks else None
+
+    @fallback_channel.setter
+    def fallback_channel(self, channel: Channel | None) -> None:
+        self._set_only_fallback(self.fallback, channel)
+
+    def _set_only_fallback(self, kind: str, channel: Channel | None) -> None:
+        self._named_fallback_channel = channel
+        only = FallbackChoice(str(kind), channel if kind == self.Fallback.BAILEYS else None)
+        self._new_fallbacks = [] if kind == self.Fallback.NONE else [only]
+
+    def _stored_routes(self) -> list[FallbackRoute]:
+        if self.pk is None:
+            return []
+        prefetch_related_objects([self], "fallback_routes")
+        return list(self.fallback_routes.all())
+
+    @property
+    def uses_wwebjs(self) -> bool:
+        """Whether the attached wwebjs session is one of the fallbacks."""
+        return any(one.kind == self.Fallback.WWEBJS for one in self.fallbacks)
+
+    @property
+    def fallback_connections(self) -> list[Connection]:
+        """The connections that send what the primary one does not, in their order."""
+        if self._new_fallbacks is not None:
+            return [(one.channel or self).connection(one.kind) for one in self._new_fallbacks]
+        stored = [route.connection for route in self._stored_routes()]
+        return [
+            self.connection(one.provider) if one.channel_id == self.pk else one for one in stored
+        ]
+
+    @property
+    def fallback_connection(self) -> Connection | None:
+        """The first of the fallback connections; None without a fallback."""
+        return next(iter(self.fallback_connections), None)
+
+    @property
+    def fallback_for(self) -> list[Channel]:
+        """The other channels that fall back to this one, by name."""
+        if self.pk is None:
+            return []
+        prefetch_related_objects([self], "connections__fallback_for__channel")
+        routes = [route for one in self.connections.all() for route in one.fallback_for.all()]
+        others = {route.channel for route in routes if route.channel_id != self.pk}
+        return sorted(others, key=lambda channel: channel.name)
+
+    @property
+    def is_fallback_of(self) -> str:
+        """The names of the channels that fall back to this one, or ""."""
+        return ", ".join(other.name for other in self.fallback_for)
+
+    # -- connections -------------------------------------------------------------------------------
 
     @property
     def default_session_name(self) -> str:
@@ -263,19 +373,14 @@ class Channel(models.Model):
         """Whether the settings of an attached wwebjs session are complete."""
         return (
             self.kind == self.Kind.OFFICIAL
-            and self.fallback == self.Fallback.WWEBJS
             and bool(self.wwebjs_url and self.wwebjs_session_id)
+            and self.uses_wwebjs
         )
 
     @property
     def has_evolution(self) -> bool:
         """Whether the settings of an Evolution instance are complete."""
         return bool(self.evolution_url and self.evolution_api_key and self.instance_name)
-
-    @property
-    def is_fallback_of(self) -> str:
-        """The names of the channels that fall back to this one, or ""."""
-        return ", ".join(other.name for other in self.fallback_for.all())
 
     def differs_from(self, other: Channel, names: Iterable[str]) -> bool:
         """Whether one of these settings has another value there."""
@@ -294,8 +399,9 @@ class Channel(models.Model):
         return stored[0] if stored else blank(channel=self, provider=provider)
 
     def forget_connections(self) -> None:
-        """Let the connections be read anew."""
-        getattr(self, "_prefetched_objects_cache", {}).pop("connections", None)
+        """Let the connections and the stored fallbacks be read anew."""
+        for name in ("connections", "fallback_routes"):
+            getattr(self, "_prefetched_objects_cache", {}).pop(name, None)
 
     @property
     def primary(self) -> Connection:
@@ -314,17 +420,3 @@ class Channel(models.Model):
         For a Baileys channel its own; for a channel that falls back to one, nothing: a blank one.
         """
         return self.primary if self.kind == self.Kind.BAILEYS else self.wwebjs
-
-    @property
-    def fallback_connection(self) -> Connection | None:
-        """The connection that sends what the primary one does not; None without a fallback."""
-        if self.fallback == self.Fallback.WWEBJS:
-            return self.wwebjs
-        if self.fallback == self.Fallback.BAILEYS and self.fallback_channel is not None:
-            return self.fallback_channel.primary
-        return None
-
-    @property
-    def fallback_connections(self) -> list[Connection]:
-        """The connections that send what the primary one does not, in their order."""
-        return [self.fallback_connection] if self.fallback_connection is not None else []

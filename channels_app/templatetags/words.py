@@ -23,7 +23,7 @@ def in_words(stored: str) -> str:
 def own_side(channel: Channel) -> str:
     """Return a channel's health detail, without a fallback whose own state is shown beside it."""
     stored = channel.primary.health_detail
-    unchecked = channel.fallback == "wwebjs" and channel.wwebjs.state_code in ("", "unchecked")
+    unchecked = channel.uses_wwebjs and channel.wwebjs.state_code in ("", "unchecked")
     return stored if unchecked else reason_text.own_side(stored)
 
 

@@ -9,6 +9,7 @@ from django import template
 
 from channels_app.connections import number_confirmation, readiness
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN, is_same_number
+from channels_app.connections.readiness import RankedFallback
 from channels_app.connections.wwebjs_session import SessionState, stored_state
 from channels_app.models import Channel
 from channels_app.providers.sessions import State
@@ -24,8 +25,10 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
     """Render state, problem and buttons, or nothing if the channel has no such session."""
     session = stored_state(channel)
     unchecked = not session.code or session.code in ("unchecked", "not_configured")
+    numbers = [one.number for one in readiness.ranked_fallbacks(channel) if not one.channel]
     return {
         "channel": channel,
+        "number": next(iter(numbers), 0),
         "configured": channel.has_wwebjs,
         "session": session,
         "unchecked": unchecked,
@@ -57,9 +60,9 @@ def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
 
 
 @register.simple_tag
-def fallback_trouble(channel: Channel) -> str:
-    """Return why the channel's fallback would not work now, or ""."""
-    return readiness.fallback_trouble(channel)
+def ranked_fallbacks(channel: Channel) -> list[RankedFallback]:
+    """Return the channel's fallbacks in their order, each with its problem."""
+    return readiness.ranked_fallbacks(channel)
 
 
 def _field_label(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib import messages
-from django.db.models import ProtectedError
+from django.db.models import ProtectedError, RestrictedError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -103,7 +103,7 @@ class ChannelDeleteView(StaffPermissionRequiredMixin, View):
             notice = remote_sessions.delete(
                 channel, choice or remote_sessions.KEEP, user=user_of(request)
             )
-        except ProtectedError:
+        except (ProtectedError, RestrictedError):
             return _delete_page(request, channel, status=409)
         except SessionRefused as error:
             return _delete_page(request, channel, status=error.status, refused=str(error))
@@ -194,7 +194,7 @@ def _delete_page(
     context = {
         "channel": channel,
         "dependents": remote_sessions.dependents(channel),
-        "fallback_for": channel.fallback_for.all(),
+        "fallback_for": channel.fallback_for,
         "remote": remote,
         "question": remote_sessions.question(remote) if remote else "",
         "refused": refused,

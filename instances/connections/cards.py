@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.template.loader import render_to_string
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from channels_app.connections import number_confirmation, readiness
 from channels_app.connections.linked_numbers import UNCONFIRMED, is_same_number
+from channels_app.connections.readiness import RankedFallback
 from channels_app.models import Channel
 from channels_app.providers.sessions import State
 from instances.api.receive_mode import sessions
@@ -65,11 +67,19 @@ def describe_problem(channel: Channel) -> str:
     return current.detail
 
 
-def fallback(channel: Channel, may_change: bool) -> SafeString:
-    """Render, on an official channel, whether its Baileys fallback would work now."""
-    other = channel.fallback_channel
-    if channel.fallback != Channel.Fallback.BAILEYS or other is None:
-        return NOTHING
+def fallbacks(channel: Channel, may_change: bool) -> SafeString:
+    """Render, on an official channel, whether its Baileys fallbacks would work now."""
+    ranked = readiness.ranked_fallbacks(channel)
+    return format_html_join(
+        "\n",
+        "{}",
+        ((_fallback(channel, one, one.channel, may_change),) for one in ranked if one.channel),
+    )
+
+
+def _fallback(
+    channel: Channel, ranked: RankedFallback, other: Channel, may_change: bool
+) -> SafeString:
     session = _session_of(other)
     if session is None:
         return NOTHING
@@ -77,6 +87,7 @@ def fallback(channel: Channel, may_change: bool) -> SafeString:
     problem = readiness.baileys_trouble(other)
     context = {
         "channel": channel,
+        "number": ranked.number,
         "other": other,
         "session": current,
         "may_change": may_change,

@@ -968,7 +968,8 @@ def _current(session: WhatsAppSession) -> ConnectionState:
 def _publish(row: Connection) -> None:
     """Update the pages of the instance, its channel and the channels that fall back to it."""
     live.session_changed(row.channel.session)
-    for channel in (row.channel, *row.channel.fallback_for.all()):
+    dependents = Channel.objects.filter(fallback_routes__connection=row)
+    for channel in (row.channel, *dependents):
         signals.session_changed.send(sender=Connection, channel=channel)
 
 

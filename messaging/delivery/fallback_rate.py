@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from channels_app.connections import circuit_breaker
 from channels_app.incidents import incidents
-from channels_app.models import Channel, Connection, Incident, Provider
+from channels_app.models import Channel, Connection, FallbackRoute, Incident, Provider
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import DeliveryAttempt, Message
 
@@ -74,8 +74,8 @@ def check_fallback_rates() -> None:
     open_codes: dict[int, set[str]] = defaultdict(set)
     for incident in incidents.current().filter(kind=Incident.Kind.FALLBACKS):
         open_codes[incident.connection.channel_id].add(incident.code)
-    channels = Channel.objects.filter(kind=Channel.Kind.OFFICIAL).exclude(fallback="none")
-    for channel in channels | Channel.objects.filter(pk__in=open_codes):
+    falling_back = Q(kind=Channel.Kind.OFFICIAL, pk__in=FallbackRoute.objects.values("channel"))
+    for channel in Channel.objects.filter(falling_back | Q(pk__in=open_codes)):
         latest, earlier = _recent_and_previous(channel, now)
         known = open_codes[channel.pk]
         # The overall incident ("") is checked first.

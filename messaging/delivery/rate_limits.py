@@ -18,7 +18,7 @@ from django.db import connection as database
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 
 from channels_app.connections.circuit_breaker import sharing_session
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, FallbackRoute
 from messaging.delivery import policy
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import Conversation, DeliveryAttempt, Message
@@ -129,12 +129,21 @@ class _Session:
         )
 
     def waiting(self) -> QuerySet[Message]:
-        """Return the messages of the channels that fall back to it."""
-        if self.owner.is_primary:
-            return Message.objects.filter(
-                conversation__channel__fallback_channel=self.owner.channel_id
-            )
-        return Message.objects.filter(conversation__channel__connections__in=self.connections)
+        """Return the messages of the channels that fall back to it.
+
+        A message waits for a later fallback only if an earlier one has tried it.
+        """
+        routes = FallbackRoute.objects.filter(connection__in=self.connections)
+        first, later = routes.filter(position=1), routes.filter(position__gt=1)
+        tried = DeliveryAttempt.objects.filter(
+            message=OuterRef("pk"),
+            round=OuterRef("round"),
+            connection__fallback_for__channel=OuterRef("conversation__channel"),
+        )
+        return Message.objects.filter(
+            Q(conversation__channel__in=first.values("channel"))
+            | Q(Exists(tried), conversation__channel__in=later.values("channel"))
+        )
 
 
 def _throughput_free_at(

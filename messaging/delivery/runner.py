@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import F, Q, QuerySet, prefetch_related_objects
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from psycopg_pool import PoolTimeout
 
 from channels_app.connections import circuit_breaker, registry
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, FallbackRoute
 from channels_app.providers.base import (
     Accepted,
     OutboundMessage,
@@ -124,17 +124,11 @@ def _decide(
     with transaction.atomic():
         message = (
             Message.objects.select_for_update(of=("self",))
-            .select_related(
-                "conversation__channel__fallback_channel", "conversation__contact", "media"
-            )
+            .select_related("conversation__channel", "conversation__contact", "media")
             .get(pk=message_id)
         )
         if not is_ours():
             raise _TakenOver
-        channel = message.conversation.channel
-        # One query for both channels' connections.
-        senders = [c for c in (channel, channel.fallback_channel) if c is not None]
-        prefetch_related_objects(senders, "connections")
         attempts = outcomes.attempts_for(message)
         outcomes.close_abandoned(attempts)
         now = timezone.now()
@@ -245,8 +239,10 @@ def _mark_queued_behind(message_id: str, until: dt.datetime) -> None:
 
 def reschedule_throttled(channel_id: int) -> None:
     """Reschedule throttled messages after a channel's limits changed."""
+    dependents = FallbackRoute.objects.filter(connection__channel=channel_id)
     waiting = Message.objects.filter(
-        Q(conversation__channel=channel_id) | Q(conversation__channel__fallback_channel=channel_id),
+        Q(conversation__channel=channel_id)
+        | Q(conversation__channel__in=dependents.values("channel")),
         next_attempt_at__isnull=False,
         decision__in=policy.THROTTLE_REASONS,
     )
@@ -411,7 +407,8 @@ def rules_of(channel: Channel) -> policy.ChannelRules:
     now = timezone.now()
 
     def sender(connection: Connection) -> policy.Sender:
-        connection = Connection.objects.stored(connection.channel, connection.provider)
+        if connection.pk is None:
+            connection = Connection.objects.stored(connection.channel, connection.provider)
         return policy.Sender(
             statuses.Route(connection.provider),
             connection.pk,

@@ -12,7 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from channels_app.connections import wwebjs_session
-from channels_app.models import Channel
+from channels_app.models import Channel, Provider
 from channels_app.providers.base import Rejected, SendError
 from channels_app.providers.cloud import events as cloud_events
 from channels_app.providers.cloud.client import UPLOAD_GONE
@@ -122,7 +122,7 @@ def wwebjs_channels(channel: Channel) -> dict[str, Channel]:
     channel takes precedence, then the oldest.
     """
     others = Channel.objects.filter(
-        fallback=Channel.Fallback.WWEBJS, wwebjs_url=channel.wwebjs_url
+        fallback_routes__connection__provider=Provider.WWEBJS, wwebjs_url=channel.wwebjs_url
     ).order_by("-pk")
     key = channel.wwebjs_api_key.encode()
     same_key = [other for other in others if compare_digest(other.wwebjs_api_key.encode(), key)]

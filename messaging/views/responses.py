@@ -12,7 +12,7 @@ from messaging.models import Conversation, Message
 
 def get_conversation(pk: int) -> Conversation:
     """Return the conversation with what its page needs, or raise Http404."""
-    conversations = Conversation.objects.select_related("channel__fallback_channel", "contact")
+    conversations = Conversation.objects.select_related("channel", "contact")
     return get_object_or_404(conversations, pk=pk)
 
 

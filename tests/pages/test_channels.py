@@ -387,12 +387,12 @@ def test_the_admin_removes_a_fallback_channel_that_is_no_longer_used(
     url = f"/admin/channels_app/channel/{full.pk}/change/"
     form = staff_client.get(url).context["adminform"].form
     data = {name: value for name, value in form.initial.items() if value is not None}
-    assert data["fallback_channel"] == baileys.pk
+    assert data["fallbacks"] == [str(baileys.pk)]
 
-    answer = staff_client.post(url, {**data, "fallback": "none", "active": "on"})
+    answer = staff_client.post(url, {**data, "fallbacks": "", "active": "on"})
 
     assert answer.status_code == 302
-    assert list(baileys.fallback_for.all()) == []
+    assert baileys.fallback_for == []
     staff_client.post(f"/channels/{baileys.pk}/delete/")
     assert not Channel.objects.filter(pk=baileys.pk).exists()
 
@@ -515,7 +515,7 @@ def by_page(client: Client, api: APIClient, data: dict[str, Any]) -> int:
 
 
 def by_admin(client: Client, api: APIClient, data: dict[str, Any]) -> int:
-    more = {"kind": "official", "fallback": "none"}
+    more = {"kind": "official"}
     return client.post("/admin/channels_app/channel/add/", {**data, **more}).status_code
 
 

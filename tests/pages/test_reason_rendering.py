@@ -21,6 +21,7 @@ from instances.models import WhatsAppSession
 from instances.receive_mode import handover
 from messaging.delivery import channel_feedback
 from messaging.models import Conversation, Message
+from tests.factories import change_channel
 from tests.pages.html import parse
 
 # Some of the calls must not run in a transaction, so the tests cannot use one.
@@ -73,10 +74,9 @@ def test_a_rejected_send(
 
 
 def test_a_connection_test(writer: None, read: Read, channel: Channel) -> None:
-    Channel.objects.filter(pk=channel.pk).update(
-        graph_url=NOBODY, fallback="wwebjs", wwebjs_url=NOBODY, wwebjs_session_id="S"
+    change_channel(
+        channel, graph_url=NOBODY, fallback="wwebjs", wwebjs_url=NOBODY, wwebjs_session_id="S"
     )
-    channel.refresh_from_db()
     run_test(channel)
 
     assert ("The server refused the connection · Fallback: wwebjs-api: The server refused") in read(

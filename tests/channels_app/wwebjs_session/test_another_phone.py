@@ -38,7 +38,7 @@ def test_a_person_confirms_a_fallback_with_its_own_number_once(
         "another_phone",
         f"+{STRANGER}",
     )
-    assert STRANGER in readiness.fallback_trouble(fresh(ready))
+    assert STRANGER in readiness.ranked_fallbacks(fresh(ready))[0].trouble
     server.forget()
     with pytest.raises(Transient) as refused:
         provider_for(fresh(ready).wwebjs).send(MESSAGE)
@@ -155,7 +155,7 @@ def test_a_session_without_a_number_is_not_ready_where_one_is_expected(
     server.steer("make_ready")
     state = wwebjs_session.state(attached)
     assert (state.state, state.code) == ("connected", "number_unknown")
-    assert "has not reported which phone" in readiness.fallback_trouble(fresh(attached))
+    assert "has not reported which phone" in readiness.ranked_fallbacks(fresh(attached))[0].trouble
     assert refused_code(attached) == "number_unknown"
     server.settings.nameless_info = False
     assert wwebjs_session.state(attached).state == "ready"

@@ -247,7 +247,7 @@ def test_the_admin_redirects_to_the_page_that_asks(
     asked = page.post("/admin/channels_app/channel/", several).content.decode()
     assert f'<a href="/channels/{ready.pk}/delete/">Oficial</a> has a session' in asked
     assert Channel.objects.exists()
-    fields = typed(ready, kind="official", fallback="wwebjs", wwebjs_session_id="OTHER")
+    fields = typed(ready, kind="official", fallbacks=["wwebjs"], wwebjs_session_id="OTHER")
     refused = page.post(f"{base}/change/", fields)
     assert refused.status_code == 200
     assert "Change this on the channel&#x27;s page" in refused.content.decode()

@@ -143,12 +143,11 @@ def test_messaging_pushes_the_card(
 
 
 def test_a_fallback_set_without_signals_is_detected(channel: Channel, server: Server) -> None:
-    Channel.objects.filter(pk=channel.pk).update(
-        fallback="wwebjs",
-        wwebjs_url=server.url,
-        wwebjs_api_key=WWEBJS_KEY,
-        wwebjs_session_id="TESTE",
-    )
+    channel.fallback = "wwebjs"
+    channel.wwebjs_url = server.url
+    channel.wwebjs_api_key = WWEBJS_KEY
+    channel.wwebjs_session_id = "TESTE"
+    channel.save()
     wwebjs_session.probe_due()
     channel.refresh_from_db()
     assert channel.wwebjs.state_code == "not_started"
