@@ -91,7 +91,8 @@ class Bench:
         self.database.execute(
             "UPDATE instances_whatsappsession SET webhook_enabled = false, websocket_enabled ="
             " true, webhook_url = NULL, webhook_base64 = NULL WHERE channel_id IN"
-            " (SELECT id FROM channels_app_channel WHERE instance_name LIKE %s)",
+            " (SELECT channel_id FROM channels_app_evolutioncredentials"
+            " WHERE instance_name LIKE %s)",
             [f"{prefix}%"],
         )
 

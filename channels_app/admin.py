@@ -94,7 +94,12 @@ class ChannelAdmin(_ChannelAdmin):
     form = ChannelAdminForm
     list_display = ("name", "kind", "phone_number", "active", "fallback", "health", "updated_at")
     list_filter = ("kind", "active", FallbackFilter, HealthFilter)
-    search_fields = ("name", "phone_number", "phone_number_id", "instance_name")
+    search_fields = (
+        "name",
+        "phone_number",
+        "cloud__phone_number_id",
+        "evolution__instance_name",
+    )
     readonly_fields = ("health", "reason", "health_changed_at", "created_at", "updated_at")
     actions = ("test_connection", "lift_new_chat_block")
     fieldsets = (

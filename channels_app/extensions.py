@@ -41,7 +41,7 @@ def channels() -> QuerySet[Channel]:
     sender = "connection__channel"
     routes = FallbackRoute.objects.select_related(*(f"{sender}__{name}" for name in RELATED))
     return (
-        Channel.objects.select_related(*RELATED)
+        Channel.objects.select_related(*RELATED, "wwebjs_api", "evolution")
         .prefetch_related(
             Prefetch("connections", connections),
             Prefetch(

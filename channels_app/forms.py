@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from channels_app.channels import save_channel
 from channels_app.connections import remote_sessions
 from channels_app.models import Channel, FallbackChoice
+from channels_app.models.credentials import SETTINGS
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -148,7 +149,12 @@ class FallbackListField(forms.Field):
         return list(initial or ()) != list(data or ())
 
 
-class SecretsForm(_ChannelModelForm):
+# The fields of the providers' settings, which are columns of their credentials.
+_SETTING_FIELDS = {name: setting.field.formfield() for name, setting in SETTINGS.items()}
+_SettingsForm: Any = type("_SettingsForm", (_ChannelModelForm,), _SETTING_FIELDS)
+
+
+class SecretsForm(_SettingsForm):
     """Base of every form of a channel: its secrets are write-only.
 
     A person who enters another server or session must choose what to do with the current one.
@@ -174,7 +180,9 @@ class SecretsForm(_ChannelModelForm):
         )
 
     def _post_clean(self) -> None:
-        super()._post_clean()  # type: ignore[misc]
+        for name in SETTINGS.keys() & self.cleaned_data.keys():
+            setattr(self.instance, name, self.cleaned_data[name])
+        super()._post_clean()
         stored = Channel.objects.filter(pk=self.instance.pk).first()
         if stored is None or not remote_sessions.left_by(stored, self.instance):
             return
@@ -204,7 +212,7 @@ class SecretsForm(_ChannelModelForm):
                 target = self.FALLBACK_FIELDS.get(name, "__all__")
                 if name != "__all__":
                     errors.error_dict.setdefault(target, []).extend(errors.error_dict.pop(name))
-        super()._update_errors(errors)  # type: ignore[misc]
+        super()._update_errors(errors)
 
     def save(self, commit: bool = True) -> Channel:
         """Store the channel by `save_channel`, which lets everything follow its settings."""
@@ -218,6 +226,12 @@ class SecretsForm(_ChannelModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for name in SETTINGS.keys() & self.fields.keys():
+            field = self.fields[name]
+            field.label = (self._meta.labels or {}).get(name, field.label)
+            field.help_text = (self._meta.help_texts or {}).get(name, field.help_text)
+            if name not in Channel.SECRETS:
+                self.initial.setdefault(name, getattr(self.instance, name))
         for name in Channel.SECRETS:
             self.initial.pop(name, None)
             if name not in self.fields:
@@ -470,5 +484,5 @@ class ChannelForm(SecretsForm):
 
     def _get_validation_exclusions(self) -> set[str]:
         # The kind is not a field of the form, but it must be validated.
-        excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
+        excluded: set[str] = super()._get_validation_exclusions()
         return excluded - {"kind"}

@@ -8,12 +8,13 @@ key, run `manage.py rotate_encryption`, then remove the old one.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.db import models
+from django.db.models.query_utils import DeferredAttribute
 
 from core import http_addresses
 from core.validators import validate_http_address
@@ -70,27 +71,58 @@ class EncryptedFileNameField(_CharField):
     """
 
 
+class _Token(str):
+    """A secret in its stored form."""
+
+    __slots__ = ()
+
+
+class _DecryptedWhenRead(DeferredAttribute):
+    """A model's attribute that decrypts a loaded token when it is first read."""
+
+    def __get__(self, instance: models.Model | None, cls: Any = None) -> Any:
+        value = super().__get__(instance, cls)
+        if isinstance(value, _Token):
+            value = cast("EncryptedTextField", self.field).decrypt(value)
+            self.__set__(instance, value)
+        return value
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance.__dict__[self.field.attname] = value
+
+
 class EncryptedTextField(_TextField):
-    """Text that is stored encrypted; the empty string stays empty.
+    """Text that is stored encrypted and decrypted when the attribute is read; "" stays empty.
 
     Only the `isnull` lookup is allowed, because equal secrets have different tokens.
-    Raises UndecryptableError when reading a row whose key is no longer configured.
+    Reading the attribute raises UndecryptableError if the key is no longer configured. `values()`
+    and `values_list()` return the token.
     """
 
+    descriptor_class = _DecryptedWhenRead
+
     def from_db_value(self, value: str | None, expression: Any, connection: Any) -> str | None:
-        if not value:
-            return value
+        return _Token(value) if value else value
+
+    def decrypt(self, token: str) -> str:
+        """Return the secret of a token. Raises UndecryptableError."""
         try:
-            return _cipher().decrypt(value.encode()).decode()
+            return _cipher().decrypt(token.encode()).decode()
         except InvalidToken:
             raise UndecryptableError(
                 f"{self.model.__name__}.{self.name} was encrypted with a key that is not in "
                 "ENCRYPTION_KEYS."
             ) from None
 
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        """Return a secret that nobody has read as the token that was loaded."""
+        return model_instance.__dict__.get(self.attname)
+
     def get_prep_value(self, value: Any) -> Any:
         value = super().get_prep_value(value)
-        return _cipher().encrypt(value.encode()).decode() if value else value
+        if not value or isinstance(value, _Token):
+            return value
+        return _cipher().encrypt(value.encode()).decode()
 
     def get_lookup(self, lookup_name: str) -> Any:
         if lookup_name != "isnull":

@@ -82,7 +82,11 @@ def _inbound() -> dict[str, object]:
     evolution = Message.objects.filter(
         direction="in", conversation__channel__kind="baileys"
     ).order_by("created_at", "id")
-    fields = ("conversation__channel__instance_name", "provider_message_id", "text")
+    fields = (
+        "conversation__channel__evolution__instance_name",
+        "provider_message_id",
+        "text",
+    )
     sender = "conversation__contact__phone_number"
     return {
         "messages": [

@@ -28,8 +28,8 @@ class SessionAdmin(_ModelAdmin):
         "global_events",
         "server_state",
     )
-    list_select_related = ("channel",)
-    search_fields = ("channel__instance_name", "channel__name")
+    list_select_related = ("channel__evolution",)
+    search_fields = ("channel__evolution__instance_name", "channel__name")
     fieldsets = (
         (
             None,
@@ -52,7 +52,7 @@ class SessionAdmin(_ModelAdmin):
     )
     readonly_fields = ("channel", "webhook_enabled", "websocket_enabled", "webhook_url")
 
-    @admin.display(description=_("instance name"), ordering="channel__instance_name")
+    @admin.display(description=_("instance name"), ordering="channel__evolution__instance_name")
     def instance(self, session: WhatsAppSession) -> str:
         return session.name
 

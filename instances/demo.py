@@ -15,12 +15,10 @@ def make(*, evolution_url: str) -> None:
     The simulated server loses its state when it stops, so each start configures it again.
     """
     kind, name = Channel.Kind.BAILEYS, demo_settings.INSTANCE
-    channel = Channel.objects.filter(kind=kind, instance_name=name).first() or Channel(
-        kind=kind,
-        instance_name=name,
-        name="Baileys (demonstração)",
-        evolution_api_key=demo_settings.EVOLUTION_API_KEY,
-    )
+    stored = Channel.objects.filter(kind=kind, evolution__instance_name=name).first()
+    channel = stored or Channel(kind=kind, name="Baileys (demonstração)")
+    channel.instance_name = name
+    channel.evolution_api_key = demo_settings.EVOLUTION_API_KEY
     channel.evolution_url = evolution_url
     save_channel(channel)
     session = WhatsAppSession.objects.get(channel=channel)

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, EvolutionCredentials
 from core.fields import EncryptedTextField
 
 # After the connection to WhatsApp has opened, what waited there arrives within this time.
@@ -133,7 +133,7 @@ class WhatsAppSession(models.Model):
     class Meta:
         verbose_name = _("WhatsApp session")
         verbose_name_plural = _("WhatsApp sessions")
-        ordering = ["channel__instance_name"]
+        ordering = ["channel__evolution__instance_name"]
         constraints = [
             models.CheckConstraint(
                 name="session_one_receive_mode",
@@ -158,7 +158,12 @@ class WhatsAppSession(models.Model):
     @property
     def name(self) -> str:
         """The Evolution instance's name."""
-        return self.channel.instance_name
+        return self.credentials.instance_name
+
+    @property
+    def credentials(self) -> EvolutionCredentials:
+        """The instance, its server and the key to it."""
+        return self.channel.credentials(EvolutionCredentials)
 
     @property
     def mode(self) -> Mode | None:

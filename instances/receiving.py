@@ -109,8 +109,8 @@ def _find_sessions(headers: Iterable[str]) -> dict[str, WhatsAppSession]:
     known_digests = set(filter(None, digests.values()))
     matching = (
         WhatsAppSession.objects.filter(webhook_secret_digest__in=known_digests)
-        .select_related("channel")
-        .only("webhook_secret_digest", "channel", "channel__instance_name")
+        .select_related("channel__evolution")
+        .only("webhook_secret_digest", "channel", "channel__evolution__instance_name")
     )
     by_digest = {session.webhook_secret_digest: session for session in matching}
     return {header: by_digest[value] for header, value in digests.items() if value in by_digest}

@@ -100,7 +100,8 @@ def make(*, graph_url: str, wwebjs_url: str) -> None:
             user.save()
         settings = {"graph_url": graph_url, "wwebjs_url": wwebjs_url}
         channel = Channel.objects.filter(
-            phone_number_id=demo_settings.PHONE_NUMBER_ID, kind=Channel.Kind.OFFICIAL
+            cloud__phone_number_id=demo_settings.PHONE_NUMBER_ID,
+            kind=Channel.Kind.OFFICIAL,
         ).first()
         created = channel is None
         if channel is None:

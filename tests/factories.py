@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from channels_app.channels import save_channel
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, CloudCredentials, Connection, EvolutionCredentials
+from channels_app.providers.cloud.client import CloudProvider
+from channels_app.providers.evolution.client import EvolutionProvider
 
 
 def create_channel(**fields: Any) -> Channel:
@@ -27,3 +29,15 @@ def update_connection(channel: Channel, provider: str = "", **fields: Any) -> Co
     connection.refresh_from_db()
     channel.forget_connections()
     return connection
+
+
+def cloud_provider(channel: Channel) -> CloudProvider:
+    """Return the provider of an official channel, which need not be stored."""
+    settings = channel.credentials(CloudCredentials)
+    return CloudProvider(settings, timeout=channel.request_timeout_seconds)
+
+
+def evolution_provider(channel: Channel) -> EvolutionProvider:
+    """Return the provider of a Baileys channel, which need not be stored."""
+    settings = channel.credentials(EvolutionCredentials)
+    return EvolutionProvider(settings, timeout=channel.request_timeout_seconds)

@@ -17,6 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.settings import api_settings
+from rest_framework.validators import UniqueValidator
 
 from accounts.access import user_of
 from channels_app.api.fields import time_field
@@ -25,6 +26,7 @@ from channels_app.connections import remote_sessions
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.incidents.reason_text import render_reason
 from channels_app.models import Channel, Connection, FallbackChoice, FallbackRoute
+from channels_app.models.credentials import MODELS, SETTINGS
 from channels_app.providers.sessions import STATE_CHOICES
 
 _SET = "_set"
@@ -161,6 +163,19 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
         ]  # fmt: skip
         extra_kwargs = {name: {"write_only": True} for name in Channel.SECRETS}
 
+    def build_field(
+        self, field_name: str, info: Any, model_class: Any, nested_depth: int
+    ) -> tuple[Any, Any]:
+        """Build the field of a provider's setting from the column of its credentials."""
+        setting = SETTINGS.get(field_name)
+        if setting is not None:
+            built, kwargs = self.build_standard_field(field_name, setting.field)
+            # `validate` checks uniqueness, as for the other rules of the channel.
+            validators = kwargs.get("validators", [])
+            kwargs["validators"] = [v for v in validators if not isinstance(v, UniqueValidator)]
+            return built, kwargs
+        return super().build_field(field_name, info, model_class, nested_depth)
+
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         fields = super().get_fields()
         for name in Channel.SECRETS:
@@ -244,11 +259,15 @@ class NotEnded(APIException):
 class ChannelViewSet(viewsets.ModelViewSet[Channel]):
     """The ways to reach customers, and what each does when the official API refuses."""
 
-    queryset = Channel.objects.prefetch_related(
-        Prefetch("connections", Connection.objects.select_related("new_chats_lifted_by")),
-        Prefetch("connections__fallback_for", FallbackRoute.objects.select_related("channel")),
-        "fallback_routes",
-    ).order_by("id")
+    queryset = (
+        Channel.objects.select_related(*(model.ACCESSOR for model in MODELS.values()))
+        .prefetch_related(
+            Prefetch("connections", Connection.objects.select_related("new_chats_lifted_by")),
+            Prefetch("connections__fallback_for", FallbackRoute.objects.select_related("channel")),
+            "fallback_routes",
+        )
+        .order_by("id")
+    )
     serializer_class = ChannelSerializer
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
     filterset_fields = ["kind", "active"]

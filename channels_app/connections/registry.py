@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
-from channels_app.models import Connection
+from channels_app.models import (
+    CloudCredentials,
+    Connection,
+    EvolutionCredentials,
+    WwebjsCredentials,
+)
 from channels_app.models import Provider as ProviderName
 from channels_app.number_cache import NumberCache
 from channels_app.providers.base import (
@@ -60,18 +65,24 @@ def provider_for(connection: Connection) -> Provider:
     If the settings are incomplete, or the linked number is unconfirmed or unknown, the returned
     provider refuses to send. Raises ValueError for an unknown provider.
     """
+    timeout = float(connection.channel.request_timeout_seconds)
     if connection.provider == ProviderName.OFFICIAL:
-        return CloudProvider(connection.channel)
+        return CloudProvider(connection.channel.credentials(CloudCredentials), timeout=timeout)
     if connection.provider == ProviderName.WWEBJS:
         return _require_confirmed_number(wwebjs_provider(connection), connection)
     if connection.provider != ProviderName.BAILEYS:
         raise ValueError(f"no such provider: {connection.provider}")
-    return _require_confirmed_number(EvolutionProvider(connection.channel), connection)
+    settings = connection.channel.credentials(EvolutionCredentials)
+    return _require_confirmed_number(EvolutionProvider(settings, timeout=timeout), connection)
 
 
 def wwebjs_provider(connection: Connection) -> WwebjsProvider:
     """Return the provider of an attached session, even if its number is unconfirmed."""
-    return WwebjsProvider(connection.channel, numbers=NumberCache(connection))
+    return WwebjsProvider(
+        connection.channel.credentials(WwebjsCredentials),
+        timeout=float(connection.channel.request_timeout_seconds),
+        numbers=NumberCache(connection),
+    )
 
 
 def reserved_id(connection: Connection, *, type_: str, content: object) -> str:

@@ -75,8 +75,8 @@ class WwebjsSource:
             return None
         others = Channel.objects.filter(
             fallback_routes__connection__provider=Provider.WWEBJS,
-            wwebjs_url=channel.wwebjs_url,
-            wwebjs_session_id=channel.wwebjs_session_id,
+            wwebjs_api__url=channel.wwebjs_url,
+            wwebjs_api__session_id=channel.wwebjs_session_id,
         )
         if others.exclude(pk=channel.pk).exists():
             return None

@@ -57,7 +57,7 @@ from channels_app.connections.states import (
 )
 from channels_app.incidents import incidents
 from channels_app.incidents.reason_text import describe, field_for_code
-from channels_app.models import Channel, Connection, Incident, Provider
+from channels_app.models import Channel, Connection, Incident, Provider, WwebjsCredentials
 from channels_app.providers.sessions import DerivedState, State
 from channels_app.providers.wwebjs.session import SessionError, StartOutcome, WwebjsSessions
 from channels_app.providers.wwebjs.states import (
@@ -217,7 +217,7 @@ def disconnect(channel: Channel, *, unlink: bool = True) -> SessionState:
         row.commanded_at = now
         row.save()
         incidents.close_silently(row)
-    client = WwebjsSessions(channel)
+    client = _client(channel)
     try:
         if not unlink:
             client.stop()
@@ -338,7 +338,7 @@ def pairing_code(channel: Channel, phone_number: str) -> str:
             raise SessionRefused(observed.code, observed.detail, status=502, field=observed.field)
         raise SessionRefused("qr_not_ready", _("The session is not waiting for a phone."))
     try:
-        return WwebjsSessions(channel).pairing_code(digits)
+        return _client(channel).pairing_code(digits)
     except SessionError as error:
         if error.code == "invalid_recipient":
             raise _invalid_number() from None
@@ -453,7 +453,7 @@ def begin(channel_id: int, *, restart: bool) -> None:
     channel = Channel.objects.filter(pk=channel_id).first()
     if channel is None or channel.wwebjs.start_requested_at is None:
         return
-    client = WwebjsSessions(channel)
+    client = _client(channel)
     try:
         result = client.reopen() if restart else client.start()
         exists = result.outcome == StartOutcome.EXISTS
@@ -489,7 +489,7 @@ def _end_unwanted(channel: Channel, *, code: str) -> None:
     row = _rows(channel).filter(keep_connected=False).first()
     if row is None or _is_used_by_others(row):
         return
-    client = WwebjsSessions(channel)
+    client = _client(channel)
     try:
         if row.unlink_requested_at is None:
             client.stop()
@@ -575,7 +575,7 @@ def _reset(row: Connection) -> None:
 
 def _poll(channel: Channel) -> tuple[Observation, SessionState]:
     polled_at = timezone.now()
-    observation = WwebjsSessions(channel).poll()
+    observation = _client(channel).poll()
     with transaction.atomic():
         _record_observation(channel, observation, polled_at)
     return observation, _current(channel)
@@ -930,6 +930,10 @@ def _for_each(function: Callable[[int], None], ids: list[int]) -> None:
     if ids:
         with ThreadPoolExecutor(max_workers=MAX_CONCURRENT_PROBES) as pool:
             list(pool.map(call, ids))
+
+
+def _client(channel: Channel) -> WwebjsSessions:
+    return WwebjsSessions(channel.credentials(WwebjsCredentials))
 
 
 def _not_configured() -> SessionState:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from channels_app.models.channel import Channel, FallbackChoice
 from channels_app.models.connection import Connection, Provider
+from channels_app.models.credentials import (
+    CloudCredentials,
+    EvolutionCredentials,
+    WwebjsCredentials,
+)
 from channels_app.models.fallback_route import FallbackRoute
 from channels_app.models.incident import Incident
 from channels_app.models.resolved_number import ResolvedNumber
 
 __all__ = [
     "Channel",
+    "CloudCredentials",
     "Connection",
+    "EvolutionCredentials",
     "FallbackChoice",
     "FallbackRoute",
     "Incident",
     "Provider",
     "ResolvedNumber",
+    "WwebjsCredentials",
 ]

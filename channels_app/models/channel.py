@@ -2,17 +2,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
-from django.db.models import Q, prefetch_related_objects
+from django.db.models import prefetch_related_objects
 from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.providers.cloud.client import DEFAULT_GRAPH_URL, DEFAULT_GRAPH_VERSION
-from core.fields import EncryptedTextField, HttpAddressField
+from channels_app.models.credentials import SETTINGS, Credentials
+from core.fields import EncryptedTextField
+
+C = TypeVar("C", bound=Credentials)
 
 if TYPE_CHECKING:
     from channels_app.models.connection import Connection
@@ -33,7 +35,8 @@ class Channel(models.Model):
     An official channel may have fallbacks, which are tried in their order: its own wwebjs-api
     session, and Baileys channels. They are stored as `FallbackRoute`s. `fallbacks` reads them, and
     what is set to it is stored by `save`; `fallback` and `fallback_channel` are the shorthand for
-    at most one. Formats and defaults are those of the REST contract; secrets are encrypted at rest.
+    at most one. Likewise the settings of each provider are stored in its credentials table. Formats
+    and defaults are those of the REST contract; secrets are encrypted at rest.
     """
 
     class Kind(models.TextChoices):
@@ -76,40 +79,21 @@ class Channel(models.Model):
     phone_number = models.CharField(_("phone number"), max_length=20, blank=True)
     active = models.BooleanField(_("active"), default=True)
 
-    graph_url = HttpAddressField(
-        _("Graph API address"), max_length=200, default=DEFAULT_GRAPH_URL, blank=True
-    )
-    graph_version = models.CharField(
-        _("Graph API version"),
-        max_length=10,
-        default=DEFAULT_GRAPH_VERSION,
-        blank=True,
-        validators=[RegexValidator(r"^v\d+\.\d+$", _("Use the format v25.0."))],
-    )
-    phone_number_id = models.CharField(
-        _("phone number id"),
-        max_length=32,
-        blank=True,
-        validators=[RegexValidator(r"^\d+$", _("Digits only."))],
-    )
-    business_account_id = models.CharField(
-        _("WhatsApp business account id"),
-        max_length=32,
-        blank=True,
-        validators=[RegexValidator(r"^\d+$", _("Digits only."))],
-    )
-    access_token = EncryptedTextField(_("access token"), blank=True)
-    app_secret = EncryptedTextField(_("app secret"), blank=True)
-    verify_token = EncryptedTextField(_("webhook verification token"), blank=True)
+    # The settings of the providers: columns of their credentials.
+    graph_url: Any = SETTINGS["graph_url"]
+    graph_version: Any = SETTINGS["graph_version"]
+    phone_number_id: Any = SETTINGS["phone_number_id"]
+    business_account_id: Any = SETTINGS["business_account_id"]
+    access_token: Any = SETTINGS["access_token"]
+    app_secret: Any = SETTINGS["app_secret"]
+    verify_token: Any = SETTINGS["verify_token"]
+    wwebjs_url: Any = SETTINGS["wwebjs_url"]
+    wwebjs_api_key: Any = SETTINGS["wwebjs_api_key"]
+    wwebjs_session_id: Any = SETTINGS["wwebjs_session_id"]
+    evolution_url: Any = SETTINGS["evolution_url"]
+    evolution_api_key: Any = SETTINGS["evolution_api_key"]
+    instance_name: Any = SETTINGS["instance_name"]
 
-    wwebjs_url = HttpAddressField(_("URL of the WWebJS API"), max_length=200, blank=True)
-    wwebjs_api_key = EncryptedTextField(_("API_KEY of the WWebJS API"), blank=True)
-    wwebjs_session_id = models.CharField(
-        _("WWebJS session name"),
-        max_length=64,
-        blank=True,
-        validators=[RegexValidator(r"^[A-Za-z0-9_-]+$", _("Only letters, digits, - and _."))],
-    )
     ignore_messages_sent_outside = models.BooleanField(
         _("ignore messages sent outside the app"), default=True
     )
@@ -154,22 +138,6 @@ class Channel(models.Model):
         default=80,
         validators=[MinValueValidator(1), MaxValueValidator(1000)],
     )
-    evolution_url = HttpAddressField(_("Evolution API address"), max_length=200, blank=True)
-    evolution_api_key = EncryptedTextField(_("Evolution API key"), blank=True)
-    instance_name = models.CharField(
-        _("instance name"),
-        # The length of Evolution's own column.
-        max_length=255,
-        blank=True,
-        # Evolution accepts any name, and an existing instance keeps its own. Dots alone cannot be
-        # a URL path segment, not even escaped.
-        validators=[
-            RegexValidator(
-                "^(?!\\.+\\Z)[^\\x00-\\x1f\\x7f]+\\Z",
-                _("Control characters are not allowed, and the name cannot consist of dots only."),
-            )
-        ],
-    )
     calls_api_key = EncryptedTextField(_("key for calls"), blank=True)
 
     created_at = models.DateTimeField(auto_now_add=True)
@@ -179,20 +147,6 @@ class Channel(models.Model):
         verbose_name = _("channel")
         verbose_name_plural = _("channels")
         ordering = ["name"]
-        constraints = [
-            models.UniqueConstraint(
-                name="channel_phone_number_id_once",
-                fields=["phone_number_id"],
-                condition=Q(kind="official") & ~Q(phone_number_id=""),
-                violation_error_message=_("Another channel already uses this phone number id."),
-            ),
-            models.UniqueConstraint(
-                name="channel_instance_name_once",
-                fields=["instance_name"],
-                condition=Q(kind="baileys") & ~Q(instance_name=""),
-                violation_error_message=_("Another channel already uses this instance."),
-            ),
-        ]
 
     def __str__(self) -> str:
         return self.name
@@ -202,18 +156,21 @@ class Channel(models.Model):
     # What `fallback_channel` was last set to: it may be set before `fallback`.
     _named_fallback_channel: Channel | None = None
 
+    # The credentials that the next `save` stores.
+    _changed_credentials: frozenset[type[Credentials]] = frozenset()
+
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Store the channel, and its fallbacks if they were set."""
+        """Store the channel, and its fallbacks and credentials if they were set."""
         if not self.wwebjs_session_id and self.uses_wwebjs:
             self.wwebjs_session_id = self.default_session_name
-        if self._new_fallbacks is None:
-            super().save(*args, **kwargs)
-            return
         with transaction.atomic():
             super().save(*args, **kwargs)
-            self.fallback_routes.model.objects.replace(self, self._new_fallbacks)
-        self._new_fallbacks = self._named_fallback_channel = None
-        self.forget_connections()
+            for model in self._changed_credentials:
+                self.credentials(model).save()
+            if self._new_fallbacks is not None:
+                self.fallback_routes.model.objects.replace(self, self._new_fallbacks)
+                self.forget_connections()
+        self._forget_changes()
 
     def refresh_from_db(
         self,
@@ -223,7 +180,11 @@ class Channel(models.Model):
     ) -> None:
         super().refresh_from_db(using, fields, from_queryset)
         if fields is None:
-            self._new_fallbacks = self._named_fallback_channel = None
+            self._forget_changes()
+
+    def _forget_changes(self) -> None:
+        self._new_fallbacks = self._named_fallback_channel = None
+        self._changed_credentials = frozenset()
 
     def clean(self) -> None:
         """Validate rules across fields; errors are keyed by the field to correct.
@@ -250,8 +211,19 @@ class Channel(models.Model):
                 errors.setdefault("fallbacks", _("Each fallback can be chosen only once."))
         if fallbacks and self.kind != self.Kind.OFFICIAL:
             errors[NON_FIELD_ERRORS] = _("Only an official channel has a fallback.")
+        for model in self._changed_credentials:
+            self._clean_credentials(model, errors)
         if errors:
             raise ValidationError(errors)
+
+    def _clean_credentials(self, model: type[Credentials], errors: dict[str, Any]) -> None:
+        """Normalise and validate changed credentials; errors have the names of the settings."""
+        try:
+            self.credentials(model).full_clean(exclude=["channel"])
+        except ValidationError as error:
+            names = {one.name: name for name, one in SETTINGS.items() if one.model is model}
+            for name, found in error.error_dict.items():
+                errors.setdefault(names.get(name, NON_FIELD_ERRORS), found)
 
     def _fallback_error(self, fallback: FallbackChoice) -> str:
         """Return why the channel cannot have this fallback, or ""."""
@@ -268,6 +240,21 @@ class Channel(models.Model):
             text = _("“%(name)s” has no address, key or instance name. Complete it first.")
             return str(text) % {"name": other.name}
         return ""
+
+    # -- credentials -------------------------------------------------------------------------------
+
+    def credentials(self, model: type[C]) -> C:
+        """Return the channel's credentials of this kind; blank ones if none are stored."""
+        try:
+            return getattr(self, model.ACCESSOR)  # type: ignore[no-any-return]
+        except model.DoesNotExist:
+            # Django keeps the new object as the channel's own.
+            return model(channel=self)
+
+    def changed_credentials(self, model: type[Credentials]) -> Credentials:
+        """Return the channel's credentials of this kind; the next `save` stores them."""
+        self._changed_credentials |= {model}
+        return self.credentials(model)
 
     # -- fallbacks ---------------------------------------------------------------------------------
 

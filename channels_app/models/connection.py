@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from channels_app.connections import linked_numbers
 from channels_app.models.channel import Channel
+from channels_app.models.credentials import MODELS, Credentials
 from channels_app.providers.sessions import STATE_CHOICES, State
 
 
@@ -204,6 +205,11 @@ class Connection(models.Model):
     def is_primary(self) -> bool:
         """Whether it is the channel's own route, and not an attached session."""
         return self.provider == self.channel.kind
+
+    @property
+    def credentials(self) -> Credentials:
+        """The credentials with which it reaches its provider; blank ones if none are stored."""
+        return self.channel.credentials(MODELS[self.provider])
 
     @property
     def number(self) -> str:

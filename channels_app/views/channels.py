@@ -146,7 +146,8 @@ class FallbackHelpView(StaffPermissionRequiredMixin, View):
     def get(self, request: HttpRequest) -> HttpResponse:
         language = get_language() or settings.LANGUAGE_CODE
         key = self.KEYS[language]
-        example = Channel(wwebjs_url="http://127.0.0.1:3500", wwebjs_api_key=key)
+        example = Channel()
+        example.wwebjs_url, example.wwebjs_api_key = "http://127.0.0.1:3500", key
         context = {
             "text": f"channels_app/help/{self.TEXTS[language]}",
             "command": wwebjs_session.docker_command(example, callbacks=False, reveal=True),

@@ -43,7 +43,11 @@ ANSWERS = {200: InstanceConnectionSerializer, 409: CONFLICT, 502: UNREACHED}
 
 class _View(SessionApiView):
     def session(self) -> WhatsAppSession:
-        session = sessions().filter(channel__instance_name=self.kwargs["instance_name"]).first()
+        session = (
+            sessions()
+            .filter(channel__evolution__instance_name=self.kwargs["instance_name"])
+            .first()
+        )
         if session is None:
             raise NotFound(_("There is no such instance."))
         return session

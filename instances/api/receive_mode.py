@@ -25,7 +25,7 @@ from instances.receive_mode import backfill, handover
 
 
 def sessions() -> QuerySet[WhatsAppSession]:
-    everything = WhatsAppSession.objects.select_related("channel")
+    everything = WhatsAppSession.objects.select_related("channel__evolution")
     return everything.prefetch_related("channel__connections").filter(
         channel__kind=Channel.Kind.BAILEYS
     )
@@ -182,7 +182,7 @@ class ConnectionStateView(_SessionView):
     @extend_schema(responses=StateSerializer)
     def get(self, request: Request, instance_name: str) -> Response:
         """The agreed mode, Evolution's actual mode, and whether they match."""
-        state = connection_state(self.find(channel__instance_name=instance_name))
+        state = connection_state(self.find(channel__evolution__instance_name=instance_name))
         return Response(StateSerializer(state).data)
 
 
@@ -190,7 +190,7 @@ class EnableWebhookView(_SessionView):
     @extend_schema(request=Base64Serializer, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
         """Switch to webhook mode; WebSocket is disabled."""
-        session = self.find(channel__instance_name=instance_name)
+        session = self.find(channel__evolution__instance_name=instance_name)
         return _enable_webhook(request, session)
 
 
@@ -208,7 +208,7 @@ class EnableWebsocketView(_SessionView):
     @extend_schema(request=None, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
         """Switch to WebSocket mode; the webhook is disabled once the socket is open."""
-        session = self.find(channel__instance_name=instance_name)
+        session = self.find(channel__evolution__instance_name=instance_name)
         return answer_switch(
             lambda: handover.enable_websocket(
                 session,
@@ -222,7 +222,7 @@ class RepairView(_SessionView):
     @extend_schema(request=RepairSerializer, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
         """Bring the database and Evolution into agreement again."""
-        session = self.find(channel__instance_name=instance_name)
+        session = self.find(channel__evolution__instance_name=instance_name)
         fields = RepairSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         return answer_switch(
@@ -238,7 +238,7 @@ class CancelView(_SessionView):
     @extend_schema(request=None, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
         """Cancel a handover that waits for its socket."""
-        session = self.find(channel__instance_name=instance_name)
+        session = self.find(channel__evolution__instance_name=instance_name)
         try:
             handover.cancel(session, user=user_of(request))
         except handover.SwitchRefused as error:

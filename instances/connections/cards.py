@@ -151,7 +151,8 @@ class InstanceView(presentation.InstanceView):
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[live_frames.Frame]:
         mine = sessions().filter(
-            channel__instance_name=self.value, pk__in=list(changed.get("sessions", ()))
+            channel__evolution__instance_name=self.value,
+            pk__in=list(changed.get("sessions", ())),
         )
         may_change = self.user.has_perm("channels_app.change_channel")
         connections_ = [frame(session, may_change=may_change) for session in mine]

@@ -357,7 +357,7 @@ def unchanged_if_refused(session: WhatsAppSession) -> Iterator[None]:
 
     Not where somebody connected it meanwhile.
     """
-    before = _rows(session).select_related("channel").get()
+    before = _rows(session).select_related("channel__evolution").get()
     incident = incidents.open_incident(before)
     try:
         yield
@@ -506,7 +506,7 @@ def _record_success(channel_id: int) -> None:
     dead = WhatsAppSession.objects.filter(
         channel=channel_id, channel__connections__dead_since__isnull=False
     )
-    for session in dead.select_related("channel"):
+    for session in dead.select_related("channel__evolution"):
         _command(session, dead_since=None)
         queue.enqueue_probe(session.pk)
 
@@ -574,7 +574,7 @@ def _lease(session: WhatsAppSession, asked_at: dt.datetime) -> None:
 
 def _poll(session: WhatsAppSession, *, with_code: bool = False) -> Observation:
     """Request the state and the details relevant for it. Never raises."""
-    client = EvolutionLifecycle(session.channel, timeout=ASK_SECONDS)
+    client = EvolutionLifecycle(session.credentials, timeout=ASK_SECONDS)
     try:
         observation = Observation(connection=client.state())
         if observation.connection == "connecting" and with_code:
@@ -886,7 +886,7 @@ def _save_state(session: WhatsAppSession, derived: DerivedState) -> None:
 
 def _run_recovery_action(session: WhatsAppSession, action: RecoveryAction) -> None:
     log.warning("instance recovery started", instance=session.name, action=action.value)
-    client = EvolutionLifecycle(session.channel)
+    client = EvolutionLifecycle(session.credentials)
     with contextlib.suppress(EvolutionFailed):
         if action == RecoveryAction.RESTART:
             client.restart()
@@ -976,7 +976,7 @@ def _publish(row: Connection) -> None:
 def _client(session: WhatsAppSession) -> EvolutionLifecycle:
     if not _is_configured(session.channel):
         raise SessionRefused("not_configured", describe("not_configured"))
-    return EvolutionLifecycle(session.channel)
+    return EvolutionLifecycle(session.credentials)
 
 
 def _is_configured(channel: Channel) -> bool:
@@ -1023,7 +1023,7 @@ def _claim(
             channel__active=True,
         )
         if url:
-            due = due.filter(channel__evolution_url=url)
+            due = due.filter(channel__evolution__url=url)
         due = due.exclude(channel__session__in=polled)
         due = due.order_by(F("next_poll_at").asc(nulls_first=True))
         claimed = list(due.values_list("pk", "channel__session")[:limit])
@@ -1042,7 +1042,7 @@ def _probe_all(ids: list[int], polled: set[int]) -> None:
     """
     servers: dict[str, list[int]] = {}
     due = WhatsAppSession.objects.filter(pk__in=ids).order_by("pk")
-    for session_id, url in due.values_list("pk", "channel__evolution_url"):
+    for session_id, url in due.values_list("pk", "channel__evolution__url"):
         servers.setdefault(url, []).append(session_id)
     if not servers:
         return
@@ -1101,5 +1101,7 @@ def _record_for_server(
 
 
 def _configured(session_id: int) -> WhatsAppSession | None:
-    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
+    session = (
+        WhatsAppSession.objects.select_related("channel__evolution").filter(pk=session_id).first()
+    )
     return session if session is not None and _is_configured(session.channel) else None

@@ -32,7 +32,7 @@ def request_probe(session_id: int, *, is_back: bool = False) -> None:
     with transaction.atomic():
         row = (
             rows.filter(Q() if is_back else ~known_down)
-            .values_list("channel__evolution_url", "checked_at")
+            .values_list("channel__evolution__url", "checked_at")
             .first()
         )
         if row is None:

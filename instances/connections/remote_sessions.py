@@ -45,7 +45,7 @@ class InstanceSource:
 
     def end(self, channel: Channel, choice: str, *, user: User | None) -> str:
         """See `Source`."""
-        session = WhatsAppSession.objects.select_related("channel").get(channel=channel)
+        session = WhatsAppSession.objects.select_related("channel__evolution").get(channel=channel)
         with monitor.unchanged_if_refused(session):
             if choice == "delete":
                 ended = monitor.delete(session, user=user)

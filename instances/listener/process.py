@@ -264,7 +264,9 @@ class SessionWorker:
                         self.fetch_retry_at = time.monotonic() + FETCH_RETRY_SECONDS
 
     def _fetch_missed(self) -> bool:
-        session = WhatsAppSession.objects.select_related("channel").get(pk=self.spec.session_id)
+        session = WhatsAppSession.objects.select_related("channel__evolution").get(
+            pk=self.spec.session_id
+        )
         if session.caught_up_at is None:
             # The first join: later fetches start here.
             unset = WhatsAppSession.objects.filter(pk=session.pk, caught_up_at=None)
@@ -304,7 +306,9 @@ def _submit(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
 
 def record_join_state(session_id: int, *, joined: bool, note: str) -> None:
     """Record that a session was joined or left, and resume a waiting handover."""
-    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
+    session = (
+        WhatsAppSession.objects.select_related("channel__evolution").filter(pk=session_id).first()
+    )
     if session is None:
         return
     values: dict[str, Any] = {"listener_connected": joined, "listener_note": note[:200]}
@@ -508,11 +512,14 @@ def wanted_session_specs() -> dict[int, tuple[SessionSpec, bool]]:
     The second item of each pair is the recorded join state.
     """
     sessions = (
-        WhatsAppSession.objects.select_related("channel")
+        WhatsAppSession.objects.select_related("channel__evolution")
         .filter(Q(websocket_enabled=True) | Q(switching_to=Mode.WEBSOCKET))
         .only(
-            *("global_events", "listener_connected", "channel__evolution_url"),
-            *("channel__evolution_api_key", "channel__instance_name"),
+            *("global_events", "listener_connected", "channel__evolution__url"),
+            *(
+                "channel__evolution__api_key",
+                "channel__evolution__instance_name",
+            ),
         )
         .order_by("pk")
     )
@@ -522,8 +529,8 @@ def wanted_session_specs() -> dict[int, tuple[SessionSpec, bool]]:
                 session_id=session.pk,
                 channel_id=session.channel_id,
                 address=Address(
-                    url=session.channel.evolution_url,
-                    key=session.channel.evolution_api_key,
+                    url=session.credentials.url,
+                    key=session.credentials.api_key,
                     instance=session.name,
                     shared=session.global_events,
                 ),

@@ -158,7 +158,7 @@ def request_by_name(instance: str) -> None:
 
     Nothing else in the delivery is trusted: we query the configured server, at most once a minute.
     """
-    named = WhatsAppSession.objects.filter(channel__instance_name=instance)
+    named = WhatsAppSession.objects.filter(channel__evolution__instance_name=instance)
     for session_id in named.values_list("pk", flat=True):
         request(session_id, reason=Reason.UNAUTHORIZED, trusted=False)
 
@@ -175,7 +175,9 @@ def enqueue_due() -> None:
 
 def run(session_id: int) -> None:
     """Fetch a due gap, and close it unless a newer sign arrived."""
-    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
+    session = (
+        WhatsAppSession.objects.select_related("channel__evolution").filter(pk=session_id).first()
+    )
     began = timezone.now()
     if session is None or session.gap_since is None or session.gap_fetch_at is None:
         return
@@ -292,7 +294,9 @@ def check_newest(session_id: int) -> None:
     If none is missing, advance the proven time; else record a gap. Messages that may still be in
     delivery are left to the next check. Raises EvolutionFailed or a database error.
     """
-    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
+    session = (
+        WhatsAppSession.objects.select_related("channel__evolution").filter(pk=session_id).first()
+    )
     began = timezone.now()
     if session is None or session.mode is None or session.gap_since is not None:
         return
@@ -303,7 +307,7 @@ def check_newest(session_id: int) -> None:
         return
     since = session.arriving_since(since)
     delivered = (began - IN_FLIGHT).timestamp()
-    instance = EvolutionInstance(session.channel)
+    instance = EvolutionInstance(session.credentials)
     seen_keys: set[str] = set()
     for page in range(1, CHECK_PAGES + 1):
         records = instance.messages(page=page, size=CHECK_PAGE_SIZE)
@@ -401,7 +405,7 @@ def fetch(
     are skipped; `until`: everything unknown is among this many of the newest records, except for
     those that arrived since. Raises EvolutionFailed or a database error.
     """
-    instance = EvolutionInstance(session.channel)
+    instance = EvolutionInstance(session.credentials)
     since = max(session.arriving_since(since), _kept_since())
     # Evolution returns the newest first; of a long gap, only the oldest pages stay here.
     pages: deque[tuple[int, list[_New]]] = deque(maxlen=PAGES_AT_A_TIME)

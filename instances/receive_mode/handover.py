@@ -153,7 +153,9 @@ def configure_default(session_id: int, *, user: User | None = None) -> None:
 
     A mode that was chosen in the meantime is left unchanged.
     """
-    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
+    session = (
+        WhatsAppSession.objects.select_related("channel__evolution").filter(pk=session_id).first()
+    )
     if session is None:
         return
     with locked(session) as lock:
@@ -213,7 +215,9 @@ def resume(session_id: int) -> None:
 
     Does nothing if another process is running it, or if none is in progress.
     """
-    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
+    session = (
+        WhatsAppSession.objects.select_related("channel__evolution").filter(pk=session_id).first()
+    )
     if session is None or not session.switching_to:
         return
     with contextlib.suppress(SwitchRefused), locked(session, patience=0) as lock:
@@ -285,7 +289,7 @@ def inspect_remote(session: WhatsAppSession, *, timeout: float = 4.0) -> RemoteS
     """
     for _attempt in range(3):
         before = _mode_snapshot(session)
-        instance = EvolutionInstance(session.channel, timeout=timeout)
+        instance = EvolutionInstance(session.credentials, timeout=timeout)
         try:
             webhook, websocket = instance.webhook(), instance.websocket()
         except EvolutionFailed as error:
@@ -466,7 +470,7 @@ def _claim(
     with transaction.atomic():
         session = (
             WhatsAppSession.objects.select_for_update(of=("self",))
-            .select_related("channel")
+            .select_related("channel__evolution")
             .get(pk=session.pk)
         )
         if session.switching_to and session.switching_phase != Phase.UNDOING:
@@ -542,7 +546,7 @@ def _advance(
 
 
 def _prepare_webhook(session: WhatsAppSession) -> None:
-    EvolutionInstance(session.channel).set_webhook(
+    EvolutionInstance(session.credentials).set_webhook(
         url=webhook_address(),
         secret_header=session.secret_header,
         base64=session.wants_base64,
@@ -551,7 +555,7 @@ def _prepare_webhook(session: WhatsAppSession) -> None:
 
 
 def _prepare_websocket(session: WhatsAppSession) -> None:
-    EvolutionInstance(session.channel).set_websocket(enabled=True, events=EVENTS)
+    EvolutionInstance(session.credentials).set_websocket(enabled=True, events=EVENTS)
 
 
 def _wait_for_join(session: WhatsAppSession, patience: float) -> bool:
@@ -568,7 +572,7 @@ def _wait_for_join(session: WhatsAppSession, patience: float) -> bool:
 
 def _disable_webhook(session: WhatsAppSession) -> None:
     """Check that the WebSocket is on, disable the webhook, and verify the result."""
-    instance = EvolutionInstance(session.channel)
+    instance = EvolutionInstance(session.credentials)
     websocket = instance.websocket()
     if not websocket.enabled or not websocket.events >= set(EVENTS):
         raise EvolutionFailed("refused", reason="websocket_not_kept")
@@ -579,7 +583,7 @@ def _disable_webhook(session: WhatsAppSession) -> None:
 
 def _disable_websocket(session: WhatsAppSession) -> None:
     """Check that the webhook is on, disable the WebSocket, and verify the result."""
-    instance = EvolutionInstance(session.channel)
+    instance = EvolutionInstance(session.credentials)
     webhook = instance.webhook()
     if not webhook.enabled or _webhook_differences(session, webhook, base64=session.wants_base64):
         raise EvolutionFailed("refused", reason="webhook_not_kept")
@@ -634,7 +638,7 @@ def _undo(
     """
     if session.switching_phase != Phase.UNDOING:
         _begin_undo(session, result, reason)
-    instance = EvolutionInstance(session.channel)
+    instance = EvolutionInstance(session.credentials)
     try:
         lock.check()
         if session.mode == Mode.WEBHOOK:

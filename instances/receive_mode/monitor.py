@@ -34,7 +34,7 @@ def notice_dead_listeners() -> None:
     A listener that exits reports it; a killed one cannot.
     """
     joined = WhatsAppSession.objects.filter(listener_connected=True)
-    silent = joined.filter(registry.stale("listener_seen_at")).select_related("channel")
+    silent = joined.filter(registry.stale("listener_seen_at")).select_related("channel__evolution")
     for session in silent:
         still = silent.filter(pk=session.pk)
         if still.update(listener_connected=False, listener_note=""):
@@ -69,7 +69,9 @@ def _check_newest(session_id: int) -> None:
 
 
 def _check_receive_mode(session_id: int) -> None:
-    session = WhatsAppSession.objects.select_related("channel").filter(pk=session_id).first()
+    session = (
+        WhatsAppSession.objects.select_related("channel__evolution").filter(pk=session_id).first()
+    )
     if session is None:
         return
     with contextlib.suppress(handover.SwitchRefused, EvolutionFailed):

@@ -117,10 +117,10 @@ class InstanceView(InstancesView):
     """The card and the change history of the session that the parameter names."""
 
     def exists(self) -> bool:
-        return sessions().filter(channel__instance_name=self.value).exists()
+        return sessions().filter(channel__evolution__instance_name=self.value).exists()
 
     def frames(self, changed: Mapping[str, Iterable[Any]]) -> list[live_frames.Frame]:
-        mine = sessions().filter(channel__instance_name=self.value)
+        mine = sessions().filter(channel__evolution__instance_name=self.value)
         mine = mine.filter(pk__in=list(changed.get("sessions", ())))
         cards = super().frames({"sessions": mine.values_list("pk", flat=True)})
         return [*cards, *map(history, mine)]

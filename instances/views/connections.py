@@ -36,7 +36,7 @@ class _ConnectionView(StaffPermissionRequiredMixin, View):
 
     def session(self) -> WhatsAppSession:
         name = self.kwargs["instance_name"]
-        return get_object_or_404(sessions(), channel__instance_name=name)
+        return get_object_or_404(sessions(), channel__evolution__instance_name=name)
 
     def dialog_context(self, session: WhatsAppSession) -> dict[str, Any]:
         """Return the context of the dialogs."""
@@ -169,7 +169,7 @@ class PictureView(_ConnectionView):
 
     def get(self, request: HttpRequest, instance_name: str) -> HttpResponse:
         picture = ProfilePicture.objects.filter(
-            connection__channel__instance_name=instance_name
+            connection__channel__evolution__instance_name=instance_name
         ).first()
         if picture is None or not picture.content:
             raise Http404

@@ -38,7 +38,7 @@ class InstanceView(StaffPermissionRequiredMixin, View):
 
     def get(self, request: HttpRequest, instance_name: str) -> HttpResponse:
         since = timezone.now()
-        session = get_object_or_404(sessions(), channel__instance_name=instance_name)
+        session = get_object_or_404(sessions(), channel__evolution__instance_name=instance_name)
         context = {
             "session": session,
             "since": since,
@@ -60,7 +60,7 @@ class _Action(StaffPermissionRequiredMixin, View):
     )
 
     def post(self, request: HttpRequest, instance_name: str) -> HttpResponse:
-        session = get_object_or_404(sessions(), channel__instance_name=instance_name)
+        session = get_object_or_404(sessions(), channel__evolution__instance_name=instance_name)
         try:
             text, level = self.act(session, request), "success"
         except handover.SwitchRefused as error:

@@ -22,6 +22,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from channels_app.connections.registry import wwebjs_provider
+from channels_app.models import EvolutionCredentials
 from channels_app.providers.base import SendError
 from channels_app.providers.events import MessageEvent, Receipt, ReceiptEvent
 from channels_app.providers.evolution import events as evolution_events
@@ -135,7 +136,7 @@ def _look_up(attempt: DeliveryAttempt, fingerprint: _Fingerprint | None) -> bool
 
 def _find_by_id(attempt: DeliveryAttempt) -> bool:
     """Return whether the server has a message with the id that we chose, and record its receipt."""
-    record = EvolutionInstance(attempt.connection.channel).message(attempt.reserved_id)
+    record = _evolution(attempt).message(attempt.reserved_id)
     if record is None:
         return False
     receipts = _receipts_of(record, attempt.connection.channel.instance_name)
@@ -187,6 +188,10 @@ def _search_wwebjs(
     ]
 
 
+def _evolution(attempt: DeliveryAttempt) -> EvolutionInstance:
+    return EvolutionInstance(attempt.connection.channel.credentials(EvolutionCredentials))
+
+
 def _search_evolution(
     attempt: DeliveryAttempt, fingerprint: _Fingerprint, since: dt.datetime
 ) -> list[str]:
@@ -194,7 +199,7 @@ def _search_evolution(
     name = attempt.connection.channel.instance_name
     number = phone_numbers.spellings(attempt.message.conversation.contact.phone_number or "")
     ids = []
-    for record in EvolutionInstance(attempt.connection.channel).messages(page=1, size=PAGE_SIZE):
+    for record in _evolution(attempt).messages(page=1, size=PAGE_SIZE):
         sent = next(iter(evolution_events.read(evolution_events.as_event(name, record))), None)
         if (
             isinstance(sent, MessageEvent)

@@ -393,12 +393,13 @@ def _retry_while_db_down(operation: Callable[[], T]) -> T:
 
 
 def _facts(message: Message) -> policy.MessageFacts:
+    timeout = message.conversation.channel.request_timeout_seconds
+    size = message.media.size if message.media else 0
     return policy.MessageFacts(
         round=message.round,
         round_route="fallback" if message.round_route == "fallback" else "official",
         round_started_at=message.round_started_at or message.created_at,
-        send_seconds=SEND_SLACK
-        + longest_send(message.conversation.channel, message.media.size if message.media else 0),
+        send_seconds=SEND_SLACK + longest_send(timeout, size),
     )
 
 

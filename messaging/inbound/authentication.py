@@ -10,7 +10,7 @@ import hmac
 import structlog
 from django.db import close_old_connections
 
-from channels_app.models import Channel
+from channels_app.models import Channel, CloudCredentials
 from channels_app.providers.wwebjs import events as wwebjs_events
 from messaging.inbound import handlers, journal
 from messaging.inbound.arrivals import Arrival
@@ -31,8 +31,10 @@ class Received(enum.Enum):
 def is_verify_token(token: str) -> bool:
     """Return whether an active official channel has this verification token."""
     try:
-        channels = Channel.objects.filter(kind=Channel.Kind.OFFICIAL, active=True)
-        return any(_same(channel.verify_token, token) for channel in channels)
+        of_active = CloudCredentials.objects.filter(
+            channel__kind=Channel.Kind.OFFICIAL, channel__active=True
+        )
+        return any(_same(credentials.verify_token, token) for credentials in of_active)
     finally:
         close_old_connections()
 
@@ -93,8 +95,12 @@ def _channel_for_signature(body: bytes, signature: str) -> int | None:
     The channels of one app share a secret: the body is hashed once per app. All are compared.
     """
     received = signature.removeprefix("sha256=")
-    officials = Channel.objects.filter(kind=Channel.Kind.OFFICIAL).order_by("-pk")
-    by_secret = {secret: pk for pk, secret in officials.values_list("pk", "app_secret") if secret}
+    officials = CloudCredentials.objects.filter(channel__kind=Channel.Kind.OFFICIAL)
+    by_secret = {
+        credentials.app_secret: credentials.pk
+        for credentials in officials.only("app_secret").order_by("-pk")
+        if credentials.app_secret
+    }
     matching = [
         pk
         for secret, pk in by_secret.items()

@@ -122,7 +122,8 @@ def wwebjs_channels(channel: Channel) -> dict[str, Channel]:
     channel takes precedence, then the oldest.
     """
     others = Channel.objects.filter(
-        fallback_routes__connection__provider=Provider.WWEBJS, wwebjs_url=channel.wwebjs_url
+        fallback_routes__connection__provider=Provider.WWEBJS,
+        wwebjs_api__url=channel.wwebjs_url,
     ).order_by("-pk")
     key = channel.wwebjs_api_key.encode()
     same_key = [other for other in others if compare_digest(other.wwebjs_api_key.encode(), key)]
@@ -139,7 +140,7 @@ class _ChannelsOfApp(Mapping[str, Channel]):
     def __getitem__(self, phone_number_id: str) -> Channel:
         if phone_number_id not in self._loaded:
             named = Channel.objects.filter(
-                kind=Channel.Kind.OFFICIAL, phone_number_id=phone_number_id
+                kind=Channel.Kind.OFFICIAL, cloud__phone_number_id=phone_number_id
             ).first()
             same_app = phone_number_id and named is not None and named.app_secret == self._secret
             self._loaded[phone_number_id] = named if same_app else None

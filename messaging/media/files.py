@@ -23,7 +23,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.models import Channel
+from channels_app.models import Channel, CloudCredentials, EvolutionCredentials
 from channels_app.providers import media_types
 from channels_app.providers.base import OutboundFile, Rejected, SendError
 from channels_app.providers.cloud.client import CloudProvider
@@ -355,8 +355,12 @@ def _download(channel: Channel, source: Mapping[str, Any]) -> bytes:
     limit = media_types.MOST_BYTES
     try:
         if "cloud" in source:
-            return CloudProvider(channel).download(str(source["cloud"]), most_bytes=limit)
-        instance = EvolutionInstance(channel, timeout=FETCH_SECONDS)
+            cloud = CloudProvider(
+                channel.credentials(CloudCredentials), timeout=channel.request_timeout_seconds
+            )
+            return cloud.download(str(source["cloud"]), most_bytes=limit)
+        evolution = channel.credentials(EvolutionCredentials)
+        instance = EvolutionInstance(evolution, timeout=FETCH_SECONDS)
         return instance.media(source["evolution"], most_bytes=limit)
     except SendError as error:
         is_final = isinstance(error, Rejected)

@@ -148,8 +148,11 @@ def test_secrets_are_encrypted_at_rest(api: APIClient) -> None:
     create(api, {**OFFICIAL, **WWEBJS})
     create(api, BAILEYS)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT row_to_json(c)::text FROM channels_app_channel c")
-        assert "SECRET" not in str(cursor.fetchall())
+        for table in ("channel", "cloudcredentials", "wwebjscredentials", "evolutioncredentials"):
+            cursor.execute(f"SELECT row_to_json(c)::text FROM channels_app_{table} c")
+            rows = cursor.fetchall()
+            assert rows
+            assert "SECRET" not in str(rows)
     channel = Channel.objects.get(kind="official")
     assert channel.access_token == "SECRET-access"
     assert "SECRET" not in repr(channel) + str(channel)

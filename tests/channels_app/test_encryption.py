@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from pytest_django import Settings
 
-from channels_app.models import Channel
+from channels_app.models import Channel, CloudCredentials
 from core.fields import UndecryptableError
 from tests.channels_app.conftest import TOKEN, official
 
@@ -35,7 +35,7 @@ def stored(**fields: Any) -> Channel:
 
 def in_database(name: str = "access_token") -> list[str]:
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {name} FROM channels_app_channel ORDER BY id")
+        cursor.execute(f"SELECT {name} FROM channels_app_cloudcredentials ORDER BY channel_id")
         return [row[0] for row in cursor.fetchall()]
 
 
@@ -79,25 +79,39 @@ def test_an_undecryptable_value_raises_and_is_not_revealed(settings: Settings) -
     stored()
     settings.ENCRYPTION_KEYS = [NEW]
     with pytest.raises(UndecryptableError) as caught:
-        Channel.objects.get()
-    assert "Channel.access_token" in str(caught.value)
+        Channel.objects.get().access_token  # noqa: B018
+    assert "CloudCredentials.access_token" in str(caught.value)
     assert in_database()[0] not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_a_secret_is_decrypted_only_when_it_is_read(settings: Settings) -> None:
+    channel = stored(app_secret="EAAsecret")
+    settings.ENCRYPTION_KEYS = [NEW]
+
+    loaded = Channel.objects.select_related("cloud").get()
+    assert loaded.phone_number_id
+    loaded.access_token = "EAAnew"
+    loaded.save()
+
+    settings.ENCRYPTION_KEYS = [OLD, NEW]
+    channel.refresh_from_db()
+    assert (channel.access_token, channel.app_secret) == ("EAAnew", "EAAsecret")
 
 
 def test_a_value_that_was_never_encrypted_raises() -> None:
     stored()
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE channels_app_channel SET access_token = 'plain'")
+        cursor.execute("UPDATE channels_app_cloudcredentials SET access_token = 'plain'")
     with pytest.raises(UndecryptableError):
-        Channel.objects.get()
+        Channel.objects.get().access_token  # noqa: B018
 
 
 def test_without_keys_secrets_are_neither_stored_nor_read(settings: Settings) -> None:
     stored()
     settings.ENCRYPTION_KEYS = []
     with pytest.raises(ImproperlyConfigured):
-        Channel.objects.get()
+        Channel.objects.get().access_token  # noqa: B018
     with pytest.raises(ImproperlyConfigured):
         official(name="other").save()
 
@@ -105,12 +119,12 @@ def test_without_keys_secrets_are_neither_stored_nor_read(settings: Settings) ->
 @pytest.mark.parametrize("lookup", ["", "__exact", "__contains", "__startswith", "__in", "__gt"])
 def test_a_secret_cannot_be_searched(lookup: str) -> None:
     with pytest.raises(FieldError):
-        Channel.objects.filter(**{f"access_token{lookup}": TOKEN}).exists()
+        CloudCredentials.objects.filter(**{f"access_token{lookup}": TOKEN}).exists()
 
 
 def test_a_secret_can_be_filtered_for_null() -> None:
     stored()
-    assert Channel.objects.filter(access_token__isnull=False).count() == 1
+    assert CloudCredentials.objects.filter(access_token__isnull=False).count() == 1
 
 
 def test_a_secret_is_not_shown_with_its_channel(caplog: pytest.LogCaptureFixture) -> None:

@@ -153,7 +153,9 @@ def shown(name: str = NAME) -> Shown:
     from instances.models import WhatsAppSession
     from instances.receive_mode import presentation
 
-    session = WhatsAppSession.objects.select_related("channel").get(channel__instance_name=name)
+    session = WhatsAppSession.objects.select_related("channel").get(
+        channel__evolution__instance_name=name
+    )
     with translation.override("en"):
         card = parse(presentation.card(session, may_change=True)).one("article", data_session=name)
     rows = card.all("div", data_mode=None)

@@ -11,7 +11,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from channels_app.models import Channel, Connection, Incident
+from channels_app.models import Channel, Connection, EvolutionCredentials, Incident
 from channels_app.providers.base import Transient, Unknown
 from channels_app.providers.sessions import State
 from core import http_client
@@ -23,7 +23,7 @@ from instances.models import WhatsAppSession
 from instances.receive_mode import handover
 from messaging.delivery import channel_feedback
 from messaging.models import DeliveryAttempt
-from tests.instances.support import KEY, NAME, Evolution, joined, wait_until
+from tests.instances.support import KEY, Evolution, joined, wait_until
 from tests.messaging.support import accept
 
 DEAD = "http://127.0.0.1:9"
@@ -103,7 +103,7 @@ def test_a_server_crash_in_websocket_mode_is_detected_immediately(
 def test_a_send_without_an_answer_triggers_an_immediate_probe(
     session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch, failure: Any
 ) -> None:
-    Channel.objects.update(evolution_url=DEAD)
+    EvolutionCredentials.objects.update(url=DEAD)
     make_ready_earlier()
     channel_feedback.note(
         DeliveryAttempt(connection=session.connection, message=accept(session.channel)), failure
@@ -118,7 +118,7 @@ def test_a_send_without_an_answer_triggers_an_immediate_probe(
 def test_a_receive_mode_check_without_an_answer_triggers_a_probe(
     by_webhook: WhatsAppSession,
 ) -> None:
-    Channel.objects.update(evolution_url=DEAD)
+    EvolutionCredentials.objects.update(url=DEAD)
     make_ready_earlier()
     by_webhook.channel.refresh_from_db()
     with pytest.raises(handover.SwitchRefused):
@@ -140,20 +140,16 @@ def fleet(session: WhatsAppSession) -> Callable[[str], None]:
     """Two hundred instances on one server."""
 
     def make(url: str) -> None:
-        Channel.objects.bulk_create(
-            Channel(
-                name=f"Loja {n}",
-                kind=Channel.Kind.BAILEYS,
-                evolution_url=url,
-                evolution_api_key=KEY,
-                instance_name=f"loja_{n}",
-            )
-            for n in range(200)
+        channels = Channel.objects.bulk_create(
+            Channel(name=f"Loja {n}", kind=Channel.Kind.BAILEYS) for n in range(200)
         )
-        for channel in Channel.objects.exclude(instance_name=NAME):
+        for n, channel in enumerate(channels):
+            EvolutionCredentials.objects.create(
+                channel=channel, url=url, api_key=KEY, instance_name=f"loja_{n}"
+            )
             WhatsAppSession.objects.create(channel=channel)
             Connection.objects.create(channel=channel, provider=channel.kind)
-        Channel.objects.update(evolution_url=url)
+        EvolutionCredentials.objects.update(url=url)
         make_ready_earlier()
 
     return make
@@ -255,7 +251,7 @@ def test_a_probe_that_is_requested_while_another_one_waits_for_its_answer_is_mad
     with monkeypatch.context() as patched:
         patched.setattr(monitor, "_poll", poll_and_break)
         monitor.probe(session.pk)
-    Channel.objects.update(evolution_url=DEAD)
+    EvolutionCredentials.objects.update(url=DEAD)
     monitor.probe_server(DEAD)
     assert fresh(session).connection.state_code == "connection_refused"
     # An ordinary one is followed by a pause.

@@ -92,7 +92,7 @@ def test_the_button_requires_the_permission_and_no_page_contains_the_key(
         "/conversations/",
         "/",
         "/channels/",
-        f"/channels/{callable_conversation.channel.fallback_channel_id}/",
+        f"/channels/{callable_conversation.channel.fallback_channel.pk}/",
     ):
         answer = caller.get(page)
         assert answer.status_code == 200

@@ -14,7 +14,7 @@ from django.utils import timezone, translation
 
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.incidents import incidents
-from channels_app.models import Channel
+from channels_app.models import Channel, EvolutionCredentials
 from instances.connections import monitor
 from instances.connections.monitor import LinkCode
 from instances.models import ProfilePicture, WhatsAppSession
@@ -245,7 +245,7 @@ def test_both_pages_warn_against_mass_messages(
 def test_a_channel_without_credentials_cannot_be_a_fallback(
     make_channel: Callable[..., Channel], baileys: Channel
 ) -> None:
-    Channel.objects.filter(pk=baileys.pk).update(evolution_url="")
+    EvolutionCredentials.objects.filter(pk=baileys.pk).update(url="")
     baileys.refresh_from_db()
     channel = make_channel(name="Outra")
     channel.fallback, channel.fallback_channel = "baileys", baileys

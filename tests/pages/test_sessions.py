@@ -13,7 +13,7 @@ from django.utils import timezone, translation
 
 from channels_app.connections import wwebjs_session
 from channels_app.connections.wwebjs_session import QrCode, SessionRefused
-from channels_app.models import Channel
+from channels_app.models import Channel, WwebjsCredentials
 from tests.factories import update_connection
 from tests.pages.html import Element, parse
 
@@ -270,7 +270,7 @@ KEY = "chave-do-canal"
 def test_the_commands_hide_the_key_until_it_is_requested(
     staff_client: Client, attached: Channel
 ) -> None:
-    Channel.objects.filter(pk=attached.pk).update(wwebjs_api_key=KEY)
+    WwebjsCredentials.objects.filter(pk=attached.pk).update(api_key=KEY)
     path = f"/channels/{attached.pk}/session/install/"
 
     for page in ("/channels/", f"/channels/{attached.pk}/", path):
@@ -294,7 +294,7 @@ def test_the_commands_hide_the_key_until_it_is_requested(
 
 
 def test_a_read_only_user_does_not_get_the_key(reader: Client, attached: Channel) -> None:
-    Channel.objects.filter(pk=attached.pk).update(wwebjs_api_key=KEY)
+    WwebjsCredentials.objects.filter(pk=attached.pk).update(api_key=KEY)
     for ask in (reader.get, reader.post):
         answer = ask(f"/channels/{attached.pk}/session/install/")
         assert answer.status_code == 403

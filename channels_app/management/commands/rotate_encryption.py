@@ -34,8 +34,9 @@ class Command(BaseCommand):
                     files += sum(_re_encrypt_files(model, name) for name in names)
                 for model, names in encrypted_models():
                     for batch in _batches(model, names, batch_size):
-                        rows += len(batch)
-                        secrets += sum(_store(row, names) for row in batch)
+                        stored = [_store(row, names) for row in batch]
+                        rows += sum(count > 0 for count in stored)
+                        secrets += sum(stored)
         except UndecryptableError as error:
             raise CommandError(f"{error} Nothing was changed.") from None
         self.stdout.write(f"Re-encrypted {secrets} secrets in {rows} rows.")

@@ -22,7 +22,7 @@ from core import http_client, sizes
 from core.text import safe_id
 
 if TYPE_CHECKING:
-    from channels_app.models import Channel
+    from channels_app.providers.cloud.settings import CloudSettings
 
 DEFAULT_GRAPH_URL = "https://graph.facebook.com"
 DEFAULT_GRAPH_VERSION = "v25.0"
@@ -49,24 +49,23 @@ DOWNLOAD_SECONDS = 120.0
 _NUMBER_FIELDS = "display_phone_number,verified_name,quality_rating,is_on_biz_app,platform_type"
 
 
-def longest_send(channel: Channel, file_size: int = 0) -> float:
+def longest_send(timeout: float, file_size: int = 0) -> float:
     """Return the maximum duration of `CloudProvider.send` in seconds.
 
     A file is uploaded first, and both requests are repeated if Meta has lost the upload.
     """
-    timeout = channel.request_timeout_seconds
     return 2 * (2 * timeout + file_size / files.BYTES_PER_SECOND) if file_size else timeout
 
 
 class CloudProvider:
     """Sends from the number of an official channel."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._base = channel.graph_url or DEFAULT_GRAPH_URL
-        self._version = channel.graph_version or DEFAULT_GRAPH_VERSION
-        self._number_id = channel.phone_number_id
-        self._token = channel.access_token
-        self._timeout = float(channel.request_timeout_seconds)
+    def __init__(self, settings: CloudSettings, *, timeout: float) -> None:
+        self._base = settings.graph_url or DEFAULT_GRAPH_URL
+        self._version = settings.graph_version or DEFAULT_GRAPH_VERSION
+        self._number_id = settings.phone_number_id
+        self._token = settings.access_token
+        self._timeout = timeout
 
     def send(self, message: OutboundMessage) -> Accepted:
         """Send the message. Raises Rejected, Transient or Unknown."""

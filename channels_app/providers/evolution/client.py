@@ -30,7 +30,7 @@ from core import http_client
 from core.text import safe_id
 
 if TYPE_CHECKING:
-    from channels_app.models import Channel
+    from channels_app.providers.evolution.settings import EvolutionSettings
 
 CHECK_SECONDS = 5.0
 RESERVED_PREFIX = "3EB0"
@@ -55,11 +55,11 @@ _EXCEPTION = re.compile(r"\w*(Error|Exception)\b")
 class EvolutionProvider:
     """Sends through the instance of a Baileys channel."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._base = channel.evolution_url
-        self._key = channel.evolution_api_key
-        self._instance = channel.instance_name
-        self._timeout = float(channel.request_timeout_seconds)
+    def __init__(self, settings: EvolutionSettings, *, timeout: float) -> None:
+        self._base = settings.url
+        self._key = settings.api_key
+        self._instance = settings.instance_name
+        self._timeout = timeout
 
     def send(self, message: OutboundMessage) -> Accepted:
         """Send the message. Raises Rejected, Transient or Unknown."""

@@ -18,7 +18,7 @@ from channels_app.providers.evolution.client import error_message
 from core import http_client
 
 if TYPE_CHECKING:
-    from channels_app.models import Channel
+    from channels_app.providers.evolution.settings import EvolutionSettings
 
 CALL_SECONDS = 8.0
 # A page of messages may contain thumbnails, serialised as an object with a key per byte (§3).
@@ -85,10 +85,10 @@ class WebsocketConfig:
 class EvolutionInstance:
     """The receive mode of one instance, as Evolution stores it. Every call is one request."""
 
-    def __init__(self, channel: Channel, *, timeout: float = CALL_SECONDS) -> None:
-        self._base = channel.evolution_url
-        self._key = channel.evolution_api_key
-        self._name = channel.instance_name
+    def __init__(self, settings: EvolutionSettings, *, timeout: float = CALL_SECONDS) -> None:
+        self._base = settings.url
+        self._key = settings.api_key
+        self._name = settings.instance_name
         self._timeout = timeout
 
     def webhook(self) -> WebhookConfig:

@@ -36,7 +36,7 @@ from core.phone_numbers import other_brazilian_form
 from core.text import safe_id
 
 if TYPE_CHECKING:
-    from channels_app.models import Channel
+    from channels_app.providers.wwebjs.settings import WwebjsSettings
 
 LOOKUP_SECONDS = 10.0
 CHECK_SECONDS = 5.0
@@ -118,12 +118,12 @@ class NumberCache(Protocol):
 class WwebjsProvider:
     """Sends by the wwebjs-api session of an official channel."""
 
-    def __init__(self, channel: Channel, *, numbers: NumberCache) -> None:
+    def __init__(self, settings: WwebjsSettings, *, timeout: float, numbers: NumberCache) -> None:
         self._numbers = numbers
-        self._base = channel.wwebjs_url
-        self._key = channel.wwebjs_api_key
-        self._session = channel.wwebjs_session_id
-        self._timeout = float(channel.request_timeout_seconds)
+        self._base = settings.url
+        self._key = settings.api_key
+        self._session = settings.session_id
+        self._timeout = timeout
 
     def send(self, message: OutboundMessage) -> Accepted:
         """Look up the number if it is not cached, then send.

@@ -19,7 +19,7 @@ from core import http_client
 from core.text import safe_id
 
 if TYPE_CHECKING:
-    from channels_app.models import Channel
+    from channels_app.providers.wwebjs.settings import WwebjsSettings
 
 # Seconds. All requests of one poll together take no longer than POLL_SECONDS.
 POLL_SECONDS = 5.0
@@ -62,10 +62,10 @@ class StartResult:
 class WwebjsSessions:
     """One session of one server. Holds no connection; may be used by several threads."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._base = channel.wwebjs_url
-        self._key = channel.wwebjs_api_key
-        self._session = channel.wwebjs_session_id
+    def __init__(self, settings: WwebjsSettings) -> None:
+        self._base = settings.url
+        self._key = settings.api_key
+        self._session = settings.session_id
 
     def poll(self) -> Observation:
         """Poll the state, and the number or the QR code that belongs to it. Never raises."""

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from channels_app.channels import save_channel
 from channels_app.connections.registry import wwebjs_provider
+from channels_app.models import EvolutionCredentials
 from channels_app.providers import files as outbound
 from channels_app.providers.base import (
     Accepted,
@@ -24,12 +25,11 @@ from channels_app.providers.base import (
     Transient,
 )
 from channels_app.providers.cloud.client import (
-    CloudProvider,
     read_media_url,
     read_upload,
     request_body,
 )
-from channels_app.providers.evolution.client import EvolutionProvider, file_request
+from channels_app.providers.evolution.client import file_request
 from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
 from channels_app.providers.wwebjs.client import file_body
 from core import http_client
@@ -50,6 +50,7 @@ from tests.channels_app.conftest import (
     with_wwebjs,
 )
 from tests.conftest import Provider
+from tests.factories import cloud_provider, evolution_provider
 
 Start = Callable[[Script], RawServer]
 FOLDER = FIXTURES_DIR
@@ -83,7 +84,7 @@ def ending(act: Callable[[], Any]) -> SendError:
 def test_graph_receives_the_bytes_once_and_the_message_refers_to_them(graph: Provider) -> None:
     remembered: list[str] = []
     file = file_out(remember=remembered.append)
-    provider = CloudProvider(official(graph.url, access_token="EAAtest-token"))
+    provider = cloud_provider(official(graph.url, access_token="EAAtest-token"))
 
     accepted = provider.send(with_file(file=file, caption="Olha", media="our-id"))
 
@@ -103,7 +104,7 @@ def test_graph_receives_the_bytes_once_and_the_message_refers_to_them(graph: Pro
 
 
 def test_an_id_that_meta_may_have_deleted_is_cleared(graph: Provider) -> None:
-    provider = CloudProvider(official(graph.url, access_token="EAAtest-token"))
+    provider = cloud_provider(official(graph.url, access_token="EAAtest-token"))
     upload_ids: list[str] = []
     file = file_out(uploaded_as="123", remember=upload_ids.append)
 
@@ -134,16 +135,16 @@ def test_a_failed_upload_has_sent_nothing(
     raw_server: Start, status: int, body: bytes, kind: type[SendError], code: str
 ) -> None:
     server = raw_server(lambda conn, n: respond(conn, body, status=f"{status} x"))
-    error = ending(lambda: CloudProvider(official(server.url)).send(with_file()))
+    error = ending(lambda: cloud_provider(official(server.url)).send(with_file()))
     assert (type(error), error.code) == (kind, code)
     assert len(server.requests) == 1, "the message itself must not be sent"
 
 
 def test_an_upload_without_a_response_has_sent_nothing(raw_server: Start, dead_url: str) -> None:
     server = raw_server(lambda conn, n: "close")
-    error = ending(lambda: CloudProvider(official(server.url)).send(with_file()))
+    error = ending(lambda: cloud_provider(official(server.url)).send(with_file()))
     assert (type(error), error.code) == (Transient, "connection_broken")
-    error = ending(lambda: CloudProvider(official(dead_url)).send(with_file()))
+    error = ending(lambda: cloud_provider(official(dead_url)).send(with_file()))
     assert (type(error), error.code) == (Transient, "connection_refused")
 
 
@@ -258,13 +259,14 @@ def test_evolution_accepts_and_returns_every_type(
     channel = baileys(evolution.url)
     caption = {"caption": "Olha"} if type_ in ("image", "video", "document") else {}
 
-    accepted = EvolutionProvider(channel).send(
+    accepted = evolution_provider(channel).send(
         with_file(type_, file_out(data, mime, filename="a.bin"), **caption)
     )
 
     assert accepted.provider_message_id
     message = {"key": {"id": accepted.provider_message_id}}
-    assert EvolutionInstance(channel).media(message, most_bytes=10_000) == data
+    instance = EvolutionInstance(channel.credentials(EvolutionCredentials))
+    assert instance.media(message, most_bytes=10_000) == data
 
 
 def test_evolution_receives_bare_base64_with_type_name_and_caption() -> None:
@@ -297,7 +299,9 @@ def test_a_file_of_evolution_that_is_too_large_or_unreadable_is_refused(
         return respond(conn, b'{"base64": "not base64"}')
 
     for script, code in ((large, "too_large"), (broken, "unreadable_answer")):
-        instance = EvolutionInstance(baileys(raw_server(script).url))
+        instance = EvolutionInstance(
+            baileys(raw_server(script).url).credentials(EvolutionCredentials)
+        )
         with pytest.raises(EvolutionFailed) as caught:
             instance.media({"key": {"id": "1"}}, most_bytes=1000)
         assert caught.value.code == code
@@ -422,6 +426,6 @@ def test_a_recipient_without_digits_is_refused_before_the_file_is_read() -> None
         type="image",
         file=file_out(open=lambda: pytest.fail("read")),  # type: ignore[arg-type]
     )
-    assert ending(lambda: EvolutionProvider(baileys(ORDINARY)).send(message)).code == (
+    assert ending(lambda: evolution_provider(baileys(ORDINARY)).send(message)).code == (
         "invalid_recipient"
     )

@@ -16,7 +16,7 @@ from django.utils import timezone, translation
 from time_machine import TimeMachineFixture
 
 from channels_app.connections import wwebjs_session
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, WwebjsCredentials
 from simulators.base import run_in_thread
 from simulators.wwebjs.app import WwebjsSettings, WwebjsSimulator
 from tests.conftest import WWEBJS_KEY, WWEBJS_SESSION
@@ -150,8 +150,8 @@ class Replay:
         app.router.add_route("*", "/{tail:.*}", answer)
         return app
 
-    def plays(self, **names: str) -> Channel:
-        """Respond with these recordings; return a channel that is not stored."""
+    def plays(self, **names: str) -> WwebjsCredentials:
+        """Respond with these recordings; return credentials that are not stored."""
         routes = {
             "status": "/session/status",
             "info": "/client/getClassInfo",
@@ -162,12 +162,7 @@ class Replay:
             "pairing": "/session/requestPairingCode",
         }
         self.answers = {routes[route]: Exchange.read(name) for route, name in names.items()}
-        return Channel(
-            fallback="wwebjs",
-            wwebjs_url=self.url,
-            wwebjs_api_key="suaapikey",
-            wwebjs_session_id="TESTE",
-        )
+        return WwebjsCredentials(url=self.url, api_key="suaapikey", session_id="TESTE")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from django.test import AsyncClient, Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels_app.models import Channel
+from channels_app.models import Channel, CloudCredentials, WwebjsCredentials
 from channels_app.providers.events import (
     Event,
     MessageEvent,
@@ -306,7 +306,7 @@ def test_a_channel_without_a_key_or_session_accepts_no_callback(
 ) -> None:
     assert hand_in(channel, callback("ready"), "") == Received.BAD_KEY
     assert authentication.receive_wwebjs(4711, b"{}", WWEBJS_KEY) == Received.BAD_KEY
-    Channel.objects.filter(pk=attached.pk).update(wwebjs_api_key="")
+    WwebjsCredentials.objects.filter(pk=attached.pk).update(api_key="")
     assert hand_in(attached, callback("ready"), "") == Received.BAD_KEY
 
 
@@ -487,7 +487,7 @@ def sent_by_fallback(channel: Channel, graph: Any, server: Server, text: str = "
     """Return a text that the official API rejected and wwebjs accepted."""
     import requests
 
-    Channel.objects.filter(pk=channel.pk).update(graph_url=graph.url)
+    CloudCredentials.objects.filter(pk=channel.pk).update(graph_url=graph.url)
     graph.plays("refused_131047")
     sent = accept(Channel.objects.get(pk=channel.pk), text=text)
     deliver(sent)

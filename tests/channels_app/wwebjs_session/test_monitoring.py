@@ -17,7 +17,7 @@ from django.utils import timezone
 from channels_app import tasks
 from channels_app.connections import circuit_breaker, wwebjs_session
 from channels_app.incidents import incidents
-from channels_app.models import Channel, Connection, Incident
+from channels_app.models import Channel, Connection, Incident, WwebjsCredentials
 from channels_app.providers.wwebjs.states import Observation
 from channels_app.signals import session_changed
 from simulators.base import run_in_thread
@@ -424,7 +424,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
 ) -> None:
     address = ready.wwebjs_url
-    Channel.objects.filter(pk=ready.pk).update(wwebjs_url="http://127.0.0.1:9")
+    WwebjsCredentials.objects.filter(pk=ready.pk).update(url="http://127.0.0.1:9")
     ready.refresh_from_db()
     assert wwebjs_session.state(ready).code == "connection_refused"
     later(31)
@@ -433,7 +433,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     assert "refused the connection" in alerts[0]["text"]
 
     # The server is back and waits for a phone, which requires a person.
-    Channel.objects.filter(pk=ready.pk).update(wwebjs_url=address)
+    WwebjsCredentials.objects.filter(pk=ready.pk).update(url=address)
     ready.refresh_from_db()
     server.steer("unlink_by_reload")
     until(ready, "qr")
@@ -461,7 +461,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     )
     assert "Scan the QR code" in alerts[1]["text"]
     assert "First reason: The server refused the connection" in alerts[1]["text"]
-    Channel.objects.filter(pk=ready.pk).update(wwebjs_url="http://127.0.0.1:9")
+    WwebjsCredentials.objects.filter(pk=ready.pk).update(url="http://127.0.0.1:9")
     ready.refresh_from_db()
     wwebjs_session.state(ready)
     later(61)

@@ -11,7 +11,7 @@ import pytest
 from channels_app.channels import save_channel
 from channels_app.connections import wwebjs_session
 from channels_app.connections.wwebjs_session import SessionRefused
-from channels_app.models import Channel
+from channels_app.models import Channel, WwebjsCredentials
 from channels_app.providers.wwebjs.session import WwebjsSessions
 from channels_app.providers.wwebjs.states import derive
 from tests.channels_app.wwebjs_session.conftest import (
@@ -250,7 +250,7 @@ def test_a_server_that_went_down_before_the_start_left_no_browser_behind(
     attached: Channel, server: Server
 ) -> None:
     wwebjs_session.connect(attached)
-    Channel.objects.filter(pk=attached.pk).update(wwebjs_url="http://127.0.0.1:9")
+    WwebjsCredentials.objects.filter(pk=attached.pk).update(url="http://127.0.0.1:9")
     run_starts()
     attached.refresh_from_db()
     assert (attached.wwebjs.state, attached.wwebjs.state_code) == ("error", "connection_refused")
@@ -403,7 +403,7 @@ def test_unlinking_a_session_that_is_not_running_reports_it(
 
 
 def test_an_unreachable_server_does_not_disconnect(ready: Channel) -> None:
-    Channel.objects.filter(pk=ready.pk).update(wwebjs_url="http://127.0.0.1:9")
+    WwebjsCredentials.objects.filter(pk=ready.pk).update(url="http://127.0.0.1:9")
     ready.refresh_from_db()
     refused = refusal(lambda: wwebjs_session.disconnect(ready))
     assert (refused.status, refused.field) == (502, "wwebjs_url")
@@ -460,13 +460,13 @@ def test_the_client_reads_recorded_exchanges_over_the_wire(
 
 
 def test_the_client_starts_and_ends_sessions_as_recorded(replay: Replay) -> None:
-    channel = replay.plays(
+    credentials = replay.plays(
         start="100_start_nonet",
         stop="400_stop",
         terminate="610_terminate_connected",
         pairing="211_pairing",
     )
-    client = WwebjsSessions(channel)
+    client = WwebjsSessions(credentials)
     assert client.start().outcome.value == "failed"
     client.stop()
     assert client.terminate()

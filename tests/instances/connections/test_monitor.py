@@ -19,7 +19,7 @@ from channels_app.channels import save_channel
 from channels_app.connections import remote_sessions
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.incidents import incidents
-from channels_app.models import Channel, Connection, Incident
+from channels_app.models import Channel, Connection, EvolutionCredentials, Incident
 from channels_app.providers.evolution.instance import EvolutionLifecycle
 from channels_app.providers.sessions import DerivedState, State
 from core import http_client
@@ -442,9 +442,9 @@ def test_an_incident_shows_the_current_reason_and_keeps_the_first(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     address = ready.channel.evolution_url
-    Channel.objects.filter(pk=ready.channel_id).update(evolution_url="http://127.0.0.1:9")
+    EvolutionCredentials.objects.filter(pk=ready.channel_id).update(url="http://127.0.0.1:9")
     assert probe(ready).code == "connection_refused"
-    Channel.objects.filter(pk=ready.channel_id).update(evolution_url=address)
+    EvolutionCredentials.objects.filter(pk=ready.channel_id).update(url=address)
     evolution.control("drop", instance=NAME, code=401)
     assert probe(ready).code == "unlinked_on_phone"
     opened = incident(ready)
@@ -465,9 +465,9 @@ def test_an_automatic_recovery_is_reported(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     address = ready.channel.evolution_url
-    Channel.objects.filter(pk=ready.channel_id).update(evolution_url="http://127.0.0.1:9")
+    EvolutionCredentials.objects.filter(pk=ready.channel_id).update(url="http://127.0.0.1:9")
     assert probe(ready).code == "connection_refused"
-    Channel.objects.filter(pk=ready.channel_id).update(evolution_url=address)
+    EvolutionCredentials.objects.filter(pk=ready.channel_id).update(url=address)
     assert state_and_code(probe(ready)) == ("ready", "ready_after_restart")
     later(600)
     assert state_and_code(probe(ready)) == ("ready", "ready_after_restart")
@@ -567,7 +567,7 @@ def test_a_failed_deletion_keeps_the_agreed_event_delivery(
 def test_a_wrong_key_is_reported_even_if_the_instance_is_missing(
     new: WhatsAppSession,
 ) -> None:
-    Channel.objects.update(evolution_api_key="another")
+    EvolutionCredentials.objects.update(api_key="another")
     new.refresh_from_db()
     state = probe(new)
     assert (state.code, state.field) == ("key_cannot_create", "evolution_api_key")
@@ -662,7 +662,7 @@ def test_the_key_of_another_instance_cannot_create_one(
     new: WhatsAppSession, evolution: Evolution
 ) -> None:
     token = evolution.books("instances")["instances"][NAME]["token"]
-    Channel.objects.filter(pk=new.channel_id).update(evolution_api_key=token)
+    EvolutionCredentials.objects.filter(pk=new.channel_id).update(api_key=token)
     session = fresh(new.channel)
     assert token != KEY
     with pytest.raises(SessionRefused) as refused:

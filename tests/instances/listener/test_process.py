@@ -17,7 +17,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from channels_app.models import Channel
+from channels_app.models import Channel, EvolutionCredentials
 from channels_app.providers.evolution.receive_mode import EvolutionInstance
 from instances.listener import process as listener_module
 from instances.listener import registry
@@ -133,10 +133,10 @@ def test_it_notices_a_change_of_mode_within_a_second(
 def test_a_changed_address_or_key_takes_effect(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
-    Channel.objects.update(evolution_url="http://127.0.0.1:9")
+    EvolutionCredentials.objects.update(url="http://127.0.0.1:9")
     wait_until(lambda: note(by_websocket) == "unreachable")
     assert evolution.clients() == 0
-    Channel.objects.update(evolution_url=evolution.url)
+    EvolutionCredentials.objects.update(url=evolution.url)
     wait_until(joined(by_websocket))
 
 
@@ -233,7 +233,9 @@ def test_it_holds_several_sessions(session: WhatsAppSession, evolution: Evolutio
     evolution.writes("para a oficina")
     evolution.control("inbound", instance=OTHER, text="para a filial")
     wait_until(lambda: sorted(texts()) == ["para a filial", "para a oficina"])
-    channels = Message.objects.values_list("conversation__channel__instance_name", "text")
+    channels = Message.objects.values_list(
+        "conversation__channel__evolution__instance_name", "text"
+    )
     assert set(channels) == {(NAME, "para a oficina"), (OTHER, "para a filial")}
 
 
@@ -257,7 +259,7 @@ def test_a_wrong_key_is_reported_and_retried(
     evolution.open_namespace()
     wait_until(joined(in_websocket_mode))
     evolution.control("settings", websocket_allowed_hosts="10.0.0.1")
-    Channel.objects.update(evolution_api_key="wrong")
+    EvolutionCredentials.objects.update(api_key="wrong")
     wait_until(lambda: note(in_websocket_mode) == "wrong_key")
     evolution.control("settings", api_key="wrong")
     wait_until(joined(in_websocket_mode))
@@ -481,7 +483,7 @@ def test_it_leaves_a_frozen_peer_after_a_late_ping(
     # A reused connection may be frozen, too.
     monkeypatch.setitem(EvolutionInstance.__init__.__kwdefaults__, "timeout", 1.0)  # type: ignore[arg-type]
     proxy = Proxy(evolution.url)
-    Channel.objects.update(evolution_url=proxy.url)
+    EvolutionCredentials.objects.update(url=proxy.url)
     wait_until(lambda: proxy.connections >= 1)
     wait_until(joined(by_websocket))
     wait_to_catch_up(by_websocket)
@@ -510,7 +512,9 @@ def create_sessions(evolution: Evolution, count: int) -> list[str]:
             evolution_api_key=KEY,
             instance_name=name,
         )
-    WhatsAppSession.objects.filter(channel__instance_name__in=names).update(websocket_enabled=True)
+    WhatsAppSession.objects.filter(channel__evolution__instance_name__in=names).update(
+        websocket_enabled=True
+    )
     return names
 
 

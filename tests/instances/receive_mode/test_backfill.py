@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.http.request import UnreadablePostError
 from django.utils import timezone, translation
 
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, EvolutionCredentials
 from channels_app.providers.events import ConnectionEvent
 from channels_app.providers.evolution import receive_mode as evolution_receive_mode
 from channels_app.providers.evolution.receive_mode import EvolutionInstance
@@ -490,7 +490,7 @@ def test_a_gap_stays_due_while_evolution_is_down_and_after_its_job_is_lost(
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE procrastinate_jobs CASCADE")
     evolution.writes("quando ela voltar", emit=False)
-    Channel.objects.update(evolution_url="http://127.0.0.1:9")
+    EvolutionCredentials.objects.update(url="http://127.0.0.1:9")
     backfill.request(by_webhook.pk, reason=Backfill.Reason.STARTED)
     assert jobs() == 1
     since = WhatsAppSession.objects.get().gap_since
@@ -509,7 +509,7 @@ def test_a_gap_stays_due_while_evolution_is_down_and_after_its_job_is_lost(
     assert jobs() == 1, "the row replaces a lost job"
 
     monitor.check_receive_modes()
-    Channel.objects.update(evolution_url=evolution.url)
+    EvolutionCredentials.objects.update(url=evolution.url)
     monitor.check_receive_modes()
     by_webhook.refresh_from_db()
     assert by_webhook.gap_tries == 0, "it answers again: fetch immediately"

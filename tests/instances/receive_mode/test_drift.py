@@ -10,7 +10,7 @@ import structlog.testing
 from django.db import connection
 from django.utils import translation
 
-from channels_app.models import Channel
+from channels_app.models import EvolutionCredentials
 from instances.models import Difference, ReceiveModeChange, WhatsAppSession
 from instances.receive_mode import handover, monitor, presentation
 from tests.instances.support import (
@@ -184,12 +184,12 @@ def test_a_reinstalled_evolution_is_a_drift(
 
 @pytest.mark.usefixtures("by_webhook")
 def test_an_evolution_that_rejects_the_key_counts_as_reachable(api: APIClient) -> None:
-    Channel.objects.update(evolution_api_key="wrong")
+    EvolutionCredentials.objects.update(api_key="wrong")
     current = state(api)
     assert (current["evolution"]["reachable"], current["inSync"]) == (True, None)
     assert current["evolution"]["error"]
     assert "Evolution does not accept the key" in shown().notices
-    Channel.objects.update(evolution_url="http://127.0.0.1:9")
+    EvolutionCredentials.objects.update(url="http://127.0.0.1:9")
     assert state(api)["evolution"]["reachable"] is False
     assert "Evolution does not respond" in shown().notices
 
@@ -239,14 +239,14 @@ def test_a_changed_public_url_is_a_drift(
 def test_an_unreachable_evolution_is_recorded_and_keeps_the_agreed_mode(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
-    Channel.objects.update(evolution_url="http://127.0.0.1:9")
+    EvolutionCredentials.objects.update(url="http://127.0.0.1:9")
     monitor.check_receive_modes()
     by_webhook.refresh_from_db()
     assert by_webhook.found_error
     assert by_webhook.webhook_enabled is True
     current = state(api)
     assert (current["webhookEnabled"], current["evolution"]["reachable"]) == (True, False)
-    Channel.objects.update(evolution_url=evolution.url)
+    EvolutionCredentials.objects.update(url=evolution.url)
     monitor.check_receive_modes()
     by_webhook.refresh_from_db()
     assert (by_webhook.found_error, by_webhook.in_sync) == ("", True)

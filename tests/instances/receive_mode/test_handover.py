@@ -11,7 +11,7 @@ from django.db import connection
 from django.utils import translation
 
 from channels_app.incidents.reason_text import render_reason
-from channels_app.models import Channel
+from channels_app.models import EvolutionCredentials
 from channels_app.providers.evolution.receive_mode import EvolutionInstance
 from instances.listener import locks, registry
 from instances.models import ReceiveModeChange, WhatsAppSession
@@ -192,7 +192,7 @@ def test_a_switch_waits_for_a_slow_evolution(
 def test_an_unreachable_evolution_leaves_the_old_mode(
     api: APIClient, by_webhook: WhatsAppSession, evolution: Evolution, listener: Any
 ) -> None:
-    Channel.objects.update(evolution_url="http://127.0.0.1:9")
+    EvolutionCredentials.objects.update(url="http://127.0.0.1:9")
     for to in ("websocket", "webhook"):
         answer = switch(api, to)
         assert answer.status_code == 502
@@ -200,7 +200,7 @@ def test_an_unreachable_evolution_leaves_the_old_mode(
         current = state(api)
         # Nothing was changed there, so there is nothing to undo.
         assert (current["webhookEnabled"], current["switching"]) == (True, None)
-    Channel.objects.update(evolution_url=evolution.url)
+    EvolutionCredentials.objects.update(url=evolution.url)
     assert agreed(api, evolution) == "webhook"
     assert_receives(evolution, "de volta")
 
@@ -208,9 +208,9 @@ def test_an_unreachable_evolution_leaves_the_old_mode(
 def test_a_wrong_key_or_missing_instance_leaves_no_mode_and_nothing_to_undo(
     api: APIClient, session: WhatsAppSession, evolution: Evolution
 ) -> None:
-    Channel.objects.update(evolution_api_key="wrong")
+    EvolutionCredentials.objects.update(api_key="wrong")
     assert switch(api, "webhook").status_code == 502
-    Channel.objects.update(evolution_api_key="evolution-api-key", instance_name="ghost")
+    EvolutionCredentials.objects.update(api_key="evolution-api-key", instance_name="ghost")
     assert switch(api, "webhook", "ghost").status_code == 502
     current = state(api, "ghost")
     assert (current["webhookEnabled"], current["websocketEnabled"]) == (False, False)

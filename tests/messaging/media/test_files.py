@@ -21,7 +21,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.utils import timezone, translation
 
-from channels_app.models import Channel
+from channels_app.models import Channel, CloudCredentials
 from channels_app.providers import media_types
 from channels_app.providers.base import Accepted, OutboundFile
 from messaging.delivery import accept as sending
@@ -386,7 +386,7 @@ def test_a_failed_fetch_is_retried_and_then_left_to_a_person(
     channel = make_channel(graph_url=graph.url)
     customer_sends(graph)
     receive(webhooks)
-    Channel.objects.update(graph_url="http://127.0.0.1:9")
+    CloudCredentials.objects.update(graph_url="http://127.0.0.1:9")
     file = Media.objects.get()
     delays = []
     while file.state == "waiting":
@@ -402,7 +402,7 @@ def test_a_failed_fetch_is_retried_and_then_left_to_a_person(
     assert delays == list(media.RETRY_DELAYS)
     assert (file.state, file.error_code, file.tries) == ("failed", "connection_refused", 5)
 
-    Channel.objects.filter(pk=channel.pk).update(graph_url=graph.url)
+    CloudCredentials.objects.filter(pk=channel.pk).update(graph_url=graph.url)
     message = media.fetch_again(Message.objects.get())
     media.fetch(str(file.pk))
     file.refresh_from_db()

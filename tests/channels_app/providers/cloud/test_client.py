@@ -12,7 +12,7 @@ from django.utils import translation
 
 from channels_app.providers import error_codes
 from channels_app.providers.base import Accepted, Quote, Rejected, SendError, Transient, Unknown
-from channels_app.providers.cloud.client import CloudProvider, read_answer, request_body
+from channels_app.providers.cloud.client import read_answer, request_body
 from core import http_client
 from simulators.base import RunningApp, run_in_thread
 from simulators.graph.app import GraphNumber, GraphSettings, GraphSimulator
@@ -27,6 +27,7 @@ from tests.channels_app.conftest import (
     respond,
     text_message,
 )
+from tests.factories import cloud_provider
 
 Start = Callable[[Script], RawServer]
 
@@ -274,7 +275,7 @@ class Graph:
 
     def send(self, scenario: str = "ok", **fields: Any) -> Accepted:
         to = self.simulator.example(self.simulator.scenarios[scenario])
-        return CloudProvider(official(self.app.url)).send(text_message(to, **fields))
+        return cloud_provider(official(self.app.url)).send(text_message(to, **fields))
 
 
 @pytest.fixture
@@ -337,7 +338,7 @@ def test_an_ambiguous_response_is_unknown(graph: Graph, name: str, code: str) ->
     channel = official(graph.app.url, request_timeout_seconds=1)
     to = graph.simulator.example(graph.simulator.scenarios[name])
     with pytest.raises(Unknown) as caught:
-        CloudProvider(channel).send(text_message(to))
+        cloud_provider(channel).send(text_message(to))
     assert caught.value.code == code
 
 
@@ -355,26 +356,26 @@ def test_a_message_that_fails_later_is_accepted_first(graph: Graph, name: str) -
 
 def test_a_wrong_token_is_rejected_as_190(graph: Graph) -> None:
     with pytest.raises(Rejected) as caught:
-        CloudProvider(official(graph.app.url, access_token="other")).send(text_message())
+        cloud_provider(official(graph.app.url, access_token="other")).send(text_message())
     assert caught.value.code == "190"
 
 
 def test_a_server_that_refuses_the_connection_is_transient(dead_url: str) -> None:
     with pytest.raises(Transient) as caught:
-        CloudProvider(official(dead_url)).send(text_message())
+        cloud_provider(official(dead_url)).send(text_message())
     assert caught.value.code == "connection_refused"
 
 
 def test_an_address_or_token_that_cannot_be_used_is_rejected() -> None:
     for channel in (official("http://[::1"), official("http://127.0.0.1:9", access_token="a\nb")):
         with pytest.raises(Rejected) as caught:
-            CloudProvider(channel).send(text_message())
+            cloud_provider(channel).send(text_message())
         assert caught.value.code == "invalid_address"
 
 
 @pytest.mark.parametrize("field", ["phone_number_id", "access_token"])
 def test_a_channel_without_settings_is_rejected(field: str) -> None:
-    provider = CloudProvider(official(**{field: ""}))
+    provider = cloud_provider(official(**{field: ""}))
     with pytest.raises(Rejected) as caught:
         provider.send(text_message())
     assert caught.value.code == "not_configured"
@@ -384,14 +385,14 @@ def test_a_channel_without_settings_is_rejected(field: str) -> None:
 def test_the_answer_must_be_complete_before_the_channels_timeout(raw_server: Start) -> None:
     server = raw_server(lambda conn, n: conn.recv(1))
     with pytest.raises(Unknown) as caught:
-        CloudProvider(official(server.url, request_timeout_seconds=1)).send(text_message())
+        cloud_provider(official(server.url, request_timeout_seconds=1)).send(text_message())
     assert caught.value.code == "timeout"
 
 
 def test_neither_metas_text_nor_ours_reveals_the_token(raw_server: Start) -> None:
     body = json.dumps({"error": {"code": 190, "message": f"Bad token {TOKEN}"}}).encode()
     server = raw_server(lambda conn, n: respond(conn, body, status="401 No"))
-    provider = CloudProvider(official(server.url))
+    provider = cloud_provider(official(server.url))
     with pytest.raises(Rejected) as caught:
         provider.send(text_message())
     report = provider.check()
@@ -403,7 +404,7 @@ def test_neither_metas_text_nor_ours_reveals_the_token(raw_server: Start) -> Non
 
 def test_the_check_reports_the_number_and_coexistence(graph: Graph) -> None:
     with translation.override("en"):
-        report = CloudProvider(official(graph.app.url)).check()
+        report = cloud_provider(official(graph.app.url)).check()
     assert report.ok
     assert in_english(report) == (
         "+55 11 90000-0001 · Clínica Demo · coexistence with the app; the fallback can use the"
@@ -416,7 +417,7 @@ def test_the_check_reports_the_number_and_coexistence(graph: Graph) -> None:
 def test_the_check_reports_a_cloud_only_number(graph: Graph) -> None:
     graph.simulator.settings.numbers[NUMBER_ID].is_on_biz_app = False
     with translation.override("en"):
-        report = CloudProvider(official(graph.app.url)).check()
+        report = cloud_provider(official(graph.app.url)).check()
     assert report.ok
     assert report.details["coexistence"] == "no"
     assert "from another number" in in_english(report)
@@ -424,14 +425,14 @@ def test_the_check_reports_a_cloud_only_number(graph: Graph) -> None:
 
 def test_a_response_without_the_field_leaves_coexistence_unknown(raw_server: Start) -> None:
     server = raw_server(lambda conn, n: respond(conn, b'{"display_phone_number":"+55 11"}'))
-    report = CloudProvider(official(server.url)).check()
+    report = cloud_provider(official(server.url)).check()
     assert (report.ok, report.code) == (True, "number_answers")
     assert report.details["coexistence"] == "unknown"
 
 
 def test_the_check_reports_metas_error(graph: Graph) -> None:
     with translation.override("en"):
-        report = CloudProvider(official(graph.app.url, access_token="other")).check()
+        report = cloud_provider(official(graph.app.url, access_token="other")).check()
     assert (report.ok, report.details["code"]) == (False, "190")
     assert in_english(report).startswith("The access token has expired")
 
@@ -451,25 +452,25 @@ def test_the_check_handles_any_response(
 ) -> None:
     server = raw_server(lambda conn, n: respond(conn, body, status=status))
     with translation.override("en"):
-        report = CloudProvider(official(server.url)).check()
+        report = cloud_provider(official(server.url)).check()
     assert not report.ok
     assert said in in_english(report)
 
 
 def test_the_check_reports_an_unreachable_server(dead_url: str) -> None:
     with translation.override("en"):
-        report = CloudProvider(official(dead_url)).check()
+        report = cloud_provider(official(dead_url)).check()
     assert (report.ok, in_english(report)) == (False, "The server refused the connection")
 
 
 def test_the_check_shows_a_number_without_a_name(raw_server: Start) -> None:
     body = b'{"display_phone_number":"+55 11 90000-0001"}'
     server = raw_server(lambda conn, n: respond(conn, body))
-    report = CloudProvider(official(server.url)).check()
+    report = cloud_provider(official(server.url)).check()
     assert report.ok
     assert report.details["verified_name"] == ""
 
 
 def test_a_plain_e164_number_is_used_unchanged(graph: Graph) -> None:
-    CloudProvider(official(graph.app.url)).send(text_message(ORDINARY))
+    cloud_provider(official(graph.app.url)).send(text_message(ORDINARY))
     assert graph.simulator.requests[0]["body"]["to"] == ORDINARY

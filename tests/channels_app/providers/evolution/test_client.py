@@ -35,6 +35,7 @@ from tests.channels_app.conftest import (
     respond,
     text_message,
 )
+from tests.factories import evolution_provider
 
 Start = Callable[[Script], RawServer]
 FOLDER = FIXTURES_DIR / "evolution"
@@ -329,7 +330,7 @@ class Server:
     app: RunningApp
 
     def provider(self, **fields: Any) -> EvolutionProvider:
-        return EvolutionProvider(baileys(self.app.url, **fields))
+        return evolution_provider(baileys(self.app.url, **fields))
 
     def send(self, scenario: str = "ok", **fields: Any) -> Accepted:
         to = self.simulator.example(self.simulator.scenarios[scenario])
@@ -415,7 +416,7 @@ def test_each_wrong_setting_has_its_own_code(
 
 def test_a_server_that_refuses_the_connection_is_transient(dead_url: str) -> None:
     with pytest.raises(Transient) as caught:
-        EvolutionProvider(baileys(dead_url)).send(text_message())
+        evolution_provider(baileys(dead_url)).send(text_message())
     assert caught.value.code == "connection_refused"
 
 
@@ -465,12 +466,12 @@ def test_the_check_handles_any_response(
 ) -> None:
     http_server = raw_server(lambda conn, n: respond(conn, body, status=status))
     with translation.override("en"):
-        report = EvolutionProvider(baileys(http_server.url)).check()
+        report = evolution_provider(baileys(http_server.url)).check()
     assert not report.ok
     assert said in in_english(report)
 
 
 def test_the_check_reports_an_unreachable_server(dead_url: str) -> None:
     with translation.override("en"):
-        report = EvolutionProvider(baileys(dead_url)).check()
+        report = evolution_provider(baileys(dead_url)).check()
     assert (report.ok, in_english(report)) == (False, "The server refused the connection")

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from channels_app.incidents.reason_text import describe_failure
-from channels_app.models import Channel
+from channels_app.models import EvolutionCredentials
 from channels_app.providers.evolution.instance import (
     EvolutionLifecycle,
     Link,
@@ -72,9 +72,7 @@ def replay() -> Iterator[Replay]:
 def client_of(replay: Replay, recorded: dict[str, Any], name: str) -> EvolutionLifecycle:
     replay.response = recorded["response"]
     key = recorded["request"]["headers"].get("apikey", "testkey")
-    return EvolutionLifecycle(
-        Channel(evolution_url=replay.url, evolution_api_key=key, instance_name=name)
-    )
+    return EvolutionLifecycle(EvolutionCredentials(url=replay.url, api_key=key, instance_name=name))
 
 
 def asked_as(replay: Replay, recorded: dict[str, Any]) -> None:
@@ -212,9 +210,9 @@ def test_a_recorded_rejection_has_its_code(
 def test_a_server_without_a_licence_is_reported(replay: Replay) -> None:
     body = {"error": "service not activated", "code": "LICENSE_REQUIRED", "register_url": "x"}
     replay.response = {"status": 503, "content_type": "application/json", "body": body}
-    channel = Channel(evolution_url=replay.url, evolution_api_key="k", instance_name="b1")
+    credentials = EvolutionCredentials(url=replay.url, api_key="k", instance_name="b1")
     with pytest.raises(EvolutionFailed) as caught:
-        EvolutionLifecycle(channel).state()
+        EvolutionLifecycle(credentials).state()
     assert caught.value.reason == "license_required"
 
 

@@ -111,7 +111,7 @@ def outcome(exchange: Exchange) -> str:
             accepted = read_answer(answer)
             return f"accepted as {accepted.provider_message_id} for {accepted.recipient_id}"
         with _answering(answer):
-            client = EvolutionLifecycle(_channel(exchange["request"]["path"]))
+            client = EvolutionLifecycle(_instance(exchange["request"]["path"]))
             return _told(CLIENT[exchange["route"]](client, exchange["request"].get("body")))
     except SendError as error:
         return f"{type(error).__name__} {error.code}: {error.detail}"
@@ -126,13 +126,13 @@ def _answering(answer: http_client.Answer) -> Iterator[None]:
         yield
 
 
-def _channel(path: str) -> Any:
-    from channels_app.models import Channel
+def _instance(path: str) -> Any:
+    from channels_app.models import EvolutionCredentials
 
     name = re.search(r"instanceName=(\w+)|^/\w+/\w+/(\w+)", path)
-    return Channel(
-        evolution_url="http://evolution",
-        evolution_api_key="never-told",
+    return EvolutionCredentials(
+        url="http://evolution",
+        api_key="never-told",
         instance_name=(name.group(1) or name.group(2)) if name else "",
     )
 
