@@ -26,7 +26,7 @@ BATCH = 100
 # So many neutral events are applied in one transaction. Each may take a lock on a message's id, and
 # PostgreSQL's table of locks is shared by all connections. The history of a link has many thousands
 # of messages in one event.
-MOST_AT_ONCE = 500
+MAX_EVENTS_PER_TRANSACTION = 500
 READ_FIELDS = ["state", "error", "skipped", "processed_at"]
 # Covers deadlocks. After a longer database outage the sweep schedules the reading again.
 MAX_READ_ATTEMPTS = 3
@@ -41,7 +41,7 @@ def receive(source: str, arrived: Sequence[Arrival]) -> None:
     """Store arrivals in the given order and schedule their reading.
 
     An arrival that cannot be stored as it is becomes a stub: nothing is dropped. Raises one of
-    `arrivals.AWAY` if nothing is stored because the database or the storage is unreachable.
+    `arrivals.STORAGE_ERRORS` if the database or the storage is unreachable: nothing is stored then.
     """
     _receive(source, [part for arrival in arrived for part in arrivals.split(source, arrival)])
 
@@ -50,7 +50,7 @@ def _receive(source: str, arrived: Sequence[Arrival]) -> None:
     entries = [arrivals.prepare(source, arrival) for arrival in arrived]
     try:
         store_all(source, entries)
-    except arrivals.AWAY:
+    except arrivals.STORAGE_ERRORS:
         raise
     except Exception as error:
         if len(arrived) > 1:
@@ -162,7 +162,7 @@ def _at_once(pending: Sequence[InboundEvent]) -> Sequence[InboundEvent]:
     total = 0
     for number, event in enumerate(pending):
         total += handlers.size(event)
-        if total > MOST_AT_ONCE:
+        if total > MAX_EVENTS_PER_TRANSACTION:
             return pending[:number]
     return pending
 
@@ -176,7 +176,7 @@ def _read_in_parts(event: InboundEvent, channels: Mapping[str, Channel]) -> None
     def apply_in_parts() -> dict[str, int]:
         counts: Counter[str] = Counter()
         events = iter(handlers.READERS[event.source](event.payload))
-        while part := list(islice(events, MOST_AT_ONCE)):
+        while part := list(islice(events, MAX_EVENTS_PER_TRANSACTION)):
             with transaction.atomic():
                 counts.update(handlers.apply_events(part, channels))
         return counts

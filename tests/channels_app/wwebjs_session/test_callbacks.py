@@ -432,9 +432,9 @@ async def test_the_endpoint_responds_as_the_contract_specifies(
     assert await post(json.dumps(callback("ready")), WWEBJS_KEY) == (200, "stored")
     assert await post(json.dumps(callback("ready")), "wrong") == (401, "bad_key")
     assert await post("{", WWEBJS_KEY) == (200, "stored")
-    monkeypatch.setattr(doors, "MOST_WWEBJS_BYTES", 10)
+    monkeypatch.setattr(doors, "MAX_WWEBJS_BYTES", 10)
     assert await post(json.dumps(callback("ready")), WWEBJS_KEY) == (413, "too_large")
-    monkeypatch.setattr(doors, "MOST_WWEBJS_BYTES", 1000)
+    monkeypatch.setattr(doors, "MAX_WWEBJS_BYTES", 1000)
 
     def away(*_: Any) -> None:
         raise DatabaseError("away")

@@ -439,8 +439,8 @@ def test_the_file_of_a_too_large_event_is_fetched_separately(
     size = 55 * 1000 * 1000
     if chunked:
         size = 2 * MB
-        monkeypatch.setattr(receiving, "MOST_BYTES", 2 * MB)
-        monkeypatch.setattr(asgi, "MOST_BYTES", 2 * MB)
+        monkeypatch.setattr(receiving, "MAX_BYTES", 2 * MB)
+        monkeypatch.setattr(asgi, "MAX_BYTES", 2 * MB)
         evolution.control("settings", webhook_chunked=True)
     close_gap(by_webhook)
     # Evolution reads the base64 setting when it connects.
@@ -472,7 +472,7 @@ def test_a_file_over_the_limit_fails_and_its_message_is_stored(
 ) -> None:
     from channels_app.providers import media_types
 
-    monkeypatch.setattr(media_types, "MOST_BYTES", MB)
+    monkeypatch.setattr(media_types, "MAX_BYTES", MB)
     close_gap(by_webhook)
     evolution.writes("", kind="video", size=2 * MB, caption="grande demais", emit=False)
     check_newest(by_webhook)

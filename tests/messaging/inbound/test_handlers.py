@@ -378,7 +378,7 @@ def test_however_much_one_event_holds_its_reading_takes_few_locks_at_a_time(
     journal.read_pending("cloud", str(channel.pk))
     expected = [f"wamid.{number}.{n}" for number, size in enumerate(sizes) for n in range(size)]
     assert ids == expected, "each once, in their order"
-    assert max(most) <= journal.MOST_AT_ONCE
+    assert max(most) <= journal.MAX_EVENTS_PER_TRANSACTION
     states = InboundEvent.objects.values_list("state", "error", "skipped").distinct()
     assert set(states) == {("done", "", "")}
 

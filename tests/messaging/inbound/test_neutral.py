@@ -264,7 +264,7 @@ def history(texts: list[str], **more: Any) -> dict[str, Any]:
 def test_a_list_that_is_too_large_for_a_row_becomes_several_rows_and_all_of_it_is_read(
     baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrivals, "MOST_ITEMS", 4)
+    monkeypatch.setattr(arrivals, "MAX_ITEMS", 4)
     texts = [f"{n}" * 2_000_000 if n < 5 else f"{n}" for n in range(10)]
     event = history([*texts, "x" * (neutral.MAX_CHARACTERS + 1)])
     for transport in (event, as_numbered_object(event)):
@@ -350,7 +350,7 @@ def test_a_stub_is_replayed_with_the_current_code(
     assert b"secret-token" in raw_files.read(stub.raw_file)
     from messaging.delivery import sweeper
 
-    sweeper.forget_old()
+    sweeper.delete_expired()
     assert not InboundEvent.objects.exists()
     assert not default_storage.exists(stub.raw_file)
 
