@@ -33,7 +33,7 @@ from core import sizes  # noqa: E402
 from instances.receiving import MAX_BYTES  # noqa: E402
 from instances.webhooks import SMALL_BYTES, gap_signs, may_deliver  # noqa: E402
 from messaging import webhooks  # noqa: E402
-from messaging.api.parsers import ROOM  # noqa: E402
+from messaging.api.parsers import FORM_OVERHEAD_BYTES  # noqa: E402
 from messaging.live.consumer import LiveConsumer  # noqa: E402
 
 # The largest body that each webhook receiver accepts, by path prefix. The default is SMALL_BYTES.
@@ -43,7 +43,7 @@ LIMITS = {
     "/api/webhooks/cloud": webhooks.MAX_BYTES,
     "/api/webhooks/wwebjs/": webhooks.MAX_WWEBJS_BYTES,
 }
-MAX_PAGE_BYTES = media_types.MAX_BYTES + ROOM
+MAX_PAGE_BYTES = media_types.MAX_BYTES + FORM_OVERHEAD_BYTES
 
 
 class RequestTooLarge(Exception):

@@ -158,7 +158,7 @@ def _read_batch(source: str, source_key: str) -> bool:
 
 
 def _at_once(pending: Sequence[InboundEvent]) -> Sequence[InboundEvent]:
-    """Return the first events that together are not too many for one transaction."""
+    """Return the first events, as many as one transaction may apply."""
     total = 0
     for number, event in enumerate(pending):
         total += handlers.size(event)
@@ -168,9 +168,9 @@ def _at_once(pending: Sequence[InboundEvent]) -> Sequence[InboundEvent]:
 
 
 def _read_in_parts(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
-    """Read an event that holds too much for one transaction.
+    """Read an event that contains too much for one transaction.
 
-    Where that ends half-way it is read from the beginning again: applying it again changes nothing.
+    If it is interrupted, the event is read again from the beginning, which has no further effect.
     """
 
     def apply_in_parts() -> dict[str, int]:

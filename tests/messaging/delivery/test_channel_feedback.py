@@ -420,7 +420,7 @@ def test_a_healthy_route_is_published_only_once(
     assert published == [wired.pk]
 
 
-def test_an_unchanged_route_costs_no_query(wired: Channel, django_assert_num_queries: Any) -> None:
+def test_an_unchanged_route_needs_no_query(wired: Channel, django_assert_num_queries: Any) -> None:
     sent(wired)
     message = sent(wired)
     attempt = attempts(message)[0]

@@ -348,10 +348,10 @@ def test_events_of_a_source_are_read_in_order_in_batches(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_however_much_one_event_holds_its_reading_takes_few_locks_at_a_time(
+def test_an_event_of_any_size_is_read_with_few_locks_at_a_time(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL's table of locks has room for some thousands, of all connections together."""
+    """PostgreSQL's lock table holds a few thousand locks, of all connections together."""
     most: list[int] = []
     ids: list[str] = []
 

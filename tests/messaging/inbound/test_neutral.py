@@ -261,7 +261,7 @@ def history(texts: list[str], **more: Any) -> dict[str, Any]:
     return {**head, "data": records, **more}
 
 
-def test_a_list_that_is_too_large_for_a_row_becomes_several_rows_and_all_of_it_is_read(
+def test_a_list_too_large_for_one_row_is_stored_in_several_rows_and_read_completely(
     baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrivals, "MAX_ITEMS", 4)
@@ -270,7 +270,7 @@ def test_a_list_that_is_too_large_for_a_row_becomes_several_rows_and_all_of_it_i
     for transport in (event, as_numbered_object(event)):
         journal.receive("evolution", [Arrival(str(baileys.pk), transport)])
     rows = InboundEvent.objects.order_by("pk")
-    # Only what is too large by itself cannot be read.
+    # Only an item that is too large on its own cannot be read.
     expected = [("pending", ""), ("pending", ""), ("pending", ""), ("pending", "")]
     assert [(row.state, row.error.partition(":")[0]) for row in rows] == [
         *expected,
