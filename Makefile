@@ -1,10 +1,10 @@
 # The main targets are `make run` and `make test`. `make help` lists all of them.
-# The newest Python that starts: a version manager's shim may exist for one that is not installed.
+# The newest Python that starts; a version manager may have shims for versions not installed.
 PYTHON ?= $(shell for v in 3.14 3.13 3.12 3.11 3; do \
 	python$$v -c "" 2>/dev/null && command -v python$$v && exit; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
-# Each process has its own engines. Test files are not split and stay in order, so that product and
-# browser tests run last in each process.
+# Each process has its own engines. Files are not split and stay in order, so that product and browser
+# tests run last in each process.
 PARALLEL = --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SOURCES = accounts bench channels_app config core faults instances messaging simulators tests scripts manage.py
 
@@ -39,7 +39,7 @@ messages: .venv/.dev ## Update the translation catalogues
 bench: .venv/.dev ## Measure speed and memory on this machine
 	@exec .venv/bin/python -m bench $(ARGS)
 
-faults: .venv/.dev ## Send, or receive (INBOUND=n, RATE), under kills and compare ledgers (COUNT, SEED, EVERY, KILLS)
+faults: .venv/.dev ## Send (or receive: INBOUND=n, RATE) while processes are killed (COUNT, SEED, EVERY, KILLS)
 	@exec .venv/bin/python -m faults
 
 clean: ## Remove the virtual environment and caches; data stays
@@ -51,11 +51,11 @@ clean: ## Remove the virtual environment and caches; data stays
 	@scripts/make-venv "$(PYTHON)"
 
 .venv/.run: requirements/run.txt | .venv/bin/pip
-	@echo "Installing what Alterna needs; this is done once and may take a minute."
+	@echo "Installing the requirements; this happens once and may take a minute."
 	@$(PIP_INSTALL) -r $<
 	@touch $@
 
 .venv/.dev: requirements/dev.txt | .venv/bin/pip
-	@echo "Installing what the tests need; this is done once and may take a minute."
+	@echo "Installing the test requirements; this happens once and may take a minute."
 	@$(PIP_INSTALL) -r $<
 	@touch $@

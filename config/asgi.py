@@ -30,20 +30,20 @@ from django.urls import path, re_path  # noqa: E402
 from channels_app.providers import media_types  # noqa: E402
 from config import webhook_urls  # noqa: E402
 from core import sizes  # noqa: E402
-from instances.receiving import MOST_BYTES  # noqa: E402
+from instances.receiving import MAX_BYTES  # noqa: E402
 from instances.webhooks import SMALL_BYTES, gap_signs, may_deliver  # noqa: E402
 from messaging import webhooks  # noqa: E402
-from messaging.api.parsers import ROOM  # noqa: E402
+from messaging.api.parsers import FORM_OVERHEAD_BYTES  # noqa: E402
 from messaging.live.consumer import LiveConsumer  # noqa: E402
 
 # The largest body that each webhook receiver accepts, by path prefix. The default is SMALL_BYTES.
 EVOLUTION_PATH = "/api/webhooks/evolution"
 LIMITS = {
-    EVOLUTION_PATH: MOST_BYTES,
-    "/api/webhooks/cloud": webhooks.MOST_BYTES,
-    "/api/webhooks/wwebjs/": webhooks.MOST_WWEBJS_BYTES,
+    EVOLUTION_PATH: MAX_BYTES,
+    "/api/webhooks/cloud": webhooks.MAX_BYTES,
+    "/api/webhooks/wwebjs/": webhooks.MAX_WWEBJS_BYTES,
 }
-MOST_PAGE_BYTES = media_types.MOST_BYTES + ROOM
+MAX_PAGE_BYTES = media_types.MAX_BYTES + FORM_OVERHEAD_BYTES
 
 
 class RequestTooLarge(Exception):
@@ -58,7 +58,7 @@ class PageHandler(ASGIHandler):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         note_start()
-        left = MOST_PAGE_BYTES
+        left = MAX_PAGE_BYTES
 
         async def count() -> Any:
             nonlocal left
@@ -69,11 +69,11 @@ class PageHandler(ASGIHandler):
             return message
 
         try:
-            if _length(scope) > MOST_PAGE_BYTES:
+            if _length(scope) > MAX_PAGE_BYTES:
                 raise RequestTooLarge
             await super().__call__(scope, count, send)
         except RequestTooLarge:
-            detail = sizes.too_large(_length(scope) or None, MOST_PAGE_BYTES)
+            detail = sizes.too_large(_length(scope) or None, MAX_PAGE_BYTES)
             problem = {"detail": detail, "code": "too_large"}
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
             await self.send_response(JsonResponse(problem, status=status), send)
@@ -109,7 +109,7 @@ def end_rejected_body(scope: Any, receive: Any) -> Any:
     without a valid secret. The response is immediate; the server discards the rest as it arrives.
     """
     must_authenticate = scope["path"].startswith(EVOLUTION_PATH)
-    received, cut_off = 0, must_authenticate and _length(scope) > MOST_BYTES
+    received, cut_off = 0, must_authenticate and _length(scope) > MAX_BYTES
 
     async def receive_until_rejected() -> Any:
         nonlocal received, cut_off, must_authenticate
@@ -175,7 +175,7 @@ class WebhookHandler(ASGIHandler):
         """
         body = tempfile.SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE, "w+b")  # noqa: SIM115
         try:
-            left, more = MOST_BYTES + 1, True
+            left, more = MAX_BYTES + 1, True
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":

@@ -134,7 +134,7 @@ def judge_inbound(
             verdict.counts["stored once"] += 1
     known = {(message.instance, message.id) for message in messages}
     extra = [key for key, stored in rows.items() if stored and key not in known]
-    verdict.faults += [f"nobody wrote it: {key}" for key in extra if key not in emitted]
+    verdict.faults += [f"no customer wrote it: {key}" for key in extra if key not in emitted]
     _judge_order(verdict, messages, database["messages"])
     for reason, count in database["recovered"].items():
         verdict.counts[f"recovered: {reason}"] += count

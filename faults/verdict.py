@@ -83,7 +83,7 @@ def _judge_one(
     if any(
         attempt["outcome"] != "accepted" and _proved(attempt["statuses"]) for attempt in attempts
     ):
-        verdict.faults.append(f"Meta's proof was not heard: {what}")
+        verdict.faults.append(f"Meta's proof was ignored: {what}")
 
     official = status in ACCEPTED and message["route"] == "official"
     if official and not graph:
@@ -118,7 +118,7 @@ def _judge_one(
         if not (by_rule or misled):
             verdict.faults.append(f"arrived {by_graph} + {by_web} times: {what}")
     if by_graph > 1 or by_web > 1:
-        verdict.faults.append(f"one way sent it twice: {what}")
+        verdict.faults.append(f"one route sent it twice: {what}")
 
 
 def _proved(statuses: Sequence[str]) -> bool:

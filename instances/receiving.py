@@ -11,15 +11,15 @@ from django.db import close_old_connections
 
 from instances.models import WhatsAppSession, digest_of
 from messaging.inbound import arrivals, journal
-from messaging.inbound.arrivals import AWAY, Arrival, Entry
+from messaging.inbound.arrivals import STORAGE_ERRORS, Arrival, Entry
 from messaging.models import InboundEvent
 
-__all__ = ["AWAY", "SOURCE", "Delivery", "Received", "receive", "receive_all"]
+__all__ = ["SOURCE", "STORAGE_ERRORS", "Delivery", "Received", "receive", "receive_all"]
 
 log = structlog.get_logger(__name__)
 
 # Evolution embeds media in the event as base64.
-MOST_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 64 * 1024 * 1024
 SOURCE = InboundEvent.Source.EVOLUTION
 
 

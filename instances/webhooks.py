@@ -101,12 +101,12 @@ class EvolutionWebhook(Receiver):
             is_small = len(body) <= SMALL_BYTES
             if not is_small:
                 body += await sync_to_async(request.read, thread_sensitive=False)(
-                    receiving.MOST_BYTES + 1 - len(body)
+                    receiving.MAX_BYTES + 1 - len(body)
                 )
         except UnreadablePostError:
             gap_signs().note(Backfill.Reason.NOT_STORED, authorization=authorization)
             return answer(503, "unreadable")
-        if max(len(body), _declared_length(request)) > receiving.MOST_BYTES:
+        if max(len(body), _declared_length(request)) > receiving.MAX_BYTES:
             return await self._reject_large(request, body, authorization)
         delivery = Delivery(body, authorization)
         writer = _batch_writers.setdefault(asyncio.get_running_loop(), BatchWriter())
@@ -133,12 +133,12 @@ class EvolutionWebhook(Receiver):
             known = await _is_known(authorization)
         except (DatabaseError, PoolTimeout):
             gap_signs().note(Backfill.Reason.TOO_LARGE, authorization=authorization)
-            return too_large(request, receiving.MOST_BYTES)
+            return too_large(request, receiving.MAX_BYTES)
         if not known:
             self._record_rejection(Received.BAD_SECRET, body, authorization)
             return answer(*Received.BAD_SECRET.value)
         gap_signs().note(Backfill.Reason.TOO_LARGE, authorization=authorization)
-        return too_large(request, receiving.MOST_BYTES)
+        return too_large(request, receiving.MAX_BYTES)
 
     def _record_rejection(self, result: Received, body: bytes, authorization: str) -> None:
         if result in (Received.BAD_SECRET, Received.WRONG_INSTANCE):

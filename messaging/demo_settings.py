@@ -19,12 +19,12 @@ EVOLUTION_API_KEY = "demo-evolution-key"
 # Numbers to try, as listed in README.md; the last digits select a scenario of `simulators/`.
 NUMBERS = (
     ("+55 11 99999-0000", "clock, sent, delivered, read"),
-    ("+55 11 99999-0047", "the API refuses (24-hour window): ✕, then the globe"),
-    ("+55 11 99999-0050", "the customer opted out: ✕, and no fallback goes around that"),
-    ("+55 11 99999-0647", "the API refuses, and the fallback does not know the number: ✕ stays"),
+    ("+55 11 99999-0047", "the API rejects it (24-hour window): ✕, then the globe"),
+    ("+55 11 99999-0050", "the customer opted out: ✕, and no fallback is used"),
+    ("+55 11 99999-0647", "the API rejects it, and the fallback does not find the number: ✕ stays"),
     (
         "+55 11 99999-0080",
-        "the API does not answer: `?`, a minute later the globe; may arrive twice (or `hold` it)",
+        "the API does not respond: `?`, a minute later the globe; may arrive twice (or `hold` it)",
     ),
-    ("+55 11 99999-0067", "accepted, then refused two seconds later: the fallback goes out, once"),
+    ("+55 11 99999-0067", "accepted, then rejected two seconds later: the fallback sends it, once"),
 )

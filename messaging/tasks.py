@@ -133,6 +133,6 @@ def check_fallback_rates(timestamp: int) -> None:
     priority=PRIORITY_MONITORING,
     queueing_lock="forget_old",
 )
-def forget_old(timestamp: int) -> None:
+def delete_expired(timestamp: int) -> None:
     """Delete rows and files whose retention period has ended."""
-    sweeper.forget_old()
+    sweeper.delete_expired()

@@ -25,9 +25,9 @@ R = TypeVar("R")
 log = structlog.get_logger(__name__)
 
 # docs/providers/cloud.md §3.3
-MOST_BYTES = 3 * 1024 * 1024
+MAX_BYTES = 3 * 1024 * 1024
 # The configured MAX_ATTACHMENT_SIZE as base64, plus the rest of the body.
-MOST_WWEBJS_BYTES = 16 * 1024 * 1024
+MAX_WWEBJS_BYTES = 16 * 1024 * 1024
 
 _DETAILS = {
     "bad_key": _("The x-api-key header does not match this channel."),
@@ -88,11 +88,11 @@ class CloudWebhook(Receiver):
     async def post(self, request: HttpRequest) -> HttpResponse:
         try:
             # Not `request.body`, which treats a missing Content-Length as an empty body.
-            body = request.read(MOST_BYTES + 1)
+            body = request.read(MAX_BYTES + 1)
         except UnreadablePostError:
             return answer(400, "unreadable")
-        if len(body) > MOST_BYTES:
-            return too_large(request, MOST_BYTES)
+        if len(body) > MAX_BYTES:
+            return too_large(request, MAX_BYTES)
         signature = request.headers.get("X-Hub-Signature-256", "")
         try:
             result = await _in_thread(authentication.receive_cloud)(body, signature)
@@ -107,11 +107,11 @@ class WwebjsWebhook(Receiver):
 
     async def post(self, request: HttpRequest, channel_id: int) -> HttpResponse:
         try:
-            body = request.read(MOST_WWEBJS_BYTES + 1)
+            body = request.read(MAX_WWEBJS_BYTES + 1)
         except UnreadablePostError:
             return answer(400, "unreadable")
-        if len(body) > MOST_WWEBJS_BYTES:
-            return too_large(request, MOST_WWEBJS_BYTES)
+        if len(body) > MAX_WWEBJS_BYTES:
+            return too_large(request, MAX_WWEBJS_BYTES)
         key = request.headers.get("x-api-key", "")
         try:
             result = await _in_thread(authentication.receive_wwebjs)(channel_id, body, key)

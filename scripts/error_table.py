@@ -42,7 +42,7 @@ def page() -> str:
     with translation.override("en"):
         rows = [
             f"| {rule.code} | {rule.title} | {rule.kind.label} | {rule.fallback.label} |"
-            f" {rule.why} |"
+            f" {rule.explanation} |"
             for rule in error_codes.all_rules()
         ]
     return HEAD + "\n".join(rows) + "\n"

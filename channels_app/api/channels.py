@@ -1,4 +1,4 @@
-"""REST: channels. Secrets are written, never read back."""
+"""REST: channels. Secrets are write-only."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from channels_app.providers.sessions import STATE_CHOICES
 _SET = "_set"
 FALLBACK_KINDS = [choice for choice in Channel.Fallback.choices if choice[0] != "none"]
 PREVIOUS_SESSION = (
-    "What becomes of the session that the channel leaves on its server: `keep` (the default); for "
-    "wwebjs-api `stop` or `unlink`; for Evolution `log_out` or `delete`. Where the server does not "
+    "What to do with the session that the channel no longer uses: `keep` (the default); for "
+    "wwebjs-api `stop` or `unlink`; for Evolution `log_out` or `delete`. If the server does not "
     "do it, nothing is changed."
 )
 
@@ -50,7 +50,7 @@ class InWordsField(serializers.Field[str, Any, str, Any]):
 
 
 class FallingBackSerializer(serializers.ModelSerializer[Channel]):
-    """A channel that falls back to the one it stands in: what deactivating that one would break."""
+    """A channel that uses this one as its fallback."""
 
     class Meta:
         model = Channel
@@ -88,11 +88,11 @@ class FallbackSerializer(serializers.Serializer[FallbackChoice]):
 
 
 class ChannelSerializer(serializers.ModelSerializer[Channel]):
-    """A channel. Each write-only secret has a boolean `<name>_set` in the answers.
+    """A channel. Each write-only secret has a boolean `<name>_set` in responses.
 
     `fallback` and `fallback_channel` are the shorthand for at most one of the `fallbacks`: they
-    show the first, and writing them replaces the list. `fallback_channel` goes with `fallback`
-    "baileys" only: with any other it becomes null.
+    show the first, and writing them replaces the list. `fallback_channel` is used with `fallback`
+    "baileys" only; otherwise it is set to null.
     """
 
     # The remote session that the validated changes would abandon.
@@ -117,13 +117,13 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
         source="primary.coexistence",
         read_only=True,
         allow_null=True,
-        help_text="Whether the WhatsApp app uses the number as well; null where Meta does not say.",
+        help_text="Whether the WhatsApp app also uses the number; null if Meta does not report it.",
     )
     new_chats_lifted_by = serializers.CharField(
         source="fallback_number.new_chats_lifted_by.username",
         read_only=True,
         allow_null=True,
-        help_text="Who ended the latest block of first messages.",
+        help_text="Who lifted the latest new-chat block.",
     )
     health = serializers.ChoiceField(
         source="primary.health",
@@ -257,7 +257,7 @@ class NotEnded(APIException):
 
 
 class ChannelViewSet(viewsets.ModelViewSet[Channel]):
-    """The ways to reach customers, and what each does when the official API refuses."""
+    """Channels, with their settings and their fallback."""
 
     queryset = (
         Channel.objects.select_related(*(model.ACCESSOR for model in MODELS.values()))

@@ -1,4 +1,4 @@
-"""REST: the wwebjs session of an official channel. Shapes are those of the contract."""
+"""REST: the wwebjs session of an official channel."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from channels_app.providers.sessions import STATE_CHOICES
 
 
 class SessionStateSerializer(serializers.Serializer[Any]):
-    """`detail` is a sentence, `code` the stable reason behind it.
+    """`detail` is a sentence for people, `code` the stable reason.
 
-    `field` is the setting of the channel that is to be mended, empty where it is none.
+    `field` is the channel setting to correct, or empty.
     """
 
     state = serializers.ChoiceField(choices=STATE_CHOICES)
@@ -33,12 +33,12 @@ class SessionStateSerializer(serializers.Serializer[Any]):
     field = serializers.CharField()
     since = serializers.DateTimeField(allow_null=True)
     checked_at = serializers.DateTimeField(allow_null=True)
-    own_number = serializers.CharField(help_text="Digits only; kept after a drop.")
+    own_number = serializers.CharField(help_text="Digits only; unchanged after a disconnection.")
     last_drop_at = serializers.DateTimeField(allow_null=True)
     last_drop_reason = serializers.CharField()
     qr_seen_at = serializers.DateTimeField(allow_null=True)
     unconfirmed_number = serializers.CharField(
-        help_text="The linked number while it waits for a person's confirmation; else empty."
+        help_text="The linked number while it awaits a person's confirmation; otherwise empty."
     )
 
 
@@ -65,7 +65,7 @@ class PairingCodeSerializer(serializers.Serializer[Any]):
 
 class NumberSerializer(serializers.Serializer[Any]):
     number = serializers.CharField(
-        max_length=30, help_text="The linked number that is confirmed, as it is shown."
+        max_length=30, help_text="The linked number to confirm, as displayed."
     )
 
 
@@ -79,19 +79,19 @@ PROBLEM = inline_serializer(
 )
 CONFLICT = OpenApiResponse(PROBLEM, "`not_configured` or `qr_not_ready`.")
 NOTHING_TO_CONFIRM = OpenApiResponse(
-    PROBLEM, "`nothing_to_confirm`: no number waits, or another one than this; `not_configured`."
+    PROBLEM, "`nothing_to_confirm`: no number, or a different one, awaits it; `not_configured`."
 )
-UNREACHED = OpenApiResponse(PROBLEM, "wwebjs-api did not do it; `field` is what is to be mended.")
+UNREACHED = OpenApiResponse(PROBLEM, "wwebjs-api failed; `field` is the setting to correct.")
 
 
 class MayShowQr(StaffMayChange):
-    """Who sees the code can link a phone of their own."""
+    """Requires permission to change the channel: the code links any phone."""
 
     perms_map = {**StaffMayChange.perms_map, "GET": StaffMayChange.perms_map["POST"]}
 
 
 class SessionApiView(APIView):
-    """For those who may change the channel; what a session refuses has the contract's shape."""
+    """Requires permission to change the channel. Returns SessionRefused as a SessionProblem."""
 
     permission_classes = (StaffMayChange,)
     queryset = Channel.objects.all()
@@ -113,7 +113,7 @@ class _SessionView(SessionApiView):
 class SessionView(_SessionView):
     @extend_schema(responses=SessionStateSerializer)
     def get(self, request: Request, pk: int) -> Response:
-        """What the session is doing now. The server is asked, for 5 s at most."""
+        """Return the session's current state. Polls the server, for 5 s at most."""
         return Response(SessionStateSerializer(wwebjs_session.state(self.channel())).data)
 
 
@@ -122,7 +122,7 @@ class ConnectView(_SessionView):
         request=None, responses={200: SessionStateSerializer, 409: CONFLICT, 502: UNREACHED}
     )
     def post(self, request: Request, pk: int) -> Response:
-        """Start the session and keep it up. It goes on starting after the answer."""
+        """Start the session and keep it running. The start continues after the response."""
         return Response(SessionStateSerializer(wwebjs_session.connect(self.channel())).data)
 
 
@@ -132,7 +132,7 @@ class DisconnectView(_SessionView):
         responses={200: SessionStateSerializer, 409: CONFLICT, 502: UNREACHED},
     )
     def post(self, request: Request, pk: int) -> Response:
-        """End the session, and unlink the phone unless told otherwise."""
+        """Stop the session. Unlinks the phone unless `unlink` is false."""
         fields = DisconnectSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         ended = wwebjs_session.disconnect(self.channel(), unlink=fields.validated_data["unlink"])
@@ -144,7 +144,7 @@ class QrView(_SessionView):
 
     @extend_schema(responses={200: QrCodeSerializer, 409: CONFLICT, 502: UNREACHED})
     def get(self, request: Request, pk: int) -> Response:
-        """The code to scan, as text and as SVG."""
+        """Return the QR code to scan, as text and as SVG."""
         answer = Response(QrCodeSerializer(wwebjs_session.qr(self.channel())).data)
         answer["Cache-Control"] = "no-store"
         return answer
@@ -176,7 +176,7 @@ class PairingCodeView(_SessionView):
         },
     )
     def post(self, request: Request, pk: int) -> Response:
-        """A code to enter on the phone instead of scanning."""
+        """Return a code to enter on the phone instead of scanning a QR code."""
         fields = PairingSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         number = fields.validated_data["phone_number"]
@@ -189,7 +189,7 @@ class LiftBlockView(SessionApiView):
         responses={200: ChannelSerializer, 409: OpenApiResponse(PROBLEM, "`not_blocked`.")},
     )
     def post(self, request: Request, pk: int) -> Response:
-        """End the block of first messages before its time. Who did it, and when, is recorded."""
+        """Lift the new-chat block early. The user and the time are recorded."""
         channel = get_object_or_404(Channel, pk=pk)
         assert isinstance(request.user, User)
         if not circuit_breaker.lift_new_chat_block(channel, user=request.user):

@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 def should_trip(rule: ErrorRule) -> bool:
     """Whether an error means that the route rejects every message until somebody acts."""
-    return rule.kind == ErrorClass.CONFIG and rule.fallback == FallbackRule.ALARM
+    return rule.kind == ErrorClass.CONFIG and rule.fallback == FallbackRule.IMMEDIATE_ALERT
 
 
 def is_open(connection: Connection) -> bool:

@@ -29,7 +29,7 @@ def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
         other = provider_for(fallback).check()
         side = f"fallback_{fallback.provider}"
         results.append((str(reason_text.SIDES[side]), other))
-        reason = reason_text.encode_reason(other.code, other.told)
+        reason = reason_text.encode_reason(other.code, other.detail)
         if not other.ok:
             stored.append(f"{side}|{reason}")
         if fallback.is_primary:
@@ -70,7 +70,7 @@ def _test_primary(channel: Channel) -> tuple[str, ConnectionReport, list[str]]:
     """Return the connection's label, the report, and its stored form, one reason per item."""
     connection = channel.primary
     report = provider_for(connection).check()
-    stored = [reason_text.encode_reason(report.code, report.told)]
+    stored = [reason_text.encode_reason(report.code, report.detail)]
     if report.ok and (answer := report.details.get("coexistence")):
         known = {"yes": True, "no": False}.get(answer)
         Connection.objects.filter(pk=connection.pk).update(coexistence=known)

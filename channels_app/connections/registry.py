@@ -44,17 +44,17 @@ class NumberUnconfirmed:
 
 
 class NumberUnknown:
-    """Stands in for a connection of which it is not known yet which phone is linked."""
+    """Stands in for a connection whose linked phone is not known yet: it sends nothing."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
 
     def send(self, message: OutboundMessage) -> Accepted:
-        """Raises Transient: nothing was sent, and it may be once the number is known."""
+        """Raise Transient: the message can be sent once the number is known."""
         raise failure(Transient, UNKNOWN)
 
     def check(self) -> ConnectionReport:
-        """Say so where the connection itself works."""
+        """Report the unknown number if the connection itself works."""
         report = self._provider.check()
         return ConnectionReport(False, UNKNOWN, "", report.details) if report.ok else report
 

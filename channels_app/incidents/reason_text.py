@@ -166,7 +166,7 @@ def person_action(code: str) -> str:
 
 def summary(report: ConnectionReport) -> str:
     """Return the result of a connection test as a sentence in the active language."""
-    return render_reason(encode_reason(report.code, report.told))
+    return render_reason(encode_reason(report.code, report.detail))
 
 
 _LABELS: dict[str, str | Promise] = {

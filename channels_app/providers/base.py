@@ -126,14 +126,14 @@ class Unknown(SendError):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionReport:
-    """The result of a connection test: a code, and the provider's own text (`told`).
+    """The result of a connection test: a code, and the provider's own text (`detail`).
 
     `reason_text.summary` renders it as a sentence. `details` is for programs and for a table.
     """
 
     ok: bool
     code: str
-    told: str = ""
+    detail: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
 
 

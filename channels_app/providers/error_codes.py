@@ -44,14 +44,14 @@ class ErrorClass(enum.StrEnum):
 class FallbackRule(enum.StrEnum):
     """Whether the same message may be sent by a fallback. Each is stricter than the one before.
 
-    RETRY_FIRST: only after the official retries. AT_ONCE: now. ALARM: now, and staff are alerted.
-    WAIT: never; the official route works again after a wait (4^n seconds). OPT_IN: only if the
-    channel's owner enabled it. NEVER: it would violate the recipient's will or the law.
+    RETRY_FIRST: only after the official retries. IMMEDIATE: now. IMMEDIATE_ALERT: now, and staff
+    are alerted. WAIT: never; the official route works again after a wait (4^n seconds). OPT_IN:
+    only if the channel's owner enabled it. NEVER: it would violate the recipient's will or the law.
     """
 
     RETRY_FIRST = "retry_first"
-    AT_ONCE = "at_once"
-    ALARM = "alarm"
+    IMMEDIATE = "at_once"
+    IMMEDIATE_ALERT = "alarm"
     WAIT = "wait"
     OPT_IN = "opt_in"
     NEVER = "never"
@@ -69,8 +69,8 @@ _CLASS_LABELS: dict[ErrorClass, Text] = {
 }
 _RULE_LABELS: dict[FallbackRule, Text] = {
     FallbackRule.RETRY_FIRST: _("retry, then use the fallback"),
-    FallbackRule.AT_ONCE: _("use the fallback immediately"),
-    FallbackRule.ALARM: _("use the fallback and alert staff"),
+    FallbackRule.IMMEDIATE: _("use the fallback immediately"),
+    FallbackRule.IMMEDIATE_ALERT: _("use the fallback and alert staff"),
     FallbackRule.WAIT: _("wait and retry, never use the fallback"),
     FallbackRule.OPT_IN: _("use the fallback only if the channel allows it"),
     FallbackRule.NEVER: _("never use the fallback"),
@@ -79,14 +79,14 @@ _RULE_LABELS: dict[FallbackRule, Text] = {
 
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
-    """One row of the table. `alarm`: staff should be alerted. `known`: the table contains it."""
+    """One row of the table. `known`: the table contains the code."""
 
     code: str
     title: Text
     kind: ErrorClass
     fallback: FallbackRule
-    why: Text
-    alarm: bool = False
+    explanation: Text
+    alerts_staff: bool = False
     known: bool = True
 
     @property
@@ -96,10 +96,10 @@ class ErrorRule:
 
 
 _R, _P, _C, _T = ErrorClass.RETRY, ErrorClass.PERMANENT, ErrorClass.CONFIG, ErrorClass.TEMPLATE
-_RETRY, _ONCE, _ALARM, _WAIT, _OPT_IN, _NEVER = (
+_RETRY, _NOW, _ALERT, _WAIT, _OPT_IN, _NEVER = (
     FallbackRule.RETRY_FIRST,
-    FallbackRule.AT_ONCE,
-    FallbackRule.ALARM,
+    FallbackRule.IMMEDIATE,
+    FallbackRule.IMMEDIATE_ALERT,
     FallbackRule.WAIT,
     FallbackRule.OPT_IN,
     FallbackRule.NEVER,
@@ -139,23 +139,23 @@ _ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("131048", _("Spam limit: too many messages were blocked or reported"), _R, _OPT_IN, _ENFORCED),
     ("131064", _("Limited after violations of the template categories"), _R, _OPT_IN, _ENFORCED),
 
-    ("131047", _("More than 24 hours since the customer's last message"), _P, _ONCE,
+    ("131047", _("More than 24 hours since the customer's last message"), _P, _NOW,
      _("Messages from the app or a linked device are not subject to the 24-hour window.")),
-    ("131026", _("Message undeliverable"), _P, _ONCE,
+    ("131026", _("Message undeliverable"), _P, _NOW,
      _("Customers are often reachable through the fallback, which checks the number first.")),
-    ("131030", _("The recipient is not on the test number's list"), _P, _ONCE,
+    ("131030", _("The recipient is not on the test number's list"), _P, _NOW,
      _("Only test numbers have this list.")),
-    ("131051", _("Unsupported message type"), _P, _ONCE, _("The fallback may support this type.")),
-    ("131053", _("The file could not be uploaded"), _P, _ONCE,
+    ("131051", _("Unsupported message type"), _P, _NOW, _("The fallback may support this type.")),
+    ("131053", _("The file could not be uploaded"), _P, _NOW,
      _("WhatsApp Web accepts more kinds of files.")),
-    ("131035", _("Not available while local storage is enabled"), _P, _ONCE,
+    ("131035", _("Not available while local storage is enabled"), _P, _NOW,
      _("The setting applies only to the official API.")),
-    ("131036", _("Not available while local storage is enabled"), _P, _ONCE,
+    ("131036", _("Not available while local storage is enabled"), _P, _NOW,
      _("The setting applies only to the official API.")),
-    ("100", _("Invalid parameter"), _P, _ALARM, _OUR_REQUEST),
-    ("131008", _("A required parameter is missing"), _P, _ALARM, _OUR_REQUEST),
-    ("131009", _("A parameter has an invalid value"), _P, _ALARM, _OUR_REQUEST),
-    ("135000", _("Invalid request parameters"), _P, _ALARM, _OUR_REQUEST),
+    ("100", _("Invalid parameter"), _P, _ALERT, _OUR_REQUEST),
+    ("131008", _("A required parameter is missing"), _P, _ALERT, _OUR_REQUEST),
+    ("131009", _("A parameter has an invalid value"), _P, _ALERT, _OUR_REQUEST),
+    ("135000", _("Invalid request parameters"), _P, _ALERT, _OUR_REQUEST),
     ("131049", _("Not delivered to keep WhatsApp's ecosystem healthy"), _P, _OPT_IN,
      _("Meta limits marketing per customer and asks to wait at least 24 hours.")),
     ("130472", _("The customer is part of a marketing experiment"), _P, _OPT_IN,
@@ -175,20 +175,20 @@ _ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("131052", _("A file from the customer could not be downloaded"), _P, _NEVER, _NOT_A_SEND),
     ("131060", _("A message from the customer cannot be shown here"), _P, _NEVER, _NOT_A_SEND),
 
-    ("0", _("The access token is invalid"), _C, _ALARM, _ACCOUNT),
-    ("3", _("Permission for this call is missing"), _C, _ALARM, _ACCOUNT),
-    ("10", _("Permission is missing or was removed"), _C, _ALARM, _ACCOUNT),
-    ("33", _("The phone number was deleted or is not visible"), _C, _ALARM, _ACCOUNT),
-    ("104", _("The access token is missing"), _C, _ALARM, _ACCOUNT),
-    ("190", _("The access token has expired"), _C, _ALARM, _ACCOUNT),
-    ("131005", _("Access denied"), _C, _ALARM, _ACCOUNT),
-    ("131037", _("The number has no approved display name"), _C, _ALARM, _ACCOUNT),
-    ("131042", _("There is a problem with the payment method"), _C, _ALARM, _ACCOUNT),
-    ("131045", _("The number is not registered correctly"), _C, _ALARM, _ACCOUNT),
-    ("133000", _("The number's registration is incomplete"), _C, _ALARM, _ACCOUNT),
-    ("133006", _("The number must be verified"), _C, _ALARM, _ACCOUNT),
-    ("133010", _("The number is not registered"), _C, _ALARM, _ACCOUNT),
-    ("134011", _("The terms of payment are not accepted"), _C, _ALARM, _ACCOUNT),
+    ("0", _("The access token is invalid"), _C, _ALERT, _ACCOUNT),
+    ("3", _("Permission for this call is missing"), _C, _ALERT, _ACCOUNT),
+    ("10", _("Permission is missing or was removed"), _C, _ALERT, _ACCOUNT),
+    ("33", _("The phone number was deleted or is not visible"), _C, _ALERT, _ACCOUNT),
+    ("104", _("The access token is missing"), _C, _ALERT, _ACCOUNT),
+    ("190", _("The access token has expired"), _C, _ALERT, _ACCOUNT),
+    ("131005", _("Access denied"), _C, _ALERT, _ACCOUNT),
+    ("131037", _("The number has no approved display name"), _C, _ALERT, _ACCOUNT),
+    ("131042", _("There is a problem with the payment method"), _C, _ALERT, _ACCOUNT),
+    ("131045", _("The number is not registered correctly"), _C, _ALERT, _ACCOUNT),
+    ("133000", _("The number's registration is incomplete"), _C, _ALERT, _ACCOUNT),
+    ("133006", _("The number must be verified"), _C, _ALERT, _ACCOUNT),
+    ("133010", _("The number is not registered"), _C, _ALERT, _ACCOUNT),
+    ("134011", _("The terms of payment are not accepted"), _C, _ALERT, _ACCOUNT),
     ("368", _("The account is restricted for a violation of policy"), _C, _OPT_IN, _ENFORCED),
     ("131031", _("The account is locked"), _C, _OPT_IN, _ENFORCED),
     ("131063", _("Marketing is disabled on the Cloud API"), _C, _NEVER,
@@ -203,12 +203,12 @@ _ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("2593108", _("Synchronisation was requested too late"), _C, _NEVER, _NOT_A_SEND),
     ("2593109", _("The history was not shared"), _C, _NEVER, _NOT_A_SEND),
 
-    ("132000", _("The number of template parameters does not match"), _T, _ALARM, _OUR_REQUEST),
-    ("132001", _("The template does not exist in this language"), _T, _ALARM, _OUR_REQUEST),
-    ("132005", _("The translated template text is too long"), _T, _ALARM, _OUR_REQUEST),
-    ("132008", _("A template parameter does not match"), _T, _ALARM, _OUR_REQUEST),
-    ("132012", _("A template parameter has the wrong format"), _T, _ALARM, _OUR_REQUEST),
-    ("132018", _("The template's parameters do not match"), _T, _ALARM, _OUR_REQUEST),
+    ("132000", _("The number of template parameters does not match"), _T, _ALERT, _OUR_REQUEST),
+    ("132001", _("The template does not exist in this language"), _T, _ALERT, _OUR_REQUEST),
+    ("132005", _("The translated template text is too long"), _T, _ALERT, _OUR_REQUEST),
+    ("132008", _("A template parameter does not match"), _T, _ALERT, _OUR_REQUEST),
+    ("132012", _("A template parameter has the wrong format"), _T, _ALERT, _OUR_REQUEST),
+    ("132018", _("The template's parameters do not match"), _T, _ALERT, _OUR_REQUEST),
     ("132007", _("The template violates WhatsApp's policy"), _T, _NEVER, _POLICY),
     ("132015", _("The template is paused for low quality"), _T, _OPT_IN,
      _("Low quality means that customers complained about the template.")),
@@ -225,18 +225,23 @@ _ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("613", _("Too many calls or call requests"), _P, _NEVER, _NOT_A_SEND),
 )  # fmt: skip
 # Staff must be alerted to these although the fallback rule itself raises no alert.
-_ALSO_ALARM = frozenset({"368", "131031", "131048", "131064"})
+_ALSO_ALERT = frozenset({"368", "131031", "131048", "131064"})
 
 _RANGES: tuple[tuple[range, Text, ErrorClass, FallbackRule, Text], ...] = (
-    (range(200, 300), _("A permission is missing"), _C, _ALARM, _ACCOUNT),
+    (range(200, 300), _("A permission is missing"), _C, _ALERT, _ACCOUNT),
     (range(138000, 138019), _("The call failed"), _P, _NEVER, _NOT_A_SEND),
 )
 
 TABLE: dict[str, ErrorRule] = {
     code: ErrorRule(
-        code, title, kind, rule, why, alarm=rule == FallbackRule.ALARM or code in _ALSO_ALARM
+        code,
+        title,
+        kind,
+        rule,
+        explanation,
+        alerts_staff=rule == FallbackRule.IMMEDIATE_ALERT or code in _ALSO_ALERT,
     )
-    for code, title, kind, rule, why in _ROWS
+    for code, title, kind, rule, explanation in _ROWS
 }
 
 _NOT_SENT = _("The request was not sent.")
@@ -256,7 +261,7 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("tls_failed", _("The secure connection could not be established"), _R, _RETRY, _NOT_SENT),
     ("invalid_address", _(
         "The address or a key contains characters that cannot be used in a request"
-    ), _C, _ALARM, _SETUP),
+    ), _C, _ALERT, _SETUP),
     ("timeout", _("The provider did not respond in time"), _P, _RETRY, _UNPROVEN),
     ("connection_broken", _("The connection closed before the response"), _P, _RETRY, _UNPROVEN),
     ("not_http", _("The response is not HTTP"), _P, _RETRY, _UNPROVEN),
@@ -270,36 +275,36 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("taken_over", _("Another process took over the message"), _R, _RETRY, _NOT_SENT),
     ("internal_error", _("An error in Alterna stopped the delivery"), _P, _RETRY,
      _("The message is on hold; the error is in Alterna's log.")),
-    ("not_configured", _("The connection is not configured"), _C, _ALARM, _SETUP),
-    ("wrong_key", _("The provider rejected the key"), _C, _ALARM, _SETUP),
-    ("wrong_address", _("A different server responds at this address"), _C, _ALARM, _SETUP),
-    ("invalid_session", _("The provider does not accept the session's name"), _C, _ALARM, _SETUP),
-    ("instance_missing", _("The instance does not exist"), _C, _ALARM, _SETUP),
-    ("license_required", _("The Evolution server has no activated licence"), _C, _ALARM, _SETUP),
+    ("not_configured", _("The connection is not configured"), _C, _ALERT, _SETUP),
+    ("wrong_key", _("The provider rejected the key"), _C, _ALERT, _SETUP),
+    ("wrong_address", _("A different server responds at this address"), _C, _ALERT, _SETUP),
+    ("invalid_session", _("The provider does not accept the session's name"), _C, _ALERT, _SETUP),
+    ("instance_missing", _("The instance does not exist"), _C, _ALERT, _SETUP),
+    ("license_required", _("The Evolution server has no activated licence"), _C, _ALERT, _SETUP),
     ("invalid_recipient", _("Messages cannot be sent to this number"), _P, _NEVER,
      _("There is no recipient to deliver to.")),
-    ("not_on_whatsapp", _("The number is not on WhatsApp"), _P, _ONCE, _OTHER_WAY),
+    ("not_on_whatsapp", _("The number is not on WhatsApp"), _P, _NOW, _OTHER_WAY),
     ("unsupported_type", _("This type of message cannot be sent through this route"),
-     _P, _ONCE, _OTHER_WAY),
+     _P, _NOW, _OTHER_WAY),
     ("invalid_content", _("The message has no content to send"), _P, _NEVER,
      _("No other route could send it.")),
-    ("too_large", _("The message or its file is too large"), _P, _ONCE, _OTHER_WAY),
+    ("too_large", _("The message or its file is too large"), _P, _NOW, _OTHER_WAY),
     ("upload_failed", _("The file could not be uploaded"), _R, _RETRY, _NOT_SENT),
     ("download_failed", _("The file could not be downloaded"), _R, _RETRY, _NOT_SENT),
     ("file_missing", _("The file no longer exists"), _P, _NEVER,
      _("No other route could send it.")),
     ("file_unreadable", _("The file cannot be read now"), _R, _RETRY, _NOT_SENT),
     ("link_failed", _("The link's server did not return the file"), _R, _RETRY, _NOT_SENT),
-    ("link_refused", _("The link does not lead to a file"), _P, _ONCE, _OTHER_WAY),
-    ("refused_request", _("The provider rejected the request"), _P, _ALARM, _OUR_REQUEST),
-    ("ack_error", _("WhatsApp rejected the message"), _P, _ONCE, _OTHER_WAY),
-    ("error", _("WhatsApp rejected the message"), _P, _ONCE, _OTHER_WAY),
-    ("463", _("WhatsApp temporarily blocked new chats from this number"), _P, _ONCE,
+    ("link_refused", _("The link does not lead to a file"), _P, _NOW, _OTHER_WAY),
+    ("refused_request", _("The provider rejected the request"), _P, _ALERT, _OUR_REQUEST),
+    ("ack_error", _("WhatsApp rejected the message"), _P, _NOW, _OTHER_WAY),
+    ("error", _("WhatsApp rejected the message"), _P, _NOW, _OTHER_WAY),
+    ("463", _("WhatsApp temporarily blocked new chats from this number"), _P, _NOW,
      _("The number wrote to too many new contacts; continuing may get it banned.")),
     ("fallbacks_jumped", _("An unusual number of messages is sent through the fallback"),
      _P, _RETRY,
      _("A working fallback must not hide a failing official API.")),
-    (NO_REASON, _("The provider gave no reason"), _P, _ALARM, _OUR_REQUEST),
+    (NO_REASON, _("The provider gave no reason"), _P, _ALERT, _OUR_REQUEST),
     ("lookup_failed", _("The number could not be looked up"), _R, _RETRY, _NOT_SENT),
     ("rate_overlimit", _("WhatsApp requested a pause: too many queries"), _R, _RETRY, _NOT_SENT),
     ("session_not_found", _("The session is not started"), _R, _RETRY, _SESSION),
@@ -314,8 +319,10 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
 )  # fmt: skip
 
 WORDS: dict[str, ErrorRule] = {
-    code: ErrorRule(code, title, kind, rule, why, alarm=rule == FallbackRule.ALARM)
-    for code, title, kind, rule, why in _OWN_ROWS
+    code: ErrorRule(
+        code, title, kind, rule, explanation, alerts_staff=rule == FallbackRule.IMMEDIATE_ALERT
+    )
+    for code, title, kind, rule, explanation in _OWN_ROWS
 }
 
 
@@ -342,16 +349,16 @@ def lookup(
             _R,
             _RETRY,
             _("The provider reports that it is temporary."),
-            alarm=match is None,
+            alerts_staff=match is None,
             known=match is not None,
         )
     return ErrorRule(
         code,
         title,
         _C if http_status in (401, 403) else _P,
-        _ALARM,
+        _ALERT,
         _("Unknown rejection: customers stay reachable and staff are alerted."),
-        alarm=True,
+        alerts_staff=True,
         known=match is not None,
     )
 
@@ -424,18 +431,23 @@ def source_text(text: Text) -> str:
 def all_rules() -> Iterator[ErrorRule]:
     """Yield every row for display: Meta's codes by number, ranges written `200-299`."""
     yield from sorted(TABLE.values(), key=lambda rule: int(rule.code))
-    for codes, title, kind, rule, why in _RANGES:
+    for codes, title, kind, rule, explanation in _RANGES:
         yield ErrorRule(
-            f"{codes.start}-{codes.stop - 1}", title, kind, rule, why, alarm=rule == _ALARM
+            f"{codes.start}-{codes.stop - 1}",
+            title,
+            kind,
+            rule,
+            explanation,
+            alerts_staff=rule == _ALERT,
         )
 
 
 def _in_range(code: str) -> ErrorRule | None:
     if not re.fullmatch(r"[0-9]{1,9}", code):
         return None
-    for codes, title, kind, rule, why in _RANGES:
+    for codes, title, kind, rule, explanation in _RANGES:
         if int(code) in codes:
-            return ErrorRule(code, title, kind, rule, why, alarm=rule == _ALARM)
+            return ErrorRule(code, title, kind, rule, explanation, alerts_staff=rule == _ALERT)
     return None
 
 

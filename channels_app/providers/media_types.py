@@ -71,7 +71,7 @@ LIMITS: Final[dict[str, Limit]] = {
     # For animated stickers; 100 KB is recommended for static ones.
     "sticker": Limit(STICKERS, 500 * 1024),
 }
-MOST_BYTES: Final = max(limit.most_bytes for limit in LIMITS.values())
+MAX_BYTES: Final = max(limit.most_bytes for limit in LIMITS.values())
 # Types that a browser may show inline: none that it could execute.
 SHOWN: Final = IMAGES | STICKERS | VIDEOS | AUDIO | {"image/gif"}
 

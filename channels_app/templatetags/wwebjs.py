@@ -51,7 +51,7 @@ def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
     """Render the session's state, since when, and its last drop, on one line."""
     session = stored_state(channel)
     return {
-        "way": Channel.Fallback.WWEBJS,
+        "provider": Channel.Fallback.WWEBJS,
         "session": session,
         "unchecked": session.code == "unchecked",
         "label": State(session.state or State.NOT_CONFIGURED).label,

@@ -116,7 +116,7 @@ def line(channel: Channel) -> SafeString:
         return NOTHING
     current = monitor.stored(session)
     context = {
-        "way": Channel.Fallback.BAILEYS,
+        "provider": Channel.Fallback.BAILEYS,
         "session": current,
         "unchecked": current.code == "unchecked",
         "label": State(current.state).label,

@@ -60,7 +60,7 @@ FETCH_RETRY_SECONDS = 5.0
 # How often open pages get a new heartbeat; they display minutes.
 SHOW_SECONDS = 30.0
 # The database or the file storage is unreachable.
-_AWAY = (*receiving.AWAY, psycopg.OperationalError, psycopg.InterfaceError)
+_STORAGE_ERRORS = (*receiving.STORAGE_ERRORS, psycopg.OperationalError, psycopg.InterfaceError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class BatchWriter:
             try:
                 journal.receive(receiving.SOURCE, batch)
                 return
-            except _AWAY as error:
+            except _STORAGE_ERRORS as error:
                 log.warning(
                     "database unavailable, events buffered", n=len(batch), error=str(error)[:200]
                 )
@@ -236,7 +236,7 @@ class SessionWorker:
                 self._recording = False
             if not self.leaving:
                 record_join_state(self.spec.session_id, joined=self.client.joined, note=self._note)
-        except _AWAY as error:
+        except _STORAGE_ERRORS as error:
             # The main loop notices the difference and retries.
             log.warning("session state not written", error=str(error)[:200])
         except Exception:
@@ -250,7 +250,7 @@ class SessionWorker:
         try:
             close_old_connections()
             done = self._fetch_missed()
-        except _AWAY as error:
+        except _STORAGE_ERRORS as error:
             log.warning("missed messages not stored", error=str(error)[:200])
         except Exception:
             log.exception("missed messages not stored")
@@ -359,7 +359,7 @@ class Listener:
                     delay = 0.2
                     self._hold(holder)
                     self._transfer(holder)
-            except _AWAY as error:
+            except _STORAGE_ERRORS as error:
                 # The sockets stay joined, and the writer buffers their events.
                 log.warning("database unavailable", error=str(error)[:200])
                 connection.close()
@@ -499,7 +499,7 @@ class Listener:
             worker.flush_events()
         if not self._writer.stop():
             log.error("events not stored before shutdown; the next listener fetches the messages")
-        with contextlib.suppress(*_AWAY):
+        with contextlib.suppress(*_STORAGE_ERRORS):
             ListenerProcess.objects.filter(pk=self._process_id).delete()
         connection.close()
 

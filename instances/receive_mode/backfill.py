@@ -188,7 +188,7 @@ def run(session_id: int) -> None:
     except EvolutionFailed as error:
         _postpone(session, encode_failure(error))
         return
-    except receiving.AWAY:
+    except receiving.STORAGE_ERRORS:
         _postpone(session, "backfill_not_stored")
         raise
     except Exception:
@@ -379,7 +379,7 @@ def fetch_and_store(session: WhatsAppSession, *, since: dt.datetime) -> int:
 
 
 def store(session: WhatsAppSession, found: FetchResult) -> None:
-    """Store what was found, each event as it is or as a stub. Raises one of `receiving.AWAY`."""
+    """Store the fetched events, as stubs if necessary. Raises one of `receiving.STORAGE_ERRORS`."""
     for first in range(0, len(found.events), 200):
         journal.receive(
             receiving.SOURCE,

@@ -12,7 +12,7 @@ from rest_framework import exceptions, parsers, status
 from channels_app.providers import media_types
 
 # The size allowed for the parts of a form other than the file.
-ROOM = 64 * 1024
+FORM_OVERHEAD_BYTES = 64 * 1024
 
 
 class TooLarge(exceptions.APIException):
@@ -35,12 +35,12 @@ class UploadParser(parsers.MultiPartParser):
             length = int(request.META.get("CONTENT_LENGTH") or 0)
         except ValueError:
             length = 0
-        if length > media_types.MOST_BYTES + ROOM:
+        if length > media_types.MAX_BYTES + FORM_OVERHEAD_BYTES:
             raise TooLarge(
                 _("The upload has %(size)s; WhatsApp accepts at most %(most)s.")
                 % {
                     "size": filesizeformat(length),
-                    "most": filesizeformat(media_types.MOST_BYTES),
+                    "most": filesizeformat(media_types.MAX_BYTES),
                 }
             )
         return super().parse(stream, media_type, parser_context)

@@ -17,7 +17,7 @@ from messaging.models import CallAttempt, Contact, Conversation, DeliveryAttempt
 
 
 class ErrorSerializer(serializers.Serializer[Message]):
-    """Why a message did not go by its first route: the provider's code and words."""
+    """The provider's error that explains why the first route did not send a message."""
 
     code = serializers.CharField(source="error_code")
     title = serializers.SerializerMethodField()
@@ -50,7 +50,7 @@ class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
 
 
 class MediaSerializer(serializers.ModelSerializer[Media]):
-    """A file: an upload, or one that was received (`waiting` until it is fetched)."""
+    """An uploaded or received file. A received one is `waiting` until it has been fetched."""
 
     type = serializers.SerializerMethodField()
 
@@ -70,22 +70,22 @@ class UploadSerializer(serializers.Serializer[Any]):
 
 
 class ContextSerializer(serializers.Serializer[Any]):
-    message = serializers.UUIDField(help_text="Our id of the quoted message.")
+    message = serializers.UUIDField(help_text="Our ID of the quoted message.")
 
 
 class FileObjectSerializer(serializers.Serializer[Any]):
-    """The object of a file: where it is, and what stands beside it."""
+    """A file to send, by link or by the ID of an upload, with its caption and name."""
 
     link = serializers.URLField(required=False)
-    media = serializers.UUIDField(required=False, help_text="The id of our copy of the file.")
+    media = serializers.UUIDField(required=False, help_text="The ID of our copy of the file.")
     caption = serializers.CharField(required=False)
     filename = serializers.CharField(required=False)
 
 
 class MessageSerializer(serializers.ModelSerializer[Message]):
-    """A message as programs see it. Types other than text carry an object named after the type.
+    """A message. Types other than text have an object named after the type.
 
-    `content` is that object as it was sent or received, with what the provider said besides.
+    `content` is that object as sent or received, with the provider's additional fields.
     """
 
     channel = serializers.IntegerField(source="conversation.channel_id")
@@ -147,9 +147,9 @@ class MessageSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call
 
 
 class NewMessageSerializer(serializers.Serializer[Any]):
-    """A message to send. Types other than text carry an object named after the type.
+    """A message to send. Types other than text require an object named after the type.
 
-    A reaction names its message by `message`, our id, or `message_id`, the provider's.
+    A reaction identifies its message by `message`, our ID, or by `message_id`, the provider's.
     """
 
     channel = serializers.PrimaryKeyRelatedField(
@@ -196,7 +196,7 @@ class RetrySerializer(serializers.Serializer[Any]):
 
 
 class ConfirmSerializer(serializers.Serializer[Any]):
-    arrived = serializers.BooleanField(help_text="Only true: what did not arrive is sent again.")
+    arrived = serializers.BooleanField(help_text="Must be true; otherwise use retry.")
 
     def validate_arrived(self, arrived: bool) -> bool:
         if not arrived:
@@ -225,9 +225,9 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
 
 
 class CallSerializer(serializers.ModelSerializer[CallAttempt]):
-    """A call. Out: somebody opened the page that calls the contact, by the key of `channel`.
+    """A call. `out`: a user opened the calling page with the key of `channel`.
 
-    In: the contact called. Only these have a status; `ended` does not say whether it was answered.
+    `in`: the contact called. Only these have a status; `ended` does not mean that it was answered.
     """
 
     direction = serializers.SerializerMethodField()

@@ -105,17 +105,17 @@ class MessageViewSet(
                 "Idempotency-Key",
                 OpenApiTypes.STR,
                 OpenApiParameter.HEADER,
-                description="At most 255 characters. The same key and body give the same message.",
+                description="At most 255 characters. The same key and body return one message.",
             )
         ],
         responses={
             202: MessageSerializer,
             200: OpenApiResponse(MessageSerializer, "Replayed: the key was used before."),
-            409: OpenApiResponse(PROBLEM, "`idempotency_conflict`: same key, another body."),
+            409: OpenApiResponse(PROBLEM, "`idempotency_conflict`: same key, different body."),
         },
     )
     def create(self, request: Request) -> Response:
-        """Accept a message for sending. Its further course is in the message itself."""
+        """Accept a message for sending. Fetch the message to follow its delivery."""
         fields = NewMessageSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         try:
@@ -152,7 +152,7 @@ class MessageViewSet(
     )
     @action(detail=True, methods=["post"], permission_classes=[StaffMayChange])
     def retry(self, request: Request, **kwargs: Any) -> Response:
-        """Send a rejected or unconfirmed message again, by the usual way or by the fallback."""
+        """Send a rejected or unconfirmed message again, by the usual route or by the fallback."""
         fields = RetrySerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         try:
@@ -172,7 +172,7 @@ class MessageViewSet(
     )
     @action(detail=True, methods=["post"], permission_classes=[StaffMayChange])
     def confirm(self, request: Request, **kwargs: Any) -> Response:
-        """Say that an unconfirmed message arrived: it counts as sent from then on."""
+        """Confirm that an unconfirmed message arrived. It then counts as sent."""
         fields = ConfirmSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         try:
@@ -186,9 +186,9 @@ class MessageViewSet(
 
 
 class MediaViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Media]):
-    """Files: to upload what is to be sent, and to fetch what was received.
+    """Files of messages: uploads to send, and received files.
 
-    Who may send messages may upload; who may see messages may see their files.
+    Uploading requires permission to send messages; viewing requires permission to view them.
     """
 
     serializer_class = MediaSerializer
@@ -200,12 +200,12 @@ class MediaViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Media]):
         request={"multipart/form-data": UploadSerializer},
         responses={
             201: MediaSerializer,
-            413: OpenApiResponse(PROBLEM, "`too_large`: no WhatsApp message takes so much."),
-            415: OpenApiResponse(PROBLEM, "A file comes in a form (multipart/form-data)."),
+            413: OpenApiResponse(PROBLEM, "`too_large`: larger than any WhatsApp message allows."),
+            415: OpenApiResponse(PROBLEM, "The file must be sent as multipart/form-data."),
         },
     )
     def create(self, request: Request) -> Response:
-        """Upload a file, to be named as `{"media": id}` in the object of a message."""
+        """Upload a file. Refer to it as `{"media": id}` in the object of a message."""
         fields = UploadSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         media = files.store_upload(
@@ -222,7 +222,7 @@ class MediaViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Media]):
     @extend_schema(responses={(200, "*/*"): OpenApiTypes.BINARY})
     @action(detail=True, methods=["get"])
     def content(self, request: Request, **kwargs: Any) -> HttpResponseBase:
-        """The file itself; a `Range` of it where one is asked for."""
+        """Return the file. Supports `Range`."""
         return file_response(request._request, self.get_object(), download=True)
 
 
@@ -245,7 +245,7 @@ class LatestFirst(NewestFirst):
 
 
 class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
-    """Conversations, the one with the latest message first."""
+    """Conversations, the most recently active first."""
 
     serializer_class = ConversationSerializer
     pagination_class = LatestFirst
@@ -255,7 +255,7 @@ class ConversationViewSet(viewsets.ReadOnlyModelViewSet[Conversation]):
     @extend_schema(responses=CallSerializer(many=True), filters=False)
     @action(detail=True, pagination_class=NewestFirst)
     def calls(self, request: Request, **kwargs: Any) -> Response:
-        """The calls to the contact that were begun here, and those that came, newest first."""
+        """List the outgoing and incoming calls of a conversation, newest first."""
         found = selectors.calls().filter(conversation=self.get_object())
         paginator = NewestFirst()
         page = paginator.paginate_queryset(found, request, view=self)

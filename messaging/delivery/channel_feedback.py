@@ -101,9 +101,9 @@ def _record_failure(
         _check_new_chat_block(attempt, code)
     if circuit_breaker.should_trip(rule):
         circuit_breaker.trip(connection, code=code, late=late)
-    elif rule.alarm and rule.fallback == FallbackRule.OPT_IN:
+    elif rule.alerts_staff and rule.fallback == FallbackRule.OPT_IN:
         circuit_breaker.alert_once(connection, code=code)
-    elif rule.alarm:
+    elif rule.alerts_staff:
         # The route works, but a person must check the request, or a new code.
         reason = "" if rule.known else title
         circuit_breaker.record_rejection(connection, code=code, detail=reason)
@@ -117,7 +117,7 @@ def _record_failure(
 
 
 def _affects_health(rule: error_codes.ErrorRule, code: str) -> bool:
-    limited = rule.alarm and rule.fallback == FallbackRule.OPT_IN
+    limited = rule.alerts_staff and rule.fallback == FallbackRule.OPT_IN
     return rule.kind == ErrorClass.CONFIG or limited or code in _UNREACHABLE
 
 

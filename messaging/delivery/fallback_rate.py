@@ -47,14 +47,14 @@ class Share:
 _EMPTY = Share(0, 0)
 
 
-def is_anomalous(recent: Share, before: Share, *, alarmed: bool) -> bool:
+def is_anomalous(recent: Share, before: Share, *, was_anomalous: bool) -> bool:
     """Return whether the alert should be active. Pure.
 
     It starts at MIN_MESSAGES fallbacks or more that are at least MIN_SHARE of the recent messages,
     MIN_INCREASE above the previous day's share, and MIN_RATIO times that share or closer to 1 than
     to it. It ends below END_FALLBACKS or END_SHARE.
     """
-    if alarmed:
+    if was_anomalous:
         return recent.fallback >= END_FALLBACKS and recent.share >= END_SHARE
     usual = before.share
     return (
@@ -83,7 +83,7 @@ def check_fallback_rates() -> None:
             was, share = code in known, latest.get(code, _EMPTY)
             if not was and _ALL_CODES in known:
                 continue
-            is_now = is_anomalous(share, earlier.get(code, _EMPTY), alarmed=was)
+            is_now = is_anomalous(share, earlier.get(code, _EMPTY), was_anomalous=was)
             if is_now == was:
                 continue
             (known.add if is_now else known.discard)(code)

@@ -50,7 +50,7 @@ def abandoned_messages(before: dt.datetime) -> QuerySet[Message]:
     return queue.without_job(unfinished).order_by("created_at").only("conversation")
 
 
-def forget_old() -> None:
+def delete_expired() -> None:
     """Delete processed events, pending events and unused files after their retention periods."""
     now = timezone.now()
     old_events = InboundEvent.objects.filter(

@@ -28,11 +28,11 @@ from messaging.models import InboundEvent
 log = structlog.get_logger(__name__)
 
 # The database or the file storage is unreachable: nothing is wrong with the event.
-AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
+STORAGE_ERRORS = (OperationalError, InterfaceError, PoolTimeout, OSError)
 
-# Of an event that is a list one row takes no more than this: the rest are rows of their own.
-MOST_ITEMS = 500
-# Half of what a row may have: its parts other than the list are in each of them.
+# A longer list is split into several rows.
+MAX_ITEMS = 500
+# Half of a row's limit: the rest of the event is repeated in each part.
 MAX_CHARACTERS_OF_PART = neutral.MAX_CHARACTERS // 2
 
 
@@ -87,11 +87,10 @@ class Arrival:
 
 
 def split(source: str, arrival: Arrival) -> list[Arrival]:
-    """Return the parts of an arrival that become rows of their own.
+    """Split an arrival into parts that fit into one row each.
 
-    An Evolution event that is a list (the history of a link above all) may hold more than a row
-    does: its items are divided. The same list is divided in the same way, whatever transport
-    brought it, so each part has the same key again.
+    An Evolution event may contain a long list, such as the history of a newly linked phone. The
+    split does not depend on the transport, so each part has the same key when it arrives again.
     """
     payload = arrival.payload
     items = payload.get("data") if isinstance(payload, Mapping) else None
@@ -107,7 +106,7 @@ def split(source: str, arrival: Arrival) -> list[Arrival]:
     size = 0
     for item in payload["data"]:
         length = neutral.characters(item)
-        full = len(parts[-1]) >= MOST_ITEMS or size + length > MAX_CHARACTERS_OF_PART
+        full = len(parts[-1]) >= MAX_ITEMS or size + length > MAX_CHARACTERS_OF_PART
         if parts[-1] and full:
             parts.append([])
             size = 0
@@ -121,13 +120,13 @@ def split(source: str, arrival: Arrival) -> list[Arrival]:
 def prepare(source: str, arrival: Arrival) -> Entry:
     """Return what the journal stores for an arrival, and save its file to the storage.
 
-    Raises one of AWAY and nothing else: every arrival can be stored.
+    Raises one of STORAGE_ERRORS and nothing else: every arrival can be stored.
     """
     try:
         if isinstance(arrival.payload, Unstorable):
             raise arrival.payload
         return _PREPARE[source](arrival)
-    except AWAY:
+    except STORAGE_ERRORS:
         raise
     except Unstorable as error:
         return stub(source, arrival, str(error))

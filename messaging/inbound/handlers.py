@@ -70,7 +70,7 @@ def apply(event: InboundEvent, channels: Mapping[str, Channel]) -> dict[str, int
 
 
 def apply_events(events: Iterable[Event], channels: Mapping[str, Channel]) -> dict[str, int]:
-    """As `apply`, of some of the neutral events of a stored event."""
+    """Apply some of the neutral events of a stored event; see `apply`."""
     counts: Counter[str] = Counter()
     for item in events:
         kind = type(item).__name__
@@ -86,7 +86,7 @@ def apply_events(events: Iterable[Event], channels: Mapping[str, Channel]) -> di
 
 
 def size(event: InboundEvent) -> int:
-    """Return how many neutral events a stored event holds; 1 where that cannot be read."""
+    """Return how many neutral events a stored event contains; 1 if it cannot be parsed."""
     try:
         return sum(1 for _ in READERS[event.source](event.payload))
     except Exception:

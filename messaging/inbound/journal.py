@@ -26,7 +26,7 @@ BATCH = 100
 # So many neutral events are applied in one transaction. Each may take a lock on a message's id, and
 # PostgreSQL's table of locks is shared by all connections. The history of a link has many thousands
 # of messages in one event.
-MOST_AT_ONCE = 500
+MAX_EVENTS_PER_TRANSACTION = 500
 READ_FIELDS = ["state", "error", "skipped", "processed_at"]
 # Covers deadlocks. After a longer database outage the sweep schedules the reading again.
 MAX_READ_ATTEMPTS = 3
@@ -41,7 +41,7 @@ def receive(source: str, arrived: Sequence[Arrival]) -> None:
     """Store arrivals in the given order and schedule their reading.
 
     An arrival that cannot be stored as it is becomes a stub: nothing is dropped. Raises one of
-    `arrivals.AWAY` if nothing is stored because the database or the storage is unreachable.
+    `arrivals.STORAGE_ERRORS` if the database or the storage is unreachable: nothing is stored then.
     """
     _receive(source, [part for arrival in arrived for part in arrivals.split(source, arrival)])
 
@@ -50,7 +50,7 @@ def _receive(source: str, arrived: Sequence[Arrival]) -> None:
     entries = [arrivals.prepare(source, arrival) for arrival in arrived]
     try:
         store_all(source, entries)
-    except arrivals.AWAY:
+    except arrivals.STORAGE_ERRORS:
         raise
     except Exception as error:
         if len(arrived) > 1:
@@ -158,25 +158,25 @@ def _read_batch(source: str, source_key: str) -> bool:
 
 
 def _at_once(pending: Sequence[InboundEvent]) -> Sequence[InboundEvent]:
-    """Return the first events that together are not too many for one transaction."""
+    """Return the first events, as many as one transaction may apply."""
     total = 0
     for number, event in enumerate(pending):
         total += handlers.size(event)
-        if total > MOST_AT_ONCE:
+        if total > MAX_EVENTS_PER_TRANSACTION:
             return pending[:number]
     return pending
 
 
 def _read_in_parts(event: InboundEvent, channels: Mapping[str, Channel]) -> None:
-    """Read an event that holds too much for one transaction.
+    """Read an event that contains too much for one transaction.
 
-    Where that ends half-way it is read from the beginning again: applying it again changes nothing.
+    If it is interrupted, the event is read again from the beginning, which has no further effect.
     """
 
     def apply_in_parts() -> dict[str, int]:
         counts: Counter[str] = Counter()
         events = iter(handlers.READERS[event.source](event.payload))
-        while part := list(islice(events, MOST_AT_ONCE)):
+        while part := list(islice(events, MAX_EVENTS_PER_TRANSACTION)):
             with transaction.atomic():
                 counts.update(handlers.apply_events(part, channels))
         return counts

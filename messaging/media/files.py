@@ -87,11 +87,11 @@ def store_upload(upload: UploadedFile, *, user: User | None) -> Media:
 def _check(upload: UploadedFile, size: int) -> str:
     if size == 0:
         raise ValidationError({"file": _("The file is empty.")})
-    if size > media_types.MOST_BYTES:
+    if size > media_types.MAX_BYTES:
         raise ValidationError(
             {
                 "file": _("The file has %(size)s; WhatsApp accepts at most %(most)s.")
-                % {"size": filesizeformat(size), "most": filesizeformat(media_types.MOST_BYTES)}
+                % {"size": filesizeformat(size), "most": filesizeformat(media_types.MAX_BYTES)}
             }
         )
     mime_type = _sniff(cast("BinaryIO", upload), size, upload.name or "")
@@ -352,7 +352,7 @@ def _describe(media: Media, name: str) -> None:
 
 
 def _download(channel: Channel, source: Mapping[str, Any]) -> bytes:
-    limit = media_types.MOST_BYTES
+    limit = media_types.MAX_BYTES
     try:
         if "cloud" in source:
             cloud = CloudProvider(

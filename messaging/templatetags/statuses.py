@@ -137,7 +137,7 @@ def file_problem(media: Media) -> str:
 def what_to_do(code: str) -> str:
     """Return the rule for an error code: whether the fallback may be used, and why."""
     rule = error_codes.lookup(code)
-    return f"{rule.fallback.label}: {rule.why}"
+    return f"{rule.fallback.label}: {rule.explanation}"
 
 
 @register.filter

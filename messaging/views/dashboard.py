@@ -47,7 +47,7 @@ class Tile:
     glyph: str
     label: str
     number: int
-    trouble: bool = False
+    is_problem: bool = False
 
 
 def _tiles(dashboard: selectors.Dashboard) -> list[Tile]:
@@ -64,13 +64,13 @@ def _tiles(dashboard: selectors.Dashboard) -> list[Tile]:
             "rejected",
             pgettext("count", "Rejected"),
             counts[Status.REJECTED],
-            trouble=True,
+            is_problem=True,
         ),
         Tile(
             "unconfirmed",
             "unconfirmed",
             pgettext("count", "Not confirmed"),
             counts[Status.UNCONFIRMED],
-            trouble=True,
+            is_problem=True,
         ),
     ]

@@ -75,8 +75,8 @@ def test_an_upload_must_be_a_form_with_a_file(api: APIClient) -> None:
 def test_a_body_above_the_size_limit_is_not_parsed(
     api: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parsers.media_types, "MOST_BYTES", 0)
-    monkeypatch.setattr(parsers, "ROOM", 10)
+    monkeypatch.setattr(parsers.media_types, "MAX_BYTES", 0)
+    monkeypatch.setattr(parsers, "FORM_OVERHEAD_BYTES", 10)
     response = upload(api)
     assert (response.status_code, response.json()["code"]) == (413, "too_large")
     assert not Media.objects.exists()

@@ -19,7 +19,7 @@ def test_a_body_that_is_too_large_is_rejected_before_authentication(
 ) -> None:
     from config import asgi
 
-    monkeypatch.setattr(asgi, "MOST_PAGE_BYTES", 1000)
+    monkeypatch.setattr(asgi, "MAX_PAGE_BYTES", 1000)
 
     async def call() -> tuple[int, Any]:
         make: Any = ApplicationCommunicator  # it has no type hints

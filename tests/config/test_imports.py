@@ -1,7 +1,7 @@
 """The module graph: no import cycle, jobs on top, and pure modules without database or network.
 
-import-linter checks the layers (`pyproject.toml`). It cannot tell `django.db` from the rest of
-Django and does not look for cycles between modules.
+import-linter checks the layers (`pyproject.toml`). It cannot distinguish `django.db` from the rest
+of Django and does not look for cycles between modules.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ async def test_an_unresponsive_child_is_killed_after_its_grace_period() -> None:
     assert supervised.output == [("web", "ready"), ("web", "no")]
 
 
-async def test_in_a_hurry_a_child_is_killed_without_a_second_request() -> None:
+async def test_a_forced_stop_kills_a_child_without_a_second_request() -> None:
     supervised = SupervisedChild(UNRESPONSIVE, stop_seconds=24 * 3600)
     await supervised.wait_for(("web", "ready"))
     hurry = asyncio.Event()

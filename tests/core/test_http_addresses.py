@@ -81,9 +81,7 @@ NAMES = ("graph_url", "wwebjs_url", "evolution_url")
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", NAMES)
-def test_every_way_of_storing_normalises_an_address(
-    make_channel: Callable[..., Channel], name: str
-) -> None:
+def test_every_write_normalises_an_address(make_channel: Callable[..., Channel], name: str) -> None:
     typed, stored = "HTTP://Host:80//Wa/", "http://host/Wa"
     channel = make_channel(**{name: typed})
     assert getattr(channel, name) == stored

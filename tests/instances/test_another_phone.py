@@ -117,7 +117,7 @@ def test_a_first_phone_with_a_different_number_must_be_confirmed(
     wait_until(lambda: probe(session) == ("ready", "ready"))
 
 
-def test_an_incident_that_ended_with_a_pause_of_the_channel_is_back_with_the_channel(
+def test_an_incident_reopens_with_its_reactivated_channel(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     another_phone(ready, evolution)
@@ -126,19 +126,19 @@ def test_an_incident_that_ended_with_a_pause_of_the_channel_is_back_with_the_cha
         assert not Incident.objects.filter(closed_at=None).exists()
     assert probe(ready) == ("error", "number_unconfirmed")
     assert Incident.objects.get(closed_at=None).reason == "another_phone"
-    # Asked again it is the same drop.
+    # The next poll finds the same drop.
     probe(ready)
     assert Incident.objects.get(closed_at=None).drops == 1
 
 
-def test_the_number_of_the_phone_before_does_not_stand_for_a_new_one(
+def test_the_previous_phone_s_number_does_not_count_for_a_new_link(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     """Evolution writes the number of a new link into its row after the instance is open."""
     monitor.log_out(ready)
     assert probe(ready)[0] == "disconnected"
     evolution.control("settings", late_owner=True)
-    # Its row has no number, as that of an instance which was never linked.
+    # Its row has no number, like that of an instance that was never linked.
     evolution.instance(NAME).stored_owner_jid = None
     monitor.connect(ready)
     evolution.control("scan", instance=NAME, number=STRANGER)
@@ -153,7 +153,7 @@ def test_the_number_of_the_phone_before_does_not_stand_for_a_new_one(
     assert probe(ready) == ("error", "number_unconfirmed")
 
 
-def test_what_a_link_brings_is_history_although_its_number_must_be_confirmed_first(
+def test_messages_synced_by_a_link_are_history_even_before_its_number_is_confirmed(
     ready: WhatsAppSession, evolution: Evolution, api: APIClient
 ) -> None:
     monitor.log_out(ready)
@@ -171,7 +171,7 @@ def test_what_a_link_brings_is_history_although_its_number_must_be_confirmed_fir
     assert monitor.end_of_history(ready.channel) == linked_at
 
 
-def test_a_fresh_link_is_asked_for_its_number_again(
+def test_the_number_of_a_new_link_is_requested_again(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     """The row may go on naming the phone before for a moment."""

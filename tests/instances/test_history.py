@@ -85,7 +85,7 @@ def test_the_history_of_a_link_is_stored_in_order_and_is_not_unread(
     assert Message.objects.get(provider_message_id="NEW").conversation.unread_count == 1
 
 
-def test_history_fetched_from_evolution_s_store_is_history_too(
+def test_history_fetched_from_evolution_counts_as_history(
     linking: WhatsAppSession, evolution: Evolution
 ) -> None:
     receive_nothing(evolution)
@@ -117,7 +117,7 @@ def test_messages_delayed_by_an_outage_are_new(
 
 
 @pytest.mark.parametrize("command", [monitor.reconnect, monitor.connect])
-def test_what_came_late_is_news_also_where_a_person_connected_the_instance_again(
+def test_late_messages_are_new_even_after_a_person_reconnected_the_instance(
     by_webhook: WhatsAppSession, evolution: Evolution, command: Any
 ) -> None:
     """The login is there still: no code is shown, no phone is linked."""
@@ -142,7 +142,7 @@ def test_an_instance_taken_over_already_linked_has_no_history(
     assert Conversation.objects.get().unread_count == 1
 
 
-def test_a_fresh_message_that_came_in_a_part_of_the_history_is_news(
+def test_a_recent_message_within_the_history_is_new(
     session: WhatsAppSession,
 ) -> None:
     now = int(timezone.now().timestamp())

@@ -205,7 +205,7 @@ def test_a_server_silent_for_one_instance_is_probed_for_a_second(
     assert set(Connection.objects.values_list("state_code", flat=True)) == {"timeout"}
 
 
-def test_instances_of_a_server_are_claimed_when_they_are_asked_and_not_for_ever(
+def test_instances_of_a_server_are_claimed_only_while_they_are_probed(
     fleet: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet(DEAD)
@@ -226,7 +226,7 @@ def test_instances_of_a_server_are_claimed_when_they_are_asked_and_not_for_ever(
     monitor.probe_server(DEAD)
     assert len(probed) == 201
     assert max(claimed_at_once) <= monitor.PROBES_AT_A_TIME
-    # A job does not hold its worker for all of them: the others stay due.
+    # One job does not occupy its worker for all instances: the others stay due.
     probed.clear()
     Connection.objects.update(next_poll_at=None)
     monkeypatch.setattr(monitor, "ROUND_SECONDS", 0.05)
@@ -235,18 +235,18 @@ def test_instances_of_a_server_are_claimed_when_they_are_asked_and_not_for_ever(
     assert Connection.objects.filter(next_poll_at=None).count() == 201 - len(probed)
 
 
-def test_a_probe_that_is_requested_while_another_one_waits_for_its_answer_is_made(
+def test_a_probe_requested_during_another_probe_is_made_afterwards(
     session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sign comes after the server has answered, and before the answer is written down."""
+    """The request comes after the server has answered, before the answer is stored."""
     monitor.probe(session.pk)
     make_ready_earlier(number_checked_at=timezone.now())
     poll = monitor._poll
 
     def poll_and_break(row: WhatsAppSession, **options: Any) -> Any:
-        told = poll(row, **options)
+        observation = poll(row, **options)
         request_probe(row.pk)
-        return told
+        return observation
 
     with monkeypatch.context() as patched:
         patched.setattr(monitor, "_poll", poll_and_break)
@@ -254,5 +254,5 @@ def test_a_probe_that_is_requested_while_another_one_waits_for_its_answer_is_mad
     EvolutionCredentials.objects.update(url=DEAD)
     monitor.probe_server(DEAD)
     assert fresh(session).connection.state_code == "connection_refused"
-    # An ordinary one is followed by a pause.
+    # An ordinary probe is followed by a pause.
     assert session.connection.next_poll_at is not None

@@ -676,7 +676,7 @@ def test_the_sweep_and_the_cleanup_run_as_jobs(
     clear_jobs()
     age(Message.objects.all(), updated_at=MINUTE_AGO)
     defer_task(tasks.sweep, timestamp=0)
-    defer_task(tasks.forget_old, timestamp=0)
+    defer_task(tasks.delete_expired, timestamp=0)
     run_jobs("care")
     assert [job.task_name for job in jobs()] == [queue.DELIVER["name"]]
 
@@ -692,7 +692,7 @@ def test_expired_rows_are_deleted(channel: Channel) -> None:
         PendingEvent.objects.create(channel=channel, provider_message_id=name, kind="sent")
     age(PendingEvent.objects.filter(provider_message_id="old"), received_at=dt.timedelta(days=8))
 
-    sweeper.forget_old()
+    sweeper.delete_expired()
 
     assert set(InboundEvent.objects.all()) == {young, pending, set_aside}
     assert PendingEvent.objects.get().provider_message_id == "new"

@@ -524,13 +524,13 @@ def by_rest(client: Client, api: APIClient, data: dict[str, Any]) -> int:
     return api.post("/api/channels/", {name: data[name] for name in names}, "json").status_code
 
 
-@pytest.mark.parametrize("door", [by_page, by_admin, by_rest])
+@pytest.mark.parametrize("save", [by_page, by_admin, by_rest])
 def test_one_job_tests_new_credentials_and_detects_number_and_coexistence(
-    staff_client: Client, api: APIClient, graph: Provider, staff: User, door: Callable[..., int]
+    staff_client: Client, api: APIClient, graph: Provider, staff: User, save: Callable[..., int]
 ) -> None:
     own = {"phone_number_id": NUMBER_ID, "access_token": GRAPH_TOKEN, "graph_url": graph.url}
 
-    assert door(staff_client, api, filled(**own)) in (201, 302)
+    assert save(staff_client, api, filled(**own)) in (201, 302)
 
     channel = Channel.objects.get()
     assert not graph.simulator.requests  # no request is made while the user waits

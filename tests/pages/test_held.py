@@ -178,7 +178,7 @@ def test_the_error_table_has_every_rule_on_the_page_and_in_the_docs(
 
 
 @pytest.mark.parametrize(
-    ("recent", "before", "alarmed", "expected"),
+    ("recent", "before", "was_anomalous", "expected"),
     [
         (Share(9, 9), Share(0, 0), False, False),
         (Share(10, 10), Share(0, 0), False, True),
@@ -194,9 +194,9 @@ def test_the_error_table_has_every_rule_on_the_page_and_in_the_docs(
     ],
 )
 def test_a_jump_in_the_share_of_fallbacks_is_detected(
-    recent: Share, before: Share, alarmed: bool, expected: bool
+    recent: Share, before: Share, was_anomalous: bool, expected: bool
 ) -> None:
-    assert is_anomalous(recent, before, alarmed=alarmed) is expected
+    assert is_anomalous(recent, before, was_anomalous=was_anomalous) is expected
 
 
 OFFICIAL = [{"outcome": "accepted"}]

@@ -53,7 +53,7 @@ def test_the_verdict_detects_each_kind_of_inbound_fault() -> None:
     assert faults(row(0), row(1, at=7.0)) == ["stored with another time"]
     assert faults(row(1), row(0)) == ["out of order"]
     assert faults(row(0, at=101.0), row(1)) == ["stored with another time"]
-    assert faults(row(0), row(1), row(1, id="X")) == ["nobody wrote it"]
+    assert faults(row(0), row(1), row(1, id="X")) == ["no customer wrote it"]
     assert faults(row(0), row(1), set_aside=1) == ["1 events set aside"]
     empty = {"messages": [row(0), row(1)], "set_aside": 0, "recovered": {"look": 1}}
     assert len(judge_inbound(replayed, {}, empty).faults) == 2
@@ -94,7 +94,7 @@ def test_the_verdict_detects_each_kind_of_fault() -> None:
         {"outcome": "unknown", "code": "", "rule": "first", "route": "official",
          "statuses": ("sent",)}
     ]}  # fmt: skip
-    assert faults(proved, graph=1) == ["Meta's proof was not heard"]
+    assert faults(proved, graph=1) == ["Meta's proof was ignored"]
     assert faults({}, graph=1) == []
     assert faults({}) == [
         "ticks for what Graph never took",
@@ -109,7 +109,7 @@ def test_the_verdict_detects_each_kind_of_fault() -> None:
     assert faults(globe, web=1, graph=1, statuses=("delivered", "failed")) == [
         "arrived 1 + 1 times"
     ]
-    assert faults({}, graph=2) == ["arrived 2 + 0 times", "one way sent it twice"]
+    assert faults({}, graph=2) == ["arrived 2 + 0 times", "one route sent it twice"]
     rejected = {"status": "rejected", "icon": "rejected", "route": "official"}
     assert faults({**rejected, "decision": "no_fallback"}) == []
     assert faults({**rejected, "decision": "no_fallback"}, graph=1) == ["an X for what arrived"]

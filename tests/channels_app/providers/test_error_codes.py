@@ -26,17 +26,17 @@ ROWS: list[tuple[str, ErrorClass, FallbackRule]] = [
     ("1 2 4 80007 130429 131000 131016 133004 131057", R, FallbackRule.RETRY_FIRST),
     ("131056", R, FallbackRule.WAIT),
     ("131048 131064", R, FallbackRule.OPT_IN),
-    ("131047 131026 131030 131051 131053 131035 131036", P, FallbackRule.AT_ONCE),
+    ("131047 131026 131030 131051 131053 131035 131036", P, FallbackRule.IMMEDIATE),
     ("131049 130472", P, FallbackRule.OPT_IN),
     ("131050 130403 130497 131021 131062 137000", P, FallbackRule.NEVER),
     ("131052 131060 613 138000 138006 138018", P, FallbackRule.NEVER),
-    ("131008 131009 100 135000", P, FallbackRule.ALARM),
-    ("0 3 10 33 104 190 200 250 299 131005 131037 131042 131045", C, FallbackRule.ALARM),
-    ("133000 133006 133010 134011", C, FallbackRule.ALARM),
+    ("131008 131009 100 135000", P, FallbackRule.IMMEDIATE_ALERT),
+    ("0 3 10 33 104 190 200 250 299 131005 131037 131042 131045", C, FallbackRule.IMMEDIATE_ALERT),
+    ("133000 133006 133010 134011", C, FallbackRule.IMMEDIATE_ALERT),
     ("368 131031", C, FallbackRule.OPT_IN),
     ("131063 131044 133005 133008 133009 133015 133016", C, FallbackRule.NEVER),
     ("2593107 2593108 2593109", C, FallbackRule.NEVER),
-    ("132000 132001 132005 132008 132012 132018", T, FallbackRule.ALARM),
+    ("132000 132001 132005 132008 132012 132018", T, FallbackRule.IMMEDIATE_ALERT),
     ("132007 132068 132069 131055 134100 134101 134102", T, FallbackRule.NEVER),
     ("132015 132016", T, FallbackRule.OPT_IN),
 ]
@@ -66,10 +66,10 @@ def test_every_code_of_the_table_is_tested() -> None:
 
 def test_codes_that_need_a_person_raise_an_alert() -> None:
     for rule in error_codes.all_rules():
-        wanted = rule.fallback == FallbackRule.ALARM or rule.code in {
+        wanted = rule.fallback == FallbackRule.IMMEDIATE_ALERT or rule.code in {
             "368", "131031", "131048", "131064",
         }  # fmt: skip
-        assert rule.alarm is wanted, rule.code
+        assert rule.alerts_staff is wanted, rule.code
 
 
 @pytest.mark.parametrize("code", ["199", "300", "137999", "138019"])
@@ -82,9 +82,9 @@ def test_every_row_has_a_translatable_title_and_reason() -> None:
     assert len({rule.code for rule in rules}) == len(rules)
     for rule in rules:
         assert str(rule.title)
-        assert str(rule.why)
+        assert str(rule.explanation)
         assert not isinstance(rule.title, str)
-        assert not isinstance(rule.why, str)
+        assert not isinstance(rule.explanation, str)
 
 
 def test_every_class_and_rule_has_a_label() -> None:
@@ -102,14 +102,14 @@ def test_the_displayed_rows_are_sorted_and_show_ranges() -> None:
     ("is_transient", "http_status", "kind", "rule"),
     [
         (True, 400, R, FallbackRule.RETRY_FIRST),
-        (False, 500, P, FallbackRule.ALARM),
+        (False, 500, P, FallbackRule.IMMEDIATE_ALERT),
         (None, 500, R, FallbackRule.RETRY_FIRST),
         (None, 503, R, FallbackRule.RETRY_FIRST),
         (None, 429, R, FallbackRule.RETRY_FIRST),
-        (None, 400, P, FallbackRule.ALARM),
-        (None, 401, C, FallbackRule.ALARM),
-        (None, 403, C, FallbackRule.ALARM),
-        (None, None, P, FallbackRule.ALARM),
+        (None, 400, P, FallbackRule.IMMEDIATE_ALERT),
+        (None, 401, C, FallbackRule.IMMEDIATE_ALERT),
+        (None, 403, C, FallbackRule.IMMEDIATE_ALERT),
+        (None, None, P, FallbackRule.IMMEDIATE_ALERT),
     ],
 )
 def test_an_unknown_code_follows_is_transient_and_then_the_status(
@@ -117,7 +117,7 @@ def test_an_unknown_code_follows_is_transient_and_then_the_status(
 ) -> None:
     error_rule = lookup("131999", is_transient, http_status)
     assert (error_rule.kind, error_rule.fallback, error_rule.known) == (kind, rule, False)
-    assert error_rule.alarm
+    assert error_rule.alerts_staff
     assert "131999" in str(error_rule.title)
 
 

@@ -102,7 +102,7 @@ def refused_code(channel: Channel) -> str:
     return str(refused.value.code)
 
 
-def test_nothing_is_sent_between_a_new_link_and_the_probe_that_sees_its_number(
+def test_nothing_is_sent_between_a_new_link_and_the_probe_of_its_number(
     ready: Channel, server: Server
 ) -> None:
     server.steer("unlink_by_reload")
@@ -116,7 +116,7 @@ def test_nothing_is_sent_between_a_new_link_and_the_probe_that_sees_its_number(
     assert wwebjs_session.state(ready).code == "number_unconfirmed"
 
 
-def test_the_number_that_a_page_still_reports_after_a_new_link_does_not_count(
+def test_an_old_number_still_reported_after_a_new_link_does_not_count(
     ready: Channel, server: Server, later: Callable[[float], None]
 ) -> None:
     relink(ready, server, STRANGER)
@@ -148,7 +148,7 @@ def test_the_same_phone_in_the_same_browser_counts_after_a_moment_and_is_watched
     assert (due - timezone.now()).total_seconds() > 40
 
 
-def test_a_session_without_a_number_is_not_ready_where_one_is_expected(
+def test_a_session_without_its_expected_number_is_not_ready(
     attached: Channel, server: Server
 ) -> None:
     server.settings.nameless_info = True

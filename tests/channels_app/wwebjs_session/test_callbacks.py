@@ -27,8 +27,7 @@ from channels_app.providers.events import (
 from channels_app.providers.redaction import digest_of
 from channels_app.providers.sessions import State
 from channels_app.providers.wwebjs import events as wwebjs_events
-from messaging import selectors
-from messaging import webhooks as doors
+from messaging import selectors, webhooks
 from messaging.delivery import rate_limits
 from messaging.inbound import authentication, raw_files, replay
 from messaging.inbound.authentication import Received
@@ -432,9 +431,9 @@ async def test_the_endpoint_responds_as_the_contract_specifies(
     assert await post(json.dumps(callback("ready")), WWEBJS_KEY) == (200, "stored")
     assert await post(json.dumps(callback("ready")), "wrong") == (401, "bad_key")
     assert await post("{", WWEBJS_KEY) == (200, "stored")
-    monkeypatch.setattr(doors, "MOST_WWEBJS_BYTES", 10)
+    monkeypatch.setattr(webhooks, "MAX_WWEBJS_BYTES", 10)
     assert await post(json.dumps(callback("ready")), WWEBJS_KEY) == (413, "too_large")
-    monkeypatch.setattr(doors, "MOST_WWEBJS_BYTES", 1000)
+    monkeypatch.setattr(webhooks, "MAX_WWEBJS_BYTES", 1000)
 
     def away(*_: Any) -> None:
         raise DatabaseError("away")

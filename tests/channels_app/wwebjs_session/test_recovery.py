@@ -326,7 +326,7 @@ def test_a_session_used_by_another_channel_is_not_ended(
     assert server.paired
 
 
-def test_a_session_that_is_ready_for_moments_only_is_not_started_for_ever(
+def test_a_session_that_is_ready_only_briefly_is_not_restarted_forever(
     ready: Channel, server: Server, later: Later
 ) -> None:
     starts = 0

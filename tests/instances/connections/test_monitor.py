@@ -853,7 +853,7 @@ def test_a_late_answer_to_an_earlier_request_is_ignored(
     assert Incident.objects.get().recovered_at is None
 
 
-def test_an_opening_that_an_event_notes_during_a_probe_is_kept(
+def test_an_opening_stored_by_an_event_during_a_probe_is_preserved(
     ready: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened_at = timezone.now()
@@ -913,7 +913,7 @@ def test_an_abandoned_instance_ends_as_chosen(
 
 
 @pytest.mark.parametrize("choice", ["log_out", "delete"])
-def test_an_end_that_the_server_refused_changes_nothing_of_what_is_wanted(
+def test_an_end_refused_by_the_server_does_not_change_keep_connected(
     ready: WhatsAppSession, evolution: Evolution, api: APIClient, choice: str
 ) -> None:
     evolution.fault("/instance/logout" if choice == "log_out" else "/instance/delete", status=500)
@@ -923,14 +923,14 @@ def test_an_end_that_the_server_refused_changes_nothing_of_what_is_wanted(
     assert (after.keep_connected, after.serving, after.linking_since) == (True, True, None)
     evolution.clear_faults()
     assert probe(ready).state == "ready"
-    # A person who ends it here means it, whatever the server says.
+    # An end requested by a person counts even if the server refuses it.
     evolution.fault("/instance/logout", status=500)
     with pytest.raises(SessionRefused):
         monitor.log_out(fresh(ready.channel))
     assert not fresh(ready.channel).connection.keep_connected
 
 
-def test_an_incident_goes_on_where_the_end_was_refused(
+def test_an_incident_stays_open_if_the_end_was_refused(
     ready: WhatsAppSession, evolution: Evolution, api: APIClient
 ) -> None:
     evolution.control("drop", instance=NAME, code=401)

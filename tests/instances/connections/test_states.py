@@ -190,6 +190,6 @@ def test_a_settings_problem_names_the_field_of_a_baileys_channel(code: str, fiel
 @pytest.mark.parametrize(
     "trouble", ["dns_failed", "certificate_refused", "not_tls", "tls_failed", "unreachable"]
 )
-def test_what_no_connection_can_pass_holds_for_all_instances_of_a_server(trouble: str) -> None:
+def test_a_connection_failure_applies_to_all_instances_of_a_server(trouble: str) -> None:
     assert applies_to_server(Observation(trouble=trouble))
     assert not applies_to_server(Observation(trouble="wrong_key"))

@@ -203,7 +203,7 @@ def test_a_message_in_delivery_is_neither_duplicated_nor_counted(
     assert Message.objects.count() == 1
 
 
-def test_what_was_delivered_in_another_form_is_no_gap(
+def test_an_event_delivered_in_another_form_is_not_a_gap(
     by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
     close_gap(by_webhook)
@@ -222,10 +222,10 @@ def test_what_was_delivered_in_another_form_is_no_gap(
     assert recovered() == []
 
 
-def test_a_backlog_that_was_cut_is_found_although_all_was_proven_up_to_now(
+def test_an_interrupted_backlog_is_fetched_even_after_a_complete_check(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has its old times, and comes after messages that are newer."""
+    """Its messages are old and arrive after newer ones."""
     close_gap(by_webhook)
     now = timezone.now()
     for minutes in (40, 39, 38, 37):
@@ -234,8 +234,8 @@ def test_a_backlog_that_was_cut_is_found_although_all_was_proven_up_to_now(
     wait_until(lambda: len(texts()) == 4)
     offline_since = now - dt.timedelta(hours=6)
     Connection.objects.update(last_ready_at=offline_since, server_state="close")
-    told = {"event": "connection.update", "instance": NAME, "data": {"state": "open"}}
-    journal.receive(receiving.SOURCE, [journal.Arrival(str(by_webhook.channel_id), told)])
+    event = {"event": "connection.update", "instance": NAME, "data": {"state": "open"}}
+    journal.receive(receiving.SOURCE, [journal.Arrival(str(by_webhook.channel_id), event)])
     texts()
     wait_for_gap(by_webhook, "reconnected")
     assert by_webhook.gap_since == offline_since
@@ -256,14 +256,14 @@ def test_a_backlog_that_was_cut_is_found_although_all_was_proven_up_to_now(
     assert recovered() == [("look", 1)]
 
 
-def test_the_backlog_of_an_opening_that_was_cut_is_waited_for_at_the_next_one(
+def test_a_short_opening_does_not_shorten_the_backlog_of_the_next_one(
     channel: Channel,
 ) -> None:
     session, start = WhatsAppSession(channel=channel), timezone.now()
     connection = session.connection
 
     def opens(minutes: int, *, open_until: int) -> int:
-        """Return since when what comes then was waiting, in minutes."""
+        """Return since when the backlog of this opening was waiting, in minutes."""
         session.note_opening(start + dt.timedelta(minutes=minutes))
         connection.last_ready_at = start + dt.timedelta(minutes=open_until)
         assert session.backlog_since is not None
@@ -275,7 +275,7 @@ def test_the_backlog_of_an_opening_that_was_cut_is_waited_for_at_the_next_one(
     assert opens(300, open_until=301) == 190
 
 
-def test_an_opening_is_noted_as_a_sign_together_with_its_event(
+def test_an_opening_is_stored_as_a_gap_sign_together_with_its_event(
     by_webhook: WhatsAppSession,
 ) -> None:
     close_gap(by_webhook)
@@ -285,7 +285,7 @@ def test_an_opening_is_noted_as_a_sign_together_with_its_event(
         assert by_webhook.gap_reason == "reconnected"
 
 
-def test_an_earlier_fetch_does_not_close_the_gap_before_what_comes_late_has_come(
+def test_a_sign_with_a_delay_postpones_the_fetch(
     by_webhook: WhatsAppSession,
 ) -> None:
     close_gap(by_webhook)
@@ -299,13 +299,13 @@ def test_an_earlier_fetch_does_not_close_the_gap_before_what_comes_late_has_come
     backfill.request(by_webhook.pk, reason=Backfill.Reason.STARTED)
     backfill.request(by_webhook.pk, reason=Backfill.Reason.RECONNECTED, delay=five)
     assert due() >= now + five
-    # What failed is tried again at once where a sign says that it may succeed.
+    # A failed fetch is retried immediately when a sign shows that it may succeed now.
     WhatsAppSession.objects.update(gap_tries=3, gap_fetch_at=now + dt.timedelta(minutes=5))
     backfill.request(by_webhook.pk, reason=Backfill.Reason.UNREACHABLE)
     assert due() < now + dt.timedelta(minutes=1)
 
 
-def test_one_record_that_the_database_refuses_does_not_keep_the_others_away(
+def test_one_record_rejected_by_the_database_does_not_block_the_others(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close_gap(by_webhook)
@@ -327,7 +327,7 @@ def test_one_record_that_the_database_refuses_does_not_keep_the_others_away(
     assert InboundEvent.objects.get(state="set_aside").error == "DataError"
 
 
-def test_pages_that_are_too_large_are_read_in_smaller_ones(
+def test_oversized_pages_are_read_in_smaller_ones(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close_gap(by_webhook)
@@ -343,7 +343,7 @@ def test_pages_that_are_too_large_are_read_in_smaller_ones(
     assert texts() == sent
 
 
-def test_a_record_that_is_too_large_for_the_journal_is_known_once_it_is_a_stub(
+def test_a_record_too_large_for_the_journal_is_known_once_it_is_a_stub(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close_gap(by_webhook)
@@ -386,7 +386,7 @@ def test_checks_are_spread_and_skip_unreachable_instances(
     assert due(webhook_enabled=True) == []
 
 
-def test_a_delivery_without_the_secret_is_a_sign_at_most_once_a_minute(
+def test_a_delivery_without_the_secret_is_a_gap_sign_at_most_once_a_minute(
     by_webhook: WhatsAppSession,
     evolution: Evolution,
     web: str,
@@ -439,8 +439,8 @@ def test_the_file_of_a_too_large_event_is_fetched_separately(
     size = 55 * 1000 * 1000
     if chunked:
         size = 2 * MB
-        monkeypatch.setattr(receiving, "MOST_BYTES", 2 * MB)
-        monkeypatch.setattr(asgi, "MOST_BYTES", 2 * MB)
+        monkeypatch.setattr(receiving, "MAX_BYTES", 2 * MB)
+        monkeypatch.setattr(asgi, "MAX_BYTES", 2 * MB)
         evolution.control("settings", webhook_chunked=True)
     close_gap(by_webhook)
     # Evolution reads the base64 setting when it connects.
@@ -472,7 +472,7 @@ def test_a_file_over_the_limit_fails_and_its_message_is_stored(
 ) -> None:
     from channels_app.providers import media_types
 
-    monkeypatch.setattr(media_types, "MOST_BYTES", MB)
+    monkeypatch.setattr(media_types, "MAX_BYTES", MB)
     close_gap(by_webhook)
     evolution.writes("", kind="video", size=2 * MB, caption="grande demais", emit=False)
     check_newest(by_webhook)
@@ -562,10 +562,10 @@ def test_a_long_gap_is_stored_oldest_first_in_batches_of_pages(
     fetch(by_webhook)
     assert texts() == missing
     assert recovered() == [("not_stored", 37)]
-    assert len(asked) <= 20, "the newest pages are not read anew for each part"
+    assert len(asked) <= 20, "the newest pages are not read again for each part"
 
 
-def test_our_own_start_and_a_reconnected_instance_are_signs(
+def test_a_start_of_alterna_and_a_reconnected_instance_are_gap_signs(
     by_webhook: WhatsAppSession, evolution: Evolution, web: str
 ) -> None:
     from config import asgi
@@ -632,7 +632,7 @@ def test_a_fetch_reads_no_further_back_than_the_journal_remembers(
     assert texts() == ["de agora"]
 
 
-def test_a_drift_that_ends_by_itself_is_a_sign(
+def test_a_drift_that_ends_without_a_repair_is_a_gap_sign(
     by_webhook: WhatsAppSession, evolution: Evolution, settings: Any
 ) -> None:
     settings.EVOLUTION_DRIFT_REPAIR = "ask"
@@ -647,7 +647,7 @@ def test_a_drift_that_ends_by_itself_is_a_sign(
 
 
 @pytest.mark.parametrize("error", [OperationalError("away"), ValueError("a fault of ours")])
-def test_a_delivery_that_could_not_be_stored_is_a_sign(
+def test_a_delivery_that_could_not_be_stored_is_a_gap_sign(
     by_webhook: WhatsAppSession, web: str, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     close_gap(by_webhook)
@@ -661,7 +661,7 @@ def test_a_delivery_that_could_not_be_stored_is_a_sign(
     wait_for_gap(by_webhook, "not_stored")
 
 
-def test_an_unreadable_delivery_is_a_sign(
+def test_an_unreadable_delivery_is_a_gap_sign(
     by_webhook: WhatsAppSession, web: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close_gap(by_webhook)

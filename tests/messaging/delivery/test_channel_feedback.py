@@ -380,7 +380,7 @@ def test_the_incident_of_rejected_requests_closes_an_hour_after_the_last(
     assert incident_list(wired) == [("requests", "132001", 1)]
 
 
-@pytest.mark.parametrize("rule", [r for r in error_codes.TABLE.values() if r.alarm], ids=str)
+@pytest.mark.parametrize("rule", [r for r in error_codes.TABLE.values() if r.alerts_staff], ids=str)
 def test_every_alerting_code_opens_an_incident(wired: Channel, rule: error_codes.ErrorRule) -> None:
     attempt = attempt_of(accept(wired), outcome=Outcome.REJECTED, route=Route.OFFICIAL)
     channel_feedback.note(attempt, Rejected(rule.code, "refused"))
@@ -420,7 +420,7 @@ def test_a_healthy_route_is_published_only_once(
     assert published == [wired.pk]
 
 
-def test_an_unchanged_route_costs_no_query(wired: Channel, django_assert_num_queries: Any) -> None:
+def test_an_unchanged_route_needs_no_query(wired: Channel, django_assert_num_queries: Any) -> None:
     sent(wired)
     message = sent(wired)
     attempt = attempts(message)[0]

@@ -685,7 +685,7 @@ def test_the_fallbacks_are_tried_in_their_order() -> None:
     assert step(REFUSED, *rejected, **RANKED) == Fail("fallback_refused")
 
 
-def test_a_fallback_that_is_away_is_not_waited_for_while_the_next_one_works() -> None:
+def test_an_unavailable_fallback_is_skipped_while_the_next_one_works() -> None:
     away = by(FIRST, TRANSIENT)
     assert step(REFUSED, away, **RANKED) == BY_SECOND
     # Both are away: the one whose time comes first.
@@ -694,7 +694,7 @@ def test_a_fallback_that_is_away_is_not_waited_for_while_the_next_one_works() ->
     assert step(REFUSED, *both, at=3, **RANKED) == Attempt(Route.WWEBJS, "fallback_retry", 1)
 
 
-def test_what_the_first_fallback_may_have_sent_is_not_sent_by_the_next() -> None:
+def test_a_message_the_first_fallback_may_have_sent_is_not_sent_by_the_next() -> None:
     in_doubt = REFUSED, by(FIRST, UNKNOWN)
     assert step(*in_doubt, at=3000, **RANKED) == Hold("fallback_unconfirmed")
     again = REFUSED, by(FIRST, REJECTED), by(SECOND, UNKNOWN, repeatable=True)
@@ -760,7 +760,7 @@ def test_a_message_that_may_have_been_sent_is_never_sent_under_another_id(
     assert step(*tried, at=3000, **MAIN) == Hold("held")
 
 
-def test_a_send_in_doubt_stays_in_doubt_when_the_server_takes_no_ids_any_more() -> None:
+def test_an_unknown_send_stays_unknown_if_the_server_stops_using_our_ids() -> None:
     tried = [
         fallback(UNKNOWN, "timeout", route=Route.BAILEYS),
         fallback(TRANSIENT, "x", route=Route.BAILEYS),
@@ -768,7 +768,7 @@ def test_a_send_in_doubt_stays_in_doubt_when_the_server_takes_no_ids_any_more() 
     assert step(*tried, at=3000, official_retries=3, **MAIN) == Hold("held")
 
 
-def test_a_send_in_doubt_is_repeated_by_its_own_route_and_not_before_its_worker_ended() -> None:
+def test_an_unknown_send_is_repeated_on_its_route_only_after_its_worker_ended() -> None:
     tried = (REFUSED, repeatable(UNKNOWN))
     assert step(*tried, at=60, fallback=Route.WWEBJS) == Hold("fallback_unconfirmed")
     lost = dataclasses.replace(repeatable(UNKNOWN), error_code=policy.WORKER_LOST)

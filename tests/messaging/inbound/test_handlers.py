@@ -348,10 +348,10 @@ def test_events_of_a_source_are_read_in_order_in_batches(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_however_much_one_event_holds_its_reading_takes_few_locks_at_a_time(
+def test_an_event_of_any_size_is_read_with_few_locks_at_a_time(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL's table of locks has room for some thousands, of all connections together."""
+    """PostgreSQL's lock table holds a few thousand locks, of all connections together."""
     most: list[int] = []
     ids: list[str] = []
 
@@ -378,7 +378,7 @@ def test_however_much_one_event_holds_its_reading_takes_few_locks_at_a_time(
     journal.read_pending("cloud", str(channel.pk))
     expected = [f"wamid.{number}.{n}" for number, size in enumerate(sizes) for n in range(size)]
     assert ids == expected, "each once, in their order"
-    assert max(most) <= journal.MOST_AT_ONCE
+    assert max(most) <= journal.MAX_EVENTS_PER_TRANSACTION
     states = InboundEvent.objects.values_list("state", "error", "skipped").distinct()
     assert set(states) == {("done", "", "")}
 

@@ -261,16 +261,16 @@ def history(texts: list[str], **more: Any) -> dict[str, Any]:
     return {**head, "data": records, **more}
 
 
-def test_a_list_that_is_too_large_for_a_row_becomes_several_rows_and_all_of_it_is_read(
+def test_a_list_too_large_for_one_row_is_stored_in_several_rows_and_read_completely(
     baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrivals, "MOST_ITEMS", 4)
+    monkeypatch.setattr(arrivals, "MAX_ITEMS", 4)
     texts = [f"{n}" * 2_000_000 if n < 5 else f"{n}" for n in range(10)]
     event = history([*texts, "x" * (neutral.MAX_CHARACTERS + 1)])
     for transport in (event, as_numbered_object(event)):
         journal.receive("evolution", [Arrival(str(baileys.pk), transport)])
     rows = InboundEvent.objects.order_by("pk")
-    # Only what is too large by itself cannot be read.
+    # Only an item that is too large on its own cannot be read.
     expected = [("pending", ""), ("pending", ""), ("pending", ""), ("pending", "")]
     assert [(row.state, row.error.partition(":")[0]) for row in rows] == [
         *expected,
@@ -350,7 +350,7 @@ def test_a_stub_is_replayed_with_the_current_code(
     assert b"secret-token" in raw_files.read(stub.raw_file)
     from messaging.delivery import sweeper
 
-    sweeper.forget_old()
+    sweeper.delete_expired()
     assert not InboundEvent.objects.exists()
     assert not default_storage.exists(stub.raw_file)
 

@@ -216,7 +216,7 @@ def test_old_pending_events_are_deleted_with_their_files(channel: Channel, setti
     old = PendingEvent.objects.filter(provider_message_id="old")
     old.update(received_at=timezone.now() - dt.timedelta(days=8))
 
-    sweeper.forget_old()
+    sweeper.delete_expired()
 
     assert PendingEvent.objects.get().provider_message_id == "new"
     assert not default_storage.exists("inbound/old.bin")

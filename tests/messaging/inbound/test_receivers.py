@@ -211,15 +211,15 @@ def test_the_url_may_end_with_a_slash(channel: Channel) -> None:
 
 
 def test_a_body_of_three_megabytes_is_accepted_and_a_larger_one_rejected(channel: Channel) -> None:
-    largest = b'{"a":"' + b"x" * (webhooks.MOST_BYTES - 8) + b'"}'
-    assert len(largest) == webhooks.MOST_BYTES
+    largest = b'{"a":"' + b"x" * (webhooks.MAX_BYTES - 8) + b'"}'
+    assert len(largest) == webhooks.MAX_BYTES
     assert post(largest).status_code == 200
     answer = post(largest + b" ")
     assert error_of(answer) == (413, "too_large")
 
 
 def test_a_large_body_without_a_content_length_is_rejected(channel: Channel) -> None:
-    body = b" " * (webhooks.MOST_BYTES + 1)
+    body = b" " * (webhooks.MAX_BYTES + 1)
     answer = async_to_sync(AsyncClient().request)(
         method="POST",
         path=URL,

@@ -183,7 +183,7 @@ def test_a_file_that_whatsapp_does_not_accept_is_not_stored(
 def test_a_file_that_is_too_large_is_not_stored(
     storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media_types, "MOST_BYTES", 10)
+    monkeypatch.setattr(media_types, "MAX_BYTES", 10)
     with pytest.raises(ValidationError, match="at most"):
         upload()
     assert not stored_files(storage)
@@ -626,7 +626,7 @@ def test_an_unused_upload_is_deleted_the_next_day(
     time_machine.shift(dt.timedelta(hours=2))
     young = upload(files.OPUS, "a.ogg")
 
-    sweeper.forget_old()
+    sweeper.delete_expired()
 
     assert set(Media.objects.all()) == {used, young}
     assert orphan.pk
@@ -683,7 +683,7 @@ def test_an_extracted_file_is_deleted_with_the_last_event_that_refers_to_it(
     assert len(stored_files(storage)) == 2
 
     time_machine.move_to(timezone.now() + dt.timedelta(days=settings.INBOUND_RETENTION_DAYS + 1))
-    sweeper.forget_old()
+    sweeper.delete_expired()
 
     assert [path.read_bytes() for path in stored_files(storage)] == [files.JPEG]
 

@@ -47,7 +47,7 @@ def test_a_text_has_the_documented_format() -> None:
     }
 
 
-def test_a_link_is_previewed_only_when_asked() -> None:
+def test_a_link_is_previewed_only_on_request() -> None:
     body = request_body(text_message(content={"preview_url": True}))
     assert body["text"] == {"body": "Olá", "preview_url": True}
 
