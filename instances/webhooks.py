@@ -50,7 +50,12 @@ class BatchWriter:
         try:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                results = await _receive_all([delivery for delivery, _ in batch])
+                results: list[Received | Exception]
+                try:
+                    results = await _receive_all([delivery for delivery, _ in batch])
+                except Exception as error:
+                    # No thread could be had. Whoever waits gets the error; the next batch is tried.
+                    results = [error] * len(batch)
                 for (_, future), result in zip(batch, results, strict=True):
                     if future.done():
                         continue  # the client disconnected

@@ -164,11 +164,14 @@ def wwebjs(servers: ExitStack) -> Provider:
 
 @pytest.fixture
 def make_channel() -> Callable[..., Channel]:
-    """Create official channels with their connections; `changes` are the channel's fields."""
-    from channels_app.models import Channel
-    from tests.factories import create_channel
+    """Create official channels with their connections; `changes` are the channel's fields.
 
-    def make(**changes: Any) -> Channel:
+    The phones of an instance and an attached session are linked; `linked=False`: not reported yet.
+    """
+    from channels_app.models import Channel
+    from tests.factories import create_channel, link_phones
+
+    def make(*, linked: bool = True, **changes: Any) -> Channel:
         count = Channel.objects.count()
         fields = {
             "name": f"Oficial {count}" if count else "Oficial",
@@ -181,7 +184,10 @@ def make_channel() -> Callable[..., Channel]:
             "graph_url": "http://127.0.0.1:9",
             **changes,
         }
-        return create_channel(**fields)
+        channel = create_channel(**fields)
+        if linked:
+            link_phones(channel)
+        return channel
 
     return make
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from channels_app.channels import save_channel
-from channels_app.models import Channel, CloudCredentials, Connection, EvolutionCredentials
+from channels_app.models import (
+    Channel,
+    CloudCredentials,
+    Connection,
+    EvolutionCredentials,
+    Provider,
+)
 from channels_app.providers.cloud.client import CloudProvider
 from channels_app.providers.evolution.client import EvolutionProvider
 
@@ -20,6 +27,13 @@ def change_channel(channel: Channel, **fields: Any) -> Channel:
     for name, value in fields.items():
         setattr(channel, name, value)
     return save_channel(channel)
+
+
+def link_phones(channel: Channel) -> None:
+    """Store that the server reported a phone with the channel's number for each session it has."""
+    connections = channel.connections.exclude(provider=Provider.OFFICIAL)
+    connections.update(linked_number=re.sub(r"\D", "", channel.phone_number))
+    channel.forget_connections()
 
 
 def update_connection(channel: Channel, provider: str = "", **fields: Any) -> Connection:

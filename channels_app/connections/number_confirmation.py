@@ -28,8 +28,6 @@ def record_linked(connection: Connection, number: str) -> None:
     """
     linked, channel = linked_numbers.canonical(number), connection.channel
     values: dict[str, str | bool] = {}
-    if connection.link_unverified != (not linked):
-        values["link_unverified"] = not linked
     if linked != connection.linked_number:
         values["linked_number"] = linked
         # Another phone does not know the ids of messages that this one may have sent.
@@ -50,15 +48,6 @@ def record_linked(connection: Connection, number: str) -> None:
         shared = Channel.objects.filter(connections__linked_number__in={before, linked} - {""})
         for other in shared.exclude(pk=channel.pk).distinct():
             session_changed.send(sender=Channel, channel=other)
-
-
-def forget_link(connection: Connection) -> None:
-    """Forget the linked phone of a server or session that the channel does not use any more.
-
-    The caller holds the lock of the connection's row, and `connection` is that row.
-    """
-    record_linked(connection, "")
-    _store(connection, {"link_unverified": False})
 
 
 def confirm(channel: Channel, provider: str, number: str, *, user_id: int | None) -> None:

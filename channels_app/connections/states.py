@@ -129,6 +129,11 @@ SENTENCES: dict[str, str | Promise] = {
         "it is in global mode."
     ),
     "socket_refused": _("Evolution does not let Alterna join the socket."),
+    "socket_unjoinable": _(
+        "The socket of an instance whose name contains a comma cannot be joined. Use the webhook. "
+        "If the Evolution server runs in global mode (WEBSOCKET_GLOBAL_EVENTS), configure this in "
+        "the administration first."
+    ),
     "socket_lost": _("The connection to Evolution's socket was lost."),
     "socket_no_answer": _("Evolution's socket does not answer."),
     "socket_failed": _("The connection to Evolution's socket failed."),

@@ -669,7 +669,7 @@ def _settled_number(row: Connection, observation: Observation, now: dt.datetime)
     """
     if not observation.own_number:
         return ""
-    lingers = row.link_unverified and observation.own_number == row.page_number
+    lingers = not row.linked_number and observation.own_number == row.page_number
     row.page_number = observation.own_number
     if not lingers:
         return observation.own_number
@@ -872,7 +872,7 @@ def _forget_session(channel: Channel) -> None:
     row = _locked(channel)
     _reset(row)
     row.address = ""
-    number_confirmation.forget_link(row)
+    number_confirmation.record_linked(row, "")
     _store_state(row, DerivedState(State.NOT_CONFIGURED, ""), timezone.now())
     circuit_breaker.settings_changed(row)
 

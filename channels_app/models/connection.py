@@ -146,11 +146,10 @@ class Connection(models.Model):
 
     # -- the linked phone --------------------------------------------------------------------------
 
-    # In the form of `linked_numbers.canonical`, or ""; and the last number that was confirmed.
+    # In the form of `linked_numbers.canonical`; "": the server has not reported it, or the link
+    # ended. And the last number that was confirmed.
     linked_number = models.CharField(max_length=20, blank=True, db_index=True)
     confirmed_number = models.CharField(max_length=20, blank=True)
-    # The link ended, or the server reports no number: the next linked phone is not known yet.
-    link_unverified = models.BooleanField(default=False)
     # When the server last reported the linked phone. None: ask with the next poll.
     number_checked_at = models.DateTimeField(null=True)
     # The number that this browser reported last. It goes on reporting it for a while after another
@@ -226,7 +225,7 @@ class Connection(models.Model):
     @property
     def is_number_unknown(self) -> bool:
         """Whether a number is expected and it is not known yet which phone is linked."""
-        return self.link_unverified and not linked_numbers.is_first(
+        return not self.linked_number and not linked_numbers.is_first(
             confirmed=self.confirmed_number, expected=self.channel.phone_number
         )
 

@@ -28,6 +28,7 @@ from socketio.exceptions import SocketIOError
 from websocket import WebSocketBadStatusException
 
 from channels_app.incidents.reason_text import encode_reason
+from channels_app.providers.evolution.receive_mode import has_own_namespace
 from messaging.inbound import neutral
 
 log = structlog.get_logger(__name__)
@@ -49,6 +50,7 @@ NOT_OPEN = "socket_not_open"
 UNPROVEN = "socket_unproven"
 LOST = "socket_lost"
 NO_ANSWER = "socket_no_answer"
+UNJOINABLE = "socket_unjoinable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,9 @@ class Address:
 
     @property
     def namespaces(self) -> list[str]:
-        """The namespaces to join. A comma ends the name in a packet, so it cannot be joined."""
-        if not self.shared:
-            return [self.namespace]
-        return [ROOT] if "," in self.instance else [ROOT, self.namespace]
+        """The namespaces to join; none if the instance can only be received at a shared root."""
+        own = [self.namespace] if has_own_namespace(self.instance) else []
+        return [ROOT, *own] if self.shared else own
 
 
 class _Packet(packet.Packet):
@@ -247,6 +248,8 @@ class SocketClient:
 
     def _connect_once(self) -> str:
         """Join and stay until the connection ends. Returns the reason."""
+        if not self.address.namespaces:
+            return UNJOINABLE
         signals: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._signals = signals
         client = _Client(self.address, signals, self._on_unreadable)

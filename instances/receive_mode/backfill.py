@@ -14,11 +14,13 @@ are lost if they are not delivered. See docs/receive-mode.md.
 from __future__ import annotations
 
 import datetime as dt
+import json
+import math
 import random
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -34,7 +36,9 @@ from channels_app.providers.evolution import events as evolution_events
 from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
 from instances import live, queue, receiving
 from instances.models import Backfill, WhatsAppSession
-from messaging.inbound import journal
+from messaging.inbound import arrivals, journal
+from messaging.inbound.arrivals import Arrival
+from messaging.inbound.neutral import Unstorable
 from messaging.models import DeliveryAttempt, InboundEvent, Message
 
 log = structlog.get_logger(__name__)
@@ -309,15 +313,13 @@ def check_newest(session_id: int) -> None:
     delivered = (began - IN_FLIGHT).timestamp()
     instance = EvolutionInstance(session.credentials)
     seen_keys: set[str] = set()
-    for page in range(1, CHECK_PAGES + 1):
-        records = instance.messages(page=page, size=CHECK_PAGE_SIZE)
-        if page == 1:
-            _record_whether_stored(session, records)
-        old = [record for record in records if _written_at(record) < delivered]
+    for page in _pages(instance, size=CHECK_PAGE_SIZE, most=CHECK_PAGES * CHECK_PAGE_SIZE):
+        if page.start == 0:
+            _record_whether_stored(session, page.records)
+        old = replace(page, records=[r for r in page.records if _written_at(r) < delivered])
         if any(item.shows_a_gap for item in _unknown(session, old, since, seen_keys)):
             break
-        oldest_on_page = _timestamp(records[-1]) if records else 0.0
-        if len(records) < CHECK_PAGE_SIZE or oldest_on_page < (since - CHECK_OVERLAP).timestamp():
+        if page.is_last or _oldest_on(page) < (since - CHECK_OVERLAP).timestamp():
             advance(session_id, until=began - IN_FLIGHT)
             return
     request(session_id, reason=Reason.LOOK, delay=IN_FLIGHT)
@@ -347,13 +349,13 @@ def _record_whether_stored(session: WhatsAppSession, newest: Sequence[dict[str, 
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """Events missing in the journal, oldest first.
+    """What is missing in the journal, oldest first.
 
     `messages`: the number of undelivered messages. `complete`: whether these are all; otherwise
     newer ones are left, among `oldest_left` of the newest records.
     """
 
-    events: list[dict[str, Any]]
+    arrivals: list[Arrival]
     messages: int
     complete: bool
     oldest_left: int = 0
@@ -379,15 +381,9 @@ def fetch_and_store(session: WhatsAppSession, *, since: dt.datetime) -> int:
 
 
 def store(session: WhatsAppSession, found: FetchResult) -> None:
-    """Store the fetched events, as stubs if necessary. Raises one of `receiving.STORAGE_ERRORS`."""
-    for first in range(0, len(found.events), 200):
-        journal.receive(
-            receiving.SOURCE,
-            [
-                journal.Arrival(str(session.channel_id), event)
-                for event in found.events[first : first + 200]
-            ],
-        )
+    """Store what was found, as stubs if necessary. Raises one of `receiving.STORAGE_ERRORS`."""
+    for first in range(0, len(found.arrivals), 200):
+        journal.receive(receiving.SOURCE, found.arrivals[first : first + 200])
 
 
 def fetch(
@@ -398,12 +394,13 @@ def fetch(
     first: int = 0,
     until: int = 0,
 ) -> FetchResult:
-    """Return the events since a time that are missing in the journal.
+    """Return what is missing in the journal since a time.
 
     These are messages that Evolution stored since then, whatever their own time, and the statuses
-    of these and of known ones. `abandoned` is called between two pages. The newest `first` records
-    are skipped; `until`: everything unknown is among this many of the newest records, except for
-    those that arrived since. Raises EvolutionFailed or a database error.
+    of these and of known ones. A message that is too large to be fetched is a stub. `abandoned` is
+    called between two pages. The newest `first` records are skipped; `until`: everything unknown is
+    among this many of the newest records, except for those that arrived since. Raises
+    EvolutionFailed or a database error.
     """
     instance = EvolutionInstance(session.credentials)
     since = max(session.arriving_since(since), _kept_since())
@@ -411,19 +408,18 @@ def fetch(
     pages: deque[tuple[int, list[_New]]] = deque(maxlen=PAGES_AT_A_TIME)
     found = known = 0
     seen_keys: set[str] = set()
-    for page in islice(_pages(instance, first, abandoned), MAX_PAGES):
-        records = page.records
-        new = _unknown(session, records, since, seen_keys)
+    for page in islice(_pages(instance, first=first, abandoned=abandoned), MAX_PAGES):
+        new = _unknown(session, page, since, seen_keys)
         if new:
             pages.append((page.start, new))
             found += 1
-        if page.is_last or not records:
+        if page.is_last:
             break
         known = 0 if new else known + 1
         if known and until and page.start >= until:
             break
         read_back = READ_BACK if known < KNOWN_PAGES else CHECK_OVERLAP
-        if known and _timestamp(records[-1]) < (since - read_back).timestamp():
+        if known and _oldest_on(page) < (since - read_back).timestamp():
             break
     else:
         log.error("gap exceeds the page limit", instance=session.name, pages=MAX_PAGES)
@@ -434,7 +430,7 @@ def fetch(
         delivered_before = float("inf")
     earliest = (since - MARGIN).timestamp()
     return FetchResult(
-        events=[event for item in oldest_first for event in item.events],
+        arrivals=[arrival for item in oldest_first for arrival in item.arrivals(session)],
         # The history of a newly linked phone does not count as undelivered.
         messages=sum(
             item.is_message and item.written_at < delivered_before and item.at >= earliest
@@ -452,39 +448,63 @@ def _kept_since() -> dt.datetime:
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Records of the store, newest first; `start`: how many are newer than they."""
+    """Records of the store, newest first; `start`: how many are newer than they.
+
+    `is_cut`: the one record is too large to be fetched, only its beginning was read.
+    """
 
     start: int
     records: list[dict[str, Any]]
     is_last: bool
+    is_cut: bool = False
 
 
 def _pages(
-    instance: EvolutionInstance, first: int, abandoned: Callable[[], bool]
+    instance: EvolutionInstance,
+    *,
+    first: int = 0,
+    size: int = PAGE_SIZE,
+    most: float = math.inf,
+    abandoned: Callable[[], bool] = lambda: False,
 ) -> Iterator[_Page]:
     """Yield the records of the store page by page, smaller ones where a page is too large.
 
-    `first` is a multiple of PAGE_SIZE or was the start of a page. A record that is too large by
-    itself cannot be had by any request. Raises EvolutionFailed.
+    `first` is a multiple of the size or was the start of a page; no page starts at `most` or
+    later. Of a record that is too large by itself the beginning is read. Raises EvolutionFailed.
     """
-    start, size = first, _largest_part(PAGE_SIZE, first)
-    while True:
+    start, part = first, _largest_part(size, first)
+    while start < most:
         if abandoned():
             raise EvolutionFailed("abandoned")
         try:
-            records = instance.messages(page=start // size + 1, size=size)
+            records = instance.messages(page=start // part + 1, size=part)
         except EvolutionFailed as error:
             if error.code != "too_large":
                 raise
-            if size > 1:
-                size = next(n for n in range(size // 2, 0, -1) if size % n == 0)
+            if part > 1:
+                part = next(n for n in range(part // 2, 0, -1) if part % n == 0)
                 continue
-            log.error("a message is too large to be fetched", number=start + 1)
+            record = _from_beginning(error.beginning)
+            log.info("a message is too large to be fetched", message_id=_message_id(record))
+            yield _Page(start, [record], is_last=False, is_cut=True)
             start += 1
         else:
-            yield _Page(start, records, is_last=len(records) < size)
-            start += size
-        size = _largest_part(PAGE_SIZE, start)
+            yield _Page(start, records, is_last=len(records) < part)
+            start += part
+        part = _largest_part(size, start)
+
+
+def _from_beginning(answer: bytes) -> dict[str, Any]:
+    """Return what is known of a record that is too large; its time is that of its storing."""
+    record = evolution_events.record_from_beginning(answer)
+    written_at = _written_at(record)
+    return {**record, "messageTimestamp": int(written_at)} if written_at else record
+
+
+def _oldest_on(page: _Page) -> float:
+    """Return the time of the oldest message on a page; infinity if the page does not say it."""
+    time = _timestamp(page.records[-1]) if page.records else 0.0
+    return time if time or not page.is_cut else math.inf
 
 
 def _largest_part(size: int, start: int) -> int:
@@ -494,30 +514,54 @@ def _largest_part(size: int, start: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _New:
-    """The missing events of one record. `is_message`: they include the message itself."""
+    """The missing events of one record. `is_message`: they include the message itself.
+
+    `is_cut`: that message is stored as a stub.
+    """
 
     events: list[dict[str, Any]]
     is_message: bool
     at: float
     written_at: float
+    is_cut: bool = False
 
     @property
     def shows_a_gap(self) -> bool:
         return any(event["event"] in _SHOWS_A_GAP for event in self.events)
 
+    def arrivals(self, session: WhatsAppSession) -> Iterator[Arrival]:
+        for event in self.events:
+            yield _stub(session, event) if self.is_cut else Arrival(str(session.channel_id), event)
+
+
+def _stub(session: WhatsAppSession, event: dict[str, Any]) -> Arrival:
+    """Return an arrival that the journal stores as a stub, named after the event's message.
+
+    A message with a file is complete enough to be replayed; of any other the content is missing,
+    and the bytes end where it would begin.
+    """
+    reason = Unstorable("too_large", _message_id(event["data"]))
+    body = json.dumps(event).encode()
+    if "message" not in event["data"]:
+        body = body.removesuffix(b"}}")
+    return Arrival(str(session.channel_id), reason, body)
+
 
 def _unknown(
-    session: WhatsAppSession,
-    records: Sequence[dict[str, Any]],
-    since: dt.datetime,
-    seen_keys: set[str],
+    session: WhatsAppSession, page: _Page, since: dt.datetime, seen_keys: set[str]
 ) -> list[_New]:
     """Return the missing events of each record that has any, in the records' order.
 
     `seen_keys` holds the keys of earlier pages: a new message shifts all others to later pages.
     """
+    if page.is_cut:
+        return [
+            item
+            for record in page.records
+            if (item := _unknown_stub(session, record, since)) is not None
+        ]
     oldest = (since - OLDEST).timestamp()
-    recent = [record for record in records if _timestamp(record) >= oldest]
+    recent = [record for record in page.records if _timestamp(record) >= oldest]
     record_events = [list(_events(session.name, record)) for record in recent]
     keys = _keys(
         session, (event for events in record_events for event in (*events, _sent(events[0])))
@@ -546,6 +590,22 @@ def _unknown(
             found.append(_New(new, is_message, _timestamp(record), _written_at(record)))
     seen_keys |= keys
     return found
+
+
+def _unknown_stub(
+    session: WhatsAppSession, record: dict[str, Any], since: dt.datetime
+) -> _New | None:
+    """Return the stub of a record of which only the beginning was read; None if it is known."""
+    message = evolution_events.as_event(session.name, record)
+    written_at = _written_at(record)
+    if written_at and written_at < (since - MARGIN).timestamp():
+        return None
+    keys = _keys(session, (message, _sent(message)))
+    keys.add(arrivals.stub_key(receiving.SOURCE, _stub(session, message)))
+    known = InboundEvent.objects.filter(dedupe_key__in=keys).exists()
+    if known or _have_messages(session, [record]):
+        return None
+    return _New([message], True, _timestamp(record), written_at, is_cut=True)
 
 
 def _have_messages(session: WhatsAppSession, records: Iterable[dict[str, Any]]) -> set[str]:

@@ -21,13 +21,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from channels_app.incidents import incidents
-from channels_app.incidents.reason_text import describe_failure, encode_failure
+from channels_app.incidents.reason_text import describe, describe_failure, encode_failure
 from channels_app.models import Incident
 from channels_app.providers.evolution.receive_mode import (
     EvolutionFailed,
     EvolutionInstance,
     WebhookConfig,
     WebsocketConfig,
+    has_own_namespace,
 )
 from instances import live
 from instances.connections.probe_requests import request_probe
@@ -141,6 +142,8 @@ def enable_websocket(
         raise SwitchRefused(
             503, _("No listener is running, so WebSocket events would not be received.")
         )
+    if not (session.global_events or has_own_namespace(session.name)):
+        raise SwitchRefused(409, describe("socket_unjoinable"))
     with locked(session) as lock:
         session, is_new = _claim(session, Mode.WEBSOCKET, source=source, user=user, detail=detail)
         # Listeners join while we configure Evolution.

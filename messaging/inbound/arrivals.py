@@ -137,8 +137,12 @@ def prepare(source: str, arrival: Arrival) -> Entry:
 
 def stub(source: str, arrival: Arrival, error: str) -> Stub:
     """Return the stub of an arrival. Equal bytes for the same source key give one stub."""
-    body = arrival.body
-    return Stub(arrival.source_key, _stub_key(source, arrival.source_key, body), body, error)
+    return Stub(arrival.source_key, stub_key(source, arrival), arrival.body, error)
+
+
+def stub_key(source: str, arrival: Arrival) -> str:
+    """Return the journal's dedupe key of an arrival that is stored as a stub."""
+    return f"unread:{source}:{arrival.source_key}:{hashlib.sha256(arrival.body).hexdigest()}"
 
 
 def evolution_key(source_key: str, payload: Any) -> str:
@@ -154,12 +158,7 @@ def evolution_key(source_key: str, payload: Any) -> str:
                 _check_size(size - len(inbound_files.encoded(normalized, inbound_files.EVOLUTION)))
         return f"{source_key}:{evolution_events.dedupe_key(normalized)}"
     except Unstorable:
-        body = neutral.encode(payload)
-        return _stub_key(InboundEvent.Source.EVOLUTION, source_key, body)
-
-
-def _stub_key(source: str, source_key: str, body: bytes) -> str:
-    return f"unread:{source}:{source_key}:{hashlib.sha256(body).hexdigest()}"
+        return stub_key(InboundEvent.Source.EVOLUTION, Arrival(source_key, payload))
 
 
 def _evolution(arrival: Arrival) -> Raw:

@@ -13,12 +13,12 @@ from time_machine import TimeMachineFixture
 
 from channels_app.connections import readiness, wwebjs_session
 from channels_app.connections.registry import provider_for
-from channels_app.models import Channel, Incident
+from channels_app.models import Channel, Connection, Incident
 from channels_app.providers.base import OutboundMessage, Transient
 from instances.connections import monitor, pictures
 from instances.models import WhatsAppSession
 from messaging.delivery.statuses import Outcome
-from tests.factories import change_channel
+from tests.factories import change_channel, update_connection
 from tests.instances.support import NAME, OTHER, Evolution, read, wait_until
 from tests.messaging.support import accept, deliver
 
@@ -115,6 +115,21 @@ def test_a_first_phone_with_a_different_number_must_be_confirmed(
     monitor.connect(session)
     evolution.control("scan", instance=NAME, number="552177776666")  # as WhatsApp writes it
     wait_until(lambda: probe(session) == ("ready", "ready"))
+
+
+def test_a_new_instance_sends_nothing_before_the_first_probe_that_sees_its_number(
+    session: WhatsAppSession, evolution: Evolution
+) -> None:
+    """It may have been linked to any phone before the channel was created."""
+    change_channel(session.channel, phone_number="(21) 97777-6666")
+    update_connection(session.channel, next_poll_at=timezone.now() + dt.timedelta(minutes=1))
+    message = accept(session.channel)
+    assert deliver(message) is not None, "it is tried again"
+    [attempt] = message.attempts.all()
+    assert (attempt.outcome, attempt.error_code) == (Outcome.TRANSIENT, "number_unknown")
+    assert evolution.books("sent") == []
+    assert Connection.objects.get().next_poll_at is None, "it is probed at once"
+    assert probe(session) == ("error", "number_unconfirmed")
 
 
 def test_an_incident_reopens_with_its_reactivated_channel(

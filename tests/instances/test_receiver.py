@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +17,9 @@ from django.core.files.storage import default_storage
 from django.db import OperationalError, connection
 
 from channels_app.models import Channel
+from instances import webhooks
 from instances.models import WhatsAppSession
+from instances.receiving import Delivery
 from messaging.inbound import journal, raw_files
 from messaging.media import inbound_files
 from messaging.models import InboundEvent, Message
@@ -129,6 +134,30 @@ def test_it_answers_503_when_it_cannot_store(post: Any, monkeypatch: pytest.Monk
         )
         assert post(event()).status_code == 503
     assert post(event()).status_code == 200
+
+
+def test_each_delivery_that_waits_gets_the_error_of_its_batch_and_the_next_is_stored(
+    post: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = threading.Event()
+    failed: list[int] = []
+
+    async def fail(deliveries: list[Delivery]) -> None:
+        failed.append(len(deliveries))
+        await asyncio.to_thread(waiting.wait)
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(4) as pool:
+        patch.setattr(webhooks, "_receive_all", fail)
+        first = pool.submit(post, event())
+        wait_until(lambda: failed == [1])
+        others = [pool.submit(post, event(f"3A{n}")) for n in range(3)]
+        wait_until(lambda: [len(w._waiting) for w in webhooks._batch_writers.values()] == [3])
+        waiting.set()
+        assert [one.result(20).status_code for one in (first, *others)] == [503] * 4
+        assert failed == [1, 3]
+    assert post(event()).status_code == 200
+    assert texts() == ["oi"]
 
 
 def test_it_answers_503_while_postgresql_is_down(post: Any) -> None:

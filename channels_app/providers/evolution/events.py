@@ -169,6 +169,33 @@ def as_event(instance: str, record: Any) -> dict[str, Any]:
     return {"event": "messages.upsert", "instance": instance, "data": data}
 
 
+def record_from_beginning(answer: bytes) -> dict[str, Any]:
+    """Return what the beginning of a /chat/findMessages answer says of its first record.
+
+    Of a record that is too large to be fetched, `id`, `key`, `pushName` and `messageType` come
+    before the message (§5). Where that is a file, an empty object of its type stands for it: the
+    file can be fetched by the key. Returns {} if the answer has another form.
+    """
+    text = answer.decode(errors="replace")
+    start = _FIRST_RECORD.search(text)
+    record: dict[str, Any] = {}
+    position = start.end() if start else len(text)
+    while (name := _MEMBER.match(text, position)) and name[1] != "message":
+        try:
+            record[name[1]], position = _DECODER.raw_decode(text, name.end())
+        except ValueError:
+            break
+    if not _text(_dict(record, "key"), "id"):
+        return {}
+    type_ = _text(record, "messageType")
+    return {**record, "message": {type_: {}}} if _TYPES.get(type_) in _MEDIA else record
+
+
+_FIRST_RECORD = re.compile(r'"records"\s*:\s*\[\s*\{')
+_MEMBER = re.compile(r'\s*,?\s*"([A-Za-z]+)"\s*:\s*')
+_DECODER = json.JSONDecoder()
+
+
 def statuses_of(record: Any, instance: str) -> list[dict[str, Any]]:
     """Return the later changes of a message in a /chat/findMessages record, as events.
 

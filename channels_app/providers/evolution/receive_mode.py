@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CALL_SECONDS = 8.0
 # A page of messages may contain thumbnails, serialised as an object with a key per byte (§3).
 MAX_PAGE_BYTES = 64 * 1024 * 1024
+# The beginning of an answer that is too large, up to the content of its first message.
+BEGINNING_BYTES = 16 * 1024
 
 
 class EvolutionFailed(Exception):
@@ -31,15 +33,24 @@ class EvolutionFailed(Exception):
     `code` is "unreachable", "no_answer", "wrong_key", "wrong_address", "instance_missing",
     "websocket_off", "refused", "too_large" or "unreadable_answer". `reason` is the more specific
     reason, for which `reason_text` has a sentence; `told` is the server's error text, `status` its
-    HTTP status (0 without a response).
+    HTTP status (0 without a response), `beginning` the first bytes of an answer that is too large.
     """
 
-    def __init__(self, code: str, *, reason: str = "", told: str = "", status: int = 0) -> None:
+    def __init__(
+        self,
+        code: str,
+        *,
+        reason: str = "",
+        told: str = "",
+        status: int = 0,
+        beginning: bytes = b"",
+    ) -> None:
         super().__init__(code)
         self.code = code
         self.reason = reason or ("refused_request" if code == "refused" else code)
         self.told = told
         self.status = status
+        self.beginning = beginning
 
     @property
     def server_text(self) -> str:
@@ -221,7 +232,7 @@ class EvolutionInstance:
         except http_client.ResponseLost as error:
             raise EvolutionFailed("no_answer", reason=error.reason) from None
         if answer.truncated:
-            raise EvolutionFailed("too_large")
+            raise EvolutionFailed("too_large", beginning=answer.body[:BEGINNING_BYTES])
         parsed = answer.json()
         if answer.status in (200, 201):
             if not answer.body.strip() and may_be_empty:
@@ -243,6 +254,14 @@ class EvolutionInstance:
             told=text,
             status=answer.status,
         )
+
+
+def has_own_namespace(instance: str) -> bool:
+    """Whether clients can join the instance's own socket (§2): a comma ends the name in a packet.
+
+    In global mode its events can be had at the root namespace all the same.
+    """
+    return "," not in instance
 
 
 def _id_of(record: Mapping[str, Any]) -> object:

@@ -111,6 +111,7 @@ def server(servers: ExitStack) -> Server:
 def attached(make_channel: Callable[..., Channel], server: Server) -> Channel:
     """An official channel whose fallback is the server's session, which is not started."""
     return make_channel(
+        linked=False,
         fallback="wwebjs",
         wwebjs_url=server.url,
         wwebjs_api_key=WWEBJS_KEY,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from channels_app.connections.registry import provider_for
 from channels_app.models import Channel
 from channels_app.providers.base import OutboundMessage, Transient
 from tests.channels_app.wwebjs_session.conftest import Server, session_of, until
+from tests.factories import change_channel, update_connection
+from tests.messaging.support import accept, deliver, trail
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("inline")]
 
@@ -114,6 +117,25 @@ def test_nothing_is_sent_between_a_new_link_and_the_probe_of_its_number(
     assert provider_for(fresh(ready).wwebjs).check().code == "number_unknown"
     assert "/client/sendMessage" not in server.paths()
     assert wwebjs_session.state(ready).code == "number_unconfirmed"
+
+
+def test_a_new_session_sends_nothing_before_the_first_probe_that_sees_its_number(
+    attached: Channel, server: Server, django_capture_on_commit_callbacks: Any
+) -> None:
+    change_channel(attached, official_retries=0)
+    update_connection(attached, "wwebjs", next_poll_at=timezone.now() + dt.timedelta(minutes=1))
+    server.settings.own_number = STRANGER
+    server.steer("make_ready")
+    message = accept(attached)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert deliver(message) is not None, "it is tried again"
+    assert trail(message)[1:] == [("wwebjs", "transient", "number_unknown")]
+    assert "/client/sendMessage" not in server.paths()
+    assert session_of(attached).next_poll_at is None, "it is probed at once"
+    assert wwebjs_session.state(fresh(attached)).code == "number_unconfirmed"
+    server.settings.own_number = "5511900000001"
+    assert wwebjs_session.state(fresh(attached)).state == "ready"
+    assert provider_for(fresh(attached).wwebjs).send(MESSAGE)
 
 
 def test_an_old_number_still_reported_after_a_new_link_does_not_count(

@@ -15,9 +15,10 @@ from django.utils.html import escape
 
 from channels_app.channels import save_channel
 from instances.models import ReceiveModeChange, WhatsAppSession
-from instances.receive_mode import handover
+from instances.receive_mode import handover, monitor
 from tests.instances.support import (
     NAME,
+    OTHER,
     Evolution,
     agreed,
     state,
@@ -447,6 +448,51 @@ def test_an_instance_can_have_any_name_that_evolution_accepts(
         timeout=20,
     )
     assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.usefixtures("listener")
+def test_an_instance_with_a_comma_in_its_name_is_received_by_webhook_or_at_the_root(
+    api: APIClient, channel: Channel, evolution: Evolution
+) -> None:
+    """In Socket.IO's packets the comma ends the namespace (docs/providers/evolution.md §2)."""
+    name = "Oficina, matriz"
+    evolution.call(
+        "POST", "/instance/create", {"instanceName": name, "integration": "WHATSAPP-BAILEYS"}
+    )
+    evolution.call("GET", f"/instance/connect/{quote(name)}")
+    evolution.control("scan", instance=name)
+    channel.instance_name = name
+    channel.full_clean()
+    save_channel(channel)
+    assert switch(api, "webhook", name).status_code == 200
+    evolution.writes("por webhook", name)
+    wait_until(lambda: texts() == ["por webhook"])
+
+    evolution.open_namespace(name)
+    answer = switch(api, "websocket", name)
+    assert (answer.status_code, answer.json()["success"]) == (409, False)
+    assert "comma" in answer.json()["message"]
+    assert evolution.enabled_modes(name) == (True, False)
+    assert state(api, name)["switching"] is None
+    evolution.writes("ainda por webhook", name)
+    wait_until(lambda: len(texts()) == 2)
+
+    evolution.control("settings", websocket_global_events=True)
+    WhatsAppSession.objects.update(global_events=True)
+    assert switch(api, "websocket", name).status_code == 202
+    evolution.writes("de outra", OTHER)
+    session = WhatsAppSession.objects.get()
+    wait_until(lambda: monitor.resume_handovers() or state(api, name)["websocketEnabled"])
+    evolution.writes("por WebSocket", name)
+    wait_until(lambda: texts()[2:] == ["por WebSocket"])
+    # Where this ends, the reason is shown instead of a socket that is never joined.
+    WhatsAppSession.objects.update(global_events=False)
+
+    def reason() -> str:
+        session.refresh_from_db()
+        return session.listener_note
+
+    wait_until(lambda: reason() == "socket_unjoinable")
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a\n", "a\x00", "x" * 256])

@@ -800,7 +800,7 @@ def test_messages_with_bytes_arrive_once_by_both_transports(
     wait_until(lambda: read() or Message.objects.filter(provider_message_id="W-last").exists())
     assert Message.objects.count() == len(kinds) + 1
     since = timezone.now() - dt.timedelta(hours=1)
-    assert backfill.fetch(by_websocket, since=since).events == []
+    assert backfill.fetch(by_websocket, since=since).arrivals == []
 
 
 def test_a_non_event_is_stored_as_a_stub_and_the_next_events_arrive(

@@ -23,7 +23,7 @@ from instances.listener.process import BatchWriter, SessionSpec, SessionWorker
 from instances.listener.socket_client import Address
 from instances.models import Backfill, WhatsAppSession
 from instances.receive_mode import backfill, gap_signs, handover, monitor, presentation
-from messaging.inbound import journal, neutral
+from messaging.inbound import journal, neutral, replay
 from messaging.media import files
 from messaging.models import InboundEvent, Media, Message
 from tests.instances.support import NAME, Evolution, joined, read, state, texts, wait_until
@@ -355,6 +355,55 @@ def test_a_record_too_large_for_the_journal_is_known_once_it_is_a_stub(
     assert InboundEvent.objects.get(state="set_aside").error.startswith("too_large")
     check_newest(by_webhook)
     assert by_webhook.gap_since is None
+
+
+def test_a_message_that_is_too_large_to_be_fetched_is_a_stub_that_can_be_replayed(
+    by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only its beginning can be read, which names it; its file is fetched by that name."""
+    close_gap(by_webhook)
+    monkeypatch.setattr(evolution_receive_mode, "MAX_PAGE_BYTES", 40_000)
+    monkeypatch.setattr(evolution_receive_mode, "BEGINNING_BYTES", 2_000)
+    evolution.writes("antes", emit=False)
+    video = evolution.writes("x" * 50_000, kind="video", emit=False)
+    text = evolution.writes("y" * 50_000, emit=False)
+    evolution.writes("depois", emit=False)
+
+    def received() -> list[str]:
+        read()
+        return list(Message.objects.order_by("created_at").values_list("text", flat=True))
+
+    check_newest(by_webhook)
+    wait_for_gap(by_webhook, "look")
+    fetch(by_webhook)
+    assert received() == ["antes", "depois"]
+    assert recovered() == [("look", 4)]
+    stubs = InboundEvent.objects.filter(state="set_aside")
+    assert sorted(stubs.values_list("error", flat=True)) == sorted(
+        [f"too_large: {video}", f"too_large: {text}"]
+    )
+    # It is known now, and hides none of its neighbours from the next check.
+    check_newest(by_webhook)
+    assert by_webhook.gap_since is None
+    evolution.writes("nunca emitida", emit=False)
+    check_newest(by_webhook)
+    wait_for_gap(by_webhook, "look")
+    fetch(by_webhook)
+    assert received() == ["antes", "depois", "nunca emitida"]
+    assert stubs.count() == 2
+
+    replay.replay()
+    message = Message.objects.get(provider_message_id=video)
+    assert (message.type, message.conversation.contact.name) == ("video", "Ana")
+    assert message.media is not None
+    media = message.media
+    files.fetch(str(media.pk))
+    media.refresh_from_db()
+    assert media.state == "stored"
+    backfill.request(by_webhook.pk, reason=Backfill.Reason.NOT_STORED)
+    fetch(by_webhook)
+    assert Message.objects.count() == 4
+    assert stubs.get().error.startswith("not_json"), "the content of the text is not known"
 
 
 def test_checks_are_spread_and_skip_unreachable_instances(
