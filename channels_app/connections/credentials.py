@@ -28,8 +28,8 @@ def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
     fallback = channel.fallback_connection
     if fallback is not None:
         other = provider_for(fallback).check()
-        side = f"fallback_{fallback.provider}"
-        results.append((str(reason_text.SIDES[side]), other))
+        side = f"{reason_text.SIDE}{fallback.provider}"
+        results.append((reason_text.describe_side(side), other))
         reason = reason_text.encode_reason(other.code, other.told)
         if not other.ok:
             stored.append(f"{side}|{reason}")
