@@ -144,11 +144,11 @@ def block_new_chats(connection: Connection, *, code: str) -> None:
 def lift_new_chat_block(channel: Channel, *, user: User) -> bool:
     """Lift the new-chat block of this channel's fallback early. Returns whether there was one.
 
-    For a Baileys channel it is the block of its own number. The user and time are stored, logged,
+    For any other than an official channel it is the block of its own number. The user and time are stored, logged,
     and added to the admin history. If WhatsApp rejects a first message again, the block returns.
     """
-    is_baileys = channel.kind == Channel.Kind.BAILEYS
-    connection = channel.primary if is_baileys else channel.fallback_connection
+    is_official = channel.kind == Channel.Kind.OFFICIAL
+    connection = channel.fallback_connection if is_official else channel.primary
     if connection is None:
         return False
     now = timezone.now()

@@ -311,9 +311,10 @@ class Channel(models.Model):
     def fallback_number(self) -> Connection:
         """The connection whose number would write to new customers instead of the official one.
 
-        For a Baileys channel its own; for a channel that falls back to one, nothing: a blank one.
+        For any other than an official channel its own; for a channel that falls back to such a
+        one, nothing: a blank one.
         """
-        return self.primary if self.kind == self.Kind.BAILEYS else self.wwebjs
+        return self.wwebjs if self.kind == self.Kind.OFFICIAL else self.primary
 
     @property
     def fallback_connection(self) -> Connection | None:

@@ -1,4 +1,4 @@
-"""The texts of Evolution's errors (docs/providers/evolution.md §0). Pure."""
+"""The texts of Evolution's errors (docs/providers/evolution.md §0)."""
 
 from __future__ import annotations
 
