@@ -144,8 +144,9 @@ def block_new_chats(connection: Connection, *, code: str) -> None:
 def lift_new_chat_block(channel: Channel, *, user: User) -> bool:
     """Lift the new-chat block of this channel's fallback early. Returns whether there was one.
 
-    For any other than an official channel it is the block of its own number. The user and time are stored, logged,
-    and added to the admin history. If WhatsApp rejects a first message again, the block returns.
+    For any other than an official channel it is the block of its own number. The user and time are
+    stored, logged, and added to the admin history. If WhatsApp rejects a first message again, the
+    block returns.
     """
     is_official = channel.kind == Channel.Kind.OFFICIAL
     connection = channel.fallback_connection if is_official else channel.primary
