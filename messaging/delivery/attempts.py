@@ -24,7 +24,6 @@ from channels_app.providers.base import Accepted, Quote, Rejected, SendError, Un
 from channels_app.providers.cloud.events import web_message_id
 from channels_app.providers.error_codes import NO_REASON
 from channels_app.providers.events import Receipt
-from channels_app.providers.evolution.client import RESERVED_PREFIX
 from core import phone_numbers
 from messaging import queue
 from messaging.content import MEDIA_TYPES
@@ -65,7 +64,8 @@ def find(*, channel_id: int, reference: str, provider_message_id: str) -> Delive
     of_channel = of_channel.select_related("connection__channel").order_by("-id")
     if named := of_channel.filter(provider_message_id=provider_message_id).first():
         return named
-    if not provider_message_id.startswith(RESERVED_PREFIX):
+    if not provider_message_id or provider_message_id.startswith(quotes.WAMID):
+        # The official API lets us choose no id.
         return None
     # The response to the send has not arrived yet, or never will.
     return of_channel.filter(reserved_id=provider_message_id, provider_message_id="").first()

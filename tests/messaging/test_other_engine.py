@@ -161,6 +161,22 @@ def test_an_unknown_send_is_looked_up(channel: Channel, acme: Server) -> None:
     assert (message.status, message.route) == ("sent", "acme")
 
 
+def test_a_receipt_proves_an_unknown_send_by_the_id_that_we_chose(
+    channel: Channel, other: Channel
+) -> None:
+    message = accept(channel, customer(graph="47", fallback="23"))
+    deliver(message)
+    attempt = message.attempts.get(number=2)
+    assert (attempt.outcome, attempt.provider_message_id) == ("unknown", "")
+    event = {"event": "status", "line": "line-1", "seq": 1, "status": "delivered"}
+    body = json.dumps({**event, "id": attempt.reserved_id}).encode()
+    headers = {"x-acme-key": "acme-secret-key"}
+    assert authentication.receive("acme", other.pk, body, headers) == Received.STORED
+    read_events()
+    message.refresh_from_db()
+    assert (message.status, message.route) == ("delivered", "acme")
+
+
 def test_its_number_must_be_known_before_it_sends(channel: Channel, other: Channel) -> None:
     Connection.objects.filter(channel=other).update(
         link_unverified=True, confirmed_number="5511900000777"
