@@ -97,7 +97,7 @@ def raw_event(channel_id: int, payload: Any) -> Entry:
 
 def dedupe_key(channel_id: int, payload: Any) -> str:
     """Return the key by which the journal deduplicates an event."""
-    return arrivals.evolution_key(str(channel_id), payload)
+    return arrivals.dedupe_key(SOURCE, str(channel_id), payload)
 
 
 def _find_sessions(headers: Iterable[str]) -> dict[str, WhatsAppSession]:

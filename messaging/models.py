@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import enum
 import uuid
 
 from django.conf import settings
@@ -9,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.models import Channel, Connection
+from channels_app.providers import engines
 from channels_app.providers.events import CallStatus, Receipt
 from core.fields import EncryptedFileNameField
 from messaging.delivery import statuses
@@ -182,11 +184,6 @@ class Message(models.Model):
         REJECTED = statuses.Status.REJECTED, _("Rejected")
         UNCONFIRMED = statuses.Status.UNCONFIRMED, _("Not confirmed")
 
-    class Route(models.TextChoices):
-        OFFICIAL = statuses.Route.OFFICIAL, _("official API")
-        WWEBJS = statuses.Route.WWEBJS, "wwebjs"
-        BAILEYS = statuses.Route.BAILEYS, "Baileys"
-
     class RoundRoute(models.TextChoices):
         OFFICIAL = "official", _("official first")
         FALLBACK = "fallback", _("fallback only")
@@ -223,7 +220,7 @@ class Message(models.Model):
     route = models.CharField(  # noqa: DJ001 (null in the API, too)
         _("route"),
         max_length=10,
-        choices=Route,
+        choices=engines.choices,
         null=True,
         blank=True,
     )
@@ -329,8 +326,7 @@ class Message(models.Model):
         """The icon of an outgoing message; empty for a received one."""
         if self.direction == self.Direction.IN:
             return ""
-        route = statuses.Route(self.route) if self.route else None
-        return statuses.icon_for(statuses.Status(self.status), route).value
+        return statuses.icon_for(statuses.Status(self.status), self.route).value
 
 
 class DeliveryAttempt(models.Model):
@@ -409,12 +405,12 @@ class DeliveryAttempt(models.Model):
 
     @property
     def route(self) -> str:
-        """The route of the connection, one of `Message.Route`."""
+        """The route of the connection: the name of its provider."""
         return self.connection.provider
 
     def get_route_display(self) -> str:
         """Return the route in the active language."""
-        return str(Message.Route(self.route).label)
+        return str(engines.label(self.route))
 
 
 class CallAttempt(models.Model):
@@ -497,10 +493,12 @@ class InboundEvent(models.Model):
     raw bytes encrypted in `raw_file` (`inbound.arrivals`).
     """
 
-    class Source(models.TextChoices):
-        CLOUD = "cloud", "Cloud API"
-        EVOLUTION = "evolution", "Evolution API"
-        WWEBJS = "wwebjs", "wwebjs-api"
+    class Source(enum.StrEnum):
+        """The sources with a receiver of their own; `providers.engines` has all of them."""
+
+        CLOUD = "cloud"
+        EVOLUTION = "evolution"
+        WWEBJS = "wwebjs"
 
     class State(models.TextChoices):
         PENDING = "pending", _("waiting")
@@ -508,7 +506,7 @@ class InboundEvent(models.Model):
         SET_ASIDE = "set_aside", _("failed")
 
     id = models.BigAutoField(primary_key=True)
-    source = models.CharField(_("source"), max_length=10, choices=Source)
+    source = models.CharField(_("source"), max_length=10, choices=engines.source_choices)
     source_key = models.CharField(_("source key"), max_length=100)
     dedupe_key = models.CharField(_("dedupe key"), max_length=200, unique=True)
     payload = models.JSONField(_("payload"))

@@ -24,6 +24,7 @@ from django.utils import timezone
 from channels_app import extensions
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident
+from channels_app.providers import engines
 from messaging.delivery import fallback_rate, statuses
 from messaging.live import publisher
 from messaging.models import CallAttempt, Conversation, DeliveryAttempt, InboundEvent, Message
@@ -204,9 +205,7 @@ def dashboard() -> Dashboard:
     sent = (statuses.Status.SENT, statuses.Status.DELIVERED, statuses.Status.READ)
     return Dashboard(
         counts={status.value: counted.get(status.value, 0) for status in statuses.Status},
-        by_fallback_today=today.filter(
-            status__in=sent, route__in=(statuses.Route.WWEBJS, statuses.Route.BAILEYS)
-        ).count(),
+        by_fallback_today=today.filter(status__in=sent, route__in=engines.fallbacks()).count(),
         attention=list(
             messages().filter(pk__in=_needs_attention().values("pk")).order_by("-created_at")[:10]
         ),

@@ -26,15 +26,19 @@ log = structlog.get_logger(__name__)
 
 # docs/providers/cloud.md §3.3
 MAX_BYTES = 3 * 1024 * 1024
-# The configured MAX_ATTACHMENT_SIZE as base64, plus the rest of the body.
+# The configured MAX_ATTACHMENT_SIZE of wwebjs-api as base64, plus the rest of the body.
 MAX_WWEBJS_BYTES = 16 * 1024 * 1024
+# The default of `config.asgi.LIMITS`: a larger file is fetched, not posted.
+MAX_EVENT_BYTES = 256 * 1024
 
 _DETAILS = {
     "bad_key": _("The x-api-key header does not match this channel."),
     "bad_secret": _("The Authorization header contains no session's secret."),
     "bad_signature": _("The X-Hub-Signature-256 header does not match any channel's app secret."),
     "method_not_allowed": _("This address does not support this method."),
+    "not_authenticated": _("The request does not come from this channel's server."),
     "unavailable": _("The event cannot be stored now. Send it again."),
+    "unknown_source": _("This address belongs to no provider."),
     "unreadable": _("The request body could not be read completely."),
     "wrong_instance": _("The secret belongs to another instance."),
     "wrong_token": _("No channel has this verification token."),
@@ -117,6 +121,28 @@ class WwebjsWebhook(Receiver):
             result = await _in_thread(authentication.receive_wwebjs)(channel_id, body, key)
         except (DatabaseError, PoolTimeout, OSError) as error:
             log.error("callback not stored", error=type(error).__name__)
+            return answer(503, "unavailable")
+        return answer(*result.value)
+
+
+class EngineWebhook(Receiver):
+    """The webhook of an engine that authenticates its events itself (`EventSource`).
+
+    It returns 200 only after the event is committed, and 503 if it cannot be stored.
+    """
+
+    async def post(self, request: HttpRequest, source: str, channel_id: int) -> HttpResponse:
+        try:
+            body = request.read(MAX_EVENT_BYTES + 1)
+        except UnreadablePostError:
+            return answer(400, "unreadable")
+        if len(body) > MAX_EVENT_BYTES:
+            return too_large(request, MAX_EVENT_BYTES)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        try:
+            result = await _in_thread(authentication.receive)(source, channel_id, body, headers)
+        except (DatabaseError, PoolTimeout, OSError) as error:
+            log.error("event not stored", source=source, error=type(error).__name__)
             return answer(503, "unavailable")
         return answer(*result.value)
 

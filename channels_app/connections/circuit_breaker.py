@@ -144,11 +144,12 @@ def block_new_chats(connection: Connection, *, code: str) -> None:
 def lift_new_chat_block(channel: Channel, *, user: User) -> bool:
     """Lift the new-chat blocks of this channel's fallbacks early. Returns whether there was one.
 
-    For a Baileys channel it is the block of its own number. The user and time are stored, logged,
-    and added to the admin history. If WhatsApp rejects a first message again, the block returns.
+    For any other than an official channel it is the block of its own number. The user and time are
+    stored, logged, and added to the admin history. If WhatsApp rejects a first message again, the
+    block returns.
     """
-    is_baileys = channel.kind == Channel.Kind.BAILEYS
-    fallbacks = [channel.primary] if is_baileys else channel.fallback_connections
+    is_official = channel.kind == Channel.Kind.OFFICIAL
+    fallbacks = channel.fallback_connections if is_official else [channel.primary]
     if not fallbacks:
         return False
     now = timezone.now()

@@ -27,8 +27,8 @@ def test_connection(channel: Channel) -> list[tuple[str, ConnectionReport]]:
     results = [(label, report)]
     for fallback in channel.fallback_connections:
         other = provider_for(fallback).check()
-        side = f"fallback_{fallback.provider}"
-        results.append((str(reason_text.SIDES[side]), other))
+        side = f"{reason_text.SIDE}{fallback.provider}"
+        results.append((reason_text.describe_side(side), other))
         reason = reason_text.encode_reason(other.code, other.detail)
         if not other.ok:
             stored.append(f"{side}|{reason}")

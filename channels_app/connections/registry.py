@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
-from channels_app.models import (
-    CloudCredentials,
-    Connection,
-    EvolutionCredentials,
-    WwebjsCredentials,
-)
-from channels_app.models import Provider as ProviderName
+from channels_app.models import Connection
 from channels_app.number_cache import NumberCache
+from channels_app.providers import engines
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
@@ -18,10 +13,7 @@ from channels_app.providers.base import (
     Provider,
     Transient,
 )
-from channels_app.providers.cloud.client import CloudProvider
 from channels_app.providers.error_codes import failure
-from channels_app.providers.evolution.client import EvolutionProvider, reserve_id
-from channels_app.providers.wwebjs.client import WwebjsProvider
 
 
 class NumberUnconfirmed:
@@ -65,30 +57,24 @@ def provider_for(connection: Connection) -> Provider:
     If the settings are incomplete, or the linked number is unconfirmed or unknown, the returned
     provider refuses to send. Raises ValueError for an unknown provider.
     """
-    timeout = float(connection.channel.request_timeout_seconds)
-    if connection.provider == ProviderName.OFFICIAL:
-        return CloudProvider(connection.channel.credentials(CloudCredentials), timeout=timeout)
-    if connection.provider == ProviderName.WWEBJS:
-        return _require_confirmed_number(wwebjs_provider(connection), connection)
-    if connection.provider != ProviderName.BAILEYS:
-        raise ValueError(f"no such provider: {connection.provider}")
-    settings = connection.channel.credentials(EvolutionCredentials)
-    return _require_confirmed_number(EvolutionProvider(settings, timeout=timeout), connection)
+    provider = unguarded(connection)
+    if not engines.by_name(connection.provider).capabilities.links_phone:
+        return provider
+    return _require_confirmed_number(provider, connection)
 
 
-def wwebjs_provider(connection: Connection) -> WwebjsProvider:
-    """Return the provider of an attached session, even if its number is unconfirmed."""
-    return WwebjsProvider(
-        connection.channel.credentials(WwebjsCredentials),
-        timeout=float(connection.channel.request_timeout_seconds),
-        numbers=NumberCache(connection),
-    )
+def unguarded(connection: Connection) -> Provider:
+    """Return the provider of a connection, even if its number is unconfirmed or unknown.
+
+    Raises ValueError for an unknown provider.
+    """
+    engine = engines.by_name(connection.provider)
+    return engine.create(connection, NumberCache(connection))
 
 
 def reserved_id(connection: Connection, *, type_: str, content: object) -> str:
     """Return the ID to assign to a message, or "" if the provider does not let us choose one."""
-    is_evolution = connection.provider == ProviderName.BAILEYS
-    return reserve_id(type_, content) if is_evolution else ""
+    return engines.by_name(connection.provider).reserve_id(type_, content)
 
 
 def _require_confirmed_number(provider: Provider, connection: Connection) -> Provider:

@@ -14,6 +14,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.connections.states import SENTENCES
+from channels_app.providers import engines
 from channels_app.providers.base import ConnectionReport
 from channels_app.providers.error_codes import stored_detail, title_for
 from channels_app.providers.sessions import State
@@ -67,11 +68,8 @@ def describe(code: str, detail: str = "") -> str:
 _ENCODED = re.compile(r"([a-z0-9_]{1,64})(?:\|(.*))?")
 # The maximum length of the stored server text.
 MAX_PROVIDER_TEXT = 200
-# Prefixes of reasons that concern the channel's fallback.
-SIDES: dict[str, str | Promise] = {
-    "fallback_wwebjs": _("Fallback: wwebjs-api"),
-    "fallback_baileys": _("Fallback: Baileys channel"),
-}
+# A reason that concerns the channel's fallback has this prefix and the name of its provider.
+SIDE = "fallback_"
 
 
 def encode_reason(code: str, text: str = "") -> str:
@@ -105,8 +103,14 @@ def own_side(stored: str) -> str:
     A connection test also stores the result for the fallback; a fallback state that is shown beside
     it is newer.
     """
-    sides = tuple(f"{side}|" for side in SIDES)
+    sides = tuple(f"{SIDE}{name}|" for name in engines.fallbacks())
     return "\n".join(line for line in stored.splitlines() if not line.startswith(sides))
+
+
+def describe_side(side: str) -> str:
+    """Return the heading of the reasons of a fallback, in the active language."""
+    name = engines.by_name(side.removeprefix(SIDE)).title
+    return str(_("Fallback: %(name)s")) % {"name": name}
 
 
 def _render_line(line: str) -> str:
@@ -114,8 +118,8 @@ def _render_line(line: str) -> str:
     if match is None:
         return line
     code, server_text = match[1], match[2] or ""
-    if code in SIDES:
-        return f"{SIDES[code]}: {_render_line(server_text)}"
+    if code.removeprefix(SIDE) in engines.fallbacks() and code.startswith(SIDE):
+        return f"{describe_side(code)}: {_render_line(server_text)}"
     text = describe(code)
     if not code.isdecimal() or code in text:
         return describe(code, server_text)

@@ -267,10 +267,9 @@ class Channel(models.Model):
         if self._new_fallbacks is not None:
             return self._new_fallbacks
         return [
-            FallbackChoice(
-                route.connection.provider,
-                None if route.connection.channel_id == self.pk else route.connection.channel,
-            )
+            FallbackChoice(route.connection.provider)
+            if route.connection.channel_id == self.pk
+            else FallbackChoice(self.Fallback.BAILEYS.value, route.connection.channel)
             for route in self._stored_routes()
         ]
 
@@ -322,7 +321,10 @@ class Channel(models.Model):
     def fallback_connections(self) -> list[Connection]:
         """The connections that send what the primary one does not, in their order."""
         if self._new_fallbacks is not None:
-            return [(one.channel or self).connection(one.kind) for one in self._new_fallbacks]
+            return [
+                one.channel.primary if one.channel else self.connection(one.kind)
+                for one in self._new_fallbacks
+            ]
         stored = [route.connection for route in self._stored_routes()]
         return [
             self.connection(one.provider) if one.channel_id == self.pk else one for one in stored
@@ -404,6 +406,7 @@ class Channel(models.Model):
     def fallback_number(self) -> Connection:
         """The connection whose number would write to new customers instead of the official one.
 
-        For a Baileys channel its own; for a channel that falls back to one, nothing: a blank one.
+        For any other than an official channel its own; for a channel that falls back to such a
+        one, nothing: a blank one.
         """
-        return self.primary if self.kind == self.Kind.BAILEYS else self.wwebjs
+        return self.wwebjs if self.kind == self.Kind.OFFICIAL else self.primary

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 from typing import Any
 
 from django.conf import settings
@@ -11,16 +12,20 @@ from django.utils.translation import gettext_lazy as _
 
 from channels_app.connections import linked_numbers
 from channels_app.models.channel import Channel
-from channels_app.models.credentials import MODELS, Credentials
+from channels_app.models.credentials import MODELS
+from channels_app.providers import engines
 from channels_app.providers.sessions import STATE_CHOICES, State
 
 
-class Provider(models.TextChoices):
-    """The providers, under the names that a message's `route` has in REST and in the database."""
+class Provider(enum.StrEnum):
+    """The names of providers that rules mention; `providers.engines` has all of them.
 
-    OFFICIAL = "official", _("official API")
-    WWEBJS = "wwebjs", "wwebjs"
-    BAILEYS = "baileys", "Baileys"
+    A message's `route` has the same names in REST and in the database.
+    """
+
+    OFFICIAL = "official"
+    WWEBJS = "wwebjs"
+    BAILEYS = "baileys"
 
 
 class ConnectionManager(models.Manager["Connection"]):
@@ -74,7 +79,7 @@ class Connection(models.Model):
     channel = models.ForeignKey(
         Channel, verbose_name=_("channel"), on_delete=models.CASCADE, related_name="connections"
     )
-    provider = models.CharField(_("provider"), max_length=10, choices=Provider)
+    provider = models.CharField(_("provider"), max_length=10, choices=engines.choices)
 
     # -- state of the session ----------------------------------------------------------------------
 
@@ -206,8 +211,8 @@ class Connection(models.Model):
         return self.provider == self.channel.kind
 
     @property
-    def credentials(self) -> Credentials:
-        """The credentials with which it reaches its provider; blank ones if none are stored."""
+    def credentials(self) -> Any:
+        """The credentials of its provider, in the provider's own class; blank if none."""
         return self.channel.credentials(MODELS[self.provider])
 
     @property

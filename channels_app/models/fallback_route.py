@@ -23,7 +23,10 @@ class FallbackRouteManager(models.Manager["FallbackRoute"]):
         Missing connections are created. Nothing is written if nothing changes.
         """
         wanted = [
-            Connection.objects.stored(one.channel or channel, one.kind).pk for one in fallbacks
+            Connection.objects.stored(one.channel, one.channel.kind).pk
+            if one.channel
+            else Connection.objects.stored(channel, one.kind).pk
+            for one in fallbacks
         ]
         stored = self.filter(channel=channel).order_by("position")
         if list(stored.values_list("connection", flat=True)) == wanted:

@@ -6,9 +6,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol, runtime_checkable
+
+from django.utils.functional import Promise
+
+from channels_app.providers.events import Event, Receipt
+
+if TYPE_CHECKING:
+    from channels_app.models import Channel, Connection
+
+Text = str | Promise
 
 
 def _discard_upload_id(uploaded_as: str) -> None:
@@ -147,3 +157,159 @@ class Provider(Protocol):
     def check(self) -> ConnectionReport:
         """Ask the provider whether the credentials work now. Never raises."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """A message in a provider's list of sent ones. For a file, `text` is its caption."""
+
+    id: str
+    type: str
+    text: str
+    filename: str
+
+
+class LookupFailed(Exception):
+    """A look-up of sent messages without a result. `answered`: the server responded."""
+
+    def __init__(self, code: str, *, answered: bool) -> None:
+        super().__init__(code)
+        self.code = code
+        self.answered = answered
+
+
+@runtime_checkable
+class ListsSent(Protocol):
+    """A provider whose server lists the messages that it sent (`Capabilities.lists_sent`)."""
+
+    def sent_messages(self, to: str, *, since: dt.datetime) -> list[SentMessage]:
+        """Return the messages to this number that WhatsApp accepted since then, oldest first.
+
+        An empty list proves nothing. Raises LookupFailed.
+        """
+        ...
+
+
+@runtime_checkable
+class FindsById(Protocol):
+    """A provider whose server finds a message by its ID (`Capabilities.finds_by_id`)."""
+
+    def find_sent(self, message_id: str) -> Receipt | None:
+        """Return SENT if WhatsApp accepted the message, NONE if the server only has it.
+
+        None if the server does not know the ID, which proves nothing. Raises LookupFailed.
+        """
+        ...
+
+
+@runtime_checkable
+class Downloads(Protocol):
+    """A provider from which received files are fetched (`EventSource.file_reference`)."""
+
+    def download(self, reference: Any, *, most_bytes: int) -> bytes:
+        """Return a file that a customer sent.
+
+        Raises Rejected (not found, or larger than `most_bytes`) or Transient.
+        """
+        ...
+
+
+class NumberCache(Protocol):
+    """The results of earlier look-ups of numbers (digits). Nothing here raises."""
+
+    def lookup(self, number: str) -> str | None: ...
+
+    def remember(self, number: str, chat_id: str) -> None: ...
+
+    def forget(self, number: str) -> None: ...
+
+    def lid_of(self, number: str) -> str: ...
+
+    def note_lid(self, number: str, lid: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do. The conformance suite proves each statement, in both directions.
+
+    `types`: the message types that it can express; it rejects every other as "unsupported_type".
+    `reports`: the kinds of neutral events that its parser may yield, besides UnsupportedEvent.
+    `links_phone`: it sends by a linked phone, so it sends nothing until the number is known and, if
+    it is another one than expected, confirmed by a person.
+    `may_omit_id`: it may accept a message without an ID; an ack is then matched by its text.
+    `lists_sent`, `finds_by_id`: its provider is a `ListsSent`, a `FindsById`.
+    `looks_up_numbers`: it asks for the recipient's address before the first send, and caches it.
+    """
+
+    types: frozenset[str]
+    reports: frozenset[type[Event]] = frozenset()
+    links_phone: bool = False
+    may_omit_id: bool = False
+    lists_sent: bool = False
+    finds_by_id: bool = False
+    looks_up_numbers: bool = False
+
+
+def _unchanged(payload: Any) -> Any:
+    return payload
+
+
+def _no_defect(payload: Mapping[str, Any]) -> str:
+    return ""
+
+
+def _no_file(content: Mapping[str, Any]) -> Any:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class EventSource:
+    """How the events of an engine are stored and read.
+
+    `name` is `InboundEvent.source` and, where `authenticate` is given, the path of the webhook:
+    /webhooks/<name>/<channel ID>. `parse` is the pure parser; it raises nothing for any JSON.
+    `channel_key` is what its events name the channel (`Event.channel_key`).
+
+    `dedupe_key` is equal for repeated deliveries of the same fact and different for any two facts
+    of one channel; None: the digest of the raw body. `key_prefix` precedes it in the journal.
+    `redact` removes what must not be stored; it is idempotent. `defect` returns a code for an
+    object that cannot be an event, else "". `file_path` leads to a file's base64, which is stored
+    as a file; `list_field` names the list of an event that may be too large for one row.
+
+    `authenticate(channel, headers, body)` returns whether a request to the webhook comes from the
+    channel's server. Header names are lower case. It compares in constant time.
+    `file_reference` returns, from the content of a MessageEvent, what `provider.download` needs
+    to fetch its file; None if it has none.
+    """
+
+    name: str
+    label: Text
+    parse: Callable[[Any], Iterable[Event]]
+    channel_key: Callable[[Channel], str]
+    dedupe_key: Callable[[Any], str] | None = None
+    key_prefix: str = ""
+    redact: Callable[[Any], Any] = _unchanged
+    defect: Callable[[Mapping[str, Any]], str] = _no_defect
+    file_path: tuple[str, ...] = ()
+    list_field: str = ""
+    authenticate: Callable[[Channel, Mapping[str, str], bytes], bool] | None = None
+    file_reference: Callable[[Mapping[str, Any]], Any] = _no_file
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One way to WhatsApp.
+
+    `name` is stored as `Connection.provider` and `Message.route`, at most ten characters. `label`
+    names the route in a sentence, `title` its connection in a heading. `create` returns the
+    provider of a connection; it opens nothing. `reserve_id(type, content)` returns a new ID to
+    assign to a message, or "" if the server lets us choose none for this type.
+    """
+
+    name: str
+    label: Text
+    title: Text
+    create: Callable[[Connection, NumberCache], Provider]
+    capabilities: Capabilities
+    events: EventSource
+    reserve_id: Callable[[str, object], str] = field(default=lambda type_, content: "")

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from channels_app.models import Channel
-from channels_app.providers import error_codes
+from channels_app.providers import engines, error_codes
 from channels_app.providers.events import CallStatus
 from messaging import content as contents
 from messaging.delivery import statuses
@@ -31,7 +31,7 @@ class ErrorSerializer(serializers.Serializer[Message]):
 
 
 class AttemptSerializer(serializers.ModelSerializer[DeliveryAttempt]):
-    route = serializers.ChoiceField(choices=Message.Route.choices)
+    route = serializers.ChoiceField(choices=engines.choices())
     error_title = serializers.SerializerMethodField()
     error_detail = serializers.SerializerMethodField()
 
@@ -90,7 +90,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
     channel = serializers.IntegerField(source="conversation.channel_id")
     to = serializers.SerializerMethodField()
-    route = serializers.ChoiceField(choices=list(statuses.Route), allow_null=True)
+    route = serializers.ChoiceField(choices=list(engines.ENGINES), allow_null=True)
     icon = serializers.ChoiceField(choices=[*statuses.Icon, ""])
     error = serializers.SerializerMethodField()
     context = serializers.SerializerMethodField()  # type: ignore[assignment]

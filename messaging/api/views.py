@@ -27,6 +27,7 @@ from accounts.access import user_of
 from accounts.api_errors import Conflict
 from accounts.permissions import StaffMayChange, StaffWithModelPermissions
 from channels_app.models import Channel
+from channels_app.providers import engines
 from core import phone_numbers
 from messaging import selectors
 from messaging.api.parsers import UploadParser
@@ -70,7 +71,7 @@ class MessageFilter(django_filters.FilterSet):
     )
     conversation = django_filters.ModelChoiceFilter(queryset=Conversation.objects.all())
     status = django_filters.ChoiceFilter(choices=[(s.value, s.value) for s in statuses.Status])
-    route = django_filters.ChoiceFilter(choices=[(r.value, r.value) for r in statuses.Route])
+    route = django_filters.ChoiceFilter(choices=[(name, name) for name in engines.ENGINES])
     direction = django_filters.ChoiceFilter(choices=Message.Direction.choices)
     to = django_filters.CharFilter(method="filter_to")
     client_reference = django_filters.CharFilter()

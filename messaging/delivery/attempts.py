@@ -19,11 +19,11 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop
 
 from channels_app.models import Connection
+from channels_app.providers import engines
 from channels_app.providers.base import Accepted, Quote, Rejected, SendError, Unknown
 from channels_app.providers.cloud.events import web_message_id
 from channels_app.providers.error_codes import NO_REASON
 from channels_app.providers.events import Receipt
-from channels_app.providers.evolution.client import RESERVED_PREFIX
 from core import phone_numbers
 from messaging import queue
 from messaging.content import MEDIA_TYPES
@@ -64,7 +64,8 @@ def find(*, channel_id: int, reference: str, provider_message_id: str) -> Delive
     of_channel = of_channel.select_related("connection__channel").order_by("-id")
     if named := of_channel.filter(provider_message_id=provider_message_id).first():
         return named
-    if not provider_message_id.startswith(RESERVED_PREFIX):
+    if not provider_message_id or provider_message_id.startswith(quotes.WAMID):
+        # The official API lets us choose no id.
         return None
     # The response to the send has not arrived yet, or never will.
     return of_channel.filter(reserved_id=provider_message_id, provider_message_id="").first()
@@ -73,7 +74,7 @@ def find(*, channel_id: int, reference: str, provider_message_id: str) -> Delive
 def find_unnamed(
     *, channel_id: int, phone_number: str, text: str, at: dt.datetime
 ) -> DeliveryAttempt | None:
-    """Return the attempt that a wwebjs ack refers to when the send's response contained no id.
+    """Return the attempt that an ack refers to when the send's response contained no id.
 
     A response without an id is normal on today's WhatsApp Web (docs/providers/wwebjs.md §3); an ack
     also matches a send whose response was lost. Returns the oldest attempt with this text to this
@@ -82,7 +83,7 @@ def find_unnamed(
     candidates = (
         DeliveryAttempt.objects.filter(
             connection__channel=channel_id,
-            connection__provider=Route.WWEBJS,
+            connection__provider__in=engines.names_with(lambda engine: engine.may_omit_id),
             provider_message_id="",
             outcome__in=(Outcome.STARTED, Outcome.ACCEPTED, Outcome.UNKNOWN),
             message__type="text",
@@ -142,7 +143,7 @@ def facts(attempts: Sequence[DeliveryAttempt]) -> list[policy.AttemptFacts]:
     return [
         policy.AttemptFacts(
             round=attempt.round,
-            route=Route(attempt.route),
+            route=attempt.route,
             outcome=Outcome(attempt.outcome),
             error_code=attempt.error_code,
             finished_at=attempt.finished_at,
@@ -186,7 +187,7 @@ def quote(message: Message, attempt: DeliveryAttempt) -> Quote | None:
 
 def _known_as(connection: Connection) -> quotes.Connection:
     digits = re.sub(r"\D", "", connection.number)
-    return quotes.Connection(connection.channel_id, Route(connection.provider), digits)
+    return quotes.Connection(connection.channel_id, connection.provider, digits)
 
 
 def record_result(attempt: DeliveryAttempt, result: Accepted | SendError) -> Outcome:
@@ -289,7 +290,7 @@ def refresh_message_status(
     waiting = decided.get("next_attempt_at", message.next_attempt_at)
     summary = statuses.summarize(
         [
-            statuses.AttemptState(Route(a.route), Outcome(a.outcome), Receipt(a.receipt), a.round)
+            statuses.AttemptState(a.route, Outcome(a.outcome), Receipt(a.receipt), a.round)
             for a in attempts
         ],
         round=message.round,
@@ -300,7 +301,7 @@ def refresh_message_status(
         decided = {"next_attempt_at": None, "decision": ""}
     values = {
         "status": summary.status.value,
-        "route": summary.route.value if summary.route else None,
+        "route": summary.route,
         "error_code": shown.error_code if shown else "",
         "error_title": shown.error_title if shown else "",
         "error_detail": shown.error_detail if shown else "",

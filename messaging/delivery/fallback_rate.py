@@ -9,12 +9,13 @@ import datetime as dt
 from collections import defaultdict
 from dataclasses import dataclass
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
 from channels_app.connections import circuit_breaker
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Connection, FallbackRoute, Incident, Provider
+from channels_app.providers import engines
 from messaging.delivery.statuses import Outcome, Route
 from messaging.models import DeliveryAttempt, Message
 
@@ -29,7 +30,9 @@ END_FALLBACKS, END_SHARE = 5, 0.15
 # them.
 _ALL_CODES = ""
 
-_FALLBACKS = Q(route__in=(Route.WWEBJS, Route.BAILEYS), conversation__channel__kind="official")
+
+def _by_fallback() -> Q:
+    return Q(route__in=engines.fallbacks(), conversation__channel__kind="official")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +132,9 @@ def _accepted_attempts(
 
 def _senders(channel: Channel) -> list[int]:
     """Return the connections that may have sent for this channel: the index begins with them."""
-    baileys = Q(provider=Provider.BAILEYS)
-    senders = Connection.objects.filter(Q(channel=channel) | baileys)
+    # The own connection of another channel may be its fallback.
+    of_others = Q(provider=F("channel__kind")) & ~Q(provider=Provider.OFFICIAL)
+    senders = Connection.objects.filter(Q(channel=channel) | of_others)
     return list(senders.values_list("pk", flat=True))
 
 
@@ -164,7 +168,7 @@ def counts_by_code() -> list[Row]:
     now = timezone.now()
     counted = (
         _sent_messages(now - DAY)
-        .filter(_FALLBACKS)
+        .filter(_by_fallback())
         .values("conversation__channel__name", "error_code")
         .annotate(day=Count("id"), hour=Count("id", filter=Q(created_at__gte=now - HOUR)))
         .order_by("-day", "conversation__channel__name", "error_code")

@@ -139,7 +139,7 @@ class AttemptFacts:
     """
 
     round: int
-    route: Route
+    route: str
     outcome: Outcome
     error_code: str
     finished_at: dt.datetime | None
@@ -154,7 +154,7 @@ class Sender:
     `probe_due`: a message may test whether its open circuit breaker can be closed.
     """
 
-    route: Route
+    route: str
     key: int = 0
     breaker_open: bool = False
     probe_due: bool = False
@@ -208,7 +208,7 @@ class Limits:
 class Attempt:
     """Send by this connection now. `probes`: it tests an open circuit breaker."""
 
-    route: Route
+    route: str
     reason: str
     key: int = 0
     probes: bool = False

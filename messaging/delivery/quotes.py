@@ -27,7 +27,7 @@ class Connection:
     """
 
     channel: int
-    route: Route
+    route: str
     number: str = ""
 
     def is_same_account(self, other: Connection) -> bool:
@@ -71,11 +71,11 @@ def quote(ids: Iterable[KnownId], *, from_us: bool, by: Connection) -> Quote | N
     return None
 
 
-def source_route(value: str, kind: str) -> Route:
+def source_route(value: str, kind: str) -> str:
     """Return the route by which a channel of this kind reports an id like this."""
     if value.startswith(WAMID):
         return Route.OFFICIAL
-    return Route.WWEBJS if kind == "official" else Route.BAILEYS
+    return Route.WWEBJS if kind == Route.OFFICIAL else kind
 
 
 def key_id(value: str) -> str | None:

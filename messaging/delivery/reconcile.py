@@ -13,39 +13,36 @@ from __future__ import annotations
 import datetime as dt
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from django.db.models import Q
 from django.utils import timezone
 
-from channels_app.connections.registry import wwebjs_provider
-from channels_app.models import EvolutionCredentials
-from channels_app.providers.base import SendError
-from channels_app.providers.events import MessageEvent, Receipt, ReceiptEvent
-from channels_app.providers.evolution import events as evolution_events
-from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
-from core import http_client, phone_numbers
+from channels_app.connections import registry
+from channels_app.providers import engines
+from channels_app.providers.base import Capabilities, FindsById, ListsSent, LookupFailed
+from channels_app.providers.events import Receipt
 from messaging.delivery import attempts as outcomes
-from messaging.delivery.statuses import Outcome, Route
+from messaging.delivery.statuses import Outcome
 from messaging.models import DeliveryAttempt, Message
 
 # Before MIN_AGE the send may still be in progress; after MAX_AGE a lookup is of no use.
 MIN_AGE, MAX_AGE = dt.timedelta(seconds=5), dt.timedelta(minutes=15)
 # Maximum duration of a run: messages need its worker slot, too.
 RUN_SECONDS = 10.0
-# Number of an instance's messages that one lookup reads.
-PAGE_SIZE = 50
 # The server has its own clock, with a resolution of one second.
 CLOCK_SKEW = dt.timedelta(seconds=5)
 
 log = structlog.get_logger(__name__)
 
 
+def _has_lookup(engine: Capabilities) -> bool:
+    return engine.lists_sent or engine.finds_by_id
+
+
 def look_up_unknown() -> None:
-    """Look up messages with an unknown outcome at wwebjs-api and Evolution.
+    """Look up messages with an unknown outcome at the providers that can tell.
 
     Only one run at a time. It ends RUN_SECONDS after its start, plus the request in progress, and
     does not call a server again that did not respond.
@@ -53,7 +50,7 @@ def look_up_unknown() -> None:
     now = timezone.now()
     unknown = DeliveryAttempt.objects.filter(
         outcome=Outcome.UNKNOWN,
-        connection__provider__in=_FINDERS,
+        connection__provider__in=engines.names_with(_has_lookup),
         started_at__range=(now - MAX_AGE, now - MIN_AGE),
     ).select_related("connection__channel", "message__conversation__contact", "message__media")
     candidates = [
@@ -110,13 +107,10 @@ def _look_up(attempt: DeliveryAttempt, fingerprint: _Fingerprint | None) -> bool
         if fingerprint is None:
             return True
         since = attempt.started_at - CLOCK_SKEW
-        ids = _FINDERS[Route(attempt.route)](attempt, fingerprint, since)
-    except (SendError, http_client.RequestFailed, EvolutionFailed) as error:
-        log.info("lookup of an unknown send failed", error=type(error).__name__)
-        if isinstance(error, EvolutionFailed):
-            return error.answered
-        # An error response may concern only this chat (docs/providers/wwebjs.md §3).
-        return isinstance(error, SendError)
+        ids = _search(attempt, fingerprint, since)
+    except LookupFailed as error:
+        log.info("lookup of an unknown send failed", code=error.code)
+        return error.answered
     if attempt.provider_message_id:
         # The session's own event reported the id: the message is listed under it or not at all.
         if attempt.provider_message_id in ids:
@@ -136,27 +130,26 @@ def _look_up(attempt: DeliveryAttempt, fingerprint: _Fingerprint | None) -> bool
 
 def _find_by_id(attempt: DeliveryAttempt) -> bool:
     """Return whether the server has a message with the id that we chose, and record its receipt."""
-    record = _evolution(attempt).message(attempt.reserved_id)
-    if record is None:
+    provider = registry.unguarded(attempt.connection)
+    receipt = provider.find_sent(attempt.reserved_id) if isinstance(provider, FindsById) else None
+    if receipt is None:
         return False
-    receipts = _receipts_of(record, attempt.connection.channel.instance_name)
-    accepted = bool(receipts & _ACCEPTED_RECEIPTS) and Receipt.FAILED not in receipts
-    log.info("lookup by id found a send", message=str(attempt.message_id), taken=accepted)
-    outcomes.record_receipt(
-        attempt,
-        Receipt.SENT if accepted else Receipt.NONE,
-        provider_message_id=attempt.reserved_id,
-    )
+    log.info("lookup by id found a send", message=str(attempt.message_id), receipt=receipt.value)
+    outcomes.record_receipt(attempt, receipt, provider_message_id=attempt.reserved_id)
     return True
 
 
-def _receipts_of(record: dict[str, Any], instance: str) -> set[Receipt]:
-    events = [
-        event
-        for status in evolution_events.statuses_of(record, instance)
-        for event in evolution_events.read(status)
+def _search(attempt: DeliveryAttempt, fingerprint: _Fingerprint, since: dt.datetime) -> list[str]:
+    """Return the ids, oldest first, of the matching messages that WhatsApp accepted since then."""
+    provider = registry.unguarded(attempt.connection)
+    if not isinstance(provider, ListsSent):
+        return []
+    number = attempt.message.conversation.contact.phone_number or ""
+    return [
+        sent.id
+        for sent in provider.sent_messages(number, since=since)
+        if fingerprint.matches(type_=sent.type, text=sent.text, filename=sent.filename)
     ]
-    return {event.receipt for event in events if isinstance(event, ReceiptEvent)}
 
 
 def _count_others_without_id(attempt: DeliveryAttempt, fingerprint: _Fingerprint) -> int:
@@ -176,48 +169,3 @@ def _count_others_without_id(attempt: DeliveryAttempt, fingerprint: _Fingerprint
         .exclude(pk=attempt.pk)
         .count()
     )
-
-
-def _search_wwebjs(
-    attempt: DeliveryAttempt, fingerprint: _Fingerprint, since: dt.datetime
-) -> list[str]:
-    number = attempt.message.conversation.contact.phone_number or ""
-    sent = wwebjs_provider(attempt.connection).sent_messages(number, since=since)
-    return [
-        m.id for m in sent if fingerprint.matches(type_=m.type, text=m.text, filename=m.filename)
-    ]
-
-
-def _evolution(attempt: DeliveryAttempt) -> EvolutionInstance:
-    return EvolutionInstance(attempt.connection.channel.credentials(EvolutionCredentials))
-
-
-def _search_evolution(
-    attempt: DeliveryAttempt, fingerprint: _Fingerprint, since: dt.datetime
-) -> list[str]:
-    """Return the ids, oldest first, of the latest matching messages that WhatsApp accepted."""
-    name = attempt.connection.channel.instance_name
-    number = phone_numbers.spellings(attempt.message.conversation.contact.phone_number or "")
-    ids = []
-    for record in _evolution(attempt).messages(page=1, size=PAGE_SIZE):
-        sent = next(iter(evolution_events.read(evolution_events.as_event(name, record))), None)
-        if (
-            isinstance(sent, MessageEvent)
-            and sent.outgoing
-            and fingerprint.matches(
-                type_=sent.type, text=sent.text, filename=str(sent.content.get("filename") or "")
-            )
-            and sent.phone_number in number
-            and sent.at >= since
-        ):
-            receipts = _receipts_of(record, name)
-            if receipts & _ACCEPTED_RECEIPTS and Receipt.FAILED not in receipts:
-                ids.append(sent.provider_message_id)
-    return ids[::-1]
-
-
-_ACCEPTED_RECEIPTS = {Receipt.SENT, Receipt.DELIVERED, Receipt.READ}
-_FINDERS: dict[Route, Callable[[DeliveryAttempt, _Fingerprint, dt.datetime], list[str]]] = {
-    Route.WWEBJS: _search_wwebjs,
-    Route.BAILEYS: _search_evolution,
-}

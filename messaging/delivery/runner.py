@@ -411,7 +411,7 @@ def rules_of(channel: Channel) -> policy.ChannelRules:
         if connection.pk is None:
             connection = Connection.objects.stored(connection.channel, connection.provider)
         return policy.Sender(
-            statuses.Route(connection.provider),
+            connection.provider,
             connection.pk,
             breaker_open=circuit_breaker.is_open(connection),
             probe_due=circuit_breaker.probe_is_due(connection, now),

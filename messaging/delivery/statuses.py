@@ -28,6 +28,8 @@ class Status(enum.StrEnum):
 
 
 class Route(enum.StrEnum):
+    """The routes that rules mention. A message's route is the name of any provider."""
+
     OFFICIAL = "official"
     WWEBJS = "wwebjs"
     BAILEYS = "baileys"
@@ -125,7 +127,7 @@ def late_error_overrides(
 class AttemptState:
     """The part of a delivery attempt that determines the message's status."""
 
-    route: Route
+    route: str
     outcome: Outcome
     receipt: Receipt = Receipt.NONE
     round: int = 1
@@ -134,7 +136,7 @@ class AttemptState:
 @dataclass(frozen=True, slots=True)
 class Summary:
     status: Status
-    route: Route | None
+    route: str | None
 
 
 def summarize(attempts: Sequence[AttemptState], *, round: int = 1, final: bool = False) -> Summary:
@@ -169,7 +171,7 @@ def summarize(attempts: Sequence[AttemptState], *, round: int = 1, final: bool =
     return Summary(Status.QUEUED, None)
 
 
-def icon_for(status: Status, route: Route | None) -> Icon:
+def icon_for(status: Status, route: str | None) -> Icon:
     """Return the icon of an outgoing message: one table for pages, REST and documentation."""
     if status in (Status.QUEUED, Status.SENDING):
         return Icon.CLOCK
@@ -177,6 +179,6 @@ def icon_for(status: Status, route: Route | None) -> Icon:
         return Icon.REJECTED
     if status == Status.UNCONFIRMED:
         return Icon.UNCONFIRMED
-    if route in (Route.WWEBJS, Route.BAILEYS):
+    if route not in (None, Route.OFFICIAL):
         return Icon.GLOBE
     return Icon(status.value)

@@ -2,15 +2,14 @@
 
 The webhooks and sockets of all providers create an `Arrival`. `prepare` turns it into a normalized
 `Raw` (`inbound.neutral`), or into a `Stub` if that is impossible: the body is not JSON, is not an
-object, names no instance, has values that JSON does not have, is too deep or too large. A stub
+object, names no channel, has values that JSON does not have, is too deep or too large. A stub
 holds the raw bytes; `replay` prepares them again with the code that is current then.
 """
 
 from __future__ import annotations
 
 import hashlib
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +17,11 @@ import structlog
 from django.db import InterfaceError, OperationalError
 from psycopg_pool import PoolTimeout
 
-from channels_app.providers.evolution import events as evolution_events
-from channels_app.providers.wwebjs import events as wwebjs_events
+from channels_app.providers import engines
+from channels_app.providers.base import EventSource
 from messaging.inbound import neutral
 from messaging.inbound.neutral import Unstorable
 from messaging.media import inbound_files
-from messaging.models import InboundEvent
 
 log = structlog.get_logger(__name__)
 
@@ -92,19 +90,19 @@ def split(source: str, arrival: Arrival) -> list[Arrival]:
     An Evolution event may contain a long list, such as the history of a newly linked phone. The
     split does not depend on the transport, so each part has the same key when it arrives again.
     """
-    payload = arrival.payload
-    items = payload.get("data") if isinstance(payload, Mapping) else None
-    if source != InboundEvent.Source.EVOLUTION or not isinstance(items, list):
+    payload, events = arrival.payload, engines.event_source(source)
+    name = events.list_field
+    if not name or not isinstance(payload, Mapping) or not isinstance(payload.get(name), list):
         return [arrival]
     try:
         payload = _object(arrival)
     except Unstorable:
         return [arrival]
-    if not isinstance(payload.get("instance"), str):
+    if events.defect(payload):
         return [arrival]
     parts: list[list[Any]] = [[]]
     size = 0
-    for item in payload["data"]:
+    for item in payload[name]:
         length = neutral.characters(item)
         full = len(parts[-1]) >= MAX_ITEMS or size + length > MAX_CHARACTERS_OF_PART
         if parts[-1] and full:
@@ -114,7 +112,7 @@ def split(source: str, arrival: Arrival) -> list[Arrival]:
         size += length
     if len(parts) == 1:
         return [arrival]
-    return [Arrival(arrival.source_key, {**payload, "data": part}) for part in parts]
+    return [Arrival(arrival.source_key, {**payload, name: part}) for part in parts]
 
 
 def prepare(source: str, arrival: Arrival) -> Entry:
@@ -125,7 +123,7 @@ def prepare(source: str, arrival: Arrival) -> Entry:
     try:
         if isinstance(arrival.payload, Unstorable):
             raise arrival.payload
-        return _PREPARE[source](arrival)
+        return _raw(source, arrival)
     except STORAGE_ERRORS:
         raise
     except Unstorable as error:
@@ -145,50 +143,45 @@ def stub_key(source: str, arrival: Arrival) -> str:
     return f"unread:{source}:{arrival.source_key}:{hashlib.sha256(arrival.body).hexdigest()}"
 
 
-def evolution_key(source_key: str, payload: Any) -> str:
-    """Return the journal's dedupe key of an Evolution event; it is equal for all transports.
-
-    It includes the channel, because instances of two servers may have the same name.
-    """
+def dedupe_key(source: str, source_key: str, payload: Any) -> str:
+    """Return the journal's dedupe key of an event; it is equal for all transports."""
+    arrival = Arrival(source_key, payload)
+    events = engines.event_source(source)
     try:
         normalized = neutral.normalize(payload)
         if isinstance(normalized, dict):
             size = neutral.characters(normalized)
             if size > neutral.MAX_CHARACTERS:
-                _check_size(size - len(inbound_files.encoded(normalized, inbound_files.EVOLUTION)))
-        return f"{source_key}:{evolution_events.dedupe_key(normalized)}"
+                _check_size(size - len(inbound_files.encoded(normalized, events.file_path)))
+        return _key(events, arrival, normalized)
     except Unstorable:
-        return stub_key(InboundEvent.Source.EVOLUTION, Arrival(source_key, payload))
+        return _stub_key(source, source_key, arrival.body)
 
 
-def _evolution(arrival: Arrival) -> Raw:
+def _stub_key(source: str, source_key: str, body: bytes) -> str:
+    return f"unread:{source}:{source_key}:{hashlib.sha256(body).hexdigest()}"
+
+
+def _raw(source: str, arrival: Arrival) -> Raw:
     payload = _object(arrival)
-    if not isinstance(payload.get("instance"), str) or not payload["instance"]:
-        raise Unstorable("no_instance")
-    key = f"{arrival.source_key}:{evolution_events.dedupe_key(payload)}"
-    return Raw(
-        arrival.source_key,
-        key,
-        _without_file(payload, inbound_files.EVOLUTION, inbound_files.extract_evolution),
-    )
+    events = engines.event_source(source)
+    if defect := events.defect(payload):
+        raise Unstorable(defect)
+    key = _key(events, arrival, payload)
+    return Raw(arrival.source_key, key, _without_file(payload, events.file_path))
 
 
-def _wwebjs(arrival: Arrival) -> Raw:
-    payload = _object(arrival)
-    event_key = wwebjs_events.dedupe_key(payload, arrival=uuid.uuid4().hex)
-    return Raw(
-        arrival.source_key,
-        f"wwebjs:{arrival.source_key}:{arrival.key_scope}{event_key}",
-        _without_file(payload, inbound_files.WWEBJS, inbound_files.extract_wwebjs),
-    )
+def _key(events: EventSource, arrival: Arrival, payload: Any) -> str:
+    """Return the dedupe key of a normalized event.
 
-
-def _cloud(arrival: Arrival) -> Raw:
-    payload = _object(arrival)
-    _check_size(neutral.characters(payload))
-    # Two apps may receive the same event, but each app may report other channels.
-    digest = hashlib.sha256(arrival.body).hexdigest()
-    return Raw(arrival.source_key, f"cloud:{arrival.source_key}:{digest}", payload)
+    It includes the channel, because two servers may use the same ids, and two apps may receive the
+    same event, but each app may report other channels.
+    """
+    if events.dedupe_key is None:
+        key = hashlib.sha256(arrival.body).hexdigest()
+    else:
+        key = events.dedupe_key(payload)
+    return f"{events.key_prefix}{arrival.source_key}:{arrival.key_scope}{key}"
 
 
 def _object(arrival: Arrival) -> dict[str, Any]:
@@ -198,16 +191,12 @@ def _object(arrival: Arrival) -> dict[str, Any]:
     return payload
 
 
-def _without_file(
-    payload: dict[str, Any],
-    path: tuple[str, ...],
-    extract: Callable[[dict[str, Any]], dict[str, Any]],
-) -> dict[str, Any]:
+def _without_file(payload: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     """Extract the event's file. Raises Unstorable, without saving it, if the rest is too large."""
     size = neutral.characters(payload)
     if size > neutral.MAX_CHARACTERS:
         _check_size(size - len(inbound_files.encoded(payload, path)))
-    remaining = extract(payload)
+    remaining = inbound_files.extract(payload, path)
     if remaining is payload:
         _check_size(size)
     return remaining
@@ -216,10 +205,3 @@ def _without_file(
 def _check_size(size: int) -> None:
     if size > neutral.MAX_CHARACTERS:
         raise Unstorable("too_large", str(size))
-
-
-_PREPARE: Mapping[str, Callable[[Arrival], Raw]] = {
-    InboundEvent.Source.CLOUD: _cloud,
-    InboundEvent.Source.EVOLUTION: _evolution,
-    InboundEvent.Source.WWEBJS: _wwebjs,
-}

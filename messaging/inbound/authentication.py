@@ -6,11 +6,13 @@ import dataclasses
 import enum
 import hashlib
 import hmac
+from collections.abc import Mapping
 
 import structlog
 from django.db import close_old_connections
 
 from channels_app.models import Channel, CloudCredentials
+from channels_app.providers import engines
 from channels_app.providers.wwebjs import events as wwebjs_events
 from messaging.inbound import handlers, journal
 from messaging.inbound.arrivals import Arrival
@@ -26,6 +28,8 @@ class Received(enum.Enum):
     BAD_SIGNATURE = (401, "bad_signature")
     BAD_KEY = (401, "bad_key")
     OTHER_SESSION = (200, "other_session")
+    NOT_AUTHENTICATED = (401, "not_authenticated")
+    UNKNOWN_SOURCE = (404, "unknown_source")
 
 
 def is_verify_token(token: str) -> bool:
@@ -85,6 +89,25 @@ def receive_wwebjs(channel_id: int, body: bytes, key: str) -> Received:
                 result = Received.OTHER_SESSION
         journal.receive(InboundEvent.Source.WWEBJS, [arrival])
         return result
+    finally:
+        close_old_connections()
+
+
+def receive(source: str, channel_id: int, body: bytes, headers: Mapping[str, str]) -> Received:
+    """Let an engine authenticate a request to its channel's webhook, and store the event.
+
+    Header names are lower case. For every engine that has no receiver of its own
+    (`EventSource.authenticate`).
+    """
+    try:
+        events = next((one for one in engines.event_sources() if one.name == source), None)
+        if events is None or events.authenticate is None:
+            return Received.UNKNOWN_SOURCE
+        channel = Channel.objects.filter(pk=channel_id).first()
+        if channel is None or not events.authenticate(channel, headers, body):
+            return Received.NOT_AUTHENTICATED
+        journal.receive(source, [Arrival.from_body(str(channel_id), body)])
+        return Received.STORED
     finally:
         close_old_connections()
 

@@ -100,7 +100,7 @@ def _is_session_id(provider_message_id: str) -> bool:
 
 def _is_own(channel: Channel, attempt: DeliveryAttempt) -> bool:
     has_original = attempt.message.conversation.channel_id == channel.pk
-    return has_original and attempt.route != Route.WWEBJS
+    return has_original and attempt.connection.is_primary
 
 
 def _by_web_id(

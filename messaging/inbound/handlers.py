@@ -12,9 +12,9 @@ from django.db.models import F
 from django.utils import timezone
 
 from channels_app.connections import wwebjs_session
-from channels_app.models import Channel, Provider
+from channels_app.models import Channel
+from channels_app.providers import engines
 from channels_app.providers.base import Rejected, SendError
-from channels_app.providers.cloud import events as cloud_events
 from channels_app.providers.cloud.client import UPLOAD_GONE
 from channels_app.providers.events import (
     CallEvent,
@@ -29,8 +29,6 @@ from channels_app.providers.events import (
     RevokeEvent,
     SessionEvent,
 )
-from channels_app.providers.evolution import events as evolution_events
-from channels_app.providers.wwebjs import events as wwebjs_events
 from core import phone_numbers
 from messaging import calls, contacts
 from messaging.delivery import attempts, quotes, statuses
@@ -53,11 +51,10 @@ HISTORY_AGE = dt.timedelta(minutes=2)
 # functions that return the end of a channel's history, or None if it is unknown.
 HISTORY_ENDS: list[Callable[[Channel], dt.datetime | None]] = []
 
-READERS: dict[str, Callable[[Any], Iterable[Event]]] = {
-    InboundEvent.Source.CLOUD: cloud_events.read,
-    InboundEvent.Source.EVOLUTION: evolution_events.read,
-    InboundEvent.Source.WWEBJS: wwebjs_events.read,
-}
+
+def parse(event: InboundEvent) -> Iterable[Event]:
+    """Return the neutral events of a stored event."""
+    return engines.event_source(event.source).parse(event.payload)
 
 
 def apply(event: InboundEvent, channels: Mapping[str, Channel]) -> dict[str, int]:
@@ -66,7 +63,7 @@ def apply(event: InboundEvent, channels: Mapping[str, Channel]) -> dict[str, int
     `channels` comes from `channels_of`. Applying an event twice has no further effect. The caller
     holds a transaction.
     """
-    return apply_events(READERS[event.source](event.payload), channels)
+    return apply_events(parse(event), channels)
 
 
 def apply_events(events: Iterable[Event], channels: Mapping[str, Channel]) -> dict[str, int]:
@@ -88,7 +85,7 @@ def apply_events(events: Iterable[Event], channels: Mapping[str, Channel]) -> di
 def size(event: InboundEvent) -> int:
     """Return how many neutral events a stored event contains; 1 if it cannot be parsed."""
     try:
-        return sum(1 for _ in READERS[event.source](event.payload))
+        return sum(1 for _ in parse(event))
     except Exception:
         return 1
 
@@ -112,7 +109,7 @@ def channels_of(source: str, source_key: str) -> Mapping[str, Channel]:
         return _ChannelsOfApp(authenticated)
     if source == InboundEvent.Source.WWEBJS:
         return wwebjs_channels(authenticated)
-    return {authenticated.instance_name: authenticated}
+    return {engines.event_source(source).channel_key(authenticated): authenticated}
 
 
 def wwebjs_channels(channel: Channel) -> dict[str, Channel]:
@@ -121,10 +118,14 @@ def wwebjs_channels(channel: Channel) -> dict[str, Channel]:
     Only channels with the same API key are included. If several have the same session, this
     channel takes precedence, then the oldest.
     """
-    others = Channel.objects.filter(
-        fallback_routes__connection__provider=Provider.WWEBJS,
-        wwebjs_api__url=channel.wwebjs_url,
-    ).order_by("-pk")
+    others = (
+        Channel.objects.filter(
+            fallback_routes__connection__provider=Channel.Fallback.WWEBJS,
+            wwebjs_api__url=channel.wwebjs_url,
+        )
+        .select_related("wwebjs_api")
+        .order_by("-pk")
+    )
     key = channel.wwebjs_api_key.encode()
     same_key = [other for other in others if compare_digest(other.wwebjs_api_key.encode(), key)]
     return {one.wwebjs_session_id: one for one in (*same_key, channel)}
@@ -368,8 +369,8 @@ def _messages_by_provider_id(channel: Channel, provider_message_id: str) -> list
     return list(Message.objects.select_for_update().filter(pk__in=ids).order_by("pk"))
 
 
-def _outside_route(channel: Channel) -> Route | None:
-    return Route.BAILEYS if channel.kind == Channel.Kind.BAILEYS else None
+def _outside_route(channel: Channel) -> str | None:
+    return None if channel.kind == Channel.Kind.OFFICIAL else channel.kind
 
 
 def _quoted(conversation: Conversation, provider_message_id: str) -> Message | None:

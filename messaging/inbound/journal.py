@@ -12,7 +12,7 @@ from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from channels_app.models import Channel
-from channels_app.providers import redaction
+from channels_app.providers import engines
 from messaging import queue
 from messaging.inbound import arrivals, handlers, neutral, raw_files
 from messaging.inbound.arrivals import Arrival, Entry, Raw, Stub
@@ -30,11 +30,6 @@ MAX_EVENTS_PER_TRANSACTION = 500
 READ_FIELDS = ["state", "error", "skipped", "processed_at"]
 # Covers deadlocks. After a longer database outage the sweep schedules the reading again.
 MAX_READ_ATTEMPTS = 3
-# Applied to every event, regardless of its transport and of who stores it.
-_REDACTIONS: dict[str, Callable[[Any], Any]] = {
-    InboundEvent.Source.EVOLUTION: redaction.from_evolution,
-    InboundEvent.Source.WWEBJS: redaction.from_wwebjs,
-}
 
 
 def receive(source: str, arrived: Sequence[Arrival]) -> None:
@@ -91,8 +86,11 @@ def store_all(source: str, events: Sequence[Entry]) -> None:
 
 
 def without_secrets(source: str, payload: Any) -> Any:
-    """Return a payload of this source without the secrets that must not be stored."""
-    return _REDACTIONS.get(source, lambda unchanged: unchanged)(payload)
+    """Return a payload of this source without the secrets that must not be stored.
+
+    Applied to every event, regardless of its transport and of who stores it.
+    """
+    return engines.event_source(source).redact(payload)
 
 
 def _row(source: str, event: Raw) -> InboundEvent:
@@ -175,7 +173,7 @@ def _read_in_parts(event: InboundEvent, channels: Mapping[str, Channel]) -> None
 
     def apply_in_parts() -> dict[str, int]:
         counts: Counter[str] = Counter()
-        events = iter(handlers.READERS[event.source](event.payload))
+        events = iter(handlers.parse(event))
         while part := list(islice(events, MAX_EVENTS_PER_TRANSACTION)):
             with transaction.atomic():
                 counts.update(handlers.apply_events(part, channels))

@@ -23,12 +23,10 @@ from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.models import Channel, CloudCredentials, EvolutionCredentials
-from channels_app.providers import media_types
-from channels_app.providers.base import OutboundFile, Rejected, SendError
-from channels_app.providers.cloud.client import CloudProvider
-from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
-from core import sizes
+from channels_app.connections import registry
+from channels_app.models import Channel
+from channels_app.providers import engines, media_types
+from channels_app.providers.base import Downloads, OutboundFile, Rejected, SendError
 from core.text import storable
 from messaging import content as contents
 from messaging import queue
@@ -49,7 +47,6 @@ UPLOAD_VALID_FOR = dt.timedelta(days=29)
 ORPHANED_AFTER = dt.timedelta(days=1)
 # Seconds between attempts to fetch a received file; then a person must request it.
 RETRY_DELAYS = (5, 30, 120, 600)
-FETCH_SECONDS = 120.0
 # A file that is fetched or sent is in memory several times (base64, JSON, bytes): a worker handles
 # few at a time and keeps its other slots for messages.
 MAX_CONCURRENT_FETCHES = 3
@@ -250,19 +247,9 @@ def create_pending(
 def _source(channel: Channel, content: Mapping[str, Any], stored: str) -> dict[str, Any] | None:
     if stored:
         return {"stored": stored}
-    media_id, evolution = content.get("id"), content.get("evolution")
-    if channel.kind == Channel.Kind.BAILEYS:
-        if not isinstance(evolution, Mapping) or not isinstance(evolution.get("key"), Mapping):
-            return None
-        message: dict[str, Any] = {"key": dict(evolution["key"])}
-        kind = content.get("message_type")
-        if media_id and isinstance(kind, str):
-            # Meta's id: WHATSAPP-BUSINESS fetches by it and needs the other fields repeated
-            # (docs/providers/evolution.md §3); Baileys would take it for the whole message.
-            inner = {"id": media_id, "mime_type": content.get("mime_type", "")}
-            message |= {"messageType": kind, "message": {kind: inner}}
-        return {"evolution": message}
-    return {"cloud": media_id} if isinstance(media_id, str) and media_id else None
+    events = engines.by_name(channel.kind).events
+    reference = events.file_reference(content)
+    return {events.name: reference} if reference is not None else None
 
 
 class _FetchFailed(Exception):
@@ -352,23 +339,15 @@ def _describe(media: Media, name: str) -> None:
 
 
 def _download(channel: Channel, source: Mapping[str, Any]) -> bytes:
-    limit = media_types.MAX_BYTES
+    [(name, reference)] = source.items()
+    provider = registry.unguarded(channel.connection(engines.by_source(name).name))
+    if not isinstance(provider, Downloads):
+        raise _FetchFailed("download_failed", final=True)
     try:
-        if "cloud" in source:
-            cloud = CloudProvider(
-                channel.credentials(CloudCredentials), timeout=channel.request_timeout_seconds
-            )
-            return cloud.download(str(source["cloud"]), most_bytes=limit)
-        evolution = channel.credentials(EvolutionCredentials)
-        instance = EvolutionInstance(evolution, timeout=FETCH_SECONDS)
-        return instance.media(source["evolution"], most_bytes=limit)
+        return provider.download(reference, most_bytes=media_types.MAX_BYTES)
     except SendError as error:
         is_final = isinstance(error, Rejected)
         raise _FetchFailed(error.code, error.detail, final=is_final) from None
-    except EvolutionFailed as error:
-        is_final = error.code == "too_large"
-        detail = sizes.detail(None, limit) if is_final else error.told
-        raise _FetchFailed(error.reason, detail, final=is_final) from None
 
 
 def _record_failure(media: Media, failure: _FetchFailed) -> None:

@@ -12,27 +12,20 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db.models import QuerySet
 
+from channels_app.providers import engines
 from messaging.inbound import pending_events
 from messaging.models import InboundEvent, Media, PendingEvent
 
-# Paths of the base64 file content in an event.
-EVOLUTION = ("data", "message", "base64")
-WWEBJS = ("data", "messageMedia", "data")
 
+def extract(payload: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """Return an event with the base64 at the path replaced by `{"stored", "size"}`.
 
-def extract_evolution(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return an Evolution event with its base64 media replaced by `{"stored", "size"}`.
-
-    The file name is derived from the content, so a repeated event creates one file. Text that is
-    not base64 stays unchanged; any other value is removed, so that only this module can name a
-    stored file. The given payload is not changed. Raises OSError.
+    An empty path means that events contain no file. The file name is derived from the content, so a
+    repeated event creates one file. Text that is not base64 stays unchanged; any other value is
+    removed, so that only this module can name a stored file. The given payload is not changed.
+    Raises OSError.
     """
-    return _extract(payload, *EVOLUTION)
-
-
-def extract_wwebjs(payload: dict[str, Any]) -> dict[str, Any]:
-    """Do the same for a `media` callback of wwebjs-api (docs/providers/wwebjs.md §4)."""
-    return _extract(payload, *WWEBJS)
+    return _extract(payload, *path) if path else payload
 
 
 def encoded(payload: Any, path: Iterable[str]) -> str:
@@ -62,8 +55,10 @@ def delete_unused(before: Iterable[str]) -> int:
 def stored_in(events: QuerySet[InboundEvent]) -> set[str]:
     """Return the names of the files of these events: extracted media and raw bytes."""
     names = set(events.exclude(raw_file="").values_list("raw_file", flat=True))
-    for path in (EVOLUTION, WWEBJS):
-        stored = f"payload__{'__'.join(path)}__stored"
+    for source in engines.event_sources():
+        if not source.file_path:
+            continue
+        stored = f"payload__{'__'.join(source.file_path)}__stored"
         names |= set(events.filter(**{f"{stored}__isnull": False}).values_list(stored, flat=True))
     return names
 

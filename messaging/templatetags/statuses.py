@@ -13,13 +13,12 @@ from channels_app.incidents import reason_text as session_words
 from channels_app.providers import error_codes
 from channels_app.providers.events import Receipt
 from messaging.delivery.policy import reason_text
+from messaging.delivery.statuses import Route
 from messaging.models import DeliveryAttempt, Media, Message
 from messaging.templatetags.times import due
 
 register = template.Library()
 register.filter("headline", incidents.headline)
-
-GLOBE_ROUTES = (Message.Route.WWEBJS, Message.Route.BAILEYS)
 
 
 @register.inclusion_tag("icon.html")
@@ -49,7 +48,7 @@ def status_label(message: Message) -> str:
         return _("Rejected")
     if message.status == Message.Status.UNCONFIRMED:
         return _("Not confirmed: it may have been sent")
-    if message.route in GLOBE_ROUTES:
+    if message.route not in (None, Route.OFFICIAL):
         names = {"route": message.get_route_display()}
         if message.status == Message.Status.DELIVERED:
             return _("Sent through %(route)s, delivered") % names
@@ -99,17 +98,18 @@ def refusals(message: Message) -> list[tuple[str, str]]:
     for attempt in message.attempts.all():
         if attempt.round == message.round and problem(attempt):
             latest[attempt.route] = attempt
-    names = {Message.Route.OFFICIAL: capfirst(Message.Route.OFFICIAL.label)}
-    return [
-        (str(names.get(Message.Route(a.route)) or a.get_route_display()), _with_detail(a))
-        for a in latest.values()
-    ]
+    return [(_heading(attempt), _with_detail(attempt)) for attempt in latest.values()]
+
+
+def _heading(attempt: DeliveryAttempt) -> str:
+    name = attempt.get_route_display()
+    return capfirst(name) if attempt.route == Route.OFFICIAL else name
 
 
 def _with_detail(attempt: DeliveryAttempt) -> str:
     """Return the reason; a fallback's code is usually ours, so the server's detail is added."""
     reason, stored = problem(attempt), attempt.error_detail[:200]
-    if attempt.route not in GLOBE_ROUTES or not stored or stored in reason:
+    if attempt.route == Route.OFFICIAL or not stored or stored in reason:
         return reason
     text = error_codes.stored_detail(stored)
     return f"{reason}: {text if error_codes.is_ours(stored) else f'“{text}”'}"

@@ -129,8 +129,8 @@ def test_it_answers_503_when_it_cannot_store(post: Any, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(
             inbound_files,
-            "extract_evolution",
-            lambda _: (_ for _ in ()).throw(OSError("disk full")),
+            "extract",
+            lambda *_: (_ for _ in ()).throw(OSError("disk full")),
         )
         assert post(event()).status_code == 503
     assert post(event()).status_code == 200

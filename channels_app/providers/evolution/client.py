@@ -7,6 +7,7 @@ database errors after the send. Only errors raised before the send count as not 
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import secrets
 from collections.abc import Mapping
@@ -18,25 +19,33 @@ from channels_app.providers import files
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
+    LookupFailed,
     OutboundFile,
     OutboundMessage,
     Rejected,
     SendError,
+    SentMessage,
     Transient,
     Unknown,
 )
 from channels_app.providers.error_codes import failure
-from core import http_client
+from channels_app.providers.events import MessageEvent, Receipt, ReceiptEvent
+from channels_app.providers.evolution import events
+from channels_app.providers.evolution.errors import error_message
+from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
+from core import http_client, phone_numbers, sizes
 from core.text import safe_id
 
 if TYPE_CHECKING:
     from channels_app.providers.evolution.settings import EvolutionSettings
 
 CHECK_SECONDS = 5.0
+# Number of an instance's messages that one look-up reads.
+PAGE_SIZE = 50
 RESERVED_PREFIX = "3EB0"
 # The server's schema rejects shorter numbers (such as service numbers) in a contact card.
 MIN_CARD_NUMBER_LENGTH = 10
-_FILE_TYPES = ("image", "video", "audio", "document", "sticker")
+FILE_TYPES = ("image", "video", "audio", "document", "sticker")
 # The routes sendText and sendMedia take an id of ours (§10.8).
 _WITH_OWN_ID = ("text", "image", "video", "audio", "document")
 
@@ -52,6 +61,9 @@ _CLOSED = re.compile(r"(Error: )?Connection Closed")
 _EXCEPTION = re.compile(r"\w*(Error|Exception)\b")
 
 
+_ACCEPTED = {Receipt.SENT, Receipt.DELIVERED, Receipt.READ}
+
+
 class EvolutionProvider:
     """Sends through the instance of a Baileys channel."""
 
@@ -60,6 +72,7 @@ class EvolutionProvider:
         self._key = settings.api_key
         self._instance = settings.instance_name
         self._timeout = timeout
+        self._stored = EvolutionInstance(settings)
 
     def send(self, message: OutboundMessage) -> Accepted:
         """Send the message. Raises Rejected, Transient or Unknown."""
@@ -67,7 +80,7 @@ class EvolutionProvider:
             raise failure(Rejected, "not_configured")
         path, timeout = "/message/sendText/{instance}", self._timeout
         size: int | None = None
-        if message.type in _FILE_TYPES:
+        if message.type in FILE_TYPES:
             number = _number(message)
             file = files.file_of(message)
             path, body = file_request(message, number, file, files.read_base64(file))
@@ -108,6 +121,63 @@ class EvolutionProvider:
         except http_client.RequestFailed as error:
             return ConnectionReport(False, error.reason, details={"error": error.detail})
         return _state_report(answer, secrets=(self._key,))
+
+    def sent_messages(self, to: str, *, since: dt.datetime) -> list[SentMessage]:
+        """Return the messages to this number that WhatsApp accepted since then, oldest first.
+
+        Reads only the latest messages of the instance. Raises LookupFailed.
+        """
+        try:
+            records = self._stored.messages(page=1, size=PAGE_SIZE)
+        except EvolutionFailed as error:
+            raise LookupFailed(error.reason, answered=error.answered) from None
+        numbers = phone_numbers.spellings(to)
+        sent = []
+        for record in records:
+            event = next(iter(events.read(events.as_event(self._instance, record))), None)
+            if (
+                isinstance(event, MessageEvent)
+                and event.outgoing
+                and event.phone_number in numbers
+                and event.at >= since
+                and self._was_accepted(record)
+            ):
+                filename = str(event.content.get("filename") or "")
+                id_ = event.provider_message_id
+                sent.append(SentMessage(id_, event.type, event.text, filename))
+        return sent[::-1]
+
+    def find_sent(self, message_id: str) -> Receipt | None:
+        """Return SENT if WhatsApp accepted the message, NONE if the instance only has it.
+
+        None if it does not know the ID. Raises LookupFailed.
+        """
+        try:
+            record = self._stored.message(message_id)
+        except EvolutionFailed as error:
+            raise LookupFailed(error.reason, answered=error.answered) from None
+        if record is None:
+            return None
+        return Receipt.SENT if self._was_accepted(record) else Receipt.NONE
+
+    def _was_accepted(self, record: dict[str, Any]) -> bool:
+        receipts = {
+            event.receipt
+            for status in events.statuses_of(record, self._instance)
+            for event in events.read(status)
+            if isinstance(event, ReceiptEvent)
+        }
+        return bool(receipts & _ACCEPTED) and Receipt.FAILED not in receipts
+
+    def download(self, reference: Mapping[str, Any], *, most_bytes: int) -> bytes:
+        """Return the file of a message (§3). Raises Rejected (too large) or Transient."""
+        try:
+            return self._stored.media(reference, most_bytes=most_bytes)
+        except EvolutionFailed as error:
+            if error.code == "too_large":
+                detail = sizes.detail(None, most_bytes)
+                raise failure(Rejected, error.reason, detail) from None
+            raise failure(Transient, error.reason, error.told) from None
 
     def _request(self, method: str, path: str, **options: Any) -> http_client.Answer:
         return http_client.request(
@@ -296,32 +366,6 @@ def read_answer(answer: http_client.Answer, *, secrets: tuple[str, ...] = ()) ->
             raise failure(Rejected, str(code)[:20], text, http_status=status)
         raise failure(Unknown, "unreadable_answer", http_status=status)
     raise _refusal(answer, body, secrets=secrets)
-
-
-def error_message(body: object, *, secrets: tuple[str, ...] = ()) -> str:
-    """Return the text of an error in any of Evolution's formats as one line, or "". Pure.
-
-    `response.message` is a text, a list of texts, a list of lists of texts or a list with the
-    result of a number's look-up; some routes omit the enclosing `response` (§0).
-    """
-    if not isinstance(body, Mapping):
-        return ""
-    inner = body.get("response")
-    message = inner.get("message") if isinstance(inner, Mapping) else body.get("message")
-    texts = _texts(message)
-    if not texts and isinstance(body.get("error"), str):
-        texts = [body["error"]]
-    return http_client.safe_text("; ".join(texts), secrets=secrets)
-
-
-def _texts(message: object) -> list[str]:
-    if isinstance(message, str):
-        return [message]
-    if isinstance(message, list):
-        return [text for item in message[:20] for text in _texts(item)]
-    if isinstance(message, Mapping) and message.get("exists") is False:
-        return [f"{message.get('number') or message.get('jid')}: not on WhatsApp"]
-    return []
 
 
 def _is_unknown_number(body: Mapping[str, Any] | None) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from channels_app.providers.evolution.client import error_message
+from channels_app.providers.evolution.errors import error_message
 from channels_app.providers.evolution.receive_mode import EvolutionFailed, EvolutionInstance
 from channels_app.providers.link_codes import read_code
 from core import http_client

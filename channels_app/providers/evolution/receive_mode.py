@@ -14,13 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from channels_app.providers.evolution.client import error_message
+from channels_app.providers.evolution.errors import error_message
 from core import http_client
 
 if TYPE_CHECKING:
     from channels_app.providers.evolution.settings import EvolutionSettings
 
 CALL_SECONDS = 8.0
+DOWNLOAD_SECONDS = 120.0
 # A page of messages may contain thumbnails, serialised as an object with a key per byte (§3).
 MAX_PAGE_BYTES = 64 * 1024 * 1024
 # The beginning of an answer that is too large, up to the content of its first message.
@@ -187,6 +188,7 @@ class EvolutionInstance:
             "POST",
             "/chat/getBase64FromMediaMessage/{instance}",
             {"message": message},
+            timeout=DOWNLOAD_SECONDS,
             most_bytes=max_body,
         )
         encoded = answer.get("base64") if isinstance(answer, dict) else None

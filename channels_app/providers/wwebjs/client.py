@@ -11,19 +11,21 @@ import datetime as dt
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from channels_app.providers import files
 from channels_app.providers.base import (
     Accepted,
     ConnectionReport,
+    LookupFailed,
+    NumberCache,
     OutboundFile,
     OutboundMessage,
     Quote,
     Rejected,
     SendError,
+    SentMessage,
     Transient,
     Unknown,
 )
@@ -45,7 +47,7 @@ SEND_OPTIONS: Mapping[str, Any] = {"sendSeen": False, "linkPreview": False}
 
 # WhatsApp Web's names of the types that we name differently.
 _TYPES = {"chat": "text", "ptt": "audio"}
-_FILE_TYPES = ("image", "video", "audio", "document", "sticker")
+FILE_TYPES = ("image", "video", "audio", "document", "sticker")
 # These errors invalidate the cached form of a number.
 _WRONG_FORM = ("not_on_whatsapp", "invalid_recipient")
 # Our codes for the results of a session check (§0, second row). Any other text proves as much.
@@ -91,30 +93,6 @@ _LID = re.compile(r"[0-9]{1,32}@lid")
 _KEY_ID = re.compile(r"(?!wamid\.)[0-9A-Za-z.-]{4,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class SentMessage:
-    """A message in a chat. For a file, `text` is its caption."""
-
-    id: str
-    type: str
-    text: str
-    filename: str
-
-
-class NumberCache(Protocol):
-    """The results of earlier look-ups. Nothing here raises."""
-
-    def lookup(self, number: str) -> str | None: ...
-
-    def remember(self, number: str, chat_id: str) -> None: ...
-
-    def forget(self, number: str) -> None: ...
-
-    def lid_of(self, number: str) -> str: ...
-
-    def note_lid(self, number: str, lid: str) -> None: ...
-
-
 class WwebjsProvider:
     """Sends by the wwebjs-api session of an official channel."""
 
@@ -139,7 +117,7 @@ class WwebjsProvider:
             raise failure(Rejected, "invalid_recipient")
         timeout = self._timeout
         size: int | None = None
-        if message.type in _FILE_TYPES:
+        if message.type in FILE_TYPES:
             file = files.file_of(message)
             payload = file_body(message, file, files.read_base64(file))
             timeout += files.seconds_for(file)
@@ -201,24 +179,28 @@ class WwebjsProvider:
         return read_answer(answer, chat_id, secrets=(self._key,))
 
     def _chat_id(self, digits: str) -> str:
-        """Return WhatsApp's chat ID of the number, trying both Brazilian forms (§3)."""
+        """Return WhatsApp's chat ID of the number. Raises Rejected or Transient."""
+        try:
+            return self._look_up(digits)
+        except http_client.RequestNotSent as error:
+            raise _not_sent(error) from None
+        except http_client.ResponseLost as error:
+            raise failure(Transient, "lookup_failed", error.detail or error.reason) from None
+
+    def _look_up(self, digits: str) -> str:
+        """Return WhatsApp's chat ID of the number, trying both Brazilian forms (§3).
+
+        Raises Rejected, Transient or http_client.RequestFailed.
+        """
         deadline = time.monotonic() + min(self._timeout, LOOKUP_SECONDS)
         for number in (digits, other_brazilian_form(digits)):
             if number is None:
                 continue
             # A second look-up with almost no time left would only look like a broken server.
             seconds = max(deadline - time.monotonic(), 1.0)
-            try:
-                answer = self._request(
-                    "POST",
-                    "/client/getNumberId/{session}",
-                    json={"number": number},
-                    timeout=seconds,
-                )
-            except http_client.RequestNotSent as error:
-                raise _not_sent(error) from None
-            except http_client.ResponseLost as error:
-                raise failure(Transient, "lookup_failed", error.detail or error.reason) from None
+            answer = self._request(
+                "POST", "/client/getNumberId/{session}", json={"number": number}, timeout=seconds
+            )
             chat_id = read_number_id(answer, secrets=(self._key,))
             if chat_id is not None:
                 return chat_id
@@ -227,10 +209,18 @@ class WwebjsProvider:
     def sent_messages(self, to: str, *, since: dt.datetime) -> list[SentMessage]:
         """Return the messages to this number that WhatsApp accepted since then, oldest first.
 
-        Raises SendError or http_client.RequestFailed on builds that cannot list a chat and on any
-        other error (docs/providers/wwebjs.md §3).
+        Raises LookupFailed on builds that cannot list a chat and on any other error. An error
+        response may concern only this chat (docs/providers/wwebjs.md §3).
         """
-        chat_id = self._chat_id(re.sub(r"\D", "", to))
+        try:
+            return self._sent_messages(to, since)
+        except SendError as error:
+            raise LookupFailed(error.code, answered=True) from None
+        except http_client.RequestFailed as error:
+            raise LookupFailed(error.reason, answered=False) from None
+
+    def _sent_messages(self, to: str, since: dt.datetime) -> list[SentMessage]:
+        chat_id = self._look_up(re.sub(r"\D", "", to))
         options = {"fromMe": True, "since": int(since.timestamp()), "limit": 50}
         answer = self._request(
             "POST",

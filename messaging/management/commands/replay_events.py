@@ -4,8 +4,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from channels_app.providers import engines
 from messaging.inbound.replay import ANY, replay
-from messaging.models import InboundEvent
 
 
 class Command(BaseCommand):
@@ -15,7 +15,9 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--source", choices=InboundEvent.Source.values, default="")
+        parser.add_argument(
+            "--source", choices=[source.name for source in engines.event_sources()], default=""
+        )
         parser.add_argument(
             "--id", type=int, action="append", default=[], dest="ids", help="may be repeated"
         )

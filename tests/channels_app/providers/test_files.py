@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from channels_app.channels import save_channel
-from channels_app.connections.registry import wwebjs_provider
+from channels_app.connections.registry import unguarded
 from channels_app.models import EvolutionCredentials
 from channels_app.providers import files as outbound
 from channels_app.providers.base import (
@@ -192,7 +192,7 @@ def test_wwebjs_receives_a_message_media(wwebjs: Provider) -> None:
         wwebjs_url=wwebjs.url, wwebjs_api_key="test-wwebjs-key", wwebjs_session_id="TESTE"
     )
     save_channel(channel)
-    wwebjs_provider(channel.wwebjs).send(with_file(caption="Olha"))
+    unguarded(channel.wwebjs).send(with_file(caption="Olha"))
 
     [sent] = wwebjs.sends()
     assert sent["contentType"] == "MessageMedia"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from channels_app import number_cache
-from channels_app.connections.registry import wwebjs_provider
+from channels_app.connections.registry import unguarded
 from channels_app.models import Channel, ResolvedNumber
 from channels_app.number_cache import NumberCache
 from channels_app.providers.base import OutboundMessage, Rejected, Transient, Unknown
@@ -21,7 +21,7 @@ LOOK_UP, SEND = "/client/getNumberId", "/client/sendMessage"
 
 
 def send(channel: Channel, to: str = TO) -> None:
-    wwebjs_provider(channel.wwebjs).send(OutboundMessage("ref", to, text="Oi"))
+    unguarded(channel.wwebjs).send(OutboundMessage("ref", to, text="Oi"))
 
 
 def playing(name: str) -> str:

@@ -12,7 +12,7 @@ from django.db import connection
 
 from channels_app import signals
 from channels_app.connections import wwebjs_session
-from channels_app.connections.registry import wwebjs_provider
+from channels_app.connections.registry import unguarded
 from channels_app.connections.wwebjs_session import SessionRefused
 from channels_app.models import Channel, Connection
 from channels_app.providers.base import OutboundMessage, SendError
@@ -59,7 +59,7 @@ def test_an_unresponsive_page_is_replaced_before_the_second_attempt_of_a_message
     began = time.monotonic()
     with pytest.raises(SendError) as raised:
         ready.request_timeout_seconds = 1
-        wwebjs_provider(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+        unguarded(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
     refusal = {"connection": ready.wwebjs, "code": raised.value.code}
     with django_capture_on_commit_callbacks(execute=True):
         signals.send_rejected.send(sender=Connection, **refusal)
@@ -74,7 +74,7 @@ def test_an_unresponsive_page_is_replaced_before_the_second_attempt_of_a_message
     assert wwebjs_session.state(ready).state == "ready"
     assert time.monotonic() - began < FALLBACK_BACKOFF[0] + FALLBACK_BACKOFF[1]
     ready.request_timeout_seconds = 15
-    assert wwebjs_provider(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+    assert unguarded(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
     assert "/session/restart" not in server.paths()
 
 
@@ -83,7 +83,7 @@ def test_a_session_lost_by_the_server_is_started_within_the_attempts_of_a_messag
 ) -> None:
     server.simulator.browsers.close("TESTE")
     with pytest.raises(SendError):
-        wwebjs_provider(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
+        unguarded(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
     wwebjs_session.probe(ready.pk)
     waited = 0
     while not jobs("begin_session"):

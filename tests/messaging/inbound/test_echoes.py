@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels_app.models import Channel
-from channels_app.providers.base import Accepted, Transient
+from channels_app.providers.base import Accepted, LookupFailed
 from channels_app.providers.cloud.events import web_message_id
 from channels_app.providers.events import MessageEvent, Receipt
 from channels_app.providers.evolution import events as evolution_events
-from core import http_client
 from messaging.delivery import attempts as outcomes
 from messaging.delivery import reconcile
 from messaging.delivery.statuses import Outcome, Route
@@ -384,9 +383,9 @@ def test_a_server_that_does_not_respond_is_queried_once_per_run(
 
     def hangs(attempt: DeliveryAttempt, words: Any, since: Any) -> list[str]:
         asked.append(attempt)
-        raise http_client.ResponseLost("timeout", "no complete response in time")
+        raise LookupFailed("timeout", answered=False)
 
-    monkeypatch.setitem(reconcile._FINDERS, Route.WWEBJS, hangs)
+    monkeypatch.setattr(reconcile, "_search", hangs)
     reconcile.look_up_unknown()
     assert len(asked) == 1
 
@@ -399,9 +398,9 @@ def test_an_error_about_one_chat_does_not_prevent_the_other_lookups(
 
     def returns_an_error(attempt: DeliveryAttempt, *args: Any) -> list[str]:
         asked.add(attempt.pk)
-        raise Transient("session_check_failed", "It has no such chat", "")
+        raise LookupFailed("session_check_failed", answered=True)
 
-    monkeypatch.setitem(reconcile._FINDERS, Route.WWEBJS, returns_an_error)
+    monkeypatch.setattr(reconcile, "_search", returns_an_error)
     reconcile.look_up_unknown()
     assert asked == sends
 
@@ -416,7 +415,7 @@ def test_a_lookup_without_a_result_does_not_prevent_the_others(
         asked.append(attempt.pk)
         return []
 
-    monkeypatch.setitem(reconcile._FINDERS, Route.WWEBJS, finds_nothing)
+    monkeypatch.setattr(reconcile, "_search", finds_nothing)
     ticks = count(step=reconcile.RUN_SECONDS * 0.6)  # one request uses up a run
     monkeypatch.setattr(reconcile.time, "monotonic", lambda: next(ticks))
     runs = 0

@@ -214,8 +214,8 @@ def test_socket_webhook_and_record_have_the_same_dedupe_key(baileys: Channel) ->
     }
     row = {"event": "messages.delete", "instance": "shop", "date_time": "x", "data": by_socket}
     for event in (by_socket, votes, row):
-        both = {arrivals.evolution_key("1", event)}
-        both.add(arrivals.evolution_key("1", as_numbered_object(event)))
+        both = {arrivals.dedupe_key("evolution", "1", event)}
+        both.add(arrivals.dedupe_key("evolution", "1", as_numbered_object(event)))
         assert len(both) == 1
     for event in (by_socket, by_webhook):
         journal.receive("evolution", [Arrival(str(baileys.pk), event)])

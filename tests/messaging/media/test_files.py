@@ -24,6 +24,7 @@ from django.utils import timezone, translation
 from channels_app.models import Channel, CloudCredentials
 from channels_app.providers import media_types
 from channels_app.providers.base import Accepted, OutboundFile
+from channels_app.providers.evolution.engine import EVOLUTION
 from messaging.delivery import accept as sending
 from messaging.delivery import attempts as outcomes
 from messaging.delivery import reconcile, sweeper
@@ -522,7 +523,7 @@ def receive_event(channel: Channel, payload: dict[str, Any]) -> Message:
         source="evolution",
         source_key=str(channel.pk),
         dedupe_key=json.dumps(payload)[:150],
-        payload=aside.extract_evolution(payload),
+        payload=aside.extract(payload, EVOLUTION.events.file_path),
     )
     read_events()
     return Message.objects.latest("created_at")
@@ -669,8 +670,9 @@ def test_an_extracted_file_is_deleted_with_the_last_event_that_refers_to_it(
             source="evolution",
             source_key=str(baileys.pk),
             dedupe_key=id_,
-            payload=aside.extract_evolution(
-                {"event": "messages.upsert", "instance": INSTANCE, "data": body}
+            payload=aside.extract(
+                {"event": "messages.upsert", "instance": INSTANCE, "data": body},
+                EVOLUTION.events.file_path,
             ),
         )
 

@@ -14,11 +14,11 @@ from django.utils import translation
 from channels_app.providers.base import Accepted, Quote, Rejected, SendError, Transient, Unknown
 from channels_app.providers.evolution.client import (
     EvolutionProvider,
-    error_message,
     object_request,
     read_answer,
     request_body,
 )
+from channels_app.providers.evolution.errors import error_message
 from core import http_client
 from simulators.base import RunningApp, run_in_thread
 from simulators.evolution.app import EvolutionSimulator

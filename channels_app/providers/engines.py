@@ -1,0 +1,66 @@
+"""All engines by name. The only module that names them all; it knows no app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from channels_app.providers.base import Capabilities, Engine, EventSource, Text
+from channels_app.providers.cloud.engine import CLOUD
+from channels_app.providers.evolution.engine import EVOLUTION
+from channels_app.providers.wwebjs.engine import WWEBJS
+
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (CLOUD, WWEBJS, EVOLUTION)}
+
+
+def by_name(name: str) -> Engine:
+    """Return an engine by the name that connections and routes have. Raises ValueError."""
+    try:
+        return ENGINES[name]
+    except KeyError:
+        raise ValueError(f"no such provider: {name}") from None
+
+
+def label(name: str) -> Text:
+    """Return the name of a route for people; an unknown one unchanged."""
+    return ENGINES[name].label if name in ENGINES else name
+
+
+def choices() -> list[tuple[str, Text]]:
+    """Return name and label of every engine, for `Connection.provider` and `Message.route`."""
+    return [(one.name, one.label) for one in ENGINES.values()]
+
+
+def names_with(condition: Callable[[Capabilities], bool]) -> list[str]:
+    """Return the names of the engines that can do something."""
+    return [one.name for one in ENGINES.values() if condition(one.capabilities)]
+
+
+def fallbacks() -> list[str]:
+    """Return the names of the engines other than the official API."""
+    return [name for name in ENGINES if name != CLOUD.name]
+
+
+def event_sources() -> Iterator[EventSource]:
+    """Yield where events come from."""
+    return (one.events for one in ENGINES.values())
+
+
+def event_source(name: str) -> EventSource:
+    """Return a source of events by the name that the journal stores. Raises ValueError."""
+    for source in event_sources():
+        if source.name == name:
+            return source
+    raise ValueError(f"no such source of events: {name}")
+
+
+def source_choices() -> list[tuple[str, Text]]:
+    """Return name and label of every source, for `InboundEvent.source`."""
+    return [(source.name, source.label) for source in event_sources()]
+
+
+def by_source(name: str) -> Engine:
+    """Return the engine whose events have this source. Raises ValueError."""
+    for one in ENGINES.values():
+        if one.events.name == name:
+            return one
+    raise ValueError(f"no such source of events: {name}")

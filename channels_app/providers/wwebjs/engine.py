@@ -1,0 +1,60 @@
+"""The declaration of wwebjs-api (docs/providers/wwebjs.md)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext_lazy as _
+
+from channels_app.providers import redaction
+from channels_app.providers.base import Capabilities, Engine, EventSource, NumberCache
+from channels_app.providers.events import MediaEvent, MessageEvent, ReceiptEvent, SessionEvent
+from channels_app.providers.wwebjs import events
+from channels_app.providers.wwebjs.client import FILE_TYPES, WwebjsProvider
+
+if TYPE_CHECKING:
+    from channels_app.models import Channel, Connection
+
+
+def _create(connection: Connection, numbers: NumberCache) -> WwebjsProvider:
+    return WwebjsProvider(
+        connection.credentials,
+        timeout=float(connection.channel.request_timeout_seconds),
+        numbers=numbers,
+    )
+
+
+def _channel_key(channel: Channel) -> str:
+    return str(channel.wwebjs_session_id)
+
+
+def _dedupe_key(payload: Any) -> str:
+    return events.dedupe_key(payload, arrival=uuid.uuid4().hex)
+
+
+WWEBJS = Engine(
+    name="wwebjs",
+    label="wwebjs",
+    title=_("wwebjs-api"),
+    create=_create,
+    capabilities=Capabilities(
+        types=frozenset({"text", "location", "contacts", *FILE_TYPES}),
+        reports=frozenset({MessageEvent, MediaEvent, ReceiptEvent, SessionEvent}),
+        links_phone=True,
+        may_omit_id=True,
+        lists_sent=True,
+        looks_up_numbers=True,
+    ),
+    events=EventSource(
+        name="wwebjs",
+        label="wwebjs-api",
+        parse=events.read,
+        channel_key=_channel_key,
+        dedupe_key=_dedupe_key,
+        key_prefix="wwebjs:",
+        redact=redaction.from_wwebjs,
+        file_path=("data", "messageMedia", "data"),
+        # A server posts the callbacks of all its sessions to one URL: `inbound.authentication`.
+    ),
+)
