@@ -9,10 +9,11 @@ class ChannelsAppConfig(AppConfig):
     verbose_name = _("Channels")
 
     def ready(self) -> None:
-        """Connect the receivers of sends that show a problem of a session."""
+        """Register the engine of wwebjs sessions, and the receiver of sends without a response."""
         from channels_app import signals
-        from channels_app.connections import wwebjs_session
+        from channels_app.connections import session_engines, wwebjs
 
+        session_engines.register(wwebjs.WwebjsEngine())
         signals.send_rejected.connect(
-            wwebjs_session.note_no_answer, dispatch_uid="channels_app.send_without_answer"
+            wwebjs.poll_after_no_answer, dispatch_uid="channels_app.send_without_answer"
         )

@@ -11,24 +11,25 @@ class InstancesConfig(AppConfig):
     def ready(self) -> None:
         """Register signal receivers, event handlers and page extensions."""
         from channels_app import extensions, signals
-        from channels_app.connections import readiness, remote_sessions
+        from channels_app.connections import readiness, remote_sessions, session_engines
         from channels_app.providers.events import ConnectionEvent, QrEvent
         from instances import sessions
         from instances.connections import cards as connection_cards
-        from instances.connections import monitor
+        from instances.connections import evolution, history, probe_requests
         from instances.connections.remote_sessions import InstanceSource
         from instances.receive_mode import presentation
         from messaging.inbound import handlers
         from messaging.live import frames
 
+        session_engines.register(evolution.ENGINE)
         signals.channel_saved.connect(
             sessions.channel_saved, dispatch_uid="instances.channel_saved"
         )
         signals.send_rejected.connect(
-            monitor.record_rejection, dispatch_uid="instances.send_rejected"
+            probe_requests.record_rejection, dispatch_uid="instances.send_rejected"
         )
         signals.send_accepted.connect(
-            monitor.record_success, dispatch_uid="instances.send_accepted"
+            probe_requests.record_success, dispatch_uid="instances.send_accepted"
         )
         extensions.CARD += [connection_cards.section, connection_cards.fallbacks]
         extensions.PAGE += [connection_cards.beside]
@@ -43,4 +44,4 @@ class InstancesConfig(AppConfig):
         }
         handlers.HANDLERS[ConnectionEvent] = sessions.apply_connection
         handlers.HANDLERS[QrEvent] = sessions.apply_qr
-        handlers.HISTORY_ENDS += [monitor.end_of_history]
+        handlers.HISTORY_ENDS += [history.end_of_history]

@@ -85,7 +85,7 @@ class WhatsAppSession(models.Model):
         "ReceiveModeChange", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
 
-    # Older messages came with the link and count as history (`monitor.end_of_history`).
+    # Older messages came with the link and count as history (`history.end_of_history`).
     history_before = models.DateTimeField(null=True, editable=False)
 
     listener_connected = models.BooleanField(default=False, editable=False)

@@ -8,10 +8,11 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from channels_app.models import Channel, Connection
+from channels_app.connections import records
+from channels_app.models import Channel, Connection, Provider
 from channels_app.providers.events import ConnectionEvent, QrEvent
 from instances import live
-from instances.connections import monitor
+from instances.connections import history
 from instances.models import WhatsAppSession
 from instances.receive_mode import backfill
 
@@ -36,7 +37,7 @@ def ensure(channel: Channel) -> None:
 def channel_saved(channel: Channel, before: Channel | None, **kwargs: Any) -> None:
     """Signal receiver: a channel was saved."""
     ensure(channel)
-    monitor.channel_saved(channel, before)
+    records.settings_saved(Provider.BAILEYS, channel, before)
 
 
 def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
@@ -55,7 +56,7 @@ def _note_opening(channel: Channel) -> None:
     session = WhatsAppSession.objects.lock(channel=channel)
     if session is None:
         return
-    if not monitor.is_linking(session.connection):
+    if not history.is_linking(session.connection):
         session.note_opening(timezone.now())
         session.save(update_fields=["opened_at", "backlog_since"])
     backfill.request(
@@ -68,7 +69,7 @@ def _apply_connection(channel: Channel, event: ConnectionEvent) -> None:
     if event.own_number and not (channel.phone_number or channel.primary.confirmed_number):
         # The first phone. For a later one, the next probe decides whether it is right.
         Channel.objects.filter(pk=channel.pk, phone_number="").update(phone_number=event.own_number)
-    monitor.request_poll(channel)
+    records.request_poll(Provider.BAILEYS, channel)
 
 
 def apply_qr(channel: Channel, event: QrEvent) -> None:
@@ -84,7 +85,7 @@ def _apply_qr(channel: Channel, event: QrEvent) -> None:
         _set_connection(channel, ServerState.CONNECTING, QR_DISPLAYED)
     else:
         _set_connection(channel, ServerState.CLOSE, QR_LIMIT)
-    monitor.request_poll(channel, qr_digest=event.digest)
+    records.request_poll(Provider.BAILEYS, channel, qr_digest=event.digest)
 
 
 def _set_connection(channel: Channel, state: str, reason: str) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import procrastinate
 from procrastinate.contrib.django import app
 
+from channels_app.connections import rounds
 from core.queue import PRIORITY_MONITORING
 from instances import queue
-from instances.connections import monitor
+from instances.connections import evolution
 from instances.receive_mode import backfill as backfills
 from instances.receive_mode import handover
 from instances.receive_mode import monitor as receive_mode_monitor
@@ -15,12 +16,12 @@ from instances.receive_mode import monitor as receive_mode_monitor
 
 @app.task(**queue.PROBE_SERVER)
 def probe_server(url: str) -> None:
-    monitor.probe_server(url)
+    rounds.probe_server(evolution.ENGINE.provider, url)
 
 
 @app.task(**queue.PROBE_CONNECTION)
 def probe_connection(session_id: int) -> None:
-    monitor.probe(session_id)
+    evolution.probe(session_id)
 
 
 @app.periodic(cron="* * * * * */2")
@@ -34,7 +35,7 @@ def probe_connection(session_id: int) -> None:
 )
 def probe_due_connections(timestamp: int) -> None:
     """Probe the due instances."""
-    monitor.probe_due()
+    rounds.probe_due(evolution.ENGINE.provider)
 
 
 @app.task(

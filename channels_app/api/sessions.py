@@ -13,10 +13,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.access import user_of
 from accounts.permissions import StaffMayChange
 from channels_app.api.channels import ChannelSerializer
-from channels_app.connections import circuit_breaker, wwebjs_session
-from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.connections import circuit_breaker, monitor, wwebjs
+from channels_app.connections.session_engines import SessionRefused
 from channels_app.models import Channel
 from channels_app.providers.sessions import STATE_CHOICES
 
@@ -114,7 +115,7 @@ class SessionView(_SessionView):
     @extend_schema(responses=SessionStateSerializer)
     def get(self, request: Request, pk: int) -> Response:
         """Return the session's current state. Polls the server, for 5 s at most."""
-        return Response(SessionStateSerializer(wwebjs_session.state(self.channel())).data)
+        return Response(SessionStateSerializer(monitor.state(self.channel().wwebjs)).data)
 
 
 class ConnectView(_SessionView):
@@ -123,7 +124,7 @@ class ConnectView(_SessionView):
     )
     def post(self, request: Request, pk: int) -> Response:
         """Start the session and keep it running. The start continues after the response."""
-        return Response(SessionStateSerializer(wwebjs_session.connect(self.channel())).data)
+        return Response(SessionStateSerializer(monitor.connect(self.channel().wwebjs)).data)
 
 
 class DisconnectView(_SessionView):
@@ -135,7 +136,7 @@ class DisconnectView(_SessionView):
         """Stop the session. Unlinks the phone unless `unlink` is false."""
         fields = DisconnectSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
-        ended = wwebjs_session.disconnect(self.channel(), unlink=fields.validated_data["unlink"])
+        ended = wwebjs.disconnect(self.channel().wwebjs, unlink=fields.validated_data["unlink"])
         return Response(SessionStateSerializer(ended).data)
 
 
@@ -145,7 +146,7 @@ class QrView(_SessionView):
     @extend_schema(responses={200: QrCodeSerializer, 409: CONFLICT, 502: UNREACHED})
     def get(self, request: Request, pk: int) -> Response:
         """Return the QR code to scan, as text and as SVG."""
-        answer = Response(QrCodeSerializer(wwebjs_session.qr(self.channel())).data)
+        answer = Response(QrCodeSerializer(monitor.qr(self.channel().wwebjs)).data)
         answer["Cache-Control"] = "no-store"
         return answer
 
@@ -159,8 +160,8 @@ class ConfirmNumberView(_SessionView):
         """Confirm that the number of the linked phone is correct; until then nothing is sent."""
         fields = NumberSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
-        confirmed = wwebjs_session.confirm_number(
-            self.channel(), fields.validated_data["number"], user_id=request.user.pk
+        confirmed = monitor.confirm_number(
+            self.channel().wwebjs, fields.validated_data["number"], user=user_of(request)
         )
         return Response(SessionStateSerializer(confirmed).data)
 
@@ -180,7 +181,7 @@ class PairingCodeView(_SessionView):
         fields = PairingSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         number = fields.validated_data["phone_number"]
-        return Response({"code": wwebjs_session.pairing_code(self.channel(), number)})
+        return Response({"code": monitor.pairing_code(self.channel().wwebjs, number)})
 
 
 class LiftBlockView(SessionApiView):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
-from channels_app.connections.wwebjs_session import stored_state
+from channels_app.connections.monitor import stored_state
 from channels_app.incidents.reason_text import describe, render_reason
 from channels_app.models import Channel, Connection, FallbackChoice
 from channels_app.providers.sessions import State
@@ -53,7 +53,7 @@ def _trouble(channel: Channel, fallback: FallbackChoice) -> str:
 
 
 def _session_problem(channel: Channel) -> str:
-    session = stored_state(channel)
+    session = stored_state(channel.wwebjs)
     if session.state == State.READY:
         connection = channel.wwebjs
         is_tripped = connection.breaker_opened_at is not None

@@ -15,8 +15,8 @@ from django.db.models import PROTECT
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.connections import wwebjs_session
-from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.connections import monitor, records, wwebjs
+from channels_app.connections.session_engines import SessionRefused
 from channels_app.models import Channel, Provider
 from channels_app.providers.sessions import State
 from core import http_addresses
@@ -70,7 +70,7 @@ class WwebjsSource:
         if not channel.has_wwebjs or connection.state_code in self.ABSENT:
             return None
         is_failing = connection.state == State.ERROR and not connection.own_number
-        if is_failing and wwebjs_session.stored_state(channel).field:
+        if is_failing and monitor.stored_state(connection).field:
             # The server was never reached.
             return None
         others = Channel.objects.filter(
@@ -83,8 +83,8 @@ class WwebjsSource:
         return RemoteSession(channel.wwebjs_session_id, channel.wwebjs_url, self.CHOICES)
 
     def end(self, channel: Channel, choice: str, *, user: User | None) -> str:
-        with wwebjs_session.unchanged_if_refused(channel):
-            ended = wwebjs_session.disconnect(channel, unlink=choice == "unlink")
+        with records.unchanged_if_refused(channel.wwebjs):
+            ended = wwebjs.disconnect(channel.wwebjs, unlink=choice == "unlink")
             if ended.code == "unlinking":
                 # Deleting the channel now would also delete the request to unlink.
                 text = _("The session is still starting. Try again when it is running.")

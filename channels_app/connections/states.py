@@ -1,4 +1,4 @@
-"""The texts of session states, and the actions that follow from a state. Pure.
+"""The texts of session states, and what follows from a state whatever the provider. Pure.
 
 `providers/wwebjs/states.py` and `instances/connections/states.py` derive the states. Sections
 are those of docs/providers/wwebjs.md.
@@ -7,13 +7,12 @@ are those of docs/providers/wwebjs.md.
 from __future__ import annotations
 
 import datetime as dt
-import enum
-from dataclasses import dataclass
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.providers.sessions import SERVER_ABSENCES, DerivedState, State
+from channels_app.connections.linked_numbers import ANOTHER_PHONE, UNCONFIRMED
+from channels_app.providers.sessions import SERVER_ABSENCES, DerivedState, Observation, State
 from channels_app.providers.wwebjs.states import UNLINKED
 
 SENTENCES: dict[str, str | Promise] = {
@@ -161,13 +160,23 @@ _DROPS = {
 }
 
 
+# A drop has a reason, and not advice what to do now.
+_DROP_REASONS = {
+    UNCONFIRMED: ANOTHER_PHONE,
+    "dialling": "connection_lost",
+    "instance_gone": "instance_vanished",
+}
+# An incident even if the session did not work before: it cannot go on without a person.
+_NEEDS_PERSON = frozenset({"dialling_long", "license_required", "never_ready", UNCONFIRMED})
+
+
 def drop_reason(derived: DerivedState, callback_reason: str = "") -> str:
-    """Return why a session is no longer ready; the library's callback reason is more specific.
+    """Return why a session stopped working; the server's callback reason is more specific.
 
     A visible code or an unreachable server needs a person and overrides the callback reason.
     """
-    if derived.code == "number_unconfirmed":
-        return "another_phone"
+    if derived.code in _DROP_REASONS:
+        return _DROP_REASONS[derived.code]
     if derived.state == State.QR:
         return UNLINKED
     if derived.state == State.ERROR and derived.code in SERVER_ABSENCES:
@@ -175,9 +184,36 @@ def drop_reason(derived: DerivedState, callback_reason: str = "") -> str:
     return _DROPS.get(callback_reason.upper()) or derived.code
 
 
+def needs_person(derived: DerivedState) -> bool:
+    """Return whether this is an incident even if the session did not work before."""
+    return derived.code in _NEEDS_PERSON
+
+
 # -- server outages --------------------------------------------------------------------------------
 
+# The server cannot be reached: the result for one of its sessions applies to all.
+SERVER_AWAY = frozenset(
+    {
+        "dns_failed",
+        "connection_refused",
+        "connect_timeout",
+        "unreachable",
+        "certificate_refused",
+        "not_tls",
+        "tls_failed",
+    }
+)
+# The server may be down, or only slow for this session: polling a second one decides.
+SERVER_SILENT = frozenset({"timeout", "connection_broken"})
 _READY_AFTER = {"restarted": "ready_after_restart", "unreachable": "ready_after_outage"}
+
+
+def applies_to_server(first: Observation, second: Observation | None = None) -> bool:
+    """Return whether the answers for one or two sessions apply to the whole server."""
+    if first.error_code in SERVER_AWAY or first.error_code == "license_required":
+        return True
+    is_silent = first.error_code in SERVER_SILENT
+    return is_silent and second is not None and second.error_code in SERVER_SILENT
 
 
 def ready_code(*, before: str, absence: str, by_itself: bool) -> str:
@@ -202,73 +238,15 @@ PROBLEM_POLL_FOR = dt.timedelta(minutes=10)
 _TEMPORARY = (State.STARTING, State.QR, State.PAIRING, State.CONNECTED)
 
 
-def next_poll_delay(state: State, *, wanted: bool, lasting: dt.timedelta, chance: float) -> float:
+def next_poll_delay(
+    state: State, *, keep_connected: bool, lasting: dt.timedelta, chance: float
+) -> float:
     """Return the seconds until the next poll of the session.
 
     `lasting` is how long the state has lasted; `chance` (0 to 1) spreads channels over time.
     """
     if state in _TEMPORARY and lasting < FAST_POLL_FOR:
         return FAST_POLL_SECONDS
-    if state in (State.ERROR, State.DISCONNECTED) and wanted and lasting < PROBLEM_POLL_FOR:
+    if state in (State.ERROR, State.DISCONNECTED) and keep_connected and lasting < PROBLEM_POLL_FOR:
         return PROBLEM_POLL_SECONDS * (0.8 + 0.4 * chance)
     return POLL_SECONDS * (0.8 + 0.4 * chance)
-
-
-# -- recovery --------------------------------------------------------------------------------------
-
-
-class RecoveryAction(enum.StrEnum):
-    NONE = "none"
-    START = "start"
-    RESTART = "restart"
-
-
-# Seconds between automatic starts. A failed start leaves a whole browser behind (§2), so there are
-# few; after that only a person can start the session.
-RECOVERY_PAUSES = (0, 300, 1800, 7200)
-# A session that was ready for this long has recovered: its starts are counted from 0 again.
-RECOVERED_AFTER = dt.timedelta(minutes=10)
-# A server that has just started restores its sessions itself and does not list them until then.
-MISSING_FOR = dt.timedelta(seconds=60)
-# A single slow response does not prove that the page hangs.
-MAX_SLOW_CHECKS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class RecoveryContext:
-    """The input of a recovery action. `tries` and `tried_at`: starts since it had recovered."""
-
-    wanted: bool
-    tries: int = 0
-    tried_at: dt.datetime | None = None
-    hangs: int = 0
-    missing_since: dt.datetime | None = None
-
-
-def has_recovered(state: str, since: dt.datetime | None, *, now: dt.datetime) -> bool:
-    """Whether a session is ready for so long that earlier recoveries count no more."""
-    return state == State.READY and since is not None and now >= since + RECOVERED_AFTER
-
-
-def recovery_action_for(
-    derived: DerivedState, context: RecoveryContext, *, now: dt.datetime
-) -> RecoveryAction:
-    """Return the action that would reconnect a session that should stay connected.
-
-    An expired QR code needs no action: it is replaced when somebody opens its page.
-    """
-    if not context.wanted or context.tries >= len(RECOVERY_PAUSES):
-        return RecoveryAction.NONE
-    earlier = context.tries
-    if derived.code == "never_ready" and earlier:
-        # The last start did open a browser, and SYNC_LIMIT has passed since.
-        earlier -= 1
-    pause = dt.timedelta(seconds=RECOVERY_PAUSES[earlier])
-    if context.tried_at and now < context.tried_at + pause:
-        return RecoveryAction.NONE
-    if derived.code in ("session_closed", "conflict", "refused_by_whatsapp", "never_ready"):
-        return RecoveryAction.RESTART
-    if derived.code == "session_check_failed":
-        return RecoveryAction.RESTART if context.hangs >= MAX_SLOW_CHECKS else RecoveryAction.NONE
-    missing = context.missing_since is not None and now >= context.missing_since + MISSING_FOR
-    return RecoveryAction.START if missing else RecoveryAction.NONE

@@ -52,6 +52,19 @@ class DerivedState:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a server reported about a session; each provider adds its own fields.
+
+    `error_code` is a code from `error_codes` or `states.SENTENCES` if the server did not report the
+    state. `qr` is the text of the code that can be scanned now.
+    """
+
+    error_code: str = ""
+    detail: str = ""
+    qr: str = ""
+
+
 # Reasons that prove an outage of the server itself: it was not running, has lost a session, or was
 # unreachable.
 SERVER_ABSENCES: dict[str, str] = {

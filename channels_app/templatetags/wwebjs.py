@@ -9,8 +9,9 @@ from django import template
 
 from channels_app.connections import number_confirmation, readiness
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN, is_same_number
+from channels_app.connections.monitor import stored_state
 from channels_app.connections.readiness import RankedFallback
-from channels_app.connections.wwebjs_session import SessionState, stored_state
+from channels_app.connections.session_engines import SessionState
 from channels_app.models import Channel
 from channels_app.providers.sessions import State
 from channels_app.providers.wwebjs.states import recovers_by_restart
@@ -23,7 +24,7 @@ _START_FAILED = ("start_failed", "start_no_answer")
 @register.inclusion_tag("channels_app/_session.html")
 def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
     """Render state, problem and buttons, or nothing if the channel has no such session."""
-    session = stored_state(channel)
+    session = stored_state(channel.wwebjs)
     unchecked = not session.code or session.code in ("unchecked", "not_configured")
     numbers = [one.number for one in readiness.ranked_fallbacks(channel) if not one.channel]
     return {
@@ -49,7 +50,7 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
 @register.inclusion_tag("channels_app/_session_line.html")
 def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
     """Render the session's state, since when, and its last drop, on one line."""
-    session = stored_state(channel)
+    session = stored_state(channel.wwebjs)
     return {
         "provider": Channel.Fallback.WWEBJS,
         "session": session,

@@ -16,8 +16,8 @@ from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import extensions
-from channels_app.connections import credentials, readiness, remote_sessions, wwebjs_session
-from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.connections import credentials, readiness, remote_sessions, wwebjs_install
+from channels_app.connections.session_engines import SessionRefused
 from channels_app.forms import ChannelForm
 from channels_app.models import Channel
 
@@ -150,8 +150,8 @@ class FallbackHelpView(StaffPermissionRequiredMixin, View):
         example.wwebjs_url, example.wwebjs_api_key = "http://127.0.0.1:3500", key
         context = {
             "text": f"channels_app/help/{self.TEXTS[language]}",
-            "command": wwebjs_session.docker_command(example, callbacks=False, reveal=True),
-            "update": wwebjs_session.UPDATE_COMMANDS,
+            "command": wwebjs_install.docker_command(example, callbacks=False, reveal=True),
+            "update": wwebjs_install.UPDATE_COMMANDS,
             "key": key,
             "same_server": "http://127.0.0.1:3500",
             "other_server": "http://ip:3500",

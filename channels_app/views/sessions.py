@@ -15,9 +15,9 @@ from django_htmx.http import trigger_client_event
 
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import extensions
-from channels_app.connections import circuit_breaker, wwebjs_session
+from channels_app.connections import circuit_breaker, monitor, wwebjs, wwebjs_install
 from channels_app.connections.linked_numbers import UNCONFIRMED
-from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.connections.session_engines import SessionRefused
 from channels_app.models import Channel
 from channels_app.providers.sessions import State
 
@@ -42,7 +42,7 @@ class _SessionView(StaffPermissionRequiredMixin, View):
         """Return the context of the dialog."""
         return {
             "channel": channel,
-            "session": wwebjs_session.stored_state(channel),
+            "session": monitor.stored_state(channel.wwebjs),
             "qr_url": reverse("channels_app:qr", args=[channel.pk]),
             "pairing_url": reverse("channels_app:pairing", args=[channel.pk]),
         }
@@ -72,14 +72,14 @@ class _Action(_SessionView):
 
 class ConnectView(_Action):
     def act(self, channel: Channel, request: HttpRequest) -> str:
-        return wwebjs_session.connect(channel).detail
+        return monitor.connect(channel.wwebjs).detail
 
 
 class CheckView(_Action):
     """Poll the server now; the card shows the result."""
 
     def act(self, channel: Channel, request: HttpRequest) -> str:
-        wwebjs_session.state(channel)
+        monitor.state(channel.wwebjs)
         return ""
 
 
@@ -88,12 +88,12 @@ class DisconnectView(_Action):
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
         channel = self.channel()
-        context = {"channel": channel, "session": wwebjs_session.stored_state(channel)}
+        context = {"channel": channel, "session": monitor.stored_state(channel.wwebjs)}
         return render(request, "channels_app/_disconnect.html", context)
 
     def act(self, channel: Channel, request: HttpRequest) -> str:
         unlink = request.POST.get("unlink") != "no"
-        return wwebjs_session.disconnect(channel, unlink=unlink).detail
+        return wwebjs.disconnect(channel.wwebjs, unlink=unlink).detail
 
 
 class ConfirmNumberView(_Action):
@@ -101,8 +101,7 @@ class ConfirmNumberView(_Action):
 
     def act(self, channel: Channel, request: HttpRequest) -> str:
         number = request.POST.get("number", "")
-        user_id = user_of(request).pk
-        return wwebjs_session.confirm_number(channel, number, user_id=user_id).detail
+        return monitor.confirm_number(channel.wwebjs, number, user=user_of(request)).detail
 
 
 class LiftBlockView(_Action):
@@ -142,8 +141,8 @@ class QrView(_SessionView):
         context: dict[str, Any] = {}
         try:
             if start:
-                wwebjs_session.connect(channel)
-            code = wwebjs_session.qr(channel)
+                monitor.connect(channel.wwebjs)
+            code = monitor.qr(channel.wwebjs)
             context = {"code": code, "age": int(code.age_seconds)}
         except SessionRefused as error:
             context = {"refused": str(error)}
@@ -172,11 +171,11 @@ class InstallView(_SessionView):
         context = {
             "channel": channel,
             "revealed": reveal and bool(channel.wwebjs_api_key),
-            "update": wwebjs_session.UPDATE_COMMANDS,
-            "local": wwebjs_session.is_webhook_local(),
+            "update": wwebjs_install.UPDATE_COMMANDS,
+            "local": wwebjs_install.is_webhook_local(),
         }
         for name, callbacks in (("plain", False), ("callbacks", True)):
-            context[name] = wwebjs_session.docker_command(
+            context[name] = wwebjs_install.docker_command(
                 channel, callbacks=callbacks, reveal=reveal
             )
         return render(request, "channels_app/_install.html", context)
@@ -189,7 +188,7 @@ class PairingView(_SessionView):
         context = {}
         try:
             number = request.POST.get("phone_number", "")
-            context["code"] = wwebjs_session.pairing_code(self.channel(), number)
+            context["code"] = monitor.pairing_code(self.channel().wwebjs, number)
         except SessionRefused as error:
             context["refused"] = str(error)
         return render(request, "channels_app/_pairing.html", context)

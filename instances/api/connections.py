@@ -23,8 +23,10 @@ from channels_app.api.sessions import (
     SessionApiView,
     SessionStateSerializer,
 )
+from channels_app.connections import monitor
+from channels_app.connections.session_engines import SessionState
 from instances.api.receive_mode import sessions
-from instances.connections import monitor
+from instances.connections import lifecycle
 from instances.models import WhatsAppSession
 
 UNREACHED = OpenApiResponse(PROBLEM, "Evolution failed; `field` names the setting to correct.")
@@ -57,14 +59,14 @@ class ConnectionView(_View):
     @extend_schema(responses=InstanceConnectionSerializer)
     def get(self, request: Request, instance_name: str) -> Response:
         """The current state of the instance. Polls the server for a few seconds at most."""
-        return _answer(monitor.state(self.session()))
+        return _answer(monitor.state(self.session().connection))
 
 
 class ConnectView(_View):
     @extend_schema(request=None, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
         """Create the instance if it does not exist, and connect it. Takes some seconds."""
-        return _answer(monitor.connect(self.session(), user=user_of(request)))
+        return _answer(monitor.connect(self.session().connection, user=user_of(request)))
 
 
 class QrView(_View):
@@ -73,7 +75,7 @@ class QrView(_View):
     @extend_schema(responses={200: LinkCodeSerializer, 409: CONFLICT, 502: UNREACHED})
     def get(self, request: Request, instance_name: str) -> Response:
         """The QR code to scan, as text and as SVG."""
-        answer = Response(LinkCodeSerializer(monitor.qr(self.session())).data)
+        answer = Response(LinkCodeSerializer(monitor.qr(self.session().connection)).data)
         answer["Cache-Control"] = "no-store"
         return answer
 
@@ -93,7 +95,7 @@ class PairingCodeView(_View):
         fields = PairingSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         number = fields.validated_data["phone_number"]
-        answer = Response({"code": monitor.pairing_code(self.session(), number)})
+        answer = Response({"code": monitor.pairing_code(self.session().connection, number)})
         answer["Cache-Control"] = "no-store"
         return answer
 
@@ -108,21 +110,22 @@ class ConfirmNumberView(_View):
         fields = NumberSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
         number = fields.validated_data["number"]
-        return _answer(monitor.confirm_number(self.session(), number, user=user_of(request)))
+        connection = self.session().connection
+        return _answer(monitor.confirm_number(connection, number, user=user_of(request)))
 
 
 class ReconnectView(_View):
     @extend_schema(request=None, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
         """Reconnect with the existing login."""
-        return _answer(monitor.reconnect(self.session(), user=user_of(request)))
+        return _answer(lifecycle.reconnect(self.session().connection, user=user_of(request)))
 
 
 class LogOutView(_View):
     @extend_schema(request=None, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
         """Unlink the phone; the instance stays."""
-        return _answer(monitor.log_out(self.session()))
+        return _answer(lifecycle.log_out(self.session().connection))
 
 
 class MayEndIt(StaffMayChange):
@@ -140,8 +143,8 @@ class InstanceView(_View):
     @extend_schema(responses=ANSWERS)
     def delete(self, request: Request, instance_name: str) -> Response:
         """Delete the instance on the Evolution server; the channel stays."""
-        return _answer(monitor.delete(self.session(), user=user_of(request)))
+        return _answer(lifecycle.delete(self.session().connection, user=user_of(request)))
 
 
-def _answer(state: monitor.ConnectionState) -> Response:
+def _answer(state: SessionState) -> Response:
     return Response(InstanceConnectionSerializer(state).data)

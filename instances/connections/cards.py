@@ -12,12 +12,13 @@ from django.utils.safestring import SafeString, mark_safe
 
 from channels_app.connections import number_confirmation, readiness
 from channels_app.connections.linked_numbers import UNCONFIRMED, is_same_number
+from channels_app.connections.monitor import stored_state
 from channels_app.connections.readiness import RankedFallback
+from channels_app.connections.session_engines import SessionState
 from channels_app.models import Channel
 from channels_app.providers.sessions import State
 from instances.api.receive_mode import sessions
-from instances.connections import monitor, pictures
-from instances.connections.monitor import ConnectionState
+from instances.connections import pictures
 from instances.models import WhatsAppSession
 from instances.receive_mode import presentation
 from messaging.live import frames as live_frames
@@ -36,7 +37,7 @@ def section(channel: Channel, may_change: bool) -> SafeString:
     session = _session_of(channel)
     if session is None:
         return NOTHING
-    current = monitor.stored(session)
+    current = stored_state(session.connection)
     unchecked = current.code == "unchecked"
     context = {
         "instance": session,
@@ -61,7 +62,7 @@ def describe_problem(channel: Channel) -> str:
     An unchecked instance has no problem.
     """
     session = _session_of(channel)
-    current = monitor.stored(session) if session is not None else None
+    current = stored_state(session.connection) if session is not None else None
     if current is None or current.state == State.READY or current.code in ("", "unchecked"):
         return ""
     return current.detail
@@ -83,7 +84,7 @@ def _fallback(
     session = _session_of(other)
     if session is None:
         return NOTHING
-    current = monitor.stored(session)
+    current = stored_state(session.connection)
     problem = readiness.baileys_trouble(other)
     context = {
         "channel": channel,
@@ -114,7 +115,7 @@ def line(channel: Channel) -> SafeString:
     session = _session_of(channel)
     if session is None:
         return NOTHING
-    current = monitor.stored(session)
+    current = stored_state(session.connection)
     context = {
         "provider": Channel.Fallback.BAILEYS,
         "session": current,
@@ -185,7 +186,7 @@ def after_action(session: WhatsAppSession) -> SafeString:
     return mark_safe("\n".join(cards))  # noqa: S308 (both are rendered templates)
 
 
-def buttons(current: ConnectionState) -> tuple[str, ...]:
+def buttons(current: SessionState) -> tuple[str, ...]:
     """Return the available actions, the most likely first."""
     if current.code in ("unchecked", "not_configured", "deleting"):
         return ("check",)
@@ -210,7 +211,7 @@ def buttons(current: ConnectionState) -> tuple[str, ...]:
     return ("check",)
 
 
-def tone(current: ConnectionState) -> str:
+def tone(current: SessionState) -> str:
     if current.state == State.READY:
         return "ok"
     # A lost connection is a problem; one that was never made is not.

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from channels_app.connections import records
 from channels_app.connections.remote_sessions import KEEP, RemoteSession
 from channels_app.models import Channel
 from channels_app.providers.sessions import State
-from instances.connections import monitor
+from instances.connections import lifecycle
 from instances.models import WhatsAppSession
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ class InstanceSource:
 
     def end(self, channel: Channel, choice: str, *, user: User | None) -> str:
         """See `Source`."""
-        session = WhatsAppSession.objects.select_related("channel__evolution").get(channel=channel)
-        with monitor.unchanged_if_refused(session):
+        connection = channel.primary
+        with records.unchanged_if_refused(connection):
             if choice == "delete":
-                ended = monitor.delete(session, user=user)
+                ended = lifecycle.delete(connection, user=user)
                 return ended.detail if ended.code == "deleting" else ""
-            ended = monitor.log_out(session)
+            ended = lifecycle.log_out(connection)
         return ended.detail if ended.code == "not_running" else ""

@@ -11,13 +11,14 @@ from django.utils.translation import gettext as _
 from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin, user_of
+from channels_app.connections import monitor
 from channels_app.connections.linked_numbers import UNCONFIRMED
-from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.connections.session_engines import SessionRefused
 from channels_app.providers.sessions import State
 from channels_app.views.sessions import close_dialog
 from instances.api.receive_mode import sessions
 from instances.connections import cards as connection_cards
-from instances.connections import monitor
+from instances.connections import lifecycle
 from instances.models import ProfilePicture, WhatsAppSession
 
 
@@ -43,7 +44,7 @@ class _ConnectionView(StaffPermissionRequiredMixin, View):
         return {
             "instance": session,
             "channel": session.channel,
-            "session": monitor.stored(session),
+            "session": monitor.stored_state(session.connection),
             "fallback_for": session.channel.is_fallback_of,
             "qr_url": reverse("instances:qr", args=[session.name]),
             "pairing_url": reverse("instances:pairing", args=[session.name]),
@@ -71,13 +72,13 @@ class AskView(_Action):
     """Poll the server now; the card shows the result."""
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
-        monitor.state(session)
+        monitor.state(session.connection)
         return ""
 
 
 class ReconnectView(_Action):
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
-        return monitor.reconnect(session, user=user_of(request)).detail
+        return lifecycle.reconnect(session.connection, user=user_of(request)).detail
 
 
 class ConfirmNumberView(_Action):
@@ -85,7 +86,7 @@ class ConfirmNumberView(_Action):
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         number = request.POST.get("number", "")
-        return monitor.confirm_number(session, number, user=user_of(request)).detail
+        return monitor.confirm_number(session.connection, number, user=user_of(request)).detail
 
 
 class LogOutView(_Action):
@@ -95,7 +96,7 @@ class LogOutView(_Action):
         return render(request, "instances/_log_out.html", self.dialog_context(self.session()))
 
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
-        return monitor.log_out(session).detail
+        return lifecycle.log_out(session.connection).detail
 
 
 class DeleteView(_Action):
@@ -107,7 +108,7 @@ class DeleteView(_Action):
     def act(self, session: WhatsAppSession, request: HttpRequest) -> str:
         if request.POST.get("confirm") != session.name:
             raise SessionRefused("not_confirmed", _("The name did not match. Nothing was deleted."))
-        return monitor.delete(session, user=user_of(request)).detail
+        return lifecycle.delete(session.connection, user=user_of(request)).detail
 
 
 class QrDialogView(_ConnectionView):
@@ -132,8 +133,8 @@ class QrView(_ConnectionView):
         context: dict[str, Any] = {}
         try:
             if start:
-                monitor.connect(session, user=user_of(request))
-            code = monitor.qr(session)
+                monitor.connect(session.connection, user=user_of(request))
+            code = monitor.qr(session.connection)
             context = {"code": code, "age": int(code.age_seconds)}
         except SessionRefused as error:
             context = {"refused": str(error)}
@@ -155,7 +156,7 @@ class PairingView(_ConnectionView):
         try:
             number = request.POST.get("phone_number", "")
             # It is displayed beside the QR code and renewed with it.
-            monitor.pairing_code(self.session(), number)
+            monitor.pairing_code(self.session().connection, number)
             context["code"] = ""
         except SessionRefused as error:
             context["refused"] = str(error)

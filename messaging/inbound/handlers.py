@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import F
 from django.utils import timezone
 
-from channels_app.connections import wwebjs_session
+from channels_app.connections import records, wwebjs
 from channels_app.models import Channel
 from channels_app.providers import engines
 from channels_app.providers.base import Rejected, SendError
@@ -351,7 +351,7 @@ def _apply_contact(channel: Channel, event: ContactEvent) -> None:
 
 
 def _apply_session(channel: Channel, event: SessionEvent) -> None:
-    wwebjs_session.handle_callback(channel, reason=event.reason)
+    records.request_poll(wwebjs.PROVIDER, channel, callback_reason=event.reason)
 
 
 def _messages_by_provider_id(channel: Channel, provider_message_id: str) -> list[Message]:

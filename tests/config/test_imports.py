@@ -17,7 +17,9 @@ APPS = ("accounts", "channels_app", "config", "core", "instances", "messaging")
 # The rules and parsers: they take data and `now` as arguments.
 PURE = (
     "channels_app.connections.linked_numbers",
+    "channels_app.connections.recovery",
     "channels_app.connections.states",
+    "channels_app.connections.wwebjs_recovery",
     "channels_app.providers.base",
     "channels_app.providers.cloud.events",
     "channels_app.providers.error_codes",

@@ -11,11 +11,12 @@ from django.utils import timezone, translation
 from structlog.testing import capture_logs
 from time_machine import TimeMachineFixture
 
-from channels_app.connections import readiness, wwebjs_session
+from channels_app.connections import monitor, readiness, records
 from channels_app.connections.registry import provider_for
 from channels_app.models import Channel, Connection, Incident
 from channels_app.providers.base import OutboundMessage, Transient
-from instances.connections import monitor, pictures
+from instances.connections import evolution as engine
+from instances.connections import history, lifecycle, pictures
 from instances.models import WhatsAppSession
 from messaging.delivery.statuses import Outcome
 from tests.factories import change_channel, update_connection
@@ -43,7 +44,7 @@ def ready(session: WhatsAppSession) -> WhatsAppSession:
 
 
 def probe(session: WhatsAppSession) -> tuple[str, str]:
-    monitor.probe(session.pk)
+    engine.probe(session.pk)
     session.refresh_from_db()
     session.channel.refresh_from_db()
     return session.connection.state, session.connection.state_code
@@ -52,7 +53,7 @@ def probe(session: WhatsAppSession) -> tuple[str, str]:
 def another_phone(session: WhatsAppSession, evolution: Evolution) -> None:
     """Link an unknown phone on the server; the next probe detects it."""
     evolution.control("relink", instance=NAME, number=STRANGER)
-    monitor.request_poll(session.channel)
+    records.request_poll("baileys", session.channel)
     assert probe(session) == ("error", "number_unconfirmed")
 
 
@@ -67,7 +68,7 @@ def test_an_unknown_phone_is_an_incident_and_sends_nothing_until_confirmed(
         "another_phone",
         f"+{STRANGER}",
     )
-    stored = monitor.stored(ready)
+    stored = monitor.stored_state(ready.connection)
     assert f"+{STRANGER}" in stored.detail
     assert stored.unconfirmed_number == STRANGER
     assert STRANGER in readiness.baileys_trouble(ready.channel)
@@ -97,7 +98,7 @@ def test_an_unknown_phone_is_an_incident_and_sends_nothing_until_confirmed(
     assert incident.recovered_at is not None
     # Relinking the first phone also needs confirmation.
     evolution.control("relink", instance=NAME, number=OWN)
-    monitor.request_poll(channel)
+    records.request_poll("baileys", channel)
     assert probe(ready)[1] == "number_unconfirmed"
 
 
@@ -109,10 +110,10 @@ def test_a_first_phone_with_a_different_number_must_be_confirmed(
     assert probe(session) == ("error", "number_unconfirmed")
     assert Incident.objects.get().reason == "another_phone"
     # Unlinking closes the incident; the right phone needs no confirmation.
-    monitor.log_out(session)
+    lifecycle.log_out(session.connection)
     assert not Incident.objects.filter(closed_at=None).exists()
     assert Channel.objects.get().primary.linked_number == ""
-    monitor.connect(session)
+    monitor.connect(session.connection)
     evolution.control("scan", instance=NAME, number="552177776666")  # as WhatsApp writes it
     wait_until(lambda: probe(session) == ("ready", "ready"))
 
@@ -150,12 +151,12 @@ def test_the_previous_phone_s_number_does_not_count_for_a_new_link(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     """Evolution writes the number of a new link into its row after the instance is open."""
-    monitor.log_out(ready)
+    lifecycle.log_out(ready.connection)
     assert probe(ready)[0] == "disconnected"
     evolution.control("settings", late_owner=True)
     # Its row has no number, like that of an instance that was never linked.
     evolution.instance(NAME).stored_owner_jid = None
-    monitor.connect(ready)
+    monitor.connect(ready.connection)
     evolution.control("scan", instance=NAME, number=STRANGER)
     assert probe(ready) == ("connected", "number_unknown")
     assert ready.channel.primary.linked_number == ""
@@ -171,29 +172,29 @@ def test_the_previous_phone_s_number_does_not_count_for_a_new_link(
 def test_messages_synced_by_a_link_are_history_even_before_its_number_is_confirmed(
     ready: WhatsAppSession, evolution: Evolution, api: APIClient
 ) -> None:
-    monitor.log_out(ready)
+    lifecycle.log_out(ready.connection)
     assert probe(ready)[0] == "disconnected"
-    monitor.connect(ready)
+    monitor.connect(ready.connection)
     began = timezone.now()
     evolution.control("scan", instance=NAME, number=STRANGER)
     assert probe(ready) == ("error", "number_unconfirmed")
-    linked_at = monitor.end_of_history(ready.channel)
+    linked_at = history.end_of_history(ready.channel)
     assert linked_at is not None
-    assert linked_at >= began - monitor.LINK_MARGIN
+    assert linked_at >= began - history.LINK_MARGIN
     # The time of the link and not of the word about it.
     assert api.post(CONFIRM, {"number": STRANGER}, format="json").status_code == 200
     assert probe(ready) == ("ready", "ready")
-    assert monitor.end_of_history(ready.channel) == linked_at
+    assert history.end_of_history(ready.channel) == linked_at
 
 
 def test_the_number_of_a_new_link_is_requested_again(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     """The row may go on naming the phone before for a moment."""
-    monitor.log_out(ready)
+    lifecycle.log_out(ready.connection)
     assert probe(ready)[0] == "disconnected"
     evolution.control("settings", late_owner=True)
-    monitor.connect(ready)
+    monitor.connect(ready.connection)
     evolution.control("scan", instance=NAME, number=STRANGER)
     assert probe(ready) == ("ready", "ready")
     assert ready.connection.next_poll_at is not None
@@ -235,13 +236,13 @@ def test_the_card_shows_that_another_channel_has_the_same_phone(
         evolution_api_key=ready.channel.evolution_api_key, instance_name=OTHER,
     )  # fmt: skip
     evolution.control("relink", instance=OTHER, number=OWN)
-    monitor.probe(other.session.pk)
+    engine.probe(other.session.pk)
     for channel, name in ((ready.channel, "Filial"), (other, "Oficina")):
         annotated = extensions.channels().get(pk=channel.pk)
         for one in (annotated, Channel.objects.get(pk=channel.pk)):
             html = connection_cards.section(one, True)
             assert f"The same phone is also linked to another channel: “{name}”" in html
-    monitor.log_out(ready)
+    lifecycle.log_out(ready.connection)
     assert "Another channel" not in connection_cards.section(Channel.objects.get(pk=other.pk), True)
 
 
@@ -254,4 +255,4 @@ def test_an_official_channel_does_not_fall_back_to_an_unconfirmed_phone(
     provider: Any = provider_for(official.fallback_connection)
     assert provider.check().code == "number_unconfirmed"
     assert STRANGER in readiness.ranked_fallbacks(official)[0].trouble
-    assert wwebjs_session.stored_state(official).state == "not_configured"
+    assert monitor.stored_state(official.wwebjs).state == "not_configured"

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.utils import timezone
 
+from channels_app.connections import monitor
 from channels_app.models import Channel
 from channels_app.providers.events import Receipt
 from instances import receiving
-from instances.connections import monitor
+from instances.connections import lifecycle
 from instances.models import WhatsAppSession
 from instances.receive_mode import backfill
 from messaging import queue
@@ -37,16 +38,16 @@ def _store_messages_sent_outside(channel: Channel) -> None:
 @pytest.fixture
 def linking(by_webhook: WhatsAppSession, evolution: Evolution) -> WhatsAppSession:
     """A session whose phone was unlinked and that displays a code."""
-    monitor.state(by_webhook)
+    monitor.state(by_webhook.connection)
     evolution.control("drop", instance=NAME, code=401)
-    monitor.state(by_webhook)
-    monitor.connect(by_webhook)
-    wait_until(lambda: monitor.state(by_webhook).state == "qr")
+    monitor.state(by_webhook.connection)
+    monitor.connect(by_webhook.connection)
+    wait_until(lambda: monitor.state(by_webhook.connection).state == "qr")
     return by_webhook
 
 
 def is_ready(session: WhatsAppSession) -> bool:
-    return monitor.state(session).state == "ready"
+    return monitor.state(session.connection).state == "ready"
 
 
 def is_stored(*ids: str) -> Any:
@@ -116,15 +117,15 @@ def test_messages_delayed_by_an_outage_are_new(
     assert conversation.last_inbound_at == dt.datetime.fromtimestamp(late, tz=dt.UTC)
 
 
-@pytest.mark.parametrize("command", [monitor.reconnect, monitor.connect])
+@pytest.mark.parametrize("command", [lifecycle.reconnect, monitor.connect])
 def test_late_messages_are_new_even_after_a_person_reconnected_the_instance(
     by_webhook: WhatsAppSession, evolution: Evolution, command: Any
 ) -> None:
     """The login is there still: no code is shown, no phone is linked."""
     assert is_ready(by_webhook)
     evolution.restart()
-    assert monitor.state(by_webhook).state == "disconnected"
-    command(by_webhook)
+    assert monitor.state(by_webhook.connection).state == "disconnected"
+    command(by_webhook.connection)
     wait_until(lambda: is_ready(by_webhook))
     late = int((timezone.now() - dt.timedelta(seconds=OLD)).timestamp())
     evolution.writes("late", id="LATE", timestamp=late)

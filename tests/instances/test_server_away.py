@@ -11,12 +11,13 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from channels_app.connections import monitor, rounds
 from channels_app.models import Channel, Connection, EvolutionCredentials, Incident
 from channels_app.providers.base import Transient, Unknown
 from channels_app.providers.sessions import State
 from core import http_client
 from instances import queue
-from instances.connections import monitor
+from instances.connections import evolution as engine
 from instances.connections.probe_requests import request_probe
 from instances.connections.states import Observation
 from instances.models import WhatsAppSession
@@ -34,7 +35,7 @@ def immediate_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the job of a server probe on commit, in the same thread."""
 
     def run(url: str) -> None:
-        transaction.on_commit(lambda: monitor.probe_server(url))
+        transaction.on_commit(lambda: rounds.probe_server("baileys", url))
 
     monkeypatch.setattr(queue, "enqueue_server_probe", run)
 
@@ -58,6 +59,14 @@ def fresh(session: WhatsAppSession) -> WhatsAppSession:
     return session
 
 
+def move(url: str) -> None:
+    """Let all instances be on this server."""
+    EvolutionCredentials.objects.update(url=url)
+    for connection in Connection.objects.select_related("channel"):
+        connection.address = engine.ENGINE.address(connection.channel)
+        connection.save(update_fields=["address"])
+
+
 def make_ready_earlier(**values: Any) -> None:
     """Make all sessions ready, probed a while ago and not due."""
     now = timezone.now()
@@ -79,7 +88,7 @@ def test_a_server_crash_in_websocket_mode_is_detected_immediately(
     by_websocket: WhatsAppSession, evolution: Evolution
 ) -> None:
     wait_until(joined(by_websocket))
-    monitor.probe(by_websocket.pk)
+    engine.probe(by_websocket.pk)
     assert fresh(by_websocket).connection.state == "ready"
     make_ready_earlier()
 
@@ -103,7 +112,7 @@ def test_a_server_crash_in_websocket_mode_is_detected_immediately(
 def test_a_send_without_an_answer_triggers_an_immediate_probe(
     session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch, failure: Any
 ) -> None:
-    EvolutionCredentials.objects.update(url=DEAD)
+    move(DEAD)
     make_ready_earlier()
     channel_feedback.note(
         DeliveryAttempt(connection=session.connection, message=accept(session.channel)), failure
@@ -118,7 +127,7 @@ def test_a_send_without_an_answer_triggers_an_immediate_probe(
 def test_a_receive_mode_check_without_an_answer_triggers_a_probe(
     by_webhook: WhatsAppSession,
 ) -> None:
-    EvolutionCredentials.objects.update(url=DEAD)
+    move(DEAD)
     make_ready_earlier()
     by_webhook.channel.refresh_from_db()
     with pytest.raises(handover.SwitchRefused):
@@ -130,9 +139,9 @@ def test_a_recently_probed_instance_is_probed_a_second_later(session: WhatsAppSe
     make_ready_earlier()
     Connection.objects.update(checked_at=timezone.now())
     request_probe(session.pk)
-    assert monitor._claim() == []
+    assert rounds.claim(engine.ENGINE) == []
     Connection.objects.update(next_poll_at=timezone.now())
-    assert monitor._claim() == [session.pk]
+    assert rounds.claim(engine.ENGINE) == [session.connection.pk]
 
 
 @pytest.fixture
@@ -149,7 +158,7 @@ def fleet(session: WhatsAppSession) -> Callable[[str], None]:
             )
             WhatsAppSession.objects.create(channel=channel)
             Connection.objects.create(channel=channel, provider=channel.kind)
-        EvolutionCredentials.objects.update(url=url)
+        move(url)
         make_ready_earlier()
 
     return make
@@ -165,7 +174,7 @@ def test_one_probe_of_a_dead_server_updates_all_two_hundred_instances(
         for pk in WhatsAppSession.objects.values_list("pk", flat=True):
             request_probe(pk)
     assert set(enqueued) == {DEAD}
-    monitor.probe_server(DEAD)
+    rounds.probe_server("baileys", DEAD)
     assert len(requested) == 1
     stored = set(Connection.objects.values_list("state", "state_code", "server_state"))
     assert stored == {("error", "connection_refused", "unknown")}
@@ -187,11 +196,11 @@ def test_a_server_silent_for_one_instance_is_probed_for_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fleet(evolution.url)
-    monkeypatch.setattr(monitor, "ASK_SECONDS", 0.8)
-    monkeypatch.setattr(monitor, "ROUND_SECONDS", 120.0)
+    monkeypatch.setattr(engine, "ASK_SECONDS", 0.8)
+    monkeypatch.setattr(rounds, "ROUND_SECONDS", 120.0)
     Connection.objects.update(next_poll_at=None)
     evolution.fault("/instance/connectionState", "hang", seconds=3, times=1)
-    monitor.probe_server(evolution.url)
+    rounds.probe_server("baileys", evolution.url)
     states = Connection.objects.values_list("state_code", flat=True)
     assert set(states) == {"instance_gone", "timeout"}
     assert list(states).count("timeout") == 1
@@ -200,7 +209,7 @@ def test_a_server_silent_for_one_instance_is_probed_for_a_second(
     Connection.objects.update(next_poll_at=None)
     evolution.fault("/instance/connectionState", "hang", seconds=3, times=500)
     requested.clear()
-    monitor.probe_server(evolution.url)
+    rounds.probe_server("baileys", evolution.url)
     assert len(requested) == 2
     assert set(Connection.objects.values_list("state_code", flat=True)) == {"timeout"}
 
@@ -213,24 +222,26 @@ def test_instances_of_a_server_are_claimed_only_while_they_are_probed(
     claimed_at_once: list[int] = []
 
     def probe(pk: int) -> Observation:
-        leased = Connection.objects.filter(next_poll_at__gt=timezone.now() + monitor.LEASE / 2)
+        leased = Connection.objects.filter(
+            next_poll_at__gt=timezone.now() + engine.ENGINE.lease / 2
+        )
         claimed_at_once.append(leased.count())
         probed.add(pk)
         rested = timezone.now() + dt.timedelta(seconds=30)
-        Connection.objects.filter(channel__session=pk).update(next_poll_at=rested)
+        Connection.objects.filter(pk=pk).update(next_poll_at=rested)
         return Observation(connection="close")
 
     monkeypatch.setattr(monitor, "probe", probe)
-    monkeypatch.setattr(monitor, "ROUND_SECONDS", 120.0)
+    monkeypatch.setattr(rounds, "ROUND_SECONDS", 120.0)
     Connection.objects.update(next_poll_at=None)
-    monitor.probe_server(DEAD)
+    rounds.probe_server("baileys", DEAD)
     assert len(probed) == 201
-    assert max(claimed_at_once) <= monitor.PROBES_AT_A_TIME
+    assert max(claimed_at_once) <= rounds.PROBES_AT_A_TIME
     # One job does not occupy its worker for all instances: the others stay due.
     probed.clear()
     Connection.objects.update(next_poll_at=None)
-    monkeypatch.setattr(monitor, "ROUND_SECONDS", 0.05)
-    monitor.probe_server(DEAD)
+    monkeypatch.setattr(rounds, "ROUND_SECONDS", 0.05)
+    rounds.probe_server("baileys", DEAD)
     assert 0 < len(probed) < 201
     assert Connection.objects.filter(next_poll_at=None).count() == 201 - len(probed)
 
@@ -239,20 +250,20 @@ def test_a_probe_requested_during_another_probe_is_made_afterwards(
     session: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The request comes after the server has answered, before the answer is stored."""
-    monitor.probe(session.pk)
+    engine.probe(session.pk)
     make_ready_earlier(number_checked_at=timezone.now())
-    poll = monitor._poll
+    poll = engine.ENGINE.poll
 
-    def poll_and_break(row: WhatsAppSession, **options: Any) -> Any:
-        observation = poll(row, **options)
-        request_probe(row.pk)
+    def poll_and_break(connection: Connection, **options: Any) -> Any:
+        observation = poll(connection, **options)
+        request_probe(connection.channel.session.pk)
         return observation
 
     with monkeypatch.context() as patched:
-        patched.setattr(monitor, "_poll", poll_and_break)
-        monitor.probe(session.pk)
-    EvolutionCredentials.objects.update(url=DEAD)
-    monitor.probe_server(DEAD)
+        patched.setattr(engine.ENGINE, "poll", poll_and_break)
+        engine.probe(session.pk)
+    move(DEAD)
+    rounds.probe_server("baileys", DEAD)
     assert fresh(session).connection.state_code == "connection_refused"
     # An ordinary probe is followed by a pause.
     assert session.connection.next_poll_at is not None

@@ -179,7 +179,7 @@ def test_a_receipt_proves_an_unknown_send_by_the_id_that_we_chose(
 
 def test_its_number_must_be_known_before_it_sends(channel: Channel, other: Channel) -> None:
     Connection.objects.filter(channel=other).update(
-        link_unverified=True, confirmed_number="5511900000777"
+        linked_number="", confirmed_number="5511900000777"
     )
     message = accept(channel, customer(graph="47"))
     assert deliver(message) is not None

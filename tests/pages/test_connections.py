@@ -12,11 +12,11 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.utils import timezone, translation
 
-from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.connections import monitor
+from channels_app.connections.session_engines import QrCode, SessionRefused
 from channels_app.incidents import incidents
-from channels_app.models import Channel, EvolutionCredentials
-from instances.connections import monitor
-from instances.connections.monitor import LinkCode
+from channels_app.models import Channel, Connection, EvolutionCredentials
+from instances.connections import lifecycle
 from instances.models import ProfilePicture, WhatsAppSession
 from messaging.live import frames
 from tests.factories import update_connection
@@ -311,23 +311,27 @@ def test_the_dashboard_shows_the_incident_and_the_state(
 
 
 @pytest.mark.parametrize(
-    ("path", "function"),
-    [("ask/", "state"), ("reconnect/", "reconnect"), ("log-out/", "log_out")],
+    ("path", "module", "function"),
+    [
+        ("ask/", monitor, "state"),
+        ("reconnect/", lifecycle, "reconnect"),
+        ("log-out/", lifecycle, "log_out"),
+    ],
 )
 def test_an_action_returns_the_cards_and_closes_the_dialog(
     staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch, path: str,
-    function: str,
+    module: Any, function: str,
 ) -> None:  # fmt: skip
     session = store_state(baileys, "ready", "ready")
-    called: list[WhatsAppSession] = []
+    called: list[Connection] = []
 
-    def act(session: WhatsAppSession, **by: Any) -> Any:
-        called.append(session)
-        return monitor.stored(session)
+    def act(connection: Connection, **by: Any) -> Any:
+        called.append(connection)
+        return monitor.stored_state(connection)
 
-    monkeypatch.setattr(monitor, function, act)
+    monkeypatch.setattr(module, function, act)
     answer = staff_client.post(BASE + path)
-    assert called == [session]
+    assert called == [session.connection]
     page = parse(answer.content)
     assert page.one(data_live=f"channel:{baileys.pk}")
     assert page.one(data_live=f"connection:{session.pk}")
@@ -338,10 +342,10 @@ def test_an_action_returns_the_cards_and_closes_the_dialog(
 def test_an_error_is_shown_as_a_toast(
     staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(session: WhatsAppSession, **by: Any) -> Any:
+    def refuse(connection: Connection, **by: Any) -> Any:
         raise SessionRefused("timeout", "It hangs.", status=502)
 
-    monkeypatch.setattr(monitor, "reconnect", refuse)
+    monkeypatch.setattr(lifecycle, "reconnect", refuse)
     toast = triggers(staff_client.post(f"{BASE}reconnect/"))["toast"]
     assert (toast["text"], toast["level"]) == ("It hangs.", "error")
 
@@ -351,11 +355,11 @@ def test_deleting_requires_the_name(
 ) -> None:
     deleted: list[str] = []
 
-    def act(session: WhatsAppSession, **by: Any) -> Any:
-        deleted.append(session.name)
-        return monitor.stored(session)
+    def act(connection: Connection, **by: Any) -> Any:
+        deleted.append(connection.channel.instance_name)
+        return monitor.stored_state(connection)
 
-    monkeypatch.setattr(monitor, "delete", act)
+    monkeypatch.setattr(lifecycle, "delete", act)
     dialog = parse(staff_client.get(f"{BASE}delete/").content)
     assert "It is the fallback of Loja oficial" in dialog.text
     wrong = staff_client.post(f"{BASE}delete/", {"confirm": "outra"})
@@ -380,15 +384,19 @@ def test_the_dialog_starts_the_session_only_by_post(
     staff_client: Client, baileys: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
-    monkeypatch.setattr(monitor, "connect", lambda session, **by: started.append(session.name))
+
+    def connect(connection: Connection, **by: Any) -> None:
+        started.append(connection.channel.instance_name)
+
+    monkeypatch.setattr(monitor, "connect", connect)
     box = parse(staff_client.get(f"{BASE}dialog/?start=1").content).one(class_="qr-box")
     assert box.attributes["hx-post"] == f"{BASE}qr/"
     box = parse(staff_client.get(f"{BASE}dialog/").content).one(class_="qr-box")
     assert box.attributes["hx-get"] == f"{BASE}qr/"
     assert started == []
 
-    code = LinkCode("2@x", "<svg class='qr'></svg>", timezone.now(), 3.4, "ABCD1234")
-    monkeypatch.setattr(monitor, "qr", lambda session: code)
+    code = QrCode("2@x", "<svg class='qr'></svg>", timezone.now(), 3.4, "ABCD1234")
+    monkeypatch.setattr(monitor, "qr", lambda connection: code)
     shown = parse(staff_client.post(f"{BASE}qr/").content)
     assert started == [NAME]
     assert shown.one("svg")
@@ -401,7 +409,7 @@ def test_the_dialog_closes_once_the_phone_is_linked(
 ) -> None:
     store_state(baileys, "ready", "ready")
 
-    def none(session: WhatsAppSession) -> Any:
+    def none(connection: Connection) -> Any:
         raise SessionRefused("qr_not_ready", "None.")
 
     monkeypatch.setattr(monitor, "qr", none)

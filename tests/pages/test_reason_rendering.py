@@ -15,7 +15,7 @@ from channels_app.incidents.reason_text import encode_reason, render_reason
 from channels_app.models import Channel
 from channels_app.providers.base import Rejected
 from channels_app.providers.error_codes import failure
-from instances.connections import monitor
+from instances.connections import evolution as engine
 from instances.listener import process, socket_client
 from instances.models import WhatsAppSession
 from instances.receive_mode import handover
@@ -92,7 +92,7 @@ def test_a_problem_of_a_baileys_fallback(
 ) -> None:
     channel.fallback, channel.fallback_channel = Channel.Fallback.BAILEYS, baileys
     save_channel(channel)
-    monitor.probe(session_of(baileys).pk)
+    engine.probe(session_of(baileys).pk)
 
     assert "is unavailable: The server refused the connection" in read("/", "en")
     assert "está indisponível: O servidor recusou a conexão" in read("/", "pt-br")

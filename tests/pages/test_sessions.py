@@ -11,9 +11,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone, translation
 
-from channels_app.connections import wwebjs_session
-from channels_app.connections.wwebjs_session import QrCode, SessionRefused
-from channels_app.models import Channel, WwebjsCredentials
+from channels_app.connections import monitor, wwebjs, wwebjs_install
+from channels_app.connections.session_engines import QrCode, SessionRefused
+from channels_app.models import Channel, Connection, WwebjsCredentials
 from tests.factories import update_connection
 from tests.pages.html import Element, parse
 
@@ -94,7 +94,7 @@ def test_a_configuration_problem_links_to_its_field(
     assert trouble.one("a").attributes["href"] == f"/channels/{attached.pk}/#id_{field}"
     attached.refresh_from_db()
     with translation.override("en"):
-        assert wwebjs_session.stored_state(attached).detail in trouble.text
+        assert monitor.stored_state(attached.wwebjs).detail in trouble.text
     form = parse(staff_client.get(f"/channels/{attached.pk}/").content)
     assert form.one(id=f"id_{field}")
 
@@ -154,22 +154,21 @@ def test_accessing_a_session_requires_the_change_permission(
 def test_connect_returns_the_card_or_the_reason_of_the_error(
     staff_client: Client, attached: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def connect(channel: Channel) -> Any:
-        store_state(channel, "starting", "starting")
-        channel.refresh_from_db()
-        return wwebjs_session.stored_state(channel)
+    def connect(connection: Connection, **by: Any) -> Any:
+        store_state(connection.channel, "starting", "starting")
+        return monitor.current_state(connection)
 
-    monkeypatch.setattr(wwebjs_session, "connect", connect)
+    monkeypatch.setattr(monitor, "connect", connect)
     answer = staff_client.post(f"/channels/{attached.pk}/session/connect/")
 
     card = parse(answer.content).one("article", data_live=f"channel:{attached.pk}")
     assert card.attributes["data-wwebjs-state"] == "starting"
     assert triggers(answer)["toast"]["level"] == "success"
 
-    def refuse(channel: Channel) -> Any:
+    def refuse(connection: Connection, **by: Any) -> Any:
         raise SessionRefused("wrong_key", "The key is wrong", status=502, field="wwebjs_api_key")
 
-    monkeypatch.setattr(wwebjs_session, "connect", refuse)
+    monkeypatch.setattr(monitor, "connect", refuse)
     answer = staff_client.post(f"/channels/{attached.pk}/session/connect/")
 
     assert answer.status_code == 200
@@ -188,11 +187,11 @@ def test_disconnecting_asks_for_confirmation_and_can_keep_the_phone_linked(
 ) -> None:
     asked: list[bool] = []
 
-    def disconnect(channel: Channel, *, unlink: bool) -> Any:
+    def disconnect(connection: Connection, *, unlink: bool) -> Any:
         asked.append(unlink)
-        return wwebjs_session.stored_state(channel)
+        return monitor.stored_state(connection)
 
-    monkeypatch.setattr(wwebjs_session, "disconnect", disconnect)
+    monkeypatch.setattr(wwebjs, "disconnect", disconnect)
     path = f"/channels/{attached.pk}/session/disconnect/"
 
     question = parse(staff_client.get(path).content)
@@ -207,8 +206,8 @@ def test_disconnecting_asks_for_confirmation_and_can_keep_the_phone_linked(
 def test_the_dialog_shows_the_code_with_its_age(
     staff_client: Client, attached: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = QrCode("2@abc", wwebjs_session.draw("2@abc"), timezone.now(), 12.4)
-    monkeypatch.setattr(wwebjs_session, "qr", lambda channel: code)
+    code = QrCode("2@abc", monitor.draw("2@abc"), timezone.now(), 12.4)
+    monkeypatch.setattr(monitor, "qr", lambda connection: code)
     store_state(attached, "qr", "waiting_for_scan")
 
     answer = staff_client.get(f"/channels/{attached.pk}/session/qr/")
@@ -225,11 +224,13 @@ def test_the_dialog_without_a_code_can_be_refreshed_and_closes_once_ready(
 ) -> None:
     started: list[int] = []
 
-    def none_yet(channel: Channel) -> Any:
+    def none_yet(connection: Connection) -> Any:
         raise SessionRefused("qr_not_ready", "The QR code is not ready")
 
-    monkeypatch.setattr(wwebjs_session, "qr", none_yet)
-    monkeypatch.setattr(wwebjs_session, "connect", lambda channel: started.append(channel.pk))
+    monkeypatch.setattr(monitor, "qr", none_yet)
+    monkeypatch.setattr(
+        monitor, "connect", lambda connection, **by: started.append(connection.channel_id)
+    )
     store_state(attached, "starting", "starting")
     path = f"/channels/{attached.pk}/session/qr/"
 
@@ -256,7 +257,7 @@ def test_the_dialog_shows_a_pairing_code_or_the_reason_for_its_absence(
     answer = parse(staff_client.post(path, {"phone_number": "abc"}).content)
     assert "country and area code" in answer.text
 
-    monkeypatch.setattr(wwebjs_session, "pairing_code", lambda channel, number: "ABCD1234")
+    monkeypatch.setattr(monitor, "pairing_code", lambda connection, number: "ABCD1234")
     answer = parse(staff_client.post(path, {"phone_number": "+5511900000001"}).content)
     assert answer.one(class_="pairing-code").text == "ABCD1234"
 
@@ -282,7 +283,7 @@ def test_the_commands_hide_the_key_until_it_is_requested(
     page = parse(answer.content)
     for name, callbacks in (("plain", False), ("callbacks", True)):
         shown = page.one("textarea", id=f"install-{name}")
-        command = wwebjs_session.docker_command(attached, callbacks=callbacks, reveal=True)
+        command = wwebjs_install.docker_command(attached, callbacks=callbacks, reveal=True)
         assert shown.text == " ".join(command.split())
         assert f"API_KEY={KEY}" in shown.text
         assert page.one("button", data_copy=f"#install-{name}")

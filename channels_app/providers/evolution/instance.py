@@ -3,7 +3,7 @@
 Wire facts: docs/providers/evolution.md §0, §4.
 
 Every call is one request with a timeout. Pure functions parse the responses and are tested on
-recorded ones; `instances/connections/monitor.py` decides what follows.
+recorded ones; `instances/connections/evolution.py` decides what follows.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class WwebjsSessions:
             if error.code == "timeout" and self._server_responds(deadline):
                 # The server is healthy; the session's page does not respond (§2: 181 s).
                 return Observation(message="timed out")
-            return Observation(trouble=error.code, detail=error.detail)
+            return Observation(error_code=error.code, detail=error.detail)
         try:
             if observed.connected:
                 answer = self._get("/client/getClassInfo/{session}", _left(deadline))

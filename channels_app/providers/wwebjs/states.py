@@ -10,28 +10,25 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
+from channels_app.providers import sessions
 from channels_app.providers.sessions import DerivedState, State
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(sessions.Observation):
     """What a server reported about a session.
 
-    `trouble` is a code from `error_codes` if the poll failed. `socket` is the state of WhatsApp
-    Web's socket; `message` is the server's message if there is no socket. `own_number` (digits) and
-    `name` are only known once the session can send (`ready`). `qr` is the text of the code, which
-    is requested only while the session waits for a scan.
+    `socket` is the state of WhatsApp Web's socket; `message` is the server's message if there is no
+    socket. `own_number` (digits) and `name` are only known once the session can send (`ready`).
+    `qr` is requested only while the session waits for a scan.
     """
 
-    trouble: str = ""
-    detail: str = ""
     connected: bool = False
     socket: str = ""
     message: str = ""
     ready: bool = False
     own_number: str = ""
     name: str = ""
-    qr: str = ""
 
 
 # A code is shown although a phone was linked before.
@@ -76,8 +73,8 @@ def derive(
     number if nobody has confirmed it; `unknown`: the linked phone is not known yet. `was_linked`:
     it worked until it dropped, so a visible code means that the phone was unlinked.
     """
-    if observation.trouble:
-        return DerivedState(State.ERROR, observation.trouble, observation.detail)
+    if observation.error_code:
+        return DerivedState(State.ERROR, observation.error_code, observation.detail)
     if observation.connected:
         if not observation.ready:
             if syncing_for >= SYNC_LIMIT:

@@ -15,7 +15,8 @@ from aiohttp import web
 from django.utils import timezone, translation
 from time_machine import TimeMachineFixture
 
-from channels_app.connections import wwebjs_session
+from channels_app.connections import monitor, rounds, wwebjs
+from channels_app.connections.session_engines import SessionState
 from channels_app.models import Channel, Connection, WwebjsCredentials
 from simulators.base import run_in_thread
 from simulators.wwebjs.app import WwebjsSettings, WwebjsSimulator
@@ -43,11 +44,11 @@ def later(time_machine: TimeMachineFixture) -> Callable[[float], None]:
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run probes in the test's own thread, inside its transaction."""
 
-    def for_each(function: Callable[[int], None], ids: list[int]) -> None:
-        for channel_id in ids:
-            function(channel_id)
+    def run(steps: list[rounds.Step]) -> None:
+        for step in steps:
+            run(step())
 
-    monkeypatch.setattr(wwebjs_session, "_for_each", for_each)
+    monkeypatch.setattr(rounds, "run_steps", run)
 
 
 @dataclass
@@ -123,7 +124,7 @@ def attached(make_channel: Callable[..., Channel], server: Server) -> Channel:
 def ready(attached: Channel, server: Server) -> Channel:
     """The same channel, linked and observed to be ready."""
     server.steer("make_ready")
-    assert wwebjs_session.state(attached).state == "ready"
+    assert monitor.state(attached.wwebjs).state == "ready"
     server.forget()
     return attached
 
@@ -186,7 +187,7 @@ def run_starts() -> int:
             "DELETE FROM procrastinate_jobs WHERE task_name = 'channels_app.begin_session'"
         )
     for order in orders:
-        wwebjs_session.begin(order["channel_id"], restart=order["restart"])
+        wwebjs.begin(order["channel_id"], restart=order["restart"])
     return len(orders)
 
 
@@ -208,9 +209,9 @@ def session_of(channel: Channel) -> Connection:
     return Connection.objects.get(channel=channel, provider="wwebjs")
 
 
-def until(channel: Channel, state: str, seconds: float = 5.0) -> wwebjs_session.SessionState:
+def until(channel: Channel, state: str, seconds: float = 5.0) -> SessionState:
     """Poll until the session is in this state."""
     deadline = time.monotonic() + seconds
-    while (current := wwebjs_session.state(channel)).state != state:
+    while (current := monitor.state(channel.wwebjs)).state != state:
         assert time.monotonic() < deadline, current
     return current

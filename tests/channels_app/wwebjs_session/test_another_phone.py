@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from channels_app.connections import readiness, wwebjs_session
+from channels_app.connections import monitor, readiness
 from channels_app.connections.registry import provider_for
 from channels_app.models import Channel
 from channels_app.providers.base import OutboundMessage, Transient
@@ -32,7 +32,7 @@ def test_a_person_confirms_a_fallback_with_its_own_number_once(
     ready: Channel, server: Server, api: APIClient
 ) -> None:
     server.settings.own_number = STRANGER
-    state = wwebjs_session.state(ready)
+    state = monitor.state(ready.wwebjs)
     assert (state.state, state.code) == ("error", "number_unconfirmed")
     assert state.unconfirmed_number == STRANGER
     incident = ready.wwebjs.incidents.get()
@@ -48,7 +48,7 @@ def test_a_person_confirms_a_fallback_with_its_own_number_once(
     assert refused.value.code == "number_unconfirmed"
     assert server.paths() == []
     # It is connected: no start or scan is needed.
-    assert wwebjs_session.connect(fresh(ready)).code == "number_unconfirmed"
+    assert monitor.connect(fresh(ready).wwebjs).code == "number_unconfirmed"
 
     base = f"/api/channels/{ready.pk}/wwebjs/confirm-number/"
     refusal = api.post(base, {"number": "+5511900000001"}, format="json")
@@ -62,9 +62,9 @@ def test_a_person_confirms_a_fallback_with_its_own_number_once(
     assert incident.recovered_at is not None
     # It stays confirmed after relinking; the channel's own number needs no confirmation.
     server.settings.own_number = "5511900000001"
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     server.settings.own_number = "552177776666"  # the same without its ninth digit
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
 
 
 def test_confirming_requires_the_permission_to_change_the_channel(
@@ -73,7 +73,7 @@ def test_confirming_requires_the_permission_to_change_the_channel(
     viewer = APIClient()
     viewer.force_authenticate(django_user_model.objects.create_user("v", is_staff=True))
     server.settings.own_number = STRANGER
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     base = f"/api/channels/{ready.pk}/wwebjs/confirm-number/"
     assert viewer.post(base, {"number": STRANGER}, format="json").status_code == 403
 
@@ -83,10 +83,10 @@ def test_a_channel_without_a_number_accepts_only_the_first_phone(
 ) -> None:
     Channel.objects.update(phone_number="")
     server.steer("make_ready")
-    assert wwebjs_session.state(fresh(attached)).state == "ready"
+    assert monitor.state(fresh(attached).wwebjs).state == "ready"
     assert fresh(attached).wwebjs.confirmed_number == "5511900000001"
     server.settings.own_number = STRANGER
-    assert wwebjs_session.state(fresh(attached)).code == "number_unconfirmed"
+    assert monitor.state(fresh(attached).wwebjs).code == "number_unconfirmed"
     assert session_of(attached).keep_connected
 
 
@@ -116,7 +116,7 @@ def test_nothing_is_sent_between_a_new_link_and_the_probe_of_its_number(
     assert refused_code(ready) == "number_unknown"
     assert provider_for(fresh(ready).wwebjs).check().code == "number_unknown"
     assert "/client/sendMessage" not in server.paths()
-    assert wwebjs_session.state(ready).code == "number_unconfirmed"
+    assert monitor.state(ready.wwebjs).code == "number_unconfirmed"
 
 
 def test_a_new_session_sends_nothing_before_the_first_probe_that_sees_its_number(
@@ -132,9 +132,9 @@ def test_a_new_session_sends_nothing_before_the_first_probe_that_sees_its_number
     assert trail(message)[1:] == [("wwebjs", "transient", "number_unknown")]
     assert "/client/sendMessage" not in server.paths()
     assert session_of(attached).next_poll_at is None, "it is probed at once"
-    assert wwebjs_session.state(fresh(attached)).code == "number_unconfirmed"
+    assert monitor.state(fresh(attached).wwebjs).code == "number_unconfirmed"
     server.settings.own_number = "5511900000001"
-    assert wwebjs_session.state(fresh(attached)).state == "ready"
+    assert monitor.state(fresh(attached).wwebjs).state == "ready"
     assert provider_for(fresh(attached).wwebjs).send(MESSAGE)
 
 
@@ -147,9 +147,9 @@ def test_an_old_number_still_reported_after_a_new_link_does_not_count(
     assert fresh(ready).wwebjs.linked_number == ""
     # It is looked at quickly, and the page has loaded before the old number would count.
     later(5)
-    assert wwebjs_session.state(ready).code == "number_unknown"
+    assert monitor.state(ready.wwebjs).code == "number_unknown"
     server.steer("sync")
-    assert wwebjs_session.state(ready).code == "number_unconfirmed"
+    assert monitor.state(ready.wwebjs).code == "number_unconfirmed"
     assert refused_code(ready) == "number_unconfirmed"
 
 
@@ -159,12 +159,12 @@ def test_the_same_phone_in_the_same_browser_counts_after_a_moment_and_is_watched
     relink(ready, server, server.settings.own_number)
     assert until(ready, "connected").code == "number_unknown"
     later(11)
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     due = session_of(ready).next_poll_at
     assert due is not None
     assert (due - timezone.now()).total_seconds() < 2
     later(120)
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     due = session_of(ready).next_poll_at
     assert due is not None
     assert (due - timezone.now()).total_seconds() > 40
@@ -175,12 +175,12 @@ def test_a_session_without_its_expected_number_is_not_ready(
 ) -> None:
     server.settings.nameless_info = True
     server.steer("make_ready")
-    state = wwebjs_session.state(attached)
+    state = monitor.state(attached.wwebjs)
     assert (state.state, state.code) == ("connected", "number_unknown")
     assert "has not reported which phone" in readiness.ranked_fallbacks(fresh(attached))[0].trouble
     assert refused_code(attached) == "number_unknown"
     server.settings.nameless_info = False
-    assert wwebjs_session.state(attached).state == "ready"
+    assert monitor.state(attached.wwebjs).state == "ready"
     # A single answer without it changes nothing about the phone that is linked.
     server.settings.nameless_info = True
-    assert wwebjs_session.state(attached).state == "ready"
+    assert monitor.state(attached.wwebjs).state == "ready"

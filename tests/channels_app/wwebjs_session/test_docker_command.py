@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from channels_app.connections.wwebjs_session import KEY_PLACEHOLDER, docker_command
+from channels_app.connections.wwebjs_install import KEY_PLACEHOLDER, docker_command
 from channels_app.models import Channel
 from tests.factories import update_connection
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.test import Client
 
-from channels_app.connections import remote_sessions, wwebjs_session
+from channels_app.connections import monitor, records, remote_sessions
+from channels_app.connections.session_engines import SessionRefused
 from channels_app.models import Channel
 from tests.channels_app.wwebjs_session.conftest import Server, jobs, run_starts, session_of
 from tests.conftest import WWEBJS_KEY, WWEBJS_SESSION
@@ -38,7 +39,7 @@ def left(server: Server) -> tuple[bool, bool]:
 def wishes(channel: Channel) -> dict[str, Any]:
     """What is stored of the wish to have the session up or ended."""
     session = session_of(channel)
-    return {name: getattr(session, name) for name in wwebjs_session._COMMANDED}
+    return {name: getattr(session, name) for name in records.COMMANDED}
 
 
 def typed(channel: Channel, **changes: Any) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def test_ending_the_session_needs_the_permission_to_change_channels(
     ready: Channel, server: Server, staff: User
 ) -> None:
     staff.is_superuser = False
-    with pytest.raises(wwebjs_session.SessionRefused) as refused:
+    with pytest.raises(SessionRefused) as refused:
         remote_sessions.delete(ready, "unlink", user=staff)
     assert (refused.value.status, left(server)) == (403, (True, True))
     remote_sessions.delete(ready, "keep", user=staff)
@@ -114,7 +115,7 @@ def test_a_channel_whose_session_cannot_be_ended_is_not_deleted(
     assert wishes(ready) == before
     assert Channel.objects.get().wwebjs.state == "ready"
     server.settings.api_key = WWEBJS_KEY
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     assert not jobs("end_session")
     server.settings.api_key = "another"
     assert page.post(f"/channels/{ready.pk}/delete/", {"previous_session": "keep"})
@@ -125,7 +126,7 @@ def test_a_channel_is_not_deleted_while_its_session_starts_and_awaits_unlinking(
     attached: Channel, server: Server, page: Client
 ) -> None:
     server.simulator.browsers.starting.add(WWEBJS_SESSION)
-    wwebjs_session.connect(attached)
+    monitor.connect(attached.wwebjs)
     run_starts()
     before = wishes(attached)
     answer = page.post(f"/channels/{attached.pk}/delete/", {"previous_session": "unlink"})
@@ -140,10 +141,10 @@ def test_the_page_does_not_ask_if_there_is_no_session_or_others_use_it(
     attached: Channel, server: Server, page: Client, make_channel: Callable[..., Channel]
 ) -> None:
     assert remote_sessions.of(attached) is None
-    wwebjs_session.state(attached)
+    monitor.state(attached.wwebjs)
     assert remote_sessions.of(Channel.objects.get(pk=attached.pk)) is None
     server.steer("make_ready")
-    wwebjs_session.state(attached)
+    monitor.state(attached.wwebjs)
     assert remote_sessions.of(Channel.objects.get(pk=attached.pk)) is not None
     make_channel(
         fallback="wwebjs",

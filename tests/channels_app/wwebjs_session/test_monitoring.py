@@ -15,7 +15,7 @@ from django.db import connection
 from django.utils import timezone
 
 from channels_app import tasks
-from channels_app.connections import circuit_breaker, wwebjs_session
+from channels_app.connections import circuit_breaker, monitor, records, rounds, wwebjs
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Connection, Incident, WwebjsCredentials
 from channels_app.providers.wwebjs.states import Observation
@@ -55,15 +55,15 @@ def incident(channel: Channel) -> Incident:
 
 
 def test_a_ready_session_is_polled_once_a_minute(ready: Channel, server: Server) -> None:
-    wwebjs_session.probe_due()
+    rounds.probe_due("wwebjs")
     assert server.paths() == []
     assert 45 < due_in(ready) < 75
 
 
 def test_a_due_session_is_polled_once(ready: Channel, server: Server, later: Later) -> None:
     later(80)
-    wwebjs_session.probe_due()
-    wwebjs_session.probe_due()
+    rounds.probe_due("wwebjs")
+    rounds.probe_due("wwebjs")
     assert server.paths() == ["/session/status", "/client/getClassInfo"]
     ready.refresh_from_db()
     assert ready.wwebjs.checked_at is not None
@@ -75,41 +75,41 @@ def test_a_key_corrected_on_the_server_closes_the_breaker(
 ) -> None:
     server.settings.api_key = "another"
     circuit_breaker.trip(ready.wwebjs, code="wrong_key")
-    assert wwebjs_session.state(ready).code == "wrong_key"
+    assert monitor.state(ready.wwebjs).code == "wrong_key"
     later(5)
     server.settings.api_key = WWEBJS_KEY
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     assert not circuit_breaker.is_open(session_of(ready))
     # Only a message can verify reasons other than key, address or name.
     circuit_breaker.trip(ready.wwebjs, code="424242")
     later(5)
     server.steer("unready")
-    assert wwebjs_session.state(ready).state == "connected"
+    assert monitor.state(ready.wwebjs).state == "connected"
     later(5)
     server.steer("make_ready")
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     assert circuit_breaker.is_open(session_of(ready))
 
 
 def test_a_session_showing_a_code_is_polled_fast(attached: Channel, server: Server) -> None:
-    wwebjs_session.connect(attached)
+    monitor.connect(attached.wwebjs)
     run_starts()
-    assert wwebjs_session.state(attached).state == "qr"
+    assert monitor.state(attached.wwebjs).state == "qr"
     assert due_in(attached) < 2
 
 
 def test_the_page_is_notified_of_a_scan_and_of_a_new_code(
     attached: Channel, server: Server, pushes: list[int], later: Later
 ) -> None:
-    wwebjs_session.connect(attached)
+    monitor.connect(attached.wwebjs)
     run_starts()
     pushes.clear()
     later(2)
-    wwebjs_session.probe_due()
+    rounds.probe_due("wwebjs")
     assert pushes == []
     server.steer("rotate_qr")
     later(2)
-    wwebjs_session.probe_due()
+    rounds.probe_due("wwebjs")
     assert pushes == [attached.pk]
     server.steer("scan")
     until(attached, "ready")
@@ -124,7 +124,7 @@ def test_an_unchanged_state_is_neither_written_nor_pushed(
     changes = ("connections__state_changed_at", "updated_at")
     own = Channel.objects.filter(connections__provider="wwebjs")
     before = own.values(*changes).get(pk=ready.pk)
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     assert pushes == []
     after = own.values(*changes).get(pk=ready.pk)
     assert before == after
@@ -138,7 +138,7 @@ def test_messaging_pushes_the_card(
         "messaging.live.publisher.channel_changed", lambda channel: notified.append(channel.pk)
     )
     server.steer("make_ready")
-    wwebjs_session.state(attached)
+    monitor.state(attached.wwebjs)
     assert attached.pk in notified
 
 
@@ -148,7 +148,7 @@ def test_a_fallback_set_without_signals_is_detected(channel: Channel, server: Se
     channel.wwebjs_api_key = WWEBJS_KEY
     channel.wwebjs_session_id = "TESTE"
     channel.save()
-    wwebjs_session.probe_due()
+    rounds.probe_due("wwebjs")
     channel.refresh_from_db()
     assert channel.wwebjs.state_code == "not_started"
 
@@ -162,7 +162,7 @@ def test_a_session_without_its_browser_recovers_automatically(
 ) -> None:
     server.steer(action)
     later(80)
-    wwebjs_session.probe_due()
+    rounds.probe_due("wwebjs")
     ready.refresh_from_db()
     assert ready.wwebjs.state == "starting"
     assert run_starts() == 1
@@ -172,10 +172,10 @@ def test_a_session_without_its_browser_recovers_automatically(
 
 def test_an_unlinked_phone_shows_a_new_code_and_the_reason(ready: Channel, server: Server) -> None:
     server.steer("unlink")
-    wwebjs_session.handle_callback(ready, reason="UNPAIRED")
-    wwebjs_session.state(ready)
+    records.request_poll("wwebjs", ready, callback_reason="UNPAIRED")
+    monitor.state(ready.wwebjs)
     run_starts()
-    session_state = wwebjs_session.state(ready)
+    session_state = monitor.state(ready.wwebjs)
     assert session_state.state == "qr"
     assert session_state.last_drop_at is not None
     assert session_state.last_drop_reason == "The session was unlinked on the phone."
@@ -196,23 +196,23 @@ def test_a_page_that_hangs_twice_is_restarted(
     server.steer("crash_page")
     with monkeypatch.context() as impatient:
         impatient.setattr("channels_app.providers.wwebjs.session.STATUS_SECONDS", 0.1)
-        assert wwebjs_session.state(ready).code == "session_check_failed"
+        assert monitor.state(ready.wwebjs).code == "session_check_failed"
         assert not jobs("begin_session")
-        assert wwebjs_session.state(ready).state == "starting"
+        assert monitor.state(ready.wwebjs).state == "starting"
     run_starts()
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
 
 
 def test_a_session_lost_by_the_server_is_started_after_a_delay(
     ready: Channel, server: Server, later: Later
 ) -> None:
     server.simulator.browsers.close("TESTE")
-    assert wwebjs_session.state(ready).code == "not_started"
+    assert monitor.state(ready.wwebjs).code == "not_started"
     assert not jobs("begin_session")
     later(61)
-    assert wwebjs_session.state(ready).state == "starting"
+    assert monitor.state(ready.wwebjs).state == "starting"
     run_starts()
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
 
 
 def test_failing_starts_are_few_and_far_between(
@@ -223,7 +223,7 @@ def test_failing_starts_are_few_and_far_between(
     starts = 0
     for _ in range(48):  # a day, polled every half hour
         later(1800)
-        wwebjs_session.state(ready)
+        monitor.state(ready.wwebjs)
         starts += run_starts()
     assert starts == server.paths().count("/session/start") == 4
 
@@ -231,10 +231,10 @@ def test_failing_starts_are_few_and_far_between(
 def test_a_session_ended_by_a_person_is_not_restarted(
     ready: Channel, server: Server, later: Later
 ) -> None:
-    wwebjs_session.disconnect(ready, unlink=False)
+    wwebjs.disconnect(ready.wwebjs, unlink=False)
     for _ in range(3):
         later(120)
-        wwebjs_session.state(ready)
+        monitor.state(ready.wwebjs)
     assert not jobs("begin_session")
 
 
@@ -243,7 +243,7 @@ def test_a_session_never_connected_is_not_started(
 ) -> None:
     for _ in range(3):
         later(120)
-        wwebjs_session.state(attached)
+        monitor.state(attached.wwebjs)
     assert not jobs("begin_session")
     assert not attached.wwebjs.incidents.exists()
 
@@ -280,13 +280,13 @@ def test_a_drop_and_its_end_are_alerted_once_each(
     ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
 ) -> None:
     server.steer("lose_link")
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     assert list(incidents.current()) == [incident(ready)]
     tell()
     assert (mail.outbox, alerts) == ([], [])  # it may recover automatically
     later(31)
     for _ in range(3):
-        wwebjs_session.state(ready)
+        monitor.state(ready.wwebjs)
         tell()
     assert [message.subject for message in mail.outbox] == [
         "Alterna: the fallback of “Oficial” does not work"
@@ -297,12 +297,12 @@ def test_a_drop_and_its_end_are_alerted_once_each(
     assert alerts[0]["channel"] == {"id": ready.pk, "name": "Oficial"}
 
     server.steer("regain_link")
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     tell()
     assert len(alerts) == 1
     later(61)
     for _ in range(3):
-        wwebjs_session.state(ready)
+        monitor.state(ready.wwebjs)
         tell()
     assert [alert["event"] for alert in alerts] == ["fallback.down", "fallback.recovered"]
     assert len(mail.outbox) == 2
@@ -314,9 +314,9 @@ def test_a_drop_that_recovers_at_once_is_recorded_without_an_alert(
     ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
 ) -> None:
     server.steer("lose_link")
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     server.steer("regain_link")
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     later(61)
     tell()
     assert (mail.outbox, alerts) == ([], [])
@@ -333,11 +333,11 @@ def test_a_flapping_connection_is_one_incident(
 ) -> None:
     for _ in range(4):
         server.steer("lose_link")
-        wwebjs_session.state(ready)
+        monitor.state(ready.wwebjs)
         later(31)
         tell()
         server.steer("regain_link")
-        wwebjs_session.state(ready)
+        monitor.state(ready.wwebjs)
         tell()
     assert incident(ready).drops == 4
     assert [alert["event"] for alert in alerts] == ["fallback.down"]
@@ -347,10 +347,10 @@ def test_a_person_who_disconnects_causes_no_alert(
     ready: Channel, server: Server, alerts: list[dict[str, Any]], later: Later
 ) -> None:
     server.steer("lose_link")
-    wwebjs_session.state(ready)
-    wwebjs_session.disconnect(ready)
+    monitor.state(ready.wwebjs)
+    wwebjs.disconnect(ready.wwebjs)
     later(120)
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     tell()
     assert (mail.outbox, alerts) == ([], [])
     assert not incidents.current().exists()
@@ -361,7 +361,7 @@ def test_an_inactive_channel_causes_no_alert(
 ) -> None:
     Channel.objects.filter(pk=ready.pk).update(active=False)
     server.steer("lose_link")
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     later(31)
     tell()
     assert (mail.outbox, alerts) == ([], [])
@@ -369,7 +369,7 @@ def test_an_inactive_channel_causes_no_alert(
 
 def test_without_recipients_nothing_is_sent(ready: Channel, server: Server, later: Later) -> None:
     server.steer("lose_link")
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     later(31)
     incidents.process_due()
     assert not jobs("send_alert")
@@ -386,7 +386,7 @@ def test_an_alert_rejected_by_its_recipient_is_retried(
     app.router.add_post("/", refuse)
     settings.ALERT_WEBHOOK_URL = servers.enter_context(run_in_thread(app)).url
     server.steer("lose_link")
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     with pytest.raises(incidents.AlertFailed):
         incidents.send_alert(incident(ready).pk, what="down", by="webhook")
     strategy = tasks.send_alert.retry_strategy
@@ -407,13 +407,13 @@ def test_a_connection_has_only_one_open_incident(ready: Channel) -> None:
 
 def test_deleting_the_channel_deletes_its_session_data(ready: Channel, server: Server) -> None:
     server.steer("lose_link")
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     ready.delete()
     assert not Connection.objects.exists()
     assert not Incident.objects.exists()
-    wwebjs_session.probe_due()
-    wwebjs_session.probe(12345)
-    wwebjs_session.begin(12345, restart=False)
+    rounds.probe_due("wwebjs")
+    wwebjs.probe(12345)
+    wwebjs.begin(12345, restart=False)
     incidents.send_alert(12345, what="down", by="email")
 
 
@@ -426,7 +426,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     address = ready.wwebjs_url
     WwebjsCredentials.objects.filter(pk=ready.pk).update(url="http://127.0.0.1:9")
     ready.refresh_from_db()
-    assert wwebjs_session.state(ready).code == "connection_refused"
+    assert monitor.state(ready.wwebjs).code == "connection_refused"
     later(31)
     tell()
     assert [alert["event"] for alert in alerts] == ["fallback.down"]
@@ -437,7 +437,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     ready.refresh_from_db()
     server.steer("unlink_by_reload")
     until(ready, "qr")
-    session_state = wwebjs_session.state(ready)
+    session_state = monitor.state(ready.wwebjs)
     assert (session_state.code, session_state.detail) == (
         "unlinked_scan_qr",
         "The phone was unlinked. Scan the QR code.",
@@ -452,7 +452,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     assert len(alerts) == 1
     for _ in range(5):
         later(31)
-        wwebjs_session.state(ready)
+        monitor.state(ready.wwebjs)
         tell()
     assert [alert["event"] for alert in alerts] == ["fallback.down", "fallback.changed"]
     assert (alerts[1]["reason"], alerts[1]["first_reason"]) == (
@@ -463,7 +463,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     assert "First reason: The server refused the connection" in alerts[1]["text"]
     WwebjsCredentials.objects.filter(pk=ready.pk).update(url="http://127.0.0.1:9")
     ready.refresh_from_db()
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     later(61)
     tell()
     assert incident(ready).reason == "connection_refused"
@@ -473,9 +473,9 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
 def test_only_a_code_after_a_drop_means_an_unlinked_phone(
     attached: Channel, server: Server
 ) -> None:
-    wwebjs_session.connect(attached)
+    monitor.connect(attached.wwebjs)
     run_starts()
-    assert wwebjs_session.state(attached).code == "waiting_for_scan"
+    assert monitor.state(attached.wwebjs).code == "waiting_for_scan"
 
 
 @pytest.mark.parametrize(
@@ -489,38 +489,38 @@ def test_a_session_that_recovers_automatically_says_so(
     if away == "restart":
         # The server has lost its state; its session folder restores the session.
         session = server.simulator.browsers.sessions.pop("TESTE")
-        assert wwebjs_session.state(ready).code == "not_started"
+        assert monitor.state(ready.wwebjs).code == "not_started"
         server.simulator.browsers.sessions["TESTE"] = session
     else:
         with monkeypatch.context() as broken:
-            timeout = Observation(trouble="connect_timeout")
+            timeout = Observation(error_code="connect_timeout")
             broken.setattr(
-                "channels_app.connections.wwebjs_session.WwebjsSessions.poll",
+                "channels_app.connections.wwebjs.WwebjsSessions.poll",
                 lambda _self: timeout,
             )
-            assert wwebjs_session.state(ready).code == "connect_timeout"
-    session_state = wwebjs_session.state(ready)
+            assert monitor.state(ready.wwebjs).code == "connect_timeout"
+    session_state = monitor.state(ready.wwebjs)
     assert (session_state.state, session_state.code) == ("ready", code)
     assert "reconnected automatically" in session_state.detail
     later(3600)
     incidents.process_due()
-    assert wwebjs_session.state(ready).code == code  # until it drops again
+    assert monitor.state(ready.wwebjs).code == code  # until it drops again
 
     server.steer("lose_link")
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     server.steer("regain_link")
-    assert wwebjs_session.state(ready).code == "ready"
+    assert monitor.state(ready.wwebjs).code == "ready"
 
 
 def test_a_session_restarted_by_us_did_not_recover_automatically(
     ready: Channel, server: Server, later: Later
 ) -> None:
     server.simulator.browsers.close("TESTE")
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     later(61)
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     run_starts()
-    assert (wwebjs_session.state(ready).state, wwebjs_session.state(ready).code) == (
+    assert (monitor.state(ready.wwebjs).state, monitor.state(ready.wwebjs).code) == (
         "ready",
         "ready",
     )

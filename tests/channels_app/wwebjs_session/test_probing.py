@@ -17,7 +17,7 @@ from django.utils import timezone
 from procrastinate.tasks import Task
 
 from channels_app import tasks as channel_tasks
-from channels_app.connections import wwebjs_session
+from channels_app.connections import monitor, rounds
 from channels_app.models import Channel, Connection
 from instances import tasks
 from simulators.base import run_in_thread
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def work() -> None:
     """Run the periodic job as a worker thread does."""
-    wwebjs_session.probe_due()
+    rounds.probe_due("wwebjs")
     connection.close()
 
 
@@ -77,11 +77,11 @@ def test_two_workers_do_not_poll_the_same_session(
 ) -> None:
     asked: queue.Queue[int] = queue.Queue()
 
-    def note(function: object, ids: list[int]) -> None:
-        for channel_id in ids:
-            asked.put(channel_id)
+    def note(_engine: object, ids: list[int], _polled: set[int]) -> None:
+        for connection_id in ids:
+            asked.put(connection_id)
 
-    monkeypatch.setattr(wwebjs_session, "_for_each", note)
+    monkeypatch.setattr(rounds, "probe_all", note)
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:
@@ -95,24 +95,27 @@ def test_immediate_requests_come_first_and_the_lease_starts_with_the_poll(
     make_channel: Callable[..., Channel], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if many hang, none is claimed before its turn, and each is polled once per round."""
-    monkeypatch.setattr(wwebjs_session, "MAX_CONCURRENT_PROBES", 2)
+    monkeypatch.setattr(rounds, "PROBES_AT_A_TIME", 2)
     fields = {"fallback": "wwebjs", "wwebjs_api_key": WWEBJS_KEY, "wwebjs_url": server.url}
-    made = [make_channel(wwebjs_session_id=f"session-{number}", **fields).pk for number in range(5)]
+    made = [
+        make_channel(wwebjs_session_id=f"session-{number}", **fields).wwebjs.pk
+        for number in range(5)
+    ]
     now, sessions = timezone.now(), Connection.objects.filter(provider="wwebjs").order_by("pk")
     for number, session in enumerate(sessions):
         session.next_poll_at = None if number == 4 else now - dt.timedelta(minutes=5 - number)
         session.save()
-    rounds: list[list[int]] = []
+    claims: list[list[int]] = []
 
-    def note(function: object, ids: list[int]) -> None:
-        rounds.append(ids)
+    def note(_engine: object, ids: list[int], _polled: set[int]) -> None:
+        claims.append(ids)
         claimed = sessions.filter(next_poll_at__gt=timezone.now()).count()
-        assert claimed <= 2 * len(rounds)
-        sessions.filter(channel__in=ids).update(next_poll_at=None)  # requested again meanwhile
+        assert claimed <= 2 * len(claims)
+        sessions.filter(pk__in=ids).update(next_poll_at=None)  # requested again meanwhile
 
-    monkeypatch.setattr(wwebjs_session, "_for_each", note)
-    wwebjs_session.probe_due()
-    assert rounds == [[made[4], made[0]], [made[1], made[2]], [made[3]]]
+    monkeypatch.setattr(rounds, "probe_all", note)
+    rounds.probe_due("wwebjs")
+    assert claims == [[made[4], made[0]], [made[1], made[2]], [made[3]]]
 
 
 @pytest.mark.parametrize("task", [channel_tasks.probe_due_sessions, tasks.probe_due_connections])
@@ -148,7 +151,7 @@ def test_an_observation_requested_earlier_but_received_later_is_ignored(
     earlier.start()
     try:
         assert asked.wait(5)
-        assert wwebjs_session.state(channel).code == "opening"
+        assert monitor.state(channel.wwebjs).code == "opening"
         newest = channel.wwebjs.checked_at
     finally:
         release.set()
@@ -159,4 +162,4 @@ def test_an_observation_requested_earlier_but_received_later_is_ignored(
 
     # A later observation is stored again.
     questions.clear()
-    assert wwebjs_session.state(channel).code == "session_closed"
+    assert monitor.state(channel.wwebjs).code == "session_closed"

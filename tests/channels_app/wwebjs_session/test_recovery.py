@@ -11,9 +11,9 @@ import requests
 from django.db import connection
 
 from channels_app import signals
-from channels_app.connections import wwebjs_session
+from channels_app.connections import monitor, rounds, wwebjs
 from channels_app.connections.registry import unguarded
-from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.connections.session_engines import SessionRefused
 from channels_app.models import Channel, Connection
 from channels_app.providers.base import OutboundMessage, SendError
 from channels_app.providers.wwebjs import session as wwebjs_sessions
@@ -33,7 +33,7 @@ def run_ends() -> int:
             "DELETE FROM procrastinate_jobs WHERE task_name = 'channels_app.end_session'"
         )
     for order in orders:
-        wwebjs_session.end_again(order["channel_id"])
+        wwebjs.end_again(order["channel_id"])
     return len(orders)
 
 
@@ -65,13 +65,13 @@ def test_an_unresponsive_page_is_replaced_before_the_second_attempt_of_a_message
         signals.send_rejected.send(sender=Connection, **refusal)
     # The send triggers a poll, and the first slow response triggers another one at once.
     assert jobs("probe_session") == [{"channel_id": ready.pk}]
-    wwebjs_session.probe(ready.pk)
+    wwebjs.probe(ready.pk)
     due = session_of(ready).next_poll_at
     assert due is not None
     assert (due - session_of(ready).checked_at).total_seconds() < 3  # type: ignore[operator]
-    wwebjs_session.probe(ready.pk)
+    wwebjs.probe(ready.pk)
     assert run_starts() == 1
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     assert time.monotonic() - began < FALLBACK_BACKOFF[0] + FALLBACK_BACKOFF[1]
     ready.request_timeout_seconds = 15
     assert unguarded(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
@@ -84,12 +84,12 @@ def test_a_session_lost_by_the_server_is_started_within_the_attempts_of_a_messag
     server.simulator.browsers.close("TESTE")
     with pytest.raises(SendError):
         unguarded(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
-    wwebjs_session.probe(ready.pk)
+    wwebjs.probe(ready.pk)
     waited = 0
     while not jobs("begin_session"):
         later(1)
         waited += 1
-        wwebjs_session.probe_due()
+        rounds.probe_due("wwebjs")
     assert waited <= 61 < sum(FALLBACK_BACKOFF)
 
 
@@ -102,9 +102,9 @@ def test_a_stop_without_a_response_is_still_followed_by_the_start(
 
     server.steer("kill_browser")
     monkeypatch.setattr(WwebjsSessions, "stop", hang)
-    wwebjs_session.connect(ready)
+    monitor.connect(ready.wwebjs)
     run_starts()
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
 
 
 # -- connected, but never ready -------------------------------------------------------------------
@@ -115,29 +115,29 @@ def test_a_session_that_never_becomes_ready_opens_an_incident_and_is_restarted(
 ) -> None:
     server.simulator.browsers.paired.add("TESTE")
     server.settings.never_ready = 2
-    wwebjs_session.connect(attached)
+    monitor.connect(attached.wwebjs)
     run_starts()
-    assert wwebjs_session.state(attached).code == "syncing"
+    assert monitor.state(attached.wwebjs).code == "syncing"
     later(119)
-    assert wwebjs_session.state(attached).code == "syncing"
+    assert monitor.state(attached.wwebjs).code == "syncing"
     assert not attached.wwebjs.incidents.exists()
     later(2)
-    assert wwebjs_session.state(attached).code == "restarting"
+    assert monitor.state(attached.wwebjs).code == "restarting"
     assert attached.wwebjs.incidents.get().reason == "never_ready"
     # Until the job replaces it, the old browser reports the same state.
     later(5)
-    assert wwebjs_session.state(attached).code == "restarting"
+    assert monitor.state(attached.wwebjs).code == "restarting"
     assert run_starts() == 1
     # The same applies to the second one: it has two minutes, and the next start has its pause.
-    assert wwebjs_session.state(attached).code == "syncing"
+    assert monitor.state(attached.wwebjs).code == "syncing"
     later(121)
-    assert wwebjs_session.state(attached).code == "never_ready"
+    assert monitor.state(attached.wwebjs).code == "never_ready"
     assert run_starts() == 0
     assert attached.wwebjs.incidents.get().drops == 1
     later(300)
-    assert wwebjs_session.state(attached).code == "restarting"
+    assert monitor.state(attached.wwebjs).code == "restarting"
     assert run_starts() == 1
-    assert wwebjs_session.state(attached).state == "ready"
+    assert monitor.state(attached.wwebjs).state == "ready"
     assert attached.wwebjs.incidents.get().recovered_at is not None
 
 
@@ -149,12 +149,12 @@ def test_starts_of_a_session_that_never_becomes_ready_are_few(
     starts = 0
     for _ in range(100):  # five hours
         later(180)
-        wwebjs_session.state(ready)
+        monitor.state(ready.wwebjs)
         starts += run_starts()
     assert starts == 4
     assert ready.wwebjs.incidents.get().drops == 1
     # A person may start it.
-    assert wwebjs_session.connect(ready).code == "restarting"
+    assert monitor.connect(ready.wwebjs).code == "restarting"
 
 
 # -- codes that cannot be scanned -----------------------------------------------------------------
@@ -162,20 +162,20 @@ def test_starts_of_a_session_that_never_becomes_ready_are_few(
 
 def test_a_code_without_its_reference_is_not_shown(attached: Channel, server: Server) -> None:
     server.settings.null_qr_seconds = 0.3
-    wwebjs_session.connect(attached)
+    monitor.connect(attached.wwebjs)
     run_starts()
     shown = server.simulator.browsers.sessions["TESTE"].qr
     assert shown is not None
     assert shown.startswith("null,")
     with pytest.raises(SessionRefused) as caught:
-        wwebjs_session.qr(attached)
+        monitor.qr(attached.wwebjs)
     assert caught.value.code == "qr_not_ready"
     assert session_of(attached).qr_digest == ""
     deadline = time.monotonic() + 5
     while server.simulator.browsers.sessions["TESTE"].qr == shown:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert wwebjs_session.qr(attached).text.startswith("2@")
+    assert monitor.qr(attached.wwebjs).text.startswith("2@")
 
 
 # -- ended sessions stay ended ---------------------------------------------------------------------
@@ -184,30 +184,30 @@ def test_a_code_without_its_reference_is_not_shown(attached: Channel, server: Se
 def test_a_stopped_session_that_comes_up_with_its_server_is_stopped_again(
     ready: Channel, server: Server, later: Later
 ) -> None:
-    wwebjs_session.disconnect(ready, unlink=False)
+    wwebjs.disconnect(ready.wwebjs, unlink=False)
     later(60)
     restart_server(server)
     assert server.known == ["TESTE"]
-    session_state = wwebjs_session.state(ready)
+    session_state = monitor.state(ready.wwebjs)
     assert (session_state.state, session_state.code) == ("disconnected", "came_up")
     assert not session_of(ready).keep_connected
     assert run_ends() == 1
     assert (server.known, server.paired) == ([], True)
     later(2)
-    assert wwebjs_session.state(ready).code == "stopped_again"
+    assert monitor.state(ready.wwebjs).code == "stopped_again"
     # This can be repeated any number of times.
     later(60)
     restart_server(server)
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     assert run_ends() == 1
     assert server.known == []
     assert not jobs("begin_session")
-    assert wwebjs_session.connect(ready).state == "starting"
+    assert monitor.connect(ready.wwebjs).state == "starting"
     run_starts()
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     later(60)
     restart_server(server)
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     assert run_ends() == 0
 
 
@@ -220,9 +220,9 @@ def test_a_session_that_was_stopped_while_its_server_was_away_is_stopped_when_it
     with monkeypatch.context() as patched:
         patched.setattr(WwebjsSessions, "stop", away)
         with pytest.raises(SessionRefused):
-            wwebjs_session.disconnect(ready, unlink=False)
+            wwebjs.disconnect(ready.wwebjs, unlink=False)
     later(60)
-    wwebjs_session.state(ready)
+    monitor.state(ready.wwebjs)
     assert run_ends() == 1
     assert server.known == []
 
@@ -236,42 +236,42 @@ def test_unlinking_during_a_start_takes_effect_when_the_start_ends(
     meanwhile: list[Any] = []
 
     def slow_start(self: WwebjsSessions) -> Any:
-        meanwhile.append(wwebjs_session.disconnect(attached))
-        meanwhile.append(wwebjs_session.state(attached))
+        meanwhile.append(wwebjs.disconnect(attached.wwebjs))
+        meanwhile.append(monitor.state(attached.wwebjs))
         return start(self)
 
-    wwebjs_session.connect(attached)
+    monitor.connect(attached.wwebjs)
     monkeypatch.setattr(WwebjsSessions, "start", slow_start)
     run_starts()
     assert [session_state.code for session_state in meanwhile] == ["unlinking", "unlinking"]
     assert (server.known, server.paired) == ([], False)
-    assert wwebjs_session.state(attached).code == "unlinked"
+    assert monitor.state(attached.wwebjs).code == "unlinked"
 
 
 def test_a_session_with_an_unknown_start_outcome_is_unlinked_when_it_comes_up(
     attached: Channel, server: Server, later: Later
 ) -> None:
     server.simulator.browsers.starting.add("TESTE")
-    wwebjs_session.connect(attached)
+    monitor.connect(attached.wwebjs)
     run_starts()
-    assert wwebjs_session.disconnect(attached).code == "unlinking"
+    assert wwebjs.disconnect(attached.wwebjs).code == "unlinking"
     later(30)
-    assert wwebjs_session.state(attached).code == "unlinking"
+    assert monitor.state(attached.wwebjs).code == "unlinking"
     server.simulator.browsers.starting.discard("TESTE")
     server.steer("make_ready")
-    assert wwebjs_session.state(attached).code == "unlinking"
+    assert monitor.state(attached.wwebjs).code == "unlinking"
     assert run_ends() == 1
     assert (server.known, server.paired) == ([], False)
     later(2)
-    assert wwebjs_session.state(attached).code == "unlinked"
+    assert monitor.state(attached.wwebjs).code == "unlinked"
 
 
 def test_connecting_cancels_a_pending_unlink(attached: Channel, server: Server) -> None:
     server.simulator.browsers.starting.add("TESTE")
-    wwebjs_session.connect(attached)
+    monitor.connect(attached.wwebjs)
     run_starts()
-    wwebjs_session.disconnect(attached)
-    wwebjs_session.connect(attached)
+    wwebjs.disconnect(attached.wwebjs)
+    monitor.connect(attached.wwebjs)
     server.steer("make_ready")
     assert until(attached, "ready")
     assert run_ends() == 0
@@ -287,21 +287,21 @@ def test_a_failed_unlink_is_not_retried_later(
     with monkeypatch.context() as patched:
         patched.setattr(WwebjsSessions, "terminate", away)
         with pytest.raises(SessionRefused):
-            wwebjs_session.disconnect(ready)
+            wwebjs.disconnect(ready.wwebjs)
     later(60)
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     assert run_ends() == 0
     assert server.paired
     # What the person wished holds: it is not started again, until somebody connects it.
     assert not session_of(ready).keep_connected
     server.steer("kill_browser")
     later(60)
-    assert wwebjs_session.state(ready).code == "session_closed"
+    assert monitor.state(ready.wwebjs).code == "session_closed"
     assert run_starts() == 0
     assert not ready.wwebjs.incidents.exists()
-    wwebjs_session.connect(ready)
+    monitor.connect(ready.wwebjs)
     run_starts()
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     assert session_of(ready).keep_connected
 
 
@@ -310,18 +310,18 @@ def test_a_session_used_by_another_channel_is_not_ended(
     ready: Channel, server: Server, later: Later, make_channel: Callable[..., Channel], unlink: bool
 ) -> None:
     server.simulator.browsers.close("TESTE")
-    wwebjs_session.disconnect(ready, unlink=unlink)
+    wwebjs.disconnect(ready.wwebjs, unlink=unlink)
     other = make_channel(
         fallback="wwebjs",
         wwebjs_url=f"{server.url}/",
         wwebjs_api_key=ready.wwebjs_api_key,
         wwebjs_session_id=ready.wwebjs_session_id,
     )
-    wwebjs_session.connect(other)
+    monitor.connect(other.wwebjs)
     run_starts()
     later(60)
-    assert wwebjs_session.state(other).state == "ready"
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(other.wwebjs).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     assert run_ends() == 0
     assert server.paired
 
@@ -333,16 +333,16 @@ def test_a_session_that_is_ready_only_briefly_is_not_restarted_forever(
     for _ in range(40):  # six hours of ups and downs
         server.steer("kill_browser")
         later(60)
-        wwebjs_session.state(ready)
+        monitor.state(ready.wwebjs)
         starts += run_starts()
         later(500)
-        wwebjs_session.state(ready)
+        monitor.state(ready.wwebjs)
     assert starts == 4
     # A person may, and that counts from 0 again; so does a session that stays ready.
-    wwebjs_session.connect(ready)
+    monitor.connect(ready.wwebjs)
     run_starts()
     assert session_of(ready).recovery_attempts == 1
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     later(601)
-    assert wwebjs_session.state(ready).state == "ready"
+    assert monitor.state(ready.wwebjs).state == "ready"
     assert session_of(ready).recovery_attempts == 0

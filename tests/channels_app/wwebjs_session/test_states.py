@@ -8,17 +8,15 @@ import json
 import pytest
 from django.utils import translation
 
+from channels_app.connections.recovery import RECOVERY_PAUSES, RecoveryAction, RecoveryContext
 from channels_app.connections.states import (
     FAST_POLL_SECONDS,
     POLL_SECONDS,
-    RECOVERY_PAUSES,
     SENTENCES,
-    RecoveryAction,
-    RecoveryContext,
     drop_reason,
     next_poll_delay,
-    recovery_action_for,
 )
+from channels_app.connections.wwebjs_recovery import recovery_action_for
 from channels_app.incidents.reason_text import describe, field_for_code
 from channels_app.providers import redaction
 from channels_app.providers.evolution import events as evolution_events
@@ -53,7 +51,7 @@ def derived_from(name: str, *, info: str = "", starting: bool = False) -> tuple[
         if info:
             observation = read_class_info(recorded(info), observation)
     except SessionError as error:
-        observation = Observation(trouble=error.code, detail=error.detail)
+        observation = Observation(error_code=error.code, detail=error.detail)
     derived = derive(observation, starting=starting)
     return derived.state.value, derived.code
 
@@ -357,7 +355,7 @@ def test_a_drop_is_explained_by_the_callback_reason() -> None:
 def test_a_temporary_state_is_polled_fast_for_a_limited_time(state: State) -> None:
     def pause(minutes: int) -> float:
         lasting = dt.timedelta(minutes=minutes)
-        return next_poll_delay(state, wanted=True, lasting=lasting, chance=0.5)
+        return next_poll_delay(state, keep_connected=True, lasting=lasting, chance=0.5)
 
     assert pause(0) == FAST_POLL_SECONDS
     assert pause(20) == POLL_SECONDS
@@ -366,16 +364,18 @@ def test_a_temporary_state_is_polled_fast_for_a_limited_time(state: State) -> No
 def test_a_stable_state_is_polled_once_a_minute_with_jitter() -> None:
     def pause(chance: float) -> float:
         lasting = dt.timedelta(hours=5)
-        return next_poll_delay(State.READY, wanted=True, lasting=lasting, chance=chance)
+        return next_poll_delay(State.READY, keep_connected=True, lasting=lasting, chance=chance)
 
     assert pause(0.0) == pytest.approx(48)
     assert pause(1.0) == pytest.approx(72)
 
 
 def test_a_dropped_session_is_polled_more_often_for_a_while() -> None:
-    def pause(wanted: bool, minutes: int) -> float:
+    def pause(keep_connected: bool, minutes: int) -> float:
         lasting = dt.timedelta(minutes=minutes)
-        return next_poll_delay(State.ERROR, wanted=wanted, lasting=lasting, chance=0.5)
+        return next_poll_delay(
+            State.ERROR, keep_connected=keep_connected, lasting=lasting, chance=0.5
+        )
 
     assert pause(True, 1) == 10
     assert pause(True, 30) == 60
@@ -391,13 +391,16 @@ GONE = DerivedState(State.DISCONNECTED, "not_started")
 
 def test_a_session_without_its_browser_is_restarted_at_once() -> None:
     assert (
-        recovery_action_for(CLOSED, RecoveryContext(wanted=True), now=NOW) == RecoveryAction.RESTART
+        recovery_action_for(CLOSED, RecoveryContext(keep_connected=True), now=NOW)
+        == RecoveryAction.RESTART
     )
 
 
 def test_a_session_that_nobody_connected_is_not_started() -> None:
     for derived in (CLOSED, HANGING, GONE):
-        context = RecoveryContext(wanted=False, hangs=9, missing_since=NOW - dt.timedelta(days=1))
+        context = RecoveryContext(
+            keep_connected=False, slow_checks=9, missing_since=NOW - dt.timedelta(days=1)
+        )
         assert recovery_action_for(derived, context, now=NOW) == RecoveryAction.NONE
 
 
@@ -413,9 +416,9 @@ def test_a_session_connected_but_not_ready_is_restarted_after_two_minutes() -> N
     )
     stuck = DerivedState(State.ERROR, "never_ready")
 
-    def action(tries: int, seconds: int) -> RecoveryAction:
+    def action(attempts: int, seconds: int) -> RecoveryAction:
         context = RecoveryContext(
-            wanted=True, tries=tries, tried_at=NOW - dt.timedelta(seconds=seconds)
+            keep_connected=True, attempts=attempts, attempted_at=NOW - dt.timedelta(seconds=seconds)
         )
         return recovery_action_for(stuck, context, now=NOW)
 
@@ -440,18 +443,20 @@ def test_a_code_that_cannot_be_scanned_is_ignored(text: str) -> None:
 
 def test_one_slow_response_is_not_a_hanging_page() -> None:
     assert (
-        recovery_action_for(HANGING, RecoveryContext(wanted=True, hangs=1), now=NOW)
+        recovery_action_for(HANGING, RecoveryContext(keep_connected=True, slow_checks=1), now=NOW)
         == RecoveryAction.NONE
     )
     assert (
-        recovery_action_for(HANGING, RecoveryContext(wanted=True, hangs=2), now=NOW)
+        recovery_action_for(HANGING, RecoveryContext(keep_connected=True, slow_checks=2), now=NOW)
         == RecoveryAction.RESTART
     )
 
 
 def test_a_server_has_time_to_restore_its_sessions() -> None:
     def action(seconds: int) -> RecoveryAction:
-        context = RecoveryContext(wanted=True, missing_since=NOW - dt.timedelta(seconds=seconds))
+        context = RecoveryContext(
+            keep_connected=True, missing_since=NOW - dt.timedelta(seconds=seconds)
+        )
         return recovery_action_for(GONE, context, now=NOW)
 
     assert action(30) == RecoveryAction.NONE
@@ -462,22 +467,24 @@ def test_an_expired_code_and_an_unreachable_server_need_no_recovery() -> None:
     for code in ("qr_expired", "connection_refused", "wrong_key"):
         assert (
             recovery_action_for(
-                DerivedState(State.ERROR, code), RecoveryContext(wanted=True), now=NOW
+                DerivedState(State.ERROR, code), RecoveryContext(keep_connected=True), now=NOW
             )
             == RecoveryAction.NONE
         )
 
 
 def test_each_automatic_start_waits_longer_until_only_a_person_may_start() -> None:
-    for tries, pause in enumerate(RECOVERY_PAUSES):
-        tried_at = NOW - dt.timedelta(seconds=pause)
+    for attempts, pause in enumerate(RECOVERY_PAUSES):
+        attempted_at = NOW - dt.timedelta(seconds=pause)
         early = RecoveryContext(
-            wanted=True, tries=tries, tried_at=tried_at + dt.timedelta(seconds=1)
+            keep_connected=True,
+            attempts=attempts,
+            attempted_at=attempted_at + dt.timedelta(seconds=1),
         )
-        due = RecoveryContext(wanted=True, tries=tries, tried_at=tried_at)
+        due = RecoveryContext(keep_connected=True, attempts=attempts, attempted_at=attempted_at)
         assert recovery_action_for(CLOSED, early, now=NOW) == RecoveryAction.NONE
         assert recovery_action_for(CLOSED, due, now=NOW) == RecoveryAction.RESTART
     over = RecoveryContext(
-        wanted=True, tries=len(RECOVERY_PAUSES), tried_at=NOW - dt.timedelta(days=9)
+        keep_connected=True, attempts=len(RECOVERY_PAUSES), attempted_at=NOW - dt.timedelta(days=9)
     )
     assert recovery_action_for(CLOSED, over, now=NOW) == RecoveryAction.NONE

@@ -16,16 +16,16 @@ from time_machine import TimeMachineFixture
 
 from channels_app import signals
 from channels_app.channels import save_channel
-from channels_app.connections import remote_sessions
-from channels_app.connections.wwebjs_session import SessionRefused
+from channels_app.connections import monitor, records, remote_sessions, rounds
+from channels_app.connections.session_engines import SessionRefused, SessionState
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Connection, EvolutionCredentials, Incident
 from channels_app.providers.evolution.instance import EvolutionLifecycle
 from channels_app.providers.sessions import DerivedState, State
 from core import http_client
 from instances import queue
-from instances.connections import monitor, pictures
-from instances.connections.monitor import ConnectionState
+from instances.connections import evolution as engine
+from instances.connections import lifecycle, pictures
 from instances.listener import locks
 from instances.models import ProfilePicture, WhatsAppSession
 from instances.receive_mode import handover
@@ -76,21 +76,21 @@ def fresh(channel: Channel) -> WhatsAppSession:
     return WhatsAppSession.objects.select_related("channel").get(channel=channel)
 
 
-def probe(session: WhatsAppSession) -> ConnectionState:
-    monitor.probe(session.pk)
+def probe(session: WhatsAppSession) -> SessionState:
+    engine.probe(session.pk)
     return stored_state(session)
 
 
-def stored_state(session: WhatsAppSession) -> ConnectionState:
+def stored_state(session: WhatsAppSession) -> SessionState:
     session.refresh_from_db()
-    return monitor.stored(session)
+    return monitor.stored_state(session.connection)
 
 
-def state_and_code(state: ConnectionState) -> tuple[str, str]:
+def state_and_code(state: SessionState) -> tuple[str, str]:
     return state.state, state.code
 
 
-def becomes(session: WhatsAppSession, code: str) -> ConnectionState:
+def becomes(session: WhatsAppSession, code: str) -> SessionState:
     wait_until(lambda: probe(session).code == code, code)
     return stored_state(session)
 
@@ -112,22 +112,22 @@ def test_a_missing_instance_is_created_with_its_webhook_and_linked_by_a_scan(
     assert state_and_code(probe(new)) == ("disconnected", "no_instance")
     assert stored_state(new).own_number == ""
 
-    assert state_and_code(monitor.connect(new)) == ("qr", "waiting_for_scan")
+    assert state_and_code(monitor.connect(new.connection)) == ("qr", "waiting_for_scan")
 
     assert evolution.enabled_modes(NEW) == (True, False)
     new.refresh_from_db()
     assert (new.webhook_enabled, new.webhook_base64) == (True, True)
     # Evolution reads it when it connects, so the webhook must be set first.
     assert reads_base64(evolution, NEW)
-    code = monitor.qr(new)
+    code = monitor.qr(new.connection)
     assert code.text.startswith("2@")
     assert code.svg.startswith("<svg")
     assert "data:" not in code.svg
     assert code.age_seconds < 10
     # The code is not stored, and another click does not connect again.
     assert code.text not in str(Connection.objects.values().get())
-    monitor.connect(new)
-    assert monitor.qr(new).text == code.text
+    monitor.connect(new.connection)
+    assert monitor.qr(new.connection).text == code.text
 
     evolution.control("scan", instance=NEW, number="5511955550000", name="Loja")
 
@@ -138,7 +138,7 @@ def test_a_missing_instance_is_created_with_its_webhook_and_linked_by_a_scan(
     channel = Channel.objects.get()
     assert (channel.phone_number, channel.primary.health) == ("+5511955550000", "ok")
     with pytest.raises(SessionRefused) as refused:
-        monitor.qr(new)
+        monitor.qr(new.connection)
     assert refused.value.code == "qr_not_ready"
 
 
@@ -146,7 +146,7 @@ def test_an_open_instance_is_taken_over_by_name_and_not_reconnected(
     session: WhatsAppSession, evolution: Evolution
 ) -> None:
     before = len(evolution.books("events", event="connection.update"))
-    assert state_and_code(monitor.connect(session)) == ("ready", "ready")
+    assert state_and_code(monitor.connect(session.connection)) == ("ready", "ready")
     assert len(evolution.books("events", event="connection.update")) == before
     # No other webhook was set, so ours is.
     assert evolution.enabled_modes() == (True, False)
@@ -157,7 +157,7 @@ def test_the_webhook_of_another_program_is_left_to_staff(
     session: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.set_webhook(NAME, "http://127.0.0.1:9/other", ["MESSAGES_UPSERT"])
-    monitor.connect(session)
+    monitor.connect(session.connection)
     assert evolution.get(f"/webhook/find/{NAME}")["url"] == "http://127.0.0.1:9/other"
     session.refresh_from_db()
     assert session.mode is None
@@ -177,43 +177,43 @@ def test_an_instance_of_another_integration_is_not_taken_over(
 def test_the_code_is_renewed_and_pages_are_notified(
     new: WhatsAppSession, evolution: Evolution
 ) -> None:
-    monitor.connect(new)
-    first = monitor.qr(new)
+    monitor.connect(new.connection)
+    first = monitor.qr(new.connection)
     evolution.control("settings", qr_seconds=0.05)
     evolution.call("DELETE", f"/instance/logout/{NEW}")
-    monitor.connect(new)
+    monitor.connect(new.connection)
     codes = set()
-    wait_until(lambda: codes.add(monitor.qr(new).text) or len(codes) > 2)
+    wait_until(lambda: codes.add(monitor.qr(new.connection).text) or len(codes) > 2)
     assert first.text not in codes
-    assert monitor.qr(new).age_seconds < first.age_seconds + 10
+    assert monitor.qr(new.connection).age_seconds < first.age_seconds + 10
 
 
 def test_unscanned_codes_reach_their_limit(new: WhatsAppSession, evolution: Evolution) -> None:
     evolution.control("settings", qr_seconds=0.05, qr_limit=2)
-    monitor.connect(new)
+    monitor.connect(new.connection)
     state = becomes(new, "qr_limit")
     assert state.state == "disconnected"
     assert incident(new) is None
     # A user can request new ones.
     evolution.control("settings", qr_seconds=45)
-    assert monitor.connect(new).state == "qr"
+    assert monitor.connect(new.connection).state == "qr"
 
 
 def test_a_number_gets_a_pairing_code_while_a_qr_code_is_displayed(
     new: WhatsAppSession,
 ) -> None:
-    monitor.connect(new)
-    typed = monitor.pairing_code(new, "+55 (11) 90000-0777")
+    monitor.connect(new.connection)
+    typed = monitor.pairing_code(new.connection, "+55 (11) 90000-0777")
     assert len(typed) == 8
-    assert monitor.qr(new).pairing_code == typed
+    assert monitor.qr(new.connection).pairing_code == typed
     with pytest.raises(SessionRefused) as refused:
-        monitor.pairing_code(new, "123")
+        monitor.pairing_code(new.connection, "123")
     assert (refused.value.status, refused.value.field) == (400, "phone_number")
 
 
 def test_a_linked_phone_gets_no_pairing_code(ready: WhatsAppSession, evolution: Evolution) -> None:
     with pytest.raises(SessionRefused) as refused:
-        monitor.pairing_code(ready, "+5511900000777")
+        monitor.pairing_code(ready.connection, "+5511900000777")
     assert refused.value.code == "qr_not_ready"
     assert probe(ready).state == "ready"
 
@@ -237,7 +237,7 @@ def test_an_unlinked_phone_is_an_incident_with_its_reason_and_does_not_reconnect
     probe(ready)
     assert evolution.get(f"/instance/connectionState/{NAME}")["instance"]["state"] == "close"
     # Relinking ends the incident.
-    monitor.connect(ready)
+    monitor.connect(ready.connection)
     evolution.control("scan", instance=NAME)
     becomes(ready, "ready")
     opened.refresh_from_db()
@@ -305,7 +305,7 @@ def test_a_connection_attempt_without_a_code_is_an_incident_and_is_restarted(
     new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     evolution.control("settings", stuck_dialling=True)
-    assert state_and_code(monitor.connect(new)) == ("starting", "dialling")
+    assert state_and_code(monitor.connect(new.connection)) == ("starting", "dialling")
     assert incident(new) is None
     later(121)
     assert state_and_code(probe(new)) == ("error", "dialling_long")
@@ -320,7 +320,7 @@ def test_a_connection_attempt_without_a_code_is_an_incident_and_is_restarted(
         assert new.connection.recovery_attempts == tries
     # A user always can; once it displays a code, the incident is over.
     evolution.control("settings", stuck_dialling=False)
-    monitor.reconnect(new)
+    lifecycle.reconnect(new.connection)
     becomes(new, "waiting_for_scan")
     opened.refresh_from_db()
     assert opened.recovered_at is not None
@@ -330,7 +330,7 @@ def test_an_instance_that_was_never_linked_and_is_closed_again_is_no_incident(
     new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     evolution.control("settings", stuck_dialling=True)
-    monitor.connect(new)
+    monitor.connect(new.connection)
     later(121)
     assert probe(new).code == "dialling_long"
     found = incident(new)
@@ -345,7 +345,7 @@ def test_an_instance_that_was_never_linked_and_is_closed_again_is_no_incident(
 def test_a_code_that_is_not_renewed_expires(
     new: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
-    monitor.connect(new)
+    monitor.connect(new.connection)
     assert probe(new).state == "qr"
     later(121)  # the server's clock stands still: it keeps reporting its last code
     assert state_and_code(probe(new)) == ("error", "dialling_long")
@@ -371,8 +371,8 @@ def test_a_connection_that_2_4_leaves_closed_is_reconnected_immediately(
     evolution.control("drop", instance=NAME, code=408)
     assert state_and_code(probe(ready)) == ("disconnected", "connection_lost")
     becomes(ready, "ready")
-    assert monitor.log_out(ready).code == "unlinked"
-    assert monitor.log_out(ready).code == "not_running"
+    assert lifecycle.log_out(ready.connection).code == "unlinked"
+    assert lifecycle.log_out(ready.connection).code == "not_running"
 
 
 def test_an_instance_closed_after_a_server_restart_is_reconnected(
@@ -451,7 +451,7 @@ def test_an_incident_shows_the_current_reason_and_keeps_the_first(
     assert opened is not None
     assert (opened.reason, opened.first_reason) == ("unlinked_on_phone", "connection_refused")
     # The phone was linked before: the displayed code says so.
-    state = monitor.connect(ready)
+    state = monitor.connect(ready.connection)
     assert state_and_code(state) == ("qr", "unlinked_scan_qr")
     assert state.last_drop_reason == "The server refused the connection"
     opened.refresh_from_db()
@@ -479,18 +479,18 @@ def test_an_automatic_recovery_is_reported(
 def test_logging_out_unlinks_without_an_incident(
     ready: WhatsAppSession, by_webhook: WhatsAppSession, evolution: Evolution
 ) -> None:
-    assert state_and_code(monitor.log_out(ready)) == ("disconnected", "unlinked")
+    assert state_and_code(lifecycle.log_out(ready.connection)) == ("disconnected", "unlinked")
     assert not evolution._simulator.engine.instances[NAME].paired
     wait_until(lambda: (read(), stored_state(ready), ready.connection.server_state == "close")[2])
     assert state_and_code(probe(ready)) == ("disconnected", "unlinked")
     assert incident(ready) is None
     assert stored_state(ready).last_drop_at is None
     # The second time there is nothing to unlink.
-    assert monitor.log_out(ready).code == "not_running"
+    assert lifecycle.log_out(ready.connection).code == "not_running"
 
 
 def test_reconnecting_opens_no_incident(ready: WhatsAppSession, evolution: Evolution) -> None:
-    assert state_and_code(monitor.reconnect(ready)) == ("starting", "reconnecting")
+    assert state_and_code(lifecycle.reconnect(ready.connection)) == ("starting", "reconnecting")
     becomes(ready, "ready")
     assert incident(ready) is None
     assert stored_state(ready).last_drop_at is None
@@ -500,14 +500,14 @@ def test_reconnecting_a_closed_instance_connects_it(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     evolution.control("drop", instance=NAME, code=401)
-    assert monitor.reconnect(ready).state == "qr"
+    assert lifecycle.reconnect(ready.connection).state == "qr"
 
 
 def test_a_reconnection_that_never_completes_is_an_incident(
     ready: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     evolution.control("settings", redial_seconds=600)
-    monitor.reconnect(ready)
+    lifecycle.reconnect(ready.connection)
     probe(ready)
     assert incident(ready) is None
     later(61)
@@ -522,7 +522,7 @@ def test_deleting_does_not_wait_for_a_failing_receiver(
     with receiver() as hook:
         hook.status = 500
         evolution.set_webhook(NAME, hook.url, [])  # all events, REMOVE_INSTANCE among them
-        state = monitor.delete(by_webhook)
+        state = lifecycle.delete(by_webhook.connection)
     assert state_and_code(state) == ("disconnected", "instance_deleted")
     assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 404
     by_webhook.refresh_from_db()
@@ -530,7 +530,7 @@ def test_deleting_does_not_wait_for_a_failing_receiver(
     assert incident(by_webhook) is None
     assert state_and_code(probe(by_webhook)) == ("disconnected", "instance_deleted")
     # The channel still exists and creates the instance again.
-    assert monitor.connect(by_webhook).state == "qr"
+    assert monitor.connect(by_webhook.connection).state == "qr"
     by_webhook.refresh_from_db()
     assert by_webhook.webhook_enabled
 
@@ -539,9 +539,9 @@ def test_a_new_instance_with_an_old_name_requests_no_codes_automatically(
     by_webhook: WhatsAppSession, evolution: Evolution, later: Callable[[float], None]
 ) -> None:
     probe(by_webhook)  # it was linked once
-    monitor.delete(by_webhook)
+    lifecycle.delete(by_webhook.connection)
     evolution.control("settings", qr_seconds=0.05, qr_limit=1)
-    monitor.connect(by_webhook)
+    monitor.connect(by_webhook.connection)
     becomes(by_webhook, "qr_limit")
     evolution.control("settings", qr_seconds=45)
     for _minutes in range(5):
@@ -558,7 +558,7 @@ def test_a_failed_deletion_keeps_the_agreed_event_delivery(
         "status": 500, "error": "Internal Server Error", "response": {"message": "x"},
     })  # fmt: skip
     with pytest.raises(SessionRefused):
-        monitor.delete(by_webhook)
+        lifecycle.delete(by_webhook.connection)
     by_webhook.refresh_from_db()
     assert by_webhook.webhook_enabled
     assert evolution.enabled_modes(NAME) == (True, False)
@@ -572,7 +572,7 @@ def test_a_wrong_key_is_reported_even_if_the_instance_is_missing(
     state = probe(new)
     assert (state.code, state.field) == ("key_cannot_create", "evolution_api_key")
     with pytest.raises(SessionRefused, match="key"):
-        monitor.connect(new)
+        monitor.connect(new.connection)
 
 
 @pytest.mark.usefixtures("listener")
@@ -588,7 +588,7 @@ def test_no_switch_runs_while_the_instance_is_being_deleted(
         delete(client)
 
     monkeypatch.setattr(EvolutionLifecycle, "delete", delete_during_click)
-    assert monitor.delete(by_webhook).code == "instance_deleted"
+    assert lifecycle.delete(by_webhook.connection).code == "instance_deleted"
     assert answers == [409]
     by_webhook.refresh_from_db()
     assert (by_webhook.mode, by_webhook.switching_to) == (None, "")
@@ -601,7 +601,7 @@ def test_an_instance_is_not_deleted_during_a_switch(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
     with locks.held(locks.HANDOVER, ready.pk), pytest.raises(SessionRefused) as refused:
-        monitor.delete(ready)
+        lifecycle.delete(ready.connection)
     assert (refused.value.status, refused.value.code) == (409, "conflict")
     assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 200
     ready.refresh_from_db()
@@ -618,21 +618,21 @@ def test_concurrent_clicks_on_create_share_the_instance(
         create(client)
 
     monkeypatch.setattr(EvolutionLifecycle, "create", second)
-    assert state_and_code(monitor.connect(new)) == ("qr", "waiting_for_scan")
+    assert state_and_code(monitor.connect(new.connection)) == ("qr", "waiting_for_scan")
 
 
 def test_a_slow_deletion_is_reported_and_completed_later(
     ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitor, "PATIENCE", 0.0)
+    monkeypatch.setattr(engine, "PATIENCE", 0.0)
     evolution.fault("/webhook/set", method="POST", mode="status", status=404, body={
         "status": 404, "error": "Not Found", "response": {"message": ["Cannot POST x"]},
     })  # fmt: skip
     with pytest.raises(SessionRefused):
-        monitor.delete(ready)  # only after its webhook is disabled
+        lifecycle.delete(ready.connection)  # only after its webhook is disabled
     assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 200
     monkeypatch.setattr(monitor, "_is_gone", lambda client: False)
-    assert monitor.delete(ready).code == "deleting"
+    assert lifecycle.delete(ready.connection).code == "deleting"
     assert becomes(ready, "instance_deleted").state == "disconnected"
 
 
@@ -654,7 +654,7 @@ def test_a_wrong_key_is_shown_beside_its_field(channel: Channel) -> None:
     state = probe(session)
     assert (state.state, state.code, state.field) == ("error", "wrong_key", "evolution_api_key")
     with pytest.raises(SessionRefused) as refused:
-        monitor.connect(session)
+        monitor.connect(session.connection)
     assert (refused.value.status, refused.value.field) == (502, "evolution_api_key")
 
 
@@ -666,7 +666,7 @@ def test_the_key_of_another_instance_cannot_create_one(
     session = fresh(new.channel)
     assert token != KEY
     with pytest.raises(SessionRefused) as refused:
-        monitor.connect(session)
+        monitor.connect(session.connection)
     assert (refused.value.code, refused.value.field) == ("key_cannot_create", "evolution_api_key")
     assert "AUTHENTICATION_API_KEY" in str(refused.value)
 
@@ -699,7 +699,7 @@ def test_an_unreachable_server_is_shown_beside_its_address(channel: Channel) -> 
 def test_a_hanging_server_takes_no_longer_than_the_timeout(
     session: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitor, "ASK_SECONDS", 0.2)
+    monkeypatch.setattr(engine, "ASK_SECONDS", 0.2)
     evolution.fault("/instance/connectionState", "hang", seconds=5)
     assert probe(session).code == "timeout"
 
@@ -707,15 +707,16 @@ def test_a_hanging_server_takes_no_longer_than_the_timeout(
 def test_an_answer_from_before_a_command_is_ignored(
     ready: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    poll = monitor._poll
+    poll = engine.ENGINE.poll
 
-    def slow(session: WhatsAppSession, **options: Any) -> Any:
-        observation = poll(session, **options)
-        monitor._command(session, keep_connected=False)
-        monitor._save_state(session, DerivedState(State.DISCONNECTED, "unlinked"))
+    def slow(connection: Connection, **options: Any) -> Any:
+        observation = poll(connection, **options)
+        records.command(connection, keep_connected=False)
+        unlinked = DerivedState(State.DISCONNECTED, "unlinked")
+        records.store_command_state(engine.ENGINE, connection, unlinked)
         return observation
 
-    monkeypatch.setattr(monitor, "_poll", slow)
+    monkeypatch.setattr(engine.ENGINE, "poll", slow)
     assert probe(ready).code == "unlinked"
 
 
@@ -741,15 +742,15 @@ def test_an_inactive_channel_is_not_probed_and_has_no_incident(
     save_channel(channel)
     assert incident(ready) is None
     Connection.objects.update(next_poll_at=None)
-    assert monitor._claim() == []
+    assert rounds.claim(engine.ENGINE) == []
 
 
 def test_due_sessions_are_claimed_once_and_probed(session: WhatsAppSession) -> None:
     Connection.objects.update(next_poll_at=None)
-    assert monitor._claim() == [session.pk]
-    assert monitor._claim() == []
+    assert rounds.claim(engine.ENGINE) == [session.connection.pk]
+    assert rounds.claim(engine.ENGINE) == []
     Connection.objects.update(next_poll_at=None)
-    monitor.probe_due()
+    rounds.probe_due("baileys")
     assert stored_state(session).state == "ready"
     assert session.connection.server_state == "open"
     assert session.connection.next_poll_at is not None
@@ -833,7 +834,7 @@ def test_a_late_answer_to_an_earlier_request_is_ignored(
         return answer
 
     def ask() -> None:
-        monitor.probe(ready.pk)
+        engine.probe(ready.pk)
         database.close()
 
     monkeypatch.setattr(http_client, "request", slow)
@@ -857,7 +858,7 @@ def test_an_opening_stored_by_an_event_during_a_probe_is_preserved(
     ready: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened_at = timezone.now()
-    derive, writers = monitor.derive, list[threading.Thread]()
+    derive, writers = engine.derive, list[threading.Thread]()
 
     def write() -> None:
         WhatsAppSession.objects.filter(pk=ready.pk).update(opened_at=opened_at)
@@ -876,8 +877,8 @@ def test_an_opening_stored_by_an_event_during_a_probe_is_preserved(
         wait_until(lambda: not writer.is_alive() or is_waiting())
         return derive(*args, **kwargs)
 
-    monkeypatch.setattr(monitor, "derive", meanwhile)
-    monitor.probe(ready.pk)
+    monkeypatch.setattr(engine, "derive", meanwhile)
+    engine.probe(ready.pk)
     [writer] = writers
     writer.join(10)
     ready.refresh_from_db()
@@ -926,7 +927,7 @@ def test_an_end_refused_by_the_server_does_not_change_keep_connected(
     # An end requested by a person counts even if the server refuses it.
     evolution.fault("/instance/logout", status=500)
     with pytest.raises(SessionRefused):
-        monitor.log_out(fresh(ready.channel))
+        lifecycle.log_out(fresh(ready.channel).connection)
     assert not fresh(ready.channel).connection.keep_connected
 
 

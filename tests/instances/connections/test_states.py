@@ -6,19 +6,11 @@ import datetime as dt
 
 import pytest
 
-from channels_app.connections.states import RECOVERY_PAUSES, SENTENCES
+from channels_app.connections.recovery import RECOVERY_PAUSES, RecoveryAction, RecoveryContext
+from channels_app.connections.states import SENTENCES, applies_to_server, drop_reason
 from channels_app.incidents.reason_text import describe, field_for_code
 from channels_app.providers.sessions import DerivedState, State
-from instances.connections.states import (
-    Known,
-    Observation,
-    RecoveryAction,
-    RecoveryContext,
-    applies_to_server,
-    derive,
-    drop_reason,
-    recovery_action_for,
-)
+from instances.connections.states import Known, Observation, derive, recovery_action_for
 
 NOW = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC)
 
@@ -93,20 +85,20 @@ def ago(seconds: float) -> dt.datetime:
             State.DISCONNECTED,
             "not_linked",
         ),
-        (Observation(trouble="instance_missing"), Known(), State.DISCONNECTED, "no_instance"),
+        (Observation(error_code="instance_missing"), Known(), State.DISCONNECTED, "no_instance"),
         (
-            Observation(trouble="instance_missing"),
+            Observation(error_code="instance_missing"),
             Known(ever=True),
             State.DISCONNECTED,
             "instance_gone",
         ),
         (
-            Observation(trouble="instance_missing"),
+            Observation(error_code="instance_missing"),
             Known(ever=True, note="deleting"),
             State.DISCONNECTED,
             "instance_deleted",
         ),
-        (Observation(trouble="wrong_key"), Known(ever=True), State.ERROR, "wrong_key"),
+        (Observation(error_code="wrong_key"), Known(ever=True), State.ERROR, "wrong_key"),
         (Observation(connection="unknown"), Known(), State.ERROR, "unreadable_answer"),
     ],
 )
@@ -119,7 +111,7 @@ def test_the_state_is_derived_from_the_observation_and_known_facts(
     assert code in SENTENCES or code in ("wrong_key", "unreadable_answer")
 
 
-WANTED = RecoveryContext(wanted=True, closed_since=ago(61))
+WANTED = RecoveryContext(keep_connected=True, closed_since=ago(61))
 
 
 @pytest.mark.parametrize(
@@ -127,16 +119,16 @@ WANTED = RecoveryContext(wanted=True, closed_since=ago(61))
     [
         ("dead_socket", WANTED, RecoveryAction.RESTART),
         ("dialling_long", WANTED, RecoveryAction.RESTART),
-        ("connection_lost", WANTED, RecoveryAction.DIAL),
+        ("connection_lost", WANTED, RecoveryAction.START),
         # A starting server reconnects automatically.
         (
             "connection_lost",
-            RecoveryContext(wanted=True, closed_since=ago(59)),
+            RecoveryContext(keep_connected=True, closed_since=ago(59)),
             RecoveryAction.NONE,
         ),
         (
             "connection_lost",
-            RecoveryContext(wanted=False, closed_since=ago(999)),
+            RecoveryContext(keep_connected=False, closed_since=ago(999)),
             RecoveryAction.NONE,
         ),
         # A new code needs a user to scan it.
@@ -156,12 +148,14 @@ def test_only_problems_that_need_no_staff_are_recovered(
 
 def test_recovery_attempts_are_few_with_growing_delays() -> None:
     derived = DerivedState(State.ERROR, "dead_socket")
-    for tries, delay in enumerate(RECOVERY_PAUSES):
-        early = RecoveryContext(wanted=True, tries=tries, tried_at=ago(delay - 1))
-        due = RecoveryContext(wanted=True, tries=tries, tried_at=ago(delay))
+    for attempts, delay in enumerate(RECOVERY_PAUSES):
+        early = RecoveryContext(keep_connected=True, attempts=attempts, attempted_at=ago(delay - 1))
+        due = RecoveryContext(keep_connected=True, attempts=attempts, attempted_at=ago(delay))
         assert delay == 0 or recovery_action_for(derived, early, now=NOW) == RecoveryAction.NONE
         assert recovery_action_for(derived, due, now=NOW) == RecoveryAction.RESTART
-    exhausted = RecoveryContext(wanted=True, tries=len(RECOVERY_PAUSES), tried_at=ago(10**6))
+    exhausted = RecoveryContext(
+        keep_connected=True, attempts=len(RECOVERY_PAUSES), attempted_at=ago(10**6)
+    )
     assert recovery_action_for(derived, exhausted, now=NOW) == RecoveryAction.NONE
 
 
@@ -191,5 +185,5 @@ def test_a_settings_problem_names_the_field_of_a_baileys_channel(code: str, fiel
     "trouble", ["dns_failed", "certificate_refused", "not_tls", "tls_failed", "unreachable"]
 )
 def test_a_connection_failure_applies_to_all_instances_of_a_server(trouble: str) -> None:
-    assert applies_to_server(Observation(trouble=trouble))
-    assert not applies_to_server(Observation(trouble="wrong_key"))
+    assert applies_to_server(Observation(error_code=trouble))
+    assert not applies_to_server(Observation(error_code="wrong_key"))

@@ -31,7 +31,9 @@ class EvolutionSession:
 
     def __init__(self, adapter: EvolutionAdapter) -> None:
         self._adapter = adapter
-        self._instance = EvolutionLifecycle(adapter.channel(instance_name=self.name))
+        self._instance = EvolutionLifecycle(
+            adapter.channel(instance_name=self.name).primary.credentials
+        )
 
     def start(self) -> None:
         if self.state().code == "no_instance":
@@ -44,7 +46,7 @@ class EvolutionSession:
             qr = self._instance.connect().qr if connection == "connecting" else ""
             observation = states.Observation(connection=connection, qr=qr)
         except EvolutionFailed as error:
-            observation = states.Observation(trouble=error.reason)
+            observation = states.Observation(error_code=error.reason)
         return states.derive(observation, states.Known(), now=timezone.now())
 
     def qr(self) -> str:
@@ -141,7 +143,7 @@ class EvolutionAdapter(Adapter):
         self.control("inbound", instance=INSTANCE, kind="call")
         contact = {"remoteJid": "5511988887777@s.whatsapp.net", "pushName": "Ana"}
         self.control("event", instance=INSTANCE, event="contacts.update", data=contact)
-        EvolutionLifecycle(self.channel(instance_name="other")).connect()
+        EvolutionLifecycle(self.channel(instance_name="other").primary.credentials).connect()
 
     def session(self) -> Session | None:
         return EvolutionSession(self)

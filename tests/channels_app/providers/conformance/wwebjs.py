@@ -30,7 +30,9 @@ class WwebjsSession:
 
     def __init__(self, adapter: WwebjsAdapter) -> None:
         self._adapter = adapter
-        self._sessions = WwebjsSessions(adapter.channel(wwebjs_session_id=self.name))
+        self._sessions = WwebjsSessions(
+            adapter.channel(wwebjs_session_id=self.name).wwebjs.credentials
+        )
 
     def start(self) -> None:
         self._sessions.start()
