@@ -96,7 +96,8 @@ class Adapter(abc.ABC):
     required: ClassVar[tuple[str, ...]]
     # The setting with the server's address.
     address: ClassVar[str]
-    # An acceptance whose response contains no ID: status and JSON.
+    # The response to an accepted send, and one that contains no ID: status and JSON.
+    with_id: ClassVar[tuple[int, Any]]
     without_id: ClassVar[tuple[int, Any]]
     # The response to a request that precedes the send; None if there is none.
     look_up: ClassVar[bytes | None] = None
