@@ -144,12 +144,16 @@ class Adapter(abc.ABC):
     def echo(self, text: str) -> str:
         """Let our own phone or session report a message that we sent, and return its ID."""
 
+    def can(self, action: str) -> bool:
+        """Return whether the simulator can do this: the adapter has the method."""
+        return getattr(type(self), action) is not getattr(Adapter, action)
+
     def edit(self, message_id: str, text: str) -> None:
-        """Let the customer edit a message. For engines that report it."""
+        """Let the customer edit a message, where the server reports it."""
         raise NotImplementedError
 
     def revoke(self, message_id: str) -> None:
-        """Let the customer delete a message. For engines that report it."""
+        """Let the customer delete a message, where the server reports it."""
         raise NotImplementedError
 
     def customer_sends_a_picture(self, data: bytes) -> str:
