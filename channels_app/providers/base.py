@@ -267,11 +267,12 @@ class EventSource:
     """How the events of an engine are stored and read.
 
     `name` is `InboundEvent.source` and, where `authenticate` is given, the path of the webhook:
-    /webhooks/<name>/<channel ID>. `parse` is the pure parser; it raises nothing for any JSON.
+    /api/webhooks/<name>/<channel ID>. `parse` is the pure parser; it raises nothing for any JSON.
     `channel_key` is what its events name the channel (`Event.channel_key`).
 
     `dedupe_key` is equal for repeated deliveries of the same fact and different for any two facts
-    of one channel; None: the digest of the raw body. `key_prefix` precedes it in the journal.
+    of one channel; None: the digest of the raw body. `key_prefix` precedes it in the journal; None:
+    the name.
     `redact` removes what must not be stored; it is idempotent. `defect` returns a code for an
     object that cannot be an event, else "". `file_path` leads to a file's base64, which is stored
     as a file; `list_field` names the list of an event that may be too large for one row.
@@ -287,7 +288,7 @@ class EventSource:
     parse: Callable[[Any], Iterable[Event]]
     channel_key: Callable[[Channel], str]
     dedupe_key: Callable[[Any], str] | None = None
-    key_prefix: str = ""
+    key_prefix: str | None = None
     redact: Callable[[Any], Any] = _unchanged
     defect: Callable[[Mapping[str, Any]], str] = _no_defect
     file_path: tuple[str, ...] = ()
@@ -298,7 +299,7 @@ class EventSource:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One way to WhatsApp.
+    """A kind of server through which a connection reaches WhatsApp.
 
     `name` is stored as `Connection.provider` and `Message.route`, at most ten characters. `label`
     names the route in a sentence, `title` its connection in a heading. `create` returns the

@@ -1,4 +1,4 @@
-"""All engines by name. The only module that names them all; it knows no app."""
+"""The list of all engines, by name. It knows no app."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fallbacks() -> list[str]:
 
 
 def event_sources() -> Iterator[EventSource]:
-    """Yield where events come from."""
+    """Yield the event source of every engine."""
     return (one.events for one in ENGINES.values())
 
 

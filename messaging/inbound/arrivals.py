@@ -181,7 +181,8 @@ def _key(events: EventSource, arrival: Arrival, payload: Any) -> str:
         key = hashlib.sha256(arrival.body).hexdigest()
     else:
         key = events.dedupe_key(payload)
-    return f"{events.key_prefix}{arrival.source_key}:{arrival.key_scope}{key}"
+    prefix = f"{events.name}:" if events.key_prefix is None else events.key_prefix
+    return f"{prefix}{arrival.source_key}:{arrival.key_scope}{key}"
 
 
 def _object(arrival: Arrival) -> dict[str, Any]:

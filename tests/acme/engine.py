@@ -52,7 +52,6 @@ ACME = Engine(
         parse=events.parse,
         channel_key=_channel_key,
         dedupe_key=events.dedupe_key,
-        key_prefix="acme:",
         redact=events.redact,
         authenticate=_authenticate,
     ),

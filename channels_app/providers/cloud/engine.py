@@ -46,7 +46,6 @@ CLOUD = Engine(
         label="Cloud API",
         parse=events.read,
         channel_key=_channel_key,
-        key_prefix="cloud:",
         # Its webhook has one URL for all channels and is signed: `inbound.authentication`.
         file_reference=_file_reference,
     ),

@@ -85,6 +85,7 @@ EVOLUTION = Engine(
         parse=events.read,
         channel_key=_channel_key,
         dedupe_key=events.dedupe_key,
+        key_prefix="",
         redact=redaction.from_evolution,
         defect=_defect,
         file_path=("data", "message", "base64"),

@@ -52,7 +52,6 @@ WWEBJS = Engine(
         parse=events.read,
         channel_key=_channel_key,
         dedupe_key=_dedupe_key,
-        key_prefix="wwebjs:",
         redact=redaction.from_wwebjs,
         file_path=("data", "messageMedia", "data"),
         # A server posts the callbacks of all its sessions to one URL: `inbound.authentication`.

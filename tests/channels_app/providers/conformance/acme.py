@@ -72,6 +72,7 @@ class AcmeAdapter(Adapter):
     wrong_key = {"key": "other"}, "wrong_key"
     required = ("url", "key")
     address = "url"
+    with_id = 202, {"id": "ACME1"}
     without_id = 202, {"id": ""}
 
     def create_simulator(self, webhook_url: str) -> Simulator:

@@ -96,7 +96,8 @@ class Adapter(abc.ABC):
     required: ClassVar[tuple[str, ...]]
     # The setting with the server's address.
     address: ClassVar[str]
-    # An acceptance whose response contains no ID: status and JSON.
+    # The response to an accepted send, and one that contains no ID: status and JSON.
+    with_id: ClassVar[tuple[int, Any]]
     without_id: ClassVar[tuple[int, Any]]
     # The response to a request that precedes the send; None if there is none.
     look_up: ClassVar[bytes | None] = None
@@ -143,12 +144,16 @@ class Adapter(abc.ABC):
     def echo(self, text: str) -> str:
         """Let our own phone or session report a message that we sent, and return its ID."""
 
+    def can(self, action: str) -> bool:
+        """Return whether the simulator can do this: the adapter has the method."""
+        return getattr(type(self), action) is not getattr(Adapter, action)
+
     def edit(self, message_id: str, text: str) -> None:
-        """Let the customer edit a message. For engines that report it."""
+        """Let the customer edit a message, where the server reports it."""
         raise NotImplementedError
 
     def revoke(self, message_id: str) -> None:
-        """Let the customer delete a message. For engines that report it."""
+        """Let the customer delete a message, where the server reports it."""
         raise NotImplementedError
 
     def customer_sends_a_picture(self, data: bytes) -> str:

@@ -37,6 +37,7 @@ class CloudAdapter(Adapter):
     wrong_key = {"access_token": "other"}, "190"
     required = ("phone_number_id", "access_token")
     address = "graph_url"
+    with_id = 200, {"messaging_product": "whatsapp", "messages": [{"id": "wamid.AA=="}]}
     without_id = 200, {"messaging_product": "whatsapp", "messages": [{}]}
     quote = Quote("wamid.HBgNNTUxMTk4ODg4Nzc3NxUCABIYFDNFQjBDNDMxQzI2QTE5MTZFMDdFAA==", False)
 

@@ -86,6 +86,7 @@ class EvolutionAdapter(Adapter):
     wrong_key = {"evolution_api_key": "other"}, "wrong_key"
     required = ("evolution_url", "evolution_api_key", "instance_name")
     address = "evolution_url"
+    with_id = 201, {"key": {"id": "3EB0C4", "remoteJid": "5511988887777@s.whatsapp.net"}}
     without_id = 201, {"key": {"remoteJid": "5511988887777@s.whatsapp.net"}}
 
     def create_simulator(self, webhook_url: str) -> Simulator:

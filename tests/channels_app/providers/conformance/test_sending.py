@@ -51,6 +51,18 @@ def test_an_acceptance_without_an_id_counts_only_where_that_is_declared(adapter:
     assert outcome == (("accepted", "") if may_omit else ("unknown", "unreadable_answer"))
 
 
+def test_only_a_success_accepts_whatever_its_body_says(adapter: Adapter) -> None:
+    expected, body = adapter.with_id
+    raw = json.dumps(body).encode()
+
+    def outcome(status: int) -> str:
+        answer = http_client.Answer(status, {}, raw)
+        return outcome_of(lambda: adapter.read_answer(answer))[0]
+
+    assert outcome(expected) == "accepted"
+    assert not [status for status in range(300, 600) if outcome(status) == "accepted"]
+
+
 def test_an_id_of_ours_is_reported_as_taken_only_where_we_may_choose_one(adapter: Adapter) -> None:
     ours = adapter.engine.reserve_id("text", {})
     assert adapter.engine.reserve_id("text", {}) != ours or not ours

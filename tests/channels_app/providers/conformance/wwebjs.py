@@ -87,6 +87,7 @@ class WwebjsAdapter(Adapter):
     wrong_key = {"wwebjs_api_key": "other"}, "wrong_key"
     required = ("wwebjs_url", "wwebjs_session_id")
     address = "wwebjs_url"
+    with_id = 200, {"success": True, "message": {"id": {"id": "3EB0C4"}, "ack": 1}}
     without_id = 200, {"success": True}
     look_up = b'{"success":true,"result":{"_serialized":"5511988887777@c.us"}}'
 
