@@ -74,6 +74,8 @@ _given = "DATABASE_URL" in os.environ and "REDIS_URL" in os.environ
 _shared = "PYTEST_XDIST_WORKER" in os.environ and os.environ.get("TEST_ENGINES") == "own"
 if not _given or _shared:
     start()
+# Tests start hundreds of processes, and each would compile all our modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if "TEST_RUN_DIR" not in os.environ:
     os.environ["TEST_RUN_DIR"] = str(new_directory())
 os.environ.setdefault("SECRET_KEY", "for-tests-only")
