@@ -67,11 +67,17 @@ class Product:
 
 
 @contextlib.contextmanager
-def running(**environment: str) -> Iterator[Product]:
-    """Start a product with demo data and stop it afterwards. RuntimeError if it does not start."""
+def running(prepared: Path | None = None, **environment: str) -> Iterator[Product]:
+    """Start a product with demo data and stop it afterwards. RuntimeError if it does not start.
+
+    With `prepared` it starts from a copy of that data directory, which no product may be using.
+    """
     with tempfile.TemporaryDirectory(prefix="alterna-bench-") as directory:
         port = free_port()
         data_dir = Path(directory) / "data"
+        if prepared is not None:
+            # shutil.copytree would not keep the owner of the database's files.
+            subprocess.run(["cp", "-a", str(prepared), str(data_dir)], check=True)
         log = Path(directory) / "log"
         base = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
         with log.open("wb") as output:

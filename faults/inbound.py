@@ -16,6 +16,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -81,10 +82,15 @@ def inbound_messages(count: int, seed: int, instances: Sequence[str]) -> list[In
     ]
 
 
-def run_inbound(plan: InboundPlan, *, say: Callable[[str], object] = lambda line: None) -> Verdict:
-    """Run the plan and return the verdict."""
+def run_inbound(
+    plan: InboundPlan,
+    *,
+    say: Callable[[str], object] = lambda line: None,
+    prepared: Path | None = None,
+) -> Verdict:
+    """Run the plan and return the verdict. `prepared`: bench/product.py: running()."""
     began = time.monotonic()
-    with running(**SETTINGS) as product, second_worker(product) as second:
+    with running(prepared, **SETTINGS) as product, second_worker(product) as second:
         headers = {"Authorization": f"Token {product.token()}"}
         names = _prepare(product, headers, emptied_every=plan.emptied_every)
         messages = inbound_messages(plan.count, plan.seed, names)

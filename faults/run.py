@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -63,10 +64,15 @@ class Plan:
     kills: int | None = None
 
 
-def run(plan: Plan, *, say: Callable[[str], object] = lambda line: None) -> Verdict:
-    """Run the plan and return the verdict."""
+def run(
+    plan: Plan,
+    *,
+    say: Callable[[str], object] = lambda line: None,
+    prepared: Path | None = None,
+) -> Verdict:
+    """Run the plan and return the verdict. `prepared`: bench/product.py: running()."""
     began = time.monotonic()
-    with running(**PACE) as product, second_worker(product) as second:
+    with running(prepared, **PACE) as product, second_worker(product) as second:
         headers = {"Authorization": f"Token {product.token()}"}
         channels = _prepare(product, headers)
         to_send = planned_messages(plan.count, plan.seed)

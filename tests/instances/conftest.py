@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
-from django.db import connection
-from django.test import TransactionTestCase
 
 from simulators.base import run_in_thread
 from simulators.evolution.app import SIMULATOR, InstanceSpec, create_app
@@ -29,24 +27,10 @@ if TYPE_CHECKING:
     from instances.models import WhatsAppSession
 
 
-# Tables filled by migrations; all others are emptied after each test.
-PRESERVED = ("auth_permission", "django_content_type", "django_migrations")
-
-
 @pytest.fixture(autouse=True)
-def _database(
-    monkeypatch: pytest.MonkeyPatch, settings: Any, transactional_db: None, plain_static: None
-) -> None:
+def _database(settings: Any, transactional_db: None, plain_static: None) -> None:
     """Make test data visible to threads and processes; render cards without a manifest."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    # Django would also recreate all permissions after each test.
-    monkeypatch.setattr(TransactionTestCase, "_fixture_teardown", _empty_tables)
-
-
-def _empty_tables(case: TransactionTestCase) -> None:
-    names = set(connection.introspection.table_names()).difference(PRESERVED)
-    with connection.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {', '.join(sorted(names))}")
 
 
 @pytest.fixture(scope="session")

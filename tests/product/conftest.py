@@ -13,6 +13,7 @@ import requests
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from bench.product import Product, running
+from tests.product.prepared import prepared_data
 
 CHROMIUM = next(
     (
@@ -76,7 +77,7 @@ def wait_until(
 def product() -> Iterator[Product]:
     """One product with demo data, shared by all non-destructive tests."""
     # A person handles drift here; tests/instances covers the automatic repair.
-    with running(EVOLUTION_DRIFT_REPAIR="ask") as product:
+    with running(prepared_data(), EVOLUTION_DRIFT_REPAIR="ask") as product:
         yield product
 
 

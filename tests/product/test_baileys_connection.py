@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from bench.product import Product, running
 from messaging import demo_settings
 from tests.product.conftest import Api, wait_until
+from tests.product.prepared import prepared_data
 
 pytestmark = [pytest.mark.product]
 
@@ -22,7 +23,7 @@ LONG = 30_000
 @pytest.fixture(scope="module")
 def product() -> Iterator[Product]:
     """A separate product, because the tests change its fallback."""
-    with running() as product:
+    with running(prepared_data()) as product:
         yield product
 
 

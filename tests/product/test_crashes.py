@@ -25,6 +25,7 @@ from tests.conftest import (
     Provider,
 )
 from tests.product.conftest import Api, wait_until
+from tests.product.prepared import prepared_data
 
 pytestmark = [pytest.mark.product]
 
@@ -32,7 +33,9 @@ pytestmark = [pytest.mark.product]
 @pytest.fixture(scope="module")
 def product() -> Iterator[Product]:
     """A separate product that quickly detects a dead worker."""
-    with running(WORKER_HEARTBEAT_SECONDS="0.5", WORKER_STALLED_SECONDS="3") as product:
+    with running(
+        prepared_data(), WORKER_HEARTBEAT_SECONDS="0.5", WORKER_STALLED_SECONDS="3"
+    ) as product:
         yield product
 
 

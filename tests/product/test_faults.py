@@ -10,11 +10,14 @@ from faults.inbound import InboundPlan, inbound_messages, judge_inbound, run_inb
 from faults.run import Plan, run
 from faults.traffic import CARRIED, planned_messages
 from faults.verdict import judge
+from tests.product.prepared import prepared_data
 
 
 @pytest.mark.product
 def test_with_kills_nothing_is_lost_or_duplicated_and_every_icon_is_correct() -> None:
-    verdict = run(Plan(count=150, seed=5, kill_every=4, kills=5), say=print)
+    verdict = run(
+        Plan(count=150, seed=5, kill_every=4, kills=5), say=print, prepared=prepared_data()
+    )
     print(verdict.report())
     assert verdict.faults == []
     assert verdict.counts["reached the customer"] > 100
@@ -24,7 +27,7 @@ def test_with_kills_nothing_is_lost_or_duplicated_and_every_icon_is_correct() ->
 def test_with_kills_every_inbound_message_is_received_once_in_both_modes() -> None:
     """Each of our processes, Evolution and wwebjs-api die once."""
     plan = InboundPlan(count=120, seed=7, rate=4, kill_every=3, kills=9, emptied_every=1)
-    verdict = run_inbound(plan, say=print)
+    verdict = run_inbound(plan, say=print, prepared=prepared_data())
     print(verdict.report())
     assert verdict.faults == []
     assert verdict.counts["stored once"] == 120

@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from bench.product import Product, running
 from messaging import demo_settings
 from tests.product.conftest import Api, wait_until
+from tests.product.prepared import prepared_data
 
 pytestmark = [pytest.mark.product]
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.product]
 @pytest.fixture(scope="module")
 def product() -> Iterator[Product]:
     """A separate product, because its fallback is down most of the time."""
-    with running() as product:
+    with running(prepared_data()) as product:
         yield product
 
 
