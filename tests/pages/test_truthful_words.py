@@ -169,7 +169,8 @@ def test_a_baileys_channel_has_one_state_on_the_dashboard(
     assert row.text.count("Not working") == 1
     [card] = parse(staff_client.get("/channels/").content).all("article")
     assert "Last disconnection" in card.text
-    assert card.text.count("has not been confirmed") == 1
+    assert "has not been confirmed for this channel" in card.text
+    assert "with an unconfirmed number" not in card.text
 
 
 # -- lifting a new-chat block ----------------------------------------------------------------------
