@@ -40,7 +40,7 @@ def messages() -> QuerySet[Message]:
         "conversation__channel",
         "conversation__contact",
         "created_by",
-        "reply_to",
+        "reply_to__media",
         "echo_of",
         "media",
     ).prefetch_related(

@@ -51,7 +51,7 @@ SENTENCES: dict[str, str | Promise] = {
         "Connected, but the server has not reported which phone is linked. Nothing is sent "
         "through it until its number is known."
     ),
-    "another_phone": _("Another phone was linked and its number has not been confirmed."),
+    "another_phone": _("Another phone was linked, with an unconfirmed number."),
     "came_up": _(
         "It was stopped here but started again with its server. It is being stopped again."
     ),

@@ -58,6 +58,22 @@ def test_a_bubble_shows_the_rejection_of_each_route(
     # The provider's own text is quoted.
     assert fallback.startswith("wwebjs: O provedor recusou")
     assert "“Evaluation failed: r”" in fallback
+    # The dashboard has one line: the last word about the message.
+    attention = parse(client_for(staff, "pt-br").get("/").content).one(
+        "section", aria_labelledby="attention"
+    )
+    assert "wwebjs: O provedor recusou" in attention.text
+
+
+def test_a_reply_shows_what_it_quotes(
+    conversation: Conversation, make_message: Callable[..., Message], staff_client: Client
+) -> None:
+    quoted = make_message(conversation, direction="in", text="Qual o preço?", minutes_ago=5)
+    make_message(conversation, text="R$ 50", reply_to=quoted)
+    page = parse(staff_client.get(f"/conversations/{conversation.pk}/").content)
+    quote = page.one("a", class_="bubble-quote")
+    assert quote.attributes["href"] == f"#message-{quoted.pk}"
+    assert quote.text == "In reply to: Qual o preço?"
 
 
 def test_only_rejections_of_the_current_round_are_shown(
@@ -143,6 +159,18 @@ def test_a_baileys_channel_has_one_state_on_the_dashboard(
     row = page.one("a", class_="row", href=f"/channels/{channel.pk}/")
     assert "Waiting for the QR code" in row.text
     assert "Connection established" not in row.text
+    update_connection(
+        channel, health="failing", state="error", state_code="number_unconfirmed",
+        state_detail="+5521977776666", last_drop_at=timezone.now(),
+        last_drop_reason="another_phone",
+    )  # fmt: skip
+    page = parse(staff_client.get("/").content)
+    row = page.one("a", class_="row", href=f"/channels/{channel.pk}/")
+    assert row.text.count("Not working") == 1
+    [card] = parse(staff_client.get("/channels/").content).all("article")
+    assert "Last disconnection" in card.text
+    assert "has not been confirmed for this channel" in card.text
+    assert "with an unconfirmed number" not in card.text
 
 
 # -- lifting a new-chat block ----------------------------------------------------------------------

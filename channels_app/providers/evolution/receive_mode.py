@@ -55,7 +55,12 @@ class EvolutionFailed(Exception):
 
     @property
     def server_text(self) -> str:
-        """The server's error text, with the HTTP status if our reason is generic; no secret."""
+        """The server's error text, with the HTTP status if our reason is generic; no secret.
+
+        Empty where our own sentence says the same in the reader's language.
+        """
+        if self.reason in ("instance_missing", "wrong_key"):
+            return ""
         if self.reason != "refused_request" or not self.status:
             return self.told
         return f"HTTP {self.status}: {self.told}" if self.told else f"HTTP {self.status}"
