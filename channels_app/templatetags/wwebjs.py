@@ -56,6 +56,15 @@ def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
     }
 
 
+@register.filter
+def wwebjs_state(channel: Channel) -> str:
+    """Return the stored state of the channel's session, for the card's `data-wwebjs-state`."""
+    if channel.fallback != Channel.Fallback.WWEBJS:
+        return State.NOT_CONFIGURED
+    state = channel.wwebjs.state
+    return State.DISCONNECTED if state in ("", State.NOT_CONFIGURED) else state
+
+
 @register.simple_tag
 def fallback_trouble(channel: Channel) -> str:
     """Return why the channel's fallback would not work now, or ""."""
