@@ -45,7 +45,7 @@ CLOSED_FOR = dt.timedelta(seconds=60)
 class Observation:
     """What a server reported about an instance.
 
-    `trouble` is a code from `cloud_errors` or SENTENCES if the server did not report the state.
+    `trouble` is a code from `error_codes` or SENTENCES if the server did not report the state.
     `connection` is the server's own value. `qr` is the text of the code, requested only while
     somebody needs to scan it. The other fields are requested when needed and None otherwise:
     `ended_with` is WhatsApp's reason for the last disconnection.
