@@ -257,7 +257,7 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("connect_timeout", _("The server could not be reached in time"), _R, _RETRY, _NOT_SENT),
     ("unreachable", _("The server cannot be reached"), _R, _RETRY, _NOT_SENT),
     ("certificate_refused", _("The server's certificate cannot be trusted"), _R, _RETRY, _NOT_SENT),
-    ("not_tls", _("The server does not speak HTTPS at this address"), _R, _RETRY, _NOT_SENT),
+    ("not_tls", _("The server does not use HTTPS at this address"), _R, _RETRY, _NOT_SENT),
     ("tls_failed", _("The secure connection could not be established"), _R, _RETRY, _NOT_SENT),
     ("invalid_address", _(
         "The address or a key contains characters that cannot be used in a request"
@@ -315,7 +315,7 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("instance_not_connected", _("The instance is not connected"), _R, _RETRY, _SESSION),
     ("number_unconfirmed", _("The linked phone's number has not been confirmed"), _R, _RETRY,
      _SESSION),
-    ("number_unknown", _("It is not known yet which phone is linked"), _R, _RETRY, _SESSION),
+    ("number_unknown", _("The linked phone is not known yet"), _R, _RETRY, _SESSION),
 )  # fmt: skip
 
 WORDS: dict[str, ErrorRule] = {
