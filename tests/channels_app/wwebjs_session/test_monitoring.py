@@ -268,7 +268,7 @@ def alerts(settings: Any, servers: ExitStack) -> list[dict[str, Any]]:
     return got
 
 
-def tell() -> None:
+def run_alerts() -> None:
     """Process the due incidents and run the alert jobs."""
     incidents.process_due()
     for order in jobs("send_alert"):
@@ -283,12 +283,12 @@ def test_a_drop_and_its_end_are_alerted_once_each(
     server.steer("lose_link")
     wwebjs_session.state(ready)
     assert list(incidents.current()) == [incident(ready)]
-    tell()
+    run_alerts()
     assert (mail.outbox, alerts) == ([], [])  # it may recover automatically
     later(31)
     for _ in range(3):
         wwebjs_session.state(ready)
-        tell()
+        run_alerts()
     assert [message.subject for message in mail.outbox] == [
         "Alterna: the fallback of “Oficial” does not work"
     ]
@@ -299,12 +299,12 @@ def test_a_drop_and_its_end_are_alerted_once_each(
 
     server.steer("regain_link")
     wwebjs_session.state(ready)
-    tell()
+    run_alerts()
     assert len(alerts) == 1
     later(61)
     for _ in range(3):
         wwebjs_session.state(ready)
-        tell()
+        run_alerts()
     assert [alert["event"] for alert in alerts] == ["fallback.down", "fallback.recovered"]
     assert len(mail.outbox) == 2
     assert not incidents.current().exists()
@@ -319,7 +319,7 @@ def test_a_drop_that_recovers_at_once_is_recorded_without_an_alert(
     server.steer("regain_link")
     wwebjs_session.state(ready)
     later(61)
-    tell()
+    run_alerts()
     assert (mail.outbox, alerts) == ([], [])
     assert incident(ready).closed_at is not None
     ready.refresh_from_db()
@@ -336,10 +336,10 @@ def test_a_flapping_connection_is_one_incident(
         server.steer("lose_link")
         wwebjs_session.state(ready)
         later(31)
-        tell()
+        run_alerts()
         server.steer("regain_link")
         wwebjs_session.state(ready)
-        tell()
+        run_alerts()
     assert incident(ready).drops == 4
     assert [alert["event"] for alert in alerts] == ["fallback.down"]
 
@@ -352,7 +352,7 @@ def test_a_person_who_disconnects_causes_no_alert(
     wwebjs_session.disconnect(ready)
     later(120)
     wwebjs_session.state(ready)
-    tell()
+    run_alerts()
     assert (mail.outbox, alerts) == ([], [])
     assert not incidents.current().exists()
 
@@ -364,7 +364,7 @@ def test_an_inactive_channel_causes_no_alert(
     server.steer("lose_link")
     wwebjs_session.state(ready)
     later(31)
-    tell()
+    run_alerts()
     assert (mail.outbox, alerts) == ([], [])
 
 
@@ -429,7 +429,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     ready.refresh_from_db()
     assert wwebjs_session.state(ready).code == "connection_refused"
     later(31)
-    tell()
+    run_alerts()
     assert [alert["event"] for alert in alerts] == ["fallback.down"]
     assert "refused the connection" in alerts[0]["text"]
 
@@ -449,12 +449,12 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     assert session_state.last_drop_reason == "The server refused the connection"
 
     # One further alert once the new reason has lasted, never more.
-    tell()
+    run_alerts()
     assert len(alerts) == 1
     for _ in range(5):
         later(31)
         wwebjs_session.state(ready)
-        tell()
+        run_alerts()
     assert [alert["event"] for alert in alerts] == ["fallback.down", "fallback.changed"]
     assert (alerts[1]["reason"], alerts[1]["first_reason"]) == (
         "unlinked_scan_qr",
@@ -466,7 +466,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     ready.refresh_from_db()
     wwebjs_session.state(ready)
     later(61)
-    tell()
+    run_alerts()
     assert incident(ready).reason == "connection_refused"
     assert len(alerts) == 2
 
