@@ -228,7 +228,7 @@ class ChannelAdmin(_ChannelAdmin):
                 text = f"{channel.name}, {label}: {reason_text.summary(report)}"
                 self.message_user(request, text, level)
 
-    @admin.action(description=_("Lift the block of first messages"), permissions=["change"])
+    @admin.action(description=_("Lift the new-chat block"), permissions=["change"])
     def lift_new_chat_block(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
         """Lift the new-chat block of each selected channel's fallback."""
         assert isinstance(request.user, User)

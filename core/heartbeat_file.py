@@ -32,7 +32,7 @@ class Heartbeat:
             self._path.touch()
         except OSError as error:
             if not self._warned:
-                log.warning("no sign of life can be left", error=str(error))
+                log.warning("heartbeat file cannot be written", error=str(error))
             self._warned = True
 
     def end(self) -> None:
@@ -62,7 +62,7 @@ def healthcheck(kind: str, *, within: float, pid: int | None = None) -> str:
         return f"no {kind} runs here" if pid is None else f"no {kind} {pid} runs here"
     stale = {number: age for number, age in ages.items() if age > within}
     return ", ".join(
-        f"{kind} {number} gave no sign of life for {age:.0f} s"
+        f"{kind} {number} has had no heartbeat for {age:.0f} s"
         for number, age in sorted(stale.items())
     )
 

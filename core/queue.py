@@ -24,7 +24,7 @@ _job_manager = manager.JobManager(DjangoConnector())
 
 
 class Job(TypedDict):
-    """What a job is deferred by. The task is declared with the same values (`@app.task(**job)`)."""
+    """The values to defer a job with. Its task is declared with them (`@app.task(**job)`)."""
 
     name: str
     queue: str

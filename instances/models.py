@@ -108,8 +108,8 @@ class WhatsAppSession(models.Model):
     gap_fetch_at = models.DateTimeField(null=True, db_index=True, editable=False)
     gap_tries = models.PositiveSmallIntegerField(default=0, editable=False)
     gap_error = models.CharField(max_length=300, blank=True, editable=False)
-    # The last time the connection to WhatsApp opened, and when it was open before: the messages
-    # that waited in between arrive now, with their old times. See `note_opening`.
+    # The last time the connection to WhatsApp opened, and when it was last open before that: the
+    # messages sent in between arrive now, with their original times. See `note_opening`.
     opened_at = models.DateTimeField(null=True, editable=False)
     backlog_since = models.DateTimeField(null=True, editable=False)
     # Whether Evolution stores messages (DATABASE_SAVE_DATA_NEW_MESSAGE); None: unknown.
@@ -178,10 +178,10 @@ class WhatsAppSession(models.Model):
         return self.channel.primary
 
     def note_opening(self, now: dt.datetime) -> None:
-        """Note that the connection opens. The fields are not saved.
+        """Record that the connection opens, without saving.
 
-        One that was open for a moment only had not brought all that waited: then that is waited
-        for still.
+        If the previous opening was too short to deliver its whole backlog, that backlog is still
+        expected.
         """
         last = self.connection.last_ready_at
         settled = (
@@ -192,7 +192,7 @@ class WhatsAppSession(models.Model):
         self.opened_at = now
 
     def arriving_since(self, since: dt.datetime) -> dt.datetime:
-        """Return a time, or the beginning of the backlog that arrives now where that is earlier."""
+        """Return `since`, or the start of the backlog that is arriving now if that is earlier."""
         if self.backlog_since is None or self.opened_at is None:
             return since
         arrives = timezone.now() < self.opened_at + BACKLOG_ARRIVES_FOR

@@ -52,7 +52,7 @@ def apply_connection(channel: Channel, event: ConnectionEvent) -> None:
 
 
 def _note_opening(channel: Channel) -> None:
-    """What waited at WhatsApp comes now; and Evolution may have been restarted."""
+    """Record a gap: WhatsApp delivers its backlog now, and Evolution may have restarted."""
     session = WhatsAppSession.objects.lock(channel=channel)
     if session is None:
         return

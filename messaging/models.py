@@ -485,7 +485,7 @@ class CallAttempt(models.Model):
 class InboundEvent(models.Model):
     """A raw event as a provider delivered it, stored once before the request is answered.
 
-    Tokens and codes that link a phone are left out (`inbound.withheld`).
+    Tokens and codes that link a phone are left out (`providers.redaction`).
 
     `source` selects the parser, `source_key` is the channel it was received for. Events of one
     source key are processed in order of their ids. `skipped` lists the kinds in it that this

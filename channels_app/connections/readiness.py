@@ -80,7 +80,7 @@ def baileys_trouble(other: Channel) -> str:
 
 
 def inactive_trouble(channel: Channel) -> str:
-    """Return whose fallback does not work because this channel is inactive, or ""."""
+    """Name the channels whose fallback does not work because this one is inactive, or ""."""
     names = "" if channel.active else channel.is_fallback_of
     if not names:
         return ""

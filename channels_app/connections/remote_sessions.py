@@ -46,9 +46,9 @@ class Source(Protocol):
         ...
 
     def end(self, channel: Channel, choice: str, *, user: User | None) -> str:
-        """End it. Returns a notice for the person, or "".
+        """End the session. Returns a notice for the person, or "".
 
-        Raises SessionRefused; then nothing of it is carried out later.
+        Raises SessionRefused if the server did not do it; it is then not retried later.
         """
         ...
 

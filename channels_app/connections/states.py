@@ -75,7 +75,7 @@ SENTENCES: dict[str, str | Promise] = {
         "activate the licence there."
     ),
     "reconnecting": _("The instance is reconnecting."),
-    "qr_limit": _("Nobody scanned the QR code in time; ask for a new one."),
+    "qr_limit": _("The QR code was not scanned in time. Request a new one."),
     "connection_lost": _("The connection to WhatsApp was lost."),
     "dead_socket": _(
         "Evolution reports that it is connected but refuses to send. Its connection is no longer "
@@ -127,14 +127,14 @@ SENTENCES: dict[str, str | Promise] = {
         "No event has arrived at the root of Evolution's socket yet. The first event shows that "
         "it is in global mode."
     ),
-    "socket_refused": _("Evolution does not let Alterna join the socket."),
+    "socket_refused": _("Evolution rejects Alterna's connection to its socket."),
     "socket_unjoinable": _(
         "The socket of an instance whose name contains a comma cannot be joined. Use the webhook. "
         "If the Evolution server runs in global mode (WEBSOCKET_GLOBAL_EVENTS), configure this in "
         "the administration first."
     ),
     "socket_lost": _("The connection to Evolution's socket was lost."),
-    "socket_no_answer": _("Evolution's socket does not answer."),
+    "socket_no_answer": _("Evolution's socket does not respond."),
     "socket_failed": _("The connection to Evolution's socket failed."),
     # Why Evolution's receive mode differs from the configured one, and why a backfill failed.
     "drift_mode": _("Evolution's receive mode differs from the one configured here."),

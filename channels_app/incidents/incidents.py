@@ -163,7 +163,7 @@ def close_silently(connection: Connection, *, kind: str = Incident.Kind.CONNECTI
 def reopen(incident: Incident) -> None:
     """Undo `close_silently`: the connection was not ended after all. In a transaction.
 
-    Does nothing where another one was opened meanwhile.
+    Does nothing if another incident was opened in the meantime.
     """
     if _open(incident.connection, incident.kind, incident.code).exists():
         return

@@ -248,7 +248,7 @@ _NOT_SENT = _("The request was not sent.")
 _UNPROVEN = _("The message may have been sent: only a confirmation or a person can decide.")
 _SETUP = _("The connection's settings must be corrected.")
 _SESSION = _("The session cannot send now.")
-_OTHER_WAY = _("Another route may be able to send it.")
+_OTHER_ROUTE = _("Another route may be able to send it.")
 
 # Our own codes, in the shape of the table.
 _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
@@ -257,7 +257,7 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("connect_timeout", _("The server could not be reached in time"), _R, _RETRY, _NOT_SENT),
     ("unreachable", _("The server cannot be reached"), _R, _RETRY, _NOT_SENT),
     ("certificate_refused", _("The server's certificate cannot be trusted"), _R, _RETRY, _NOT_SENT),
-    ("not_tls", _("The server does not speak HTTPS at this address"), _R, _RETRY, _NOT_SENT),
+    ("not_tls", _("The server does not use HTTPS at this address"), _R, _RETRY, _NOT_SENT),
     ("tls_failed", _("The secure connection could not be established"), _R, _RETRY, _NOT_SENT),
     ("invalid_address", _(
         "The address or a key contains characters that cannot be used in a request"
@@ -283,22 +283,22 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("license_required", _("The Evolution server has no activated licence"), _C, _ALERT, _SETUP),
     ("invalid_recipient", _("Messages cannot be sent to this number"), _P, _NEVER,
      _("There is no recipient to deliver to.")),
-    ("not_on_whatsapp", _("The number is not on WhatsApp"), _P, _NOW, _OTHER_WAY),
+    ("not_on_whatsapp", _("The number is not on WhatsApp"), _P, _NOW, _OTHER_ROUTE),
     ("unsupported_type", _("This type of message cannot be sent through this route"),
-     _P, _NOW, _OTHER_WAY),
+     _P, _NOW, _OTHER_ROUTE),
     ("invalid_content", _("The message has no content to send"), _P, _NEVER,
      _("No other route could send it.")),
-    ("too_large", _("The message or its file is too large"), _P, _NOW, _OTHER_WAY),
+    ("too_large", _("The message or its file is too large"), _P, _NOW, _OTHER_ROUTE),
     ("upload_failed", _("The file could not be uploaded"), _R, _RETRY, _NOT_SENT),
     ("download_failed", _("The file could not be downloaded"), _R, _RETRY, _NOT_SENT),
     ("file_missing", _("The file no longer exists"), _P, _NEVER,
      _("No other route could send it.")),
     ("file_unreadable", _("The file cannot be read now"), _R, _RETRY, _NOT_SENT),
     ("link_failed", _("The link's server did not return the file"), _R, _RETRY, _NOT_SENT),
-    ("link_refused", _("The link does not lead to a file"), _P, _NOW, _OTHER_WAY),
+    ("link_refused", _("The link does not lead to a file"), _P, _NOW, _OTHER_ROUTE),
     ("refused_request", _("The provider rejected the request"), _P, _ALERT, _OUR_REQUEST),
-    ("ack_error", _("WhatsApp rejected the message"), _P, _NOW, _OTHER_WAY),
-    ("error", _("WhatsApp rejected the message"), _P, _NOW, _OTHER_WAY),
+    ("ack_error", _("WhatsApp rejected the message"), _P, _NOW, _OTHER_ROUTE),
+    ("error", _("WhatsApp rejected the message"), _P, _NOW, _OTHER_ROUTE),
     ("463", _("WhatsApp temporarily blocked new chats from this number"), _P, _NOW,
      _("The number wrote to too many new contacts; continuing may get it banned.")),
     ("fallbacks_jumped", _("An unusual number of messages is sent through the fallback"),
@@ -315,7 +315,7 @@ _OWN_ROWS: tuple[tuple[str, Text, ErrorClass, FallbackRule, Text], ...] = (
     ("instance_not_connected", _("The instance is not connected"), _R, _RETRY, _SESSION),
     ("number_unconfirmed", _("The linked phone's number has not been confirmed"), _R, _RETRY,
      _SESSION),
-    ("number_unknown", _("It is not known yet which phone is linked"), _R, _RETRY, _SESSION),
+    ("number_unknown", _("The linked phone is not known yet"), _R, _RETRY, _SESSION),
 )  # fmt: skip
 
 WORDS: dict[str, ErrorRule] = {

@@ -60,6 +60,15 @@ def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
     }
 
 
+@register.filter
+def wwebjs_state(channel: Channel) -> str:
+    """Return the stored state of the channel's session, for the card's `data-wwebjs-state`."""
+    if not channel.uses_wwebjs:
+        return State.NOT_CONFIGURED
+    state = channel.wwebjs.state
+    return State.DISCONNECTED if state in ("", State.NOT_CONFIGURED) else state
+
+
 @register.simple_tag
 def ranked_fallbacks(channel: Channel) -> list[RankedFallback]:
     """Return the channel's fallbacks in their order, each with its problem."""

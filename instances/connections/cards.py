@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.template.loader import render_to_string
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
 
 from channels_app.connections import number_confirmation, readiness
 from channels_app.connections.linked_numbers import UNCONFIRMED, is_same_number
@@ -94,7 +95,7 @@ def _fallback(
         "may_change": may_change,
         "works": not problem,
         "trouble": problem,
-        "label": State(current.state).label,
+        "label": State(current.state).label if other.active else _("Inactive"),
         "tone": tone(current) if other.active else "failing",
         "linked": current.state == State.READY or current.code == UNCONFIRMED,
         "same_number": is_same_number(current.own_number, re.sub(r"\D", "", channel.phone_number)),

@@ -31,9 +31,9 @@ CLOSED_FOR = dt.timedelta(seconds=60)
 class Observation(sessions.Observation):
     """What a server reported about an instance.
 
-    `connection` is the server's own value. `qr` is requested only while somebody needs to scan it.
-    The other fields are requested when needed and None otherwise: `ended_with` is WhatsApp's reason
-    for the last disconnection.
+    `connection` is the server's own value. `qr` is the text of the code, requested only while
+    somebody needs to scan it. The other fields are requested when needed and None otherwise:
+    `ended_with` is WhatsApp's reason for the last disconnection.
     """
 
     connection: str = ""

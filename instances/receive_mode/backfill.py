@@ -52,8 +52,8 @@ PAGES_AT_A_TIME = 40
 MAX_PAGES = 2000
 # Read at least this far back: statuses in the gap can belong to older messages.
 READ_BACK = dt.timedelta(minutes=30)
-# But stop after this many consecutive known pages: with several messages a second, half an hour is
-# a lot.
+# But stop after this many consecutive known pages: at several messages a second, half an hour is
+# too many.
 KNOWN_PAGES = 10
 # Evolution's clock may differ from ours, and a broken connection is noticed only after its ping
 # interval and timeout (25 + 20 s).
@@ -67,8 +67,8 @@ IN_FLIGHT = dt.timedelta(seconds=10)
 AFTER_RECONNECTING = dt.timedelta(seconds=5)
 # Signs that prove a failed delivery: their messages were not merely delayed.
 _FAILED_DELIVERY = (Reason.UNAUTHORIZED, Reason.TOO_LARGE, Reason.NOT_STORED)
-# The events of a record that show a gap. A delivered edit or deletion has another key than the one
-# that is derived from the record.
+# The events of a record that show a gap. The key of a delivered edit or deletion differs from the
+# one derived from the record.
 _SHOWS_A_GAP = ("messages.upsert", "messages.update")
 # Delays in seconds before a failed fetch is retried; they double each time.
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
@@ -130,10 +130,10 @@ def request(
 def _due_with(
     row: WhatsAppSession, due: dt.datetime, now: dt.datetime, *, delay: dt.timedelta, trusted: bool
 ) -> dt.datetime:
-    """Return when to fetch what this sign and those before it are about.
+    """Return when to fetch the gap, given a new sign and the earlier ones.
 
-    A fetch closes the gap for all of them, so it waits for the delay of each; but not for the
-    pause after a failure, nor for longer because anybody gives signs.
+    The fetch closes the gap for all signs, so it waits for the delay of each. It does not wait for
+    the pause after a failed fetch, and untrusted signs do not postpone it.
     """
     before = row.gap_fetch_at or due
     if delay and trusted:
@@ -351,8 +351,8 @@ def _record_whether_stored(session: WhatsAppSession, newest: Sequence[dict[str, 
 class FetchResult:
     """What is missing in the journal, oldest first.
 
-    `messages`: the number of undelivered messages. `complete`: whether these are all; otherwise
-    newer ones are left, among `oldest_left` of the newest records.
+    `messages`: the number of undelivered messages. `complete`: whether no events are left;
+    otherwise newer ones are among the newest `oldest_left` records.
     """
 
     arrivals: list[Arrival]
@@ -374,10 +374,10 @@ def fetch_and_store(session: WhatsAppSession, *, since: dt.datetime) -> int:
         stored += found.messages
         if found.complete:
             return stored
-        # What is older is stored now.
+        # All older events are stored now.
         until = found.oldest_left
         first = max(0, until - PAGES_AT_A_TIME * PAGE_SIZE)
-    raise RuntimeError("what was stored stays unknown")
+    raise RuntimeError("stored events are still reported as missing")
 
 
 def store(session: WhatsAppSession, found: FetchResult) -> None:
@@ -396,11 +396,11 @@ def fetch(
 ) -> FetchResult:
     """Return what is missing in the journal since a time.
 
-    These are messages that Evolution stored since then, whatever their own time, and the statuses
-    of these and of known ones. A message that is too large to be fetched is a stub. `abandoned` is
-    called between two pages. The newest `first` records are skipped; `until`: everything unknown is
-    among this many of the newest records, except for those that arrived since. Raises
-    EvolutionFailed or a database error.
+    These are messages that Evolution stored since then, regardless of their own time, and the
+    statuses of these and of known messages. A message that is too large to be fetched is a stub.
+    `abandoned` is called between pages. The newest `first` records are skipped. `until` limits the
+    search to this many of the newest records: all older ones are known. Raises EvolutionFailed or a
+    database error.
     """
     instance = EvolutionInstance(session.credentials)
     since = max(session.arriving_since(since), _kept_since())
@@ -442,15 +442,15 @@ def fetch(
 
 
 def _kept_since() -> dt.datetime:
-    """Before this the journal does not know any more what it has had."""
+    """Return the time before which the journal's events have been deleted."""
     return timezone.now() - dt.timedelta(days=settings.INBOUND_RETENTION_DAYS)
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Records of the store, newest first; `start`: how many are newer than they.
+    """Records of the store, newest first. `start` is the number of newer records.
 
-    `is_cut`: the one record is too large to be fetched, only its beginning was read.
+    `is_cut`: the only record is too large to be fetched, and only its beginning was read.
     """
 
     start: int
@@ -467,10 +467,10 @@ def _pages(
     most: float = math.inf,
     abandoned: Callable[[], bool] = lambda: False,
 ) -> Iterator[_Page]:
-    """Yield the records of the store page by page, smaller ones where a page is too large.
+    """Yield the records of the store page by page; an oversized page is read in smaller ones.
 
     `first` is a multiple of the size or was the start of a page; no page starts at `most` or
-    later. Of a record that is too large by itself the beginning is read. Raises EvolutionFailed.
+    later. Of a single record that is too large the beginning is read. Raises EvolutionFailed.
     """
     start, part = first, _largest_part(size, first)
     while start < most:
@@ -508,7 +508,7 @@ def _oldest_on(page: _Page) -> float:
 
 
 def _largest_part(size: int, start: int) -> int:
-    """Return the largest page size up to this one of which a page begins at this record."""
+    """Return the largest page size, at most `size`, with a page that begins at this record."""
     return next(n for n in range(size, 0, -1) if size % n == 0 and start % n == 0)
 
 

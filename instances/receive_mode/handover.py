@@ -400,7 +400,7 @@ _DRIFT_CODES: dict[Difference, str] = {
 
 
 def drift_code(differs: Sequence[Difference]) -> str:
-    """Return the incident reason for a drift: a key of `session_states.SENTENCES`."""
+    """Return the incident reason for a drift: a key of `states.SENTENCES`."""
     return _DRIFT_CODES.get(differs[0], "drift_webhook") if differs else ""
 
 

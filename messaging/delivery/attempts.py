@@ -131,7 +131,7 @@ def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
 
 
 def _would_repeat(attempt: DeliveryAttempt) -> bool:
-    """Whether a send by this route would go by the same account, which knows the attempt's id."""
+    """Whether a resend uses the attempt's own account, which recognizes its id."""
     channel, sender = attempt.message.conversation.channel, attempt.connection
     return sender.takes_message_ids and sender in (channel.primary, *channel.fallback_connections)
 

@@ -23,9 +23,8 @@ __all__ = ["Arrival", "Raw", "read_one", "read_pending", "receive", "store", "st
 log = structlog.get_logger(__name__)
 
 BATCH = 100
-# So many neutral events are applied in one transaction. Each may take a lock on a message's id, and
-# PostgreSQL's table of locks is shared by all connections. The history of a link has many thousands
-# of messages in one event.
+# Each neutral event may lock a message's id, and PostgreSQL's lock table is shared by all
+# connections. One event with a phone's history may contain thousands of messages.
 MAX_EVENTS_PER_TRANSACTION = 500
 READ_FIELDS = ["state", "error", "skipped", "processed_at"]
 # Covers deadlocks. After a longer database outage the sweep schedules the reading again.

@@ -20,8 +20,8 @@ def replay(*, source: str = "", ids: Sequence[int] = (), skipped: str = "") -> t
 
     The raw bytes of a stub are prepared again with the current code (`inbound.arrivals`).
 
-    With `skipped`, reprocess instead the events of which that kind, or `ANY` kind, was skipped.
-    Returns how many succeeded (with `skipped`: without skipping anything) and how many did not.
+    With `skipped`, reprocess instead the events of which this kind (or `ANY` kind) was skipped.
+    Returns how many succeeded and how many did not; an event that is skipped again did not.
     """
     chosen = InboundEvent.objects.filter(state=InboundEvent.State.SET_ASIDE)
     if skipped:
@@ -72,7 +72,7 @@ def _prepare_again(event: InboundEvent) -> bool:
         return False
     parts = arrivals.split(event.source, arrival)
     if len(parts) > 1:
-        # More than one row takes: its parts are read as what arrives.
+        # It is too large for one row: store its parts as new events.
         entries = [arrivals.prepare(event.source, part) for part in parts]
         journal.store_all(event.source, entries)
         event.state, event.error, event.processed_at = event.State.DONE, "", timezone.now()

@@ -58,7 +58,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
             with contextlib.suppress(Exception):
                 await self.close(CLOSE_NO_LAYER)
         finally:
-            # `disconnect` is not called where the channel layer failed.
+            # `disconnect` is not called if the channel layer failed.
             if self._task is not None:
                 self._task.cancel()
 

@@ -36,7 +36,7 @@ Frame = dict[str, Any]
 # A transaction that was open while the page was rendered commits later: query changes from a
 # little earlier than the page's time.
 OVERLAP = dt.timedelta(seconds=30)
-# If there are more changes, the page is told to reload instead.
+# If there are more changes, the page is reloaded instead.
 MAX_CHANGES = 200
 # Frames of these kinds carry the version of their row; other versions are times.
 ROW_VERSIONED = ("message", "call")

@@ -9,7 +9,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from channels_app.incidents import incidents
-from channels_app.incidents import reason_text as session_words
+from channels_app.incidents.reason_text import render_reason
 from channels_app.providers import error_codes
 from channels_app.providers.events import Receipt
 from messaging.delivery.policy import reason_text
@@ -151,7 +151,7 @@ def receipt_label(receipt: str) -> str:
 @register.filter
 def code_title(code: str) -> str:
     """Return the title of a provider's error code, with the code, or of one of our own codes."""
-    return session_words.render_reason(code).removesuffix(".")
+    return render_reason(code).removesuffix(".")
 
 
 @register.filter

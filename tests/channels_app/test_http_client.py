@@ -497,7 +497,7 @@ def test_only_a_json_object_is_returned_as_an_object() -> None:
 SECRETS = ("query-secret", "header-secret", "body-secret", "answer-secret", "path-secret", "word")
 
 
-def told_of(base: str, lines: list[EventDict]) -> list[EventDict]:
+def log_lines_about(base: str, lines: list[EventDict]) -> list[EventDict]:
     """Return the log lines about this server; other threads also write to the log."""
     return [line for line in lines if line.get("host") == base.removeprefix("http://")]
 
@@ -523,7 +523,7 @@ def test_a_request_logs_one_line_without_secrets(
     )
     with capture_logs() as lines, caplog.at_level(logging.WARNING):
         noisy(server.url)
-    (line,) = told_of(server.url, lines)
+    (line,) = log_lines_about(server.url, lines)
     assert line.pop("ms") >= 0
     assert line == {
         "event": "http_request",
@@ -560,7 +560,7 @@ def test_a_failure_reveals_no_secret_in_its_text_context_or_log(
     assert not any(secret in revealed for secret in SECRETS)
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
-    (line,) = told_of(base, lines)
+    (line,) = log_lines_about(base, lines)
     assert (line["status"], line["failure"]) == (None, caught.value.reason)
     assert line["sent"] is (failure != "refused")
 

@@ -36,7 +36,7 @@ def check(kind: str, **options: Any) -> str:
         call_command("alive", kind, stdout=out, **options)
     except CommandError as error:
         return str(error)
-    assert out.getvalue() == f"{kind} lives\n"
+    assert out.getvalue() == f"{kind} is alive\n"
     return ""
 
 
@@ -68,12 +68,12 @@ def test_the_check_follows_a_process_through_suspension_resumption_and_death(
     assert check("worker") == "no worker runs here"
     with running(heartbeat_dir) as processes:
         for kind in KINDS:
-            eventually(f"{kind} lives", lambda kind=kind: not check(kind, within=4))
+            eventually(f"{kind} is alive", lambda kind=kind: not check(kind, within=4))
         for process in processes.values():
             process.send_signal(signal.SIGSTOP)
         for kind, process in processes.items():
             problem = eventually(f"{kind} is stale", lambda kind=kind: check(kind, within=4))
-            assert problem.startswith(f"{kind} {process.pid} gave no sign of life for ")
+            assert problem.startswith(f"{kind} {process.pid} has had no heartbeat for ")
             process.send_signal(signal.SIGCONT)
             eventually(f"{kind} is back", lambda kind=kind: not check(kind, within=4))
         dead = processes["worker"]
@@ -96,7 +96,7 @@ def test_a_healthy_process_does_not_hide_a_stale_one(heartbeat_dir: Path) -> Non
         theirs = mine.with_name(mine.name.replace(str(os.getpid()), str(other.pid)))
         theirs.touch()
         os.utime(theirs, (1, 1))
-        assert check("worker").startswith(f"worker {other.pid} gave no sign of life for ")
+        assert check("worker").startswith(f"worker {other.pid} has had no heartbeat for ")
         assert check("worker", pid=os.getpid()) == ""
         remote = mine.with_name("worker-another-host-1")
         remote.touch()
@@ -118,5 +118,5 @@ def test_an_unwritable_directory_is_harmless_and_is_logged_once(
     heartbeat.give()
     heartbeat.end()
     lines = [record.getMessage() for record in caplog.records]
-    assert len([line for line in lines if "no sign of life can be left" in line]) == 1
+    assert len([line for line in lines if "heartbeat file cannot be written" in line]) == 1
     assert check("listener") == "no listener runs here"

@@ -101,16 +101,16 @@ class Evolution(Server):
         if not events:
             self.set_websocket(name, ["CALL"])
         self.control("event", instance=name, event="call", data={}, socket_only=True)
-        wait_until(lambda: f"/{name}" in self.books("instances")["namespaces"])
+        wait_until(lambda: f"/{name}" in self.ledger("instances")["namespaces"])
         if not events:
             self.set_websocket(name, [], enabled=False)
 
     def clients(self, name: str = NAME) -> int:
-        return int(self.books("instances")["instances"][name]["clients"])
+        return int(self.ledger("instances")["instances"][name]["clients"])
 
     def undelivered(self, event: str = "messages.upsert") -> list[str]:
         """Return the ids of the messages that no receiver got."""
-        return [entry["message_id"] for entry in self.books("events", lost="1", event=event)]
+        return [entry["message_id"] for entry in self.ledger("events", lost="1", event=event)]
 
     def restart(self, downtime: float = 0.0) -> None:
         """Restart. The instances stay closed: connecting would create their namespaces."""

@@ -1,4 +1,4 @@
-"""The instance is linked to a phone that nobody has confirmed."""
+"""The instance is linked to a phone whose number is unconfirmed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_an_unknown_phone_is_an_incident_and_sends_nothing_until_confirmed(
     deliver(message)
     [attempt] = message.attempts.all()
     assert (attempt.outcome, attempt.error_code) == (Outcome.TRANSIENT, "number_unconfirmed")
-    assert evolution.books("sent") == []
+    assert evolution.ledger("sent") == []
     report = provider_for(ready.connection).check()
     assert (report.ok, report.code) == (False, "number_unconfirmed")
 
@@ -128,7 +128,7 @@ def test_a_new_instance_sends_nothing_before_the_first_probe_that_sees_its_numbe
     assert deliver(message) is not None, "it is tried again"
     [attempt] = message.attempts.all()
     assert (attempt.outcome, attempt.error_code) == (Outcome.TRANSIENT, "number_unknown")
-    assert evolution.books("sent") == []
+    assert evolution.ledger("sent") == []
     assert Connection.objects.get().next_poll_at is None, "it is probed at once"
     assert probe(session) == ("error", "number_unconfirmed")
 
@@ -150,7 +150,7 @@ def test_an_incident_reopens_with_its_reactivated_channel(
 def test_the_previous_phone_s_number_does_not_count_for_a_new_link(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
-    """Evolution writes the number of a new link into its row after the instance is open."""
+    """Evolution stores the number of a new link after the instance is open."""
     lifecycle.log_out(ready.connection)
     assert probe(ready)[0] == "disconnected"
     evolution.control("settings", late_owner=True)
@@ -164,7 +164,7 @@ def test_the_previous_phone_s_number_does_not_count_for_a_new_link(
         provider_for(ready.connection).send(
             OutboundMessage(reference="r", to="+5511988887777", text="Oi")
         )
-    assert evolution.books("sent") == []
+    assert evolution.ledger("sent") == []
     evolution.control("settings", late_owner=False)
     assert probe(ready) == ("error", "number_unconfirmed")
 
@@ -181,7 +181,7 @@ def test_messages_synced_by_a_link_are_history_even_before_its_number_is_confirm
     linked_at = history.end_of_history(ready.channel)
     assert linked_at is not None
     assert linked_at >= began - history.LINK_MARGIN
-    # The time of the link and not of the word about it.
+    # The time of the link, not that of the event about it.
     assert api.post(CONFIRM, {"number": STRANGER}, format="json").status_code == 200
     assert probe(ready) == ("ready", "ready")
     assert history.end_of_history(ready.channel) == linked_at
@@ -190,7 +190,7 @@ def test_messages_synced_by_a_link_are_history_even_before_its_number_is_confirm
 def test_the_number_of_a_new_link_is_requested_again(
     ready: WhatsAppSession, evolution: Evolution
 ) -> None:
-    """The row may go on naming the phone before for a moment."""
+    """The row may still contain the previous number for a moment."""
     lifecycle.log_out(ready.connection)
     assert probe(ready)[0] == "disconnected"
     evolution.control("settings", late_owner=True)

@@ -121,7 +121,7 @@ def test_messages_delayed_by_an_outage_are_new(
 def test_late_messages_are_new_even_after_a_person_reconnected_the_instance(
     by_webhook: WhatsAppSession, evolution: Evolution, command: Any
 ) -> None:
-    """The login is there still: no code is shown, no phone is linked."""
+    """The login still exists: no code is shown, no phone is linked."""
     assert is_ready(by_webhook)
     evolution.restart()
     assert monitor.state(by_webhook.connection).state == "disconnected"

@@ -66,7 +66,7 @@ def test_an_unknown_outcome_is_retried_with_the_same_id_and_arrives_once(
     assert first.reserved_id == second.reserved_id == second.provider_message_id
     delivered = [
         entry["message_id"]
-        for entry in evolution.books("sent")
+        for entry in evolution.ledger("sent")
         if entry["delivered"] and entry["body"]["text"] == message.text
     ]
     assert delivered == [first.reserved_id]

@@ -207,7 +207,7 @@ def test_an_event_delivered_by_both_modes_is_stored_once(
     evolution.control("event", instance=NAME, event="connection.update", data={"state": "open"})
 
     def both() -> bool:
-        entries = evolution.books("events")
+        entries = evolution.ledger("events")
         return len(entries) >= 4 and all(
             set(entry["reached"]) == {"socket", "webhook"}
             for entry in entries
@@ -316,7 +316,7 @@ def test_an_event_of_a_deleted_channel_is_rejected_without_retries(
     last = evolution.writes("depois")
 
     def is_delivered() -> bool:
-        entries = evolution.books("events")
+        entries = evolution.ledger("events")
         return any(entry["message_id"] == last for entry in entries)
 
     wait_until(is_delivered, "the instance continues")

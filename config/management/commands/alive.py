@@ -34,4 +34,4 @@ class Command(BaseCommand):
         within = options["within"] or default[kind]
         if problem := heartbeat_file.healthcheck(kind, within=within, pid=options["pid"]):
             raise CommandError(problem)
-        self.stdout.write(f"{kind} lives")
+        self.stdout.write(f"{kind} is alive")

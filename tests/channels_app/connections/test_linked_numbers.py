@@ -22,7 +22,7 @@ OWN, OTHER = "5511988887777", "5511955550000"
         (OWN, "", "(011) 98888-7777", ""),
         ("551188887777", "", f"+{OWN}", ""),
         (OWN, "", "+55 11 8888-7777", ""),
-        # Another number, until somebody confirms it; a fallback may have its own number.
+        # Another number, until someone confirms it; a fallback may have its own number.
         (OTHER, "", f"+{OWN}", OTHER),
         (OTHER, OTHER, f"+{OWN}", ""),
         ("551155550000", OTHER, f"+{OWN}", "551155550000"),

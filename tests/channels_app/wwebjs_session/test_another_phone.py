@@ -145,7 +145,7 @@ def test_an_old_number_still_reported_after_a_new_link_does_not_count(
     state = until(ready, "connected")
     assert (state.code, refused_code(ready)) == ("number_unknown", "number_unknown")
     assert fresh(ready).wwebjs.linked_number == ""
-    # It is looked at quickly, and the page has loaded before the old number would count.
+    # It is polled fast, and the page has loaded before the old number would count.
     later(5)
     assert monitor.state(ready.wwebjs).code == "number_unknown"
     server.steer("sync")
@@ -181,6 +181,6 @@ def test_a_session_without_its_expected_number_is_not_ready(
     assert refused_code(attached) == "number_unknown"
     server.settings.nameless_info = False
     assert monitor.state(attached.wwebjs).state == "ready"
-    # A single answer without it changes nothing about the phone that is linked.
+    # A single response without it does not change the linked phone.
     server.settings.nameless_info = True
     assert monitor.state(attached.wwebjs).state == "ready"

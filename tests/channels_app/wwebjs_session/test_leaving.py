@@ -37,7 +37,7 @@ def left(server: Server) -> tuple[bool, bool]:
 
 
 def wishes(channel: Channel) -> dict[str, Any]:
-    """What is stored of the wish to have the session up or ended."""
+    """Return the stored requests to keep the session running or to end it."""
     session = session_of(channel)
     return {name: getattr(session, name) for name in records.COMMANDED}
 
@@ -111,7 +111,7 @@ def test_a_channel_whose_session_cannot_be_ended_is_not_deleted(
     refused = api.delete(f"/api/channels/{ready.pk}/?previous_session=stop")
     assert (refused.status_code, refused.json()["code"]) == (502, "wrong_key")
     assert Channel.objects.exists()
-    # Nothing of it is carried out later either.
+    # It is not carried out later either.
     assert wishes(ready) == before
     assert Channel.objects.get().wwebjs.state == "ready"
     server.settings.api_key = WWEBJS_KEY

@@ -267,7 +267,7 @@ def alerts(settings: Any, servers: ExitStack) -> list[dict[str, Any]]:
     return got
 
 
-def tell() -> None:
+def run_alerts() -> None:
     """Process the due incidents and run the alert jobs."""
     incidents.process_due()
     for order in jobs("send_alert"):
@@ -282,12 +282,12 @@ def test_a_drop_and_its_end_are_alerted_once_each(
     server.steer("lose_link")
     monitor.state(ready.wwebjs)
     assert list(incidents.current()) == [incident(ready)]
-    tell()
+    run_alerts()
     assert (mail.outbox, alerts) == ([], [])  # it may recover automatically
     later(31)
     for _ in range(3):
         monitor.state(ready.wwebjs)
-        tell()
+        run_alerts()
     assert [message.subject for message in mail.outbox] == [
         "Alterna: the fallback of “Oficial” does not work"
     ]
@@ -298,12 +298,12 @@ def test_a_drop_and_its_end_are_alerted_once_each(
 
     server.steer("regain_link")
     monitor.state(ready.wwebjs)
-    tell()
+    run_alerts()
     assert len(alerts) == 1
     later(61)
     for _ in range(3):
         monitor.state(ready.wwebjs)
-        tell()
+        run_alerts()
     assert [alert["event"] for alert in alerts] == ["fallback.down", "fallback.recovered"]
     assert len(mail.outbox) == 2
     assert not incidents.current().exists()
@@ -318,7 +318,7 @@ def test_a_drop_that_recovers_at_once_is_recorded_without_an_alert(
     server.steer("regain_link")
     monitor.state(ready.wwebjs)
     later(61)
-    tell()
+    run_alerts()
     assert (mail.outbox, alerts) == ([], [])
     assert incident(ready).closed_at is not None
     ready.refresh_from_db()
@@ -335,10 +335,10 @@ def test_a_flapping_connection_is_one_incident(
         server.steer("lose_link")
         monitor.state(ready.wwebjs)
         later(31)
-        tell()
+        run_alerts()
         server.steer("regain_link")
         monitor.state(ready.wwebjs)
-        tell()
+        run_alerts()
     assert incident(ready).drops == 4
     assert [alert["event"] for alert in alerts] == ["fallback.down"]
 
@@ -351,7 +351,7 @@ def test_a_person_who_disconnects_causes_no_alert(
     wwebjs.disconnect(ready.wwebjs)
     later(120)
     monitor.state(ready.wwebjs)
-    tell()
+    run_alerts()
     assert (mail.outbox, alerts) == ([], [])
     assert not incidents.current().exists()
 
@@ -363,7 +363,7 @@ def test_an_inactive_channel_causes_no_alert(
     server.steer("lose_link")
     monitor.state(ready.wwebjs)
     later(31)
-    tell()
+    run_alerts()
     assert (mail.outbox, alerts) == ([], [])
 
 
@@ -428,7 +428,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     ready.refresh_from_db()
     assert monitor.state(ready.wwebjs).code == "connection_refused"
     later(31)
-    tell()
+    run_alerts()
     assert [alert["event"] for alert in alerts] == ["fallback.down"]
     assert "refused the connection" in alerts[0]["text"]
 
@@ -448,12 +448,12 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     assert session_state.last_drop_reason == "The server refused the connection"
 
     # One further alert once the new reason has lasted, never more.
-    tell()
+    run_alerts()
     assert len(alerts) == 1
     for _ in range(5):
         later(31)
         monitor.state(ready.wwebjs)
-        tell()
+        run_alerts()
     assert [alert["event"] for alert in alerts] == ["fallback.down", "fallback.changed"]
     assert (alerts[1]["reason"], alerts[1]["first_reason"]) == (
         "unlinked_scan_qr",
@@ -465,7 +465,7 @@ def test_an_incident_shows_the_current_reason_and_stores_the_first(
     ready.refresh_from_db()
     monitor.state(ready.wwebjs)
     later(61)
-    tell()
+    run_alerts()
     assert incident(ready).reason == "connection_refused"
     assert len(alerts) == 2
 

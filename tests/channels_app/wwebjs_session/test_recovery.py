@@ -292,7 +292,7 @@ def test_a_failed_unlink_is_not_retried_later(
     assert monitor.state(ready.wwebjs).state == "ready"
     assert run_ends() == 0
     assert server.paired
-    # What the person wished holds: it is not started again, until somebody connects it.
+    # The person's request still applies: it is not started again until someone connects it.
     assert not session_of(ready).keep_connected
     server.steer("kill_browser")
     later(60)

@@ -145,9 +145,9 @@ def test_a_missing_instance_is_created_with_its_webhook_and_linked_by_a_scan(
 def test_an_open_instance_is_taken_over_by_name_and_not_reconnected(
     session: WhatsAppSession, evolution: Evolution
 ) -> None:
-    before = len(evolution.books("events", event="connection.update"))
+    before = len(evolution.ledger("events", event="connection.update"))
     assert state_and_code(monitor.connect(session.connection)) == ("ready", "ready")
-    assert len(evolution.books("events", event="connection.update")) == before
+    assert len(evolution.ledger("events", event="connection.update")) == before
     # No other webhook was set, so ours is.
     assert evolution.enabled_modes() == (True, False)
     assert probe(session).own_number == "5511900000777"
@@ -661,7 +661,7 @@ def test_a_wrong_key_is_shown_beside_its_field(channel: Channel) -> None:
 def test_the_key_of_another_instance_cannot_create_one(
     new: WhatsAppSession, evolution: Evolution
 ) -> None:
-    token = evolution.books("instances")["instances"][NAME]["token"]
+    token = evolution.ledger("instances")["instances"][NAME]["token"]
     EvolutionCredentials.objects.filter(pk=new.channel_id).update(api_key=token)
     session = fresh(new.channel)
     assert token != KEY

@@ -47,7 +47,7 @@ def test_switching_back_and_forth_under_load_loses_and_duplicates_nothing(
 ) -> None:
     evolution.control("flood", instance=NAME, count=COUNT, per_second=100, prefix="SWITCH")
     switched = 0
-    while not evolution.books("floods")[0]["done"]:
+    while not evolution.ledger("floods")[0]["done"]:
         for to in ("webhook", "websocket"):
             # Under load, the socket may open after the request times out.
             assert switch(api, to).status_code in (200, 202)

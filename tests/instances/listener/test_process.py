@@ -388,7 +388,7 @@ def test_the_history_of_an_instance_taken_over_is_not_fetched(
 
 
 def fetches(evolution: Evolution) -> int:
-    return sum("/chat/findMessages" in request["path"] for request in evolution.books("requests"))
+    return sum("/chat/findMessages" in request["path"] for request in evolution.ledger("requests"))
 
 
 @pytest.mark.usefixtures("listener")
@@ -519,7 +519,7 @@ def create_sessions(evolution: Evolution, count: int) -> list[str]:
 
 
 def all_joined(evolution: Evolution, names: list[str]) -> bool:
-    instances = evolution.books("instances")["instances"]
+    instances = evolution.ledger("instances")["instances"]
     return all(instances[name]["clients"] == 1 for name in names)
 
 
@@ -546,7 +546,7 @@ def test_a_transferred_session_loses_and_duplicates_nothing(
         wait_until(lambda: InboundEvent.objects.count() >= 40)
         listener.stop()
         wait_until(lambda: second._held, "the other process has it")
-        wait_until(lambda: evolution.books("floods")[-1]["done"])
+        wait_until(lambda: evolution.ledger("floods")[-1]["done"])
         wait_until(lambda: len(stored()) == 120)
     assert Message.objects.count() == 120
 
@@ -591,7 +591,7 @@ def test_sigterm_stores_all_received_events(
         assert process.wait(10) == 0
     assert is_left(in_websocket_mode)
     assert ListenerProcess.objects.count() == 0
-    reached = [e for e in evolution.books("events") if "socket" in e["reached"]]
+    reached = [e for e in evolution.ledger("events") if "socket" in e["reached"]]
     ids = {
         payload["data"]["key"]["id"]
         for payload in InboundEvent.objects.values_list("payload", flat=True)
@@ -639,7 +639,7 @@ def test_events_wait_while_postgresql_is_down_and_none_is_lost(
 ) -> None:
     evolution.control("flood", instance=NAME, count=100, per_second=100, prefix="AWAY")
     with no_database():
-        wait_until(lambda: len(evolution.books("events")) > 50, "events arrive meanwhile")
+        wait_until(lambda: len(evolution.ledger("events")) > 50, "events arrive meanwhile")
         assert evolution.clients() == 1, "it stays joined"
         evolution.control("event", instance=NAME, event="call", data={"id": "C1"})
     wait_until(lambda: InboundEvent.objects.count() >= 101)
@@ -765,7 +765,7 @@ def test_staff_can_set_that_a_server_is_in_global_mode(
     by_websocket.refresh_from_db()
     assert (by_websocket.global_events, by_websocket.websocket_enabled) == (True, True)
     # It also joins the root.
-    wait_until(lambda: evolution.books("instances")["root_clients"] == 1)
+    wait_until(lambda: evolution.ledger("instances")["root_clients"] == 1)
     wait_until(joined(by_websocket))
     evolution.writes("uma vez só")
     evolution.writes("e a outra")
@@ -794,7 +794,7 @@ def test_messages_with_bytes_arrive_once_by_both_transports(
     assert (location["latitude"], location["longitude"]) == (-23.5, -46.6)
     # The same events by webhook and as records are stored once.
     assert switch(api, "webhook").status_code == 200
-    for entry in evolution.books("events", event="messages.upsert", payload="1"):
+    for entry in evolution.ledger("events", event="messages.upsert", payload="1"):
         evolution.control("event", instance=NAME, event="messages.upsert", data=entry["data"])
     evolution.writes("last", id="W-last")
     wait_until(lambda: read() or Message.objects.filter(provider_message_id="W-last").exists())

@@ -37,12 +37,12 @@ MB = 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def _short_delivery_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages that Evolution stored a moment ago do not count as in delivery any more."""
+    """Messages that Evolution has just stored do not count as in delivery."""
     monkeypatch.setattr(backfill, "IN_FLIGHT", dt.timedelta(seconds=0.3))
 
 
 def check_newest(session: WhatsAppSession) -> None:
-    """Check the newest messages once none of them counts as in delivery any more."""
+    """Check the newest messages once none of them counts as in delivery."""
     until = timezone.now() + backfill.IN_FLIGHT
     wait_until(lambda: timezone.now() > until)
     backfill.check_newest(session.pk)
@@ -98,7 +98,7 @@ def test_messages_undelivered_before_a_restart_are_fetched(
     monkeypatch.setattr(receiving, "_receive_all", fail)
     ids = [evolution.writes(f"perdida {n}") for n in range(3)]
     wait_until(lambda: [
-        entry["message_id"] for entry in evolution.books("events", event="messages.upsert")
+        entry["message_id"] for entry in evolution.ledger("events", event="messages.upsert")
         if entry["webhooks"][0]["attempts"][:1] and
         entry["webhooks"][0]["attempts"][0]["status"] == 503
     ] == ids)  # fmt: skip
@@ -188,7 +188,7 @@ def test_a_message_in_delivery_is_neither_duplicated_nor_counted(
 
     monkeypatch.setattr(receiving, "_receive_all", slow)
     evolution.writes("a caminho")
-    wait_until(lambda: evolution.books("events", event="messages.upsert"))
+    wait_until(lambda: evolution.ledger("events", event="messages.upsert"))
     backfill.check_newest(by_webhook.pk)
     by_webhook.refresh_from_db()
     assert by_webhook.gap_since is None, "it may come still"
@@ -196,7 +196,7 @@ def test_a_message_in_delivery_is_neither_duplicated_nor_counted(
     fetch(by_webhook)
     assert texts() == ["a caminho"]
     blocked[0] = False
-    wait_until(lambda: evolution.books("events", event="messages.upsert")[0]["webhooks"][0][
+    wait_until(lambda: evolution.ledger("events", event="messages.upsert")[0]["webhooks"][0][
         "attempts"
     ])  # fmt: skip
     assert recovered() == []
@@ -441,7 +441,7 @@ def test_a_delivery_without_the_secret_is_a_gap_sign_at_most_once_a_minute(
     web: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The server of the tests has run for long: another test may have sent one within this minute.
+    # The test server is shared: another test may have sent one within this minute.
     monkeypatch.setattr(gap_signs, "UNTRUSTED_SECONDS", 0.0)
     close_gap(by_webhook)
     address = f"{web}/api/webhooks/evolution"
@@ -470,7 +470,7 @@ def test_the_instance_name_is_parsed_as_evolution_writes_it() -> None:
     body = json.dumps(event(instance='Loja "São João"/#1'), ensure_ascii=False)
     assert gap_signs.name_in(body.encode()) == 'Loja "São João"/#1'
     assert gap_signs.name_in(b"\xff" * 5000 + body.encode()) == ""
-    # The database refuses such a name for ever: it must not stop the signs behind it.
+    # The database always rejects such a name: it must not block later signs.
     assert gap_signs.name_in(b'{"instance":"\\u0000"}') == ""
 
 
@@ -494,11 +494,11 @@ def test_the_file_of_a_too_large_event_is_fetched_separately(
     close_gap(by_webhook)
     # Evolution reads the base64 setting when it connects.
     evolution.control("drop", instance=NAME, code=428)
-    wait_until(lambda: evolution.books("instances")["instances"][NAME]["state"] == "open")
+    wait_until(lambda: evolution.ledger("instances")["instances"][NAME]["state"] == "open")
     id_ = evolution.writes("", kind="video", size=size, caption="o vídeo inteiro")
 
     def refused() -> bool:
-        [entry] = evolution.books("events", message_id=id_) or [None]
+        [entry] = evolution.ledger("events", message_id=id_) or [None]
         return entry is not None and any(
             attempt["status"] == 413 for attempt in entry["webhooks"][0]["attempts"]
         )

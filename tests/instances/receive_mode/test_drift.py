@@ -269,7 +269,7 @@ def test_a_check_during_a_switch_reports_no_drift(
 
     checking = threading.Thread(target=check)
     checking.start()
-    wait_until(lambda: evolution.books("faults")[0]["times"] == 0)
+    wait_until(lambda: evolution.ledger("faults")[0]["times"] == 0)
     assert switch(api, "websocket").status_code == 200
     checking.join()
     assert results[0].in_sync is not False

@@ -346,7 +346,7 @@ def test_a_restart_of_evolution_during_a_switch_leaves_one_mode(
     evolution.fault("/webhook/find", method="GET", mode="hang")
 
     def restart() -> None:
-        wait_until(lambda: evolution.books("faults")[0]["times"] == 0)
+        wait_until(lambda: evolution.ledger("faults")[0]["times"] == 0)
         evolution.restart(0.5)
 
     restarting = threading.Thread(target=restart)
@@ -377,7 +377,7 @@ def test_the_card_mentions_global_mode_and_enabling_it_shortens_the_wait(
     assert "WEBSOCKET_GLOBAL_EVENTS" in shown().notices
     evolution.control("settings", websocket_global_events=True)
     admin_client.post(link.attributes["href"], {"global_events": "on"})
-    wait_until(lambda: evolution.books("instances")["root_clients"] == 1)
+    wait_until(lambda: evolution.ledger("instances")["root_clients"] == 1)
     monitor.resume_handovers()
     assert state(api)["switching"]["phase"] == "joining", "the root exists in any mode"
     evolution.writes("a de outra instância", OTHER)
@@ -452,7 +452,7 @@ def test_disabling_a_pending_websocket_does_not_disable_the_webhook(
     assert agreed(api, evolution) == "webhook"
     posts = [
         request["body"]["webhook"]["enabled"]
-        for request in evolution.books("requests")
+        for request in evolution.ledger("requests")
         if request["path"].startswith("/webhook/set")
     ]
     assert False not in posts, "the webhook was off for a moment"

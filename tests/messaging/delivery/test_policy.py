@@ -631,7 +631,7 @@ def test_an_unknown_outcome_is_never_repeated_on_the_same_route(
     result = checked_step(message, attempts, rules, limits)
     if tried and tried[-1].outcome == UNKNOWN and isinstance(result, Attempt):
         assert (result.route, result.key) != (tried[-1].route, tried[-1].key)
-        # What a fallback may have sent goes out by no other.
+        # A message that one fallback may have sent is sent by no other.
         assert tried[-1].route == Route.OFFICIAL
 
 

@@ -131,7 +131,7 @@ class Server:
         """Post to the control API."""
         return self.post(f"/_control/{endpoint}", body)
 
-    def books(self, name: str, **query: str) -> Any:
+    def ledger(self, name: str, **query: str) -> Any:
         """Read an endpoint of the control API."""
         answer = self.http.get(f"{self.url}/_control/{name}", params=query, timeout=10)
         assert answer.ok, answer.text

@@ -127,7 +127,7 @@ def test_the_baileys_channel_answers_as_recorded() -> None:
 
 
 def state_of(server: Server, name: str) -> str:
-    instances = server.books("instances")["instances"]
+    instances = server.ledger("instances")["instances"]
     return instances[name]["state"] if name in instances else "gone"
 
 

@@ -190,7 +190,7 @@ def test_a_fault_may_skip_requests_and_apply_to_one_instance(server: Server) -> 
     statuses = [server.call("GET", f"{path}/{name}").status_code for name in ("one", "two", "two")]
     assert statuses == [200, 200, 503]
     assert server.call("DELETE", "/_control/faults").ok
-    assert server.books("faults") == []
+    assert server.ledger("faults") == []
 
 
 def test_a_restart_resets_pending_requests_and_rejects_others_while_down(server: Server) -> None:
@@ -211,11 +211,11 @@ def test_a_restart_resets_pending_requests_and_rejects_others_while_down(server:
 def test_recorded_requests_have_method_path_and_body(server: Server) -> None:
     server.create("e1")
     server.set_websocket("e1", ["CALL"])
-    last = server.books("requests")[-1]
+    last = server.ledger("requests")[-1]
     assert (last["method"], last["path"]) == ("POST", "/websocket/set/e1")
     assert last["body"] == {"websocket": {"enabled": True, "events": ["CALL"]}}
     assert server.call("DELETE", "/_control/requests").ok
-    assert server.books("requests") == []
+    assert server.ledger("requests") == []
 
 
 def test_the_event_ledger_can_be_queried(server: Server) -> None:
@@ -223,14 +223,14 @@ def test_the_event_ledger_can_be_queried(server: Server) -> None:
     server.control("settings", message_secrets=False)
     for number in range(3):
         server.control("inbound", instance="b1", id=f"M{number}", text=str(number))
-    wait_until(lambda: server.books("events", message_id="M2"))
-    [first, *rest] = server.books("events", event="messages.upsert", payload="1")
+    wait_until(lambda: server.ledger("events", message_id="M2"))
+    [first, *rest] = server.ledger("events", event="messages.upsert", payload="1")
     assert first["data"]["message"] == {"conversation": "0"}
-    after = server.books("events", event="messages.upsert", after=str(first["id"]))
+    after = server.ledger("events", event="messages.upsert", after=str(first["id"]))
     assert [entry["message_id"] for entry in after] == [e["message_id"] for e in rest]
-    assert len(server.books("events", limit="1")) == 1
+    assert len(server.ledger("events", limit="1")) == 1
     assert server.call("DELETE", "/_control/events").ok
-    assert server.books("events") == []
+    assert server.ledger("events") == []
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def send(server: Server, number: str, text: str = "oi", **options: Any) -> reque
 
 def sent(server: Server) -> Any:
     """Return the only entry in the ledger of sends."""
-    [only] = server.books("sent")
+    [only] = server.ledger("sent")
     return only
 
 
@@ -59,7 +59,7 @@ def test_a_number_without_a_scenario_is_delivered_and_read(phone: Server) -> Non
     assert sent(phone)["acks"] == ["SERVER_ACK", "DELIVERY_ACK", "READ"]
     statuses = phone.post("/chat/findStatusMessage/b1", {"where": {"id": body["key"]["id"]}})
     assert [row["status"] for row in statuses] == ["SERVER_ACK", "DELIVERY_ACK", "READ"]
-    assert phone.books("book")["delivered_by_text"] == {"oi": 1}
+    assert phone.ledger("book")["delivered_by_text"] == {"oi": 1}
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_an_inbound_picture_can_be_fetched(phone: Server) -> None:
     content = base64.b64encode(b"x" * 100_000).decode()
     command = {"kind": "image", "id": "I1", "base64": content}
     phone.control("inbound", instance="b1", **command)
-    wait_until(lambda: phone.books("events", message_id="I1"))
+    wait_until(lambda: phone.ledger("events", message_id="I1"))
     body = {"message": {"key": {"id": "I1"}}}
     assert phone.post("/chat/getBase64FromMediaMessage/b1", body)["base64"] == content
     unknown = phone.call(
@@ -261,7 +261,7 @@ def test_messages_are_filtered_by_time_only_with_both_bounds(phone: Server) -> N
     for number, second in enumerate((100, 200, 300)):
         command = {"id": f"M{number}", "timestamp": second}
         phone.control("inbound", instance="b1", **command)
-    wait_until(lambda: len(phone.books("events", event="messages.upsert")) == 3)
+    wait_until(lambda: len(phone.ledger("events", event="messages.upsert")) == 3)
 
     def ids(window: dict[str, str]) -> list[str]:
         body = {"where": {"messageTimestamp": window}}
@@ -348,7 +348,7 @@ def test_a_business_instance_answers_graph_errors_with_201(server: Server) -> No
 def test_a_flood_respects_its_rate_and_loses_nothing(phone: Server) -> None:
     phone.set_websocket("b1", ["MESSAGES_UPSERT"])
     phone.control("inbound", instance="b1", id="lost")
-    wait_until(lambda: phone.books("instances")["namespaces"])
+    wait_until(lambda: phone.ledger("instances")["namespaces"])
     with listening(phone, "/b1") as listener:
         started = time.monotonic()
         phone.control("flood", instance="b1", count=200, per_second=400, prefix="F")
@@ -357,7 +357,7 @@ def test_a_flood_respects_its_rate_and_loses_nothing(phone: Server) -> None:
         assert time.monotonic() - started > 0.4
         # The client runs a thread for each message, so the order may change.
         assert sorted(listener.ids()) == [f"F{number:06d}" for number in range(1, 201)]
-        [flood] = phone.books("floods")
+        [flood] = phone.ledger("floods")
         assert flood["done"] is True
 
 

@@ -25,7 +25,7 @@ def test_a_namespace_does_not_exist_before_the_first_event(server: Server) -> No
     with pytest.raises(socketio.exceptions.ConnectionError, match="/ws1"):
         Listener(server, "/ws1")
     inject(server, "without clients")
-    [event] = server.books("events", message_id="without clients", event="messages.upsert")
+    [event] = server.ledger("events", message_id="without clients", event="messages.upsert")
     assert event["sockets"] == [{"namespace": "/ws1", "clients": 0, "created": True}]
     assert event["reached"] == []
     with listening(server, "/ws1") as listener:
@@ -106,7 +106,7 @@ def test_global_mode_emits_every_event_on_the_root_namespace() -> None:
             with listening(server, "/ws1") as instance_listener:
                 inject(server, "both")
                 wait_until(lambda: instance_listener.ids() == ["both"])
-        [event] = server.books("events", message_id="both", event="messages.upsert")
+        [event] = server.ledger("events", message_id="both", event="messages.upsert")
         assert [entry["namespace"] for entry in event["sockets"]] == ["/", "/ws1"]
 
 
@@ -126,7 +126,7 @@ def test_groups_update_reaches_only_the_root_namespace() -> None:
         with listening(server, "/") as root:
             server.control("event", instance="ws1", event="groups.update", data=[])
             wait_until(lambda: root.events("groups.update"))
-        [event] = server.books("events", event="groups.update")
+        [event] = server.ledger("events", event="groups.update")
         assert [entry["namespace"] for entry in event["sockets"]] == ["/"]
 
 
@@ -201,7 +201,7 @@ def test_the_socket_is_served_before_the_webhook(server: Server, hook: Receiver)
 
         def reached() -> Any:
             """Return both routes once the webhook's response is in the ledger as well."""
-            [event] = server.books("events", message_id="both", event="messages.upsert")
+            [event] = server.ledger("events", message_id="both", event="messages.upsert")
             return event["reached"] if len(event["reached"]) == 2 else None
 
         assert wait_until(reached) == ["socket", "webhook"]
@@ -211,7 +211,7 @@ def test_media_bytes_arrive_as_binary_attachments(server: Server) -> None:
     server.open_baileys("b1")
     server.set_websocket("b1", ["MESSAGES_UPSERT"])
     server.control("inbound", instance="b1", id="lost")
-    wait_until(lambda: "/b1" in server.books("instances")["namespaces"])
+    wait_until(lambda: "/b1" in server.ledger("instances")["namespaces"])
     with listening(server, "/b1") as listener:
         server.control("inbound", instance="b1", id="I1", kind="image")
         [payload] = wait_until(lambda: listener.events("messages.upsert"))
@@ -231,7 +231,7 @@ def test_raw_call_nodes_go_to_sockets_only(server: Server, hook: Receiver) -> No
     server.control("inbound", instance="b1", kind="call", id="C1")
     [body] = wait_until(hook.bodies)
     assert body["data"]["id"] == "C1"
-    assert len(server.books("events", event="call")) == 3
+    assert len(server.ledger("events", event="call")) == 3
 
 
 def test_a_restart_disconnects_the_clients_and_drops_the_namespaces(server: Server) -> None:
@@ -240,7 +240,7 @@ def test_a_restart_disconnects_the_clients_and_drops_the_namespaces(server: Serv
     listener = Listener(server, "/ws1")
     server.control("restart")
     wait_until(lambda: not listener.client.connected)
-    assert server.books("instances")["namespaces"] == []
+    assert server.ledger("instances")["namespaces"] == []
     with pytest.raises(socketio.exceptions.ConnectionError):
         Listener(server, "/ws1")
     inject(server, "lost as well")
@@ -265,7 +265,7 @@ def test_a_reconnecting_client_misses_the_first_event_after_a_restart(server: Se
         wait_until(lambda: not client.connected)
         wait_until(lambda: is_up(server))
         inject(server, "missed")
-        wait_until(lambda: server.books("instances")["instances"]["ws1"]["clients"])
+        wait_until(lambda: server.ledger("instances")["instances"]["ws1"]["clients"])
         inject(server, "received")
         wait_until(lambda: got)
     finally:
@@ -315,7 +315,7 @@ def test_message_secrets_are_bytes_on_sockets_and_an_index_in_webhooks(
     server.set_websocket("b1", ["MESSAGES_UPSERT"])
     server.set_webhook("b1", hook.url, ["MESSAGES_UPSERT"])
     server.control("inbound", instance="b1", id="lost")
-    wait_until(lambda: "/b1" in server.books("instances")["namespaces"])
+    wait_until(lambda: "/b1" in server.ledger("instances")["namespaces"])
     with listening(server, "/b1") as listener:
         server.control("inbound", instance="b1", id="T1", kind="text")
         [by_socket] = wait_until(lambda: listener.events("messages.upsert"))

@@ -29,7 +29,7 @@ def send(server: Server, message_id: str) -> Any:
 def test_the_caller_may_set_the_id_and_a_phone_shows_it_once(new_server: Server) -> None:
     for _ in range(2):
         assert send(new_server, "3EB0AAAAAAAAAAAAAAAAAA")["key"]["id"] == "3EB0AAAAAAAAAAAAAAAAAA"
-    assert [entry["delivered"] for entry in new_server.books("sent")] == [True, False]
+    assert [entry["delivered"] for entry in new_server.ledger("sent")] == [True, False]
 
 
 def test_an_older_server_generates_its_own_id() -> None:
@@ -70,7 +70,7 @@ def test_stored_messages_have_their_lid_and_texts_lose_their_quote(
     assert entry["headers"]["x-instance-name"] == NAME
     key = event["data"]["key"]
     assert (key["remoteJid"], key["remoteJidAlt"]) == (f"{TO}@s.whatsapp.net", "123456789@lid")
-    # In place of the quote stands what accompanies every message.
+    # Instead of the quote, it contains the context that every message has.
     assert event["data"]["contextInfo"] == event["data"]["message"]["messageContextInfo"]
     assert "stanzaId" not in event["data"]["contextInfo"]
     [row] = new_server.post(f"/chat/findMessages/{NAME}", {"where": {}})["messages"]["records"]

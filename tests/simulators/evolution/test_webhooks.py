@@ -39,7 +39,7 @@ def delivery(server: Server, message_id: str) -> Any:
     """Return the webhook delivery of a message once it has ended."""
 
     def ended() -> Any:
-        [event] = server.books("events", message_id=message_id, event="messages.upsert")
+        [event] = server.ledger("events", message_id=message_id, event="messages.upsert")
         [only] = event["webhooks"]
         return only if only["state"] not in ("pending", "retrying") else None
 
@@ -101,7 +101,7 @@ def test_a_slow_receiver_receives_the_event_again() -> None:
         subscribe(server, f"{silent.url}/hook")
         inject(server, "slow")
         ended = delivery(server, "slow")
-        bodies = [request["body"] for request in silent.books("requests")]
+        bodies = [request["body"] for request in silent.ledger("requests")]
     assert [attempt["error"] for attempt in ended["attempts"]] == ["TimeoutError"] * 2
     assert bodies[0] == bodies[1]
 
@@ -143,7 +143,7 @@ def test_a_restart_drops_the_retries(hook: Receiver) -> None:
         wait_until(lambda: hook.received)
         server.control("restart")
         assert delivery(server, "dropped")["state"] == "dropped"
-        [event] = server.books("events", message_id="dropped", lost="1")
+        [event] = server.ledger("events", message_id="dropped", lost="1")
         assert event["reached"] == []
 
 
@@ -162,7 +162,7 @@ def test_a_restart_may_clear_the_webhooks_which_stay_enabled(hook: Receiver) -> 
         assert after_restart() == whole
         assert after_restart() == emptied
         inject(server, "missed")
-        lost = server.books("events", lost="1", event="messages.upsert")
+        lost = server.ledger("events", lost="1", event="messages.upsert")
         assert [entry["message_id"] for entry in lost] == ["missed"]
         server.set_webhook("wh1", hook.url, ["MESSAGES_UPSERT"])
         assert after_restart()[0] == hook.url
@@ -176,10 +176,10 @@ def test_whatsapp_queues_messages_to_a_closed_instance(hook: Receiver) -> None:
         server.control("restart", downtime_seconds=0.3)
         command = {"instance": "b1", "from": "5511988887777"}
         ids = [server.control("inbound", text=text, **command)["id"] for text in ("a", "b")]
-        assert server.books("ledger", instance="b1") == []
+        assert server.ledger("ledger", instance="b1") == []
         hook.wait_for(2)
         assert sorted(hook.ids()) == sorted(ids)
-        ledger = server.books("ledger", instance="b1")
+        ledger = server.ledger("ledger", instance="b1")
         assert [(entry["id"], entry["text"]) for entry in ledger] == [*zip(ids, "ab", strict=True)]
 
 
@@ -189,7 +189,7 @@ def test_a_large_file_is_posted_with_the_event(hook: Receiver, *, chunked: bool)
         server.open_baileys()
         server.set_webhook("b1", hook.url, ["MESSAGES_UPSERT"], base64=True)
         server.control("drop", instance="b1", code=428)
-        wait_until(lambda: server.books("instances")["instances"]["b1"]["state"] == "open")
+        wait_until(lambda: server.ledger("instances")["instances"]["b1"]["state"] == "open")
         server.control("inbound", instance="b1", kind="video", size=300_000)
         hook.wait_for(1)
         [entry] = hook.received
@@ -245,7 +245,7 @@ def test_user_and_password_of_the_url_become_basic_auth(server: Server, hook: Re
 def test_an_invalid_url_is_stored_and_nothing_is_delivered(server: Server) -> None:
     subscribe(server, "not-a-url")
     inject(server, "nowhere")
-    [event] = server.books("events", message_id="nowhere", event="messages.upsert")
+    [event] = server.ledger("events", message_id="nowhere", event="messages.upsert")
     assert event["webhooks"] == []
 
 
@@ -311,14 +311,14 @@ def test_an_edit_blocks_a_baileys_instance_while_its_webhook_fails() -> None:
         hook.status = 200
         for number in range(5):
             server.control("inbound", instance="b1", id=f"S{number + 2}")
-        instances = server.books("instances")["instances"]
+        instances = server.ledger("instances")["instances"]
         assert instances["b1"]["queued"] == 5
         assert hook.ids().count("S2") == 0
         # Restoring the webhook does not help; sending still works.
         server.set_webhook("b1", hook.url, ["MESSAGES_UPSERT", "MESSAGES_EDITED"])
         sent = server.post("/message/sendText/b1", {"number": "5511988887777", "text": "x"})
         assert sent["status"] == "PENDING"
-        assert server.books("instances")["instances"]["b1"]["queued"] >= 5
+        assert server.ledger("instances")["instances"]["b1"]["queued"] >= 5
 
 
 def test_an_answered_edit_does_not_block(server: Server, hook: Receiver) -> None:
