@@ -11,7 +11,7 @@ class InstancesConfig(AppConfig):
     def ready(self) -> None:
         """Register signal receivers, event handlers and page extensions."""
         from channels_app import extensions, signals
-        from channels_app.connections import readiness, remote_sessions, session_engines
+        from channels_app.connections import engines, readiness, remote_sessions
         from channels_app.providers.events import ConnectionEvent, QrEvent
         from instances import sessions
         from instances.connections import cards as connection_cards
@@ -21,7 +21,7 @@ class InstancesConfig(AppConfig):
         from messaging.inbound import handlers
         from messaging.live import frames
 
-        session_engines.register(evolution.ENGINE)
+        engines.register(evolution.ENGINE)
         signals.channel_saved.connect(
             sessions.channel_saved, dispatch_uid="instances.channel_saved"
         )

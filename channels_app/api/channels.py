@@ -23,7 +23,7 @@ from accounts.access import user_of
 from channels_app.api.fields import time_field
 from channels_app.channels import save_channel
 from channels_app.connections import remote_sessions
-from channels_app.connections.session_engines import SessionRefused
+from channels_app.connections.engines import SessionRefused
 from channels_app.incidents.reason_text import render_reason
 from channels_app.models import Channel, Connection, FallbackChoice, FallbackRoute
 from channels_app.models.credentials import MODELS, SETTINGS

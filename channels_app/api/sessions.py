@@ -17,7 +17,7 @@ from accounts.access import user_of
 from accounts.permissions import StaffMayChange
 from channels_app.api.channels import ChannelSerializer
 from channels_app.connections import circuit_breaker, monitor, wwebjs
-from channels_app.connections.session_engines import SessionRefused
+from channels_app.connections.engines import SessionRefused
 from channels_app.models import Channel
 from channels_app.providers.sessions import STATE_CHOICES
 

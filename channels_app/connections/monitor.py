@@ -18,18 +18,18 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from channels_app.connections import number_confirmation, records
-from channels_app.connections.linked_numbers import UNCONFIRMED
-from channels_app.connections.number_confirmation import ConfirmationRefused
-from channels_app.connections.recovery import RecoveryAction
-from channels_app.connections.session_engines import (
+from channels_app.connections.engines import (
+    Engine,
     QrCode,
-    SessionEngine,
     SessionRefused,
     SessionState,
     engine_for,
     not_configured,
     not_configured_state,
 )
+from channels_app.connections.linked_numbers import UNCONFIRMED
+from channels_app.connections.number_confirmation import ConfirmationRefused
+from channels_app.connections.recovery import RecoveryAction
 from channels_app.incidents.reason_text import describe
 from channels_app.models import Connection
 from channels_app.providers.sessions import Observation, State
@@ -193,7 +193,7 @@ def poll(
     return observation, action
 
 
-def _require_settings(connection: Connection) -> SessionEngine:
+def _require_settings(connection: Connection) -> Engine:
     engine = engine_for(connection.provider)
     if not engine.is_configured(connection.channel):
         raise not_configured()

@@ -20,9 +20,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from channels_app.connections import circuit_breaker, number_confirmation
+from channels_app.connections.engines import Engine, SessionRefused, engine_for
 from channels_app.connections.linked_numbers import UNCONFIRMED, is_unlinked
 from channels_app.connections.recovery import RecoveryAction, RecoveryContext, has_recovered
-from channels_app.connections.session_engines import SessionEngine, SessionRefused, engine_for
 from channels_app.connections.states import (
     FAST_POLL_SECONDS,
     drop_reason,
@@ -58,13 +58,13 @@ _OF_THE_SESSION = (
 # -- rows ------------------------------------------------------------------------------------------
 
 
-def lock(engine: SessionEngine, channel_id: int) -> Connection | None:
+def lock(engine: Engine, channel_id: int) -> Connection | None:
     """Lock and return the current row; None if there is none in use. In a transaction."""
     row = Connection.objects.lock(channel_id, engine.provider)
     return row if row is not None and engine.lock_related(row) else None
 
 
-def lease(engine: SessionEngine, connection: Connection, polled_at: dt.datetime) -> None:
+def lease(engine: Engine, connection: Connection, polled_at: dt.datetime) -> None:
     """Note that the session is being polled, so that a request to poll meanwhile is noticed."""
     not_commanded = Q(commanded_at=None) | Q(commanded_at__lte=polled_at)
     _rows(connection).filter(not_commanded).update(next_poll_at=polled_at + engine.lease)
@@ -77,9 +77,7 @@ def command(connection: Connection, **values: Any) -> None:
     _rows(connection).update(**values)
 
 
-def store_command_state(
-    engine: SessionEngine, connection: Connection, derived: DerivedState
-) -> None:
+def store_command_state(engine: Engine, connection: Connection, derived: DerivedState) -> None:
     """Store the state that resulted from our own command."""
     with transaction.atomic():
         row = lock(engine, connection.channel_id)
@@ -173,7 +171,7 @@ def _rows(connection: Connection) -> Any:
     return Connection.objects.filter(channel=connection.channel_id, provider=connection.provider)
 
 
-def _reset(engine: SessionEngine, row: Connection) -> None:
+def _reset(engine: Engine, row: Connection) -> None:
     """Clear what is known of the session: it was another one. The incident is closed."""
     blank = Connection()
     for name in _OF_THE_SESSION:
@@ -187,7 +185,7 @@ def _reset(engine: SessionEngine, row: Connection) -> None:
 
 
 def record_observation(
-    engine: SessionEngine,
+    engine: Engine,
     connection: Connection,
     observation: Observation,
     *,
@@ -213,7 +211,7 @@ def record_observation(
 
 
 def _apply(
-    engine: SessionEngine,
+    engine: Engine,
     row: Connection,
     observation: Observation,
     *,
@@ -255,7 +253,7 @@ def _apply(
 
 
 def _record_transition(
-    engine: SessionEngine,
+    engine: Engine,
     row: Connection,
     derived: DerivedState,
     incident: Incident | None,
@@ -286,7 +284,7 @@ def _record_link(row: Connection, now: dt.datetime) -> None:
     row.last_ready_at, row.linking_since = now, None
 
 
-def _record_ready(engine: SessionEngine, row: Connection, now: dt.datetime) -> None:
+def _record_ready(engine: Engine, row: Connection, now: dt.datetime) -> None:
     row.serving, row.quiet_until = True, None
     row.stopped, row.unlink_requested_at = False, None
     row.callback_reason = ""
@@ -303,7 +301,7 @@ def _record_drop(row: Connection, derived: DerivedState, reason: str, now: dt.da
 
 
 def _choose_recovery(
-    engine: SessionEngine,
+    engine: Engine,
     row: Connection,
     derived: DerivedState,
     observation: Observation,
@@ -335,9 +333,7 @@ def count_attempt(row: Connection, now: dt.datetime) -> None:
     row.recovery_attempts, row.recovery_attempted_at = row.recovery_attempts + 1, now
 
 
-def store_state(
-    engine: SessionEngine, row: Connection, derived: DerivedState, now: dt.datetime
-) -> None:
+def store_state(engine: Engine, row: Connection, derived: DerivedState, now: dt.datetime) -> None:
     """Set the state on the row, which the caller saves; if it changed, update open pages."""
     if is_unlinked(derived.state, derived.code):
         row.number_seen_at = None
@@ -356,7 +352,7 @@ def store_state(
     engine.notify_pages(row)
 
 
-def record_code(engine: SessionEngine, row: Connection, digest: str) -> None:
+def record_code(engine: Engine, row: Connection, digest: str) -> None:
     """Store which code is displayed ("" for none) and since when; pages fetch the new one."""
     if digest != row.qr_digest:
         row.qr_digest, row.qr_seen_at = digest, timezone.now() if digest else None

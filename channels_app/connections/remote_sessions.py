@@ -16,7 +16,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.connections import monitor, records, wwebjs
-from channels_app.connections.session_engines import SessionRefused
+from channels_app.connections.engines import SessionRefused
 from channels_app.models import Channel, Provider
 from channels_app.providers.sessions import State
 from core import http_addresses

@@ -20,7 +20,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from channels_app.connections import monitor, records
-from channels_app.connections.session_engines import SessionEngine, engine_for
+from channels_app.connections.engines import Engine, engine_for
 from channels_app.connections.states import SERVER_SILENT, applies_to_server
 from channels_app.models import Connection
 from channels_app.providers.sessions import Observation
@@ -50,7 +50,7 @@ def probe_server(provider: str, server: str) -> None:
     _run_round(engine_for(provider), server=server)
 
 
-def _run_round(engine: SessionEngine, *, server: str = "") -> None:
+def _run_round(engine: Engine, *, server: str = "") -> None:
     deadline, polled = time.monotonic() + ROUND_SECONDS, set[int]()
     while time.monotonic() < deadline and (ids := claim(engine, polled, server=server)):
         polled.update(ids)
@@ -58,7 +58,7 @@ def _run_round(engine: SessionEngine, *, server: str = "") -> None:
 
 
 def claim(
-    engine: SessionEngine,
+    engine: Engine,
     polled: Collection[int] = (),
     *,
     server: str = "",
@@ -85,7 +85,7 @@ def claim(
     return claimed
 
 
-def probe_all(engine: SessionEngine, ids: list[int], polled: set[int]) -> None:
+def probe_all(engine: Engine, ids: list[int], polled: set[int]) -> None:
     """Probe these sessions, PROBES_AT_A_TIME at once, and add others polled too to `polled`."""
     servers: dict[str, list[int]] = {}
     claimed = Connection.objects.filter(pk__in=ids).in_bulk()
@@ -118,9 +118,7 @@ def _run(step: Step) -> list[Step]:
         database.close()
 
 
-def _probe_first(
-    engine: SessionEngine, server: str, ids: list[int], polled: set[int]
-) -> list[Step]:
+def _probe_first(engine: Engine, server: str, ids: list[int], polled: set[int]) -> list[Step]:
     """Probe one session of a server, or two where the first got no answer."""
     polled_at, rest = timezone.now(), ids[1:]
     observation = monitor.probe(ids[0])
@@ -142,7 +140,7 @@ def _probe_one(connection_id: int) -> list[Step]:
 
 
 def _record_for_server(
-    engine: SessionEngine, observation: Observation, polled_at: dt.datetime, connection_id: int
+    engine: Engine, observation: Observation, polled_at: dt.datetime, connection_id: int
 ) -> list[Step]:
     """Store for a session what another one showed about their server."""
     rows = Connection.objects.select_related("channel")

@@ -21,16 +21,16 @@ from django.utils import timezone
 
 from channels_app import queue
 from channels_app.connections import monitor, number_confirmation, records
-from channels_app.connections.linked_numbers import UNCONFIRMED
-from channels_app.connections.recovery import RecoveryAction, RecoveryContext
-from channels_app.connections.session_engines import (
-    SessionEngine,
+from channels_app.connections.engines import (
+    Engine,
     SessionRefused,
     SessionState,
     engine_for,
     not_configured,
     refused,
 )
+from channels_app.connections.linked_numbers import UNCONFIRMED
+from channels_app.connections.recovery import RecoveryAction, RecoveryContext
 from channels_app.connections.states import FAST_POLL_SECONDS
 from channels_app.connections.wwebjs_recovery import (
     MAX_SLOW_CHECKS,
@@ -70,7 +70,7 @@ _LINKED = (State.QR, State.PAIRING, State.CONNECTED, State.READY)
 _START_FAILED = ("start_failed", "start_no_answer")
 
 
-class WwebjsEngine(SessionEngine):
+class WwebjsEngine(Engine):
     """The session of a wwebjs-api server that an official channel has as its fallback."""
 
     provider = PROVIDER
@@ -139,7 +139,7 @@ class WwebjsEngine(SessionEngine):
         self, row: Connection, observation: sessions.Observation, now: dt.datetime,
         *, had_worked: bool,
     ) -> DerivedState | None:  # fmt: skip
-        """See `SessionEngine`. A session that came up although it was ended is ended again."""
+        """See `Engine`. A session that came up although it was ended is ended again."""
         observation = cast("Observation", observation)
         number = _settled_number(row, observation, now)
         if number or (observation.ready and not row.linked_number):

@@ -8,10 +8,10 @@ from typing import Any
 from django import template
 
 from channels_app.connections import number_confirmation, readiness
+from channels_app.connections.engines import SessionState
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN, is_same_number
 from channels_app.connections.monitor import stored_state
 from channels_app.connections.readiness import RankedFallback
-from channels_app.connections.session_engines import SessionState
 from channels_app.models import Channel
 from channels_app.providers.sessions import State
 from channels_app.providers.wwebjs.states import recovers_by_restart

@@ -17,7 +17,7 @@ from django.views.generic import View
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import extensions
 from channels_app.connections import credentials, readiness, remote_sessions, wwebjs_install
-from channels_app.connections.session_engines import SessionRefused
+from channels_app.connections.engines import SessionRefused
 from channels_app.forms import ChannelForm
 from channels_app.models import Channel
 

@@ -16,8 +16,8 @@ from django_htmx.http import trigger_client_event
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import extensions
 from channels_app.connections import circuit_breaker, monitor, wwebjs, wwebjs_install
+from channels_app.connections.engines import SessionRefused
 from channels_app.connections.linked_numbers import UNCONFIRMED
-from channels_app.connections.session_engines import SessionRefused
 from channels_app.models import Channel
 from channels_app.providers.sessions import State
 

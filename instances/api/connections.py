@@ -24,7 +24,7 @@ from channels_app.api.sessions import (
     SessionStateSerializer,
 )
 from channels_app.connections import monitor
-from channels_app.connections.session_engines import SessionState
+from channels_app.connections.engines import SessionState
 from instances.api.receive_mode import sessions
 from instances.connections import lifecycle
 from instances.models import WhatsAppSession

@@ -12,10 +12,10 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 from channels_app.connections import number_confirmation, readiness
+from channels_app.connections.engines import SessionState
 from channels_app.connections.linked_numbers import UNCONFIRMED, is_same_number
 from channels_app.connections.monitor import stored_state
 from channels_app.connections.readiness import RankedFallback
-from channels_app.connections.session_engines import SessionState
 from channels_app.models import Channel
 from channels_app.providers.sessions import State
 from instances.api.receive_mode import sessions

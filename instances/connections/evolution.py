@@ -18,9 +18,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from channels_app.connections import monitor, number_confirmation, records
+from channels_app.connections.engines import Engine, SessionRefused, refused
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
 from channels_app.connections.recovery import RecoveryAction, RecoveryContext
-from channels_app.connections.session_engines import SessionEngine, SessionRefused, refused
 from channels_app.incidents.reason_text import field_for_code
 from channels_app.models import Channel, Connection, Provider
 from channels_app.providers import sessions
@@ -65,7 +65,7 @@ FRESH_POLL_SECONDS = 5.0
 _RECEIVING_FIELDS = ("history_before", "opened_at", "backlog_since")
 
 
-class EvolutionEngine(SessionEngine):
+class EvolutionEngine(Engine):
     """The Evolution instance of a Baileys channel. Facts: docs/providers/evolution.md."""
 
     provider = Provider.BAILEYS

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from django.utils import timezone
 
 from channels_app.connections import monitor, records
-from channels_app.connections.session_engines import SessionRefused, SessionState, not_configured
+from channels_app.connections.engines import SessionRefused, SessionState, not_configured
 from channels_app.incidents import incidents
 from channels_app.models import Connection
 from channels_app.providers.evolution.instance import EvolutionLifecycle

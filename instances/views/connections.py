@@ -12,8 +12,8 @@ from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app.connections import monitor
+from channels_app.connections.engines import SessionRefused
 from channels_app.connections.linked_numbers import UNCONFIRMED
-from channels_app.connections.session_engines import SessionRefused
 from channels_app.providers.sessions import State
 from channels_app.views.sessions import close_dialog
 from instances.api.receive_mode import sessions

@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import timezone, translation
 
 from channels_app.connections import monitor, wwebjs, wwebjs_install
-from channels_app.connections.session_engines import QrCode, SessionRefused
+from channels_app.connections.engines import QrCode, SessionRefused
 from channels_app.models import Channel, Connection, WwebjsCredentials
 from tests.factories import update_connection
 from tests.pages.html import Element, parse

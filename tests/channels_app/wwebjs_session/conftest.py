@@ -16,7 +16,7 @@ from django.utils import timezone, translation
 from time_machine import TimeMachineFixture
 
 from channels_app.connections import monitor, rounds, wwebjs
-from channels_app.connections.session_engines import SessionState
+from channels_app.connections.engines import SessionState
 from channels_app.models import Channel, Connection, WwebjsCredentials
 from simulators.base import run_in_thread
 from simulators.wwebjs.app import WwebjsSettings, WwebjsSimulator

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from channels_app.connections import monitor, records, remote_sessions
-from channels_app.connections.session_engines import SessionRefused
+from channels_app.connections.engines import SessionRefused
 from channels_app.models import Channel
 from tests.channels_app.wwebjs_session.conftest import Server, jobs, run_starts, session_of
 from tests.conftest import WWEBJS_KEY, WWEBJS_SESSION

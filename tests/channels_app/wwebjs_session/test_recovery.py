@@ -12,8 +12,8 @@ from django.db import connection
 
 from channels_app import signals
 from channels_app.connections import monitor, rounds, wwebjs
+from channels_app.connections.engines import SessionRefused
 from channels_app.connections.registry import unguarded
-from channels_app.connections.session_engines import SessionRefused
 from channels_app.models import Channel, Connection
 from channels_app.providers.base import OutboundMessage, SendError
 from channels_app.providers.wwebjs import session as wwebjs_sessions

@@ -10,7 +10,7 @@ import pytest
 
 from channels_app.channels import save_channel
 from channels_app.connections import monitor, rounds, wwebjs
-from channels_app.connections.session_engines import SessionRefused
+from channels_app.connections.engines import SessionRefused
 from channels_app.models import Channel, WwebjsCredentials
 from channels_app.providers.wwebjs.session import WwebjsSessions
 from channels_app.providers.wwebjs.states import derive

@@ -17,7 +17,7 @@ from time_machine import TimeMachineFixture
 from channels_app import signals
 from channels_app.channels import save_channel
 from channels_app.connections import monitor, records, remote_sessions, rounds
-from channels_app.connections.session_engines import SessionRefused, SessionState
+from channels_app.connections.engines import SessionRefused, SessionState
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Connection, EvolutionCredentials, Incident
 from channels_app.providers.evolution.instance import EvolutionLifecycle

@@ -76,7 +76,7 @@ class QrCode:
     pairing_code: str = ""
 
 
-class SessionEngine(ABC):
+class Engine(ABC):
     """How sessions of one provider are polled and linked, and what only they do.
 
     Methods that take a `row` are called under its lock, in a transaction: they change the row,
@@ -202,15 +202,15 @@ class SessionEngine(ABC):
         """Enqueue an immediate probe, after commit."""
 
 
-_ENGINES: dict[str, SessionEngine] = {}
+_ENGINES: dict[str, Engine] = {}
 
 
-def register(engine: SessionEngine) -> None:
+def register(engine: Engine) -> None:
     """Let the monitor handle the connections of the engine's provider."""
     _ENGINES[engine.provider] = engine
 
 
-def engine_for(provider: str) -> SessionEngine:
+def engine_for(provider: str) -> Engine:
     """Return the engine of a provider. Raises KeyError if its connections are no sessions."""
     return _ENGINES[provider]
 
@@ -219,7 +219,7 @@ def not_configured() -> SessionRefused:
     return SessionRefused("not_configured", describe("not_configured"))
 
 
-def refused(engine: SessionEngine, code: str, detail: str = "") -> SessionRefused:
+def refused(engine: Engine, code: str, detail: str = "") -> SessionRefused:
     """Return the refusal for a server that did not do what was asked of it."""
     text = describe(code, detail)
     return SessionRefused(code, text, status=502, field=engine.field_for(code))
