@@ -86,7 +86,7 @@ class SecretsForm(_ChannelModelForm):
     def _ask_for_previous_session(self) -> None:
         """Add the choices for the current session, if there is one."""
         stored = Channel.objects.filter(pk=self.instance.pk).first()
-        remote = remote_sessions.of(stored) if stored is not None else None
+        remote = remote_sessions.session_of(stored) if stored is not None else None
         if remote is None:
             return
         self.fields[self.PREVIOUS] = forms.ChoiceField(
@@ -99,7 +99,7 @@ class SecretsForm(_ChannelModelForm):
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]
         stored = Channel.objects.filter(pk=self.instance.pk).first()
-        if stored is None or not remote_sessions.left_by(stored, self.instance):
+        if stored is None or not remote_sessions.session_abandoned_by(stored, self.instance):
             return
         self.abandoning = stored
         if self.PREVIOUS not in self.fields:

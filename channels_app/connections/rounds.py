@@ -19,7 +19,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from channels_app.connections import monitor, records
+from channels_app.connections import monitor, observations
 from channels_app.connections.engines import Engine, engine_for
 from channels_app.connections.states import SERVER_SILENT, applies_to_server
 from channels_app.models import Connection
@@ -146,5 +146,5 @@ def _record_for_server(
     rows = Connection.objects.select_related("channel")
     connection = rows.filter(pk=connection_id).first()
     if connection is not None and engine.is_configured(connection.channel):
-        records.record_observation(engine, connection, observation, polled_at=polled_at)
+        observations.record_observation(connection, observation, polled_at=polled_at)
     return []

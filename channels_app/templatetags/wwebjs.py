@@ -30,8 +30,8 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
         "configured": channel.has_wwebjs,
         "session": session,
         "unchecked": unchecked,
-        "label": State(session.state or State.NOT_CONFIGURED).label,
-        "field_label": _field_label(session.field),
+        "label": session.label,
+        "field_label": session.field_label,
         "tone": _tone(session),
         "linked": session.code == UNCONFIRMED
         or (session.state in (State.CONNECTED, State.READY) and session.code != UNKNOWN),
@@ -52,7 +52,7 @@ def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
         "way": Channel.Fallback.WWEBJS,
         "session": session,
         "unchecked": session.code == "unchecked",
-        "label": State(session.state or State.NOT_CONFIGURED).label,
+        "label": session.label,
         "tone": _tone(session),
     }
 
@@ -61,10 +61,6 @@ def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
 def fallback_trouble(channel: Channel) -> str:
     """Return why the channel's fallback would not work now, or ""."""
     return readiness.fallback_trouble(channel)
-
-
-def _field_label(name: str) -> str:
-    return str(getattr(Channel._meta.get_field(name), "verbose_name", name)) if name else ""
 
 
 def _tone(session: SessionState) -> str:

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone, translation
 
-from channels_app.connections import monitor, wwebjs, wwebjs_install
+from channels_app.connections import monitor, wwebjs_commands, wwebjs_install
 from channels_app.connections.engines import QrCode, SessionRefused
 from channels_app.models import Channel, Connection
 from tests.factories import update_connection
@@ -191,7 +191,7 @@ def test_disconnecting_asks_for_confirmation_and_can_keep_the_phone_linked(
         asked.append(unlink)
         return monitor.stored_state(connection)
 
-    monkeypatch.setattr(wwebjs, "disconnect", disconnect)
+    monkeypatch.setattr(wwebjs_commands, "disconnect", disconnect)
     path = f"/channels/{attached.pk}/session/disconnect/"
 
     question = parse(staff_client.get(path).content)

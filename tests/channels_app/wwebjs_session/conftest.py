@@ -15,7 +15,7 @@ from aiohttp import web
 from django.utils import timezone, translation
 from time_machine import TimeMachineFixture
 
-from channels_app.connections import monitor, rounds, wwebjs
+from channels_app.connections import monitor, rounds, wwebjs_commands
 from channels_app.connections.engines import SessionState
 from channels_app.models import Channel, Connection
 from simulators.base import run_in_thread
@@ -191,7 +191,7 @@ def run_starts() -> int:
             "DELETE FROM procrastinate_jobs WHERE task_name = 'channels_app.begin_session'"
         )
     for order in orders:
-        wwebjs.begin(order["channel_id"], restart=order["restart"])
+        wwebjs_commands.begin(order["channel_id"], restart=order["restart"])
     return len(orders)
 
 
