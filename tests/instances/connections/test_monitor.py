@@ -631,7 +631,7 @@ def test_a_slow_deletion_is_reported_and_completed_later(
     with pytest.raises(SessionRefused):
         lifecycle.delete(ready.connection)  # only after its webhook is disabled
     assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 200
-    monkeypatch.setattr(monitor, "_is_gone", lambda client: False)
+    monkeypatch.setattr(lifecycle, "_is_gone", lambda client: False)
     assert lifecycle.delete(ready.connection).code == "deleting"
     assert becomes(ready, "instance_deleted").state == "disconnected"
 
