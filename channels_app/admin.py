@@ -174,7 +174,7 @@ class ChannelAdmin(_ChannelAdmin):
     ) -> HttpResponse:
         """Redirect to the channel's own page, which asks what to do with its session."""
         channel = self.get_object(request, object_id)
-        if channel is not None and remote_sessions.of(channel):
+        if channel is not None and remote_sessions.session_of(channel):
             return redirect("channels_app:delete", pk=channel.pk)
         return super().delete_view(request, object_id, extra_context)
 
@@ -183,7 +183,7 @@ class ChannelAdmin(_ChannelAdmin):
         to_delete, counts, missing, protected = super().get_deleted_objects(objs, request)
         text = _("has a session on its server: delete it on the channel's own page")
         for channel in objs:
-            if remote_sessions.of(channel):
+            if remote_sessions.session_of(channel):
                 url = reverse("channels_app:delete", args=[channel.pk])
                 protected.append(format_html('<a href="{}">{}</a> {}', url, channel, text))
         return to_delete, counts, missing, protected

@@ -11,9 +11,9 @@ class ChannelsAppConfig(AppConfig):
     def ready(self) -> None:
         """Register the engine of wwebjs sessions, and the receiver of sends without a response."""
         from channels_app import signals
-        from channels_app.connections import engines, wwebjs
+        from channels_app.connections import session_engines, wwebjs, wwebjs_commands
 
-        engines.register(wwebjs.WwebjsEngine())
+        session_engines.register(wwebjs.WwebjsEngine())
         signals.send_rejected.connect(
-            wwebjs.poll_after_no_answer, dispatch_uid="channels_app.send_without_answer"
+            wwebjs_commands.poll_after_no_answer, dispatch_uid="channels_app.send_without_answer"
         )

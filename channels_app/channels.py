@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from channels_app.connections import circuit_breaker, credentials, records, wwebjs
-from channels_app.models import Channel, Connection
+from channels_app.connections import circuit_breaker, credentials, records
+from channels_app.models import Channel, Connection, Provider
 from channels_app.signals import channel_saved
 
 
@@ -22,7 +22,7 @@ def save_channel(channel: Channel) -> Channel:
         before = locked.prefetch_related("fallback_routes").first()
         channel.save()
         primary = Connection.objects.stored(channel, channel.kind)
-        records.settings_saved(wwebjs.PROVIDER, channel, before)
+        records.settings_saved(Provider.WWEBJS, channel, before)
         if before is not None and channel.differs_from(before, Channel.PRIMARY_ROUTE_SETTINGS):
             circuit_breaker.settings_changed(primary)
         for connection in Connection.objects.filter(channel=channel):

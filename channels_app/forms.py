@@ -169,7 +169,7 @@ class SecretsForm(_SettingsForm):
     def _ask_for_previous_session(self) -> None:
         """Add the choices for the current session, if there is one."""
         stored = Channel.objects.filter(pk=self.instance.pk).first()
-        remote = remote_sessions.of(stored) if stored is not None else None
+        remote = remote_sessions.session_of(stored) if stored is not None else None
         if remote is None:
             return
         self.fields[self.PREVIOUS] = forms.ChoiceField(
@@ -184,7 +184,7 @@ class SecretsForm(_SettingsForm):
             setattr(self.instance, name, self.cleaned_data[name])
         super()._post_clean()
         stored = Channel.objects.filter(pk=self.instance.pk).first()
-        if stored is None or not remote_sessions.left_by(stored, self.instance):
+        if stored is None or not remote_sessions.session_abandoned_by(stored, self.instance):
             return
         self.abandoning = stored
         if self.PREVIOUS not in self.fields:

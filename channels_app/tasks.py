@@ -6,24 +6,25 @@ import procrastinate
 from procrastinate.contrib.django import app
 
 from channels_app import queue
-from channels_app.connections import credentials, rounds, wwebjs
+from channels_app.connections import credentials, rounds, wwebjs_commands
 from channels_app.incidents import incidents
+from channels_app.models import Provider
 from core.queue import PRIORITY_MONITORING
 
 
 @app.task(**queue.BEGIN_SESSION)
 def begin_session(channel_id: int, restart: bool) -> None:
-    wwebjs.begin(channel_id, restart=restart)
+    wwebjs_commands.begin(channel_id, restart=restart)
 
 
 @app.task(**queue.END_SESSION)
 def end_session(channel_id: int) -> None:
-    wwebjs.end_again(channel_id)
+    wwebjs_commands.end_again(channel_id)
 
 
 @app.task(**queue.PROBE_SESSION)
 def probe_session(channel_id: int) -> None:
-    wwebjs.probe(channel_id)
+    wwebjs_commands.probe(channel_id)
 
 
 @app.task(**queue.TRY_CREDENTIALS)
@@ -42,7 +43,7 @@ def try_credentials(channel_id: int) -> None:
 )
 def probe_due_sessions(timestamp: int) -> None:
     """Poll the sessions that are due."""
-    rounds.probe_due(wwebjs.PROVIDER)
+    rounds.probe_due(Provider.WWEBJS)
 
 
 @app.periodic(cron="* * * * * */5")

@@ -11,17 +11,16 @@ class InstancesConfig(AppConfig):
     def ready(self) -> None:
         """Register signal receivers, event handlers and page extensions."""
         from channels_app import extensions, signals
-        from channels_app.connections import engines, readiness, remote_sessions
+        from channels_app.connections import readiness, session_engines
         from channels_app.providers.events import ConnectionEvent, QrEvent
         from instances import sessions
         from instances.connections import cards as connection_cards
         from instances.connections import evolution, history, probe_requests
-        from instances.connections.remote_sessions import InstanceSource
         from instances.receive_mode import presentation
         from messaging.inbound import handlers
         from messaging.live import frames
 
-        engines.register(evolution.ENGINE)
+        session_engines.register(evolution.EvolutionEngine())
         signals.channel_saved.connect(
             sessions.channel_saved, dispatch_uid="instances.channel_saved"
         )
@@ -34,7 +33,6 @@ class InstancesConfig(AppConfig):
         extensions.CARD += [connection_cards.section, connection_cards.fallbacks]
         extensions.PAGE += [connection_cards.beside]
         extensions.LINE += [connection_cards.line]
-        remote_sessions.SOURCES += [InstanceSource()]
         readiness.CONNECTION += [connection_cards.describe_problem]
         extensions.RELATED += ["session"]
         frames.VIEWS |= {

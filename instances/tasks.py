@@ -6,6 +6,7 @@ import procrastinate
 from procrastinate.contrib.django import app
 
 from channels_app.connections import rounds
+from channels_app.models import Provider
 from core.queue import PRIORITY_MONITORING
 from instances import queue
 from instances.connections import evolution
@@ -16,7 +17,7 @@ from instances.receive_mode import monitor as receive_mode_monitor
 
 @app.task(**queue.PROBE_SERVER)
 def probe_server(url: str) -> None:
-    rounds.probe_server(evolution.ENGINE.provider, url)
+    rounds.probe_server(Provider.BAILEYS, url)
 
 
 @app.task(**queue.PROBE_CONNECTION)
@@ -35,7 +36,7 @@ def probe_connection(session_id: int) -> None:
 )
 def probe_due_connections(timestamp: int) -> None:
     """Probe the due instances."""
-    rounds.probe_due(evolution.ENGINE.provider)
+    rounds.probe_due(Provider.BAILEYS)
 
 
 @app.task(

@@ -4,8 +4,10 @@ from urllib.parse import unquote
 
 from django.urls import path, register_converter
 
+from channels_app.views import sessions
 from instances.views import connections as connection
 from instances.views import receive_mode
+from instances.views.connections import INSTANCE
 
 app_name = "instances"
 
@@ -37,18 +39,18 @@ urlpatterns = [
     path(f"{_NAME}/repair/", receive_mode.RepairView.as_view(), name="repair"),
     path(f"{_NAME}/cancel/", receive_mode.CancelView.as_view(), name="cancel"),
     path(f"{_NAME}/check/", receive_mode.CheckView.as_view(), name="check"),
-    path(f"{_CONNECTION}ask/", connection.AskView.as_view(), name="ask"),
+    path(f"{_CONNECTION}ask/", sessions.CheckView.as_view(pages=INSTANCE), name="ask"),
     path(f"{_CONNECTION}reconnect/", connection.ReconnectView.as_view(), name="reconnect"),
     path(
         f"{_CONNECTION}confirm-number/",
-        connection.ConfirmNumberView.as_view(),
+        sessions.ConfirmNumberView.as_view(pages=INSTANCE),
         name="confirm_number",
     ),
     path(f"{_CONNECTION}log-out/", connection.LogOutView.as_view(), name="log_out"),
     path(f"{_CONNECTION}delete/", connection.DeleteView.as_view(), name="delete"),
-    path(f"{_CONNECTION}dialog/", connection.QrDialogView.as_view(), name="qr_dialog"),
-    path(f"{_CONNECTION}qr/", connection.QrView.as_view(), name="qr"),
-    path(f"{_CONNECTION}pairing/", connection.PairingView.as_view(), name="pairing"),
+    path(f"{_CONNECTION}dialog/", sessions.QrDialogView.as_view(pages=INSTANCE), name="qr_dialog"),
+    path(f"{_CONNECTION}qr/", sessions.QrView.as_view(pages=INSTANCE), name="qr"),
+    path(f"{_CONNECTION}pairing/", sessions.PairingView.as_view(pages=INSTANCE), name="pairing"),
     path(f"{_CONNECTION}picture/", connection.PictureView.as_view(), name="picture"),
     # Last: it also matches names typed with unencoded slashes.
     path(f"{_NAME}/", receive_mode.InstanceView.as_view(), name="detail"),

@@ -23,7 +23,7 @@ from accounts.access import user_of
 from channels_app.api.fields import time_field
 from channels_app.channels import save_channel
 from channels_app.connections import remote_sessions
-from channels_app.connections.engines import SessionRefused
+from channels_app.connections.session_engines import KEEP, SessionRefused
 from channels_app.incidents.reason_text import render_reason
 from channels_app.models import Channel, Connection, FallbackChoice, FallbackRoute
 from channels_app.models.credentials import MODELS, SETTINGS
@@ -194,7 +194,9 @@ class ChannelSerializer(serializers.ModelSerializer[Channel]):
             if name != "previous_session":
                 setattr(channel, name, value)
         self.left_behind = (
-            None if channel.pk is None else remote_sessions.left_by(_stored(channel), channel)
+            None
+            if channel.pk is None
+            else remote_sessions.session_abandoned_by(_stored(channel), channel)
         )
         try:
             channel.full_clean()
@@ -278,7 +280,7 @@ class ChannelViewSet(viewsets.ModelViewSet[Channel]):
 
     def perform_update(self, serializer: BaseSerializer[Channel]) -> None:
         """Apply the choice to a session that the changes would abandon, then save."""
-        choice = serializer.validated_data.pop("previous_session", remote_sessions.KEEP)
+        choice = serializer.validated_data.pop("previous_session", KEEP)
         assert isinstance(serializer, ChannelSerializer)
         if serializer.left_behind is not None and serializer.instance is not None:
             stored = Channel.objects.get(pk=serializer.instance.pk)
@@ -296,7 +298,7 @@ class ChannelViewSet(viewsets.ModelViewSet[Channel]):
         """Delete the channel; report which channels use it as their fallback."""
         if names := instance.is_fallback_of:
             raise IsFallback(_("It is the fallback of: %(names)s") % {"names": names})
-        choice = self.request.query_params.get("previous_session", remote_sessions.KEEP)
+        choice = self.request.query_params.get("previous_session", KEEP)
         with _refusals():
             remote_sessions.delete(instance, choice, user=user_of(self.request))
 

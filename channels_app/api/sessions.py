@@ -1,4 +1,7 @@
-"""REST: the wwebjs session of an official channel."""
+"""REST: the session of a channel, and what only a wwebjs session has.
+
+Shapes are those of the contract. The schema of each provider's routes is beside its view.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,12 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import OpenApiResponse, extend_schema, inline_serializer
+from drf_spectacular.utils import (
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_view,
+    inline_serializer,
+)
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,9 +24,9 @@ from rest_framework.views import APIView
 from accounts.access import user_of
 from accounts.permissions import StaffMayChange
 from channels_app.api.channels import ChannelSerializer
-from channels_app.connections import circuit_breaker, monitor, wwebjs
-from channels_app.connections.engines import SessionRefused
-from channels_app.models import Channel
+from channels_app.connections import circuit_breaker, monitor, wwebjs_commands
+from channels_app.connections.session_engines import SessionRefused, SessionState
+from channels_app.models import Channel, Connection
 from channels_app.providers.sessions import STATE_CHOICES
 
 
@@ -106,82 +114,134 @@ class SessionApiView(APIView):
         return Response(body | ({"field": exc.field} if exc.field else {}), status=exc.status)
 
 
-class _SessionView(SessionApiView):
-    def channel(self) -> Channel:
-        return get_object_or_404(Channel, pk=self.kwargs["pk"])
+class ConnectionApiView(SessionApiView):
+    """One session, whatever its provider. The routes name it."""
+
+    state_serializer: type[SessionStateSerializer] = SessionStateSerializer
+    qr_serializer: type[QrCodeSerializer] = QrCodeSerializer
+
+    def connection(self) -> Connection:
+        """Return the wwebjs session of the channel `pk`."""
+        return get_object_or_404(Channel, pk=self.kwargs["pk"]).wwebjs
+
+    def answer(self, state: SessionState) -> Response:
+        return Response(self.state_serializer(state).data)
 
 
-class SessionView(_SessionView):
-    @extend_schema(responses=SessionStateSerializer)
-    def get(self, request: Request, pk: int) -> Response:
-        """Return the session's current state. Polls the server, for 5 s at most."""
-        return Response(SessionStateSerializer(monitor.state(self.channel().wwebjs)).data)
+class StateView(ConnectionApiView):
+    def get(self, request: Request, **route: Any) -> Response:
+        return self.answer(monitor.state(self.connection()))
 
 
-class ConnectView(_SessionView):
-    @extend_schema(
-        request=None, responses={200: SessionStateSerializer, 409: CONFLICT, 502: UNREACHED}
-    )
-    def post(self, request: Request, pk: int) -> Response:
-        """Start the session and keep it running. The start continues after the response."""
-        return Response(SessionStateSerializer(monitor.connect(self.channel().wwebjs)).data)
+class ConnectView(ConnectionApiView):
+    def post(self, request: Request, **route: Any) -> Response:
+        return self.answer(monitor.connect(self.connection(), user=user_of(request)))
 
 
-class DisconnectView(_SessionView):
-    @extend_schema(
-        request=DisconnectSerializer,
-        responses={200: SessionStateSerializer, 409: CONFLICT, 502: UNREACHED},
-    )
-    def post(self, request: Request, pk: int) -> Response:
-        """Stop the session. Unlinks the phone unless `unlink` is false."""
-        fields = DisconnectSerializer(data=request.data)
+class ConfirmNumberView(ConnectionApiView):
+    def post(self, request: Request, **route: Any) -> Response:
+        """Confirm that the number of the linked phone is correct; until then nothing is sent."""
+        fields = NumberSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
-        ended = wwebjs.disconnect(self.channel().wwebjs, unlink=fields.validated_data["unlink"])
-        return Response(SessionStateSerializer(ended).data)
+        connection, number = self.connection(), fields.validated_data["number"]
+        return self.answer(monitor.confirm_number(connection, number, user=user_of(request)))
 
 
-class QrView(_SessionView):
+class QrView(ConnectionApiView):
     permission_classes = (MayShowQr,)
 
-    @extend_schema(responses={200: QrCodeSerializer, 409: CONFLICT, 502: UNREACHED})
-    def get(self, request: Request, pk: int) -> Response:
-        """Return the QR code to scan, as text and as SVG."""
-        answer = Response(QrCodeSerializer(monitor.qr(self.channel().wwebjs)).data)
+    def get(self, request: Request, **route: Any) -> Response:
+        answer = Response(self.qr_serializer(monitor.qr(self.connection())).data)
         answer["Cache-Control"] = "no-store"
         return answer
 
 
-class ConfirmNumberView(_SessionView):
-    @extend_schema(
-        request=NumberSerializer,
-        responses={200: SessionStateSerializer, 409: NOTHING_TO_CONFIRM},
-    )
-    def post(self, request: Request, pk: int) -> Response:
-        """Confirm that the number of the linked phone is correct; until then nothing is sent."""
-        fields = NumberSerializer(data=request.data)
+class PairingCodeView(ConnectionApiView):
+    def post(self, request: Request, **route: Any) -> Response:
+        fields = PairingSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
-        confirmed = monitor.confirm_number(
-            self.channel().wwebjs, fields.validated_data["number"], user=user_of(request)
-        )
-        return Response(SessionStateSerializer(confirmed).data)
+        number = fields.validated_data["phone_number"]
+        answer = Response({"code": monitor.pairing_code(self.connection(), number)})
+        answer["Cache-Control"] = "no-store"
+        return answer
 
 
-class PairingCodeView(_SessionView):
-    @extend_schema(
+def pairing_schema(unreached: OpenApiResponse, description: str) -> Any:
+    """Return the schema of `PairingCodeView` for a provider."""
+    return extend_schema(
         request=PairingSerializer,
+        description=description,
         responses={
             200: PairingCodeSerializer,
             400: OpenApiResponse(description="Not a phone number."),
             409: CONFLICT,
-            502: UNREACHED,
+            502: unreached,
         },
     )
+
+
+# -- of wwebjs sessions ----------------------------------------------------------------------------
+
+ANSWERS = {200: SessionStateSerializer, 409: CONFLICT, 502: UNREACHED}
+
+
+@extend_schema_view(
+    get=extend_schema(
+        responses=SessionStateSerializer,
+        description="Return the session's current state. Polls the server, for 5 s at most.",
+    )
+)
+class WwebjsStateView(StateView):
+    pass
+
+
+@extend_schema_view(
+    post=extend_schema(
+        request=None,
+        responses=ANSWERS,
+        description="Start the session and keep it running. The start continues after the response.",
+    )
+)
+class WwebjsConnectView(ConnectView):
+    pass
+
+
+@extend_schema_view(
+    get=extend_schema(
+        responses={200: QrCodeSerializer, 409: CONFLICT, 502: UNREACHED},
+        description="Return the QR code to scan, as text and as SVG.",
+    )
+)
+class WwebjsQrView(QrView):
+    pass
+
+
+@extend_schema_view(
+    post=extend_schema(
+        request=NumberSerializer, responses={200: SessionStateSerializer, 409: NOTHING_TO_CONFIRM}
+    )
+)
+class WwebjsConfirmNumberView(ConfirmNumberView):
+    pass
+
+
+@extend_schema_view(
+    post=pairing_schema(
+        UNREACHED, "Return a code to enter on the phone instead of scanning a QR code."
+    )
+)
+class WwebjsPairingCodeView(PairingCodeView):
+    pass
+
+
+class DisconnectView(ConnectionApiView):
+    @extend_schema(request=DisconnectSerializer, responses=ANSWERS)
     def post(self, request: Request, pk: int) -> Response:
-        """Return a code to enter on the phone instead of scanning a QR code."""
-        fields = PairingSerializer(data=request.data)
+        """Stop the session. Unlinks the phone unless `unlink` is false."""
+        fields = DisconnectSerializer(data=request.data)
         fields.is_valid(raise_exception=True)
-        number = fields.validated_data["phone_number"]
-        return Response({"code": monitor.pairing_code(self.channel().wwebjs, number)})
+        unlink = fields.validated_data["unlink"]
+        return self.answer(wwebjs_commands.disconnect(self.connection(), unlink=unlink))
 
 
 class LiftBlockView(SessionApiView):

@@ -9,14 +9,18 @@ urlpatterns = [
     path(
         "channels/<int:pk>/new-chats/lift/", api.LiftBlockView.as_view(), name="channel-lift-block"
     ),
-    path(_SESSION, api.SessionView.as_view(), name="channel-wwebjs"),
-    path(f"{_SESSION}connect/", api.ConnectView.as_view(), name="channel-wwebjs-connect"),
+    path(_SESSION, api.WwebjsStateView.as_view(), name="channel-wwebjs"),
+    path(f"{_SESSION}connect/", api.WwebjsConnectView.as_view(), name="channel-wwebjs-connect"),
     path(f"{_SESSION}disconnect/", api.DisconnectView.as_view(), name="channel-wwebjs-disconnect"),
     path(
         f"{_SESSION}confirm-number/",
-        api.ConfirmNumberView.as_view(),
+        api.WwebjsConfirmNumberView.as_view(),
         name="channel-wwebjs-confirm-number",
     ),
-    path(f"{_SESSION}qr/", api.QrView.as_view(), name="channel-wwebjs-qr"),
-    path(f"{_SESSION}pairing-code/", api.PairingCodeView.as_view(), name="channel-wwebjs-pairing"),
+    path(f"{_SESSION}qr/", api.WwebjsQrView.as_view(), name="channel-wwebjs-qr"),
+    path(
+        f"{_SESSION}pairing-code/",
+        api.WwebjsPairingCodeView.as_view(),
+        name="channel-wwebjs-pairing",
+    ),
 ]

@@ -4,8 +4,8 @@ For views and the API: `stored_state` (no network), `state`, `connect`, `confirm
 `pairing_code`. For jobs: `probe`; `rounds` chooses which sessions are due. Commands that only one
 provider has are beside its engine. Nothing here knows a provider (`engines`).
 
-The server is polled without a lock; `records` stores the observation. A message from the server
-only triggers a poll, because it may arrive late, twice and in any order.
+The server is polled without a lock; `observations` stores what it reported. A message from the
+server only triggers a poll, because it may arrive late, twice and in any order.
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ import segno
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from channels_app.connections import number_confirmation, records
-from channels_app.connections.engines import (
-    Engine,
-    QrCode,
-    SessionRefused,
-    SessionState,
-    engine_for,
-    not_configured,
-    not_configured_state,
-)
+from channels_app.connections import number_confirmation, observations, records
 from channels_app.connections.linked_numbers import UNCONFIRMED
 from channels_app.connections.number_confirmation import ConfirmationRefused
 from channels_app.connections.recovery import RecoveryAction
+from channels_app.connections.session_engines import (
+    QrCode,
+    SessionRefused,
+    SessionState,
+    configured,
+    engine_for,
+)
 from channels_app.incidents.reason_text import describe
 from channels_app.models import Connection
 from channels_app.providers.sessions import Observation, State
@@ -42,7 +40,8 @@ def stored_state(connection: Connection) -> SessionState:
     """Return the last observed state. Makes no network call."""
     engine = engine_for(connection.provider)
     if not engine.is_configured(connection.channel):
-        return not_configured_state()
+        code = "not_configured"
+        return SessionState(State.NOT_CONFIGURED.value, code, describe(code))
     code = connection.state_code
     return SessionState(
         state=connection.state,
@@ -75,7 +74,7 @@ def state(connection: Connection) -> SessionState:
     if engine_for(connection.provider).is_configured(connection.channel):
         poll(connection)
         return current_state(connection)
-    return not_configured_state()
+    return stored_state(connection)
 
 
 def connect(connection: Connection, *, user: User | None = None) -> SessionState:
@@ -84,7 +83,7 @@ def connect(connection: Connection, *, user: User | None = None) -> SessionState
     What takes long goes on after the answer. Raises SessionRefused (409 not_configured; 502 with
     the field to correct if the server did not do it).
     """
-    _require_settings(connection).connect(connection, user=user)
+    configured(connection).connect(connection, user=user)
     return current_state(connection)
 
 
@@ -96,7 +95,7 @@ def confirm_number(
     `number` is the one shown to the person. Raises SessionRefused (409 not_configured, or
     nothing_to_confirm if no number or a different one is awaiting confirmation).
     """
-    _require_settings(connection)
+    configured(connection)
     try:
         number_confirmation.confirm(
             connection.channel, connection.provider, number, user_id=user.pk if user else None
@@ -112,7 +111,7 @@ def qr(connection: Connection) -> QrCode:
     An expired code is never returned; a new one is requested instead. Raises SessionRefused
     (409 qr_not_ready or not_configured; 502 if the server cannot be reached).
     """
-    engine = _require_settings(connection)
+    engine = configured(connection)
     observation, _action = poll(connection, with_code=True)
     observed = current_state(connection)
     if observed.state == State.QR and observation.qr:
@@ -123,7 +122,7 @@ def qr(connection: Connection) -> QrCode:
         return QrCode(observation.qr, draw(observation.qr), seen_at, age, pairing)
     engine.replace_expired_code(connection, observed.code)
     if observed.field:
-        raise SessionRefused(observed.code, observed.detail, status=502, field=observed.field)
+        raise refusal_of(observed)
     raise SessionRefused("qr_not_ready", _("The QR code is not ready or has been scanned already"))
 
 
@@ -139,11 +138,16 @@ def pairing_code(connection: Connection, phone_number: str) -> str:
     Raises SessionRefused (400 invalid_number; 409 qr_not_ready if the session is not waiting for a
     phone, or not_configured; 502 if the server returned no code).
     """
-    engine = _require_settings(connection)
+    engine = configured(connection)
     digits = re.sub(r"[\s().+-]", "", phone_number)
     if not re.fullmatch(r"[1-9]\d{7,14}", digits):
         raise invalid_number()
     return engine.pairing_code(connection, digits)
+
+
+def refusal_of(observed: SessionState) -> SessionRefused:
+    """Return the refusal for a session whose state prevents what was asked."""
+    return SessionRefused(observed.code, observed.detail, status=502, field=observed.field)
 
 
 def invalid_number() -> SessionRefused:
@@ -184,17 +188,10 @@ def poll(
     """
     engine = engine_for(connection.provider)
     polled_at = timezone.now()
-    records.lease(engine, connection, polled_at)
+    records.lease(connection, polled_at)
     observation = engine.poll(connection, with_code=with_code)
-    action = records.record_observation(
-        engine, connection, observation,
+    action = observations.record_observation(
+        connection, observation,
         polled_at=polled_at, recover=recover or engine.recovers_in_a_job,
     )  # fmt: skip
     return observation, action
-
-
-def _require_settings(connection: Connection) -> Engine:
-    engine = engine_for(connection.provider)
-    if not engine.is_configured(connection.channel):
-        raise not_configured()
-    return engine

@@ -1,30 +1,34 @@
-"""The sessions that a channel has on a provider's server, and how they end with the channel.
+"""The session that a channel has on a provider's server, and how it ends with the channel.
 
 A wwebjs session or an Evolution instance outlives its channel: it stays linked to the phone and
 continues to receive. A person who deletes a channel, or changes its server or session, is therefore
-asked whether to end the old one. Higher layers register their kinds in SOURCES.
+asked whether to end the old one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from django.db.models import PROTECT
 from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
 
-from channels_app.connections import monitor, records, wwebjs
-from channels_app.connections.engines import SessionRefused
-from channels_app.models import Channel, Provider
+from channels_app.connections import records
+from channels_app.connections.session_engines import KEEP, SessionEngine, SessionRefused, engines
+from channels_app.models import Channel, Connection
 from channels_app.providers.sessions import State
-from core import http_addresses
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-KEEP = "keep"
+# The server does not have the session, as far as is known.
+_ABSENT = frozenset(
+    {
+        "", "unchecked", "not_started", "unlinked", "not_configured",
+        "no_instance", "instance_gone", "instance_deleted",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,76 +40,16 @@ class RemoteSession:
     choices: tuple[tuple[str, str | Promise], ...]
 
 
-class Source(Protocol):
-    """A kind of session. `settings` are the channel's fields that identify it."""
-
-    settings: tuple[str, ...]
-
-    def of(self, channel: Channel) -> RemoteSession | None:
-        """Return the session of a stored channel, or None if none is known. No network."""
-        ...
-
-    def end(self, channel: Channel, choice: str, *, user: User | None) -> str:
-        """End the session. Returns a notice for the person, or "".
-
-        Raises SessionRefused if the server did not do it; it is then not retried later.
-        """
-        ...
+def session_of(channel: Channel) -> RemoteSession | None:
+    """Return the session of a stored channel, or None if none is known. No network."""
+    return next((_describe(engine, channel) for engine in _engines_of(channel)), None)
 
 
-class WwebjsSource:
-    """The wwebjs session of an official channel's fallback."""
-
-    settings: tuple[str, ...] = ("kind", "uses_wwebjs", "wwebjs_url", "wwebjs_session_id")
-    CHOICES: tuple[tuple[str, str | Promise], ...] = (
-        (KEEP, _("Leave it as it is on the server")),
-        ("stop", _("Stop it; the phone stays linked")),
-        ("unlink", _("End it and unlink the phone")),
-    )
-    # The server does not have the session, as far as is known.
-    ABSENT = frozenset({"", "unchecked", "not_started", "unlinked", "not_configured"})
-
-    def of(self, channel: Channel) -> RemoteSession | None:
-        connection = channel.wwebjs
-        if not channel.has_wwebjs or connection.state_code in self.ABSENT:
-            return None
-        is_failing = connection.state == State.ERROR and not connection.own_number
-        if is_failing and monitor.stored_state(connection).field:
-            # The server was never reached.
-            return None
-        others = Channel.objects.filter(
-            fallback_routes__connection__provider=Provider.WWEBJS,
-            wwebjs_api__url=channel.wwebjs_url,
-            wwebjs_api__session_id=channel.wwebjs_session_id,
-        )
-        if others.exclude(pk=channel.pk).exists():
-            return None
-        return RemoteSession(channel.wwebjs_session_id, channel.wwebjs_url, self.CHOICES)
-
-    def end(self, channel: Channel, choice: str, *, user: User | None) -> str:
-        with records.unchanged_if_refused(channel.wwebjs):
-            ended = wwebjs.disconnect(channel.wwebjs, unlink=choice == "unlink")
-            if ended.code == "unlinking":
-                # Deleting the channel now would also delete the request to unlink.
-                text = _("The session is still starting. Try again when it is running.")
-                raise SessionRefused("unlinking", str(text))
-        return ended.detail if ended.code == "not_running" else ""
-
-
-SOURCES: list[Source] = [WwebjsSource()]
-
-
-def of(channel: Channel) -> RemoteSession | None:
-    """Return the remote session of a stored channel, or None if none is known."""
-    return next((remote for _source, remote in _existing(channel)), None)
-
-
-def left_by(stored: Channel, changed: Channel) -> RemoteSession | None:
+def session_abandoned_by(stored: Channel, changed: Channel) -> RemoteSession | None:
     """Return the session that the stored channel would abandon with the settings of `changed`."""
-    for source, remote in _existing(stored):
-        names = source.settings
-        if any(_setting(stored, name) != _setting(changed, name) for name in names):
-            return remote
+    for engine in _engines_of(stored):
+        if engine.address(stored) != engine.address(changed):
+            return _describe(engine, stored)
     return None
 
 
@@ -113,18 +57,21 @@ def end(channel: Channel, choice: str, *, user: User | None = None) -> str:
     """Apply the choice to the session of a stored channel, before the channel changes.
 
     Returns a notice for the person, or "". Raises SessionRefused if the server did not do it: the
-    session then still exists. It uses the network: do not call it inside a transaction.
+    session then still exists, and nothing of it is carried out later. It uses the network: do not
+    call it inside a transaction.
     """
-    for source, remote in _existing(channel):
-        if choice not in dict(remote.choices):
+    for engine in _engines_of(channel):
+        if choice not in dict(engine.end_choices):
             text = _("This action is not available for this session.")
-            raise SessionRefused("invalid", str(text), status=400, field="previous_session")
+            raise SessionRefused("invalid", text, status=400, field="previous_session")
         if choice == KEEP:
             return ""
         if user is not None and not user.has_perm("channels_app.change_channel"):
             text = _("You need permission to change channels to end the session.")
-            raise SessionRefused("permission_denied", str(text), status=403)
-        return source.end(channel, choice, user=user)
+            raise SessionRefused("permission_denied", text, status=403)
+        connection = channel.connection(engine.provider)
+        with records.unchanged_if_refused(connection):
+            return engine.end(connection, choice, user=user)
     return ""
 
 
@@ -159,16 +106,23 @@ def delete(channel: Channel, choice: str = KEEP, *, user: User | None = None) ->
     return notice
 
 
-def _existing(channel: Channel) -> Iterator[tuple[Source, RemoteSession]]:
-    for source in SOURCES:
-        remote = source.of(channel)
-        if remote is not None:
-            yield source, remote
+def _engines_of(channel: Channel) -> list[SessionEngine]:
+    return [engine for engine in engines() if _has_session(engine, channel)]
 
 
-def _setting(channel: Channel, name: str) -> str:
-    """Return a setting in its stored form."""
-    value = str(getattr(channel, name))
-    if name == "wwebjs_session_id":
-        return value or channel.default_session_name
-    return http_addresses.normalise(value) if name.endswith("_url") else value
+def _has_session(engine: SessionEngine, channel: Channel) -> bool:
+    """Whether the server has a session of this channel that no other channel uses."""
+    address, row = engine.address(channel), channel.connection(engine.provider)
+    if not address or row.state_code in _ABSENT:
+        return False
+    was_ready = row.last_ready_at is not None
+    if row.state == State.ERROR and not was_ready and engine.field_for(row.state_code):
+        # The server was never reached.
+        return False
+    sharing = Connection.objects.filter(provider=engine.provider, address=address)
+    return not sharing.exclude(channel=channel).exists()
+
+
+def _describe(engine: SessionEngine, channel: Channel) -> RemoteSession:
+    server, _space, name = engine.address(channel).rpartition(" ")
+    return RemoteSession(name, server, engine.end_choices)

@@ -19,8 +19,8 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from channels_app.connections import monitor, records
-from channels_app.connections.engines import Engine, engine_for
+from channels_app.connections import monitor, observations
+from channels_app.connections.session_engines import SessionEngine, engine_for
 from channels_app.connections.states import SERVER_SILENT, applies_to_server
 from channels_app.models import Connection
 from channels_app.providers.sessions import Observation
@@ -50,7 +50,7 @@ def probe_server(provider: str, server: str) -> None:
     _run_round(engine_for(provider), server=server)
 
 
-def _run_round(engine: Engine, *, server: str = "") -> None:
+def _run_round(engine: SessionEngine, *, server: str = "") -> None:
     deadline, polled = time.monotonic() + ROUND_SECONDS, set[int]()
     while time.monotonic() < deadline and (ids := claim(engine, polled, server=server)):
         polled.update(ids)
@@ -58,7 +58,7 @@ def _run_round(engine: Engine, *, server: str = "") -> None:
 
 
 def claim(
-    engine: Engine,
+    engine: SessionEngine,
     polled: Collection[int] = (),
     *,
     server: str = "",
@@ -85,7 +85,7 @@ def claim(
     return claimed
 
 
-def probe_all(engine: Engine, ids: list[int], polled: set[int]) -> None:
+def probe_all(engine: SessionEngine, ids: list[int], polled: set[int]) -> None:
     """Probe these sessions, PROBES_AT_A_TIME at once, and add others polled too to `polled`."""
     servers: dict[str, list[int]] = {}
     claimed = Connection.objects.filter(pk__in=ids).in_bulk()
@@ -118,7 +118,9 @@ def _run(step: Step) -> list[Step]:
         database.close()
 
 
-def _probe_first(engine: Engine, server: str, ids: list[int], polled: set[int]) -> list[Step]:
+def _probe_first(
+    engine: SessionEngine, server: str, ids: list[int], polled: set[int]
+) -> list[Step]:
     """Probe one session of a server, or two where the first got no answer."""
     polled_at, rest = timezone.now(), ids[1:]
     observation = monitor.probe(ids[0])
@@ -140,11 +142,11 @@ def _probe_one(connection_id: int) -> list[Step]:
 
 
 def _record_for_server(
-    engine: Engine, observation: Observation, polled_at: dt.datetime, connection_id: int
+    engine: SessionEngine, observation: Observation, polled_at: dt.datetime, connection_id: int
 ) -> list[Step]:
     """Store for a session what another one showed about their server."""
     rows = Connection.objects.select_related("channel")
     connection = rows.filter(pk=connection_id).first()
     if connection is not None and engine.is_configured(connection.channel):
-        records.record_observation(engine, connection, observation, polled_at=polled_at)
+        observations.record_observation(connection, observation, polled_at=polled_at)
     return []

@@ -8,10 +8,10 @@ from typing import Any
 from django import template
 
 from channels_app.connections import number_confirmation, readiness
-from channels_app.connections.engines import SessionState
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN, is_same_number
 from channels_app.connections.monitor import stored_state
 from channels_app.connections.readiness import RankedFallback
+from channels_app.connections.session_engines import SessionState
 from channels_app.models import Channel
 from channels_app.providers.sessions import State
 from channels_app.providers.wwebjs.states import recovers_by_restart
@@ -33,8 +33,8 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
         "configured": channel.has_wwebjs,
         "session": session,
         "unchecked": unchecked,
-        "label": State(session.state or State.NOT_CONFIGURED).label,
-        "field_label": _field_label(session.field),
+        "label": session.label,
+        "field_label": session.field_label,
         "tone": _tone(session),
         "linked": session.code == UNCONFIRMED
         or (session.state in (State.CONNECTED, State.READY) and session.code != UNKNOWN),
@@ -55,7 +55,7 @@ def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
         "provider": Channel.Fallback.WWEBJS,
         "session": session,
         "unchecked": session.code == "unchecked",
-        "label": State(session.state or State.NOT_CONFIGURED).label,
+        "label": session.label,
         "tone": _tone(session),
     }
 
@@ -73,10 +73,6 @@ def wwebjs_state(channel: Channel) -> str:
 def ranked_fallbacks(channel: Channel) -> list[RankedFallback]:
     """Return the channel's fallbacks in their order, each with its problem."""
     return readiness.ranked_fallbacks(channel)
-
-
-def _field_label(name: str) -> str:
-    return str(getattr(Channel._meta.get_field(name), "verbose_name", name)) if name else ""
 
 
 def _tone(session: SessionState) -> str:

@@ -17,7 +17,7 @@ from django.views.generic import View
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import extensions
 from channels_app.connections import credentials, readiness, remote_sessions, wwebjs_install
-from channels_app.connections.engines import SessionRefused
+from channels_app.connections.session_engines import KEEP, SessionRefused
 from channels_app.forms import ChannelForm
 from channels_app.models import Channel
 
@@ -94,15 +94,13 @@ class ChannelDeleteView(StaffPermissionRequiredMixin, View):
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         channel = get_object_or_404(Channel, pk=pk)
         choice = request.POST.get("previous_session", "")
-        remote = remote_sessions.of(channel)
+        remote = remote_sessions.session_of(channel)
         if remote is not None and not choice and not remote_sessions.dependents(channel):
             return _delete_page(
                 request, channel, status=400, refused=_("Choose one of the options.")
             )
         try:
-            notice = remote_sessions.delete(
-                channel, choice or remote_sessions.KEEP, user=user_of(request)
-            )
+            notice = remote_sessions.delete(channel, choice or KEEP, user=user_of(request))
         except (ProtectedError, RestrictedError):
             return _delete_page(request, channel, status=409)
         except SessionRefused as error:
@@ -191,7 +189,7 @@ def _form_page(request: HttpRequest, form: ChannelForm) -> HttpResponse:
 def _delete_page(
     request: HttpRequest, channel: Channel, *, status: int = 200, refused: str = ""
 ) -> HttpResponse:
-    remote = remote_sessions.of(channel)
+    remote = remote_sessions.session_of(channel)
     context = {
         "channel": channel,
         "dependents": remote_sessions.dependents(channel),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
@@ -15,19 +15,20 @@ from channels_app.api.sessions import (
     CONFLICT,
     NOTHING_TO_CONFIRM,
     PROBLEM,
-    MayShowQr,
+    ConfirmNumberView,
+    ConnectionApiView,
+    ConnectView,
     NumberSerializer,
-    PairingCodeSerializer,
-    PairingSerializer,
+    PairingCodeView,
     QrCodeSerializer,
-    SessionApiView,
+    QrView,
     SessionStateSerializer,
+    StateView,
+    pairing_schema,
 )
-from channels_app.connections import monitor
-from channels_app.connections.engines import SessionState
+from channels_app.models import Connection
 from instances.api.receive_mode import sessions
 from instances.connections import lifecycle
-from instances.models import WhatsAppSession
 
 UNREACHED = OpenApiResponse(PROBLEM, "Evolution failed; `field` names the setting to correct.")
 
@@ -43,89 +44,85 @@ class LinkCodeSerializer(QrCodeSerializer):
 ANSWERS = {200: InstanceConnectionSerializer, 409: CONFLICT, 502: UNREACHED}
 
 
-class _View(SessionApiView):
-    def session(self) -> WhatsAppSession:
-        session = (
-            sessions()
-            .filter(channel__evolution__instance_name=self.kwargs["instance_name"])
-            .first()
-        )
+class _OfInstance(ConnectionApiView):
+    state_serializer = InstanceConnectionSerializer
+    qr_serializer = LinkCodeSerializer
+
+    def connection(self) -> Connection:
+        name = self.kwargs["instance_name"]
+        session = sessions().filter(channel__evolution__instance_name=name).first()
         if session is None:
             raise NotFound(_("There is no such instance."))
-        return session
+        return session.connection
 
 
-class ConnectionView(_View):
-    @extend_schema(responses=InstanceConnectionSerializer)
-    def get(self, request: Request, instance_name: str) -> Response:
-        """The current state of the instance. Polls the server for a few seconds at most."""
-        return _answer(monitor.state(self.session().connection))
-
-
-class ConnectView(_View):
-    @extend_schema(request=None, responses=ANSWERS)
-    def post(self, request: Request, instance_name: str) -> Response:
-        """Create the instance if it does not exist, and connect it. Takes some seconds."""
-        return _answer(monitor.connect(self.session().connection, user=user_of(request)))
-
-
-class QrView(_View):
-    permission_classes = (MayShowQr,)
-
-    @extend_schema(responses={200: LinkCodeSerializer, 409: CONFLICT, 502: UNREACHED})
-    def get(self, request: Request, instance_name: str) -> Response:
-        """The QR code to scan, as text and as SVG."""
-        answer = Response(LinkCodeSerializer(monitor.qr(self.session().connection)).data)
-        answer["Cache-Control"] = "no-store"
-        return answer
-
-
-class PairingCodeView(_View):
-    @extend_schema(
-        request=PairingSerializer,
-        responses={
-            200: PairingCodeSerializer,
-            400: OpenApiResponse(description="Not a phone number."),
-            409: CONFLICT,
-            502: UNREACHED,
-        },
+@extend_schema_view(
+    get=extend_schema(
+        responses=InstanceConnectionSerializer,
+        description=(
+            "The current state of the instance. Polls the server for a few seconds at most."
+        ),
     )
-    def post(self, request: Request, instance_name: str) -> Response:
-        """A code to enter on the phone instead of scanning; it changes with the QR code."""
-        fields = PairingSerializer(data=request.data)
-        fields.is_valid(raise_exception=True)
-        number = fields.validated_data["phone_number"]
-        answer = Response({"code": monitor.pairing_code(self.session().connection, number)})
-        answer["Cache-Control"] = "no-store"
-        return answer
+)
+class ConnectionView(_OfInstance, StateView):
+    pass
 
 
-class ConfirmNumberView(_View):
-    @extend_schema(
+@extend_schema_view(
+    post=extend_schema(
+        request=None,
+        responses=ANSWERS,
+        description=(
+            "Create the instance if it does not exist, and connect it. Takes some seconds."
+        ),
+    )
+)
+class InstanceConnectView(_OfInstance, ConnectView):
+    pass
+
+
+@extend_schema_view(
+    get=extend_schema(
+        responses={200: LinkCodeSerializer, 409: CONFLICT, 502: UNREACHED},
+        description="The QR code to scan, as text and as SVG.",
+    )
+)
+class InstanceQrView(_OfInstance, QrView):
+    pass
+
+
+@extend_schema_view(
+    post=pairing_schema(
+        UNREACHED,
+        "A code to enter on the phone instead of scanning; it changes with the QR code.",
+    )
+)
+class InstancePairingCodeView(_OfInstance, PairingCodeView):
+    pass
+
+
+@extend_schema_view(
+    post=extend_schema(
         request=NumberSerializer,
         responses={200: InstanceConnectionSerializer, 409: NOTHING_TO_CONFIRM},
     )
-    def post(self, request: Request, instance_name: str) -> Response:
-        """Confirm that the number of the linked phone is correct; until then nothing is sent."""
-        fields = NumberSerializer(data=request.data)
-        fields.is_valid(raise_exception=True)
-        number = fields.validated_data["number"]
-        connection = self.session().connection
-        return _answer(monitor.confirm_number(connection, number, user=user_of(request)))
+)
+class InstanceConfirmNumberView(_OfInstance, ConfirmNumberView):
+    pass
 
 
-class ReconnectView(_View):
+class ReconnectView(_OfInstance):
     @extend_schema(request=None, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
         """Reconnect with the existing login."""
-        return _answer(lifecycle.reconnect(self.session().connection, user=user_of(request)))
+        return self.answer(lifecycle.reconnect(self.connection(), user=user_of(request)))
 
 
-class LogOutView(_View):
+class LogOutView(_OfInstance):
     @extend_schema(request=None, responses=ANSWERS)
     def post(self, request: Request, instance_name: str) -> Response:
         """Unlink the phone; the instance stays."""
-        return _answer(lifecycle.log_out(self.session().connection))
+        return self.answer(lifecycle.log_out(self.connection()))
 
 
 class MayEndIt(StaffMayChange):
@@ -137,14 +134,10 @@ class MayEndIt(StaffMayChange):
     }
 
 
-class InstanceView(_View):
+class InstanceView(_OfInstance):
     permission_classes = (MayEndIt,)
 
     @extend_schema(responses=ANSWERS)
     def delete(self, request: Request, instance_name: str) -> Response:
         """Delete the instance on the Evolution server; the channel stays."""
-        return _answer(lifecycle.delete(self.session().connection, user=user_of(request)))
-
-
-def _answer(state: SessionState) -> Response:
-    return Response(InstanceConnectionSerializer(state).data)
+        return self.answer(lifecycle.delete(self.connection(), user=user_of(request)))

@@ -16,10 +16,10 @@ _CONNECTION = r"^instances/(?P<instance_name>.+?)"
 _MANAGE = "^instance-management"
 urlpatterns = [
     re_path(rf"{_CONNECTION}/connection/?$", connection.ConnectionView.as_view()),
-    re_path(rf"{_CONNECTION}/connect/?$", connection.ConnectView.as_view()),
-    re_path(rf"{_CONNECTION}/qr/?$", connection.QrView.as_view()),
-    re_path(rf"{_CONNECTION}/pairing-code/?$", connection.PairingCodeView.as_view()),
-    re_path(rf"{_CONNECTION}/confirm-number/?$", connection.ConfirmNumberView.as_view()),
+    re_path(rf"{_CONNECTION}/connect/?$", connection.InstanceConnectView.as_view()),
+    re_path(rf"{_CONNECTION}/qr/?$", connection.InstanceQrView.as_view()),
+    re_path(rf"{_CONNECTION}/pairing-code/?$", connection.InstancePairingCodeView.as_view()),
+    re_path(rf"{_CONNECTION}/confirm-number/?$", connection.InstanceConfirmNumberView.as_view()),
     re_path(rf"{_CONNECTION}/reconnect/?$", connection.ReconnectView.as_view()),
     re_path(rf"{_CONNECTION}/logout/?$", connection.LogOutView.as_view()),
     re_path(rf"{_CONNECTION}/?$", connection.InstanceView.as_view()),

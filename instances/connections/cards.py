@@ -12,10 +12,10 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 from channels_app.connections import number_confirmation, readiness
-from channels_app.connections.engines import SessionState
 from channels_app.connections.linked_numbers import UNCONFIRMED, is_same_number
 from channels_app.connections.monitor import stored_state
 from channels_app.connections.readiness import RankedFallback
+from channels_app.connections.session_engines import SessionState
 from channels_app.models import Channel
 from channels_app.providers.sessions import State
 from instances.api.receive_mode import sessions
@@ -45,9 +45,9 @@ def section(channel: Channel, may_change: bool) -> SafeString:
         "channel": channel,
         "session": current,
         "unchecked": unchecked,
-        "label": State(current.state).label,
+        "label": current.label,
         "tone": tone(current),
-        "field_label": field_label(current.field),
+        "field_label": current.field_label,
         "linked": current.state == State.READY or current.code == UNCONFIRMED,
         "also_linked_at": number_confirmation.also_linked_at(channel.primary),
         "may_change": may_change,
@@ -95,7 +95,7 @@ def _fallback(
         "may_change": may_change,
         "works": not problem,
         "trouble": problem,
-        "label": State(current.state).label if other.active else _("Inactive"),
+        "label": current.label if other.active else _("Inactive"),
         "tone": tone(current) if other.active else "failing",
         "linked": current.state == State.READY or current.code == UNCONFIRMED,
         "same_number": is_same_number(current.own_number, re.sub(r"\D", "", channel.phone_number)),
@@ -121,7 +121,7 @@ def line(channel: Channel) -> SafeString:
         "provider": Channel.Fallback.BAILEYS,
         "session": current,
         "unchecked": current.code == "unchecked",
-        "label": State(current.state).label,
+        "label": current.label,
         "tone": tone(current),
     }
     return render_to_string("channels_app/_session_line.html", context)
@@ -218,10 +218,6 @@ def tone(current: SessionState) -> str:
     # A lost connection is a problem; one that was never made is not.
     lost = current.code in ("connection_lost", "unlinked_on_phone", "instance_gone")
     return "failing" if current.state == State.ERROR or lost else "waiting"
-
-
-def field_label(name: str) -> str:
-    return str(getattr(Channel._meta.get_field(name), "verbose_name", name)) if name else ""
 
 
 def _session_of(channel: Channel) -> WhatsAppSession | None:

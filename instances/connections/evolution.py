@@ -1,35 +1,35 @@
-"""The engine of Evolution instances: how they are polled, linked and understood.
+"""The engine of Evolution instances: how they are polled, and what an answer means.
 
-`lifecycle.py` has the commands that only an instance has, `states.py` the rules.
+`lifecycle.py` has what a person does with them, `states.py` the rules. Sections are those of
+docs/providers/evolution.md.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, cast
 
-import structlog
 from django.db.models import QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from channels_app.connections import monitor, number_confirmation, records
-from channels_app.connections.engines import Engine, SessionRefused, refused
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
 from channels_app.connections.recovery import RecoveryAction, RecoveryContext
+from channels_app.connections.session_engines import KEEP, SessionEngine
 from channels_app.incidents.reason_text import field_for_code
-from channels_app.models import Channel, Connection, Provider
+from channels_app.models import Channel, Connection
 from channels_app.providers import sessions
-from channels_app.providers.evolution.instance import ASK_SECONDS, EvolutionLifecycle, Link, Row
+from channels_app.providers.evolution.instance import ASK_SECONDS, EvolutionLifecycle, Row
 from channels_app.providers.evolution.receive_mode import EvolutionFailed
 from channels_app.providers.sessions import DerivedState, State
+from core import http_addresses
 from instances import live, queue
-from instances.connections import pictures
+from instances.connections import lifecycle, pictures
 from instances.connections.history import LINK_MARGIN, is_linking
+from instances.connections.lifecycle import PROVIDER, client_of, detail_of, observation_from
 from instances.connections.states import (
     DIALLING_FOR,
     LEFT_CLOSED,
@@ -39,18 +39,10 @@ from instances.connections.states import (
     recovery_action_for,
 )
 from instances.models import WhatsAppSession
-from instances.receive_mode import handover
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-log = structlog.get_logger(__name__)
-
-# Seconds to wait for work that Evolution finishes after its answer.
-PATIENCE = 3.0
-_POLL = 0.1
-# A disconnection this soon after our own command is its consequence.
-QUIET_FOR = dt.timedelta(seconds=60)
 # Stop requesting codes if nobody scans one in this time (§4: 30 codes of 45 s).
 LINKING_FOR = dt.timedelta(minutes=30)
 # Maximum difference between our clock and the server's.
@@ -65,16 +57,22 @@ FRESH_POLL_SECONDS = 5.0
 _RECEIVING_FIELDS = ("history_before", "opened_at", "backlog_since")
 
 
-class EvolutionEngine(Engine):
-    """The Evolution instance of a Baileys channel. Facts: docs/providers/evolution.md."""
+class EvolutionEngine(SessionEngine):
+    """The Evolution instance of a Baileys channel."""
 
-    provider = Provider.BAILEYS
+    provider = PROVIDER
     settings = ("kind", "active", "evolution_url", "evolution_api_key", "instance_name")
     lease = dt.timedelta(seconds=90)
+    end_choices = (
+        (KEEP, gettext_lazy("Leave it as it is on the server")),
+        ("log_out", gettext_lazy("Unlink the phone; the instance stays on the server")),
+        ("delete", gettext_lazy("Delete the instance on the server")),
+    )
 
     def address(self, channel: Channel) -> str:
-        has_instance = channel.kind == Channel.Kind.BAILEYS and channel.has_evolution
-        return f"{channel.evolution_url} {channel.instance_name}" if has_instance else ""
+        if channel.kind != Channel.Kind.BAILEYS or not channel.has_evolution:
+            return ""
+        return f"{http_addresses.normalise(channel.evolution_url)} {channel.instance_name}"
 
     def field_for(self, code: str) -> str:
         return field_for_code(code, evolution=True)
@@ -88,72 +86,27 @@ class EvolutionEngine(Engine):
             observation = Observation(connection=client.state())
             if observation.connection == "connecting" and with_code:
                 # While it is connecting, this only returns the displayed code (§4).
-                return _observation_from(client.connect())
+                return observation_from(client.connect())
             if _needs_row(connection, observation):
                 return _with_row(observation, client.row(), connection)
         except EvolutionFailed as error:
             if error.code == "instance_missing":
                 error = _why_missing(client, error)
-            return Observation(error_code=error.reason, detail=_detail(error))
+            return Observation(error_code=error.reason, detail=detail_of(error))
         return observation
 
     def connect(self, connection: Connection, *, user: User | None) -> None:
-        """Create the instance if it does not exist, then connect it. Takes some seconds.
-
-        An existing instance is taken over as it is. One that is open or displays a code is not
-        connected again. The webhook is set first, because Evolution reads the base64 setting only
-        when it connects (§3). The receive-mode history names the user.
-        """
-        client = client_of(connection)
-        observation, _action = monitor.poll(connection)
-        if observation.error_code not in ("", "instance_missing"):
-            raise refused(self, observation.error_code, observation.detail)
-        command_link(connection)
-        try:
-            if observation.error_code:
-                self._create(connection, client)
-            is_new = observation.error_code != ""
-            _configure_events(connection.channel.session, is_new=is_new, user=user)
-            polled_at = timezone.now()
-            link = client.connect()
-        except EvolutionFailed as error:
-            store_and_raise(connection, error)
-        records.record_observation(self, connection, _observation_from(link), polled_at=polled_at)
-
-    def _create(self, connection: Connection, client: EvolutionLifecycle) -> None:
-        try:
-            client.create()
-        except EvolutionFailed as error:
-            # A concurrent request created it: take over that instance.
-            if error.reason != "name_taken" or monitor.poll(connection)[0].error_code:
-                raise
-        # No phone was ever linked to it: do not request codes automatically.
-        forget_link(connection)
+        lifecycle.connect(connection, user=user)
 
     def pairing_code(self, connection: Connection, digits: str) -> str:
-        """Evolution creates one only when it connects for that number: discard a shown QR code."""
-        client = client_of(connection)
-        polled, _action = monitor.poll(connection, with_code=True)
-        observation = cast("Observation", polled)
-        if observation.error_code:
-            raise refused(self, observation.error_code, observation.detail)
-        is_connecting = observation.connection == "connecting"
-        if observation.connection == "open" or (is_connecting and not observation.qr):
-            raise monitor.not_waiting_for_phone()
-        command_link(connection, quiet_until=timezone.now() + QUIET_FOR)
-        try:
-            if is_connecting:
-                client.log_out()
-                wait_until(lambda: client.state() == "close")
-            polled_at = timezone.now()
-            link = client.connect(number=digits)
-        except EvolutionFailed as error:
-            store_and_raise(connection, error)
-        records.record_observation(self, connection, _observation_from(link), polled_at=polled_at)
-        if not link.pairing_code:
-            text = _("WhatsApp returned no code for this number.")
-            raise SessionRefused("no_pairing_code", text, status=502)
-        return link.pairing_code
+        return lifecycle.pairing_code(connection, digits)
+
+    def end(self, connection: Connection, choice: str, *, user: User | None) -> str:
+        if choice == "delete":
+            ended = lifecycle.delete(connection, user=user)
+            return ended.detail if ended.code == "deleting" else ""
+        ended = lifecycle.log_out(connection)
+        return ended.detail if ended.code == "not_running" else ""
 
     def wants_code(self, connection: Connection, now: dt.datetime) -> bool:
         """Whether somebody links a phone, or a code may be displayed that no event reported."""
@@ -211,7 +164,7 @@ class EvolutionEngine(Engine):
         derived = derive(observation, known, now=now)
         is_missing = derived.code in ("no_instance", "instance_gone")
         if observation.connection in ("open", "close") or is_missing:
-            records.record_code(self, row, "")
+            records.record_code(row, "")
             if derived.state != State.STARTING:
                 row.linking_since = None
         is_closed = observation.connection == "close"
@@ -253,76 +206,11 @@ class EvolutionEngine(Engine):
         queue.enqueue_probe(row.channel.session.pk)
 
 
-ENGINE = EvolutionEngine()
-
-
 def probe(session_id: int) -> sessions.Observation | None:
     """Poll one instance, store the observation and run the recovery action, if any."""
-    rows = Connection.objects.filter(provider=ENGINE.provider, channel__session=session_id)
+    rows = Connection.objects.filter(provider=PROVIDER, channel__session=session_id)
     connection_id = rows.values_list("pk", flat=True).first()
     return monitor.probe(connection_id) if connection_id is not None else None
-
-
-# -- commands --------------------------------------------------------------------------------------
-
-
-def client_of(connection: Connection, **options: Any) -> EvolutionLifecycle:
-    """Return the client of a connection's instance."""
-    return EvolutionLifecycle(connection.credentials, **options)
-
-
-def command_link(connection: Connection, **values: Any) -> None:
-    """Record that a person wants it connected, and that a code may be shown for it."""
-    records.command(
-        connection, keep_connected=True, linking_since=timezone.now(), local_reason="",
-        recovery_attempts=0, recovery_attempted_at=None, **values,
-    )  # fmt: skip
-
-
-def forget_link(connection: Connection) -> None:
-    """Record that no phone was ever linked to the instance."""
-    Connection.objects.filter(channel=connection.channel_id, provider=ENGINE.provider).update(
-        last_ready_at=None, closed_since=None
-    )
-    WhatsAppSession.objects.filter(channel=connection.channel_id).update(
-        history_before=None, opened_at=None, backlog_since=None
-    )
-
-
-def store_and_raise(connection: Connection, error: EvolutionFailed) -> NoReturn:
-    """Store the failure of a command and raise SessionRefused."""
-    code, detail = error.reason, _detail(error)
-    state = State.DISCONNECTED if code == "name_taken" else State.ERROR
-    records.store_command_state(ENGINE, connection, DerivedState(state, code, detail))
-    raise refused(ENGINE, code, detail) from None
-
-
-def wait_until(reached: Callable[[], bool]) -> bool:
-    """Wait for PATIENCE seconds at most. Returns whether it was reached."""
-    deadline = time.monotonic() + PATIENCE
-    while not reached():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(_POLL)
-    return True
-
-
-def _configure_events(session: WhatsAppSession, *, is_new: bool, user: User | None) -> None:
-    """Configure event delivery if no receive mode is agreed yet.
-
-    The webhook of another program stays: staff decide on the receive-mode card, which also shows
-    failures.
-    """
-    try:
-        if session.mode is not None:
-            if is_new:
-                handover.repair(session, keep="database", user=user)
-            return
-        found = handover.inspect_remote(session)
-        if not (found.webhook.enabled or found.websocket.enabled):
-            handover.configure_default(session.pk, user=user)
-    except handover.SwitchRefused as error:
-        log.warning("instance delivers no events", instance=session.name, error=str(error))
 
 
 # -- what a server answers -------------------------------------------------------------------------
@@ -375,16 +263,6 @@ def _with_row(observation: Observation, row: Row, connection: Connection) -> Obs
         profile_name=row.profile_name,
         picture_url=row.picture_url,
     )
-
-
-def _observation_from(link: Link) -> Observation:
-    reported = "open" if link.is_open else "connecting"
-    return Observation(connection=reported, qr=link.qr, pairing_code=link.pairing_code)
-
-
-def _detail(error: EvolutionFailed) -> str:
-    """Return the server's own message if our code does not cover it."""
-    return error.told[:300] if error.reason == "refused_request" else ""
 
 
 # -- what is written of it -------------------------------------------------------------------------

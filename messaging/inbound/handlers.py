@@ -11,8 +11,8 @@ from typing import Any
 from django.db.models import F
 from django.utils import timezone
 
-from channels_app.connections import records, wwebjs
-from channels_app.models import Channel
+from channels_app.connections import records
+from channels_app.models import Channel, Provider
 from channels_app.providers import engines
 from channels_app.providers.base import Rejected, SendError
 from channels_app.providers.cloud.client import UPLOAD_GONE
@@ -351,7 +351,7 @@ def _apply_contact(channel: Channel, event: ContactEvent) -> None:
 
 
 def _apply_session(channel: Channel, event: SessionEvent) -> None:
-    records.request_poll(wwebjs.PROVIDER, channel, callback_reason=event.reason)
+    records.request_poll(Provider.WWEBJS, channel, callback_reason=event.reason)
 
 
 def _messages_by_provider_id(channel: Channel, provider_message_id: str) -> list[Message]:

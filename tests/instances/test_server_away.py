@@ -12,6 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from channels_app.connections import monitor, rounds
+from channels_app.connections.session_engines import engine_for
 from channels_app.models import Channel, Connection, EvolutionCredentials, Incident
 from channels_app.providers.base import Transient, Unknown
 from channels_app.providers.sessions import State
@@ -63,7 +64,7 @@ def move(url: str) -> None:
     """Let all instances be on this server."""
     EvolutionCredentials.objects.update(url=url)
     for connection in Connection.objects.select_related("channel"):
-        connection.address = engine.ENGINE.address(connection.channel)
+        connection.address = engine_for("baileys").address(connection.channel)
         connection.save(update_fields=["address"])
 
 
@@ -139,9 +140,9 @@ def test_a_recently_probed_instance_is_probed_a_second_later(session: WhatsAppSe
     make_ready_earlier()
     Connection.objects.update(checked_at=timezone.now())
     request_probe(session.pk)
-    assert rounds.claim(engine.ENGINE) == []
+    assert rounds.claim(engine_for("baileys")) == []
     Connection.objects.update(next_poll_at=timezone.now())
-    assert rounds.claim(engine.ENGINE) == [session.connection.pk]
+    assert rounds.claim(engine_for("baileys")) == [session.connection.pk]
 
 
 @pytest.fixture
@@ -223,7 +224,7 @@ def test_instances_of_a_server_are_claimed_only_while_they_are_probed(
 
     def probe(pk: int) -> Observation:
         leased = Connection.objects.filter(
-            next_poll_at__gt=timezone.now() + engine.ENGINE.lease / 2
+            next_poll_at__gt=timezone.now() + engine_for("baileys").lease / 2
         )
         claimed_at_once.append(leased.count())
         probed.add(pk)
@@ -252,7 +253,7 @@ def test_a_probe_requested_during_another_probe_is_made_afterwards(
     """The request comes after the server has answered, before the answer is stored."""
     engine.probe(session.pk)
     make_ready_earlier(number_checked_at=timezone.now())
-    poll = engine.ENGINE.poll
+    poll = engine_for("baileys").poll
 
     def poll_and_break(connection: Connection, **options: Any) -> Any:
         observation = poll(connection, **options)
@@ -260,7 +261,7 @@ def test_a_probe_requested_during_another_probe_is_made_afterwards(
         return observation
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine.ENGINE, "poll", poll_and_break)
+        patched.setattr(engine_for("baileys"), "poll", poll_and_break)
         engine.probe(session.pk)
     move(DEAD)
     rounds.probe_server("baileys", DEAD)

@@ -13,7 +13,7 @@ from django.test import Client
 from django.utils import timezone, translation
 
 from channels_app.connections import monitor
-from channels_app.connections.engines import QrCode, SessionRefused
+from channels_app.connections.session_engines import QrCode, SessionRefused
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Connection, EvolutionCredentials
 from instances.connections import lifecycle

@@ -11,8 +11,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone, translation
 
-from channels_app.connections import monitor, wwebjs, wwebjs_install
-from channels_app.connections.engines import QrCode, SessionRefused
+from channels_app.connections import monitor, wwebjs_commands, wwebjs_install
+from channels_app.connections.session_engines import QrCode, SessionRefused
 from channels_app.models import Channel, Connection, WwebjsCredentials
 from tests.factories import update_connection
 from tests.pages.html import Element, parse
@@ -191,7 +191,7 @@ def test_disconnecting_asks_for_confirmation_and_can_keep_the_phone_linked(
         asked.append(unlink)
         return monitor.stored_state(connection)
 
-    monkeypatch.setattr(wwebjs, "disconnect", disconnect)
+    monkeypatch.setattr(wwebjs_commands, "disconnect", disconnect)
     path = f"/channels/{attached.pk}/session/disconnect/"
 
     question = parse(staff_client.get(path).content)

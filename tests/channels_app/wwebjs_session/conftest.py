@@ -15,8 +15,8 @@ from aiohttp import web
 from django.utils import timezone, translation
 from time_machine import TimeMachineFixture
 
-from channels_app.connections import monitor, rounds, wwebjs
-from channels_app.connections.engines import SessionState
+from channels_app.connections import monitor, rounds, wwebjs_commands
+from channels_app.connections.session_engines import SessionState
 from channels_app.models import Channel, Connection, WwebjsCredentials
 from simulators.base import run_in_thread
 from simulators.wwebjs.app import WwebjsSettings, WwebjsSimulator
@@ -187,7 +187,7 @@ def run_starts() -> int:
             "DELETE FROM procrastinate_jobs WHERE task_name = 'channels_app.begin_session'"
         )
     for order in orders:
-        wwebjs.begin(order["channel_id"], restart=order["restart"])
+        wwebjs_commands.begin(order["channel_id"], restart=order["restart"])
     return len(orders)
 
 

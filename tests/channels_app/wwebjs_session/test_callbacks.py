@@ -452,14 +452,14 @@ def test_the_endpoint_accepts_only_post(client: Client) -> None:
 
 @pytest.mark.django_db
 def test_a_callback_triggers_an_immediate_poll(ready: Channel, server: Server) -> None:
-    from channels_app.connections import wwebjs
+    from channels_app.connections import wwebjs_commands
 
     server.steer("unlink")
     hand_in(ready, callback("disconnected", {"reason": "UNPAIRED"}))
     read_events()
     assert jobs("probe_session") == [{"channel_id": ready.pk}]
     assert session_of(ready).next_poll_at is None
-    wwebjs.probe(ready.pk)
+    wwebjs_commands.probe(ready.pk)
     ready.refresh_from_db()
     assert ready.wwebjs.state == State.STARTING
     assert ready.wwebjs.last_drop_reason == "unlinked_on_phone"

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from channels_app.connections import monitor, records, remote_sessions
-from channels_app.connections.engines import SessionRefused
+from channels_app.connections.session_engines import SessionRefused
 from channels_app.models import Channel
 from tests.channels_app.wwebjs_session.conftest import Server, jobs, run_starts, session_of
 from tests.conftest import WWEBJS_KEY, WWEBJS_SESSION
@@ -140,19 +140,19 @@ def test_a_channel_is_not_deleted_while_its_session_starts_and_awaits_unlinking(
 def test_the_page_does_not_ask_if_there_is_no_session_or_others_use_it(
     attached: Channel, server: Server, page: Client, make_channel: Callable[..., Channel]
 ) -> None:
-    assert remote_sessions.of(attached) is None
+    assert remote_sessions.session_of(attached) is None
     monitor.state(attached.wwebjs)
-    assert remote_sessions.of(Channel.objects.get(pk=attached.pk)) is None
+    assert remote_sessions.session_of(Channel.objects.get(pk=attached.pk)) is None
     server.steer("make_ready")
     monitor.state(attached.wwebjs)
-    assert remote_sessions.of(Channel.objects.get(pk=attached.pk)) is not None
+    assert remote_sessions.session_of(Channel.objects.get(pk=attached.pk)) is not None
     make_channel(
         fallback="wwebjs",
         wwebjs_url=f"{server.url}/",
         wwebjs_api_key=WWEBJS_KEY,
         wwebjs_session_id=WWEBJS_SESSION,
     )
-    assert remote_sessions.of(Channel.objects.get(pk=attached.pk)) is None
+    assert remote_sessions.session_of(Channel.objects.get(pk=attached.pk)) is None
     assert page.post(f"/channels/{attached.pk}/delete/").status_code == 302
     assert left(server) == (True, True)
 

@@ -15,7 +15,7 @@ from django.db import connection
 from django.utils import timezone
 
 from channels_app import tasks
-from channels_app.connections import circuit_breaker, monitor, records, rounds, wwebjs
+from channels_app.connections import circuit_breaker, monitor, records, rounds, wwebjs_commands
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Connection, Incident, WwebjsCredentials
 from channels_app.providers.wwebjs.states import Observation
@@ -231,7 +231,7 @@ def test_failing_starts_are_few_and_far_between(
 def test_a_session_ended_by_a_person_is_not_restarted(
     ready: Channel, server: Server, later: Later
 ) -> None:
-    wwebjs.disconnect(ready.wwebjs, unlink=False)
+    wwebjs_commands.disconnect(ready.wwebjs, unlink=False)
     for _ in range(3):
         later(120)
         monitor.state(ready.wwebjs)
@@ -348,7 +348,7 @@ def test_a_person_who_disconnects_causes_no_alert(
 ) -> None:
     server.steer("lose_link")
     monitor.state(ready.wwebjs)
-    wwebjs.disconnect(ready.wwebjs)
+    wwebjs_commands.disconnect(ready.wwebjs)
     later(120)
     monitor.state(ready.wwebjs)
     run_alerts()
@@ -412,8 +412,8 @@ def test_deleting_the_channel_deletes_its_session_data(ready: Channel, server: S
     assert not Connection.objects.exists()
     assert not Incident.objects.exists()
     rounds.probe_due("wwebjs")
-    wwebjs.probe(12345)
-    wwebjs.begin(12345, restart=False)
+    wwebjs_commands.probe(12345)
+    wwebjs_commands.begin(12345, restart=False)
     incidents.send_alert(12345, what="down", by="email")
 
 
@@ -495,7 +495,7 @@ def test_a_session_that_recovers_automatically_says_so(
         with monkeypatch.context() as broken:
             timeout = Observation(error_code="connect_timeout")
             broken.setattr(
-                "channels_app.connections.wwebjs.WwebjsSessions.poll",
+                "channels_app.connections.wwebjs_commands.WwebjsSessions.poll",
                 lambda _self: timeout,
             )
             assert monitor.state(ready.wwebjs).code == "connect_timeout"

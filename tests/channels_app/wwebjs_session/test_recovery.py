@@ -11,9 +11,9 @@ import requests
 from django.db import connection
 
 from channels_app import signals
-from channels_app.connections import monitor, rounds, wwebjs
-from channels_app.connections.engines import SessionRefused
+from channels_app.connections import monitor, rounds, wwebjs_commands
 from channels_app.connections.registry import unguarded
+from channels_app.connections.session_engines import SessionRefused
 from channels_app.models import Channel, Connection
 from channels_app.providers.base import OutboundMessage, SendError
 from channels_app.providers.wwebjs import session as wwebjs_sessions
@@ -33,7 +33,7 @@ def run_ends() -> int:
             "DELETE FROM procrastinate_jobs WHERE task_name = 'channels_app.end_session'"
         )
     for order in orders:
-        wwebjs.end_again(order["channel_id"])
+        wwebjs_commands.end_again(order["channel_id"])
     return len(orders)
 
 
@@ -65,11 +65,11 @@ def test_an_unresponsive_page_is_replaced_before_the_second_attempt_of_a_message
         signals.send_rejected.send(sender=Connection, **refusal)
     # The send triggers a poll, and the first slow response triggers another one at once.
     assert jobs("probe_session") == [{"channel_id": ready.pk}]
-    wwebjs.probe(ready.pk)
+    wwebjs_commands.probe(ready.pk)
     due = session_of(ready).next_poll_at
     assert due is not None
     assert (due - session_of(ready).checked_at).total_seconds() < 3  # type: ignore[operator]
-    wwebjs.probe(ready.pk)
+    wwebjs_commands.probe(ready.pk)
     assert run_starts() == 1
     assert monitor.state(ready.wwebjs).state == "ready"
     assert time.monotonic() - began < FALLBACK_BACKOFF[0] + FALLBACK_BACKOFF[1]
@@ -84,7 +84,7 @@ def test_a_session_lost_by_the_server_is_started_within_the_attempts_of_a_messag
     server.simulator.browsers.close("TESTE")
     with pytest.raises(SendError):
         unguarded(ready.wwebjs).send(OutboundMessage("ref", "+5511988887777", text="Oi"))
-    wwebjs.probe(ready.pk)
+    wwebjs_commands.probe(ready.pk)
     waited = 0
     while not jobs("begin_session"):
         later(1)
@@ -184,7 +184,7 @@ def test_a_code_without_its_reference_is_not_shown(attached: Channel, server: Se
 def test_a_stopped_session_that_comes_up_with_its_server_is_stopped_again(
     ready: Channel, server: Server, later: Later
 ) -> None:
-    wwebjs.disconnect(ready.wwebjs, unlink=False)
+    wwebjs_commands.disconnect(ready.wwebjs, unlink=False)
     later(60)
     restart_server(server)
     assert server.known == ["TESTE"]
@@ -220,7 +220,7 @@ def test_a_session_that_was_stopped_while_its_server_was_away_is_stopped_when_it
     with monkeypatch.context() as patched:
         patched.setattr(WwebjsSessions, "stop", away)
         with pytest.raises(SessionRefused):
-            wwebjs.disconnect(ready.wwebjs, unlink=False)
+            wwebjs_commands.disconnect(ready.wwebjs, unlink=False)
     later(60)
     monitor.state(ready.wwebjs)
     assert run_ends() == 1
@@ -236,7 +236,7 @@ def test_unlinking_during_a_start_takes_effect_when_the_start_ends(
     meanwhile: list[Any] = []
 
     def slow_start(self: WwebjsSessions) -> Any:
-        meanwhile.append(wwebjs.disconnect(attached.wwebjs))
+        meanwhile.append(wwebjs_commands.disconnect(attached.wwebjs))
         meanwhile.append(monitor.state(attached.wwebjs))
         return start(self)
 
@@ -254,7 +254,7 @@ def test_a_session_with_an_unknown_start_outcome_is_unlinked_when_it_comes_up(
     server.simulator.browsers.starting.add("TESTE")
     monitor.connect(attached.wwebjs)
     run_starts()
-    assert wwebjs.disconnect(attached.wwebjs).code == "unlinking"
+    assert wwebjs_commands.disconnect(attached.wwebjs).code == "unlinking"
     later(30)
     assert monitor.state(attached.wwebjs).code == "unlinking"
     server.simulator.browsers.starting.discard("TESTE")
@@ -270,7 +270,7 @@ def test_connecting_cancels_a_pending_unlink(attached: Channel, server: Server) 
     server.simulator.browsers.starting.add("TESTE")
     monitor.connect(attached.wwebjs)
     run_starts()
-    wwebjs.disconnect(attached.wwebjs)
+    wwebjs_commands.disconnect(attached.wwebjs)
     monitor.connect(attached.wwebjs)
     server.steer("make_ready")
     assert until(attached, "ready")
@@ -287,7 +287,7 @@ def test_a_failed_unlink_is_not_retried_later(
     with monkeypatch.context() as patched:
         patched.setattr(WwebjsSessions, "terminate", away)
         with pytest.raises(SessionRefused):
-            wwebjs.disconnect(ready.wwebjs)
+            wwebjs_commands.disconnect(ready.wwebjs)
     later(60)
     assert monitor.state(ready.wwebjs).state == "ready"
     assert run_ends() == 0
@@ -310,7 +310,7 @@ def test_a_session_used_by_another_channel_is_not_ended(
     ready: Channel, server: Server, later: Later, make_channel: Callable[..., Channel], unlink: bool
 ) -> None:
     server.simulator.browsers.close("TESTE")
-    wwebjs.disconnect(ready.wwebjs, unlink=unlink)
+    wwebjs_commands.disconnect(ready.wwebjs, unlink=unlink)
     other = make_channel(
         fallback="wwebjs",
         wwebjs_url=f"{server.url}/",

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from channels_app.channels import save_channel
-from channels_app.connections import monitor, rounds, wwebjs
-from channels_app.connections.engines import SessionRefused
+from channels_app.connections import monitor, rounds, wwebjs, wwebjs_commands
+from channels_app.connections.session_engines import SessionRefused
 from channels_app.models import Channel, WwebjsCredentials
 from channels_app.providers.wwebjs.session import WwebjsSessions
 from channels_app.providers.wwebjs.states import derive
@@ -53,7 +53,7 @@ def test_from_connect_by_qr_to_ready_and_back(attached: Channel, server: Server)
     assert session_state.own_number == "5511900000001"
     assert session_state.since is not None
 
-    ended = wwebjs.disconnect(attached.wwebjs)
+    ended = wwebjs_commands.disconnect(attached.wwebjs)
     assert (ended.state, ended.code) == ("disconnected", "unlinked")
     assert (server.known, server.paired) == ([], False)
     assert monitor.state(attached.wwebjs).code == "unlinked"
@@ -63,7 +63,7 @@ def test_from_connect_by_qr_to_ready_and_back(attached: Channel, server: Server)
 def test_stopping_preserves_the_login_so_that_connecting_needs_no_code(
     ready: Channel, server: Server
 ) -> None:
-    ended = wwebjs.disconnect(ready.wwebjs, unlink=False)
+    ended = wwebjs_commands.disconnect(ready.wwebjs, unlink=False)
     assert (ended.state, ended.code) == ("disconnected", "stopped")
     assert (server.known, server.paired) == ([], True)
 
@@ -92,7 +92,7 @@ def test_a_channel_without_the_settings_has_no_session(channel: Channel) -> None
     assert monitor.stored_state(channel.wwebjs).state == "not_configured"
     calls = (
         monitor.connect,
-        wwebjs.disconnect,
+        wwebjs_commands.disconnect,
         monitor.qr,
         lambda connection: monitor.pairing_code(connection, "+5511900000001"),
     )
@@ -264,7 +264,7 @@ def test_a_session_ended_during_its_start_is_stopped_again(
 
     def slow_start(self: WwebjsSessions) -> Any:
         end = start(self)
-        wwebjs.disconnect(attached.wwebjs, unlink=False)
+        wwebjs_commands.disconnect(attached.wwebjs, unlink=False)
         server.steer("make_ready")  # as if it had just come up
         return end
 
@@ -397,7 +397,7 @@ def test_a_session_not_waiting_for_a_phone_returns_no_code(ready: Channel) -> No
 def test_unlinking_a_session_that_is_not_running_reports_it(
     attached: Channel, server: Server
 ) -> None:
-    ended = wwebjs.disconnect(attached.wwebjs)
+    ended = wwebjs_commands.disconnect(attached.wwebjs)
     assert (ended.state, ended.code) == ("disconnected", "not_running")
     assert "linked devices" in ended.detail
 
@@ -405,7 +405,7 @@ def test_unlinking_a_session_that_is_not_running_reports_it(
 def test_an_unreachable_server_does_not_disconnect(ready: Channel) -> None:
     WwebjsCredentials.objects.filter(pk=ready.pk).update(url="http://127.0.0.1:9")
     ready.refresh_from_db()
-    refused = refusal(lambda: wwebjs.disconnect(ready.wwebjs))
+    refused = refusal(lambda: wwebjs_commands.disconnect(ready.wwebjs))
     assert (refused.status, refused.field) == (502, "wwebjs_url")
     assert not session_of(ready).keep_connected
 
@@ -413,7 +413,7 @@ def test_an_unreachable_server_does_not_disconnect(ready: Channel) -> None:
 @pytest.mark.parametrize("action", ["kill_browser", "crash_page"])
 def test_a_broken_session_can_be_unlinked(ready: Channel, server: Server, action: str) -> None:
     server.steer(action)
-    assert wwebjs.disconnect(ready.wwebjs).code == "unlinked"
+    assert wwebjs_commands.disconnect(ready.wwebjs).code == "unlinked"
     assert server.known == []
 
 

@@ -17,7 +17,7 @@ from time_machine import TimeMachineFixture
 from channels_app import signals
 from channels_app.channels import save_channel
 from channels_app.connections import monitor, records, remote_sessions, rounds
-from channels_app.connections.engines import SessionRefused, SessionState
+from channels_app.connections.session_engines import SessionRefused, SessionState, engine_for
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Connection, EvolutionCredentials, Incident
 from channels_app.providers.evolution.instance import EvolutionLifecycle
@@ -624,14 +624,14 @@ def test_concurrent_clicks_on_create_share_the_instance(
 def test_a_slow_deletion_is_reported_and_completed_later(
     ready: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "PATIENCE", 0.0)
+    monkeypatch.setattr(lifecycle, "PATIENCE", 0.0)
     evolution.fault("/webhook/set", method="POST", mode="status", status=404, body={
         "status": 404, "error": "Not Found", "response": {"message": ["Cannot POST x"]},
     })  # fmt: skip
     with pytest.raises(SessionRefused):
         lifecycle.delete(ready.connection)  # only after its webhook is disabled
     assert evolution.call("GET", f"/instance/connectionState/{NAME}").status_code == 200
-    monkeypatch.setattr(monitor, "_is_gone", lambda client: False)
+    monkeypatch.setattr(lifecycle, "_is_gone", lambda client: False)
     assert lifecycle.delete(ready.connection).code == "deleting"
     assert becomes(ready, "instance_deleted").state == "disconnected"
 
@@ -707,16 +707,16 @@ def test_a_hanging_server_takes_no_longer_than_the_timeout(
 def test_an_answer_from_before_a_command_is_ignored(
     ready: WhatsAppSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    poll = engine.ENGINE.poll
+    poll = engine_for("baileys").poll
 
     def slow(connection: Connection, **options: Any) -> Any:
         observation = poll(connection, **options)
         records.command(connection, keep_connected=False)
         unlinked = DerivedState(State.DISCONNECTED, "unlinked")
-        records.store_command_state(engine.ENGINE, connection, unlinked)
+        records.store_command_state(connection, unlinked)
         return observation
 
-    monkeypatch.setattr(engine.ENGINE, "poll", slow)
+    monkeypatch.setattr(engine_for("baileys"), "poll", slow)
     assert probe(ready).code == "unlinked"
 
 
@@ -742,13 +742,13 @@ def test_an_inactive_channel_is_not_probed_and_has_no_incident(
     save_channel(channel)
     assert incident(ready) is None
     Connection.objects.update(next_poll_at=None)
-    assert rounds.claim(engine.ENGINE) == []
+    assert rounds.claim(engine_for("baileys")) == []
 
 
 def test_due_sessions_are_claimed_once_and_probed(session: WhatsAppSession) -> None:
     Connection.objects.update(next_poll_at=None)
-    assert rounds.claim(engine.ENGINE) == [session.connection.pk]
-    assert rounds.claim(engine.ENGINE) == []
+    assert rounds.claim(engine_for("baileys")) == [session.connection.pk]
+    assert rounds.claim(engine_for("baileys")) == []
     Connection.objects.update(next_poll_at=None)
     rounds.probe_due("baileys")
     assert stored_state(session).state == "ready"
@@ -897,7 +897,7 @@ def test_an_abandoned_instance_ends_as_chosen(
     ready: WhatsAppSession, evolution: Evolution, api: APIClient, choice: str, there: bool,
     linked: bool, renamed: bool,
 ) -> None:  # fmt: skip
-    remote = remote_sessions.of(ready.channel)
+    remote = remote_sessions.session_of(ready.channel)
     assert remote is not None
     assert [code for code, _label in remote.choices] == ["keep", "log_out", "delete"]
     url = f"/api/channels/{ready.channel_id}/"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from django.db.models import QuerySet
+from django.utils.functional import Promise
 
 from channels_app.connections.recovery import RecoveryAction, RecoveryContext
 from channels_app.incidents.reason_text import describe
@@ -22,6 +23,10 @@ from channels_app.signals import session_changed
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+
+# The choice to leave a session on its server as it is.
+KEEP = "keep"
 
 
 class SessionRefused(Exception):
@@ -61,6 +66,18 @@ class SessionState:
     unconfirmed_number: str = ""
     profile_name: str = ""
 
+    @property
+    def label(self) -> str | Promise:
+        """The text of the state's badge."""
+        return State(self.state or State.NOT_CONFIGURED).label
+
+    @property
+    def field_label(self) -> str:
+        """The name of the setting to correct, as the form has it, or ""."""
+        if not self.field:
+            return ""
+        return str(getattr(Channel._meta.get_field(self.field), "verbose_name", self.field))
+
 
 @dataclass(frozen=True, slots=True)
 class QrCode:
@@ -76,7 +93,7 @@ class QrCode:
     pairing_code: str = ""
 
 
-class Engine(ABC):
+class SessionEngine(ABC):
     """How sessions of one provider are polled and linked, and what only they do.
 
     Methods that take a `row` are called under its lock, in a transaction: they change the row,
@@ -89,6 +106,8 @@ class Engine(ABC):
     settings: ClassVar[tuple[str, ...]]
     # A claimed probe without a result is due again after this time. It outlasts the poll.
     lease: ClassVar[dt.timedelta]
+    # The ways to treat a session that its channel does not use any more, with labels.
+    end_choices: ClassVar[tuple[tuple[str, str | Promise], ...]]
     # Recovery runs in a job, so a poll that a person waits for may begin it, too.
     recovers_in_a_job: ClassVar[bool] = False
 
@@ -98,7 +117,7 @@ class Engine(ABC):
     def address(self, channel: Channel) -> str:
         """Return server and session name, separated by a space; "" if the settings are incomplete.
 
-        Makes neither queries nor network calls.
+        The channel need not be stored. Makes neither queries nor network calls.
         """
 
     @abstractmethod
@@ -121,6 +140,13 @@ class Engine(ABC):
     @abstractmethod
     def pairing_code(self, connection: Connection, digits: str) -> str:
         """Return the code to enter on this phone. Raises SessionRefused."""
+
+    @abstractmethod
+    def end(self, connection: Connection, choice: str, *, user: User | None) -> str:
+        """End the session that its channel does not use any more, as one of `end_choices` says.
+
+        Returns a notice for the person, or "". Raises SessionRefused.
+        """
 
     def wants_code(self, connection: Connection, now: dt.datetime) -> bool:
         """Whether a probe has to ask for the QR code."""
@@ -202,28 +228,33 @@ class Engine(ABC):
         """Enqueue an immediate probe, after commit."""
 
 
-_ENGINES: dict[str, Engine] = {}
+_ENGINES: dict[str, SessionEngine] = {}
 
 
-def register(engine: Engine) -> None:
+def register(engine: SessionEngine) -> None:
     """Let the monitor handle the connections of the engine's provider."""
     _ENGINES[engine.provider] = engine
 
 
-def engine_for(provider: str) -> Engine:
+def engines() -> list[SessionEngine]:
+    """Return the registered engines."""
+    return list(_ENGINES.values())
+
+
+def engine_for(provider: str) -> SessionEngine:
     """Return the engine of a provider. Raises KeyError if its connections are no sessions."""
     return _ENGINES[provider]
 
 
-def not_configured() -> SessionRefused:
-    return SessionRefused("not_configured", describe("not_configured"))
+def configured(connection: Connection) -> SessionEngine:
+    """Return the engine of a connection. Raises SessionRefused if its settings are incomplete."""
+    engine = engine_for(connection.provider)
+    if not engine.is_configured(connection.channel):
+        raise SessionRefused("not_configured", describe("not_configured"))
+    return engine
 
 
-def refused(engine: Engine, code: str, detail: str = "") -> SessionRefused:
+def refused(provider: str, code: str, detail: str = "") -> SessionRefused:
     """Return the refusal for a server that did not do what was asked of it."""
-    text = describe(code, detail)
-    return SessionRefused(code, text, status=502, field=engine.field_for(code))
-
-
-def not_configured_state() -> SessionState:
-    return SessionState(State.NOT_CONFIGURED.value, "not_configured", describe("not_configured"))
+    field = engine_for(provider).field_for(code)
+    return SessionRefused(code, describe(code, detail), status=502, field=field)
