@@ -199,7 +199,8 @@ class WwebjsStateView(StateView):
     post=extend_schema(
         request=None,
         responses=ANSWERS,
-        description="Start the session and keep it running. The start continues after the response.",
+        description="Start the session and keep it running. The start continues after the "
+        "response.",
     )
 )
 class WwebjsConnectView(ConnectView):
