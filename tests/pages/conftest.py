@@ -3,7 +3,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,10 +18,8 @@ from pytest_django.live_server_helper import LiveServer
 from channels_app.models import Channel, Connection
 from messaging import selectors
 from messaging.models import Contact, Conversation, DeliveryAttempt, Message
+from tests.chromium import CHROMIUM
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 NO_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 READER = (
     "messaging.view_conversation",
