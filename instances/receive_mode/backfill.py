@@ -27,7 +27,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q, Sum
+from django.db.models import F, Max, Q, Sum
 from django.utils import timezone
 
 from channels_app.incidents.reason_text import encode_failure
@@ -330,11 +330,14 @@ def _record_whether_stored(session: WhatsAppSession, newest: Sequence[dict[str, 
     stores: bool | None = True
     if not newest:
         now = timezone.now()
+        since = now - dt.timedelta(days=1)
+        # An instance that was created again has not stored what came before.
+        configured_at = session.mode_changes.aggregate(at=Max("started_at"))["at"]
         received = InboundEvent.objects.filter(
             source=receiving.SOURCE,
             source_key=str(session.channel_id),
             dedupe_key__startswith=f"{session.channel_id}:messages.upsert:",
-            received_at__range=(now - dt.timedelta(days=1), now - dt.timedelta(minutes=1)),
+            received_at__range=(max(since, configured_at or since), now - dt.timedelta(minutes=1)),
         )
         stores = False if received.exists() else session.stores_messages
     if stores != session.stores_messages:

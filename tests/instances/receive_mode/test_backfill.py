@@ -21,7 +21,7 @@ from channels_app.providers.evolution.receive_mode import EvolutionInstance
 from instances import receiving, sessions
 from instances.listener.process import BatchWriter, SessionSpec, SessionWorker
 from instances.listener.socket_client import Address
-from instances.models import Backfill, WhatsAppSession
+from instances.models import Backfill, ReceiveModeChange, WhatsAppSession
 from instances.receive_mode import backfill, gap_signs, handover, monitor, presentation
 from messaging.inbound import journal, neutral, replay
 from messaging.media import files
@@ -340,7 +340,9 @@ def test_oversized_pages_are_read_in_smaller_ones(
     backfill.request(by_webhook.pk, reason=Backfill.Reason.NOT_STORED)
     fetch(by_webhook)
     assert (by_webhook.gap_since, by_webhook.gap_error) == (None, "")
-    assert texts() == sent
+    read()
+    assert sorted(Message.objects.values_list("text", flat=True)) == sent
+    assert InboundEvent.objects.get(state="set_aside").error.startswith("too_large: 3A")
 
 
 def test_a_record_too_large_for_the_journal_is_known_once_it_is_a_stub(
@@ -651,6 +653,8 @@ def test_staff_are_warned_if_evolution_stores_no_messages(
                 by_webhook, may_change=True
             )
 
+    assert not warned(), "it came before the instance was configured, or created again"
+    ReceiveModeChange.objects.update(started_at=timezone.now() - dt.timedelta(hours=1))
     assert warned()
     evolution.control("settings", save_new_messages=True)
     assert not warned()
