@@ -6,6 +6,7 @@ from django.db import transaction
 
 from channels_app.connections import circuit_breaker, credentials, records
 from channels_app.models import Channel, Connection, Provider
+from channels_app.models.credentials import MODELS
 from channels_app.signals import channel_saved
 
 
@@ -17,9 +18,10 @@ def save_channel(channel: Channel) -> Channel:
     happens in one transaction; no network call is made in it.
     """
     with transaction.atomic():
-        locked = Channel.objects.select_for_update(no_key=True).filter(pk=channel.pk)
-        # Read the fallbacks before they change, too.
-        before = locked.prefetch_related("fallback_routes").first()
+        locked = Channel.objects.select_for_update(no_key=True, of=("self",)).filter(pk=channel.pk)
+        # Credentials and fallbacks are read before they change, too.
+        related = locked.select_related(*(model.ACCESSOR for model in MODELS.values()))
+        before = related.prefetch_related("fallback_routes").first()
         channel.save()
         primary = Connection.objects.stored(channel, channel.kind)
         records.settings_saved(Provider.WWEBJS, channel, before)

@@ -146,7 +146,7 @@ def test_corrected_settings_are_polled_again_and_stale_observations_are_ignored(
 ) -> None:
     attached.wwebjs_api_key = "wrong"
     save_channel(attached)
-    stale = Channel.objects.get(pk=attached.pk)
+    stale = Channel.objects.select_related("wwebjs_api").get(pk=attached.pk)
     assert monitor.state(attached.wwebjs).code == "wrong_key"
     attached.wwebjs_api_key = server.settings.api_key
     save_channel(attached)
