@@ -34,7 +34,7 @@ DROP FUNCTION alterna_notify_lock_is_free();
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("messaging", "0001_initial"),
+        ("messaging", "0001_release_0_1_0"),
         ("procrastinate", "0041_post_retry_failed_job"),
     ]
     operations = [migrations.RunSQL(FORWARD, BACKWARD)]
