@@ -34,9 +34,10 @@ def _prepare(data_dir: Path) -> None:
     engines = Engines(data_dir, durable=False)
     engines.set_up()
     engines.create_database()
-    with subprocess.Popen(
+    postgres = subprocess.Popen(
         engines.postgres_command, **engines.options(death_signal=signal.SIGINT)
-    ) as postgres:
+    )
+    try:
         assert wait_until(engines.postgres_is_ready, postgres)
         # Each start writes its own addresses of the simulators.
         simulators = dict.fromkeys(
@@ -57,4 +58,6 @@ def _prepare(data_dir: Path) -> None:
             capture_output=True,
             check=True,
         )
+    finally:
         postgres.send_signal(signal.SIGINT)
+        postgres.wait(30)
