@@ -93,7 +93,7 @@ def _apply(
     if row.own_number != own_number:
         engine.notify_pages(row)
     if row.next_poll_at is not None:
-        # Who polls leaves a lease there: None was written meanwhile, to have it polled anew.
+        # A poll leaves its lease here; None means that another poll was requested meanwhile.
         delay = next_poll_delay(
             derived.state,
             keep_connected=row.keep_connected,
@@ -119,7 +119,7 @@ def _record_transition(
         if row.keep_connected:
             _record_drop(row, derived, reason, now)
     elif derived.state in (State.QR, State.DISCONNECTED) and row.last_ready_at is None:
-        # It goes on after all, or has given up; no phone was ever linked that could be missed.
+        # It continues or has stopped trying; no phone was ever linked, so none can be missing.
         incidents.mark_recovered(row, at=now)
     elif incident is not None and incident.recovered_at is None:
         incidents.observed(row, reason=reason, detail=derived.detail, at=now)

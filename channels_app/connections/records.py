@@ -25,7 +25,7 @@ COMMANDED = (
     "start_requested_at", "linking_since", "local_reason", "local_reason_detail",
 )  # fmt: skip
 # What was observed of a session, and commanded; it does not apply to another one.
-_OF_THE_SESSION = (
+_SESSION_FIELDS = (
     *COMMANDED, "checked_at", "next_poll_at", "commanded_at", "own_number", "profile_name",
     "qr_digest", "qr_seen_at", "server_state", "server_state_reason", "last_ready_at",
     "last_drop_at", "last_drop_reason", "recovery_attempts", "recovery_attempted_at",
@@ -119,6 +119,7 @@ def settings_saved(provider: str, channel: Channel, before: Channel | None) -> N
             _reset(row)
         row.address = address
         row.state, row.state_code, row.state_detail = State.DISCONNECTED, "unchecked", ""
+        row.state_changed_at = now
     if not address:
         number_confirmation.record_linked(row, "")
         row.state, row.state_code = State.NOT_CONFIGURED, ""
@@ -162,7 +163,7 @@ def rows(connection: Connection) -> QuerySet[Connection]:
 def _reset(row: Connection) -> None:
     """Clear what is known of the session: it was another one. The incident is closed."""
     blank = Connection()
-    for name in _OF_THE_SESSION:
+    for name in _SESSION_FIELDS:
         setattr(row, name, getattr(blank, name))
     engine_for(row.provider).forget(row)
     number_confirmation.record_linked(row, "")

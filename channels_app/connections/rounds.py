@@ -67,8 +67,7 @@ def claim(
     """Claim due sessions, so that no other worker polls them; immediate requests come first.
 
     It claims no more than are polled `at_once`: the lease starts with the poll, and outlasts it.
-    Sessions already `polled` in this round wait for the next one. `server`: of this
-    server only.
+    Sessions already `polled` in this round wait for the next one. `server`: of this server only.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -112,7 +111,7 @@ def _run(step: Step) -> list[Step]:
     try:
         return step()
     except Exception as error:
-        log.exception("probe failed", error=type(error).__name__)
+        log.exception("step of a round failed", error=type(error).__name__)
         return []
     finally:
         database.close()
@@ -123,10 +122,10 @@ def _probe_first(
 ) -> list[Step]:
     """Probe one session of a server, or two where the first got no answer."""
     polled_at, rest = timezone.now(), ids[1:]
-    observation = monitor.probe(ids[0])
+    observation = _probe(ids[0])
     second = None
     if observation is not None and observation.error_code in SERVER_SILENT and rest:
-        second, rest = monitor.probe(rest[0]), rest[1:]
+        second, rest = _probe(rest[0]), rest[1:]
     if observation is not None and applies_to_server(observation, second):
         others = claim(engine, polled, server=server, at_once=False)
         polled.update(others)
@@ -137,8 +136,17 @@ def _probe_first(
 
 
 def _probe_one(connection_id: int) -> list[Step]:
-    monitor.probe(connection_id)
+    _probe(connection_id)
     return []
+
+
+def _probe(connection_id: int) -> Observation | None:
+    """Probe a session. An error in our code must not keep the others of its server from it."""
+    try:
+        return monitor.probe(connection_id)
+    except Exception as error:
+        log.exception("probe failed", connection=connection_id, error=type(error).__name__)
+        return None
 
 
 def _record_for_server(

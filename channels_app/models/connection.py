@@ -90,8 +90,8 @@ class Connection(models.Model):
     state_code = models.CharField(max_length=40, blank=True)
     state_detail = models.CharField(max_length=300, blank=True)
     state_changed_at = models.DateTimeField(null=True)
-    # Server and session name, separated by a space; "" while it is no session that is polled. If
-    # they change, everything observed here is obsolete.
+    # Server and session name, separated by a space; "" if there is no session to poll. If they
+    # change, everything observed here is obsolete.
     address = models.CharField(max_length=520, blank=True)
     # When the newest accepted answer was requested from the server.
     checked_at = models.DateTimeField(null=True)

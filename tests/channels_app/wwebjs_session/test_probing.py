@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -19,10 +20,14 @@ from procrastinate.tasks import Task
 from channels_app import tasks as channel_tasks
 from channels_app.connections import monitor, rounds
 from channels_app.models import Channel, Connection
+from channels_app.providers.sessions import Observation
+from core import http_client
 from instances import tasks
 from simulators.base import run_in_thread
 from tests.channels_app.wwebjs_session.conftest import Server
 from tests.conftest import WWEBJS_KEY
+
+DEAD = "http://127.0.0.1:9"
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -116,6 +121,46 @@ def test_immediate_requests_come_first_and_the_lease_starts_with_the_poll(
     monkeypatch.setattr(rounds, "probe_all", note)
     rounds.probe_due("wwebjs")
     assert claims == [[made[4], made[0]], [made[1], made[2]], [made[3]]]
+
+
+def test_a_probe_that_fails_does_not_keep_the_others_of_its_server_from_theirs(
+    make_channel: Callable[..., Channel], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"fallback": "wwebjs", "wwebjs_api_key": WWEBJS_KEY, "wwebjs_url": server.url}
+    made = [
+        make_channel(wwebjs_session_id=f"session-{number}", **fields).wwebjs.pk
+        for number in range(3)
+    ]
+    probe = monitor.probe
+
+    def fail_first(connection_id: int) -> Observation | None:
+        assert connection_id != made[0]
+        return probe(connection_id)
+
+    monkeypatch.setattr(monitor, "probe", fail_first)
+    rounds.probe_due("wwebjs")
+    polled = Connection.objects.filter(pk__in=made, state_code="not_started")
+    assert set(polled.values_list("pk", flat=True)) == set(made[1:])
+
+
+def test_one_request_shows_that_a_server_is_down_for_all_its_sessions(
+    make_channel: Callable[..., Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"fallback": "wwebjs", "wwebjs_api_key": WWEBJS_KEY, "wwebjs_url": DEAD}
+    for number in range(20):
+        make_channel(wwebjs_session_id=f"session-{number}", **fields)
+    requested: list[str] = []
+    request = http_client.request
+
+    def counted(method: str, base: str, path: str = "", **options: Any) -> http_client.Answer:
+        requested.append(path)
+        return request(method, base, path, **options)
+
+    monkeypatch.setattr(http_client, "request", counted)
+    rounds.probe_due("wwebjs")
+    assert len(requested) == 1
+    codes = Connection.objects.filter(provider="wwebjs").values_list("state_code", flat=True)
+    assert list(codes) == ["connection_refused"] * 20
 
 
 @pytest.mark.parametrize("task", [channel_tasks.probe_due_sessions, tasks.probe_due_connections])
