@@ -18,6 +18,7 @@ from django.utils.functional import Promise
 from channels_app.connections.recovery import RecoveryAction, RecoveryContext
 from channels_app.incidents.reason_text import describe
 from channels_app.models import Channel, Connection
+from channels_app.models.credentials import SETTINGS
 from channels_app.providers.sessions import DerivedState, Observation, State
 from channels_app.signals import session_changed
 
@@ -74,9 +75,7 @@ class SessionState:
     @property
     def field_label(self) -> str:
         """The name of the setting to correct, as the form has it, or ""."""
-        if not self.field:
-            return ""
-        return str(getattr(Channel._meta.get_field(self.field), "verbose_name", self.field))
+        return str(SETTINGS[self.field].field.verbose_name) if self.field else ""
 
 
 @dataclass(frozen=True, slots=True)

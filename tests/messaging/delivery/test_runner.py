@@ -301,7 +301,8 @@ def test_the_rules_of_a_channel(make_channel: Callable[..., Channel]) -> None:
     assert rules.primary.route == Route.OFFICIAL
     assert [sender.route for sender in rules.fallbacks] == [Route.BAILEYS]
     assert rules.on_unconfirmed == "hold"
-    baileys.active = False
+    change_channel(baileys, active=False)
+    official.refresh_from_db()
     assert runner.rules_of(official).fallbacks == ()
 
 
