@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from channels_app.channels import save_channel
-from channels_app.connections import circuit_breaker, credentials, readiness, remote_sessions
+from channels_app.connections import circuit_breaker, connection_tests, readiness, remote_sessions
 from channels_app.forms import FallbackListField, SecretsForm
 from channels_app.incidents import reason_text
 from channels_app.models import Channel, Connection, FallbackRoute
@@ -223,7 +223,7 @@ class ChannelAdmin(_ChannelAdmin):
     def test_connection(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
         """Test the connections of each selected channel."""
         for channel in queryset:
-            for label, report in credentials.test_connection(channel):
+            for label, report in connection_tests.test_connection(channel):
                 level = messages.SUCCESS if report.ok else messages.ERROR
                 text = f"{channel.name}, {label}: {reason_text.summary(report)}"
                 self.message_user(request, text, level)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from channels_app.connections import circuit_breaker, credentials, records
+from channels_app.connections import circuit_breaker, connection_tests, records
 from channels_app.models import Channel, Connection, Provider
 from channels_app.models.credentials import MODELS
 from channels_app.signals import channel_saved
@@ -24,14 +24,14 @@ def save_channel(channel: Channel) -> Channel:
         before = related.prefetch_related("fallback_routes").first()
         channel.save()
         primary = Connection.objects.stored(channel, channel.kind)
-        records.settings_saved(Provider.WWEBJS, channel, before)
+        records.reset_if_session_changed(Provider.WWEBJS, channel, before)
         if before is not None and channel.differs_from(before, Channel.PRIMARY_ROUTE_SETTINGS):
-            circuit_breaker.settings_changed(primary)
+            circuit_breaker.close_for_new_settings(primary)
         for connection in Connection.objects.filter(channel=channel):
             connection.channel = channel
             # Any other change may have fixed it as well.
             circuit_breaker.request_probe(connection)
-        credentials.settings_saved(channel, before)
+        connection_tests.enqueue_test_if_changed(channel, before)
         channel_saved.send(sender=Channel, channel=channel, before=before)
     channel.forget_connections()
     return channel

@@ -6,7 +6,7 @@ import procrastinate
 from procrastinate.contrib.django import app
 
 from channels_app import queue
-from channels_app.connections import credentials, rounds, wwebjs_commands
+from channels_app.connections import connection_tests, rounds, wwebjs_commands
 from channels_app.incidents import incidents
 from channels_app.models import Provider
 from core.queue import PRIORITY_MONITORING
@@ -29,7 +29,7 @@ def probe_session(channel_id: int) -> None:
 
 @app.task(**queue.TRY_CREDENTIALS)
 def try_credentials(channel_id: int) -> None:
-    credentials.test_primary_route(channel_id)
+    connection_tests.test_primary_route(channel_id)
 
 
 @app.periodic(cron="* * * * * */2")

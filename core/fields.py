@@ -36,13 +36,13 @@ def _cipher_for(keys: tuple[str, ...]) -> MultiFernet:
     return MultiFernet([Fernet(key) for key in keys])
 
 
-def encrypt(content: bytes) -> bytes:
+def encrypt_bytes(content: bytes) -> bytes:
     """Encrypt bytes with the first key, for data stored outside the database."""
     return _cipher().encrypt(content)
 
 
-def decrypt(token: bytes) -> bytes:
-    """Decrypt a token made by `encrypt`. Raises UndecryptableError."""
+def decrypt_bytes(token: bytes) -> bytes:
+    """Decrypt a token made by `encrypt_bytes`. Raises UndecryptableError."""
     try:
         return _cipher().decrypt(token)
     except InvalidToken:
@@ -51,9 +51,9 @@ def decrypt(token: bytes) -> bytes:
         ) from None
 
 
-def re_encrypt(token: bytes) -> bytes:
+def re_encrypt_bytes(token: bytes) -> bytes:
     """Encrypt a token's content again with the first key. Raises UndecryptableError."""
-    return encrypt(decrypt(token))
+    return encrypt_bytes(decrypt_bytes(token))
 
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ else:
 
 
 class EncryptedFileNameField(_CharField):
-    """The name of a stored file that contains one token made by `encrypt`.
+    """The name of a stored file that contains one token made by `encrypt_bytes`.
 
     `manage.py rotate_encryption` uses this field to find the files it must re-encrypt.
     """

@@ -37,7 +37,7 @@ def ensure(channel: Channel) -> None:
 def channel_saved(channel: Channel, before: Channel | None, **kwargs: Any) -> None:
     """Signal receiver: a channel was saved."""
     ensure(channel)
-    records.settings_saved(Provider.BAILEYS, channel, before)
+    records.reset_if_session_changed(Provider.BAILEYS, channel, before)
 
 
 def apply_connection(channel: Channel, event: ConnectionEvent) -> None:

@@ -26,13 +26,13 @@ RESCHEDULE_THROTTLED: Final = Job(
 )
 
 
-def _lock(conversation_id: int) -> str:
+def _conversation_lock(conversation_id: int) -> str:
     return f"conversation:{conversation_id}"
 
 
 def enqueue_delivery(message: Message) -> None:
     """Queue delivery of the message after the transaction commits, behind earlier messages."""
-    defer(DELIVER, lock=_lock(message.conversation_id), message_id=str(message.pk))
+    defer(DELIVER, lock=_conversation_lock(message.conversation_id), message_id=str(message.pk))
 
 
 def wake_conversation(conversation_id: int) -> None:
@@ -41,7 +41,7 @@ def wake_conversation(conversation_id: int) -> None:
         cursor.execute(
             "UPDATE procrastinate_jobs SET scheduled_at = NULL"
             " WHERE lock = %s AND status = 'todo' AND scheduled_at > now()",
-            [_lock(conversation_id)],
+            [_conversation_lock(conversation_id)],
         )
         if cursor.rowcount:
             # Workers sleep until their next due time; this is procrastinate's own wake-up call.
@@ -91,7 +91,7 @@ def _is_queued(queueing_lock: str) -> bool:
         return cursor.fetchone() is not None
 
 
-def is_ours(job: jobs.Job) -> bool:
+def still_owns_job(job: jobs.Job) -> bool:
     """Return whether this worker still owns a job that it took.
 
     A worker that cannot reach the database for `WORKER_STALLED_SECONDS` counts as dead. Its job

@@ -25,7 +25,7 @@ from channels_app import extensions
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Incident
 from channels_app.providers import engines
-from messaging.delivery import fallback_rate, statuses
+from messaging.delivery import fallback_share, statuses
 from messaging.live import publisher
 from messaging.models import CallAttempt, Conversation, DeliveryAttempt, InboundEvent, Message
 
@@ -190,7 +190,7 @@ class Dashboard:
     channels: list[Channel]
     held: int
     alarms: list[Incident]
-    fallbacks: list[fallback_rate.Row]
+    fallbacks: list[fallback_share.Row]
     set_aside: int
     unknown: int
     # Events of sessions and numbers that belong to no channel.
@@ -213,7 +213,7 @@ def dashboard() -> Dashboard:
         channels=list(extensions.channels()),
         held=awaiting_confirmation().count(),
         alarms=list(incidents.alertable()),
-        fallbacks=fallback_rate.counts_by_code()[:10],
+        fallbacks=fallback_share.counts_by_code()[:10],
         set_aside=InboundEvent.objects.filter(state=InboundEvent.State.SET_ASIDE).count(),
         **InboundEvent.objects.exclude(skipped="").aggregate(
             # Groups, channels etc. are skipped on purpose; these kinds are unknown.

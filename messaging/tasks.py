@@ -12,8 +12,8 @@ from procrastinate import jobs
 from procrastinate.contrib.django import app
 
 from core.queue import PRIORITY_MONITORING
-from messaging import queue
-from messaging.delivery import fallback_rate, reconcile, runner, sweeper
+from messaging import queue, retention
+from messaging.delivery import fallback_share, reconcile, runner, sweeper
 from messaging.inbound import journal
 from messaging.media import files
 
@@ -31,7 +31,7 @@ class NotDueYet(Exception):
 class _DeliveryRetryStrategy(procrastinate.BaseRetryStrategy):
     """Requeue a waiting job at its time; after an error, retry with backoff.
 
-    In both cases the job stays ahead of the later messages of its conversation. `delivery.run` and
+    In both cases the job stays ahead of the later messages of its conversation. `runner.run` and
     the policy decide how often an internal error is retried.
     """
 
@@ -47,7 +47,7 @@ class _DeliveryRetryStrategy(procrastinate.BaseRetryStrategy):
 
 @app.task(**queue.DELIVER, retry=_DeliveryRetryStrategy(), pass_context=True)
 def deliver(context: procrastinate.JobContext, message_id: str) -> None:
-    until = runner.run(message_id, is_ours=partial(queue.is_ours, context.job))
+    until = runner.run(message_id, is_ours=partial(queue.still_owns_job, context.job))
     if until is not None:
         raise NotDueYet(until)
 
@@ -123,7 +123,7 @@ def look_up_unknown(timestamp: int) -> None:
 )
 def check_fallback_rates(timestamp: int) -> None:
     """Open and close incidents for unusual shares of fallbacks."""
-    fallback_rate.check_fallback_rates()
+    fallback_share.check_fallback_rates()
 
 
 @app.periodic(cron="17 4 * * *")
@@ -135,4 +135,4 @@ def check_fallback_rates(timestamp: int) -> None:
 )
 def delete_expired(timestamp: int) -> None:
     """Delete rows and files whose retention period has ended."""
-    sweeper.delete_expired()
+    retention.delete_expired()

@@ -85,7 +85,7 @@ def close(connection: Connection) -> None:
             incidents.mark_recovered(connection, at=timezone.now())
 
 
-def settings_changed(connection: Connection) -> None:
+def close_for_new_settings(connection: Connection) -> None:
     """Close the breaker: the settings that identify the connection have changed.
 
     The incident of a session ends when monitoring finds it ready, or with the session.
@@ -205,7 +205,7 @@ def record_rejection(connection: Connection, *, code: str, detail: str) -> None:
         session_changed.send(sender=Connection, channel=connection.channel)
 
 
-def record_fallback_rate(
+def record_fallback_share(
     connection: Connection, *, is_anomalous: bool, detail: str = "", code: str = ""
 ) -> None:
     """Open or end the incident of an unusual fallback rate: overall, or for one code."""

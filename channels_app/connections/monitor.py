@@ -120,7 +120,7 @@ def qr(connection: Connection) -> QrCode:
         age = max((now - seen_at).total_seconds(), 0.0)
         pairing = getattr(observation, "pairing_code", "")
         return QrCode(observation.qr, draw(observation.qr), seen_at, age, pairing)
-    engine.replace_expired_code(connection, observed.code)
+    engine.replace_expired_qr(connection, observed.code)
     if observed.field:
         raise refusal_of(observed)
     raise SessionRefused("qr_not_ready", _("The QR code is not ready or has been scanned already"))

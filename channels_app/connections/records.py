@@ -102,7 +102,7 @@ def unchanged_if_refused(connection: Connection) -> Iterator[None]:
         raise
 
 
-def settings_saved(provider: str, channel: Channel, before: Channel | None) -> None:
+def reset_if_session_changed(provider: str, channel: Channel, before: Channel | None) -> None:
     """Reset what was observed if the channel has another session now. In a transaction."""
     engine = engine_for(provider)
     address = engine.address(channel)
@@ -130,7 +130,7 @@ def settings_saved(provider: str, channel: Channel, before: Channel | None) -> N
     engine.save(row)
     engine.notify_pages(row)
     if not row.is_primary:
-        circuit_breaker.settings_changed(row)
+        circuit_breaker.close_for_new_settings(row)
     if address and channel.active:
         engine.enqueue_probe(row)
 

@@ -151,7 +151,7 @@ class SessionEngine(ABC):
         """Whether a probe has to ask for the QR code."""
         return False
 
-    def replace_expired_code(self, connection: Connection, code: str) -> None:
+    def replace_expired_qr(self, connection: Connection, code: str) -> None:
         """Have the server show a new QR code if the old one has expired (`code` says so)."""
         return
 

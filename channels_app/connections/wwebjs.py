@@ -85,9 +85,9 @@ class WwebjsEngine(SessionEngine):
     def pairing_code(self, connection: Connection, digits: str) -> str:
         return wwebjs_commands.pairing_code(connection, digits)
 
-    def replace_expired_code(self, connection: Connection, code: str) -> None:
+    def replace_expired_qr(self, connection: Connection, code: str) -> None:
         if code == "qr_expired":
-            wwebjs_commands.replace_expired_code(connection)
+            wwebjs_commands.replace_expired_qr(connection)
 
     def end(self, connection: Connection, choice: str, *, user: User | None) -> str:
         ended = wwebjs_commands.disconnect(connection, unlink=choice == "unlink")
@@ -150,7 +150,7 @@ class WwebjsEngine(SessionEngine):
         unobserved = Channel.objects.filter(fallback_routes__connection__provider=PROVIDER)
         for channel in unobserved.exclude(pk__in=observed.values("channel_id")):
             with transaction.atomic():
-                records.settings_saved(PROVIDER, channel, None)
+                records.reset_if_session_changed(PROVIDER, channel, None)
 
     def enqueue_probe(self, row: Connection) -> None:
         queue.enqueue_probe(row.channel_id)

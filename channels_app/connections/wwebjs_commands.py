@@ -76,7 +76,7 @@ def pairing_code(connection: Connection, digits: str) -> str:
         raise refused(PROVIDER, error.code, error.detail) from None
 
 
-def replace_expired_code(connection: Connection) -> None:
+def replace_expired_qr(connection: Connection) -> None:
     """Restart the session: the server goes on serving the last code after it has expired (§2)."""
     with records.locked(connection) as row:
         if row.start_requested_at is None:

@@ -66,7 +66,7 @@ class MessageEvent:
     """A message that we did not send: from a customer, or (`outgoing`) typed on our own phone.
 
     `phone_number` is the customer's, E.164; empty if the provider reports only `user_id`. `stored`
-    names its file in our storage, if the event contained it (`inbound_files`). `history`: it was
+    names its file in our storage, if the event contained it (`embedded_files`). `history`: it was
     exchanged before the phone was linked and was synced on linking. `chat` is the chat in which
     WhatsApp Web shows it, or "" if the provider reports none.
     """

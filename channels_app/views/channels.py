@@ -16,7 +16,7 @@ from django.views.generic import View
 
 from accounts.access import StaffPermissionRequiredMixin, user_of
 from channels_app import extensions
-from channels_app.connections import credentials, readiness, remote_sessions, wwebjs_install
+from channels_app.connections import connection_tests, readiness, remote_sessions, wwebjs_install
 from channels_app.connections.session_engines import KEEP, SessionRefused
 from channels_app.forms import ChannelForm
 from channels_app.models import Channel
@@ -121,7 +121,7 @@ class ChannelTestView(StaffPermissionRequiredMixin, View):
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         channel = get_object_or_404(extensions.channels(), pk=pk)
-        reports = credentials.test_connection(channel)
+        reports = connection_tests.test_connection(channel)
         if "card" not in request.POST:
             return render(request, "channels_app/_reports.html", {"reports": reports})
         channel = extensions.channels().get(pk=pk)

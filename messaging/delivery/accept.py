@@ -250,7 +250,7 @@ def retry_message(
         if route == "fallback" and not rules.fallbacks:
             raise NotRetryable(_("This channel has no working fallback."))
         previous = attempts.attempts_for(message)
-        if route == "fallback" and policy.fallback_prohibited(attempts.facts(previous), rules):
+        if route == "fallback" and policy.never_falls_back(attempts.facts(previous), rules):
             raise NotRetryable(policy.reason_text("never_fall_back"))
         message.round += 1
         message.round_route = route

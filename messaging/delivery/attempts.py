@@ -205,7 +205,7 @@ def record_result(attempt: DeliveryAttempt, result: Accepted | SendError) -> Out
             outcome = Outcome.ACCEPTED
         else:
             outcome = Outcome(result.outcome)
-            if attempt.receipt != Receipt.FAILED or not statuses.late_error_overrides(
+            if attempt.receipt != Receipt.FAILED or not statuses.late_error_replaces(
                 attempt.error_code, known=result.code, outcome=outcome
             ):
                 _set_error(attempt, code=result.code, title=result.title, detail=result.detail)
@@ -225,7 +225,7 @@ def _lock_id(attempt: DeliveryAttempt, provider_message_id: str) -> None:
         pending_events.lock_id(attempt.connection.channel_id, provider_message_id)
 
 
-def close_abandoned(attempts: Sequence[DeliveryAttempt]) -> None:
+def close_attempts_of_dead_worker(attempts: Sequence[DeliveryAttempt]) -> None:
     """Close the attempts of a dead worker: whether the message was sent is unknown.
 
     The caller holds the message's row, and the job's lock proves that no worker is sending.
@@ -362,13 +362,13 @@ def _is_duplicate(
     return (
         receipt != Receipt.NONE
         and statuses.merge_receipt(receipt, reported) == receipt
-        and not (reported == receipt == Receipt.FAILED and _error_overrides(error, attempt))
+        and not (reported == receipt == Receipt.FAILED and _error_replaces(error, attempt))
         and bool(attempt.provider_message_id or not provider_message_id)
     )
 
 
-def _error_overrides(error: SendError | None, attempt: DeliveryAttempt) -> bool:
-    return statuses.late_error_overrides(
+def _error_replaces(error: SendError | None, attempt: DeliveryAttempt) -> bool:
+    return statuses.late_error_replaces(
         error.code if error else "",
         known=attempt.error_code,
         outcome=Outcome(attempt.outcome),
@@ -434,8 +434,8 @@ def _link_echoes(attempt: DeliveryAttempt) -> None:
 
 def _merge_receipt(attempt: DeliveryAttempt, reported: Receipt, error: SendError | None) -> None:
     receipt = statuses.merge_receipt(Receipt(attempt.receipt), reported)
-    outcome = statuses.merge_outcome(Outcome(attempt.outcome), receipt)
-    if reported == receipt == Receipt.FAILED and _error_overrides(error, attempt):
+    outcome = statuses.outcome_after_receipt(Outcome(attempt.outcome), receipt)
+    if reported == receipt == Receipt.FAILED and _error_replaces(error, attempt):
         if error is None or not error.code:
             error = Rejected(NO_REASON, gettext_noop("The provider gave no reason"))
         _set_error(attempt, code=error.code, title=error.title, detail=error.detail)

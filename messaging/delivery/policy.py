@@ -265,7 +265,7 @@ def next_step(
         return Fail("inactive")
     tried = [attempt for attempt in attempts if attempt.round == message.round]
     by_fallback = [attempt for attempt in tried if not rules.primary.made(attempt)]
-    prohibited = _prohibition(attempts, tried, rules)
+    prohibited = _fallback_prohibited_reason(attempts, tried, rules)
     to_fallback = _Fallbacks(message, rules, now, limits, by_fallback, prohibited)
     if by_fallback:
         return _after_fallback(by_fallback, rules, to_fallback, now=now)
@@ -443,7 +443,7 @@ class _Fallbacks:
         return Wait(until, "waiting_fallback") if self.now < until else None
 
 
-def fallback_prohibited(attempts: Sequence[AttemptFacts], rules: ChannelRules) -> bool:
+def never_falls_back(attempts: Sequence[AttemptFacts], rules: ChannelRules) -> bool:
     """Return whether the primary route rejected this message in a way that forbids any fallback.
 
     The customer blocked us or opted out, or law or WhatsApp's safety rules forbid it: final.
@@ -455,14 +455,14 @@ def fallback_prohibited(attempts: Sequence[AttemptFacts], rules: ChannelRules) -
     )
 
 
-def _prohibition(
+def _fallback_prohibited_reason(
     attempts: Sequence[AttemptFacts], tried: Sequence[AttemptFacts], rules: ChannelRules
 ) -> str | None:
     """Return why the primary route's responses forbid the fallback, in any round.
 
     A limit reached in this round (`tried`) does, unless the channel opts in; a person may override.
     """
-    if fallback_prohibited(attempts, rules):
+    if never_falls_back(attempts, rules):
         return "never_fall_back"
     limited = any(
         error_codes.lookup(attempt.error_code).fallback == FallbackRule.OPT_IN
@@ -488,7 +488,7 @@ def _after_primary(
                 else Attempt(rules.primary.route, REPEAT, rules.primary.key)
             )
 
-        return _repeat(tried, rules, to_fallback, repeat_step, "held", now=now)
+        return _resend_or_hold(tried, rules, to_fallback, repeat_step, "held", now=now)
     if last.outcome == Outcome.UNKNOWN:
         until = _proof_due_at(last, rules, to_fallback, now=now)
         if now < until:
@@ -522,7 +522,7 @@ def _after_primary(
     return _retry_after(seconds, ended, rules.primary, "waiting_retry", now=now)
 
 
-def _repeat(
+def _resend_or_hold(
     tried: Sequence[AttemptFacts],
     rules: ChannelRules,
     to_fallback: _Fallbacks,
@@ -572,7 +572,9 @@ def _after_fallback(
     in_doubt = next((attempt for attempt in tried if attempt.outcome == Outcome.UNKNOWN), None)
     if in_doubt is not None:
         once_more = partial(to_fallback.repeat, in_doubt)
-        return _repeat(tried, rules, to_fallback, once_more, "fallback_unconfirmed", now=now)
+        return _resend_or_hold(
+            tried, rules, to_fallback, once_more, "fallback_unconfirmed", now=now
+        )
     return to_fallback("next_fallback")
 
 

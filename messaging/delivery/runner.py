@@ -130,7 +130,7 @@ def _decide(
         if not is_ours():
             raise _TakenOver
         attempts = outcomes.attempts_for(message)
-        outcomes.close_abandoned(attempts)
+        outcomes.close_attempts_of_dead_worker(attempts)
         now = timezone.now()
         step = _next_step(message, attempts, now)
         send = None
@@ -175,7 +175,7 @@ def _record_fault(message_id: str, error: Exception) -> dt.datetime | None:
             with transaction.atomic():
                 attempts = outcomes.attempts_for(message)
                 if until is None:
-                    outcomes.close_abandoned(attempts)
+                    outcomes.close_attempts_of_dead_worker(attempts)
                 outcomes.refresh_message_status(
                     message, attempts, next_attempt_at=until, decision=step.reason
                 )

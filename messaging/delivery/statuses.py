@@ -97,7 +97,7 @@ def merge_call(known: CallStatus, reported: CallStatus) -> CallStatus:
     return max(known, reported, key=list(CallStatus).index)
 
 
-def merge_outcome(outcome: Outcome, receipt: Receipt) -> Outcome:
+def outcome_after_receipt(outcome: Outcome, receipt: Receipt) -> Outcome:
     """Return the outcome of an attempt after its receipt.
 
     A delivery proves an attempt whose response was lost, or that seemed to have failed. A late
@@ -108,7 +108,7 @@ def merge_outcome(outcome: Outcome, receipt: Receipt) -> Outcome:
     return Outcome.REJECTED if receipt == Receipt.FAILED else outcome
 
 
-def late_error_overrides(
+def late_error_replaces(
     code: str, *, known: str, outcome: Outcome, receipt: Receipt = Receipt.NONE
 ) -> bool:
     """Return whether a late failure's error replaces the known one.

@@ -21,7 +21,7 @@ from channels_app.providers import engines
 from channels_app.providers.base import EventSource
 from messaging.inbound import neutral
 from messaging.inbound.neutral import Unstorable
-from messaging.media import inbound_files
+from messaging.media import embedded_files
 
 log = structlog.get_logger(__name__)
 
@@ -152,14 +152,10 @@ def dedupe_key(source: str, source_key: str, payload: Any) -> str:
         if isinstance(normalized, dict):
             size = neutral.characters(normalized)
             if size > neutral.MAX_CHARACTERS:
-                _check_size(size - len(inbound_files.encoded(normalized, events.file_path)))
+                _check_size(size - len(embedded_files.encoded(normalized, events.file_path)))
         return _key(events, arrival, normalized)
     except Unstorable:
-        return _stub_key(source, source_key, arrival.body)
-
-
-def _stub_key(source: str, source_key: str, body: bytes) -> str:
-    return f"unread:{source}:{source_key}:{hashlib.sha256(body).hexdigest()}"
+        return stub_key(source, arrival)
 
 
 def _raw(source: str, arrival: Arrival) -> Raw:
@@ -196,8 +192,8 @@ def _without_file(payload: dict[str, Any], path: tuple[str, ...]) -> dict[str, A
     """Extract the event's file. Raises Unstorable, without saving it, if the rest is too large."""
     size = neutral.characters(payload)
     if size > neutral.MAX_CHARACTERS:
-        _check_size(size - len(inbound_files.encoded(payload, path)))
-    remaining = inbound_files.extract(payload, path)
+        _check_size(size - len(embedded_files.encoded(payload, path)))
+    remaining = embedded_files.extract(payload, path)
     if remaining is payload:
         _check_size(size)
     return remaining

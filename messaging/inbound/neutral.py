@@ -25,7 +25,7 @@ from core.text import storable
 
 # Deeper than any provider's event; PostgreSQL and Python's JSON parser have their own limits.
 MAX_DEPTH = 200
-# Characters of one event as JSON, without the extracted file (`media.inbound_files`).
+# Characters of one event as JSON, without the extracted file (`media.embedded_files`).
 MAX_CHARACTERS = 8 * 1024 * 1024
 # Longer integers are stored as text: no event has one, and Python refuses to print very long ones.
 MAX_DIGITS = 40

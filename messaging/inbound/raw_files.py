@@ -3,7 +3,7 @@
 The bytes may hold secrets that are never stored in plain text: an instance's token, or codes that
 link a phone (`providers.redaction`). They cannot be redacted in bytes that cannot be parsed, so
 the file is encrypted with the first key of ENCRYPTION_KEYS, like every secret. `rotate_encryption`
-encrypts it again; `media.inbound_files` deletes it with its event.
+encrypts it again; `media.embedded_files` deletes it with its event.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def write(content: bytes, *, key: str) -> str:
             return name
         # Incomplete: an earlier process ended while writing it.
         default_storage.delete(name)
-    return default_storage.save(name, ContentFile(fields.encrypt(content)))
+    return default_storage.save(name, ContentFile(fields.encrypt_bytes(content)))
 
 
 def read(name: str) -> bytes:
     """Return the bytes. Raises OSError, or UndecryptableError if their key is missing."""
     with default_storage.open(name, "rb") as file:
-        return fields.decrypt(file.read())
+        return fields.decrypt_bytes(file.read())
 
 
 def _has(name: str, content: bytes) -> bool:

@@ -21,7 +21,7 @@ from instances import webhooks
 from instances.models import WhatsAppSession
 from instances.receiving import Delivery
 from messaging.inbound import journal, raw_files
-from messaging.media import inbound_files
+from messaging.media import embedded_files
 from messaging.models import InboundEvent, Message
 from tests.factories import create_channel
 from tests.instances.support import (
@@ -128,7 +128,7 @@ def test_it_answers_503_when_it_cannot_store(post: Any, monkeypatch: pytest.Monk
         assert post(event()).status_code == 503
     with monkeypatch.context() as patch:
         patch.setattr(
-            inbound_files,
+            embedded_files,
             "extract",
             lambda *_: (_ for _ in ()).throw(OSError("disk full")),
         )

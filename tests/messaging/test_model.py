@@ -42,11 +42,11 @@ class Try:
 
 def apply_receipt(attempt: Try, reported: Receipt, code: str, now: dt.datetime) -> None:
     """Do what `attempts._merge_receipt` does."""
-    overrides = statuses.late_error_overrides(
+    overrides = statuses.late_error_replaces(
         code, known=attempt.code, outcome=attempt.outcome, receipt=attempt.receipt
     )
     attempt.receipt = statuses.merge_receipt(attempt.receipt, reported)
-    attempt.outcome = statuses.merge_outcome(attempt.outcome, attempt.receipt)
+    attempt.outcome = statuses.outcome_after_receipt(attempt.outcome, attempt.receipt)
     if reported == attempt.receipt == Receipt.FAILED and overrides:
         attempt.code = code
     if attempt.outcome == Outcome.ACCEPTED:
@@ -272,7 +272,7 @@ def test_events_in_any_order_and_number_give_the_same_result(
         attempt = Try(1, Route.OFFICIAL, "first")
         for event in order:
             if event is None:
-                if attempt.receipt != Receipt.FAILED or not statuses.late_error_overrides(
+                if attempt.receipt != Receipt.FAILED or not statuses.late_error_replaces(
                     attempt.code, known="131049", outcome=answer
                 ):
                     attempt.code = "" if answer == Outcome.ACCEPTED else "131049"

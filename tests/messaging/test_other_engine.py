@@ -15,7 +15,7 @@ import pytest
 import requests
 from django.test import Client
 
-from channels_app.connections import credentials as connection_tests
+from channels_app.connections import connection_tests
 from channels_app.models import Channel, Connection
 from channels_app.providers import engines
 from messaging.delivery import reconcile

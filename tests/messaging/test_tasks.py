@@ -19,7 +19,7 @@ from procrastinate.exceptions import AlreadyEnqueued
 from channels_app import queue as channel_queue
 from channels_app.incidents import incidents
 from channels_app.models import Incident
-from messaging import queue, tasks
+from messaging import queue, retention, tasks
 from messaging.delivery import accept as sending
 from messaging.delivery import policy, reconcile, runner, sweeper
 from messaging.delivery.statuses import Outcome, Route
@@ -647,7 +647,7 @@ def test_the_sweep_query_skips_finished_messages_and_those_with_a_job(channel: C
     age(Message.objects.all(), updated_at=MINUTE_AGO)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE messaging_message")
-    queryset = sweeper.abandoned_messages(timezone.now())
+    queryset = sweeper.messages_without_job(timezone.now())
     plan = queryset.explain(analyze=True)
     assert "message_unfinished" in plan
     assert "Anti Join" in plan
@@ -692,7 +692,7 @@ def test_expired_rows_are_deleted(channel: Channel) -> None:
         PendingEvent.objects.create(channel=channel, provider_message_id=name, kind="sent")
     age(PendingEvent.objects.filter(provider_message_id="old"), received_at=dt.timedelta(days=8))
 
-    sweeper.delete_expired()
+    retention.delete_expired()
 
     assert set(InboundEvent.objects.all()) == {young, pending, set_aside}
     assert PendingEvent.objects.get().provider_message_id == "new"

@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from channels_app import tasks
 from channels_app.channels import save_channel
-from channels_app.connections import credentials
+from channels_app.connections import connection_tests
 from channels_app.incidents import reason_text
 from channels_app.models import Channel
 from channels_app.providers.base import ConnectionReport
@@ -420,7 +420,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
             ("Fallback", ConnectionReport(False, "session_not_found")),
         ]
 
-    monkeypatch.setattr(credentials, "test_connection", test_connection)
+    monkeypatch.setattr(connection_tests, "test_connection", test_connection)
 
 
 def test_a_connection_test_shows_each_report(

@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import translation
 
 from channels_app.channels import save_channel
-from channels_app.connections.credentials import test_connection as run_test
+from channels_app.connections.connection_tests import test_connection as run_test
 from channels_app.incidents.reason_text import encode_reason, render_reason
 from channels_app.models import Channel
 from channels_app.providers.base import Rejected

@@ -11,7 +11,12 @@ from django.core.files.storage import default_storage
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import models, transaction
 
-from core.fields import EncryptedFileNameField, EncryptedTextField, UndecryptableError, re_encrypt
+from core.fields import (
+    EncryptedFileNameField,
+    EncryptedTextField,
+    UndecryptableError,
+    re_encrypt_bytes,
+)
 
 
 class Command(BaseCommand):
@@ -79,7 +84,7 @@ def _re_encrypt_files(model: type[models.Model], field: str) -> int:
     for pk, name in list(named.order_by("pk").values_list("pk", field)):
         try:
             with default_storage.open(name, "rb") as file:
-                token = re_encrypt(file.read())
+                token = re_encrypt_bytes(file.read())
         except FileNotFoundError:
             continue
         new = default_storage.save(name, ContentFile(token))

@@ -325,7 +325,7 @@ def _message(channel: str, data: Mapping[str, Any], *, outgoing: bool) -> Event:
         content=parsed.content,
         reply_to=_quoted(data, message, _dict(message, name)),
         outgoing=outgoing,
-        # The receiver has already stored the file (`inbound_files`); it is outside any envelope.
+        # The receiver has already stored the file (`embedded_files`); it is outside any envelope.
         stored=_text(_dict(_dict(data, "message"), "base64"), "stored"),
     )
 

@@ -149,7 +149,7 @@ def _message(
 
 def _media(key: str, message: Mapping[str, Any], file: Mapping[str, Any]) -> Event:
     message_id = short_id(message.get("id"))
-    # The receiver has already stored the file (`inbound_files`).
+    # The receiver has already stored the file (`embedded_files`).
     stored, name = _mapping(file.get("data")).get("stored"), file.get("filename")
     if message_id is None or not isinstance(stored, str):
         return UnsupportedEvent(key, "callback:media")

@@ -18,8 +18,8 @@ from messaging.delivery.statuses import (
     Status,
     Summary,
     icon_for,
-    merge_outcome,
     merge_receipt,
+    outcome_after_receipt,
     summarize,
 )
 
@@ -40,17 +40,17 @@ def test_the_higher_receipt_wins_in_either_order(lower: Receipt, higher: Receipt
 @pytest.mark.parametrize("outcome", Outcome)
 @pytest.mark.parametrize("receipt", [Receipt.SENT, Receipt.DELIVERED, Receipt.READ])
 def test_a_positive_receipt_proves_any_attempt(outcome: Outcome, receipt: Receipt) -> None:
-    assert merge_outcome(outcome, receipt) == ACCEPTED
+    assert outcome_after_receipt(outcome, receipt) == ACCEPTED
 
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_without_a_receipt_the_outcome_is_unchanged(outcome: Outcome) -> None:
-    assert merge_outcome(outcome, Receipt.NONE) == outcome
+    assert outcome_after_receipt(outcome, Receipt.NONE) == outcome
 
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_a_late_failure_rejects_any_outcome(outcome: Outcome) -> None:
-    assert merge_outcome(outcome, Receipt.FAILED) == REJECTED
+    assert outcome_after_receipt(outcome, Receipt.FAILED) == REJECTED
 
 
 def one(
@@ -193,7 +193,7 @@ def after(outcome: Outcome, receipts: Sequence[Receipt]) -> tuple[Outcome, Recei
     known = Receipt.NONE
     for receipt in receipts:
         known = merge_receipt(known, receipt)
-        outcome = merge_outcome(outcome, known)
+        outcome = outcome_after_receipt(outcome, known)
     return outcome, known
 
 

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from channels_app.models import Channel
 from core.text import is_storable
+from messaging import retention
 from messaging.inbound import arrivals, journal, neutral, raw_files
 from messaging.inbound.arrivals import Arrival, Raw, Stub
 from messaging.inbound.neutral import Unstorable
 from messaging.inbound.replay import replay
-from messaging.media import inbound_files
+from messaging.media import embedded_files
 from messaging.models import InboundEvent, Message
 from tests.factories import create_channel
 from tests.messaging.support import read_events
@@ -348,9 +349,8 @@ def test_a_stub_is_replayed_with_the_current_code(
     call_command("rotate_encryption")
     stub.refresh_from_db()
     assert b"secret-token" in raw_files.read(stub.raw_file)
-    from messaging.delivery import sweeper
 
-    sweeper.delete_expired()
+    retention.delete_expired()
     assert not InboundEvent.objects.exists()
     assert not default_storage.exists(stub.raw_file)
 
@@ -371,8 +371,8 @@ def test_a_stub_is_done_if_the_complete_event_arrived_later(
 def test_the_cleanup_deletes_files_of_deleted_stubs_only(baileys: Channel) -> None:
     journal.receive("evolution", [Arrival.from_body(str(baileys.pk), b"{")])
     name = InboundEvent.objects.get().raw_file
-    assert inbound_files.delete_unused([name]) == 0
+    assert embedded_files.delete_unused([name]) == 0
     assert default_storage.exists(name)
     InboundEvent.objects.all().delete()
-    assert inbound_files.delete_unused([name]) == 1
+    assert embedded_files.delete_unused([name]) == 1
     assert not default_storage.exists(name)

@@ -27,8 +27,8 @@ from channels_app.providers.events import (
     ReceiptEvent,
     RevokeEvent,
 )
+from messaging import retention
 from messaging.delivery import attempts as outcomes
-from messaging.delivery import sweeper
 from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import handlers, journal, pending_events
 from messaging.models import InboundEvent, Message, PendingEvent
@@ -216,7 +216,7 @@ def test_old_pending_events_are_deleted_with_their_files(channel: Channel, setti
     old = PendingEvent.objects.filter(provider_message_id="old")
     old.update(received_at=timezone.now() - dt.timedelta(days=8))
 
-    sweeper.delete_expired()
+    retention.delete_expired()
 
     assert PendingEvent.objects.get().provider_message_id == "new"
     assert not default_storage.exists("inbound/old.bin")

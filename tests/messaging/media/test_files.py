@@ -25,13 +25,14 @@ from channels_app.models import Channel, CloudCredentials
 from channels_app.providers import media_types
 from channels_app.providers.base import Accepted, OutboundFile
 from channels_app.providers.evolution.engine import EVOLUTION
+from messaging import retention
 from messaging.delivery import accept as sending
 from messaging.delivery import attempts as outcomes
 from messaging.delivery import reconcile, sweeper
 from messaging.delivery.statuses import Outcome, Route
 from messaging.inbound import authentication
+from messaging.media import embedded_files as aside
 from messaging.media import files as media
-from messaging.media import inbound_files as aside
 from messaging.models import DeliveryAttempt, Media, MediaUpload, Message
 from simulators.base import run_in_thread
 from simulators.evolution.app import SIMULATOR, InstanceSpec, create_app
@@ -627,7 +628,7 @@ def test_an_unused_upload_is_deleted_the_next_day(
     time_machine.shift(dt.timedelta(hours=2))
     young = upload(files.OPUS, "a.ogg")
 
-    sweeper.delete_expired()
+    retention.delete_expired()
 
     assert set(Media.objects.all()) == {used, young}
     assert orphan.pk
@@ -685,7 +686,7 @@ def test_an_extracted_file_is_deleted_with_the_last_event_that_refers_to_it(
     assert len(stored_files(storage)) == 2
 
     time_machine.move_to(timezone.now() + dt.timedelta(days=settings.INBOUND_RETENTION_DAYS + 1))
-    sweeper.delete_expired()
+    retention.delete_expired()
 
     assert [path.read_bytes() for path in stored_files(storage)] == [files.JPEG]
 

@@ -93,7 +93,7 @@ def check_fallback_rates() -> None:
             detail = f"{share.fallback}/{share.total}"
             if code != _ALL_CODES:
                 detail = f"{code}, {detail}"
-            circuit_breaker.record_fallback_rate(
+            circuit_breaker.record_fallback_share(
                 Connection.objects.stored(channel, channel.kind),
                 is_anomalous=is_now,
                 detail=detail,

@@ -49,7 +49,7 @@ def test_primary_route(channel_id: int) -> None:
         _record(channel.primary, ok=report.ok, stored=stored)
 
 
-def settings_saved(channel: Channel, before: Channel | None) -> None:
+def enqueue_test_if_changed(channel: Channel, before: Channel | None) -> None:
     """Enqueue a test of an official channel with new credentials. In a transaction.
 
     A channel without a phone number is tested, too: the test determines it.

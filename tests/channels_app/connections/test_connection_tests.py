@@ -8,7 +8,7 @@ import pytest
 from django.utils import translation
 
 from channels_app.channels import save_channel
-from channels_app.connections.credentials import test_connection as run_test
+from channels_app.connections.connection_tests import test_connection as run_test
 from channels_app.connections.registry import provider_for
 from channels_app.incidents.reason_text import render_reason
 from channels_app.models import Connection
