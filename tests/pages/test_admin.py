@@ -15,7 +15,7 @@ from messaging.models import Conversation, InboundEvent, Message
 
 pytestmark = pytest.mark.django_db
 LISTS = ("contact", "conversation", "message", "deliveryattempt", "inboundevent")
-SAME_IN_BOTH = {"fallback", "id"}
+SAME_IN_BOTH = {"fallback", "fallbacks", "id"}
 
 
 @pytest.fixture
