@@ -18,11 +18,13 @@ def save_channel(channel: Channel) -> Channel:
     happens in one transaction; no network call is made in it.
     """
     with transaction.atomic():
-        locked = Channel.objects.select_for_update(no_key=True, of=("self",)).filter(pk=channel.pk)
-        # Credentials and fallbacks are read before they change, too.
-        related = locked.select_related(*(model.ACCESSOR for model in MODELS.values()))
-        before = related.prefetch_related("fallback_routes").first()
+        Channel.objects.select_for_update(no_key=True).filter(pk=channel.pk).first()
+        # Read in a query of its own: that of the lock may join rows from before another's commit.
+        related = Channel.objects.select_related(*(model.ACCESSOR for model in MODELS.values()))
+        before = related.prefetch_related("fallback_routes").filter(pk=channel.pk).first()
         channel.save()
+        # What was not set is compared as it is stored now, not as this object once read it.
+        channel.forget_stored()
         primary = Connection.objects.stored(channel, channel.kind)
         records.reset_if_session_changed(Provider.WWEBJS, channel, before)
         if before is not None and channel.differs_from(before, Channel.PRIMARY_ROUTE_SETTINGS):

@@ -39,9 +39,10 @@ def channels() -> QuerySet[Channel]:
     also = Coalesce(Subquery(other.values("channel__name")[:1]), Value(""))
     connections = Connection.objects.select_related("new_chats_lifted_by")
     sender = "connection__channel"
-    routes = FallbackRoute.objects.select_related(*(f"{sender}__{name}" for name in RELATED))
+    shown = (*RELATED, "evolution")
+    routes = FallbackRoute.objects.select_related(*(f"{sender}__{name}" for name in shown))
     return (
-        Channel.objects.select_related(*RELATED, "wwebjs_api", "evolution")
+        Channel.objects.select_related(*shown, "wwebjs_api")
         .prefetch_related(
             Prefetch("connections", connections),
             Prefetch(

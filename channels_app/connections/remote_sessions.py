@@ -124,5 +124,5 @@ def _has_session(engine: SessionEngine, channel: Channel) -> bool:
 
 
 def _describe(engine: SessionEngine, channel: Channel) -> RemoteSession:
-    server, _space, name = engine.address(channel).rpartition(" ")
+    server, _space, name = engine.address(channel).partition(" ")
     return RemoteSession(name, server, engine.end_choices)

@@ -11,7 +11,7 @@ from django.db.models import prefetch_related_objects
 from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
-from channels_app.models.credentials import SETTINGS, Credentials
+from channels_app.models.credentials import MODELS, SETTINGS, Credentials
 from core.fields import EncryptedTextField
 
 C = TypeVar("C", bound=Credentials)
@@ -386,6 +386,12 @@ class Channel(models.Model):
             stored = [one for one in self.connections.all() if one.provider == provider]
         blank = cast("type[Connection]", self._meta.get_field("connections").related_model)
         return stored[0] if stored else blank(channel=self, provider=provider)
+
+    def forget_stored(self) -> None:
+        """Let the credentials, the connections and the stored fallbacks be read anew."""
+        for model in MODELS.values():
+            self._state.fields_cache.pop(model.ACCESSOR, None)
+        self.forget_connections()
 
     def forget_connections(self) -> None:
         """Let the connections and the stored fallbacks be read anew."""

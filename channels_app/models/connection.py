@@ -219,7 +219,7 @@ class Connection(models.Model):
     @property
     def server(self) -> str:
         """The address of the server that has its session."""
-        return self.address.rpartition(" ")[0]
+        return self.address.partition(" ")[0]
 
     @property
     def number(self) -> str:

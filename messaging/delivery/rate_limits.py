@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.db import connection as database
-from django.db.models import Exists, Max, OuterRef, Q, QuerySet
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet, Subquery
 
 from channels_app.connections.circuit_breaker import sharing_session
 from channels_app.models import Channel, Connection, FallbackRoute
@@ -131,18 +131,24 @@ class _Session:
     def waiting(self) -> QuerySet[Message]:
         """Return the messages of the channels that fall back to it.
 
-        A message waits for a later fallback only if an earlier one has tried it.
+        A message waits for a later fallback only if an earlier one has tried it, or none is usable.
         """
         routes = FallbackRoute.objects.filter(connection__in=self.connections)
-        first, later = routes.filter(position=1), routes.filter(position__gt=1)
+        own = routes.filter(channel=OuterRef("channel")).order_by("position").values("position")
+        usable_before = FallbackRoute.objects.filter(
+            channel=OuterRef("conversation__channel"),
+            position__lt=Subquery(own[:1]),
+            connection__channel__active=True,
+            connection__breaker_opened_at=None,
+        )
         tried = DeliveryAttempt.objects.filter(
             message=OuterRef("pk"),
             round=OuterRef("round"),
             connection__fallback_for__channel=OuterRef("conversation__channel"),
         )
         return Message.objects.filter(
-            Q(conversation__channel__in=first.values("channel"))
-            | Q(Exists(tried), conversation__channel__in=later.values("channel"))
+            Q(Exists(tried)) | ~Exists(usable_before),
+            conversation__channel__in=routes.values("channel"),
         )
 
 

@@ -27,6 +27,7 @@ from channels_app.models import Channel, Connection, FallbackRoute
 from channels_app.providers.base import (
     Accepted,
     OutboundMessage,
+    Provider,
     SendError,
     Transient,
     Unknown,
@@ -58,10 +59,14 @@ _DATABASE_DOWN = (OperationalError, InterfaceError, PoolTimeout)
 
 @dataclass(frozen=True, slots=True)
 class _PendingSend:
-    """An attempt that is committed as started, with the request for its provider."""
+    """An attempt that is committed as started, with its provider and the request for it.
+
+    The provider has its credentials already: nothing may fail between the commit and the send.
+    """
 
     attempt: DeliveryAttempt
     outbound: OutboundMessage
+    provider: Provider
 
 
 class _TakenOver(Exception):
@@ -136,7 +141,8 @@ def _decide(
         send = None
         if isinstance(step, policy.Attempt):
             attempt = _create_attempt(message, step, now, before=attempts)
-            send = _PendingSend(attempt, _outbound(message, attempt))
+            provider = registry.provider_for(attempt.connection)
+            send = _PendingSend(attempt, _outbound(message, attempt), provider)
             rate_limits.record_start(attempt)
             outcomes.refresh_message_status(
                 message, [*attempts, attempt], next_attempt_at=None, decision=""
@@ -331,8 +337,7 @@ def _send(send: _PendingSend, is_ours: Callable[[], bool] = _always_ours) -> Acc
         with files.limit_large_sends(send.outbound.file):
             if not _may_send(attempt, is_ours):
                 raise failure(Transient, "taken_over")
-            provider = registry.provider_for(attempt.connection)
-            result = provider.send(send.outbound)
+            result = send.provider.send(send.outbound)
     except SendError as error:
         result = error
     except Exception as error:

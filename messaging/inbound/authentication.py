@@ -100,11 +100,13 @@ def receive(source: str, channel_id: int, body: bytes, headers: Mapping[str, str
     (`EventSource.authenticate`).
     """
     try:
-        events = next((one for one in engines.event_sources() if one.name == source), None)
-        if events is None or events.authenticate is None:
+        engine = next((one for one in engines.ENGINES.values() if one.events.name == source), None)
+        authenticate = engine.events.authenticate if engine else None
+        if engine is None or authenticate is None:
             return Received.UNKNOWN_SOURCE
-        channel = Channel.objects.filter(pk=channel_id).first()
-        if channel is None or not events.authenticate(channel, headers, body):
+        of_engine = Channel.objects.filter(connections__provider=engine.name)
+        channel = of_engine.filter(pk=channel_id).first()
+        if channel is None or not authenticate(channel, headers, body):
             return Received.NOT_AUTHENTICATED
         journal.receive(source, [Arrival.from_body(str(channel_id), body)])
         return Received.STORED

@@ -120,6 +120,20 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_cards(
     assert counts[0] == counts[1]
 
 
+def test_the_number_of_queries_does_not_depend_on_the_number_of_fallback_channels(
+    staff_client: Client, make_channel: MakeChannel, django_assert_max_num_queries: Any
+) -> None:
+    counts = []
+    for n in range(3):
+        baileys = make_channel(name=f"Celular {n}", kind="baileys", instance_name=f"celular {n}")
+        make_channel(fallback="baileys", fallback_channel=baileys)
+        with django_assert_max_num_queries(20) as queries:
+            staff_client.get("/")
+        counts.append(len(queries))
+
+    assert len(set(counts[1:])) == 1
+
+
 # --- the form -----------------------------------------------------------------------------------
 
 

@@ -300,7 +300,9 @@ def test_the_dashboard_shows_the_incident_and_the_state(
     alert = page.one(data_alarm="baileys")
     assert "The session was unlinked on the phone · now" in alert.text
     [row] = page.all("a", class_="row", href=f"/channels/{baileys.pk}/")
-    assert "Not working now" in row.text
+    # One state: that of the session.
+    assert "Disconnected" in row.text
+    assert "Not working" not in row.text
 
     baileys.active = False
     baileys.save()

@@ -118,6 +118,34 @@ def test_a_message_that_waits_for_the_first_fallback_takes_no_slot_of_the_second
     assert message.route == "baileys"
 
 
+@pytest.mark.parametrize("unusable", ["inactive", "breaker"])
+def test_a_message_that_no_earlier_fallback_can_send_reserves_a_slot_of_the_later_one(
+    unusable: str,
+    wired: Channel,
+    baileys: Channel,
+    graph: Provider,
+    make_channel: Callable[..., Channel],
+) -> None:
+    dead = make_channel(name="Antigo", kind="baileys", instance_name="antigo")
+    if unusable == "inactive":
+        change_channel(dead, active=False)
+    else:
+        update_connection(dead, breaker_opened_at=timezone.now(), breaker_code="x")
+    change_channel(
+        wired, fallbacks=[FallbackChoice("baileys", dead), FallbackChoice("baileys", baileys)]
+    )
+    change_channel(baileys, fallback_per_minute=1)
+    other = make_channel(graph_url=graph.url, fallback="baileys", fallback_channel=baileys)
+    waiting, message = (accept(one, customer(graph="47")) for one in (wired, other))
+    reserved = timezone.now() + dt.timedelta(minutes=5)
+    Message.objects.filter(pk=waiting.pk).update(decision="waiting_pace", next_attempt_at=reserved)
+
+    until = deliver(message)
+
+    assert until is not None
+    assert until > reserved
+
+
 def test_a_lifted_new_chat_block_is_lifted_for_every_fallback(
     ranked: Channel, baileys: Channel, staff: User
 ) -> None:

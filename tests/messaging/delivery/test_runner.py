@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,9 +14,10 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from channels_app.models import Channel
+from channels_app.models import Channel, Connection
 from channels_app.providers.base import Accepted, Rejected, Transient
 from channels_app.providers.events import Receipt
+from core.fields import UndecryptableError
 from messaging.delivery import accept as sending
 from messaging.delivery import attempts as outcomes
 from messaging.delivery import policy, runner
@@ -304,6 +306,34 @@ def test_the_rules_of_a_channel(make_channel: Callable[..., Channel]) -> None:
     change_channel(baileys, active=False)
     official.refresh_from_db()
     assert runner.rules_of(official).fallbacks == ()
+
+
+@pytest.mark.parametrize("error", [UndecryptableError(), OperationalError()])
+def test_a_send_whose_credentials_cannot_be_read_is_not_in_doubt(
+    error: Exception, wired: Channel, graph: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(connection: Connection) -> None:
+        raise error
+
+    message = accept(wired)
+    with monkeypatch.context() as broken:
+        broken.setattr("messaging.delivery.runner.registry.provider_for", fail)
+        with suppress(OperationalError):
+            assert runner.run(str(message.pk)) is not None, "it is tried again"
+    assert not message.attempts.exists()
+    assert graph.sends() == []
+    assert deliver(message) is None
+    assert message.status == "sent"
+
+
+def test_nothing_is_read_between_the_commit_of_an_attempt_and_its_send(
+    wired: Channel, graph: Provider, django_assert_num_queries: Any
+) -> None:
+    _step, send = runner._decide(str(accept(wired).pk))
+    assert send is not None
+    with django_assert_num_queries(0):
+        runner._send(send)
+    assert len(graph.sends()) == 1
 
 
 def test_a_message_of_an_inactive_channel_fails(wired: Channel, graph: Provider) -> None:
