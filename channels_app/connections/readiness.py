@@ -21,14 +21,14 @@ CONNECTION: list[Callable[[Channel], str]] = []
 class RankedFallback:
     """A fallback of a channel. `number` is its rank from 1, or 0 if it is the only one.
 
-    `channel` is the Baileys channel that sends, if it is one. `trouble` is why it would not work
+    `channel` is the Baileys channel that sends, if it is one. `problem` is why it would not work
     now, or "".
     """
 
     number: int
     kind: str
     channel: Channel | None
-    trouble: str
+    problem: str
 
 
 def ranked_fallbacks(channel: Channel) -> list[RankedFallback]:

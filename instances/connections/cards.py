@@ -94,7 +94,7 @@ def _fallback(
         "session": current,
         "may_change": may_change,
         "works": not problem,
-        "trouble": problem,
+        "problem": problem,
         "label": current.label if other.active else _("Inactive"),
         "tone": tone(current) if other.active else "failing",
         "linked": current.state == State.READY or current.code == UNCONFIRMED,

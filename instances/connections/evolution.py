@@ -222,7 +222,9 @@ def _why_missing(client: EvolutionLifecycle, error: EvolutionFailed) -> Evolutio
         client.row()
     except EvolutionFailed as other:
         if other.code == "wrong_key":
-            return EvolutionFailed("wrong_key", reason="key_cannot_create", told=other.told)
+            return EvolutionFailed(
+                "wrong_key", reason="key_cannot_create", error_text=other.error_text
+            )
     return error
 
 

@@ -268,7 +268,7 @@ def _restore_receive_mode(session: WhatsAppSession, *, user: User | None) -> Non
 
 def detail_of(error: EvolutionFailed) -> str:
     """Return the server's own message if our code does not cover it."""
-    return error.told[:300] if error.reason == "refused_request" else ""
+    return error.error_text[:300] if error.reason == "refused_request" else ""
 
 
 def _store_and_raise(connection: Connection, error: EvolutionFailed) -> NoReturn:

@@ -80,7 +80,7 @@ def card(session: WhatsAppSession, *, may_change: bool) -> SafeString:
         "is_missing": is_missing,
         "differs": [d.label for d in session.differences if d != Difference.MODE],
         "recovered": backfill.recovered_lately(session),
-        "trouble": "" if is_missing and error == "instance_missing" else _error_heading(error),
+        "problem": "" if is_missing and error == "instance_missing" else _error_heading(error),
         "version": live_frames.now_ms(),
     }
     return render_to_string("instances/_card.html", context)

@@ -24,9 +24,9 @@ class SessionFailed(Exception):
 
 @dataclass(frozen=True)
 class Observation:
-    """What the server reported; `trouble` is a code if it did not answer."""
+    """What the server reported; `problem` is a code if it did not answer."""
 
-    trouble: str = ""
+    problem: str = ""
     state: str = ""
     number: str = ""
     qr: str = ""
@@ -43,7 +43,7 @@ class AcmeSession:
         try:
             body = self._call("GET", "/session")
         except SessionFailed as error:
-            return Observation(trouble=error.code)
+            return Observation(problem=error.code)
         number, state = safe_id(body.get("number")) or "", str(body.get("state"))
         return Observation(state=state, number=number, qr=read_code(body.get("qr")))
 
@@ -82,8 +82,8 @@ class AcmeSession:
 
 def derive(observation: Observation) -> DerivedState:
     """Return the state and the reason for it. Pure."""
-    if observation.trouble:
-        return DerivedState(State.ERROR, observation.trouble)
+    if observation.problem:
+        return DerivedState(State.ERROR, observation.problem)
     if observation.state == "linked":
         return DerivedState(State.READY, "ready")
     if observation.state == "waiting":

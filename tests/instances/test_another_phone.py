@@ -254,5 +254,5 @@ def test_an_official_channel_does_not_fall_back_to_an_unconfirmed_phone(
     assert official.fallback_connection is not None
     provider: Any = provider_for(official.fallback_connection)
     assert provider.check().code == "number_unconfirmed"
-    assert STRANGER in readiness.ranked_fallbacks(official)[0].trouble
+    assert STRANGER in readiness.ranked_fallbacks(official)[0].problem
     assert monitor.stored_state(official.wwebjs).state == "not_configured"

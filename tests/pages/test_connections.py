@@ -154,8 +154,8 @@ def test_a_configuration_problem_links_to_its_field(
     staff_client: Client, baileys: Channel, code: str, field: str
 ) -> None:
     store_state(baileys, "error", code)
-    trouble = section(staff_client, baileys).one("p", class_="wwebjs-trouble")
-    assert trouble.one("a").attributes["href"] == f"/channels/{baileys.pk}/#id_{field}"
+    problem = section(staff_client, baileys).one("p", class_="wwebjs-trouble")
+    assert problem.one("a").attributes["href"] == f"/channels/{baileys.pk}/#id_{field}"
     assert parse(staff_client.get(f"/channels/{baileys.pk}/").content).one(id=f"id_{field}")
 
 

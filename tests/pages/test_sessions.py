@@ -89,12 +89,12 @@ def test_a_configuration_problem_links_to_its_field(
 ) -> None:
     store_state(attached, "error", code)
 
-    trouble = section(staff_client, attached).one("p", class_="wwebjs-trouble")
+    problem = section(staff_client, attached).one("p", class_="wwebjs-trouble")
 
-    assert trouble.one("a").attributes["href"] == f"/channels/{attached.pk}/#id_{field}"
+    assert problem.one("a").attributes["href"] == f"/channels/{attached.pk}/#id_{field}"
     attached.refresh_from_db()
     with translation.override("en"):
-        assert monitor.stored_state(attached.wwebjs).detail in trouble.text
+        assert monitor.stored_state(attached.wwebjs).detail in problem.text
     form = parse(staff_client.get(f"/channels/{attached.pk}/").content)
     assert form.one(id=f"id_{field}")
 

@@ -177,7 +177,7 @@ class EvolutionProvider:
             if error.code == "too_large":
                 detail = sizes.detail(None, most_bytes)
                 raise failure(Rejected, error.reason, detail) from None
-            raise failure(Transient, error.reason, error.told) from None
+            raise failure(Transient, error.reason, error.error_text) from None
 
     def _request(self, method: str, path: str, **options: Any) -> http_client.Answer:
         return http_client.request(

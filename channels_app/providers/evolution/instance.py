@@ -77,7 +77,7 @@ class EvolutionLifecycle(EvolutionInstance):
                 raise EvolutionFailed("refused", reason="name_taken") from None
             if error.code == "wrong_key":
                 raise EvolutionFailed(
-                    "wrong_key", reason="key_cannot_create", told=error.told
+                    "wrong_key", reason="key_cannot_create", error_text=error.error_text
                 ) from None
             raise
 
@@ -114,7 +114,7 @@ class EvolutionLifecycle(EvolutionInstance):
         try:
             answer = self._call("DELETE", "/instance/logout/{instance}", timeout=END_SECONDS)
         except EvolutionFailed as error:
-            if error.status == 400 and error.told.endswith("is not connected"):
+            if error.status == 400 and error.error_text.endswith("is not connected"):
                 return False
             raise
         return "already disconnected" not in error_message(answer)

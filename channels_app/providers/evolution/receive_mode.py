@@ -33,8 +33,9 @@ class EvolutionFailed(Exception):
 
     `code` is "unreachable", "no_answer", "wrong_key", "wrong_address", "instance_missing",
     "websocket_off", "refused", "too_large" or "unreadable_answer". `reason` is the more specific
-    reason, for which `reason_text` has a sentence; `told` is the server's error text, `status` its
-    HTTP status (0 without a response), `beginning` the first bytes of an answer that is too large.
+    reason, for which `reason_text` has a sentence; `error_text` is what the server said, `status`
+    its HTTP status (0 without a response), `beginning` the first bytes of an answer that is too
+    large.
     """
 
     def __init__(
@@ -42,14 +43,14 @@ class EvolutionFailed(Exception):
         code: str,
         *,
         reason: str = "",
-        told: str = "",
+        error_text: str = "",
         status: int = 0,
         beginning: bytes = b"",
     ) -> None:
         super().__init__(code)
         self.code = code
         self.reason = reason or ("refused_request" if code == "refused" else code)
-        self.told = told
+        self.error_text = error_text
         self.status = status
         self.beginning = beginning
 
@@ -62,8 +63,10 @@ class EvolutionFailed(Exception):
         if self.reason in ("instance_missing", "wrong_key"):
             return ""
         if self.reason != "refused_request" or not self.status:
-            return self.told
-        return f"HTTP {self.status}: {self.told}" if self.told else f"HTTP {self.status}"
+            return self.error_text
+        return (
+            f"HTTP {self.status}: {self.error_text}" if self.error_text else f"HTTP {self.status}"
+        )
 
     @property
     def answered(self) -> bool:
@@ -258,7 +261,7 @@ class EvolutionInstance:
         raise EvolutionFailed(
             code,
             reason="license_required" if licence else "",
-            told=text,
+            error_text=text,
             status=answer.status,
         )
 

@@ -41,7 +41,7 @@ def test_a_person_confirms_a_fallback_with_its_own_number_once(
         "another_phone",
         f"+{STRANGER}",
     )
-    assert STRANGER in readiness.ranked_fallbacks(fresh(ready))[0].trouble
+    assert STRANGER in readiness.ranked_fallbacks(fresh(ready))[0].problem
     server.forget()
     with pytest.raises(Transient) as refused:
         provider_for(fresh(ready).wwebjs).send(MESSAGE)
@@ -177,7 +177,7 @@ def test_a_session_without_its_expected_number_is_not_ready(
     server.steer("make_ready")
     state = monitor.state(attached.wwebjs)
     assert (state.state, state.code) == ("connected", "number_unknown")
-    assert "has not reported which phone" in readiness.ranked_fallbacks(fresh(attached))[0].trouble
+    assert "has not reported which phone" in readiness.ranked_fallbacks(fresh(attached))[0].problem
     assert refused_code(attached) == "number_unknown"
     server.settings.nameless_info = False
     assert monitor.state(attached.wwebjs).state == "ready"

@@ -182,8 +182,8 @@ def test_a_settings_problem_names_the_field_of_a_baileys_channel(code: str, fiel
 
 
 @pytest.mark.parametrize(
-    "trouble", ["dns_failed", "certificate_refused", "not_tls", "tls_failed", "unreachable"]
+    "problem", ["dns_failed", "certificate_refused", "not_tls", "tls_failed", "unreachable"]
 )
-def test_a_connection_failure_applies_to_all_instances_of_a_server(trouble: str) -> None:
-    assert applies_to_server(Observation(error_code=trouble))
+def test_a_connection_failure_applies_to_all_instances_of_a_server(problem: str) -> None:
+    assert applies_to_server(Observation(error_code=problem))
     assert not applies_to_server(Observation(error_code="wrong_key"))

@@ -117,7 +117,7 @@ def outcome(exchange: Exchange) -> str:
         return f"{type(error).__name__} {error.code}: {error.detail}"
     except EvolutionFailed as error:
         nothing = ", nothing changed" if error.changed_nothing else ""
-        return f"failed, {error.reason}{nothing}: {error.told}"
+        return f"failed, {error.reason}{nothing}: {error.error_text}"
 
 
 @contextlib.contextmanager
