@@ -14,6 +14,7 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from channels_app.connections import registry
 from channels_app.models import Channel, Connection
 from channels_app.providers.base import Accepted, Rejected, Transient
 from channels_app.providers.events import Receipt
@@ -101,7 +102,9 @@ def _one_step(message: Message) -> bool | None:
         running = DeliveryAttempt.objects.select_related(
             "message__conversation__channel", "message__conversation__contact"
         ).get(pk=running.pk)
-        again = runner._PendingSend(running, runner._outbound(running.message, running))
+        outbound = runner._outbound(running.message, running)
+        provider = registry.provider_for(running.connection)
+        again = runner._PendingSend(running, outbound, provider)
         outcomes.record_result(running, runner._send(again))
         more = True
     message.refresh_from_db()
