@@ -195,7 +195,7 @@ class ChannelAdmin(_ChannelAdmin):
     def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
         """Warn whose fallback no longer works, as the channel's page does."""
         save_channel(obj)
-        if problem := readiness.inactive_trouble(obj):
+        if problem := readiness.inactive_problem(obj):
             self.message_user(request, problem, messages.WARNING)
 
     @admin.display(description=_("reason"))

@@ -20,7 +20,7 @@ def save_channel(channel: Channel) -> Channel:
     with transaction.atomic():
         Channel.objects.select_for_update(no_key=True).filter(pk=channel.pk).first()
         # Read in a query of its own: that of the lock may join rows from before another's commit.
-        related = Channel.objects.select_related(*(model.ACCESSOR for model in MODELS.values()))
+        related = Channel.objects.select_related(*(model.accessor() for model in MODELS.values()))
         before = related.prefetch_related("fallback_routes").filter(pk=channel.pk).first()
         channel.save()
         # What was not set is compared as it is stored now, not as this object once read it.

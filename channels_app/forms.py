@@ -125,8 +125,8 @@ class FallbackListField(forms.Field):
     def offer(self, channels: Sequence[Channel]) -> None:
         """Offer the attached wwebjs session and these Baileys channels."""
         self.channels = {str(channel.pk): channel for channel in channels}
-        named = [(value, str(_("Baileys: %(name)s")) % {"name": channel.name})
-                 for value, channel in self.channels.items()]  # fmt: skip
+        text = str(_("Baileys: %(name)s"))
+        named = [(pk, text % {"name": channel.name}) for pk, channel in self.channels.items()]
         widget = cast("FallbackListWidget", self.widget)
         widget.choices = [(Channel.Fallback.WWEBJS.value, "WWebJS"), *named]
 

@@ -37,6 +37,10 @@ class Difference(models.TextChoices):
 
 
 class SessionManager(models.Manager["WhatsAppSession"]):
+    def loaded(self, **lookup: Any) -> WhatsAppSession | None:
+        """Return one session with its channel and credentials."""
+        return self.select_related("channel__evolution").filter(**lookup).first()
+
     def lock(self, **lookup: Any) -> WhatsAppSession | None:
         """Lock and return one session. In a transaction.
 

@@ -89,9 +89,7 @@ def _apply_qr(channel: Channel, event: QrEvent) -> None:
 
 
 def _set_connection(channel: Channel, state: str, reason: str) -> None:
-    session = (
-        WhatsAppSession.objects.select_related("channel__evolution").filter(channel=channel).first()
-    )
+    session = WhatsAppSession.objects.loaded(channel=channel)
     if session is None:
         return
     connection = Connection.objects.stored(session.channel, session.channel.kind)

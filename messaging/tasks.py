@@ -121,9 +121,9 @@ def look_up_unknown(timestamp: int) -> None:
     priority=PRIORITY_MONITORING,
     queueing_lock="watch_rates",
 )
-def check_fallback_rates(timestamp: int) -> None:
+def check_fallback_shares(timestamp: int) -> None:
     """Open and close incidents for unusual shares of fallbacks."""
-    fallback_share.check_fallback_rates()
+    fallback_share.check_fallback_shares()
 
 
 @app.periodic(cron="17 4 * * *")

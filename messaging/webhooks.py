@@ -18,6 +18,7 @@ from psycopg_pool import PoolTimeout
 
 from core import sizes
 from messaging.inbound import authentication
+from messaging.inbound.authentication import Received
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,6 +72,24 @@ class Receiver(View):
 
         return respond()
 
+    async def receive(
+        self, request: HttpRequest, limit: int, store: Callable[[bytes], Received]
+    ) -> HttpResponse:
+        """Read the body and have it stored; answer 503 if it cannot be stored now."""
+        try:
+            # Not `request.body`, which treats a missing Content-Length as an empty body.
+            body = request.read(limit + 1)
+        except UnreadablePostError:
+            return answer(400, "unreadable")
+        if len(body) > limit:
+            return too_large(request, limit)
+        try:
+            result = await _in_thread(store)(body)
+        except (DatabaseError, PoolTimeout, OSError) as error:
+            log.error("event not stored", path=request.path, error=type(error).__name__)
+            return answer(503, "unavailable")
+        return answer(*result.value)
+
 
 class CloudWebhook(Receiver):
     """Meta's webhook: `hub.*` verification by GET, signed events by POST.
@@ -90,39 +109,22 @@ class CloudWebhook(Receiver):
         return HttpResponse(request.GET.get("hub.challenge", ""), content_type="text/plain")
 
     async def post(self, request: HttpRequest) -> HttpResponse:
-        try:
-            # Not `request.body`, which treats a missing Content-Length as an empty body.
-            body = request.read(MAX_BYTES + 1)
-        except UnreadablePostError:
-            return answer(400, "unreadable")
-        if len(body) > MAX_BYTES:
-            return too_large(request, MAX_BYTES)
         signature = request.headers.get("X-Hub-Signature-256", "")
-        try:
-            result = await _in_thread(authentication.receive_cloud)(body, signature)
-        except (DatabaseError, PoolTimeout) as error:
-            log.error("event not stored; the provider must repeat it", error=str(type(error)))
-            return answer(503, "unavailable")
-        return answer(*result.value)
+        return await self.receive(
+            request, MAX_BYTES, lambda body: authentication.receive_cloud(body, signature)
+        )
 
 
 class WwebjsWebhook(Receiver):
     """wwebjs-api's callbacks. It posts each callback once and does not retry."""
 
     async def post(self, request: HttpRequest, channel_id: int) -> HttpResponse:
-        try:
-            body = request.read(MAX_WWEBJS_BYTES + 1)
-        except UnreadablePostError:
-            return answer(400, "unreadable")
-        if len(body) > MAX_WWEBJS_BYTES:
-            return too_large(request, MAX_WWEBJS_BYTES)
         key = request.headers.get("x-api-key", "")
-        try:
-            result = await _in_thread(authentication.receive_wwebjs)(channel_id, body, key)
-        except (DatabaseError, PoolTimeout, OSError) as error:
-            log.error("callback not stored", error=type(error).__name__)
-            return answer(503, "unavailable")
-        return answer(*result.value)
+        return await self.receive(
+            request,
+            MAX_WWEBJS_BYTES,
+            lambda body: authentication.receive_wwebjs(channel_id, body, key),
+        )
 
 
 class EngineWebhook(Receiver):
@@ -132,19 +134,12 @@ class EngineWebhook(Receiver):
     """
 
     async def post(self, request: HttpRequest, source: str, channel_id: int) -> HttpResponse:
-        try:
-            body = request.read(MAX_EVENT_BYTES + 1)
-        except UnreadablePostError:
-            return answer(400, "unreadable")
-        if len(body) > MAX_EVENT_BYTES:
-            return too_large(request, MAX_EVENT_BYTES)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        try:
-            result = await _in_thread(authentication.receive)(source, channel_id, body, headers)
-        except (DatabaseError, PoolTimeout, OSError) as error:
-            log.error("event not stored", source=source, error=type(error).__name__)
-            return answer(503, "unavailable")
-        return answer(*result.value)
+        return await self.receive(
+            request,
+            MAX_EVENT_BYTES,
+            lambda body: authentication.receive(source, channel_id, body, headers),
+        )
 
 
 def _in_thread(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:

@@ -262,7 +262,7 @@ class ChannelViewSet(viewsets.ModelViewSet[Channel]):
     """Channels, with their settings and their fallback."""
 
     queryset = (
-        Channel.objects.select_related(*(model.ACCESSOR for model in MODELS.values()))
+        Channel.objects.select_related(*(model.accessor() for model in MODELS.values()))
         .prefetch_related(
             Prefetch("connections", Connection.objects.select_related("new_chats_lifted_by")),
             Prefetch("connections__fallback_for", FallbackRoute.objects.select_related("channel")),

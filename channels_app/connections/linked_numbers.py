@@ -57,7 +57,8 @@ def is_same(linked: str, written: str) -> bool:
 
 
 def is_same_number(one: str, other: str) -> bool | None:
-    """Whether two numbers (digits) are the same WhatsApp account; None if one is unknown."""
+    """Whether two international numbers are the same WhatsApp account; None if one is unknown."""
+    one, other = _digits(one), _digits(other)
     return one in (other, other_brazilian_form(other)) if one and other else None
 
 

@@ -2,7 +2,7 @@
 
 For views and the API: `stored_state` (no network), `state`, `connect`, `confirm_number`, `qr`,
 `pairing_code`. For jobs: `probe`; `rounds` chooses which sessions are due. Commands that only one
-provider has are beside its engine. Nothing here knows a provider (`engines`).
+provider has are beside its engine. Nothing here knows a provider (`session_engines`).
 
 The server is polled without a lock; `observations` stores what it reported. A message from the
 server only triggers a poll, because it may arrive late, twice and in any order.

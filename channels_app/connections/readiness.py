@@ -39,17 +39,17 @@ def ranked_fallbacks(channel: Channel) -> list[RankedFallback]:
     fallbacks = channel.fallbacks
     return [
         RankedFallback(
-            rank if len(fallbacks) > 1 else 0, one.kind, one.channel, _trouble(channel, one)
+            rank if len(fallbacks) > 1 else 0, one.kind, one.channel, _problem_of(channel, one)
         )
         for rank, one in enumerate(fallbacks, start=1)
     ]
 
 
-def _trouble(channel: Channel, fallback: FallbackChoice) -> str:
+def _problem_of(channel: Channel, fallback: FallbackChoice) -> str:
     if not channel.active:
         return ""
     other = fallback.channel
-    return _session_problem(channel) if other is None else baileys_trouble(other)
+    return _session_problem(channel) if other is None else baileys_problem(other)
 
 
 def _session_problem(channel: Channel) -> str:
@@ -61,7 +61,7 @@ def _session_problem(channel: Channel) -> str:
     return "" if session.code in ("", "unchecked") else session.detail
 
 
-def baileys_trouble(other: Channel) -> str:
+def baileys_problem(other: Channel) -> str:
     """Return why a Baileys channel could not send now, or "".
 
     Its health alone is not sufficient: it stays good while the connection is only reconnecting.
@@ -79,7 +79,7 @@ def baileys_trouble(other: Channel) -> str:
     return ""
 
 
-def inactive_trouble(channel: Channel) -> str:
+def inactive_problem(channel: Channel) -> str:
     """Name the channels whose fallback does not work because this one is inactive, or ""."""
     names = "" if channel.active else channel.is_fallback_of
     if not names:

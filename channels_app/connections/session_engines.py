@@ -116,7 +116,7 @@ class SessionEngine(ABC):
     def address(self, channel: Channel) -> str:
         """Return server and session name, separated by a space; "" if the settings are incomplete.
 
-        The channel need not be stored. Makes neither queries nor network calls.
+        The channel need not be stored. Makes no network call.
         """
 
     @abstractmethod
@@ -151,8 +151,8 @@ class SessionEngine(ABC):
         """Whether a probe has to ask for the QR code."""
         return False
 
-    def replace_expired_qr(self, connection: Connection, code: str) -> None:
-        """Have the server show a new QR code if the old one has expired (`code` says so)."""
+    def replace_expired_qr(self, connection: Connection, state_code: str) -> None:
+        """Have the server show a new QR code if `state_code` says that the old one has expired."""
         return
 
     def after_probe(self, connection: Connection, observation: Observation) -> None:

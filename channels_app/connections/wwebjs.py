@@ -85,8 +85,8 @@ class WwebjsEngine(SessionEngine):
     def pairing_code(self, connection: Connection, digits: str) -> str:
         return wwebjs_commands.pairing_code(connection, digits)
 
-    def replace_expired_qr(self, connection: Connection, code: str) -> None:
-        if code == "qr_expired":
+    def replace_expired_qr(self, connection: Connection, state_code: str) -> None:
+        if state_code == "qr_expired":
             wwebjs_commands.replace_expired_qr(connection)
 
     def end(self, connection: Connection, choice: str, *, user: User | None) -> str:

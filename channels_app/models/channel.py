@@ -246,7 +246,7 @@ class Channel(models.Model):
     def credentials(self, model: type[C]) -> C:
         """Return the channel's credentials of this kind; blank ones if none are stored."""
         try:
-            return getattr(self, model.ACCESSOR)  # type: ignore[no-any-return]
+            return getattr(self, model.accessor())  # type: ignore[no-any-return]
         except model.DoesNotExist:
             # Django keeps the new object as the channel's own.
             return model(channel=self)
@@ -390,7 +390,7 @@ class Channel(models.Model):
     def forget_stored(self) -> None:
         """Let the credentials, the connections and the stored fallbacks be read anew."""
         for model in MODELS.values():
-            self._state.fields_cache.pop(model.ACCESSOR, None)
+            self._state.fields_cache.pop(model.accessor(), None)
         self.forget_connections()
 
     def forget_connections(self) -> None:

@@ -6,7 +6,7 @@ they exist before their connection. Secrets are encrypted at rest and decrypted 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, cast
 
 from django.core.validators import RegexValidator
 from django.db import models
@@ -20,9 +20,6 @@ from core.fields import EncryptedTextField, HttpAddressField
 class Credentials(models.Model):
     """The address of one provider's server, the account there, and the keys to it."""
 
-    # The attribute of the channel that holds the row.
-    ACCESSOR: ClassVar[str]
-
     channel: Any
 
     class Meta:
@@ -31,11 +28,15 @@ class Credentials(models.Model):
     def __str__(self) -> str:
         return f"{self._meta.verbose_name} {self.pk}"
 
+    @classmethod
+    def accessor(cls) -> str:
+        """Return the channel's attribute that holds the row."""
+        field = cast("models.OneToOneField[Any, Any]", cls._meta.get_field("channel"))
+        return field.remote_field.get_accessor_name() or ""
+
 
 class CloudCredentials(Credentials):
     """A phone number at Meta, and the app that may send from it."""
-
-    ACCESSOR = "cloud"
 
     channel = models.OneToOneField(
         "channels_app.Channel",
@@ -85,8 +86,6 @@ class CloudCredentials(Credentials):
 class WwebjsCredentials(Credentials):
     """A session of a wwebjs-api server."""
 
-    ACCESSOR = "wwebjs_api"
-
     channel = models.OneToOneField(
         "channels_app.Channel",
         primary_key=True,
@@ -109,8 +108,6 @@ class WwebjsCredentials(Credentials):
 
 class EvolutionCredentials(Credentials):
     """An instance of an Evolution API server."""
-
-    ACCESSOR = "evolution"
 
     channel = models.OneToOneField(
         "channels_app.Channel",

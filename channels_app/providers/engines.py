@@ -41,21 +41,8 @@ def fallbacks() -> list[str]:
 
 
 def event_sources() -> Iterator[EventSource]:
-    """Yield the event source of every engine."""
+    """Yield where events come from."""
     return (one.events for one in ENGINES.values())
-
-
-def event_source(name: str) -> EventSource:
-    """Return a source of events by the name that the journal stores. Raises ValueError."""
-    for source in event_sources():
-        if source.name == name:
-            return source
-    raise ValueError(f"no such source of events: {name}")
-
-
-def source_choices() -> list[tuple[str, Text]]:
-    """Return name and label of every source, for `InboundEvent.source`."""
-    return [(source.name, source.label) for source in event_sources()]
 
 
 def by_source(name: str) -> Engine:
@@ -64,3 +51,13 @@ def by_source(name: str) -> Engine:
         if one.events.name == name:
             return one
     raise ValueError(f"no such source of events: {name}")
+
+
+def event_source(name: str) -> EventSource:
+    """Return a source of events by the name that the journal stores. Raises ValueError."""
+    return by_source(name).events
+
+
+def source_choices() -> list[tuple[str, Text]]:
+    """Return name and label of every source, for `InboundEvent.source`."""
+    return [(source.name, source.label) for source in event_sources()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from django import template
@@ -12,13 +11,12 @@ from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN, is_sam
 from channels_app.connections.monitor import stored_state
 from channels_app.connections.readiness import RankedFallback
 from channels_app.connections.session_engines import SessionState
+from channels_app.connections.wwebjs_commands import START_FAILED
 from channels_app.models import Channel
 from channels_app.providers.sessions import State
 from channels_app.providers.wwebjs.states import recovers_by_restart
 
 register = template.Library()
-
-_START_FAILED = ("start_failed", "start_no_answer")
 
 
 @register.inclusion_tag("channels_app/_session.html")
@@ -39,7 +37,7 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
         "linked": session.code == UNCONFIRMED
         or (session.state in (State.CONNECTED, State.READY) and session.code != UNKNOWN),
         "also_linked_at": number_confirmation.also_linked_at(channel.wwebjs),
-        "same_number": is_same_number(session.own_number, re.sub(r"\D", "", channel.phone_number)),
+        "same_number": is_same_number(session.own_number, channel.phone_number),
         "may_change": may_change,
         "buttons": _buttons(session, unchecked=unchecked)
         if may_change and channel.has_wwebjs
@@ -51,13 +49,7 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
 def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
     """Render the session's state, since when, and its last drop, on one line."""
     session = stored_state(channel.wwebjs)
-    return {
-        "provider": Channel.Fallback.WWEBJS,
-        "session": session,
-        "unchecked": session.code == "unchecked",
-        "label": session.label,
-        "tone": _tone(session),
-    }
+    return {"provider": Channel.Fallback.WWEBJS, "session": session, "tone": _tone(session)}
 
 
 @register.filter
@@ -103,4 +95,4 @@ def _buttons(session: SessionState, *, unchecked: bool) -> tuple[str, ...]:
     if recovers_by_restart(session.code):
         return ("connect", "disconnect")
     # A wrong address or key must be corrected first.
-    return ("connect",) if session.code in _START_FAILED else ("check",)
+    return ("connect",) if session.code in START_FAILED else ("check",)

@@ -78,7 +78,7 @@ class ChannelUpdateView(StaffPermissionRequiredMixin, View):
         messages.success(request, _("The channel was saved."))
         if notice:
             messages.warning(request, notice)
-        if problem := readiness.inactive_trouble(channel):
+        if problem := readiness.inactive_problem(channel):
             messages.warning(request, problem)
         return redirect("channels_app:detail", pk=pk)
 

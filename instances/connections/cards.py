@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +85,7 @@ def _fallback(
     if session is None:
         return NOTHING
     current = stored_state(session.connection)
-    problem = readiness.baileys_trouble(other)
+    problem = readiness.baileys_problem(other)
     context = {
         "channel": channel,
         "number": ranked.number,
@@ -98,7 +97,7 @@ def _fallback(
         "label": current.label if other.active else _("Inactive"),
         "tone": tone(current) if other.active else "failing",
         "linked": current.state == State.READY or current.code == UNCONFIRMED,
-        "same_number": is_same_number(current.own_number, re.sub(r"\D", "", channel.phone_number)),
+        "same_number": is_same_number(current.own_number, channel.phone_number),
     }
     return render_to_string("instances/_fallback.html", context)
 
@@ -117,13 +116,7 @@ def line(channel: Channel) -> SafeString:
     if session is None:
         return NOTHING
     current = stored_state(session.connection)
-    context = {
-        "provider": Channel.Fallback.BAILEYS,
-        "session": current,
-        "unchecked": current.code == "unchecked",
-        "label": current.label,
-        "tone": tone(current),
-    }
+    context = {"provider": Channel.Fallback.BAILEYS, "session": current, "tone": tone(current)}
     return render_to_string("channels_app/_session_line.html", context)
 
 

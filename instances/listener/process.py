@@ -306,9 +306,7 @@ def _submit(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
 
 def record_join_state(session_id: int, *, joined: bool, note: str) -> None:
     """Record that a session was joined or left, and resume a waiting handover."""
-    session = (
-        WhatsAppSession.objects.select_related("channel__evolution").filter(pk=session_id).first()
-    )
+    session = WhatsAppSession.objects.loaded(pk=session_id)
     if session is None:
         return
     values: dict[str, Any] = {"listener_connected": joined, "listener_note": note[:200]}
@@ -516,10 +514,7 @@ def wanted_session_specs() -> dict[int, tuple[SessionSpec, bool]]:
         .filter(Q(websocket_enabled=True) | Q(switching_to=Mode.WEBSOCKET))
         .only(
             *("global_events", "listener_connected", "channel__evolution__url"),
-            *(
-                "channel__evolution__api_key",
-                "channel__evolution__instance_name",
-            ),
+            *("channel__evolution__api_key", "channel__evolution__instance_name"),
         )
         .order_by("pk")
     )

@@ -179,9 +179,7 @@ def enqueue_due() -> None:
 
 def run(session_id: int) -> None:
     """Fetch a due gap, and close it unless a newer sign arrived."""
-    session = (
-        WhatsAppSession.objects.select_related("channel__evolution").filter(pk=session_id).first()
-    )
+    session = WhatsAppSession.objects.loaded(pk=session_id)
     began = timezone.now()
     if session is None or session.gap_since is None or session.gap_fetch_at is None:
         return
@@ -298,9 +296,7 @@ def check_newest(session_id: int) -> None:
     If none is missing, advance the proven time; else record a gap. Messages that may still be in
     delivery are left to the next check. Raises EvolutionFailed or a database error.
     """
-    session = (
-        WhatsAppSession.objects.select_related("channel__evolution").filter(pk=session_id).first()
-    )
+    session = WhatsAppSession.objects.loaded(pk=session_id)
     began = timezone.now()
     if session is None or session.mode is None or session.gap_since is not None:
         return

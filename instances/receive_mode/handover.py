@@ -156,9 +156,7 @@ def configure_default(session_id: int, *, user: User | None = None) -> None:
 
     A mode that was chosen in the meantime is left unchanged.
     """
-    session = (
-        WhatsAppSession.objects.select_related("channel__evolution").filter(pk=session_id).first()
-    )
+    session = WhatsAppSession.objects.loaded(pk=session_id)
     if session is None:
         return
     with locked(session) as lock:
@@ -218,9 +216,7 @@ def resume(session_id: int) -> None:
 
     Does nothing if another process is running it, or if none is in progress.
     """
-    session = (
-        WhatsAppSession.objects.select_related("channel__evolution").filter(pk=session_id).first()
-    )
+    session = WhatsAppSession.objects.loaded(pk=session_id)
     if session is None or not session.switching_to:
         return
     with contextlib.suppress(SwitchRefused), locked(session, patience=0) as lock:

@@ -69,9 +69,7 @@ def _check_newest(session_id: int) -> None:
 
 
 def _check_receive_mode(session_id: int) -> None:
-    session = (
-        WhatsAppSession.objects.select_related("channel__evolution").filter(pk=session_id).first()
-    )
+    session = WhatsAppSession.objects.loaded(pk=session_id)
     if session is None:
         return
     with contextlib.suppress(handover.SwitchRefused, EvolutionFailed):

@@ -67,8 +67,8 @@ def is_anomalous(recent: Share, before: Share, *, was_anomalous: bool) -> bool:
     )
 
 
-def check_fallback_rates() -> None:
-    """Open and close the fallback-rate incidents of all channels, overall and for each code.
+def check_fallback_shares() -> None:
+    """Open and close the incidents about shares of fallbacks, overall and for each code.
 
     Codes are checked one by one because frequent fallbacks for one reason would hide those for a
     new one. While the overall incident is open, it also covers the codes.

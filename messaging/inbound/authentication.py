@@ -100,9 +100,12 @@ def receive(source: str, channel_id: int, body: bytes, headers: Mapping[str, str
     (`EventSource.authenticate`).
     """
     try:
-        engine = next((one for one in engines.ENGINES.values() if one.events.name == source), None)
-        authenticate = engine.events.authenticate if engine else None
-        if engine is None or authenticate is None:
+        try:
+            engine = engines.by_source(source)
+        except ValueError:
+            return Received.UNKNOWN_SOURCE
+        authenticate = engine.events.authenticate
+        if authenticate is None:
             return Received.UNKNOWN_SOURCE
         of_engine = Channel.objects.filter(connections__provider=engine.name)
         channel = of_engine.filter(pk=channel_id).first()

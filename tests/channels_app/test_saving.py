@@ -9,7 +9,10 @@ import pytest
 from django.db import connection, transaction
 
 from channels_app.channels import save_channel
+from channels_app.connections import remote_sessions
 from channels_app.models import Channel, Connection
+from tests.factories import update_connection
+from tests.messaging.support import wait_until
 
 OLD, NEW = "http://127.0.0.1:9", "http://127.0.0.1:1"
 
@@ -42,17 +45,27 @@ def test_a_channel_that_was_loaded_before_another_change_does_not_undo_it(
     assert stale.wwebjs_url == NEW
 
 
+@pytest.mark.django_db
+def test_a_session_name_may_contain_spaces(make_channel: Callable[..., Channel]) -> None:
+    channel = make_channel(
+        kind="baileys", evolution_url=OLD, evolution_api_key="k", instance_name="minha loja 2"
+    )
+    update_connection(channel, state="ready", state_code="ready")
+    assert Connection.objects.get(channel=channel).server == OLD
+    remote = remote_sessions.session_of(channel)
+    assert remote is not None
+    assert (remote.server, remote.name) == (OLD, "minha loja 2")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_save_that_waits_for_another_compares_with_what_that_one_stored(
     attached: Channel,
 ) -> None:
     waiting = Channel.objects.get(pk=attached.pk)
     waiting.wwebjs_url = OLD  # a form submits every setting
-    began = threading.Event()
 
     def save_second() -> None:
         try:
-            began.set()
             save_channel(waiting)
         finally:
             connection.close()
@@ -62,9 +75,7 @@ def test_a_save_that_waits_for_another_compares_with_what_that_one_stored(
         attached.wwebjs_url = NEW
         save_channel(attached)
         second.start()
-        began.wait()
-        while not _is_waiting():
-            pass
+        wait_until(_is_waiting)
     second.join()
     assert address() == (f"{OLD} S", f"{OLD} S")
 

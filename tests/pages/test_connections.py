@@ -154,7 +154,7 @@ def test_a_configuration_problem_links_to_its_field(
     staff_client: Client, baileys: Channel, code: str, field: str
 ) -> None:
     store_state(baileys, "error", code)
-    problem = section(staff_client, baileys).one("p", class_="wwebjs-trouble")
+    problem = section(staff_client, baileys).one("p", class_="wwebjs-problem")
     assert problem.one("a").attributes["href"] == f"/channels/{baileys.pk}/#id_{field}"
     assert parse(staff_client.get(f"/channels/{baileys.pk}/").content).one(id=f"id_{field}")
 

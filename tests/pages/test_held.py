@@ -225,8 +225,8 @@ def test_a_jump_raises_one_alert_that_ends_when_the_api_accepts_messages_again(
 ) -> None:  # fmt: skip
     for _ in range(12):
         make_message(conversation, **by_fallback("131000"))
-    fallback_share.check_fallback_rates()
-    fallback_share.check_fallback_rates()
+    fallback_share.check_fallback_shares()
+    fallback_share.check_fallback_shares()
 
     [alert] = incidents.current()
     assert (alert.subject, alert.reason, alert.detail) == ("fallbacks", "fallbacks_jumped", "12/12")
@@ -236,11 +236,11 @@ def test_a_jump_raises_one_alert_that_ends_when_the_api_accepts_messages_again(
     assert "12" in row.text
 
     DeliveryAttempt.objects.update(started_at=timezone.now() - dt.timedelta(hours=1))
-    fallback_share.check_fallback_rates()
+    fallback_share.check_fallback_shares()
     assert incidents.current().exists()  # a period without messages does not end it
     for _ in range(10):
         make_message(conversation, attempts=OFFICIAL)
-    fallback_share.check_fallback_rates()
+    fallback_share.check_fallback_shares()
     assert not incidents.current().exists()
 
 
@@ -253,7 +253,7 @@ def test_a_late_failure_counts_at_the_time_of_its_fallback(
     for _ in range(12):
         late = make_message(conversation, minutes_ago=40, **by_fallback("131026"))
         late.attempts.filter(connection__provider="wwebjs").update(started_at=timezone.now())
-    fallback_share.check_fallback_rates()
+    fallback_share.check_fallback_shares()
     [alert] = incidents.current()
     assert alert.detail == "12/32"
 
@@ -266,11 +266,11 @@ def test_a_jump_is_detected_at_a_low_message_volume(
         make_message(conversation, attempts=OFFICIAL, minutes_ago=60 * hours)
     for hours in range(9):
         make_message(conversation, minutes_ago=60 * hours, **by_fallback("131026"))
-    fallback_share.check_fallback_rates()
+    fallback_share.check_fallback_shares()
     assert not incidents.current().exists()
 
     make_message(conversation, **by_fallback("131026"))
-    fallback_share.check_fallback_rates()
+    fallback_share.check_fallback_shares()
     [alert] = incidents.current()
     assert alert.detail == "10/10"
 
@@ -285,15 +285,15 @@ def test_a_jump_of_one_code_is_reported_despite_a_high_usual_fallback_rate(
         make_message(conversation, **by_fallback("131026"))
     for _ in range(12):
         make_message(conversation, **by_fallback("131000"))
-    fallback_share.check_fallback_rates()
-    fallback_share.check_fallback_rates()
+    fallback_share.check_fallback_shares()
+    fallback_share.check_fallback_shares()
 
     [alert] = incidents.current()
     assert (alert.subject, alert.code, alert.detail) == ("fallbacks", "131000", "131000, 12/24")
 
     for _ in range(60):
         make_message(conversation, **by_fallback("131026"))
-    fallback_share.check_fallback_rates()
+    fallback_share.check_fallback_shares()
     assert not incidents.current().exists()
 
 
@@ -303,14 +303,14 @@ def test_the_alert_of_a_deactivated_channel_is_hidden_and_still_ends(
 ) -> None:  # fmt: skip
     for _ in range(12):
         make_message(conversation, **by_fallback("131000"))
-    fallback_share.check_fallback_rates()
+    fallback_share.check_fallback_shares()
     with_fallback.update(active=False)
-    fallback_share.check_fallback_rates()
+    fallback_share.check_fallback_shares()
 
     [alert] = incidents.current()
     assert alert.drops == 1
     assert not parse(staff_client.get("/").content).all(data_alarm="fallbacks")
 
     DeliveryAttempt.objects.update(started_at=timezone.now() - dt.timedelta(days=2))
-    fallback_share.check_fallback_rates()
+    fallback_share.check_fallback_shares()
     assert not incidents.current().exists()

@@ -89,7 +89,7 @@ def test_card_and_dashboard_show_each_fallback_with_its_rank_and_state(
         "1. Fallback: wwebjs http://127.0.0.1:9",
         "2. Fallback: Baileys, through “Celular” Unavailable",
     ]
-    [problem] = parse(staff_client.get("/").content).all("span", data_fallback_trouble=None)
+    [problem] = parse(staff_client.get("/").content).all("span", data_fallback_problem=None)
     assert "2. The fallback is unavailable:" in problem.text
 
 

@@ -39,9 +39,9 @@ def by_baileys(make_channel: Callable[..., Channel]) -> Channel:
 
 def warnings(client: Client) -> tuple[str, str]:
     """Return the fallback warnings of the dashboard and the card, "" for no warning."""
-    dashboard = parse(client.get("/").content).all("span", data_fallback_trouble=None)
+    dashboard = parse(client.get("/").content).all("span", data_fallback_problem=None)
     articles = parse(client.get("/channels/").content).all("article")
-    cards = [card for card in articles if card.all("span", data_fallback_trouble=None)]
+    cards = [card for card in articles if card.all("span", data_fallback_problem=None)]
     return _text(dashboard), _text(cards)
 
 

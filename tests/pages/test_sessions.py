@@ -89,7 +89,7 @@ def test_a_configuration_problem_links_to_its_field(
 ) -> None:
     store_state(attached, "error", code)
 
-    problem = section(staff_client, attached).one("p", class_="wwebjs-trouble")
+    problem = section(staff_client, attached).one("p", class_="wwebjs-problem")
 
     assert problem.one("a").attributes["href"] == f"/channels/{attached.pk}/#id_{field}"
     attached.refresh_from_db()

@@ -73,9 +73,9 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
 
     # A wrong key is reported at its field and can be corrected there.
     expect_state(page, "error", name)
-    expect(card(page, name).locator(".wwebjs-trouble")).to_contain_text("API_KEY da API WWebJS")
+    expect(card(page, name).locator(".wwebjs-problem")).to_contain_text("API_KEY da API WWebJS")
     key_field = page.locator(".field", has=page.locator("#id_wwebjs_api_key"))
-    expect(key_field.locator(".field-trouble")).to_have_count(1)
+    expect(key_field.locator(".field-problem")).to_have_count(1)
     expect(button(page, "Conectar", name)).to_have_count(0)
     expect(card(page, name).get_by_text("Indisponível")).to_be_visible(timeout=30_000)
     page.get_by_label("API_KEY da API WWebJS").fill(demo_settings.WWEBJS_API_KEY)
@@ -85,7 +85,7 @@ def test_a_channel_saved_from_scratch_is_connected_and_its_rejection_becomes_a_g
     # From here on the page is not reloaded: all changes appear automatically.
     page.evaluate("window.untouched = true")
     expect(button(page, "Conectar", name)).to_be_visible(timeout=30_000)
-    expect(page.locator(".field-trouble")).to_have_count(0)
+    expect(page.locator(".field-problem")).to_have_count(0)
     button(page, "Conectar", name).click()
     button(page, "Exibir QR", name).click(timeout=30_000)
     dialog = page.get_by_role("dialog")
