@@ -45,11 +45,10 @@ def _dump() -> str:
     django.setup()
     call_command("migrate", verbosity=0)
     importlib.import_module("tests.upgrades.rows").create()
-    command = [
-        PROGRAMS / "pg_dump", "--inserts", "--no-owner", "--no-privileges",
-        os.environ["DATABASE_URL"],
-    ]  # fmt: skip
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    program, url = str(PROGRAMS / "pg_dump"), os.environ["DATABASE_URL"]
+    command: list[str] = [program, "--inserts", "--no-owner", "--no-privileges", url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    return done.stdout
 
 
 if __name__ == "__main__":
