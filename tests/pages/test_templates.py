@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -50,6 +51,21 @@ def test_a_template_compiles_and_follows_the_content_security_policy(path: Path)
     assert not re.search(r"\sstyle=|<style|\son\w+=|javascript:|https?://", source)
     for tag, attributes in re.findall(r"<(script)\b([^>]*)>", source):
         assert "src=" in attributes, tag
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        """{% include "_action_button.html" with vals='{"route": "official"}' %}""",
+        """{% with vals='{"route": "'|add:route|add:'"}' %}"""
+        """{% include "_action_button.html" %}{% endwith %}""",
+    ],
+    ids=["literal", "built from a value"],
+)
+def test_the_values_that_a_button_sends_are_valid_json(source: str) -> None:
+    page = engines["django"].from_string(source).render({"route": "official"})
+
+    assert json.loads(parse(page).one("button").attributes["hx-vals"]) == {"route": "official"}
 
 
 @pytest.mark.django_db
