@@ -14,7 +14,7 @@ from procrastinate.contrib.django import app
 from core.queue import PRIORITY_MONITORING
 from messaging import queue, retention
 from messaging.delivery import fallback_share, reconcile, runner, sweeper
-from messaging.inbound import journal
+from messaging.inbound import reader
 from messaging.media import files
 
 log = structlog.get_logger(__name__)
@@ -56,7 +56,7 @@ def deliver(context: procrastinate.JobContext, message_id: str) -> None:
 # this one in "doing" forever. The sweep queues unprocessed events again.
 @app.task(**queue.READ_INBOUND)
 def read_inbound(source: str, source_key: str) -> None:
-    journal.read_pending(source, source_key)
+    reader.read_pending(source, source_key)
 
 
 # No retry: the next try is a job of its own, and the sweep requeues lost files.

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from core.fields import UndecryptableError
-from messaging.inbound import arrivals, handlers, journal, raw_files
+from messaging.inbound import arrivals, handlers, journal, raw_files, reader
 from messaging.inbound.arrivals import Arrival, Stub
 from messaging.models import InboundEvent
 
@@ -53,13 +53,13 @@ def replay(*, source: str = "", ids: Sequence[int] = (), skipped: str = "") -> t
 
 def _reprocess(event: InboundEvent) -> None:
     """Process one event and save it. The caller holds a lock on its row."""
-    fields = [*journal.READ_FIELDS]
+    fields = [*reader.READ_FIELDS]
     if event.raw_file:
         fields += ["payload", "dedupe_key"]
         if not _prepare_again(event):
             event.save(update_fields=fields)
             return
-    journal.read_one(event, handlers.channels_of(event.source, event.source_key))
+    reader.read_one(event, handlers.channels_of(event.source, event.source_key))
     event.save(update_fields=fields)
 
 

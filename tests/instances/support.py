@@ -205,12 +205,12 @@ def agreed(api: APIClient, evolution: Evolution) -> str:
 
 def read() -> None:
     """Process the whole journal like a worker."""
-    from messaging.inbound import journal
+    from messaging.inbound import reader
     from messaging.models import InboundEvent
 
     pending = InboundEvent.objects.filter(state=InboundEvent.State.PENDING).order_by()
     for source, key in set(pending.values_list("source", "source_key")):
-        journal.read_pending(source, key)
+        reader.read_pending(source, key)
 
 
 def texts() -> list[str]:

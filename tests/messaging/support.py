@@ -22,7 +22,7 @@ from channels_app.models import Channel, Connection
 from core.queue import Job, defer
 from messaging.delivery import accept as sending
 from messaging.delivery import runner
-from messaging.inbound import authentication, journal
+from messaging.inbound import authentication, reader
 from messaging.models import DeliveryAttempt, InboundEvent, Message
 from simulators.base import example_number
 from tests.conftest import APP_SECRET, Webhooks
@@ -109,7 +109,7 @@ def read_events() -> None:
     """Process all pending events of the journal."""
     waiting = InboundEvent.objects.filter(state="pending").order_by()
     for source, key in waiting.values_list("source", "source_key").distinct():
-        journal.read_pending(source, key)
+        reader.read_pending(source, key)
 
 
 def receive(webhooks: Webhooks) -> int:

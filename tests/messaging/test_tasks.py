@@ -23,7 +23,7 @@ from messaging import queue, retention, tasks
 from messaging.delivery import accept as sending
 from messaging.delivery import policy, reconcile, runner, sweeper
 from messaging.delivery.statuses import Outcome, Route
-from messaging.inbound import journal
+from messaging.inbound import reader
 from messaging.models import DeliveryAttempt, InboundEvent, Message, PendingEvent
 from tests.messaging.support import (
     accept,
@@ -90,7 +90,7 @@ def test_events_and_maintenance_do_not_wait_behind_queued_messages(
 ) -> None:
     ran: list[str] = []
     monkeypatch.setattr(runner, "deliver", lambda *args: ran.append("send"))
-    monkeypatch.setattr(journal, "read_pending", lambda source, key: ran.append("read"))
+    monkeypatch.setattr(reader, "read_pending", lambda source, key: ran.append("read"))
     monkeypatch.setattr(sweeper, "sweep", lambda: ran.append("care"))
     for number in range(3):
         accept(channel, f"+551198888000{number}")
@@ -123,7 +123,7 @@ def test_a_rolled_back_worker_job_leaves_no_job(
     accept(channel)
     clear_jobs()
     queue.enqueue_reading("cloud", "1")
-    monkeypatch.setattr(journal, "read_pending", fail)
+    monkeypatch.setattr(reader, "read_pending", fail)
     run_jobs("inbound")
     assert [(job.task_name, job.status) for job in jobs()] == [("messaging.read_inbound", "failed")]
 
@@ -140,7 +140,7 @@ def test_jobs_of_channels_app_are_rolled_back_with_a_worker_s_transaction(
             raise ZeroDivisionError
 
     queue.enqueue_reading("cloud", "1")
-    monkeypatch.setattr(journal, "read_pending", fail)
+    monkeypatch.setattr(reader, "read_pending", fail)
     run_jobs("inbound")
     made = ProcrastinateJob.objects.filter(task_name__startswith="channels_app.")
     assert (
@@ -458,7 +458,7 @@ def test_a_failed_inbound_job_does_not_block_the_next(
         monkeypatch.undo()
         raise OperationalError("gone")
 
-    monkeypatch.setattr(journal, "read_pending", away)
+    monkeypatch.setattr(reader, "read_pending", away)
     post(envelope({}, channel))
     run_jobs("inbound")
     assert not InboundEvent.objects.filter(state="pending").exists()

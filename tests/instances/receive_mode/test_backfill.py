@@ -23,7 +23,7 @@ from instances.listener.process import BatchWriter, SessionSpec, SessionWorker
 from instances.listener.socket_client import Address
 from instances.models import Backfill, ReceiveModeChange, WhatsAppSession
 from instances.receive_mode import backfill, gap_signs, handover, monitor, presentation
-from messaging.inbound import journal, neutral, replay
+from messaging.inbound import journal, neutral, reader, replay
 from messaging.media import files
 from messaging.models import InboundEvent, Media, Message
 from tests.instances.support import NAME, Evolution, joined, read, state, texts, wait_until
@@ -629,7 +629,7 @@ def test_a_start_of_alterna_and_a_reconnected_instance_are_gap_signs(
     evolution.control("restart", redial=True)
 
     def opened() -> bool:
-        journal.read_pending(InboundEvent.Source.EVOLUTION, str(by_webhook.channel_id))
+        reader.read_pending(InboundEvent.Source.EVOLUTION, str(by_webhook.channel_id))
         by_webhook.refresh_from_db()
         return by_webhook.gap_reason == "reconnected"
 

@@ -17,7 +17,7 @@ from channels_app.models import Channel
 from channels_app.providers.events import MessageEvent
 from messaging import contacts, selectors
 from messaging.delivery.statuses import Outcome, Route
-from messaging.inbound import authentication, handlers, journal, pending_events
+from messaging.inbound import authentication, handlers, pending_events, reader
 from messaging.inbound.authentication import Received
 from messaging.models import Contact, Conversation, InboundEvent, Message, PendingEvent
 from tests import FIXTURES_DIR
@@ -319,8 +319,8 @@ def test_an_event_that_fails_is_recorded_and_the_next_one_is_read(
 
     monkeypatch.undo()
     channels = handlers.channels_of(first.source, first.source_key)
-    journal.read_one(first, channels)
-    journal.read_one(first, channels)
+    reader.read_one(first, channels)
+    reader.read_one(first, channels)
     assert (first.state, first.error) == ("done", "")
     assert Message.objects.count() == 2
 
@@ -328,7 +328,7 @@ def test_an_event_that_fails_is_recorded_and_the_next_one_is_read(
 def test_events_of_a_source_are_read_in_order_in_batches(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "BATCH", 2)
+    monkeypatch.setattr(reader, "BATCH", 2)
     for number in range(5):
         post(text(str(number), channel=channel, id=f"wamid.{number}"))
     post({"another": "source"})
@@ -341,7 +341,7 @@ def test_events_of_a_source_are_read_in_order_in_batches(
         return real(event, channels)
 
     monkeypatch.setattr(handlers, "apply", note)
-    journal.read_pending("cloud", str(channel.pk))
+    reader.read_pending("cloud", str(channel.pk))
     assert read == sorted(read)
     assert len(read) == 5
     assert InboundEvent.objects.get(state="pending").source_key == "other"
@@ -375,10 +375,10 @@ def test_an_event_of_any_size_is_read_with_few_locks_at_a_time(
             {**value["messages"][0], "id": f"wamid.{number}.{n}"} for n in range(size)
         ]
         assert post(body) == Received.STORED
-    journal.read_pending("cloud", str(channel.pk))
+    reader.read_pending("cloud", str(channel.pk))
     expected = [f"wamid.{number}.{n}" for number, size in enumerate(sizes) for n in range(size)]
     assert ids == expected, "each once, in their order"
-    assert max(most) <= journal.MAX_EVENTS_PER_TRANSACTION
+    assert max(most) <= reader.MAX_EVENTS_PER_TRANSACTION
     states = InboundEvent.objects.values_list("state", "error", "skipped").distinct()
     assert set(states) == {("done", "", "")}
 
@@ -395,7 +395,7 @@ def test_a_deadlock_does_not_fail_the_event(
         return real(event, channels)
 
     monkeypatch.setattr(handlers, "apply", unlucky)
-    monkeypatch.setattr("messaging.inbound.journal.connection.close", lambda: None)
+    monkeypatch.setattr("messaging.inbound.reader.connection.close", lambda: None)
     assert receive(text(channel=channel)).state == "done"
 
 
@@ -406,7 +406,7 @@ def test_an_event_stays_pending_during_a_database_outage(
         raise OperationalError("gone")
 
     monkeypatch.setattr(handlers, "apply", away)
-    monkeypatch.setattr("messaging.inbound.journal.connection.close", lambda: None)
+    monkeypatch.setattr("messaging.inbound.reader.connection.close", lambda: None)
     post(text(channel=channel))
     with pytest.raises(OperationalError):
         read_events()

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from channels_app.models import Channel
 from messaging import selectors
-from messaging.inbound import journal
+from messaging.inbound import journal, reader
 from messaging.live import frames, publisher
 from messaging.models import CallAttempt, Contact, Conversation, InboundEvent, Message
 from tests.channels_app.providers.evolution.bodies import ANA, LID, body
@@ -49,7 +49,7 @@ def receive(channel: Channel, payload: dict[str, Any]) -> InboundEvent:
     """Receive and read one event."""
     key = uuid.uuid4().hex
     journal.store(source="evolution", source_key=str(channel.pk), dedupe_key=key, payload=payload)
-    journal.read_pending("evolution", str(channel.pk))
+    reader.read_pending("evolution", str(channel.pk))
     event = InboundEvent.objects.get(dedupe_key=key)
     assert (event.state, event.error) == ("done", "")
     return event
