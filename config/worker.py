@@ -1,4 +1,4 @@
-"""One worker process: runs procrastinate jobs and survives database outages.
+"""One worker process: reads events, runs procrastinate jobs and survives database outages.
 
 procrastinate's own worker ends when it loses the database, sometimes with an exception and
 sometimes silently. This process restarts it after a delay until it is asked to stop.
@@ -27,6 +27,8 @@ from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.worker import Worker
 
 from core.heartbeat_file import Heartbeat
+from messaging.inbound import reader_loop
+from messaging.inbound.reader_loop import ReaderLoop
 
 # For jobs without a notification: scheduled ones. The send time that a page shows for a waiting
 # message is about this accurate.
@@ -37,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run() -> None:
-    """Run jobs until SIGTERM or SIGINT.
+    """Read events and run jobs until SIGTERM or SIGINT.
 
     After the signal no new jobs start, and running jobs have WORKER_SHUTDOWN_SECONDS to finish.
     Jobs that take longer are killed, as by `kill -9`. A second signal kills them immediately.
@@ -45,8 +47,10 @@ async def run() -> None:
     _quiet_loggers()
     stopping = asyncio.Event()
     _stop_on_signals(stopping)
+    reading = asyncio.create_task(ReaderLoop().run(stopping))
     try:
         await work_until(stopping)
+        await reading
     finally:
         Heartbeat("worker").end()
 
@@ -155,7 +159,7 @@ def _size_pools(concurrency: int) -> None:
     # asyncio's default executor has only four threads more than there are CPUs.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(concurrency + 2))
     pool: dict[str, Any] = settings.DATABASES["default"]["OPTIONS"]["pool"]
-    pool["max_size"] = max(pool["max_size"], concurrency + 2)
+    pool["max_size"] = max(pool["max_size"], concurrency + 2 + reader_loop.THREADS)
 
 
 def _stop_on_signals(stopping: asyncio.Event) -> None:

@@ -13,9 +13,8 @@ from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.tasks import configure_task
 
 # Job priorities: higher runs first, then older. Thousands of messages waiting to be sent must not
-# delay the providers' events about sent ones, nor the monitoring that detects a dead worker.
+# delay the monitoring that detects a dead worker.
 PRIORITY_MONITORING: Final = 20
-PRIORITY_INBOUND: Final = 10
 PRIORITY_DELIVERY: Final = 0
 
 # In a worker the procrastinate app has its own connections, so its `defer` would not be part of

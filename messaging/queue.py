@@ -13,13 +13,16 @@ from django.db.models.functions import Cast
 from procrastinate import exceptions, jobs
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from core.queue import PRIORITY_DELIVERY, PRIORITY_INBOUND, PRIORITY_MONITORING, Job, defer
+from core.queue import PRIORITY_DELIVERY, PRIORITY_MONITORING, Job, defer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from messaging.models import Message
 
+# PostgreSQL's notification channel of committed events.
+INBOUND_CHANNEL: Final = "alterna_inbound"
 DELIVER: Final = Job(name="messaging.deliver", queue="delivery", priority=PRIORITY_DELIVERY)
-READ_INBOUND: Final = Job(name="messaging.read_inbound", queue="inbound", priority=PRIORITY_INBOUND)
 FETCH_MEDIA: Final = Job(name="messaging.fetch_media", queue="media", priority=PRIORITY_DELIVERY)
 RESCHEDULE_THROTTLED: Final = Job(
     name="messaging.reschedule_throttled", queue="care", priority=PRIORITY_MONITORING
@@ -52,17 +55,24 @@ def wake_conversation(conversation_id: int) -> None:
             )
 
 
-def enqueue_reading(source: str, source_key: str) -> None:
-    """Queue processing of one source's pending events. Call it after their commit.
+def wake_readers(source: str, source_keys: Iterable[str]) -> None:
+    """Have the pending events of these sources read once the current transaction commits.
 
-    While a job for the source is queued, a second one would find nothing and is not added.
+    The notification reaches the `reader_loop` of every worker process; the first one to lock the
+    source reads it. A lost notification is made up for by their polling.
     """
-    name = f"inbound:{source}:{source_key}"
-    if _is_queued(name):
-        return
-    # The savepoint keeps the caller's transaction usable.
-    with contextlib.suppress(exceptions.AlreadyEnqueued), transaction.atomic():
-        defer(READ_INBOUND, lock=name, queueing_lock=name, source=source, source_key=source_key)
+    payloads = [f"{source}:{source_key}" for source_key in source_keys]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload",
+            [INBOUND_CHANNEL, payloads],
+        )
+
+
+def source_in(payload: str) -> tuple[str, str]:
+    """Return the source and source key in a notification of `wake_readers`."""
+    source, _, source_key = payload.partition(":")
+    return source, source_key
 
 
 def enqueue_rescheduling(channel_id: int) -> None:

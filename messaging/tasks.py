@@ -14,7 +14,6 @@ from procrastinate.contrib.django import app
 from core.queue import PRIORITY_MONITORING
 from messaging import queue, retention
 from messaging.delivery import fallback_share, reconcile, runner, sweeper
-from messaging.inbound import reader
 from messaging.media import files
 
 log = structlog.get_logger(__name__)
@@ -50,13 +49,6 @@ def deliver(context: procrastinate.JobContext, message_id: str) -> None:
     until = runner.run(message_id, is_ours=partial(queue.still_owns_job, context.job))
     if until is not None:
         raise NotDueYet(until)
-
-
-# No retry: requeueing fails if another job with the same queueing lock is queued, and would leave
-# this one in "doing" forever. The sweep queues unprocessed events again.
-@app.task(**queue.READ_INBOUND)
-def read_inbound(source: str, source_key: str) -> None:
-    reader.read_pending(source, source_key)
 
 
 # No retry: the next try is a job of its own, and the sweep requeues lost files.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -119,14 +119,22 @@ def matching_content(type_: str, text: str, filename: str = "") -> Q | None:
     return None
 
 
-def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
+def parse_reference(text: str) -> tuple[uuid.UUID, int] | None:
+    """Return the message's id and the attempt's number in a reference, None if it is not ours."""
     message, _, number = text.partition(".")
     try:
-        attempts = DeliveryAttempt.objects.filter(
-            message_id=uuid.UUID(message), number=int(number), connection__channel=channel_id
-        ).select_related("connection__channel")
+        return uuid.UUID(message), int(number)
     except ValueError:
         return None
+
+
+def _find_by_reference(text: str, *, channel_id: int) -> DeliveryAttempt | None:
+    if (named := parse_reference(text)) is None:
+        return None
+    message_id, number = named
+    attempts = DeliveryAttempt.objects.filter(
+        message_id=message_id, number=number, connection__channel=channel_id
+    ).select_related("connection__channel")
     return attempts.order_by().first()
 
 
@@ -286,6 +294,19 @@ def refresh_message_status(
     `decided` holds the policy's fields (`next_attempt_at`, `decision`) if the policy was run. The
     caller holds the lock on the message's row.
     """
+    values = derived_fields(message, attempts, decided)
+    # Increment it for changed attempts as well: pages show the history.
+    for field, value in values.items():
+        setattr(message, field, value)
+    message.version += 1
+    message.save(update_fields=[*values, "version", "updated_at"])
+    publisher.message_changed(message)
+
+
+def derived_fields(
+    message: Message, attempts: Sequence[DeliveryAttempt], decided: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the fields of a message that follow from its attempts and the policy's decision."""
     decision = decided.get("decision", message.decision)
     waiting = decided.get("next_attempt_at", message.next_attempt_at)
     summary = statuses.summarize(
@@ -299,7 +320,7 @@ def refresh_message_status(
     shown = _error_to_show(attempts, summary)
     if summary.status in ACCEPTED_STATUSES:
         decided = {"next_attempt_at": None, "decision": ""}
-    values = {
+    return {
         "status": summary.status.value,
         "route": summary.route,
         "error_code": shown.error_code if shown else "",
@@ -307,12 +328,6 @@ def refresh_message_status(
         "error_detail": shown.error_detail if shown else "",
         **decided,
     }
-    # Increment it for changed attempts as well: pages show the history.
-    for field, value in values.items():
-        setattr(message, field, value)
-    message.version += 1
-    message.save(update_fields=[*values, "version", "updated_at"])
-    publisher.message_changed(message)
 
 
 def _error_to_show(

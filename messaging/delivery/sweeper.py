@@ -11,7 +11,7 @@ from django.utils import timezone
 from channels_app.connections import circuit_breaker
 from messaging import queue
 from messaging.media import files as media
-from messaging.models import UNFINISHED, InboundEvent, Message
+from messaging.models import UNFINISHED, Message
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ MAX_PER_SWEEP = 1000
 
 
 def sweep() -> None:
-    """Queue a job for each unfinished message, event source and awaited file that has none.
+    """Queue a job for each unfinished message and awaited file that has none.
 
     It also ends new-chat blocks whose time is over.
     """
@@ -30,14 +30,6 @@ def sweep() -> None:
     for message in messages_without_job(before)[:MAX_PER_SWEEP]:
         log.warning("requeued message without a job", message=str(message.pk))
         queue.enqueue_delivery(message)
-    waiting = (
-        InboundEvent.objects.filter(state=InboundEvent.State.PENDING, received_at__lt=before)
-        .order_by()
-        .values_list("source", "source_key")
-        .distinct()
-    )
-    for source, source_key in waiting:
-        queue.enqueue_reading(source, source_key)
     media.enqueue_overdue()
     circuit_breaker.end_expired_blocks()
 

@@ -82,14 +82,6 @@ def apply_events(events: Iterable[Event], channels: Mapping[str, Channel]) -> di
     return dict(counts)
 
 
-def size(event: InboundEvent) -> int:
-    """Return how many neutral events a stored event contains; 1 if it cannot be parsed."""
-    try:
-        return sum(1 for _ in parse(event))
-    except Exception:
-        return 1
-
-
 def skipped(counts: Mapping[str, int]) -> str:
     """Return the kinds that `apply` skipped: unknown kinds, and items of unknown channels."""
     return ", ".join(sorted(kind for kind in counts if not kind.endswith("Event")))[:200]

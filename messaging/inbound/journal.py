@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
+from django.db import transaction
 from django.utils import timezone
 
 from channels_app.providers import engines
@@ -56,20 +57,18 @@ def store_all(source: str, events: Sequence[Entry]) -> None:
 
     Tokens and codes that link a phone are redacted (`providers.redaction`). A stub is stored as
     failed, with its error; its raw bytes are encrypted in the file storage (`inbound.raw_files`).
-    The events are committed before the reader is enqueued, so a waiting reader finds them; if the
-    process ends in between, the sweep enqueues it. Raises a database error or OSError if nothing
-    is stored.
+    The readers are notified by the same commit. Raises a database error or OSError if nothing is
+    stored.
     """
-    InboundEvent.objects.bulk_create(
-        [
-            _stub_row(source, event) if isinstance(event, Stub) else _row(source, event)
-            for event in events
-        ],
-        ignore_conflicts=True,
-    )
-    readable = (event.source_key for event in events if isinstance(event, Raw))
-    for source_key in dict.fromkeys(readable):
-        queue.enqueue_reading(source, source_key)
+    rows = [
+        _stub_row(source, event) if isinstance(event, Stub) else _row(source, event)
+        for event in events
+    ]
+    readable = dict.fromkeys(event.source_key for event in events if isinstance(event, Raw))
+    with transaction.atomic():
+        InboundEvent.objects.bulk_create(rows, ignore_conflicts=True)
+        if readable:
+            queue.wake_readers(source, readable)
 
 
 def without_secrets(source: str, payload: Any) -> Any:

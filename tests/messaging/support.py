@@ -23,6 +23,7 @@ from core.queue import Job, defer
 from messaging.delivery import accept as sending
 from messaging.delivery import runner
 from messaging.inbound import authentication, reader
+from messaging.inbound.reader_loop import ReaderLoop
 from messaging.models import DeliveryAttempt, InboundEvent, Message
 from simulators.base import example_number
 from tests.conftest import APP_SECRET, Webhooks
@@ -157,7 +158,7 @@ def run_jobs(*queues: str, concurrency: int = 1) -> None:
     """Run the due jobs in a real worker of this process until none is left."""
     with app.replace_connector(app.connector.get_worker_connector()):  # type: ignore[attr-defined]
         app.run_worker(
-            queues=list(queues or ("delivery", "inbound")),
+            queues=list(queues or ("delivery",)),
             wait=False,
             concurrency=concurrency,
             listen_notify=False,
@@ -168,10 +169,11 @@ def run_jobs(*queues: str, concurrency: int = 1) -> None:
 
 @contextlib.contextmanager
 def running_worker(poll_seconds: float = 5.0, *, care: bool = False) -> Iterator[None]:
-    """Run a real worker during the test, as in production.
+    """Run a real worker and the reader of events during the test, as in production.
 
-    `poll_seconds`: how often it polls for due jobs, besides notifications of new ones. `care`:
-    whether it also runs periodic maintenance, whose jobs wake it every few seconds.
+    `poll_seconds`: how often they poll for due jobs and pending events, besides notifications of
+    new ones. `care`: whether it also runs periodic maintenance, whose jobs wake it every few
+    seconds.
     """
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
@@ -181,13 +183,13 @@ def running_worker(poll_seconds: float = 5.0, *, care: bool = False) -> Iterator
             async with app.open_async():
                 worker = asyncio.create_task(
                     app.run_worker_async(
-                        queues=["delivery", "inbound", *(["care"] if care else [])],
+                        queues=["delivery", *(["care"] if care else [])],
                         concurrency=4,
                         fetch_job_polling_interval=poll_seconds,
                         install_signal_handlers=False,
                     )
                 )
-                await stop.wait()
+                await ReaderLoop(poll_seconds=poll_seconds).run(stop)
                 worker.cancel()
                 await asyncio.wait([worker])
 

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,8 @@ from messaging import queue, retention, tasks
 from messaging.delivery import accept as sending
 from messaging.delivery import policy, reconcile, runner, sweeper
 from messaging.delivery.statuses import Outcome, Route
-from messaging.inbound import reader
+from messaging.inbound import handlers, reader
+from messaging.media import files
 from messaging.models import DeliveryAttempt, InboundEvent, Message, PendingEvent
 from tests.messaging.support import (
     accept,
@@ -63,6 +65,14 @@ def make_due() -> None:
         cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = now() - interval '1 s'")
 
 
+def in_own_connection(function: Callable[..., None], *arguments: str) -> None:
+    """Run in this thread and close its database connection."""
+    try:
+        function(*arguments)
+    finally:
+        connection.close()
+
+
 def age(queryset: Any, **fields: dt.timedelta) -> None:
     queryset.update(**{name: timezone.now() - delta for name, delta in fields.items()})
 
@@ -85,21 +95,19 @@ def test_accepting_a_message_queues_its_delivery(wired: Channel, graph: Provider
 
 
 @with_worker
-def test_events_and_maintenance_do_not_wait_behind_queued_messages(
+def test_maintenance_does_not_wait_behind_queued_messages(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
     monkeypatch.setattr(runner, "deliver", lambda *args: ran.append("send"))
-    monkeypatch.setattr(reader, "read_pending", lambda source, key: ran.append("read"))
     monkeypatch.setattr(sweeper, "sweep", lambda: ran.append("care"))
     for number in range(3):
         accept(channel, f"+551198888000{number}")
-    queue.enqueue_reading("cloud", str(channel.pk))
     defer_task(tasks.sweep, timestamp=0)
 
-    run_jobs("delivery", "inbound", "care")
+    run_jobs("delivery", "care")
 
-    assert [name for name in ran if name != "care"] == ["read", "send", "send", "send"]
+    assert [name for name in ran if name != "care"] == ["send", "send", "send"]
     assert ran[0] == "care"
 
 
@@ -115,33 +123,33 @@ def test_a_rolled_back_message_leaves_no_job(channel: Channel) -> None:
 def test_a_rolled_back_worker_job_leaves_no_job(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(source: str, source_key: str) -> None:
+    def fail(media_id: str) -> None:
         with transaction.atomic():
             queue.enqueue_delivery(Message.objects.get())
             raise ZeroDivisionError
 
     accept(channel)
     clear_jobs()
-    queue.enqueue_reading("cloud", "1")
-    monkeypatch.setattr(reader, "read_pending", fail)
-    run_jobs("inbound")
-    assert [(job.task_name, job.status) for job in jobs()] == [("messaging.read_inbound", "failed")]
+    queue.enqueue_fetch("1")
+    monkeypatch.setattr(files, "fetch", fail)
+    run_jobs("media")
+    assert [(job.task_name, job.status) for job in jobs()] == [("messaging.fetch_media", "failed")]
 
 
 @with_worker
 def test_jobs_of_channels_app_are_rolled_back_with_a_worker_s_transaction(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(source: str, source_key: str) -> None:
+    def fail(media_id: str) -> None:
         with transaction.atomic():
             channel_queue.enqueue_alert(1, what="dropped", by="email")
             channel_queue.enqueue_probe(channel.pk)
             channel_queue.enqueue_begin(channel.pk, restart=False)
             raise ZeroDivisionError
 
-    queue.enqueue_reading("cloud", "1")
-    monkeypatch.setattr(reader, "read_pending", fail)
-    run_jobs("inbound")
+    queue.enqueue_fetch("1")
+    monkeypatch.setattr(files, "fetch", fail)
+    run_jobs("media")
     made = ProcrastinateJob.objects.filter(task_name__startswith="channels_app.")
     assert (
         not made.exclude(queueing_lock="probe_due_sessions")
@@ -253,6 +261,7 @@ def test_late_confirmation_wakes_a_message_waiting_for_the_fallback(
             message, "failed", channel=wired, errors=[{"code": 131026, "title": "Undeliverable"}]
         )
     )
+    read_events()
     run_jobs()
     message.refresh_from_db()
     assert message.decision == "waiting_pace"
@@ -272,6 +281,7 @@ def test_confirmation_of_a_send_wakes_the_waiting_job(wired: Channel, graph: Pro
     assert first.status == "unconfirmed"
 
     post(status(first, "delivered", channel=wired))
+    read_events()
     run_jobs()
 
     for message in (first, second):
@@ -415,54 +425,66 @@ def test_the_retry_delay_after_an_internal_error_has_a_maximum(attempts: int, se
 
 
 @with_worker
-def test_a_job_processes_the_events_of_one_source(channel: Channel) -> None:
+def test_committed_events_are_read_without_a_poll(channel: Channel) -> None:
     message = accept(channel)
+    clear_jobs()
     attempt_of(message, outcome=Outcome.ACCEPTED, route=Route.OFFICIAL)
     post(status(message, "sent", channel=channel))
-    post(status(message, "read", channel=channel))
-    [job] = jobs(task_name="messaging.read_inbound")
-    assert job.lock == job.queueing_lock == f"inbound:cloud:{channel.pk}"
-
-    run_jobs("inbound")
-
-    message.refresh_from_db()
-    assert message.status == "read"
+    with running_worker(poll_seconds=NEVER):
+        # Its notification came before the worker.
+        wait_until(lambda: Message.objects.filter(status="sent").exists())
+        post(status(message, "delivered", channel=channel))
+        wait_until(lambda: Message.objects.filter(status="delivered").exists())
+        post(status(message, "read", channel=channel))
+        wait_until(lambda: Message.objects.filter(status="read").exists())
     assert not InboundEvent.objects.filter(state="pending").exists()
-
-
-def test_enqueueing_a_source_twice_queues_one_job(db: None) -> None:
-    with transaction.atomic():
-        queue.enqueue_reading("cloud", "1")
-        queue.enqueue_reading("cloud", "1")
-        queue.enqueue_reading("cloud", "2")
-        # The caller's transaction is still usable.
-        assert len(jobs()) == 2
-    assert len(jobs()) == 2
-
-
-def test_a_source_is_queued_again_while_its_job_runs(db: None) -> None:
-    queue.enqueue_reading("cloud", "1")
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing'")
-    queue.enqueue_reading("cloud", "1")
-    assert [job.status for job in jobs()] == ["doing", "todo"]
+    assert jobs() == []
 
 
 @with_worker
-def test_a_failed_inbound_job_does_not_block_the_next(
+def test_events_that_a_reader_could_not_read_are_read_by_the_next_poll(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    failed = threading.Event()
+
     def away(source: str, source_key: str) -> None:
-        # Another event arrives meanwhile.
-        queue.enqueue_reading(source, source_key)
         monkeypatch.undo()
+        failed.set()
         raise OperationalError("gone")
 
-    monkeypatch.setattr(reader, "read_pending", away)
+    monkeypatch.setattr(reader, "_read_next_with_retries", away)
     post(envelope({}, channel))
-    run_jobs("inbound")
+    with running_worker(poll_seconds=0.05):
+        wait_until(lambda: InboundEvent.objects.get().state == "done")
+    assert failed.is_set()
+
+
+@with_worker
+def test_a_source_is_read_by_one_process_at_a_time_and_no_event_is_left(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    applied: list[str] = []
+
+    def slow(items: Any, channels: Any) -> dict[str, int]:
+        reading.set()
+        assert go_on.wait(30)
+        applied.extend(item.kind for item in items)
+        return {}
+
+    monkeypatch.setattr(handlers, "apply_events", slow)
+    post(envelope({}, channel, field="first"))
+    source = ("cloud", str(channel.pk))
+    with ThreadPoolExecutor(1) as other_process:
+        first = other_process.submit(in_own_connection, reader.read_pending, *source)
+        assert reading.wait(30)
+        post(envelope({}, channel, field="second"))
+        reader.read_pending(*source)
+        assert applied == [], "it did not wait for the other one"
+        go_on.set()
+        first.result(30)
+    assert applied == ["field:first", "field:second"]
     assert not InboundEvent.objects.filter(state="pending").exists()
-    assert [job.status for job in jobs()] == ["failed"]
 
 
 # -- dead workers ----------------------------------------------------------------------------------
@@ -518,14 +540,10 @@ def test_the_jobs_of_a_live_worker_are_not_requeued(wired: Channel) -> None:
 
 @with_worker
 def test_the_other_jobs_of_a_dead_worker_are_deleted(channel: Channel) -> None:
-    post(envelope({}, channel))
-    assign_to_worker("messaging.read_inbound", heartbeat=dt.timedelta(seconds=60))
+    queue.enqueue_fetch("1")
+    assign_to_worker("messaging.fetch_media", heartbeat=dt.timedelta(seconds=60))
     rescue()
     assert jobs() == []
-    age(InboundEvent.objects.all(), received_at=MINUTE_AGO)
-    sweeper.sweep()
-    run_jobs("inbound")
-    assert InboundEvent.objects.get().state == "done"
 
 
 @with_worker
@@ -654,18 +672,6 @@ def test_the_sweep_query_skips_finished_messages_and_those_with_a_job(channel: C
     with CaptureQueriesContext(connection) as queries:
         assert list(queryset) == [abandoned]
     assert len(queries) == 1
-
-
-@with_worker
-def test_pending_events_without_a_job_are_requeued(channel: Channel) -> None:
-    post(envelope({}, channel))
-    clear_jobs()
-    sweeper.sweep()
-    assert jobs() == []
-    age(InboundEvent.objects.all(), received_at=MINUTE_AGO)
-    sweeper.sweep()
-    run_jobs("inbound")
-    assert InboundEvent.objects.get().state == "done"
 
 
 @with_worker

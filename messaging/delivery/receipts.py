@@ -1,0 +1,192 @@
+"""Record the receipts of many sends in a few statements.
+
+Nearly every receipt says that an accepted message was sent, delivered or read: it changes the
+attempt's receipt and what the message's row derives from it, and nothing else. Such a receipt is
+*simple* (`_is_simple`). Every other one is left to `attempts.record_receipt`, one at a time. Both
+ways use the same rules (`statuses`, `attempts.derived_fields`), and simple receipts may be recorded
+in any order, so the rows end up the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from uuid import UUID
+
+from django.utils import timezone
+
+from channels_app.providers.events import Receipt, ReceiptEvent
+from core.bulk import update_rows
+from messaging.delivery import attempts, statuses
+from messaging.delivery.statuses import Outcome, Route
+from messaging.live import publisher
+from messaging.models import DeliveryAttempt, Message
+
+_SIMPLE_RECEIPTS = (Receipt.SENT, Receipt.DELIVERED, Receipt.READ)
+# The receipt of such an attempt also changes its connection (`channel_feedback.note_receipt`).
+_TESTS_CONNECTION = ("probe", "asked")
+_STORED_FIELDS = (
+    "status", "route", "error_code", "error_title", "error_detail",
+    "decision", "next_attempt_at", "version", "updated_at",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A receipt and the channel for which it was received."""
+
+    channel_id: int
+    event: ReceiptEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Receipts that arrived in one event. `is_complete`: the event contains nothing else."""
+
+    receipts: Sequence[Reported]
+    is_complete: bool
+
+
+def record_simple(groups: Sequence[Group]) -> list[bool]:
+    """Record the receipts of those complete groups that contain simple receipts only.
+
+    Returns which groups were recorded. If an attempt has a receipt that is not simple, all groups
+    that concern it are left, so that its receipts stay in order. The caller holds a transaction,
+    in which the messages stay locked; they are locked in the order of their ids.
+    """
+    reported = [item for group in groups for item in group.receipts]
+    attempts_of = _lock(_messages_of(reported))
+    by_reported = _match(reported, attempts_of)
+    blocked = {
+        attempt.pk for item, attempt in by_reported.items() if not _is_simple(item.event, attempt)
+    }
+    outside = _sent_outside(
+        item for item, attempt in by_reported.items() if not _is_official(attempt)
+    )
+    recorded = [
+        group.is_complete
+        and all(
+            (attempt := by_reported.get(item)) is not None
+            and attempt.pk not in blocked
+            and (item.channel_id, item.event.provider_message_id) not in outside
+            for item in group.receipts
+        )
+        for group in groups
+    ]
+    simple = [
+        (by_reported[item], item.event.receipt)
+        for group, is_recorded in zip(groups, recorded, strict=True)
+        if is_recorded
+        for item in group.receipts
+    ]
+    _store(simple, attempts_of)
+    return recorded
+
+
+def _is_simple(event: ReceiptEvent, attempt: DeliveryAttempt) -> bool:
+    """Return whether recording this receipt changes nothing but receipt and derived status."""
+    return (
+        event.receipt in _SIMPLE_RECEIPTS
+        and event.failure is None
+        and attempt.outcome == Outcome.ACCEPTED
+        and attempt.rule not in _TESTS_CONNECTION
+        and bool(attempt.provider_message_id or not event.provider_message_id)
+    )
+
+
+def _is_official(attempt: DeliveryAttempt) -> bool:
+    return attempt.route == Route.OFFICIAL
+
+
+def _messages_of(reported: Sequence[Reported]) -> set[UUID]:
+    """Return the messages that receipts name by our reference, or else by the provider's id."""
+    references = [attempts.parse_reference(item.event.reference) for item in reported]
+    ids = {
+        item.event.provider_message_id
+        for item, reference in zip(reported, references, strict=True)
+        if reference is None
+    }
+    named = {reference[0] for reference in references if reference is not None}
+    if ids:
+        channels = {item.channel_id for item in reported}
+        by_id = DeliveryAttempt.objects.filter(
+            provider_message_id__in=ids - {""}, connection__channel__in=channels
+        )
+        named |= set(by_id.values_list("message_id", flat=True))
+    return named
+
+
+def _lock(message_ids: set[UUID]) -> dict[UUID, list[DeliveryAttempt]]:
+    """Lock these messages in the order of their ids; return the attempts of each, in order."""
+    if not message_ids:
+        return {}
+    locked = Message.objects.select_for_update().filter(pk__in=message_ids).order_by("pk")
+    messages = {message.pk: message for message in locked}
+    found: dict[UUID, list[DeliveryAttempt]] = {pk: [] for pk in messages}
+    of_messages = DeliveryAttempt.objects.filter(message__in=list(messages))
+    for attempt in of_messages.select_related("connection").order_by("number"):
+        attempt.message = messages[attempt.message_id]
+        found[attempt.message_id].append(attempt)
+    return found
+
+
+def _match(
+    reported: Sequence[Reported], attempts_of: Mapping[UUID, Sequence[DeliveryAttempt]]
+) -> dict[Reported, DeliveryAttempt]:
+    """Return the attempt that each receipt names, as `attempts.find` does.
+
+    A receipt whose attempt is known by neither our reference nor the provider's id is left out.
+    """
+    by_number: dict[tuple[UUID, int], DeliveryAttempt] = {}
+    by_id: dict[tuple[int, str], DeliveryAttempt] = {}
+    for attempt in sorted(chain(*attempts_of.values()), key=lambda attempt: attempt.pk):
+        by_number[attempt.message_id, attempt.number] = attempt
+        if attempt.provider_message_id:
+            by_id[attempt.connection.channel_id, attempt.provider_message_id] = attempt
+    found: dict[Reported, DeliveryAttempt] = {}
+    for item in reported:
+        reference, id_ = (
+            attempts.parse_reference(item.event.reference),
+            item.event.provider_message_id,
+        )
+        named = by_number.get(reference) if reference else by_id.get((item.channel_id, id_))
+        if named is not None and named.connection.channel_id == item.channel_id:
+            found[item] = named
+    return found
+
+
+def _sent_outside(reported: Iterable[Reported]) -> set[tuple[int, str]]:
+    """Return channel and provider id of those that are also ids of messages sent outside."""
+    keys = {(item.channel_id, item.event.provider_message_id) for item in reported}
+    if not keys:
+        return set()
+    outside = Message.objects.filter(
+        sent_outside=True,
+        provider_message_id__in={id_ for _, id_ in keys if id_},
+        conversation__channel__in={channel_id for channel_id, _ in keys},
+    )
+    return set(outside.values_list("conversation__channel", "provider_message_id"))
+
+
+def _store(
+    simple: Sequence[tuple[DeliveryAttempt, Receipt]],
+    attempts_of: Mapping[UUID, Sequence[DeliveryAttempt]],
+) -> None:
+    changed: dict[int, DeliveryAttempt] = {}
+    for attempt, reported in simple:
+        receipt = statuses.merge_receipt(Receipt(attempt.receipt), reported)
+        if receipt != attempt.receipt:
+            attempt.receipt = receipt.value
+            changed[attempt.pk] = attempt
+    update_rows(list(changed.values()), ["receipt"])
+    messages = {attempt.message_id: attempt.message for attempt in changed.values()}
+    now = timezone.now()
+    for message in messages.values():
+        for name, value in attempts.derived_fields(message, attempts_of[message.pk], {}).items():
+            setattr(message, name, value)
+        message.version += 1
+        message.updated_at = now
+    update_rows(list(messages.values()), _STORED_FIELDS)
+    for message in messages.values():
+        publisher.message_changed(message)

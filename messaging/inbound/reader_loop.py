@@ -1,0 +1,123 @@
+"""Reads the sources whose events are pending, as soon as they are committed.
+
+It runs in each worker process beside the jobs. Whoever commits an event notifies all worker
+processes (`queue.wake_readers`), and the first one to lock the source reads it. A notification
+costs far less than a job for each event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import structlog
+from django.db import close_old_connections, connection
+
+from messaging import queue
+from messaging.inbound import reader
+from messaging.models import InboundEvent
+
+Source = tuple[str, str]
+
+# A burst of events is read together: the pause lets some of them arrive before the first is read.
+GATHER_SECONDS = 0.025
+# For events whose notification was lost: their process ended between the commit and the
+# notification, or this process was not connected.
+POLL_SECONDS = 5.0
+# Sources that a process reads at the same time.
+THREADS = 4
+FIRST_PAUSE, MAX_PAUSE = 0.5, 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class ReaderLoop:
+    """Reads each source for which a notification arrives, one reading per source at a time."""
+
+    def __init__(self, *, poll_seconds: float = POLL_SECONDS) -> None:
+        self._poll_seconds = poll_seconds
+        self._reading: dict[Source, asyncio.Task[None]] = {}
+        # Sources notified again while they are being read.
+        self._again: set[Source] = set()
+        self._stopping = False
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="reader")
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Read events until `stopping` is set, then finish the current transactions."""
+        listening = asyncio.create_task(self._listen_forever())
+        await stopping.wait()
+        self._stopping = True
+        listening.cancel()
+        await asyncio.gather(listening, *self._reading.values(), return_exceptions=True)
+        self._threads.shutdown()
+
+    async def _listen_forever(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                async with await _connect() as listener:
+                    await listener.execute(f"LISTEN {queue.INBOUND_CHANNEL}")
+                    while True:
+                        # The first time, for what was notified before the connection.
+                        self._wake(await self._in_thread(_pending_sources))
+                        pause = FIRST_PAUSE
+                        async for notification in listener.notifies(timeout=self._poll_seconds):
+                            self._wake([queue.source_in(notification.payload)])
+            except Exception as error:
+                log.warning("reader lost the database; tries again", error=type(error).__name__)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, MAX_PAUSE)
+
+    def _wake(self, sources: Iterable[Source]) -> None:
+        for source in sources:
+            if source in self._reading:
+                self._again.add(source)
+            else:
+                self._reading[source] = asyncio.create_task(self._read(source))
+
+    async def _read(self, source: Source) -> None:
+        try:
+            while not self._stopping:
+                await asyncio.sleep(GATHER_SECONDS)
+                self._again.discard(source)
+                await self._in_thread(self._read_pending, *source)
+                if source not in self._again:
+                    break
+        except Exception as error:
+            # The events are still pending: the next poll finds them.
+            log.warning("source not read; tries again", source=source, error=repr(error)[:300])
+        finally:
+            del self._reading[source]
+
+    def _read_pending(self, source: str, source_key: str) -> None:
+        reader.read_pending(source, source_key, is_stopping=lambda: self._stopping)
+
+    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
+        def run() -> Any:
+            try:
+                return function(*arguments)
+            finally:
+                with contextlib.suppress(Exception):
+                    close_old_connections()
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+
+def _pending_sources() -> list[Source]:
+    pending = InboundEvent.objects.filter(state=InboundEvent.State.PENDING).order_by()
+    return list(pending.values_list("source", "source_key").distinct())
+
+
+async def _connect() -> psycopg.AsyncConnection[Any]:
+    parameters = connection.get_connection_params()
+    for ours in ("cursor_factory", "context", "prepare_threshold"):
+        parameters.pop(ours, None)
+    # A server that vanished without a word is noticed.
+    keepalives = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3}
+    return await psycopg.AsyncConnection.connect(
+        **{"connect_timeout": 5, **keepalives, **parameters}, autocommit=True
+    )
