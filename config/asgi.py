@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 import tempfile
 from http import HTTPStatus
 from typing import IO, Any
 
 import django
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
-from django.core.handlers.exception import convert_exception_to_response
-from django.urls import set_script_prefix
+from django.core.handlers.exception import (
+    convert_exception_to_response,
+    response_for_exception,
+)
+from django.urls import Resolver404, resolve, set_script_prefix
 
 from config.checks import exit_if_unsafe
 from config.up import startup_barrier
@@ -31,9 +37,10 @@ from channels_app.providers import media_types  # noqa: E402
 from config import webhook_urls  # noqa: E402
 from core import sizes  # noqa: E402
 from instances.receiving import MAX_BYTES  # noqa: E402
-from instances.webhooks import SMALL_BYTES, gap_signs, may_deliver  # noqa: E402
+from instances.webhooks import gap_signs, may_deliver  # noqa: E402
 from messaging import webhooks  # noqa: E402
 from messaging.api.parsers import FORM_OVERHEAD_BYTES  # noqa: E402
+from messaging.inbound.group_commit import SMALL_BYTES  # noqa: E402
 from messaging.live.consumer import LiveConsumer  # noqa: E402
 
 # The largest body that each webhook receiver accepts, by path prefix. The default is SMALL_BYTES.
@@ -145,16 +152,50 @@ def limit_body(scope: Any, receive: Any) -> Any:
 class WebhookHandler(ASGIHandler):
     """Django without middleware: receivers are native async and authenticate their callers.
 
-    Session, language and other middleware would cost each event several thread switches.
+    Session, language and other middleware would cost each event several thread switches. A small
+    event, as nearly all are, is passed to its receiver without Django's request and response, which
+    would cost more than storing it.
     """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        note_start()
+        first = await receive()
+        if _is_small_event(scope, first) and (found := _receiver(scope["path"])):
+            receiver, arguments = found
+            await self._receive(receiver, arguments, first.get("body", b""), scope, send)
+        else:
+            await self._serve(scope, _starting_with(first, receive), send)
+
+    async def _receive(
+        self,
+        receiver: webhooks.Receiver,
+        arguments: dict[str, Any],
+        body: bytes,
+        scope: Any,
+        send: Any,
+    ) -> None:
+        try:
+            status, code = await receiver.receive(body, _headers(scope), **arguments)
+        except Exception as error:
+            request, response = self.create_request(scope, io.BytesIO(body))
+            if request is not None:
+                request.urlconf = webhook_urls.__name__
+                response = await sync_to_async(response_for_exception)(request, error)
+        else:
+            if status == HTTPStatus.OK:
+                for message in _accepted(code):
+                    await send(message)
+                return
+            response = webhooks.answer(status, code)
+        assert response is not None
+        await self.send_response(response, send)
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve without the two threads that Django uses for request signals and closing.
 
         They would release database connections; the receivers do that in their own threads. The
         handler does not check for disconnected callers: their events are stored anyway.
         """
-        note_start()
         try:
             body = await self.read_body(end_rejected_body(scope, limit_body(scope, receive)))
         except RequestAborted:
@@ -196,6 +237,58 @@ class WebhookHandler(ASGIHandler):
         self._exception_middleware: list[Any] = []
         get_response = self._get_response_async  # type: ignore[attr-defined]
         self._middleware_chain = convert_exception_to_response(get_response)
+
+
+def _is_small_event(scope: Any, first: Any) -> bool:
+    """Return whether the first message of a request is a whole event that may be grouped."""
+    return (
+        scope["method"] == "POST"
+        and first["type"] == "http.request"
+        and not first.get("more_body")
+        and len(first.get("body", b"")) <= SMALL_BYTES
+        and not scope.get("root_path")
+    )
+
+
+def _starting_with(first: Any, receive: Any) -> Any:
+    """Return a `receive` that returns this message first."""
+    messages = [first]
+
+    async def receive_next() -> Any:
+        return messages.pop() if messages else await receive()
+
+    return receive_next
+
+
+@functools.lru_cache(maxsize=1024)
+def _receiver(path: str) -> tuple[webhooks.Receiver, dict[str, Any]] | None:
+    """Return the receiver of a path with the arguments in it, or None."""
+    try:
+        match = resolve(path, urlconf=webhook_urls.__name__)
+    except Resolver404:
+        return None
+    return match.func.view_class(), match.kwargs  # type: ignore[attr-defined]
+
+
+def _headers(scope: Any) -> dict[str, str]:
+    """Return the headers of a request. Repeated ones are joined, as Django does."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
+
+
+@functools.lru_cache(maxsize=16)
+def _accepted(code: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the messages of the response 200 with this code."""
+    response = webhooks.answer(HTTPStatus.OK, code)
+    headers = [
+        (b"Content-Type", response["Content-Type"].encode()),
+        (b"Content-Length", str(len(response.content)).encode()),
+    ]
+    start = {"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers}
+    return start, {"type": "http.response.body", "body": response.content}
 
 
 startup_barrier.wait()  # the code below reads the static files

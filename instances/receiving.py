@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import structlog
-from django.db import close_old_connections
 
 from instances.models import WhatsAppSession, digest_of
 from messaging.inbound import arrivals, journal
 from messaging.inbound.arrivals import STORAGE_ERRORS, Arrival, Entry
 from messaging.models import InboundEvent
 
-__all__ = ["SOURCE", "STORAGE_ERRORS", "Delivery", "Received", "receive", "receive_all"]
+__all__ = ["SOURCE", "STORAGE_ERRORS", "Delivery", "Received", "receive_all"]
 
 log = structlog.get_logger(__name__)
 
@@ -38,32 +37,15 @@ class Delivery(NamedTuple):
     authorization: str
 
 
-def receive(delivery: Delivery) -> Received:
-    """Check the session's secret and store the event.
+def receive_all(deliveries: Sequence[Delivery]) -> list[Received]:
+    """Check the sessions' secrets and store the events that arrived together, in their order.
 
     The secret identifies the session; the name in the body is only compared, so one session cannot
     send events for another. A body that is not an event is stored as a stub: Evolution would never
-    resend it (`inbound.arrivals`). Raises a database error or OSError if the event is not stored.
+    resend it (`inbound.arrivals`). Raises one of STORAGE_ERRORS if no event is stored.
     """
-    [result] = receive_all([delivery])
-    if isinstance(result, Exception):
-        raise result
-    return result
-
-
-def receive_all(deliveries: Sequence[Delivery]) -> list[Received | Exception]:
-    """Receive many at once, like `receive`. Exceptions are returned in place of answers."""
-    try:
-        return _receive_all(deliveries)
-    except Exception as error:
-        return [error] * len(deliveries)
-    finally:
-        close_old_connections()
-
-
-def _receive_all(deliveries: Sequence[Delivery]) -> list[Received | Exception]:
     sessions = _find_sessions(delivery.authorization for delivery in deliveries)
-    results: list[Received | Exception] = []
+    results: list[Received] = []
     arrived: list[Arrival] = []
     for delivery in deliveries:
         session = sessions.get(delivery.authorization)
@@ -118,10 +100,7 @@ def _find_sessions(headers: Iterable[str]) -> dict[str, WhatsAppSession]:
 
 def is_known(header: str) -> bool:
     """Return whether an Authorization header contains a session's secret."""
-    try:
-        return header in _find_sessions([header])
-    finally:
-        close_old_connections()
+    return header in _find_sessions([header])
 
 
 def digest(header: str) -> str:

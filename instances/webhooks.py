@@ -3,75 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import structlog
-from asgiref.sync import sync_to_async
-from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.http.request import UnreadablePostError
-from psycopg_pool import PoolTimeout
 
 from instances import receiving
 from instances.models import Backfill
 from instances.receive_mode.gap_signs import GapSigns
 from instances.receiving import Delivery, Received
-from messaging.webhooks import Receiver, answer, too_large
+from messaging.inbound import group_commit
+from messaging.inbound.group_commit import SMALL_BYTES, GroupCommit
+from messaging.webhooks import UNAVAILABLE, Receiver, answer, too_large
 
 log = structlog.get_logger(__name__)
 
-# Larger bodies are read and stored separately, so that the others do not wait.
-SMALL_BYTES = 256 * 1024
-BATCH = 100
-
-
-class BatchWriter:
-    """Stores events that arrive during a write together, in one commit.
-
-    A single event is stored immediately. A burst needs only a few commits a second. Events are
-    stored in order of arrival.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: deque[tuple[Delivery, asyncio.Future[Received]]] = deque()
-        self._storing: asyncio.Task[None] | None = None
-
-    async def receive(self, delivery: Delivery) -> Received:
-        """Store a delivery like `receiving.receive`."""
-        future: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
-        self._waiting.append((delivery, future))
-        if self._storing is None:
-            self._storing = asyncio.create_task(self._store())
-        return await future
-
-    async def _store(self) -> None:
-        try:
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                results: list[Received | Exception]
-                try:
-                    results = await _receive_all([delivery for delivery, _ in batch])
-                except Exception as error:
-                    # No thread could be had. Whoever waits gets the error; the next batch is tried.
-                    results = [error] * len(batch)
-                for (_, future), result in zip(batch, results, strict=True):
-                    if future.done():
-                        continue  # the client disconnected
-                    if isinstance(result, Exception):
-                        future.set_exception(result)
-                    else:
-                        future.set_result(result)
-        finally:
-            self._storing = None
-
-
-_batch_writers: WeakKeyDictionary[asyncio.AbstractEventLoop, BatchWriter] = WeakKeyDictionary()
 _signs: WeakKeyDictionary[asyncio.AbstractEventLoop, GapSigns] = WeakKeyDictionary()
-# Use separate threads, not the single one that serves pages.
-_receive_all = sync_to_async(receiving.receive_all, thread_sensitive=False)
-_is_known = sync_to_async(receiving.is_known, thread_sensitive=False)
 
 
 def gap_signs() -> GapSigns:
@@ -86,8 +36,12 @@ async def may_deliver(authorization: str) -> bool:
     """
     try:
         return await _is_known(authorization)
-    except (DatabaseError, PoolTimeout):
+    except UNAVAILABLE:
         return True
+
+
+async def _is_known(authorization: str) -> bool:
+    return await group_commit.in_thread(receiving.is_known)(authorization)
 
 
 class EvolutionWebhook(Receiver):
@@ -98,54 +52,55 @@ class EvolutionWebhook(Receiver):
     delivery is a sign of a gap: the message and its file are fetched from Evolution.
     """
 
-    async def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
+    max_bytes = receiving.MAX_BYTES
+    _events = GroupCommit(receiving.receive_all)
+
+    async def post(self, request: HttpRequest, **arguments: Any) -> HttpResponse:
         authorization = request.headers.get("Authorization", "")
         try:
             # Not `request.body`: it applies the size limit of the other pages.
             body = request.read(SMALL_BYTES + 1)
-            is_small = len(body) <= SMALL_BYTES
-            if not is_small:
-                body += await sync_to_async(request.read, thread_sensitive=False)(
-                    receiving.MAX_BYTES + 1 - len(body)
-                )
+            if len(body) > SMALL_BYTES:
+                body += await group_commit.in_thread(request.read)(self.max_bytes + 1 - len(body))
         except UnreadablePostError:
             gap_signs().note(Backfill.Reason.NOT_STORED, authorization=authorization)
             return answer(503, "unreadable")
-        if max(len(body), _declared_length(request)) > receiving.MAX_BYTES:
+        if max(len(body), _declared_length(request)) > self.max_bytes:
             return await self._reject_large(request, body, authorization)
-        delivery = Delivery(body, authorization)
-        writer = _batch_writers.setdefault(asyncio.get_running_loop(), BatchWriter())
+        return answer(*await self.receive(body, {"authorization": authorization}))
+
+    async def receive(
+        self, body: bytes, headers: Mapping[str, str], **arguments: Any
+    ) -> tuple[int, str]:
+        authorization = headers.get("authorization", "")
         try:
-            if is_small:
-                result = await writer.receive(delivery)
-            else:
-                result = await sync_to_async(receiving.receive, thread_sensitive=False)(delivery)
+            result = await self._events.receive(Delivery(body, authorization))
         except Exception as error:
-            if isinstance(error, (DatabaseError, PoolTimeout, OSError)):
+            if isinstance(error, UNAVAILABLE):
                 log.error("event not stored; Evolution retries", error=type(error).__name__)
             else:
                 log.exception("event not stored; Evolution retries")
             # It retries from memory only: a restart loses the event.
             gap_signs().note(Backfill.Reason.NOT_STORED, authorization=authorization)
-            return answer(503, "unavailable")
-        self._record_rejection(result, body, authorization)
-        return answer(*result.value)
+            return 503, "unavailable"
+        self._record_rejection(result, body)
+        return result.value
 
     async def _reject_large(
         self, request: HttpRequest, body: bytes, authorization: str
     ) -> HttpResponse:
         try:
             known = await _is_known(authorization)
-        except (DatabaseError, PoolTimeout):
+        except UNAVAILABLE:
             gap_signs().note(Backfill.Reason.TOO_LARGE, authorization=authorization)
             return too_large(request, receiving.MAX_BYTES)
         if not known:
-            self._record_rejection(Received.BAD_SECRET, body, authorization)
+            self._record_rejection(Received.BAD_SECRET, body)
             return answer(*Received.BAD_SECRET.value)
         gap_signs().note(Backfill.Reason.TOO_LARGE, authorization=authorization)
         return too_large(request, receiving.MAX_BYTES)
 
-    def _record_rejection(self, result: Received, body: bytes, authorization: str) -> None:
+    def _record_rejection(self, result: Received, body: bytes) -> None:
         if result in (Received.BAD_SECRET, Received.WRONG_INSTANCE):
             gap_signs().note_unauthorized(body)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import structlog
-from asgiref.sync import sync_to_async
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
@@ -14,23 +13,29 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
-from psycopg_pool import PoolTimeout
 
 from core import sizes
-from messaging.inbound import authentication
-from messaging.inbound.authentication import Received
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from messaging.inbound import authentication, group_commit
+from messaging.inbound.arrivals import STORAGE_ERRORS
+from messaging.inbound.authentication import (
+    CloudDelivery,
+    EngineDelivery,
+    Received,
+    WwebjsDelivery,
+)
+from messaging.inbound.group_commit import SMALL_BYTES, GroupCommit
 
 log = structlog.get_logger(__name__)
+
+# The database or the file storage does not work now.
+UNAVAILABLE = (DatabaseError, *STORAGE_ERRORS)
 
 # docs/providers/cloud.md §3.3
 MAX_BYTES = 3 * 1024 * 1024
 # The configured MAX_ATTACHMENT_SIZE of wwebjs-api as base64, plus the rest of the body.
 MAX_WWEBJS_BYTES = 16 * 1024 * 1024
 # The default of `config.asgi.LIMITS`: a larger file is fetched, not posted.
-MAX_EVENT_BYTES = 256 * 1024
+MAX_EVENT_BYTES = SMALL_BYTES
 
 _DETAILS = {
     "bad_key": _("The x-api-key header does not match this channel."),
@@ -61,7 +66,40 @@ def too_large(request: HttpRequest, limit: int) -> JsonResponse:
 
 @method_decorator(csrf_exempt, name="dispatch")
 class Receiver(View):
-    """An endpoint for a provider's events, without middleware."""
+    """An endpoint for a provider's events, without middleware.
+
+    `receive` answers an event of at most `max_bytes` bytes once it is committed, or that it cannot
+    be stored now (503). Events that arrive together are committed together. The web process calls
+    it without Django's request and response if the event is small (`config.asgi`).
+    """
+
+    max_bytes: ClassVar[int]
+
+    async def post(self, request: HttpRequest, **arguments: Any) -> HttpResponse:
+        try:
+            # Not `request.body`, which treats a missing Content-Length as an empty body.
+            body = request.read(self.max_bytes + 1)
+        except UnreadablePostError:
+            return answer(400, "unreadable")
+        if len(body) > self.max_bytes:
+            return too_large(request, self.max_bytes)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        return answer(*await self.receive(body, headers, **arguments))
+
+    async def receive(
+        self, body: bytes, headers: Mapping[str, str], **arguments: Any
+    ) -> tuple[int, str]:
+        """Store an event; return status and code. Header names are lower case."""
+        try:
+            result = await self.store(body, headers, **arguments)
+        except UNAVAILABLE as error:
+            log.error("event not stored", receiver=type(self).__name__, error=type(error).__name__)
+            return 503, "unavailable"
+        return result.value
+
+    async def store(self, body: bytes, headers: Mapping[str, str], **arguments: Any) -> Received:
+        """Authenticate and commit an event. Raises one of `UNAVAILABLE`."""
+        raise NotImplementedError
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         response = answer(405, "method_not_allowed")
@@ -72,24 +110,6 @@ class Receiver(View):
 
         return respond()
 
-    async def receive(
-        self, request: HttpRequest, limit: int, store: Callable[[bytes], Received]
-    ) -> HttpResponse:
-        """Read the body and have it stored; answer 503 if it cannot be stored now."""
-        try:
-            # Not `request.body`, which treats a missing Content-Length as an empty body.
-            body = request.read(limit + 1)
-        except UnreadablePostError:
-            return answer(400, "unreadable")
-        if len(body) > limit:
-            return too_large(request, limit)
-        try:
-            result = await _in_thread(store)(body)
-        except (DatabaseError, PoolTimeout, OSError) as error:
-            log.error("event not stored", path=request.path, error=type(error).__name__)
-            return answer(503, "unavailable")
-        return answer(*result.value)
-
 
 class CloudWebhook(Receiver):
     """Meta's webhook: `hub.*` verification by GET, signed events by POST.
@@ -98,33 +118,35 @@ class CloudWebhook(Receiver):
     that Meta sends it again.
     """
 
+    max_bytes = MAX_BYTES
+    _events = GroupCommit(authentication.receive_cloud_group)
+
     async def get(self, request: HttpRequest) -> HttpResponse:
         token = request.GET.get("hub.verify_token", "")
         try:
-            allowed = await _in_thread(authentication.is_verify_token)(token)
-        except (DatabaseError, PoolTimeout):
+            allowed = await group_commit.in_thread(authentication.is_verify_token)(token)
+        except UNAVAILABLE:
             return answer(503, "unavailable")
         if request.GET.get("hub.mode") != "subscribe" or not allowed:
             return answer(403, "wrong_token")
         return HttpResponse(request.GET.get("hub.challenge", ""), content_type="text/plain")
 
-    async def post(self, request: HttpRequest) -> HttpResponse:
-        signature = request.headers.get("X-Hub-Signature-256", "")
-        return await self.receive(
-            request, MAX_BYTES, lambda body: authentication.receive_cloud(body, signature)
-        )
+    async def store(self, body: bytes, headers: Mapping[str, str]) -> Received:  # type: ignore[override]
+        signature = headers.get("x-hub-signature-256", "")
+        return await self._events.receive(CloudDelivery(body, signature))
 
 
 class WwebjsWebhook(Receiver):
     """wwebjs-api's callbacks. It posts each callback once and does not retry."""
 
-    async def post(self, request: HttpRequest, channel_id: int) -> HttpResponse:
-        key = request.headers.get("x-api-key", "")
-        return await self.receive(
-            request,
-            MAX_WWEBJS_BYTES,
-            lambda body: authentication.receive_wwebjs(channel_id, body, key),
-        )
+    max_bytes = MAX_WWEBJS_BYTES
+    _events = GroupCommit(authentication.receive_wwebjs_group)
+
+    async def store(  # type: ignore[override]
+        self, body: bytes, headers: Mapping[str, str], *, channel_id: int
+    ) -> Received:
+        key = headers.get("x-api-key", "")
+        return await self._events.receive(WwebjsDelivery(channel_id, body, key))
 
 
 class EngineWebhook(Receiver):
@@ -133,15 +155,10 @@ class EngineWebhook(Receiver):
     It returns 200 only after the event is committed, and 503 if it cannot be stored.
     """
 
-    async def post(self, request: HttpRequest, source: str, channel_id: int) -> HttpResponse:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        return await self.receive(
-            request,
-            MAX_EVENT_BYTES,
-            lambda body: authentication.receive(source, channel_id, body, headers),
-        )
+    max_bytes = MAX_EVENT_BYTES
+    _events = GroupCommit(authentication.receive_group)
 
-
-def _in_thread(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Run in a thread pool, so that webhooks do not queue behind the pages' single thread."""
-    return sync_to_async(function, thread_sensitive=False)
+    async def store(  # type: ignore[override]
+        self, body: bytes, headers: Mapping[str, str], *, source: str, channel_id: int
+    ) -> Received:
+        return await self._events.receive(EngineDelivery(source, channel_id, body, headers))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 # The database or the file storage is unreachable: nothing is wrong with the event.
 STORAGE_ERRORS = (OperationalError, InterfaceError, PoolTimeout, OSError)
 
+# Normalized JSON has at most ten times the length of its text: 1e39 becomes an integer.
+SMALL_BYTES = neutral.MAX_CHARACTERS // 16
 # A longer list is split into several rows.
 MAX_ITEMS = 500
 # Half of a row's limit: the rest of the event is repeated in each part.
@@ -60,28 +62,38 @@ Entry = Raw | Stub
 class Arrival:
     """One payload received for a source key, or the error that prevented parsing it.
 
-    `key_scope` distinguishes equal ids of two sessions that share a source key.
+    `key_scope` distinguishes equal ids of two sessions that share a source key. `is_normal`: the
+    payload needs no `neutral.normalize`.
     """
 
     source_key: str
     payload: Any
     _body: bytes | None = None
     key_scope: str = ""
+    is_normal: bool = False
 
     @classmethod
     def from_body(cls, source_key: str, body: bytes) -> Arrival:
         """Create an arrival from a body, even from one that is not JSON."""
-        payload: Any
         try:
             payload = neutral.decode(body)
         except Unstorable as error:
-            payload = error
-        return cls(source_key, payload, body)
+            return cls(source_key, error, body)
+        return cls(source_key, payload, body, is_normal=neutral.is_normal(body, payload))
+
+    def part(self, source_key: str, payload: Any) -> Arrival:
+        """Return a part of this arrival. It has its own bytes and therefore its own keys."""
+        return replace(self, source_key=source_key, payload=payload, _body=None)
 
     @property
     def body(self) -> bytes:
         """The raw bytes. A socket library's object is encoded to equivalent bytes."""
         return neutral.encode(self.payload) if self._body is None else self._body
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the payload is certainly smaller than the largest row."""
+        return self._body is not None and len(self._body) <= SMALL_BYTES
 
 
 def split(source: str, arrival: Arrival) -> list[Arrival]:
@@ -112,7 +124,7 @@ def split(source: str, arrival: Arrival) -> list[Arrival]:
         size += length
     if len(parts) == 1:
         return [arrival]
-    return [Arrival(arrival.source_key, {**payload, name: part}) for part in parts]
+    return [arrival.part(arrival.source_key, {**payload, name: part}) for part in parts]
 
 
 def prepare(source: str, arrival: Arrival) -> Entry:
@@ -164,7 +176,11 @@ def _raw(source: str, arrival: Arrival) -> Raw:
     if defect := events.defect(payload):
         raise Unstorable(defect)
     key = _key(events, arrival, payload)
-    return Raw(arrival.source_key, key, _without_file(payload, events.file_path))
+    if arrival.is_small:
+        remaining = embedded_files.extract(payload, events.file_path)
+    else:
+        remaining = _without_file(payload, events.file_path)
+    return Raw(arrival.source_key, key, remaining)
 
 
 def _key(events: EventSource, arrival: Arrival, payload: Any) -> str:
@@ -182,7 +198,7 @@ def _key(events: EventSource, arrival: Arrival, payload: Any) -> str:
 
 
 def _object(arrival: Arrival) -> dict[str, Any]:
-    payload = neutral.normalize(arrival.payload)
+    payload = arrival.payload if arrival.is_normal else neutral.normalize(arrival.payload)
     if not isinstance(payload, dict):
         raise Unstorable("not_an_object")
     return payload

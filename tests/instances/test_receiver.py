@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,11 @@ from django.core.files.storage import default_storage
 from django.db import OperationalError, connection
 
 from channels_app.models import Channel
-from instances import webhooks
 from instances.models import WhatsAppSession
-from instances.receiving import Delivery
+from instances.receiving import Delivery, Received
+from instances.webhooks import EvolutionWebhook
 from messaging.inbound import journal, raw_files
+from messaging.inbound.group_commit import GroupCommit
 from messaging.media import embedded_files
 from messaging.models import InboundEvent, Message
 from tests.factories import create_channel
@@ -142,17 +143,18 @@ def test_each_delivery_that_waits_gets_the_error_of_its_batch_and_the_next_is_st
     waiting = threading.Event()
     failed: list[int] = []
 
-    async def fail(deliveries: list[Delivery]) -> None:
+    def fail(deliveries: Sequence[Delivery]) -> list[Received]:
         failed.append(len(deliveries))
-        await asyncio.to_thread(waiting.wait)
-        raise RuntimeError("can't start new thread")
+        waiting.wait(20)
+        raise OperationalError("away")
 
+    commit = GroupCommit(fail)
     with monkeypatch.context() as patch, ThreadPoolExecutor(4) as pool:
-        patch.setattr(webhooks, "_receive_all", fail)
+        patch.setattr(EvolutionWebhook, "_events", commit)
         first = pool.submit(post, event())
         wait_until(lambda: failed == [1])
         others = [pool.submit(post, event(f"3A{n}")) for n in range(3)]
-        wait_until(lambda: [len(w._waiting) for w in webhooks._batch_writers.values()] == [3])
+        wait_until(lambda: [len(q._waiting) for q in commit._queues.values()] == [3])
         waiting.set()
         assert [one.result(20).status_code for one in (first, *others)] == [503] * 4
         assert failed == [1, 3]

@@ -6,8 +6,8 @@ import base64
 import binascii
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from channels_app.providers import error_codes
 from channels_app.providers.events import (
@@ -19,6 +19,9 @@ from channels_app.providers.events import (
     UnsupportedEvent,
 )
 
+Owner = TypeVar("Owner", bound=Hashable)
+
+_NONE = object()
 _RECEIPTS = {
     "sent": Receipt.SENT,
     "delivered": Receipt.DELIVERED,
@@ -40,6 +43,47 @@ def read(payload: Any) -> Iterator[Event]:
             value = change.get("value")
             if isinstance(value, Mapping):
                 yield from _read_change(str(change.get("field", "")), value)
+
+
+def split_by_owner(
+    payload: Mapping[str, Any], owner_of: Callable[[str], Owner]
+) -> dict[Owner, Any]:
+    """Split a POST by the owners of the phone numbers that its changes name.
+
+    `owner_of` gets the phone number ID of a change, "" if it names none. Each part has its changes
+    in their order; together they contain everything. A POST of one owner is returned unchanged.
+    """
+    changes = [(entry, change, owner_of(key)) for entry, change, key in _changes(payload)]
+    owners = dict.fromkeys(owner for _, _, owner in changes)
+    if len(owners) < 2:
+        return {next(iter(owners), owner_of("")): payload}
+    parts: dict[Owner, list[Any]] = {owner: [] for owner in owners}
+    for owner, entries in parts.items():
+        last = None
+        for entry, change, its_owner in changes:
+            if its_owner != owner:
+                continue
+            if change is _NONE:
+                entries.append(entry)
+            elif entry is last:
+                entries[-1]["changes"].append(change)
+            else:
+                entries.append({**entry, "changes": [change]})
+                last = entry
+    return {owner: {**payload, "entry": entries} for owner, entries in parts.items()}
+
+
+def _changes(payload: Mapping[str, Any]) -> Iterator[tuple[Any, Any, str]]:
+    """Yield each entry and change with its phone number ID; an entry without changes once."""
+    entries = payload.get("entry")
+    for entry in entries if isinstance(entries, list) else []:
+        changes = entry.get("changes") if isinstance(entry, Mapping) else None
+        if not isinstance(changes, list) or not changes:
+            yield entry, _NONE, ""
+            continue
+        for change in changes:
+            value = _dict(change, "value") if isinstance(change, Mapping) else {}
+            yield entry, change, _channel_key(value)
 
 
 def _read_change(field: str, value: Mapping[str, Any]) -> Iterator[Event]:

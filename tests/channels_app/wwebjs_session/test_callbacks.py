@@ -278,16 +278,6 @@ def test_different_facts_have_different_keys() -> None:
 # -- the endpoint ----------------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def the_tests_own_connection_stays_open(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Keep the connection open: a receiver would close it and end the test's transaction."""
-    marker = request.node.get_closest_marker("django_db")
-    if marker and not marker.kwargs.get("transaction"):
-        monkeypatch.setattr(authentication, "close_old_connections", lambda: None)
-
-
 def hand_in(channel: Channel, payload: Any, key: str = WWEBJS_KEY) -> Received:
     return authentication.receive_wwebjs(channel.pk, json.dumps(payload).encode(), key)
 
@@ -431,9 +421,9 @@ async def test_the_endpoint_responds_as_the_contract_specifies(
     assert await post(json.dumps(callback("ready")), WWEBJS_KEY) == (200, "stored")
     assert await post(json.dumps(callback("ready")), "wrong") == (401, "bad_key")
     assert await post("{", WWEBJS_KEY) == (200, "stored")
-    monkeypatch.setattr(webhooks, "MAX_WWEBJS_BYTES", 10)
+    monkeypatch.setattr(webhooks.WwebjsWebhook, "max_bytes", 10)
     assert await post(json.dumps(callback("ready")), WWEBJS_KEY) == (413, "too_large")
-    monkeypatch.setattr(webhooks, "MAX_WWEBJS_BYTES", 1000)
+    monkeypatch.setattr(webhooks.WwebjsWebhook, "max_bytes", 1000)
 
     def away(*_: Any) -> None:
         raise DatabaseError("away")

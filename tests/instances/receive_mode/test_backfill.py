@@ -23,7 +23,9 @@ from instances.listener.process import BatchWriter, SessionSpec, SessionWorker
 from instances.listener.socket_client import Address
 from instances.models import Backfill, ReceiveModeChange, WhatsAppSession
 from instances.receive_mode import backfill, gap_signs, handover, monitor, presentation
+from instances.webhooks import EvolutionWebhook
 from messaging.inbound import journal, neutral, reader, replay
+from messaging.inbound.group_commit import GroupCommit
 from messaging.media import files
 from messaging.models import InboundEvent, Media, Message
 from tests.instances.support import NAME, Evolution, joined, read, state, texts, wait_until
@@ -92,10 +94,10 @@ def test_messages_undelivered_before_a_restart_are_fetched(
 ) -> None:
     close_gap(by_webhook)
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any) -> Any:
         raise OperationalError("away")
 
-    monkeypatch.setattr(receiving, "_receive_all", fail)
+    monkeypatch.setattr(EvolutionWebhook, "_events", GroupCommit(fail))
     ids = [evolution.writes(f"perdida {n}") for n in range(3)]
     wait_until(lambda: [
         entry["message_id"] for entry in evolution.ledger("events", event="messages.upsert")
@@ -180,13 +182,13 @@ def test_a_message_in_delivery_is_neither_duplicated_nor_counted(
 ) -> None:
     monkeypatch.setattr(backfill, "IN_FLIGHT", dt.timedelta(seconds=10))
     close_gap(by_webhook)
-    receive_all, blocked = receiving._receive_all, [True]
+    blocked = [True]
 
     def slow(deliveries: Any) -> Any:
         wait_until(lambda: not blocked[0])
-        return receive_all(deliveries)
+        return receiving.receive_all(deliveries)
 
-    monkeypatch.setattr(receiving, "_receive_all", slow)
+    monkeypatch.setattr(EvolutionWebhook, "_events", GroupCommit(slow))
     evolution.writes("a caminho")
     wait_until(lambda: evolution.ledger("events", event="messages.upsert"))
     backfill.check_newest(by_webhook.pk)
@@ -309,14 +311,14 @@ def test_one_record_rejected_by_the_database_does_not_block_the_others(
     by_webhook: WhatsAppSession, evolution: Evolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close_gap(by_webhook)
-    bulk_create = InboundEvent.objects.bulk_create
+    insert = journal._insert
 
-    def refuse(rows: Any, **options: Any) -> Any:
-        if any("recusada" in str(row.payload) for row in rows):
+    def refuse(rows: Any) -> None:
+        if any("recusada" in str(row["payload"]) for row in rows):
             raise DataError("unsupported Unicode escape sequence")
-        return bulk_create(rows, **options)
+        insert(rows)
 
-    monkeypatch.setattr(InboundEvent.objects, "bulk_create", refuse, raising=False)
+    monkeypatch.setattr(journal, "_insert", refuse)
     for text in ("antes", "recusada", "depois"):
         evolution.writes(text, emit=False)
     backfill.request(by_webhook.pk, reason=Backfill.Reason.NOT_STORED)
