@@ -25,7 +25,7 @@ from instances.models import Backfill, ReceiveModeChange, WhatsAppSession
 from instances.receive_mode import backfill, gap_signs, handover, monitor, presentation
 from instances.webhooks import EvolutionWebhook
 from messaging.inbound import journal, neutral, reader, replay
-from messaging.inbound.group_commit import GroupCommit
+from messaging.inbound.group_commit import SMALL_BYTES, GroupCommit
 from messaging.media import files
 from messaging.models import InboundEvent, Media, Message
 from tests.instances.support import NAME, Evolution, joined, read, state, texts, wait_until
@@ -492,7 +492,7 @@ def test_the_file_of_a_too_large_event_is_fetched_separately(
     size = 55 * 1000 * 1000
     if chunked:
         size = 2 * MB
-        monkeypatch.setattr(receiving, "MAX_BYTES", 2 * MB)
+        monkeypatch.setattr(EvolutionWebhook, "max_bytes", 2 * MB)
         monkeypatch.setattr(asgi, "MAX_BYTES", 2 * MB)
         evolution.control("settings", webhook_chunked=True)
     close_gap(by_webhook)
@@ -712,7 +712,8 @@ def test_a_delivery_that_could_not_be_stored_is_a_gap_sign(
 
     with monkeypatch.context() as patch:
         patch.setattr(journal, "receive", fail)
-        assert deliver(web, by_webhook) == 503
+        # A small body has been read before its receiver is called.
+        assert deliver(web, by_webhook, padding="x" * SMALL_BYTES) == 503
     wait_for_gap(by_webhook, "not_stored")
 
 
@@ -726,15 +727,16 @@ def test_an_unreadable_delivery_is_a_gap_sign(
 
     with monkeypatch.context() as patch:
         patch.setattr(HttpRequest, "read", fail)
-        assert deliver(web, by_webhook) == 503
+        # A small body has been read before its receiver is called.
+        assert deliver(web, by_webhook, padding="x" * SMALL_BYTES) == 503
     wait_for_gap(by_webhook, "not_stored")
 
 
-def deliver(web: str, session: WhatsAppSession) -> int:
+def deliver(web: str, session: WhatsAppSession, **more: Any) -> int:
     """Post an event like Evolution; return the status of the answer."""
     secret = {"Authorization": f"Bearer {session.webhook_secret}"}
     address = f"{web}/api/webhooks/evolution"
-    return requests.post(address, json=event(), headers=secret, timeout=60).status_code
+    return requests.post(address, json=event(**more), headers=secret, timeout=60).status_code
 
 
 def test_the_listener_counts_what_it_fetched_only_after_it_is_stored(

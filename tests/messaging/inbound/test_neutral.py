@@ -99,6 +99,44 @@ def normalized_or_none(payload: Any) -> list[Any] | None:
     return None
 
 
+ENCODED = [
+    b'{"\\u0030":1}',
+    b'{"0":1}',
+    b'{"type":"\\u0042uffer","data":[1]}',
+    b'{"type":"Buffer","data":[1]}',
+    b'{"a":"\\u0000"}',
+    b'{"a":"\\uD83D"}',
+    b'{"a":"\xed\xa0\xbd"}',
+    '{"0":1}'.encode("utf-16-le"),
+    '{"0":1}'.encode("utf-16"),
+    '\ufeff{"0":1}'.encode(),
+    b'{"a":' * 250 + b"1" + b"}" * 250,
+    b"[1.0,1e39,1e41,-1e400,NaN,-Infinity,0.5," + b"9" * 50 + b"]",
+]
+
+
+@given(
+    st.sampled_from(ENCODED)
+    | st.builds(
+        lambda payload, plain: json.dumps(payload, ensure_ascii=plain).encode(
+            errors="surrogatepass"
+        ),
+        PAYLOADS.map(as_a_buffer) | PAYLOADS.map(as_numbered_object),
+        st.booleans(),
+    )
+)
+def test_what_is_stored_without_being_normalized_is_normal(raw: bytes) -> None:
+    payload = neutral.decode(raw)
+    if neutral.is_normal(raw, payload):
+        assert json.dumps(neutral.normalize(payload)) == json.dumps(payload)
+
+
+def test_a_usual_event_need_not_be_normalized() -> None:
+    event = {"entry": [{"changes": [{"value": {"at": [1, 0.5, "ol\u00e1", None]}}]}] * 300}
+    for raw in (json.dumps(event).encode(), json.dumps(event, ensure_ascii=False).encode()):
+        assert neutral.is_normal(raw, neutral.decode(raw))
+
+
 @given(PAYLOADS)
 def test_the_normalized_form_does_not_depend_on_the_transport(payload: Any) -> None:
     found = normalized_or_none(payload)
