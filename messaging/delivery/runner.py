@@ -129,7 +129,8 @@ def _decide(
     with transaction.atomic():
         message = (
             Message.objects.select_for_update(of=("self",))
-            .select_related("conversation__channel", "conversation__contact", "media")
+            # Most messages are sent with the credentials of their channel's Cloud account.
+            .select_related("conversation__channel__cloud", "conversation__contact", "media")
             .get(pk=message_id)
         )
         if not is_ours():
@@ -273,13 +274,13 @@ def _next_step(message: Message, attempts: list[DeliveryAttempt], now: dt.dateti
     """Collect the policy's input and run it. The caller holds the lock on the message's row."""
     channel = message.conversation.channel
     facts, attempt_facts = _facts(message), outcomes.facts(attempts)
-    rules = rules_of(channel)
-    # A message without attempts uses its primary route: there is no need to count the fallbacks.
+    # A message without attempts uses its primary route: the fallbacks are not even loaded.
     may_fall_back = (
         bool(attempts)
-        or rules.primary.breaker_open
+        or circuit_breaker.is_open(channel.primary)
         or message.round_route == Message.RoundRoute.FALLBACK
     )
+    rules = rules_of(channel, with_fallbacks=may_fall_back)
     limits = rate_limits.limits_for(message, rules, now=now, may_fall_back=may_fall_back)
     step = policy.next_step(facts, attempt_facts, rules, now=now, limits=limits)
     while isinstance(step, policy.Attempt) and step.probes:
@@ -304,8 +305,13 @@ def _without_probe(rules: policy.ChannelRules, step: policy.Attempt) -> policy.C
 
 def _connection_for(channel: Channel, step: policy.Attempt) -> Connection:
     """Return the connection of a step."""
-    candidates = (channel.primary, *channel.fallback_connections)
-    return next(one for one in candidates if (one.provider, one.pk) == (step.route, step.key))
+    if step.route == channel.kind:
+        return channel.primary
+    return next(
+        one
+        for one in channel.fallback_connections
+        if (one.provider, one.pk) == (step.route, step.key)
+    )
 
 
 def _create_attempt(
@@ -408,7 +414,7 @@ def _facts(message: Message) -> policy.MessageFacts:
     )
 
 
-def rules_of(channel: Channel) -> policy.ChannelRules:
+def rules_of(channel: Channel, *, with_fallbacks: bool = True) -> policy.ChannelRules:
     """Return the channel settings that the policy needs."""
     now = timezone.now()
 
@@ -422,7 +428,8 @@ def rules_of(channel: Channel) -> policy.ChannelRules:
             probe_due=circuit_breaker.probe_is_due(connection, now),
         )
 
-    usable = [one for one in channel.fallback_connections if one.channel.active]
+    fallbacks = channel.fallback_connections if with_fallbacks else []
+    usable = [one for one in fallbacks if one.channel.active]
     return policy.ChannelRules(
         active=channel.active,
         primary=sender(channel.primary),
