@@ -97,6 +97,9 @@ class WwebjsEngine(SessionEngine):
             raise SessionRefused("unlinking", str(text))
         return ended.detail if ended.code == "not_running" else ""
 
+    def send_failed(self, connection: Connection, code: str) -> None:
+        wwebjs_commands.request_probe(connection)
+
     def interpret(
         self, row: Connection, observation: sessions.Observation, now: dt.datetime,
         *, had_worked: bool,

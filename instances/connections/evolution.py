@@ -27,7 +27,7 @@ from channels_app.providers.evolution.receive_mode import EvolutionFailed
 from channels_app.providers.sessions import DerivedState, State
 from core import http_addresses
 from instances import live, queue
-from instances.connections import lifecycle, pictures
+from instances.connections import lifecycle, pictures, probe_requests
 from instances.connections.history import LINK_MARGIN, is_linking
 from instances.connections.lifecycle import PROVIDER, client_of, detail_of, observation_from
 from instances.connections.states import (
@@ -130,6 +130,22 @@ class EvolutionEngine(SessionEngine):
                 client.connect()
         # If it is still dead, the next send reports it again.
         records.command(connection, dead_since=None)
+
+    # -- after a send ------------------------------------------------------------------------------
+
+    def send_failed(self, connection: Connection, code: str) -> None:
+        """See `SessionEngine`.
+
+        If its state is open nevertheless, the connection behind it is dead (§4, issues 1398 and
+        2403), or the server is down.
+        """
+        if code == "instance_not_connected":
+            probe_requests.record_rejection(connection.channel_id)
+        else:
+            probe_requests.probe_after_no_answer(connection.channel_id)
+
+    def send_accepted(self, connection: Connection) -> None:
+        probe_requests.record_success(connection.channel_id)
 
     # -- under the lock of the row -----------------------------------------------------------------
 

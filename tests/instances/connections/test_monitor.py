@@ -14,9 +14,8 @@ from django.utils import timezone, translation
 from rest_framework.test import APIClient
 from time_machine import TimeMachineFixture
 
-from channels_app import signals
 from channels_app.channels import save_channel
-from channels_app.connections import monitor, records, remote_sessions, rounds
+from channels_app.connections import monitor, records, remote_sessions, rounds, session_engines
 from channels_app.connections.session_engines import SessionRefused, SessionState, engine_for
 from channels_app.incidents import incidents
 from channels_app.models import Channel, Connection, EvolutionCredentials, Incident
@@ -392,9 +391,7 @@ def test_a_send_over_a_dead_connection_restarts_it(
     evolution.control("drop", instance=NAME, zombie=True)
     assert probe(ready).state == "ready"  # the server has not noticed
 
-    signals.send_rejected.send(
-        sender=Connection, connection=ready.connection, code="instance_not_connected"
-    )
+    session_engines.send_failed(ready.connection, "instance_not_connected")
 
     assert state_and_code(probe(ready)) == ("error", "dead_socket")
     opened = incident(ready)
