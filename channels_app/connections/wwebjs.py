@@ -31,9 +31,10 @@ from channels_app.connections.wwebjs_recovery import (
     recovery_action_for,
 )
 from channels_app.incidents.reason_text import field_for_code
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, Provider
 from channels_app.providers import sessions
 from channels_app.providers.sessions import DerivedState, State
+from channels_app.providers.wwebjs.engine import default_session
 from channels_app.providers.wwebjs.states import SYNC_LIMIT, Observation, derive
 from core import http_addresses
 
@@ -55,7 +56,7 @@ class WwebjsEngine(SessionEngine):
     """The session of a wwebjs-api server that an official channel has as its fallback."""
 
     provider = PROVIDER
-    settings = Channel.WWEBJS_SETTINGS
+    settings = ("kind", "uses_wwebjs", "wwebjs_url", "wwebjs_api_key", "wwebjs_session_id")
     lease = dt.timedelta(seconds=30)
     end_choices = (
         (KEEP, gettext_lazy("Leave it as it is on the server")),
@@ -65,11 +66,11 @@ class WwebjsEngine(SessionEngine):
     recovers_in_a_job = True
 
     def address(self, channel: Channel) -> str:
-        is_official = channel.kind == Channel.Kind.OFFICIAL
+        is_official = channel.kind == Provider.OFFICIAL
         is_attached = is_official and channel.uses_wwebjs
         if not (is_attached and channel.wwebjs_url):
             return ""
-        name = channel.wwebjs_session_id or channel.default_session_name
+        name = channel.wwebjs_session_id or default_session(channel)
         return f"{http_addresses.normalise(channel.wwebjs_url)} {name}"
 
     def field_for(self, code: str) -> str:

@@ -12,7 +12,7 @@ from channels_app.connections.monitor import stored_state
 from channels_app.connections.readiness import RankedFallback
 from channels_app.connections.session_engines import SessionState
 from channels_app.connections.wwebjs_commands import START_FAILED
-from channels_app.models import Channel
+from channels_app.models import Channel, Provider
 from channels_app.providers.sessions import State
 from channels_app.providers.wwebjs.states import recovers_by_restart
 
@@ -49,7 +49,7 @@ def wwebjs_session(channel: Channel, may_change: bool) -> dict[str, Any]:
 def wwebjs_session_line(channel: Channel) -> dict[str, Any]:
     """Render the session's state, since when, and its last drop, on one line."""
     session = stored_state(channel.wwebjs)
-    return {"provider": Channel.Fallback.WWEBJS, "session": session, "tone": _tone(session)}
+    return {"provider": Provider.WWEBJS, "session": session, "tone": _tone(session)}
 
 
 @register.filter

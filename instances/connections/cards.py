@@ -15,7 +15,7 @@ from channels_app.connections.linked_numbers import UNCONFIRMED, is_same_number
 from channels_app.connections.monitor import stored_state
 from channels_app.connections.readiness import RankedFallback
 from channels_app.connections.session_engines import SessionState
-from channels_app.models import Channel
+from channels_app.models import Channel, Provider
 from channels_app.providers.sessions import State
 from instances.api.receive_mode import sessions
 from instances.connections import pictures
@@ -85,7 +85,7 @@ def _fallback(
     if session is None:
         return NOTHING
     current = stored_state(session.connection)
-    problem = readiness.baileys_problem(other)
+    problem = readiness.channel_problem(other)
     context = {
         "channel": channel,
         "number": ranked.number,
@@ -116,7 +116,7 @@ def line(channel: Channel) -> SafeString:
     if session is None:
         return NOTHING
     current = stored_state(session.connection)
-    context = {"provider": Channel.Fallback.BAILEYS, "session": current, "tone": tone(current)}
+    context = {"provider": Provider.BAILEYS, "session": current, "tone": tone(current)}
     return render_to_string("channels_app/_session_line.html", context)
 
 
@@ -215,7 +215,7 @@ def tone(current: SessionState) -> str:
 
 def _session_of(channel: Channel) -> WhatsAppSession | None:
     """Return the channel's session, prefetched through RELATED."""
-    if channel.kind != Channel.Kind.BAILEYS:
+    if channel.kind != Provider.BAILEYS:
         return None
     session: WhatsAppSession | None = getattr(channel, "session", None)
     if session is not None:

@@ -20,7 +20,7 @@ from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
 from channels_app.connections.recovery import RecoveryAction, RecoveryContext
 from channels_app.connections.session_engines import KEEP, SessionEngine
 from channels_app.incidents.reason_text import field_for_code
-from channels_app.models import Channel, Connection
+from channels_app.models import Channel, Connection, Provider
 from channels_app.providers import sessions
 from channels_app.providers.evolution.instance import ASK_SECONDS, EvolutionLifecycle, Row
 from channels_app.providers.evolution.receive_mode import EvolutionFailed
@@ -70,7 +70,7 @@ class EvolutionEngine(SessionEngine):
     )
 
     def address(self, channel: Channel) -> str:
-        if channel.kind != Channel.Kind.BAILEYS or not channel.has_evolution:
+        if channel.kind != Provider.BAILEYS or not channel.is_complete:
             return ""
         return f"{http_addresses.normalise(channel.evolution_url)} {channel.instance_name}"
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import structlog
 from django.db import close_old_connections
 
-from channels_app.models import Channel, CloudCredentials
+from channels_app.models import Channel, CloudCredentials, Provider
 from channels_app.providers import engines
 from channels_app.providers.wwebjs import events as wwebjs_events
 from messaging.inbound import handlers, journal
@@ -36,7 +36,7 @@ def is_verify_token(token: str) -> bool:
     """Return whether an active official channel has this verification token."""
     try:
         of_active = CloudCredentials.objects.filter(
-            channel__kind=Channel.Kind.OFFICIAL, channel__active=True
+            channel__kind=Provider.OFFICIAL, channel__active=True
         )
         return any(_same(credentials.verify_token, token) for credentials in of_active)
     finally:
@@ -123,7 +123,7 @@ def _channel_for_signature(body: bytes, signature: str) -> int | None:
     The channels of one app share a secret: the body is hashed once per app. All are compared.
     """
     received = signature.removeprefix("sha256=")
-    officials = CloudCredentials.objects.filter(channel__kind=Channel.Kind.OFFICIAL)
+    officials = CloudCredentials.objects.filter(channel__kind=Provider.OFFICIAL)
     by_secret = {
         credentials.app_secret: credentials.pk
         for credentials in officials.only("app_secret").order_by("-pk")

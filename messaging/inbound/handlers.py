@@ -120,7 +120,7 @@ def wwebjs_channels(channel: Channel) -> dict[str, Channel]:
     """
     others = (
         Channel.objects.filter(
-            fallback_routes__connection__provider=Channel.Fallback.WWEBJS,
+            fallback_routes__connection__provider=Provider.WWEBJS,
             wwebjs_api__url=channel.wwebjs_url,
         )
         .select_related("wwebjs_api")
@@ -140,7 +140,7 @@ class _ChannelsOfApp(Mapping[str, Channel]):
 
     def __getitem__(self, phone_number_id: str) -> Channel:
         if phone_number_id not in self._loaded:
-            official = Channel.objects.select_related("cloud").filter(kind=Channel.Kind.OFFICIAL)
+            official = Channel.objects.select_related("cloud").filter(kind=Provider.OFFICIAL)
             named = official.filter(cloud__phone_number_id=phone_number_id).first()
             same_app = phone_number_id and named is not None and named.app_secret == self._secret
             self._loaded[phone_number_id] = named if same_app else None
@@ -369,7 +369,7 @@ def _messages_by_provider_id(channel: Channel, provider_message_id: str) -> list
 
 
 def _outside_route(channel: Channel) -> str | None:
-    return None if channel.kind == Channel.Kind.OFFICIAL else channel.kind
+    return None if channel.kind == Provider.OFFICIAL else channel.kind
 
 
 def _quoted(conversation: Conversation, provider_message_id: str) -> Message | None:

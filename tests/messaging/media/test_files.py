@@ -96,7 +96,7 @@ def evolution() -> Iterator[Provider]:
 def baileys(evolution: Provider, make_channel: Callable[..., Channel]) -> Channel:
     return make_channel(
         name="Oficina",
-        kind=Channel.Kind.BAILEYS,
+        kind="baileys",
         phone_number_id="",
         evolution_url=evolution.url,
         evolution_api_key=KEY,
