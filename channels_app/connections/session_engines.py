@@ -128,6 +128,18 @@ class SessionEngine(ABC):
     def is_configured(self, channel: Channel) -> bool:
         return self.address(channel) != ""
 
+    # -- display -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def buttons(self, session: SessionState) -> tuple[str, ...]:
+        """Return the actions that a person can take now, the most likely first."""
+
+    def tone(self, session: SessionState) -> str:
+        """Return how good the state is: "ok", "waiting" or "failing"."""
+        if session.state == State.READY:
+            return "ok"
+        return "failing" if session.state == State.ERROR else "waiting"
+
     # -- network -----------------------------------------------------------------------------------
 
     @abstractmethod

@@ -16,7 +16,12 @@ from channels_app import queue
 from channels_app.connections import number_confirmation, records, wwebjs_commands
 from channels_app.connections.linked_numbers import UNCONFIRMED
 from channels_app.connections.recovery import RecoveryAction, RecoveryContext
-from channels_app.connections.session_engines import KEEP, SessionEngine, SessionRefused
+from channels_app.connections.session_engines import (
+    KEEP,
+    SessionEngine,
+    SessionRefused,
+    SessionState,
+)
 from channels_app.connections.states import FAST_POLL_SECONDS
 from channels_app.connections.wwebjs_commands import (
     PROVIDER,
@@ -35,7 +40,12 @@ from channels_app.models import Channel, Connection, Provider
 from channels_app.providers import sessions
 from channels_app.providers.sessions import DerivedState, State
 from channels_app.providers.wwebjs.engine import default_session
-from channels_app.providers.wwebjs.states import SYNC_LIMIT, Observation, derive
+from channels_app.providers.wwebjs.states import (
+    SYNC_LIMIT,
+    Observation,
+    derive,
+    recovers_by_restart,
+)
 from core import http_addresses
 
 if TYPE_CHECKING:
@@ -49,6 +59,8 @@ START_WINDOW = dt.timedelta(seconds=200)
 LINGERS_FOR = dt.timedelta(seconds=10)
 # The server may still be executing a command for this long.
 SETTLING = dt.timedelta(seconds=20)
+# The codes of a session that nobody has asked the server about yet.
+UNCHECKED = ("", "unchecked", "not_configured")
 _LINKED = (State.QR, State.PAIRING, State.CONNECTED, State.READY)
 
 
@@ -75,6 +87,29 @@ class WwebjsEngine(SessionEngine):
 
     def field_for(self, code: str) -> str:
         return field_for_code(code)
+
+    def buttons(self, session: SessionState) -> tuple[str, ...]:
+        if session.code == "unlinking":
+            return ("connect",)
+        if session.code == "never_ready":
+            return ("start_again", "disconnect")
+        match session.state:
+            case State.STARTING | State.QR:
+                return ("qr", "disconnect")
+            case State.PAIRING | State.CONNECTED | State.READY:
+                return ("disconnect",)
+        if session.code == UNCONFIRMED:
+            return ("confirm_number", "disconnect")
+        if session.code in UNCHECKED:
+            return ("check",)
+        if session.state == State.DISCONNECTED:
+            return ("connect",)
+        if session.code == "qr_expired":
+            return ("qr", "disconnect")
+        if recovers_by_restart(session.code):
+            return ("connect", "disconnect")
+        # A wrong address or key must be corrected first.
+        return ("connect",) if session.code in START_FAILED else ("check",)
 
     def poll(self, connection: Connection, *, with_code: bool) -> Observation:
         """Ask for the state; it comes with the code that belongs to it."""

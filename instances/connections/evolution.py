@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 from channels_app.connections import monitor, number_confirmation, records
 from channels_app.connections.linked_numbers import UNCONFIRMED, UNKNOWN
 from channels_app.connections.recovery import RecoveryAction, RecoveryContext
-from channels_app.connections.session_engines import KEEP, SessionEngine
+from channels_app.connections.session_engines import KEEP, SessionEngine, SessionState
 from channels_app.incidents.reason_text import field_for_code
 from channels_app.models import Channel, Connection, Provider
 from channels_app.providers import sessions
@@ -53,6 +53,9 @@ NUMBER_EVERY = dt.timedelta(minutes=5)
 # After a link, the number is asked with each probe, and probes are more frequent.
 FRESHLY_LINKED = dt.timedelta(minutes=1)
 FRESH_POLL_SECONDS = 5.0
+_TO_CREATE = ("no_instance", "instance_gone", "instance_deleted")
+# The connection is unhealthy: reconnecting or a new code may help.
+_TO_REPAIR = ("dead_socket", "dialling_long")
 # What a poll writes of the session: since when its events are new.
 _RECEIVING_FIELDS = ("history_before", "opened_at", "backlog_since")
 
@@ -76,6 +79,38 @@ class EvolutionEngine(SessionEngine):
 
     def field_for(self, code: str) -> str:
         return field_for_code(code, evolution=True)
+
+    # -- display -----------------------------------------------------------------------------------
+
+    def buttons(self, session: SessionState) -> tuple[str, ...]:
+        if session.code in ("unchecked", "not_configured", "deleting"):
+            return ("check",)
+        if session.code in _TO_CREATE:
+            return ("create",)
+        if session.code == UNCONFIRMED:
+            return ("confirm_number", "log_out", "delete")
+        if session.code in _TO_REPAIR:
+            return ("reconnect", "log_out", "delete")
+        match session.state:
+            case State.READY | State.CONNECTED:
+                return ("log_out", "reconnect", "delete")
+            case State.QR:
+                return ("qr", "delete")
+            case State.STARTING:
+                return ("qr", "reconnect", "delete")
+            case State.DISCONNECTED:
+                return ("connect", "delete")
+        if session.code == "refused_by_whatsapp":
+            return ("connect", "delete")
+        # The address or key must be fixed first.
+        return ("check",)
+
+    def tone(self, session: SessionState) -> str:
+        if session.state == State.READY:
+            return "ok"
+        # A lost connection is a problem; one that was never made is not.
+        lost = session.code in ("connection_lost", "unlinked_on_phone", "instance_gone")
+        return "failing" if session.state == State.ERROR or lost else "waiting"
 
     # -- network -----------------------------------------------------------------------------------
 
