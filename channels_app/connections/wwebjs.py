@@ -83,7 +83,7 @@ class WwebjsEngine(SessionEngine):
         if not (is_attached and channel.wwebjs_url):
             return ""
         name = channel.wwebjs_session_id or default_session(channel)
-        return f"{http_addresses.normalise(channel.wwebjs_url)} {name}"
+        return f"{http_addresses.normalize(channel.wwebjs_url)} {name}"
 
     def field_for(self, code: str) -> str:
         return field_for_code(code)

@@ -191,7 +191,7 @@ class Channel(models.Model):
             raise ValidationError(errors)
 
     def _clean_credentials(self, model: type[Credentials], errors: dict[str, Any]) -> None:
-        """Normalise and validate changed credentials; errors have the names of the settings."""
+        """Normalize and validate changed credentials; errors have the names of the settings."""
         try:
             self.credentials(model).full_clean(exclude=["channel"])
         except ValidationError as error:
@@ -370,13 +370,13 @@ class Channel(models.Model):
         return stored[0] if stored else blank(channel=self, provider=provider)
 
     def forget_stored(self) -> None:
-        """Let the credentials, the connections and the stored fallbacks be read anew."""
+        """Let the credentials, the connections and the stored fallbacks be read again."""
         for model in MODELS.values():
             self._state.fields_cache.pop(model.accessor(), None)
         self.forget_connections()
 
     def forget_connections(self) -> None:
-        """Let the connections and the stored fallbacks be read anew."""
+        """Let the connections and the stored fallbacks be read again."""
         for name in ("connections", "fallback_routes"):
             getattr(self, "_prefetched_objects_cache", {}).pop(name, None)
 

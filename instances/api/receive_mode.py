@@ -243,7 +243,7 @@ class CancelView(_SessionView):
             handover.cancel(session, user=user_of(request))
         except handover.SwitchRefused as error:
             return _failed(error)
-        return Response({"success": True, "message": _("The switch was cancelled.")})
+        return Response({"success": True, "message": _("The switch was canceled.")})
 
 
 def _enable_webhook(request: Request, session: WhatsAppSession) -> Response:

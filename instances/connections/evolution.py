@@ -31,7 +31,7 @@ from instances.connections import lifecycle, pictures, probe_requests
 from instances.connections.history import LINK_MARGIN, is_linking
 from instances.connections.lifecycle import PROVIDER, client_of, detail_of, observation_from
 from instances.connections.states import (
-    DIALLING_FOR,
+    DIALING_FOR,
     LEFT_CLOSED,
     Known,
     Observation,
@@ -75,7 +75,7 @@ class EvolutionEngine(SessionEngine):
     def address(self, channel: Channel) -> str:
         if channel.kind != Provider.BAILEYS or not channel.is_complete:
             return ""
-        return f"{http_addresses.normalise(channel.evolution_url)} {channel.instance_name}"
+        return f"{http_addresses.normalize(channel.evolution_url)} {channel.instance_name}"
 
     def field_for(self, code: str) -> str:
         return field_for_code(code, evolution=True)
@@ -298,7 +298,7 @@ def _is_freshly_linked(session: WhatsAppSession, now: dt.datetime) -> bool:
 def _is_connecting_long(connection: Connection, now: dt.datetime) -> bool:
     if connection.state != State.STARTING or connection.state_changed_at is None:
         return connection.state_code == "dialling_long"
-    return connection.state_changed_at <= now - DIALLING_FOR
+    return connection.state_changed_at <= now - DIALING_FOR
 
 
 def _with_row(observation: Observation, row: Row, connection: Connection) -> Observation:
@@ -346,13 +346,13 @@ def _record_account(row: Connection, observation: Observation, now: dt.datetime)
 
 
 def _known(row: Connection, now: dt.datetime, *, dropped: bool) -> Known:
-    dialling = row.state_changed_at if row.state == State.STARTING else None
+    dialing = row.state_changed_at if row.state == State.STARTING else None
     # A code is valid for 45 s (§3): one that is not renewed has expired.
-    stale = row.qr_seen_at is not None and row.qr_seen_at <= now - DIALLING_FOR
+    stale = row.qr_seen_at is not None and row.qr_seen_at <= now - DIALING_FOR
     if stale and row.state == State.QR:
-        dialling = row.qr_seen_at
+        dialing = row.qr_seen_at
     if row.state_code == "dialling_long":
-        dialling = dt.datetime.min.replace(tzinfo=dt.UTC)
+        dialing = dt.datetime.min.replace(tzinfo=dt.UTC)
     return Known(
         linked=row.keep_connected and bool(row.last_ready_at),
         ever=row.last_ready_at is not None,
@@ -360,7 +360,7 @@ def _known(row: Connection, now: dt.datetime, *, dropped: bool) -> Known:
         dead=row.dead_since is not None,
         dropped=dropped,
         note=row.local_reason,
-        dialling_since=dialling,
+        dialing_since=dialing,
         unconfirmed=row.unconfirmed_number,
         unknown=row.is_number_unknown,
     )

@@ -346,8 +346,8 @@ def test_an_account_restricted_by_meta_is_reported_but_opens_no_breaker(
 def test_an_invalid_request_is_reported_once_per_code_and_opens_no_breaker(
     wired: Channel, graph: Provider
 ) -> None:
-    for behaviour in ("refused_132001", "refused_132001", "refused_131999"):
-        graph.plays(behaviour)
+    for behavior in ("refused_132001", "refused_132001", "refused_131999"):
+        graph.plays(behavior)
         assert trail(sent(wired))[1] == ("wwebjs", "accepted", "")
     wired.refresh_from_db()
     assert (wired.primary.breaker_opened_at, wired.primary.health) == (None, "unknown")

@@ -157,7 +157,7 @@ def sent(channel: Channel) -> Message:
 
 
 @pytest.mark.parametrize("steps", range(40))
-def test_a_cancelled_reader_ends_at_every_point(steps: int) -> None:
+def test_a_canceled_reader_ends_at_every_point(steps: int) -> None:
     async def scenario() -> bool:
         layer = channel_layers["default"]
         reader = asyncio.create_task(layer.receive(await layer.new_channel()))
